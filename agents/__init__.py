@@ -1,0 +1,48 @@
+"""Agents that learn with a stated memory: REINFORCE and A2C on Gymnasium's vector environments."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rl_rms.agents.a2c import A2C
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
+    from rl_rms.agents.config import A2CConfig, PolicyConfig, ReinforceConfig
+    from rl_rms.agents.evaluation import Evaluation, evaluate
+    from rl_rms.agents.policies import MlpPolicy
+    from rl_rms.agents.reinforce import Reinforce
+
+_HOME = {
+    "A2C": "a2c",
+    "A2CConfig": "config",
+    "Callback": "callbacks",
+    "CheckpointCallback": "callbacks",
+    "EvalCallback": "callbacks",
+    "Evaluation": "evaluation",
+    "MlpPolicy": "policies",
+    "PolicyConfig": "config",
+    "Reinforce": "reinforce",
+    "ReinforceConfig": "config",
+    "evaluate": "evaluation",
+}
+
+__all__ = [
+    "A2C",
+    "A2CConfig",
+    "Callback",
+    "CheckpointCallback",
+    "EvalCallback",
+    "Evaluation",
+    "MlpPolicy",
+    "PolicyConfig",
+    "Reinforce",
+    "ReinforceConfig",
+    "evaluate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that the configurations load without torch."""
+    if name in _HOME:
+        from importlib import import_module
+
+        return getattr(import_module(f"rl_rms.agents.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,100 @@
+"""A2C, synchronous advantage actor-critic: one optimizer step on each short rollout of all sub-environments."""
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from rl_rms.agents.base import EnvLike, OnPolicyAgent, policy_config, policy_module
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, A2CConfig, AgentConfig, PolicyConfig
+from rl_rms.agents.losses import actor_critic_loss
+from rl_rms.agents.optimizers import OptimizerLike, optimizer_path
+from rl_rms.agents.rollout import Episode, Rollout
+
+
+class A2C(OnPolicyAgent):
+    """Advantage actor-critic whose optimizer forgets at a stated half-life.
+
+    Every ``n_steps`` vector steps it minimizes the `actor_critic_loss` of the ``num_envs * n_steps`` transitions
+    with generalized advantages. A truncated episode bootstraps from the value of its true final observation, a
+    terminated one from 0. The hyperparameters are those of `A2CConfig`, which documents them.
+
+    Args:
+        env: A Gymnasium id, environment or vector environment.
+        learning_rate: See `A2CConfig`, as for every argument up to ``half_life``.
+        n_steps: Vector steps between two updates.
+        gamma: Discount per env step.
+        gae_lambda: 1 is the n-step return.
+        ent_coef: Weight of the entropy bonus.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Global gradient norm to clip at, None for no clipping.
+        normalize_advantage: Whether to standardize each update's advantages.
+        half_life: ``69``, ``"69 updates"`` or ``"20_000 steps"``; None means 200 updates.
+        optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
+        optimizer_kwargs: Its further arguments.
+        policy: A `PolicyConfig`, or a module with `MlpPolicy`'s interface.
+        seed: Seeds initial weights, actions and environment; None draws one.
+        device: torch device.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Source: Mnih et al., "Asynchronous methods for deep reinforcement learning", 2016.
+
+    Example:
+        >>> agent = A2C("CartPole-v1", half_life="2_000 steps", seed=0).learn(500)
+        >>> agent.num_timesteps >= 500
+        True
+    """
+
+    algorithm: ClassVar[str] = "a2c"
+    config_class: ClassVar[type[AgentConfig]] = A2CConfig
+    config: A2CConfig
+
+    def __init__(
+        self,
+        env: EnvLike,
+        *,
+        learning_rate: float = 7e-4,
+        n_steps: int = 5,
+        gamma: float = 0.99,
+        gae_lambda: float = 1.0,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float | None = 0.5,
+        normalize_advantage: bool = False,
+        half_life: float | str | None = None,
+        optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        policy: PolicyConfig | nn.Module | None = None,
+        seed: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        config = A2CConfig(
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            normalize_advantage=normalize_advantage,
+            half_life=half_life,
+            optimizer=optimizer_path(optimizer),
+            optimizer_kwargs=optimizer_kwargs or {},
+            policy=policy_config(policy),
+            device=device,
+        )
+        super().__init__(env, config, policy=policy_module(policy), optimizer=optimizer, seed=seed)
+
+    @property
+    def steps_per_update(self) -> int | None:
+        """``num_envs * n_steps``; reset frames make an update span a few less."""
+        return None if self.env is None else self.env.num_envs * self.config.n_steps
+
+    def enough(self, num_steps: int, episodes: list[Episode]) -> bool:
+        """Whether ``n_steps`` vector steps were taken."""
+        return num_steps >= self.config.n_steps
+
+    def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, float]]:
+        """`actor_critic_loss` over all true transitions."""
+        return actor_critic_loss(self.policy, rollout, rollout.valid, self.config, self.config.gae_lambda)

@@ -1,0 +1,385 @@
+"""What REINFORCE and A2C share: the training loop, predicting, saving and loading."""
+
+import math
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor, nn
+
+from rl_rms.agents import checkpoint
+from rl_rms.agents.callbacks import CallbackLike, as_callback
+from rl_rms.agents.config import AgentConfig, PolicyConfig
+from rl_rms.agents.distributions import Distribution
+from rl_rms.agents.logger import Logger
+from rl_rms.agents.optimizers import OptimizerLike, describe_memory, make_optimizer
+from rl_rms.agents.policies import MlpPolicy
+from rl_rms.agents.rollout import Collector, Episode, Rollout, as_vector_env
+from rl_rms.agents.world import find_world, world_scalars
+from rl_rms.optimizer import RMSprop
+
+Array = npt.NDArray[Any]
+Self = TypeVar("Self", bound="OnPolicyAgent")
+EnvLike = str | gym.Env[Any, Any] | VectorEnv
+
+
+class OnPolicyAgent(ABC):
+    """An agent that learns from what its present policy does.
+
+    Args:
+        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which
+            then needs both spaces.
+        config: Hyperparameters.
+        policy: A module with `MlpPolicy`'s interface; None builds one from the configuration.
+        optimizer: Optimizer class, where it is not the one that the configuration names.
+        seed: Seeds the network's initial weights, the actions and the environment; None draws one.
+        observation_space: Of one sub-environment; taken from ``env`` where there is one.
+        action_space: Likewise.
+
+    Attributes:
+        policy: The torch module.
+        optimizer: The torch optimizer.
+        num_timesteps: Env steps lived so far, all sub-environments together.
+        num_updates: Optimizer steps taken so far.
+        episodes: The last 100 finished episodes.
+    """
+
+    algorithm: ClassVar[str]
+    config_class: ClassVar[type[AgentConfig]]
+    config: AgentConfig
+
+    def __init__(
+        self,
+        env: EnvLike | None,
+        config: AgentConfig,
+        *,
+        policy: nn.Module | None = None,
+        optimizer: OptimizerLike | None = None,
+        seed: int | None = None,
+        observation_space: gym.Space[Any] | None = None,
+        action_space: gym.Space[Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.env = None if env is None else as_vector_env(env)
+        self.observation_space = self.env.single_observation_space if self.env else observation_space
+        self.action_space = self.env.single_action_space if self.env else action_space
+        if self.observation_space is None or self.action_space is None:
+            raise ValueError("an agent without env needs observation_space and action_space")
+        self.seed = secrets.randbelow(2**31) if seed is None else seed
+        self.device = _device(config.device)
+        self.user_policy = policy is not None
+        if policy is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                policy = MlpPolicy(self.observation_space, self.action_space, config.policy)
+        self.policy = policy.to(self.device)
+        self.optimizer = make_optimizer(self.policy.parameters(), config, optimizer)
+        self.generator = torch.Generator(device=self.device).manual_seed(self.seed)
+        self.num_timesteps = 0
+        self.num_updates = 0
+        self.episodes: deque[Episode] = deque(maxlen=100)
+        self._collector: Collector | None = None
+        self._saved_world: dict[str, Any] | None = None
+
+    @classmethod
+    def from_config(
+        cls: type[Self], config: AgentConfig, env: EnvLike | None, *, seed: int | None = None, **kwargs: Any
+    ) -> Self:
+        """Build an agent from its configuration, as the command line does."""
+        agent = cls.__new__(cls)
+        OnPolicyAgent.__init__(agent, env, config, seed=seed, **kwargs)
+        return agent
+
+    # -- learning -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def enough(self, num_steps: int, episodes: list[Episode]) -> bool:
+        """Whether a rollout of ``num_steps`` vector steps with these finished episodes makes an update."""
+
+    @abstractmethod
+    def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, float]]:
+        """The scalar to minimize for a rollout, and scalars to log under ``train/``."""
+
+    @property
+    def steps_per_update(self) -> int | None:
+        """Env steps between two updates, None where that varies."""
+        return None
+
+    def learn(
+        self: Self,
+        total_timesteps: int,
+        callback: CallbackLike | Iterable[CallbackLike] | None = None,
+        progress_bar: bool = False,
+        log_dir: str | Path | None = None,
+        log_interval: int = 100,
+    ) -> Self:
+        """Train for at least ``total_timesteps`` more env steps.
+
+        Args:
+            total_timesteps: Env steps, all sub-environments together; the update that passes them is the last.
+            callback: A function of the agent, called after every update, that stops the training by returning
+                False; or a `Callback`; or several of them.
+            progress_bar: Whether to show progress: a live line in a terminal, plain lines elsewhere.
+            log_dir: Folder for TensorBoard events and ``metrics.csv``; None writes nothing.
+            log_interval: Updates between two entries of the log.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
+        """
+        for name, value in (("total_timesteps", total_timesteps), ("log_interval", log_interval)):
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value!r}")
+        collector = self._start()
+        self.target_timesteps = self.num_timesteps + total_timesteps
+        callbacks = as_callback(callback)
+        if progress_bar:
+            from rl_rms.agents.progress import ProgressCallback
+
+            callbacks.add(ProgressCallback())
+        with Logger(None if log_dir is None else Path(log_dir)) as logger:
+            logger.hyperparameters(self.hyperparameters())
+            self._clock = (time.perf_counter(), self.num_timesteps)
+            callbacks.on_training_start(self, logger)
+            try:
+                first = True
+                while self.num_timesteps < self.target_timesteps:
+                    rollout = self._collect(collector)
+                    self.num_timesteps = collector.num_timesteps
+                    self.episodes.extend(rollout.episodes)
+                    metrics = self._update(rollout)
+                    last = self.num_timesteps >= self.target_timesteps
+                    if first or last or self.num_updates % log_interval == 0:
+                        self._log(logger, metrics)
+                        first = False
+                    if callbacks.on_update(self, logger) is False:
+                        break
+            finally:
+                callbacks.on_training_end(self, logger)
+        return self
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Every hyperparameter of the run by name, as the configuration holds them, with seed and num_envs."""
+        flat = checkpoint.config_to_dict(self.config)
+        flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
+        flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
+        num_envs = {} if self.env is None else {"num_envs": self.env.num_envs}
+        return {"algorithm": self.algorithm, **flat, "seed": self.seed, **num_envs}
+
+    def memory(self) -> str | None:
+        """The optimizer's memory in updates and env steps as one sentence, None where it states no half-life."""
+        return describe_memory(self.optimizer, self.steps_per_update)
+
+    def _start(self) -> Collector:
+        """The collector, its environment reset if this agent has not stepped it yet."""
+        if self.env is None:
+            raise ValueError("this agent has no environment to learn in; load it with env=...")
+        if self._collector is None:
+            self._collector = Collector(self.env)
+        if not self._collector.started:
+            self._collector.num_timesteps = self.num_timesteps
+            # A loaded agent starts new episodes: another seed than the first ones', which it has seen already.
+            self._collector.start(self.seed + self.num_timesteps)
+            world = find_world(self.env)
+            if world is not None and self._saved_world is not None:
+                world.load_state_dict(self._saved_world)
+        return self._collector
+
+    def _collect(self, collector: Collector) -> Rollout:
+        """The transitions of one update."""
+        return collector.collect(self._act, self.enough)
+
+    @torch.no_grad()
+    def _act(self, observations: Array) -> tuple[Array, Array]:
+        actions = self._distribution(observations).sample(self.generator).cpu().numpy()
+        return actions, self._to_env(actions)
+
+    def _distribution(self, observations: Array) -> Distribution:
+        distribution: Distribution = self.policy.actor(torch.as_tensor(observations, device=self.device))  # type: ignore[operator]
+        return distribution
+
+    def _to_env(self, actions: Array) -> Array:
+        """Actions as the environment takes them: Discrete's start added, Box's bounds kept."""
+        if isinstance(self.action_space, gym.spaces.Discrete):
+            return actions + self.action_space.start if self.action_space.start else actions
+        assert isinstance(self.action_space, gym.spaces.Box)
+        return np.clip(actions, self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
+
+    def _update(self, rollout: Rollout) -> dict[str, float]:
+        """One optimizer step on a rollout."""
+        loss, metrics = self.loss(rollout)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), max_norm)
+        if isinstance(self.optimizer, RMSprop):
+            self.optimizer.steps_per_update = rollout.env_steps
+        self.optimizer.step()
+        self.num_updates += 1
+        return {**metrics, "optim/gradient_norm": float(norm)}
+
+    def _log(self, logger: Logger, metrics: dict[str, float]) -> None:
+        scalars = dict(metrics)
+        if self.episodes:
+            scalars["rollout/ep_rew_mean"] = float(np.mean([episode.ret for episode in self.episodes]))
+            scalars["rollout/ep_len_mean"] = float(np.mean([episode.length for episode in self.episodes]))
+        started, timesteps = self._clock
+        scalars["time/fps"] = (self.num_timesteps - timesteps) / max(time.perf_counter() - started, 1e-9)
+        scalars["train/learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        if isinstance(self.optimizer, RMSprop):
+            diagnostics = self.optimizer.diagnostics()
+            scalars.update({f"optim/{name}": value for name, value in diagnostics.items()})
+        assert self.env is not None
+        world = find_world(self.env)
+        if world is not None:
+            scalars.update(world_scalars(world))
+        logger.write(self.num_timesteps, scalars)
+
+    # -- using --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: Array | int,
+        state: None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, None]:
+        """The policy's action for one observation or a batch of them.
+
+        The arguments and the pair that is returned are those of Stable-Baselines3, so that its evaluation helper
+        takes these agents too; ``state`` and ``episode_start`` are for recurrent policies.
+
+        Args:
+            observation: Shape of the observation space, or with a batch dimension before it.
+            state: Not used.
+            episode_start: Not used.
+            deterministic: Whether to take the most likely action instead of drawing one.
+
+        Returns:
+            The action (or a batch of them) as the environment takes it, and None.
+
+        Raises:
+            ValueError: If the observation has another shape.
+        """
+        array = np.asarray(observation)
+        shape = self.observation_space.shape
+        assert shape is not None
+        single = array.shape == shape
+        if not single and array.shape[1:] != shape:
+            raise ValueError(
+                f"observation must have shape {shape} or (batch, *{shape}), got {array.shape}; "
+                f"the policy was built for {self.observation_space}"
+            )
+        distribution = self._distribution(array[None] if single else array)
+        action = distribution.mode() if deterministic else distribution.sample(self.generator)
+        actions = self._to_env(action.cpu().numpy())
+        return (actions[0] if single else actions), None
+
+    # -- saving -------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write weights, optimizer, counters and generators to one file.
+
+        Args:
+            path: Where to; ``.pt`` is added where there is no suffix.
+
+        Returns:
+            The file's path.
+        """
+        world = None if self.env is None else find_world(self.env)
+        started = self._collector is not None and self._collector.started
+        contents = {
+            "algorithm": self.algorithm,
+            "config": checkpoint.config_to_dict(self.config),
+            "user_policy": self.user_policy,
+            "seed": self.seed,
+            "observation_space": checkpoint.space_to_dict(self.observation_space),
+            "action_space": checkpoint.space_to_dict(self.action_space),
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "num_timesteps": self.num_timesteps,
+            "num_updates": self.num_updates,
+            "world": world.state_dict() if world is not None and started else self._saved_world,
+        }
+        return checkpoint.write(Path(path), contents)
+
+    @classmethod
+    def load(
+        cls: type[Self],
+        path: str | Path,
+        env: EnvLike | None = None,
+        *,
+        policy: nn.Module | None = None,
+        optimizer: OptimizerLike | None = None,
+        device: str | None = None,
+    ) -> Self:
+        """Read an agent that `save` wrote. No code from the file is run.
+
+        Training goes on with the saved weights, optimizer, counters, action generator and drift clock, in new
+        episodes.
+
+        Args:
+            path: The file.
+            env: Environment to go on in; None for an agent that only predicts.
+            policy: The module, where the saved agent had one that the user built.
+            optimizer: The optimizer's class, where it is not one of torch's or this library's.
+            device: Another device than the saved one.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is no agent of this kind, or the environment's spaces differ.
+        """
+        contents = checkpoint.read(Path(path), cls.algorithm)
+        config = checkpoint.config_from_dict(cls.config_class, contents["config"], device=device)
+        if contents["user_policy"] and policy is None:
+            raise ValueError(f"{path} was saved with a policy of the user's own; pass it as policy=...")
+        if optimizer is None:
+            checkpoint.check_trusted(config.optimizer)
+        spaces = {
+            name: checkpoint.space_from_dict(contents[name]) for name in ("observation_space", "action_space")
+        }
+        agent = cls.from_config(
+            config, env, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces
+        )
+        for name, space in spaces.items():
+            if getattr(agent, name) != space:
+                raise ValueError(f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}")
+        agent.policy.load_state_dict(contents["policy"])
+        agent.optimizer.load_state_dict(contents["optimizer"])
+        agent.generator.set_state(contents["generator"])
+        agent.num_timesteps = contents["num_timesteps"]
+        agent.num_updates = contents["num_updates"]
+        agent._saved_world = contents["world"]
+        return agent
+
+
+def policy_config(policy: PolicyConfig | nn.Module | None) -> PolicyConfig:
+    """The configuration part of a constructor's ``policy``."""
+    return policy if isinstance(policy, PolicyConfig) else PolicyConfig()
+
+
+def policy_module(policy: PolicyConfig | nn.Module | None) -> nn.Module | None:
+    """The module part of a constructor's ``policy``."""
+    return policy if isinstance(policy, nn.Module) else None
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f'device must be "auto" or a torch device such as "cpu", got {name!r}') from error

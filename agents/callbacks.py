@@ -1,0 +1,148 @@
+"""What may happen around an agent's updates: checkpoints, evaluation, stopping."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gymnasium.vector import VectorEnv
+
+from rl_rms.agents.evaluation import Evaluation, evaluate
+from rl_rms.agents.logger import Logger
+
+if TYPE_CHECKING:
+    from rl_rms.agents.base import OnPolicyAgent
+
+
+class Callback:
+    """Does something at the start, after each update and at the end of a training; the base does nothing."""
+
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Called before the first rollout."""
+
+    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """Called after each update; returning False stops the training."""
+        return None
+
+    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Called at the end, also when an exception ends the training."""
+
+
+CallbackLike = Callback | Callable[["OnPolicyAgent"], bool | None]
+
+
+class _FunctionCallback(Callback):
+    """A plain function of the agent, called after each update."""
+
+    def __init__(self, function: Callable[["OnPolicyAgent"], bool | None]) -> None:
+        self._function = function
+
+    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        return self._function(agent)
+
+
+class CallbackList(Callback):
+    """Several callbacks, called in order; each is called even if one before it wants to stop."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self._callbacks = list(callbacks)
+
+    def add(self, callback: Callback) -> None:
+        """Append a callback."""
+        self._callbacks.append(callback)
+
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Start all."""
+        for callback in self._callbacks:
+            callback.on_training_start(agent, logger)
+
+    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """False if any of them wants to stop."""
+        answers = [callback.on_update(agent, logger) for callback in self._callbacks]
+        return False if False in answers else None
+
+    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """End all."""
+        for callback in self._callbacks:
+            callback.on_training_end(agent, logger)
+
+
+class _Periodic(Callback):
+    """Acts at the first update at or after each multiple of ``every`` env steps."""
+
+    def __init__(self, every: int) -> None:
+        if every < 1:
+            raise ValueError(f"every must be >= 1 env steps, got {every!r}")
+        self.every = every
+
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        self._next = agent.num_timesteps + self.every
+
+    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        if agent.num_timesteps >= self._next:
+            self._next += self.every * (1 + (agent.num_timesteps - self._next) // self.every)
+            self.act(agent, logger)
+        return None
+
+    def act(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        raise NotImplementedError
+
+
+class CheckpointCallback(_Periodic):
+    """Saves the agent at regular env steps and at the end, whatever ends the training.
+
+    Args:
+        folder: Where ``step_<env steps>.pt`` and, at the end, ``final.pt`` go.
+        every: Env steps between two checkpoints.
+    """
+
+    def __init__(self, folder: str | Path, every: int) -> None:
+        super().__init__(every)
+        self.folder = Path(folder)
+
+    def act(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Save one checkpoint."""
+        agent.save(self.folder / f"step_{agent.num_timesteps:010d}.pt")
+
+    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Save the last one."""
+        agent.save(self.folder / "final.pt")
+
+
+class EvalCallback(_Periodic):
+    """Plays whole episodes in a separate environment and logs ``eval/mean_reward`` and ``eval/mean_ep_length``.
+
+    Args:
+        env: Environment of its own: evaluating must not advance the training environment's clock.
+        every: Env steps between two evaluations.
+        episodes: Episodes of each.
+        deterministic: Whether to play the most likely actions.
+    """
+
+    def __init__(
+        self, env: VectorEnv, every: int = 10_000, episodes: int = 10, deterministic: bool = True
+    ) -> None:
+        super().__init__(every)
+        self.env = env
+        self.episodes = episodes
+        self.deterministic = deterministic
+        self.results: list[tuple[int, Evaluation]] = []
+
+    def act(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Evaluate once."""
+        result = evaluate(agent, self.env, self.episodes, deterministic=self.deterministic, seed=agent.seed)
+        self.results.append((agent.num_timesteps, result))
+        logger.write(
+            agent.num_timesteps,
+            {"eval/mean_reward": result.mean_reward, "eval/mean_ep_length": result.mean_ep_length},
+        )
+
+
+def as_callback(callback: CallbackLike | Iterable[CallbackLike] | None) -> CallbackList:
+    """One callback from none, one or several callbacks or functions."""
+    if callback is None:
+        return CallbackList([])
+    if isinstance(callback, Callback):
+        return CallbackList([callback])
+    if callable(callback):
+        return CallbackList([_FunctionCallback(callback)])
+    return CallbackList([one if isinstance(one, Callback) else _FunctionCallback(one) for one in callback])

@@ -1,0 +1,105 @@
+"""How good an agent is: whole episodes, without learning."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import VectorEnv
+
+from rl_rms.agents.rollout import Collector, Episode, as_vector_env
+
+if TYPE_CHECKING:
+    from rl_rms.agents.base import OnPolicyAgent
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns and lengths of evaluation episodes.
+
+    Attributes:
+        returns: Undiscounted return of each episode.
+        lengths: Env steps of each episode.
+    """
+
+    returns: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+
+    @property
+    def mean_reward(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std_reward(self) -> float:
+        """Standard deviation of the returns."""
+        return float(self.returns.std())
+
+    @property
+    def mean_ep_length(self) -> float:
+        """Mean length in env steps."""
+        return float(self.lengths.mean())
+
+
+def evaluate(
+    agent: "OnPolicyAgent",
+    env: str | gym.Env[Any, Any] | VectorEnv,
+    episodes: int = 10,
+    *,
+    deterministic: bool = True,
+    seed: int | None = None,
+) -> Evaluation:
+    """Play whole episodes with an agent that does not learn.
+
+    With several sub-environments each plays its share of the episodes, so that short episodes are not counted
+    more often than long ones.
+
+    Args:
+        agent: The agent.
+        env: A Gymnasium id, environment or vector environment; it is reset, and its clock advances.
+        episodes: How many, >= 1.
+        deterministic: Whether to play the most likely actions.
+        seed: Seeds the environment; None goes on with its generator.
+
+    Returns:
+        The episodes' returns and lengths, in the order in which they ended.
+
+    Raises:
+        ValueError: If ``episodes`` is below 1.
+
+    Example:
+        >>> from rl_rms.agents import A2C
+        >>> result = evaluate(A2C("CartPole-v1", seed=0), "CartPole-v1", episodes=3, seed=1)
+        >>> result.lengths.shape
+        (3,)
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be >= 1, got {episodes!r}")
+    venv = as_vector_env(env)
+    share = np.full(venv.num_envs, episodes // venv.num_envs)
+    share[: episodes % venv.num_envs] += 1
+    collector = Collector(venv)
+    collector.start(seed)
+
+    def counted(ended: list[Episode]) -> list[Episode]:
+        left = share.copy()
+        kept = []
+        for episode in ended:
+            if left[episode.env_index] > 0:
+                left[episode.env_index] -= 1
+                kept.append(episode)
+        return kept
+
+    def act(observations: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        actions, _ = agent.predict(observations, deterministic=deterministic)
+        return actions, actions
+
+    def enough(_: int, ended: list[Episode]) -> bool:
+        return len(ended) >= episodes and len(counted(ended)) == episodes
+
+    kept = counted(collector.collect(act, enough).episodes)
+    return Evaluation(
+        returns=np.array([episode.ret for episode in kept]),
+        lengths=np.array([episode.length for episode in kept]),
+    )

@@ -1,0 +1,125 @@
+"""REINFORCE, the Monte Carlo policy gradient: one optimizer step on whole episodes."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from rl_rms.agents.base import EnvLike, OnPolicyAgent, policy_config, policy_module
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, PolicyConfig, ReinforceConfig
+from rl_rms.agents.losses import actor_critic_loss
+from rl_rms.agents.optimizers import OptimizerLike, optimizer_path
+from rl_rms.agents.rollout import Collector, Episode, Rollout
+
+
+class Reinforce(OnPolicyAgent):
+    """Monte Carlo policy gradient with reward-to-go, and a learned baseline unless it is switched off.
+
+    For one update every sub-environment plays ``episodes_per_env`` whole episodes from their start with the same
+    policy. What faster sub-environments do while slower ones finish is lived (it counts as env steps) but not
+    learned from, since keeping the first episodes to end would prefer short ones. The hyperparameters are those
+    of `ReinforceConfig`, which documents them.
+
+    Args:
+        env: A Gymnasium id, environment or vector environment.
+        learning_rate: See `ReinforceConfig`, as for every argument up to ``half_life``.
+        gamma: Discount per env step.
+        episodes_per_env: Whole episodes of each sub-environment for one update.
+        baseline: Whether a learned value is subtracted from the returns.
+        ent_coef: Weight of the entropy bonus.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Global gradient norm to clip at, None for no clipping.
+        normalize_advantage: Whether to standardize each update's advantages.
+        half_life: ``69``, ``"69 updates"`` or ``"20_000 steps"``; None means 200 updates.
+        optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
+        optimizer_kwargs: Its further arguments.
+        policy: A `PolicyConfig`, or a module with `MlpPolicy`'s interface.
+        seed: Seeds initial weights, actions and environment; None draws one.
+        device: torch device.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Source: Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
+        learning", 1992.
+
+    Example:
+        >>> Reinforce("CartPole-v1", seed=0).learn(100).num_updates > 0
+        True
+    """
+
+    algorithm: ClassVar[str] = "reinforce"
+    config_class: ClassVar[type[AgentConfig]] = ReinforceConfig
+    config: ReinforceConfig
+
+    def __init__(
+        self,
+        env: EnvLike,
+        *,
+        learning_rate: float = 2e-3,
+        gamma: float = 0.99,
+        episodes_per_env: int = 1,
+        baseline: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float | None = 0.5,
+        normalize_advantage: bool = True,
+        half_life: float | str | None = None,
+        optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        policy: PolicyConfig | nn.Module | None = None,
+        seed: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        config = ReinforceConfig(
+            learning_rate=learning_rate,
+            gamma=gamma,
+            episodes_per_env=episodes_per_env,
+            baseline=baseline,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            normalize_advantage=normalize_advantage,
+            half_life=half_life,
+            optimizer=optimizer_path(optimizer),
+            optimizer_kwargs=optimizer_kwargs or {},
+            policy=policy_config(policy),
+            device=device,
+        )
+        super().__init__(env, config, policy=policy_module(policy), optimizer=optimizer, seed=seed)
+
+    def enough(self, num_steps: int, episodes: list[Episode]) -> bool:
+        """Whether every sub-environment has finished its episodes."""
+        assert self.env is not None
+        if len(episodes) < self.env.num_envs * self.config.episodes_per_env:
+            return False
+        finished = np.bincount([episode.env_index for episode in episodes], minlength=self.env.num_envs)
+        return bool(finished.min() >= self.config.episodes_per_env)
+
+    def _collect(self, collector: Collector) -> Rollout:
+        """Whole episodes: those that the last update left unfinished were begun by another policy."""
+        collector.start(None)
+        return super()._collect(collector)
+
+    def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, float]]:
+        """`actor_critic_loss` over the whole episodes, with undiminished (lambda = 1) returns."""
+        used = whole_episodes(rollout, self.config.episodes_per_env)
+        return actor_critic_loss(
+            self.policy, rollout, used, self.config, gae_lambda=1.0, baseline=self.config.baseline
+        )
+
+
+def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bool_]:
+    """Which transitions belong to each sub-environment's first ``episodes_per_env`` episodes.
+
+    Args:
+        rollout: Begins with new episodes in every sub-environment.
+        episodes_per_env: Episodes to keep of each.
+
+    Returns:
+        Mask of shape ``(num_steps, num_envs)``.
+    """
+    done = rollout.done.astype(np.int64)
+    finished_before = np.cumsum(done, axis=0) - done
+    return rollout.valid & (finished_before < episodes_per_env)

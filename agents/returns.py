@@ -1,0 +1,71 @@
+"""Returns and advantages of a rollout, as pure functions of arrays of shape ``(num_steps, num_envs)``."""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+
+
+def bootstrap_values(values: Floats, last_values: Floats, terminated: Bools) -> Floats:
+    """Value that each transition bootstraps from: of the observation it led to, 0 after a termination.
+
+    A truncated transition bootstraps like any other; where the environment replaced its final observation by
+    the next episode's first, the caller puts the final observation's value in.
+
+    Args:
+        values: ``V(o_t)``, shape ``(num_steps, num_envs)``.
+        last_values: ``V`` of the observations after the last step, shape ``(num_envs,)``.
+        terminated: Whether transition t ended its episode for good, shape ``(num_steps, num_envs)``.
+
+    Returns:
+        ``V(o_{t+1})`` with zeros where terminated, shape ``(num_steps, num_envs)``.
+    """
+    following = np.concatenate((values[1:], last_values[None]))
+    return np.where(terminated, np.zeros((), following.dtype), following)
+
+
+def generalized_advantages(
+    rewards: Floats, values: Floats, next_values: Floats, done: Bools, gamma: float, gae_lambda: float
+) -> Floats:
+    """Generalized advantage estimation.
+
+    ``delta_t = r_t + gamma V_{t+1} - V_t`` and ``A_t = delta_t + gamma lambda (1 - done_t) A_{t+1}``; with
+    lambda = 1 it is the (bootstrapped) reward-to-go minus the value, and no reward leaks over an episode's end.
+
+    Args:
+        rewards: ``r_t``, shape ``(num_steps, num_envs)``.
+        values: ``V(o_t)``, same shape.
+        next_values: What transition t bootstraps from (see `bootstrap_values`), same shape.
+        done: Whether transition t was its episode's last, terminated or truncated, same shape.
+        gamma: Discount per env step.
+        gae_lambda: Decay of the weights of later errors.
+
+    Returns:
+        Advantages, same shape.
+
+    Source: Schulman et al., "High-dimensional continuous control using generalized advantage estimation",
+        2016, equation 16.
+    """
+    deltas = rewards + gamma * next_values - values
+    decay = gamma * gae_lambda * ~done
+    advantages = np.empty_like(deltas)
+    following = np.zeros_like(deltas[0])
+    for t in range(len(deltas) - 1, -1, -1):
+        following = deltas[t] + decay[t] * following
+        advantages[t] = following
+    return advantages
+
+
+def explained_variance(values: Floats, returns: Floats) -> float:
+    """Share of the returns' variance that the values explain, ``1 - Var(returns - values) / Var(returns)``.
+
+    Args:
+        values: Predictions, any shape.
+        returns: Targets, same shape.
+
+    Returns:
+        1 for a perfect prediction, 0 or less for a useless one, NaN where the returns do not vary.
+    """
+    variance = float(np.var(returns))
+    return float("nan") if variance == 0.0 else 1.0 - float(np.var(returns - values)) / variance

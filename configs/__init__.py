@@ -1,0 +1,1 @@
+"""Packaged run configurations, one YAML per run; ``rl-rms train NAME`` finds them by name."""

@@ -1,0 +1,26 @@
+"""Reinforcement learning for worlds that change.
+
+The optimizer, `RMSprop`, forgets at a stated half-life; `rl_rms.envs` makes worlds that drift, jump and
+follow curricula on a known clock; `rl_rms.agents` learn in them. torch is imported only when the optimizer
+is first asked for, so that the command line and the environments start quickly without it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from rl_rms.half_life import HalfLife, half_life_from_rho, rho_from_half_life
+
+if TYPE_CHECKING:
+    from rl_rms.optimizer import RMSprop
+
+__version__ = "0.1.0"
+
+__all__ = ["HalfLife", "RMSprop", "__version__", "half_life_from_rho", "rho_from_half_life"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the optimizer, and torch with it, at first use."""
+    if name == "RMSprop":
+        from rl_rms.optimizer import RMSprop
+
+        return RMSprop
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,150 @@
+"""Half-life, the memory of an exponential average as a number that one can state on purpose.
+
+With ``v_t = rho * v_{t-1} + (1 - rho) * g_t**2`` the weight of a past squared gradient has halved after
+``h = -ln 2 / ln rho`` updates, so ``rho = 2 ** (-1 / h)``. Everything here is computed in float64.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Unit = Literal["updates", "steps"]
+
+_SPELLING = re.compile(r"\s*([-+]?[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?)\s*([a-z ]*?)\s*")
+_UNITS: dict[str, Unit] = {
+    "": "updates",
+    "update": "updates",
+    "updates": "updates",
+    "step": "steps",
+    "steps": "steps",
+    "env step": "steps",
+    "env steps": "steps",
+}
+_ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
+
+
+def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
+    """Decay over ``updates`` updates, ``rho = 2 ** (-updates / half_life)``.
+
+    Args:
+        half_life: Number of updates after which a squared gradient's weight has halved, > 0.
+        updates: Number of updates (may be fractional) that the decay spans.
+
+    Returns:
+        rho in [0, 1).
+
+    Raises:
+        ValueError: If ``half_life`` is not a finite number above 0.
+
+    Example:
+        >>> round(rho_from_half_life(69), 4)
+        0.99
+    """
+    _check_half_life(half_life)
+    return float(2.0 ** (-updates / half_life))
+
+
+def half_life_from_rho(rho: float) -> float:
+    """Half-life in updates of a decay, ``h = -ln 2 / ln rho``; 0 for ``rho = 0``, which has no memory.
+
+    Args:
+        rho: Decay per update in [0, 1).
+
+    Returns:
+        Half-life in updates.
+
+    Raises:
+        ValueError: If ``rho`` lies outside [0, 1).
+
+    Example:
+        >>> round(half_life_from_rho(0.99), 1)
+        69.0
+    """
+    if not 0.0 <= rho < 1.0:
+        raise ValueError(f"rho must be in [0, 1), got {rho!r}; 0.99 is a half-life of 69 updates")
+    return -math.log(2.0) / math.log(rho) if rho > 0.0 else 0.0
+
+
+@dataclass(frozen=True)
+class HalfLife:
+    """A half-life with its unit.
+
+    Attributes:
+        value: How many units it takes for a weight to halve, > 0.
+        unit: ``"updates"`` (optimizer steps) or ``"steps"`` (env steps: true transitions, summed over all
+            sub-environments).
+
+    Raises:
+        ValueError: If the value is not a finite number above 0 or the unit is unknown.
+
+    Example:
+        >>> HalfLife.parse("20_000 steps").in_updates(steps_per_update=80)
+        250.0
+    """
+
+    value: float
+    unit: Unit = "updates"
+
+    def __post_init__(self) -> None:
+        _check_half_life(self.value)
+        if self.unit not in get_args(Unit):
+            raise ValueError(f'the unit of a half-life must be "updates" or "steps", got {self.unit!r}')
+
+    @classmethod
+    def parse(cls, spec: "float | str | HalfLife") -> "HalfLife":
+        """Read ``69``, ``"69 updates"`` or ``"20_000 steps"``.
+
+        Args:
+            spec: A number (of updates), a number with its unit, or a `HalfLife`, which is returned as it is.
+
+        Returns:
+            The half-life.
+
+        Raises:
+            ValueError: If ``spec`` is none of these.
+            TypeError: If ``spec`` is neither a number nor a string.
+        """
+        if isinstance(spec, HalfLife):
+            return spec
+        if isinstance(spec, (int, float)) and not isinstance(spec, bool):
+            return cls(float(spec))
+        if not isinstance(spec, str):
+            raise TypeError(f"half_life must be {_ALLOWED}, got {spec!r}")
+        match = _SPELLING.fullmatch(spec)
+        unit = _UNITS.get(match[2]) if match else None
+        if match is None or unit is None:
+            raise ValueError(f"half_life must be {_ALLOWED}, got {spec!r}")
+        return cls(float(match[1]), unit)
+
+    def in_updates(self, steps_per_update: float | None = None) -> float:
+        """The half-life in updates.
+
+        Args:
+            steps_per_update: Env steps between two updates; needed when the unit is ``"steps"``.
+
+        Raises:
+            ValueError: If it is needed and missing, or not above 0.
+        """
+        return self.value if self.unit == "updates" else self.value / self._steps(steps_per_update)
+
+    def in_steps(self, steps_per_update: float | None = None) -> float:
+        """The half-life in env steps; ``steps_per_update`` is needed when the unit is ``"updates"``."""
+        return self.value if self.unit == "steps" else self.value * self._steps(steps_per_update)
+
+    def _steps(self, steps_per_update: float | None) -> float:
+        if steps_per_update is None or not steps_per_update > 0:
+            raise ValueError(
+                f"half_life {str(self)!r} needs the number of env steps between two updates, got "
+                f"steps_per_update={steps_per_update!r}; pass num_envs * n_steps, or state the half-life in "
+                "the other unit"
+            )
+        return steps_per_update
+
+    def __str__(self) -> str:
+        return f"{self.value:g} {self.unit}" if self.value < 1e6 else f"{self.value:.0f} {self.unit}"
+
+
+def _check_half_life(half_life: float) -> None:
+    if not (half_life > 0 and math.isfinite(half_life)):
+        raise ValueError(f"half_life must be > 0 and finite, got {half_life!r}; {_ALLOWED}")

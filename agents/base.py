@@ -175,7 +175,7 @@ class OnPolicyAgent(ABC):
         flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
         flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
         num_envs = {} if self.env is None else {"num_envs": self.env.num_envs}
-        return {"algorithm": self.algorithm, **flat, "seed": self.seed, **num_envs}
+        return {**flat, "seed": self.seed, **num_envs}
 
     def memory(self) -> str | None:
         """The optimizer's memory in updates and env steps as one sentence, None where it states no half-life."""
@@ -351,9 +351,7 @@ class OnPolicyAgent(ABC):
         spaces = {
             name: checkpoint.space_from_dict(contents[name]) for name in ("observation_space", "action_space")
         }
-        agent = cls.from_config(
-            config, env, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces
-        )
+        agent = cls.from_config(config, env, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces)
         for name, space in spaces.items():
             if getattr(agent, name) != space:
                 raise ValueError(f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}")

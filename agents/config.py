@@ -88,10 +88,12 @@ class A2CConfig(AgentConfig):
     """Hyperparameters of A2C (advantage actor-critic).
 
     Args:
+        algorithm: The agent's algorithm.
         n_steps: Vector steps between two updates, >= 1; an update spans ``num_envs * n_steps`` env steps.
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 
+    algorithm: Literal["a2c"] = "a2c"
     n_steps: int = 5
     gae_lambda: float = 1.0
 
@@ -106,11 +108,13 @@ class ReinforceConfig(AgentConfig):
     """Hyperparameters of REINFORCE (Monte Carlo policy gradient).
 
     Args:
+        algorithm: The agent's algorithm.
         episodes_per_env: Whole episodes that each sub-environment plays for one update, >= 1.
         baseline: Whether a learned value is subtracted from the returns; without it ``vf_coef`` has no effect
             and a truncated episode's return is what was collected.
     """
 
+    algorithm: Literal["reinforce"] = "reinforce"
     learning_rate: float = 2e-3
     normalize_advantage: bool = True
     episodes_per_env: int = 1

@@ -53,7 +53,7 @@ class Categorical:
 
 
 class DiagonalGaussian:
-    """Independent normal distributions: mean of shape ``(batch, *action)``, log standard deviation ``(*action)``."""
+    """Independent normals: mean of shape ``(batch, *action)``, log standard deviation ``(*action)``."""
 
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self.mean = mean
@@ -61,9 +61,7 @@ class DiagonalGaussian:
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw one action per row, shape ``(batch, *action)``."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device
-        )
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         return self.mean + self.log_std.exp() * noise
 
     def mode(self) -> Tensor:

@@ -49,6 +49,7 @@ def evaluate(
     *,
     deterministic: bool = True,
     seed: int | None = None,
+    clock: int | None = None,
 ) -> Evaluation:
     """Play whole episodes with an agent that does not learn.
 
@@ -61,6 +62,7 @@ def evaluate(
         episodes: How many, >= 1.
         deterministic: Whether to play the most likely actions.
         seed: Seeds the environment; None goes on with its generator.
+        clock: Reading of the world's clock, in env steps, to begin at; None leaves it where the reset puts it.
 
     Returns:
         The episodes' returns and lengths, in the order in which they ended.
@@ -80,7 +82,7 @@ def evaluate(
     share = np.full(venv.num_envs, episodes // venv.num_envs)
     share[: episodes % venv.num_envs] += 1
     collector = Collector(venv)
-    collector.start(seed)
+    collector.start(seed, clock)
 
     def counted(ended: list[Episode]) -> list[Episode]:
         left = share.copy()

@@ -26,10 +26,10 @@ class Logger:
         self._writer: SummaryWriter | None = None
         self._columns: list[str] = []
         if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter  # tensorboard is only imported where it is used
+            from torch.utils import tensorboard  # slow to import, so only where it is used
 
             folder.mkdir(parents=True, exist_ok=True)
-            self._writer = SummaryWriter(folder, flush_secs=10)  # type: ignore[no-untyped-call]
+            self._writer = tensorboard.SummaryWriter(folder, flush_secs=10)  # type: ignore[no-untyped-call]
             self._csv = folder / "metrics.csv"
             if self._csv.exists():
                 with self._csv.open(newline="") as file:

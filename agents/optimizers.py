@@ -71,8 +71,8 @@ def make_optimizer(
             kwargs["half_life"] = DEFAULT_HALF_LIFE
     elif config.half_life is not None:
         raise ValueError(
-            f"half_life={config.half_life!r} is an argument of {DEFAULT_OPTIMIZER}, not of {optimizer_path(chosen)}; "
-            "leave it out, or give that optimizer's own arguments in optimizer_kwargs"
+            f"half_life={config.half_life!r} is an argument of {DEFAULT_OPTIMIZER}, not of "
+            f"{optimizer_path(chosen)}; leave it out, or give that optimizer's own arguments in optimizer_kwargs"
         )
     try:
         return chosen(parameters, lr=config.learning_rate, **kwargs)  # type: ignore[call-arg]
@@ -97,4 +97,6 @@ def describe_memory(optimizer: Optimizer, steps_per_update: float | None) -> str
     if steps_per_update is None:
         return f"half-life {half_life} (updates span whole episodes, so the other unit varies)"
     updates, steps = half_life.in_updates(steps_per_update), half_life.in_steps(steps_per_update)
-    return f"half-life {updates:,.1f} updates = {steps:,.0f} env steps ({steps_per_update:,.0f} env steps per update)"
+    return (
+        f"half-life {updates:,.1f} updates = {steps:,.0f} env steps ({steps_per_update:,.0f} env steps per update)"
+    )

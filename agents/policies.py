@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import gymnasium as gym
 import torch
@@ -99,7 +100,7 @@ def _mlp(
     """Linear layers with ``activation`` between them, weights orthogonal, biases zero."""
     sizes = [num_inputs, *hidden_sizes]
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [_linear(fan_in, fan_out, math.sqrt(2.0)), activation()]
     return nn.Sequential(*layers, _linear(sizes[-1], num_outputs, head_gain))
 

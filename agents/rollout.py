@@ -88,8 +88,8 @@ class Collector:
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise ValueError(
-                f"env.metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, got {mode!r}; set it to "
-                "what the environment does at an episode's end"
+                f"env.metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, got {mode!r}; set it "
+                "to what the environment does at an episode's end"
             )
         self._mode = mode
         self._observations: Array | None = None
@@ -103,9 +103,15 @@ class Collector:
         """Whether the environment has been reset and waits for actions."""
         return self._observations is not None
 
-    def start(self, seed: int | None) -> None:
-        """Reset the environment and begin new episodes everywhere; None goes on with its random generator."""
-        self._observations = np.array(self.env.reset(seed=seed)[0])
+    def start(self, seed: int | None, clock: int | None = None) -> None:
+        """Reset the environment and begin new episodes everywhere.
+
+        Args:
+            seed: Seeds the environment; None goes on with its random generator.
+            clock: Where a changing world's clock is to stand, in env steps; None leaves it to the reset.
+        """
+        options = None if clock is None else {"clock": clock}
+        self._observations = np.array(self.env.reset(seed=seed, options=options)[0])
         self._resetting[:] = False
         self._returns[:] = 0.0
         self._lengths[:] = 0
@@ -182,9 +188,7 @@ class Collector:
         self._returns += np.where(valid, reward, 0.0)
         self._lengths += valid
         for i in np.flatnonzero(done):
-            episodes.append(
-                Episode(float(self._returns[i]), int(self._lengths[i]), int(i), self.num_timesteps)
-            )
+            episodes.append(Episode(float(self._returns[i]), int(self._lengths[i]), int(i), self.num_timesteps))
             self._returns[i] = 0.0
             self._lengths[i] = 0
 

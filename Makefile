@@ -1,0 +1,36 @@
+# Everything happens inside this folder: the virtual environment is .venv, caches lie in it, runs go to runs/.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt
+export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
+
+.PHONY: train test lint clean
+
+train: .venv/installed  ## train the quickstart configuration and say where to look
+	$(BIN)/rl-rms train drifting_cartpole
+
+test: .venv/installed-dev  ## run the whole default suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: .venv/installed-dev  ## style, types and the floors' imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p rl_rms
+	$(BIN)/lint-imports
+
+clean:  ## remove everything that the other targets made, except runs
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# torch first and alone: pulled in by another package it may come as a build for CUDA of several gigabytes.
+.venv/torch: constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	touch $@
+
+.venv/installed: .venv/torch pyproject.toml
+	$(PIP) -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) -e '.[dev,box2d,mujoco]'
+	touch $@

@@ -1,0 +1,1 @@
+"""The command line ``rl-rms``: one module per command, configuration files, plots."""

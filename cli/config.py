@@ -1,0 +1,206 @@
+"""A run's configuration: the dataclass behind the YAML files and the command line, and how both are read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, get_loader
+
+from rl_rms.agents.config import A2CConfig, AgentConfig, ReinforceConfig
+from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.envs.config import EnvConfig
+
+ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": ReinforceConfig}
+
+# Keys whose contents are free, so that a dotted override may reach into them.
+_FREE_FORM = ("env.changes", "env.curriculum", "env.kwargs", "agent.optimizer_kwargs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run.
+
+    Args:
+        env: The world.
+        agent: The agent.
+        total_timesteps: Env steps to train for, all sub-environments together.
+        seed: Seeds the network, the actions, the environment and, unless env.drift_seed is set, its changes.
+        log_interval: Updates between two entries of the log.
+        checkpoint_every: Env steps between two checkpoints; null keeps only the one at the end.
+        eval_every: Env steps between two evaluations in an environment of their own, whose clock starts at 0;
+            null for none.
+        eval_episodes: Episodes of each evaluation.
+        num_threads: Threads that torch uses; for small networks more than one is slower.
+        runs_dir: Folder under which the run's folder is made.
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    agent: AgentConfig = field(default_factory=A2CConfig)
+    total_timesteps: int = 100_000
+    seed: int = 0
+    log_interval: int = 100
+    checkpoint_every: int | None = None
+    eval_every: int | None = None
+    eval_episodes: int = 10
+    num_threads: int = 1
+    runs_dir: str = "runs"
+
+    def __post_init__(self) -> None:
+        for name in ("total_timesteps", "log_interval", "eval_episodes", "num_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)!r}")
+        for name in ("checkpoint_every", "eval_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1 env steps, or null for none, got {value!r}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be >= 0, got {self.seed!r}")
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML that `read_config` reads back."""
+        return yaml.safe_dump(json.loads(json.dumps(asdict(self))), sort_keys=False)
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser whose errors suggest the key that was probably meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """End with status 2 and a sentence."""
+        raise UserError(self._with_suggestion(" ".join(message.split())))
+
+    def _with_suggestion(self, message: str) -> str:
+        known = [option for action in self._actions for option in action.option_strings if len(option) > 2]
+        known += [option[2:] for option in known]
+        for word in message.replace("'", " ").replace('"', " ").replace("=", " ").split():
+            if ("." in word or word.startswith("--")) and word not in known:
+                hint = suggestion(word, known)
+                if hint:
+                    return message + hint
+        return message
+
+
+def run_parser(algorithm: str = "a2c") -> Parser:
+    """The parser of a run's keys, with the agent's keys of one algorithm.
+
+    Raises:
+        UserError: If there is no such algorithm.
+    """
+    if algorithm not in ALGORITHMS:
+        raise UserError(
+            f"agent.algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}"
+            + suggestion(str(algorithm), ALGORITHMS)
+        )
+    parser = Parser(allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML text or file that the other keys override.")
+    parser.add_class_arguments(RunConfig, None, as_group=False, instantiate=False, skip={"env", "agent"})
+    parser.add_class_arguments(EnvConfig, "env")
+    parser.add_class_arguments(ALGORITHMS[algorithm], "agent")
+    return parser
+
+
+def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration by path or packaged name and override keys of it.
+
+    Args:
+        config: Path of a YAML file, or the name of a packaged one.
+        overrides: As on the command line, ``["--agent.half_life", "20_000 steps"]``.
+
+    Raises:
+        UserError: If the file, a key, a type or a range is wrong.
+    """
+    path = find_config(config)
+    return parse_config(read_yaml(path.read_text(), str(config)), overrides)
+
+
+def parse_config(tree: dict[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a tree of plain data and overrides as on the command line."""
+    rest = _apply_free_form(tree, list(overrides))
+    parser = run_parser(algorithm_of(tree, rest))
+    try:
+        values = parser.instantiate(parser.parse_args(["--config", json.dumps(tree), *rest]))
+        return RunConfig(**{one.name: values[one.name] for one in fields(RunConfig)})
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+
+
+def algorithm_of(tree: dict[str, Any], overrides: Sequence[str]) -> str:
+    """The algorithm that a tree and overrides choose: which keys the agent has depends on it."""
+    words = [word for override in overrides for word in override.split("=", 1)]
+    if "--agent.algorithm" in words[:-1]:
+        return words[words.index("--agent.algorithm") + 1]
+    agent = tree.get("agent")
+    return str(agent.get("algorithm", "a2c")) if isinstance(agent, dict) else "a2c"
+
+
+def find_config(config: str | Path) -> Path:
+    """The file of a configuration given by path or packaged name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if Path(config).is_file():
+        return Path(config)
+    packaged = {
+        Path(file.name).stem: file
+        for file in resources.files("rl_rms.configs").iterdir()
+        if file.name.endswith(".yaml")
+    }
+    if str(config) in packaged:
+        return Path(str(packaged[str(config)]))
+    raise UserError(
+        f"there is no configuration {str(config)!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
+        + suggestion(str(config), packaged)
+    )
+
+
+def read_yaml(text: str, name: str) -> dict[str, Any]:
+    """YAML as plain data, with ``7e-4`` and ``1e3`` read as numbers.
+
+    Raises:
+        UserError: If it is no YAML, or holds no keys.
+    """
+    try:
+        tree = get_loader("yaml")(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"{name} must hold keys such as env, agent and total_timesteps, got {tree!r}")
+    return tree
+
+
+def _apply_free_form(tree: dict[str, Any], overrides: list[str]) -> list[str]:
+    """Put overrides that reach into free-form keys into the tree; return the others."""
+    rest: list[str] = []
+    words = iter(overrides)
+    for word in words:
+        prefix = next((key for key in _FREE_FORM if word.startswith(f"--{key}.")), None)
+        if prefix is None:
+            rest.append(word)
+            continue
+        name, separator, text = word[2:].partition("=")
+        if not separator:
+            following = next(words, None)
+            if following is None:
+                raise UserError(f"--{name} needs a value")
+            text = following
+        *path, last = (*prefix.split("."), *_split(name[len(prefix) + 1 :]))
+        node = tree
+        for key in path:
+            child = node.get(key)
+            if not isinstance(child, dict):
+                child = node[key] = {}
+            node = child
+        node[last] = get_loader("yaml")(text)
+    return rest
+
+
+def _split(name: str) -> list[str]:
+    """``reward.scale.step.at`` into its keys: the targets reward.*, observation.* and action.* hold a dot."""
+    keys = name.split(".")
+    return [".".join(keys[:2]), *keys[2:]] if keys[0] in {"reward", "observation", "action"} else keys

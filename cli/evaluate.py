@@ -1,0 +1,66 @@
+"""``rl-rms evaluate RUN``: episodes with the agent of a run, in the world as the run left it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rl_rms.cli.config import Parser
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.runs import CHECKPOINTS, read_run
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluate as the words after ``rl-rms evaluate`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the run or its checkpoint cannot be read.
+    """
+    parser = Parser(
+        prog="rl-rms evaluate", description="Play episodes with the agent of a run.", allow_abbrev=False
+    )
+    parser.add_argument("run", type=str, help="Folder of the run.")
+    parser.add_argument("--episodes", type=int, default=20, help="Episodes to play, >= 1.")
+    parser.add_argument("--deterministic", type=bool, default=True, help="Whether to take the likeliest actions.")
+    parser.add_argument("--seed", type=int, default=1_000_000, help="Seeds the environment and the actions.")
+    parser.add_argument(
+        "--clock",
+        type=int | None,
+        default=None,
+        help="Reading of the world's clock, in env steps, from which to play; null is where the run's checkpoint "
+        "left it. The clock goes on from there.",
+    )
+    parser.add_argument(
+        "--checkpoint", type=str, default=f"{CHECKPOINTS}/final.pt", help="Checkpoint within the run's folder."
+    )
+    arguments = parser.parse_args(list(argv))
+    if arguments.episodes < 1:
+        raise UserError(f"--episodes must be >= 1, got {arguments.episodes}")
+
+    import torch
+
+    from rl_rms.agents.evaluation import evaluate
+    from rl_rms.cli.train import build
+
+    run = read_run(arguments.run)
+    torch.set_num_threads(run.config.num_threads)
+    env_config = replace(run.config.env, num_envs=min(run.config.env.num_envs, arguments.episodes))
+    built = build(replace(run.config, env=env_config))
+    try:
+        agent = type(built).load(Path(arguments.run) / arguments.checkpoint)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(str(error)) from error
+    agent.generator.manual_seed(arguments.seed)
+    env = built.env
+    assert env is not None
+    clock = agent.num_timesteps if arguments.clock is None else arguments.clock
+    result = evaluate(
+        agent, env, arguments.episodes, deterministic=arguments.deterministic, seed=arguments.seed, clock=clock
+    )
+    print(
+        f"mean return {result.mean_reward:.1f} +- {result.std_reward:.1f} (standard deviation), mean length "
+        f"{result.mean_ep_length:.1f} env steps, {arguments.episodes} episodes, world's clock from {clock:,}"
+    )
+    return 0

@@ -1,0 +1,60 @@
+"""``rl-rms COMMAND``: finds the command's module and turns wrong input into one sentence and exit status 2."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from rl_rms import __version__
+from rl_rms.cli.errors import UserError, suggestion
+
+COMMANDS = {
+    "train": "train an agent by a configuration, live in the terminal and in TensorBoard",
+    "evaluate": "play episodes with the agent of a run",
+    "plot": "draw the learning curves of runs over the changes of their worlds",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The words after ``rl-rms``; the process's own by default.
+
+    Returns:
+        Exit status: 0, 2 for wrong input, 130 after an interruption.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"-h", "--help"}:
+        print(usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise UserError(f"there is no command {words[0]!r}{suggestion(words[0], COMMANDS)}")
+        status: int = import_module(f"rl_rms.cli.{words[0]}").main(words[1:])
+    except UserError as error:
+        print(f"rl-rms: error: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def usage() -> str:
+    """The overview that ``rl-rms --help`` prints."""
+    commands = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    return (
+        "usage: rl-rms COMMAND ...\n\n"
+        "Reinforcement learning for worlds that change.\n\n"
+        f"commands:\n{commands}\n\n"
+        "examples:\n"
+        "  rl-rms train drifting_cartpole\n"
+        '  rl-rms train drifting_cartpole --agent.half_life "20_000 steps" --seed 1\n'
+        "  rl-rms evaluate runs/drifting_cartpole/<date>-seed0\n"
+        "  rl-rms plot runs/drifting_cartpole/*\n\n"
+        "rl-rms COMMAND --help explains a command."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

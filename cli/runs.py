@@ -1,0 +1,90 @@
+"""A run's folder: what lies in it, how it is named and how it is read again."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rl_rms.cli.config import RunConfig, parse_config, read_yaml
+from rl_rms.cli.errors import UserError
+
+CONFIG, METRICS, SUMMARY, CURVE = "config.yaml", "metrics.csv", "summary.json", "learning_curve.png"
+CHECKPOINTS = "checkpoints"
+_STEP = "time/total_timesteps"
+
+
+def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
+    """Make ``<runs_dir>/<name>/<date-time>-seed<seed>``, with a number behind it if that is taken.
+
+    Raises:
+        UserError: If the folder cannot be made.
+    """
+    base = f"{datetime.now():%Y%m%d-%H%M%S}-seed{seed}"
+    for attempt in range(1, 1000):
+        folder = runs_dir / name / (base if attempt == 1 else f"{base}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot make the run's folder {folder}: {error.strerror}") from error
+        return folder
+    raise UserError(f"cannot make a folder {base} under {runs_dir / name}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside and rename into place."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was read from its folder.
+
+    Attributes:
+        folder: Where it lies.
+        config: Its configuration.
+        metrics: Scalars by tag, each with as many entries as ``steps``; NaN where nothing was logged.
+        steps: Env steps of the entries.
+    """
+
+    folder: Path
+    config: RunConfig
+    metrics: dict[str, list[float]]
+    steps: list[float]
+
+    def series(self, tag: str) -> tuple[list[float], list[float]]:
+        """Env steps and values at which a tag was logged."""
+        values = self.metrics.get(tag, [])
+        known = [(step, value) for step, value in zip(self.steps, values, strict=False) if not math.isnan(value)]
+        return [step for step, _ in known], [value for _, value in known]
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run's configuration and metrics, whether it ended or was interrupted.
+
+    Raises:
+        UserError: If the folder is no run's.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is not the folder of a run: it has no {CONFIG}")
+    config = parse_config(read_yaml((folder / CONFIG).read_text(), str(folder / CONFIG)))
+    metrics: dict[str, list[float]] = {}
+    if (folder / METRICS).is_file():
+        with (folder / METRICS).open(newline="") as file:
+            for row in csv.DictReader(file):
+                for tag, text in row.items():
+                    metrics.setdefault(tag, []).append(float(text) if text else math.nan)
+    steps = metrics.pop(_STEP, [])
+    return Run(folder, config, metrics, steps)
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write ``summary.json``."""
+    write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")

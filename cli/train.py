@@ -1,0 +1,188 @@
+"""``rl-rms train CONFIG``: one run, from its configuration to its folder."""
+
+import platform
+import signal
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_rms.cli.config import ALGORITHMS, RunConfig, algorithm_of, find_config, parse_config, read_yaml, run_parser
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.runs import CHECKPOINTS, CONFIG, CURVE, new_folder, write_summary, write_text
+
+if TYPE_CHECKING:
+    from rl_rms.agents.base import OnPolicyAgent
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train as the words after ``rl-rms train`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the configuration is wrong.
+    """
+    words = list(argv)
+    config = words.pop(0) if words and not words[0].startswith("-") else None
+    if "-h" in words or "--help" in words:
+        tree = {} if config is None else read_yaml(find_config(config).read_text(), config)
+        parser = run_parser(algorithm_of(tree, words))
+        parser.usage = "rl-rms train CONFIG [--KEY VALUE ...]"
+        parser.description = (
+            "CONFIG is a YAML file or the name of a packaged configuration. Every key of it can be overridden. "
+            f"The agent's keys are those of --agent.algorithm ({', '.join(ALGORITHMS)})."
+        )
+        parser.print_help()
+        return 0
+    if config is None:
+        raise UserError(
+            "rl-rms train needs a configuration: a YAML file or a packaged name; see rl-rms train --help"
+        )
+    path = find_config(config)
+    return train(parse_config(read_yaml(path.read_text(), config), words), path.stem)
+
+
+def train(config: RunConfig, name: str) -> int:
+    """Do the run of a configuration in a new folder ``<runs_dir>/<name>/<date-time>-seed<seed>``.
+
+    Args:
+        config: The run.
+        name: Name of the run's parent folder.
+
+    Returns:
+        Exit status: 0, or 130 if it was interrupted.
+
+    Raises:
+        UserError: If the configuration does not fit the environment.
+    """
+    import torch
+    from rich.console import Console
+
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
+    from rl_rms.agents.progress import ProgressCallback
+
+    torch.set_num_threads(config.num_threads)
+    console = Console()
+    agent = build(config)
+    callbacks: list[Callback] = [ProgressCallback(console)]
+    if config.eval_every is not None:
+        callbacks.append(EvalCallback(make_env(config), config.eval_every, config.eval_episodes))
+    folder = new_folder(Path(config.runs_dir), name, config.seed)
+    write_text(folder / CONFIG, config.to_yaml())
+    every = config.checkpoint_every or config.total_timesteps
+    callbacks.append(CheckpointCallback(folder / CHECKPOINTS, every))
+    console.print(
+        f"{agent.algorithm} on {config.env.id}, {config.env.num_envs} environments, seed {config.seed}",
+        highlight=False,
+    )
+    began = time.perf_counter()
+    interrupted = False
+    # A terminated process leaves the same usable folder as an interrupted one.
+    earlier = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        agent.learn(config.total_timesteps, callbacks, log_dir=folder, log_interval=config.log_interval)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+    summary = summarize(agent, time.perf_counter() - began, interrupted)
+    write_summary(folder, summary)
+    draw(folder)
+    report(console, summary, folder)
+    return INTERRUPTED if interrupted else 0
+
+
+def make_env(config: RunConfig) -> Any:
+    """The world of a run.
+
+    Raises:
+        UserError: If the environment cannot be made or does not offer what is to change.
+    """
+    from gymnasium.error import Error
+
+    from rl_rms.envs.vector import make_from_config
+
+    try:
+        return make_from_config(config.env, config.seed)
+    except (Error, ValueError, TypeError, ImportError) as error:
+        raise UserError(f"env: {error}") from error
+
+
+def build(config: RunConfig) -> "OnPolicyAgent":
+    """The agent of a run in its world.
+
+    Raises:
+        UserError: If the configuration does not fit the environment.
+    """
+    from rl_rms.agents.a2c import A2C
+    from rl_rms.agents.reinforce import Reinforce
+
+    agents = {agent.algorithm: agent for agent in (A2C, Reinforce)}
+    env = make_env(config)
+    try:
+        return agents[config.agent.algorithm].from_config(config.agent, env, seed=config.seed)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"agent: {error}") from error
+
+
+def summarize(agent: "OnPolicyAgent", wall_time: float, interrupted: bool) -> dict[str, Any]:
+    """What a run came to, as plain data."""
+    returns = [episode.ret for episode in agent.episodes]
+    return {
+        "algorithm": agent.algorithm,
+        "total_timesteps": agent.num_timesteps,
+        "updates": agent.num_updates,
+        "final_return": sum(returns) / len(returns) if returns else None,
+        "final_return_episodes": len(returns),
+        "memory": agent.memory(),
+        "seed": agent.seed,
+        "wall_time_seconds": round(wall_time, 3),
+        "interrupted": interrupted,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("rl_rms", "torch", "gymnasium", "numpy")},
+        },
+    }
+
+
+def draw(folder: Path) -> None:
+    """Draw the learning curve, if anything was logged."""
+    from rl_rms.cli.plots import learning_curve
+    from rl_rms.cli.runs import read_run
+
+    run = read_run(folder)
+    if run.series("rollout/ep_rew_mean")[0]:
+        learning_curve([run], folder / CURVE)
+
+
+def report(console: Any, summary: dict[str, Any], folder: Path) -> None:
+    """Print what the run came to and where it lies."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    final = summary["final_return"]
+    returned = "no episode ended" if final is None else f"{final:.1f}"
+    seconds = summary["wall_time_seconds"]
+    rows = {
+        f"mean return, last {summary['final_return_episodes']} episodes": returned,
+        "env steps": f"{summary['total_timesteps']:,} in {seconds:.1f} s "
+        f"({summary['total_timesteps'] / max(seconds, 1e-9):,.0f} a second)",
+        "memory": summary["memory"],
+        "run": str(folder),
+        "TensorBoard": f"tensorboard --logdir {folder.parent}",
+    }
+    for key, value in rows.items():
+        if value is not None:
+            table.add_row(key, value)
+    if summary["interrupted"]:
+        console.print("interrupted; what was learned until then is saved")
+    console.print(table, soft_wrap=True)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

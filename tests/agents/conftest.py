@@ -1,0 +1,57 @@
+"""Small worlds whose every number is known."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+
+class Counting(gym.Env):
+    """The observation counts the steps, the reward is 10 times the count, and the episode ends at a set step."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, length: int, truncates: bool):
+        self.length, self.truncates = length, truncates
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.array([0.0], np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        over = self.count == self.length
+        observation = np.array([self.count], np.float32)
+        return observation, 10.0 * self.count, over and not self.truncates, over and self.truncates, {}
+
+
+class Target(gym.Env):
+    """One continuous action per episode, best at 0.5: reward ``-(a - 0.5)**2``."""
+
+    observation_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
+    action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        return np.ones(1, np.float32), -float((action[0] - 0.5) ** 2), True, False, {}
+
+
+@pytest.fixture
+def counting():
+    """Makes a vector of counting worlds: ``counting([(length, truncates), ...], mode)``."""
+
+    def make(kinds, mode=AutoresetMode.NEXT_STEP):
+        return SyncVectorEnv([lambda kind=kind: Counting(*kind) for kind in kinds], autoreset_mode=mode)
+
+    return make
+
+
+@pytest.fixture
+def target():
+    """Makes a vector of target worlds."""
+    return lambda num_envs: SyncVectorEnv([Target for _ in range(num_envs)])

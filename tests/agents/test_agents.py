@@ -1,0 +1,233 @@
+"""Both agents: learning, predicting, saving, and what they tell the optimizer and the log."""
+
+import csv
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rl_rms.agents import A2C, MlpPolicy, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents.reinforce import whole_episodes
+from rl_rms.agents.rollout import Collector
+from rl_rms.envs import make_vec
+
+RANDOM_RETURN = 22  # of a random policy on CartPole-v1
+
+
+@pytest.mark.parametrize("vectorization_mode", ["vector_entry_point", "sync"])
+def test_a2c_learns_cartpole(vectorization_mode):
+    env = make_vec("CartPole-v1", num_envs=16, vectorization_mode=vectorization_mode)
+    agent = A2C(env, learning_rate=2e-3, seed=1).learn(60_000)
+    assert np.mean([episode.ret for episode in agent.episodes]) > 5 * RANDOM_RETURN
+    assert evaluate(agent, "CartPole-v1", 10, seed=5).mean_reward > 8 * RANDOM_RETURN
+
+
+def test_reinforce_learns_cartpole():
+    agent = Reinforce(make_vec("CartPole-v1", num_envs=8), learning_rate=5e-3, seed=1).learn(60_000)
+    assert np.mean([episode.ret for episode in agent.episodes]) > 5 * RANDOM_RETURN
+
+
+def test_reinforce_learns_without_a_baseline():
+    agent = Reinforce(make_vec("CartPole-v1", num_envs=8), learning_rate=5e-3, baseline=False, seed=1).learn(
+        60_000
+    )
+    assert np.mean([episode.ret for episode in agent.episodes]) > 3 * RANDOM_RETURN
+
+
+@pytest.mark.parametrize("agent_class", [A2C, Reinforce])
+def test_continuous_actions_are_learned(agent_class, target):
+    agent = agent_class(target(16), learning_rate=1e-2, ent_coef=0.0, seed=0).learn(16 * 1500)
+    action, _ = agent.predict(np.ones(1, np.float32), deterministic=True)
+    assert action == pytest.approx(0.5, abs=0.15)
+    assert agent.policy.log_std.item() < -0.3  # the best policy is certain
+
+
+@pytest.mark.parametrize("agent_class", [A2C, Reinforce])
+def test_the_same_seed_gives_the_same_weights(agent_class):
+    def weights(seed):
+        agent = agent_class(make_vec("CartPole-v1", num_envs=4), seed=seed).learn(600)
+        return torch.nn.utils.parameters_to_vector(agent.policy.parameters())
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+def test_building_an_agent_leaves_torchs_global_generator_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    A2C("CartPole-v1", seed=5)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_half_life_in_steps_counts_the_true_transitions_of_each_update():
+    agent = A2C(make_vec("CartPole-v1", num_envs=8), half_life="400 steps", seed=0).learn(4_000)
+    # 40 env steps an update, or a few less where reset frames fell in it.
+    assert agent.optimizer.steps_per_update <= 40
+    assert agent.optimizer.half_life == pytest.approx(400 / agent.optimizer.steps_per_update)
+    assert agent.memory() == "half-life 10.0 updates = 400 env steps (40 env steps per update)"
+
+
+def test_twice_the_environments_keep_the_memory_in_env_steps():
+    memories = [
+        A2C(make_vec("CartPole-v1", num_envs=num_envs), half_life="800 steps", seed=0).memory()
+        for num_envs in (4, 8)
+    ]
+    assert all("= 800 env steps" in memory for memory in memories)
+    assert [memory.split()[1] for memory in memories] == ["40.0", "20.0"]
+
+
+def test_reinforce_uses_the_first_episodes_of_every_world(counting):
+    env = counting([(2, False), (5, False)])
+    agent = Reinforce(env, seed=0)
+    collector = Collector(env)
+    collector.start(seed=0)
+    rollout = agent._collect(collector)
+    used = whole_episodes(rollout, 1)
+    assert used[:, 0].tolist() == [True, True, False, False, False]
+    assert used[:, 1].tolist() == [True] * 5
+    again = agent._collect(collector)
+    assert again.observations[0].tolist() == [[0.0], [0.0]]  # begins with new episodes
+
+
+def test_training_ends_at_the_first_update_past_the_total_and_goes_on_from_there():
+    agent = A2C(make_vec("CartPole-v1", num_envs=4), seed=0).learn(1_000)
+    assert 1_000 <= agent.num_timesteps < 1_020
+    before = agent.num_timesteps
+    agent.learn(500)
+    assert before + 500 <= agent.num_timesteps < before + 520
+
+
+def test_predict_takes_one_observation_and_a_batch():
+    agent = A2C("CartPole-v1", seed=0)
+    single, state = agent.predict(np.zeros(4, np.float32))
+    batch, _ = agent.predict(np.zeros((6, 4), np.float32))
+    assert single.shape == ()
+    assert state is None
+    assert batch.shape == (6,)
+    assert len({int(agent.predict(np.zeros(4), deterministic=True)[0]) for _ in range(20)}) == 1
+    with pytest.raises(ValueError, match=r"observation must have shape \(4,\)"):
+        agent.predict(np.zeros(5))
+
+
+def test_actions_reach_the_environment_as_it_takes_them():
+    shifted = gym.spaces.Discrete(3, start=5)
+    agent = A2C.from_config(
+        A2C("CartPole-v1").config, None, seed=0, observation_space=gym.spaces.Discrete(2), action_space=shifted
+    )
+    assert all(shifted.contains(agent.predict(1)[0]) for _ in range(20))
+    narrow = gym.spaces.Box(-0.1, 0.1, (2,), np.float32)
+    agent = A2C.from_config(
+        agent.config, None, seed=0, observation_space=gym.spaces.Discrete(2), action_space=narrow
+    )
+    assert all(narrow.contains(agent.predict(1)[0]) for _ in range(20))
+
+
+def test_stable_baselines3_evaluates_our_agents():
+    agent = A2C("CartPole-v1", seed=0)
+    mean, _ = evaluate_policy(agent, DummyVecEnv([lambda: gym.make("CartPole-v1")]), 3, warn=False)
+    assert 5 < mean < 500
+
+
+@pytest.mark.parametrize("agent_class", [A2C, Reinforce])
+def test_a_saved_agent_goes_on_with_weights_optimizer_counters_and_clock(agent_class, tmp_path):
+    from rl_rms.envs.schedules import Sinusoid
+
+    def world():
+        return make_vec("CartPole-v1", 4, {"gravity": Sinusoid(mean=9.8, amplitude=2.0, period=5_000)}, seed=7)
+
+    agent = agent_class(world(), half_life="900 steps", policy=PolicyConfig(hidden_sizes=(8,)), seed=0).learn(800)
+    path = agent.save(tmp_path / "agent")
+    assert path.name == "agent.pt"
+    loaded = agent_class.load(path, env=world())
+    for mine, theirs in zip(loaded.policy.parameters(), agent.policy.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert loaded.config == agent.config
+    assert (loaded.num_timesteps, loaded.num_updates) == (agent.num_timesteps, agent.num_updates)
+    states = [list(one.optimizer.state_dict()["state"].values()) for one in (loaded, agent)]
+    assert all(torch.equal(mine["square_avg"], theirs["square_avg"]) for mine, theirs in zip(*states, strict=True))
+    observation = np.zeros((5, 4), np.float32)
+    assert loaded.predict(observation)[0].tolist() == agent.predict(observation)[0].tolist()
+    loaded.learn(40)
+    assert loaded.env.clock > agent.env.clock  # the world went on instead of beginning again
+    assert loaded.env.clock == loaded.num_timesteps
+
+
+def test_an_agent_loaded_without_environment_predicts_and_does_not_learn(tmp_path):
+    path = A2C("Pendulum-v1", seed=0).save(tmp_path / "pendulum")
+    loaded = A2C.load(path)
+    assert loaded.predict(np.zeros(3, np.float32))[0].shape == (1,)
+    with pytest.raises(ValueError, match="no environment"):
+        loaded.learn(10)
+
+
+def test_user_modules_come_with_the_call(tmp_path):
+    spaces = gym.make("CartPole-v1").observation_space, gym.spaces.Discrete(2)
+    agent = A2C("CartPole-v1", policy=MlpPolicy(*spaces, PolicyConfig(hidden_sizes=(3,))), seed=0).learn(20)
+    path = agent.save(tmp_path / "mine")
+    with pytest.raises(ValueError, match="policy="):
+        A2C.load(path)
+    loaded = A2C.load(path, policy=MlpPolicy(*spaces, PolicyConfig(hidden_sizes=(3,))))
+    assert torch.equal(next(loaded.policy.parameters()), next(agent.policy.parameters()))
+
+
+@pytest.mark.parametrize("total", [0, -5])
+def test_a_training_without_steps_is_refused(total):
+    with pytest.raises(ValueError, match="total_timesteps must be >= 1"):
+        A2C("CartPole-v1").learn(total)
+
+
+def test_device_is_named():
+    with pytest.raises(ValueError, match="device"):
+        A2C("CartPole-v1", device="gpu")
+
+
+def test_the_log_holds_stable_baselines3s_tags_and_ours(tmp_path):
+    from rl_rms.envs.schedules import Step
+
+    world = make_vec("CartPole-v1", 4, {"gravity": Step(before=9.8, after=15.0, at=500)}, seed=0)
+    A2C(world, half_life="2_000 steps", seed=0).learn(2_000, log_dir=tmp_path, log_interval=10)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    tags = set(events.Tags()["scalars"])
+    expected = {
+        "rollout/ep_rew_mean",
+        "rollout/ep_len_mean",
+        "time/fps",
+        "train/policy_loss",
+        "train/value_loss",
+        "train/entropy_loss",
+        "train/explained_variance",
+        "train/learning_rate",
+        "optim/half_life_updates",
+        "optim/half_life_steps",
+        "optim/rho",
+        "optim/effective_step",
+        "optim/second_moment",
+        "optim/gradient_norm",
+        "env/gravity",
+        "env/regime",
+    }
+    assert expected <= tags
+    gravity = events.Scalars("env/gravity")
+    assert {event.value for event in gravity if event.step <= 500} == {pytest.approx(9.8, rel=1e-6)}
+    assert {event.value for event in gravity if event.step > 520} == {15.0}
+    assert events.Scalars("optim/half_life_steps")[-1].value == pytest.approx(2_000)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(gravity)
+    assert float(rows[-1]["time/total_timesteps"]) >= 2_000
+    assert {math.isnan(float(row["train/policy_loss"])) for row in rows} == {False}
+
+
+def test_hyperparameters_reach_the_hparams_tab(tmp_path):
+    A2C("CartPole-v1", half_life=69, seed=3).learn(20, log_dir=tmp_path)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    plugin = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
+    assert plugin.plugin_name == "hparams"
+    assert b"half_life" in plugin.content
+    assert b"policy.hidden_sizes" in plugin.content

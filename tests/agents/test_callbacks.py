@@ -1,0 +1,85 @@
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback
+from rl_rms.agents.progress import ProgressCallback
+from rl_rms.envs import make_vec
+
+
+def agent():
+    return A2C(make_vec("CartPole-v1", num_envs=4), seed=0)
+
+
+def test_a_function_stops_the_training():
+    trained = agent().learn(10_000, lambda agent: agent.num_timesteps < 300)
+    assert 300 <= trained.num_timesteps < 320
+
+
+def test_several_callbacks_are_all_called_in_order_even_if_one_stops():
+    calls = []
+
+    class Recorder(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_training_start(self, agent, logger):
+            calls.append((self.name, "start"))
+
+        def on_update(self, agent, logger):
+            calls.append((self.name, "update"))
+            return self.name != "first"
+
+        def on_training_end(self, agent, logger):
+            calls.append((self.name, "end"))
+
+    agent().learn(10_000, [Recorder("first"), Recorder("second")])
+    assert calls == [(name, when) for when in ("start", "update", "end") for name in ("first", "second")]
+
+
+def test_checkpoints_at_their_steps_and_at_the_end_even_when_interrupted(tmp_path):
+    def interrupt(agent):
+        if agent.num_timesteps >= 700:
+            raise KeyboardInterrupt
+
+    trained = agent()
+    with pytest.raises(KeyboardInterrupt):
+        trained.learn(10_000, [CheckpointCallback(tmp_path, every=300), interrupt])
+    files = sorted(file.name for file in tmp_path.iterdir())
+    assert files[0] == "final.pt"
+    steps = [int(name[5:15]) for name in files[1:]]
+    assert [step // 300 for step in steps] == [1, 2]
+    assert A2C.load(tmp_path / "final.pt").num_timesteps == trained.num_timesteps
+
+
+def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
+    trained = agent()
+    callback = EvalCallback(make_vec("CartPole-v1", num_envs=2), every=400, episodes=3)
+    trained.learn(1_000, callback, log_dir=tmp_path, log_interval=5)
+    assert [timesteps // 400 for timesteps, _ in callback.results] == [1, 2]
+    assert trained.env.clock == trained.num_timesteps
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    logged = [float(row["eval/mean_reward"]) for row in rows if row["eval/mean_reward"]]
+    assert logged == pytest.approx([result.mean_reward for _, result in callback.results])
+    assert rows[0]["train/policy_loss"]  # rows from before the column came are still there
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_periods_are_checked(tmp_path, every):
+    with pytest.raises(ValueError, match="every must be >= 1"):
+        CheckpointCallback(tmp_path, every)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_says_the_memory_and_the_state(terminal):
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=terminal, width=120)
+    agent().learn(2_000, ProgressCallback(console))
+    text = shown.getvalue()
+    assert "half-life 200.0 updates = 4,000 env steps (20 env steps per update)" in text
+    assert "fps" in text
+    assert "half-life 200 updates" in text
+    assert ("\x1b[" in text) == terminal  # a live line only where it can be drawn

@@ -1,0 +1,59 @@
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from rl_rms.agents import A2C, A2CConfig, PolicyConfig, Reinforce, ReinforceConfig
+
+
+@pytest.mark.parametrize(("agent", "config"), [(A2C, A2CConfig), (Reinforce, ReinforceConfig)])
+def test_constructors_take_what_the_configuration_holds_with_the_same_defaults(agent, config):
+    parameters = dict(inspect.signature(agent.__init__).parameters)
+    for name in ("self", "env", "seed"):
+        parameters.pop(name)
+    held = {field.name: field.default for field in dataclasses.fields(config)}
+    assert held.pop("algorithm") == agent.algorithm
+    assert set(parameters) == set(held)
+    for name, default in held.items():
+        if default is not dataclasses.MISSING:
+            assert parameters[name].default == default, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("gamma", 1.5),
+        ("gae_lambda", -0.1),
+        ("ent_coef", -1.0),
+        ("vf_coef", -1.0),
+        ("max_grad_norm", 0.0),
+        ("n_steps", 0),
+        ("n_steps", 2.5),
+        ("half_life", -3.0),
+        ("half_life", "69 epochs"),
+    ],
+)
+def test_ranges_are_checked_by_name(name, value):
+    with pytest.raises(ValueError, match=name) as caught:
+        A2CConfig(**{name: value})
+    assert "got" in str(caught.value)
+
+
+def test_reinforce_checks_its_own():
+    with pytest.raises(ValueError, match="episodes_per_env must be a whole number >= 1, got 0"):
+        ReinforceConfig(episodes_per_env=0)
+
+
+@pytest.mark.parametrize("sizes", [[0], [64.0], [True]])
+def test_hidden_sizes_are_whole_numbers(sizes):
+    with pytest.raises(ValueError, match="hidden_sizes"):
+        PolicyConfig(hidden_sizes=sizes)
+
+
+def test_configurations_import_no_torch():
+    code = "import sys, rl_rms.agents.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from rl_rms.agents import A2C, evaluate
+
+
+class Still:
+    """Any agent that only predicts."""
+
+    def predict(self, observations, deterministic):
+        return np.zeros(len(observations), dtype=np.int64), None
+
+
+def test_every_world_plays_its_share_so_short_episodes_are_not_preferred(counting):
+    result = evaluate(Still(), counting([(1, False), (4, True)]), episodes=6)
+    assert sorted(result.lengths) == [1, 1, 1, 4, 4, 4]
+    assert result.mean_reward == pytest.approx((3 * 10 + 3 * 100) / 6)
+    assert result.std_reward == pytest.approx(45)
+    assert result.mean_ep_length == pytest.approx(2.5)
+
+
+def test_the_same_seed_plays_the_same_episodes():
+    agent = A2C("CartPole-v1", seed=0)
+    first, second = (evaluate(agent, "CartPole-v1", 4, seed=9).returns.tolist() for _ in range(2))
+    assert first == second
+
+
+def test_episodes_are_counted_from_one():
+    with pytest.raises(ValueError, match="episodes must be >= 1"):
+        evaluate(Still(), "CartPole-v1", episodes=0)

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from rl_rms.agents import MlpPolicy
+from rl_rms.agents.config import A2CConfig
+from rl_rms.agents.losses import actor_critic_loss
+from rl_rms.agents.rollout import Collector
+
+
+class Fixed(torch.nn.Module):
+    """A policy that prefers action 1 by a set log-odds and values an observation at a multiple of its count."""
+
+    def __init__(self, log_odds=0.4, slope=2.0):
+        super().__init__()
+        self.log_odds = torch.nn.Parameter(torch.tensor(log_odds))
+        self.slope = torch.nn.Parameter(torch.tensor(slope))
+
+    def actor(self, observations):
+        from rl_rms.agents.distributions import Categorical
+
+        return Categorical(
+            torch.stack([torch.zeros(len(observations)), self.log_odds.expand(len(observations))], 1)
+        )
+
+    def critic(self, observations):
+        return self.slope * observations[:, 0]
+
+
+def rollout_of(env, num_steps):
+    collector = Collector(env)
+    collector.start(seed=0)
+    ones = np.ones(env.num_envs, dtype=np.int64)
+    return collector.collect(lambda observations: (ones, ones), lambda steps, _: steps == num_steps)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_the_loss_by_hand_in_every_autoreset_mode(counting, mode):
+    # Rewards 10, 20 and the truncation at count 2, whose value is 4; then a new episode begins (in the next-step
+    # mode after one reset frame, which must not count).
+    steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
+    rollout = rollout_of(counting([(2, True)], mode), steps)
+    config = A2CConfig(gamma=0.5, gae_lambda=1.0, vf_coef=0.5, ent_coef=0.1)
+    loss, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, config, gae_lambda=1.0)
+
+    returns = np.array([10 + 0.5 * (20 + 0.5 * 4), 20 + 0.5 * 4, 10 + 0.5 * 2])
+    values = np.array([0.0, 2.0, 0.0])
+    p = 1 / (1 + np.exp(-0.4))
+    policy_loss = -np.mean(returns - values) * np.log(p)
+    value_loss = np.mean((returns - values) ** 2)
+    entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p))
+    assert metrics["train/policy_loss"] == pytest.approx(policy_loss, rel=1e-5)
+    assert metrics["train/value_loss"] == pytest.approx(value_loss, rel=1e-5)
+    assert metrics["train/entropy_loss"] == pytest.approx(-entropy, rel=1e-5)
+    assert loss.item() == pytest.approx(policy_loss + 0.5 * value_loss - 0.1 * entropy, rel=1e-5)
+
+
+def test_a_terminated_episode_has_no_value_after_it(counting):
+    rollout = rollout_of(counting([(2, False)]), 2)
+    _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, A2CConfig(gamma=0.5), gae_lambda=1.0)
+    errors = np.array([10 + 0.5 * 20 - 0, 20 - 2])
+    assert metrics["train/value_loss"] == pytest.approx(np.mean(errors**2), rel=1e-5)
+
+
+def test_advantages_carry_no_gradient_into_the_critic(counting):
+    rollout = rollout_of(counting([(9, True)]), 3)
+    policy = Fixed()
+    loss, _ = actor_critic_loss(policy, rollout, rollout.valid, A2CConfig(vf_coef=0.0), gae_lambda=1.0)
+    loss.backward()
+    assert policy.slope.grad is None or policy.slope.grad.item() == 0.0
+    assert policy.log_odds.grad.item() != 0.0
+
+
+def test_normalized_advantages_have_mean_zero_and_deviation_one(counting):
+    rollout = rollout_of(counting([(9, True), (3, False)]), 6)
+    config = A2CConfig(normalize_advantage=True)
+    _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, config, gae_lambda=1.0)
+    assert metrics["train/policy_loss"] == pytest.approx(0.0, abs=1e-5)  # every action was the same
+
+
+def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(counting):
+    rollout = rollout_of(counting([(2, False)]), 2)
+    policy = Fixed()
+    loss, metrics = actor_critic_loss(
+        policy, rollout, rollout.valid, A2CConfig(gamma=0.5), gae_lambda=1.0, baseline=False
+    )
+    loss.backward()
+    assert policy.slope.grad is None
+    p = 1 / (1 + np.exp(-0.4))
+    assert metrics["train/policy_loss"] == pytest.approx(-np.mean([20.0, 20.0]) * np.log(p), rel=1e-5)
+
+
+def test_a_gaussian_policy_logs_its_standard_deviation(target):
+    rollout = rollout_of_actions(target(2))
+    policy = MlpPolicy(target(1).single_observation_space, target(1).single_action_space)
+    _, metrics = actor_critic_loss(policy, rollout, rollout.valid, A2CConfig(), gae_lambda=1.0)
+    assert metrics["train/std"] == pytest.approx(1.0)
+
+
+def rollout_of_actions(env):
+    collector = Collector(env)
+    collector.start(seed=0)
+    actions = np.full((env.num_envs, 1), 0.25, np.float32)
+    return collector.collect(lambda observations: (actions, actions), lambda steps, _: steps == 2)

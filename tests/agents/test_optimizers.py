@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+import rl_rms
+from rl_rms.agents import A2C
+from rl_rms.agents.config import A2CConfig
+from rl_rms.agents.optimizers import describe_memory, make_optimizer, optimizer_class, optimizer_path
+
+
+def parameters():
+    return [torch.nn.Parameter(torch.zeros(2))]
+
+
+def test_the_default_is_a_long_debiased_rmsprop():
+    optimizer = make_optimizer(parameters(), A2CConfig())
+    assert type(optimizer) is rl_rms.RMSprop
+    assert optimizer.half_life == pytest.approx(200)
+    assert optimizer.param_groups[0]["debias"] is True
+    assert optimizer.param_groups[0]["eps"] == 1e-5
+
+
+def test_memory_under_any_of_its_names():
+    assert make_optimizer(parameters(), A2CConfig(half_life="69 updates")).half_life == pytest.approx(69)
+    by_rho = make_optimizer(parameters(), A2CConfig(optimizer_kwargs={"rho": 0.5}))
+    assert by_rho.half_life == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="half_life.*rho"):
+        make_optimizer(parameters(), A2CConfig(half_life=69, optimizer_kwargs={"rho": 0.5}))
+
+
+def test_any_torch_optimizer_by_path_and_by_class():
+    config = A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"betas": (0.5, 0.9)})
+    assert make_optimizer(parameters(), config).param_groups[0]["betas"] == (0.5, 0.9)
+
+    class Mine(torch.optim.SGD):
+        pass
+
+    agent = A2C("CartPole-v1", optimizer=Mine, optimizer_kwargs={"momentum": 0.9}, seed=0).learn(20)
+    assert type(agent.optimizer) is Mine
+    assert agent.memory() is None
+
+
+@pytest.mark.parametrize("path", ["Adam", "torch.optim.Adamm", "nowhere.Adam", "torch.nn.Linear", "math.pi"])
+def test_wrong_paths_are_named(path):
+    with pytest.raises(ValueError, match=f"got '{path}'"):
+        optimizer_class(path)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match=r"optimizer_kwargs of torch\.optim\.adam\.Adam: .*alpha"):
+        make_optimizer(parameters(), A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"alpha": 0.9}))
+    with pytest.raises(ValueError, match="half_life=69 is an argument of"):
+        make_optimizer(parameters(), A2CConfig(optimizer="torch.optim.Adam", half_life=69))
+
+
+def test_paths_of_classes():
+    assert optimizer_path(rl_rms.RMSprop) == "rl_rms.RMSprop"
+    assert optimizer_class(optimizer_path(torch.optim.Adam)) is torch.optim.Adam
+
+
+def test_memory_is_said_in_both_units():
+    by_updates = make_optimizer(parameters(), A2CConfig(half_life=69))
+    assert describe_memory(by_updates, 80) == "half-life 69.0 updates = 5,520 env steps (80 env steps per update)"
+    by_steps = make_optimizer(parameters(), A2CConfig(half_life="20_000 steps"))
+    assert describe_memory(by_steps, 80).startswith("half-life 250.0 updates = 20,000 env steps")
+    assert "half-life 20000 steps" in describe_memory(by_steps, None)

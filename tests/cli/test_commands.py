@@ -1,0 +1,168 @@
+"""The commands as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rl_rms.cli.main import main
+from rl_rms.cli.runs import read_run
+
+QUICK = ["--total_timesteps", "3000", "--env.num_envs", "4", "--log_interval", "10"]
+
+
+def command(*words, cwd):
+    return [sys.executable, "-m", "rl_rms.cli.main", *words], {"cwd": cwd, "text": True}
+
+
+def run_folder(base: Path, config: str) -> Path:
+    (folder,) = (base / "runs" / config).iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short run of the quickstart configuration, and what it printed."""
+    base = tmp_path_factory.mktemp("trained")
+    words, options = command(
+        "train", "drifting_cartpole", *QUICK, "--checkpoint_every=1000", "--eval_every=1500", cwd=base
+    )
+    done = subprocess.run(words, **options, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return run_folder(base, "drifting_cartpole"), done
+
+
+def test_a_runs_folder_holds_everything(trained):
+    folder, _ = trained
+    names = {file.name for file in folder.iterdir()}
+    assert {"config.yaml", "metrics.csv", "summary.json", "learning_curve.png", "checkpoints"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert folder.name.endswith("-seed0")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["total_timesteps"] >= 3000
+    assert summary["interrupted"] is False
+    assert {"python", "torch", "gymnasium", "rl_rms"} <= set(summary["versions"])
+    assert summary["final_return"] > 5
+    checkpoints = sorted(file.name for file in (folder / "checkpoints").iterdir())
+    assert checkpoints[0] == "final.pt"
+    assert len(checkpoints) == 4
+    tags = EventAccumulator(str(folder)).Reload().Tags()["scalars"]
+    assert {"env/gravity", "env/length", "eval/mean_reward", "optim/half_life_steps"} <= set(tags)
+
+
+def test_the_terminal_says_the_memory_the_result_and_where_to_look(trained):
+    folder, done = trained
+    assert "20,000 env steps" in done.stdout
+    assert "mean return, last" in done.stdout
+    assert f"runs/drifting_cartpole/{folder.name}" in done.stdout
+    assert "tensorboard --logdir runs/drifting_cartpole" in done.stdout
+    assert "\x1b[" not in done.stdout  # plain lines where no terminal is
+
+
+def test_the_written_configuration_repeats_the_run(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(folder / "config.yaml")]) == 0
+    again = read_run(run_folder(tmp_path, "config"))
+    first = read_run(folder)
+    assert again.series("rollout/ep_rew_mean") == first.series("rollout/ep_rew_mean")
+
+
+def test_evaluate_plays_the_saved_agent(trained, capsys):
+    folder, _ = trained
+    assert main(["evaluate", str(folder), "--episodes", "4"]) == 0
+    first = capsys.readouterr().out
+    assert "mean return" in first
+    assert "4 episodes" in first
+    assert main(["evaluate", str(folder), "--episodes", "4"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
+    folder, _ = trained
+    monkeypatch.chdir(tmp_path)
+    (folder / "learning_curve.png").unlink()
+    assert main(["plot", str(folder)]) == 0
+    assert (folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["plot", str(folder), str(folder), "--output", "both.svg"]) == 0
+    assert "<svg" in (tmp_path / "both.svg").read_text()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_path, how):
+    words, options = command("train", "drifting_cartpole", "--log_interval=5", cwd=tmp_path)
+    process = subprocess.Popen(words, **options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    metrics = tmp_path / "runs" / "drifting_cartpole"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if any(file.stat().st_size > 4000 for file in metrics.glob("*/metrics.csv")):
+            break
+        time.sleep(0.1)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in out
+    assert "Traceback" not in err
+    folder = run_folder(tmp_path, "drifting_cartpole")
+    (folder / "learning_curve.png").unlink()
+    assert main(["plot", str(folder)]) == 0
+    assert (folder / "learning_curve.png").is_file()
+    assert json.loads((folder / "summary.json").read_text())["interrupted"] is True
+    assert main(["evaluate", str(folder), "--episodes=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "did you mean train"),
+        (["train"], "needs a configuration"),
+        (["train", "nothing"], "there is no configuration 'nothing'"),
+        (["train", "drifting_cartpole", "--agent.half_lif", "3"], "did you mean --agent.half_life"),
+        (["train", "drifting_cartpole", "--agent.half_life", "soon"], "half_life must be"),
+        (["train", "drifting_cartpole", "--env.id", "CartPoel-v1"], "CartPoel"),
+        (["train", "drifting_cartpole", "--env.changes.gravitas", "3"], "gravitas"),
+        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adamm"], "torch.optim.Adamm"),
+        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adam"], "half_life"),
+        (["evaluate", "nowhere"], "not the folder of a run"),
+        (["plot", "nowhere"], "not the folder of a run"),
+        (["plot"], "runs"),
+        (["evaluate", ".", "--episodes=0"], "episodes must be >= 1"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_status_2(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_a_run_that_logged_no_episode_is_named(trained, tmp_path, capsys):
+    folder, _ = trained
+    (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
+    assert main(["plot", str(tmp_path)]) == 2
+    assert "no episode returns yet" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["train", "cartpole_a2c", "--runs_dir", str(tmp_path / "file")]) == 2
+    assert "cannot make the run's folder" in capsys.readouterr().err
+
+
+def test_help_explains_every_key_with_its_default(capsys):
+    assert main(["train", "cartpole_reinforce", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--agent.episodes_per_env" in text
+    assert "--agent.n_steps" not in text
+    assert "Env steps to train for, all sub-environments together. (type: int, default: 100000)" in text
+    assert main(["--help"]) == 0
+    assert os.linesep.join(["commands:"]) in capsys.readouterr().out

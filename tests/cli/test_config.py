@@ -1,0 +1,121 @@
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from rl_rms.agents import A2CConfig, ReinforceConfig
+from rl_rms.cli.config import find_config, parse_config, read_config, read_yaml
+from rl_rms.cli.errors import UserError
+
+PACKAGED = sorted(
+    Path(file.name).stem for file in resources.files("rl_rms.configs").iterdir() if file.name.endswith(".yaml")
+)
+
+
+def test_the_configurations_that_a_newcomer_wants_are_packaged():
+    assert {
+        "drifting_cartpole",
+        "cartpole_a2c",
+        "cartpole_reinforce",
+        "pendulum_a2c",
+        "curriculum_cartpole",
+        "lunarlander_a2c",
+    } <= set(PACKAGED)
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_configurations_are_valid_and_survive_being_written(name):
+    config = read_config(name)
+    assert parse_config(read_yaml(config.to_yaml(), name)) == config
+
+
+def test_the_algorithm_decides_the_agents_keys():
+    assert type(parse_config({}).agent) is A2CConfig
+    assert type(parse_config({"agent": {"algorithm": "reinforce"}}).agent) is ReinforceConfig
+    assert type(parse_config({}, ["--agent.algorithm=reinforce"]).agent) is ReinforceConfig
+    assert type(parse_config({}, ["--agent.algorithm", "reinforce"]).agent) is ReinforceConfig
+    with pytest.raises(UserError, match=r"n_steps"):
+        parse_config({"agent": {"algorithm": "reinforce", "n_steps": 3}})
+
+
+def test_every_key_can_be_overridden():
+    config = read_config(
+        "drifting_cartpole",
+        [
+            "--agent.half_life",
+            "1_000 steps",
+            "--agent.policy.hidden_sizes=[8]",
+            "--agent.optimizer_kwargs.eps=1e-3",
+            "--env.num_envs=2",
+            "--env.changes.gravity.sinusoid.period",
+            "500",
+            "--env.changes.reward.scale",
+            "3.0",
+            "--seed=4",
+        ],
+    )
+    assert config.agent.half_life == "1_000 steps"
+    assert config.agent.policy.hidden_sizes == (8,)
+    assert config.agent.optimizer_kwargs == {"eps": 0.001}
+    assert (config.env.num_envs, config.seed) == (2, 4)
+    assert config.env.changes["gravity"] == {"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 500}}
+    assert config.env.changes["reward.scale"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("tree", "overrides", "named"),
+    [
+        ({}, ["--agent.half_lif", "3"], ["agent.half_lif", "did you mean --agent.half_life"]),
+        ({"agent": {"half_lif": 3}}, [], ["half_lif", "did you mean agent.half_life"]),
+        ({}, ["--agent.learning_rate=fast"], ["agent.learning_rate", "fast"]),
+        ({}, ["--agent.learning_rate=-1"], ["learning_rate must be > 0, got -1.0"]),
+        ({}, ["--total_timesteps=0"], ["total_timesteps must be >= 1, got 0"]),
+        ({}, ["--seed=-1"], ["seed must be >= 0"]),
+        ({}, ["--checkpoint_every=0"], ["checkpoint_every must be >= 1 env steps"]),
+        ({}, ["--agent.algorithm=a2d"], ["a2d", "did you mean a2c"]),
+        (
+            {"env": {"changes": {"gravity": {"sinusoid": {"ampltude": 3}}}}},
+            [],
+            ["gravity", "ampltude", "amplitude"],
+        ),
+        ({"env": {"changes": {"gravity": {"sinusiod": {}}}}}, [], ["gravity", "sinusiod"]),
+        ({"agents": {}}, [], ["agents"]),
+        ({}, ["--env.changes.gravity"], ["env.changes.gravity needs a value"]),
+    ],
+)
+def test_a_wrong_key_type_or_range_is_named(tree, overrides, named):
+    with pytest.raises(UserError) as caught:
+        parse_config(tree, overrides)
+    for words in named:
+        assert words in str(caught.value)
+
+
+def test_configurations_are_found_by_path_and_by_name(tmp_path):
+    (tmp_path / "mine.yaml").write_text("seed: 3\nagent: {learning_rate: 7e-4}\n")
+    config = read_config(tmp_path / "mine.yaml")
+    assert (config.seed, config.agent.learning_rate) == (3, 7e-4)
+    with pytest.raises(UserError, match="drifting_cartpol'.*did you mean drifting_cartpole"):
+        find_config("drifting_cartpol")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a: [", "is not YAML"), ("- 1", "must hold keys"), ("3", "must hold keys")]
+)
+def test_files_that_hold_no_configuration_are_refused(text, said):
+    with pytest.raises(UserError, match=said):
+        read_yaml(text, "mine.yaml")
+
+
+def test_help_imports_nothing_heavy():
+    heavy = "torch gymnasium stable_baselines3 tensorboard ray flwr matplotlib pandas"
+    for words in (["--help"], ["train", "--help"], ["plot", "--help"], ["evaluate", "--help"]):
+        code = (
+            "import sys\nfrom rl_rms.cli.main import main\n"
+            f"try: main({words!r})\nexcept SystemExit: pass\n"
+            f"loaded = [name for name in {heavy!r}.split() if name in sys.modules]\n"
+            "sys.exit(', '.join(loaded) or 0)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stderr)

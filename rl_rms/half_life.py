@@ -11,7 +11,8 @@ from typing import Literal, get_args
 
 Unit = Literal["updates", "steps"]
 
-_SPELLING = re.compile(r"\s*([-+]?[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?)\s*([a-z ]*?)\s*")
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_SPELLING = re.compile(rf"\s*([-+]?{_DIGITS}(?:\.(?:{_DIGITS})?)?(?:[eE][-+]?[0-9]+)?)\s*([a-z ]*?)\s*")
 _UNITS: dict[str, Unit] = {
     "": "updates",
     "update": "updates",
@@ -21,6 +22,8 @@ _UNITS: dict[str, Unit] = {
     "env step": "steps",
     "env steps": "steps",
 }
+# Above it rho is 1 in float64, an average that never forgets and never learns.
+_LONGEST = 1e15
 _ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
 
 
@@ -35,7 +38,7 @@ def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
         rho in [0, 1).
 
     Raises:
-        ValueError: If ``half_life`` is not a finite number above 0.
+        ValueError: If ``half_life`` is not above 0 and at most 1e15.
 
     Example:
         >>> round(rho_from_half_life(69), 4)
@@ -76,7 +79,7 @@ class HalfLife:
             sub-environments).
 
     Raises:
-        ValueError: If the value is not a finite number above 0 or the unit is unknown.
+        ValueError: If the value is not above 0 and at most 1e15, or the unit is unknown.
 
     Example:
         >>> HalfLife.parse("20_000 steps").in_updates(steps_per_update=80)
@@ -136,15 +139,16 @@ class HalfLife:
         if steps_per_update is None or not steps_per_update > 0:
             raise ValueError(
                 f"half_life {str(self)!r} needs the number of env steps between two updates, got "
-                f"steps_per_update={steps_per_update!r}; pass num_envs * n_steps, or state the half-life in "
-                "the other unit"
+                f"steps_per_update={steps_per_update!r}; set optimizer.steps_per_update = num_envs * n_steps, "
+                "or state the half-life in the other unit"
             )
         return steps_per_update
 
     def __str__(self) -> str:
-        return f"{self.value:g} {self.unit}" if self.value < 1e6 else f"{self.value:.0f} {self.unit}"
+        # Twelve digits: exact for what people state, and without the rounding of a half-life read back from rho.
+        return f"{self.value:.12g} {self.unit}"
 
 
 def _check_half_life(half_life: float) -> None:
-    if not (half_life > 0 and math.isfinite(half_life)):
-        raise ValueError(f"half_life must be > 0 and finite, got {half_life!r}; {_ALLOWED}")
+    if not 0 < half_life <= _LONGEST:
+        raise ValueError(f"half_life must be > 0 and at most {_LONGEST:g}, got {half_life!r}; give {_ALLOWED}")

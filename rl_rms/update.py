@@ -1,0 +1,210 @@
+"""RMSprop's update rule, the one place where it is written: pure, differentiable functions of tensors.
+
+The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (arXiv:1308.0850, equations 38 to 45):
+
+    v   <- rho v + (1 - rho) g*g
+    m   <- rho m + (1 - rho) g                  centered
+    v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if debias
+    d   =  sqrt(v^) + eps,  sqrt(v^ + eps)  if eps_inside_sqrt
+    u   =  g / d
+    b   <- momentum b + u,  u = b               momentum > 0
+    p   <- p - lr u,  (1 - lr weight_decay) p - lr u  if decoupled_weight_decay, else g was g + weight_decay p
+"""
+
+import math
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rl_rms.half_life import rho_from_half_life
+
+Scalar: TypeAlias = float | Tensor
+
+State: TypeAlias = dict[str, Any]
+"""What one parameter's update remembers, in `torch.optim.RMSprop`'s layout and one entry more.
+
+``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
+``momentum_buffer``: b, with momentum. All three have the parameter's shape. ``initial_weight``: the weight that
+v's first value still has in v, the product of every rho so far; ``rho ** step`` where rho never changed.
+"""
+
+
+def rmsprop_init(
+    param: Tensor, *, momentum: Scalar = 0.0, centered: bool = False, initial_second_moment: float = 0.0
+) -> State:
+    """The state before the first update.
+
+    Args:
+        param: The parameter, of any shape; it is not kept.
+        momentum: As in `rmsprop_update`.
+        centered: As in `rmsprop_update`.
+        initial_second_moment: What v starts from in every coordinate; 0 in torch, 1 in TensorFlow's form.
+
+    Returns:
+        The state, in the parameter's precision, and float32 for half precision: there an accumulator stalls as
+        soon as ``(1 - rho) g*g`` falls below half a unit in the last place of v.
+    """
+    dtype = torch.promote_types(param.dtype, torch.float32)
+    zeros = torch.zeros_like(param, dtype=dtype, requires_grad=False)
+    state: State = {"step": torch.zeros((), dtype=torch.float32), "square_avg": zeros, "initial_weight": 1.0}
+    real(state["square_avg"]).fill_(initial_second_moment)
+    if centered:
+        state["grad_avg"] = torch.zeros_like(zeros)
+    if _is_used(momentum):
+        state["momentum_buffer"] = torch.zeros_like(zeros)
+    return state
+
+
+def rmsprop_update(
+    param: Tensor,
+    grad: Tensor,
+    state: State,
+    *,
+    lr: Scalar,
+    rho: Scalar | None = None,
+    half_life: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    centered: bool = False,
+    debias: bool = False,
+    eps_inside_sqrt: bool = False,
+    decoupled_weight_decay: bool = False,
+) -> tuple[Tensor, State]:
+    """One update, as the module's equations state it; nothing is changed in place.
+
+    Every hyperparameter may be a tensor (a scalar, or one that broadcasts to the parameter's shape), and gradients
+    flow to it, as they do to ``param``, ``grad`` and ``state``. Complex parameters are updated as pairs of reals.
+
+    Args:
+        param: The parameter p.
+        grad: Its gradient g, of the same shape.
+        state: From `rmsprop_init` or the update before.
+        lr: Learning rate.
+        rho: Decay of v per update, in [0, 1).
+        half_life: The same as a number of updates, after which a squared gradient's weight in v has halved:
+            ``rho = 2 ** (-1 / half_life)``. Exactly one of the two is needed.
+        eps: Added to the denominator, or to v^ under the root.
+        weight_decay: Added to the gradient as ``weight_decay * p``, or decoupled.
+        momentum: Decay of the momentum buffer.
+        centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
+        debias: Whether to divide v by the weight that gradients have in it, so that the first step has length lr
+            instead of ``lr / sqrt(1 - rho)``. For an accumulator that starts at 0. When centered, the difference
+            is divided as a whole: each part divided alone would make it 0 after the first update.
+        eps_inside_sqrt: Whether eps stands under the root, as in TensorFlow.
+        decoupled_weight_decay: Whether the parameter shrinks by ``1 - lr * weight_decay`` whatever its gradients
+            were (AdamW, arXiv:1711.05101) instead of through the gradient.
+
+    Returns:
+        The new parameter and the new state.
+
+    Raises:
+        ValueError: Unless exactly one of ``rho`` and ``half_life`` is given.
+        KeyError: If the state was made without what ``momentum`` or ``centered`` need.
+
+    Example:
+        >>> param, grad = torch.tensor([1.0, 1.0]), torch.tensor([0.3, -20.0])
+        >>> param, state = rmsprop_update(param, grad, rmsprop_init(param), lr=0.5, half_life=69, debias=True)
+        >>> param
+        tensor([0.5000, 1.5000])
+    """
+    rho, gain = _decay(rho, half_life)
+    v = real(state["square_avg"])
+    # A scalar tensor of higher precision would promote a scalar parameter, and lerp wants one precision.
+    gain, lr, eps, weight_decay, momentum = (as_dtype(x, v.dtype) for x in (gain, lr, eps, weight_decay, momentum))
+    p, g = real(param).to(v.dtype), real(grad).to(v.dtype)
+
+    if _is_used(weight_decay) and not decoupled_weight_decay:
+        g = g + weight_decay * p
+    new: State = {
+        "step": state["step"] + 1,
+        # v + (1 - rho) (g*g - v): in float32 a rho near 1 is rounded coarsely, 1 - rho is not.
+        "square_avg": torch.lerp(v, g * g, gain),
+        "initial_weight": state["initial_weight"] * rho,
+    }
+    if centered:
+        new["grad_avg"] = torch.lerp(real(state["grad_avg"]), g, gain)
+    u = g / denominator(second_moment(new, centered=centered, debias=debias), eps, eps_inside_sqrt=eps_inside_sqrt)
+    if _is_used(momentum):
+        u = new["momentum_buffer"] = momentum * real(state["momentum_buffer"]) + u
+    if _is_used(weight_decay) and decoupled_weight_decay:
+        p = p * (1 - lr * weight_decay)
+    p = p - lr * u
+
+    averages = {name: _as_complex_as(param, new[name]) for name in _AVERAGES if name in new}
+    return _as_complex_as(param, p).to(param.dtype), {**new, **averages}
+
+
+def second_moment(state: State, *, centered: bool, debias: bool) -> Tensor:
+    """The estimate v^ that the next step is divided by the root of.
+
+    Args:
+        state: After at least one update.
+        centered: As in `rmsprop_update`.
+        debias: As in `rmsprop_update`.
+
+    Returns:
+        v^ in the parameter's shape; with a last dimension of 2 for a complex one.
+    """
+    v = real(state["square_avg"])
+    if centered:
+        m = real(state["grad_avg"])
+        # Of two nearly equal numbers the difference may be rounded below 0, and its root would be nan.
+        v = (v - m * m).clamp_min(0.0)
+    return v / as_dtype(1 - state["initial_weight"], v.dtype) if debias else v
+
+
+def denominator(v_hat: Tensor, eps: Scalar, *, eps_inside_sqrt: bool) -> Tensor:
+    """``sqrt(v^) + eps``, or ``sqrt(v^ + eps)`` with ``eps_inside_sqrt``."""
+    return _sqrt(v_hat + eps) if eps_inside_sqrt else _sqrt(v_hat) + eps
+
+
+def real(x: Tensor) -> Tensor:
+    """A view of a complex tensor as pairs of reals, along a new last dimension; a real tensor as it is."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
+    """A hyperparameter that is a tensor in precision ``dtype``, a number as it is."""
+    return x.to(dtype) if isinstance(x, Tensor) else x
+
+
+_AVERAGES = ("square_avg", "grad_avg", "momentum_buffer")
+
+
+def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar]:
+    """The decay and 1 - rho in float64, the second without the cancellation of ``1 - 2 ** (-1 / half_life)``."""
+    if rho is not None and half_life is None:
+        rho = as_dtype(rho, torch.float64)
+        return rho, 1 - rho
+    if half_life is not None and rho is None:
+        if isinstance(half_life, Tensor):
+            exponent = -math.log(2.0) / half_life.to(torch.float64)
+            return torch.exp(exponent), -torch.expm1(exponent)
+        return rho_from_half_life(half_life), -math.expm1(-math.log(2.0) / half_life)
+    raise ValueError(
+        f"exactly one of rho and half_life must be given, got rho={rho!r} and half_life={half_life!r}; "
+        "rho=0.99 is half_life=69"
+    )
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """The square root, with derivative 0 instead of infinity at 0.
+
+    A coordinate without any gradient so far has v = 0 and a step of 0 for every rho; the infinite derivative would
+    make nan of every hyperparameter's gradient.
+    """
+    if not x.requires_grad:
+        return torch.sqrt(x)
+    positive = x > 0
+    return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
+
+
+def _is_used(x: Scalar) -> bool:
+    """Whether a coefficient takes part: a tensor does even at 0, where it may have a gradient."""
+    return isinstance(x, Tensor) or x != 0
+
+
+def _as_complex_as(param: Tensor, x: Tensor) -> Tensor:
+    return torch.view_as_complex(x) if param.is_complex() else x

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+
+from rl_rms import RMSprop
+from rl_rms.diagnostics import diagnostics
+
+
+def stepped(*grads, **options):
+    params = [torch.nn.Parameter(torch.zeros(len(grad), dtype=torch.float64)) for grad in grads]
+    optimizer = RMSprop(params, **options)
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = torch.tensor(grad, dtype=torch.float64)
+    optimizer.step()
+    return optimizer
+
+
+def test_by_hand():
+    # v = g*g / 2: every step is sqrt(2) lr; the mean of v is (16 + 4 + 36) / 6.
+    optimizer = stepped([4.0, 2.0], [-6.0], lr=0.1, half_life=1, eps=0.0)
+    optimizer.steps_per_update = 40
+    assert optimizer.diagnostics() == pytest.approx(
+        {
+            "half_life_updates": 1.0,
+            "half_life_steps": 40.0,
+            "rho": 0.5,
+            "effective_step": 0.1 * math.sqrt(2),
+            "second_moment": 56 / 6,
+            "gradient_rms": math.sqrt(56 / 3),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"debias": True},
+        {"eps": 0.5},
+        {"eps": 0.5, "eps_inside_sqrt": True},
+        {"centered": True, "maximize": True},
+    ],
+)
+def test_effective_step_is_what_parameters_moved(options):
+    optimizer = stepped([4.0, -2.0, 0.5], lr=0.1, half_life=3, **options)
+    (param,) = optimizer.param_groups[0]["params"]
+    assert diagnostics(optimizer)["effective_step"] == pytest.approx(param.square().mean().sqrt().item())
+
+
+def test_effective_step_of_groups_with_learning_rates_of_their_own():
+    fast, slow = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
+    optimizer = RMSprop([{"params": fast, "lr": 0.3}, {"params": slow, "lr": torch.tensor(0.1)}], debias=True)
+    fast.grad = slow.grad = torch.ones(3)
+    optimizer.step()
+    assert optimizer.diagnostics()["effective_step"] == pytest.approx(math.sqrt((0.09 + 0.01) / 2))
+
+
+def test_second_moment_is_the_debiased_and_centered_one():
+    assert stepped([4.0], half_life=1, debias=True).diagnostics()["second_moment"] == pytest.approx(16)
+    assert stepped([4.0], half_life=1, centered=True).diagnostics()["second_moment"] == pytest.approx(8 - 4)
+
+
+def test_half_life_in_steps():
+    optimizer = stepped([1.0], half_life="20_000 steps", steps_per_update=80)
+    values = optimizer.diagnostics()
+    assert values["half_life_updates"] == 250.0
+    assert values["half_life_steps"] == 20_000.0
+    assert values["rho"] == pytest.approx(2 ** (-1 / 250))
+
+
+def test_before_the_first_update():
+    optimizer = RMSprop([torch.nn.Parameter(torch.zeros(2))], half_life=1)
+    nothing_yet = {"effective_step": 0.0, "second_moment": 0.0, "gradient_rms": 0.0}
+    assert optimizer.diagnostics() == {"half_life_updates": 1.0, "rho": 0.5, **nothing_yet}
+    optimizer.half_life = "20_000 steps"
+    assert optimizer.diagnostics() == nothing_yet
+
+
+def test_after_zero_grad_the_second_moment_is_still_known():
+    optimizer = stepped([4.0], half_life=1)
+    optimizer.zero_grad()
+    values = optimizer.diagnostics()
+    assert (values["effective_step"], values["second_moment"], values["gradient_rms"]) == (0.0, 8.0, 0.0)
+
+
+def test_complex_and_half_precision():
+    params = [torch.nn.Parameter(torch.zeros(1, dtype=dtype)) for dtype in (torch.complex64, torch.float16)]
+    optimizer = RMSprop(params, half_life=1)
+    params[0].grad = torch.tensor([3.0 + 4.0j])
+    params[1].grad = torch.tensor([300.0], dtype=torch.float16)  # its square overflows half precision
+    optimizer.step()
+    values = optimizer.diagnostics()
+    assert values["gradient_rms"] == pytest.approx(math.sqrt((9 + 16 + 90_000) / 3))
+    assert values["second_moment"] == pytest.approx((9 + 16 + 90_000) / 6)
+
+
+def test_reading_changes_nothing():
+    optimizer = stepped([4.0, 2.0], centered=True)
+    before = str(optimizer.state_dict())
+    optimizer.diagnostics()
+    assert str(optimizer.state_dict()) == before

@@ -1,0 +1,115 @@
+import doctest
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rl_rms.half_life
+from rl_rms import HalfLife, half_life_from_rho, rho_from_half_life
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(rl_rms.half_life).failed == 0
+
+
+def test_a_weight_has_halved_after_the_half_life():
+    assert rho_from_half_life(1) == 0.5
+    assert rho_from_half_life(2) == pytest.approx(0.5**0.5)
+    assert rho_from_half_life(69) == pytest.approx(0.99, abs=1e-5)
+    assert rho_from_half_life(10, updates=10) == 0.5
+    assert rho_from_half_life(10, updates=30) == pytest.approx(0.125)
+
+
+def test_half_life_of_common_decays():
+    assert half_life_from_rho(0.5) == 1.0
+    assert half_life_from_rho(0.9) == pytest.approx(6.5788, abs=1e-4)
+    assert half_life_from_rho(0.99) == pytest.approx(68.9676, abs=1e-4)
+    assert half_life_from_rho(0.0) == 0.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.05, 1e6))
+def test_decay_and_half_life_are_inverse(half_life):
+    assert half_life_from_rho(rho_from_half_life(half_life)) == pytest.approx(half_life, rel=1e-8)
+
+
+@pytest.mark.parametrize("half_life", [0, -3.0, float("nan"), float("inf"), 1e16])
+def test_impossible_half_lives_are_named(half_life):
+    with pytest.raises(ValueError, match=r"half_life must be > 0 and at most 1e\+15, got"):
+        rho_from_half_life(half_life)
+    with pytest.raises(ValueError, match=r"half_life must be > 0"):
+        HalfLife(half_life)
+
+
+def test_the_longest_half_life_still_learns():
+    assert rho_from_half_life(1e15) < 1.0
+
+
+@pytest.mark.parametrize("rho", [-0.1, 1.0, 1.5, float("nan")])
+def test_impossible_decays_are_named(rho):
+    with pytest.raises(ValueError, match=r"rho must be in \[0, 1\), got"):
+        half_life_from_rho(rho)
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "unit"),
+    [
+        (69, 69, "updates"),
+        (0.5, 0.5, "updates"),
+        ("69", 69, "updates"),
+        ("69 updates", 69, "updates"),
+        ("1 update", 1, "updates"),
+        (" 6.9e1updates ", 69, "updates"),
+        ("20_000 steps", 20_000, "steps"),
+        ("2e4 env steps", 20_000, "steps"),
+        ("1 step", 1, "steps"),
+        (HalfLife(3, "steps"), 3, "steps"),
+    ],
+)
+def test_spellings(spec, value, unit):
+    assert HalfLife.parse(spec) == HalfLife(value, unit)
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "steps", "69 episodes", "69 69", "20,000 steps", "1__0", "1_", "match", "nan", "inf updates"]
+)
+def test_other_spellings_are_named(spec):
+    with pytest.raises(ValueError, match=rf"half_life must be .*\"20_000 steps\", got '{spec}'"):
+        HalfLife.parse(spec)
+
+
+@pytest.mark.parametrize("spec", [None, True, [69]])
+def test_other_kinds_are_named(spec):
+    with pytest.raises(TypeError, match="half_life must be .* got"):
+        HalfLife.parse(spec)
+
+
+def test_units_are_checked():
+    with pytest.raises(ValueError, match='must be "updates" or "steps", got \'episodes\''):
+        HalfLife(3, "episodes")
+
+
+def test_units_convert():
+    assert HalfLife(20_000, "steps").in_updates(80) == 250
+    assert HalfLife(250).in_steps(80) == 20_000
+    assert HalfLife(250).in_updates() == 250
+    assert HalfLife(20_000, "steps").in_steps() == 20_000
+
+
+@pytest.mark.parametrize("steps_per_update", [None, 0, -5, float("nan")])
+def test_converting_needs_the_steps_per_update(steps_per_update):
+    with pytest.raises(ValueError, match="half_life '100 steps' needs .*optimizer.steps_per_update = "):
+        HalfLife(100, "steps").in_updates(steps_per_update)
+    with pytest.raises(ValueError, match="half_life '100 updates' needs"):
+        HalfLife(100).in_steps(steps_per_update)
+
+
+@pytest.mark.parametrize(
+    "spec", ["20000 steps", "123456789 steps", "0.1 updates", "1234567.25 steps", "68.5 updates"]
+)
+def test_what_is_written_reads_back(spec):
+    assert str(HalfLife.parse(spec)) == spec
+
+
+def test_a_half_life_read_back_from_rho_is_written_as_it_was_stated():
+    assert str(HalfLife(half_life_from_rho(rho_from_half_life(69)))) == "69 updates"

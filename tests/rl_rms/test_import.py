@@ -1,0 +1,28 @@
+import subprocess
+import sys
+
+import pytest
+
+import rl_rms
+
+HEAVY = ["torch", "gymnasium", "stable_baselines3", "tensorboard", "matplotlib", "pandas"]
+
+
+def imported_after(statement):
+    code = f"{statement}\nimport sys\nprint(*[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert imported_after("import rl_rms; rl_rms.HalfLife(69); rl_rms.rho_from_half_life(69)") == []
+
+
+def test_the_optimizer_needs_torch_alone():
+    assert imported_after("from rl_rms import RMSprop") == ["torch"]
+
+
+def test_every_public_name_is_there():
+    assert all(hasattr(rl_rms, name) for name in rl_rms.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'RMSProp'"):
+        rl_rms.RMSProp  # noqa: B018

@@ -22,7 +22,15 @@ OURS_ALONE = {
     "eps_inside_sqrt",
     "initial_second_moment",
     "decoupled_weight_decay",
+    "flat",
 }
+
+
+@pytest.fixture(autouse=True, params=["flat", "plain"])
+def path(request, monkeypatch):
+    """Every property holds on the fast path and without it."""
+    if request.param == "plain":
+        monkeypatch.setattr(rl_rms.optimizer, "_may_be_flat", lambda group: False)
 
 
 def parameters(dtype=torch.float64, seed=0):
@@ -581,7 +589,7 @@ def test_foreach_is_the_default_where_it_pays(monkeypatch):
 
     def uses_foreach(**options):
         calls.clear()
-        optimizer = RMSprop(weights(RMSprop(parameters())), **options)
+        optimizer = RMSprop(weights(RMSprop(parameters())), flat=False, **options)
         step(optimizer)
         return bool(calls)
 

@@ -1,0 +1,328 @@
+"""The flat path meets what people do to parameters, and is the plain rule through all of it."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import nn
+
+import rl_rms.flat
+from rl_rms import RMSprop
+from rl_rms.flat import can_flatten, fused_kernel
+
+
+def network(dtype=torch.float64):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
+
+
+def train(model, optimizer, updates=5, seed=0, set_to_none=True):
+    generator = torch.Generator().manual_seed(seed)
+    dtype = next(model.parameters()).dtype
+    for _ in range(updates):
+        optimizer.zero_grad(set_to_none=set_to_none)
+        model(torch.randn(4, 3, generator=generator).to(dtype)).square().sum().backward()
+        optimizer.step()
+
+
+def pair(**options):
+    """The same network twice, trained over flat memory and plainly."""
+    models = network(), network()
+    optimizers = [
+        RMSprop(model.parameters(), lr=0.01, flat=flat, **options)
+        for model, flat in zip(models, (True, False), strict=True)
+    ]
+    return models, optimizers
+
+
+def assert_same(models, optimizers, tolerance=1e-10):
+    for own, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(own, other, rtol=tolerance, atol=tolerance)
+    states = [list(optimizer.state_dict()["state"].values()) for optimizer in optimizers]
+    assert [set(state) for state in states[0]] == [set(state) for state in states[1]]
+    for own, other in zip(*states, strict=True):
+        for name in own:
+            torch.testing.assert_close(own[name], other[name], rtol=tolerance, atol=tolerance)
+
+
+def is_flat(optimizer):
+    """Whether the last step went over flat memory."""
+    return bool(optimizer._layouts) and all(layout.buckets for layout in optimizer._layouts.values())
+
+
+OPTIONS = [
+    {},
+    {"debias": True},
+    {"weight_decay": 0.1},
+    {"weight_decay": 0.1, "decoupled_weight_decay": True},
+    {"maximize": True, "weight_decay": 0.1},
+    {"maximize": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    {"momentum": 0.5, "centered": True, "debias": True},
+    {"eps_inside_sqrt": True, "initial_second_moment": 1.0},
+    {"rho": 0.0},
+    {"rho": 0.0, "debias": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("set_to_none", [False, True])
+@pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
+def test_the_rule_with_gradients_in_the_buffer_and_elsewhere(options, set_to_none, gather_at_most, monkeypatch):
+    monkeypatch.setattr(rl_rms.flat, "_GATHER_AT_MOST", gather_at_most)
+    models, optimizers = pair(**options)
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer, set_to_none=set_to_none)
+    assert is_flat(optimizers[0])
+    assert not is_flat(optimizers[1])
+    assert_same(models, optimizers)
+
+
+def test_without_the_kernel_the_rule_itself_goes_over_the_buffers(monkeypatch):
+    monkeypatch.setattr(rl_rms.flat, "fused_kernel", lambda dtype: None)
+    models, optimizers = pair(debias=True, weight_decay=0.1)
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer)
+    assert is_flat(optimizers[0])
+    assert_same(models, optimizers)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kernel_is_there_and_one_that_differs_is_not_used(dtype, monkeypatch):
+    assert fused_kernel(dtype) is torch._fused_adamw_
+
+    def wrong(params, *args, lr, **options):
+        torch_kernel(params, *args, lr=lr * 1.01, **options)
+
+    torch_kernel = torch._fused_adamw_
+    for broken in (wrong, None, lambda *args: None):
+        monkeypatch.setattr(torch, "_fused_adamw_", broken)
+        fused_kernel.cache_clear()
+        assert fused_kernel(dtype) is None
+    fused_kernel.cache_clear()
+
+
+def test_a_varying_memory_is_debiased_exactly():
+    models, optimizers = pair(debias=True, half_life="100 steps")
+    for model, optimizer in zip(models, optimizers, strict=True):
+        for steps in (30, 50, 1, 400):
+            optimizer.steps_per_update = steps
+            train(model, optimizer, updates=2, seed=steps)
+    assert_same(models, optimizers)
+
+
+def test_parameters_stay_the_objects_that_they_were():
+    (model, _), (optimizer, _) = pair()
+    before = list(model.parameters())
+    train(model, optimizer)
+    assert all(own is other for own, other in zip(before, model.parameters(), strict=True))
+    assert all(param.is_leaf and param.requires_grad for param in before)
+
+
+def test_saving_a_part_of_the_model_does_not_take_the_rest_along():
+    (model, _), (optimizer, _) = pair()
+    whole, part = nn.ModuleList([model, nn.Linear(100, 100).double()]), model[2]
+    RMSprop(whole.parameters(), flat=True)
+    optimizer = RMSprop(whole.parameters(), flat=True)
+    (model(torch.ones(1, 3).double()).sum() + whole[1](torch.ones(100).double()).sum()).backward()
+    optimizer.step()
+    saved = io.BytesIO()
+    torch.save(part.state_dict(), saved)
+    assert saved.tell() < 5_000
+    copied = copy.deepcopy(part)
+    assert copied.weight.untyped_storage().nbytes() == part.weight.nbytes
+    assert copied.weight.data_ptr() != part.weight.data_ptr()
+
+
+def test_a_graph_from_before_a_step_is_found_stale():
+    (model, _), (optimizer, _) = pair()
+    train(model, optimizer)
+    loss = model(torch.ones(1, 3).double()).square().sum()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_moved_parameters_are_met_again():
+    models, optimizers = pair()
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer)
+        for param in model.parameters():  # what .to() of another device does to data
+            param.data = param.data.clone()
+        train(model, optimizer)
+    assert is_flat(optimizers[0])
+    assert_same(models, optimizers)
+
+
+def test_another_precision_after_construction():
+    models = network(torch.float32), network(torch.float32)
+    optimizers = [RMSprop(model.parameters(), lr=0.01, flat=flat) for model, flat in zip(models, (True, False))]  # noqa: B905
+    for model, optimizer in zip(models, optimizers, strict=True):
+        model.double()
+        train(model, optimizer)
+    assert is_flat(optimizers[0])
+    assert_same(models, optimizers)
+
+
+def test_gradients_that_someone_replaces_or_removes():
+    models, optimizers = pair()
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer)
+        first, *others = model.parameters()
+        for updates in range(3):
+            for param in others:
+                param.grad = torch.full_like(param, 0.1 + updates)
+            first.grad = None
+            optimizer.step()
+        train(model, optimizer)
+    assert is_flat(optimizers[0])
+    assert_same(models, optimizers)
+    steps = [state["step"].item() for state in optimizers[0].state_dict()["state"].values()]
+    assert steps == [10, 13, 13, 13]
+
+
+def test_parameters_that_take_turns_end_on_the_plain_path():
+    models, optimizers = pair(debias=True)
+    for model, optimizer in zip(models, optimizers, strict=True):
+        for turn in range(30):
+            optimizer.zero_grad()
+            for param in list(model.parameters())[turn % 2 :: 2]:
+                param.grad = torch.full_like(param, float(turn + 1))
+            optimizer.step()
+    assert optimizers[0]._rebuilds > 8
+    assert_same(models, optimizers)
+
+
+@pytest.mark.parametrize("make", [lambda grad: grad.t().contiguous().t(), lambda grad: grad.expand_as(grad)])
+@pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
+def test_gradients_with_other_strides(make, gather_at_most, monkeypatch):
+    monkeypatch.setattr(rl_rms.flat, "_GATHER_AT_MOST", gather_at_most)
+    models, optimizers = pair()
+    for model, optimizer in zip(models, optimizers, strict=True):
+        for seed in range(3):
+            for param in model.parameters():
+                grad = torch.randn(param.shape, dtype=param.dtype, generator=torch.Generator().manual_seed(seed))
+                param.grad = make(grad) if grad.dim() == 2 else grad
+            optimizer.step()
+    assert_same(models, optimizers)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda whole: pickle.loads(pickle.dumps(whole))])
+def test_copies_go_on_apart_from_the_original(again):
+    models, optimizers = pair()
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer)
+    copied_model, copied = again((models[0], optimizers[0]))
+    train(copied_model, copied, updates=3, seed=9)
+    assert_same(models, optimizers)
+    train(models[1], optimizers[1], updates=3, seed=9)
+    assert_same((copied_model, models[1]), (copied, optimizers[1]))
+
+
+def test_a_loaded_state_is_flattened_again():
+    models, optimizers = pair(debias=True)
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer)
+        saved = io.BytesIO()
+        torch.save(optimizer.state_dict(), saved)
+        train(model, optimizer, seed=5)
+        saved.seek(0)
+        optimizer.load_state_dict(torch.load(saved, weights_only=True))
+        train(model, optimizer, seed=6)
+    assert is_flat(optimizers[0])
+    assert_same(models, optimizers)
+
+
+def test_state_that_someone_throws_away():
+    models, optimizers = pair(debias=True)
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer)
+        optimizer.state.clear()
+        train(model, optimizer)
+        first = next(model.parameters())
+        optimizer.state[first] = {}
+        train(model, optimizer)
+    assert_same(models, optimizers)
+
+
+def test_frozen_late_and_shared_parameters():
+    models, optimizers = pair()
+    for model, optimizer in zip(models, optimizers, strict=True):
+        model[0].weight.requires_grad_(False)
+        train(model, optimizer)
+        model[0].weight.requires_grad_(True)
+        train(model, optimizer)
+        late = nn.Parameter(torch.ones(2, dtype=torch.float64))
+        optimizer.add_param_group({"params": [late], "lr": 0.1, "half_life": 5})
+        late.grad = torch.ones_like(late)
+        train(model, optimizer)
+        assert "square_avg" not in optimizer.state[late]  # zero_grad took its gradient
+        late.grad = torch.ones_like(late)
+        optimizer.step()
+        assert late[0] != 1.0
+    assert_same(models, optimizers)
+
+
+def test_memory_that_somebody_else_laid_out_is_left_alone():
+    whole = torch.arange(6.0)
+    part, alone, half = (nn.Parameter(data) for data in (whole[:3], torch.ones(3), torch.ones(3).half()))
+    shared = nn.Parameter(torch.ones(3).share_memory_())
+    assert [can_flatten(param) for param in (part, alone, half, shared)] == [False, True, False, False]
+    params = [part, alone, half, shared]
+    optimizer = RMSprop(params, lr=0.5)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    assert whole[0] == part[0] != 0.0  # still the same memory
+    assert shared.is_shared()
+    # lr / sqrt(1 - 0.99) on every path
+    for param, before in zip(params, (torch.arange(3.0), 1.0, 1.0, 1.0), strict=True):
+        torch.testing.assert_close(param.detach().float(), before - torch.full((3,), 5.0), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match=r'flat=True needs .* got one of shape \(3,\), .*; use flat="auto"'):
+        RMSprop(params, flat=True).step()
+
+
+def test_options_may_change_between_steps():
+    models, optimizers = pair()
+    for model, optimizer in zip(models, optimizers, strict=True):
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        train(model, optimizer)
+        scheduler.step()
+        optimizer.half_life = 3
+        optimizer.param_groups[0]["weight_decay"] = 0.1
+        train(model, optimizer)
+        optimizer.param_groups[0]["flat"] = False
+        train(model, optimizer)
+    assert_same(models, optimizers)
+
+
+def test_the_switch_is_checked():
+    with pytest.raises(ValueError, match="flat must be True, False or \"auto\", got 'yes'"):
+        RMSprop(network().parameters(), flat="yes")
+
+
+def distributed(rank, folder, as_bucket_view, results):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=1)
+    models, optimizers = pair(debias=True)
+    for model, optimizer in zip(models, optimizers, strict=True):
+        wrapped = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=as_bucket_view)
+        train(wrapped, optimizer)
+        train(wrapped, optimizer, set_to_none=False)
+    results.put((is_flat(optimizers[0]), [[p.detach().tolist() for p in model.parameters()] for model in models]))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("as_bucket_view", [False, True])
+def test_distributed_data_parallel_may_own_the_gradients(as_bucket_view, tmp_path):
+    context = torch.multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    process = context.Process(target=distributed, args=(0, tmp_path, as_bucket_view, results))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    flat, (own, other) = results.get()
+    assert flat
+    for mine, theirs in zip(own, other, strict=True):
+        assert torch.allclose(torch.tensor(mine), torch.tensor(theirs), rtol=1e-6)

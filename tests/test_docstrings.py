@@ -1,0 +1,20 @@
+"""Every example in a docstring gives what it says."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import rl_rms
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(rl_rms.__path__, "rl_rms."))
+
+
+def test_all_floors_are_walked():
+    assert {"rl_rms.update", "rl_rms.agents.a2c", "rl_rms.envs.schedules", "rl_rms.cli.main"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -70,10 +70,12 @@ class OnPolicyAgent(ABC):
     ) -> None:
         self.config = config
         self.env = None if env is None else as_vector_env(env)
-        self.observation_space = self.env.single_observation_space if self.env else observation_space
-        self.action_space = self.env.single_action_space if self.env else action_space
-        if self.observation_space is None or self.action_space is None:
+        if self.env is not None:
+            observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
+        if observation_space is None or action_space is None:
             raise ValueError("an agent without env needs observation_space and action_space")
+        self.observation_space: gym.Space[Any] = observation_space
+        self.action_space: gym.Space[Any] = action_space
         self.seed = secrets.randbelow(2**31) if seed is None else seed
         self.device = _device(config.device)
         self.user_policy = policy is not None

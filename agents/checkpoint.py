@@ -66,26 +66,10 @@ def read(path: Path, algorithm: str) -> dict[str, Any]:
         raise ValueError(f"{path} has format version {contents['version']}, this rl_rms reads {VERSION}")
     if contents["algorithm"] != algorithm:
         raise ValueError(
-            f"{path} holds an agent of {contents['algorithm']}, not {algorithm}; "
-            f"load it with {contents['algorithm']}.load"
+            f"{path} holds an agent of algorithm {contents['algorithm']!r}, not {algorithm!r}; load it with the "
+            "class of its own algorithm"
         )
     return contents
-
-
-def algorithm_of(path: Path) -> str:
-    """Name of the algorithm whose agent a file holds.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no agent.
-    """
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-        return str(contents["algorithm"])
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no checkpoint {path}") from None
-    except Exception as error:
-        raise ValueError(f"{path} is not an agent that rl_rms saved, or it is damaged") from error
 
 
 def config_to_dict(config: AgentConfig) -> dict[str, Any]:
@@ -114,7 +98,7 @@ def check_trusted(optimizer: str) -> None:
         )
 
 
-def space_to_dict(space: gym.Space[Any] | None) -> dict[str, Any]:
+def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
     """A Box or Discrete space as plain data."""
     if isinstance(space, gym.spaces.Discrete):
         return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}

@@ -42,6 +42,7 @@ class AgentConfig:
     """Hyperparameters that every agent has.
 
     Args:
+        algorithm: Which agent they are for.
         learning_rate: Step size of the optimizer, > 0.
         gamma: Discount per env step, in [0, 1].
         ent_coef: Weight of the entropy bonus in the loss, >= 0.
@@ -60,6 +61,7 @@ class AgentConfig:
         device: torch device of the network, ``"auto"`` takes CUDA where there is one.
     """
 
+    algorithm: str
     learning_rate: float = 7e-4
     gamma: float = 0.99
     ent_coef: float = 0.0

@@ -29,7 +29,7 @@ class Logger:
             from torch.utils import tensorboard  # slow to import, so only where it is used
 
             folder.mkdir(parents=True, exist_ok=True)
-            self._writer = tensorboard.SummaryWriter(folder, flush_secs=10)  # type: ignore[no-untyped-call]
+            self._writer = tensorboard.SummaryWriter(folder, flush_secs=10)
             self._csv = folder / "metrics.csv"
             if self._csv.exists():
                 with self._csv.open(newline="") as file:
@@ -45,7 +45,7 @@ class Logger:
         if self._writer is None:
             return
         for tag, value in scalars.items():
-            self._writer.add_scalar(tag, value, num_timesteps)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(tag, value, num_timesteps)
         self._append({_STEP: num_timesteps, **scalars})
 
     def hyperparameters(self, values: dict[str, Any]) -> None:
@@ -63,11 +63,6 @@ class Logger:
         file_writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
         file_writer.add_summary(experiment)
         file_writer.add_summary(start)
-
-    def text(self, tag: str, text: str) -> None:
-        """Write a text to TensorBoard's Text tab."""
-        if self._writer is not None:
-            self._writer.add_text(tag, text)  # type: ignore[no-untyped-call]
 
     def _append(self, row: dict[str, float]) -> None:
         """Add a row to ``metrics.csv``; a new column rewrites the file."""
@@ -94,4 +89,4 @@ class Logger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._writer is not None:
-            self._writer.close()  # type: ignore[no-untyped-call]
+            self._writer.close()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -36,7 +37,7 @@ class MlpPolicy(nn.Module):
     """
 
     def __init__(
-        self, observation_space: gym.Space, action_space: gym.Space, config: PolicyConfig | None = None
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: PolicyConfig | None = None
     ) -> None:
         super().__init__()
         config = config or PolicyConfig()

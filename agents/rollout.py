@@ -133,7 +133,10 @@ class Collector:
             raise RuntimeError("start() must be called before collect()")
         observations: list[Array] = [self._observations]
         actions: list[Array] = []
-        rewards, terminations, truncations, valids = [], [], [], []
+        rewards: list[npt.NDArray[np.float32]] = []
+        terminations: list[npt.NDArray[np.bool_]] = []
+        truncations: list[npt.NDArray[np.bool_]] = []
+        valids: list[npt.NDArray[np.bool_]] = []
         final_index: list[tuple[int, int]] = []
         final_observations: list[Array] = []
         episodes: list[Episode] = []

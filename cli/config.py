@@ -1,6 +1,7 @@
 """A run's configuration: the dataclass behind the YAML files and the command line, and how both are read."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
@@ -18,6 +19,9 @@ ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": Reinf
 
 # Keys whose contents are free, so that a dotted override may reach into them.
 _FREE_FORM = ("env.changes", "env.curriculum", "env.kwargs", "agent.optimizer_kwargs")
+
+# How jsonargparse names a wrong key inside a group.
+_GROUP = re.compile(r"Group '(.+?)' does not accept option '(.+?)'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ class Parser(ArgumentParser):
         raise UserError(self._with_suggestion(" ".join(message.split())))
 
     def _with_suggestion(self, message: str) -> str:
+        message = _GROUP.sub(r"there is no key '\1.\2'", message)
         known = [option for action in self._actions for option in action.option_strings if len(option) > 2]
         known += [option[2:] for option in known]
         for word in message.replace("'", " ").replace('"', " ").replace("=", " ").split():
@@ -118,6 +123,12 @@ def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def parse_config(tree: dict[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration of a tree of plain data and overrides as on the command line."""
+    known = [one.name for one in fields(RunConfig)]
+    for key in tree:
+        if key not in known:
+            raise UserError(
+                f"there is no key {str(key)!r}; there are {', '.join(known)}{suggestion(str(key), known)}"
+            )
     rest = _apply_free_form(tree, list(overrides))
     parser = run_parser(algorithm_of(tree, rest))
     try:

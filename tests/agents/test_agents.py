@@ -41,7 +41,7 @@ def test_reinforce_learns_without_a_baseline():
 
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
 def test_continuous_actions_are_learned(agent_class, target):
-    agent = agent_class(target(16), learning_rate=1e-2, ent_coef=0.0, seed=0).learn(16 * 1500)
+    agent = agent_class(target(16), learning_rate=3e-3, seed=0).learn(16 * 1500)
     action, _ = agent.predict(np.ones(1, np.float32), deterministic=True)
     assert action == pytest.approx(0.5, abs=0.15)
     assert agent.policy.log_std.item() < -0.3  # the best policy is certain
@@ -214,7 +214,7 @@ def test_the_log_holds_stable_baselines3s_tags_and_ours(tmp_path):
     }
     assert expected <= tags
     gravity = events.Scalars("env/gravity")
-    assert {event.value for event in gravity if event.step <= 500} == {pytest.approx(9.8, rel=1e-6)}
+    assert [event.value for event in gravity if event.step < 500] == pytest.approx([9.8] * 3, rel=1e-6)
     assert {event.value for event in gravity if event.step > 520} == {15.0}
     assert events.Scalars("optim/half_life_steps")[-1].value == pytest.approx(2_000)
     with (tmp_path / "metrics.csv").open() as file:

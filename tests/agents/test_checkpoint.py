@@ -41,7 +41,7 @@ def test_other_files_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="not an agent"):
         A2C.load(tmp_path / "other.pt")
     path = Reinforce("CartPole-v1").save(tmp_path / "reinforce")
-    with pytest.raises(ValueError, match="load it with Reinforce.load"):
+    with pytest.raises(ValueError, match="algorithm 'reinforce', not 'a2c'"):
         A2C.load(path)
     torch.save({**torch.load(path), "version": 99}, path)
     with pytest.raises(ValueError, match="version 99"):

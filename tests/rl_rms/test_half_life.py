@@ -1,15 +1,8 @@
-import doctest
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rl_rms.half_life
 from rl_rms import HalfLife, half_life_from_rho, rho_from_half_life
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(rl_rms.half_life).failed == 0
 
 
 def test_a_weight_has_halved_after_the_half_life():

@@ -1,5 +1,4 @@
 import copy
-import doctest
 import inspect
 import io
 import itertools
@@ -62,10 +61,6 @@ def one_parameter(grad=1.0, **options):
     param = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     param.grad = torch.full_like(param, grad)
     return param, RMSprop([param], **options)
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(rl_rms.optimizer).failed == 0
 
 
 # -- equal to other libraries -----------------------------------------------------------------------------

@@ -1,0 +1,81 @@
+"""Checks of what users give, with errors that name the argument, what was received and what is allowed."""
+
+import inspect
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, NumPy's included; True and False are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+
+
+def check_number(name: str, value: Any, *, least: float | None = None, above: float | None = None) -> float:
+    """A finite number in range.
+
+    Raises:
+        ValueError: If ``value`` is none.
+    """
+    allowed = "a finite number"
+    if least is not None:
+        allowed += f" >= {least:g}"
+    if above is not None:
+        allowed += f" > {above:g}"
+    good = is_number(value) and math.isfinite(value)
+    if not good or (least is not None and value < least) or (above is not None and value <= above):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return float(value)
+
+
+def check_whole(name: str, value: Any, *, least: int, unit: str = "") -> int:
+    """A whole number in range; ``20000.0``, as YAML reads ``2.0e4``, is one.
+
+    Raises:
+        ValueError: If ``value`` is none.
+    """
+    good = is_number(value) and float(value).is_integer()
+    if not good or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}{unit and ' ' + unit}, got {value!r}")
+    return int(value)
+
+
+def arguments(one: type) -> dict[str, Any]:
+    """A class's constructor arguments and their defaults, ``inspect.Parameter.empty`` where there is none."""
+    return {name: parameter.default for name, parameter in inspect.signature(one).parameters.items()}
+
+
+def choose(kind: str, known: Mapping[str, type], config: Any, example: str) -> tuple[str, dict[str, Any]]:
+    """Read ``{name: {argument: value}}``, the YAML form of one of some classes.
+
+    Args:
+        kind: What errors call it.
+        known: The classes by name.
+        config: What was given.
+        example: A right one, for errors.
+
+    Returns:
+        The name and the constructor's arguments.
+
+    Raises:
+        ValueError: If ``config`` names no class, or its arguments are wrong or incomplete.
+    """
+    if not isinstance(config, Mapping) or len(config) != 1 or next(iter(config)) not in known:
+        raise ValueError(
+            f"a {kind} must be one of {', '.join(known)} with its arguments, such as {example}; got {config!r}"
+        )
+    name, given = next(iter(config.items()))
+    if not isinstance(given, Mapping):
+        raise ValueError(f"the arguments of {name} must be given by name, got {given!r}")
+    takes = arguments(known[name])
+    for argument in given:
+        if argument not in takes:
+            raise ValueError(f"{name} has no argument {argument!r}; it takes {', '.join(takes)}")
+    needed = [one for one, default in takes.items() if default is inspect.Parameter.empty]
+    missing = [one for one in needed if one not in given]
+    if missing:
+        raise ValueError(f"{name} needs {' and '.join(missing)}, got {dict(given)!r}")
+    return name, dict(given)

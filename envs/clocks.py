@@ -1,0 +1,220 @@
+"""The clocks of a vector environment: one that all sub-environments share, or one for each.
+
+A shared clock counts the true transitions of all of them, as one learner lives them; all see the same drift.
+Independent clocks count each sub-environment's own, and each sub-environment has its own random numbers.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.drift import BLOCK, Block, compute_block, timescale
+from rl_rms.envs.schedules import Ints, Schedule
+
+Mask = npt.NDArray[np.bool_]
+# A target's value: one for all sub-environments, or one for each, shape (num_envs,).
+Column = float | npt.NDArray[np.float64]
+
+
+class Clocks(ABC):
+    """What holds in the sub-environments of a vector environment, and when.
+
+    Attributes:
+        seed: Seed of the drift, >= 0.
+    """
+
+    seed: int
+
+    @property
+    @abstractmethod
+    def clock(self) -> int:
+        """Env steps that all sub-environments have lived together."""
+
+    @property
+    @abstractmethod
+    def clocks(self) -> Ints:
+        """The reading by which each sub-environment goes, in env steps, shape ``(num_envs,)``."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[Column, ...]:
+        """Value of each target now, in the order of the schedules."""
+
+    @property
+    @abstractmethod
+    def regime(self) -> int | Ints:
+        """The regime now: of all, or of each, shape ``(num_envs,)``."""
+
+    @property
+    @abstractmethod
+    def timescale(self) -> float:
+        """The shortest timescale of any target, in env steps of all sub-environments together."""
+
+    @abstractmethod
+    def set(self, clock: int, seed: int | None = None) -> None:
+        """Set the clock, in env steps of all together, and the seed where one is given."""
+
+    @abstractmethod
+    def advance(self, valid: Mask) -> None:
+        """Count the true transitions of a vector step, shape ``(num_envs,)``."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Readings and seed as plain JSON data."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`."""
+
+
+class SharedClock(Clocks):
+    """One clock for all.
+
+    Args:
+        changes: Targets and their schedules.
+        seed: Seed of the drift, >= 0.
+        num_envs: Number of sub-environments.
+    """
+
+    def __init__(self, changes: Mapping[str, Schedule], seed: int, num_envs: int) -> None:
+        self._changes = dict(changes)
+        self._num_envs = num_envs
+        self.set(0, seed)
+
+    @property
+    def clock(self) -> int:
+        """Env steps that all sub-environments have lived together."""
+        return self._clock
+
+    @property
+    def clocks(self) -> Ints:
+        """The one clock's reading for each."""
+        return np.full(self._num_envs, self._clock, dtype=np.int64)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """One value for all."""
+        return tuple(self._block.values[self._clock - self._start].tolist())
+
+    @property
+    def regime(self) -> int:
+        """The regime of all."""
+        return int(self._block.regimes[self._clock - self._start])
+
+    @property
+    def timescale(self) -> float:
+        """The shortest timescale of any target: the clock counts the env steps of all."""
+        return timescale(self._changes)
+
+    def set(self, clock: int, seed: int | None = None) -> None:
+        """Set the clock, and the seed where one is given."""
+        self.seed = self.seed if seed is None else seed
+        self._clock = clock
+        self._start = clock - clock % BLOCK
+        self._block = compute_block(self._changes, self._start, self.seed)
+
+    def advance(self, valid: Mask) -> None:
+        """Count the true transitions of all."""
+        self._clock += int(np.count_nonzero(valid))
+        while self._clock >= self._start + BLOCK:
+            self._start += BLOCK
+            self._block = compute_block(self._changes, self._start, self.seed, before=self._block)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Reading and seed."""
+        return {"clock": self.clock, "seed": self.seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`."""
+        if "clock" not in state:
+            raise ValueError('the state was saved with sharing="independent"; make the environment with it too')
+        self.set(int(state["clock"]), int(state["seed"]))
+
+
+class IndependentClocks(Clocks):
+    """One clock for each.
+
+    Args:
+        changes: Targets and their schedules.
+        seed: Seed of the drift, >= 0; sub-environment ``i`` has the stream of ``env_index=i``.
+        num_envs: Number of sub-environments.
+    """
+
+    _clocks: Ints
+    _index: Ints
+
+    def __init__(self, changes: Mapping[str, Schedule], seed: int, num_envs: int) -> None:
+        self.seed = seed
+        self._changes = dict(changes)
+        self._rows = np.arange(num_envs)
+        self._starts = np.zeros(num_envs, dtype=np.int64)
+        self._values = np.empty((num_envs, BLOCK, len(changes)))
+        self._regimes = np.empty((num_envs, BLOCK), dtype=np.int64)
+        self._set(np.zeros(num_envs, dtype=np.int64))
+
+    @property
+    def clock(self) -> int:
+        """Env steps that all sub-environments have lived together."""
+        return int(self._clocks.sum())
+
+    @property
+    def clocks(self) -> Ints:
+        """Each one's own env steps."""
+        return self._clocks.copy()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """One value for each."""
+        return tuple(self._values[self._rows, self._index].T)
+
+    @property
+    def regime(self) -> Ints:
+        """The regime of each."""
+        regimes: Ints = self._regimes[self._rows, self._index]
+        return regimes
+
+    @property
+    def timescale(self) -> float:
+        """The shortest timescale of any target; all together live ``num_envs`` env steps in one of each."""
+        return timescale(self._changes) * len(self._rows)
+
+    def set(self, clock: int, seed: int | None = None) -> None:
+        """Set the clocks to equal shares of ``clock``, the first ones one more where it does not divide."""
+        self.seed = self.seed if seed is None else seed
+        share, rest = divmod(clock, len(self._rows))
+        self._set(share + (self._rows < rest))
+
+    def advance(self, valid: Mask) -> None:
+        """Count each one's own."""
+        self._clocks = self._clocks + valid
+        self._index = self._clocks - self._starts
+        for i in np.flatnonzero(self._index == BLOCK).tolist():
+            self._load(i, int(self._clocks[i]), Block(self._values[i], self._regimes[i]))
+            self._index[i] = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Readings and seed."""
+        return {"clocks": self._clocks.tolist(), "seed": self.seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`."""
+        if len(state.get("clocks", ())) != len(self._rows):
+            raise ValueError(
+                f'the state was not saved with sharing="independent" and num_envs={len(self._rows)}; make the '
+                "environment as it was then"
+            )
+        self.seed = int(state["seed"])
+        self._set(np.array(state["clocks"], dtype=np.int64))
+
+    def _set(self, clocks: Ints) -> None:
+        self._clocks = clocks
+        self._index = clocks % BLOCK
+        for i, start in enumerate((clocks - self._index).tolist()):
+            self._load(i, start)
+
+    def _load(self, i: int, start: int, before: Block | None = None) -> None:
+        self._starts[i] = start
+        self._values[i], self._regimes[i] = compute_block(self._changes, start, self.seed, i, before)

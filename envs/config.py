@@ -1,0 +1,100 @@
+"""A world's configuration: the ``env`` keys of a run's YAML file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from rl_rms.envs.checks import check_whole
+from rl_rms.envs.curricula import Curriculum
+from rl_rms.envs.schedules import Schedule, as_schedules
+
+VectorizationMode = Literal["vector_entry_point", "sync", "async"]
+Autoreset = Literal["NextStep", "SameStep", "Disabled"]
+Sharing = Literal["shared", "independent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """One world.
+
+    Args:
+        id: Gymnasium's id of the environment.
+        num_envs: Number of sub-environments that are stepped together, >= 1.
+        vectorization_mode: How they are run: ``vector_entry_point`` (the environment's own vector form), ``sync``
+            (one after the other) or ``async`` (in processes of their own); null takes the first where there is
+            one, else ``sync``.
+        autoreset_mode: When a finished sub-environment begins its next episode: ``NextStep``, ``SameStep`` or
+            ``Disabled``; only with ``sync`` and ``async``. Null is ``NextStep``.
+        changes: What changes: a target (a parameter by the environment's own name, or ``reward.scale``,
+            ``reward.offset``, ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and
+            its schedule over the clock of env steps, such as
+            ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period: 20000}}``. Schedules are ``constant``,
+            ``step``, ``linear``, ``sinusoid``, ``redraw`` and ``poisson_jumps``; a number never changes.
+        curriculum: What is set at the beginning of each episode, by how the last ones went, such as
+            ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
+        sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same world.
+            ``independent``: each has its own clock and its own chance.
+        drift_seed: Seed of what chance decides about the changes, >= 0; null is the run's seed.
+        kwargs: Further arguments of the environment, such as ``{render_mode: rgb_array}``.
+    """
+
+    id: str = "CartPole-v1"
+    num_envs: int = 8
+    vectorization_mode: VectorizationMode | None = None
+    autoreset_mode: Autoreset | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    curriculum: dict[str, Any] | None = None
+    sharing: Sharing = "shared"
+    drift_seed: int | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_whole("env.num_envs", self.num_envs, least=1)
+        _check_choice("env.vectorization_mode", self.vectorization_mode, (*get_args(VectorizationMode), None))
+        _check_choice("env.autoreset_mode", self.autoreset_mode, (*get_args(Autoreset), None))
+        _check_choice("env.sharing", self.sharing, get_args(Sharing))
+        if self.autoreset_mode is not None and self.vectorization_mode == "vector_entry_point":
+            raise ValueError(
+                f"env.autoreset_mode {self.autoreset_mode!r} cannot be chosen for a vector_entry_point, which has "
+                "its own; set env.vectorization_mode to sync or async, or leave env.autoreset_mode out"
+            )
+        if self.drift_seed is not None:
+            check_whole("env.drift_seed", self.drift_seed, least=0)
+        schedules = self.schedules()
+        curriculum = self.make_curriculum()
+        if curriculum is None:
+            return
+        if self.vectorization_mode == "async":
+            raise ValueError("env.curriculum needs env.vectorization_mode sync or vector_entry_point, got 'async'")
+        for target in curriculum.targets:
+            if target in schedules:
+                raise ValueError(
+                    f"{target!r} is set by both env.changes and env.curriculum; leave it to one of them"
+                )
+
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedules of ``changes``.
+
+        Raises:
+            ValueError: If one is wrong; names the target.
+        """
+        return as_schedules(self.changes, "env.changes")
+
+    def make_curriculum(self) -> Curriculum | None:
+        """A new curriculum, at its beginning.
+
+        Raises:
+            ValueError: If it is wrong.
+        """
+        if self.curriculum is None:
+            return None
+        try:
+            return Curriculum.from_config(self.curriculum)
+        except ValueError as error:
+            raise ValueError(f"env.curriculum: {error}") from error
+
+
+def _check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    if value not in allowed:
+        choices = ", ".join("null" if one is None else str(one) for one in allowed)
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")

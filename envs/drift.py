@@ -1,0 +1,152 @@
+"""Which values and which regime hold at which clock: the one place where a drift's meaning is written.
+
+A clock counts env steps: true transitions over a world's whole life. At the reading ``t`` each target has the
+value ``schedule.values(t)``, and the regime is the number of distinct clocks in ``(0, t]`` at which any target
+jumped. What holds is computed for blocks of clocks at once, so that a step costs a look-up.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
+
+# Clocks in a block.
+BLOCK = 4096
+# Clocks whose jumps are looked for at once when a clock is set far ahead, which bounds the memory that it takes.
+_COUNTED_AT_ONCE = 2**20
+
+
+class Block(NamedTuple):
+    """What holds at ``BLOCK`` successive clocks.
+
+    Attributes:
+        values: Shape ``(BLOCK, num_targets)``, targets in the order of the schedules.
+        regimes: Shape ``(BLOCK,)``.
+    """
+
+    values: Floats
+    regimes: Ints
+
+
+def trace(
+    changes: Mapping[str, Schedule], clocks: npt.ArrayLike, seed: int, env_index: int = 0
+) -> dict[str, Floats]:
+    """Values of targets over time, from their schedules alone.
+
+    Args:
+        changes: Targets and their schedules.
+        clocks: Readings in env steps, whole numbers >= 0 in any order, shape ``(n,)``.
+        seed: Seed of the drift, >= 0.
+        env_index: Number of the sub-environment.
+
+    Returns:
+        For each target its values, shape ``(n,)``.
+    """
+    t = np.asarray(clocks, dtype=np.int64)
+    return {
+        target: schedule.values(t, Key(seed, stream_of(target), env_index)) for target, schedule in changes.items()
+    }
+
+
+def regime_changes(changes: Mapping[str, Schedule], t0: int, t1: int, seed: int, env_index: int = 0) -> Ints:
+    """Clocks in ``(t0, t1]`` at which any target jumps, ascending and distinct.
+
+    Args:
+        changes: Targets and their schedules.
+        t0: Reading in env steps, >= 0.
+        t1: Reading in env steps.
+        seed: Seed of the drift, >= 0.
+        env_index: Number of the sub-environment.
+    """
+    events = [
+        schedule.events(t0, t1, Key(seed, stream_of(target), env_index)) for target, schedule in changes.items()
+    ]
+    return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *events]))
+
+
+def count_regimes(changes: Mapping[str, Schedule], clock: int, seed: int, env_index: int = 0) -> int:
+    """The regime at a reading: the number of `regime_changes` in ``(0, clock]``."""
+    starts = range(0, clock, _COUNTED_AT_ONCE)
+    return sum(
+        regime_changes(changes, start, min(start + _COUNTED_AT_ONCE, clock), seed, env_index).size
+        for start in starts
+    )
+
+
+def compute_block(
+    changes: Mapping[str, Schedule], start: int, seed: int, env_index: int = 0, before: Block | None = None
+) -> Block:
+    """What holds at the clocks from ``start`` on.
+
+    Args:
+        changes: Targets and their schedules.
+        start: First clock.
+        seed: Seed of the drift, >= 0.
+        env_index: Number of the sub-environment.
+        before: The block that ends at ``start``, where it is at hand; spares counting regimes from clock 0.
+    """
+    if before is None:
+        regime = count_regimes(changes, start, seed, env_index)
+    else:
+        regime = int(before.regimes[-1]) + regime_changes(changes, start - 1, start, seed, env_index).size
+    values = trace(changes, np.arange(start, start + BLOCK), seed, env_index)
+    regimes = np.full(BLOCK, regime, dtype=np.int64)
+    for event in regime_changes(changes, start, start + BLOCK - 1, seed, env_index):
+        regimes[event - start :] += 1
+    columns = list(values.values()) or [np.empty((BLOCK, 0))]
+    return Block(np.column_stack(columns), regimes)
+
+
+def timescale(changes: Mapping[str, Schedule]) -> float:
+    """The shortest timescale of any target, in env steps of the clock; ``inf`` where nothing changes."""
+    return min((schedule.timescale for schedule in changes.values()), default=math.inf)
+
+
+class Drift:
+    """One clock and what holds at its reading.
+
+    Args:
+        changes: Targets and their schedules.
+        seed: Seed of the drift, >= 0.
+        env_index: Number of the sub-environment.
+
+    Attributes:
+        seed: As given.
+        clock: The reading in env steps.
+        values: Value of each target at the reading, in the order of the schedules.
+        regime: The regime at the reading.
+    """
+
+    def __init__(self, changes: Mapping[str, Schedule], seed: int, env_index: int = 0) -> None:
+        self.changes = dict(changes)
+        self.env_index = env_index
+        self.set(clock=0, seed=seed)
+
+    def set(self, clock: int, seed: int | None = None) -> None:
+        """Set the clock, and the seed where one is given."""
+        if seed is not None:
+            self.seed = seed
+        self.clock = clock
+        self._load(clock - clock % BLOCK)
+        self.advance(0)
+
+    def advance(self, steps: int = 1) -> None:
+        """Let the clock go on by some env steps."""
+        self.clock += steps
+        while self.clock >= self._start + BLOCK:
+            self._load(self._start + BLOCK, self._block)
+        index = self.clock - self._start
+        self.values = self._values[index]
+        self.regime = self._regimes[index]
+
+    def _load(self, start: int, before: Block | None = None) -> None:
+        self._start = start
+        self._block = compute_block(self.changes, start, self.seed, self.env_index, before)
+        # Python's own numbers: taking one out of an array costs more than all the rest of a step.
+        columns = self._block.values.T.tolist()
+        self._values: list[tuple[float, ...]] = list(zip(*columns, strict=True)) if columns else [()] * BLOCK
+        self._regimes: list[int] = self._block.regimes.tolist()

@@ -22,6 +22,7 @@ def learning_curve(runs: Sequence[Run], path: Path) -> None:
         path: The file to write, PNG or SVG.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     world = runs[0].config.env
     seed = runs[0].config.seed if world.drift_seed is None else world.drift_seed
@@ -39,10 +40,10 @@ def learning_curve(runs: Sequence[Run], path: Path) -> None:
     axes: Any = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for index, run in enumerate(runs):
         steps, returns = run.series("rollout/ep_rew_mean")
-        label = run.folder.name if len(runs) > 1 else "mean return, last 100 episodes"
-        axes[0].plot(steps, returns, color=COLORS[index % len(COLORS)], linewidth=1.8, label=label)
-    axes[0].set_ylabel("return")
-    axes[0].legend(loc="best", frameon=False, fontsize=8)
+        axes[0].plot(steps, returns, color=COLORS[index % len(COLORS)], linewidth=1.8, label=run.folder.name)
+    axes[0].set_ylabel("mean return,\nlast 100 episodes")
+    if len(runs) > 1:
+        axes[0].legend(loc="upper left", bbox_to_anchor=(0.0, -0.02), frameon=False, fontsize=8)
     axes[0].set_title(f"{runs[0].config.agent.algorithm} on {world.id}", loc="left", fontsize=10)
     for axis, (name, values) in zip(axes[1:], traces.items(), strict=False):
         axis.plot(clocks, values, color="#555555", linewidth=1.2)
@@ -50,10 +51,12 @@ def learning_curve(runs: Sequence[Run], path: Path) -> None:
     if stages[0]:
         axes[-1].step(*stages, where="post", color="#555555", linewidth=1.2)
         axes[-1].set_ylabel("curriculum\nstage", fontsize=8)
+        axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
     for event in regime_changes(changes, 0, int(end) // pace, seed) * pace:
         for axis in axes:
             axis.axvline(event, color="#AAAAAA", linewidth=0.8, linestyle=":", zorder=0)
     axes[-1].set_xlabel("env steps")
+    axes[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.01)

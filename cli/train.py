@@ -162,26 +162,24 @@ def draw(folder: Path) -> None:
 
 def report(console: Any, summary: dict[str, Any], folder: Path) -> None:
     """Print what the run came to and where it lies."""
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    final = summary["final_return"]
-    returned = "no episode ended" if final is None else f"{final:.1f}"
+    final = None if summary["final_return"] is None else f"{summary['final_return']:.1f}"
     seconds = summary["wall_time_seconds"]
     rows = {
-        f"mean return, last {summary['final_return_episodes']} episodes": returned,
+        f"mean return, last {summary['final_return_episodes']} episodes": None
+        if final is None
+        else f"{final:.1f}",
         "env steps": f"{summary['total_timesteps']:,} in {seconds:.1f} s "
         f"({summary['total_timesteps'] / max(seconds, 1e-9):,.0f} a second)",
         "memory": summary["memory"],
         "run": str(folder),
         "TensorBoard": f"tensorboard --logdir {folder.parent}",
     }
-    for key, value in rows.items():
-        if value is not None:
-            table.add_row(key, value)
     if summary["interrupted"]:
         console.print("interrupted; what was learned until then is saved")
-    console.print(table, soft_wrap=True)
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        if value is not None:
+            console.print(f"{key:<{width}}  {value}", highlight=False, soft_wrap=True)
 
 
 def _interrupt(*_: Any) -> None:

@@ -248,9 +248,8 @@ class Linear(Schedule):
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The ramp's values."""
-        progress = np.minimum(np.asarray(t) / self.over, 1.0)
-        # Not start + (end - start) * progress: this form holds `end` exactly.
-        return (1.0 - progress) * self.start + progress * self.end
+        t = np.asarray(t)
+        return np.where(t < self.over, self.start + (self.end - self.start) * t / self.over, self.end)
 
     @property
     def amplitude(self) -> float:
@@ -526,5 +525,5 @@ def _jumps(mean_dwell: float, span: int, key: Key, block: int) -> tuple[Ints, Fl
     log_stay = math.log1p(-1.0 / mean_dwell) if mean_dwell > 1 else -math.inf
     waits = 1 + np.floor(np.log1p(-_uniforms(key, block, lane=0)) / log_stay).astype(np.int64)
     times = block * span - 1 + np.cumsum(waits)
-    inside = (times < (block + 1) * span) & (times > 0)
+    inside = times < (block + 1) * span
     return times[inside], _uniforms(key, block, lane=1)[inside]

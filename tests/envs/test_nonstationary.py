@@ -1,0 +1,310 @@
+import copy
+import json
+import math
+import pickle
+import re
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check
+from gymnasium.wrappers import NormalizeReward, RescaleObservation
+from stable_baselines3 import A2C
+from stable_baselines3.common.env_checker import check_env as stable_baselines3_check
+
+from rl_rms.envs import NonStationary
+from rl_rms.envs.curricula import Staged
+from rl_rms.envs.drift import regime_changes, trace
+from rl_rms.envs.schedules import Constant, Linear, PoissonJumps, Redraw, Sinusoid, Step
+
+CHANGES = {
+    "gravity": Sinusoid(mean=9.8, amplitude=4, period=300),
+    "length": Redraw(low=0.3, high=0.9, every=40),
+    "masscart": PoissonJumps(low=0.5, high=2, mean_dwell=25),
+    "reward.scale": Step(before=1, after=3, at=60),
+    "observation.offset": Redraw(values=[-0.5, 0.5], every=70),
+    "action.flip": Step(before=0, after=1, at=90),
+}
+
+
+def cartpole(changes=CHANGES, **kwargs):
+    return NonStationary(gym.make("CartPole-v1"), changes, **kwargs)
+
+
+def live(env, steps, seed=None):
+    """Play random actions for some env steps; return what each of them showed."""
+    env.action_space.seed(5)
+    if seed is not None:
+        env.reset(seed=seed)
+    shown = []
+    for _ in range(steps):
+        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        shown.append((observation.tolist(), reward, terminated, info["regime"], dict(env.parameters)))
+        if terminated or truncated:
+            env.reset()
+    return shown
+
+
+def test_a_transition_is_made_under_the_value_at_its_clock(probe):
+    env = NonStationary(probe(length=3), {"level": Linear(start=0, end=100, over=100)})
+    env.reset(seed=0)
+    for clock in range(9):
+        assert (env.clock, env.parameters) == (clock, {"level": clock})
+        _, reward, terminated, _, _ = env.step(env.action_space.sample())
+        assert reward == clock
+        assert env.unwrapped.level == env.parameters["level"] == clock + 1
+        if terminated:
+            env.reset()
+
+
+@pytest.mark.parametrize("episode_length", [1, 7, 10_000])
+def test_drift_does_not_depend_on_how_episodes_go(probe, episode_length):
+    # One more every 50 env steps is 40 more after 2000, however often the episode ends.
+    env = NonStationary(probe(length=episode_length), {"level": Linear(start=0, end=40, over=2_000)})
+    live(env, 2_000, seed=0)
+    assert env.parameters["level"] == 40
+
+
+def test_jumps_come_at_their_rate(probe):
+    env = NonStationary(probe(length=30), {"level": PoissonJumps(low=0, high=1, mean_dwell=100)}, seed=2)
+    live(env, 20_000, seed=0)
+    assert env.regime == pytest.approx(200, abs=3 * math.sqrt(200))
+
+
+def test_parameters_and_regimes_are_those_of_the_schedules():
+    env = cartpole(seed=11, env_index=3)
+    shown = live(env, 500, seed=0)
+    traced = trace(CHANGES, np.arange(501), 11, 3)
+    events = regime_changes(CHANGES, 0, 500, 11, 3)
+    assert {name: env.parameters[name] for name in CHANGES} == {name: traced[name][500] for name in CHANGES}
+    for clock, (*_, regime, parameters) in enumerate(shown, start=1):
+        assert parameters == {name: values[clock] for name, values in traced.items()}
+        assert regime == np.count_nonzero(events <= clock)
+
+
+def test_only_a_seeded_reset_rewinds():
+    env = cartpole(seed=1)
+    live(env, 100, seed=0)
+    assert env.clock == 100
+    _, info = env.reset()
+    assert (env.clock, info["regime"]) == (100, env.regime)
+    assert env.regime > 3
+    _, info = env.reset(seed=0)
+    assert (env.clock, info["regime"], env.parameters["reward.scale"]) == (0, 0, 1)
+
+
+def test_the_clock_can_be_set(probe):
+    env = NonStationary(probe(), {"level": Linear(0, 100, over=100)})
+    env.reset(seed=0, options={"clock": 40, "low": 3})
+    assert (env.clock, env.unwrapped.level) == (40, 40)
+    assert env.unwrapped.options == {"low": 3}
+    env.clock = 70
+    assert env.step(env.action_space.sample())[1] == 70
+    env.reset(options={"clock": 10})
+    assert env.clock == 10
+    for wrong in (-1, 2.5, "now"):
+        with pytest.raises(ValueError, match="clock must be a whole number >= 0 env steps, got"):
+            env.reset(options={"clock": wrong})
+        with pytest.raises(ValueError, match="clock must be"):
+            env.clock = wrong
+
+
+def test_the_constructors_seed_keys_the_drift_else_the_resets():
+    def lengths(env, seed):
+        return [shown[-1]["length"] for shown in live(env, 100, seed)]
+
+    assert lengths(cartpole(seed=1), 5) == lengths(cartpole(seed=1), 6)
+    assert lengths(cartpole(seed=1), 5) != lengths(cartpole(seed=2), 5)
+    assert lengths(cartpole(), 1) == lengths(cartpole(seed=1), 5) != lengths(cartpole(), 2)
+    assert lengths(cartpole(seed=1), 5) != lengths(cartpole(seed=1, env_index=1), 5)
+
+
+def test_an_unseeded_drift_keeps_its_chance():
+    env = cartpole()
+    env.reset()
+    before = env.parameters
+    env.reset()
+    assert env.parameters == before
+    assert cartpole().parameters != before
+
+
+def test_rewards_observations_and_actions_are_moved(probe):
+    env = NonStationary(
+        probe(),
+        {
+            "reward.scale": 2.0,
+            "reward.offset": 0.5,
+            "observation.gain": 10,
+            "observation.offset": Step(1, 2, at=2),
+            "action.flip": 1,
+            "action.gain": 0.5,
+        },
+    )
+    observation, _ = env.reset(seed=0)
+    assert observation.tolist() == [1, 1]
+    observation, reward, *_ = env.step(np.array([1.0, -0.5], np.float32))
+    assert (observation.tolist(), reward, observation.dtype) == ([11, 11], 2.5, np.float32)
+    assert env.unwrapped.action.tolist() == [-0.5, 0.25]
+    # What a step returns is made under the values before the clock goes on; the step after that sees the jump.
+    assert [env.step(np.zeros(2, np.float32))[0][0] for _ in range(2)] == [21, 32]
+    assert env.reset()[0].tolist() == [2, 2]
+
+
+def test_flipped_actions_push_the_other_way():
+    def first(action, flip):
+        env = cartpole({"action.flip": flip})
+        env.reset(seed=0)
+        return env.step(action)[0].tolist()
+
+    assert first(0, 1) == first(1, 0) != first(0, 0) == first(1, 1)
+
+
+def test_spaces_are_those_of_the_environment_inside_unless_observations_move():
+    inside = RescaleObservation(gym.make("MountainCar-v0"), np.zeros(2, np.float32), np.ones(2, np.float32))
+    assert NonStationary(inside, {"gravity": 0.001}).observation_space == inside.observation_space
+    moved = NonStationary(inside, {"observation.offset": Constant(3)})
+    assert (moved.observation_space.low == -np.inf).all()
+    assert (moved.observation_space.high == np.inf).all()
+    assert moved.reset(seed=0)[0] in moved.observation_space
+    assert moved.reset(seed=0)[0] == pytest.approx(inside.reset(seed=0)[0] + 3)
+
+
+def test_writes_reach_the_physics_below_other_wrappers():
+    env = NonStationary(NormalizeReward(gym.make("CartPole-v1")), {"gravity": 3.0})
+    env.reset(seed=0)
+    assert env.unwrapped.gravity == 3.0
+    assert not any("gravity" in vars(layer) for layer in (env, env.env, env.env.env))
+
+
+def test_an_environment_that_restores_its_own_values_is_set_again(probe):
+    class Restoring(probe):
+        def reset(self, **kwargs):
+            self.level = 1.0
+            return super().reset(**kwargs)
+
+    env = NonStationary(Restoring(), {"level": 5.0})
+    env.reset(seed=0)
+    assert env.step(env.action_space.sample())[1] == 5.0
+
+
+def test_two_environments_do_not_touch_each_other():
+    drifting, still = cartpole({"gravity": 1.0}), gym.make("CartPole-v1")
+    drifting.reset(seed=0)
+    still.reset(seed=0)
+    assert (drifting.unwrapped.gravity, still.unwrapped.gravity) == (1.0, 9.8)
+
+
+@pytest.mark.parametrize("duplicate", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
+def test_a_copy_goes_on_exactly(duplicate):
+    env = cartpole(seed=3)
+    live(env, 137, seed=0)
+    twin = duplicate(env)
+    assert live(twin, 1_000) == live(env, 1_000)
+
+
+def test_environments_that_unpickle_anew_get_their_values_back():
+    pytest.importorskip("Box2D")
+    env = NonStationary(gym.make("LunarLander-v3"), {"gravity": Linear(-10, -2, over=10)})
+    env.reset(seed=0, options={"clock": 5})
+    twin = pickle.loads(pickle.dumps(env))
+    assert (twin.clock, twin.unwrapped.gravity, twin.unwrapped.world.gravity[1]) == (5, -6.0, -6.0)
+
+
+def test_state_goes_through_json():
+    env, other = cartpole(seed=3), cartpole()
+    live(env, 137, seed=0)
+    state = json.loads(json.dumps(env.state_dict()))
+    other.reset(seed=9)
+    other.load_state_dict(state)
+    assert (other.clock, other.parameters, other.regime) == (env.clock, env.parameters, env.regime)
+    assert other.unwrapped.gravity == env.parameters["gravity"]
+    for one in (env, other):
+        one.reset()
+    assert [shown[-2:] for shown in live(other, 200)] == [shown[-2:] for shown in live(env, 200)]
+
+
+def test_timescale_and_schedules():
+    assert cartpole().timescale == 25
+    assert cartpole({"gravity": 3.0}).timescale == cartpole(None).timescale == math.inf
+    assert cartpole().schedules == CHANGES
+
+
+def test_a_curriculum_sets_the_task_of_each_episode(probe):
+    curriculum = Staged([{"level": 1.0}, {"level": 5.0}], threshold=3.0, window=2)
+    env = NonStationary(probe(length=3), {"reward.offset": Step(0, 1, at=100)}, curriculum=curriculum)
+    assert (env.parameters["level"], env.curriculum) == (1.0, curriculum)
+    env.reset(seed=0)
+    rewards, regimes = [], []
+    for _ in range(9):
+        _, reward, terminated, _, info = env.step(env.action_space.sample())
+        rewards.append(reward)
+        regimes.append(info["regime"])
+        if terminated:
+            env.reset()
+    assert rewards == [1, 1, 1, 1, 1, 1, 5, 5, 5]
+    assert regimes == [0, 0, 0, 0, 0, 1, 1, 1, 1]
+    assert (env.curriculum.stage, env.regime) == (1, 1)
+    env.reset(options={"clock": 100})
+    assert env.regime == 2
+
+    other = NonStationary(probe(length=3), {"reward.offset": 0.0}, curriculum=Staged(curriculum.stages, 3.0, 2))
+    other.reset(seed=0)
+    other.load_state_dict(json.loads(json.dumps(env.state_dict())))
+    assert (other.curriculum.stage, other.parameters["level"], other.clock) == (1, 5.0, 100)
+    with pytest.raises(ValueError, match="the state was saved with a curriculum"):
+        NonStationary(probe()).load_state_dict(env.state_dict())
+
+
+def test_an_episode_that_is_cut_short_by_the_user_does_not_count(probe):
+    curriculum = Staged([{"level": 1.0}, {"level": 5.0}], threshold=3.0, window=1)
+    env = NonStationary(probe(length=3), curriculum=curriculum)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(env.action_space.sample())
+        env.step(env.action_space.sample())
+        env.reset()
+    assert curriculum.stage == 0
+
+
+def test_a_target_of_both_changes_and_curriculum_is_refused():
+    with pytest.raises(ValueError, match="'length' is set by both changes and curriculum"):
+        cartpole(curriculum=Staged([{"length": 1.0}], threshold=1))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "said"),
+    [
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"env_index": 0.5}, "env_index must be a whole number >= 0, got 0.5"),
+        ({"changes": {"gravity": "fast"}}, "changes.gravity: a schedule must be"),
+    ],
+)
+def test_what_is_wrong_is_named(kwargs, said):
+    with pytest.raises(ValueError, match=said):
+        cartpole(**kwargs)
+
+
+@pytest.mark.parametrize("check", [gymnasium_check, stable_baselines3_check])
+@pytest.mark.parametrize("seed", [None, 4])
+def test_checkers_find_nothing_that_they_do_not_find_in_the_environment_inside(check, seed):
+    def complaints(env):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check(env, skip_render_check=True)
+        # One of them shows the environment.
+        return {re.sub(r"<.*>", "<env>", str(one.message)) for one in caught}
+
+    assert complaints(cartpole(seed=seed)) <= complaints(gym.make("CartPole-v1"))
+
+
+def test_the_specification_makes_it_again():
+    env = cartpole(seed=3)
+    again = gym.make(env.spec)
+    assert [shown[1:] for shown in live(again, 50, seed=0)] == [shown[1:] for shown in live(env, 50, seed=0)]
+
+
+def test_stable_baselines3_learns_in_it():
+    env = cartpole(seed=0)
+    A2C("MlpPolicy", env, seed=0).learn(100)
+    assert env.clock == 100

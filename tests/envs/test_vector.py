@@ -1,0 +1,490 @@
+import copy
+import json
+import math
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TransformReward
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+from rl_rms.envs import NonStationary, NonStationaryVector, make_vec
+from rl_rms.envs.curricula import Staged
+from rl_rms.envs.drift import regime_changes, trace
+from rl_rms.envs.schedules import Linear, PoissonJumps, Redraw, Sinusoid, Step
+
+CHANGES = {
+    "gravity": Sinusoid(mean=9.8, amplitude=4, period=300),
+    "length": Redraw(low=0.3, high=0.9, every=40),
+    "masscart": PoissonJumps(low=0.5, high=2, mean_dwell=25),
+    "reward.scale": Step(before=1, after=3, at=60),
+    "observation.offset": Redraw(values=[-0.5, 0.5], every=70),
+    "action.flip": Step(before=0, after=1, at=90),
+}
+MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
+
+
+class NativeProbes(gym.vector.VectorEnv):
+    """Probes as a vector environment of its own kind, which gives arrays of `level` back as rewards."""
+
+    single_observation_space = gym.spaces.Box(0.0, 100.0, (2,), np.float32)
+    single_action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, lengths, mode):
+        self.num_envs, self.lengths, self.level = len(lengths), np.array(lengths), 1.0
+        self.metadata = {"autoreset_mode": mode}
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, self.num_envs)
+
+    def reset(self, *, seed=None, options=None):
+        mask = (options or {}).pop("reset_mask", np.ones(self.num_envs, bool))
+        self.counts = np.where(mask, 0, self.counts) if hasattr(self, "counts") else np.zeros(self.num_envs, int)
+        self.done = np.zeros(self.num_envs, bool)
+        return self.observe(), {}
+
+    def observe(self):
+        return np.repeat(self.counts[:, None], 2, axis=1).astype(np.float32)
+
+    def step(self, actions):
+        mode, infos = self.metadata["autoreset_mode"], {}
+        resetting = self.done if mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
+        self.counts = np.where(resetting, 0, self.counts + 1)
+        rewards = np.where(resetting, 0.0, self.level)
+        self.done = self.counts == self.lengths
+        done = self.done
+        if mode is AutoresetMode.SAME_STEP and done.any():
+            infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
+            for i in np.flatnonzero(done):
+                infos["final_obs"][i] = self.observe()[i]
+            self.counts = np.where(done, 0, self.counts)
+        return self.observe(), rewards, done, np.zeros_like(done), infos
+
+
+def play(env, steps, actions=None):
+    """Make vector steps, resetting what is done where the environment leaves that to its user."""
+    shown = []
+    for k in range(steps):
+        action = env.action_space.sample() if actions is None else np.full(env.num_envs, actions[k])
+        observations, rewards, terminated, truncated, info = env.step(action)
+        shown.append((np.array(observations), np.array(rewards), terminated, info))
+        done = terminated | truncated
+        if env.metadata["autoreset_mode"] is AutoresetMode.DISABLED and done.any():
+            env.reset(options={"reset_mask": done})
+    return shown
+
+
+def make(kind, lengths, mode, probes):
+    return NativeProbes(lengths, mode) if kind == "native" else probes(lengths, mode)
+
+
+# -- the clock ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["native", "sync"])
+def test_only_true_transitions_count(kind, mode, probes):
+    # Episodes of 1, 2 and 5 env steps. In 12 vector steps with a reset frame after each, 6, 8 and 10 are true.
+    true = [6, 8, 10] if mode is AutoresetMode.NEXT_STEP else [12, 12, 12]
+    shared = NonStationaryVector(
+        make(kind, [1, 2, 5], mode, probes), {"reward.offset": Linear(0, 1000, over=1000)}
+    )
+    shared.reset(seed=0)
+    shown = play(shared, 12)
+    assert shared.clock == sum(true)
+    assert shared.clocks.tolist() == [sum(true)] * 3
+    # All see the clock's reading at the beginning of the vector step; reset frames have no reward.
+    before = 0
+    for _, rewards, _, _ in shown:
+        assert set(rewards) <= {1.0 + before, 0.0}
+        before += np.count_nonzero(rewards)
+    assert before == sum(true)
+
+    alone = NonStationaryVector(
+        make(kind, [1, 2, 5], mode, probes), {"reward.offset": Linear(0, 1000, over=1000)}, sharing="independent"
+    )
+    alone.reset(seed=0)
+    shown = play(alone, 12)
+    assert alone.clocks.tolist() == true
+    assert alone.clock == sum(true)
+    for i, lived in enumerate(true):
+        assert [rewards[i] for _, rewards, _, _ in shown if rewards[i]] == list(range(1, lived + 1))
+
+
+@pytest.mark.parametrize("sharing", ["shared", "independent"])
+def test_resets_rewind_only_with_a_seed_and_without_a_mask(sharing, probes):
+    env = NonStationaryVector(probes([3, 4], AutoresetMode.DISABLED), {"level": 2.0}, sharing=sharing, seed=0)
+    env.reset(seed=0)
+    play(env, 5)
+    assert env.clock == 10
+    env.reset()
+    assert env.clock == 10
+    env.reset(seed=1, options={"reset_mask": np.array([True, False])})
+    assert env.clock == 10
+    env.reset(options={"clock": 7})
+    assert (env.clock, env.clocks.tolist()) == (7, [7, 7] if sharing == "shared" else [4, 3])
+    env.clock = 5
+    assert env.clock == 5
+    env.reset(seed=[3, 4])
+    assert env.clock == 0
+    with pytest.raises(ValueError, match="clock must be a whole number >= 0 env steps, got -1"):
+        env.clock = -1
+
+
+@pytest.mark.parametrize("kind", ["native", "sync"])
+def test_after_a_reset_no_frame_is_a_reset_frame(kind, probes):
+    env = NonStationaryVector(make(kind, [2, 9], AutoresetMode.NEXT_STEP, probes), {"level": 2.0})
+    env.reset(seed=0)
+    play(env, 2)  # the first one's episode is over
+    env.reset()
+    play(env, 1)
+    assert env.clock == 6
+
+
+def test_a_native_environment_that_restores_its_own_values_is_set_again():
+    class Restoring(NativeProbes):
+        def reset(self, **kwargs):
+            self.level = 1.0
+            return super().reset(**kwargs)
+
+    env = NonStationaryVector(Restoring([9, 9], AutoresetMode.NEXT_STEP), {"level": 5.0})
+    env.reset(seed=0)
+    assert play(env, 1)[0][1].tolist() == [5.0, 5.0]
+
+
+def test_a_users_options_are_left_alone(probes):
+    env = NonStationaryVector(probes([3, 4]), {"level": 2.0})
+    options = {"clock": 3, "reset_mask": np.array([True, True])}
+    env.reset(options=options)
+    assert set(options) == {"clock", "reset_mask"}
+
+
+# -- the values -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sharing", ["shared", "independent"])
+def test_native_sync_and_async_live_in_the_same_world(sharing):
+    actions = np.random.default_rng(0).integers(0, 2, size=150)
+    shown = {}
+    for mode in ("vector_entry_point", "sync", "async"):
+        env = make_vec("CartPole-v1", 3, CHANGES, sharing=sharing, vectorization_mode=mode)
+        env.reset(seed=4)
+        shown[mode] = []
+        for action in actions:
+            *transition, info = env.step(np.full(3, action))
+            shown[mode].append((*(one.tolist() for one in transition), info["regime"].tolist()))
+            # Whatever the episodes are, what holds is what the schedules say at the clocks.
+            for i, clock in enumerate(env.clocks):
+                index = 0 if sharing == "shared" else i
+                held = {name: float(np.broadcast_to(value, 3)[i]) for name, value in env.parameters.items()}
+                assert held == {name: values[0] for name, values in trace(CHANGES, [clock], 4, index).items()}
+                assert info["regime"][i] == regime_changes(CHANGES, 0, clock, 4, index).size
+        env.close()
+    assert shown["sync"] == shown["async"]
+
+
+def test_independent_worlds_are_those_of_single_environments():
+    env = make_vec("CartPole-v1", 2, CHANGES, sharing="independent", seed=4, vectorization_mode="sync")
+    env.reset(seed=10)
+    singles = [NonStationary(gym.make("CartPole-v1"), CHANGES, seed=4, env_index=i) for i in range(2)]
+    for i, single in enumerate(singles):
+        single.reset(seed=10 + i)
+    resetting = np.zeros(2, bool)
+    for k in range(300):
+        observations, rewards, terminated, truncated, info = env.step(np.full(2, k % 3 == 0, dtype=int))
+        for i, single in enumerate(singles):
+            if resetting[i]:
+                assert observations[i].tolist() == single.reset()[0].tolist()
+                continue
+            observation, reward, *_, single_info = single.step(int(k % 3 == 0))
+            assert observations[i].tolist() == observation.tolist()
+            assert (rewards[i], info["regime"][i]) == (reward, single_info["regime"])
+        resetting = terminated | truncated
+
+
+def test_native_physics_follow_each_ones_own_values():
+    changes = {"gravity": Redraw(1, 20, every=1), "masspole": Redraw(0.1, 1, every=3)}
+    env = make_vec("CartPole-v1", 4, changes, sharing="independent", seed=4)
+    assert isinstance(env.unwrapped, CartPoleVectorEnv)
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(np.zeros(4, dtype=int))
+        bare, held = env.unwrapped, env.parameters
+        assert bare.gravity.tolist() == held["gravity"].tolist()
+        assert bare.total_mass.tolist() == (held["masspole"] + 1.0).tolist()
+        assert bare.polemass_length.tolist() == (held["masspole"] * 0.5).tolist()
+        assert len(set(held["gravity"])) == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["native", "sync"])
+def test_observations_rewards_and_actions_are_moved_in_every_mode(kind, mode, probes):
+    changes = {"observation.offset": 10.0, "observation.gain": 2.0, "reward.scale": 3.0, "reward.offset": 0.5}
+    env = NonStationaryVector(make(kind, [2, 3], mode, probes), changes)
+    assert (env.single_observation_space.high == np.inf).all()
+    assert env.observation_space.shape == (2, 2)
+    observations, _ = env.reset(seed=0)
+    assert observations.tolist() == [[10, 10]] * 2
+    shown = play(env, 3)
+    firsts = {
+        AutoresetMode.NEXT_STEP: ([12, 14, 10], [12, 14, 16]),
+        AutoresetMode.SAME_STEP: ([12, 10, 12], [12, 14, 10]),
+        AutoresetMode.DISABLED: ([12, 14, 12], [12, 14, 16]),
+    }[mode]
+    for i, expected in enumerate(firsts):
+        assert [observations[i, 0] for observations, *_ in shown] == expected
+    assert [rewards[0] for _, rewards, *_ in shown] == [3.5, 3.5, 0 if mode is AutoresetMode.NEXT_STEP else 3.5]
+    if mode is AutoresetMode.SAME_STEP:
+        assert shown[1][-1]["final_obs"][0].tolist() == [14, 14]
+        assert shown[1][-1]["final_obs"][1] is None
+        assert shown[2][-1]["final_obs"][1].tolist() == [16, 16]
+
+
+def test_actions_are_flipped_for_all_or_for_each():
+    def first(actions, flip, sharing):
+        env = make_vec("CartPole-v1", 2, {"action.flip": flip}, sharing=sharing, seed=1)
+        env.reset(seed=0)
+        return env.step(np.array(actions))[0].tolist()
+
+    assert first([0, 1], 1.0, "shared") == first([1, 0], 0.0, "shared") != first([0, 1], 0.0, "shared")
+    # With seed 1 those of the first one alone are flipped.
+    chance = Redraw(values=[0, 1], every=10)
+    flips = [trace({"action.flip": chance}, [0], 1, i)["action.flip"][0] for i in range(2)]
+    assert flips == [1, 0]
+    assert first([0, 0], chance, "independent") == first([1, 0], 0.0, "shared")
+
+
+def test_timescales_are_in_env_steps_of_all_together():
+    assert make_vec("CartPole-v1", 4, CHANGES).timescale == 25
+    assert make_vec("CartPole-v1", 4, CHANGES, sharing="independent").timescale == 100
+    assert make_vec("CartPole-v1", 4).timescale == math.inf
+    assert make_vec("CartPole-v1", 4, CHANGES).schedules == CHANGES
+
+
+def test_a_world_where_nothing_changes_has_a_clock_all_the_same():
+    env = make_vec("Acrobot-v1", 2)
+    assert isinstance(env.unwrapped, SyncVectorEnv)
+    _, info = env.reset(seed=0)
+    assert info["regime"].tolist() == [0, 0]
+    *_, info = env.step(np.zeros(2, dtype=int))
+    assert (env.clock, env.parameters, info["regime"].dtype, info["_regime"].tolist()) == (
+        2,
+        {},
+        np.int64,
+        [True] * 2,
+    )
+
+
+# -- state ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sharing", ["shared", "independent"])
+@pytest.mark.parametrize("mode", ["vector_entry_point", "sync", "async"])
+def test_state_goes_through_json(mode, sharing):
+    one = make_vec("CartPole-v1", 3, CHANGES, sharing=sharing, seed=3, vectorization_mode=mode)
+    other = make_vec("CartPole-v1", 3, CHANGES, sharing=sharing, vectorization_mode=mode)
+    one.reset(seed=0)
+    play(one, 100, np.arange(100) % 2)
+    other.reset(seed=8)
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    for env in (one, other):
+        env.reset()
+    for _ in range(3):
+        assert {k: np.array(v).tolist() for k, v in one.parameters.items()} == {
+            k: np.array(v).tolist() for k, v in other.parameters.items()
+        }
+        assert one.clocks.tolist() == other.clocks.tolist()
+        assert np.array_equal(one.regime, other.regime)
+        for env in (one, other):
+            play(env, 3, [0, 1, 0])
+    one.close()
+    other.close()
+
+
+def test_a_state_loaded_into_new_episodes_counts_from_their_first_transition():
+    one, other = (make_vec("CartPole-v1", 4, CHANGES, seed=3) for _ in range(2))
+    one.reset(seed=0)
+    while not one.unwrapped.prev_done.any():
+        one.step(one.action_space.sample())
+    other.reset(seed=1)
+    other.load_state_dict(one.state_dict())
+    other.step(other.action_space.sample())
+    assert other.clock == one.clock + 4
+
+
+@pytest.mark.parametrize("duplicate", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
+@pytest.mark.parametrize("sharing", ["shared", "independent"])
+def test_a_copy_goes_on_exactly(duplicate, sharing):
+    env = make_vec("CartPole-v1", 3, CHANGES, sharing=sharing, seed=3)
+    env.reset(seed=0)
+    play(env, 60, np.arange(60) % 2)
+    twin = duplicate(env)
+    theirs, ours = (play(one, 300, np.arange(300) // 2 % 2) for one in (twin, env))
+    for their, our in zip(theirs, ours, strict=True):
+        assert their[0].tolist() == our[0].tolist()
+        assert their[1].tolist() == our[1].tolist()
+    assert twin.state_dict() == env.state_dict()
+
+
+def test_states_of_another_kind_are_refused():
+    shared, alone, more = (
+        make_vec("CartPole-v1", n, sharing=how)
+        for n, how in ((2, "shared"), (2, "independent"), (3, "independent"))
+    )
+    with pytest.raises(ValueError, match='was saved with sharing="independent"'):
+        shared.load_state_dict(alone.state_dict())
+    for state in (shared.state_dict(), more.state_dict()):
+        with pytest.raises(ValueError, match='was not saved with sharing="independent" and num_envs=2'):
+            alone.load_state_dict(state)
+    with pytest.raises(ValueError, match="was saved without a curriculum"):
+        make_vec("CartPole-v1", 2, curriculum=Staged([{"length": 1.0}], 1)).load_state_dict(shared.state_dict())
+
+
+# -- curricula ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_curriculum_sets_the_task_of_each_ones_next_episode(mode, probes):
+    curriculum = Staged([{"level": 1.0}, {"level": 5.0}], threshold=2.0, window=2)
+    env = NonStationaryVector(probes([2, 3], mode), {"reward.offset": 0.0}, curriculum=curriculum)
+    assert env.curriculum is curriculum
+    env.reset(seed=0)
+    shown = play(env, 8)
+    # Returns of 2 and 3, so the stage goes up after the third vector step, in which the second episode ends.
+    rewards = {
+        AutoresetMode.NEXT_STEP: ([1, 1, 0, 1, 1, 0, 5, 5], [1, 1, 1, 0, 5, 5, 5, 0]),
+        AutoresetMode.SAME_STEP: ([1, 1, 1, 1, 5, 5, 5, 5], [1, 1, 1, 5, 5, 5, 5, 5]),
+        AutoresetMode.DISABLED: ([1, 1, 1, 1, 5, 5, 5, 5], [1, 1, 1, 5, 5, 5, 5, 5]),
+    }[mode]
+    for i, expected in enumerate(rewards):
+        assert [one[i] for _, one, _, _ in shown] == expected
+    assert [info["regime"].tolist() for *_, info in shown] == [[0, 0]] * 2 + [[1, 1]] * 6
+    assert env.parameters["level"].tolist() == [5.0, 5.0]
+    assert env.parameters["reward.offset"] == 0.0
+
+
+def test_a_curriculum_is_the_same_in_native_environments(probes):
+    shown = {}
+    for kind in ("native", "sync"):
+        env = make(kind, [2, 3, 4], AutoresetMode.NEXT_STEP, probes)
+        stages = [{"reward.scale": float(scale)} for scale in range(1, 6)]
+        env = NonStationaryVector(
+            env, {"reward.offset": Step(0, 1, at=20)}, curriculum=Staged(stages, 1.0, window=2)
+        )
+        env.reset(seed=0)
+        shown[kind] = [(rewards.tolist(), info["regime"].tolist()) for _, rewards, _, info in play(env, 40)]
+        assert env.curriculum.stage == 4
+    assert shown["native"] == shown["sync"]
+
+
+def test_native_dynamics_follow_a_curriculum():
+    curriculum = Staged([{"length": 1.0}, {"length": 0.25}], threshold=1.0, window=3)
+    env = make_vec("CartPole-v1", 4, {"gravity": 9.0}, curriculum=curriculum, seed=0)
+    assert env.parameters["length"].tolist() == [0.5] * 4
+    env.reset(seed=0)
+    assert env.unwrapped.length.tolist() == [1.0] * 4
+    while curriculum.stage == 0:
+        env.step(env.action_space.sample())
+    assert 0.25 not in env.unwrapped.length
+    while (env.unwrapped.length == 1.0).any():
+        env.step(env.action_space.sample())
+    assert env.unwrapped.polemass_length.tolist() == [0.025] * 4
+    assert env.unwrapped.gravity == 9.0
+
+    fresh = make_vec("CartPole-v1", 4, {"gravity": 9.0}, curriculum=Staged(curriculum.stages, 1.0, 3), seed=0)
+    fresh.reset(seed=0)
+    fresh.load_state_dict(json.loads(json.dumps(env.state_dict())))
+    assert fresh.curriculum.stage == 1
+    assert fresh.unwrapped.length.tolist() == [0.25] * 4
+
+
+# -- what cannot be -------------------------------------------------------------------------------------------
+
+
+def test_wrappers_see_the_world_changing():
+    env = make_vec(
+        "Pendulum-v1", 2, {"reward.scale": 0.0}, wrappers=[lambda env: TransformReward(env, lambda r: r + 1)]
+    )
+    assert isinstance(env.unwrapped, SyncVectorEnv)
+    env.reset(seed=0)
+    assert env.step(env.action_space.sample())[1].tolist() == [1.0, 1.0]
+
+
+def test_it_finds_the_sub_environments_below_other_vector_wrappers(probes):
+    env = NonStationaryVector(RecordEpisodeStatistics(probes([2, 2])), {"level": 7.0})
+    env.reset(seed=0)
+    play(env, 1)
+    *_, info = play(env, 1)[0]
+    assert info["episode"]["r"].tolist() == [14.0, 14.0]
+
+
+def test_workers_that_are_not_ready_are_refused():
+    bare = AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
+    with pytest.raises(ValueError, match='make_vec.id, num_envs, changes, vectorization_mode="async"'):
+        NonStationaryVector(bare, CHANGES)
+    env = NonStationaryVector(bare)  # nothing to be set in them
+    env.reset(seed=0)
+    env.step(np.zeros(2, dtype=int))
+    assert env.clock == 2
+    bare.close()
+
+
+@pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])
+def test_sub_environments_that_drift_already_are_refused(vector):
+    env = vector([lambda: NonStationary(gym.make("CartPole-v1"), {"gravity": 3.0})])
+    with pytest.raises(ValueError, match="are NonStationary already"):
+        NonStationaryVector(env, {"length": 1.0})
+    env.close()
+
+
+def test_sub_environments_are_made_ready_once(probes):
+    env = probes([2])
+    NonStationaryVector(env, {"level": 2.0})
+    again = NonStationaryVector(env, {"level": 3.0})
+    again.reset(seed=0)
+    assert play(again, 1)[0][1].tolist() == [3.0]
+    with pytest.raises(ValueError, match="made ready to change level, not reward.scale"):
+        NonStationaryVector(env, {"reward.scale": 2.0})
+
+
+def test_a_curriculum_does_not_reach_workers():
+    with pytest.raises(ValueError, match='use vectorization_mode="sync"'):
+        make_vec("CartPole-v1", 2, curriculum=Staged([{"length": 1.0}], 1), vectorization_mode="async")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            {"changes": {"gravitas": 3}},
+            "CartPoleVectorEnv has no 'gravitas' to change; it offers force_mag, gravity",
+        ),
+        ({"changes": {"gravitas": 3}, "vectorization_mode": "async"}, "CartPoleEnv has no 'gravitas' to change"),
+        ({"changes": {"gravity": {"sine": {}}}}, "changes.gravity: a schedule must be one of"),
+        ({"sharing": "none"}, "sharing must be one of shared, independent, got 'none'"),
+        ({"seed": 1.5}, "seed must be a whole number >= 0, got 1.5"),
+        (
+            {"changes": {"length": 1}, "curriculum": Staged([{"length": 1.0}], 1)},
+            "'length' is set by both changes and curriculum",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        make_vec("CartPole-v1", 2, **arguments)
+
+
+def test_a_native_environment_must_be_known_to_take_arrays():
+    env = NativeProbes([2, 2], AutoresetMode.NEXT_STEP)
+    NonStationaryVector(env, {"level": 2.0})
+    with pytest.raises(ValueError, match="not known to take one 'level' for each sub-environment"):
+        NonStationaryVector(env, {"level": 2.0}, sharing="independent")
+
+
+def test_an_environment_must_say_how_it_resets(probes):
+    env = probes([2])
+    del env.metadata["autoreset_mode"]
+    with pytest.raises(ValueError, match="must be a gymnasium.vector.AutoresetMode, got None"):
+        NonStationaryVector(env)

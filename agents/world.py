@@ -2,23 +2,39 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 
-from rl_rms.envs import NonStationaryVector
+from rl_rms.envs import NonStationary, NonStationaryVector
+
+World = NonStationaryVector | NonStationary
 
 
-def find_world(env: VectorEnv) -> NonStationaryVector | None:
-    """The `NonStationaryVector` among an environment's wrappers, if there is one."""
+def find_world(env: VectorEnv) -> World | None:
+    """The wrapper that makes an environment change, if there is one.
+
+    Args:
+        env: A vector environment, or a SyncVectorEnv of a single environment that changes.
+
+    Returns:
+        The wrapper, which has a clock, parameters, a regime and a state.
+    """
     layer: Any = env
-    while not isinstance(layer, NonStationaryVector):
-        if not isinstance(layer, VectorWrapper):
-            return None
+    while isinstance(layer, VectorWrapper):
+        if isinstance(layer, NonStationaryVector):
+            return layer
         layer = layer.env
-    return layer
+    if isinstance(layer, SyncVectorEnv) and layer.num_envs == 1:
+        layer = layer.envs[0]
+        while isinstance(layer, gym.Wrapper):
+            if isinstance(layer, NonStationary):
+                return layer
+            layer = layer.env
+    return None
 
 
-def world_scalars(world: NonStationaryVector) -> dict[str, float]:
+def world_scalars(world: World) -> dict[str, float]:
     """Scalars under ``env/``: each changing parameter (its mean over sub-environments), regime and stage."""
     scalars = {f"env/{name}": float(np.mean(value)) for name, value in world.parameters.items()}
     scalars["env/regime"] = float(np.max(world.regime))

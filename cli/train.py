@@ -165,9 +165,7 @@ def report(console: Any, summary: dict[str, Any], folder: Path) -> None:
     final = None if summary["final_return"] is None else f"{summary['final_return']:.1f}"
     seconds = summary["wall_time_seconds"]
     rows = {
-        f"mean return, last {summary['final_return_episodes']} episodes": None
-        if final is None
-        else f"{final:.1f}",
+        f"mean return, last {summary['final_return_episodes']} episodes": final,
         "env steps": f"{summary['total_timesteps']:,} in {seconds:.1f} s "
         f"({summary['total_timesteps'] / max(seconds, 1e-9):,.0f} a second)",
         "memory": summary["memory"],

@@ -28,6 +28,7 @@ class A2C(OnPolicyAgent):
         vf_coef: Weight of the value loss.
         max_grad_norm: Global gradient norm to clip at, None for no clipping.
         normalize_advantage: Whether to standardize each update's advantages.
+        normalize_reward: Whether to scale rewards by the running deviation of the discounted return.
         half_life: ``69``, ``"69 updates"`` or ``"20_000 steps"``; None means 200 updates.
         optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
         optimizer_kwargs: Its further arguments.
@@ -62,6 +63,7 @@ class A2C(OnPolicyAgent):
         vf_coef: float = 0.5,
         max_grad_norm: float | None = 0.5,
         normalize_advantage: bool = False,
+        normalize_reward: bool = False,
         half_life: float | str | None = None,
         optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -78,6 +80,7 @@ class A2C(OnPolicyAgent):
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             normalize_advantage=normalize_advantage,
+            normalize_reward=normalize_reward,
             half_life=half_life,
             optimizer=optimizer_path(optimizer),
             optimizer_kwargs=optimizer_kwargs or {},

@@ -1,5 +1,6 @@
 """What REINFORCE and A2C share: the training loop, predicting, saving and loading."""
 
+import dataclasses
 import math
 import secrets
 import time
@@ -21,6 +22,7 @@ from rl_rms.agents.callbacks import CallbackLike, as_callback
 from rl_rms.agents.config import AgentConfig, PolicyConfig
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.logger import Logger
+from rl_rms.agents.normalize import RewardNormalizer
 from rl_rms.agents.optimizers import OptimizerLike, describe_memory, make_optimizer
 from rl_rms.agents.policies import MlpPolicy
 from rl_rms.agents.rollout import Collector, Episode, Rollout, as_vector_env
@@ -48,6 +50,7 @@ class OnPolicyAgent(ABC):
     Attributes:
         policy: The torch module.
         optimizer: The torch optimizer.
+        reward_normalizer: What scales the rewards, None where nothing does.
         num_timesteps: Env steps lived so far, all sub-environments together.
         num_updates: Optimizer steps taken so far.
         episodes: The last 100 finished episodes.
@@ -86,6 +89,10 @@ class OnPolicyAgent(ABC):
         self.policy = policy.to(self.device)
         self.optimizer = make_optimizer(self.policy.parameters(), config, optimizer)
         self.generator = torch.Generator(device=self.device).manual_seed(self.seed)
+        self.reward_normalizer: RewardNormalizer | None = None
+        if config.normalize_reward:
+            num_envs = 1 if self.env is None else self.env.num_envs
+            self.reward_normalizer = RewardNormalizer(num_envs, config.gamma)
         self.num_timesteps = 0
         self.num_updates = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
@@ -220,6 +227,9 @@ class OnPolicyAgent(ABC):
 
     def _update(self, rollout: Rollout) -> dict[str, float]:
         """One optimizer step on a rollout."""
+        if self.reward_normalizer is not None:
+            scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done)
+            rollout = dataclasses.replace(rollout, rewards=scaled)
         loss, metrics = self.loss(rollout)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -314,6 +324,7 @@ class OnPolicyAgent(ABC):
             "generator": self.generator.get_state(),
             "num_timesteps": self.num_timesteps,
             "num_updates": self.num_updates,
+            "reward_normalizer": None if self.reward_normalizer is None else self.reward_normalizer.state_dict(),
             "world": world.state_dict() if world is not None and started else self._saved_world,
         }
         return checkpoint.write(Path(path), contents)
@@ -362,6 +373,8 @@ class OnPolicyAgent(ABC):
         agent.generator.set_state(contents["generator"])
         agent.num_timesteps = contents["num_timesteps"]
         agent.num_updates = contents["num_updates"]
+        if agent.reward_normalizer is not None:
+            agent.reward_normalizer.load_state_dict(contents["reward_normalizer"])
         agent._saved_world = contents["world"]
         return agent
 

@@ -51,6 +51,8 @@ class AgentConfig:
             them, > 0; null turns clipping off.
         normalize_advantage: Whether each update's advantages are shifted to mean 0 and scaled to standard
             deviation 1.
+        normalize_reward: Whether rewards are divided by the running standard deviation of the discounted
+            return before they are learned from; returns are reported as they are.
         half_life: Memory of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
             steps, converted with the steps that each update spans); null means 200 updates. Only for
             optimizers that take ``half_life``.
@@ -68,6 +70,7 @@ class AgentConfig:
     vf_coef: float = 0.5
     max_grad_norm: float | None = 0.5
     normalize_advantage: bool = False
+    normalize_reward: bool = False
     half_life: float | str | None = None
     optimizer: str = DEFAULT_OPTIMIZER
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)

@@ -31,6 +31,7 @@ class Reinforce(OnPolicyAgent):
         vf_coef: Weight of the value loss.
         max_grad_norm: Global gradient norm to clip at, None for no clipping.
         normalize_advantage: Whether to standardize each update's advantages.
+        normalize_reward: Whether to scale rewards by the running deviation of the discounted return.
         half_life: ``69``, ``"69 updates"`` or ``"20_000 steps"``; None means 200 updates.
         optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
         optimizer_kwargs: Its further arguments.
@@ -65,6 +66,7 @@ class Reinforce(OnPolicyAgent):
         vf_coef: float = 0.5,
         max_grad_norm: float | None = 0.5,
         normalize_advantage: bool = True,
+        normalize_reward: bool = False,
         half_life: float | str | None = None,
         optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -81,6 +83,7 @@ class Reinforce(OnPolicyAgent):
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             normalize_advantage=normalize_advantage,
+            normalize_reward=normalize_reward,
             half_life=half_life,
             optimizer=optimizer_path(optimizer),
             optimizer_kwargs=optimizer_kwargs or {},
@@ -100,6 +103,8 @@ class Reinforce(OnPolicyAgent):
     def _collect(self, collector: Collector) -> Rollout:
         """Whole episodes: those that the last update left unfinished were begun by another policy."""
         collector.start(None)
+        if self.reward_normalizer is not None:
+            self.reward_normalizer.restart()
         return super()._collect(collector)
 
     def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, float]]:

@@ -53,7 +53,8 @@ class RewardNormalizer:
             self._update(self.returns[is_valid])
             self.returns[is_done] = 0.0
         scale = np.float32(1.0 / np.sqrt(self.variance + _EPSILON))
-        return np.clip(rewards * scale, -_CLIP, _CLIP)
+        scaled: Floats = np.clip(rewards * scale, -_CLIP, _CLIP)
+        return scaled
 
     def _update(self, batch: npt.NDArray[np.float64]) -> None:
         """Merge a batch's moments into the running ones (Chan, Golub and LeVeque 1983)."""

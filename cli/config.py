@@ -2,6 +2,7 @@
 
 import json
 import re
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
@@ -100,7 +101,7 @@ def run_parser(algorithm: str = "a2c") -> Parser:
             + suggestion(str(algorithm), ALGORITHMS)
         )
     parser = Parser(allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML text or file that the other keys override.")
+    parser.add_argument("--config", action="config", help=SUPPRESS)  # how parse_config passes the tree on
     parser.add_class_arguments(RunConfig, None, as_group=False, instantiate=False, skip={"env", "agent"})
     parser.add_class_arguments(EnvConfig, "env")
     parser.add_class_arguments(ALGORITHMS[algorithm], "agent")

@@ -95,6 +95,18 @@ def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
 
+def test_another_optimizer_is_a_matter_of_configuration(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    adam = ["--agent.optimizer=torch.optim.Adam", "--agent.half_life=null", "--agent.optimizer_kwargs.eps=1e-5"]
+    assert main(["train", "cartpole_a2c", "--total_timesteps=500", *adam]) == 0
+    assert "half-life" not in capsys.readouterr().out
+    run = read_run(run_folder(tmp_path, "cartpole_a2c"))
+    assert run.config.agent.optimizer == "torch.optim.Adam"
+    assert run.config.agent.optimizer_kwargs == {"eps": 1e-5}
+    assert run.series("optim/gradient_norm")[1]
+    assert not run.series("optim/rho")[1]
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_path, how):
     words, options = command("train", "drifting_cartpole", "--log_interval=5", cwd=tmp_path)

@@ -26,6 +26,8 @@ _GATHER_AT_MOST = 1 << 18
 # A step count at which the fused kernel's bias correction is 1 for every rho below 1 - 1e-7.
 _NO_CORRECTION = 1e9
 
+_ONE = torch.ones(())
+
 Kernel = Callable[..., None]
 
 
@@ -84,22 +86,23 @@ class FlatBucket:
         self._kernel_steps = [torch.tensor(_NO_CORRECTION)] * len(params)
         self._scratch: Tensor | None = None
 
-    def is_intact(self, state_of: Mapping[Tensor, State]) -> bool:
-        """Whether parameters and state still lie in the buffers, and every parameter has a gradient to go with.
+    def gradients(self, state_of: Mapping[Tensor, State]) -> list[Tensor] | None:
+        """The parameters' gradients, None unless all are dense and parameters and state lie in the buffers.
 
         Args:
             state_of: The optimizer's present states.
         """
-        return (
-            all(param.grad is not None and not param.grad.is_sparse for param in self.params)
-            and [param.data_ptr() for param in self.params] == self._pointers
-            and all(map(operator.is_, map(state_of.get, self.params), self.states))
-            and all(
-                state.get(name) is view
-                for name, views in self._averages.items()
-                for state, view in zip(self.states, views, strict=True)
-            )
-        )
+        grads = []
+        for param, pointer, state in zip(self.params, self._pointers, self.states, strict=True):
+            grad = param.grad
+            if grad is None or grad.is_sparse or param.data_ptr() != pointer or state_of.get(param) is not state:
+                return None
+            grads.append(grad)
+        for name, views in self._averages.items():
+            for state, view in zip(self.states, views, strict=True):
+                if state.get(name) is not view:
+                    return None
+        return grads
 
     def dissolve(self) -> None:
         """Give every state a counter of its own again; the buffers stay the parameters' memory."""
@@ -107,9 +110,9 @@ class FlatBucket:
             if state.get("step") is self.state["step"]:
                 state["step"] = state["step"].clone()
 
-    @torch.no_grad()
     def update(
         self,
+        grads: list[Tensor],
         *,
         maximize: bool,
         lr: float,
@@ -119,12 +122,22 @@ class FlatBucket:
         decoupled_weight_decay: bool,
         **options: Any,
     ) -> None:
-        """One update of all parameters, as `rl_rms.update.rmsprop_update` states it."""
+        """One update of all parameters, as `rl_rms.update.rmsprop_update` states it, outside of autograd.
+
+        Args:
+            grads: What `gradients` gave.
+            maximize: Whether to ascend.
+            lr: Learning rate.
+            rho: As in `rl_rms.update.rmsprop_update`, like everything that follows.
+            weight_decay: Weight decay.
+            debias: Whether to divide v by the weight that gradients have in it.
+            decoupled_weight_decay: Whether weight decay bypasses the gradient.
+            **options: The rule's other options.
+        """
         coupled = weight_decay != 0 and not decoupled_weight_decay
         kernel = None
         if not (options["momentum"] or options["centered"] or options["eps_inside_sqrt"]):
             kernel = fused_kernel(self.param.dtype)
-        grads: list[Tensor] = [param.grad for param in self.params]  # type: ignore[misc]
         elsewhere = not all(map(operator.is_, grads, self._grads))
         if elsewhere and kernel and self._is_large_and_plain(grads) and not (maximize or coupled):
             params, averages = self._params, self._averages["square_avg"]
@@ -191,7 +204,7 @@ class FlatBucket:
         torch.autograd.graph.increment_version(self.params)
 
     def _count(self, initial_weight: float) -> None:
-        self.state["step"] += 1
+        self.state["step"].add_(_ONE)
         self.state["initial_weight"] = initial_weight
         for state in self.states:
             state["initial_weight"] = initial_weight

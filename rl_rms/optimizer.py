@@ -270,40 +270,44 @@ class RMSprop(Optimizer):
             for group in self.param_groups:
                 group["alpha"] = self._decay_in_force(group)
             for index, group in enumerate(self.param_groups):
-                layout = self._layout(index, group)
-                if layout is None:
-                    self._update(group, group["params"])
-                    continue
-                options = {"lr": float(group["lr"]), "rho": group["alpha"], "maximize": group["maximize"]}
-                for bucket in layout.buckets:
-                    bucket.update(**options, **{name: group[name] for name in _RULE_OPTIONS})
-                if layout.others:
-                    self._update(group, layout.others)
+                others = group["params"]
+                if _may_be_flat(group):
+                    others = self._update_flat(index, group)
+                elif index in self._layouts:
+                    self._forget_layouts()
+                if others:
+                    self._update(group, others)
         return loss
 
-    def _layout(self, index: int, group: dict[str, Any]) -> _Layout | None:
-        """The flat buckets of a group, built or built again where they must be; None for a group without."""
+    def _update_flat(self, index: int, group: dict[str, Any]) -> list[Tensor]:
+        """Update what lies in flat buckets of a group, built or built again where they must be; the rest is left.
+
+        Returns:
+            The parameters that were not updated.
+        """
         layout = self._layouts.get(index)
-        if not _may_be_flat(group):
+        gradients = None if layout is None else self._gradients(layout, group)
+        if gradients is None:
             if layout is not None:
                 self._forget_layouts()
-            return None
-        if layout is not None and self._is_in_place(layout, group):
-            return layout
-        if layout is not None:
-            self._forget_layouts()
-            self._rebuilds += 1
-        if self._rebuilds > _MOST_REBUILDS:
-            return None
-        layout = self._layouts[index] = self._flatten(group)
-        return layout
+                self._rebuilds += 1
+            if self._rebuilds > _MOST_REBUILDS:
+                return list(group["params"])
+            layout = self._layouts[index] = self._flatten(group)
+            gradients = self._gradients(layout, group)
+        assert layout is not None
+        assert gradients is not None
+        options = {name: group[name] for name in _RULE_OPTIONS}
+        for bucket, grads in zip(layout.buckets, gradients, strict=True):
+            bucket.update(grads, lr=float(group["lr"]), rho=group["alpha"], maximize=group["maximize"], **options)
+        return layout.others
 
-    def _is_in_place(self, layout: _Layout, group: dict[str, Any]) -> bool:
-        return (
-            layout.num_params == len(group["params"])
-            and all(bucket.is_intact(self.state) for bucket in layout.buckets)
-            and not any(_is_flattenable(param) for param in layout.others)
-        )
+    def _gradients(self, layout: _Layout, group: dict[str, Any]) -> list[list[Tensor]] | None:
+        """Each bucket's gradients, None if the layout is no longer the group's."""
+        if layout.num_params != len(group["params"]) or any(map(_is_flattenable, layout.others)):
+            return None
+        gradients = [bucket.gradients(self.state) for bucket in layout.buckets]
+        return None if None in gradients else gradients  # type: ignore[return-value]
 
     def _flatten(self, group: dict[str, Any]) -> _Layout:
         """Move what may be moved of a group into buckets of one precision and one count of updates."""

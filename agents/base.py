@@ -231,15 +231,18 @@ class OnPolicyAgent(ABC):
             scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done)
             rollout = dataclasses.replace(rollout, rewards=scaled)
         loss, metrics = self.loss(rollout)
-        self.optimizer.zero_grad()
+        # Gradients that stay allocated stay in the flat buffer of a fast optimizer.
+        self.optimizer.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
-        max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), max_norm)
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.steps_per_update = rollout.env_steps
+        else:
+            max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
+            norm = nn.utils.clip_grad_norm_(self.policy.parameters(), max_norm)
+            metrics["optim/gradient_norm"] = float(norm)
         self.optimizer.step()
         self.num_updates += 1
-        return {**metrics, "optim/gradient_norm": float(norm)}
+        return metrics
 
     def _log(self, logger: Logger, metrics: dict[str, float]) -> None:
         scalars = dict(metrics)

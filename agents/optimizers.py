@@ -64,7 +64,7 @@ def make_optimizer(
     chosen = optimizer if isinstance(optimizer, type) else optimizer_class(optimizer or config.optimizer)
     kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
     if issubclass(chosen, RMSprop):
-        kwargs = {"eps": 1e-5, "debias": True, **kwargs}
+        kwargs = {"eps": 1e-5, "debias": True, "max_grad_norm": config.max_grad_norm, **kwargs}
         if config.half_life is not None:
             kwargs["half_life"] = config.half_life
         elif not _MEMORY_NAMES & kwargs.keys():

@@ -31,7 +31,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum and weight decay;
           it equals lr where v tracks the gradients' second moment.
         - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
-        - ``gradient_rms``: root mean square of the gradients.
+        - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping.
     """
     values: dict[str, float] = {}
     steps_per_update = optimizer.steps_per_update
@@ -54,11 +54,12 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
                 d = denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"])
                 grads.append(grad)
                 steps.append(float(group["lr"]) * grad / d)
+    norm = optimizer.gradient_norm
     return {
         **values,
         "effective_step": _mean(step.square() for step in steps) ** 0.5,
         "second_moment": _mean(second_moments),
-        "gradient_rms": _mean(grad.square() for grad in grads) ** 0.5,
+        "gradient_norm": sum(float(grad.square().sum()) for grad in grads) ** 0.5 if norm is None else norm,
     }
 
 

@@ -104,6 +104,10 @@ class FlatBucket:
                     return None
         return grads
 
+    def holds_gradients(self) -> bool:
+        """Whether every parameter's gradient is its part of the flat one."""
+        return all(param.grad is part for param, part in zip(self.params, self._grads, strict=True))
+
     def dissolve(self) -> None:
         """Give every state a counter of its own again; the buffers stay the parameters' memory."""
         for state in self.states:

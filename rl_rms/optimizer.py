@@ -4,6 +4,7 @@ The rule itself stands in `rl_rms.update`; here is what an optimizer keeps aroun
 torch's conventions, and the half-life in force.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, overload
@@ -17,7 +18,7 @@ from rl_rms.diagnostics import diagnostics
 from rl_rms.flat import FlatBucket, can_flatten
 from rl_rms.foreach import rmsprop_update_foreach
 from rl_rms.half_life import HalfLife, half_life_from_rho, rho_from_half_life
-from rl_rms.update import Scalar, State, rmsprop_init, rmsprop_update
+from rl_rms.update import Scalar, State, real, rmsprop_init, rmsprop_update
 
 _DEFAULT_RHO = 0.99
 _RULE_OPTIONS = (
@@ -44,6 +45,8 @@ _TORCH_MEANS: dict[str, Any] = {
     "decoupled_weight_decay": False,
     "flat": "auto",
 }
+# What an optimizer knows beside its groups and states, and takes along when it is copied.
+_KEPT = ("steps_per_update", "max_grad_norm", "on_nonfinite", "gradient_norm", "num_nonfinite")
 # Rebuilding the buffers more often costs more than they save: then somebody else moves the parameters about.
 _MOST_REBUILDS = 8
 _FOREACH_DEVICES = frozenset({"cuda", "xpu"})
@@ -102,6 +105,11 @@ class RMSprop(Optimizer):
         initial_second_moment: What v starts from, >= 0; 1 in TensorFlow and ``RMSpropTFLike``.
         decoupled_weight_decay: Whether weight decay shrinks parameters by ``1 - lr * weight_decay`` per update
             instead of passing through the gradient.
+        max_grad_norm: Global norm above which all gradients are scaled down, in place and before v sees them, as
+            `torch.nn.utils.clip_grad_norm_` does it; None for no clipping.
+        on_nonfinite: What to do when a gradient has a nan or an infinite coordinate: ``"raise"``, or ``"skip"``
+            the whole step and count it in ``num_nonfinite``; parameters and state stay as they were. None lets it
+            through, as torch does.
         flat: Whether the first step moves parameters, gradients and state of each precision into one buffer, over
             which a step is many times faster for small networks: ``param.data`` then points elsewhere than
             before, as after ``.to()``. "auto" does so on a CPU wherever it may be done (not to memory that
@@ -121,6 +129,10 @@ class RMSprop(Optimizer):
 
     steps_per_update: float | None = None
     """Env steps that the next update spans; a training loop may set it before every step."""
+    gradient_norm: float | None = None
+    """Global norm of the last step's gradients before clipping; None where neither guard needs it."""
+    num_nonfinite: int = 0
+    """Steps that were skipped for a gradient that was not finite."""
 
     def __init__(
         self,
@@ -143,8 +155,13 @@ class RMSprop(Optimizer):
         eps_inside_sqrt: bool = False,
         initial_second_moment: float = 0.0,
         decoupled_weight_decay: bool = False,
+        max_grad_norm: float | None = None,
+        on_nonfinite: Literal["raise", "skip"] | None = None,
         flat: bool | Literal["auto"] = "auto",
     ) -> None:
+        _check_guards(max_grad_norm, on_nonfinite, needs_graph=differentiable or capturable)
+        self.max_grad_norm = max_grad_norm
+        self.on_nonfinite = on_nonfinite
         self._layouts: dict[int, _Layout] = {}
         self._rebuilds = 0
         # Before the base class adds the groups, whose half-lives may be in env steps.
@@ -261,12 +278,15 @@ class RMSprop(Optimizer):
         Raises:
             ValueError: If a half-life is stated in env steps and ``steps_per_update`` is not set.
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
+            FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
         """
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             loss = None
             if closure is not None:
                 with torch.enable_grad():
                     loss = closure()
+            if (self.max_grad_norm is not None or self.on_nonfinite is not None) and not self._guard():
+                return loss
             for group in self.param_groups:
                 group["alpha"] = self._decay_in_force(group)
             for index, group in enumerate(self.param_groups):
@@ -278,6 +298,52 @@ class RMSprop(Optimizer):
                 if others:
                     self._update(group, others)
         return loss
+
+    def _guard(self) -> bool:
+        """Clip the gradients, and say whether the step may be taken with them."""
+        grads = self._gradient_tensors()
+        self.gradient_norm = norm = float(torch.nn.utils.get_total_norm(grads))
+        if not math.isfinite(norm):
+            # In float32 the squares of finite gradients may overflow.
+            self.gradient_norm = norm = float(torch.nn.utils.get_total_norm([grad.double() for grad in grads]))
+        if not math.isfinite(norm) and self.on_nonfinite is not None:
+            if self.on_nonfinite == "raise":
+                raise FloatingPointError(self._describe_nonfinite())
+            self.num_nonfinite += 1
+            return False
+        if self.max_grad_norm is not None:
+            scale = self.max_grad_norm / (norm + 1e-6)
+            if not scale >= 1.0:
+                torch._foreach_mul_(grads, scale)
+        return True
+
+    def _gradient_tensors(self) -> list[Tensor]:
+        """All gradients; those in a flat buffer as that one tensor."""
+        grads = []
+        for index, group in enumerate(self.param_groups):
+            layout = self._layouts.get(index)
+            params = group["params"]
+            if layout is not None and layout.num_params == len(params):
+                params = list(layout.others)
+                for bucket in layout.buckets:
+                    if bucket.holds_gradients():
+                        grads.append(bucket.grad)
+                    else:
+                        params += bucket.params
+            grads += [real(param.grad) for param in params if param.grad is not None]
+        return grads
+
+    def _describe_nonfinite(self) -> str:
+        params = [param for group in self.param_groups for param in group["params"]]
+        for index, param in enumerate(params):
+            if param.grad is not None and not param.grad.isfinite().all():
+                wrong = int((~param.grad.isfinite()).sum())
+                return (
+                    f"the gradient of parameter {index}, of shape {tuple(param.shape)}, is nan or infinite in "
+                    f"{wrong} of {param.numel()} coordinates; nothing was updated; mend the loss, or use "
+                    'on_nonfinite="skip" to pass over such steps'
+                )
+        return "the gradients' norm is not finite; nothing was updated"
 
     def _update_flat(self, index: int, group: dict[str, Any]) -> list[Tensor]:
         """Update what lies in flat buckets of a group, built or built again where they must be; the rest is left.
@@ -412,7 +478,7 @@ class RMSprop(Optimizer):
                     self.state[param][name] = value.to(device=param.device, dtype=dtype, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "steps_per_update": self.steps_per_update}
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in _KEPT}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -430,6 +496,18 @@ class RMSprop(Optimizer):
                     param_state["initial_weight"] = group["alpha"] ** float(param_state["step"])
                 if group["capturable"]:
                     _make_capturable(param_state, param.device)
+
+
+def _check_guards(max_grad_norm: float | None, on_nonfinite: str | None, *, needs_graph: bool) -> None:
+    if max_grad_norm is not None and not max_grad_norm > 0:
+        raise ValueError(f"max_grad_norm must be > 0, or None for no clipping, got {max_grad_norm!r}")
+    if on_nonfinite not in ("raise", "skip", None):
+        raise ValueError(f'on_nonfinite must be "raise", "skip" or None, got {on_nonfinite!r}')
+    if needs_graph and (max_grad_norm is not None or on_nonfinite is not None):
+        raise ValueError(
+            "max_grad_norm and on_nonfinite read the gradients' norm as a number, which a differentiable or "
+            "capturable step cannot; clip before the step and leave them out"
+        )
 
 
 def _may_be_flat(group: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ def test_by_hand():
             "rho": 0.5,
             "effective_step": 0.1 * math.sqrt(2),
             "second_moment": 56 / 6,
-            "gradient_rms": math.sqrt(56 / 3),
+            "gradient_norm": math.sqrt(56),
         }
     )
 
@@ -71,7 +71,7 @@ def test_half_life_in_steps():
 
 def test_before_the_first_update():
     optimizer = RMSprop([torch.nn.Parameter(torch.zeros(2))], half_life=1)
-    nothing_yet = {"effective_step": 0.0, "second_moment": 0.0, "gradient_rms": 0.0}
+    nothing_yet = {"effective_step": 0.0, "second_moment": 0.0, "gradient_norm": 0.0}
     assert optimizer.diagnostics() == {"half_life_updates": 1.0, "rho": 0.5, **nothing_yet}
     optimizer.half_life = "20_000 steps"
     assert optimizer.diagnostics() == nothing_yet
@@ -81,7 +81,7 @@ def test_after_zero_grad_the_second_moment_is_still_known():
     optimizer = stepped([4.0], half_life=1)
     optimizer.zero_grad()
     values = optimizer.diagnostics()
-    assert (values["effective_step"], values["second_moment"], values["gradient_rms"]) == (0.0, 8.0, 0.0)
+    assert (values["effective_step"], values["second_moment"], values["gradient_norm"]) == (0.0, 8.0, 0.0)
 
 
 def test_complex_and_half_precision():
@@ -91,7 +91,7 @@ def test_complex_and_half_precision():
     params[1].grad = torch.tensor([300.0], dtype=torch.float16)  # its square overflows half precision
     optimizer.step()
     values = optimizer.diagnostics()
-    assert values["gradient_rms"] == pytest.approx(math.sqrt((9 + 16 + 90_000) / 3))
+    assert values["gradient_norm"] == pytest.approx(math.sqrt(9 + 16 + 90_000))
     assert values["second_moment"] == pytest.approx((9 + 16 + 90_000) / 6)
 
 

@@ -1,0 +1,148 @@
+"""What stands before the accumulator: clipping, and gradients that are not finite."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from rl_rms import RMSprop
+
+FLAT = pytest.mark.parametrize("flat", [True, False])
+
+
+def parameters(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(4, 3), (3,), ()]
+    return [nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for shape in shapes]
+
+
+def set_gradients(params, scale, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for param in params:
+        param.grad = scale * torch.randn(param.shape, generator=generator, dtype=param.dtype)
+
+
+def snapshot(optimizer):
+    return copy.deepcopy((optimizer.param_groups[0]["params"], optimizer.state_dict()["state"]))
+
+
+def assert_unchanged(optimizer, before):
+    params, state = before
+    for own, other in zip(optimizer.param_groups[0]["params"], params, strict=True):
+        assert torch.equal(own, other)
+    for own, other in zip(optimizer.state_dict()["state"].values(), state.values(), strict=True):
+        assert all(
+            own[name] == other[name] if name == "initial_weight" else torch.equal(own[name], other[name])
+            for name in own
+        )
+
+
+@FLAT
+def test_clipping_inside_the_step_is_clip_grad_norm_before_it(flat):
+    ours, theirs = parameters(), parameters()
+    inside = RMSprop(ours, lr=0.1, max_grad_norm=0.5, flat=flat, debias=True)
+    plain = RMSprop(theirs, lr=0.1, flat=False, debias=True)
+    for seed, scale in enumerate([1.0, 1e-3, 1e3, 0.2, 1e-3, 50.0]):
+        set_gradients(ours, scale, seed)
+        set_gradients(theirs, scale, seed)
+        norm = nn.utils.clip_grad_norm_(theirs, 0.5)
+        inside.step()
+        plain.step()
+        assert inside.gradient_norm == pytest.approx(norm.item())
+        for own, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(own, other)
+            torch.testing.assert_close(own.grad, other.grad)
+
+
+@FLAT
+def test_one_outlier_does_not_pollute_v(flat):
+    (param,) = params = [nn.Parameter(torch.zeros(3))]
+    optimizer = RMSprop(params, lr=0.1, max_grad_norm=1.0, flat=flat)
+    param.grad = torch.full((3,), 1e6)
+    optimizer.step()
+    assert optimizer.state[param]["square_avg"].sum() <= 0.01 * 1.0 + 1e-6
+
+
+def test_the_norm_goes_over_all_groups():
+    first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = RMSprop([{"params": [first]}, {"params": [second], "lr": 0.5}], max_grad_norm=1.0)
+    first.grad, second.grad = torch.tensor([3.0]), torch.tensor([4.0])
+    optimizer.step()
+    assert optimizer.gradient_norm == pytest.approx(5.0)
+    assert [first.grad.item(), second.grad.item()] == pytest.approx([0.6, 0.8], rel=1e-4)
+
+
+@FLAT
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
+def test_skipping_leaves_parameters_and_state_and_counts(flat, value, max_grad_norm):
+    params = parameters()
+    optimizer = RMSprop(params, lr=0.1, on_nonfinite="skip", max_grad_norm=max_grad_norm, flat=flat)
+    for _ in range(2):
+        set_gradients(params, 1.0)
+        optimizer.step()
+    before = snapshot(optimizer)
+    set_gradients(params, 1.0)
+    params[0].grad[1, 2] = value
+    optimizer.step()
+    assert_unchanged(optimizer, before)
+    assert optimizer.num_nonfinite == 1
+    set_gradients(params, 1.0)
+    optimizer.step()
+    assert not torch.equal(params[0], before[0][0])
+    assert copy.deepcopy(optimizer).num_nonfinite == 1
+
+
+@FLAT
+def test_raising_names_the_parameter_and_leaves_all_as_it_was(flat):
+    params = parameters()
+    optimizer = RMSprop(params, on_nonfinite="raise", flat=flat)
+    set_gradients(params, 1.0)
+    optimizer.step()
+    before = snapshot(optimizer)
+    params[1].grad[:2] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"parameter 1, of shape \(3,\), is nan or infinite in 2 of 3"):
+        optimizer.step()
+    assert_unchanged(optimizer, before)
+
+
+def test_large_finite_gradients_whose_squares_overflow_are_no_fault():
+    (param,) = params = [nn.Parameter(torch.zeros(2))]
+    optimizer = RMSprop(params, lr=0.1, on_nonfinite="raise", max_grad_norm=1.0)
+    param.grad = torch.full((2,), 1e30)
+    optimizer.step()
+    assert optimizer.gradient_norm == pytest.approx(2**0.5 * 1e30)
+    assert param.isfinite().all()
+
+
+def test_without_a_guard_they_come_through_as_in_torch():
+    (param,) = params = [nn.Parameter(torch.zeros(2))]
+    optimizer = RMSprop(params, lr=0.1)
+    param.grad = torch.tensor([1.0, float("nan")])
+    optimizer.step()
+    assert param.isnan().tolist() == [False, True]
+    assert optimizer.gradient_norm is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be > 0, or None for no clipping, got 0.0"),
+        ({"on_nonfinite": "ignore"}, 'on_nonfinite must be "raise", "skip" or None, got \'ignore\''),
+        ({"max_grad_norm": 1.0, "differentiable": True}, "clip before the step"),
+    ],
+)
+def test_guards_are_checked(options, said):
+    with pytest.raises(ValueError, match=said):
+        RMSprop(parameters(), **options)
+
+
+def test_diagnostics_tell_the_norm_before_clipping():
+    params = parameters()
+    optimizer = RMSprop(params, max_grad_norm=0.5)
+    set_gradients(params, 3.0)
+    norm = nn.utils.get_total_norm([param.grad for param in params]).item()
+    optimizer.step()
+    assert optimizer.diagnostics()["gradient_norm"] == pytest.approx(norm)
+    assert norm > 1

@@ -299,13 +299,32 @@ class RMSprop(Optimizer):
                     self._update(group, others)
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients.
+
+        Args:
+            set_to_none: Whether to set them to None, as torch does by default. False sets them to 0 where they
+                are, which is one kernel for all that lie in a flat buffer, and leaves them there.
+        """
+        layouts = [] if set_to_none else list(self._layouts.values())
+        buckets = [bucket for layout in layouts for bucket in layout.buckets]
+        if (
+            len(layouts) == len(self.param_groups)
+            and not any(layout.others for layout in layouts)
+            and all(bucket.holds_gradients() for bucket in buckets)
+        ):
+            for bucket in buckets:
+                bucket.grad.zero_()
+        else:
+            super().zero_grad(set_to_none)
+
     def _guard(self) -> bool:
         """Clip the gradients, and say whether the step may be taken with them."""
         grads = self._gradient_tensors()
-        self.gradient_norm = norm = float(torch.nn.utils.get_total_norm(grads))
+        self.gradient_norm = norm = _total_norm(grads)
         if not math.isfinite(norm):
             # In float32 the squares of finite gradients may overflow.
-            self.gradient_norm = norm = float(torch.nn.utils.get_total_norm([grad.double() for grad in grads]))
+            self.gradient_norm = norm = _total_norm([grad.double() for grad in grads])
         if not math.isfinite(norm) and self.on_nonfinite is not None:
             if self.on_nonfinite == "raise":
                 raise FloatingPointError(self._describe_nonfinite())
@@ -314,7 +333,8 @@ class RMSprop(Optimizer):
         if self.max_grad_norm is not None:
             scale = self.max_grad_norm / (norm + 1e-6)
             if not scale >= 1.0:
-                torch._foreach_mul_(grads, scale)
+                for grad in grads:
+                    grad.mul_(scale)
         return True
 
     def _gradient_tensors(self) -> list[Tensor]:
@@ -508,6 +528,13 @@ def _check_guards(max_grad_norm: float | None, on_nonfinite: str | None, *, need
             "max_grad_norm and on_nonfinite read the gradients' norm as a number, which a differentiable or "
             "capturable step cannot; clip before the step and leave them out"
         )
+
+
+def _total_norm(grads: list[Tensor]) -> float:
+    """Norm of all coordinates; a single flat gradient is spared torch's sorting by device and precision."""
+    if len(grads) == 1:
+        return float(torch.linalg.vector_norm(grads[0]))
+    return float(torch.nn.utils.get_total_norm(grads))
 
 
 def _may_be_flat(group: dict[str, Any]) -> bool:

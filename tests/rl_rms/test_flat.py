@@ -145,6 +145,22 @@ def test_a_graph_from_before_a_step_is_found_stale():
         loss.backward()
 
 
+def test_zeroing_keeps_gradients_where_they_are_and_setting_to_none_removes_them():
+    (model, _), (optimizer, _) = pair()
+    train(model, optimizer)
+    before = [param.grad for param in model.parameters()]
+    assert any(grad.abs().max() > 0 for grad in before)
+    optimizer.zero_grad(set_to_none=False)
+    assert all(param.grad is grad for param, grad in zip(model.parameters(), before, strict=True))
+    assert all(grad.abs().max() == 0 for grad in before)
+    mine = torch.ones_like(before[0])
+    next(model.parameters()).grad = mine
+    optimizer.zero_grad(set_to_none=False)
+    assert mine.abs().max() == 0
+    optimizer.zero_grad()
+    assert all(param.grad is None for param in model.parameters())
+
+
 def test_moved_parameters_are_met_again():
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):

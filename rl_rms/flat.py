@@ -106,7 +106,7 @@ class FlatBucket:
 
     def holds_gradients(self) -> bool:
         """Whether every parameter's gradient is its part of the flat one."""
-        return all(param.grad is part for param, part in zip(self.params, self._grads, strict=True))
+        return all(map(operator.is_, [param.grad for param in self.params], self._grads))
 
     def dissolve(self) -> None:
         """Give every state a counter of its own again; the buffers stay the parameters' memory."""
@@ -118,6 +118,7 @@ class FlatBucket:
         self,
         grads: list[Tensor],
         *,
+        scale: float,
         maximize: bool,
         lr: float,
         rho: float,
@@ -130,6 +131,7 @@ class FlatBucket:
 
         Args:
             grads: What `gradients` gave.
+            scale: What the gradients are multiplied with, in place, before anything else.
             maximize: Whether to ascend.
             lr: Learning rate.
             rho: As in `rl_rms.update.rmsprop_update`, like everything that follows.
@@ -143,10 +145,17 @@ class FlatBucket:
         if not (options["momentum"] or options["centered"] or options["eps_inside_sqrt"]):
             kernel = fused_kernel(self.param.dtype)
         elsewhere = not all(map(operator.is_, grads, self._grads))
+        # The kernel scales gradients on its way, which saves a pass over memory; by a number in float32.
+        kernel_scales = kernel is not None and not (maximize or coupled) and self.param.dtype is torch.float32
+        if scale != 1.0 and not kernel_scales:
+            torch._foreach_mul_(grads if elsewhere else [self.grad], scale)
         if elsewhere and kernel and self._is_large_and_plain(grads) and not (maximize or coupled):
             params, averages = self._params, self._averages["square_avg"]
         else:
             if elsewhere:
+                if kernel_scales and scale != 1.0:
+                    torch._foreach_mul_(grads, scale)
+                    scale = 1.0
                 torch._foreach_copy_(self._grads, grads)
             grad = self._transformed_gradient(maximize, weight_decay if coupled else 0.0)
             if kernel is None:
@@ -178,6 +187,9 @@ class FlatBucket:
             eps=options["eps"] * root,
             amsgrad=False,
             maximize=False,
+            grad_scale=torch.tensor(1.0 / scale if scale else math.inf)
+            if kernel_scales and scale != 1.0
+            else None,
         )
         # Written through other tensors than the parameters: autograd must hear of it, or a graph from before the
         # step would be taken for a valid one.
@@ -231,17 +243,19 @@ def fused_kernel(dtype: torch.dtype) -> Kernel | None:
     state, v = rmsprop_init(param), torch.zeros_like(param)
     flat, step = param.clone(), torch.tensor(_NO_CORRECTION)
     options: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01, "eps": 1e-5}
+    # Scaling is asked of it in float32 alone, see `FlatBucket.update`.
+    divisor = torch.tensor(4.0) if dtype is torch.float32 else None
     for size in (1e-3, 1.0, 1e2):
         grad = size * torch.sin(param)
-        g = grad.clone()
+        g = grad.clone() if divisor is None else grad * divisor
+        settings = {"beta1": 0.0, "beta2": 0.9, "amsgrad": False, "maximize": False, "grad_scale": divisor}
         try:
-            kernel(
-                [flat], [g], [g], [v], [], [step], beta1=0.0, beta2=0.9, amsgrad=False, maximize=False, **options
-            )
+            kernel([flat], [g], [g], [v], [], [step], **settings, **options)
         except (RuntimeError, TypeError, NotImplementedError):
             return None
         param, state = rmsprop_update(param, grad, state, rho=0.9, decoupled_weight_decay=True, **options)
-        if not (torch.allclose(flat, param, rtol=1e-5) and torch.allclose(v, state["square_avg"], rtol=1e-5)):
+        pairs = ((flat, param), (v, state["square_avg"]), (g, grad))
+        if not all(torch.allclose(own, other, rtol=1e-5) for own, other in pairs):
             return None
     return kernel
 

@@ -285,18 +285,22 @@ class RMSprop(Optimizer):
             if closure is not None:
                 with torch.enable_grad():
                     loss = closure()
-            if (self.max_grad_norm is not None or self.on_nonfinite is not None) and not self._guard():
-                return loss
+            scale = 1.0
+            if self.max_grad_norm is not None or self.on_nonfinite is not None:
+                allowed = self._guard()
+                if allowed is None:
+                    return loss
+                scale = allowed
             for group in self.param_groups:
                 group["alpha"] = self._decay_in_force(group)
             for index, group in enumerate(self.param_groups):
                 others = group["params"]
                 if _may_be_flat(group):
-                    others = self._update_flat(index, group)
+                    others = self._update_flat(index, group, scale)
                 elif index in self._layouts:
                     self._forget_layouts()
                 if others:
-                    self._update(group, others)
+                    self._update(group, others, scale)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -318,8 +322,8 @@ class RMSprop(Optimizer):
         else:
             super().zero_grad(set_to_none)
 
-    def _guard(self) -> bool:
-        """Clip the gradients, and say whether the step may be taken with them."""
+    def _guard(self) -> float | None:
+        """What the gradients are to be multiplied with, None if no step may be taken with them."""
         grads = self._gradient_tensors()
         self.gradient_norm = norm = _total_norm(grads)
         if not math.isfinite(norm):
@@ -329,13 +333,9 @@ class RMSprop(Optimizer):
             if self.on_nonfinite == "raise":
                 raise FloatingPointError(self._describe_nonfinite())
             self.num_nonfinite += 1
-            return False
-        if self.max_grad_norm is not None:
-            scale = self.max_grad_norm / (norm + 1e-6)
-            if not scale >= 1.0:
-                for grad in grads:
-                    grad.mul_(scale)
-        return True
+            return None
+        scale = 1.0 if self.max_grad_norm is None else self.max_grad_norm / (norm + 1e-6)
+        return 1.0 if scale >= 1.0 else scale
 
     def _gradient_tensors(self) -> list[Tensor]:
         """All gradients; those in a flat buffer as that one tensor."""
@@ -365,7 +365,7 @@ class RMSprop(Optimizer):
                 )
         return "the gradients' norm is not finite; nothing was updated"
 
-    def _update_flat(self, index: int, group: dict[str, Any]) -> list[Tensor]:
+    def _update_flat(self, index: int, group: dict[str, Any], scale: float) -> list[Tensor]:
         """Update what lies in flat buckets of a group, built or built again where they must be; the rest is left.
 
         Returns:
@@ -385,7 +385,14 @@ class RMSprop(Optimizer):
         assert gradients is not None
         options = {name: group[name] for name in _RULE_OPTIONS}
         for bucket, grads in zip(layout.buckets, gradients, strict=True):
-            bucket.update(grads, lr=float(group["lr"]), rho=group["alpha"], maximize=group["maximize"], **options)
+            bucket.update(
+                grads,
+                scale=scale,
+                lr=float(group["lr"]),
+                rho=group["alpha"],
+                maximize=group["maximize"],
+                **options,
+            )
         return layout.others
 
     def _gradients(self, layout: _Layout, group: dict[str, Any]) -> list[list[Tensor]] | None:
@@ -421,11 +428,13 @@ class RMSprop(Optimizer):
                 bucket.dissolve()
         self._layouts = {}
 
-    def _update(self, group: dict[str, Any], candidates: list[Tensor]) -> None:
+    def _update(self, group: dict[str, Any], candidates: list[Tensor], scale: float) -> None:
         params, grads = [], []
         for param in candidates:
             if param.grad is not None:
                 _check_can_update(param, param.grad, capturable=group["capturable"])
+                if scale != 1.0:
+                    param.grad.mul_(scale)
                 params.append(param)
                 grads.append(-param.grad if group["maximize"] else param.grad)
         states = [self._state(param, group) for param in params]

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+import rl_rms.flat
 from rl_rms import RMSprop
 
 FLAT = pytest.mark.parametrize("flat", [True, False])
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
 def parameters(dtype=torch.float64):
@@ -39,13 +41,24 @@ def assert_unchanged(optimizer, before):
 
 
 @FLAT
-def test_clipping_inside_the_step_is_clip_grad_norm_before_it(flat):
-    ours, theirs = parameters(), parameters()
-    inside = RMSprop(ours, lr=0.1, max_grad_norm=0.5, flat=flat, debias=True)
-    plain = RMSprop(theirs, lr=0.1, flat=False, debias=True)
+@DTYPES
+@pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"maximize": True}, {"momentum": 0.5}], ids=str)
+def test_clipping_inside_the_step_is_clip_grad_norm_before_it(
+    flat, dtype, gather_at_most, keeps, options, monkeypatch
+):
+    monkeypatch.setattr(rl_rms.flat, "_GATHER_AT_MOST", gather_at_most)
+    ours, theirs = parameters(dtype), parameters(dtype)
+    inside = RMSprop(ours, lr=0.1, max_grad_norm=0.5, flat=flat, debias=True, **options)
+    plain = RMSprop(theirs, lr=0.1, flat=False, debias=True, **options)
     for seed, scale in enumerate([1.0, 1e-3, 1e3, 0.2, 1e-3, 50.0]):
-        set_gradients(ours, scale, seed)
         set_gradients(theirs, scale, seed)
+        for own, other in zip(ours, theirs, strict=True):
+            if keeps and own.grad is not None:
+                own.grad.copy_(other.grad)
+            else:
+                own.grad = other.grad.clone()
         norm = nn.utils.clip_grad_norm_(theirs, 0.5)
         inside.step()
         plain.step()

@@ -13,8 +13,8 @@ from rl_rms.optimizer import RMSprop
 
 OptimizerLike = str | type[Optimizer]
 
-# The agents' memory where none is stated. A long one: in A2C on CartPole half-lives of 64 to 1024 updates learn
-# alike and short ones learn less, since the largest gradients carry the signal.
+# The agents' memory where none is stated. A long one: the largest gradients carry the signal, and a short memory
+# divides them away.
 DEFAULT_HALF_LIFE = 200.0
 _MEMORY_NAMES = {"half_life", "rho", "alpha"}
 

@@ -36,6 +36,7 @@ class ProgressCallback(Callback):
         self._begun = time.perf_counter(), agent.num_timesteps
         self._next_line = self._begun[0] + _SECONDS_BETWEEN_LINES
         if self._console.is_terminal:
+            self._next_line = self._begun[0]
             self._live = Progress(
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),

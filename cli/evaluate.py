@@ -42,23 +42,23 @@ def main(argv: Sequence[str]) -> int:
     import torch
 
     from rl_rms.agents.evaluation import evaluate
-    from rl_rms.cli.train import build
+    from rl_rms.cli.train import build, make_env
 
     run = read_run(arguments.run)
     torch.set_num_threads(run.config.num_threads)
     env_config = replace(run.config.env, num_envs=min(run.config.env.num_envs, arguments.episodes))
-    built = build(replace(run.config, env=env_config))
+    config = replace(run.config, env=env_config)
+    env = make_env(config)
     try:
-        agent = type(built).load(Path(arguments.run) / arguments.checkpoint)
+        agent = type(build(config, env)).load(Path(arguments.run) / arguments.checkpoint)
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
     agent.generator.manual_seed(arguments.seed)
-    env = built.env
-    assert env is not None
     clock = agent.num_timesteps if arguments.clock is None else arguments.clock
     result = evaluate(
         agent, env, arguments.episodes, deterministic=arguments.deterministic, seed=arguments.seed, clock=clock
     )
+    env.close()
     print(
         f"mean return {result.mean_reward:.1f} +- {result.std_reward:.1f} (standard deviation), mean length "
         f"{result.mean_ep_length:.1f} env steps, {arguments.episodes} episodes, world's clock from {clock:,}"

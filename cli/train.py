@@ -14,8 +14,11 @@ from rl_rms.cli.runs import CHECKPOINTS, CONFIG, CURVE, new_folder, write_summar
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
+    from rl_rms.envs import NonStationaryVector
 
 INTERRUPTED = 130
+# The extra of this package that brings what an environment needs.
+EXTRAS = {"box2d": "box2d", "mujoco": "mujoco"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,10 +71,12 @@ def train(config: RunConfig, name: str) -> int:
 
     torch.set_num_threads(config.num_threads)
     console = Console()
-    agent = build(config)
+    envs = [make_env(config)]
+    agent = build(config, envs[0])
     callbacks: list[Callback] = [ProgressCallback(console)]
     if config.eval_every is not None:
-        callbacks.append(EvalCallback(make_env(config), config.eval_every, config.eval_episodes))
+        envs.append(make_env(config))
+        callbacks.append(EvalCallback(envs[1], config.eval_every, config.eval_episodes))
     folder = new_folder(Path(config.runs_dir), name, config.seed)
     write_text(folder / CONFIG, config.to_yaml())
     every = config.checkpoint_every or config.total_timesteps
@@ -90,6 +95,8 @@ def train(config: RunConfig, name: str) -> int:
         interrupted = True
     finally:
         signal.signal(signal.SIGTERM, earlier)
+        for env in envs:
+            env.close()
     summary = summarize(agent, time.perf_counter() - began, interrupted)
     write_summary(folder, summary)
     draw(folder)
@@ -97,24 +104,29 @@ def train(config: RunConfig, name: str) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def make_env(config: RunConfig) -> Any:
+def make_env(config: RunConfig) -> "NonStationaryVector":
     """The world of a run.
 
     Raises:
         UserError: If the environment cannot be made or does not offer what is to change.
     """
-    from gymnasium.error import Error
+    from gymnasium.error import DependencyNotInstalled, Error
 
     from rl_rms.envs.vector import make_from_config
 
     try:
         return make_from_config(config.env, config.seed)
+    except DependencyNotInstalled as error:
+        name = str(error).split()[0]
+        extra = EXTRAS.get(name.lower())
+        mend = f"; install it with pip install 'rl_rms[{extra}]'" if extra else f": {error}"
+        raise UserError(f"env: {config.env.id} needs {name}, which is not installed{mend}") from error
     except (Error, ValueError, TypeError, ImportError) as error:
         raise UserError(f"env: {error}") from error
 
 
-def build(config: RunConfig) -> "OnPolicyAgent":
-    """The agent of a run in its world.
+def build(config: RunConfig, env: "NonStationaryVector") -> "OnPolicyAgent":
+    """The agent of a run.
 
     Raises:
         UserError: If the configuration does not fit the environment.
@@ -123,7 +135,6 @@ def build(config: RunConfig) -> "OnPolicyAgent":
     from rl_rms.agents.reinforce import Reinforce
 
     agents = {agent.algorithm: agent for agent in (A2C, Reinforce)}
-    env = make_env(config)
     try:
         return agents[config.agent.algorithm].from_config(config.agent, env, seed=config.seed)
     except (ValueError, TypeError) as error:

@@ -1,7 +1,7 @@
 """The update rule for many parameters at once: fewer, larger kernels where launching each one is what costs.
 
-The same function as `rl_rms.update.rmsprop_update`, in place, on lists of tensors of one device and precision. On
-accelerators it is the faster one; on a CPU its temporaries of the network's size are slower than a loop.
+The same function as `rl_rms.update.rmsprop_update`, in place, on lists of tensors of one device and precision. It
+is meant for accelerators; on a CPU its temporaries of the network's size make large networks slower than a loop.
 """
 
 from typing import Any

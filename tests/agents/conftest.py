@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from rl_rms.agents.rollout import Collector
+
 
 class Counting(gym.Env):
     """The observation counts the steps, the reward is 10 times the count, and the episode ends at a set step."""
@@ -55,3 +57,16 @@ def counting():
 def target():
     """Makes a vector of target worlds."""
     return lambda num_envs: SyncVectorEnv([Target for _ in range(num_envs)])
+
+
+@pytest.fixture
+def rollout_of():
+    """Plays one action everywhere: ``rollout_of(env, num_steps, action)``."""
+
+    def play(env, num_steps, action=0):
+        collector = Collector(env)
+        collector.start(seed=0)
+        actions = np.full((env.num_envs, *env.single_action_space.shape), action, env.single_action_space.dtype)
+        return collector.collect(lambda observations: (actions, actions), lambda steps, _: steps == num_steps)
+
+    return play

@@ -19,6 +19,17 @@ from rl_rms.envs import make_vec
 RANDOM_RETURN = 22  # of a random policy on CartPole-v1
 
 
+def test_a_random_policys_return_is_what_the_learning_tests_and_the_readme_say():
+    env = gym.make_vec("CartPole-v1", 64)
+    env.action_space.seed(0)
+    collector = Collector(env)
+    collector.start(seed=0)
+    episodes = collector.collect(
+        lambda _: (env.action_space.sample(),) * 2, lambda steps, _: steps == 500
+    ).episodes
+    assert np.mean([episode.ret for episode in episodes]) == pytest.approx(RANDOM_RETURN, abs=0.5)
+
+
 @pytest.mark.parametrize("vectorization_mode", ["vector_entry_point", "sync"])
 def test_a2c_learns_cartpole(vectorization_mode):
     env = make_vec("CartPole-v1", num_envs=16, vectorization_mode=vectorization_mode)

@@ -6,7 +6,6 @@ from gymnasium.vector import AutoresetMode
 from rl_rms.agents import MlpPolicy
 from rl_rms.agents.config import A2CConfig
 from rl_rms.agents.losses import actor_critic_loss
-from rl_rms.agents.rollout import Collector
 
 
 class Fixed(torch.nn.Module):
@@ -28,19 +27,12 @@ class Fixed(torch.nn.Module):
         return self.slope * observations[:, 0]
 
 
-def rollout_of(env, num_steps):
-    collector = Collector(env)
-    collector.start(seed=0)
-    ones = np.ones(env.num_envs, dtype=np.int64)
-    return collector.collect(lambda observations: (ones, ones), lambda steps, _: steps == num_steps)
-
-
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_the_loss_by_hand_in_every_autoreset_mode(counting, mode):
+def test_the_loss_by_hand_in_every_autoreset_mode(counting, rollout_of, mode):
     # Rewards 10, 20 and the truncation at count 2, whose value is 4; then a new episode begins (in the next-step
     # mode after one reset frame, which must not count).
     steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
-    rollout = rollout_of(counting([(2, True)], mode), steps)
+    rollout = rollout_of(counting([(2, True)], mode), steps, action=1)
     config = A2CConfig(gamma=0.5, gae_lambda=1.0, vf_coef=0.5, ent_coef=0.1)
     loss, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, config, gae_lambda=1.0)
 
@@ -56,15 +48,15 @@ def test_the_loss_by_hand_in_every_autoreset_mode(counting, mode):
     assert loss.item() == pytest.approx(policy_loss + 0.5 * value_loss - 0.1 * entropy, rel=1e-5)
 
 
-def test_a_terminated_episode_has_no_value_after_it(counting):
-    rollout = rollout_of(counting([(2, False)]), 2)
+def test_a_terminated_episode_has_no_value_after_it(counting, rollout_of):
+    rollout = rollout_of(counting([(2, False)]), 2, action=1)
     _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, A2CConfig(gamma=0.5), gae_lambda=1.0)
     errors = np.array([10 + 0.5 * 20 - 0, 20 - 2])
     assert metrics["train/value_loss"] == pytest.approx(np.mean(errors**2), rel=1e-5)
 
 
-def test_advantages_carry_no_gradient_into_the_critic(counting):
-    rollout = rollout_of(counting([(9, True)]), 3)
+def test_advantages_carry_no_gradient_into_the_critic(counting, rollout_of):
+    rollout = rollout_of(counting([(9, True)]), 3, action=1)
     policy = Fixed()
     loss, _ = actor_critic_loss(policy, rollout, rollout.valid, A2CConfig(vf_coef=0.0), gae_lambda=1.0)
     loss.backward()
@@ -72,15 +64,15 @@ def test_advantages_carry_no_gradient_into_the_critic(counting):
     assert policy.log_odds.grad.item() != 0.0
 
 
-def test_normalized_advantages_have_mean_zero_and_deviation_one(counting):
-    rollout = rollout_of(counting([(9, True), (3, False)]), 6)
+def test_normalized_advantages_have_mean_zero_and_deviation_one(counting, rollout_of):
+    rollout = rollout_of(counting([(9, True), (3, False)]), 6, action=1)
     config = A2CConfig(normalize_advantage=True)
     _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, config, gae_lambda=1.0)
     assert metrics["train/policy_loss"] == pytest.approx(0.0, abs=1e-5)  # every action was the same
 
 
-def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(counting):
-    rollout = rollout_of(counting([(2, False)]), 2)
+def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(counting, rollout_of):
+    rollout = rollout_of(counting([(2, False)]), 2, action=1)
     policy = Fixed()
     loss, metrics = actor_critic_loss(
         policy, rollout, rollout.valid, A2CConfig(gamma=0.5), gae_lambda=1.0, baseline=False
@@ -91,15 +83,8 @@ def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(count
     assert metrics["train/policy_loss"] == pytest.approx(-np.mean([20.0, 20.0]) * np.log(p), rel=1e-5)
 
 
-def test_a_gaussian_policy_logs_its_standard_deviation(target):
-    rollout = rollout_of_actions(target(2))
+def test_a_gaussian_policy_logs_its_standard_deviation(target, rollout_of):
+    rollout = rollout_of(target(2), 2, action=0.25)
     policy = MlpPolicy(target(1).single_observation_space, target(1).single_action_space)
     _, metrics = actor_critic_loss(policy, rollout, rollout.valid, A2CConfig(), gae_lambda=1.0)
     assert metrics["train/std"] == pytest.approx(1.0)
-
-
-def rollout_of_actions(env):
-    collector = Collector(env)
-    collector.start(seed=0)
-    actions = np.full((env.num_envs, 1), 0.25, np.float32)
-    return collector.collect(lambda observations: (actions, actions), lambda steps, _: steps == 2)

@@ -4,19 +4,11 @@ from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents import A2C
 from rl_rms.agents.normalize import RewardNormalizer
-from rl_rms.agents.rollout import Collector
-
-
-def rollout_of(env, num_steps):
-    collector = Collector(env)
-    collector.start(seed=0)
-    zeros = np.zeros(env.num_envs, dtype=np.int64)
-    return collector.collect(lambda observations: (zeros, zeros), lambda steps, _: steps == num_steps)
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("truncates", [False, True])
-def test_returns_begin_anew_with_each_episode_in_every_autoreset_mode(counting, mode, truncates):
+def test_returns_begin_anew_with_each_episode_in_every_autoreset_mode(counting, rollout_of, mode, truncates):
     # Episodes of two steps with rewards 10 and 20: at gamma 0.5 the returns are 10 and 25, again and again.
     frames = 3 if mode is AutoresetMode.NEXT_STEP else 2
     rollout = rollout_of(counting([(2, truncates)], mode), 4 * frames)

@@ -170,6 +170,20 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
     assert "cannot make the run's folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("env_id", "package", "extra"), [("LunarLander-v3", "Box2D", "box2d"), ("Hopper-v5", "mujoco", "mujoco")]
+)
+def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(env_id, package, extra, tmp_path):
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from rl_rms.cli.main import main\n"
+        f"sys.exit(main(['train', 'cartpole_a2c', '--env.id', {env_id!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"pip install 'rl_rms[{extra}]'" in done.stderr
+
+
 def test_help_explains_every_key_with_its_default(capsys):
     assert main(["train", "cartpole_reinforce", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())

@@ -84,6 +84,23 @@ def test_a_half_life_in_steps_counts_the_true_transitions_of_each_update():
     assert agent.memory() == "half-life 10.0 updates = 400 env steps (40 env steps per update)"
 
 
+def test_reset_frames_do_not_lengthen_an_update(counting):
+    # Episodes of two steps, then a reset frame: three vector steps hold two env steps in each world.
+    agent = A2C(counting([(2, True), (2, False)]), n_steps=3, half_life="8 steps", seed=0).learn(20)
+    assert agent.optimizer.steps_per_update == 4
+    assert agent.optimizer.half_life == 2.0
+
+
+@pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.SGD"])
+def test_gradients_are_clipped_before_the_optimizer_sees_them(optimizer, counting):
+    def grown(max_grad_norm):
+        agent = A2C(counting([(9, True)]), max_grad_norm=max_grad_norm, optimizer=optimizer, seed=0).learn(5)
+        return torch.nn.utils.get_total_norm([param.grad for param in agent.policy.parameters()]).item()
+
+    assert grown(None) > 1.0
+    assert grown(0.25) == pytest.approx(0.25, rel=1e-3)
+
+
 def test_twice_the_environments_keep_the_memory_in_env_steps():
     memories = [
         A2C(make_vec("CartPole-v1", num_envs=num_envs), half_life="800 steps", seed=0).memory()
@@ -167,6 +184,21 @@ def test_a_saved_agent_goes_on_with_weights_optimizer_counters_and_clock(agent_c
     loaded.learn(40)
     assert loaded.env.clock > agent.env.clock  # the world went on instead of beginning again
     assert loaded.env.clock == loaded.num_timesteps
+
+
+def test_a_loaded_agent_meets_other_episodes_than_the_first(tmp_path):
+    seeds = []
+
+    class Recording(gym.Wrapper):
+        def reset(self, *, seed=None, options=None):
+            seeds.append(seed)
+            return super().reset(seed=seed, options=options)
+
+    agent = A2C(Recording(gym.make("CartPole-v1")), seed=3).learn(20)
+    A2C.load(agent.save(tmp_path / "agent"), env=Recording(gym.make("CartPole-v1"))).learn(20)
+    given = [seed for seed in seeds if seed is not None]
+    assert given[0] == 3
+    assert given[1] != 3
 
 
 def test_an_agent_loaded_without_environment_predicts_and_does_not_learn(tmp_path):

@@ -19,6 +19,11 @@ def test_every_world_plays_its_share_so_short_episodes_are_not_preferred(countin
     assert result.mean_ep_length == pytest.approx(2.5)
 
 
+def test_what_does_not_divide_is_played_too(counting):
+    result = evaluate(Still(), counting([(1, False), (4, True)]), episodes=5)
+    assert sorted(result.lengths) == [1, 1, 1, 4, 4]
+
+
 def test_the_same_seed_plays_the_same_episodes():
     agent = A2C("CartPole-v1", seed=0)
     first, second = (evaluate(agent, "CartPole-v1", 4, seed=9).returns.tolist() for _ in range(2))

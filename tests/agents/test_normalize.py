@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from rl_rms.agents import A2C
+from rl_rms.agents import A2C, Reinforce
 from rl_rms.agents.normalize import RewardNormalizer
 
 
@@ -39,6 +39,16 @@ def test_outliers_are_cut_off():
     rewards = np.array([[1.0], [-1.0], [1.0]] * 100 + [[1e4]], np.float32)
     scaled = normalizer(rewards, np.ones_like(rewards, bool), np.ones_like(rewards, bool))
     assert scaled.max() == 10.0
+
+
+def test_reinforce_leaves_no_return_of_an_episode_that_it_breaks_off(counting):
+    # The short world is three steps into its next episode each time the long one ends and both begin anew.
+    agent = Reinforce(
+        counting([(4, False), (7, False)], AutoresetMode.SAME_STEP), gamma=1.0, normalize_reward=True
+    )
+    agent.learn(60)
+    short, long = np.cumsum([10.0, 20.0, 30.0, 40.0]), np.cumsum(10.0 * np.arange(1, 8))
+    assert agent.reward_normalizer.mean == pytest.approx(np.concatenate([short, short[:3], long]).mean())
 
 
 def test_an_agent_learns_from_scaled_rewards_reports_true_ones_and_saves_the_scale(counting, tmp_path):

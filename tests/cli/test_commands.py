@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl_rms.cli.main import main
 from rl_rms.cli.runs import read_run
+from rl_rms.envs.drift import trace
 
 QUICK = ["--total_timesteps", "3000", "--env.num_envs", "4", "--log_interval", "10"]
 
@@ -93,6 +94,29 @@ def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
     assert main(["plot", str(folder), str(folder), "--output", "both.svg"]) == 0
     assert "<svg" in (tmp_path / "both.svg").read_text()
     capsys.readouterr()
+
+
+def test_threads_are_as_configured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr("torch.set_num_threads", asked.append)
+    assert main(["train", "cartpole_a2c", "--total_timesteps=200", "--num_threads=2"]) == 0
+    assert asked == [2]
+
+
+def test_independent_worlds_are_drawn_at_their_own_pace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn = []
+
+    def spy(changes, clocks, seed):
+        drawn.append(clocks.max())
+        return trace(changes, clocks, seed)
+
+    monkeypatch.setattr("rl_rms.cli.plots.trace", spy)
+    four = ["--total_timesteps=4000", "--env.num_envs=4"]
+    for sharing in ("shared", "independent"):
+        assert main(["train", "drifting_cartpole", *four, f"--env.sharing={sharing}"]) == 0
+    assert drawn == [pytest.approx(4000, abs=40), pytest.approx(1000, abs=10)]
 
 
 def test_another_optimizer_is_a_matter_of_configuration(tmp_path, monkeypatch, capsys):

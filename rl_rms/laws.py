@@ -1,0 +1,257 @@
+"""The half-life that tracks best, for each way in which a tracked quantity can change.
+
+An exponential average with time constant ``theta = h / ln 2`` pays for its noise, ``R / (2 theta)``, and for its
+lag, which grows with theta by a law that depends on how the quantity x moves. For a stationary x with
+semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2`` the lag costs ``E[gamma(K)]`` with K exponential of mean
+theta, and the sum is least where these functions say. All half-lives and times are in updates; ``inf`` is the
+answer where forgetting does not pay.
+
+For the second moment of gradients x is ``ln sigma**2``, in which a change of scale is a shift: the signal is its
+variance over time, the noise ``Var(g**2 / sigma**2)``, which is 2 for Gaussian gradients. `tracking_error` does
+without that linearization.
+"""
+
+import math
+
+LN2 = math.log(2.0)
+GAUSSIAN_NOISE = 2.0
+"""``Var(g**2 / sigma**2)`` of Gaussian gradients: the kurtosis 3 less 1."""
+
+_NODES = 12  # on each side of the middle; more change no digit that matters
+
+
+def matched_half_life(timescale: float, snr: float) -> float:
+    """Of a quantity with autocovariance ``S exp(-k / tau)``: ``h = ln 2 tau / (sqrt(2 tau S / R) - 1)``.
+
+    The minimum of ``S theta / (theta + tau) + R / (2 theta)`` for theta >> 1 over all exponential averages; it
+    holds for an Ornstein-Uhlenbeck drift and for Poisson jumps to independent levels alike.
+
+    Args:
+        timescale: Autocorrelation time tau, > 0; ``inf`` where nothing changes.
+        snr: Variance S of the quantity over time divided by the variance R of one measurement, >= 0.
+
+    Returns:
+        Half-life in updates; ``inf`` where ``2 tau S / R <= 1``: the mean over all time is then the best estimate.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> [round(matched_half_life(200, snr), 1) for snr in (1, 0.1, 0.01)]
+        [7.3, 26.0, 138.6]
+    """
+    _check("timescale", timescale, positive=True)
+    _check("snr", snr)
+    power = 2.0 * timescale * snr if snr > 0.0 else 0.0
+    if power <= 1.0 or math.isinf(timescale):
+        return math.inf
+    return LN2 * timescale / (math.sqrt(power) - 1.0)
+
+
+def jump_half_life(dwell: float, variance_ratio: float) -> float:
+    """Of Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(T / C)``, ``C = (ln R)**2 / 8``.
+
+    The average over jumps up and down of ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds`` after a jump is
+    ``C / alpha``, exactly by Landen's identity for the dilogarithm, and the noise costs ``alpha / 4``. It is
+    `matched_half_life` in the log domain, ``S = (ln R)**2 / 4`` and ``tau = T / 2``, for ``T >> 1``.
+
+    Args:
+        dwell: Updates T between two jumps, > 0; ``inf`` where there are none.
+        variance_ratio: Higher over lower variance R, or its inverse, > 0.
+
+    Returns:
+        Half-life in updates; ``inf`` for a ratio of 1.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> [round(jump_half_life(600, ratio), 1) for ratio in (4, 100)]
+        [17.3, 5.2]
+    """
+    _check("dwell", dwell, positive=True)
+    _check("variance_ratio", variance_ratio, positive=True)
+    cost = math.log(variance_ratio) ** 2 / 8.0
+    return 0.5 * LN2 * math.sqrt(dwell / cost) if cost > 0.0 else math.inf
+
+
+def random_walk_half_life(drift_variance: float, noise_variance: float) -> float:
+    """Of a random walk: ``h = ln 2 sqrt(R / q)``, the balance of ``q theta / 2`` and ``R / (2 theta)``.
+
+    Args:
+        drift_variance: Variance q of the change in one update, >= 0.
+        noise_variance: Variance R of one measurement, > 0.
+
+    Returns:
+        Half-life in updates; ``inf`` without drift.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    _check("drift_variance", drift_variance)
+    _check("noise_variance", noise_variance, positive=True)
+    return LN2 * math.sqrt(noise_variance / drift_variance) if drift_variance > 0.0 else math.inf
+
+
+def ramp_half_life(slope: float, noise_variance: float) -> float:
+    """Of a ramp: ``h = ln 2 (R / (4 b**2))**(1/3)``, the balance of ``(b theta)**2`` and ``R / (2 theta)``.
+
+    Args:
+        slope: Change b in one update, of either sign.
+        noise_variance: Variance R of one measurement, > 0.
+
+    Returns:
+        Half-life in updates; ``inf`` for a slope of 0.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    _check("noise_variance", noise_variance, positive=True)
+    _check("the size of slope", abs(slope))
+    return LN2 * (noise_variance / (4.0 * slope * slope)) ** (1.0 / 3.0) if slope else math.inf
+
+
+def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_variance: float) -> float:
+    """Of a slow sinusoid: ``h = ln 2 (R / (2 A**2 w**2))**(1/3)``, a ramp of mean squared slope ``(A w)**2 / 2``.
+
+    Args:
+        amplitude: A, of either sign.
+        angular_frequency: w in radians per update, of either sign; the law holds where ``w h << 1``.
+        noise_variance: Variance R of one measurement, > 0.
+
+    Returns:
+        Half-life in updates; ``inf`` where nothing swings.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    return ramp_half_life(amplitude * angular_frequency / math.sqrt(2.0), noise_variance)
+
+
+def longest_half_life(max_step: float, lr: float) -> float:
+    """The longest memory that keeps every step within a budget: ``h = ln 2 (max_step / lr)**2``.
+
+    Without momentum ``|step| <= lr / sqrt(1 - rho)`` whatever the gradients, and ``1 - rho`` is nearly
+    ``ln 2 / h``.
+
+    Args:
+        max_step: Largest change of a parameter in one update, > 0.
+        lr: Learning rate, > 0.
+
+    Returns:
+        Half-life in updates.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    _check("max_step", max_step, positive=True)
+    _check("lr", lr, positive=True)
+    return LN2 * (max_step / lr) ** 2
+
+
+def tracking_error(
+    half_life: float, timescale: float, signal: float, noise: float = GAUSSIAN_NOISE, smoothness: float = 1.0
+) -> float:
+    """Expected Kullback-Leibler error ``E 1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` of a second moment v.
+
+    The variance alternates between ``exp(+-sqrt(S))`` at random moments. An exponential average of such a
+    two-level signal has a beta distribution given the present level (Wonham and Fuller, "Probability densities of
+    the smoothed random telegraph signal", 1958), ``Beta(kappa + 1, kappa)`` of the way to that level with
+    ``kappa = 1/2 (theta / tau)**p``; on top of it v is noisy. The error is that of v as RMSprop divides by it,
+    after it has seen the present gradient. For small S and ``p = 1`` the minimum over h is `matched_half_life`.
+
+    Args:
+        half_life: Of v, in updates, > 0.
+        timescale: Autocorrelation time tau of ``ln sigma**2``, > 0.
+        signal: Variance S of ``ln sigma**2`` over time, >= 0.
+        noise: ``Var(g**2 / sigma**2)``, > 0.
+        smoothness: Exponent p with which ``ln sigma**2`` parts from itself, its semivariogram growing like
+            ``k**p``: 1 for jumps and random walks, 2 for smooth changes. p = 2 is computed as the jumps whose lag
+            has the same variance.
+
+    Returns:
+        The error in nats per coordinate.
+    """
+    alpha = -math.expm1(-LN2 / half_life)
+    kappa = 0.5 * (half_life / LN2 / timescale) ** smoothness
+    root = math.sqrt(signal)
+    low, high = math.exp(-root), math.exp(root)
+    freedom = (2.0 - alpha) / alpha * 2.0 / noise
+    settled = _divergence(1.0, freedom, freedom)
+    # The way y to the present level is integrated over z = logit y. Trapezoids are exact to many digits for such
+    # densities, and at the ends of the range nothing is left of what differs from `settled`.
+    step = min(20.0, 7.0 * math.sqrt(2.0 / kappa)) / _NODES
+    log_beta = math.lgamma(kappa + 1.0) + math.lgamma(kappa) - math.lgamma(2.0 * kappa + 1.0)
+    error = 0.0
+    for node in range(-_NODES, _NODES + 1):
+        z = node * step
+        log_y, log_rest = -math.log1p(math.exp(-z)), -math.log1p(math.exp(z))
+        weight = math.exp((kappa + 1.0) * log_y + kappa * log_rest - log_beta)
+        y = math.exp(log_y)
+        for level, other in ((high, low), (low, high)):
+            mean = other + (level - other) * y
+            square = other * other + (level * level - other * other) * y
+            error += weight * (_divergence(level / mean, freedom * mean * mean / square, freedom) - settled)
+    return settled + 0.5 * step * error
+
+
+def least_error_half_life(
+    timescale: float, signal: float, noise: float = GAUSSIAN_NOISE, smoothness: float = 1.0
+) -> float:
+    """The half-life with the least `tracking_error`: `matched_half_life` without its linearization.
+
+    Args:
+        timescale: Autocorrelation time tau of ``ln sigma**2``, > 0; ``inf`` where nothing changes.
+        signal: Variance S of ``ln sigma**2`` over time, >= 0.
+        noise: ``Var(g**2 / sigma**2)``, > 0.
+        smoothness: As in `tracking_error`.
+
+    Returns:
+        Half-life in updates, to a few per cent; ``inf`` where forgetting does not pay.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> [round(least_error_half_life(timescale, signal=2.6), 1) for timescale in (10, 500)]
+        [2.6, 10.2]
+    """
+    _check("timescale", timescale, positive=True)
+    _check("signal", signal)
+    _check("noise", noise, positive=True)
+    if math.isinf(timescale) or signal == 0.0:
+        return math.inf
+    last = math.ceil(math.log2(64.0 * timescale)) + 2
+    octaves = [math.ldexp(1.0, power) for power in range(-1, max(last, 2))]
+    errors = [tracking_error(h, timescale, signal, noise, smoothness) for h in octaves]
+    best = min(range(len(octaves)), key=errors.__getitem__)
+    if best == len(octaves) - 1:
+        return math.inf
+    if best == 0:
+        return octaves[0]
+    # The vertex of the parabola through the three best octaves.
+    before, at, after = errors[best - 1 : best + 2]
+    return octaves[best] * math.exp(0.5 * LN2 * (before - after) / (before - 2.0 * at + after))
+
+
+def _divergence(ratio: float, freedom: float, stationary_freedom: float) -> float:
+    """``E 1/2 [r/c - 1 - ln(r/c)]`` for r = sigma**2 / E v and c = v / E v, noisy with mean 1.
+
+    ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n`` for large n, twice the inverse relative variance of v. What stands
+    beside is fitted to simulated exponential averages of Gaussian squares, half-lives 1/2 to 64: a chi-square's
+    own ``n / (n - 2)`` has a pole where such an average has none, and an average over two levels, whose few large
+    squares make n small, is kept from 0 by its many small ones.
+
+    Args:
+        ratio: r.
+        freedom: n, over the levels that v has seen.
+        stationary_freedom: n if they were all one level.
+    """
+    inverse = 1.0 / freedom
+    inverse /= 1.0 + 2.0 * (inverse - 1.0 / stationary_freedom)
+    return 0.5 * (ratio * (1.0 + 2.0 * inverse + 6.5 * inverse**3) - 1.0 - math.log(ratio) - inverse)
+
+
+def _check(name: str, value: float, *, positive: bool = False) -> None:
+    if not (value > 0.0 if positive else value >= 0.0):
+        raise ValueError(f"{name} must be {'> 0' if positive else '>= 0'}, got {value!r}")

@@ -1,6 +1,6 @@
 """What an optimizer is doing, as a few numbers for a log: read from its state on demand, never while it steps."""
 
-from collections.abc import Iterable
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
     """The memory in force and what the last step did.
 
-    Means go over all coordinates of the parameters that have been updated, for the step and the gradient of those
-    that still hold their gradient; where there are none (before the first update, after ``zero_grad()``) they
-    are 0.
+    Means go over all coordinates of the parameters that have been updated, for whatever needs the gradient over
+    those that still hold it; where there are none (before the first update, after ``zero_grad()``) they are 0.
 
     Args:
         optimizer: An `rl_rms.RMSprop`.
@@ -27,46 +26,88 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         - ``half_life_updates``: the first group's half-life in updates.
         - ``half_life_steps``: the same in env steps; left out while ``steps_per_update`` is not set.
         - ``rho``: the decay per update that it comes to. The three are left out while a half-life in env steps
-          cannot be converted yet.
-        - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum and weight decay;
-          it equals lr where v tracks the gradients' second moment.
+          or a time scale cannot be converted yet.
+        - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum and weight decay.
+        - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
         - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
-        - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping.
+        - ``tracking_ratio``: mean of ``g**2 / v^``: 1 where v tracks, above where it lags behind gradients that
+          have grown, below where it is still large from before.
+        - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
+          ``lr / sqrt(1 - rho)``, as a share of it; 0 is a burst out of nothing. Left out where there is no such
+          bound (centered, or ``exclude_current``).
+        - ``eps_dominance``: share of coordinates in which eps is more than half of what the gradient is divided
+          by, or of what is under the root: there the step is nearly proportional to the gradient.
+        - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping where that computes
+          it.
+        - ``clip_share``: share of clipped updates among the last hundred or so.
+        - ``num_nonfinite``, ``num_change_points``: updates skipped, and changes of regime found in the gradient
+          norm, since the optimizer was built; the second only where a guard computes that norm.
+        - what finds the half-life, where one is found: ``half_life_shortest`` and ``half_life_longest``, its
+          bounds in updates, and the estimator's own diagnostics.
     """
     values: dict[str, float] = {}
     steps_per_update = optimizer.steps_per_update
-    if optimizer.param_groups[0]["half_life"] is None or steps_per_update is not None:
+    if optimizer.memory.is_known(optimizer.param_groups[0]):
         values["half_life_updates"] = optimizer.half_life
         if steps_per_update is not None:
             values["half_life_steps"] = optimizer.half_life * steps_per_update
         values["rho"] = optimizer.rho
 
-    steps, second_moments, grads = [], [], []
+    sums = _Sums()
     for group in optimizer.param_groups:
         for param in group["params"]:
             state = optimizer.state.get(param)
             if not state:
                 continue
             v_hat = second_moment(state, centered=group["centered"], debias=group["debias"])
-            second_moments.append(v_hat)
-            if param.grad is not None:
-                grad = real(param.grad).to(v_hat.dtype)
-                d = denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"])
-                grads.append(grad)
-                steps.append(float(group["lr"]) * grad / d)
-    norm = optimizer.gradient_norm
+            d = denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"])
+            sums.add("second_moment", v_hat)
+            sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_inside_sqrt"] else v_hat.sqrt()))
+            if param.grad is None:
+                continue
+            grad = real(param.grad).to(v_hat.dtype)
+            u = grad / d
+            sums.add("effective_step", (float(group["lr"]) * u).square())
+            sums.add("step_over_lr", u.square())
+            sums.add("tracking_ratio", torch.where(v_hat > 0, grad.square() / v_hat, 0.0))
+            sums.add("gradient_norm", grad.square())
+            weight = 1.0 - float(state["initial_weight"]) if group["debias"] else 1.0
+            if not (group["centered"] or group["exclude_current"]) and u.numel() > 0:
+                sums.longest = max(sums.longest, float(u.abs().max()) * math.sqrt((1.0 - group["alpha"]) / weight))
+
+    for name in ("effective_step", "step_over_lr"):
+        values[name] = math.sqrt(sums.mean(name))
+    for name in ("second_moment", "tracking_ratio", "eps_dominance"):
+        values[name] = sums.mean(name)
+    if sums.longest >= 0.0:
+        values["containment_margin"] = 1.0 - sums.longest
+    guard = optimizer.guard
+    norm = guard.gradient_norm
     return {
         **values,
-        "effective_step": _mean(step.square() for step in steps) ** 0.5,
-        "second_moment": _mean(second_moments),
-        "gradient_norm": sum(float(grad.square().sum()) for grad in grads) ** 0.5 if norm is None else norm,
+        "gradient_norm": math.sqrt(sums.total("gradient_norm")) if norm is None else norm,
+        "clip_share": guard.clip_share,
+        "num_nonfinite": float(guard.num_nonfinite),
+        **({"num_change_points": float(guard.num_change_points)} if guard.needs_norm else {}),
+        **optimizer.memory.diagnostics(),
     }
 
 
-def _mean(tensors: Iterable[Tensor]) -> float:
-    """Mean over all coordinates of all tensors, 0 where there are none."""
-    total, count = 0.0, 0
-    for tensor in tensors:
-        total += float(tensor.sum())
-        count += tensor.numel()
-    return total / max(count, 1)
+class _Sums:
+    """Sums and counts over coordinates, by name."""
+
+    def __init__(self) -> None:
+        self.longest = -1.0
+        self._totals: dict[str, float] = {}
+        self._numbers: dict[str, int] = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        self._totals[name] = self.total(name) + float(values.sum())
+        self._numbers[name] = self._numbers.get(name, 0) + values.numel()
+
+    def total(self, name: str) -> float:
+        return self._totals.get(name, 0.0)
+
+    def mean(self, name: str) -> float:
+        """Mean over all coordinates, 0 where there are none."""
+        return self.total(name) / max(self._numbers.get(name, 0), 1)

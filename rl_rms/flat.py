@@ -9,6 +9,7 @@ were one parameter, takes over where the kernel is missing, differs, or lacks an
 """
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_rms.update import State, rmsprop_init, rmsprop_update
+from rl_rms.update import Scalar, State, rmsprop_init, rmsprop_update
 
 _CACHE_LINE = 64
 # More parameters than this are not copied into the flat gradient when backward() put them elsewhere: a kernel call
@@ -54,12 +55,19 @@ class FlatBucket:
     """Parameters of one precision whose memory, gradients' memory and accumulators are each one flat buffer.
 
     Building it moves the parameters' data and state into the buffers (``param.data`` points there afterwards), as
-    ``.to()`` would; the parameters stay the objects they were. Every parameter keeps a storage of its own on its
-    part of the buffer, so that saving or copying one of them does not take the others along.
+    ``.to()`` would; the parameters stay the objects they were. Gradients are copied, until `zero_grad` gives what
+    they were up anyway and lets them lie there. Every tensor has a storage of its own on its part of a buffer, so
+    that saving or copying one of them does not take the others along.
 
     Args:
         params: Parameters that `can_flatten`, of one precision, with dense gradients.
-        states: Their states, all after equally many updates.
+        states: Their states, of equal ``initial_weight``.
+
+    Attributes:
+        param: All parameters, of shape ``(num_coordinates,)``.
+        grad: All gradients, likewise.
+        state: What the update rule keeps, likewise.
+        is_whole: Whether ``grad`` holds what the parameters' gradients were at the last `collect`.
     """
 
     def __init__(self, params: list[Tensor], states: list[State]) -> None:
@@ -68,51 +76,86 @@ class FlatBucket:
         self.param, self._params = _flat_like(params)
         self.grad, self._grads = _flat_like(params)
         self.state: State = dict(states[0])
-        self._averages: dict[str, list[Tensor]] = {}
+        self._views: dict[str, list[Tensor]] = {}
         torch._foreach_copy_(self._params, [param.detach() for param in params])
-        for name in ("square_avg", "grad_avg", "momentum_buffer"):
+        for name in ("step", "square_avg", "grad_avg", "momentum_buffer"):
             if name in self.state:
-                self.state[name], self._averages[name] = _flat_like(params)
-                torch._foreach_copy_(self._averages[name], [state[name] for state in states])
+                old = [state[name] for state in states]
+                self.state[name], self._views[name] = _flat_like(old)
+                torch._foreach_copy_(self._views[name], old)
         for index, (param, state) in enumerate(zip(params, states, strict=True)):
             param.data = self._params[index]
-            assert param.grad is not None
-            self._grads[index].copy_(param.grad)
-            param.grad = self._grads[index]
-            state["step"] = self.state["step"]
-            for name, views in self._averages.items():
+            for name, views in self._views.items():
                 state[name] = views[index]
+        self.is_whole = False
+        self._in_place = False
         self._pointers = [param.data_ptr() for param in params]
+        self._grad_pointers = [grad.data_ptr() for grad in self._grads]
+        self._state_pointers = {name: [v.data_ptr() for v in views] for name, views in self._views.items()}
         self._kernel_steps = [torch.tensor(_NO_CORRECTION)] * len(params)
+        self._divisor = torch.ones(())
         self._scratch: Tensor | None = None
 
-    def gradients(self, state_of: Mapping[Tensor, State]) -> list[Tensor] | None:
-        """The parameters' gradients, None unless all are dense and parameters and state lie in the buffers.
+    def starts(self) -> list[tuple[Tensor, int]]:
+        """Each parameter and the index of its first coordinate in the flat buffers."""
+        ends = itertools.accumulate(param.numel() for param in self.params)
+        return [(param, end - param.numel()) for param, end in zip(self.params, ends, strict=True)]
+
+    def is_intact(self) -> bool:
+        """Whether parameters and state still lie in the buffers."""
+        try:
+            return [param.data_ptr() for param in self.params] == self._pointers and all(
+                [state[name].data_ptr() for state in self.states] == pointers
+                for name, pointers in self._state_pointers.items()
+            )
+        except (KeyError, AttributeError):
+            return False
+
+    def owns_states(self, state_of: Mapping[Tensor, State]) -> bool:
+        """Whether the parameters' states are still those that the averages belong to.
 
         Args:
             state_of: The optimizer's present states.
         """
-        grads = []
-        for param, pointer, state in zip(self.params, self._pointers, self.states, strict=True):
-            grad = param.grad
-            if grad is None or grad.is_sparse or param.data_ptr() != pointer or state_of.get(param) is not state:
-                return None
-            grads.append(grad)
-        for name, views in self._averages.items():
-            for state, view in zip(self.states, views, strict=True):
-                if state.get(name) is not view:
-                    return None
-        return grads
+        return all(map(operator.is_, map(state_of.get, self.params), self.states))
 
-    def holds_gradients(self) -> bool:
-        """Whether every parameter's gradient is its part of the flat one."""
-        return all(map(operator.is_, [param.grad for param in self.params], self._grads))
+    def collect(self) -> list[Tensor] | None:
+        """The gradients, None unless every parameter has a dense one.
 
-    def dissolve(self) -> None:
-        """Give every state a counter of its own again; the buffers stay the parameters' memory."""
-        for state in self.states:
-            if state.get("step") is self.state["step"]:
-                state["step"] = state["step"].clone()
+        Gradients that lie elsewhere are copied into the flat one, unless they are so large that a kernel call for
+        each costs less than that.
+
+        Returns:
+            The flat gradient alone if it ``is_whole``, else those of all parameters.
+        """
+        grads = [param.grad for param in self.params]
+        self._in_place = self.is_whole = self._are_in_place(grads)
+        if self._in_place:
+            return [self.grad]
+        present = [grad for grad in grads if grad is not None and not grad.is_sparse]
+        if len(present) < len(grads):
+            return None
+        if self.grad.numel() > _GATHER_AT_MOST:
+            return present
+        self._gather(present)
+        return [self.grad]
+
+    def zero_grad(self) -> bool:
+        """Set the gradients to 0, in the flat buffer from here on.
+
+        Returns:
+            Whether that could be done: not without dense gradients that are no part of a graph.
+        """
+        grads = [param.grad for param in self.params]
+        if not self._are_in_place(grads):
+            if any(grad is None or grad.is_sparse or grad.requires_grad for grad in grads):
+                return False
+            torch._foreach_zero_([grad for grad in grads if grad is not None])
+            # New tensors, not other memory for the old ones: those may be somebody's views of a buffer of his own.
+            for param, grad in zip(self.params, self._grads, strict=True):
+                param.grad = grad
+        self.grad.zero_()
+        return True
 
     def update(
         self,
@@ -120,86 +163,103 @@ class FlatBucket:
         *,
         scale: float,
         maximize: bool,
-        lr: float,
+        lr: Scalar,
         rho: float,
-        weight_decay: float,
+        eps: float,
+        weight_decay: Scalar,
         debias: bool,
+        eps_inside_sqrt: bool,
         decoupled_weight_decay: bool,
         **options: Any,
     ) -> None:
         """One update of all parameters, as `rl_rms.update.rmsprop_update` states it, outside of autograd.
 
         Args:
-            grads: What `gradients` gave.
+            grads: What `collect` gave.
             scale: What the gradients are multiplied with, in place, before anything else.
             maximize: Whether to ascend.
             lr: Learning rate.
             rho: As in `rl_rms.update.rmsprop_update`, like everything that follows.
+            eps: Epsilon.
             weight_decay: Weight decay.
             debias: Whether to divide v by the weight that gradients have in it.
+            eps_inside_sqrt: Whether epsilon stands under the root.
             decoupled_weight_decay: Whether weight decay bypasses the gradient.
             **options: The rule's other options.
         """
+        lr, weight_decay = float(lr), float(weight_decay)
         coupled = weight_decay != 0 and not decoupled_weight_decay
-        kernel = None
-        if not (options["momentum"] or options["centered"] or options["eps_inside_sqrt"]):
-            kernel = fused_kernel(self.param.dtype)
-        elsewhere = not all(map(operator.is_, grads, self._grads))
+        inside = eps if eps_inside_sqrt else 0.0
+        needs_rule = (
+            options["momentum"] or options["centered"] or options["exclude_current"] or (inside and rho == 0)
+        )
+        kernel = None if needs_rule else fused_kernel(self.param.dtype)
+        as_it_is = kernel is not None and not (maximize or coupled)
+        if not self.is_whole and not (as_it_is and not inside and all(map(self._may_be_left, grads))):
+            self._gather(grads)
+            grads = [self.grad]
+        if scale != 1.0 and self.is_whole and not self._in_place:
+            # What the user sees is clipped too, as if it had been before the step.
+            torch._foreach_mul_([param.grad for param in self.params if param.grad is not None], scale)
         # The kernel scales gradients on its way, which saves a pass over memory; by a number in float32.
-        kernel_scales = kernel is not None and not (maximize or coupled) and self.param.dtype is torch.float32
+        kernel_scales = as_it_is and 0.0 < scale < 1.0 and self.param.dtype is torch.float32
         if scale != 1.0 and not kernel_scales:
-            torch._foreach_mul_(grads if elsewhere else [self.grad], scale)
-        if elsewhere and kernel and self._is_large_and_plain(grads) and not (maximize or coupled):
-            params, averages = self._params, self._averages["square_avg"]
-        else:
-            if elsewhere:
-                if kernel_scales and scale != 1.0:
-                    torch._foreach_mul_(grads, scale)
-                    scale = 1.0
-                torch._foreach_copy_(self._grads, grads)
-            grad = self._transformed_gradient(maximize, weight_decay if coupled else 0.0)
-            if kernel is None:
-                self._update_as_one(
-                    grad,
-                    lr=lr,
-                    rho=rho,
-                    weight_decay=0.0 if coupled else weight_decay,
-                    debias=debias,
-                    decoupled_weight_decay=decoupled_weight_decay,
-                    **options,
-                )
-                return
-            params, grads, averages = [self.param], [grad], [self.state["square_avg"]]
+            torch._foreach_mul_(grads, scale)
+        if not as_it_is:
+            grads = [self._transformed_gradient(maximize, weight_decay if coupled else 0.0)]
+        if kernel is None:
+            self._update_as_one(
+                grads[0],
+                lr=lr,
+                rho=rho,
+                eps=eps,
+                weight_decay=0.0 if coupled else weight_decay,
+                debias=debias,
+                eps_inside_sqrt=eps_inside_sqrt,
+                decoupled_weight_decay=decoupled_weight_decay,
+                **options,
+            )
+            return
+        v = self.state["square_avg"]
         self._count(self.state["initial_weight"] * rho)
         # g / (sqrt(v / c) + eps) = sqrt(c) g / (sqrt(v) + sqrt(c) eps), with c the weight of gradients in v.
-        root = math.sqrt(1.0 - self.state["initial_weight"]) if debias else 1.0
+        weight = 1.0 - self.state["initial_weight"] if debias else 1.0
+        root = math.sqrt(weight)
+        # With v + c eps / rho for v the kernel divides by the root of rho v + (1 - rho) g*g + c eps.
+        squares = torch.add(v, inside * weight / rho) if inside else v
         kernel(
-            params,
+            [self.param] if self.is_whole else self._params,
             grads,
             grads,
-            averages,
+            [squares] if self.is_whole else self._views["square_avg"],
             [],
-            self._kernel_steps[: len(params)],
+            self._kernel_steps[: len(grads)],
             lr=lr * root,
             beta1=0.0,
             beta2=rho,
             weight_decay=weight_decay / root if decoupled_weight_decay else 0.0,
-            eps=options["eps"] * root,
+            eps=0.0 if inside else eps * root,
             amsgrad=False,
             maximize=False,
-            grad_scale=torch.tensor(1.0 / scale if scale else math.inf)
-            if kernel_scales and scale != 1.0
-            else None,
+            grad_scale=self._divisor.fill_(1.0 / scale) if kernel_scales else None,
         )
+        if inside:
+            # Not what the kernel made of the sum, less eps: beside eps a small v would be lost in rounding.
+            v.mul_(rho).addcmul_(grads[0], grads[0], value=1.0 - rho)
         # Written through other tensors than the parameters: autograd must hear of it, or a graph from before the
         # step would be taken for a valid one.
         torch.autograd.graph.increment_version(self.params)
 
-    def _is_large_and_plain(self, grads: list[Tensor]) -> bool:
-        """Whether gradients outside of the buffer are better left there; the kernel does not look at strides."""
-        return self.grad.numel() > _GATHER_AT_MOST and all(
-            grad.is_contiguous() and grad.dtype == self.grad.dtype for grad in grads
-        )
+    def _are_in_place(self, grads: list[Tensor | None]) -> bool:
+        return [0 if grad is None else grad.data_ptr() for grad in grads] == self._grad_pointers
+
+    def _gather(self, grads: list[Tensor]) -> None:
+        torch._foreach_copy_(self._grads, [grad.detach() for grad in grads])
+        self.is_whole = True
+
+    def _may_be_left(self, grad: Tensor) -> bool:
+        """Whether the kernel may take a gradient from where it is: it does not look at strides."""
+        return grad.is_contiguous() and grad.dtype == self.grad.dtype
 
     def _transformed_gradient(self, maximize: bool, coupled_weight_decay: float) -> Tensor:
         """The flat gradient, or one made from it elsewhere: the user's stays as it is."""
@@ -214,7 +274,7 @@ class FlatBucket:
         """The rule itself on the flat buffers, for what the kernel does not have."""
         param, state = rmsprop_update(self.param, grad, self.state, **options)
         self.param.copy_(param)
-        for name in self._averages:
+        for name in self._views.keys() - {"step"}:
             self.state[name].copy_(state[name])
         self._count(state["initial_weight"])
         torch.autograd.graph.increment_version(self.params)

@@ -1,7 +1,8 @@
 """The update rule for many parameters at once: fewer, larger kernels where launching each one is what costs.
 
-The same function as `rl_rms.update.rmsprop_update`, in place, on lists of tensors of one device and precision. It
-is meant for accelerators; on a CPU its temporaries of the network's size make large networks slower than a loop.
+The same function as `rl_rms.update.rmsprop_update`, in place, on lists of tensors of one device and precision, but
+for the options that look at a whole tensor or at the normalizer of the update before. It is meant for
+accelerators; on a CPU its temporaries of the network's size make large networks slower than a loop.
 """
 
 from typing import Any
@@ -26,6 +27,8 @@ def rmsprop_update_foreach(
     debias: bool,
     eps_inside_sqrt: bool,
     decoupled_weight_decay: bool,
+    nesterov: bool,
+    lr_in_momentum: bool,
 ) -> None:
     """Update parameters and states in place, outside of autograd.
 
@@ -42,6 +45,8 @@ def rmsprop_update_foreach(
         debias: Whether to divide v by the weight that gradients have in it.
         eps_inside_sqrt: Whether epsilon stands under the root.
         decoupled_weight_decay: Whether weight decay bypasses the gradient.
+        nesterov: Whether the step looks ahead along the momentum buffer.
+        lr_in_momentum: Whether the buffer holds steps with their learning rate.
     """
     square_avgs = [real(state["square_avg"]) for state in states]
     dtype = square_avgs[0].dtype
@@ -73,13 +78,15 @@ def rmsprop_update_foreach(
         torch._foreach_add_(ds, eps)
     us = list(torch._foreach_div(gs, ds))
 
+    if lr_in_momentum:
+        torch._foreach_mul_(us, lr)
     if momentum != 0:
         buffers = [real(state["momentum_buffer"]) for state in states]
         torch._foreach_mul_(buffers, momentum)
         torch._foreach_add_(buffers, us)
-        us = buffers
+        us = list(torch._foreach_add(us, torch._foreach_mul(buffers, momentum))) if nesterov else buffers
     if weight_decay != 0 and decoupled_weight_decay:
         torch._foreach_mul_(ps, 1 - lr * weight_decay)
-    torch._foreach_sub_(ps, torch._foreach_mul(us, lr))
+    torch._foreach_sub_(ps, us if lr_in_momentum else torch._foreach_mul(us, lr))
     if dtype != real(params[0]).dtype:
         torch._foreach_copy_([real(param) for param in params], ps)

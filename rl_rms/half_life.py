@@ -7,9 +7,10 @@ With ``v_t = rho * v_{t-1} + (1 - rho) * g_t**2`` the weight of a past squared g
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, TypeVar, get_args
 
 Unit = Literal["updates", "steps"]
+Self = TypeVar("Self", bound="Duration")
 
 _DIGITS = r"[0-9]+(?:_[0-9]+)*"
 _SPELLING = re.compile(rf"\s*([-+]?{_DIGITS}(?:\.(?:{_DIGITS})?)?(?:[eE][-+]?[0-9]+)?)\s*([a-z ]*?)\s*")
@@ -25,6 +26,9 @@ _UNITS: dict[str, Unit] = {
 # Above it rho is 1 in float64, an average that never forgets and never learns.
 _LONGEST = 1e15
 _ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
+
+EstimatedHalfLife = Literal["match", "auto"]
+"""Half-lives that are not stated: matched to a time scale, or found from the gradients alone."""
 
 
 def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
@@ -70,58 +74,56 @@ def half_life_from_rho(rho: float) -> float:
 
 
 @dataclass(frozen=True)
-class HalfLife:
-    """A half-life with its unit.
+class Duration:
+    """A time with its unit.
 
     Attributes:
-        value: How many units it takes for a weight to halve, > 0.
+        value: How many units, > 0.
         unit: ``"updates"`` (optimizer steps) or ``"steps"`` (env steps: true transitions, summed over all
             sub-environments).
 
     Raises:
-        ValueError: If the value is not above 0 and at most 1e15, or the unit is unknown.
-
-    Example:
-        >>> HalfLife.parse("20_000 steps").in_updates(steps_per_update=80)
-        250.0
+        ValueError: If the value is out of its range, or the unit is unknown.
     """
 
     value: float
     unit: Unit = "updates"
 
+    argument: ClassVar[str]
+
     def __post_init__(self) -> None:
-        _check_half_life(self.value)
+        self._check()
         if self.unit not in get_args(Unit):
-            raise ValueError(f'the unit of a half-life must be "updates" or "steps", got {self.unit!r}')
+            raise ValueError(f'the unit of {self.argument} must be "updates" or "steps", got {self.unit!r}')
 
     @classmethod
-    def parse(cls, spec: "float | str | HalfLife") -> "HalfLife":
+    def parse(cls: type[Self], spec: "float | str | Duration") -> Self:
         """Read ``69``, ``"69 updates"`` or ``"20_000 steps"``.
 
         Args:
-            spec: A number (of updates), a number with its unit, or a `HalfLife`, which is returned as it is.
+            spec: A number (of updates), a number with its unit, or one of this class, which is returned as it is.
 
         Returns:
-            The half-life.
+            The time.
 
         Raises:
             ValueError: If ``spec`` is none of these.
             TypeError: If ``spec`` is neither a number nor a string.
         """
-        if isinstance(spec, HalfLife):
+        if isinstance(spec, cls):
             return spec
         if isinstance(spec, (int, float)) and not isinstance(spec, bool):
             return cls(float(spec))
         if not isinstance(spec, str):
-            raise TypeError(f"half_life must be {_ALLOWED}, got {spec!r}")
+            raise TypeError(f"{cls.argument} must be {_ALLOWED}, got {spec!r}")
         match = _SPELLING.fullmatch(spec)
         unit = _UNITS.get(match[2]) if match else None
         if match is None or unit is None:
-            raise ValueError(f"half_life must be {_ALLOWED}, got {spec!r}")
+            raise ValueError(f"{cls.argument} must be {_ALLOWED}, got {spec!r}")
         return cls(float(match[1]), unit)
 
     def in_updates(self, steps_per_update: float | None = None) -> float:
-        """The half-life in updates.
+        """The time in updates.
 
         Args:
             steps_per_update: Env steps between two updates; needed when the unit is ``"steps"``.
@@ -132,21 +134,92 @@ class HalfLife:
         return self.value if self.unit == "updates" else self.value / self._steps(steps_per_update)
 
     def in_steps(self, steps_per_update: float | None = None) -> float:
-        """The half-life in env steps; ``steps_per_update`` is needed when the unit is ``"updates"``."""
+        """The time in env steps; ``steps_per_update`` is needed when the unit is ``"updates"``."""
         return self.value if self.unit == "steps" else self.value * self._steps(steps_per_update)
 
     def _steps(self, steps_per_update: float | None) -> float:
         if steps_per_update is None or not steps_per_update > 0:
             raise ValueError(
-                f"half_life {str(self)!r} needs the number of env steps between two updates, got "
+                f"{self.argument} {str(self)!r} needs the number of env steps between two updates, got "
                 f"steps_per_update={steps_per_update!r}; set optimizer.steps_per_update = num_envs * n_steps, "
-                "or state the half-life in the other unit"
+                "or state it in the other unit"
             )
         return steps_per_update
+
+    def _check(self) -> None:
+        """Raise a sentence if the value is out of its range."""
 
     def __str__(self) -> str:
         # Twelve digits: exact for what people state, and without the rounding of a half-life read back from rho.
         return f"{self.value:.12g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class HalfLife(Duration):
+    """A half-life with its unit: how many updates or env steps it takes for a squared gradient's weight to halve.
+
+    Attributes:
+        value: How many units, > 0.
+        unit: ``"updates"`` or ``"steps"``, see `Duration`.
+
+    Raises:
+        ValueError: If the value is not above 0 and at most 1e15, or the unit is unknown.
+
+    Example:
+        >>> HalfLife.parse("20_000 steps").in_updates(steps_per_update=80)
+        250.0
+    """
+
+    argument = "half_life"
+
+    def _check(self) -> None:
+        _check_half_life(self.value)
+
+
+@dataclass(frozen=True)
+class Timescale(Duration):
+    """The autocorrelation time of what changes in the environment, with its unit.
+
+    Attributes:
+        value: How many units, > 0; ``inf`` where nothing changes.
+        unit: ``"updates"`` or ``"steps"``, see `Duration`.
+
+    Raises:
+        ValueError: If the value is not above 0, or the unit is unknown.
+
+    Example:
+        >>> Timescale.parse("20_000 steps").in_updates(steps_per_update=80)
+        250.0
+        >>> Timescale(math.inf, "steps").in_updates(steps_per_update=80)
+        inf
+    """
+
+    argument = "timescale"
+
+    def _check(self) -> None:
+        if not self.value > 0:
+            raise ValueError(f"timescale must be > 0, inf where nothing changes, got {self.value!r}")
+
+
+def parse_half_life(spec: float | str | HalfLife) -> HalfLife | EstimatedHalfLife:
+    """Read a half-life that is stated, or the word for one that is to be found.
+
+    Args:
+        spec: What `HalfLife.parse` reads, ``"match"`` or ``"auto"``.
+
+    Returns:
+        The half-life, or the word.
+
+    Raises:
+        ValueError: If ``spec`` is none of these.
+        TypeError: If ``spec`` is neither a number nor a string.
+    """
+    if isinstance(spec, str) and spec in get_args(EstimatedHalfLife):
+        return spec  # type: ignore[return-value]
+    try:
+        return HalfLife.parse(spec)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f'{error}; "match" takes it from the world\'s time scale, "auto" finds it') from None
 
 
 def _check_half_life(half_life: float) -> None:

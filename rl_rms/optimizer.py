@@ -4,49 +4,31 @@ The rule itself stands in `rl_rms.update`; here is what an optimizer keeps aroun
 torch's conventions, and the half-life in force.
 """
 
-import math
-from collections import defaultdict
+import operator
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.optimizer import ParamsT
+from torch.optim.optimizer import ParamsT, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from rl_rms.diagnostics import diagnostics
+from rl_rms.estimators import HalfLifeEstimator
 from rl_rms.flat import FlatBucket, can_flatten
 from rl_rms.foreach import rmsprop_update_foreach
-from rl_rms.half_life import HalfLife, half_life_from_rho, rho_from_half_life
-from rl_rms.update import Scalar, State, real, rmsprop_init, rmsprop_update
+from rl_rms.guard import GradientGuard, OnNonfinite, describe_nonfinite, total_norm
+from rl_rms.half_life import HalfLife, Timescale, parse_half_life
+from rl_rms.memory import Memory
+from rl_rms.options import FOREACH_OPTIONS, TORCH_MEANS, check_options, looks_at_tensors, rule_options
+from rl_rms.presets import Preset, preset
+from rl_rms.update import State, real, rmsprop_init, rmsprop_update
 
-_DEFAULT_RHO = 0.99
-_RULE_OPTIONS = (
-    "eps",
-    "weight_decay",
-    "momentum",
-    "centered",
-    "debias",
-    "eps_inside_sqrt",
-    "decoupled_weight_decay",
-)
-# What a group without the option, saved by torch or by an older torch, was trained with.
-_TORCH_MEANS: dict[str, Any] = {
-    "momentum": 0,
-    "centered": False,
-    "capturable": False,
-    "foreach": None,
-    "maximize": False,
-    "differentiable": False,
-    "half_life": None,
-    "debias": False,
-    "eps_inside_sqrt": False,
-    "initial_second_moment": 0.0,
-    "decoupled_weight_decay": False,
-    "flat": "auto",
-}
 # What an optimizer knows beside its groups and states, and takes along when it is copied.
-_KEPT = ("steps_per_update", "max_grad_norm", "on_nonfinite", "gradient_norm", "num_nonfinite")
+_KEPT = ("guard", "memory")
+# The key of the first group under which a state dict holds what is not any parameter's.
+_TRACKING = "tracking"
 # Rebuilding the buffers more often costs more than they save: then somebody else moves the parameters about.
 _MOST_REBUILDS = 8
 _FOREACH_DEVICES = frozenset({"cuda", "xpu"})
@@ -54,11 +36,17 @@ _CAPTURABLE_DEVICES = frozenset({"cuda", "xpu", "hpu", "xla"})
 
 
 class _Layout(NamedTuple):
-    """How a group's parameters lie: in flat buckets, and others by themselves."""
+    """How a group's parameters lie: in flat buckets, and others by themselves, some of them only as yet."""
 
-    num_params: int
+    params: list[Tensor]
     buckets: list[FlatBucket]
     others: list[Tensor]
+    waiting: list[Tensor]
+
+    def describes(self, group: dict[str, Any]) -> bool:
+        """Whether the group has the very parameters that it had."""
+        params = group["params"]
+        return len(params) == len(self.params) and all(map(operator.is_, params, self.params))
 
 
 class RMSprop(Optimizer):
@@ -73,20 +61,26 @@ class RMSprop(Optimizer):
     and with every option as `rl_rms.update` states it. ``half_life``, ``rho`` and ``alpha`` are three names for
     one number. A half-life in env steps is converted at every step, exactly also where updates span varying
     numbers of env steps: set ``optimizer.steps_per_update`` before a step to the number that this update spans.
+    ``half_life="match"`` takes it from ``timescale``, the time in which the world changes, and from the
+    signal-to-noise ratio of the squared gradients, see `rl_rms.estimators.Matched`; ``half_life="auto"``, which is
+    experimental, finds it from the gradients alone.
 
-    In ``param_groups`` the decay in force is ``"alpha"``, as in torch, and ``"half_life"`` is None or the
-    half-life in env steps as a string. State dicts go to `torch.optim.RMSprop` and come from it; options that
-    torch does not have are then off, whatever this optimizer was built with. `load_state_dict` restores what was
-    saved, except that a half-life in env steps is converted with the present ``steps_per_update``.
+    In ``param_groups`` the decay in force is ``"alpha"``, as in torch, and ``"half_life"`` is None, the half-life
+    in env steps as a string, ``"match"`` or ``"auto"``. State dicts go to `torch.optim.RMSprop` and come
+    from it; options that torch does not have are then off, whatever this optimizer was built with.
+    `load_state_dict` restores what was saved, except that a half-life in env steps is converted with the present
+    ``steps_per_update``.
 
-    Without momentum no step is longer than ``lr / sqrt(1 - rho)``, whatever the gradients.
+    Without momentum no step is longer than ``lr / sqrt(1 - rho)``, whatever the gradients. What happens in a step,
+    in order: guard against gradients that are not finite, clipping, second moment, division, clipping of the
+    quotient, momentum, decoupled weight decay.
 
     Args:
-        params: Parameters, named parameters, or dictionaries of them with options of their own, which may be any
-            that follow but ``steps_per_update``.
-        lr: Learning rate, >= 0; may be a tensor with one element.
+        params: Parameters, named parameters, or dictionaries of them with options of their own, which may be
+            those of the rule, its memory and its kernels.
+        lr: Learning rate, >= 0; may be a tensor with one element. None is the preset's.
         alpha: torch's name for ``rho``.
-        eps: Added to the denominator, >= 0.
+        eps: Added to the denominator, >= 0. None is the preset's.
         weight_decay: Added to the gradient as ``weight_decay * p``, >= 0.
         momentum: Decay of the momentum buffer, >= 0.
         centered: Whether to subtract the squared mean gradient from v.
@@ -95,21 +89,48 @@ class RMSprop(Optimizer):
         maximize: Whether to ascend.
         differentiable: Whether autograd goes through the step, also to a tensor ``lr``.
         half_life: ``69`` or ``"69 updates"`` (optimizer steps), ``"20_000 steps"`` (env steps, summed over all
-            sub-environments), or a `HalfLife`.
-        rho: Decay of v per update, in [0, 1); 0.99, a half-life of 69 updates, where none of the three is given.
+            sub-environments), a `HalfLife`, ``"match"`` or ``"auto"``.
+        rho: Decay of v per update, in [0, 1); the preset's, in torch 0.99, a half-life of 69 updates, where none
+            of the three is given.
         steps_per_update: Env steps that an update spans, for a half-life in env steps; may be set later.
+        timescale: Autocorrelation time of what changes in the world, for ``half_life="match"``:
+            ``"50_000 steps"`` (env steps), a number of updates, or a `Timescale`; may be set later.
+        half_life_bounds: Shortest and longest half-life, in updates, that "match" and "auto" may take; None is 32
+            and 10 000, or those of one's own estimator.
+        max_step: Longest step that a parameter may make, > 0: with "match" and "auto" the half-life is at most
+            ``ln 2 * (max_step / lr)**2``, at which no step can be longer; None sets no such bound.
+        estimator: What "auto" estimates the half-life with: a name in `rl_rms.estimators.ESTIMATORS`, or an
+            estimator of one's own.
+        like: Whose conventions and defaults hold where an argument is not given: ``"torch"``, ``"sb3"``
+            (``RMSpropTFLike``), ``"tf1"``, ``"keras"`` or ``"optax"``; see `rl_rms.presets`.
         debias: Whether to divide v by the weight that gradients have in it, so that the first step has length lr
             instead of ``lr / sqrt(1 - rho)``, ten times that at 0.99.
         eps_inside_sqrt: Whether the denominator is ``sqrt(v + eps)``, as in TensorFlow and in
-            Stable-Baselines3's ``RMSpropTFLike``.
-        initial_second_moment: What v starts from, >= 0; 1 in TensorFlow and ``RMSpropTFLike``.
+            Stable-Baselines3's ``RMSpropTFLike``. None is the preset's.
+        initial_second_moment: What v starts from, >= 0; 1 in TensorFlow and ``RMSpropTFLike``. None is the
+            preset's.
         decoupled_weight_decay: Whether weight decay shrinks parameters by ``1 - lr * weight_decay`` per update
-            instead of passing through the gradient.
+            instead of passing through the gradient. None is the preset's.
+        corrected_weight_decay: Whether decoupled decay shrinks by ``1 - weight_decay * lr**2 / max_lr``, where
+            ``max_lr`` is the optimizer's first learning rate, so that it fades faster than the steps do when a
+            schedule lowers lr.
+        nesterov: Whether momentum looks ahead.
+        lr_in_momentum: Whether the momentum buffer holds steps with their learning rate, as in TensorFlow, Keras
+            and optax. None is the preset's.
+        caution: Whether a step with momentum takes only the coordinates that descend by the present gradient.
+        max_update_rms: Root mean square of ``g / d``, tensor by tensor, above which it is scaled down; None for
+            no such clipping.
+        exclude_current: Whether a gradient is divided by the normalizer from before it; steps then have no bound
+            but ``max_update_rms``.
         max_grad_norm: Global norm above which all gradients are scaled down, in place and before v sees them, as
-            `torch.nn.utils.clip_grad_norm_` does it; None for no clipping.
+            `torch.nn.utils.clip_grad_norm_` does it; None for no clipping, as in what follows.
+        max_tensor_norm: The same for each tensor's own norm.
+        max_grad_value: Magnitude of a coordinate above which it is cut.
+        max_grad_ratio: The same in root second moments of that coordinate, as they were before this gradient, > 1:
+            3 contains a burst in one coordinate, which a norm hardly shows.
         on_nonfinite: What to do when a gradient has a nan or an infinite coordinate: ``"raise"``, or ``"skip"``
-            the whole step and count it in ``num_nonfinite``; parameters and state stay as they were. None lets it
-            through, as torch does.
+            the whole step and count it; parameters and state stay as they were. None lets it through, as torch
+            does.
         flat: Whether the first step moves parameters, gradients and state of each precision into one buffer, over
             which a step is many times faster for small networks: ``param.data`` then points elsewhere than
             before, as after ``.to()``. "auto" does so on a CPU wherever it may be done (not to memory that
@@ -127,19 +148,14 @@ class RMSprop(Optimizer):
         250.0
     """
 
-    steps_per_update: float | None = None
-    """Env steps that the next update spans; a training loop may set it before every step."""
-    gradient_norm: float | None = None
-    """Global norm of the last step's gradients before clipping; None where neither guard needs it."""
-    num_nonfinite: int = 0
-    """Steps that were skipped for a gradient that was not finite."""
+    _loading: dict[str, Any] | None = None
 
     def __init__(
         self,
         params: ParamsT,
-        lr: float | Tensor = 1e-2,
+        lr: float | Tensor | None = None,
         alpha: float | None = None,
-        eps: float = 1e-8,
+        eps: float | None = None,
         weight_decay: float = 0,
         momentum: float = 0,
         centered: bool = False,
@@ -151,25 +167,63 @@ class RMSprop(Optimizer):
         half_life: float | str | HalfLife | None = None,
         rho: float | None = None,
         steps_per_update: float | None = None,
+        timescale: float | str | Timescale | None = None,
+        half_life_bounds: tuple[float, float] | None = None,
+        max_step: float | None = None,
+        estimator: str | HalfLifeEstimator = "bank",
+        like: Preset = "torch",
         debias: bool = False,
-        eps_inside_sqrt: bool = False,
-        initial_second_moment: float = 0.0,
-        decoupled_weight_decay: bool = False,
+        eps_inside_sqrt: bool | None = None,
+        initial_second_moment: float | None = None,
+        decoupled_weight_decay: bool | None = None,
+        corrected_weight_decay: bool = False,
+        nesterov: bool = False,
+        lr_in_momentum: bool | None = None,
+        caution: bool = False,
+        max_update_rms: float | None = None,
+        exclude_current: bool = False,
         max_grad_norm: float | None = None,
-        on_nonfinite: Literal["raise", "skip"] | None = None,
+        max_tensor_norm: float | None = None,
+        max_grad_value: float | None = None,
+        max_grad_ratio: float | None = None,
+        on_nonfinite: OnNonfinite | None = None,
         flat: bool | Literal["auto"] = "auto",
     ) -> None:
-        _check_guards(max_grad_norm, on_nonfinite, needs_graph=differentiable or capturable)
-        self.max_grad_norm = max_grad_norm
-        self.on_nonfinite = on_nonfinite
+        self.guard = GradientGuard(
+            max_grad_norm=max_grad_norm,
+            max_tensor_norm=max_tensor_norm,
+            max_grad_value=max_grad_value,
+            max_grad_ratio=max_grad_ratio,
+            on_nonfinite=on_nonfinite,
+        )
+        if (differentiable or capturable) and self.guard.in_use():
+            raise ValueError(
+                f"{self.guard.in_use()[0]} reads gradients as numbers, which a differentiable or capturable step "
+                "cannot; clip before the step and leave it out"
+            )
+        self.memory = Memory(
+            steps_per_update=steps_per_update,
+            timescale=timescale,
+            bounds=half_life_bounds,
+            max_step=max_step,
+            estimator=estimator,
+        )
         self._layouts: dict[int, _Layout] = {}
+        self._known_states: list[State] = []
         self._rebuilds = 0
-        # Before the base class adds the groups, whose half-lives may be in env steps.
-        self.steps_per_update = steps_per_update
-        memory = self._memory(half_life=half_life, rho=rho, alpha=alpha) or self._memory(rho=_DEFAULT_RHO)
+        options = preset(
+            like,
+            lr=lr,
+            eps=eps,
+            eps_inside_sqrt=eps_inside_sqrt,
+            initial_second_moment=initial_second_moment,
+            lr_in_momentum=lr_in_momentum,
+            decoupled_weight_decay=decoupled_weight_decay,
+        )
+        default_rho = options.pop("rho")
+        stated = self.memory.entries(half_life=half_life, rho=rho, alpha=alpha)
         defaults = {
-            "lr": lr,
-            "eps": eps,
+            **options,
             "weight_decay": weight_decay,
             "momentum": momentum,
             "centered": centered,
@@ -178,14 +232,17 @@ class RMSprop(Optimizer):
             "maximize": maximize,
             "differentiable": differentiable,
             "debias": debias,
-            "eps_inside_sqrt": eps_inside_sqrt,
-            "initial_second_moment": initial_second_moment,
-            "decoupled_weight_decay": decoupled_weight_decay,
+            "corrected_weight_decay": corrected_weight_decay,
+            "max_lr": float(options["lr"]) if corrected_weight_decay else None,
+            "nesterov": nesterov,
+            "caution": caution,
+            "max_update_rms": max_update_rms,
+            "exclude_current": exclude_current,
             "flat": flat,
         }
-        super().__init__(params, {**defaults, **memory})
+        super().__init__(params, {**defaults, **(stated or self.memory.entries(rho=default_rho))})
 
-    # -- the half-life ------------------------------------------------------------------------------------
+    # -- the memory ---------------------------------------------------------------------------------------
 
     @property
     def half_life(self) -> float:
@@ -196,15 +253,11 @@ class RMSprop(Optimizer):
         Raises:
             ValueError: If it is stated in env steps and ``steps_per_update`` is not set.
         """
-        group = self.param_groups[0]
-        stated = group["half_life"]
-        if stated is None:
-            return half_life_from_rho(group["alpha"])
-        return HalfLife.parse(stated).in_updates(self.steps_per_update)
+        return self.memory.half_life(self.param_groups[0])
 
     @half_life.setter
     def half_life(self, half_life: float | str | HalfLife) -> None:
-        self._set_memory(self._memory(half_life=HalfLife.parse(half_life)))
+        self._set_memory(self.memory.entries(half_life=parse_half_life(half_life)))
 
     @property
     def rho(self) -> float:
@@ -213,50 +266,46 @@ class RMSprop(Optimizer):
         Raises:
             ValueError: If the half-life is stated in env steps and ``steps_per_update`` is not set.
         """
-        return self._decay_in_force(self.param_groups[0])
+        return self.memory.decay(self.param_groups[0])
 
     @rho.setter
     def rho(self, rho: float) -> None:
-        self._set_memory(self._memory(rho=float(rho)))
-
-    def _memory(
-        self,
-        *,
-        half_life: float | str | HalfLife | None = None,
-        rho: float | None = None,
-        alpha: float | None = None,
-    ) -> dict[str, Any]:
-        """The entries of a group for the one of the three names that is given, none where none is."""
-        candidates: dict[str, Any] = {"half_life": half_life, "rho": rho, "alpha": alpha}
-        given = {name: value for name, value in candidates.items() if value is not None}
-        if len(given) > 1:
-            listed = " and ".join(f"{name}={value!r}" for name, value in given.items())
-            raise ValueError(
-                f"half_life, rho and alpha are three names for one number, got {listed}; give one of them"
-            )
-        if half_life is not None:
-            stated = HalfLife.parse(half_life)
-            if stated.unit == "updates":
-                return {"half_life": None, "alpha": rho_from_half_life(stated.value)}
-            entries: dict[str, Any] = {"half_life": str(stated), "alpha": None}
-            if self.steps_per_update is not None:
-                entries["alpha"] = self._decay_in_force(entries)
-            return entries
-        for name, value in given.items():
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {value!r}; 0.99 is a half-life of 69 updates")
-            return {"half_life": None, "alpha": float(value)}
-        return {}
+        self._set_memory(self.memory.entries(rho=float(rho)))
 
     def _set_memory(self, entries: dict[str, Any]) -> None:
         # The defaults too, so that a group added later forgets as the others do.
         for options in (*self.param_groups, self.defaults):
             options.update(entries)
+        self.memory.forget_estimates_but(self.param_groups)
 
-    def _decay_in_force(self, group: dict[str, Any]) -> float:
-        if group["half_life"] is None:
-            return float(group["alpha"])
-        return rho_from_half_life(HalfLife.parse(group["half_life"]).in_updates(self.steps_per_update))
+    @property
+    def steps_per_update(self) -> float | None:
+        """Env steps that the next update spans; a training loop may set it before every step."""
+        return self.memory.steps_per_update
+
+    @steps_per_update.setter
+    def steps_per_update(self, steps_per_update: float | None) -> None:
+        self.memory.steps_per_update = steps_per_update
+
+    @property
+    def timescale(self) -> Timescale | None:
+        """Autocorrelation time of what changes in the world, which ``half_life="match"`` needs.
+
+        It can be set to whatever the constructor takes; a training loop may do so before every step.
+        """
+        return self.memory.timescale
+
+    @timescale.setter
+    def timescale(self, timescale: float | str | Timescale | None) -> None:
+        self.memory.timescale = None if timescale is None else Timescale.parse(timescale)
+
+    def report(self, progress: float) -> None:
+        """Tell how well the learning goes, for estimators of the half-life that go by it.
+
+        Args:
+            progress: Such as an episode's return; higher is better.
+        """
+        self.memory.report(progress)
 
     # -- stepping -----------------------------------------------------------------------------------------
 
@@ -266,11 +315,12 @@ class RMSprop(Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, *args: Any, **kwargs: Any) -> float | None:
         """One update of every parameter that has a gradient.
 
         Args:
-            closure: Evaluates the model anew and returns the loss.
+            *args: At most one, a closure that evaluates the model anew and returns the loss.
+            **kwargs: The same as ``closure=...``.
 
         Returns:
             The closure's loss, None without one.
@@ -280,27 +330,46 @@ class RMSprop(Optimizer):
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
         """
+        # Hooks may look at, and replace, the arguments as the user gave them.
+        return _watched_step(self, *args, **kwargs) if _is_watched(self) else self._step(*args, **kwargs)
+
+    # torch would wrap the method in what `_watched_step` does, also where nobody watches.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            loss = None
-            if closure is not None:
-                with torch.enable_grad():
-                    loss = closure()
-            scale = 1.0
-            if self.max_grad_norm is not None or self.on_nonfinite is not None:
-                allowed = self._guard()
-                if allowed is None:
-                    return loss
-                scale = allowed
-            for group in self.param_groups:
-                group["alpha"] = self._decay_in_force(group)
-            for index, group in enumerate(self.param_groups):
+            groups = self.param_groups
+            for group in groups:
+                # Not where it is stated: compiled, a step that writes to a group writes all of it.
+                if group["half_life"] is not None:
+                    group["alpha"] = self.memory.decay(group)
+            collected = self._collect()
+            if not self._admit(collected):
+                return loss
+            clipped = self.guard.clips_in_place and self._clip_in_place()
+            if clipped:
+                collected = self._collect()
+            scale = self._scale(collected, clipped=clipped)
+            for index, group in enumerate(groups):
+                gradients = collected[index]
+                if gradients is None and _may_be_flat(group) and self._rebuilds <= _MOST_REBUILDS:
+                    layout = self._layouts[index] = self._flatten(group)
+                    gradients = [bucket.collect() for bucket in layout.buckets]
+                options = rule_options(group)
                 others = group["params"]
-                if _may_be_flat(group):
-                    others = self._update_flat(index, group, scale)
-                elif index in self._layouts:
-                    self._forget_layouts()
+                if gradients is not None:
+                    others = self._layouts[index].others
+                    for bucket, grads in zip(self._layouts[index].buckets, gradients, strict=True):
+                        assert grads is not None
+                        bucket.update(grads, scale=scale, maximize=group["maximize"], **options)
                 if others:
-                    self._update(group, others, scale)
+                    self._update(group, others, scale, options)
+            if self.memory.estimates:
+                self._observe()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -310,108 +379,119 @@ class RMSprop(Optimizer):
             set_to_none: Whether to set them to None, as torch does by default. False sets them to 0 where they
                 are, which is one kernel for all that lie in a flat buffer, and leaves them there.
         """
-        layouts = [] if set_to_none else list(self._layouts.values())
-        buckets = [bucket for layout in layouts for bucket in layout.buckets]
-        if (
-            len(layouts) == len(self.param_groups)
-            and not any(layout.others for layout in layouts)
-            and all(bucket.holds_gradients() for bucket in buckets)
-        ):
-            for bucket in buckets:
-                bucket.grad.zero_()
-        else:
+        if set_to_none or torch.autograd._profiler_enabled() or not self._zero_flat():  # type: ignore[attr-defined]
             super().zero_grad(set_to_none)
 
-    def _guard(self) -> float | None:
-        """What the gradients are to be multiplied with, None if no step may be taken with them."""
-        grads = self._gradient_tensors()
-        self.gradient_norm = norm = _total_norm(grads)
-        if not math.isfinite(norm):
-            # In float32 the squares of finite gradients may overflow.
-            self.gradient_norm = norm = _total_norm([grad.double() for grad in grads])
-        if not math.isfinite(norm) and self.on_nonfinite is not None:
-            if self.on_nonfinite == "raise":
-                raise FloatingPointError(self._describe_nonfinite())
-            self.num_nonfinite += 1
-            return None
-        scale = 1.0 if self.max_grad_norm is None else self.max_grad_norm / (norm + 1e-6)
-        return 1.0 if scale >= 1.0 else scale
+    def _zero_flat(self) -> bool:
+        """Set the gradients to 0 in their flat buffers, if all of them belong there."""
+        layouts = [self._layouts.get(index) for index in range(len(self.param_groups))]
+        return all(
+            layout is not None and not layout.others and layout.describes(group)
+            for layout, group in zip(layouts, self.param_groups, strict=True)
+        ) and all(bucket.zero_grad() for layout in layouts if layout for bucket in layout.buckets)
 
-    def _gradient_tensors(self) -> list[Tensor]:
-        """All gradients; those in a flat buffer as that one tensor."""
-        grads = []
+    def _collect(self) -> list[list[list[Tensor] | None] | None]:
+        """Each group's gradients by flat bucket, None for a group that has none or whose buckets are outdated."""
+        if not self._layouts:
+            return [None] * len(self.param_groups)
+        known = self._knows_states() and len(self._layouts) <= len(self.param_groups)
+        collected: list[list[list[Tensor] | None] | None] = []
         for index, group in enumerate(self.param_groups):
             layout = self._layouts.get(index)
+            gradients: list[list[Tensor] | None] | None = None
+            if layout is not None:
+                if known and _may_be_flat(group) and self._holds(layout, group):
+                    gradients = [bucket.collect() for bucket in layout.buckets]
+                if gradients is None or None in gradients:
+                    # Buckets of other groups may hold what was moved: all are built again.
+                    self._forget_layouts()
+                    self._rebuilds += 1
+                    return [None] * len(self.param_groups)
+            collected.append(gradients)
+        return collected
+
+    def _holds(self, layout: _Layout, group: dict[str, Any]) -> bool:
+        """Whether a layout is still the group's."""
+        return (
+            layout.describes(group)
+            and not any(map(_is_flattenable, layout.waiting))
+            and all(bucket.is_intact() for bucket in layout.buckets)
+        )
+
+    def _knows_states(self) -> bool:
+        """Whether all states are those that the buckets were built with."""
+        states = self.state.values()
+        # Without a look at the keys: torch hashes tensors in Python, which costs more than all the rest.
+        if len(states) != len(self._known_states) or not all(map(operator.is_, states, self._known_states)):
+            buckets = [bucket for layout in self._layouts.values() for bucket in layout.buckets]
+            if not all(bucket.owns_states(self.state) for bucket in buckets):
+                return False
+            self._known_states = list(states)
+        return True
+
+    def _admit(self, collected: list[list[list[Tensor] | None] | None]) -> bool:
+        """Whether a step may be taken with the gradients."""
+        if not self.guard.needs_norm:
+            return True
+        try:
+            return self.guard.admit(self._gradient_tensors(collected))
+        except FloatingPointError as error:
+            raise FloatingPointError(describe_nonfinite(self._params()) or str(error)) from None
+
+    def _scale(self, collected: list[list[list[Tensor] | None] | None], *, clipped: bool) -> float:
+        """What all gradients are to be multiplied with, so that their global norm is at most the allowed one."""
+        scale = 1.0
+        if self.guard.max_grad_norm is not None:
+            norm = total_norm(self._gradient_tensors(collected)) if clipped else self.guard.gradient_norm
+            assert norm is not None
+            scale = self.guard.scale(norm)
+        self.guard.count(clipped=clipped or scale < 1.0)
+        return scale
+
+    def _clip_in_place(self) -> bool:
+        clipped = False
+        for group in self.param_groups:
+            params = [param for param in group["params"] if param.grad is not None and not param.grad.is_sparse]
+            states = [self.state.get(param, {}) for param in params]
+            clipped |= self.guard.clip_in_place(params, states, group)
+        return clipped
+
+    def _observe(self) -> None:
+        buckets = [bucket for layout in self._layouts.values() for bucket in layout.buckets]
+        self.memory.observe(self._params(), buckets)
+
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.param_groups for param in group["params"]]
+
+    def _gradient_tensors(self, collected: list[list[list[Tensor] | None] | None]) -> list[Tensor]:
+        """All gradients; those in a flat buffer as that one tensor."""
+        grads: list[Tensor] = []
+        for index, group in enumerate(self.param_groups):
+            gradients = collected[index]
             params = group["params"]
-            if layout is not None and layout.num_params == len(params):
-                params = list(layout.others)
-                for bucket in layout.buckets:
-                    if bucket.holds_gradients():
-                        grads.append(bucket.grad)
-                    else:
-                        params += bucket.params
+            if gradients is not None:
+                params = self._layouts[index].others
+                for flat in gradients:
+                    grads += flat or []
             grads += [real(param.grad) for param in params if param.grad is not None]
         return grads
-
-    def _describe_nonfinite(self) -> str:
-        params = [param for group in self.param_groups for param in group["params"]]
-        for index, param in enumerate(params):
-            if param.grad is not None and not param.grad.isfinite().all():
-                wrong = int((~param.grad.isfinite()).sum())
-                return (
-                    f"the gradient of parameter {index}, of shape {tuple(param.shape)}, is nan or infinite in "
-                    f"{wrong} of {param.numel()} coordinates; nothing was updated; mend the loss, or use "
-                    'on_nonfinite="skip" to pass over such steps'
-                )
-        return "the gradients' norm is not finite; nothing was updated"
-
-    def _update_flat(self, index: int, group: dict[str, Any], scale: float) -> list[Tensor]:
-        """Update what lies in flat buckets of a group, built or built again where they must be; the rest is left.
-
-        Returns:
-            The parameters that were not updated.
-        """
-        layout = self._layouts.get(index)
-        gradients = None if layout is None else self._gradients(layout, group)
-        if gradients is None:
-            if layout is not None:
-                self._forget_layouts()
-                self._rebuilds += 1
-            if self._rebuilds > _MOST_REBUILDS:
-                return list(group["params"])
-            layout = self._layouts[index] = self._flatten(group)
-            gradients = self._gradients(layout, group)
-        assert layout is not None
-        assert gradients is not None
-        options = {name: group[name] for name in _RULE_OPTIONS}
-        for bucket, grads in zip(layout.buckets, gradients, strict=True):
-            bucket.update(
-                grads,
-                scale=scale,
-                lr=float(group["lr"]),
-                rho=group["alpha"],
-                maximize=group["maximize"],
-                **options,
-            )
-        return layout.others
-
-    def _gradients(self, layout: _Layout, group: dict[str, Any]) -> list[list[Tensor]] | None:
-        """Each bucket's gradients, None if the layout is no longer the group's."""
-        if layout.num_params != len(group["params"]) or any(map(_is_flattenable, layout.others)):
-            return None
-        gradients = [bucket.gradients(self.state) for bucket in layout.buckets]
-        return None if None in gradients else gradients  # type: ignore[return-value]
 
     def _flatten(self, group: dict[str, Any]) -> _Layout:
         """Move what may be moved of a group into buckets of one precision and one count of updates."""
         buckets: dict[Any, tuple[list[Tensor], list[State]]] = defaultdict(lambda: ([], []))
-        others = []
+        others, waiting = [], []
+        uses = Counter(_storage(param) for param in self._params())
         for param in group["params"]:
-            if not _is_flattenable(param):
+            if uses[_storage(param)] > 1:
+                # What two parameters share would come apart.
                 others.append(param)
                 continue
+            if not _is_flattenable(param):
+                others.append(param)
+                waiting.append(param)
+                continue
             state = self._state(param, group)
-            params, states = buckets[param.dtype, float(state["step"]), state["initial_weight"]]
+            params, states = buckets[param.dtype, state["initial_weight"]]
             params.append(param)
             states.append(state)
         stuck = [param for param in others if param.grad is not None]
@@ -420,15 +500,18 @@ class RMSprop(Optimizer):
                 "flat=True needs dense float32 or float64 parameters on the CPU with memory of their own, got one "
                 f'of shape {tuple(stuck[0].shape)}, {stuck[0].dtype}, on {stuck[0].device}; use flat="auto"'
             )
-        return _Layout(len(group["params"]), [FlatBucket(*bucket) for bucket in buckets.values()], others)
+        return _Layout(
+            list(group["params"]), [FlatBucket(*bucket) for bucket in buckets.values()], others, waiting
+        )
 
     def _forget_layouts(self) -> None:
-        for layout in self._layouts.values():
-            for bucket in layout.buckets:
-                bucket.dissolve()
         self._layouts = {}
+        self._known_states = []
 
-    def _update(self, group: dict[str, Any], candidates: list[Tensor], scale: float) -> None:
+    def _update(
+        self, group: dict[str, Any], candidates: list[Tensor], scale: float, options: dict[str, Any]
+    ) -> None:
+        """Update parameters that lie by themselves."""
         params, grads = [], []
         for param in candidates:
             if param.grad is not None:
@@ -438,12 +521,8 @@ class RMSprop(Optimizer):
                 params.append(param)
                 grads.append(-param.grad if group["maximize"] else param.grad)
         states = [self._state(param, group) for param in params]
-        options = {
-            "lr": _as_scalar(group["lr"]),
-            "rho": group["alpha"],
-            **{name: group[name] for name in _RULE_OPTIONS},
-        }
         if _uses_foreach(group, params):
+            options = {name: options[name] for name in ("lr", "rho", *FOREACH_OPTIONS)}
             for bucket in _by_device_and_dtype(params, grads, states):
                 rmsprop_update_foreach(*bucket, **options)
             return
@@ -476,10 +555,29 @@ class RMSprop(Optimizer):
         Raises:
             ValueError: As the constructor does.
         """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         group = dict(param_group)
-        group.update(self._memory(**{name: group.pop(name, None) for name in ("half_life", "rho", "alpha")}))
-        _check_options({**self.defaults, **group})
+        group.update(
+            self.memory.entries(**{name: group.pop(name, None) for name in ("half_life", "rho", "alpha")})
+        )
+        check_options({**self.defaults, **group})
         super().add_param_group(group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and options, in torch's form; counts and estimates stand in the first group.
+
+        Returns:
+            Tensors, numbers and strings in dictionaries and lists.
+        """
+        self.param_groups[0][_TRACKING] = {
+            "guard": self.guard.state_dict(),
+            "memory": self.memory.state_dict(),
+        }
+        try:
+            return super().state_dict()
+        finally:
+            del self.param_groups[0][_TRACKING]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore state and options that this class or `torch.optim.RMSprop` saved.
@@ -491,16 +589,21 @@ class RMSprop(Optimizer):
             ValueError: If its groups are others than this optimizer's.
         """
         self._forget_layouts()
-        loaded: dict[str, Any] = {}
-        last_hook = self.register_load_state_dict_pre_hook(lambda _, final: loaded.update(final))
+
+        def remember(_: Optimizer, final: dict[str, Any]) -> None:
+            self._loading = final
+
+        last_hook = self.register_load_state_dict_pre_hook(remember)
         try:
             super().load_state_dict(state_dict)
         finally:
             last_hook.remove()
-        # torch has rounded all state to the parameters' precision; where that is half, ours is float32.
+            self._loading = None
+
+    def _restore_precision(self, loaded: dict[str, Any]) -> None:
+        """Load again what torch has rounded to the parameters' precision; where that is half, ours is float32."""
         saved_ids = [index for group in loaded["param_groups"] for index in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for index, param in zip(saved_ids, params, strict=True):
+        for index, param in zip(saved_ids, self._params(), strict=True):
             dtype = torch.promote_types(param.dtype, torch.float32)
             for name, value in loaded["state"].get(index, {}).items():
                 if dtype != param.dtype and name != "step" and isinstance(value, Tensor):
@@ -511,10 +614,16 @@ class RMSprop(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._layouts = {}
+        self._forget_layouts()
         self._rebuilds = 0
+        if self._loading is not None:
+            self._restore_precision(self._loading)
+        tracking = self.param_groups[0].pop(_TRACKING, None)
+        if tracking is not None:
+            self.guard.load_state_dict(tracking["guard"])
+            self.memory.load_state_dict(tracking["memory"])
         for group in self.param_groups:
-            for name, meaning in _TORCH_MEANS.items():
+            for name, meaning in TORCH_MEANS.items():
                 group.setdefault(name, meaning)
             for param in group["params"]:
                 param_state = self.state.get(param)
@@ -527,23 +636,21 @@ class RMSprop(Optimizer):
                     _make_capturable(param_state, param.device)
 
 
-def _check_guards(max_grad_norm: float | None, on_nonfinite: str | None, *, needs_graph: bool) -> None:
-    if max_grad_norm is not None and not max_grad_norm > 0:
-        raise ValueError(f"max_grad_norm must be > 0, or None for no clipping, got {max_grad_norm!r}")
-    if on_nonfinite not in ("raise", "skip", None):
-        raise ValueError(f'on_nonfinite must be "raise", "skip" or None, got {on_nonfinite!r}')
-    if needs_graph and (max_grad_norm is not None or on_nonfinite is not None):
-        raise ValueError(
-            "max_grad_norm and on_nonfinite read the gradients' norm as a number, which a differentiable or "
-            "capturable step cannot; clip before the step and leave them out"
+def _is_watched(optimizer: Optimizer) -> bool:
+    """Whether step hooks or a profiler want to hear of a step."""
+    return bool(
+        optimizer._optimizer_step_pre_hooks
+        or optimizer._optimizer_step_post_hooks
+        or _global_optimizer_pre_hooks
+        or _global_optimizer_post_hooks
+        or (
+            not torch.compiler.is_compiling() and torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
         )
+    )
 
 
-def _total_norm(grads: list[Tensor]) -> float:
-    """Norm of all coordinates; a single flat gradient is spared torch's sorting by device and precision."""
-    if len(grads) == 1:
-        return float(torch.linalg.vector_norm(grads[0]))
-    return float(torch.nn.utils.get_total_norm(grads))
+# The hooks and the profiler's record around a step, as torch has them around every optimizer's.
+_watched_step: Callable[..., float | None] = Optimizer.profile_hook_step(RMSprop._step)
 
 
 def _may_be_flat(group: dict[str, Any]) -> bool:
@@ -552,34 +659,19 @@ def _may_be_flat(group: dict[str, Any]) -> bool:
     return (
         group["flat"] is not False
         and not (group["differentiable"] or group["capturable"] or group["foreach"])
-        and not torch.compiler.is_compiling()
+        and not looks_at_tensors(group)
+        and not (torch.compiler.is_compiling() or torch.is_inference_mode_enabled())
         and not (isinstance(lr, Tensor) and (lr.requires_grad or lr.device.type != "cpu"))
     )
 
 
+def _storage(param: Tensor) -> int:
+    """What tells the memory of a parameter from others'; 0 where it has none that could be moved."""
+    return param.untyped_storage().data_ptr() if param.layout is torch.strided else id(param)
+
+
 def _is_flattenable(param: Tensor) -> bool:
     return param.grad is not None and not param.grad.is_sparse and can_flatten(param)
-
-
-def _check_options(group: dict[str, Any]) -> None:
-    """Refuse options out of their range or against each other, by name."""
-    lr = group["lr"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
-    for name in ("lr", "eps", "weight_decay", "momentum", "initial_second_moment"):
-        if not group[name] >= 0:
-            raise ValueError(f"{name} must be >= 0, got {group[name]!r}")
-    if group["flat"] not in (True, False, "auto"):
-        raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
-    if group["debias"] and group["initial_second_moment"] != 0:
-        raise ValueError(
-            "debias corrects an accumulator that starts at 0, got debias=True with "
-            f"initial_second_moment={group['initial_second_moment']!r}; leave one of them out"
-        )
-    if group["differentiable"] and group["foreach"]:
-        raise ValueError(
-            "foreach kernels are outside of autograd, got foreach=True with differentiable=True; leave foreach out"
-        )
 
 
 def _check_can_update(param: Tensor, grad: Tensor, *, capturable: bool) -> None:
@@ -597,6 +689,8 @@ def _check_can_update(param: Tensor, grad: Tensor, *, capturable: bool) -> None:
 
 def _uses_foreach(group: dict[str, Any], params: list[Tensor]) -> bool:
     """The user's choice; without one, whether this is where few large kernels pay."""
+    if looks_at_tensors(group) or group["exclude_current"]:
+        return False
     if group["foreach"] is not None:
         return bool(group["foreach"])
     return not group["differentiable"] and all(param.device.type in _FOREACH_DEVICES for param in params)
@@ -629,7 +723,3 @@ def _make_capturable(state: State, device: torch.device) -> None:
     """Hold what changes with every update on the device, since a captured graph replays numbers as they were."""
     state["step"] = state["step"].to(device)
     state["initial_weight"] = torch.as_tensor(state["initial_weight"], dtype=torch.float64, device=device)
-
-
-def _as_scalar(lr: Scalar) -> Scalar:
-    return lr.reshape(()) if isinstance(lr, Tensor) else lr

@@ -2,13 +2,16 @@
 
 The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (arXiv:1308.0850, equations 38 to 45):
 
+    g   <- g + weight_decay p                   unless decoupled_weight_decay
     v   <- rho v + (1 - rho) g*g
     m   <- rho m + (1 - rho) g                  centered
-    v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if debias
+    v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if debias;  of the update before  if exclude_current
     d   =  sqrt(v^) + eps,  sqrt(v^ + eps)  if eps_inside_sqrt
-    u   =  g / d
-    b   <- momentum b + u,  u = b               momentum > 0
-    p   <- p - lr u,  (1 - lr weight_decay) p - lr u  if decoupled_weight_decay, else g was g + weight_decay p
+    u   =  g / d,  / max(1, rms(u) / max_update_rms)
+    b   <- momentum b + u,  u = b               momentum > 0;  u = u + momentum b  if nesterov
+    u   =  u [u g > 0] / mean([u g > 0])        momentum > 0 and caution
+    p   <- (1 - lr weight_decay) p              decoupled_weight_decay
+    p   <- p - lr u                             the buffer b holds lr u instead of u  if lr_in_momentum
 """
 
 import math
@@ -51,7 +54,7 @@ def rmsprop_init(
     real(state["square_avg"]).fill_(initial_second_moment)
     if centered:
         state["grad_avg"] = torch.zeros_like(zeros)
-    if _is_used(momentum):
+    if is_used(momentum):
         state["momentum_buffer"] = torch.zeros_like(zeros)
     return state
 
@@ -71,6 +74,11 @@ def rmsprop_update(
     debias: bool = False,
     eps_inside_sqrt: bool = False,
     decoupled_weight_decay: bool = False,
+    nesterov: bool = False,
+    lr_in_momentum: bool = False,
+    caution: bool = False,
+    max_update_rms: float | None = None,
+    exclude_current: bool = False,
 ) -> tuple[Tensor, State]:
     """One update, as the module's equations state it; nothing is changed in place.
 
@@ -95,6 +103,16 @@ def rmsprop_update(
         eps_inside_sqrt: Whether eps stands under the root, as in TensorFlow.
         decoupled_weight_decay: Whether the parameter shrinks by ``1 - lr * weight_decay`` whatever its gradients
             were (AdamW, arXiv:1711.05101) instead of through the gradient.
+        nesterov: Whether the step looks ahead along the momentum buffer.
+        lr_in_momentum: Whether the buffer holds steps with their learning rate, as in TensorFlow, Keras and optax,
+            so that a learning rate that changes does not reach what is in it.
+        caution: Whether a step with momentum takes only the coordinates that descend by the present gradient,
+            lengthened to make up for the others (arXiv:2411.16085).
+        max_update_rms: Root mean square of u above which it is scaled down (Adafactor, arXiv:1804.04235, section
+            6); None for no such clipping.
+        exclude_current: Whether the normalizer is the one from before this gradient, so that a large gradient is
+            not divided by itself (ADOPT, arXiv:2411.02853). A step then has no bound; max_update_rms gives it
+            one. A coordinate's first gradient has no other normalizer than itself.
 
     Returns:
         The new parameter and the new state.
@@ -115,7 +133,7 @@ def rmsprop_update(
     gain, lr, eps, weight_decay, momentum = (as_dtype(x, v.dtype) for x in (gain, lr, eps, weight_decay, momentum))
     p, g = real(param).to(v.dtype), real(grad).to(v.dtype)
 
-    if _is_used(weight_decay) and not decoupled_weight_decay:
+    if is_used(weight_decay) and not decoupled_weight_decay:
         g = g + weight_decay * p
     new: State = {
         "step": state["step"] + 1,
@@ -125,12 +143,22 @@ def rmsprop_update(
     }
     if centered:
         new["grad_avg"] = torch.lerp(real(state["grad_avg"]), g, gain)
-    u = g / denominator(second_moment(new, centered=centered, debias=debias), eps, eps_inside_sqrt=eps_inside_sqrt)
-    if _is_used(momentum):
-        u = new["momentum_buffer"] = momentum * real(state["momentum_buffer"]) + u
-    if _is_used(weight_decay) and decoupled_weight_decay:
+    v_hat = second_moment(new, centered=centered, debias=debias)
+    if exclude_current:
+        v_hat = torch.where(v > 0, second_moment(state, centered=centered, debias=debias), v_hat)
+    u = g / denominator(v_hat, eps, eps_inside_sqrt=eps_inside_sqrt)
+    if max_update_rms is not None:
+        u = u / (_sqrt(u.square().mean()) / max_update_rms).clamp_min(1.0)
+    u = lr * u if lr_in_momentum else u
+    if is_used(momentum):
+        buffer = new["momentum_buffer"] = momentum * real(state["momentum_buffer"]) + u
+        u = u + momentum * buffer if nesterov else buffer
+        if caution:
+            agrees = (u * g > 0).to(u.dtype)
+            u = u * agrees / agrees.mean().clamp_min(_LEAST_AGREEMENT)
+    if is_used(weight_decay) and decoupled_weight_decay:
         p = p * (1 - lr * weight_decay)
-    p = p - lr * u
+    p = p - (u if lr_in_momentum else lr * u)
 
     averages = {name: _as_complex_as(param, new[name]) for name in _AVERAGES if name in new}
     return _as_complex_as(param, p).to(param.dtype), {**new, **averages}
@@ -140,7 +168,7 @@ def second_moment(state: State, *, centered: bool, debias: bool) -> Tensor:
     """The estimate v^ that the next step is divided by the root of.
 
     Args:
-        state: After at least one update.
+        state: Before the first update it is 0, or what v starts from.
         centered: As in `rmsprop_update`.
         debias: As in `rmsprop_update`.
 
@@ -152,7 +180,12 @@ def second_moment(state: State, *, centered: bool, debias: bool) -> Tensor:
         m = real(state["grad_avg"])
         # Of two nearly equal numbers the difference may be rounded below 0, and its root would be nan.
         v = (v - m * m).clamp_min(0.0)
-    return v / as_dtype(1 - state["initial_weight"], v.dtype) if debias else v
+    if not debias:
+        return v
+    weight = 1 - state["initial_weight"]
+    if not isinstance(weight, Tensor):
+        return v / (weight or 1.0)
+    return v / torch.where(weight > 0, weight, 1.0).to(v.dtype)
 
 
 def denominator(v_hat: Tensor, eps: Scalar, *, eps_inside_sqrt: bool) -> Tensor:
@@ -169,6 +202,9 @@ def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
     """A hyperparameter that is a tensor in precision ``dtype``, a number as it is."""
     return x.to(dtype) if isinstance(x, Tensor) else x
 
+
+# Where hardly any coordinate descends, the rest of a cautious step is lengthened by no more than its inverse.
+_LEAST_AGREEMENT = 1e-3
 
 _AVERAGES = ("square_avg", "grad_avg", "momentum_buffer")
 
@@ -201,7 +237,7 @@ def _sqrt(x: Tensor) -> Tensor:
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
 
 
-def _is_used(x: Scalar) -> bool:
+def is_used(x: Scalar) -> bool:
     """Whether a coefficient takes part: a tensor does even at 0, where it may have a gradient."""
     return isinstance(x, Tensor) or x != 0
 

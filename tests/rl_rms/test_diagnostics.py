@@ -17,7 +17,7 @@ def stepped(*grads, **options):
 
 
 def test_by_hand():
-    # v = g*g / 2: every step is sqrt(2) lr; the mean of v is (16 + 4 + 36) / 6.
+    # v = g*g / 2: every step is sqrt(2) lr, the bound; the mean of v is (16 + 4 + 36) / 6.
     optimizer = stepped([4.0, 2.0], [-6.0], lr=0.1, half_life=1, eps=0.0)
     optimizer.steps_per_update = 40
     assert optimizer.diagnostics() == pytest.approx(
@@ -26,10 +26,70 @@ def test_by_hand():
             "half_life_steps": 40.0,
             "rho": 0.5,
             "effective_step": 0.1 * math.sqrt(2),
+            "step_over_lr": math.sqrt(2),
             "second_moment": 56 / 6,
+            "tracking_ratio": 2.0,
+            "containment_margin": 0.0,
+            "eps_dominance": 0.0,
             "gradient_norm": math.sqrt(56),
+            "clip_share": 0.0,
+            "num_nonfinite": 0.0,
         }
     )
+
+
+def test_after_a_second_update_by_hand():
+    # rho = 1/2, debiased: v^ is (16 / 4 + 1 / 2) / (3 / 4) = 6 in the first coordinate, in the second
+    # (4 / 4 + 4 / 2) / (3 / 4) = 4; the bound of u is sqrt((3 / 4) / (1 / 2)).
+    optimizer = stepped([4.0, 2.0], lr=0.1, half_life=1, eps=0.0, debias=True)
+    optimizer.param_groups[0]["params"][0].grad = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    optimizer.step()
+    values = optimizer.diagnostics()
+    assert values["second_moment"] == pytest.approx(5)
+    assert values["tracking_ratio"] == pytest.approx((1 / 6 + 1) / 2)
+    assert values["step_over_lr"] == pytest.approx(math.sqrt((1 / 6 + 1) / 2))
+    assert values["containment_margin"] == pytest.approx(1 - 1 / math.sqrt(1.5))
+
+
+def test_where_eps_dominates():
+    def share(eps, inside):
+        optimizer = stepped([4.0, 0.2], [0.02, 0.0], rho=0.0, eps=eps, eps_inside_sqrt=inside)
+        return optimizer.diagnostics()["eps_dominance"]
+
+    assert share(0.1, inside=False) == 0.5
+    assert share(0.1, inside=True) == 0.75
+    assert share(0.0, inside=False) == 0.0
+
+
+@pytest.mark.parametrize("options", [{"centered": True}, {"exclude_current": True}])
+def test_no_margin_where_there_is_no_bound(options):
+    assert "containment_margin" not in stepped([4.0], **options).diagnostics()
+
+
+def test_share_of_clipped_updates():
+    optimizer = stepped([4.0], max_grad_norm=1.0)
+    (param,) = optimizer.param_groups[0]["params"]
+    for grad in (0.5, 3.0, 0.5):
+        param.grad = torch.tensor([grad], dtype=torch.float64)
+        optimizer.step()
+    assert optimizer.diagnostics()["clip_share"] == 0.5
+    param.grad = torch.tensor([0.5], dtype=torch.float64)
+    for _ in range(300):
+        optimizer.step()
+    assert optimizer.diagnostics()["clip_share"] < 0.1
+    assert optimizer.guard.num_clipped == 2
+    assert optimizer.guard.num_updates == 304
+
+
+def test_changes_of_regime_are_counted_from_the_norm():
+    generator = torch.Generator().manual_seed(0)
+    param = torch.nn.Parameter(torch.zeros(20))
+    optimizer = RMSprop([param], on_nonfinite="raise")
+    for scale in (1.0, 5.0, 0.5):
+        for _ in range(300):
+            param.grad = scale * torch.randn(20, generator=generator)
+            optimizer.step()
+    assert optimizer.diagnostics()["num_change_points"] == 2
 
 
 @pytest.mark.parametrize(
@@ -71,7 +131,17 @@ def test_half_life_in_steps():
 
 def test_before_the_first_update():
     optimizer = RMSprop([torch.nn.Parameter(torch.zeros(2))], half_life=1)
-    nothing_yet = {"effective_step": 0.0, "second_moment": 0.0, "gradient_norm": 0.0}
+    names = (
+        "effective_step",
+        "step_over_lr",
+        "second_moment",
+        "tracking_ratio",
+        "eps_dominance",
+        "gradient_norm",
+        "clip_share",
+        "num_nonfinite",
+    )
+    nothing_yet = dict.fromkeys(names, 0.0)
     assert optimizer.diagnostics() == {"half_life_updates": 1.0, "rho": 0.5, **nothing_yet}
     optimizer.half_life = "20_000 steps"
     assert optimizer.diagnostics() == nothing_yet

@@ -148,7 +148,12 @@ def test_a_graph_from_before_a_step_is_found_stale():
 def test_zeroing_keeps_gradients_where_they_are_and_setting_to_none_removes_them():
     (model, _), (optimizer, _) = pair()
     train(model, optimizer)
+    old = [param.grad for param in model.parameters()]
+    assert any(grad.abs().max() > 0 for grad in old)
+    optimizer.zero_grad(set_to_none=False)
+    assert all(grad.abs().max() == 0 for grad in old)
     before = [param.grad for param in model.parameters()]
+    train(model, optimizer, set_to_none=False)
     assert any(grad.abs().max() > 0 for grad in before)
     optimizer.zero_grad(set_to_none=False)
     assert all(param.grad is grad for param, grad in zip(model.parameters(), before, strict=True))

@@ -13,6 +13,7 @@ FLAGS = [False, True]
 
 
 def run_both(dtype, lr=0.05, initial_second_moment=0.0, **options):
+    options = {"nesterov": False, "lr_in_momentum": False, **options}
     generator = torch.Generator().manual_seed(0)
     init = {name: options[name] for name in ("momentum", "centered")}
     params = [torch.randn(shape, dtype=dtype, generator=generator) for shape in SHAPES]
@@ -64,6 +65,24 @@ def test_equals_the_rule(momentum, centered, weight_decay, decoupled, eps_inside
     assert_equal(*run_both(torch.float64, initial_second_moment=initial_second_moment, **options), 1e-11)
 
 
+@pytest.mark.parametrize("nesterov", FLAGS)
+@pytest.mark.parametrize("lr_in_momentum", FLAGS)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_forms_of_momentum(momentum, nesterov, lr_in_momentum):
+    options = {
+        "momentum": momentum,
+        "nesterov": nesterov,
+        "lr_in_momentum": lr_in_momentum,
+        "centered": False,
+        "weight_decay": 0.1,
+        "decoupled_weight_decay": True,
+        "eps_inside_sqrt": False,
+        "debias": True,
+        "eps": 1e-3,
+    }
+    assert_equal(*run_both(torch.float64, **options), 1e-11)
+
+
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [(torch.float32, 1e-5), (torch.complex64, 1e-5), (torch.float16, 1e-6), (torch.bfloat16, 1e-6)],
@@ -101,5 +120,7 @@ def test_centered_survives_constant_gradients():
             debias=False,
             eps_inside_sqrt=False,
             decoupled_weight_decay=False,
+            nesterov=False,
+            lr_in_momentum=False,
         )
     assert param.isfinite().all()

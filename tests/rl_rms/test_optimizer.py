@@ -21,6 +21,13 @@ OURS_ALONE = {
     "eps_inside_sqrt",
     "initial_second_moment",
     "decoupled_weight_decay",
+    "corrected_weight_decay",
+    "max_lr",
+    "nesterov",
+    "lr_in_momentum",
+    "caution",
+    "max_update_rms",
+    "exclude_current",
     "flat",
 }
 
@@ -214,6 +221,17 @@ def test_two_names_are_an_error(decay, message):
         ({"half_life": "3 episodes"}, "half_life must be .*, got '3 episodes'"),
         ({"debias": True, "initial_second_moment": 1.0}, "debias=True with initial_second_moment=1.0; leave one"),
         ({"foreach": True, "differentiable": True}, "foreach=True with differentiable=True; leave foreach out"),
+        ({"nesterov": True}, "nesterov acts on momentum, got nesterov=True with momentum=0; set momentum"),
+        ({"caution": True}, "caution acts on momentum"),
+        ({"max_update_rms": 0}, "max_update_rms must be > 0, or None for no clipping, got 0"),
+        (
+            {"corrected_weight_decay": True},
+            "corrects decoupled weight decay, .* decoupled_weight_decay=False; set it",
+        ),
+        (
+            {"corrected_weight_decay": True, "decoupled_weight_decay": True, "lr": 0},
+            "needs the optimizer's first learning rate",
+        ),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -221,6 +239,22 @@ def test_wrong_options_are_named(options, message):
         RMSprop(parameters(), **options)
     with pytest.raises(ValueError, match=message):
         RMSprop([{"params": parameters(), **options}])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"half_life_bounds": (5, 2)}, r"bounds must be 0 < shortest <= longest .*, got \(5, 2\)"),
+        ({"max_step": 0}, "max_step must be > 0, or None for no bound, got 0"),
+        ({"estimator": "oracle"}, "estimator must be one of 'bank', .* got 'oracle'"),
+        ({"timescale": "soon"}, "timescale must be .* got 'soon'"),
+        ({"like": "jax"}, "like must be one of 'torch', 'sb3', .* got 'jax'"),
+        ({"like": "optax"}, "like='optax' has no default learning rate; give lr"),
+    ],
+)
+def test_wrong_options_of_the_whole_optimizer_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RMSprop(parameters(), **options)
 
 
 def test_the_half_life_can_be_set():

@@ -1,0 +1,97 @@
+"""A parameter group's options: what they default to, which go together, and how the update rule takes them."""
+
+from typing import Any
+
+from torch import Tensor
+
+from rl_rms.update import is_used
+
+FOREACH_OPTIONS = (
+    "eps",
+    "weight_decay",
+    "momentum",
+    "centered",
+    "debias",
+    "eps_inside_sqrt",
+    "decoupled_weight_decay",
+    "nesterov",
+    "lr_in_momentum",
+)
+_RULE_OPTIONS = (*FOREACH_OPTIONS, "caution", "max_update_rms", "exclude_current")
+# What a group without the option, saved by torch or by an older torch, was trained with.
+TORCH_MEANS: dict[str, Any] = {
+    "momentum": 0,
+    "centered": False,
+    "capturable": False,
+    "foreach": None,
+    "maximize": False,
+    "differentiable": False,
+    "half_life": None,
+    "debias": False,
+    "eps_inside_sqrt": False,
+    "initial_second_moment": 0.0,
+    "decoupled_weight_decay": False,
+    "corrected_weight_decay": False,
+    "max_lr": None,
+    "nesterov": False,
+    "lr_in_momentum": False,
+    "caution": False,
+    "max_update_rms": None,
+    "exclude_current": False,
+    "flat": "auto",
+}
+
+
+def check_options(group: dict[str, Any]) -> None:
+    """Refuse options out of their range or against each other, by name."""
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
+    for name in ("lr", "eps", "weight_decay", "momentum", "initial_second_moment"):
+        if not group[name] >= 0:
+            raise ValueError(f"{name} must be >= 0, got {group[name]!r}")
+    if group["max_update_rms"] is not None and not group["max_update_rms"] > 0:
+        raise ValueError(f"max_update_rms must be > 0, or None for no clipping, got {group['max_update_rms']!r}")
+    if group["flat"] not in (True, False, "auto"):
+        raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
+    if group["debias"] and group["initial_second_moment"] != 0:
+        raise ValueError(
+            "debias corrects an accumulator that starts at 0, got debias=True with "
+            f"initial_second_moment={group['initial_second_moment']!r}; leave one of them out"
+        )
+    for name in ("nesterov", "caution"):
+        if group[name] and not is_used(group["momentum"]):
+            raise ValueError(
+                f"{name} acts on momentum, got {name}=True with momentum=0; set momentum, such as 0.9"
+            )
+    if group["corrected_weight_decay"]:
+        if not group["decoupled_weight_decay"]:
+            raise ValueError(
+                "corrected_weight_decay corrects decoupled weight decay, got corrected_weight_decay=True with "
+                "decoupled_weight_decay=False; set it too"
+            )
+        if not (group["max_lr"] is not None and group["max_lr"] > 0):
+            raise ValueError(
+                "corrected_weight_decay needs the optimizer's first learning rate as a yardstick, got "
+                f"{group['max_lr']!r}; give the optimizer itself corrected_weight_decay=True and an lr > 0"
+            )
+    if group["differentiable"] and group["foreach"]:
+        raise ValueError(
+            "foreach kernels are outside of autograd, got foreach=True with differentiable=True; leave foreach out"
+        )
+
+
+def rule_options(group: dict[str, Any]) -> dict[str, Any]:
+    """The rule's arguments for a group."""
+    options = {name: group[name] for name in _RULE_OPTIONS}
+    lr = group["lr"]
+    options["lr"] = lr = lr.reshape(()) if isinstance(lr, Tensor) else lr
+    options["rho"] = group["alpha"]
+    if group["corrected_weight_decay"]:
+        options["weight_decay"] = options["weight_decay"] * lr / group["max_lr"]
+    return options
+
+
+def looks_at_tensors(group: dict[str, Any]) -> bool:
+    """Whether an option of the rule takes a mean over each tensor."""
+    return group["max_update_rms"] is not None or bool(group["caution"] and group["momentum"])

@@ -27,6 +27,7 @@ from rl_rms.agents.optimizers import OptimizerLike, describe_memory, make_optimi
 from rl_rms.agents.policies import MlpPolicy
 from rl_rms.agents.rollout import Collector, Episode, Rollout, as_vector_env
 from rl_rms.agents.world import find_world, world_scalars
+from rl_rms.half_life import Timescale
 from rl_rms.optimizer import RMSprop
 
 Array = npt.NDArray[Any]
@@ -98,6 +99,7 @@ class OnPolicyAgent(ABC):
         self.episodes: deque[Episode] = deque(maxlen=100)
         self._collector: Collector | None = None
         self._saved_world: dict[str, Any] | None = None
+        self._tell_timescale()
 
     @classmethod
     def from_config(
@@ -190,6 +192,12 @@ class OnPolicyAgent(ABC):
         """The optimizer's memory in updates and env steps as one sentence, None where it states no half-life."""
         return describe_memory(self.optimizer, self.steps_per_update)
 
+    def _tell_timescale(self) -> None:
+        """Tell the optimizer how fast the world changes, unless the user has."""
+        world = None if self.env is None else find_world(self.env)
+        if world is not None and isinstance(self.optimizer, RMSprop) and self.optimizer.timescale is None:
+            self.optimizer.timescale = Timescale(world.timescale, "steps")
+
     def _start(self) -> Collector:
         """The collector, its environment reset if this agent has not stepped it yet."""
         if self.env is None:
@@ -241,6 +249,8 @@ class OnPolicyAgent(ABC):
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), max_norm)
             metrics["optim/gradient_norm"] = float(norm)
         self.optimizer.step()
+        if isinstance(self.optimizer, RMSprop) and rollout.episodes:
+            self.optimizer.report(float(np.mean([episode.ret for episode in rollout.episodes])))
         self.num_updates += 1
         return metrics
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rl_rms.half_life import HalfLife
+from rl_rms.half_life import parse_half_life
 
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
 Activation = Literal["tanh", "relu", "elu", "silu"]
@@ -54,8 +54,10 @@ class AgentConfig:
         normalize_reward: Whether rewards are divided by the running standard deviation of the discounted
             return before they are learned from; returns are reported as they are.
         half_life: Memory of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
-            steps, converted with the steps that each update spans); null means 200 updates. Only for
-            optimizers that take ``half_life``.
+            steps, converted with the steps that each update spans); ``match`` takes it from the time scale of the
+            environment's changes and from the gradients' signal-to-noise ratio, ``auto`` (experimental) from the
+            gradients alone, both between 32 and 10,000 updates; null means 200 updates. Only for optimizers that
+            take ``half_life``.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
         optimizer_kwargs: Further keyword arguments of the optimizer. RMSprop gets ``eps=1e-5`` and
             ``debias=True`` unless they are set here.
@@ -85,7 +87,7 @@ class AgentConfig:
         if self.max_grad_norm is not None:
             _check_number("max_grad_norm", self.max_grad_norm, above=0.0)
         if self.half_life is not None:
-            HalfLife.parse(self.half_life)
+            parse_half_life(self.half_life)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,15 @@
 """Building the optimizer that a configuration names: RMSprop with its half-life, or any other of torch's form."""
 
 import importlib
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 from torch.optim import Optimizer
 
 from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig
-from rl_rms.half_life import HalfLife
+from rl_rms.half_life import EstimatedHalfLife, HalfLife
 from rl_rms.optimizer import RMSprop
 
 OptimizerLike = str | type[Optimizer]
@@ -93,6 +94,8 @@ def describe_memory(optimizer: Optimizer, steps_per_update: float | None) -> str
     if not isinstance(optimizer, RMSprop):
         return None
     stated = optimizer.param_groups[0]["half_life"]
+    if stated in get_args(EstimatedHalfLife):
+        return _describe_estimate(optimizer, stated)
     half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
     if steps_per_update is None:
         return f"half-life {half_life} (updates span whole episodes, so the other unit varies)"
@@ -100,3 +103,17 @@ def describe_memory(optimizer: Optimizer, steps_per_update: float | None) -> str
     return (
         f"half-life {updates:,.1f} updates = {steps:,.0f} env steps ({steps_per_update:,.0f} env steps per update)"
     )
+
+
+def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:
+    shortest, longest = optimizer.memory.bounds
+    bounds = f"between {shortest:,.6g} and {longest:,.6g} updates"
+    if kind == "auto":
+        return f"half-life found from the gradients, {bounds}"
+    timescale = optimizer.timescale
+    if timescale is None:
+        return f"half-life matched to the world's time scale, {bounds}"
+    if math.isinf(timescale.value):
+        return f"half-life {longest:,.6g} updates, the longest allowed: nothing in this world changes"
+    unit = "env steps" if timescale.unit == "steps" else "updates"
+    return f"half-life matched to a time scale of {timescale.value:,.6g} {unit}, {bounds}"

@@ -154,8 +154,8 @@ class Memory:
     def _known_timescale(self) -> Timescale:
         if self.timescale is None:
             raise ValueError(
-                'half_life="match" needs the time scale of the world\'s changes, got timescale=None; set '
-                'optimizer.timescale, such as "50_000 steps", or use half_life="auto"'
+                'half_life="match" needs the time scale of the world\'s changes, got timescale=None; give '
+                'timescale="50_000 steps" or what it is, or use half_life="auto"'
             )
         return self.timescale
 

@@ -5,6 +5,7 @@ arguments do (``stable_baselines3``, each algorithm's ``train`` and ``learn``).
 """
 
 import math
+import statistics
 from collections.abc import Mapping
 from typing import Literal, cast
 
@@ -13,16 +14,18 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv
 from torch.optim import Optimizer
 
-from rl_rms.half_life import HalfLife
+from rl_rms.half_life import HalfLife, Timescale, parse_half_life
 from rl_rms.optimizer import RMSprop
 
 OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
 
 _KNOWN = "A2C, PPO, DQN, SAC, TD3 and DDPG"
 # The actor's loss is propagated through the critic after the critic's step, and leaves its gradients there.
-_OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset({"effective_step", "gradient_norm"})}
+_OF_GRADIENTS = ("effective_step", "step_over_lr", "tracking_ratio", "containment_margin", "gradient_norm")
+_OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset(_OF_GRADIENTS)}
 
 
 def env_steps_per_update(
@@ -105,15 +108,20 @@ class HalfLifeCallback(BaseCallback):
 
     Diagnostics go to the model's logger as ``optim/half_life_updates`` and so on, those of an actor-critic with
     two optimizers as ``optim/actor/...`` and ``optim/critic/...``; see `rl_rms.diagnostics.diagnostics`. The
-    critic's ``effective_step`` and ``gradient_norm`` are left out: when they can be read, the actor's loss has
-    added to the critic's gradients.
+    critic's that depend on the gradient are left out: when they can be read, the actor's loss has added to the
+    critic's gradients.
+
+    A half-life that is matched takes the time scale from the environments where they are
+    `rl_rms.envs.NonStationary`; each has a clock of its own, so all together live through it ``n_envs`` times as
+    many env steps.
 
     Args:
-        half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, or a `HalfLife`; None keeps what
-            each optimizer has.
+        half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, a `HalfLife`, ``"match"`` or
+            ``"auto"``; None keeps what each optimizer has.
         log_interval: Updates between two records of the diagnostics, >= 1. They are taken at the end of a
             rollout and written when the model next writes its log.
         verbose: 1 prints the half-lives in force when training starts.
+        timescale: As in `rl_rms.RMSprop`; None asks the environments.
 
     Raises:
         ValueError: If an argument is out of its range; when training starts, if the algorithm is unknown or none
@@ -130,12 +138,17 @@ class HalfLifeCallback(BaseCallback):
     """
 
     def __init__(
-        self, half_life: float | str | HalfLife | None = None, log_interval: int = 100, verbose: int = 0
+        self,
+        half_life: float | str | HalfLife | None = None,
+        log_interval: int = 100,
+        verbose: int = 0,
+        timescale: float | str | Timescale | None = None,
     ) -> None:
         super().__init__(verbose)
         if not log_interval >= 1:
             raise ValueError(f"log_interval must be >= 1 updates, got {log_interval!r}")
-        self.half_life = None if half_life is None else HalfLife.parse(half_life)
+        self.half_life = None if half_life is None else parse_half_life(half_life)
+        self.timescale = None if timescale is None else Timescale.parse(timescale)
         self.log_interval = log_interval
         self._optimizers: dict[OptimizerName, RMSprop] = {}
         self._rollout_began = 0
@@ -147,7 +160,10 @@ class HalfLifeCallback(BaseCallback):
         # Rollouts of whole episodes are measured; the first ends before the first update.
         if not _counts_episodes(self.model):
             self._tell_span(rollout_steps=None)
+        timescale = self.timescale or _find_timescale(self.training_env)
         for name, optimizer in self._optimizers.items():
+            if timescale is not None:
+                optimizer.timescale = timescale
             if self.half_life is not None:
                 optimizer.half_life = self.half_life
             if self.verbose >= 1 and optimizer.steps_per_update is not None:
@@ -165,6 +181,10 @@ class HalfLifeCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         rollout_steps = self.model.num_timesteps - self._rollout_began
         self._tell_span(rollout_steps)
+        returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        if returns:
+            for optimizer in self._optimizers.values():
+                optimizer.report(statistics.fmean(returns))
         spans = [optimizer.steps_per_update for optimizer in self._optimizers.values()]
         self._updates_since_record += rollout_steps / min(span for span in spans if span is not None)
         if self._updates_since_record >= self.log_interval:
@@ -181,6 +201,15 @@ class HalfLifeCallback(BaseCallback):
             for key, value in optimizer.diagnostics().items():
                 if key not in _OF_OTHER_GRADIENTS.get(name, ()):
                     self.logger.record(f"{prefix}/{key}", value)
+
+
+def _find_timescale(env: VecEnv) -> Timescale | None:
+    """The time scale of environments that change, in env steps of all together; None where they do not know it."""
+    try:
+        timescales = env.get_attr("timescale")
+    except AttributeError:
+        return None
+    return Timescale(min(timescales) * env.num_envs, "steps")
 
 
 def _find_optimizers(model: BaseAlgorithm) -> dict[OptimizerName, RMSprop]:

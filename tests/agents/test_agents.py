@@ -15,6 +15,8 @@ from rl_rms.agents import A2C, MlpPolicy, PolicyConfig, Reinforce, evaluate
 from rl_rms.agents.reinforce import whole_episodes
 from rl_rms.agents.rollout import Collector
 from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import PoissonJumps
+from rl_rms.laws import matched_half_life
 
 RANDOM_RETURN = 22  # of a random policy on CartPole-v1
 
@@ -99,6 +101,53 @@ def test_gradients_are_clipped_before_the_optimizer_sees_them(optimizer, countin
 
     assert grown(None) > 1.0
     assert grown(0.25) == pytest.approx(0.25, rel=1e-3)
+
+
+def jumping_world():
+    return make_vec("CartPole-v1", num_envs=8, changes={"length": PoissonJumps(0.1, 2.0, mean_dwell=3_000)})
+
+
+def test_a_matched_half_life_takes_the_time_scale_of_the_environment(tmp_path):
+    agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"half_life_bounds": (1, 1e6)}, seed=0)
+    assert "time scale of 3,000 env steps, between 1 and 1e+06 updates" in agent.memory()
+    agent.learn(4_000, log_dir=tmp_path, log_interval=10)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    last = {tag: events.Scalars(f"optim/{tag}")[-1].value for tag in ("match_timescale", "match_snr")}
+    assert last["match_timescale"] == pytest.approx(3_000 / agent.optimizer.steps_per_update)
+    assert last["match_snr"] > 0
+    expected = matched_half_life(last["match_timescale"], last["match_snr"])
+    chosen = events.Scalars("optim/half_life_updates")[-1].value
+    assert chosen == pytest.approx(expected, rel=0.6)
+    assert events.Scalars("optim/half_life_shortest")[-1].value == 1.0
+    assert events.Scalars("optim/half_life_longest")[-1].value == pytest.approx(1e6)
+
+
+def test_a_stated_time_scale_goes_before_the_environments():
+    agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"timescale": "500 steps"}, seed=0)
+    assert "time scale of 500 env steps" in agent.memory()
+
+
+def test_matching_in_a_world_that_tells_no_time_scale_is_refused():
+    with pytest.raises(ValueError, match='half_life="match" needs the time scale'):
+        A2C("CartPole-v1", half_life="match", seed=0).learn(100)
+
+
+def test_half_lives_found_from_progress_hear_of_the_returns():
+    agent = A2C(jumping_world(), half_life="auto", optimizer_kwargs={"estimator": "progress"}, seed=0)
+    before = str(agent.optimizer.state_dict()["param_groups"][0]["tracking"]["memory"])
+    agent.learn(3_000)
+    assert agent.episodes
+    assert str(agent.optimizer.state_dict()["param_groups"][0]["tracking"]["memory"]) != before
+
+
+@pytest.mark.parametrize("half_life", ["match", "auto"])
+def test_a_loaded_agent_goes_on_with_what_was_found(half_life, tmp_path):
+    options = {"half_life": half_life, "optimizer_kwargs": {"half_life_bounds": (1, 1e6)}, "seed": 0}
+    agent = A2C(jumping_world(), **options).learn(4_000)
+    again = A2C.load(agent.save(tmp_path / "agent"), jumping_world())
+    assert again.optimizer.steps_per_update is None
+    again.optimizer.steps_per_update = agent.optimizer.steps_per_update
+    assert again.optimizer.half_life == agent.optimizer.half_life != 1
 
 
 def test_twice_the_environments_keep_the_memory_in_env_steps():

@@ -63,3 +63,18 @@ def test_memory_is_said_in_both_units():
     by_steps = make_optimizer(parameters(), A2CConfig(half_life="20_000 steps"))
     assert describe_memory(by_steps, 80).startswith("half-life 250.0 updates = 20,000 env steps")
     assert "half-life 20000 steps" in describe_memory(by_steps, None)
+
+
+def test_memory_that_is_found_is_said_with_its_bounds():
+    auto = make_optimizer(parameters(), A2CConfig(half_life="auto"))
+    assert describe_memory(auto, 80) == "half-life found from the gradients, between 32 and 10,000 updates"
+    match = make_optimizer(
+        parameters(), A2CConfig(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)})
+    )
+    assert describe_memory(match, 80) == "half-life matched to the world's time scale, between 8 and 99 updates"
+    match.timescale = "50_000 steps"
+    assert describe_memory(match, None) == (
+        "half-life matched to a time scale of 50,000 env steps, between 8 and 99 updates"
+    )
+    match.timescale = float("inf")
+    assert describe_memory(match, 80) == "half-life 99 updates, the longest allowed: nothing in this world changes"

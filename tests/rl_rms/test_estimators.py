@@ -447,6 +447,18 @@ def test_progress_tries_every_half_life_first():
     assert progress.diagnostics()["progress_tried"] == pytest.approx(sum(2 ** (-k / 20) for k in range(5)))
 
 
+def test_progress_goes_on_trying_what_is_about_as_good():
+    rng = random.Random(0)
+    progress = Progress(bounds=(10, 1000))
+    for _ in range(1000):
+        progress.report(rng.gauss(0, 1))
+    used = set()
+    for _ in range(600):
+        progress.report(rng.gauss(0, 1))
+        used.add(progress.half_life)
+    assert len(used) == 5
+
+
 def test_progress_depends_on_its_seed_alone():
     def path(seed: int) -> list[float]:
         progress, used = Progress(bounds=WIDE, seed=seed), []

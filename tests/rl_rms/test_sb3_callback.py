@@ -3,6 +3,7 @@
 import json
 import math
 
+import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
@@ -11,6 +12,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
 import rl_rms
+from rl_rms.envs import NonStationary
+from rl_rms.envs.schedules import PoissonJumps
 from rl_rms.sb3 import HalfLifeCallback, env_steps_per_update
 
 OFF_POLICY = {"learning_starts": 0, "batch_size": 4, "buffer_size": 200}
@@ -237,3 +240,37 @@ def test_no_gradient_steps_is_an_error():
 def test_bad_arguments(arguments, match):
     with pytest.raises(ValueError, match=match):
         HalfLifeCallback(**arguments)
+
+
+def test_a_matched_half_life_takes_the_time_scale_of_the_environments():
+    def world():
+        return NonStationary(gym.make("CartPole-v1"), {"length": PoissonJumps(0.1, 2.0, mean_dwell=500)})
+
+    model = A2C(
+        "MlpPolicy",
+        make_vec_env(world, n_envs=4, seed=0),
+        policy_kwargs={"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life_bounds": (1.0, 1e6)}},
+        device="cpu",
+    )
+    model.learn(2_000, callback=HalfLifeCallback("match"))
+    values = model.policy.optimizer.diagnostics()
+    # Each of the four has a clock of its own, and an update spans 5 steps of each.
+    assert values["match_timescale"] == pytest.approx(500 * 4 / 20)
+    assert 1.0 < values["half_life_updates"] < 100.0
+
+
+def test_a_time_scale_may_be_given():
+    model = build(A2C, n_envs=2)
+    model.learn(40, callback=HalfLifeCallback("match", timescale="1_000 steps"))
+    assert model.policy.optimizer.diagnostics()["match_timescale"] == pytest.approx(100)
+    with pytest.raises(ValueError, match='half_life="match" needs the time scale'):
+        build(A2C).learn(40, callback=HalfLifeCallback("match"))
+
+
+def test_returns_reach_estimators_that_go_by_them():
+    model = build(A2C, optimizer_kwargs={"half_life": "auto", "estimator": "progress"})
+    reports = []
+    model.policy.optimizer.report = reports.append
+    model.learn(300, callback=HalfLifeCallback())
+    assert reports
+    assert min(reports) > 5

@@ -1,0 +1,553 @@
+"""RMSprop's v beside the gradients' true second moment, through a jump of the world in a real A2C run.
+
+Run: python benchmarks/regime_change.py [--seeds 10] [--output benchmarks/results/regime_change.json]
+
+A2C keeps up CartPole's pole with the packaged ``drifting_cartpole`` settings and, at env step 100,000, the motor
+is wired the other way round (``force_mag`` from 10 to -10), which happens in that configuration too. It is chosen
+since it changes the gradients most of what was tried (gravity, the pole's length, the reward's scale): what the
+policy has learned is suddenly wrong, the critic's errors grow a hundredfold and shrink again as both learn anew.
+The gradients are not clipped, for clipping at the usual 0.5 acts at nearly every update here, so that their global
+norm never changes and only its share among coordinates does; that case is measured as well and reported beside.
+
+*The true second moment* ``s = E[g*g]`` of an update is that of the gradient which the frozen policy would have
+given in that world over all that chance may do. It is estimated from 64 further copies of the run's 16
+sub-environments, which play alongside with every policy that the run has, from 80 updates (640 steps, more than
+any episode has) before the window on, in the run's own world, but with chance of their own and without any effect
+on the run. Each copy gives one gradient of as many vector steps as the update has, of the agent's loss and clipped
+as the update clips. What remains: the copies know nothing of the run's own last transitions, which shaped its
+policy, so s is that of a rollout independent of them; the jump may come a vector step apart, for reset frames do
+not advance the run's clock; and 64 squares are noisy, which the logarithm turns into a surplus of the tracking
+error, the same for all half-lives and reported beside it.
+
+*v* is the debiased accumulator of `rl_rms.update` as the update uses it, with its own gradient in it, for many
+half-lives in shadow, fed by the run's own gradients, and for those that "match" and "auto" find. The run itself
+learns with 69 updates, rho = 0.99; another half-life would have led it elsewhere.
+
+*Tracking error* is the Kullback-Leibler divergence ``(s/v - 1 - log(s/v)) / 2`` between Gaussians of variance s
+and v, mean over coordinates. Intervals are 95% bootstrap intervals of the mean over seeds.
+"""
+
+import argparse
+import json
+import math
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from rl_rms.agents import A2C
+from rl_rms.agents.returns import bootstrap_values, generalized_advantages
+from rl_rms.agents.rollout import Collector, Rollout
+from rl_rms.agents.world import find_world
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Step
+from rl_rms.estimators import Bank, HalfLifeEstimator, Matched
+from rl_rms.update import State, rmsprop_init, rmsprop_update, second_moment
+
+NUM_ENVS, NUM_STEPS = 16, 8
+UPDATE_STEPS = NUM_ENVS * NUM_STEPS
+OWN_HALF_LIFE = 69.0
+HALF_LIVES = (2.0, 4.0, 8.0, 16.0, 32.0, 69.0, 128.0, 256.0, 690.0, 2048.0)
+# Half-lives that are found on the way: as a user gets them, and "auto" without the floor of 32 updates.
+ESTIMATED: dict[str, Callable[[], HalfLifeEstimator]] = {
+    "match": Matched,
+    "auto": Bank,
+    "auto, no floor": lambda: Bank((1.0, 10_000.0)),
+}
+ROWS = (*(f"{h:g}" for h in HALF_LIVES), *ESTIMATED)
+SHOWN = ("8", "69", "690", *ESTIMATED)
+DRAWN = {"8": "#D55E00", "69": "#0072B2", "690": "#009E73", "auto": "#CC79A7"}  # Okabe and Ito
+CLIPPING: dict[str, float | None] = {"no clipping": None, "clipped at 0.5": 0.5}
+WARM_UP = 80
+# The true second moment is estimated at every update for so long after the jump, and at every fourth elsewhere.
+EVERY_UNTIL, SPARSE = 100, 4
+# Updates since the jump, from and up to.
+PHASES = {"before": (-100, 0), "just after": (0, 50), "long after": (200, 300)}
+Floats = NDArray[np.float64]
+
+
+class Copies:
+    """Independent copies of a run's sub-environments that follow its policies in its world.
+
+    Args:
+        num_copies: Gradients that one update is given, an even number.
+        changes: The run's schedules.
+        seed: Of the copies' own chance.
+    """
+
+    def __init__(self, num_copies: int, changes: dict[str, Step], seed: int) -> None:
+        self.num_copies = num_copies
+        self.env = make_vec("CartPole-v1", num_copies * NUM_ENVS, changes)
+        self.collector = Collector(self.env)
+        self.collector.start(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def play(self, agent: A2C, clock: int) -> Rollout:
+        """What all copies live through in the update to come.
+
+        Args:
+            agent: Whose policy plays; its own generator is left alone.
+            clock: The run's, in env steps. The copies' own would run ahead of it by their number.
+        """
+        vector_step = 0
+
+        def act(observations: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+            nonlocal vector_step
+            self.env.clock = clock + NUM_ENVS * vector_step
+            vector_step += 1
+            actions = agent.policy.actor(torch.as_tensor(observations)).sample(self.generator).numpy()
+            return actions, actions
+
+        return self.collector.collect(act, agent.enough)
+
+    def squared_gradients(self, agent: A2C, rollout: Rollout) -> Tensor:
+        """The square of each copy's gradient, shape ``(num_copies, num_coordinates)``."""
+        grads = gradients_of_parts(agent, rollout, self.num_copies)
+        return torch.stack([clipped(grad, agent.config.max_grad_norm) for grad in grads]).square()
+
+
+def gradients_of_parts(agent: A2C, rollout: Rollout, num_parts: int) -> Tensor:
+    """The gradient of the agent's loss on each part of a rollout's sub-environments, all in one pass.
+
+    Args:
+        agent: Without standardized advantages.
+        rollout: Of ``num_parts`` times as many sub-environments as a part has.
+        num_parts: Number of parts.
+
+    Returns:
+        Shape ``(num_parts, num_coordinates)``, the same as ``agent.loss`` and autograd give part by part.
+    """
+    policy, config = agent.policy, agent.config
+    num_steps, num_envs = rollout.valid.shape
+    with torch.no_grad():
+        values = policy.critic(torch.as_tensor(rollout.observations).flatten(0, 1)).numpy()
+        values = values.reshape(num_steps + 1, num_envs)
+        next_values = bootstrap_values(values[:-1], values[-1], rollout.terminated)
+        if len(rollout.final_index):
+            finals = policy.critic(torch.as_tensor(rollout.final_observations)).numpy()
+            next_values[tuple(rollout.final_index.T)] = finals
+    advantages = generalized_advantages(
+        rollout.rewards, values[:-1], next_values, rollout.done, config.gamma, config.gae_lambda
+    )
+
+    def by_part(array: NDArray[Any]) -> Tensor:
+        """From ``(num_steps, num_envs, ...)`` to ``(num_parts, transitions of a part, ...)``."""
+        parts = torch.as_tensor(array).unflatten(1, (num_parts, -1)).transpose(0, 1)
+        return parts.flatten(1, 2)
+
+    valid = by_part(rollout.valid).float()
+    weights = valid / valid.sum(1, keepdim=True)
+
+    def loss(
+        params: dict[str, Tensor],
+        observation: Tensor,
+        action: Tensor,
+        advantage: Tensor,
+        target: Tensor,
+        w: Tensor,
+    ) -> Tensor:
+        distribution, value = functional_call(policy, params, (observation,))
+        entropy = distribution.entropy()
+        each = -advantage * distribution.log_prob(action) - config.ent_coef * entropy
+        return (w * (each + config.vf_coef * (value - target).square())).sum()
+
+    params = {name: param.detach() for name, param in policy.named_parameters()}
+    arrays = (rollout.observations[:-1], rollout.actions, advantages, advantages + values[:-1])
+    grads = vmap(grad(loss), in_dims=(None, 0, 0, 0, 0, 0))(params, *map(by_part, arrays), weights)
+    return torch.cat([part.flatten(1) for part in grads.values()], 1)
+
+
+def clipped(gradient: Tensor, max_norm: float | None) -> Tensor:
+    """A flat gradient scaled down to a global norm, as `rl_rms.RMSprop` does it; twice is as good as once."""
+    if max_norm is None:
+        return gradient
+    return gradient * min(1.0, max_norm / (float(gradient.norm()) + 1e-6))
+
+
+class Shadow:
+    """Accumulators of all half-lives at once, which see a run's gradients and change nothing.
+
+    Args:
+        num_coordinates: Of the flat gradient.
+        timescale: Of the world, in updates, for the half-life that is matched to it.
+        seed: Of the draw of the coordinates that the estimators see.
+    """
+
+    def __init__(self, num_coordinates: int, timescale: float, seed: int) -> None:
+        self.estimators: list[HalfLifeEstimator] = [make() for make in ESTIMATED.values()]
+        for estimator in self.estimators:
+            estimator.timescale = timescale
+        self.nothing = torch.zeros(len(ROWS), num_coordinates)
+        self.state: State = rmsprop_init(self.nothing)
+        self.seen: list[Tensor] = []
+        self.probes = torch.randperm(num_coordinates, generator=torch.Generator().manual_seed(seed))
+
+    @property
+    def half_lives(self) -> list[float]:
+        """In updates, one for each of `ROWS`, for the update to come."""
+        return [*HALF_LIVES, *(estimator.half_life for estimator in self.estimators)]
+
+    def update(self, gradient: Tensor) -> Tensor:
+        """The v of each half-life after this gradient, shape ``(len(ROWS), num_coordinates)``."""
+        memory = torch.tensor(self.half_lives, dtype=torch.float64)[:, None]
+        gradients = gradient.expand_as(self.nothing)
+        _, self.state = rmsprop_update(self.nothing, gradients, self.state, lr=0.0, half_life=memory)
+        self.seen.append(gradient)
+        if len(self.seen) == HalfLifeEstimator.block:
+            for estimator in self.estimators:
+                estimator.observe(torch.stack(self.seen)[:, self.probes[: estimator.num_probes]])
+            self.seen = []
+        return second_moment(self.state, centered=False, debias=True)
+
+
+def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
+    """``(s/v - 1 - log(s/v)) / 2``, mean over coordinates, for s the mean of ``squares``.
+
+    The logarithm of a mean of n noisy squares is too small by about c/n, that of half of them by 2 c/n, whatever
+    v is. The difference of the two says how much of an error is noise of s (jackknife).
+
+    Args:
+        squares: Independent squared gradients, shape ``(num_copies, num_coordinates)``, of an even number.
+        v: Accumulators, shape ``(num_rows, num_coordinates)``.
+
+    Returns:
+        Errors, shape ``(num_rows,)``, and the part that is noise of s, the same in each. Coordinates in which half
+        of the squares are 0 are left out.
+    """
+    first, second = (half.double().mean(0) for half in squares.chunk(2))
+    alive = (first > 0) & (second > 0) & (v > 0).all(0)
+    first, second, v = first[alive], second[alive], v[:, alive].double()
+    s = (first + second) / 2
+    noise = (s.log() - (first.log() + second.log()) / 2).mean() / 2
+    return ((s / v - 1 - (s / v).log()) / 2).mean(1), float(noise)
+
+
+def run(
+    seed: int,
+    max_grad_norm: float | None,
+    *,
+    jump: int = 100_000,
+    window: tuple[int, int] = (-100, 300),
+    num_copies: int = 64,
+    warm_up: int = WARM_UP,
+) -> dict[str, Any]:
+    """One run through the jump.
+
+    Args:
+        seed: Of agent, world and copies.
+        max_grad_norm: Where the run clips.
+        jump: When the world changes, in env steps.
+        window: Updates since the jump, from and up to, in which the true second moment is estimated.
+        num_copies: Independent gradients for an estimate.
+        warm_up: Updates that the copies play before the first estimate.
+
+    Returns:
+        Per measured update: ``updates`` since the jump, ``second_moment`` (mean over coordinates), ``v``
+        (likewise), ``tracking_error`` and ``half_life`` of each of `ROWS`, ``noise`` (see `tracking_error`) and
+        ``return`` (mean of the last 16 episodes); and the update into which the jump fell.
+    """
+    changes = {"force_mag": Step(before=10.0, after=-10.0, at=jump)}
+    env = make_vec("CartPole-v1", NUM_ENVS, changes)
+    agent = A2C(
+        env,
+        learning_rate=2e-3,
+        n_steps=NUM_STEPS,
+        gae_lambda=0.95,
+        ent_coef=0.01,
+        max_grad_norm=max_grad_norm,
+        half_life=OWN_HALF_LIFE,
+        seed=seed,
+        device="cpu",
+    )
+    world = find_world(env)
+    assert world is not None
+    params = list(agent.policy.parameters())
+    timescale = world.timescale / UPDATE_STEPS
+    shadow = Shadow(sum(param.numel() for param in params), timescale, seed)
+    copies: Copies | None = None
+    squares: Tensor | None = None
+    rows: list[dict[str, Any]] = []
+    jumped_at: int | None = None
+
+    def observe(agent: A2C) -> bool:
+        nonlocal copies, squares, jumped_at
+        if jumped_at is None and world.clock > jump:
+            jumped_at = agent.num_updates
+        own = torch.cat([param.grad.flatten() for param in params])
+        half_lives = shadow.half_lives
+        v = shadow.update(clipped(own, max_grad_norm))
+        if squares is not None:
+            errors, noise = tracking_error(squares, v)
+            returns = [episode.ret for episode in list(agent.episodes)[-16:]]
+            rows.append(
+                {
+                    "updates": agent.num_updates,
+                    "second_moment": float(squares.mean()),
+                    "v": v.mean(1).tolist(),
+                    "tracking_error": errors.tolist(),
+                    "noise": noise,
+                    "half_life": half_lives,
+                    "return": statistics.fmean(returns) if returns else math.nan,
+                }
+            )
+            squares = None
+        # What the update to come will see: its policy, its world.
+        number = agent.num_updates + 1
+        since_jump = number - (jumped_at or expected_jump(number, world.clock, jump))
+        if copies is None and since_jump >= window[0] - warm_up:
+            copies = Copies(num_copies, changes, seed=seed + 1_000_000)
+        if copies is not None:
+            rollout = copies.play(agent, world.clock)
+            if since_jump >= window[0] and (number % SPARSE == 0 or 0 <= since_jump < EVERY_UNTIL):
+                squares = copies.squared_gradients(agent, rollout)
+        return jumped_at is None or agent.num_updates < jumped_at + window[1]
+
+    agent.learn(2 * jump + 2 * window[1] * UPDATE_STEPS, callback=observe)
+    assert jumped_at is not None
+    series: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+    series["updates"] = [number - jumped_at for number in series["updates"]]
+    return {"seed": seed, "jumped_at": jumped_at, **series}
+
+
+def expected_jump(number: int, clock: int, jump: int) -> int:
+    """The update into which the jump will fall, as far as can be told before the one of this ``number``.
+
+    Args:
+        number: The update to come.
+        clock: Env steps before it.
+        jump: Env steps at which the world changes. Reset frames, which are no env steps, may make it a few later.
+    """
+    return number + max(jump - clock, 0) // UPDATE_STEPS
+
+
+def interval(values: Sequence[float], level: float = 0.95, draws: int = 2000) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean."""
+    samples = np.random.default_rng(0).choice(np.asarray(values), (draws, len(values)))
+    low, high = np.quantile(samples.mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean tracking error of each half-life in each phase, and the fixed half-life with the least.
+
+    Args:
+        runs: From `run`, of several seeds.
+
+    Returns:
+        For each of `PHASES`: ``by_seed`` (seeds by `ROWS`), ``mean``, ``low`` and ``high`` by row, ``half_life``
+        (the rows' median), ``noise`` (its mean), ``best`` (fixed half-life of least mean) and ``best_by_seed``.
+    """
+    summary: dict[str, Any] = {}
+    for phase, bounds in PHASES.items():
+        errors = np.array([_in_phase(one, "tracking_error", bounds).mean(0) for one in runs])
+        intervals = [interval(column) for column in errors.T]
+        fixed = errors[:, : len(HALF_LIVES)]
+        summary[phase] = {
+            "by_seed": errors.tolist(),
+            "mean": errors.mean(0).tolist(),
+            "low": [low for low, _ in intervals],
+            "high": [high for _, high in intervals],
+            "half_life": np.median([_in_phase(one, "half_life", bounds).mean(0) for one in runs], axis=0).tolist(),
+            "noise": float(np.mean([_in_phase(one, "noise", bounds).mean() for one in runs])),
+            "best": HALF_LIVES[int(fixed.mean(0).argmin())],
+            "best_by_seed": [HALF_LIVES[i] for i in fixed.argmin(1)],
+        }
+    return summary
+
+
+def _in_phase(one: dict[str, Any], name: str, bounds: tuple[int, int]) -> Floats:
+    updates = np.array(one["updates"])
+    series: Floats = np.array(one[name])[(bounds[0] <= updates) & (updates < bounds[1])]
+    return series
+
+
+def medians(runs: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """The tracking error that half of all measured updates of all seeds stay below, in each phase.
+
+    Args:
+        runs: From `thinned`.
+
+    Returns:
+        One number for each of `SHOWN`, by phase. The mean is often made by a few updates whose gradients are far
+        above what a short memory still remembers; this is what an ordinary update has.
+    """
+    return {
+        phase: np.median(
+            np.concatenate([_in_phase(one, "tracking_error", bounds) for one in runs]), axis=0
+        ).tolist()
+        for phase, bounds in PHASES.items()
+    }
+
+
+def table(summaries: dict[str, dict[str, Any]], runs: dict[str, list[dict[str, Any]]]) -> str:
+    """The summaries and the medians of runs from `thinned`, by name, as Markdown."""
+    lines = [
+        "Tracking error of v (nats, mean over coordinates) in A2C on CartPole-v1 around the update at which the "
+        "motor is wired the other way round: mean over seeds with its 95% interval; median over all updates of "
+        "all seeds; for half-lives that are found on the way the median half-life in updates. The least mean of "
+        "the fixed ones is that of half-lives of "
+        + ", ".join(ROWS[: len(HALF_LIVES)])
+        + " updates, in brackets the range of the seeds' own. Noise: how much of every error in the row comes "
+        "from estimating the true second moment with finitely many rollouts.",
+        "",
+        "| gradients, seeds | updates since the jump | "
+        + " | ".join(map(_title, SHOWN))
+        + " | least mean | noise |",
+        "|---|---|" + "---|" * len(SHOWN) + "---|---|",
+    ]
+    for name, summary in summaries.items():
+        ordinary = medians(runs[name])
+        for phase, (start, stop) in PHASES.items():
+            found = summary[phase]
+            cells = [f"{name}, {len(found['best_by_seed'])}", f"{phase}: {start} to {stop}"]
+            for row in SHOWN:
+                k = ROWS.index(row)
+                half_life = f"; h = {found['half_life'][k]:.0f}" if row in ESTIMATED else ""
+                cells.append(
+                    f"{found['mean'][k]:.2f} [{found['low'][k]:.2f}, {found['high'][k]:.2f}]; "
+                    f"{ordinary[phase][SHOWN.index(row)]:.2f}{half_life}"
+                )
+            own = found["best_by_seed"]
+            cells += [f"{found['best']:g} ({min(own):g} to {max(own):g})", f"{found['noise']:.2f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _title(row: str) -> str:
+    if row in ESTIMATED:
+        return f'"{row}"' if "," not in row else '"auto" without floor'
+    return f"half-life {row}" + (" (rho = 0.99)" if row == f"{OWN_HALF_LIFE:g}" else "")
+
+
+def thinned(one: dict[str, Any]) -> dict[str, Any]:
+    """A run with the rows of `SHOWN` only, for a small file."""
+    columns = [ROWS.index(row) for row in SHOWN]
+    rows = {name: np.array(one[name])[:, columns].tolist() for name in ("v", "tracking_error", "half_life")}
+    return {**one, **rows}
+
+
+def on_a_grid(runs: Sequence[dict[str, Any]], name: str, grid: Floats) -> Floats:
+    """A series of every run at the same updates, interpolated in its logarithm: (runs, updates, columns)."""
+    columns = []
+    for one in runs:
+        series = np.log(np.array(one[name], dtype=np.float64).reshape(len(one["updates"]), -1))
+        columns.append([np.interp(grid, one["updates"], column) for column in series.T])
+    return np.exp(np.array(columns).transpose(0, 2, 1))
+
+
+def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
+    """The true second moment and v through the jump, and under them the tracking error; medians over seeds.
+
+    Args:
+        runs: From `thinned`.
+        path: The picture.
+    """
+    from matplotlib.figure import Figure
+
+    start, stop = max(one["updates"][0] for one in runs), min(one["updates"][-1] for one in runs)
+    grid = np.arange(start, stop + 1.0)
+    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    truth = on_a_grid(runs, "second_moment", grid)[:, :, 0]
+    v = np.median(on_a_grid(runs, "v", grid), axis=0)
+    errors = np.median(on_a_grid(runs, "tracking_error", grid), axis=0)
+
+    above.fill_between(grid, *np.quantile(truth, [0.25, 0.75], axis=0), color="black", alpha=0.12, linewidth=0)
+    above.plot(grid, np.median(truth, axis=0), color="black", linewidth=2.4)
+    labels = [
+        (float(np.median(truth, axis=0)[-1]), "true second moment\n(band: middle half of the seeds)", "black")
+    ]
+    for row, color in DRAWN.items():
+        k = SHOWN.index(row)
+        above.plot(grid, v[:, k], color=color, linewidth=1.9)
+        below.plot(grid, errors[:, k], color=color, linewidth=1.5)
+        labels.append((float(v[-1, k]), "v, " + _title(row), color))
+    for axis in (above, below):
+        axis.axvline(0, color="#777777", linewidth=1.0, linestyle=":")
+        axis.set_yscale("log")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0)
+    place = -math.inf
+    low, high = np.log(above.get_ylim())
+    for value, text, color in sorted(labels):  # beside the lines' ends, but not over one another
+        place = max(math.log(value), place + 0.075 * (high - low))
+        above.annotate(
+            text,
+            (grid[-1], math.exp(place)),
+            (6, 0),
+            textcoords="offset points",
+            color=color,
+            va="center",
+            fontsize=9,
+        )
+    above.annotate(
+        "the motor is wired\nthe other way round",
+        (0, 1),
+        (-6, -4),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=9,
+        color="#555555",
+    )
+    above.set_ylabel("squared gradient, mean over coordinates")
+    below.set_ylabel("tracking error of v\n(nats)")
+    below.set_xlabel(f"updates since the change ({UPDATE_STEPS} env steps each)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def rounded(value: Any) -> Any:
+    """Every number in nested lists and dictionaries to three digits, for a small file."""
+    if isinstance(value, float):
+        return float(f"{value:.3g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    """Measure everything, print the table, write raw numbers, table and picture."""
+    root = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--clipped_seeds", type=int, default=5, help="the same for the clipped run")
+    parser.add_argument("--output", type=Path, default=root / "results" / "regime_change.json")
+    parser.add_argument("--figure", type=Path, default=root.parent / "docs" / "images" / "second_moment.png")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    summaries, runs = {}, {}
+    for name, max_grad_norm in CLIPPING.items():
+        ones = []
+        for seed in range(arguments.seeds if max_grad_norm is None else arguments.clipped_seeds):
+            ones.append(run(seed, max_grad_norm))
+            print(f"{name}, seed {seed}: the jump fell into update {ones[-1]['jumped_at']}", flush=True)
+        summaries[name] = summarize(ones)
+        runs[name] = [thinned(one) for one in ones]
+    markdown = table(summaries, runs)
+    print(markdown)
+    results = {
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "rows": list(ROWS),
+        "summary": summaries,
+        "rows_of_runs": list(SHOWN),
+        "runs": runs,
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(rounded(results), separators=(",", ":")) + "\n")
+    arguments.output.with_suffix(".md").write_text(markdown)
+    draw(runs["no clipping"], arguments.figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,11 @@ Every round times each contender in turn, so that a machine that slows down slow
 ratio within a round, of which the median is printed. Before each timed update the gradients are filled anew, with
 a norm at which clipping acts, as it does throughout A2C's training. With one thread the time is the thread's own
 CPU time, with more it is wall time.
+
+Two more contenders are this optimizer with a half-life that is matched or found while it steps. The bandwidth is
+that of the 32 bytes per parameter that an update moves at least (the norm reads the gradient; the kernel reads
+parameter, gradient and v and writes all three, the gradient for its clipping; zeroing writes it again), as a share
+of what copying a tensor of the network's size reaches at 8 bytes per parameter.
 """
 
 import argparse
@@ -48,6 +53,14 @@ def large() -> nn.Module:
 SIZES: dict[str, Callable[[], nn.Module]] = {"actor-critic": actor_critic, "Nature CNN": nature_cnn, "10M": large}
 
 
+OURS: dict[str, dict[str, Any]] = {
+    "rl_rms": {},
+    "rl_rms match": {"half_life": "match", "timescale": "1_000 updates"},
+    "rl_rms auto": {"half_life": "auto"},
+}
+TORCHS = ("torch", "torch foreach")
+
+
 def contender(make_net: Callable[[], nn.Module], name: str) -> tuple[Callable[[], None], Callable[[], None]]:
     """What fills the gradients, and what an update costs beside that; gradients are zeroed in place."""
     params = list(make_net().parameters())
@@ -55,11 +68,11 @@ def contender(make_net: Callable[[], nn.Module], name: str) -> tuple[Callable[[]
     for param in params:
         param.grad = torch.zeros_like(param)
     optimizer: torch.optim.Optimizer
-    if name == "rl_rms":
-        optimizer = rl_rms.RMSprop(params, lr=1e-6, max_grad_norm=MAX_NORM)
+    if name in OURS:
+        optimizer = rl_rms.RMSprop(params, lr=1e-6, max_grad_norm=MAX_NORM, **OURS[name])
     else:
         optimizer = torch.optim.RMSprop(params, lr=1e-6, foreach=name == "torch foreach")
-    clips_itself = name == "rl_rms"
+    clips_itself = name in OURS
 
     def fill() -> None:
         torch._foreach_copy_([param.grad for param in params], gradients)
@@ -73,11 +86,19 @@ def contender(make_net: Callable[[], nn.Module], name: str) -> tuple[Callable[[]
     return fill, update
 
 
+def copying(make_net: Callable[[], nn.Module]) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The same for copying as many numbers as the network has, from one tensor to another."""
+    source = torch.zeros(sum(param.numel() for param in make_net().parameters()))
+    target = torch.zeros_like(source)
+    return lambda: None, lambda: target.copy_(source)  # type: ignore[return-value]
+
+
 def measure(size: str, threads: int, rounds: int) -> dict[str, Any]:
-    """Times in microseconds of each contender in each round, and the median ratios to rl_rms."""
+    """Times in microseconds of each contender in each round, and medians of their ratios within a round."""
     torch.set_num_threads(threads)
     clock = time.thread_time if threads == 1 else time.perf_counter
-    updates = {name: contender(SIZES[size], name) for name in ("rl_rms", "torch", "torch foreach")}
+    updates = {name: contender(SIZES[size], name) for name in (*OURS, *TORCHS)}
+    updates["copy"] = copying(SIZES[size])
     repeats = {"actor-critic": 300, "Nature CNN": 20, "10M": 4}[size]
     times: dict[str, list[float]] = {name: [] for name in updates}
     for current in range(rounds + 1):  # the first round warms up
@@ -90,15 +111,17 @@ def measure(size: str, threads: int, rounds: int) -> dict[str, Any]:
                 spent += clock() - began
             if current:
                 times[name].append(spent / repeats * 1e6)
-    ratios = {
-        name: statistics.median(other / own for other, own in zip(times[name], times["rl_rms"], strict=True))
-        for name in ("torch", "torch foreach")
-    }
+
+    def ratio(name: str, to: str) -> float:
+        return statistics.median(one / other for one, other in zip(times[name], times[to], strict=True))
+
     return {
         "size": size,
         "threads": threads,
         "microseconds": {name: statistics.median(values) for name, values in times.items()},
-        "times_faster_than": ratios,
+        "times_faster_than": {name: ratio(name, "rl_rms") for name in TORCHS},
+        "times_slower_than_rl_rms": {name: ratio(name, "rl_rms") for name in OURS if name != "rl_rms"},
+        "share_of_copy_bandwidth": 32 / 8 * ratio("copy", "rl_rms"),
         "raw_microseconds": times,
     }
 
@@ -114,8 +137,9 @@ def main() -> None:
     lines = [
         f"Clip, step and zero_grad in microseconds; medians of {arguments.rounds} rounds.",
         "",
-        "| network | threads | rl_rms | torch | torch foreach | times faster than torch's better path |",
-        "|---|---|---|---|---|---|",
+        "| network | threads | rl_rms | match | auto | torch | torch foreach "
+        "| times faster than torch's better path | match / rl_rms | auto / rl_rms | share of copy bandwidth |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))
     rows = []
@@ -123,9 +147,11 @@ def main() -> None:
         for threads in arguments.threads:
             row = measure(size, threads, arguments.rounds)
             rows.append(row)
-            us = [f"{row['microseconds'][name]:.0f}" for name in ("rl_rms", "torch", "torch foreach")]
+            us = [f"{row['microseconds'][name]:.0f}" for name in (*OURS, *TORCHS)]
             better = min(row["times_faster_than"].values())
-            lines.append(f"| {size} | {threads} | {' | '.join(us)} | {better:.1f} |")
+            found = [f"{slower:.2f}" for slower in row["times_slower_than_rl_rms"].values()]
+            share = f"{row['share_of_copy_bandwidth']:.0%}"
+            lines.append(f"| {' | '.join([size, str(threads), *us, f'{better:.1f}', *found, share])} |")
             print(lines[-1], flush=True)
     machine = {"machine": platform.machine(), "python": platform.python_version(), "torch": torch.__version__}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_rms.update import Scalar, State, rmsprop_init, rmsprop_update
+from rl_rms.options import rule_options, weight_decay_in_force
+from rl_rms.update import State, rmsprop_init, rmsprop_update
 
 _CACHE_LINE = 64
 # More parameters than this are not copied into the flat gradient when backward() put them elsewhere: a kernel call
@@ -28,6 +29,8 @@ _GATHER_AT_MOST = 1 << 18
 _NO_CORRECTION = 1e9
 
 _ONE = torch.ones(())
+_data_ptr = torch.Tensor.data_ptr
+_get_grad = operator.attrgetter("grad")
 
 Kernel = Callable[..., None]
 
@@ -67,7 +70,9 @@ class FlatBucket:
         param: All parameters, of shape ``(num_coordinates,)``.
         grad: All gradients, likewise.
         state: What the update rule keeps, likewise.
-        is_whole: Whether ``grad`` holds what the parameters' gradients were at the last `collect`.
+        gradients: As of the last `collect`: ``grad`` alone where it ``is_whole``, else those of all parameters.
+        is_whole: Whether ``grad`` held them all then.
+        is_in_place: Whether they lay there already.
     """
 
     def __init__(self, params: list[Tensor], states: list[State]) -> None:
@@ -87,29 +92,35 @@ class FlatBucket:
             param.data = self._params[index]
             for name, views in self._views.items():
                 state[name] = views[index]
+        self.gradients: list[Tensor] = []
         self.is_whole = False
-        self._in_place = False
+        self.is_in_place = False
         self._pointers = [param.data_ptr() for param in params]
         self._grad_pointers = [grad.data_ptr() for grad in self._grads]
-        self._state_pointers = {name: [v.data_ptr() for v in views] for name, views in self._views.items()}
+        self._state_pointers = [
+            (operator.itemgetter(name), [view.data_ptr() for view in views]) for name, views in self._views.items()
+        ]
         self._kernel_steps = [torch.tensor(_NO_CORRECTION)] * len(params)
         self._divisor = torch.ones(())
         self._scratch: Tensor | None = None
+        self._flat_param, self._flat_gradient = [self.param], [self.grad]
 
     def starts(self) -> list[tuple[Tensor, int]]:
         """Each parameter and the index of its first coordinate in the flat buffers."""
         ends = itertools.accumulate(param.numel() for param in self.params)
         return [(param, end - param.numel()) for param, end in zip(self.params, ends, strict=True)]
 
-    def is_intact(self) -> bool:
+    def _is_intact(self) -> bool:
         """Whether parameters and state still lie in the buffers."""
-        try:
-            return [param.data_ptr() for param in self.params] == self._pointers and all(
-                [state[name].data_ptr() for state in self.states] == pointers
-                for name, pointers in self._state_pointers.items()
-            )
-        except (KeyError, AttributeError):
+        if list(map(_data_ptr, self.params)) != self._pointers:
             return False
+        try:
+            for get, pointers in self._state_pointers:
+                if list(map(_data_ptr, map(get, self.states))) != pointers:
+                    return False
+        except (KeyError, TypeError):  # some are missing, or no tensors
+            return False
+        return True
 
     def owns_states(self, state_of: Mapping[Tensor, State]) -> bool:
         """Whether the parameters' states are still those that the averages belong to.
@@ -119,26 +130,28 @@ class FlatBucket:
         """
         return all(map(operator.is_, map(state_of.get, self.params), self.states))
 
-    def collect(self) -> list[Tensor] | None:
-        """The gradients, None unless every parameter has a dense one.
+    def collect(self) -> bool:
+        """Look for the gradients.
 
         Gradients that lie elsewhere are copied into the flat one, unless they are so large that a kernel call for
         each costs less than that.
 
         Returns:
-            The flat gradient alone if it ``is_whole``, else those of all parameters.
+            Whether every parameter has a dense one, and parameters and state still lie in the buffers.
         """
-        grads = [param.grad for param in self.params]
-        self._in_place = self.is_whole = self._are_in_place(grads)
-        if self._in_place:
-            return [self.grad]
-        present = [grad for grad in grads if grad is not None and not grad.is_sparse]
-        if len(present) < len(grads):
-            return None
-        if self.grad.numel() > _GATHER_AT_MOST:
-            return present
-        self._gather(present)
-        return [self.grad]
+        if not self._is_intact():
+            return False
+        grads = list(map(_get_grad, self.params))
+        self.is_in_place = self.is_whole = self._are_in_place(grads)
+        if self.is_in_place:
+            self.gradients = self._flat_gradient
+            return True
+        self.gradients = [grad for grad in grads if grad is not None and not grad.is_sparse]
+        if len(self.gradients) < len(grads):
+            return False
+        if self.grad.numel() <= _GATHER_AT_MOST:
+            self._gather()
+        return True
 
     def zero_grad(self) -> bool:
         """Set the gradients to 0, in the flat buffer from here on.
@@ -146,7 +159,7 @@ class FlatBucket:
         Returns:
             Whether that could be done: not without dense gradients that are no part of a graph.
         """
-        grads = [param.grad for param in self.params]
+        grads = list(map(_get_grad, self.params))
         if not self._are_in_place(grads):
             if any(grad is None or grad.is_sparse or grad.requires_grad for grad in grads):
                 return False
@@ -157,104 +170,89 @@ class FlatBucket:
         self.grad.zero_()
         return True
 
-    def update(
-        self,
-        grads: list[Tensor],
-        *,
-        scale: float,
-        maximize: bool,
-        lr: Scalar,
-        rho: float,
-        eps: float,
-        weight_decay: Scalar,
-        debias: bool,
-        eps_inside_sqrt: bool,
-        decoupled_weight_decay: bool,
-        **options: Any,
-    ) -> None:
+    def update(self, group: dict[str, Any], *, scale: float) -> None:
         """One update of all parameters, as `rl_rms.update.rmsprop_update` states it, outside of autograd.
 
         Args:
-            grads: What `collect` gave.
+            group: The options of their parameter group.
             scale: What the gradients are multiplied with, in place, before anything else.
-            maximize: Whether to ascend.
-            lr: Learning rate.
-            rho: As in `rl_rms.update.rmsprop_update`, like everything that follows.
-            eps: Epsilon.
-            weight_decay: Weight decay.
-            debias: Whether to divide v by the weight that gradients have in it.
-            eps_inside_sqrt: Whether epsilon stands under the root.
-            decoupled_weight_decay: Whether weight decay bypasses the gradient.
-            **options: The rule's other options.
         """
-        lr, weight_decay = float(lr), float(weight_decay)
-        coupled = weight_decay != 0 and not decoupled_weight_decay
-        inside = eps if eps_inside_sqrt else 0.0
-        needs_rule = (
-            options["momentum"] or options["centered"] or options["exclude_current"] or (inside and rho == 0)
-        )
-        kernel = None if needs_rule else fused_kernel(self.param.dtype)
-        as_it_is = kernel is not None and not (maximize or coupled)
-        if not self.is_whole and not (as_it_is and not inside and all(map(self._may_be_left, grads))):
-            self._gather(grads)
-            grads = [self.grad]
-        if scale != 1.0 and self.is_whole and not self._in_place:
+        weight_decay = float(weight_decay_in_force(group))
+        coupled = 0.0 if group["decoupled_weight_decay"] else weight_decay
+        inside = group["eps"] if group["eps_inside_sqrt"] else 0.0
+        kernel = fused_kernel(self.param.dtype)
+        if group["momentum"] or group["centered"] or group["exclude_current"] or (inside and group["alpha"] == 0):
+            kernel = None
+        as_it_is = kernel is not None and not (group["maximize"] or coupled)
+        if not self.is_whole and not (as_it_is and not inside and all(map(self._may_be_left, self.gradients))):
+            self._gather()
+        if scale != 1.0 and self.is_whole and not self.is_in_place:
             # What the user sees is clipped too, as if it had been before the step.
             torch._foreach_mul_([param.grad for param in self.params if param.grad is not None], scale)
         # The kernel scales gradients on its way, which saves a pass over memory; by a number in float32.
         kernel_scales = as_it_is and 0.0 < scale < 1.0 and self.param.dtype is torch.float32
         if scale != 1.0 and not kernel_scales:
-            torch._foreach_mul_(grads, scale)
-        if not as_it_is:
-            grads = [self._transformed_gradient(maximize, weight_decay if coupled else 0.0)]
+            torch._foreach_mul_(self.gradients, scale)
+        grads = self.gradients if as_it_is else [self._transformed_gradient(group["maximize"], coupled)]
         if kernel is None:
-            self._update_as_one(
-                grads[0],
-                lr=lr,
-                rho=rho,
-                eps=eps,
-                weight_decay=0.0 if coupled else weight_decay,
-                debias=debias,
-                eps_inside_sqrt=eps_inside_sqrt,
-                decoupled_weight_decay=decoupled_weight_decay,
-                **options,
-            )
-            return
-        v = self.state["square_avg"]
+            self._update_by_rule(grads[0], group)
+        else:
+            self._update_by_kernel(kernel, grads, group, weight_decay, scale if kernel_scales else 1.0)
+        # Written through other tensors than the parameters: autograd must hear of it, or a graph from before the
+        # step would be taken for a valid one.
+        torch.autograd.graph.increment_version(self.params)
+
+    def _update_by_kernel(
+        self, kernel: Kernel, grads: list[Tensor], group: dict[str, Any], weight_decay: float, scale: float
+    ) -> None:
+        rho, eps, v = group["alpha"], group["eps"], self.state["square_avg"]
         self._count(self.state["initial_weight"] * rho)
         # g / (sqrt(v / c) + eps) = sqrt(c) g / (sqrt(v) + sqrt(c) eps), with c the weight of gradients in v.
-        weight = 1.0 - self.state["initial_weight"] if debias else 1.0
+        weight = 1.0 - self.state["initial_weight"] if group["debias"] else 1.0
         root = math.sqrt(weight)
+        inside = eps if group["eps_inside_sqrt"] else 0.0
         # With v + c eps / rho for v the kernel divides by the root of rho v + (1 - rho) g*g + c eps.
         squares = torch.add(v, inside * weight / rho) if inside else v
         kernel(
-            [self.param] if self.is_whole else self._params,
+            self._flat_param if self.is_whole else self._params,
             grads,
             grads,
             [squares] if self.is_whole else self._views["square_avg"],
             [],
             self._kernel_steps[: len(grads)],
-            lr=lr * root,
+            lr=float(group["lr"]) * root,
             beta1=0.0,
             beta2=rho,
-            weight_decay=weight_decay / root if decoupled_weight_decay else 0.0,
+            weight_decay=weight_decay / root if group["decoupled_weight_decay"] else 0.0,
             eps=0.0 if inside else eps * root,
             amsgrad=False,
             maximize=False,
-            grad_scale=self._divisor.fill_(1.0 / scale) if kernel_scales else None,
+            grad_scale=None if scale == 1.0 else self._divisor.fill_(1.0 / scale),
         )
         if inside:
             # Not what the kernel made of the sum, less eps: beside eps a small v would be lost in rounding.
             v.mul_(rho).addcmul_(grads[0], grads[0], value=1.0 - rho)
-        # Written through other tensors than the parameters: autograd must hear of it, or a graph from before the
-        # step would be taken for a valid one.
-        torch.autograd.graph.increment_version(self.params)
+
+    def _update_by_rule(self, grad: Tensor, group: dict[str, Any]) -> None:
+        """The rule itself on the flat buffers, for what the kernel does not have."""
+        options = rule_options(group)
+        if not group["decoupled_weight_decay"]:
+            options["weight_decay"] = 0.0  # it is in the gradient
+        param, state = rmsprop_update(self.param, grad, self.state, **options)
+        self.param.copy_(param)
+        for name in self._views.keys() - {"step"}:
+            self.state[name].copy_(state[name])
+        self._count(state["initial_weight"])
 
     def _are_in_place(self, grads: list[Tensor | None]) -> bool:
-        return [0 if grad is None else grad.data_ptr() for grad in grads] == self._grad_pointers
+        try:
+            return list(map(_data_ptr, grads)) == self._grad_pointers  # type: ignore[arg-type]
+        except TypeError:  # some are None
+            return False
 
-    def _gather(self, grads: list[Tensor]) -> None:
-        torch._foreach_copy_(self._grads, [grad.detach() for grad in grads])
+    def _gather(self) -> None:
+        torch._foreach_copy_(self._grads, [grad.detach() for grad in self.gradients])
+        self.gradients = self._flat_gradient
         self.is_whole = True
 
     def _may_be_left(self, grad: Tensor) -> bool:
@@ -269,15 +267,6 @@ class FlatBucket:
             self._scratch = torch.empty_like(self.grad)
         grad = torch.neg(self.grad, out=self._scratch) if maximize else self.grad
         return torch.add(grad, self.param, alpha=coupled_weight_decay, out=self._scratch)
-
-    def _update_as_one(self, grad: Tensor, **options: Any) -> None:
-        """The rule itself on the flat buffers, for what the kernel does not have."""
-        param, state = rmsprop_update(self.param, grad, self.state, **options)
-        self.param.copy_(param)
-        for name in self._views.keys() - {"step"}:
-            self.state[name].copy_(state[name])
-        self._count(state["initial_weight"])
-        torch.autograd.graph.increment_version(self.params)
 
     def _count(self, initial_weight: float) -> None:
         self.state["step"].add_(_ONE)

@@ -16,7 +16,9 @@ from rl_rms.update import State, real, second_moment
 OnNonfinite = Literal["raise", "skip"]
 
 _CLIPS = ("max_grad_value", "max_grad_ratio", "max_tensor_norm", "max_grad_norm")
-_COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "num_change_points", "clip_share")
+_COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "clip_share")
+# Norms are looked at together: one by one that would cost as much as the norm itself.
+_BLOCK = 64
 # The share of clipped updates is an average over about this many.
 _RECENT = 100
 
@@ -36,7 +38,6 @@ class GradientGuard:
         num_updates: Updates let through.
         num_clipped: Those of them whose gradients were clipped.
         num_nonfinite: Updates that were skipped.
-        num_change_points: Changes of regime in the gradients' norm, where something asks for that.
         clip_share: Share of clipped updates among the last hundred or so.
 
     Raises:
@@ -67,9 +68,20 @@ class GradientGuard:
         self.num_updates = 0
         self.num_clipped = 0
         self.num_nonfinite = 0
-        self.num_change_points = 0
         self.clip_share = 0.0
+        self._change_points = 0
         self._detector = ChangeDetector()
+        self._norms: list[float] = []
+
+    @property
+    def num_change_points(self) -> int:
+        """Changes of regime that were found in the gradients' norm, where something asks for that."""
+        self._look_for_changes()
+        return self._change_points
+
+    def _look_for_changes(self) -> None:
+        self._change_points += sum(map(self._detector.update, self._norms))
+        self._norms.clear()
 
     def in_use(self) -> list[str]:
         """The arguments that are set."""
@@ -107,8 +119,9 @@ class GradientGuard:
                 raise FloatingPointError("the gradients' norm is not finite; nothing was updated")
             self.num_nonfinite += 1
             return False
-        if 0.0 < norm < math.inf and self._detector.update(norm):
-            self.num_change_points += 1
+        self._norms.append(norm)
+        if len(self._norms) >= _BLOCK:
+            self._look_for_changes()
         return True
 
     def clip_in_place(self, params: list[Tensor], states: list[State], group: dict[str, Any]) -> bool:
@@ -147,13 +160,16 @@ class GradientGuard:
 
     def state_dict(self) -> dict[str, Any]:
         """The counts, as numbers."""
-        return {**{name: getattr(self, name) for name in _COUNTS}, "detector": self._detector.state_dict()}
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {**counts, "num_change_points": self.num_change_points, "detector": self._detector.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting from what `state_dict` gave."""
         for name in _COUNTS:
             setattr(self, name, state[name])
+        self._change_points = state["num_change_points"]
         self._detector.load_state_dict(state["detector"])
+        self._norms.clear()
 
 
 def total_norm(grads: list[Tensor]) -> float:

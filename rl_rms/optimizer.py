@@ -4,10 +4,9 @@ The rule itself stands in `rl_rms.update`; here is what an optimizer keeps aroun
 torch's conventions, and the half-life in force.
 """
 
-import operator
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -16,10 +15,10 @@ from torch.optim.optimizer import ParamsT, _global_optimizer_post_hooks, _global
 
 from rl_rms.diagnostics import diagnostics
 from rl_rms.estimators import HalfLifeEstimator
-from rl_rms.flat import FlatBucket, can_flatten
 from rl_rms.foreach import rmsprop_update_foreach
 from rl_rms.guard import GradientGuard, OnNonfinite, describe_nonfinite, total_norm
 from rl_rms.half_life import HalfLife, Timescale, parse_half_life
+from rl_rms.layout import Layout
 from rl_rms.memory import Memory
 from rl_rms.options import FOREACH_OPTIONS, TORCH_MEANS, check_options, looks_at_tensors, rule_options
 from rl_rms.presets import Preset, preset
@@ -29,24 +28,10 @@ from rl_rms.update import State, real, rmsprop_init, rmsprop_update
 _KEPT = ("guard", "memory")
 # The key of the first group under which a state dict holds what is not any parameter's.
 _TRACKING = "tracking"
-# Rebuilding the buffers more often costs more than they save: then somebody else moves the parameters about.
+# How often the flat buffers are built anew before the optimizer does without them.
 _MOST_REBUILDS = 8
 _FOREACH_DEVICES = frozenset({"cuda", "xpu"})
 _CAPTURABLE_DEVICES = frozenset({"cuda", "xpu", "hpu", "xla"})
-
-
-class _Layout(NamedTuple):
-    """How a group's parameters lie: in flat buckets, and others by themselves, some of them only as yet."""
-
-    params: list[Tensor]
-    buckets: list[FlatBucket]
-    others: list[Tensor]
-    waiting: list[Tensor]
-
-    def describes(self, group: dict[str, Any]) -> bool:
-        """Whether the group has the very parameters that it had."""
-        params = group["params"]
-        return len(params) == len(self.params) and all(map(operator.is_, params, self.params))
 
 
 class RMSprop(Optimizer):
@@ -208,8 +193,7 @@ class RMSprop(Optimizer):
             max_step=max_step,
             estimator=estimator,
         )
-        self._layouts: dict[int, _Layout] = {}
-        self._known_states: list[State] = []
+        self._layout: Layout | None = None
         self._rebuilds = 0
         options = preset(
             like,
@@ -341,35 +325,25 @@ class RMSprop(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with torch.set_grad_enabled(self.defaults["differentiable"]):
-            groups = self.param_groups
-            for group in groups:
-                # Not where it is stated: compiled, a step that writes to a group writes all of it.
-                if group["half_life"] is not None:
-                    group["alpha"] = self.memory.decay(group)
-            collected = self._collect()
-            if not self._admit(collected):
-                return loss
-            clipped = self.guard.clips_in_place and self._clip_in_place()
-            if clipped:
-                collected = self._collect()
-            scale = self._scale(collected, clipped=clipped)
-            for index, group in enumerate(groups):
-                gradients = collected[index]
-                if gradients is None and _may_be_flat(group) and self._rebuilds <= _MOST_REBUILDS:
-                    layout = self._layouts[index] = self._flatten(group)
-                    gradients = [bucket.collect() for bucket in layout.buckets]
-                options = rule_options(group)
-                others = group["params"]
-                if gradients is not None:
-                    others = self._layouts[index].others
-                    for bucket, grads in zip(self._layouts[index].buckets, gradients, strict=True):
-                        assert grads is not None
-                        bucket.update(grads, scale=scale, maximize=group["maximize"], **options)
-                if others:
-                    self._update(group, others, scale, options)
-            if self.memory.estimates:
-                self._observe()
+        for group in self.param_groups:
+            # Not where it is stated: compiled, a step that writes to a group writes all of it.
+            if group["half_life"] is not None:
+                group["alpha"] = self.memory.decay(group)
+        layout = None if torch.compiler.is_compiling() else self._present_layout()
+        if self.guard.needs_norm and not self._admit(layout):
+            return loss
+        clipped = self.guard.clips_in_place and self._clip_in_place()
+        if clipped:
+            layout = self._present_layout()
+        scale = self._scale(layout, clipped=clipped)
+        if layout is not None and layout.is_in_place():
+            # Nothing here that autograd could see.
+            self._update_flat(layout, scale)
+        else:
+            with torch.set_grad_enabled(self.defaults["differentiable"]):
+                self._update_all(layout, scale)
+        if self.memory.estimates:
+            self.memory.observe(self._params(), [] if self._layout is None else self._layout.buckets)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -379,75 +353,42 @@ class RMSprop(Optimizer):
             set_to_none: Whether to set them to None, as torch does by default. False sets them to 0 where they
                 are, which is one kernel for all that lie in a flat buffer, and leaves them there.
         """
-        if set_to_none or torch.autograd._profiler_enabled() or not self._zero_flat():  # type: ignore[attr-defined]
+        profiled = torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+        if set_to_none or profiled or self._layout is None or not self._layout.zero_grad(self.param_groups):
             super().zero_grad(set_to_none)
 
-    def _zero_flat(self) -> bool:
-        """Set the gradients to 0 in their flat buffers, if all of them belong there."""
-        layouts = [self._layouts.get(index) for index in range(len(self.param_groups))]
-        return all(
-            layout is not None and not layout.others and layout.describes(group)
-            for layout, group in zip(layouts, self.param_groups, strict=True)
-        ) and all(bucket.zero_grad() for layout in layouts if layout for bucket in layout.buckets)
+    def _present_layout(self) -> Layout | None:
+        """The layout, its buckets' gradients collected; None if there is none that describes the parameters."""
+        if self._layout is not None and not self._layout.collect(self.param_groups, self.state):
+            self._layout = None
+            self._rebuilds += 1
+        return self._layout
 
-    def _collect(self) -> list[list[list[Tensor] | None] | None]:
-        """Each group's gradients by flat bucket, None for a group that has none or whose buckets are outdated."""
-        if not self._layouts:
-            return [None] * len(self.param_groups)
-        known = self._knows_states() and len(self._layouts) <= len(self.param_groups)
-        collected: list[list[list[Tensor] | None] | None] = []
-        for index, group in enumerate(self.param_groups):
-            layout = self._layouts.get(index)
-            gradients: list[list[Tensor] | None] | None = None
-            if layout is not None:
-                if known and _may_be_flat(group) and self._holds(layout, group):
-                    gradients = [bucket.collect() for bucket in layout.buckets]
-                if gradients is None or None in gradients:
-                    # Buckets of other groups may hold what was moved: all are built again.
-                    self._forget_layouts()
-                    self._rebuilds += 1
-                    return [None] * len(self.param_groups)
-            collected.append(gradients)
-        return collected
+    def _new_layout(self) -> Layout:
+        # Where somebody else moves the parameters about again and again, building costs more than it saves.
+        flat = self._rebuilds <= _MOST_REBUILDS
+        layout = self._layout = Layout(self.param_groups, self.state, self._state, flat=flat)
+        layout.collect(self.param_groups, self.state)
+        return layout
 
-    def _holds(self, layout: _Layout, group: dict[str, Any]) -> bool:
-        """Whether a layout is still the group's."""
-        return (
-            layout.describes(group)
-            and not any(map(_is_flattenable, layout.waiting))
-            and all(bucket.is_intact() for bucket in layout.buckets)
-        )
-
-    def _knows_states(self) -> bool:
-        """Whether all states are those that the buckets were built with."""
-        states = self.state.values()
-        # Without a look at the keys: torch hashes tensors in Python, which costs more than all the rest.
-        if len(states) != len(self._known_states) or not all(map(operator.is_, states, self._known_states)):
-            buckets = [bucket for layout in self._layouts.values() for bucket in layout.buckets]
-            if not all(bucket.owns_states(self.state) for bucket in buckets):
-                return False
-            self._known_states = list(states)
-        return True
-
-    def _admit(self, collected: list[list[list[Tensor] | None] | None]) -> bool:
+    def _admit(self, layout: Layout | None) -> bool:
         """Whether a step may be taken with the gradients."""
-        if not self.guard.needs_norm:
-            return True
         try:
-            return self.guard.admit(self._gradient_tensors(collected))
+            return self.guard.admit(self._gradients(layout))
         except FloatingPointError as error:
             raise FloatingPointError(describe_nonfinite(self._params()) or str(error)) from None
 
-    def _scale(self, collected: list[list[list[Tensor] | None] | None], *, clipped: bool) -> float:
+    def _scale(self, layout: Layout | None, *, clipped: bool) -> float:
         """What all gradients are to be multiplied with, so that their global norm is at most the allowed one."""
         scale = 1.0
         if self.guard.max_grad_norm is not None:
-            norm = total_norm(self._gradient_tensors(collected)) if clipped else self.guard.gradient_norm
+            norm = total_norm(self._gradients(layout)) if clipped else self.guard.gradient_norm
             assert norm is not None
             scale = self.guard.scale(norm)
         self.guard.count(clipped=clipped or scale < 1.0)
         return scale
 
+    @torch.no_grad()
     def _clip_in_place(self) -> bool:
         clipped = False
         for group in self.param_groups:
@@ -456,57 +397,30 @@ class RMSprop(Optimizer):
             clipped |= self.guard.clip_in_place(params, states, group)
         return clipped
 
-    def _observe(self) -> None:
-        buckets = [bucket for layout in self._layouts.values() for bucket in layout.buckets]
-        self.memory.observe(self._params(), buckets)
+    def _gradients(self, layout: Layout | None) -> list[Tensor]:
+        if layout is not None:
+            return layout.gradients()
+        return [real(param.grad) for param in self._params() if param.grad is not None]
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
 
-    def _gradient_tensors(self, collected: list[list[list[Tensor] | None] | None]) -> list[Tensor]:
-        """All gradients; those in a flat buffer as that one tensor."""
-        grads: list[Tensor] = []
-        for index, group in enumerate(self.param_groups):
-            gradients = collected[index]
-            params = group["params"]
-            if gradients is not None:
-                params = self._layouts[index].others
-                for flat in gradients:
-                    grads += flat or []
-            grads += [real(param.grad) for param in params if param.grad is not None]
-        return grads
+    def _update_flat(self, layout: Layout, scale: float) -> None:
+        """Update what lies in the buckets of a layout."""
+        for own, group in zip(layout.groups, self.param_groups, strict=True):
+            for bucket in own.buckets:
+                bucket.update(group, scale=scale)
 
-    def _flatten(self, group: dict[str, Any]) -> _Layout:
-        """Move what may be moved of a group into buckets of one precision and one count of updates."""
-        buckets: dict[Any, tuple[list[Tensor], list[State]]] = defaultdict(lambda: ([], []))
-        others, waiting = [], []
-        uses = Counter(_storage(param) for param in self._params())
-        for param in group["params"]:
-            if uses[_storage(param)] > 1:
-                # What two parameters share would come apart.
-                others.append(param)
-                continue
-            if not _is_flattenable(param):
-                others.append(param)
-                waiting.append(param)
-                continue
-            state = self._state(param, group)
-            params, states = buckets[param.dtype, state["initial_weight"]]
-            params.append(param)
-            states.append(state)
-        stuck = [param for param in others if param.grad is not None]
-        if group["flat"] is True and stuck:
-            raise ValueError(
-                "flat=True needs dense float32 or float64 parameters on the CPU with memory of their own, got one "
-                f'of shape {tuple(stuck[0].shape)}, {stuck[0].dtype}, on {stuck[0].device}; use flat="auto"'
-            )
-        return _Layout(
-            list(group["params"]), [FlatBucket(*bucket) for bucket in buckets.values()], others, waiting
-        )
-
-    def _forget_layouts(self) -> None:
-        self._layouts = {}
-        self._known_states = []
+    def _update_all(self, layout: Layout | None, scale: float) -> None:
+        if torch.compiler.is_compiling():
+            for group in self.param_groups:
+                self._update(group, group["params"], scale, rule_options(group))
+            return
+        layout = layout or self._new_layout()
+        self._update_flat(layout, scale)
+        for own, group in zip(layout.groups, self.param_groups, strict=True):
+            if own.others:
+                self._update(group, own.others, scale, rule_options(group))
 
     def _update(
         self, group: dict[str, Any], candidates: list[Tensor], scale: float, options: dict[str, Any]
@@ -588,7 +502,7 @@ class RMSprop(Optimizer):
         Raises:
             ValueError: If its groups are others than this optimizer's.
         """
-        self._forget_layouts()
+        self._layout = None
 
         def remember(_: Optimizer, final: dict[str, Any]) -> None:
             self._loading = final
@@ -614,7 +528,7 @@ class RMSprop(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._forget_layouts()
+        self._layout = None
         self._rebuilds = 0
         if self._loading is not None:
             self._restore_precision(self._loading)
@@ -651,27 +565,6 @@ def _is_watched(optimizer: Optimizer) -> bool:
 
 # The hooks and the profiler's record around a step, as torch has them around every optimizer's.
 _watched_step: Callable[..., float | None] = Optimizer.profile_hook_step(RMSprop._step)
-
-
-def _may_be_flat(group: dict[str, Any]) -> bool:
-    """Whether a group's options leave its parameters to the flat path."""
-    lr = group["lr"]
-    return (
-        group["flat"] is not False
-        and not (group["differentiable"] or group["capturable"] or group["foreach"])
-        and not looks_at_tensors(group)
-        and not (torch.compiler.is_compiling() or torch.is_inference_mode_enabled())
-        and not (isinstance(lr, Tensor) and (lr.requires_grad or lr.device.type != "cpu"))
-    )
-
-
-def _storage(param: Tensor) -> int:
-    """What tells the memory of a parameter from others'; 0 where it has none that could be moved."""
-    return param.untyped_storage().data_ptr() if param.layout is torch.strided else id(param)
-
-
-def _is_flattenable(param: Tensor) -> bool:
-    return param.grad is not None and not param.grad.is_sparse and can_flatten(param)
 
 
 def _check_can_update(param: Tensor, grad: Tensor, *, capturable: bool) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rl_rms.update import is_used
+from rl_rms.update import Scalar, is_used
 
 FOREACH_OPTIONS = (
     "eps",
@@ -81,17 +81,28 @@ def check_options(group: dict[str, Any]) -> None:
         )
 
 
+def weight_decay_in_force(group: dict[str, Any]) -> Scalar:
+    """A group's weight decay, lessened by its schedule where it is corrected for that."""
+    weight_decay: Scalar = group["weight_decay"]
+    if group["corrected_weight_decay"]:
+        weight_decay = weight_decay * _as_scalar(group["lr"]) / group["max_lr"]
+    return weight_decay
+
+
 def rule_options(group: dict[str, Any]) -> dict[str, Any]:
     """The rule's arguments for a group."""
-    options = {name: group[name] for name in _RULE_OPTIONS}
-    lr = group["lr"]
-    options["lr"] = lr = lr.reshape(()) if isinstance(lr, Tensor) else lr
-    options["rho"] = group["alpha"]
-    if group["corrected_weight_decay"]:
-        options["weight_decay"] = options["weight_decay"] * lr / group["max_lr"]
-    return options
+    return {
+        **{name: group[name] for name in _RULE_OPTIONS},
+        "lr": _as_scalar(group["lr"]),
+        "rho": group["alpha"],
+        "weight_decay": weight_decay_in_force(group),
+    }
 
 
 def looks_at_tensors(group: dict[str, Any]) -> bool:
     """Whether an option of the rule takes a mean over each tensor."""
     return group["max_update_rms"] is not None or bool(group["caution"] and group["momentum"])
+
+
+def _as_scalar(lr: Scalar) -> Scalar:
+    return lr.reshape(()) if isinstance(lr, Tensor) else lr

@@ -302,6 +302,14 @@ def test_one_outlier_is_no_change():
     assert not any(detector.update(value) for value in values)
 
 
+def test_after_a_change_sixteen_values_are_learned_before_it_judges():
+    detector = ChangeDetector()
+    values = [(1.0, 1.3)[t % 2] for t in range(100)] + [1000.0 ** (1 + t // 6) for t in range(60)]
+    rings = [t for t, value in enumerate(values) if detector.update(value)]
+    assert len(rings) >= 2
+    assert min(np.diff(rings)) > 16
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_what_is_no_positive_number_is_passed_over(value):
     plain, disturbed = ChangeDetector(), ChangeDetector()
@@ -353,6 +361,13 @@ def test_heavy_tails_do_not_restart():
     normal = gaussian(20_000)
     chi = sum(gaussian(20_000, seed=seed).square() for seed in range(1, 4))
     assert feed(make(Restart), normal / chi.sqrt()).diagnostics()["restart_changes"] <= 2
+
+
+def test_units_that_die_and_revive_are_no_change():
+    grads = gaussian(3000) * 10.0 ** torch.linspace(-6, 6, 16)
+    alive = torch.rand(300, 16, generator=torch.Generator().manual_seed(1)) < 0.5
+    grads *= alive.repeat_interleave(10, dim=0)
+    assert feed(make(Restart), grads).diagnostics()["restart_changes"] <= 1
 
 
 # Matched

@@ -50,7 +50,7 @@ def assert_same(models, optimizers, tolerance=1e-10):
 
 def is_flat(optimizer):
     """Whether the last step went over flat memory."""
-    return bool(optimizer._layouts) and all(layout.buckets for layout in optimizer._layouts.values())
+    return optimizer._layout is not None and all(group.buckets for group in optimizer._layout.groups)
 
 
 OPTIONS = [

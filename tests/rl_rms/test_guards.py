@@ -142,6 +142,10 @@ def test_without_a_guard_they_come_through_as_in_torch():
     ("options", "said"),
     [
         ({"max_grad_norm": 0.0}, "max_grad_norm must be > 0, or None for no clipping, got 0.0"),
+        ({"max_tensor_norm": -1.0}, "max_tensor_norm must be > 0, or None for no clipping, got -1.0"),
+        ({"max_grad_value": 0}, "max_grad_value must be > 0, or None for no clipping, got 0"),
+        ({"max_grad_ratio": 1.0}, "max_grad_ratio must be > 1, or None for no clipping, got 1.0"),
+        ({"max_grad_value": 1.0, "differentiable": True}, "max_grad_value reads gradients as numbers"),
         ({"on_nonfinite": "ignore"}, 'on_nonfinite must be "raise", "skip" or None, got \'ignore\''),
         ({"max_grad_norm": 1.0, "differentiable": True}, "clip before the step"),
     ],
@@ -159,3 +163,108 @@ def test_diagnostics_tell_the_norm_before_clipping():
     optimizer.step()
     assert optimizer.diagnostics()["gradient_norm"] == pytest.approx(norm)
     assert norm > 1
+
+
+def clipped(grads, flat=False, updates=1, **options):
+    """Gradients of one parameter after a step with each of some gradients, and its optimizer."""
+    param = nn.Parameter(torch.zeros(len(grads[0]), dtype=torch.float64))
+    optimizer = RMSprop([param], flat=flat, **options)
+    seen = []
+    for grad in grads:
+        param.grad = torch.tensor(grad, dtype=torch.float64)
+        optimizer.step()
+        seen.append(param.grad.tolist())
+    return seen, optimizer
+
+
+@FLAT
+def test_clipping_by_value(flat):
+    seen, optimizer = clipped([[3.0, -0.5, -9.0], [0.1, 0.2, 0.3]], flat=flat, max_grad_value=1.0)
+    assert seen == [[1.0, -0.5, -1.0], [0.1, 0.2, 0.3]]
+    assert (optimizer.guard.num_clipped, optimizer.guard.num_updates) == (1, 2)
+    (state,) = optimizer.state.values()
+    expected = torch.tensor([1.0, 0.25, 1.0]) * 0.01 * 0.99 + torch.tensor([0.01, 0.04, 0.09]) * 0.01
+    torch.testing.assert_close(state["square_avg"], expected.double(), rtol=1e-6, atol=0)
+
+
+@FLAT
+def test_clipping_by_tensor_norm(flat):
+    params = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimizer = RMSprop(params, max_tensor_norm=1.0, flat=flat)
+    params[0].grad, params[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])
+    optimizer.step()
+    torch.testing.assert_close(params[0].grad, torch.tensor([0.6, 0.8]))
+    assert params[1].grad.tolist() == pytest.approx([0.3, 0.4])
+    assert optimizer.guard.num_clipped == 1
+
+
+@FLAT
+def test_a_burst_in_one_coordinate_is_contained_where_it_is(flat):
+    # Debiased, the root second moment of a constant gradient is that gradient.
+    calm = [[1.0, -1.0, 0.0]] * 5
+    seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_ratio=3.0, debias=True)
+    assert seen[:5] == calm
+    # A coordinate of which nothing was known is left as it is.
+    assert seen[5] == pytest.approx([3.0, -1.0, 7.0])
+    assert optimizer.guard.num_clipped == 1
+    # The norm of all gradients, scaled down to what it was, would have buried the second coordinate.
+    by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_norm=2**0.5, debias=True)
+    assert abs(by_norm[5][1]) < 0.01
+
+
+@FLAT
+def test_a_coordinate_grows_out_of_its_clipping(flat):
+    seen, _ = clipped([[1.0]] * 20 + [[100.0]] * 60, flat=flat, max_grad_ratio=3.0, debias=True, half_life=8)
+    assert seen[20] == pytest.approx([3.0])
+    assert seen[-1] == [100.0]
+
+
+@FLAT
+def test_clips_go_by_coordinate_then_by_tensor_then_all_together(flat):
+    params = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimizer = RMSprop(params, max_grad_value=4.0, max_tensor_norm=1.0, max_grad_norm=0.5, flat=flat)
+    params[0].grad, params[1].grad = torch.tensor([3.0, 400.0]), torch.tensor([0.0, 0.5])
+    optimizer.step()
+    # (3, 400) -> (3, 4) -> (0.6, 0.8), with (0, 0.5) of norm sqrt(1.25), scaled to 0.5.
+    scale = 0.5 / 1.25**0.5
+    assert params[0].grad.tolist() == pytest.approx([0.6 * scale, 0.8 * scale], rel=1e-4)
+    assert params[1].grad.tolist() == pytest.approx([0.0, 0.5 * scale], rel=1e-4)
+    assert optimizer.guard.gradient_norm == pytest.approx((9 + 160_000 + 0.25) ** 0.5)
+
+
+def test_clipping_of_the_update_goes_tensor_by_tensor():
+    # The first steps are 10 long without debias; v is not clipped.
+    params = [nn.Parameter(torch.zeros(4)) for _ in range(2)]
+    optimizer = RMSprop(params, lr=1.0, eps=1e-12, max_update_rms=2.0)
+    params[0].grad, params[1].grad = torch.full((4,), 5.0), torch.tensor([1.0, 0.0, 0.0, 0.0])
+    optimizer.step()
+    torch.testing.assert_close(params[0].detach(), torch.full((4,), -2.0))
+    # Root mean square of (10, 0, 0, 0): 5.
+    torch.testing.assert_close(params[1].detach(), torch.tensor([-4.0, 0.0, 0.0, 0.0]))
+    assert optimizer.state[params[0]]["square_avg"].tolist() == pytest.approx([0.25] * 4)
+    for _ in range(500):
+        optimizer.step()
+    before = params[0].detach().clone()
+    optimizer.step()
+    assert (before - params[0].detach()).tolist() == pytest.approx([1.0] * 4, rel=0.01)
+
+
+@FLAT
+@pytest.mark.parametrize("debias", [False, True])
+def test_a_gradient_that_is_left_out_of_its_own_normalizer(flat, debias):
+    param = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    options = {"lr": 1.0, "half_life": 1, "eps": 0.0, "debias": debias}
+    optimizer = RMSprop([param], exclude_current=True, flat=flat, **options)
+    first = 1.0 if debias else 2**0.5
+    param.grad = torch.tensor([2.0, 0.0], dtype=torch.float64)
+    optimizer.zero_grad(set_to_none=False)
+    param.grad.copy_(torch.tensor([2.0, 0.0]))
+    optimizer.param_groups[0]["eps"] = 1e-30
+    optimizer.step()
+    assert param.tolist() == pytest.approx([-first, 0.0])
+    # v^ from before: 4, or half of it; the second coordinate's first gradient has only itself.
+    param.grad.copy_(torch.tensor([10.0, 3.0]))
+    optimizer.step()
+    root = 2.0 if debias else 2**0.5
+    own = (9 / 2 / (3 / 4)) ** 0.5 if debias else (9 / 2) ** 0.5
+    assert param.tolist() == pytest.approx([-first - 10 / root, -3 / own])

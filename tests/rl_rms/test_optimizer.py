@@ -36,7 +36,7 @@ OURS_ALONE = {
 def path(request, monkeypatch):
     """Every property holds on the fast path and without it."""
     if request.param == "plain":
-        monkeypatch.setattr(rl_rms.optimizer, "_may_be_flat", lambda group: False)
+        monkeypatch.setattr(rl_rms.layout, "_may_be_flat", lambda group: False)
 
 
 def parameters(dtype=torch.float64, seed=0):

@@ -1,4 +1,4 @@
-"""Every snippet of the README runs as it stands there."""
+"""Every snippet of the README and of the documentation runs as it stands there."""
 
 import re
 import shlex
@@ -11,8 +11,15 @@ import pytest
 from rl_rms.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-PYTHON = [text for language, text in BLOCKS if language == "python"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page):
+    return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks(ROOT / "README.md")
+PYTHON = [text for page in PAGES for language, text in blocks(page) if language == "python"]
 SHELL = [
     line.split("#")[0].strip() for language, text in BLOCKS if language == "bash" for line in text.splitlines()
 ]
@@ -20,7 +27,21 @@ SHELL = [
 
 def test_all_blocks_are_of_a_kind_that_is_run_here():
     assert {language for language, _ in BLOCKS} == {"python", "bash"}
+    assert {language for page in PAGES[1:] for language, _ in blocks(page)} == {"python"}
     assert {line.split()[0] for line in SHELL} == {"make", "rl-rms", "tensorboard"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_are_there(page):
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text())
+    files = [target for target in targets if "://" not in target]
+    assert all((page.parent / target).is_file() for target in files), files
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_are_there(page):
+    named = re.findall(r"`(?:python )?((?:benchmarks|tests|examples|docs)/[\w/.]+\.\w+)", page.read_text())
+    assert all((ROOT / name).is_file() for name in named), named
 
 
 @pytest.mark.parametrize("text", PYTHON, ids=lambda text: text.splitlines()[0])

@@ -119,7 +119,8 @@ class Memory:
             return half_life_from_rho(group["alpha"])
         if stated in _ESTIMATED:
             estimator = self._estimator(stated)
-            estimator.bounds = self._bounds_in_force(float(group.get("lr", 0.0)))
+            if self.max_step is not None:
+                estimator.bounds = self._bounds_in_force(self.max_step, float(group.get("lr", 0.0)))
             if stated == "match":
                 estimator.timescale = self._known_timescale().in_updates(self.steps_per_update)
             return estimator.half_life
@@ -134,15 +135,16 @@ class Memory:
         """Whether any half-life is found while the optimizer learns."""
         return bool(self._estimators)
 
-    def observe(self, params: Iterable[Tensor], buckets: Iterable[FlatBucket]) -> None:
+    def observe(self, groups: Iterable[dict[str, Any]], buckets: Iterable[FlatBucket]) -> None:
         """Show the estimators the gradients of an update.
 
         Args:
-            params: All parameters.
+            groups: All parameter groups.
             buckets: The flat buckets in which some of them lie.
         """
         for kind, estimator in self._estimators.items():
             if kind not in self._probes:
+                params: list[Tensor] = [param for group in groups for param in group["params"]]
                 seen = [param for param in params if param.grad is not None and param.numel() > 0]
                 if not seen:
                     return
@@ -199,8 +201,8 @@ class Memory:
                 self._estimators[kind] = ESTIMATORS[auto](self.bounds) if isinstance(auto, str) else auto
         return self._estimators[kind]
 
-    def _bounds_in_force(self, lr: float) -> tuple[float, float]:
+    def _bounds_in_force(self, max_step: float, lr: float) -> tuple[float, float]:
         low, high = self.bounds
-        if self.max_step is not None and lr > 0:
-            high = min(high, longest_half_life(self.max_step, lr))
+        if lr > 0:
+            high = min(high, longest_half_life(max_step, lr))
         return min(low, high), high

@@ -343,7 +343,7 @@ class RMSprop(Optimizer):
             with torch.set_grad_enabled(self.defaults["differentiable"]):
                 self._update_all(layout, scale)
         if self.memory.estimates:
-            self.memory.observe(self._params(), [] if self._layout is None else self._layout.buckets)
+            self.memory.observe(self.param_groups, [] if self._layout is None else self._layout.buckets)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

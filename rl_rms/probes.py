@@ -44,8 +44,9 @@ class Probes:
         self._rows = list(self._block)
         self._filled = 0
         self._buckets: list[FlatBucket] | None = None
-        # Of flat gradients (gradient, indices, columns), of others by device (parameter, offset, column).
-        self._flat: list[tuple[Tensor, Tensor, Tensor]] = []
+        # Of flat gradients (gradient, indices, columns or None for all), of others by device (parameter, offset,
+        # column).
+        self._flat: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._others: list[list[tuple[Tensor, int, int]]] = []
 
     def record(self, buckets: Iterable["FlatBucket"]) -> Tensor | None:
@@ -64,7 +65,7 @@ class Probes:
             self._find_sources(whole)
         row = self._rows[self._filled]
         for grad, indices, columns in self._flat:
-            if len(indices) == len(row):
+            if columns is None:
                 torch.index_select(grad, 0, indices, out=row)
             else:
                 row[columns] = grad[indices].to(row.dtype)
@@ -89,7 +90,8 @@ class Probes:
                 others[param.device, real(param).dtype].append((param, offset, column))
         self._flat = []
         for bucket, entries in flat.items():
-            indices, columns = torch.tensor(entries).T.contiguous()
             # In the columns' own order, so that a row may be filled as a whole.
-            self._flat.append((bucket.grad, indices.contiguous(), columns.contiguous()))
+            indices, columns = torch.tensor(entries).T.contiguous()
+            fills_row = len(entries) == len(self._coordinates) and bucket.grad.dtype == self._block.dtype
+            self._flat.append((bucket.grad, indices, None if fills_row else columns))
         self._others = list(others.values())

@@ -103,7 +103,10 @@ class FlatBucket:
         self._kernel_steps = [torch.tensor(_NO_CORRECTION)] * len(params)
         self._divisor = torch.ones(())
         self._scratch: Tensor | None = None
-        self._flat_param, self._flat_gradient = [self.param], [self.grad]
+        self._flat_gradient = [self.grad]
+        # What a kernel takes: a list of one tensor, or of one for each parameter.
+        self._parts = {"param": self._params, **self._views}
+        self._flat = {"param": [self.param], **{name: [self.state[name]] for name in self._views}}
 
     def starts(self) -> list[tuple[Tensor, int]]:
         """Each parameter and the index of its first coordinate in the flat buffers."""
@@ -177,54 +180,86 @@ class FlatBucket:
             group: The options of their parameter group.
             scale: What the gradients are multiplied with, in place, before anything else.
         """
-        weight_decay = float(weight_decay_in_force(group))
+        lr, weight_decay = float(group["lr"]), float(weight_decay_in_force(group))
         coupled = 0.0 if group["decoupled_weight_decay"] else weight_decay
-        inside = group["eps"] if group["eps_inside_sqrt"] else 0.0
-        kernel = fused_kernel(self.param.dtype)
-        if group["momentum"] or group["centered"] or group["exclude_current"] or (inside and group["alpha"] == 0):
-            kernel = None
-        as_it_is = kernel is not None and not (group["maximize"] or coupled)
-        if not self.is_whole and not (as_it_is and not inside and all(map(self._may_be_left, self.gradients))):
+        kernel = self._find_kernel(group, lr)
+        as_it_is = kernel is not None and not (group["maximize"] or coupled or group["eps_inside_sqrt"])
+        if not self.is_whole and not (as_it_is and all(map(self._may_be_left, self.gradients))):
             self._gather()
         if scale != 1.0 and self.is_whole and not self.is_in_place:
             # What the user sees is clipped too, as if it had been before the step.
             torch._foreach_mul_([param.grad for param in self.params if param.grad is not None], scale)
+        transformed = group["maximize"] or coupled
         # The kernel scales gradients on its way, which saves a pass over memory; by a number in float32.
-        kernel_scales = as_it_is and 0.0 < scale < 1.0 and self.param.dtype is torch.float32
-        if scale != 1.0 and not kernel_scales:
+        by_kernel = (
+            kernel is not None and not transformed and 0.0 < scale < 1.0 and self.grad.dtype is torch.float32
+        )
+        if scale != 1.0 and not by_kernel:
             torch._foreach_mul_(self.gradients, scale)
-        grads = self.gradients if as_it_is else [self._transformed_gradient(group["maximize"], coupled)]
-        if kernel is None:
+        grads = [self._transformed_gradient(group["maximize"], coupled)] if transformed else self.gradients
+        if group["exclude_current"]:
             self._update_by_rule(grads[0], group)
         else:
-            self._update_by_kernel(kernel, grads, group, weight_decay, scale if kernel_scales else 1.0)
+            decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else 1.0
+            momentum = float(group["momentum"])
+            self._count(self.state["initial_weight"] * group["alpha"])
+            if momentum:
+                self._look_ahead(group, lr, decay, momentum)
+                # The buffer takes the place of the parameter, and momentum that of its decay.
+                length, target, kept = -(lr if group["lr_in_momentum"] else 1.0), "momentum_buffer", momentum
+            else:
+                length, target, kept = lr, "param", decay
+            if kernel is None:
+                self._move(target, grads[0], group, length, kept)
+            else:
+                self._move_by_kernel(kernel, target, grads, group, length, kept, scale if by_kernel else 1.0)
+            if momentum:
+                self._follow_momentum(group, lr, momentum)
         # Written through other tensors than the parameters: autograd must hear of it, or a graph from before the
         # step would be taken for a valid one.
         torch.autograd.graph.increment_version(self.params)
 
-    def _update_by_kernel(
-        self, kernel: Kernel, grads: list[Tensor], group: dict[str, Any], weight_decay: float, scale: float
+    def _find_kernel(self, group: dict[str, Any], lr: float) -> Kernel | None:
+        """The kernel, None where it lacks an option."""
+        if group["centered"] or group["exclude_current"]:
+            return None
+        # It would divide by these.
+        if (group["eps_inside_sqrt"] and group["alpha"] == 0.0) or (group["decoupled_weight_decay"] and lr == 0.0):
+            return None
+        if group["momentum"] and group["lr_in_momentum"] and lr == 0.0:
+            return None
+        return fused_kernel(self.param.dtype)
+
+    def _move_by_kernel(
+        self,
+        kernel: Kernel,
+        target: str,
+        grads: list[Tensor],
+        group: dict[str, Any],
+        length: float,
+        kept: float,
+        scale: float,
     ) -> None:
-        rho, eps, v = group["alpha"], group["eps"], self.state["square_avg"]
-        self._count(self.state["initial_weight"] * rho)
+        """``target <- kept * target - length * g / d`` and ``v <- rho v + (1 - rho) g*g`` in one pass."""
+        rho, v = group["alpha"], self.state["square_avg"]
         # g / (sqrt(v / c) + eps) = sqrt(c) g / (sqrt(v) + sqrt(c) eps), with c the weight of gradients in v.
         weight = 1.0 - self.state["initial_weight"] if group["debias"] else 1.0
         root = math.sqrt(weight)
-        inside = eps if group["eps_inside_sqrt"] else 0.0
+        inside = group["eps"] if group["eps_inside_sqrt"] else 0.0
         # With v + c eps / rho for v the kernel divides by the root of rho v + (1 - rho) g*g + c eps.
         squares = torch.add(v, inside * weight / rho) if inside else v
         kernel(
-            self._flat_param if self.is_whole else self._params,
+            self._flat[target] if self.is_whole else self._parts[target],
             grads,
             grads,
-            [squares] if self.is_whole else self._views["square_avg"],
+            [squares] if self.is_whole else self._parts["square_avg"],
             [],
             self._kernel_steps[: len(grads)],
-            lr=float(group["lr"]) * root,
+            lr=length * root,
             beta1=0.0,
             beta2=rho,
-            weight_decay=weight_decay / root if group["decoupled_weight_decay"] else 0.0,
-            eps=0.0 if inside else eps * root,
+            weight_decay=0.0 if kept == 1.0 else (1.0 - kept) / (length * root),
+            eps=0.0 if inside else group["eps"] * root,
             amsgrad=False,
             maximize=False,
             grad_scale=None if scale == 1.0 else self._divisor.fill_(1.0 / scale),
@@ -233,8 +268,43 @@ class FlatBucket:
             # Not what the kernel made of the sum, less eps: beside eps a small v would be lost in rounding.
             v.mul_(rho).addcmul_(grads[0], grads[0], value=1.0 - rho)
 
+    def _move(self, target: str, grad: Tensor, group: dict[str, Any], length: float, kept: float) -> None:
+        """The same without the kernel, and for the centered form."""
+        rho, v = group["alpha"], self.state["square_avg"]
+        v.mul_(rho).addcmul_(grad, grad, value=1.0 - rho)
+        if group["centered"]:
+            m = self.state["grad_avg"].lerp_(grad, 1.0 - rho)
+            d = torch.addcmul(v, m, m, value=-1.0).clamp_min_(0.0)
+        else:
+            d = v.clone()
+        if group["debias"]:
+            d.div_(1.0 - self.state["initial_weight"])
+        if group["eps_inside_sqrt"]:
+            d.add_(group["eps"]).sqrt_()
+        else:
+            d.sqrt_().add_(group["eps"])
+        moved = self._flat[target][0]
+        if kept != 1.0:
+            moved.mul_(kept)
+        moved.addcdiv_(grad, d, value=-length)
+
+    def _look_ahead(self, group: dict[str, Any], lr: float, decay: float, momentum: float) -> None:
+        """Shrink the parameters, and for Nesterov take back ``momentum`` of what the buffer was.
+
+        Its step ``u + momentum b`` is ``(1 + momentum) b - momentum b_before``: u is ``b - momentum b_before``.
+        """
+        if decay != 1.0:
+            self.param.mul_(decay)
+        if group["nesterov"]:
+            alpha = momentum * (1.0 if group["lr_in_momentum"] else lr)
+            self.param.add_(self.state["momentum_buffer"], alpha=alpha)
+
+    def _follow_momentum(self, group: dict[str, Any], lr: float, momentum: float) -> None:
+        alpha = (1.0 if group["lr_in_momentum"] else lr) * (1.0 + momentum if group["nesterov"] else 1.0)
+        self.param.add_(self.state["momentum_buffer"], alpha=-alpha)
+
     def _update_by_rule(self, grad: Tensor, group: dict[str, Any]) -> None:
-        """The rule itself on the flat buffers, for what the kernel does not have."""
+        """The rule itself on the flat buffers, for what has no faster form."""
         options = rule_options(group)
         if not group["decoupled_weight_decay"]:
             options["weight_decay"] = 0.0  # it is in the gradient

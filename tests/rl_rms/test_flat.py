@@ -32,7 +32,7 @@ def pair(**options):
     """The same network twice, trained over flat memory and plainly."""
     models = network(), network()
     optimizers = [
-        RMSprop(model.parameters(), lr=0.01, flat=flat, **options)
+        RMSprop(model.parameters(), **{"lr": 0.01, "flat": flat, **options})
         for model, flat in zip(models, (True, False), strict=True)
     ]
     return models, optimizers
@@ -61,6 +61,12 @@ OPTIONS = [
     {"maximize": True, "weight_decay": 0.1},
     {"maximize": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
     {"momentum": 0.5, "centered": True, "debias": True},
+    {"momentum": 0.5, "debias": True, "weight_decay": 0.1, "maximize": True},
+    {"momentum": 0.5, "nesterov": True, "lr_in_momentum": True, "eps_inside_sqrt": True},
+    {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    {"momentum": 0.5, "lr_in_momentum": True, "lr": 0.0},
+    {"centered": True, "eps_inside_sqrt": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    {"exclude_current": True, "debias": True, "weight_decay": 0.1},
     {"eps_inside_sqrt": True, "initial_second_moment": 1.0},
     {"rho": 0.0},
     {"rho": 0.0, "debias": True},

@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train an agent by a configuration, live in the terminal and in TensorBoard",
     "evaluate": "play episodes with the agent of a run",
     "plot": "draw the learning curves of runs over the changes of their worlds",
+    "plot-schedule": "draw a schedule, or everything that changes in a configuration's world",
 }
 
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise UserError(f"there is no command {words[0]!r}{suggestion(words[0], COMMANDS)}")
-        status: int = import_module(f"rl_rms.cli.{words[0]}").main(words[1:])
+        status: int = import_module(f"rl_rms.cli.{words[0].replace('-', '_')}").main(words[1:])
     except UserError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 2
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """The overview that ``rl-rms --help`` prints."""
-    commands = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    commands = "\n".join(f"  {name:<13} {summary}" for name, summary in COMMANDS.items())
     return (
         "usage: rl-rms COMMAND ...\n\n"
         "Reinforcement learning for worlds that change.\n\n"
@@ -51,7 +52,8 @@ def usage() -> str:
         "  rl-rms train drifting_cartpole\n"
         '  rl-rms train drifting_cartpole --agent.half_life "20_000 steps" --seed 1\n'
         "  rl-rms evaluate runs/drifting_cartpole/<date>-seed0\n"
-        "  rl-rms plot runs/drifting_cartpole/*\n\n"
+        "  rl-rms plot runs/drifting_cartpole/*\n"
+        "  rl-rms plot-schedule '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}'\n\n"
         "rl-rms COMMAND --help explains a command."
     )
 

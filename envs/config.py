@@ -29,7 +29,12 @@ class EnvConfig:
             ``reward.offset``, ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and
             its schedule over the clock of env steps, such as
             ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period: 20000}}``. Schedules are ``constant``,
-            ``step``, ``linear``, ``sinusoid``, ``redraw`` and ``poisson_jumps``; a number never changes.
+            ``step``, ``piecewise_constant``, ``linear``, ``exponential``, ``sigmoid``, ``sinusoid``, ``square``,
+            ``sawtooth``, ``redraw``, ``poisson_jumps``, ``markov``, ``burst``, ``ornstein_uhlenbeck``,
+            ``random_walk`` and ``trace``; a number never changes. They are combined by ``sum`` and ``product`` (of
+            a list of schedules and numbers) and by ``clip``, ``reflect``, ``delay``, ``during`` and ``then``, such
+            as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low: 5.0, high: 15.0}}``.
+            ``rl-rms plot-schedule`` draws any of them.
         curriculum: What is set at the beginning of each episode, by how the last ones went, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same world.

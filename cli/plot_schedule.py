@@ -1,0 +1,115 @@
+"""``rl-rms plot-schedule SPEC``: what a schedule, or every change of a configuration's world, does over time."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader
+
+from rl_rms.cli.config import Parser, read_config
+from rl_rms.cli.errors import UserError
+from rl_rms.envs.schedules import Key, Schedule, stream_of
+
+_TITLE = 100
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plot as the words after ``rl-rms plot-schedule`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the schedule, the configuration or an option is wrong.
+    """
+    parser = Parser(
+        prog="rl-rms plot-schedule",
+        description="Draw a schedule, or everything that changes in a configuration's world, over env steps.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "spec",
+        type=str,
+        help="A schedule such as '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}', or a configuration: a "
+        "YAML file or the name of a packaged one.",
+    )
+    parser.add_argument(
+        "--until",
+        type=float | None,
+        default=None,
+        help="Last env step; by default some timescales, or the configuration's total_timesteps.",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="How many seeds of random schedules are drawn.")
+    parser.add_argument("--output", type=str, default="schedule.png", help="File to write, .png or .svg.")
+    arguments = parser.parse_args(list(argv))
+    if arguments.until is not None and not 1 <= arguments.until < 2**62:
+        raise UserError(f"--until must be >= 1 env steps and below 2**62, got {arguments.until!r}")
+    if arguments.seeds < 1:
+        raise UserError(f"--seeds must be >= 1, got {arguments.seeds!r}")
+    output = Path(arguments.output)
+    if output.suffix not in {".png", ".svg"}:
+        raise UserError(f"--output must end in .png or .svg, got {arguments.output!r}")
+
+    inline = _read_inline(arguments.spec)
+    if inline is not None:
+        title, changes, first_seed, until = arguments.spec, {"value": inline}, 0, arguments.until
+    else:
+        config = read_config(arguments.spec)
+        world = config.env
+        changes = world.schedules()
+        if not changes:
+            raise UserError(f"nothing changes in the world of {arguments.spec}: it has no env.changes")
+        title = f"{arguments.spec}: {world.id}"
+        first_seed = config.seed if world.drift_seed is None else world.drift_seed
+        # With independent clocks each sub-environment lives its share of the env steps.
+        pace = world.num_envs if world.sharing == "independent" else 1
+        until = config.total_timesteps / pace if arguments.until is None else arguments.until
+    _draw(title, changes, until, range(first_seed, first_seed + arguments.seeds), output)
+    print(output)
+    return 0
+
+
+def _read_inline(spec: str) -> Schedule | None:
+    """The schedule that a word is the YAML form of, or None if the word is a name.
+
+    Raises:
+        UserError: If it is YAML of something else.
+    """
+    try:
+        tree: Any = get_loader("yaml")(spec)
+    except yaml.YAMLError as error:
+        raise UserError(f"the schedule is not YAML: {' '.join(str(error).split())}") from error
+    if isinstance(tree, str) or tree is None:
+        return None
+    try:
+        return Schedule.from_config(tree)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _draw(
+    title: str, changes: Mapping[str, Schedule], until: float | None, seeds: Sequence[int], output: Path
+) -> None:
+    """Draw schedules under each other, each with the random numbers that its target has in a world."""
+    from matplotlib.figure import Figure
+
+    from rl_rms.envs.schedules.plotting import draw, telling_span
+
+    end = max(telling_span(schedule) for schedule in changes.values()) if until is None else until
+    figure = Figure(figsize=(8, 1.0 + 1.9 * len(changes)), layout="constrained")
+    axes: Any = figure.subplots(len(changes), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (target, schedule) in zip(axes, changes.items(), strict=True):
+        draw(schedule, axis, end, [Key(seed, stream_of(target)) for seed in seeds])
+        axis.set_ylabel(target)
+    for axis in axes[:-1]:
+        axis.set_xlabel("")
+    axes[0].set_title(title if len(title) <= _TITLE else title[: _TITLE - 1] + "…", loc="left", fontsize=9)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # Beside and renamed into place, so that nothing half-written is left.
+        beside = output.with_name(f".{output.stem}.part{output.suffix}")
+        figure.savefig(beside, dpi=130)
+        beside.replace(output)
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror}") from error

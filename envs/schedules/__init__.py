@@ -1,0 +1,71 @@
+"""What a parameter's value is at which clock: immutable, pure, seekable functions of clock and key.
+
+A schedule keeps no state, so any clock can be asked in any order, two optimizers with the same seed meet the same
+drift, and a resumed run goes on exactly.
+
+- levels at known clocks: `Constant`, `Step`, `PiecewiseConstant`
+- smooth ways to another value: `Linear`, `Exponential`, `Sigmoid`
+- what comes back: `Sinusoid`, `Square`, `Sawtooth`
+- jumps by chance: `Redraw`, `PoissonJumps`, `Markov`, `Burst`
+- wandering: `OrnsteinUhlenbeck`, `RandomWalk`
+- from elsewhere: `Trace`, `Function`
+- made of others: ``s1 + s2`` (`Sum`), ``s1 * s2`` (`Product`), ``s.clip(low, high)`` (`Clip`),
+  ``s.reflect(low, high)`` (`Reflect`), ``s.delay(steps)`` (`Delay`), ``s.during(start, end)`` (`During`),
+  ``s.then(s2, at)`` (`Then`)
+
+``amplitude`` is half of the range of the values, or, where they have no bounds, their standard deviation over
+time.
+
+``timescale`` is the autocorrelation time tau, in env steps, that a tracker's half-life can be matched to: where
+the value has autocovariance ``S exp(-k / tau)`` and its measurements have noise variance ``R``, the exponential
+average with least mean squared error has the half-life ``ln 2 * tau / (sqrt(2 tau S / R) - 1)``. Jumps at random
+moments to independent levels and an Ornstein-Uhlenbeck process have exactly that autocovariance; each other
+schedule says what its tau stands for. ``half_life`` is this law, or that of ramps and sinusoids, in updates.
+"""
+
+from rl_rms.envs.schedules.algebra import Clip, Product, Reflect, Sum
+from rl_rms.envs.schedules.base import Schedule
+from rl_rms.envs.schedules.chance import Floats, Ints, Key, stream_of
+from rl_rms.envs.schedules.diffusion import OrnsteinUhlenbeck, RandomWalk
+from rl_rms.envs.schedules.forms import SCHEDULES, as_schedules
+from rl_rms.envs.schedules.jumps import Burst, PoissonJumps, Redraw
+from rl_rms.envs.schedules.levels import Constant, PiecewiseConstant, Step
+from rl_rms.envs.schedules.markov import Markov
+from rl_rms.envs.schedules.periodic import Sawtooth, Sinusoid, Square
+from rl_rms.envs.schedules.recorded import Function, Trace
+from rl_rms.envs.schedules.timing import Delay, During, Then
+from rl_rms.envs.schedules.transitions import Exponential, Linear, Sigmoid
+
+__all__ = [
+    "SCHEDULES",
+    "Burst",
+    "Clip",
+    "Constant",
+    "Delay",
+    "During",
+    "Exponential",
+    "Floats",
+    "Function",
+    "Ints",
+    "Key",
+    "Linear",
+    "Markov",
+    "OrnsteinUhlenbeck",
+    "PiecewiseConstant",
+    "PoissonJumps",
+    "Product",
+    "RandomWalk",
+    "Redraw",
+    "Reflect",
+    "Sawtooth",
+    "Schedule",
+    "Sigmoid",
+    "Sinusoid",
+    "Square",
+    "Step",
+    "Sum",
+    "Then",
+    "Trace",
+    "as_schedules",
+    "stream_of",
+]

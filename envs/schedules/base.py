@@ -1,0 +1,265 @@
+"""What every schedule is and can do, whatever its form."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import arguments, check_number, is_number
+from rl_rms.envs.schedules.chance import Floats, Ints, Key
+from rl_rms.laws import matched_half_life
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Bounds = tuple[float, float]
+
+
+class Schedule(ABC):
+    """A value over time, in whatever unit the parameter has.
+
+    The arguments of a schedule's constructor are its keys in YAML, under its ``name``. Schedules can be added and
+    multiplied, with each other and with numbers; see `rl_rms.envs.schedules.algebra`.
+
+    Example:
+        >>> from rl_rms.envs.schedules import Key, Sinusoid, Step
+        >>> swing = Sinusoid(mean=9.8, amplitude=4.0, period=8)
+        >>> (swing * Step(before=1, after=2, at=6)).values([2, 6], Key(seed=0)).round(3).tolist()
+        [13.8, 11.6]
+    """
+
+    name: ClassVar[str]
+    # Arguments that are kept under another name, since a method of the schedule has theirs.
+    _kept_as: ClassVar[Mapping[str, str]] = {}
+    # A NumPy number on the left of + or * leaves the work to the schedule.
+    __array_ufunc__: ClassVar[None] = None
+
+    @abstractmethod
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """Values at clocks.
+
+        Args:
+            t: Clocks in env steps, whole numbers >= 0 and below ``2**62`` in any order, shape ``(n,)``.
+            key: Stream of random numbers; schedules without chance ignore it.
+
+        Returns:
+            Values, shape ``(n,)``.
+        """
+
+    @property
+    @abstractmethod
+    def bounds(self) -> Bounds:
+        """Lowest and highest value that it can take; infinite where there is no such value."""
+
+    @property
+    def center(self) -> float:
+        """The middle of the bounds; where there is none, the value about which it moves."""
+        low, high = self.bounds
+        return low + (high - low) / 2
+
+    @property
+    def amplitude(self) -> float:
+        """How far the value goes from its center.
+
+        Half of the range between the bounds; where that is infinite, the standard deviation in the long run, which
+        is itself infinite for a random walk without walls.
+        """
+        low, high = self.bounds
+        return (high - low) / 2
+
+    @property
+    def timescale(self) -> float:
+        """Autocorrelation time tau in env steps; ``inf`` where nothing changes."""
+        return self._timescale() if self.amplitude > 0 else math.inf
+
+    @abstractmethod
+    def _timescale(self) -> float:
+        """The autocorrelation time of a schedule whose value changes."""
+
+    @property
+    def random(self) -> bool:
+        """Whether the values depend on the key."""
+        return False
+
+    def half_life(self, *, steps_per_update: float, snr: float) -> float:
+        """The half-life of the exponential average that tracks the value with least mean squared error.
+
+        By the laws of `rl_rms.laws`, for one measurement an update whose noise is independent of the value: that
+        of a sinusoid, that of a ramp, and `matched_half_life` with the timescale for everything else. It is exact
+        for jumps at random moments to independent levels and for an Ornstein-Uhlenbeck process, and for the others
+        where it is short against the timescale; periodic jumps ask for a third less where it comes near to that.
+
+        Args:
+            steps_per_update: Env steps between two measurements, > 0.
+            snr: Variance of the value over time divided by the variance of one measurement's noise, >= 0.
+
+        Returns:
+            Half-life in updates; ``inf`` where nothing changes or forgetting does not pay.
+
+        Raises:
+            ValueError: If an argument is out of range, or the schedule is a random walk without walls, whose
+                variance over time is not a number.
+
+        Example:
+            >>> from rl_rms.envs.schedules import OrnsteinUhlenbeck
+            >>> round(OrnsteinUhlenbeck(mean=0, std=1, tau=3_200).half_life(steps_per_update=16, snr=0.1), 1)
+            26.0
+        """
+        check_number("steps_per_update", steps_per_update, above=0)
+        check_number("snr", snr, least=0)
+        if self.amplitude == 0 or snr == 0:
+            return math.inf
+        return self._half_life(steps_per_update, snr)
+
+    def _half_life(self, steps_per_update: float, snr: float) -> float:
+        """The half-life of a schedule whose value changes, for arguments in their range and ``snr > 0``."""
+        return matched_half_life(self.timescale / steps_per_update, snr)
+
+    def value(self, t: int, key: Key) -> float:
+        """Value at one clock."""
+        return float(self.values(np.array([t]), key)[0])
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """Where the value jumps.
+
+        Args:
+            t0: Clock in env steps.
+            t1: Clock in env steps.
+            key: Stream of random numbers.
+
+        Returns:
+            The clocks in ``(t0, t1]``, ascending, from which on another value holds. Continuous drift has none.
+        """
+        return np.empty(0, dtype=np.int64)
+
+    def _where_changed(self, clocks: Ints, key: Key) -> Ints:
+        """The clocks, of some >= 1, at which another value holds than one before."""
+        changed: Ints = clocks[self.values(clocks, key) != self.values(clocks - 1, key)]
+        return changed
+
+    def _telling_span(self) -> float:
+        """Env steps from clock 0 in which one sees what the schedule does."""
+        return 12 * self.timescale if math.isfinite(self.timescale) else 1_000.0
+
+    def plot(self, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":
+        """Draw the value over the clock, as `rl_rms.envs.schedules.plotting.draw` does.
+
+        Args:
+            ax: Where to draw; None for new axes.
+            until: Last clock in env steps; None for some timescales.
+            seeds: How many seeds of a random schedule are drawn, >= 1.
+
+        Returns:
+            The axes.
+        """
+        from rl_rms.envs.schedules.plotting import plot
+
+        return plot(self, ax, until=until, seeds=seeds)
+
+    def __add__(self, other: "Schedule | float") -> "Schedule":
+        """The sum of both values at each clock."""
+        if not _is_operand(other):
+            return NotImplemented
+        from rl_rms.envs.schedules.algebra import Sum
+
+        return Sum([self, other])
+
+    def __radd__(self, other: float) -> "Schedule":
+        return self + other
+
+    def __mul__(self, other: "Schedule | float") -> "Schedule":
+        """The product of both values at each clock."""
+        if not _is_operand(other):
+            return NotImplemented
+        from rl_rms.envs.schedules.algebra import Product
+
+        return Product([self, other])
+
+    def __rmul__(self, other: float) -> "Schedule":
+        return self * other
+
+    def clip(self, low: float | None = None, high: float | None = None) -> "Schedule":
+        """The value, or the nearer limit where it is outside; see `Clip`."""
+        from rl_rms.envs.schedules.algebra import Clip
+
+        return Clip(self, low, high)
+
+    def reflect(self, low: float | None = None, high: float | None = None) -> "Schedule":
+        """The value as mirrors at the limits throw it back; see `Reflect`."""
+        from rl_rms.envs.schedules.algebra import Reflect
+
+        return Reflect(self, low, high)
+
+    def delay(self, steps: int) -> "Schedule":
+        """The same, ``steps`` env steps later; see `Delay`."""
+        from rl_rms.envs.schedules.timing import Delay
+
+        return Delay(self, steps)
+
+    def during(self, start: int, end: int, rest: float | None = None) -> "Schedule":
+        """The same between two clocks, at rest before and after; see `During`."""
+        from rl_rms.envs.schedules.timing import During
+
+        return During(self, start, end, rest)
+
+    def then(self, second: "Schedule | float", at: int) -> "Schedule":
+        """This until clock ``at``, from there on another, begun anew; see `Then`."""
+        from rl_rms.envs.schedules.timing import Then
+
+        return Then(self, second, at)
+
+    def to_config(self) -> dict[str, Any]:
+        """The YAML form, ``{name: {argument: value}}``, without arguments that are at their default."""
+        return {self.name: {name: plain(value) for name, value in self._given().items()}}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
+
+    def _given(self) -> dict[str, Any]:
+        """The constructor's arguments that are not at their default."""
+        defaults = arguments(type(self))
+        values = {name: getattr(self, self._kept_as.get(name, name)) for name in defaults}
+        return {name: value for name, value in values.items() if value != defaults[name]}
+
+    @staticmethod
+    def from_config(config: Any) -> "Schedule":
+        """Read the YAML form; a bare number is a `Constant`, and a schedule is returned as it is.
+
+        Raises:
+            ValueError: If it is no schedule, or has a wrong, missing or impossible argument.
+
+        Example:
+            >>> Schedule.from_config({"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 20_000}})
+            Sinusoid(mean=9.8, amplitude=4.0, period=20000.0)
+        """
+        from rl_rms.envs.schedules.forms import read_schedule
+
+        return read_schedule(config)
+
+
+def plain(value: Any) -> Any:
+    """An argument as YAML writes it: tuples as lists, schedules in their form."""
+    if isinstance(value, Schedule):
+        return value.to_config()
+    if isinstance(value, tuple):
+        return [plain(one) for one in value]
+    return value
+
+
+def read_part(owner: str, config: Any) -> Schedule:
+    """A schedule that is an argument of another.
+
+    Raises:
+        ValueError: If it is none; names the argument.
+    """
+    try:
+        return Schedule.from_config(config)
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from error
+
+
+def _is_operand(other: Any) -> bool:
+    return isinstance(other, Schedule) or is_number(other)

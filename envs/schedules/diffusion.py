@@ -1,0 +1,202 @@
+"""Values that wander: drawn by bridges, so that any clock can be asked."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import check_number
+from rl_rms.envs.schedules.base import Bounds
+from rl_rms.envs.schedules.bridges import Bridged
+from rl_rms.envs.schedules.chance import Floats, Key, normals
+
+
+@dataclass(frozen=True, repr=False)
+class OrnsteinUhlenbeck(Bridged):
+    """A wandering value that is drawn back to its mean: Gaussian, with autocovariance ``std**2 exp(-k / tau)``.
+
+    ``x_t = mean + r (x_{t-1} - mean) + std sqrt(1 - r**2) n_t`` with ``r = exp(-1 / tau)`` and standard normal n;
+    stationary from clock 0 on. Its timescale is ``tau``. It has no bounds, so that its amplitude is ``std``.
+
+    Args:
+        mean: Value about which it wanders.
+        std: Standard deviation over time, >= 0.
+        tau: Autocorrelation time in env steps, > 0.
+
+    Raises:
+        ValueError: If an argument is not a finite number or out of its range.
+    """
+
+    name: ClassVar[str] = "ornstein_uhlenbeck"
+
+    mean: float
+    std: float
+    tau: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", check_number("OrnsteinUhlenbeck: mean", self.mean))
+        object.__setattr__(self, "std", check_number("OrnsteinUhlenbeck: std", self.std, least=0))
+        object.__setattr__(self, "tau", check_number("OrnsteinUhlenbeck: tau", self.tau, above=0))
+
+    @property
+    def bounds(self) -> Bounds:
+        """None: minus and plus infinity, unless ``std`` is 0."""
+        return (-math.inf, math.inf) if self.std > 0 else (self.mean, self.mean)
+
+    @property
+    def center(self) -> float:
+        """``mean``."""
+        return self.mean
+
+    @property
+    def amplitude(self) -> float:
+        """``std``."""
+        return self.std
+
+    def _timescale(self) -> float:
+        return self.tau
+
+    # States are standard: what differs from the mean, in units of std.
+
+    def _begin(self, chance: Floats) -> Floats:
+        return normals(*chance)
+
+    def _go_on(self, states: Floats, steps: int, chance: Floats) -> Floats:
+        wait = steps / self.tau
+        return math.exp(-wait) * states + math.sqrt(-math.expm1(-2 * wait)) * normals(*chance)
+
+    def _between(self, before: Floats, after: Floats, steps: int, chance: Floats) -> Floats:
+        # The middle given both ends at a correlation r each: mean r (a + b) / (1 + r**2), variance
+        # (1 - r**2) / (1 + r**2).
+        r = math.exp(-steps / self.tau)
+        square = r * r
+        std = math.sqrt(-math.expm1(-2 * steps / self.tau) / (1 + square))
+        return r / (1 + square) * (before + after) + std * normals(*chance)
+
+    def _held(self, states: Floats) -> Floats:
+        return self.mean + self.std * states
+
+
+@dataclass(frozen=True, repr=False)
+class RandomWalk(Bridged):
+    """A sum of independent Gaussian steps, between walls that reflect it where there are some.
+
+    ``std`` counts per square root of an env step: over k env steps it changes with standard deviation
+    ``std * sqrt(k)``. Between two walls it comes to every value alike; its timescale is then
+    ``(high - low)**2 / (6 std**2)``, the time constant with which its autocovariance begins to fall, and its
+    half-life that of `rl_rms.laws.random_walk_half_life` wherever this is short against the timescale. Without
+    two walls it has neither an amplitude nor a timescale (both are ``inf``): the longer one looks, the farther it
+    goes.
+
+    Args:
+        start: Value at clock 0, between the walls.
+        std: Standard deviation of the change in one env step, >= 0.
+        low: Lower wall; None for none.
+        high: Upper wall, above the lower one; None for none.
+
+    Raises:
+        ValueError: If an argument is not a finite number or out of its range.
+    """
+
+    name: ClassVar[str] = "random_walk"
+
+    start: float
+    std: float
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        start = check_number("RandomWalk: start", self.start)
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "std", check_number("RandomWalk: std", self.std, least=0))
+        check_walls(self, self.low, self.high)
+        if (self.low is not None and start < self.low) or (self.high is not None and start > self.high):
+            raise ValueError(
+                f"RandomWalk: start must lie between low and high, got start={start!r}, low={self.low!r}, "
+                f"high={self.high!r}"
+            )
+
+    @property
+    def bounds(self) -> Bounds:
+        """The walls, infinite where there are none; ``start`` if ``std`` is 0."""
+        if self.std == 0:
+            return self.start, self.start
+        return (-math.inf if self.low is None else self.low, math.inf if self.high is None else self.high)
+
+    @property
+    def center(self) -> float:
+        """The middle between two walls; ``start`` where there are none."""
+        low, high = self.bounds
+        return low + (high - low) / 2 if math.isfinite(high - low) else self.start
+
+    def _timescale(self) -> float:
+        low, high = self.bounds
+        return (high - low) ** 2 / (6 * self.std**2)
+
+    def _half_life(self, steps_per_update: float, snr: float) -> float:
+        if math.isinf(self.amplitude):
+            raise ValueError(
+                f"{self!r} has no variance over time, so that snr says nothing; give it low and high, or use "
+                "rl_rms.laws.random_walk_half_life"
+            )
+        return super()._half_life(steps_per_update, snr)
+
+    # States are sums of standard steps. Reflected steps have the same law as the steps that a walk without walls
+    # makes through mirror images of its room, so that folding it is exact.
+
+    def _begin(self, chance: Floats) -> Floats:
+        return np.zeros(chance.shape[1])
+
+    def _go_on(self, states: Floats, steps: int, chance: Floats) -> Floats:
+        return states + math.sqrt(steps) * normals(*chance)
+
+    def _between(self, before: Floats, after: Floats, steps: int, chance: Floats) -> Floats:
+        return 0.5 * (before + after) + math.sqrt(0.5 * steps) * normals(*chance)
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The walk's values."""
+        return fold(super().values(t, key), self.low, self.high)
+
+    def _held(self, states: Floats) -> Floats:
+        return self.start + self.std * states
+
+
+def fold(values: Floats, low: float | None, high: float | None) -> Floats:
+    """Values as mirrors at ``low`` and ``high`` throw them back, any number of times.
+
+    Args:
+        values: Any values.
+        low: Lower mirror; None for none.
+        high: Upper mirror, above the lower one; None for none.
+
+    Returns:
+        Values of the same shape between the mirrors; those that were there already are as they were.
+    """
+    if low is not None and high is not None:
+        width = high - low
+        folded = low + np.clip(width - np.abs((values - low) % (2 * width) - width), 0.0, width)
+        return np.where((values >= low) & (values <= high), values, np.clip(folded, low, high))
+    if low is not None:
+        return np.where(values < low, 2 * low - values, values)
+    if high is not None:
+        return np.where(values > high, 2 * high - values, values)
+    return values
+
+
+def check_walls(owner: object, low: float | None, high: float | None, *, needed: bool = False) -> None:
+    """Keep limits in a schedule's ``low`` and ``high``.
+
+    Raises:
+        ValueError: If one is no number, the lower one is not below the other, or there is none though needed.
+    """
+    name = type(owner).__name__
+    if needed and low is None and high is None:
+        raise ValueError(f"{name} needs low, high or both, got neither")
+    low = None if low is None else check_number(f"{name}: low", low)
+    high = None if high is None else check_number(f"{name}: high", high)
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"{name}: low must be < high, got low={low!r}, high={high!r}")
+    object.__setattr__(owner, "low", low)
+    object.__setattr__(owner, "high", high)

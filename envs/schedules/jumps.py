@@ -1,0 +1,284 @@
+"""Levels that are drawn, and bursts: jumps at regular or at random moments."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.schedules.base import Bounds, Schedule
+from rl_rms.envs.schedules.chance import (
+    DRAWS,
+    Floats,
+    Ints,
+    Key,
+    by_block,
+    jump_span,
+    jumps,
+    jumps_between,
+    last_jump,
+    uniforms,
+)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class _Drawn(Schedule):
+    """Levels drawn independently of each other, uniformly from an interval or from a list."""
+
+    _kept_as: ClassVar[Mapping[str, str]] = {"values": "levels"}
+
+    low: float | None
+    high: float | None
+    levels: tuple[float, ...] | None
+
+    def _keep_levels(self, low: float | None, high: float | None, values: Sequence[float] | None) -> None:
+        owner = type(self).__name__
+        if (values is None) == (low is None and high is None) or (low is None) != (high is None):
+            raise ValueError(
+                f"{owner} needs either low and high, or values, got low={low!r}, high={high!r}, values={values!r}"
+            )
+        if low is not None and high is not None:
+            low, high = check_number(f"{owner}: low", low), check_number(f"{owner}: high", high)
+            if low > high:
+                raise ValueError(f"{owner}: low must be <= high, got low={low!r}, high={high!r}")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+        object.__setattr__(self, "levels", None if values is None else check_levels(owner, values))
+
+    @property
+    def bounds(self) -> Bounds:
+        """The lowest level and the highest."""
+        if self.levels is not None:
+            return min(self.levels), max(self.levels)
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
+
+    @property
+    def random(self) -> bool:
+        """True."""
+        return True
+
+    def _level(self, uniforms: Floats) -> Floats:
+        """Levels for uniform numbers in [0, 1)."""
+        if self.levels is not None:
+            return np.array(self.levels)[(uniforms * len(self.levels)).astype(np.int64)]
+        low, high = self.bounds
+        return low + (high - low) * uniforms
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Redraw(_Drawn):
+    """A new level at clocks 0, ``every``, ``2 * every`` and so on, uniform in [low, high) or from a list.
+
+    Its timescale is ``0.8 * every``: its autocovariance falls along a line to 0 at ``every``, and the exponential
+    ``exp(-k / tau)`` that asks for about the same half-life has that tau.
+
+    Args:
+        low: Lowest level.
+        high: Highest level, >= ``low``.
+        every: Env steps from one level to the next, >= 1.
+        values: The levels to choose from, in place of ``low`` and ``high``.
+
+    Raises:
+        ValueError: If it has neither an interval nor a list, or ``every`` is missing or out of range.
+    """
+
+    name: ClassVar[str] = "redraw"
+
+    every: int
+
+    def __init__(
+        self,
+        low: float | None = None,
+        high: float | None = None,
+        every: int | None = None,
+        values: Sequence[float] | None = None,
+    ) -> None:
+        self._keep_levels(low, high, values)
+        object.__setattr__(self, "every", check_whole("Redraw: every", every, least=1, unit="env steps"))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The level of draw number ``t // every``."""
+        draws = np.asarray(t) // self.every
+        return self._level(by_block(draws, DRAWS, lambda block, inside: uniforms(key, block)[inside % DRAWS]))
+
+    def _timescale(self) -> float:
+        return 0.8 * self.every
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The multiples of ``every`` in ``(t0, t1]`` that bring another level."""
+        draws = np.arange(t0 // self.every + 1, t1 // self.every + 1, dtype=np.int64)
+        return self._where_changed(draws * self.every, key)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class PoissonJumps(_Drawn):
+    """A new level at random moments: at each clock >= 1 with probability ``1 / mean_dwell``.
+
+    The times between two jumps are geometrically distributed. Its timescale is ``mean_dwell``: the autocovariance
+    is ``S exp(-k / mean_dwell)``.
+
+    Args:
+        low: Lowest level.
+        high: Highest level, >= ``low``.
+        mean_dwell: Mean time between two jumps in env steps, >= 1.
+        values: The levels to choose from, in place of ``low`` and ``high``.
+
+    Raises:
+        ValueError: If it has neither an interval nor a list, or ``mean_dwell`` is missing or out of range.
+    """
+
+    name: ClassVar[str] = "poisson_jumps"
+
+    mean_dwell: float
+
+    def __init__(
+        self,
+        low: float | None = None,
+        high: float | None = None,
+        mean_dwell: float | None = None,
+        values: Sequence[float] | None = None,
+    ) -> None:
+        self._keep_levels(low, high, values)
+        object.__setattr__(self, "mean_dwell", check_number("PoissonJumps: mean_dwell", mean_dwell, least=1))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The level of the last jump at or before ``t``."""
+
+        def read(block: int, inside: Ints) -> Floats:
+            times, brought = jumps(self.mean_dwell, key, block)
+            # The level that holds at the block's start was drawn in an earlier block.
+            chance = np.concatenate([[self._carried(key, block)], brought])
+            held: Floats = chance[np.searchsorted(times, inside, side="right")]
+            return held
+
+        return self._level(by_block(t, jump_span(self.mean_dwell), read))
+
+    def _timescale(self) -> float:
+        return self.mean_dwell
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The jumps in ``(t0, t1]`` that bring another level."""
+        return self._where_changed(jumps_between(self.mean_dwell, key, t0, t1), key)
+
+    def _carried(self, key: Key, block: int) -> float:
+        """The uniform number of the last jump before a block; before the first block, that of the first level."""
+        last = last_jump(self.mean_dwell, key, block)
+        return float(uniforms(key, 0, lane=2)[0]) if last is None else last[1]
+
+
+@dataclass(frozen=True, repr=False)
+class Burst(Schedule):
+    """A base value, and now and then for a while a peak.
+
+    With ``every`` bursts begin at clocks ``every``, ``2 * every`` and so on; with ``rate`` at random moments, at
+    each clock with that probability, and bursts that overlap are one. Its timescale is the time constant with
+    which its autocovariance begins to fall: with p the share of time at the peak, ``p * (1 - p) * every`` or
+    ``p / rate``, which is near ``duration`` while bursts are rare.
+
+    Args:
+        base: Value outside bursts.
+        peak: Value in a burst.
+        duration: Env steps of a burst, >= 1, with ``every`` below it.
+        every: Env steps from the beginning of a burst to that of the next, >= 2.
+        rate: Probability that a burst begins at a clock, in (0, 1), in place of ``every``.
+
+    Raises:
+        ValueError: If an argument is out of its range, or there are both or neither of ``every`` and ``rate``.
+    """
+
+    name: ClassVar[str] = "burst"
+
+    base: float
+    peak: float
+    duration: int
+    every: int | None = None
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", check_number("Burst: base", self.base))
+        object.__setattr__(self, "peak", check_number("Burst: peak", self.peak))
+        object.__setattr__(
+            self, "duration", check_whole("Burst: duration", self.duration, least=1, unit="env steps")
+        )
+        if (self.every is None) == (self.rate is None):
+            raise ValueError(f"Burst needs either every or rate, got every={self.every!r}, rate={self.rate!r}")
+        if self.every is not None:
+            object.__setattr__(self, "every", check_whole("Burst: every", self.every, least=2, unit="env steps"))
+            if self.duration >= self.every:
+                raise ValueError(
+                    f"Burst: duration must be below every, got duration={self.duration}, every={self.every}"
+                )
+        else:
+            rate = check_number("Burst: rate", self.rate, above=0)
+            if rate >= 1:
+                raise ValueError(f"Burst: rate must be a probability per env step, below 1, got {self.rate!r}")
+            object.__setattr__(self, "rate", rate)
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """``peak`` where a burst began within the last ``duration`` clocks, else ``base``."""
+        t = np.asarray(t)
+        return np.where(t - self._last_begin(t, key) < self.duration, self.peak, self.base)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The lower value and the higher."""
+        return min(self.base, self.peak), max(self.base, self.peak)
+
+    @property
+    def random(self) -> bool:
+        """Whether bursts begin at random moments."""
+        return self.rate is not None
+
+    def _timescale(self) -> float:
+        if self.every is not None:
+            share = self.duration / self.every
+            return share * (1 - share) * self.every
+        assert self.rate is not None
+        return float(-np.expm1(self.duration * np.log1p(-self.rate)) / self.rate)
+
+    def _telling_span(self) -> float:
+        return 5.0 * (self._mean_wait if self.every is None else self.every)
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The clocks in ``(t0, t1]`` at which a burst begins or ends."""
+        before = t0 - self.duration
+        if self.every is not None:
+            begins = np.arange(max(before, 0) // self.every + 1, t1 // self.every + 1, dtype=np.int64) * self.every
+        else:
+            begins = jumps_between(self._mean_wait, key, before, t1)
+        clocks = np.unique(np.concatenate([begins, begins + self.duration]))
+        return self._where_changed(clocks[(clocks > t0) & (clocks <= t1)], key)
+
+    @property
+    def _mean_wait(self) -> float:
+        """Mean env steps from the beginning of a random burst to that of the next."""
+        assert self.rate is not None
+        return 1.0 / self.rate
+
+    def _last_begin(self, t: Ints, key: Key) -> Ints:
+        """The clock at which the last burst began; ``-duration`` where there was none."""
+        if self.every is not None:
+            return np.where(t < self.every, -self.duration, t - t % self.every)
+
+        def read(block: int, inside: Ints) -> Ints:
+            last = last_jump(self._mean_wait, key, block)
+            begins = np.append(-self.duration if last is None else last[0], jumps(self._mean_wait, key, block)[0])
+            began: Ints = begins[np.searchsorted(begins, inside, side="right") - 1]
+            return began
+
+        return by_block(t, jump_span(self._mean_wait), read)
+
+
+def check_levels(owner: str, values: Sequence[float]) -> tuple[float, ...]:
+    """A list of levels.
+
+    Raises:
+        ValueError: If it is none or empty; names the owner.
+    """
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ValueError(f"{owner}: values must be a list of numbers, got {values!r}")
+    return tuple(check_number(f"{owner}: values", one) for one in values)

@@ -1,0 +1,184 @@
+"""Values that come back after a period."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.schedules.base import Bounds, Schedule
+from rl_rms.envs.schedules.chance import Floats, Ints, Key
+from rl_rms.laws import sinusoid_half_life
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Sinusoid(Schedule):
+    """A swing: ``mean + amplitude * sin(2 pi t / period + phase)``.
+
+    Its timescale is ``period / (2 pi)``, the inverse of the angular frequency by which alone a slow sinusoid sets
+    the best half-life.
+
+    Args:
+        mean: Value about which it swings.
+        amplitude: Largest distance from the mean, >= 0.
+        period: Length of a swing in env steps, > 0.
+        phase: Angle at clock 0, in radians.
+
+    Raises:
+        ValueError: If an argument is not a finite number or out of its range.
+    """
+
+    name: ClassVar[str] = "sinusoid"
+    _kept_as: ClassVar[Mapping[str, str]] = {"amplitude": "swing"}
+
+    mean: float
+    swing: float
+    period: float
+    phase: float
+
+    def __init__(self, mean: float, amplitude: float, period: float, phase: float = 0.0) -> None:
+        object.__setattr__(self, "mean", check_number("Sinusoid: mean", mean))
+        object.__setattr__(self, "swing", check_number("Sinusoid: amplitude", amplitude, least=0))
+        object.__setattr__(self, "period", check_number("Sinusoid: period", period, above=0))
+        object.__setattr__(self, "phase", check_number("Sinusoid: phase", phase))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The swing's values."""
+        return self.mean + self.swing * np.sin(2 * math.pi * np.asarray(t) / self.period + self.phase)
+
+    @property
+    def bounds(self) -> Bounds:
+        """``mean`` less and plus ``amplitude``."""
+        return self.mean - self.swing, self.mean + self.swing
+
+    @property
+    def amplitude(self) -> float:
+        """As given."""
+        return self.swing
+
+    def _timescale(self) -> float:
+        return self.period / (2 * math.pi)
+
+    def _half_life(self, steps_per_update: float, snr: float) -> float:
+        frequency = steps_per_update / self.timescale
+        # The exact cost, S x**2 / (1 + x**2) + R w / (2 x) at x = w theta, has no minimum below S, that of never
+        # forgetting, once w R >= S.
+        return sinusoid_half_life(1.0, frequency, 0.5 / snr) if frequency < snr else math.inf
+
+
+class _Wave(Schedule):
+    """A period between two values, with jumps."""
+
+    low: float
+    high: float
+    period: int
+
+    def _check_wave(self) -> None:
+        owner = type(self).__name__
+        object.__setattr__(self, "low", check_number(f"{owner}: low", self.low))
+        object.__setattr__(self, "high", check_number(f"{owner}: high", self.high))
+        object.__setattr__(self, "period", check_whole(f"{owner}: period", self.period, least=2, unit="env steps"))
+
+    @property
+    def bounds(self) -> Bounds:
+        """The lower value and the higher."""
+        return min(self.low, self.high), max(self.low, self.high)
+
+    def _telling_span(self) -> float:
+        return 4.0 * self.period
+
+    def _returns(self, t0: int, t1: int, phase: int = 0) -> Ints:
+        """The clocks in ``(t0, t1]`` that lie ``phase`` after a multiple of the period."""
+        first, last = (t0 - phase) // self.period + 1, (t1 - phase) // self.period
+        return np.arange(first, last + 1, dtype=np.int64) * self.period + phase
+
+
+@dataclass(frozen=True, repr=False)
+class Square(_Wave):
+    """To and fro: ``high`` in the first ``duty`` of each period, ``low`` in the rest.
+
+    Its timescale is ``duty * (1 - duty) * period``, the time constant with which its autocovariance begins to
+    fall.
+
+    Args:
+        low: Value in the rest of a period.
+        high: Value with which a period begins.
+        period: Length of a period in env steps, >= 2.
+        duty: Share of ``high``, in (0, 1); rounded to at least one env step of each.
+
+    Raises:
+        ValueError: If an argument is not a finite number or out of its range.
+    """
+
+    name: ClassVar[str] = "square"
+
+    low: float
+    high: float
+    period: int
+    duty: float = 0.5
+
+    def __post_init__(self) -> None:
+        self._check_wave()
+        duty = check_number("Square: duty", self.duty, above=0)
+        if duty >= 1:
+            raise ValueError(f"Square: duty must be a share of the period, above 0 and below 1, got {self.duty!r}")
+        object.__setattr__(self, "duty", duty)
+
+    @property
+    def _falls_at(self) -> int:
+        """Env steps of ``high`` in each period."""
+        return min(max(round(self.duty * self.period), 1), self.period - 1)
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The wave's values."""
+        return np.where(np.asarray(t) % self.period < self._falls_at, self.high, self.low)
+
+    def _timescale(self) -> float:
+        share = self._falls_at / self.period
+        return share * (1 - share) * self.period
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The clocks in ``(t0, t1]`` at which it rises or falls."""
+        if self.low == self.high:
+            return np.empty(0, dtype=np.int64)
+        return np.sort(np.concatenate([self._returns(t0, t1), self._returns(t0, t1, self._falls_at)]))
+
+
+@dataclass(frozen=True, repr=False)
+class Sawtooth(_Wave):
+    """A ramp that begins again: ``low + (high - low) * (t mod period) / period``.
+
+    Its timescale is ``period / 6``, the time constant with which its autocovariance begins to fall, since a short
+    memory pays for the jumps more than for the ramps.
+
+    Args:
+        low: Value with which a period begins.
+        high: Value to which it comes near.
+        period: Length of a period in env steps, >= 2.
+
+    Raises:
+        ValueError: If an argument is not a finite number or out of its range.
+    """
+
+    name: ClassVar[str] = "sawtooth"
+
+    low: float
+    high: float
+    period: int
+
+    def __post_init__(self) -> None:
+        self._check_wave()
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The ramps' values."""
+        return self.low + (self.high - self.low) * (np.asarray(t) % self.period) / self.period
+
+    def _timescale(self) -> float:
+        return self.period / 6
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The multiples of the period in ``(t0, t1]``, where it falls back."""
+        return np.empty(0, dtype=np.int64) if self.low == self.high else self._returns(t0, t1)

@@ -1,0 +1,104 @@
+"""Pictures of schedules. matplotlib is imported only when one is drawn."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.schedules.base import Schedule
+from rl_rms.envs.schedules.chance import Floats, Key
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette, which color-blind readers tell apart.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_POINTS = 2_000
+_TITLE = 90
+
+
+def plot(schedule: Schedule, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":
+    """Draw a schedule, a random one with several seeds.
+
+    Args:
+        schedule: The schedule.
+        ax: Where to draw; None for new axes of a figure that pyplot knows.
+        until: Last clock in env steps, >= 1; None for one by which its nature shows.
+        seeds: How many seeds of a random schedule are drawn, 0 first, >= 1.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: If ``until`` or ``seeds`` is out of range.
+    """
+    end = telling_span(schedule) if until is None else check_number("until", until, least=1)
+    keys = [Key(seed) for seed in range(check_whole("seeds", seeds, least=1))]
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
+    draw(schedule, ax, end, keys)
+    title = repr(schedule)
+    ax.set_title(title if len(title) <= _TITLE else title[: _TITLE - 1] + "…", loc="left", fontsize=9)
+    ax.set_ylabel("value")
+    return ax
+
+
+def telling_span(schedule: Schedule) -> float:
+    """Env steps from clock 0 in which one sees what a schedule does."""
+    return max(schedule._telling_span(), 1.0)
+
+
+def draw(schedule: Schedule, ax: "Axes", until: float, keys: Sequence[Key]) -> None:
+    """Draw a schedule's values over the clock.
+
+    Args:
+        schedule: The schedule.
+        ax: Where to draw.
+        until: Last clock in env steps.
+        keys: Streams of random numbers, each a line; a schedule without chance is drawn for the first alone.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    shown = keys if schedule.random else keys[:1]
+    for index, key in enumerate(shown):
+        clocks, values = line(schedule, int(until), key)
+        ax.plot(
+            clocks,
+            values,
+            color=_COLORS[index % len(_COLORS)],
+            linewidth=1.6 if index == 0 else 1.0,
+            alpha=1.0 if index == 0 else 0.75,
+            zorder=3 if index == 0 else 2,
+            label=f"seed {key.seed}",
+        )
+    if len(shown) > 1:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+    ax.set_xlim(0, until)
+    ax.set_xlabel("env steps")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def line(schedule: Schedule, until: int, key: Key) -> tuple[Floats, Floats]:
+    """Corners of the line that shows a schedule, with an upright at each of its jumps.
+
+    Args:
+        schedule: The schedule.
+        until: Last clock in env steps.
+        key: Stream of random numbers.
+
+    Returns:
+        Clocks and values, of equal length; both ends of an upright are at the clock of the jump.
+    """
+    clocks = np.unique(np.linspace(0, until, min(until + 1, _POINTS)).astype(np.int64))
+    jumps = schedule.events(0, until, key)
+    clocks = np.unique(np.concatenate([clocks, jumps]))
+    # The foot of an upright stands at the clock of its jump and has the value from just before.
+    feet = jumps - 1
+    asked = np.concatenate([feet, clocks])
+    at = np.concatenate([jumps, clocks])
+    order = np.argsort(at, kind="stable")
+    return at[order].astype(np.float64), schedule.values(asked, key)[order]

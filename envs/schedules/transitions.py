@@ -1,0 +1,158 @@
+"""Smooth ways from one value to another."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import check_number
+from rl_rms.envs.schedules.base import Bounds, Schedule
+from rl_rms.envs.schedules.chance import Floats, Key
+from rl_rms.laws import ramp_half_life
+
+# Length over tau of the ramp that asks for the same half-life as an exponential approach that is watched for
+# 3 tau, in which 95 % of it happens. An average lags by its time constant times the slope, so what counts is the
+# variance over the mean squared slope, length**2 / 12 for a ramp.
+_RAMPS_PER_TAU = 2.18
+
+
+class _Transition(Schedule):
+    """A way from ``start`` to ``end``."""
+
+    start: float
+    end: float
+
+    @property
+    def bounds(self) -> Bounds:
+        """The lower end and the higher."""
+        return min(self.start, self.end), max(self.start, self.end)
+
+    def _half_life(self, steps_per_update: float, snr: float) -> float:
+        """That of a ramp through a range of 1, whose variance over time is 1/12, in as many updates."""
+        return ramp_half_life(steps_per_update / self._ramp(), 1.0 / (12.0 * snr))
+
+    def _telling_span(self) -> float:
+        return 1.5 * self._ramp()
+
+    def _ramp(self) -> float:
+        """Env steps of the ramp that asks for the same half-life."""
+        return self._timescale()
+
+
+@dataclass(frozen=True, repr=False)
+class Linear(_Transition):
+    """A ramp: ``start + (end - start) * min(t / over, 1)``.
+
+    Its timescale is ``over``. Its half-life is that on the way, where the variance is ``(end - start)**2 / 12``.
+
+    Args:
+        start: Value at clock 0.
+        end: Value from clock ``over`` on.
+        over: Length of the ramp in env steps, > 0.
+
+    Raises:
+        ValueError: If an argument is not a finite number or ``over`` not above 0.
+    """
+
+    name: ClassVar[str] = "linear"
+
+    start: float
+    end: float
+    over: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", check_number("Linear: start", self.start))
+        object.__setattr__(self, "end", check_number("Linear: end", self.end))
+        object.__setattr__(self, "over", check_number("Linear: over", self.over, above=0))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The ramp's values."""
+        t = np.asarray(t)
+        return np.where(t < self.over, self.start + (self.end - self.start) * t / self.over, self.end)
+
+    def _timescale(self) -> float:
+        return self.over
+
+
+@dataclass(frozen=True, repr=False)
+class Exponential(_Transition):
+    """An approach that slows down: ``end + (start - end) * exp(-t / tau)``.
+
+    Its timescale is ``tau``. Its half-life is that over the first ``3 tau``.
+
+    Args:
+        start: Value at clock 0.
+        end: Value that it comes near to.
+        tau: Env steps in which the distance falls to ``1 / e``, > 0.
+
+    Raises:
+        ValueError: If an argument is not a finite number or ``tau`` not above 0.
+    """
+
+    name: ClassVar[str] = "exponential"
+
+    start: float
+    end: float
+    tau: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", check_number("Exponential: start", self.start))
+        object.__setattr__(self, "end", check_number("Exponential: end", self.end))
+        object.__setattr__(self, "tau", check_number("Exponential: tau", self.tau, above=0))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The approach's values."""
+        return self.end + (self.start - self.end) * np.exp(-np.asarray(t) / self.tau)
+
+    def _timescale(self) -> float:
+        return self.tau
+
+    def _ramp(self) -> float:
+        return _RAMPS_PER_TAU * self.tau
+
+    def _telling_span(self) -> float:
+        return 5 * self.tau
+
+
+@dataclass(frozen=True, repr=False)
+class Sigmoid(_Transition):
+    """A smooth step: ``start + (end - start) / (1 + exp(-8 (t - at) / over))``.
+
+    Of the way, 96 % lie in the ``over`` env steps around ``at``. Its timescale is ``over``, and its half-life that
+    of a ramp of this length, which has the same variance over mean squared slope within 1 %.
+
+    Args:
+        start: Value long before ``at``.
+        end: Value long after ``at``.
+        at: Clock of the middle, in env steps.
+        over: Length in env steps, > 0.
+
+    Raises:
+        ValueError: If an argument is not a finite number or ``over`` not above 0.
+    """
+
+    name: ClassVar[str] = "sigmoid"
+
+    start: float
+    end: float
+    at: float
+    over: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", check_number("Sigmoid: start", self.start))
+        object.__setattr__(self, "end", check_number("Sigmoid: end", self.end))
+        object.__setattr__(self, "at", check_number("Sigmoid: at", self.at))
+        object.__setattr__(self, "over", check_number("Sigmoid: over", self.over, above=0))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The smooth step's values."""
+        # 1 / (1 + exp(-2 x)) as a tangent, which no distance makes overflow.
+        share = 0.5 + 0.5 * np.tanh(4.0 * (np.asarray(t) - self.at) / self.over)
+        return self.start + (self.end - self.start) * share
+
+    def _timescale(self) -> float:
+        return self.over
+
+    def _telling_span(self) -> float:
+        return max(self.at, 0.0) + self.over

@@ -1,0 +1,243 @@
+"""What holds for schedules of every kind."""
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rl_rms.envs import schedules
+from rl_rms.envs.schedules import (
+    SCHEDULES,
+    Burst,
+    Clip,
+    Constant,
+    Delay,
+    During,
+    Exponential,
+    Function,
+    Key,
+    Linear,
+    Markov,
+    OrnsteinUhlenbeck,
+    PiecewiseConstant,
+    PoissonJumps,
+    Product,
+    RandomWalk,
+    Redraw,
+    Reflect,
+    Sawtooth,
+    Schedule,
+    Sigmoid,
+    Sinusoid,
+    Square,
+    Step,
+    Sum,
+    Then,
+    Trace,
+)
+
+KEY = Key(seed=7, stream=3)
+CYCLE = ((0.0, 1.0, 0.0), (0.0, 0.5, 0.5), (0.1, 0.0, 0.9))
+
+# Between jumps these hold their values.
+HELD = [
+    Constant(3),
+    Step(before=1, after=2, at=10),
+    PiecewiseConstant([(0, 1), (5, 2), (9, 2), (400, -1)]),
+    Square(low=1, high=2, period=7, duty=0.3),
+    Square(low=2, high=-1, period=9),
+    Redraw(values=[1, 2, 2, 5], every=7),
+    PoissonJumps(low=-1, high=1, mean_dwell=4.5),
+    Markov([0, 1, 5], mean_dwell=30),
+    Markov([0, 1, 1], transitions=CYCLE),
+    Burst(base=1, peak=3, duration=4, every=30),
+    Burst(base=1, peak=-3, duration=40, rate=0.02),
+    Burst(base=1, peak=3, duration=2, rate=0.9),
+    Trace([1, 3, 3, 2], every=5, end="repeat"),
+    Trace([1, 3, 2.5], every=50),
+    Step(0, 1, at=20) + Step(1, 0, at=20) + Redraw(0, 1, every=50),
+    PoissonJumps(low=1, high=2, mean_dwell=50) * PoissonJumps(low=-1, high=2, mean_dwell=30) + 1,
+    PoissonJumps(values=[0, 1], mean_dwell=30) * Redraw(1, 2, every=10),
+    PoissonJumps(low=0, high=1, mean_dwell=20).clip(0.25, 0.75),
+    Redraw(low=0, high=1, every=4).reflect(high=0.5),
+    Redraw(low=0, high=9, every=4).reflect(2, 3),
+    Redraw(low=0, high=1, every=4).delay(33),
+    Redraw(low=0, high=1, every=4).during(30, 400),
+    Redraw(low=0, high=1, every=4).during(30, 400, rest=0.5),
+    Square(low=1, high=2, period=10).during(5, 35, rest=2),
+    PoissonJumps(low=0, high=1, mean_dwell=9).then(PoissonJumps(low=0, high=1, mean_dwell=9), at=300),
+    Square(low=0, high=1, period=10).then(Constant(0), at=40),
+    Square(low=0, high=1, period=10).then(Constant(1), at=40),
+    Constant(1).then(Constant(1), at=40),
+]
+# These drift.
+DRIFTING = [
+    Linear(start=0, end=10, over=100),
+    Exponential(start=1, end=-2, tau=50),
+    Sigmoid(start=1, end=2, at=300, over=100),
+    Sinusoid(mean=9.8, amplitude=4, period=20, phase=0.5),
+    Sawtooth(low=1, high=2, period=8),
+    Trace([1, 3, 3, 2], every=5, between="linear", end="repeat"),
+    OrnsteinUhlenbeck(mean=1, std=2, tau=30),
+    RandomWalk(start=0.5, std=0.1, low=0, high=2),
+    RandomWalk(start=0.5, std=0.1),
+    RandomWalk(start=0.5, std=0.1, low=0.4),
+    OrnsteinUhlenbeck(mean=1, std=2, tau=30) + OrnsteinUhlenbeck(mean=1, std=2, tau=30) * 2,
+    Sinusoid(0, 1, period=30) * PoissonJumps(1, 2, mean_dwell=20) + 3,
+    OrnsteinUhlenbeck(mean=0, std=1, tau=30).clip(high=0.5),
+    (Sinusoid(0, 1, period=30) * 3).reflect(-1, 2),
+    Sinusoid(0, 1, period=30).during(30, 90, rest=0),
+    Linear(0, 1, over=50).then(Sinusoid(1, 1, period=30), at=50).delay(10),
+]
+EVERY = HELD + DRIFTING
+WRITTEN = [*EVERY, Sum([1, Step(0, 1, 2)]), Product([Constant(2)])]
+
+
+def test_every_kind_is_here():
+    kinds = {type(one) for one in WRITTEN}
+    assert kinds >= {Clip, Delay, During, Reflect, Then}
+    assert kinds == set(SCHEDULES.values())
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@settings(max_examples=10, deadline=None)
+@given(
+    clocks=st.lists(st.integers(0, 10_000), max_size=30),
+    seed=st.integers(0, 2**63),
+    far=st.integers(0, 2**61),
+)
+def test_any_clock_in_any_order_has_the_same_value(schedule, clocks, seed, far):
+    key = KEY._replace(seed=seed)
+    in_order = schedule.values(np.arange(10_001), key)
+    copy = pickle.loads(pickle.dumps(schedule))
+    assert copy.values(np.array(clocks, dtype=np.int64), key).tolist() == in_order[clocks].tolist()
+    assert [schedule.value(t, key) for t in clocks] == in_order[clocks].tolist()
+    assert schedule.value(far, key) == copy.values(np.array([5, far, 0]), key)[1]
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**63), start=st.integers(0, 2**40))
+def test_values_lie_within_the_bounds(schedule, seed, start):
+    low, high = schedule.bounds
+    assert low <= high
+    slack = 1e-12 * max(abs(one) for one in (low, high, 1.0) if math.isfinite(one))
+    for first in (0, start):
+        values = schedule.values(np.arange(first, first + 3_000), KEY._replace(seed=seed))
+        assert np.isfinite(values).all()
+        assert (values >= low - slack).all()
+        assert (values <= high + slack).all()
+    if math.isfinite(high - low):
+        assert schedule.amplitude == pytest.approx((high - low) / 2)
+        assert schedule.center == pytest.approx((low + high) / 2)
+    else:
+        assert math.isfinite(schedule.center)
+
+
+@pytest.mark.parametrize("schedule", HELD, ids=repr)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**63), t0=st.integers(0, 6_000), length=st.integers(0, 3_000))
+def test_events_are_exactly_where_held_values_change(schedule, seed, t0, length):
+    key = KEY._replace(seed=seed)
+    values = schedule.values(np.arange(t0, t0 + length + 1), key)
+    changed = t0 + 1 + np.flatnonzero(values[1:] != values[:-1])
+    assert schedule.events(t0, t0 + length, key).tolist() == changed.tolist()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "events"),
+    [
+        (DRIFTING[0], []),
+        (DRIFTING[1], []),
+        (DRIFTING[2], []),
+        (DRIFTING[3], []),
+        (Sawtooth(0, 1, period=8), [8, 16, 24, 32]),
+        (DRIFTING[5], []),
+        (OrnsteinUhlenbeck(0, 1, 30), []),
+        (RandomWalk(0, 1), []),
+        (Sinusoid(0, 1, 30) + Step(0, 1, at=5), [5]),
+        (Sinusoid(0, 1, 30) * Step(2, 1, at=5), [5]),
+        # From and to rest without a jump, and with one.
+        (Sinusoid(0, 1, period=8).during(8, 24, rest=0), []),
+        (Sinusoid(0, 1, period=8).during(8, 24, rest=1), [8, 24]),
+        (Sinusoid(0, 1, period=8).during(8, 26, rest=1), [8]),
+        (Linear(0, 1, over=10).then(Constant(1), at=10), []),
+        (Linear(0, 1, over=10).then(Constant(0), at=10), [10]),
+        (Sawtooth(0, 1, period=8).delay(3), [11, 19, 27, 35]),
+        (RandomWalk(5, 1).then(RandomWalk(0, 1), at=10), [10]),
+    ],
+    ids=repr,
+)
+def test_events_of_what_drifts(schedule, events):
+    assert schedule.events(0, 36, KEY).tolist() == events
+
+
+@pytest.mark.parametrize("schedule", WRITTEN, ids=repr)
+def test_schedules_are_values(schedule):
+    written = schedule.to_config()
+    copies = [
+        Schedule.from_config(yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(written))))),
+        pickle.loads(pickle.dumps(schedule)),
+        eval(repr(schedule), vars(schedules)),
+    ]
+    assert copies == [schedule] * 3
+    assert len({schedule, *copies}) == 1
+    assert [one.to_config() for one in copies] == [written] * 3
+    # A copy of a copy that has already been asked.
+    copies[0].value(5, KEY)
+    assert pickle.loads(pickle.dumps(copies[0])) == schedule
+    with pytest.raises(AttributeError):
+        schedule.amplitude = 3
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+def test_only_random_schedules_know_their_key(schedule):
+    traces = [schedule.values(np.arange(3_000), KEY._replace(seed=seed)).tolist() for seed in (1, 2)]
+    assert (traces[0] != traces[1]) == schedule.random
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+def test_no_schedule_is_the_same_in_two_streams(schedule):
+    keys = [KEY, KEY._replace(stream=4), KEY._replace(env_index=1), KEY.of_part(0), KEY.of_part(1)]
+    traces = {tuple(schedule.values(np.arange(3_000), key)) for key in keys}
+    assert len(traces) == (5 if schedule.random else 1)
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+def test_a_clock_without_end(schedule):
+    t = np.array([10**9, 10**15, 2**62 - 1])
+    assert np.isfinite(schedule.values(t, KEY)).all()
+    assert schedule.values(np.empty(0, dtype=np.int64), KEY).shape == (0,)
+    assert schedule.events(10**9, 10**9 + 100, KEY).size <= 100
+
+
+@pytest.mark.parametrize("schedule", [one for one in EVERY if not math.isinf(one.amplitude)], ids=repr)
+def test_no_schedule_asks_for_a_memory_where_nothing_is_seen(schedule):
+    assert schedule.half_life(steps_per_update=1, snr=0) == math.inf
+    short, long = (schedule.half_life(steps_per_update=0.01, snr=snr) for snr in (10, 1))
+    assert (0 < short < long) if schedule.amplitude else (short == math.inf)
+    for wrong in ({"steps_per_update": 0, "snr": 1}, {"steps_per_update": 1, "snr": -1}):
+        with pytest.raises(ValueError, match="must be a finite number"):
+            schedule.half_life(**wrong)
+
+
+def test_functions_cannot_be_written():
+    schedule = Function(np.sqrt, timescale=100, amplitude=3, center=50)
+    assert (schedule.timescale, schedule.amplitude, schedule.center) == (100, 3, 50)
+    assert schedule.value(81, KEY) == 9
+    assert pickle.loads(pickle.dumps(schedule)) == schedule
+    assert (schedule * 2).value(81, KEY) == 18
+    for one in (schedule, schedule + 1):
+        with pytest.raises(ValueError, match="cannot be written as YAML.*use trace"):
+            one.to_config()
+    with pytest.raises(ValueError, match="which YAML cannot; .*use trace"):
+        Schedule.from_config({"function": {"function": "sin"}})
+    with pytest.raises(ValueError, match="function must be a function of clocks, got 3"):
+        Function(3, timescale=1, amplitude=1)
+    with pytest.raises(ValueError, match=r"one value for each clock, got shape \(\) for clocks of shape \(1,\)"):
+        Function(np.sum, timescale=1, amplitude=1).value(3, KEY)

@@ -1,0 +1,233 @@
+"""What each kind of schedule does, by hand, and what it refuses."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rl_rms.envs.schedules import (
+    Burst,
+    Constant,
+    Exponential,
+    Key,
+    Linear,
+    Markov,
+    OrnsteinUhlenbeck,
+    PiecewiseConstant,
+    PoissonJumps,
+    RandomWalk,
+    Redraw,
+    Sawtooth,
+    Schedule,
+    Sigmoid,
+    Sinusoid,
+    Square,
+    Step,
+    Trace,
+)
+
+KEY = Key(seed=7, stream=3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "clocks", "expected"),
+    [
+        (PiecewiseConstant([(0, 1), (5, 3)]), [0, 4, 5, 10**12], [1, 1, 3, 3]),
+        (Exponential(1, 3, tau=10), [0, 10, 20, 10**12], [1, 3 - 2 / math.e, 3 - 2 / math.e**2, 3]),
+        (
+            Sigmoid(1, 3, at=100, over=80),
+            [0, 100, 110, 10**12],
+            [1 + 2 / (1 + math.e**10), 2, 1 + 2 / (1 + 1 / math.e), 3],
+        ),
+        (Square(-1, 1, period=10), [0, 4, 5, 9, 10, 10**12], [1, 1, -1, -1, 1, 1]),
+        (Square(0, 1, period=10, duty=0.25), [0, 1, 2, 9], [1, 1, 0, 0]),
+        (Square(0, 1, period=10, duty=0.001), [0, 1, 9, 10], [1, 0, 0, 1]),
+        (Square(0, 1, period=10, duty=0.999), [0, 8, 9, 10], [1, 1, 0, 1]),
+        (Sawtooth(2, 4, period=8), [0, 1, 7, 8, 10**12 + 4], [2, 2.25, 3.75, 2, 3]),
+        (Burst(0, 5, duration=3, every=10), [0, 3, 9, 10, 12, 13, 20, 23], [0, 0, 0, 5, 5, 0, 5, 0]),
+        (Trace([1, 4, 2], every=2), [0, 1, 2, 5, 6, 99], [1, 1, 4, 2, 2, 2]),
+        (Trace([1, 4, 2], every=2, end="repeat"), [4, 5, 6, 8], [2, 2, 1, 4]),
+        (Trace([1, 4, 2], every=2, between="linear"), [0, 1, 2, 3, 4, 5, 99], [1, 2.5, 4, 3, 2, 2, 2]),
+        (Trace(np.array([1, 4, 2]), every=2, between="linear", end="repeat"), [4, 5, 6, 7], [2, 1.5, 1, 2.5]),
+        (RandomWalk(3, 0, low=0), [0, 99], [3, 3]),
+        (OrnsteinUhlenbeck(3, 0, tau=5), [0, 99], [3, 3]),
+    ],
+    ids=repr,
+)
+def test_values_by_hand(schedule, clocks, expected):
+    assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "timescale", "amplitude"),
+    [
+        (PiecewiseConstant([(0, 1), (100, 3), (400, 2)]), 200, 1),
+        (PiecewiseConstant([(0, 1)]), math.inf, 0),
+        (Exponential(3, -1, tau=50), 50, 2),
+        (Sigmoid(3, -1, at=500, over=80), 80, 2),
+        (Square(0, 1, period=100), 25, 0.5),
+        (Square(3, 0, period=100, duty=0.1), 9, 1.5),
+        (Sawtooth(0, 1, period=60), 10, 0.5),
+        (Markov([0, 1], mean_dwell=100), 50, 0.5),
+        (Markov([0, 1, 2], transitions=[[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]]), 20 / 3, 1),
+        (Markov([2, 2], mean_dwell=100), math.inf, 0),
+        (Burst(0, 1, duration=10, every=100), 9, 0.5),
+        (Burst(0, 1, duration=2, rate=0.5), 0.75 / 0.5, 0.5),
+        (OrnsteinUhlenbeck(9, 2, tau=30), 30, 2),
+        (OrnsteinUhlenbeck(9, 0, tau=30), math.inf, 0),
+        (RandomWalk(1, std=0.1, low=0, high=6), 600, 3),
+        (RandomWalk(1, std=0.1, low=0), math.inf, math.inf),
+        (RandomWalk(1, std=0), math.inf, 0),
+        (Trace([5, 5, 5]), math.inf, 0),
+    ],
+    ids=repr,
+)
+def test_timescale_and_amplitude(schedule, timescale, amplitude):
+    assert schedule.timescale == pytest.approx(timescale)
+    assert schedule.amplitude == pytest.approx(amplitude)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        PoissonJumps(0, 1, mean_dwell=40),
+        Markov([0, 1, 4], transitions=[[0.9, 0.1, 0], [0, 0.98, 0.02], [0.05, 0, 0.95]]),
+        Square(0, 1, period=200, duty=0.2),
+        Sawtooth(0, 1, period=240),
+        Burst(0, 1, duration=30, every=100),
+        Burst(0, 1, duration=30, rate=0.01),
+        OrnsteinUhlenbeck(0, 1, tau=40),
+        RandomWalk(0.5, std=0.02, low=0, high=1),
+    ],
+    ids=repr,
+)
+def test_the_timescale_is_that_of_the_first_steps(schedule):
+    values = schedule.values(np.arange(2_000_000), KEY)
+    change = np.mean(np.diff(values) ** 2)
+    # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).
+    assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
+
+
+def test_the_timescale_of_a_recording_is_where_its_correlation_falls_below_1_over_e():
+    recorded = OrnsteinUhlenbeck(5, 2, tau=30).values(np.arange(0, 400_000), KEY)
+    assert Trace(recorded).timescale == pytest.approx(30, rel=0.1)
+    assert Trace(recorded[::10], every=10).timescale == pytest.approx(30, rel=0.1)
+    # A line of length 1: the mean of x (x + k) over what a lag k leaves is 1/12 (1 - 2 k - 2 k**2), which has
+    # fallen to 1 / e of 1/12 at k = 0.2524.
+    assert Trace(np.arange(1_000) / 1_000.0).timescale == pytest.approx(252.4, rel=0.005)
+    # Two values: correlations 1 and -1, 7 env steps from each other.
+    assert Trace([0, 1], every=7).timescale == pytest.approx(7 * (1 - 1 / math.e) / 2)
+
+
+def test_recordings_are_read_from_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gravity.csv").write_text("9.8\n3.7\n\n1.6\n")
+    np.save(tmp_path / "gravity.npy", np.array([9.8, 3.7, 1.6]))
+    for name in ("gravity.csv", "gravity.npy", tmp_path / "gravity.npy"):
+        schedule = Schedule.from_config({"trace": {"values": str(name), "every": 10}})
+        assert schedule.values([0, 10, 20, 30], KEY).tolist() == [9.8, 3.7, 1.6, 1.6]
+        assert schedule.to_config() == {"trace": {"values": str(name), "every": 10}}
+        assert schedule.samples == Trace([9.8, 3.7, 1.6]).samples
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", b"1\n", "must be numbers or the path of a .csv or .npy file, got 'a.txt'"),
+        ("a.csv", b"1\n2,3\n", "'a.csv' must hold one number a line: .*'2,3'"),
+        ("a.csv", b"1\nnan\n", "finite numbers in a.csv"),
+        ("a.csv", b"", r"finite numbers in a.csv, got shape \(0,\)"),
+        ("a.npy", b"1\n2\n", "'a.npy' is no .npy file of numbers"),
+        ("b.csv", None, "there is no file 'b.csv'; relative paths count from"),
+    ],
+)
+def test_files_that_are_no_recordings_are_named(name, content, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        Trace(name)
+
+
+def test_random_bursts_begin_at_their_rate_and_last():
+    burst = Burst(0, 1, duration=5, rate=0.02)
+    values = burst.values(np.arange(500_000), KEY)
+    changes = np.flatnonzero(np.diff(values)) + 1
+    lengths = np.diff(changes)[0 if values[changes[0]] == 1 else 1 :: 2]
+    assert lengths.min() == 5
+    # Those that no other burst follows in time: (1 - rate)**5.
+    assert np.mean(lengths == 5) == pytest.approx(0.98**5, abs=0.02)
+    # In time at peak: 1 - (1 - rate)**5.
+    assert values.mean() == pytest.approx(1 - 0.98**5, rel=0.03)
+
+
+def test_bursts_longer_than_a_block_of_jumps_are_seen_in_the_next_blocks():
+    # A burst lasts 10**6 clocks and a block 2560, so that from the first burst on it never ends.
+    burst = Burst(0, 1, duration=10**6, rate=0.1)
+    assert burst.values(np.array([5_000, 10**5, 10**9]), KEY).tolist() == [1, 1, 1]
+    assert burst.events(5_000, 50_000, KEY).size == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: PiecewiseConstant([]), r"points must be a list of pairs .*got \[\]"),
+        (lambda: PiecewiseConstant([1, 2]), r"points must be a list of pairs .*got \[1, 2\]"),
+        (lambda: PiecewiseConstant([(5, 1)]), r"the clocks of points must ascend from 0, got \[5\]"),
+        (lambda: PiecewiseConstant([(0, 1), (0, 2)]), r"must ascend from 0, got \[0, 0\]"),
+        (lambda: PiecewiseConstant([(0, "x")]), "a value of points must be a finite number, got 'x'"),
+        (lambda: Exponential(0, 1, tau=0), "Exponential: tau must be a finite number > 0, got 0"),
+        (lambda: Sigmoid(0, 1, at=3, over=-1), "Sigmoid: over must be a finite number > 0, got -1"),
+        (lambda: Square(0, 1, period=1), "Square: period must be a whole number >= 2 env steps, got 1"),
+        (lambda: Square(0, 1, period=4, duty=1), "duty must be a share of the period, .*got 1"),
+        (lambda: Sawtooth("a", 1, period=4), "Sawtooth: low must be a finite number, got 'a'"),
+        (lambda: Markov([1], mean_dwell=3), "values must be at least two, got"),
+        (lambda: Markov(3, mean_dwell=3), "Markov: values must be a list of numbers, got 3"),
+        (lambda: Markov([1, 2]), "either mean_dwell or transitions, got mean_dwell=None"),
+        (lambda: Markov([1, 2], mean_dwell=0.5), "mean_dwell must be a finite number >= 1, got 0.5"),
+        (lambda: Markov([1, 2], transitions=[[1, 0]]), "must be 2 rows of 2 probabilities"),
+        (lambda: Markov([1, 2], transitions=[[1, 0.5], [1, 0]]), r"sum to 1, got \[1.0, 0.5\] with 1.5"),
+        (lambda: Markov([1, 2], transitions=[[1, 0], [1, 0]]), "number 1 is never reached from number 0"),
+        (
+            lambda: Markov([1, 2], transitions=[[2, -1], [1, 0]]),
+            "transitions must be a finite number >= 0, got -1",
+        ),
+        (lambda: Burst(0, 1, duration=3), "either every or rate, got every=None, rate=None"),
+        (lambda: Burst(0, 1, duration=3, every=3), "below every, got duration=3, every=3"),
+        (lambda: Burst(0, 1, duration=3, rate=1), "rate must be a probability per env step, below 1, got 1"),
+        (lambda: OrnsteinUhlenbeck(0, -1, tau=3), "std must be a finite number >= 0, got -1"),
+        (lambda: OrnsteinUhlenbeck(0, 1, tau=0), "tau must be a finite number > 0, got 0"),
+        (lambda: RandomWalk(0, 1, low=1, high=1), "low must be < high, got low=1.0, high=1.0"),
+        (lambda: RandomWalk(5, 1, high=1), "start must lie between low and high, got start=5.0"),
+        (lambda: Trace([[1, 2]]), r"list of finite numbers, got shape \(1, 2\)"),
+        (lambda: Trace([1, "a"]), "list of finite numbers"),
+        (lambda: Trace([1], between="cubic"), "between must be one of hold, linear, got 'cubic'"),
+        (lambda: Trace([1], end="stop"), "end must be one of hold, repeat, got 'stop'"),
+        (lambda: Constant(1).clip(), "Clip needs low, high or both, got neither"),
+        (lambda: Constant(1).reflect(2, 1), "Reflect: low must be < high, got low=2.0, high=1.0"),
+        (lambda: Constant(1).delay(-1), "Delay: steps must be a whole number >= 0 env steps, got -1"),
+        (lambda: Constant(1).during(5, 5), "During: end must be above start, got start=5, end=5"),
+        (lambda: Constant(1).then(2, at=0), "Then: at must be a whole number >= 1 env steps, got 0"),
+        (lambda: Constant(1).then("x", at=5), "Then: a schedule must be one of"),
+        (lambda: Schedule.from_config({"sum": []}), r"Sum: schedules must be a list .*got \[\]"),
+        (lambda: Schedule.from_config({"product": 3}), "the arguments of product must be given by name, got 3"),
+        (
+            lambda: Schedule.from_config({"sum": [1, {"clip": {"schedule": {"step": {"at": 3}}}}]}),
+            "Sum: Clip: step needs before and after",
+        ),
+        (lambda: RandomWalk(0, 1).half_life(steps_per_update=1, snr=1), "no variance over time.*low and high"),
+        (lambda: (RandomWalk(0, 1) + 1).half_life(steps_per_update=1, snr=1), "no variance over time"),
+    ],
+)
+def test_what_is_wrong_is_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_only_schedules_and_numbers_can_be_added():
+    with pytest.raises(TypeError):
+        Linear(0, 1, 5) + "1"
+    with pytest.raises(TypeError):
+        Sinusoid(0, 1, 5) * None
+    assert np.float64(2) * Step(1, 2, at=3) == Step(1, 2, at=3) * 2
+    assert Redraw(0, 1, every=5) + 1 == 1 + Redraw(0, 1, every=5)

@@ -1,0 +1,113 @@
+"""Pictures of schedules, by what is on them."""
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+from rl_rms.envs.schedules import (
+    Constant,
+    Key,
+    Linear,
+    Markov,
+    OrnsteinUhlenbeck,
+    PiecewiseConstant,
+    PoissonJumps,
+    RandomWalk,
+    Redraw,
+    Sinusoid,
+    Square,
+    Step,
+)
+from rl_rms.envs.schedules.plotting import line
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_jumps_are_uprights_at_their_clocks():
+    clocks, values = line(PiecewiseConstant([(0, 1), (3, 5), (4, 2)]), 6, Key(0))
+    assert clocks.tolist() == [0, 1, 2, 3, 3, 4, 4, 5, 6]
+    assert values.tolist() == [1, 1, 1, 1, 5, 5, 2, 2, 2]
+
+
+@pytest.mark.parametrize("schedule", [Redraw(0, 1, every=700), Markov([0, 1], mean_dwell=900)], ids=repr)
+def test_no_line_of_what_holds_its_levels_leans(schedule):
+    clocks, values = line(schedule, 10**5, Key(0))
+    assert len(clocks) < 5_000
+    assert ((np.diff(clocks) == 0) | (np.diff(values) == 0)).all()
+    assert np.count_nonzero(np.diff(values)) == schedule.events(0, 10**5, Key(0)).size
+
+
+def test_a_random_schedule_has_a_line_for_each_seed_and_a_legend():
+    schedule = OrnsteinUhlenbeck(0, 1, tau=100)
+    axes = schedule.plot(until=500, seeds=2)
+    lines = axes.get_lines()
+    assert [line.get_label() for line in lines] == ["seed 0", "seed 1"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["seed 0", "seed 1"]
+    for seed, drawn in enumerate(lines):
+        assert drawn.get_ydata().tolist() == schedule.values(np.arange(501), Key(seed)).tolist()
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("env steps", "value")
+    assert axes.get_xlim() == (0, 500)
+    assert axes.get_title(loc="left") == repr(schedule)
+
+
+def test_one_without_chance_has_one_line_on_the_axes_that_were_given():
+    _, axes = plt.subplots()
+    assert Sinusoid(9.8, 4, period=100).plot(axes) is axes
+    assert len(axes.get_lines()) == 1
+    assert axes.get_legend() is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "least", "most"),
+    [
+        (Constant(1), 1, 1e6),
+        (Step(0, 1, at=5_000), 5_500, 20_000),
+        (Step(0, 1, at=0), 1, 100),
+        (Linear(0, 1, over=5_000), 5_500, 20_000),
+        (Sinusoid(0, 1, period=5_000), 5_000, 50_000),
+        (Square(0, 1, period=5_000), 10_000, 50_000),
+        (PoissonJumps(0, 1, mean_dwell=5_000), 25_000, 500_000),
+        (RandomWalk(0, 1), 1, 1e6),
+        (Step(0, 1, at=50) + Step(0, 1, at=5_000), 5_500, 20_000),
+        (Step(0, 1, at=50).delay(5_000), 5_060, 20_000),
+        (Sinusoid(0, 1, period=50).during(5_000, 9_000, rest=0), 9_500, 20_000),
+        (Constant(1).then(Linear(1, 2, over=9_000), at=5_000), 14_500, 40_000),
+        (Sinusoid(0, 1, period=5_000).clip(low=0), 5_000, 50_000),
+    ],
+    ids=repr,
+)
+def test_by_default_one_sees_what_it_does(schedule, least, most):
+    assert least <= schedule.plot(seeds=1).get_xlim()[1] <= most
+
+
+def test_long_titles_end():
+    schedule = PiecewiseConstant([(clock, clock) for clock in range(100)])
+    assert len(schedule.plot().get_title(loc="left")) == 90
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="seeds must be a whole number >= 1, got 0"):
+        Constant(1).plot(seeds=0)
+    with pytest.raises(ValueError, match="until must be a finite number >= 1, got 0"):
+        Constant(1).plot(until=0)
+
+
+def test_schedules_load_without_matplotlib_or_gymnasium():
+    program = (
+        "import sys\n"
+        "from rl_rms.envs.schedules import *\n"
+        "(OrnsteinUhlenbeck(0, 1, 5) + 1).value(9, Key(0))\n"
+        "print({'matplotlib', 'gymnasium', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from rl_rms.envs.chance import Moment
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.controls import Controls
 from rl_rms.envs.parametrized import Parametrized
+from rl_rms.envs.transforms import DRAWN, NOISES
 
 Transitions = tuple[Any, Any, Any, Any, dict[str, Any]]
 
@@ -23,13 +25,21 @@ class Backend(ABC):
 
     Attributes:
         moves_observations: Whether any target is an ``observation.*``.
+        has_noise: Whether numbers are drawn by chance at each env step.
+        is_drawn: Whether any target needs chance at all.
     """
 
     moves_observations: bool
+    has_noise: bool
+    is_drawn: bool
 
     @abstractmethod
     def set(self, columns: tuple[Column, ...]) -> None:
         """Set the targets, in their order: a number for all, or one for each, shape ``(num_envs,)``."""
+
+    @abstractmethod
+    def place(self, moment: Moment) -> None:
+        """Say who draws numbers by chance, and when."""
 
     @abstractmethod
     def current(self) -> tuple[float, ...]:
@@ -64,6 +74,8 @@ class SubEnvs(Backend):
         self._sub_envs = [_find(sub_env) for sub_env in in_process]
         self._columns: tuple[Column | None, ...] = (None,) * len(targets)
         self.moves_observations = any(target.startswith("observation.") for target in targets)
+        self.has_noise = not set(NOISES).isdisjoint(targets)
+        self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(targets)
 
     def set(self, columns: tuple[Column, ...]) -> None:
         """Hand each sub-environment its values, if any is another than before."""
@@ -76,6 +88,14 @@ class SubEnvs(Backend):
             self._base.set_attr("parameter_values", rows)
         for sub_env, row in zip(self._sub_envs, rows, strict=False):
             sub_env.parameter_values = row
+
+    def place(self, moment: Moment) -> None:
+        """Tell each sub-environment who it is and what its clock reads."""
+        rows = [Moment(moment.seed, *((one,) for one in each)) for each in zip(*moment[1:], strict=True)]
+        if isinstance(self._base, AsyncVectorEnv):
+            self._base.set_attr("parameter_moment", rows)
+        for sub_env, row in zip(self._sub_envs, rows, strict=False):
+            sub_env.parameter_moment = row
 
     def current(self) -> tuple[float, ...]:
         """Those of the first sub-environment in this process: they are made alike."""
@@ -102,13 +122,20 @@ class Native(Backend):
     def __init__(self, env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> None:
         self._env = env
         self._controls = Controls(
-            env.unwrapped, targets, env.single_observation_space, env.single_action_space, arrays
+            env.unwrapped, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
         )
+        self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
         self.moves_observations = self._controls.moves_observations
+        self.has_noise = self._controls.has_noise
+        self.is_drawn = self._controls.is_drawn
 
     def set(self, columns: tuple[Column, ...]) -> None:
         """Set the vector environment's own parameters."""
         self._controls.set(columns)
+
+    def place(self, moment: Moment) -> None:
+        """Say who draws numbers by chance, and when."""
+        self._controls.place(moment)
 
     def current(self) -> tuple[float, ...]:
         """Those of the vector environment."""
@@ -116,15 +143,24 @@ class Native(Backend):
 
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         """Begin episodes."""
+        mask = None if options is None else options.get("reset_mask")
+        beginning = np.ones(self._env.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
         observations, infos = self._env.reset(seed=seed, options=options)
         self._controls.again()
+        self._controls.begin(np.flatnonzero(beginning).tolist())
         if self.moves_observations:
-            observations = self._controls.observation(observations)
+            moved = self._controls.observation(observations, first=beginning)
+            if not beginning.all():
+                # The others' observations are those that their last transitions brought.
+                moved[~beginning] = self._last[~beginning]
+            observations = self._keep(moved)
         return observations, infos
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
         """Make a vector step; reset frames have no reward to be moved."""
         controls = self._controls
+        if not valid.all():
+            controls.begin(np.flatnonzero(~valid).tolist())
         if controls.moves_actions:
             actions = controls.action(actions)
         observations, rewards, terminated, truncated, infos = self._env.step(actions)
@@ -133,8 +169,16 @@ class Native(Backend):
         if controls.moves_observations:
             if "final_obs" in infos:
                 infos = {**infos, "final_obs": self._final(infos["final_obs"], observations)}
-            observations = controls.observation(observations)
+            first = np.logical_or(terminated, truncated) if self._same_step else ~valid
+            observations = self._keep(controls.observation(observations, first))
+        if self._same_step:
+            controls.begin(np.flatnonzero(np.logical_or(terminated, truncated)).tolist())
         return observations, rewards, terminated, truncated, infos
+
+    def _keep(self, observations: Any) -> Any:
+        """Remember moved observations, for a reset of some sub-environments that shows the others' again."""
+        self._last = observations.copy()
+        return observations
 
     def _final(self, final: Any, observations: Any) -> Any:
         """The moved final observations of the episodes that ended, None for the others."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rl_rms.envs.chance import Moment
 from rl_rms.envs.drift import BLOCK, Block, compute_block, timescale
 from rl_rms.envs.schedules import Ints, Schedule
 
@@ -37,6 +38,11 @@ class Clocks(ABC):
     @abstractmethod
     def clocks(self) -> Ints:
         """The reading by which each sub-environment goes, in env steps, shape ``(num_envs,)``."""
+
+    @property
+    @abstractmethod
+    def moment(self) -> Moment:
+        """Who draws numbers by chance, and when."""
 
     @property
     @abstractmethod
@@ -93,6 +99,12 @@ class SharedClock(Clocks):
     def clocks(self) -> Ints:
         """The one clock's reading for each."""
         return np.full(self._num_envs, self._clock, dtype=np.int64)
+
+    @property
+    def moment(self) -> Moment:
+        """One world, in which each sub-environment draws its own noise."""
+        n = self._num_envs
+        return Moment(self.seed, (0,) * n, tuple(range(n)), (self._clock,) * n)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -164,6 +176,12 @@ class IndependentClocks(Clocks):
     def clocks(self) -> Ints:
         """Each one's own env steps."""
         return self._clocks.copy()
+
+    @property
+    def moment(self) -> Moment:
+        """A world for each."""
+        indices = tuple(self._rows.tolist())
+        return Moment(self.seed, indices, indices, tuple(self._clocks.tolist()))
 
     @property
     def columns(self) -> tuple[Column, ...]:

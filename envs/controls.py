@@ -4,13 +4,23 @@ The scalar wrapper and native vector environments turn the same knobs; a vector 
 all sub-environments or an array with one for each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from rl_rms.envs import transforms
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Discrete
+
+from rl_rms.envs import chance, transforms
+from rl_rms.envs.chance import Moment
+from rl_rms.envs.delays import Delays
 from rl_rms.envs.parameters import Parameter, find_parameter, parameter_names
-from rl_rms.envs.transforms import NEUTRAL, Space
+from rl_rms.envs.transforms import DRAWN, NEUTRAL, NOISES, Space, components
+from rl_rms.envs.verification import verify_effect
+
+# What needs neither chance nor memory, and goes a shorter way.
+_AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
 
 
 class Controls:
@@ -22,10 +32,14 @@ class Controls:
         observation_space: Of one environment.
         action_space: Of one environment.
         arrays: The targets whose values are to be arrays, with one value for each sub-environment.
+        num_envs: Number of sub-environments of a vector environment; None for a single environment.
 
     Attributes:
         targets: As given.
         values: The values that are set, in the order of the targets; at first None, for none.
+        has_noise: Whether numbers are drawn by chance at each env step.
+        is_drawn: Whether any target needs chance at all, and so `moment`.
+        moment: Who draws, and when; to be set before the first transition where ``is_drawn``.
 
     Raises:
         ValueError: If the environment has no such target, or changing it would have no effect.
@@ -38,21 +52,38 @@ class Controls:
         observation_space: Space,
         action_space: Space,
         arrays: Sequence[str] = (),
+        num_envs: int | None = None,
     ) -> None:
         self.targets = tuple(targets)
         self.values: tuple[Any, ...] = (None,) * len(self.targets)
         self._env = env
+        self.moment = Moment(0, (0,), (0,), (0,))
         self._has_arrays = bool(arrays)
+        self._num_envs = num_envs
         self._spaces = (observation_space, action_space)
         self._transforms = dict(NEUTRAL)
         for target in self.targets:
             _check(env, target, observation_space, action_space, target in arrays)
+        if "observation.offsets_draw" in self.targets and "observation.offsets" not in self.targets:
+            raise ValueError(
+                "changing 'observation.offsets_draw' would change nothing without 'observation.offsets', the "
+                "standard deviation of what is drawn; add it"
+            )
+        self.has_noise = not set(NOISES).isdisjoint(self.targets)
+        self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(self.targets)
+        delays = "action.delay" in self.targets
+        self._delays = Delays(action_space, num_envs or 1) if delays else None  # type: ignore[arg-type]
+        # Permutations and the like, kept until the value or the world that they are of is another.
+        self._drawn: dict[str, Any] = {}
+        verify_effect(env, {one: self._parameter(one) for one in self.targets if one not in NEUTRAL})
         self._setters = self._find_setters()
         groups = {target.partition(".")[0] for target in self.targets if target in NEUTRAL}
         self.moves_rewards = "reward" in groups
         self.moves_observations = "observation" in groups
         self.moves_actions = "action" in groups
         self.moves = bool(groups)
+        self._rearranges = any(target.startswith("observation.") for target in {*self.targets} - _AFFINE)
+        self._reroutes = any(target.startswith("action.") for target in {*self.targets} - _AFFINE)
 
     def set(self, values: tuple[Any, ...]) -> None:
         """Set each target whose value is another than before.
@@ -81,26 +112,144 @@ class Controls:
             if value is not None:
                 setter(value)
 
+    def place(self, moment: Moment) -> None:
+        """Say who draws numbers by chance, and when."""
+        if moment[:2] != self.moment[:2]:
+            self._drawn.clear()
+        self.moment = moment
+
+    def begin(self, rows: Iterable[int] = (0,)) -> None:
+        """Begin episodes: actions on their way from the last ones are forgotten."""
+        if self._delays is not None:
+            self._delays.clear(rows)
+
     def reward(self, reward: Any) -> Any:
         """See `rl_rms.envs.transforms.reward`."""
-        return transforms.reward(reward, self._transforms["reward.scale"], self._transforms["reward.offset"])
+        values = self._transforms
+        noise: Any = 0.0
+        if "reward.noise" in self.targets:
+            noise = values["reward.noise"] * self._noise("reward.noise", 1)[:, 0]
+            if self._num_envs is None:
+                noise = float(noise[0])
+        return transforms.reward(reward, values["reward.scale"], values["reward.offset"], noise)
 
-    def observation(self, observation: Any) -> Any:
-        """See `rl_rms.envs.transforms.observation`."""
-        gain, offset = self._transforms["observation.gain"], self._transforms["observation.offset"]
-        return transforms.observation(observation, gain, offset)
+    def observation(self, observation: Any, first: npt.NDArray[np.bool_] | bool = False) -> Any:
+        """See `rl_rms.envs.transforms`.
+
+        Args:
+            observation: One, or a batch.
+            first: Whether it is the first of an episode; of a batch, whether each is.
+        """
+        values, targets = self._transforms, self.targets
+        moved = transforms.observation(observation, values["observation.gain"], values["observation.offset"])
+        if not self._rearranges:
+            return moved
+        batch = moved if self._num_envs is not None else moved[None]
+        size = components(self._spaces[0])
+        shift = np.zeros((1, size))
+        if "observation.offsets" in targets:
+            shift = shift + _column(values["observation.offsets"]) * self._vectors(size)
+        if "observation.noise" in targets:
+            shift = shift + _column(values["observation.noise"]) * self._noise("observation.noise", size, first)
+        if "observation.offsets" in targets or "observation.noise" in targets:
+            batch = batch + shift.reshape(-1, *batch.shape[1:]).astype(batch.dtype)
+        if "observation.permute" in targets:
+            batch = transforms.permute(batch, self._orders("observation.permute", size))
+        if "observation.mask" in targets:
+            batch = transforms.hide(batch, self._ranks(size), values["observation.mask"])
+        return batch if self._num_envs is not None else batch[0]
 
     def action(self, action: Any) -> Any:
-        """See `rl_rms.envs.transforms.action`."""
-        flip, gain = self._transforms["action.flip"], self._transforms["action.gain"]
-        return transforms.action(action, self._spaces[1], flip, gain)
+        """See `rl_rms.envs.transforms`."""
+        values, space = self._transforms, self._spaces[1]
+        if not self._reroutes:
+            return transforms.action(action, space, values["action.flip"], values["action.gain"])
+        single = self._num_envs is None
+        batch = np.asarray(action)[None] if single else np.asarray(action)
+        if self._delays is not None:
+            delays = np.broadcast_to(values["action.delay"], len(batch))
+            batch = self._delays.exchange(batch, delays)
+        moved = self._moved_discrete(batch, space) if isinstance(space, Discrete) else self._moved_box(batch)
+        if not single:
+            return moved
+        return moved[0].item() if isinstance(space, Discrete) else moved[0]
+
+    def _moved_discrete(self, batch: npt.NDArray[Any], space: Discrete) -> npt.NDArray[Any]:
+        values = self._transforms
+        batch = np.asarray(transforms.action(batch, space, values["action.flip"], 1.0))
+        if "action.permute" in self.targets:
+            batch = transforms.relabel(batch, space, self._orders("action.permute", int(space.n)))
+        if "action.noise" in self.targets:
+            batch = transforms.replace(batch, space, values["action.noise"], self._noise("action.noise", 2))
+        return batch
+
+    def _moved_box(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        values, space = self._transforms, self._spaces[1]
+        size = components(space)
+        if "action.permute" in self.targets:
+            batch = transforms.permute(batch, self._orders("action.permute", size))
+        shift = _column(values["action.bias"])
+        if "action.noise" in self.targets:
+            shift = shift + _column(values["action.noise"]) * self._noise("action.noise", size)
+            shift = shift.reshape(-1, *batch.shape[1:])
+        else:
+            shift = shift.reshape(-1, *(1,) * (batch.ndim - 1))
+        moved: npt.NDArray[Any] = transforms.action(
+            batch, space, values["action.flip"], values["action.gain"], shift
+        )
+        return moved
+
+    def _noise(self, target: str, size: int, first: npt.NDArray[np.bool_] | bool = False) -> npt.NDArray[Any]:
+        begins = np.broadcast_to(first, len(self.moment.clocks)).tolist()
+        uniform = target == "action.noise" and isinstance(self._spaces[1], Discrete)
+        return (chance.uniforms if uniform else chance.normals)(target, self.moment, size, begins)
+
+    def _once(self, target: str, numbers: Any, draw: Callable[[int, int], Any]) -> npt.NDArray[Any]:
+        """What ``draw(world, number)`` gives: a row for all, or one for each, shape ``(1 or num_envs, size)``."""
+        if target not in self._drawn:
+            worlds = self.moment.worlds
+            if np.ndim(numbers) == 0 and len(set(worlds)) == 1:
+                worlds = worlds[:1]
+            each = np.broadcast_to(np.rint(numbers), len(worlds)).astype(np.int64).tolist()
+            self._drawn[target] = np.stack([draw(*one) for one in zip(worlds, each, strict=True)])
+        drawn: npt.NDArray[Any] = self._drawn[target]
+        return drawn
+
+    def _vectors(self, size: int) -> npt.NDArray[Any]:
+        target, seed = "observation.offsets_draw", self.moment.seed
+        return self._once(
+            target,
+            self._transforms[target],
+            lambda world, number: chance.vector("observation.offsets", seed, world, number, size),
+        )
+
+    def _orders(self, target: str, size: int) -> npt.NDArray[Any]:
+        seed = self.moment.seed
+        return self._once(
+            target,
+            self._transforms[target],
+            lambda world, number: chance.permutation(target, seed, world, number, size),
+        )
+
+    def _ranks(self, size: int) -> npt.NDArray[Any]:
+        seed = self.moment.seed
+        return self._once(
+            "observation.mask",
+            1,
+            lambda world, number: chance.permutation("observation.mask", seed, world, number, size),
+        )
+
+    def _set_transform(self, target: str, value: Any) -> None:
+        transforms.check_value(target, value, self._spaces[1])
+        self._transforms[target] = value
+        self._drawn.pop(target, None)
 
     def _parameter(self, target: str) -> Parameter:
         return _parameter(self._env, target, *self._spaces)
 
     def _find_setters(self) -> list[Callable[[Any], None]]:
         return [
-            partial(self._transforms.__setitem__, target)
+            partial(self._set_transform, target)
             if target in NEUTRAL
             else self._parameter(target).setter(self._env)
             for target in self.targets
@@ -115,6 +264,11 @@ class Controls:
         self._setters = self._find_setters()
         # Environments that unpickle by being made anew (Box2D, MuJoCo) have their own values again.
         self.again()
+
+
+def _column(value: Any) -> npt.NDArray[Any]:
+    """One number, or one each, shaped to multiply rows: ``(1, 1)`` or ``(num_envs, 1)``."""
+    return np.atleast_1d(value)[:, None]
 
 
 def _check(env: Any, target: str, observation_space: Space, action_space: Space, batched: bool) -> None:

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
+from rl_rms.envs.chance import Moment
 from rl_rms.envs.checks import check_whole
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import Drift, timescale
@@ -27,9 +28,10 @@ class NonStationary(Parametrized):
     Args:
         env: The environment.
         changes: Targets and their schedules. A target is a parameter of the unwrapped environment by its own
-            name (``"gravity"``), or ``"reward.scale"``, ``"reward.offset"``, ``"observation.gain"``,
-            ``"observation.offset"`` (after which the observation space has no bounds), ``"action.flip"`` or
-            ``"action.gain"``. A number stands for a value that never changes.
+            name (``"gravity"``), or one of `rl_rms.envs.transforms`: ``"reward.scale"``, ``offset``, ``noise``;
+            ``"observation.gain"``, ``offset``, ``offsets``, ``offsets_draw``, ``noise``, ``permute``, ``mask``
+            (after any of which the observation space has no bounds); ``"action.delay"``, ``flip``, ``permute``,
+            ``gain``, ``bias``, ``noise``. A number stands for a value that never changes.
         curriculum: Sets its own targets, at the beginning of each episode.
         seed: Seed of the drift, >= 0. None: that of ``reset(seed=s)``; until there is one, a random one.
         env_index: Number of this environment among those with the same seed, each with its own chance.
@@ -98,6 +100,8 @@ class NonStationary(Parametrized):
             # As in the other branch, without its calls, which would be the most of what a drift costs.
             if drift.values != self._controls.values:
                 self._controls.set(drift.values)
+            if self._controls.has_noise:
+                self._controls.place(self._moment())
             transition[4]["regime"] = drift.regime
         else:
             _, reward, terminated, truncated, info = transition
@@ -158,7 +162,13 @@ class NonStationary(Parametrized):
             self._task = self._episodes.begin()
         self._set()
 
+    def _moment(self) -> Moment:
+        drift = self._drift
+        return Moment(drift.seed, (drift.env_index,), (drift.env_index,), (drift.clock,))
+
     def _set(self) -> None:
+        if self._controls.is_drawn:
+            self._controls.place(self._moment())
         values = self._drift.values + self._task
         if values != self._controls.values:
             self._controls.set(values)

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
+from rl_rms.envs.chance import Moment
 from rl_rms.envs.controls import Controls
 from rl_rms.envs.transforms import unbounded
 
@@ -42,6 +43,15 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._controls.set(values)
 
     @property
+    def parameter_moment(self) -> Moment:
+        """Who draws numbers by chance, and when."""
+        return self._controls.moment
+
+    @parameter_moment.setter
+    def parameter_moment(self, moment: Moment) -> None:
+        self._controls.place(moment)
+
+    @property
     def parameter_targets(self) -> tuple[str, ...]:
         """What is set."""
         return self._controls.targets
@@ -57,8 +67,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         observation, info = self.env.reset(seed=seed, options=options)
         # Some environments restore their own values when they are reset.
         self._controls.again()
+        self._controls.begin()
         if self._controls.moves_observations:
-            observation = self._controls.observation(observation)
+            observation = self._controls.observation(observation, first=True)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

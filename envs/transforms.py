@@ -1,18 +1,26 @@
 """What a world can do to rewards, observations and actions on their way, whatever the environment inside.
 
-    reward'      = scale * reward + offset
-    observation' = gain * observation + offset
-    action'      = gain * action, within the bounds of the action space; mirrored first where flip >= 0.5
+    reward'      = scale * reward + offset + noise * z
+    observation' = hide(permute(gain * observation + offset + offsets * vector + noise * z))
+    action'      = gain * permute(+-action of `delay` env steps ago) + bias + noise * z, within the bounds
+
+``z`` is standard normal, anew in each component at each env step; ``vector`` is drawn once, and again for each
+value of ``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. Of a Discrete action, ``noise`` is the
+share of env steps in which one drawn by chance takes its place. Permutations have numbers, of which 0 changes
+nothing; ``mask`` is the share of an observation's components that read 0. Chance comes from `rl_rms.envs.chance`.
 
 Each function takes single ones with single values, and batches with one value for all or one for each.
 """
 
+import math
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
+
+from rl_rms.envs.delays import LONGEST
 
 Array = npt.NDArray[Any]
 Space = gym.Space[Any]
@@ -21,25 +29,71 @@ Space = gym.Space[Any]
 NEUTRAL = {
     "reward.scale": 1.0,
     "reward.offset": 0.0,
+    "reward.noise": 0.0,
     "observation.gain": 1.0,
     "observation.offset": 0.0,
+    "observation.offsets": 0.0,
+    "observation.offsets_draw": 0.0,
+    "observation.noise": 0.0,
+    "observation.permute": 0.0,
+    "observation.mask": 0.0,
+    "action.delay": 0.0,
     "action.flip": 0.0,
+    "action.permute": 0.0,
     "action.gain": 1.0,
+    "action.bias": 0.0,
+    "action.noise": 0.0,
+}
+# Targets that need new numbers at each env step, and those that need some once.
+NOISES = ("reward.noise", "observation.noise", "action.noise")
+DRAWN = (
+    "observation.offsets",
+    "observation.offsets_draw",
+    "observation.permute",
+    "observation.mask",
+    "action.permute",
+)
+# The values that make sense, where not all do; a Discrete action's noise is a share.
+BOUNDS = {
+    "reward.noise": (0.0, math.inf),
+    "observation.offsets": (0.0, math.inf),
+    "observation.offsets_draw": (0.0, 2.0**53),
+    "observation.noise": (0.0, math.inf),
+    "observation.permute": (0.0, 2.0**53),
+    "observation.mask": (0.0, 1.0),
+    "action.delay": (0.0, float(LONGEST)),
+    "action.permute": (0.0, 2.0**53),
+    "action.noise": (0.0, math.inf),
 }
 
 
 def misfit(target: str, observation_space: Space, action_space: Space) -> str | None:
     """What a target needs of an environment's (single) spaces and does not find, or None where it fits."""
-    if target.startswith("observation.") and not is_float_box(observation_space):
-        return f"observations that are a Box of floats, got {observation_space}"
-    if target == "action.gain" and not is_float_box(action_space):
-        return f"actions that are a Box of floats, got {action_space}"
-    if target == "action.flip" and not isinstance(action_space, Discrete):
+    if target.startswith("reward."):
+        return None
+    space = observation_space if target.startswith("observation.") else action_space
+    needed, fits = _needed(target, space)
+    return None if fits else f"{needed}, got {space}"
+
+
+def _needed(target: str, space: Space) -> tuple[str, bool]:
+    """What a target needs of the space, in words, and whether it is so."""
+    if target == "observation.permute":
+        several = is_float_box(space) and components(space) > 1
+        return "observations that are a Box of floats with more than one component", several
+    if target.startswith("observation."):
+        return "observations that are a Box of floats", is_float_box(space)
+    if target in ("action.gain", "action.bias"):
+        return "actions that are a Box of floats", is_float_box(space)
+    discrete = isinstance(space, Discrete)
+    if target == "action.flip":
         # The negative of an action must be an action.
-        symmetric = is_float_box(action_space) and np.array_equal(action_space.low, -action_space.high)  # type: ignore[attr-defined]
-        if not symmetric:
-            return f"actions that are Discrete, or a Box of floats symmetric about 0, got {action_space}"
-    return None
+        symmetric = is_float_box(space) and np.array_equal(space.low, -space.high)  # type: ignore[attr-defined]
+        return "actions that are Discrete, or a Box of floats symmetric about 0", discrete or symmetric
+    if target == "action.permute":
+        needed = "actions that are Discrete, or a Box of floats with the same bounds, and more than one"
+        return needed, _is_permutable(space)
+    return "actions that are Discrete, or a Box of floats", discrete or is_float_box(space)
 
 
 def is_float_box(space: Space) -> bool:
@@ -47,20 +101,48 @@ def is_float_box(space: Space) -> bool:
     return isinstance(space, Box) and np.issubdtype(space.dtype, np.floating)
 
 
+def components(space: Space) -> int:
+    """Numbers in an element of a Box, or elements of a Discrete: what a permutation is of."""
+    return int(space.n) if isinstance(space, Discrete) else math.prod(space.shape or ())
+
+
 def unbounded(space: Space) -> Box:
     """A Box of the same shape and precision without bounds: where moved observations lie."""
     return Box(-np.inf, np.inf, space.shape, space.dtype)  # type: ignore[arg-type]
 
 
-def reward(reward: Any, scale: Any, offset: Any) -> Any:
-    """``scale * reward + offset``.
+def check_value(target: str, value: Any, action_space: Space) -> None:
+    """Refuse a value that makes no sense.
+
+    Args:
+        target: One of `NEUTRAL`.
+        value: One number, or one each, shape ``(num_envs,)``.
+        action_space: Of one environment.
+
+    Raises:
+        ValueError: If one is out of the target's bounds.
+    """
+    if target not in BOUNDS:
+        return
+    low, high = BOUNDS[target]
+    if target == "action.noise" and isinstance(action_space, Discrete):
+        high = 1.0
+    values = np.atleast_1d(value)
+    wrong = values[~((values >= low) & (values <= high))]
+    if wrong.size:
+        raise ValueError(f"{target} must be in [{low:g}, {high:g}], got {wrong[0]:g}; keep its schedule within")
+
+
+def reward(reward: Any, scale: Any, offset: Any, noise: Any = 0.0) -> Any:
+    """``scale * reward + offset + noise``.
 
     Args:
         reward: One reward, or a batch, shape ``(num_envs,)``.
         scale: One number, or one each, shape ``(num_envs,)``.
         offset: Likewise.
+        noise: Likewise.
     """
-    return scale * reward + offset
+    return scale * reward + offset + noise
 
 
 def observation(observation: Array, gain: Any, offset: Any) -> Array:
@@ -75,8 +157,32 @@ def observation(observation: Array, gain: Any, offset: Any) -> Array:
     return moved
 
 
-def action(action: Any, space: Space, flip: Any, gain: Any) -> Any:
-    """Mirrored where ``flip >= 0.5``, then ``gain * action`` clipped to the bounds, as an actuator saturates.
+def permute(batch: Array, orders: Array) -> Array:
+    """Component ``orders[i]`` of each element in place ``i``.
+
+    Args:
+        batch: Shape ``(num_envs, *element)``.
+        orders: Permutations: one for all, or one each, shape ``(1 or num_envs, components)``.
+    """
+    flat = batch.reshape(len(batch), -1)
+    return np.take_along_axis(flat, np.broadcast_to(orders, flat.shape), axis=1).reshape(batch.shape)
+
+
+def hide(batch: Array, ranks: Array, share: Any) -> Array:
+    """The ``round(share * components)`` components of lowest rank read 0.
+
+    Args:
+        batch: Shape ``(num_envs, *element)``.
+        ranks: The rank of each component, shape ``(1 or num_envs, components)``.
+        share: One number, or one each, shape ``(num_envs,)``.
+    """
+    flat = batch.reshape(len(batch), -1)
+    hidden = ranks < np.rint(np.atleast_1d(share) * flat.shape[1])[:, None]
+    return np.where(hidden, flat.dtype.type(0), flat).reshape(batch.shape)
+
+
+def action(action: Any, space: Space, flip: Any, gain: Any, shift: Any = 0.0) -> Any:
+    """Mirrored where ``flip >= 0.5``, then ``gain * action + shift`` within the bounds, as an actuator saturates.
 
     Mirrored, action ``a`` of ``Discrete(n)`` is ``n - 1 - a`` and that of a Box is ``-a``.
 
@@ -85,6 +191,7 @@ def action(action: Any, space: Space, flip: Any, gain: Any) -> Any:
         space: The space of one action.
         flip: One number, or one each, shape ``(num_envs,)``.
         gain: Likewise; not for Discrete.
+        shift: Bias and noise: one number, one each, or one for each component; not for Discrete.
     """
     if isinstance(space, Discrete):
         mirrored = 2 * space.start + space.n - 1 - action
@@ -94,10 +201,44 @@ def action(action: Any, space: Space, flip: Any, gain: Any) -> Any:
     assert isinstance(space, Box)
     action = np.asarray(action, dtype=space.dtype)
     sign = np.where(np.asarray(flip) >= 0.5, -1.0, 1.0)
-    return np.clip(_spread(sign * gain, action) * action, space.low, space.high)
+    return np.clip(_spread(sign * gain, action) * action + _spread(shift, action), space.low, space.high)
+
+
+def relabel(actions: Array, space: Discrete, orders: Array) -> Array:
+    """Discrete actions by other names: ``a`` stands for ``orders[a]``.
+
+    Args:
+        actions: Shape ``(num_envs,)``.
+        space: The space of one action.
+        orders: Permutations: one for all, or one each, shape ``(1 or num_envs, n)``.
+    """
+    rows = np.arange(len(actions)) if len(orders) > 1 else 0
+    return np.asarray(space.start + orders[rows, actions - space.start])
+
+
+def replace(actions: Array, space: Discrete, share: Any, uniforms: Array) -> Array:
+    """Discrete actions of which a share gives way to one drawn by chance, each as likely.
+
+    Args:
+        actions: Shape ``(num_envs,)``.
+        space: The space of one action.
+        share: One number, or one each, shape ``(num_envs,)``.
+        uniforms: Numbers by chance in [0, 1): whether, and by which, shape ``(num_envs, 2)``.
+    """
+    drawn = space.start + np.floor(uniforms[:, 1] * space.n).astype(actions.dtype)
+    return np.where(uniforms[:, 0] < share, drawn, actions)
+
+
+def _is_permutable(space: Space) -> bool:
+    if isinstance(space, Discrete):
+        return components(space) > 1
+    if not isinstance(space, Box) or not is_float_box(space) or components(space) < 2:
+        return False
+    # A component must be an action in any other's place.
+    return all((bound == bound.flat[0]).all() for bound in (space.low, space.high))
 
 
 def _spread(value: Any, batch: Array) -> Array:
     """One number, or one for each row of a batch, in the batch's precision and shaped to multiply it."""
     spread = np.asarray(value, dtype=batch.dtype)
-    return spread.reshape(spread.shape + (1,) * (batch.ndim - 1)) if spread.ndim else spread
+    return spread.reshape(spread.shape + (1,) * (batch.ndim - spread.ndim)) if spread.ndim else spread

@@ -86,6 +86,7 @@ class NonStationaryVector(VectorWrapper):
         self._episodes = None if curriculum is None else Episodes(curriculum, env.num_envs)
         # Before the first episodes a curriculum has set nothing. One row for each of its targets.
         current = self._backend.current()[len(schedules) :]
+        self._world: tuple[Any, ...] = ()
         self._tasks = np.repeat(np.array(current)[:, None], env.num_envs, axis=1)
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
         # Gymnasium's mask of the sub-environments that an entry of info is of; read-only, since it is handed out.
@@ -209,6 +210,12 @@ class NonStationaryVector(VectorWrapper):
         return columns if self._curriculum is None else (*columns, *self._tasks)
 
     def _set(self) -> None:
+        if self._backend.is_drawn:
+            moment = self._clocks.moment
+            # Sending it to workers takes time, and only noise depends on the clock.
+            if self._backend.has_noise or moment[:2] != self._world:
+                self._world = moment[:2]
+                self._backend.place(moment)
         self._backend.set(self._columns())
 
     def _with_regime(self, infos: dict[str, Any]) -> dict[str, Any]:
@@ -233,9 +240,10 @@ def make_vec(
     """Make a vector environment that changes, as ``gymnasium.make_vec`` makes one that does not.
 
     Args:
-        id: The environment's id or specification.
+        id: The environment's id or specification; that of a ready-made world, such as
+            ``"rl_rms/DriftingCartPole-v0"``, is its environment with its changes and its curriculum.
         num_envs: Number of sub-environments.
-        changes: See `NonStationaryVector`.
+        changes: See `NonStationaryVector`; go before those of a ready-made world, target by target.
         curriculum: See `NonStationaryVector`.
         sharing: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.
@@ -251,6 +259,13 @@ def make_vec(
     Raises:
         ValueError: See `NonStationaryVector`.
     """
+    if isinstance(id, str) and id.startswith("rl_rms/"):
+        from rl_rms.envs.tasks import find_task  # which registers them, and stands on this module's wrappers
+
+        config = find_task(id)
+        if config is not None:
+            id, changes, kwargs = config.id, {**config.schedules(), **(changes or {})}, {**config.kwargs, **kwargs}
+            curriculum = config.make_curriculum() if curriculum is None else curriculum
     if vectorization_mode is None and (vector_kwargs or wrappers):
         vectorization_mode = "sync"
     if vectorization_mode in ("sync", "async"):

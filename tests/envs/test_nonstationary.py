@@ -151,6 +151,97 @@ def test_rewards_observations_and_actions_are_moved(probe):
     assert env.reset()[0].tolist() == [2, 2]
 
 
+def test_chance_comes_from_seed_and_clock(probe):
+    changes = {
+        "reward.noise": 2.0,
+        "observation.noise": 1.0,
+        "observation.offsets": 1.0,
+        "observation.offsets_draw": Step(0, 1, at=4),
+        "action.noise": 0.1,
+    }
+
+    def play(env, steps):
+        shown = [env.step(np.zeros(2, np.float32))[:2] for _ in range(steps)]
+        return [(*observation.tolist(), reward) for observation, reward in shown]
+
+    env = NonStationary(probe(length=100), changes, seed=3)
+    env.reset(seed=0)
+    shown = play(env, 8)
+    assert len({value for one in shown for value in one}) == 24
+    env.reset(seed=1)  # the drift has its own seed
+    assert play(env, 8) == shown
+    env.reset(options={"clock": 5})
+    assert [reward for *_, reward in play(env, 3)] == [reward for *_, reward in shown[5:]]
+    other = NonStationary(probe(length=100), changes, seed=4)
+    other.reset(seed=0)
+    assert play(other, 8) != shown
+
+
+def test_the_size_of_what_chance_does(probe):
+    env = NonStationary(
+        probe(length=10**6),
+        {"reward.noise": 3.0, "observation.noise": 2.0, "observation.gain": 0.0, "action.noise": 0.1},
+        seed=0,
+    )
+    env.reset(seed=0)
+    rewards, observations, actions = [], [], []
+    for _ in range(3_000):
+        observation, reward, *_ = env.step(np.zeros(2, np.float32))
+        rewards.append(reward - 1)
+        observations.append(observation)
+        actions.append(env.unwrapped.action)
+    for drawn, std in ((rewards, 3), (observations, 2), (actions, 0.1)):
+        assert np.mean(drawn) == pytest.approx(0, abs=4 * std / math.sqrt(3_000))
+        assert np.std(drawn) == pytest.approx(std, rel=0.05)
+
+
+def test_offsets_are_drawn_anew_for_each_number(probe):
+    changes = {"observation.offsets": Step(0, 2, at=1), "observation.offsets_draw": Linear(0, 10, over=10)}
+    env = NonStationary(probe(length=100), {**changes, "observation.gain": 0.0}, seed=3)
+    assert env.reset(seed=0)[0].tolist() == [0, 0]  # a standard deviation of 0
+    vectors = [tuple(env.step(np.zeros(2, np.float32))[0]) for _ in range(5)]
+    assert vectors[0] == (0, 0)
+    assert len(set(vectors)) == 5
+    with pytest.raises(ValueError, match="would change nothing without 'observation.offsets'"):
+        NonStationary(probe(), {"observation.offsets_draw": 1})
+
+
+def test_noise_of_discrete_actions_is_the_share_that_gives_way():
+    def pushed(share):
+        env = cartpole({"action.noise": share}, seed=0)
+        inside = env.unwrapped
+        sent = []
+        step = inside.step
+        inside.step = lambda action: sent.append(action) or step(action)
+        for _ in range(1_000):
+            env.reset()
+            env.step(1)
+        return sent
+
+    assert set(pushed(0.0)) == {1}
+    sent = pushed(0.5)  # half of what is drawn is the action that was given
+    assert sent.count(0) == pytest.approx(250, abs=4 * math.sqrt(250))
+    assert {type(one) for one in sent} == {int}
+
+
+def test_delays_begin_anew_with_each_episode(probe):
+    env = NonStationary(probe(length=4), {"action.delay": 2})
+    for _ in range(2):
+        env.reset(seed=0)
+        carried = []
+        for k in range(1, 5):
+            env.step(np.full(2, k / 10, np.float32))
+            carried.append(round(float(env.unwrapped.action[0]), 3))
+        assert carried == [0, 0, 0.1, 0.2]
+
+
+def test_values_out_of_bounds_are_refused():
+    env = cartpole({"observation.mask": Linear(0, 2, over=10)})
+    env.reset(seed=0, options={"clock": 5})
+    with pytest.raises(ValueError, match=r"observation.mask must be in \[0, 1\], got 1.2"):
+        env.step(0)
+
+
 def test_flipped_actions_push_the_other_way():
     def first(action, flip):
         env = cartpole({"action.flip": flip})

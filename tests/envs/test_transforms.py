@@ -68,8 +68,60 @@ def test_neutral_values_leave_everything_as_it_is(target):
         ("action.flip", FLOATS, Discrete(2), None),
         ("action.flip", FLOATS, FLOATS, None),
         ("reward.scale", Discrete(3), Discrete(2), None),
+        ("observation.permute", Box(-1, 1, (1,)), Discrete(2), "more than one component"),
+        ("observation.permute", FLOATS, Discrete(2), None),
+        ("observation.mask", Discrete(3), Discrete(2), "a Box of floats, got Discrete"),
+        ("action.bias", FLOATS, Discrete(2), "a Box of floats, got Discrete"),
+        ("action.noise", FLOATS, Box(0, 9, (2,), np.int64), "Discrete, or a Box of floats, got Box"),
+        ("action.delay", FLOATS, Dict({"a": FLOATS}), "Discrete, or a Box of floats, got Dict"),
+        ("action.permute", FLOATS, Box(np.zeros(2, np.float32), np.array([1, 2], np.float32)), "the same bounds"),
+        ("action.permute", FLOATS, Box(-1, 1, (1,)), "more than one"),
+        ("action.permute", FLOATS, Box(-np.inf, np.inf, (2,)), None),
+        ("action.permute", FLOATS, Discrete(2), None),
     ],
 )
 def test_targets_that_do_not_fit_the_spaces(target, observations, actions, needed):
     reason = transforms.misfit(target, observations, actions)
     assert reason is None if needed is None else needed in reason
+
+
+def test_permutations_put_components_in_other_places():
+    batch = np.arange(8.0).reshape(2, 2, 2)
+    orders = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])
+    assert transforms.permute(batch, orders).tolist() == [[[0, 1], [2, 3]], [[7, 6], [5, 4]]]
+    assert transforms.permute(batch, orders[1:]).tolist() == [[[3, 2], [1, 0]], [[7, 6], [5, 4]]]
+
+
+def test_the_lowest_ranks_are_hidden_first():
+    batch = np.full((2, 4), 7.0, np.float32)
+    hidden = transforms.hide(batch, np.array([[2, 0, 3, 1]]), np.array([0.5, 0.25]))
+    assert (hidden.tolist(), hidden.dtype) == ([[7, 0, 7, 0], [7, 0, 7, 7]], np.float32)
+    assert transforms.hide(batch, np.array([[2, 0, 3, 1]]), 1.0).tolist() == np.zeros((2, 4)).tolist()
+
+
+def test_discrete_actions_by_other_names_and_by_chance():
+    space = Discrete(3, start=5)
+    actions = np.array([5, 6, 7])
+    assert transforms.relabel(actions, space, np.array([[2, 0, 1]])).tolist() == [7, 5, 6]
+    assert transforms.relabel(actions, space, np.array([[0, 1, 2], [2, 0, 1], [0, 2, 1]])).tolist() == [5, 5, 6]
+    uniforms = np.array([[0.0, 0.99], [0.3, 0.0], [0.5, 0.0]])
+    assert transforms.replace(actions, space, 0.3, uniforms).tolist() == [7, 6, 7]
+    assert transforms.replace(actions, space, np.array([0.0, 1.0, 1.0]), uniforms).tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "actions"),
+    [
+        ("observation.mask", 1.1, FLOATS),
+        ("reward.noise", -0.1, FLOATS),
+        ("action.noise", 1.5, Discrete(2)),
+        ("action.delay", 1001, FLOATS),
+        ("observation.permute", np.array([1.0, -1.0]), FLOATS),
+        ("observation.noise", np.nan, FLOATS),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(target, value, actions):
+    with pytest.raises(ValueError, match=rf"{target} must be in \[0, .*got"):
+        transforms.check_value(target, value, actions)
+    transforms.check_value("action.noise", 1.5, FLOATS)
+    transforms.check_value("observation.offset", -5.0, FLOATS)

@@ -256,6 +256,89 @@ def test_actions_are_flipped_for_all_or_for_each():
     assert first([0, 0], chance, "independent") == first([1, 0], 0.0, "shared")
 
 
+DRAWN = {
+    "reward.noise": 0.5,
+    "observation.offsets": Sinusoid(mean=2, amplitude=1, period=30),
+    "observation.offsets_draw": Redraw(values=[0, 1, 2], every=20),
+    "observation.noise": Redraw(values=[0, 0.3], every=7),
+    "observation.permute": Redraw(values=[0, 1, 2], every=15),
+    "observation.mask": Redraw(values=[0, 0.5], every=40),
+    "action.permute": Redraw(values=[0, 1, 2, 3], every=25),
+    "action.delay": Redraw(values=[0, 1, 3], every=10),
+    "action.noise": 0.2,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("sharing", ["shared", "independent"])
+def test_chance_is_the_same_in_native_and_sync(sharing, mode, probes):
+    boxes = {**DRAWN, "action.bias": Redraw(-0.5, 0.5, every=5), "action.gain": 0.5, "action.flip": 1.0}
+    shown = {}
+    for kind in ("native", "sync"):
+        env = NonStationaryVector(make(kind, [2, 3, 9], mode, probes), boxes, sharing=sharing, seed=5)
+        observations, _ = env.reset(seed=0)
+        shown[kind] = [observations.tolist()]
+        for observations, rewards, _, info in play(env, 60):
+            final = [one if one is None else one.tolist() for one in info.get("final_obs", ())]
+            shown[kind].append((observations.tolist(), rewards.tolist(), final))
+        shown[kind].append(env.reset()[0].tolist())
+    assert shown["native"] == shown["sync"]
+    assert len({str(one) for one in shown["native"]}) == len(shown["native"])
+
+
+@pytest.mark.parametrize("sharing", ["shared", "independent"])
+def test_chance_is_the_same_in_sync_async_and_alone(sharing):
+    shown = {}
+    for mode in ("sync", "async"):
+        env = make_vec("CartPole-v1", 2, DRAWN, sharing=sharing, seed=4, vectorization_mode=mode)
+        shown[mode] = [env.reset(seed=10)[0].tolist()]
+        shown[mode] += [
+            (observations.tolist(), rewards.tolist())
+            for observations, rewards, *_ in play(env, 80, np.arange(80) // 2 % 2)
+        ]
+        env.close()
+    assert shown["sync"] == shown["async"]
+    if sharing == "shared":
+        return
+    for i in range(2):
+        env = NonStationary(gym.make("CartPole-v1"), DRAWN, seed=4, env_index=i)
+        assert env.reset(seed=10 + i)[0].tolist() == shown["sync"][0][i]
+        done = False
+        for k in range(80):
+            observations, rewards = shown["sync"][k + 1]
+            if done:
+                assert env.reset()[0].tolist() == observations[i]
+                done = False
+                continue
+            observation, reward, terminated, truncated, _ = env.step(k // 2 % 2)
+            done = terminated or truncated
+            assert (observation.tolist(), reward) == (observations[i], rewards[i])
+
+
+def test_sub_environments_of_one_world_share_what_is_drawn_once_but_not_noise(probes):
+    def first(changes, sharing):
+        env = NonStationaryVector(probes([9] * 4), {"observation.offset": 1.0, **changes}, sharing=sharing, seed=1)
+        env.reset(seed=0)
+        return env.step(env.action_space.sample())[0]
+
+    for changes, how_many in (
+        ({"observation.noise": 1.0}, {"shared": 4, "independent": 4}),
+        ({"observation.offsets": 1.0}, {"shared": 1, "independent": 4}),
+    ):
+        for sharing, distinct in how_many.items():
+            assert len(np.unique(first(changes, sharing), axis=0)) == distinct
+
+
+def test_others_observations_stay_as_they_were_in_a_partial_reset(probes):
+    for kind in ("native", "sync"):
+        env = NonStationaryVector(make(kind, [9, 9], AutoresetMode.DISABLED, probes), {"observation.noise": 1.0})
+        env.reset(seed=0)
+        before = env.step(env.action_space.sample())[0].copy()
+        after = env.reset(options={"reset_mask": np.array([True, False])})[0]
+        assert after[1].tolist() == before[1].tolist()
+        assert after[0].tolist() != before[0].tolist()
+
+
 def test_timescales_are_in_env_steps_of_all_together():
     assert make_vec("CartPole-v1", 4, CHANGES).timescale == 25
     assert make_vec("CartPole-v1", 4, CHANGES, sharing="independent").timescale == 100

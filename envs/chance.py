@@ -1,0 +1,117 @@
+"""Numbers by chance for noise, permutations and the like: pure functions of seed, target, environment and clock.
+
+They come from Philox, a counter-based generator, as those of `rl_rms.envs.schedules` do: its key is (seed,
+target), its counter (env index, clock, lane). So what an environment meets at a clock does not depend on who asked
+before, on whether it is alone, in a worker or a row of a batch, or on whether the run was resumed.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.schedules import Floats, Ints, stream_of
+
+# Lanes: numbers for a transition, for the first frame of an episode, and those drawn once for a whole world.
+_TRANSITION, _FIRST, _ONCE = 0, 1, 2
+
+
+class Moment(NamedTuple):
+    """Who asks for numbers, and when: one entry for each environment of a batch.
+
+    Attributes:
+        seed: Seed of the drift, >= 0.
+        worlds: Number of the drift that each lives in; sub-environments of one drift share what is drawn once.
+        env_indices: Number of each environment.
+        clocks: What each one's clock reads, in env steps.
+    """
+
+    seed: int
+    worlds: tuple[int, ...]
+    env_indices: tuple[int, ...]
+    clocks: tuple[int, ...]
+
+
+def normals(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floats:
+    """Independent standard normal numbers, by Box and Muller: ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
+
+    Args:
+        target: What they are for; each target has its own.
+        moment: Who asks, and when.
+        size: How many each is to have.
+        first: Which environments ask for the first frame of an episode, not for a transition.
+
+    Returns:
+        Numbers, shape ``(num_envs, size)``.
+    """
+    return _normal(_rows(target, moment, 2 * math.ceil(size / 2), first))[:, :size]
+
+
+def uniforms(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floats:
+    """The same, uniform in [0, 1)."""
+    return _rows(target, moment, size, first)
+
+
+@lru_cache(maxsize=1024)
+def vector(target: str, seed: int, world: int, number: int, size: int) -> Floats:
+    """Standard normal numbers that a world has drawn once, shape ``(size,)``; each ``number`` has its own."""
+    words = 2 * math.ceil(size / 2)
+    return _frozen(_normal(_draw(target, seed, number, _ONCE, world, 1, words))[0, :size])
+
+
+@lru_cache(maxsize=1024)
+def permutation(target: str, seed: int, world: int, number: int, size: int) -> Ints:
+    """A permutation of ``range(size)`` that a world has drawn once, each as likely; number 0 is the identity."""
+    if number == 0:
+        return _frozen(np.arange(size))
+    return _frozen(np.argsort(_draw(target, seed, number, _ONCE, world, 1, size)[0], kind="stable"))
+
+
+def _rows(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floats:
+    """Uniform numbers for each environment; those at the same clock come out of one generator."""
+    rows = np.empty((len(moment.clocks), size))
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for row, when in enumerate(zip(moment.clocks, map(bool, first), strict=True)):
+        groups.setdefault(when, []).append(row)
+    for (clock, begins), members in groups.items():
+        indices = np.array([moment.env_indices[row] for row in members])
+        low = int(indices.min())
+        lane = _FIRST if begins else _TRANSITION
+        drawn = _draw(target, moment.seed, clock, lane, low, int(indices.max()) - low + 1, size)
+        rows[members] = drawn[indices - low]
+    return rows
+
+
+def _draw(target: str, seed: int, clock: int, lane: int, start: int, count: int, size: int) -> Floats:
+    """Uniform numbers in [0, 1) of successive environments from ``start`` on, shape ``(count, size)``."""
+    # The schedule of the same target must not have the same numbers.
+    key = np.array([seed % 2**64, _stream(target) << 32], dtype=np.uint64)
+    # Each step of the counter's first word gives four numbers.
+    stride = math.ceil(size / 4)
+    counter = np.array([start * stride, clock, lane, 0], dtype=np.uint64)
+    raw = np.random.Philox(key=key, counter=counter).random_raw(count * stride * 4)
+    uniform: Floats = np.ldexp((raw >> np.uint64(11)).astype(np.float64), -53)
+    return uniform.reshape(count, stride * 4)[:, :size]
+
+
+@lru_cache(maxsize=64)
+def _stream(target: str) -> int:
+    return stream_of(f"{target} by chance")
+
+
+def _normal(uniform: Floats) -> Floats:
+    radius = np.sqrt(-2 * np.log1p(-uniform[:, 0::2]))
+    angle = 2 * math.pi * uniform[:, 1::2]
+    normal = np.empty_like(uniform)
+    normal[:, 0::2] = radius * np.cos(angle)
+    normal[:, 1::2] = radius * np.sin(angle)
+    return normal
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # Cached and handed out.
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,97 @@
+"""The parameters of Gymnasium's classic control.
+
+Where a parameter bounds what an environment declared when it was made (an observation's range, an action's), it
+may not grow beyond that: spaces stay as they are.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rl_rms.envs.parameters.registry import register_parameter
+
+_CARTPOLE = "gymnasium.envs.classic_control.cartpole:"
+_ACROBOT = "gymnasium.envs.classic_control.acrobot:AcrobotEnv"
+_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
+_CONTINUOUS_CAR = "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv"
+_PENDULUM = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
+
+
+def _derive_masses(env: Any) -> None:
+    # The physics reads the masses and the pole's length only through these two.
+    env.total_mass = env.masspole + env.masscart
+    env.polemass_length = env.masspole * env.length
+
+
+def _derived(env: Any) -> str:
+    return "it is derived from masscart, masspole and length"
+
+
+for _class, _batched in ((_CARTPOLE + "CartPoleEnv", False), (_CARTPOLE + "CartPoleVectorEnv", True)):
+    for _name in ("gravity", "force_mag"):
+        register_parameter(_class, _name, batched=_batched)
+    register_parameter(_class, "tau", batched=_batched, above=0)
+    # The observation space is twice as wide as the thresholds that the environment is made with.
+    register_parameter(_class, "x_threshold", batched=_batched, low=0, high=4.8)
+    register_parameter(_class, "theta_threshold_radians", batched=_batched, low=0, high=24 * 2 * math.pi / 360)
+    register_parameter(_class, "masscart", derive=_derive_masses, batched=_batched, low=0)
+    for _name in ("masspole", "length"):
+        register_parameter(_class, _name, derive=_derive_masses, batched=_batched, above=0)
+    for _name in ("total_mass", "polemass_length"):
+        register_parameter(_class, _name, inert=_derived)
+
+
+# Acrobot's are class attributes: setting them on the instance leaves other environments alone.
+for _name in ("dt", "LINK_LENGTH_1", "LINK_MASS_1", "LINK_MASS_2", "LINK_MOI"):
+    register_parameter(_ACROBOT, _name, above=0)
+for _name in ("LINK_COM_POS_1", "LINK_COM_POS_2", "torque_noise_max"):
+    register_parameter(_ACROBOT, _name, low=0)
+register_parameter(_ACROBOT, "MAX_VEL_1", low=0, high=4 * math.pi)
+register_parameter(_ACROBOT, "MAX_VEL_2", low=0, high=9 * math.pi)
+
+
+def _set_torque(env: Any, torque: float) -> None:
+    env.AVAIL_TORQUE = [-torque, 0.0, torque]
+
+
+def _only_drawn(env: Any) -> str:
+    return "it only affects rendering; LINK_COM_POS_2 and LINK_MASS_2 move the second link"
+
+
+register_parameter(_ACROBOT, "torque", set=_set_torque, get=lambda env: env.AVAIL_TORQUE[-1])
+register_parameter(_ACROBOT, "LINK_LENGTH_2", inert=_only_drawn)
+
+
+def _reach_the_goal(env: Any) -> None:
+    # Just short of the goal, a little faster than is asked for.
+    env.state = np.array([env.goal_position - 0.005, max(env.goal_velocity, 0.0) + 0.01])
+
+
+def _reach_the_left_end(env: Any) -> None:
+    env.state = np.array([env.min_position + 0.001, -env.max_speed])
+
+
+def _reach_the_right_end(env: Any) -> None:
+    # Beyond a goal that must be passed faster than the car can go, so that the episode goes on.
+    env.goal_velocity = 2 * env.max_speed
+    env.state = np.array([env.max_position - 0.001, env.max_speed])
+
+
+for _class in (_CAR, _CONTINUOUS_CAR):
+    register_parameter(_class, "max_speed", low=0, high=0.07)
+    register_parameter(_class, "goal_position", low=-1.2, high=0.6, provoke=_reach_the_goal)
+    register_parameter(_class, "goal_velocity", provoke=_reach_the_goal)
+    register_parameter(_class, "min_position", low=-1.2, high=0.6, provoke=_reach_the_left_end)
+    register_parameter(_class, "max_position", low=-1.2, high=0.6, provoke=_reach_the_right_end)
+for _name in ("force", "gravity"):
+    register_parameter(_CAR, _name)
+register_parameter(_CONTINUOUS_CAR, "power")  # its gravity is a literal
+register_parameter(_CONTINUOUS_CAR, "min_action", low=-1, high=0)
+register_parameter(_CONTINUOUS_CAR, "max_action", low=0, high=1)
+
+register_parameter(_PENDULUM, "g")
+for _name in ("m", "l", "dt"):
+    register_parameter(_PENDULUM, _name, above=0)
+register_parameter(_PENDULUM, "max_torque", low=0, high=2)
+register_parameter(_PENDULUM, "max_speed", low=0, high=8)

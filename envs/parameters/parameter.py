@@ -1,0 +1,106 @@
+"""One parameter of a kind of environment: how it is written and read, and what values it takes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+Effect = Literal["step", "reset"]
+
+
+class OutOfBoundsError(ValueError):
+    """A value that a parameter does not take."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """How a parameter of an unwrapped environment is written and read.
+
+    Attributes:
+        name: The attribute that is set, unless ``set`` says otherwise.
+        set: ``set(env, value)``; None sets the attribute.
+        get: ``get(env)``, the value now; None reads the attribute.
+        derive: ``derive(env)`` recomputes what depends on the parameter; None for nothing.
+        batched: Whether a vector environment takes one value for each sub-environment.
+        inert: ``inert(env)`` says why setting it would change nothing in this environment, or None.
+        low: The least value that is allowed.
+        above: Values must be greater than this.
+        high: The greatest value that is allowed.
+        effect: When a change takes effect: at the next ``"step"`` or at the next ``"reset"``.
+        provoke: ``provoke(env)`` brings an environment that was just reset to where the parameter matters, for one
+            that random actions seldom meet; it is called on copies, to see whether a change has an effect.
+    """
+
+    name: str
+    set: Callable[[Any, Any], None] | None = None
+    get: Callable[[Any], Any] | None = None
+    derive: Callable[[Any], None] | None = None
+    batched: bool = False
+    inert: Callable[[Any], str | None] | None = None
+    low: float = -math.inf
+    above: float = -math.inf
+    high: float = math.inf
+    effect: Effect = "step"
+    provoke: Callable[[Any], None] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.low <= self.high and self.above < self.high):
+            raise ValueError(
+                f"the bounds of {self.name!r} must leave room for a value, got low={self.low:g}, "
+                f"above={self.above:g}, high={self.high:g}"
+            )
+        if self.effect not in ("step", "reset"):
+            raise ValueError(f"effect of {self.name!r} must be 'step' or 'reset', got {self.effect!r}")
+
+    def setter(self, env: Any) -> Callable[[Any], None]:
+        """What sets the parameter of an environment, derives what depends on it, and refuses what is no value."""
+        assign = partial(setattr, env, self.name) if self.set is None else partial(self.set, env)
+        if self.derive is not None:
+            assign = partial(_assign_and_derive, assign, partial(self.derive, env))
+        if not self.is_bounded:
+            return assign
+        return partial(self._check_and_assign, assign, type(env).__name__)
+
+    def value(self, env: Any) -> float:
+        """The parameter's value now."""
+        return float(getattr(env, self.name) if self.get is None else self.get(env))
+
+    def why_inert(self, env: Any) -> str | None:
+        """Why setting it would change nothing, or None."""
+        return None if self.inert is None else self.inert(env)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there are values that it does not take."""
+        return max(self.low, self.above) > -math.inf or self.high < math.inf
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value, or each of an array's, lies within the bounds; NaN lies within none."""
+        if isinstance(value, np.ndarray):
+            return bool(((value >= self.low) & (value > self.above) & (value <= self.high)).all())
+        return bool(self.low <= value <= self.high and (value > self.above or self.above == -math.inf))
+
+    @property
+    def bounds(self) -> str:
+        """The bounds, as errors say them."""
+        said = [
+            f"{sign} {bound:g}"
+            for sign, bound in ((">", self.above), (">=", self.low), ("<=", self.high))
+            if math.isfinite(bound)
+        ]
+        return " and ".join(said)
+
+    def _check_and_assign(self, assign: Callable[[Any], None], owner: str, value: Any) -> None:
+        if not self.allows(value):
+            raise OutOfBoundsError(
+                f"{self.name!r} of {owner} must be {self.bounds}, got {value}; keep its schedule within them"
+            )
+        assign(value)
+
+
+def _assign_and_derive(assign: Callable[[Any], None], derive: Callable[[], None], value: Any) -> None:
+    assign(value)
+    derive()

@@ -1,0 +1,143 @@
+"""The table of parameters by environment class, how users add to it, and how a target is looked up in it."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+from rl_rms.envs.checks import is_number
+from rl_rms.envs.parameters.parameter import Effect, Parameter
+from rl_rms.envs.parameters.paths import AttributePath, find_path
+
+
+class Family(NamedTuple):
+    """Parameters with one for each part of an environment, such as ``"mass.torso"`` for each body.
+
+    Attributes:
+        members: ``members(env)``, the names of the parts.
+        make: ``make(target, member)``, the parameter of a part.
+    """
+
+    members: Callable[[Any], list[str]]
+    make: Callable[[str, str], Parameter]
+
+
+# By "module:Class", so that the environments' modules, and Box2D and MuJoCo with them, need not be imported.
+_PARAMETERS: dict[tuple[str, str], Parameter] = {}
+_FAMILIES: dict[tuple[str, str], Family] = {}
+
+
+def register_parameter(
+    env_class: type | str,
+    name: str,
+    *,
+    set: Callable[[Any, Any], None] | None = None,
+    get: Callable[[Any], Any] | None = None,
+    derive: Callable[[Any], None] | None = None,
+    batched: bool = False,
+    inert: Callable[[Any], str | None] | None = None,
+    low: float = -math.inf,
+    above: float = -math.inf,
+    high: float = math.inf,
+    effect: Effect = "step",
+    provoke: Callable[[Any], None] | None = None,
+) -> None:
+    """Say how a parameter of a class of environments is changed; it holds for subclasses too.
+
+    A value out of bounds is an error at the step at which it would be set: a clipped or reflected schedule stays
+    within them.
+
+    Args:
+        env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
+        name: The target's name.
+        set: ``set(env, value)``; None sets the attribute ``name``.
+        get: ``get(env)``; None reads the attribute ``name``.
+        derive: ``derive(env)``, called after every change to recompute what depends on the parameter.
+        batched: Whether a vector environment takes an array, shape ``(num_envs,)``.
+        inert: ``inert(env)`` says why setting it would change nothing in this environment, or None.
+        low: The least value that is allowed.
+        above: Values must be greater than this.
+        high: The greatest value that is allowed.
+        effect: When a change takes effect: at the next ``"step"`` or at the next ``"reset"``.
+        provoke: ``provoke(env)`` brings an environment that was just reset to where the parameter matters; for one
+            that random actions seldom meet. It is called on copies only.
+
+    Raises:
+        ValueError: If the bounds leave no room, or ``effect`` is another word.
+
+    Example:
+        >>> from gymnasium.envs.classic_control import PendulumEnv
+        >>> class Wheel(PendulumEnv):
+        ...     radius, inertia = 1.0, 0.5
+        >>> def inertia(env):
+        ...     env.inertia = env.radius**2 / 2
+        >>> register_parameter(Wheel, "radius", derive=inertia, above=0)
+    """
+    owner = env_class if isinstance(env_class, str) else _qualified(env_class)
+    _PARAMETERS[owner, name] = Parameter(name, set, get, derive, batched, inert, low, above, high, effect, provoke)
+
+
+def register_family(env_class: str, prefix: str, family: Family) -> None:
+    """Say how the parameters ``"prefix.member"`` of a class of environments are changed.
+
+    Args:
+        env_class: Class of the unwrapped environment as ``"module:Class"``.
+        prefix: What stands before the dot.
+        family: The parameters.
+    """
+    _FAMILIES[env_class, prefix] = family
+
+
+def find_parameter(env: Any, name: str) -> Parameter | None:
+    """The parameter of an unwrapped environment, or None where it has none of that name.
+
+    Args:
+        env: The unwrapped environment.
+        name: What is registered for its class, an attribute that is a number, or the path to one, such as
+            ``"model.opt.gravity[2]"``.
+
+    Raises:
+        ValueError: If there is one whose change would have no effect, or cannot be made.
+    """
+    prefix, _, member = name.partition(".")
+    for one in type(env).__mro__:
+        owner = _qualified(one)
+        parameter = _PARAMETERS.get((owner, name))
+        if parameter is not None:
+            reason = parameter.why_inert(env)
+            if reason is not None:
+                raise ValueError(f"changing {name!r} of {type(env).__name__} would change nothing: {reason}")
+            return parameter
+        family = _FAMILIES.get((owner, prefix))
+        if family is not None and member in family.members(env):
+            return family.make(name, member)
+    path = find_path(env, name)
+    return None if path is None else _parameter_at(path)
+
+
+def parameter_names(env: Any) -> list[str]:
+    """What can be changed in an unwrapped environment: what its class registers, else its numeric attributes."""
+    classes = [_qualified(one) for one in type(env).__mro__]
+    registered = [
+        name
+        for (owner, name), parameter in _PARAMETERS.items()
+        if owner in classes and parameter.why_inert(env) is None
+    ]
+    registered += [
+        f"{prefix}.{member}"
+        for (owner, prefix), family in _FAMILIES.items()
+        if owner in classes
+        for member in family.members(env)
+    ]
+    plain = [name for name, value in vars(env).items() if not name.startswith("_") and is_number(value)]
+    return sorted(set(registered) or plain)
+
+
+@cache
+def _parameter_at(path: AttributePath) -> Parameter:
+    # A bare attribute needs no walk.
+    return Parameter(path.text, set=path.set, get=path.get) if len(path.steps) > 1 else Parameter(path.text)
+
+
+def _qualified(one: type) -> str:
+    return f"{one.__module__}:{one.__qualname__}"

@@ -1,0 +1,248 @@
+"""Ready-made worlds that change, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
+
+``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports it on the way. Each world is a
+`NonStationary` around one of Gymnasium's environments, or around one of `rl_rms.envs.toys`; `rl_rms.envs.make_vec`
+takes their names too, and lets all sub-environments live on one clock.
+
+Time scales are chosen for a life of about a million env steps: slow drift goes round in 200,000, jumps come every
+100,000. Values stay within what the original can be learned in; none of them is tuned to any optimizer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import register
+from gymnasium.wrappers import TransformReward
+
+from rl_rms.envs.config import EnvConfig
+from rl_rms.envs.nonstationary import NonStationary
+
+NAMESPACE = "rl_rms"
+# Which Stable-Baselines3 does not take for rewards.
+_PAYING_WHOLE_NUMBERS = ("FrozenLake-v1", "BipedalWalker-v3")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A world: an environment and what changes in it.
+
+    Attributes:
+        about: What changes, and why that is of interest.
+        base: Gymnasium's id of the environment.
+        changes: As in a configuration's ``env.changes``.
+        curriculum: As in a configuration's ``env.curriculum``.
+        kwargs: Arguments of the environment.
+    """
+
+    about: str
+    base: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    curriculum: Mapping[str, Any] | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _slow(mean: float, amplitude: float) -> dict[str, Any]:
+    return {"sinusoid": {"mean": mean, "amplitude": amplitude, "period": 200_000}}
+
+
+def _jumps(low: float, high: float, every: int = 100_000) -> dict[str, Any]:
+    return {"redraw": {"low": low, "high": high, "every": every}}
+
+
+def _among(*values: float) -> dict[str, Any]:
+    return {"redraw": {"values": list(values), "every": 100_000}}
+
+
+def _stages(target: str, values: tuple[float, ...], threshold: float) -> dict[str, Any]:
+    return {"staged": {"stages": [{target: value} for value in values], "threshold": threshold}}
+
+
+_FLIP = {"action.flip": _among(0.0, 1.0)}
+
+TASKS: dict[str, Task] = {
+    # -- classic control --------------------------------------------------------------------------------------
+    "DriftingCartPole-v0": Task(
+        "Gravity and the pole's length swing slowly.",
+        "CartPole-v1",
+        {"gravity": _slow(9.8, 4.0), "length": _slow(0.8, 0.5)},
+    ),
+    "JumpingCartPole-v0": Task(
+        "The pole is exchanged, and now and then the motor is wired the other way round.",
+        "CartPole-v1",
+        {"length": _jumps(0.1, 2.0), "force_mag": _among(-10.0, 10.0)},
+    ),
+    "CurriculumCartPole-v0": Task(
+        "The pole gets shorter as balancing it succeeds.",
+        "CartPole-v1",
+        curriculum=_stages("length", (1.0, 0.5, 0.25, 0.15, 0.1), 450.0),
+    ),
+    "DriftingAcrobot-v0": Task(
+        "The second link gets heavier and lighter.", "Acrobot-v1", {"LINK_MASS_2": _slow(1.0, 0.5)}
+    ),
+    "JumpingAcrobot-v0": Task("The motor turns the other way.", "Acrobot-v1", _FLIP),
+    "CurriculumAcrobot-v0": Task(
+        "The motor gets weaker as swinging up succeeds.",
+        "Acrobot-v1",
+        curriculum=_stages("torque", (2.0, 1.5, 1.0), -150.0),
+    ),
+    "DriftingMountainCar-v0": Task(
+        "Gravity swings, and with it how long the run-up must be.",
+        "MountainCar-v0",
+        {"gravity": _slow(0.0025, 0.0005)},
+    ),
+    "JumpingMountainCar-v0": Task("The pedals are exchanged.", "MountainCar-v0", _FLIP),
+    "CurriculumMountainCar-v0": Task(
+        "The motor gets weaker as the car arrives.",
+        "MountainCar-v0",
+        curriculum=_stages("force", (0.004, 0.002, 0.0015, 0.001), -150.0),
+    ),
+    "DriftingPendulum-v0": Task("Gravity swings.", "Pendulum-v1", {"g": _slow(10.0, 4.0)}),
+    "JumpingPendulum-v0": Task("The pendulum's mass is exchanged.", "Pendulum-v1", {"m": _jumps(0.5, 1.5)}),
+    "CurriculumPendulum-v0": Task(
+        "Gravity grows as the pendulum is held up.",
+        "Pendulum-v1",
+        curriculum=_stages("g", (2.0, 5.0, 8.0, 10.0), -250.0),
+    ),
+    # -- Box2D ------------------------------------------------------------------------------------------------
+    "DriftingLunarLander-v0": Task("Gravity swings.", "LunarLander-v3", {"gravity": _slow(-8.0, 3.0)}),
+    "JumpingLunarLander-v0": Task(
+        "The wind changes.",
+        "LunarLander-v3",
+        {"wind_power": _jumps(0.0, 20.0)},
+        kwargs={"enable_wind": True},
+    ),
+    "CurriculumLunarLander-v0": Task(
+        "Gravity grows as landing succeeds.",
+        "LunarLander-v3",
+        curriculum=_stages("gravity", (-4.0, -7.0, -10.0), 150.0),
+    ),
+    "DriftingBipedalWalker-v0": Task("Gravity swings.", "BipedalWalker-v3", {"gravity": _slow(-10.0, 2.0)}),
+    "JumpingBipedalWalker-v0": Task(
+        "The motors' strength changes.", "BipedalWalker-v3", {"action.gain": _jumps(0.5, 1.0)}
+    ),
+    "CurriculumBipedalWalker-v0": Task(
+        "Gravity grows as walking succeeds.",
+        "BipedalWalker-v3",
+        curriculum=_stages("gravity", (-6.0, -8.0, -10.0), 100.0),
+    ),
+    # -- MuJoCo -----------------------------------------------------------------------------------------------
+    "DriftingHopper-v0": Task("Gravity swings.", "Hopper-v5", {"gravity": _slow(-9.81, 2.0)}),
+    "JumpingHopper-v0": Task("The ground's grip changes.", "Hopper-v5", {"friction": _jumps(0.5, 2.0)}),
+    "CurriculumHopper-v0": Task(
+        "Gravity grows as hopping succeeds.",
+        "Hopper-v5",
+        curriculum=_stages("gravity", (-5.0, -7.5, -9.81), 1_000.0),
+    ),
+    "DriftingHalfCheetah-v0": Task("Gravity swings.", "HalfCheetah-v5", {"gravity": _slow(-9.81, 2.0)}),
+    "JumpingHalfCheetah-v0": Task(
+        "The motors' strength changes.", "HalfCheetah-v5", {"action.gain": _jumps(0.5, 1.0)}
+    ),
+    "CurriculumHalfCheetah-v0": Task(
+        "The motors get weaker as running succeeds.",
+        "HalfCheetah-v5",
+        curriculum=_stages("action.gain", (1.0, 0.75, 0.5), 1_000.0),
+    ),
+    "DriftingAnt-v0": Task("Gravity swings.", "Ant-v5", {"gravity": _slow(-9.81, 2.0)}),
+    "SlipperyAnt-v0": Task(
+        "The ground's friction is drawn anew every two million env steps, as in Dohare et al., Nature 632 (2024).",
+        "Ant-v5",
+        {"friction": _jumps(0.02, 2.0, every=2_000_000)},
+    ),
+    "CurriculumAnt-v0": Task(
+        "The ground gets more slippery as walking succeeds.",
+        "Ant-v5",
+        curriculum=_stages("friction", (1.5, 1.0, 0.5, 0.2), 1_000.0),
+    ),
+    # -- toy text ---------------------------------------------------------------------------------------------
+    "DriftingFrozenLake-v0": Task(
+        "The ice gets smoother and rougher.", "FrozenLake-v1", {"success_rate": _slow(0.65, 0.3)}
+    ),
+    "JumpingFrozenLake-v0": Task("The ice changes.", "FrozenLake-v1", {"success_rate": _among(1 / 3, 0.6, 1.0)}),
+    "CurriculumFrozenLake-v0": Task(
+        "The ice gets smoother as crossing it succeeds.",
+        "FrozenLake-v1",
+        curriculum=_stages("success_rate", (1.0, 0.8, 0.6, 1 / 3), 0.6),
+    ),
+    # -- protocols --------------------------------------------------------------------------------------------
+    **{
+        f"Offset{name}-v0": Task(
+            "Every 100,000 env steps another offset, drawn from N(0, 2) in each component, is added to the "
+            "observations: the protocol of Muppidi, Zhang and Yang (TRAC, NeurIPS 2024), on a clock of env steps.",
+            base,
+            {
+                "observation.offsets": {"step": {"before": 0.0, "after": 2.0, "at": 100_000}},
+                "observation.offsets_draw": _jumps(0.0, 1e9),
+            },
+        )
+        for name, base in (
+            ("CartPole", "CartPole-v1"),
+            ("Acrobot", "Acrobot-v1"),
+            ("LunarLander", "LunarLander-v3"),
+        )
+    },
+    "RewardScaleCartPole-v0": Task(
+        "Rewards are multiplied by 1, 10 or 100. The best policy stays the same: only the gradients' scale moves.",
+        "CartPole-v1",
+        {"reward.scale": _among(1.0, 10.0, 100.0)},
+    ),
+    "DriftingBandit-v0": Task(
+        "Ten arms, whose means wander on their own.",
+        "rl_rms/Bandit-v0",
+        {f"mean_{arm}": {"ornstein_uhlenbeck": {"mean": 0.0, "std": 1.0, "tau": 5_000}} for arm in range(10)},
+    ),
+    "JumpingBandit-v0": Task(
+        "Ten arms, whose means are drawn anew now and then, each at its own time.",
+        "rl_rms/Bandit-v0",
+        {f"mean_{arm}": {"poisson_jumps": {"low": -1.0, "high": 1.0, "mean_dwell": 10_000}} for arm in range(10)},
+    ),
+    "JumpingTwoStates-v0": Task(
+        "The better state and the worse one change places every 5,000 env steps.",
+        "rl_rms/TwoStates-v0",
+        {
+            "reward_0": {"square": {"low": 1.0, "high": 0.0, "period": 10_000}},
+            "reward_1": {"square": {"low": 0.0, "high": 1.0, "period": 10_000}},
+        },
+    ),
+}
+
+
+def make_task(name: str, **kwargs: Any) -> NonStationary:
+    """Make a registered world.
+
+    Args:
+        name: Its name, without ``rl_rms/``.
+        **kwargs: ``seed`` and ``env_index`` of `NonStationary`; whatever else is the environment's inside, such as
+            ``render_mode``.
+    """
+    task = TASKS[name]
+    own = {key: kwargs.pop(key) for key in ("seed", "env_index") if key in kwargs}
+    config = task_config(name)
+    env: gym.Env[Any, Any] = gym.make(task.base, disable_env_checker=True, **{**task.kwargs, **kwargs})
+    if task.base in _PAYING_WHOLE_NUMBERS:
+        env = TransformReward(env, float)
+    return NonStationary(env, config.schedules(), curriculum=config.make_curriculum(), **own)
+
+
+def task_config(name: str) -> EnvConfig:
+    """The configuration that a registered world is.
+
+    Args:
+        name: Its name, without ``rl_rms/``.
+    """
+    task = TASKS[name]
+    curriculum = None if task.curriculum is None else dict(task.curriculum)
+    return EnvConfig(id=task.base, changes=dict(task.changes), curriculum=curriculum, kwargs=dict(task.kwargs))
+
+
+def find_task(id: str) -> EnvConfig | None:
+    """The configuration of the world with an id such as ``"rl_rms/DriftingCartPole-v0"``, if it is ready-made."""
+    name = id.removeprefix(f"{NAMESPACE}/")
+    return task_config(name) if name in TASKS else None
+
+
+register(id=f"{NAMESPACE}/Bandit-v0", entry_point="rl_rms.envs.toys:GaussianBandit", max_episode_steps=100)
+register(id=f"{NAMESPACE}/TwoStates-v0", entry_point="rl_rms.envs.toys:TwoStates", max_episode_steps=100)
+for _name in TASKS:
+    register(id=f"{NAMESPACE}/{_name}", entry_point="rl_rms.envs.tasks:make_task", kwargs={"name": _name})

@@ -1,0 +1,204 @@
+"""Proof that changing a parameter changes something, before anybody trains on it.
+
+Two copies of the environment are stepped with the same seed and actions; in one of them the value is moved. If
+observations, rewards and terminations stay the same throughout, the change has no effect, and whoever asked for
+it is told so: an attribute that physics reads elsewhere, or friction where nothing touches, would otherwise be a
+drift that is none.
+"""
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from gymnasium.utils import EzPickle
+from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.vector import VectorEnv
+
+from rl_rms.envs.parameters import Parameter
+
+# Env steps before the value is moved, which show that the copies are alike, and those of an episode.
+WARM_UP, STEPS, EPISODES = 3, 100, 2
+
+# What has been shown to have an effect, by the environment's class, so that many environments cost as one.
+_SHOWN: WeakKeyDictionary[type, dict[tuple[str, str], Parameter]] = WeakKeyDictionary()
+
+
+class _UnlikeError(Exception):
+    """Two copies differ before anything is changed."""
+
+
+def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
+    """Show that each parameter has an effect, on copies of an environment; each is shown once in a process.
+
+    The environment itself, its generators and its class stay untouched. A value is moved by 10 % first, and then
+    further within its bounds. If the parameter has no effect by itself, it is tried once more with the others
+    moved in both copies: wind is felt only where air has a density.
+
+    Args:
+        env: The unwrapped environment, single or vector.
+        parameters: The parameters by target.
+
+    Raises:
+        ValueError: If changing one of them changes nothing, or it cannot be set.
+
+    Warns:
+        UserWarning: If it could not be seen, because the environment cannot be copied or two copies of it go their
+            own ways in spite of the same seed.
+    """
+    shown = _SHOWN.setdefault(type(env), {})
+    made_with = repr(getattr(getattr(env, "spec", None), "kwargs", None))
+    for target, parameter in parameters.items():
+        if shown.get((target, made_with)) == parameter:
+            continue
+        others = [one for name, one in parameters.items() if name != target]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what extreme values do to a copy is nobody's concern
+            reason = _why_unseen(env, target, parameter, others)
+        if reason is not None:
+            warnings.warn(
+                f"whether changing {target!r} of {type(env).__name__} has an effect was not seen: {reason}",
+                stacklevel=2,
+            )
+        shown[target, made_with] = parameter
+
+
+def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parameter]) -> str | None:
+    """None where an effect was seen, or why none could be seen.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    owner = type(env).__name__
+    before = parameter.value(env)
+    tried: list[float] = []
+    refusal: Exception | None = None
+    for moved_too in ([], others) if others else ([],):
+        for value in _values_near(before, parameter):
+            try:
+                usual, moved = copy_env(env), copy_env(env)
+            except Exception as error:
+                return f"it cannot be copied ({error})"
+            try:
+                assign = parameter.setter(moved)
+                assign(value)
+                parameter.setter(moved)(before)
+            except Exception as error:
+                refusal = error
+                continue
+            tried.append(value)
+            try:
+                if _differ(usual, moved, parameter, value, moved_too):
+                    return None
+            except _UnlikeError:
+                return "two copies with the same seed and actions differ before anything is changed"
+    if not tried:
+        raise ValueError(f"{target!r} of {owner} cannot be set: {refusal}") from refusal
+    values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
+    raise ValueError(
+        f"changing {target!r} of {owner} would change nothing: with {values} in place of {before:g}, "
+        f"observations, rewards and terminations of {EPISODES} episodes of up to {STEPS} random steps stay the "
+        "same; if it matters only where random actions seldom lead, register_parameter(..., provoke=...) can lead "
+        "there"
+    )
+
+
+def copy_env(env: Any) -> Any:
+    """A copy of an unwrapped environment, to try something out on; it does not render.
+
+    Args:
+        env: The environment.
+    """
+    if hasattr(env, "mujoco_renderer"):
+        # Without the renderer, and with the model as it is rather than as its file has it.
+        clone = object.__new__(type(env))
+        state = {name: value for name, value in vars(env).items() if name != "mujoco_renderer"}
+        vars(clone).update(copy.deepcopy(state), mujoco_renderer=None)
+    else:
+        clone = copy.deepcopy(env)
+        if isinstance(env, EzPickle):
+            # It was made anew, without what has been set since.
+            vars(clone).update(
+                {name: value for name, value in vars(env).items() if isinstance(value, (bool, int, float))}
+            )
+    if getattr(clone, "render_mode", None) is not None:
+        clone.render_mode = None
+    return clone
+
+
+def _values_near(before: float, parameter: Parameter) -> Iterator[float]:
+    """Other values within the bounds: near ones first."""
+    step = before if before != 0.0 else 1.0
+    ends = (parameter.low, parameter.high)
+    factors = (1.1, 0.9, 2.0, 0.5, 0.1, -1.0) if before != 0.0 else (0.1, -0.1, 1.0, -1.0)
+    candidates = (*(factor * step for factor in factors), *ends, 0.0)
+    seen = {before}
+    for value in candidates:
+        if math.isfinite(value) and value not in seen and parameter.allows(value):
+            seen.add(value)
+            yield value
+
+
+def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_too: list[Parameter]) -> bool:
+    """Whether the value makes a difference to the transitions of one of two copies.
+
+    Raises:
+        _UnlikeError: If the copies differ before.
+    """
+    both = [(usual, one) for one in moved_too] + [(moved, one) for one in moved_too]
+    others = [(one.setter(env), next(_values_near(one.value(env), one), one.value(env))) for env, one in both]
+    assign, before = parameter.setter(moved), parameter.value(moved)
+
+    def change() -> None:
+        # Both are led to the same place, whatever the value; then it is set, as in the wrappers after each reset.
+        if parameter.provoke is not None:
+            assign(before)
+            parameter.provoke(usual)
+            parameter.provoke(moved)
+        for set_other, other in others:
+            set_other(other)
+        assign(value)
+
+    usual.action_space.seed(0)
+    actions = [usual.action_space.sample() for _ in range(STEPS)]
+    for episode in range(EPISODES):
+        begun, begun_too = (env.reset(seed=episode)[0] for env in (usual, moved))
+        same = data_equivalence(begun, begun_too, exact=True)
+        if episode > 0:
+            if not same:
+                return True
+            change()
+        elif not same:
+            raise _UnlikeError
+        for step, action in enumerate(actions):
+            if episode == 0 and step == WARM_UP:
+                change()
+                if parameter.effect == "reset":
+                    break
+            transition = usual.step(action)
+            try:
+                other = moved.step(action)
+            except Exception:
+                return True  # a value that the environment breaks down under has an effect
+            if not _same(transition, other):
+                if episode == 0 and step < WARM_UP:
+                    raise _UnlikeError
+                return True
+            if not isinstance(usual, VectorEnv) and (transition[2] or transition[3]):
+                break
+    return False
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether observation, reward, termination and truncation are equal, NaN being equal to NaN."""
+    return all(
+        np.array_equal(a, b, equal_nan=True) if _is_float(a) else data_equivalence(a, b, exact=True)
+        for a, b in zip(one[:4], other[:4], strict=True)
+    )
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f")

@@ -1,0 +1,56 @@
+import math
+
+import numpy as np
+import pytest
+
+from rl_rms.envs import chance
+from rl_rms.envs.chance import Moment
+
+
+def moment(clocks, seed=3, indices=None):
+    indices = tuple(range(len(clocks))) if indices is None else indices
+    return Moment(seed, indices, indices, tuple(clocks))
+
+
+def test_numbers_do_not_depend_on_the_batch_that_asks():
+    clocks, first = (7, 9, 7, 2**40), (False, False, True, False)
+    for draw in (chance.normals, chance.uniforms):
+        for size in (1, 3, 8):
+            batch = draw("a", moment(clocks), size, first)
+            assert batch.shape == (4, size)
+            for i in range(4):
+                alone = draw("a", moment(clocks[i : i + 1], indices=(i,)), size, first[i : i + 1])
+                assert alone[0].tolist() == batch[i].tolist()
+
+
+def test_every_clock_environment_lane_target_and_seed_has_its_own_numbers():
+    drawn = [
+        chance.normals(target, moment([clock], seed, (index,)), 1, [first])[0, 0]
+        for target in ("a", "b")
+        for seed in (0, 1)
+        for clock in (0, 1, 2)
+        for index in (0, 1, 5)
+        for first in (False, True)
+    ]
+    drawn += [chance.vector("a", 0, world, number, 1)[0] for world in (0, 1) for number in (0, 1)]
+    assert len(set(drawn)) == 2 * 2 * 3 * 3 * 2 + 4
+
+
+def test_normals_are_standard_normal_and_independent():
+    drawn = np.concatenate([chance.normals("a", moment([t] * 50), 4, [False] * 50) for t in range(500)])
+    n = len(drawn)
+    assert np.abs(drawn.mean(axis=0)).max() < 4 / math.sqrt(n)
+    assert np.abs(np.cov(drawn.T) - np.eye(4)).max() < 5 * math.sqrt(2 / n)
+    # The share beyond two standard deviations.
+    assert (np.abs(drawn) > 2).mean() == pytest.approx(0.0455, abs=4 * math.sqrt(0.0455 / drawn.size))
+    successive = (drawn[:-1, 0] * drawn[1:, 0]).mean()
+    assert abs(successive) < 4 / math.sqrt(n)
+
+
+def test_permutations_are_equally_likely_and_number_0_is_the_identity():
+    assert chance.permutation("a", 3, 2, 0, 5).tolist() == [0, 1, 2, 3, 4]
+    drawn = [tuple(chance.permutation("a", 3, 0, number, 3).tolist()) for number in range(1, 1201)]
+    counts = [drawn.count(one) for one in set(drawn)]
+    assert len(counts) == 6
+    assert min(counts) > 200 - 4 * math.sqrt(200)
+    assert chance.permutation("a", 3, 1, 1, 20).tolist() != chance.permutation("a", 3, 0, 1, 20).tolist()

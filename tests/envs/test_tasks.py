@@ -1,0 +1,138 @@
+"""Every ready-made world: both checkers are content, what is said to change changes, and it can be lived in."""
+
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3.common.env_checker
+from gymnasium.utils.env_checker import check_env
+
+from rl_rms.envs import NonStationary, make_vec
+from rl_rms.envs.tasks import NAMESPACE, TASKS, make_task, task_config
+
+with warnings.catch_warnings():
+    # Raised as an error, what Box2D's binding warns of ends the interpreter.
+    warnings.simplefilter("ignore")
+    import gymnasium.envs.box2d
+
+NAMES = pytest.mark.parametrize("name", TASKS)
+# MuJoCo prints a notice about Gymnasium's own models to the standard output; it is no Python warning.
+
+
+def test_every_kind_of_every_environment_is_there():
+    environments = "CartPole Acrobot MountainCar Pendulum LunarLander BipedalWalker Hopper HalfCheetah FrozenLake"
+    expected = {
+        f"{kind}{one}-v0" for kind in ("Drifting", "Jumping", "Curriculum") for one in environments.split()
+    }
+    expected |= {"DriftingAnt-v0", "SlipperyAnt-v0", "CurriculumAnt-v0"}
+    expected |= {f"Offset{one}-v0" for one in ("CartPole", "Acrobot", "LunarLander")}
+    expected |= {"RewardScaleCartPole-v0", "DriftingBandit-v0", "JumpingBandit-v0", "JumpingTwoStates-v0"}
+    assert TASKS.keys() == expected
+
+
+def said(check, env):
+    """What a checker warns of, without the escapes that colour it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check(env, skip_render_check=True)
+    env.close()
+    return {str(warning.message) for warning in caught}
+
+
+@NAMES
+@pytest.mark.parametrize("check", [check_env, stable_baselines3.common.env_checker.check_env])
+def test_checkers_have_nothing_to_say_but_what_they_say_of_the_environment_inside(name, check):
+    task = TASKS[name]
+    try:
+        of_the_base = said(check, gym.make(task.base, disable_env_checker=True, **task.kwargs))
+    except AssertionError:  # FrozenLake pays whole numbers
+        of_the_base = set()
+    new = {
+        message
+        for message in said(check, make_task(name)) - of_the_base
+        # That it is a wrapper is no fault of it, and moved observations may lie anywhere.
+        if "is different from the unwrapped version" not in message
+        and not (name.startswith("Offset") and "infinity" in message)
+    }
+    assert new == set()
+
+
+@NAMES
+def test_it_is_named_drift_that_moves(name):
+    env = make_task(name, seed=0)
+    env.reset(seed=0)
+    begin = env.parameters
+    if env.curriculum is not None:
+        assert set(env.curriculum.targets) == set(begin)
+    else:
+        assert np.isfinite(env.timescale)
+        at = [0, 57_301, 126_011, 2_507_103, 4_321_001]
+        seen = []
+        for clock in at:
+            env.clock = clock
+            seen.append(env.parameters)
+        for target in begin:
+            assert len({parameters[target] for parameters in seen}) > 1, target
+    for _ in range(20):
+        _, _, terminated, truncated, info = env.step(env.action_space.sample())
+        assert "regime" in info
+        if terminated or truncated:
+            env.reset()
+    env.close()
+
+
+@NAMES
+def test_the_configuration_is_the_same_world(name):
+    config = task_config(name)
+    env = make_task(name, seed=3)
+    assert env.schedules == config.schedules()
+    assert isinstance(env, NonStationary)
+    env.close()
+
+
+def test_arguments_reach_the_environment_and_the_wrapper():
+    env = gym.make(f"{NAMESPACE}/DriftingCartPole-v0", render_mode="rgb_array", seed=5)
+    env.reset(seed=0)
+    assert env.render().shape == (400, 600, 3)
+    assert env.get_wrapper_attr("state_dict")()["seed"] == 5
+    env.close()
+
+
+def test_the_module_is_imported_on_the_way():
+    env = gym.make("rl_rms.envs.tasks:rl_rms/JumpingTwoStates-v0")
+    env.reset(seed=0)
+    assert env.unwrapped.reward_1 == 1.0
+
+
+def test_two_states_turn_round():
+    env = make_task("JumpingTwoStates-v0", seed=0)
+    env.reset(seed=0)
+    best = []
+    for clock in (0, 4_999, 5_000, 9_999, 10_000):
+        env.clock = clock
+        best.append(env.unwrapped.optimal_policy(0.9).tolist())
+    assert best == [[1, 0], [1, 0], [0, 1], [0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("mode", [None, "sync"])
+def test_vectors_of_them_live_on_one_clock(mode):
+    env = make_vec("rl_rms/JumpingCartPole-v0", 4, {"length": 0.7}, seed=0, vectorization_mode=mode)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    assert env.clock == 4
+    assert env.parameters["length"] == 0.7
+    assert env.schedules["force_mag"] == task_config("JumpingCartPole-v0").schedules()["force_mag"]
+
+
+def test_vectors_of_them_take_arguments_and_curricula_along():
+    env = make_vec("rl_rms/CurriculumFrozenLake-v0", 2, seed=0, map_name="8x8")
+    assert env.curriculum.targets == ("success_rate",)
+    assert env.single_observation_space.n == 64
+    assert make_vec("rl_rms/JumpingLunarLander-v0", 1).env.envs[0].unwrapped.enable_wind
+    assert make_vec("rl_rms/DriftingBandit-v0", 2).single_action_space.n == 10
+
+
+def test_a_world_that_is_not_there_is_named():
+    with pytest.raises(gym.error.NameNotFound, match="WobblyCartPole"):
+        make_vec("rl_rms/WobblyCartPole-v0", 2)

@@ -1,0 +1,276 @@
+import copy
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+
+from rl_rms.envs import register_parameter, verification
+from rl_rms.envs.nonstationary import NonStationary
+from rl_rms.envs.parameters import find_parameter
+from rl_rms.envs.vector import make_vec
+from rl_rms.envs.verification import copy_env, verify_effect
+
+
+def verify(env, *targets):
+    verify_effect(env, {target: find_parameter(env, target) for target in targets})
+
+
+def test_what_changes_nothing_is_refused_by_a_sentence(probe):
+    class Painted(probe):
+        colour = 5.0
+
+    with pytest.raises(
+        ValueError,
+        match="changing 'colour' of Painted would change nothing: with 5.5, 4.5, 10, .* in place of 5, "
+        "observations, rewards and terminations of 2 episodes of up to 100 random steps stay the same",
+    ):
+        NonStationary(Painted(), {"colour": 3.0})
+    NonStationary(Painted(), {"level": 3.0})
+    with pytest.raises(ValueError, match="changing 'colour' of Painted"):
+        verify(Painted(), "level", "colour")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "target"),
+    [("Reacher-v5", "gravity"), ("InvertedPendulum-v5", "friction"), ("Hopper-v5", "model.geom_friction[0][1]")],
+)
+def test_what_mujoco_does_not_feel_is_refused(env_id, target):
+    pytest.importorskip("mujoco")
+    with pytest.raises(ValueError, match=r"would change nothing: with .* in place of"):
+        NonStationary(gym.make(env_id), {target: 0.5})
+
+
+def test_lunar_lander_does_not_feel_the_attribute_alone():
+    lander = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
+
+    class Frozen(lander.LunarLander):
+        """Its world keeps the gravity of the moon, as that of an episode that began does."""
+
+        def reset(self, **arguments):
+            self.gravity = -10.0
+            return super().reset(**arguments)
+
+    register_parameter(Frozen, "gravity")
+    with pytest.raises(ValueError, match="changing 'gravity' of Frozen would change nothing"):
+        verify(Frozen(), "gravity")
+    verify(lander.LunarLander(), "gravity")
+
+
+def test_what_is_felt_only_together_is_tried_together():
+    pytest.importorskip("mujoco")
+    env = gym.make("Hopper-v5").unwrapped
+    with pytest.raises(ValueError, match="changing 'wind_x' of HopperEnv would change nothing"):
+        verify(env, "wind_x")
+    verify(env, "wind_x", "density")
+
+
+def test_copies_of_mujoco_have_the_model_as_it_is():
+    pytest.importorskip("mujoco")
+    env = gym.make("Walker2d-v5", render_mode="rgb_array").unwrapped
+    env.model.opt.density = 100.0
+    verify(env, "wind_x")
+    clone = copy_env(env)
+    clone.model.opt.density = 5.0
+    clone.reset(seed=0)
+    clone.step(np.zeros(6))
+    assert (env.model.opt.density, clone.render_mode, env.data.time) == (100.0, None, 0.0)
+    env.close()
+
+
+def test_copies_of_box2d_have_the_numbers_that_were_set_since():
+    pytest.importorskip("Box2D")
+    env = gym.make("LunarLander-v3").unwrapped
+    env.enable_wind = True
+    verify(env, "wind_power")
+
+
+@pytest.mark.parametrize("make", [lambda: gym.make("CartPole-v1").unwrapped, lambda: CartPoleVectorEnv(3)])
+def test_the_environment_stays_as_it_is(make):
+    env = make()
+    env.reset(seed=4)
+    env.action_space.seed(5)
+
+    def state():
+        generators = (env.np_random.bit_generator.state, env.action_space.np_random.bit_generator.state)
+        return copy.deepcopy((generators, np.asarray(env.state).tolist(), sorted(vars(env)), env.length))
+
+    before = state()
+    verify(env, "gravity", "length", "x_threshold")
+    assert state() == before
+
+
+class Counted(gym.Env):
+    """Counts its copies."""
+
+    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(2)
+    level, copies = 1.0, 0
+
+    def __deepcopy__(self, memo):
+        type(self).copies += 1
+        return type(self)()
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+    def step(self, action):
+        return 0, self.level, False, False, {}
+
+
+def test_a_process_verifies_a_class_once():
+    class Once(Counted):
+        pass
+
+    class Another(Counted):
+        pass
+
+    for one in (Once, Once, Another):
+        NonStationary(one(), {"level": 3.0})
+    assert (Once.copies, Another.copies) == (2, 2)
+    register_parameter(Once, "level", set=lambda env, value: setattr(env, "label", value))
+    with pytest.raises(ValueError, match="would change nothing"):
+        NonStationary(Once(), {"level": 3.0})
+
+
+def test_of_many_sub_environments_one_is_verified(monkeypatch):
+    copies = []
+    monkeypatch.setattr(verification, "copy_env", lambda env: copies.append(env) or copy.deepcopy(env))
+    monkeypatch.setattr(verification, "_SHOWN", type(verification._SHOWN)())
+    make_vec("CartPole-v1", 64, {"gravity": 3.0}, vectorization_mode="sync")
+    assert len(copies) == 2
+
+
+def test_values_out_of_bounds_are_not_tried():
+    tried = []
+
+    class Bounded(Counted):
+        level = 2.0
+
+    register_parameter(
+        Bounded, "level", set=lambda env, value: tried.append(value), get=lambda env: 2.0, above=0, high=2.05
+    )
+    with pytest.raises(ValueError, match=r"with 1\.8, 1, 0\.2, 2\.05 in place of 2,"):
+        verify(Bounded(), "level")
+    assert set(tried) == {1.8, 1.0, 0.2, 2.05, 2.0}
+
+
+class Far(Counted):
+    """Its bonus is paid where random actions do not lead."""
+
+    bonus, place = 1.0, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.place = 0
+        return 0, {}
+
+    def step(self, action):
+        self.place = 0 if action == 0 else self.place + 1
+        return 0, self.bonus if self.place == 1_000 else 0.0, False, False, {}
+
+
+def test_what_is_seldom_met_can_be_provoked():
+    with pytest.raises(ValueError, match="provoke=...\\) can lead there"):
+        verify(Far(), "bonus")
+    register_parameter(Far, "bonus", provoke=lambda env: setattr(env, "place", 999))
+    verify(Far(), "bonus")
+
+
+def test_provocation_alone_is_no_effect():
+    class Led(Counted):
+        place = 0.0
+
+        def step(self, action):
+            return 0, self.place, False, False, {}
+
+    register_parameter(Led, "level", provoke=lambda env: setattr(env, "place", env.level))
+    with pytest.raises(ValueError, match="changing 'level' of Led would change nothing"):
+        verify(Led(), "level")
+
+
+def test_an_effect_may_come_with_the_next_episode():
+    class Late(Counted):
+        def reset(self, *, seed=None, options=None):
+            self.now = self.level
+            return 0, {}
+
+        def step(self, action):
+            return 0, self.now, False, False, {}
+
+    class Later(Late):
+        pass
+
+    verify(Late(), "level")
+    register_parameter(Later, "level", effect="reset")
+    verify(Later(), "level")
+
+
+def test_an_environment_that_restores_its_values_is_set_again():
+    class Restoring(Counted):
+        def reset(self, *, seed=None, options=None):
+            self.level = 1.0
+            return 0, {}
+
+        def step(self, action):
+            self.steps = getattr(self, "steps", 0) + 1
+            return 0, self.level if self.steps > 100 else 0.0, False, False, {}
+
+    verify(Restoring(), "level")
+
+
+def test_a_value_that_breaks_the_environment_has_an_effect_and_one_that_it_refuses_is_passed_over():
+    class Brittle(Counted):
+        def step(self, action):
+            if self.level != 1.0:
+                raise RuntimeError("broken")
+            return 0, 0.0, False, False, {}
+
+    def refuse(env, value):
+        if value > 1.0:
+            raise TypeError("too much")
+        env.level = value
+
+    verify(Brittle(), "level")
+
+    class Picky(Counted):
+        pass
+
+    register_parameter(Picky, "level", set=refuse)
+    verify(Picky(), "level")
+
+    class Refusing(Counted):
+        pass
+
+    register_parameter(Refusing, "level", set=lambda env, value: refuse(env, 2.0))
+    with pytest.raises(ValueError, match="'level' of Refusing cannot be set: too much"):
+        verify(Refusing(), "level")
+
+
+def test_nan_is_equal_to_nan():
+    class Blind(Counted):
+        def step(self, action):
+            return np.array([np.nan, 1.0]), float("nan"), False, False, {}
+
+    with pytest.raises(ValueError, match="would change nothing"):
+        verify(Blind(), "level")
+
+
+def test_what_cannot_be_seen_is_said_once():
+    class Single(Counted):
+        def __deepcopy__(self, memo):
+            raise TypeError("there is only one")
+
+    numbers = itertools.count()
+
+    class Random(Counted):
+        def step(self, action):
+            return 0, float(next(numbers)), False, False, {}
+
+    with pytest.warns(
+        UserWarning, match=r"changing 'level' of Single .* not seen: it cannot be copied \(there is o"
+    ):
+        NonStationary(Single(), {"level": 3.0})
+    with pytest.warns(UserWarning, match="two copies with the same seed and actions differ before"):
+        NonStationary(Random(), {"level": 3.0})
+    NonStationary(Single(), {"level": 3.0})
+    NonStationary(Random(), {"level": 3.0})

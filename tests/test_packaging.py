@@ -61,7 +61,7 @@ def test_the_wheel_holds_one_package_and_its_configurations(wheel):
         "py.typed",
         "configs/drifting_cartpole.yaml",
         "agents/a2c.py",
-        "envs/schedules.py",
+        "envs/schedules/base.py",
         "cli/main.py",
         "studies/__init__.py",
     ):

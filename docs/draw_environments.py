@@ -1,0 +1,126 @@
+"""Draw every schedule, and every ready-made world's parameters over time.
+
+Run: python docs/draw_environments.py
+
+Writes docs/images/schedules.png and docs/images/tasks.png.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+
+from rl_rms.envs.drift import trace
+from rl_rms.envs.schedules import (
+    Burst,
+    Exponential,
+    Linear,
+    Markov,
+    OrnsteinUhlenbeck,
+    PiecewiseConstant,
+    PoissonJumps,
+    RandomWalk,
+    Redraw,
+    Sawtooth,
+    Schedule,
+    Sigmoid,
+    Sinusoid,
+    Square,
+    Step,
+    Trace,
+)
+from rl_rms.envs.tasks import TASKS, task_config
+
+IMAGES = Path(__file__).parent / "images"
+SCHEDULES: dict[str, Schedule] = {
+    "Step": Step(before=1.0, after=2.0, at=4_000),
+    "PiecewiseConstant": PiecewiseConstant([(0, 1.0), (2_000, 2.0), (5_000, 0.5), (7_000, 1.5)]),
+    "Linear": Linear(start=1.0, end=2.0, over=6_000),
+    "Exponential": Exponential(start=2.0, end=1.0, tau=2_000),
+    "Sigmoid": Sigmoid(start=1.0, end=2.0, at=5_000, over=3_000),
+    "Sinusoid": Sinusoid(mean=1.0, amplitude=0.5, period=4_000),
+    "Square": Square(low=1.0, high=2.0, period=4_000, duty=0.3),
+    "Sawtooth": Sawtooth(low=1.0, high=2.0, period=3_000),
+    "Redraw": Redraw(low=0.5, high=2.0, every=1_500),
+    "PoissonJumps": PoissonJumps(low=0.5, high=2.0, mean_dwell=1_500),
+    "Markov": Markov(values=[0.5, 1.0, 2.0], mean_dwell=1_000),
+    "Burst": Burst(base=1.0, peak=3.0, every=2_500, duration=200),
+    "OrnsteinUhlenbeck": OrnsteinUhlenbeck(mean=1.0, std=0.3, tau=1_000),
+    "RandomWalk": RandomWalk(start=1.0, std=0.01, low=0.5, high=2.0),
+    "Trace": Trace([1.0, 1.2, 0.7, 1.9, 1.5], every=2_000),
+    "Linear then Sinusoid": Linear(start=1.0, end=2.0, over=4_000).then(
+        Sinusoid(mean=2.0, amplitude=0.4, period=2_000), at=5_000
+    ),
+    "Sinusoid + Redraw": Sinusoid(mean=1.0, amplitude=0.3, period=2_500) + Redraw(low=0.0, high=1.0, every=2_000),
+    "RandomWalk, clipped": RandomWalk(start=1.0, std=0.01, low=0.0, high=2.0).clip(0.8, 1.3),
+}
+
+
+def draw_schedules() -> None:
+    """One panel for each kind; the random ones with three seeds."""
+    columns = 3
+    rows = -(-len(SCHEDULES) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(12, 1.9 * rows), layout="constrained", sharex=True)
+    for ax, (name, schedule) in zip(axes.flat, SCHEDULES.items(), strict=False):
+        schedule.plot(ax, until=10_000, seeds=3)
+        legend = ax.get_legend()
+        if legend is not None:
+            legend.remove()
+        ax.set_title(name, loc="left", fontsize=10)
+        ax.set(ylabel="", xlabel="")
+    for ax in axes.flat[len(SCHEDULES) :]:
+        ax.set_visible(False)
+    figure.supxlabel("env steps", fontsize=10)
+    figure.savefig(IMAGES / "schedules.png", dpi=110)
+
+
+def draw_task(ax: Axes, name: str) -> None:
+    """What each target of a world is over time, or the stages of its curriculum."""
+    config = task_config(name)
+    schedules = config.schedules()
+    span = int(max([600_000, *(2.5 * one.timescale for one in schedules.values())]))
+    if name.endswith(("Bandit-v0", "TwoStates-v0")):
+        span = 60_000
+    clocks = np.arange(0, span, max(span // 3_000, 1))
+    for target, values in trace(schedules, clocks, seed=0).items():
+        label = target if len(schedules) <= 3 else None
+        ax.plot(clocks, values, linewidth=1.2, label=label, drawstyle="steps-post")
+    curriculum = config.make_curriculum()
+    if curriculum is not None:
+        (target,) = curriculum.targets
+        stages = curriculum.to_config()["staged"]["stages"]
+        ax.step(
+            range(len(stages) + 1), [stage[target] for stage in (*stages, stages[-1])], where="post", label=target
+        )
+        ax.set_xlabel("stage", fontsize=8)
+    else:
+        ax.set_xlabel("env steps", fontsize=8)
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=7, frameon=False)
+    ax.set_title(name, loc="left", fontsize=8.5)
+    ax.tick_params(labelsize=7)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def draw_tasks() -> None:
+    """One panel for each world."""
+    columns = 4
+    rows = -(-len(TASKS) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(14, 1.9 * rows), layout="constrained")
+    for ax, name in zip(axes.flat, TASKS, strict=False):
+        draw_task(ax, name)
+    for ax in axes.flat[len(TASKS) :]:
+        ax.set_visible(False)
+    figure.savefig(IMAGES / "tasks.png", dpi=100)
+
+
+if __name__ == "__main__":
+    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=["#0072B2", "#D55E00", "#009E73"])
+    draw_schedules()
+    draw_tasks()

@@ -99,6 +99,8 @@ class OnPolicyAgent(ABC):
         self.episodes: deque[Episode] = deque(maxlen=100)
         self._collector: Collector | None = None
         self._saved_world: dict[str, Any] | None = None
+        # The user's own word on the time scale stands.
+        self._tells_timescale = isinstance(self.optimizer, RMSprop) and self.optimizer.timescale is None
         self._tell_timescale()
 
     @classmethod
@@ -192,10 +194,16 @@ class OnPolicyAgent(ABC):
         """The optimizer's memory in updates and env steps as one sentence, None where it states no half-life."""
         return describe_memory(self.optimizer, self.steps_per_update)
 
+    @property
+    def _follows_curriculum(self) -> bool:
+        """Whether episodes decide how fast the world changes."""
+        world = None if self.env is None else find_world(self.env)
+        return world is not None and world.curriculum is not None
+
     def _tell_timescale(self) -> None:
         """Tell the optimizer how fast the world changes, unless the user has."""
         world = None if self.env is None else find_world(self.env)
-        if world is not None and isinstance(self.optimizer, RMSprop) and self.optimizer.timescale is None:
+        if world is not None and self._tells_timescale and isinstance(self.optimizer, RMSprop):
             self.optimizer.timescale = Timescale(world.timescale, "steps")
 
     def _start(self) -> Collector:
@@ -244,6 +252,8 @@ class OnPolicyAgent(ABC):
         loss.backward()  # type: ignore[no-untyped-call]
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.steps_per_update = rollout.env_steps
+            if self._follows_curriculum:
+                self._tell_timescale()
         else:
             max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), max_norm)
@@ -338,7 +348,7 @@ class OnPolicyAgent(ABC):
             "num_timesteps": self.num_timesteps,
             "num_updates": self.num_updates,
             "reward_normalizer": None if self.reward_normalizer is None else self.reward_normalizer.state_dict(),
-            "world": world.state_dict() if world is not None and started else self._saved_world,
+            "world": world.state_dict(environment=False) if world is not None and started else self._saved_world,
         }
         return checkpoint.write(Path(path), contents)
 

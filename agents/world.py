@@ -1,5 +1,6 @@
 """What an agent can know and log of a changing environment: its parameters, regime and curriculum stage."""
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -35,9 +36,15 @@ def find_world(env: VectorEnv) -> World | None:
 
 
 def world_scalars(world: World) -> dict[str, float]:
-    """Scalars under ``env/``: each changing parameter (its mean over sub-environments), regime and stage."""
+    """Scalars of what changes.
+
+    Under ``env/`` each changing parameter (its mean over sub-environments), the regime and, where it is finite,
+    the time scale in env steps; under ``curriculum/`` what a curriculum tells of itself.
+    """
     scalars = {f"env/{name}": float(np.mean(value)) for name, value in world.parameters.items()}
     scalars["env/regime"] = float(np.max(world.regime))
+    if math.isfinite(world.timescale):
+        scalars["env/timescale"] = world.timescale
     if world.curriculum is not None:
-        scalars["env/curriculum_stage"] = float(world.curriculum.stage)
+        scalars.update({f"curriculum/{name}": value for name, value in world.curriculum.log().items()})
     return scalars

@@ -32,7 +32,7 @@ def learning_curve(runs: Sequence[Run], path: Path) -> None:
     # With independent clocks each sub-environment has lived its share of the env steps.
     pace = world.num_envs if world.sharing == "independent" else 1
     traces = trace(changes, clocks // pace, seed)
-    stages = runs[0].series("env/curriculum_stage")
+    stages = runs[0].series("curriculum/stage")
     lower = list(traces) + (["curriculum stage"] if stages[0] else [])
 
     heights = [3.0] + [1.0] * len(lower)

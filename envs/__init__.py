@@ -5,6 +5,7 @@
 imported only when a wrapper is first asked for, so that the command line starts quickly without it.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.envs import curricula, schedules
@@ -12,23 +13,33 @@ from rl_rms.envs import curricula, schedules
 if TYPE_CHECKING:
     from rl_rms.envs.nonstationary import NonStationary
     from rl_rms.envs.parameters import register_parameter
+    from rl_rms.envs.snapshots import register_state
+    from rl_rms.envs.switching import TaskSwitch
     from rl_rms.envs.vector import NonStationaryVector, make_vec
 
-__all__ = ["NonStationary", "NonStationaryVector", "curricula", "make_vec", "register_parameter", "schedules"]
+__all__ = [
+    "NonStationary",
+    "NonStationaryVector",
+    "TaskSwitch",
+    "curricula",
+    "make_vec",
+    "register_parameter",
+    "register_state",
+    "schedules",
+]
+# Where each of the others is; Gymnasium is imported with it at first use.
+_FOUND_IN = {
+    "NonStationary": "nonstationary",
+    "NonStationaryVector": "vector",
+    "TaskSwitch": "switching",
+    "make_vec": "vector",
+    "register_parameter": "parameters",
+    "register_state": "snapshots",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import the wrappers, and Gymnasium with them, at first use."""
-    if name == "NonStationary":
-        from rl_rms.envs.nonstationary import NonStationary
-
-        return NonStationary
-    if name in ("NonStationaryVector", "make_vec"):
-        from rl_rms.envs import vector
-
-        return getattr(vector, name)
-    if name == "register_parameter":
-        from rl_rms.envs.parameters import register_parameter
-
-        return register_parameter
+    if name in _FOUND_IN:
+        return getattr(import_module(f"rl_rms.envs.{_FOUND_IN[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,19 +4,26 @@ Sub-environments in this process or in workers are each a `Parametrized` that do
 vector environment, which has none, is moved as a whole.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import concatenate, iterate
 
 from rl_rms.envs.chance import Moment
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.controls import Controls
 from rl_rms.envs.parametrized import Parametrized
+from rl_rms.envs.snapshots import decode, encode, has_known_state, known_state, restore_known_state
 from rl_rms.envs.transforms import DRAWN, NOISES
 
+OTHERWISE = (
+    "the state was saved of a vector environment that was made otherwise; make it with the same "
+    "vectorization_mode and the same wrappers"
+)
 Transitions = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
@@ -27,11 +34,15 @@ class Backend(ABC):
         moves_observations: Whether any target is an ``observation.*``.
         has_noise: Whether numbers are drawn by chance at each env step.
         is_drawn: Whether any target needs chance at all.
+        episodic: Which targets, by their numbers, end the episodes in progress when they change.
+        last: The observations that were returned last; None before the first reset.
     """
 
     moves_observations: bool
     has_noise: bool
     is_drawn: bool
+    episodic: tuple[int, ...]
+    last: Any = None
 
     @abstractmethod
     def set(self, columns: tuple[Column, ...]) -> None:
@@ -43,7 +54,7 @@ class Backend(ABC):
 
     @abstractmethod
     def current(self) -> tuple[float, ...]:
-        """The values that the targets have now, where the environment is in this process."""
+        """The values that the targets have now."""
 
     @abstractmethod
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
@@ -52,6 +63,18 @@ class Backend(ABC):
     @abstractmethod
     def step(self, actions: Any, valid: Mask) -> Transitions:
         """Make a vector step, in which the sub-environments that are not ``valid`` only begin an episode."""
+
+    @abstractmethod
+    def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
+        """Say for which sub-environments the next transition truncates the episode, and what holds after it."""
+
+    @abstractmethod
+    def snapshot(self) -> Any:
+        """The sub-environments within their episodes as plain JSON data, or None, with a warning."""
+
+    @abstractmethod
+    def restore(self, snapshot: Any, resetting: Mask) -> None:
+        """Bring the sub-environments to where others were; ``resetting`` are those that begin in the next step."""
 
 
 class SubEnvs(Backend):
@@ -67,47 +90,103 @@ class SubEnvs(Backend):
 
     def __init__(self, env: VectorEnv, targets: Sequence[str]) -> None:
         self._env = env
-        self._base = env.unwrapped
-        assert isinstance(self._base, (SyncVectorEnv, AsyncVectorEnv))
-        _make_ready(self._base, tuple(targets))
-        in_process = self._base.envs if targets and isinstance(self._base, SyncVectorEnv) else []
-        self._sub_envs = [_find(sub_env) for sub_env in in_process]
+        base = env.unwrapped
+        assert isinstance(base, (SyncVectorEnv, AsyncVectorEnv))
+        self._base: SyncVectorEnv | AsyncVectorEnv = base
+        self._is_ready = _make_ready(self._base, tuple(targets))
+        self._sub_envs = [_find(one) for one in self._base.envs] if isinstance(self._base, SyncVectorEnv) else []
         self._columns: tuple[Column | None, ...] = (None,) * len(targets)
         self.moves_observations = any(target.startswith("observation.") for target in targets)
         self.has_noise = not set(NOISES).isdisjoint(targets)
         self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(targets)
+        self.episodic = self._get("parameter_episodic")[0] if targets else ()
 
     def set(self, columns: tuple[Column, ...]) -> None:
         """Hand each sub-environment its values, if any is another than before."""
         if all(map(_same, columns, self._columns)):
             return
         self._columns = columns
-        each = [np.broadcast_to(column, self._env.num_envs).tolist() for column in columns]
-        rows = list(zip(*each, strict=True))
-        if isinstance(self._base, AsyncVectorEnv):
-            self._base.set_attr("parameter_values", rows)
-        for sub_env, row in zip(self._sub_envs, rows, strict=False):
-            sub_env.parameter_values = row
+        self._put("parameter_values", self._rows(columns))
 
     def place(self, moment: Moment) -> None:
         """Tell each sub-environment who it is and what its clock reads."""
         rows = [Moment(moment.seed, *((one,) for one in each)) for each in zip(*moment[1:], strict=True)]
-        if isinstance(self._base, AsyncVectorEnv):
-            self._base.set_attr("parameter_moment", rows)
-        for sub_env, row in zip(self._sub_envs, rows, strict=False):
-            sub_env.parameter_moment = row
+        self._put("parameter_moment", rows)
 
     def current(self) -> tuple[float, ...]:
-        """Those of the first sub-environment in this process: they are made alike."""
-        return self._sub_envs[0].current_values() if self._sub_envs else ()
+        """Those of the first sub-environment: they are made alike."""
+        values: tuple[float, ...] = self._base.call("current_values")[0] if self._is_ready else ()
+        return values
 
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         """Begin episodes."""
-        return self._env.reset(seed=seed, options=options)
+        self.last, infos = self._env.reset(seed=seed, options=options)
+        return self.last, infos
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
         """Make a vector step."""
-        return self._env.step(actions)
+        transitions = self._env.step(actions)
+        self.last = transitions[0]
+        return transitions
+
+    def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
+        """Tell each sub-environment whose next transition ends its episode."""
+        rows = self._rows(columns)
+        self._put("parameter_upcoming", [row if ends else None for row, ends in zip(rows, ending, strict=True)])
+        # They put the values in force themselves.
+        self._columns = (None,) * len(columns)
+
+    def snapshot(self) -> Any:
+        """Each sub-environment's own, and what was observed last."""
+        if self.last is None:
+            return None
+        if not self._is_ready:
+            warnings.warn(
+                "the state of these AsyncVectorEnv's sub-environments within their episodes cannot be kept; make "
+                'it with rl_rms.envs.make_vec(..., vectorization_mode="async")',
+                stacklevel=2,
+            )
+            return None
+        each = self._get("parameter_snapshot")
+        return None if None in each else {"each": each, "last": encode(self.last)}
+
+    def restore(self, snapshot: Any, resetting: Mask) -> None:
+        """Hand each sub-environment its own."""
+        if not self._is_ready or "each" not in snapshot:
+            raise ValueError(OTHERWISE)
+        # Whatever they have been doing, none of them is to begin an episode of its own accord now.
+        self._env.reset()
+        self._put("parameter_snapshot", snapshot["each"])
+        self._put("parameter_reset_is_due", resetting.tolist())
+        self._columns = (None,) * len(self._columns)
+        self.last = decode(snapshot["last"])
+        self._remember(self.last)
+
+    def _remember(self, observations: Any) -> None:
+        """Let the vector environment have observed this, for a reset of some that shows the others' again."""
+        space = self._base.single_observation_space
+        each = list(iterate(self._base.observation_space, observations))
+        if isinstance(self._base, SyncVectorEnv):
+            self._base._env_obs = each
+        else:
+            concatenate(space, each, self._base.observations)
+
+    def _rows(self, columns: tuple[Column, ...]) -> list[tuple[float, ...]]:
+        if not columns:
+            return [()] * self._env.num_envs
+        each = [np.broadcast_to(column, self._env.num_envs).tolist() for column in columns]
+        return list(zip(*each, strict=True))
+
+    def _get(self, name: str) -> list[Any]:
+        if isinstance(self._base, AsyncVectorEnv):
+            return list(self._base.call(name))
+        return [getattr(sub_env, name) for sub_env in self._sub_envs]
+
+    def _put(self, name: str, values: list[Any]) -> None:
+        if isinstance(self._base, AsyncVectorEnv):
+            self._base.set_attr(name, values)
+        for sub_env, value in zip(self._sub_envs, values, strict=False):
+            setattr(sub_env, name, value)
 
 
 class Native(Backend):
@@ -124,6 +203,13 @@ class Native(Backend):
         self._controls = Controls(
             env.unwrapped, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
         )
+        self.episodic = self._controls.episodic
+        if self.episodic:
+            raise ValueError(
+                f"{targets[self.episodic[0]]!r} ends episodes when it changes, which "
+                f"{type(env.unwrapped).__name__} cannot do for one sub-environment; use "
+                'vectorization_mode="sync"'
+            )
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
         self.moves_observations = self._controls.moves_observations
         self.has_noise = self._controls.has_noise
@@ -152,16 +238,16 @@ class Native(Backend):
             moved = self._controls.observation(observations, first=beginning)
             if not beginning.all():
                 # The others' observations are those that their last transitions brought.
-                moved[~beginning] = self._last[~beginning]
-            observations = self._keep(moved)
+                moved[~beginning] = self.last[~beginning]
+            observations = moved
+        self.last = observations
         return observations, infos
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
         """Make a vector step; reset frames have no reward to be moved."""
         controls = self._controls
-        if not valid.all():
-            controls.begin(np.flatnonzero(~valid).tolist())
         if controls.moves_actions:
+            controls.begin(np.flatnonzero(~valid).tolist())
             actions = controls.action(actions)
         observations, rewards, terminated, truncated, infos = self._env.step(actions)
         if controls.moves_rewards:
@@ -170,15 +256,36 @@ class Native(Backend):
             if "final_obs" in infos:
                 infos = {**infos, "final_obs": self._final(infos["final_obs"], observations)}
             first = np.logical_or(terminated, truncated) if self._same_step else ~valid
-            observations = self._keep(controls.observation(observations, first))
+            observations = controls.observation(observations, first)
         if self._same_step:
             controls.begin(np.flatnonzero(np.logical_or(terminated, truncated)).tolist())
+        self.last = observations
         return observations, rewards, terminated, truncated, infos
 
-    def _keep(self, observations: Any) -> Any:
-        """Remember moved observations, for a reset of some sub-environments that shows the others' again."""
-        self._last = observations.copy()
-        return observations
+    def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
+        """Has nobody to tell: there are no such targets here."""
+
+    def snapshot(self) -> Any:
+        """The vector environment's own, and what was observed last."""
+        if self.last is None:
+            return None
+        if not has_known_state(self._env):
+            warnings.warn(
+                f"the state of {type(self._env.unwrapped).__name__} within its episodes is not known and cannot "
+                "be kept; register_state says what it is",
+                stacklevel=2,
+            )
+            return None
+        delayed = encode(self._controls.delayed)
+        return {"known": known_state(self._env), "last": encode(self.last), "delayed": delayed}
+
+    def restore(self, snapshot: Any, resetting: Mask) -> None:
+        """Bring the vector environment to where another was; it knows itself which of its episodes begin."""
+        if "known" not in snapshot or not has_known_state(self._env):
+            raise ValueError(OTHERWISE)
+        restore_known_state(self._env, snapshot["known"])
+        self._controls.delayed = decode(snapshot["delayed"])
+        self.last = decode(snapshot["last"])
 
     def _final(self, final: Any, observations: Any) -> Any:
         """The moved final observations of the episodes that ended, None for the others."""
@@ -212,24 +319,27 @@ def _same(new: Column, old: Column | None) -> bool:
     return np.array_equal(new, old) if isinstance(new, np.ndarray) else new == old  # type: ignore[arg-type]
 
 
-def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -> None:
+def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -> bool:
     """See to it that each sub-environment has a `Parametrized` for the targets, and no drift of its own.
 
+    Returns:
+        Whether it has one; workers do without where there is no target.
+
     Raises:
-        ValueError: If it cannot be so.
+        ValueError: If there is a target and it cannot be so.
     """
     if any(env.call("has_wrapper_attr", "schedules")):
         raise ValueError(
             "the sub-environments are NonStationary already; give all changes to NonStationaryVector, or use the "
             "vector environment without it"
         )
-    if not targets:
-        return
     if isinstance(env, SyncVectorEnv):
         env.envs = [
             one if one.has_wrapper_attr("parameter_targets") else Parametrized(one, targets) for one in env.envs
         ]
     elif not all(env.call("has_wrapper_attr", "parameter_targets")):
+        if not targets:
+            return False
         raise ValueError(
             "the sub-environments of an AsyncVectorEnv are in other processes and must be made ready there; build "
             'it with rl_rms.envs.make_vec(id, num_envs, changes, vectorization_mode="async")'
@@ -237,9 +347,10 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
     ready_for = env.call("parameter_targets")[0]
     if ready_for != targets:
         raise ValueError(
-            f"the sub-environments were made ready to change {', '.join(ready_for)}, not {', '.join(targets)}; "
-            "make the vector environment anew"
+            f"the sub-environments were made ready to change {', '.join(ready_for) or 'nothing'}, not "
+            f"{', '.join(targets) or 'nothing'}; make the vector environment anew"
         )
+    return True
 
 
 def _find(env: Any) -> Parametrized:

@@ -10,7 +10,8 @@ from rl_rms.envs.schedules import Schedule, as_schedules
 
 VectorizationMode = Literal["vector_entry_point", "sync", "async"]
 Autoreset = Literal["NextStep", "SameStep", "Disabled"]
-Sharing = Literal["shared", "independent"]
+Observe = Literal["params", "time", "change"]
+Sharing = Literal["shared", "phase", "independent"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +31,20 @@ class EnvConfig:
             its schedule over the clock of env steps, such as
             ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period: 20000}}``. Schedules are ``constant``,
             ``step``, ``piecewise_constant``, ``linear``, ``exponential``, ``sigmoid``, ``sinusoid``, ``square``,
-            ``sawtooth``, ``redraw``, ``poisson_jumps``, ``markov``, ``burst``, ``ornstein_uhlenbeck``,
-            ``random_walk`` and ``trace``; a number never changes. They are combined by ``sum`` and ``product`` (of
-            a list of schedules and numbers) and by ``clip``, ``reflect``, ``delay``, ``during`` and ``then``, such
-            as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low: 5.0, high: 15.0}}``.
-            ``rl-rms plot-schedule`` draws any of them.
+            ``sawtooth``, ``redraw``, ``poisson_jumps``, ``markov``, ``burst``, ``adversarial_burst``,
+            ``ornstein_uhlenbeck``, ``random_walk`` and ``trace``; a number never changes. They are combined by
+            ``sum`` and ``product`` (of a list of schedules and numbers) and by ``clip``, ``reflect``, ``delay``,
+            ``ahead``, ``during`` and ``then``, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}},
+            low: 5.0, high: 15.0}}``. ``rl-rms plot-schedule`` draws any of them.
         curriculum: What is set at the beginning of each episode, by how the last ones went, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
+            There are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``, ``domain_randomization``,
+            ``learning_progress``, ``learnability``, ``prioritized_level_replay``, ``alp_gmm`` and ``teacher``.
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same world.
-            ``independent``: each has its own clock and its own chance.
+            ``phase``: the same, but each is at another phase of the drift. ``independent``: each has its own clock
+            and its own chance.
+        observe: What observations show of the change: a list of ``params``, ``time`` and ``change``; null for
+            nothing.
         drift_seed: Seed of what chance decides about the changes, >= 0; null is the run's seed.
         kwargs: Further arguments of the environment, such as ``{render_mode: rgb_array}``.
     """
@@ -50,6 +56,7 @@ class EnvConfig:
     changes: dict[str, Any] = field(default_factory=dict)
     curriculum: dict[str, Any] | None = None
     sharing: Sharing = "shared"
+    observe: list[str] | None = None
     drift_seed: int | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
 
@@ -67,10 +74,15 @@ class EnvConfig:
             check_whole("env.drift_seed", self.drift_seed, least=0)
         schedules = self.schedules()
         curriculum = self.make_curriculum()
+        if self.observe is not None:
+            check_observe(self.observe)
         if curriculum is None:
             return
-        if self.vectorization_mode == "async":
-            raise ValueError("env.curriculum needs env.vectorization_mode sync or vector_entry_point, got 'async'")
+        if (self.vectorization_mode, self.autoreset_mode) == ("async", "SameStep"):
+            raise ValueError(
+                "env.curriculum cannot be with env.vectorization_mode async and env.autoreset_mode SameStep, "
+                "whose workers begin episodes on their own; set env.autoreset_mode to NextStep"
+            )
         for target in curriculum.targets:
             if target in schedules:
                 raise ValueError(
@@ -103,3 +115,16 @@ def _check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     if value not in allowed:
         choices = ", ".join("null" if one is None else str(one) for one in allowed)
         raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def check_observe(observe: str | Sequence[str]) -> tuple[str, ...]:
+    """The words of an argument ``observe``.
+
+    Raises:
+        ValueError: If another word is given, or one twice.
+    """
+    words = (observe,) if isinstance(observe, str) else tuple(observe)
+    known = get_args(Observe)
+    if not words or len(set(words)) < len(words) or not set(words) <= set(known):
+        raise ValueError(f"observe must be one or several of {', '.join(known)}, got {observe!r}")
+    return words

@@ -39,6 +39,7 @@ class Controls:
         values: The values that are set, in the order of the targets; at first None, for none.
         has_noise: Whether numbers are drawn by chance at each env step.
         is_drawn: Whether any target needs chance at all, and so `moment`.
+        episodic: Which targets, by their numbers, end the episode in progress when they change.
         moment: Who draws, and when; to be set before the first transition where ``is_drawn``.
 
     Raises:
@@ -77,6 +78,11 @@ class Controls:
         self._drawn: dict[str, Any] = {}
         verify_effect(env, {one: self._parameter(one) for one in self.targets if one not in NEUTRAL})
         self._setters = self._find_setters()
+        self.episodic = tuple(
+            index
+            for index, target in enumerate(self.targets)
+            if target not in NEUTRAL and self._parameter(target).effect == "episode"
+        )
         groups = {target.partition(".")[0] for target in self.targets if target in NEUTRAL}
         self.moves_rewards = "reward" in groups
         self.moves_observations = "observation" in groups
@@ -98,6 +104,10 @@ class Controls:
             if new is not before[index] and (self._has_arrays or new != before[index]):
                 setter(new)
         self.values = values
+
+    def ends_episode(self, values: tuple[Any, ...]) -> bool:
+        """Whether values other than those that are set must wait for another episode."""
+        return any(values[index] != self.values[index] for index in self.episodic)
 
     def current(self) -> tuple[float, ...]:
         """The value that each target has now, whether or not it was set here."""
@@ -122,6 +132,16 @@ class Controls:
         """Begin episodes: actions on their way from the last ones are forgotten."""
         if self._delays is not None:
             self._delays.clear(rows)
+
+    @property
+    def delayed(self) -> list[list[Any]] | None:
+        """The actions on their way, where any target delays them; for `rl_rms.envs.snapshots.encode`."""
+        return None if self._delays is None else self._delays.state_dict()
+
+    @delayed.setter
+    def delayed(self, actions: list[list[Any]] | None) -> None:
+        if self._delays is not None and actions is not None:
+            self._delays.load_state_dict(actions)
 
     def reward(self, reward: Any) -> Any:
         """See `rl_rms.envs.transforms.reward`."""

@@ -36,6 +36,14 @@ class Delays:
         for row in rows:
             self._given[row] = []
 
+    def state_dict(self) -> list[list[Any]]:
+        """The actions of each environment, for `rl_rms.envs.snapshots.encode`."""
+        return [list(given) for given in self._given]
+
+    def load_state_dict(self, state: list[list[Any]]) -> None:
+        """Go on from a state of `state_dict`."""
+        self._given = [list(given) for given in state]
+
     def exchange(self, actions: npt.NDArray[Any], delays: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Take the actions that are given, and return those that are carried out.
 

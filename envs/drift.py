@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rl_rms.envs.chance import Moment
 from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 # Clocks in a block.
@@ -119,11 +120,13 @@ class Drift:
         clock: The reading in env steps.
         values: Value of each target at the reading, in the order of the schedules.
         regime: The regime at the reading.
+        is_frozen: Whether the clock stands still; chance does not.
     """
 
     def __init__(self, changes: Mapping[str, Schedule], seed: int, env_index: int = 0) -> None:
         self.changes = dict(changes)
         self.env_index = env_index
+        self.is_frozen = False
         self.set(clock=0, seed=seed)
 
     def set(self, clock: int, seed: int | None = None) -> None:
@@ -131,14 +134,32 @@ class Drift:
         if seed is not None:
             self.seed = seed
         self.clock = clock
+        self._frozen_steps = 0
         self._load(clock - clock % BLOCK)
-        self.advance(0)
+        self._read()
 
-    def advance(self, steps: int = 1) -> None:
-        """Let the clock go on by some env steps."""
-        self.clock += steps
-        while self.clock >= self._start + BLOCK:
-            self._load(self._start + BLOCK, self._block)
+    def replace(self, target: str, schedule: Schedule) -> None:
+        """Put another schedule in the place of a target's own, from which it differs only from the reading on."""
+        self.changes[target] = schedule
+        self.set(self.clock)
+
+    def advance(self) -> None:
+        """Let the clock go on by one env step."""
+        if self.is_frozen:
+            self._frozen_steps += 1
+            return
+        self.clock += 1
+        if self.clock == self._start + BLOCK:
+            self._load(self.clock, self._block)
+        self._read()
+
+    @property
+    def moment(self) -> Moment:
+        """Who draws numbers by chance, and when."""
+        me = (self.env_index,)
+        return Moment(self.seed, me, me, (self.clock + self._frozen_steps,))
+
+    def _read(self) -> None:
         index = self.clock - self._start
         self.values = self._values[index]
         self.regime = self._regimes[index]

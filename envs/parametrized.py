@@ -1,6 +1,7 @@
 """An environment whose parameters can be set between two steps; what decides on the values stands above it."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -8,14 +9,25 @@ from gymnasium.utils import RecordConstructorArgs
 
 from rl_rms.envs.chance import Moment
 from rl_rms.envs.controls import Controls
+from rl_rms.envs.snapshots import (
+    Episode,
+    decode,
+    encode,
+    has_known_state,
+    is_made_anew_by_pickle,
+    known_state,
+    restore_known_state,
+)
 from rl_rms.envs.transforms import unbounded
+
+Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 
 
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Sets an environment's targets to the values it is given.
+    """Sets an environment's targets to the values it is given, and tells and takes its state within an episode.
 
     With a target ``observation.*`` the observation space has no bounds, since moved observations may lie
-    outside of the declared ones.
+    outside of the declared ones. A pickled or copied one goes on exactly.
 
     Args:
         env: The environment.
@@ -31,6 +43,13 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._controls = Controls(env.unwrapped, targets, env.observation_space, env.action_space)
         if self._controls.moves_observations:
             self.observation_space = unbounded(env.observation_space)
+        self._episode = None if has_known_state(env) else Episode(env)
+        # What the environment showed last, before it was moved; None before the first reset.
+        self._shown: Any = None
+        # Set for one step: the values of the next episode, for which this one ends; or that a reset is due.
+        self._upcoming: tuple[float, ...] | None = None
+        self._reset_is_due = False
+        self._is_special = False
 
     @property
     def parameter_values(self) -> tuple[Any, ...]:
@@ -56,6 +75,78 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """What is set."""
         return self._controls.targets
 
+    @property
+    def parameter_episodic(self) -> tuple[int, ...]:
+        """Which targets, by their numbers, end the episode in progress when they change."""
+        return self._controls.episodic
+
+    @property
+    def parameter_upcoming(self) -> tuple[float, ...] | None:
+        """Values that the next transition is the last one before: it truncates the episode, then they are set."""
+        return self._upcoming
+
+    @parameter_upcoming.setter
+    def parameter_upcoming(self, values: tuple[float, ...] | None) -> None:
+        self._upcoming = values
+        self._is_special = self._reset_is_due or values is not None
+
+    @property
+    def parameter_snapshot(self) -> dict[str, Any] | None:
+        """The state within the episode as plain JSON data, such that another environment goes on exactly.
+
+        None before the first reset, and where the state is neither known nor can be lived through again (an
+        episode of more than 100,000 env steps, actions that cannot be written as JSON), with a warning. It can be
+        set, to that of an environment which was made alike; an environment that turns out to go another way
+        through the same episode warns.
+        """
+        if self._shown is None:
+            return None
+        delayed = encode(self._controls.delayed)
+        if self._episode is None:
+            return {"known": known_state(self.env), "shown": encode(self._shown), "delayed": delayed}
+        try:
+            return {"episode": self._episode.state_dict(), "shown": encode(self._shown), "delayed": delayed}
+        except ValueError as error:
+            warnings.warn(
+                f"the state of {type(self.unwrapped).__name__} within its episode cannot be kept: {error}; a "
+                "restored environment begins a new episode. register_state says what an environment's state is",
+                stacklevel=2,
+            )
+            return None
+
+    @parameter_snapshot.setter
+    def parameter_snapshot(self, snapshot: Mapping[str, Any] | None) -> None:
+        if snapshot is None:
+            return
+        shown = decode(snapshot["shown"])
+        if ("known" in snapshot) != (self._episode is None):
+            raise ValueError(
+                f"the state was saved of an environment that was made in another way than this "
+                f"{type(self.unwrapped).__name__}; make it with the same wrappers, in the same order"
+            )
+        if self._episode is None:
+            restore_known_state(self.env, snapshot["known"])
+            self._shown = shown
+        else:
+            self._shown = self._episode.relive(snapshot["episode"], self._controls.set)[0]
+            if encode(self._shown) != snapshot["shown"]:
+                warnings.warn(
+                    f"{type(self.unwrapped).__name__} could not be brought back to where it was: the same "
+                    "episode, lived through again, went another way; it goes on from where that led",
+                    stacklevel=2,
+                )
+        self._controls.delayed = decode(snapshot["delayed"])
+
+    @property
+    def parameter_reset_is_due(self) -> bool:
+        """Whether the next step is to begin an episode instead, as a vector environment does in NEXT_STEP mode."""
+        return self._reset_is_due
+
+    @parameter_reset_is_due.setter
+    def parameter_reset_is_due(self, is_due: bool) -> None:
+        self._reset_is_due = is_due
+        self._is_special = is_due or self._upcoming is not None
+
     def current_values(self) -> tuple[float, ...]:
         """The value that each target has now, set or not."""
         return self._controls.current()
@@ -64,7 +155,12 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode under the values that are set."""
+        self._reset_is_due = self._is_special = False
+        self._upcoming = None
+        if self._episode is not None:
+            self._episode.begin(seed, options, self._controls.values)
         observation, info = self.env.reset(seed=seed, options=options)
+        self._shown = observation
         # Some environments restore their own values when they are reset.
         self._controls.again()
         self._controls.begin()
@@ -72,16 +168,45 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             observation = self._controls.observation(observation, first=True)
         return observation, info
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Transition:
         """Make a transition under the values that are set."""
+        if self._is_special:
+            return self._special_step(action)
         controls = self._controls
-        if not controls.moves:
-            return self.env.step(action)
         if controls.moves_actions:
             action = controls.action(action)
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        if self._episode is not None:
+            self._episode.add(action, controls.values)
+        transition: Transition = self.env.step(action)
+        self._shown = transition[0]
+        if not (controls.moves_rewards or controls.moves_observations):
+            return transition
+        observation, reward, terminated, truncated, info = transition
         if controls.moves_rewards:
             reward = float(controls.reward(reward))
         if controls.moves_observations:
             observation = controls.observation(observation)
         return observation, reward, terminated, truncated, info
+
+    def _special_step(self, action: Any) -> Transition:
+        if self._reset_is_due:
+            observation, info = self.reset()
+            return observation, 0.0, False, False, info
+        upcoming, self._upcoming, self._is_special = self._upcoming, None, False
+        assert upcoming is not None
+        observation, reward, terminated, truncated, info = Parametrized.step(self, action)
+        self._controls.set(upcoming)
+        return observation, reward, terminated, truncated or not terminated, info
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not is_made_anew_by_pickle(self.unwrapped):
+            return self.__dict__
+        return {**self.__dict__, "_snapshot": self.parameter_snapshot}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        snapshot = state.pop("_snapshot", None)
+        self.__dict__.update(state)
+        if snapshot is not None:
+            values = self._controls.values
+            self.parameter_snapshot = snapshot
+            self._controls.set(values)

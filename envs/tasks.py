@@ -21,7 +21,7 @@ from rl_rms.envs.nonstationary import NonStationary
 
 NAMESPACE = "rl_rms"
 # Which Stable-Baselines3 does not take for rewards.
-_PAYING_WHOLE_NUMBERS = ("FrozenLake-v1", "BipedalWalker-v3")
+_PAYING_WHOLE_NUMBERS = ("FrozenLake-v1", "BipedalWalker-v3", "rl_rms/TaskSwitch-v0")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,13 @@ def _stages(target: str, values: tuple[float, ...], threshold: float) -> dict[st
     return {"staged": {"stages": [{target: value} for value in values], "threshold": threshold}}
 
 
+# The first is Gymnasium's own; each asks for another way round the holes.
+_LAKES = (
+    ["SFFF", "FHFH", "FFFH", "HFFG"],
+    ["SFHF", "FFFF", "HFHF", "FFFG"],
+    ["SHFF", "FFFH", "HHFF", "FFFG"],
+    ["SFFH", "HHFF", "FFFF", "FHHG"],
+)
 _FLIP = {"action.flip": _among(0.0, 1.0)}
 
 TASKS: dict[str, Task] = {
@@ -165,6 +172,12 @@ TASKS: dict[str, Task] = {
         "FrozenLake-v1",
         curriculum=_stages("success_rate", (1.0, 0.8, 0.6, 1 / 3), 0.6),
     ),
+    "SwitchingFrozenLake-v0": Task(
+        "Another lake every 20,000 env steps, of four; the episode in progress is truncated.",
+        "rl_rms/TaskSwitch-v0",
+        {"task": {"redraw": {"values": [0, 1, 2, 3], "every": 20_000}}},
+        kwargs={"tasks": [{"id": "FrozenLake-v1", "desc": lake, "is_slippery": False} for lake in _LAKES]},
+    ),
     # -- protocols --------------------------------------------------------------------------------------------
     **{
         f"Offset{name}-v0": Task(
@@ -242,6 +255,7 @@ def find_task(id: str) -> EnvConfig | None:
     return task_config(name) if name in TASKS else None
 
 
+register(id=f"{NAMESPACE}/TaskSwitch-v0", entry_point="rl_rms.envs.switching:TaskSwitch", disable_env_checker=True)
 register(id=f"{NAMESPACE}/Bandit-v0", entry_point="rl_rms.envs.toys:GaussianBandit", max_episode_steps=100)
 register(id=f"{NAMESPACE}/TwoStates-v0", entry_point="rl_rms.envs.toys:TwoStates", max_episode_steps=100)
 for _name in TASKS:

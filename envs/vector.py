@@ -1,28 +1,40 @@
 """Vector environments that drift, jump and follow a curriculum: the wrapper, and what makes them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.backends import Transitions, make_backend
 from rl_rms.envs.checks import check_whole
-from rl_rms.envs.clocks import Column, IndependentClocks, Mask, SharedClock
-from rl_rms.envs.config import EnvConfig
+from rl_rms.envs.clocks import Column, IndependentClocks, Mask, PhaseClocks, SharedClock
+from rl_rms.envs.config import EnvConfig, Sharing
+from rl_rms.envs.counting import EpisodeCounter
 from rl_rms.envs.curricula import Curriculum
-from rl_rms.envs.episodes import Episodes
-from rl_rms.envs.nonstationary import first_seed, join_targets, load_curriculum, take_clock
+from rl_rms.envs.drift import timescale
+from rl_rms.envs.nonstationary import (
+    ask_for_task,
+    check_span,
+    check_state,
+    first_seed,
+    join_targets,
+    take_clock,
+)
+from rl_rms.envs.observers import Observer
 from rl_rms.envs.parametrized import Parametrized
-from rl_rms.envs.schedules import Ints, Schedule, as_schedules
+from rl_rms.envs.schedules import Floats, Ints, Schedule, as_schedules
+from rl_rms.envs.snapshots import decode, encode
 from rl_rms.envs.transforms import unbounded
 
-Sharing = Literal["shared", "independent"]
-_CLOCKS = {"shared": SharedClock, "independent": IndependentClocks}
+_CLOCKS = {"shared": SharedClock, "phase": PhaseClocks, "independent": IndependentClocks}
 
 
 class NonStationaryVector(VectorWrapper):
@@ -40,8 +52,13 @@ class NonStationaryVector(VectorWrapper):
             step are recorded in order of their sub-environments. Where an environment resets within the step that
             ends an episode (SAME_STEP), the next one's first observation is still made under the last one's task.
         sharing: ``"shared"``: one clock counts the env steps of all sub-environments, and all see the same values.
+            ``"phase"``: the same, but each sub-environment is at another phase of the drift, evenly spread.
             ``"independent"``: each has its own clock and its own chance.
+        observe: What observations show of the change, as in `NonStationary`.
         seed: Seed of the drift, >= 0. None: that of ``reset(seed=s)``; until there is one, a random one.
+
+    Attributes:
+        last_observations: What the environment showed last; None before the first reset.
 
     Raises:
         ValueError: If the environment has no such target, changing it would have no effect, both changes and
@@ -62,20 +79,25 @@ class NonStationaryVector(VectorWrapper):
         *,
         curriculum: Curriculum | None = None,
         sharing: Sharing = "shared",
+        observe: str | Sequence[str] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__(env)
         if sharing not in _CLOCKS:
             raise ValueError(f"sharing must be one of {', '.join(_CLOCKS)}, got {sharing!r}")
+        self._sharing = sharing
         self._schedules = schedules = as_schedules(changes)
         self._targets = join_targets(schedules, curriculum)
         self._mode = _autoreset_mode(env)
-        if curriculum is not None and isinstance(env.unwrapped, AsyncVectorEnv):
+        if curriculum is not None:
+            _check_autoreset(env, self._mode)
+        self._adversaries = find_adversaries(schedules)
+        if self._adversaries and sharing != "shared":
             raise ValueError(
-                "a curriculum sets each task before the episode begins, but the workers of an AsyncVectorEnv "
-                'begin episodes on their own; use vectorization_mode="sync"'
+                f"an adversarial_burst answers to all episodes of one world, which needs sharing='shared', got "
+                f"{sharing!r}"
             )
-        arrays = self._targets if sharing == "independent" else self._targets[len(schedules) :]
+        arrays = self._targets[len(schedules) :] if sharing == "shared" else self._targets
         self._backend = make_backend(env, self._targets, arrays)
         if self._backend.moves_observations:
             self.single_observation_space = unbounded(env.single_observation_space)
@@ -83,15 +105,23 @@ class NonStationaryVector(VectorWrapper):
         self._keyed = seed is not None
         self._clocks = _CLOCKS[sharing](schedules, first_seed(seed), env.num_envs)
         self._curriculum = curriculum
-        self._episodes = None if curriculum is None else Episodes(curriculum, env.num_envs)
+        needs_returns = curriculum is not None or bool(self._adversaries)
+        self._episodes = EpisodeCounter(env.num_envs) if needs_returns else None
+        self._observer: Observer | None = None
+        if observe is not None:
+            space, scale = self.single_observation_space, timescale(schedules)
+            self._observer = Observer(observe, space, len(self._targets), scale)
+            self.single_observation_space = self._observer.space
+            self.observation_space = batch_space(self._observer.space, env.num_envs)
+        self.last_observations: Any = None
         # Before the first episodes a curriculum has set nothing. One row for each of its targets.
         current = self._backend.current()[len(schedules) :]
         self._world: tuple[Any, ...] = ()
         self._tasks = np.repeat(np.array(current)[:, None], env.num_envs, axis=1)
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
         # Gymnasium's mask of the sub-environments that an entry of info is of; read-only, since it is handed out.
-        self._everywhere = np.ones(env.num_envs, dtype=np.bool_)
-        self._everywhere.flags.writeable = False
+        self._everywhere = _read_only(np.ones(env.num_envs, dtype=np.bool_))
+        self._regimes = _read_only(np.zeros(env.num_envs, dtype=np.int64))
         self._set()
 
     def reset(
@@ -100,15 +130,16 @@ class NonStationaryVector(VectorWrapper):
         """Begin episodes.
 
         Args:
-            seed: Seeds the environment, rewinds the clock to 0, and seeds the drift unless the constructor did;
-                of a list, the first seed in it does.
+            seed: Seeds the environment, rewinds the clock to 0, makes the curriculum begin anew, and seeds the
+                drift unless the constructor did; of a list, the first seed in it does. In `frozen` it only seeds
+                the environment.
             options: ``"clock"`` sets the clock, in env steps of all sub-environments together; the others are the
                 environment's, such as ``"reset_mask"``, which says where episodes are to begin.
         """
         clock, options = take_clock(options)
         mask = None if options is None else options.get("reset_mask")
-        if seed is not None and mask is None:
-            self._clocks.set(clock=0, seed=None if self._keyed else _first_of(seed))
+        if seed is not None and mask is None and not self._clocks.is_frozen:
+            self._restart(None if self._keyed else _first_of(seed))
         if clock is not None:
             self._clocks.set(clock)
         beginning = np.ones_like(self._resetting) if mask is None else np.asarray(mask)
@@ -116,7 +147,7 @@ class NonStationaryVector(VectorWrapper):
         self._set()
         observations, infos = self._backend.reset(seed, options)
         self._resetting &= ~beginning
-        return observations, self._with_regime(infos)
+        return self._observed(observations), self._with_regime(infos)
 
     def step(self, actions: Any) -> Transitions:
         """Make a vector step, then let the clock go on by its true transitions."""
@@ -125,18 +156,23 @@ class NonStationaryVector(VectorWrapper):
             self._begin(resetting)
             self._set()
         valid = ~resetting
+        if self._backend.episodic:
+            self._announce(valid)
         transitions = self._backend.step(actions, valid)
         observations, rewards, terminated, truncated, infos = transitions
-        done = np.logical_or(terminated, truncated)
         if self._mode is AutoresetMode.NEXT_STEP:
-            self._resetting = done
+            self._resetting = np.logical_or(terminated, truncated)
         self._clocks.advance(valid)
         if self._episodes is not None:
-            self._episodes.add(np.asarray(rewards).tolist(), valid.tolist(), done.tolist())
+            done = np.logical_or(terminated, truncated)
+            if not self._clocks.is_frozen:
+                self._record(rewards, valid, done, infos)
             if self._mode is AutoresetMode.SAME_STEP:
                 self._begin(done)
+        if self._observer is not None and "final_obs" in infos:
+            infos = {**infos, "final_obs": self._observed_final(infos["final_obs"])}
         self._set()
-        return observations, rewards, terminated, truncated, self._with_regime(infos)
+        return self._observed(observations), rewards, terminated, truncated, self._with_regime(infos)
 
     @property
     def clock(self) -> int:
@@ -166,44 +202,163 @@ class NonStationaryVector(VectorWrapper):
 
     @property
     def schedules(self) -> dict[str, Schedule]:
-        """The schedule of each target that has one."""
-        return dict(self._schedules)
+        """The schedule of each target that has one; an adversary's with all its bursts so far."""
+        return {**self._schedules, **{target: one.schedule for target, one in self._adversaries.items()}}
 
     @property
     def timescale(self) -> float:
-        """The shortest timescale of any schedule, in env steps of all together; ``inf`` where nothing changes."""
-        return self._clocks.timescale
+        """The shortest timescale of any schedule and of the curriculum, in env steps of all together.
+
+        ``inf`` where nothing changes.
+        """
+        drifting = self._clocks.timescale
+        return drifting if self._curriculum is None else min(drifting, self._curriculum.timescale)
 
     @property
     def curriculum(self) -> Curriculum | None:
         """The curriculum, if there is one."""
         return self._curriculum
 
-    def state_dict(self) -> dict[str, Any]:
-        """Clocks, seed and curriculum as plain JSON data; not the state of the environment inside."""
-        curriculum = None if self._curriculum is None else self._curriculum.state_dict()
-        return {**self._clocks.state_dict(), "curriculum": curriculum}
+    def oracle(self, t0: int, t1: int) -> dict[str, Floats]:
+        """What the schedules have been or will be, at any clock: the truth that an agent does not see.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`.
+        Args:
+            t0: First reading of the clock, in env steps, >= 0; with independent clocks of each one's own.
+            t1: The one after the last.
 
-        The sub-environments stay in the episodes in which they are; a curriculum takes them for ones that begin.
+        Returns:
+            The values of each target that has a schedule, shape ``(t1 - t0,)``, or ``(num_envs, t1 - t0)`` where
+            sub-environments differ; of an adversary's, its bursts so far.
 
         Raises:
-            ValueError: If the state was saved with another sharing, or with and without a curriculum.
+            ValueError: If they are no whole numbers, or ``t1`` comes before ``t0``.
         """
-        load_curriculum(self._curriculum, state)
+        return self._clocks.oracle(check_span(t0, t1))
+
+    @contextmanager
+    def frozen(self, clock: int | None = None) -> Iterator["NonStationaryVector"]:
+        """Stop the world, to see how good an agent is in it; afterwards all is as it was before.
+
+        All that `NonStationary.frozen` says holds here too.
+
+        Args:
+            clock: The reading at which it stands, in env steps of all together; None for the present one.
+
+        Yields:
+            The environment itself.
+        """
+        state = self.state_dict()
+        self._clocks.is_frozen = True
+        try:
+            if clock is not None:
+                self.clock = clock
+            yield self
+        finally:
+            self._clocks.is_frozen = False
+            self.load_state_dict(state)
+
+    def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
+        """All of it as plain JSON data: clocks, seed, curriculum, and the sub-environments within their episodes.
+
+        Args:
+            environment: False leaves out the sub-environments and their episodes, for others to begin.
+        """
+        snapshot = self._backend.snapshot() if environment else None
+        return {
+            **self._clocks.state_dict(),
+            "sharing": self._sharing,
+            "adversaries": {target: one.state_dict() for target, one in self._adversaries.items()},
+            "curriculum": None if self._curriculum is None else self._curriculum.state_dict(),
+            "episodes": None if self._episodes is None else self._episodes.state_dict(),
+            "regimes_shown": self._regimes.tolist(),
+            "tasks": self._tasks.tolist(),
+            "resetting": self._resetting.tolist(),
+            "observations": None if snapshot is None else encode(self.last_observations),
+            "environment": snapshot,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`, exactly; ``last_observations`` are what was shown last.
+
+        Where the state has no environment, the sub-environments stay in the episodes in which they are, which a
+        curriculum takes for ones that begin.
+
+        Raises:
+            ValueError: If it is the state of a world that was made otherwise.
+        """
+        check_state(state, "resetting", self._adversaries, self._curriculum)
+        saved = (state["sharing"], len(state["resetting"]))
+        if saved != (self._sharing, self.num_envs):
+            raise ValueError(
+                f"the state was saved with sharing={saved[0]!r} and num_envs={saved[1]}, this world has "
+                f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it as it was then"
+            )
+        if self._curriculum is not None:
+            self._curriculum.load_state_dict(state["curriculum"])
+        for target, adversary in self._adversaries.items():
+            adversary.load_state_dict(state["adversaries"][target])
+        self._tell_clocks()
         self._clocks.load_state_dict(state)
-        self._begin(np.ones_like(self._resetting))
+        if state["environment"] is None:
+            self._begin(np.ones_like(self._resetting))
+        else:
+            self._regimes = _read_only(np.array(state["regimes_shown"], dtype=np.int64))
+            self._tasks = np.array(state["tasks"], dtype=np.float64).reshape(self._tasks.shape)
+            self._resetting = np.array(state["resetting"], dtype=np.bool_)
+            if self._episodes is not None:
+                self._episodes.load_state_dict(state["episodes"])
+            self._backend.restore(state["environment"], self._resetting)
+            self.last_observations = decode(state["observations"])
+        self._world = ()
         self._set()
 
+    def _restart(self, seed: int | None) -> None:
+        """Rewind the world to its beginning, with another seed if one is given."""
+        self._adversaries = find_adversaries(self._schedules)
+        self._tell_clocks()
+        self._clocks.set(clock=0, seed=seed)
+        if self._curriculum is not None:
+            self._curriculum.restart(self._clocks.seed)
+        self._regimes = _read_only(np.zeros_like(self._regimes))
+
     def _begin(self, beginning: Mask) -> None:
-        """Ask for the tasks of the episodes that begin."""
-        if self._episodes is not None:
+        """Count episodes that begin, and ask for their tasks."""
+        if self._episodes is None or self._clocks.is_frozen:
+            return
+        rows = np.flatnonzero(beginning).tolist()
+        for row in rows:
+            self._episodes.begin(row)
+        if self._curriculum is not None and rows:
             # A new array: the old one may be in use inside the environment.
             self._tasks = self._tasks.copy()
-            for i in np.flatnonzero(beginning).tolist():
-                self._tasks[:, i] = self._episodes.begin(i)
+            for row in rows:
+                self._tasks[:, row] = ask_for_task(self._curriculum, row)
+
+    def _record(self, rewards: Any, valid: Mask, done: Mask, infos: Mapping[str, Any]) -> None:
+        """Tell curriculum and adversaries of the episodes that ended."""
+        assert self._episodes is not None
+        successes = _successes(infos, done)
+        for episode in self._episodes.add(np.asarray(rewards).tolist(), valid.tolist(), done.tolist(), successes):
+            if self._curriculum is not None:
+                self._curriculum.record(episode.episode_return, episode.length, episode.row, episode.success)
+            struck = [one.record(self.clock, episode.episode_return) for one in self._adversaries.values()]
+            if any(struck):
+                self._tell_clocks()
+
+    def _tell_clocks(self) -> None:
+        """Put the adversaries' schedules in force."""
+        if self._adversaries:
+            assert isinstance(self._clocks, SharedClock)
+            self._clocks.changes = self.schedules
+
+    def _announce(self, valid: Mask) -> None:
+        """Let the episodes end whose world is another after the next transition."""
+        now, then = self._columns(), (*self._clocks.columns_after(valid), *self._tasks)
+        ending = np.zeros_like(valid)
+        for index in self._backend.episodic:
+            ending |= np.not_equal(now[index], then[index]) & valid
+        if ending.any():
+            self._backend.announce(then, ending)
 
     def _columns(self) -> tuple[Column, ...]:
         columns = self._clocks.columns
@@ -218,8 +373,35 @@ class NonStationaryVector(VectorWrapper):
                 self._backend.place(moment)
         self._backend.set(self._columns())
 
+    def _observed(self, observations: Any) -> Any:
+        """Observations with what the agent is shown of the change."""
+        if self._observer is not None:
+            observations = self._observer.add(observations, self._columns(), self.clocks, self._is_other_regime())
+        self.last_observations = observations
+        return observations
+
+    def _observed_final(self, final: Any) -> Any:
+        """The same for the last ones of episodes, an array of objects in which the others are None."""
+        assert self._observer is not None
+        columns = [np.broadcast_to(column, self.num_envs) for column in self._columns()]
+        changed, clocks = self._is_other_regime(), self.clocks
+        told = np.full(len(final), None, dtype=object)
+        for row in range(len(final)):
+            if final[row] is not None:
+                values = [column[row] for column in columns]
+                told[row] = self._observer.add(final[row], values, clocks[row], changed[row])
+        return told
+
+    def _is_other_regime(self) -> Mask:
+        """Where the regime is another than the one in the last info."""
+        other: Mask = np.not_equal(self._regimes, self.regime)
+        return other
+
     def _with_regime(self, infos: dict[str, Any]) -> dict[str, Any]:
-        infos["regime"] = np.full(self.num_envs, self.regime, dtype=np.int64)
+        regime = self.regime
+        if not isinstance(regime, int) or regime != self._regimes[0]:
+            self._regimes = _read_only(np.full(self.num_envs, regime, dtype=np.int64))
+        infos["regime"] = self._regimes
         infos["_regime"] = self._everywhere
         return infos
 
@@ -231,6 +413,7 @@ def make_vec(
     *,
     curriculum: Curriculum | None = None,
     sharing: Sharing = "shared",
+    observe: str | Sequence[str] | None = None,
     seed: int | None = None,
     vectorization_mode: str | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
@@ -246,6 +429,7 @@ def make_vec(
         changes: See `NonStationaryVector`; go before those of a ready-made world, target by target.
         curriculum: See `NonStationaryVector`.
         sharing: See `NonStationaryVector`.
+        observe: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.
         vectorization_mode: ``"vector_entry_point"``, ``"sync"`` or ``"async"``; None takes the environment's own
             vector form where it has one and neither ``vector_kwargs`` nor ``wrappers`` ask for another, else Sync.
@@ -279,7 +463,7 @@ def make_vec(
         wrappers=wrappers,
         **kwargs,
     )
-    return NonStationaryVector(env, changes, curriculum=curriculum, sharing=sharing, seed=seed)
+    return NonStationaryVector(env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed)
 
 
 def make_from_config(config: EnvConfig, seed: int) -> NonStationaryVector:
@@ -299,6 +483,7 @@ def make_from_config(config: EnvConfig, seed: int) -> NonStationaryVector:
         config.schedules(),
         curriculum=config.make_curriculum(),
         sharing=config.sharing,
+        observe=config.observe,
         seed=seed if config.drift_seed is None else config.drift_seed,
         vectorization_mode=config.vectorization_mode,
         vector_kwargs=autoreset,
@@ -314,6 +499,31 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
             "counts true transitions and must know which frames are none"
         )
     return mode
+
+
+def _check_autoreset(env: VectorEnv, mode: AutoresetMode) -> None:
+    if isinstance(env.unwrapped, AsyncVectorEnv) and mode is AutoresetMode.SAME_STEP:
+        raise ValueError(
+            "a curriculum sets each task before the episode begins, but in SAME_STEP mode the workers of an "
+            'AsyncVectorEnv begin episodes on their own; use autoreset_mode="NextStep", or '
+            'vectorization_mode="sync"'
+        )
+
+
+def _successes(infos: Mapping[str, Any], done: Mask) -> list[bool | None]:
+    """What the sub-environments say of episodes that end; with SAME_STEP autoreset it stands in ``final_info``."""
+    infos = infos.get("final_info", infos)
+    for key in ("is_success", "success"):
+        if key in infos and isinstance(infos[key], np.ndarray):
+            told = infos.get(f"_{key}", done)
+            return [bool(one) if says else None for one, says in zip(infos[key], told, strict=True)]
+    return [None] * len(done)
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # It is handed out in infos.
+    array.flags.writeable = False
+    return array
 
 
 def _first_of(seed: int | Sequence[int | None]) -> int | None:

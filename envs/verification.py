@@ -176,7 +176,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
         for step, action in enumerate(actions):
             if episode == 0 and step == WARM_UP:
                 change()
-                if parameter.effect == "reset":
+                if parameter.effect != "step":
                     break
             transition = usual.step(action)
             try:

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-Effect = Literal["step", "reset"]
+Effect = Literal["step", "reset", "episode"]
 
 
 class OutOfBoundsError(ValueError):
@@ -29,7 +29,8 @@ class Parameter:
         low: The least value that is allowed.
         above: Values must be greater than this.
         high: The greatest value that is allowed.
-        effect: When a change takes effect: at the next ``"step"`` or at the next ``"reset"``.
+        effect: When a change takes effect: at the next ``"step"``, at the next ``"reset"``, or with the next
+            ``"episode"``, for which the one in progress is truncated.
         provoke: ``provoke(env)`` brings an environment that was just reset to where the parameter matters, for one
             that random actions seldom meet; it is called on copies, to see whether a change has an effect.
     """
@@ -52,8 +53,10 @@ class Parameter:
                 f"the bounds of {self.name!r} must leave room for a value, got low={self.low:g}, "
                 f"above={self.above:g}, high={self.high:g}"
             )
-        if self.effect not in ("step", "reset"):
-            raise ValueError(f"effect of {self.name!r} must be 'step' or 'reset', got {self.effect!r}")
+        if self.effect not in get_args(Effect):
+            raise ValueError(
+                f"effect of {self.name!r} must be one of {', '.join(get_args(Effect))}, got {self.effect!r}"
+            )
 
     def setter(self, env: Any) -> Callable[[Any], None]:
         """What sets the parameter of an environment, derives what depends on it, and refuses what is no value."""

@@ -58,7 +58,8 @@ def register_parameter(
         low: The least value that is allowed.
         above: Values must be greater than this.
         high: The greatest value that is allowed.
-        effect: When a change takes effect: at the next ``"step"`` or at the next ``"reset"``.
+        effect: When a change takes effect: at the next ``"step"``, at the next ``"reset"``, or with the next
+            ``"episode"``, for which the one in progress is truncated.
         provoke: ``provoke(env)`` brings an environment that was just reset to where the parameter matters; for one
             that random actions seldom meet. It is called on copies only.
 

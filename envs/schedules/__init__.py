@@ -23,6 +23,7 @@ moments to independent levels and an Ornstein-Uhlenbeck process have exactly tha
 schedule says what its tau stands for. ``half_life`` is this law, or that of ramps and sinusoids, in updates.
 """
 
+from rl_rms.envs.schedules.adversarial import AdversarialBurst
 from rl_rms.envs.schedules.algebra import Clip, Product, Reflect, Sum
 from rl_rms.envs.schedules.base import Schedule
 from rl_rms.envs.schedules.chance import Floats, Ints, Key, stream_of
@@ -33,11 +34,13 @@ from rl_rms.envs.schedules.levels import Constant, PiecewiseConstant, Step
 from rl_rms.envs.schedules.markov import Markov
 from rl_rms.envs.schedules.periodic import Sawtooth, Sinusoid, Square
 from rl_rms.envs.schedules.recorded import Function, Trace
-from rl_rms.envs.schedules.timing import Delay, During, Then
+from rl_rms.envs.schedules.timing import Ahead, Delay, During, Then
 from rl_rms.envs.schedules.transitions import Exponential, Linear, Sigmoid
 
 __all__ = [
     "SCHEDULES",
+    "AdversarialBurst",
+    "Ahead",
     "Burst",
     "Clip",
     "Constant",

@@ -52,6 +52,12 @@ class _Combined(Schedule):
         """Whether a part is."""
         return any(part.random for part in self.schedules)
 
+    @property
+    def cycle(self) -> float:
+        """That of all parts that change, where they have the same."""
+        cycles = {part.cycle for part in self.schedules if part.amplitude > 0}
+        return cycles.pop() if len(cycles) == 1 else math.inf
+
     def _timescale(self) -> float:
         """The shortest of any part."""
         return min(part.timescale for part in self.schedules)
@@ -218,6 +224,11 @@ class _Limited(Schedule):
     def random(self) -> bool:
         """Whether the schedule is."""
         return self.schedule.random
+
+    @property
+    def cycle(self) -> float:
+        """The schedule's own."""
+        return self.schedule.cycle
 
     def _timescale(self) -> float:
         return self.schedule.timescale

@@ -75,6 +75,11 @@ class Schedule(ABC):
         """Autocorrelation time tau in env steps; ``inf`` where nothing changes."""
         return self._timescale() if self.amplitude > 0 else math.inf
 
+    @property
+    def cycle(self) -> float:
+        """Env steps after which the value repeats itself, in the long run; ``inf`` where it does not."""
+        return math.inf
+
     @abstractmethod
     def _timescale(self) -> float:
         """The autocorrelation time of a schedule whose value changes."""
@@ -198,6 +203,12 @@ class Schedule(ABC):
         from rl_rms.envs.schedules.timing import Delay
 
         return Delay(self, steps)
+
+    def ahead(self, steps: int) -> "Schedule":
+        """The same, ``steps`` env steps earlier; see `Ahead`."""
+        from rl_rms.envs.schedules.timing import Ahead
+
+        return Ahead(self, steps)
 
     def during(self, start: int, end: int, rest: float | None = None) -> "Schedule":
         """The same between two clocks, at rest before and after; see `During`."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rl_rms.envs.checks import choose, is_number
+from rl_rms.envs.schedules.adversarial import AdversarialBurst
 from rl_rms.envs.schedules.algebra import Clip, Product, Reflect, Sum
 from rl_rms.envs.schedules.base import Schedule
 from rl_rms.envs.schedules.diffusion import OrnsteinUhlenbeck, RandomWalk
@@ -12,7 +13,7 @@ from rl_rms.envs.schedules.levels import Constant, PiecewiseConstant, Step
 from rl_rms.envs.schedules.markov import Markov
 from rl_rms.envs.schedules.periodic import Sawtooth, Sinusoid, Square
 from rl_rms.envs.schedules.recorded import Function, Trace
-from rl_rms.envs.schedules.timing import Delay, During, Then
+from rl_rms.envs.schedules.timing import Ahead, Delay, During, Then
 from rl_rms.envs.schedules.transitions import Exponential, Linear, Sigmoid
 
 SCHEDULES: dict[str, type[Schedule]] = {
@@ -31,6 +32,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
         PoissonJumps,
         Markov,
         Burst,
+        AdversarialBurst,
         OrnsteinUhlenbeck,
         RandomWalk,
         Trace,
@@ -38,6 +40,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
         Product,
         Clip,
         Reflect,
+        Ahead,
         Delay,
         During,
         Then,

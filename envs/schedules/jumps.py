@@ -1,5 +1,6 @@
 """Levels that are drawn, and bursts: jumps at regular or at random moments."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -232,6 +233,11 @@ class Burst(Schedule):
     def random(self) -> bool:
         """Whether bursts begin at random moments."""
         return self.rate is not None
+
+    @property
+    def cycle(self) -> float:
+        """``every``, where bursts come regularly."""
+        return math.inf if self.every is None else float(self.every)
 
     def _timescale(self) -> float:
         if self.every is not None:

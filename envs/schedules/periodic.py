@@ -59,6 +59,11 @@ class Sinusoid(Schedule):
         """As given."""
         return self.swing
 
+    @property
+    def cycle(self) -> float:
+        """``period``."""
+        return float(self.period)
+
     def _timescale(self) -> float:
         return self.period / (2 * math.pi)
 
@@ -86,6 +91,11 @@ class _Wave(Schedule):
     def bounds(self) -> Bounds:
         """The lower value and the higher."""
         return min(self.low, self.high), max(self.low, self.high)
+
+    @property
+    def cycle(self) -> float:
+        """``period``."""
+        return float(self.period)
 
     def _telling_span(self) -> float:
         return 4.0 * self.period

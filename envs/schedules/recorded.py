@@ -90,6 +90,11 @@ class Trace(Schedule):
         """The lowest value and the highest."""
         return float(self._array.min()), float(self._array.max())
 
+    @property
+    def cycle(self) -> float:
+        """The record's length, where it is repeated."""
+        return float(len(self.samples) * self.every) if self.end == "repeat" else math.inf
+
     def _timescale(self) -> float:
         deviations = self._array - self._array.mean()
         number = len(deviations)

@@ -76,6 +76,11 @@ class Delay(_Shown):
         """The schedule's values at ``t - steps``."""
         return self.schedule.values(np.maximum(np.asarray(t) - self.steps, 0), key)
 
+    @property
+    def cycle(self) -> float:
+        """The schedule's own."""
+        return self.schedule.cycle
+
     def _telling_span(self) -> float:
         return self.steps + self.schedule._telling_span()
 
@@ -84,6 +89,41 @@ class Delay(_Shown):
         if t1 <= self.steps:
             return np.empty(0, dtype=np.int64)
         return self.schedule.events(max(t0 - self.steps, 0), t1 - self.steps, key) + self.steps
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Ahead(_Shown):
+    """The same some env steps earlier: ``s(t + steps)``.
+
+    Args:
+        schedule: What is to come earlier.
+        steps: Env steps, >= 0.
+
+    Raises:
+        ValueError: If an argument is none of these.
+    """
+
+    name: ClassVar[str] = "ahead"
+
+    schedule: Schedule
+    steps: int
+
+    def __init__(self, schedule: Any, steps: int) -> None:
+        object.__setattr__(self, "schedule", read_part("Ahead", schedule))
+        object.__setattr__(self, "steps", check_whole("Ahead: steps", steps, least=0, unit="env steps"))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The schedule's values at ``t + steps``."""
+        return self.schedule.values(np.asarray(t) + self.steps, key)
+
+    @property
+    def cycle(self) -> float:
+        """The schedule's own."""
+        return self.schedule.cycle
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The schedule's own, ``steps`` earlier."""
+        return self.schedule.events(t0 + self.steps, t1 + self.steps, key) - self.steps
 
 
 @dataclass(frozen=True, init=False, repr=False)

@@ -15,7 +15,11 @@ def test_a_single_changing_environment_is_found_and_its_clock_saved(tmp_path):
     agent = A2C(gym.wrappers.TimeAwareObservation(env), seed=0).learn(300)
     assert find_world(agent.env) is env
     assert env.clock == agent.num_timesteps
-    assert world_scalars(env) == {"env/gravity": pytest.approx(9.8 + env.clock / 100), "env/regime": 0.0}
+    assert world_scalars(env) == {
+        "env/gravity": pytest.approx(9.8 + env.clock / 100),
+        "env/regime": 0.0,
+        "env/timescale": 1_000.0,
+    }
     path = agent.save(tmp_path / "agent")
     again = NonStationary(gym.make("CartPole-v1"), CHANGES)
     loaded = A2C.load(path, env=gym.wrappers.TimeAwareObservation(again)).learn(50)
@@ -26,7 +30,14 @@ def test_a_vector_is_found_under_other_wrappers():
     curriculum = Staged([{"length": 0.5}, {"length": 0.25}], threshold=400)
     world = make_vec("CartPole-v1", 3, CHANGES, curriculum=curriculum, sharing="independent")
     assert find_world(gym.wrappers.vector.RecordEpisodeStatistics(world)) is world
-    assert set(world_scalars(world)) == {"env/gravity", "env/length", "env/regime", "env/curriculum_stage"}
+    assert set(world_scalars(world)) == {
+        "env/gravity",
+        "env/length",
+        "env/regime",
+        "env/timescale",
+        "curriculum/stage",
+        "curriculum/difficulty",
+    }
 
 
 def test_other_environments_have_no_world():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rl_rms.envs.clocks import IndependentClocks, SharedClock
+from rl_rms.envs.clocks import IndependentClocks, PhaseClocks, SharedClock
 from rl_rms.envs.drift import BLOCK, count_regimes, trace
 from rl_rms.envs.schedules import Redraw, Sinusoid
 
@@ -41,3 +41,45 @@ def test_a_vector_step_may_span_more_than_a_block():
     clocks = SharedClock(CHANGES, seed=2, num_envs=2 * BLOCK + 1)
     clocks.advance(np.ones(2 * BLOCK + 1, dtype=bool))
     assert list(clocks.columns) == held(2 * BLOCK + 1, 2)
+
+
+def test_phases_are_spread_over_each_targets_own_cycle_or_timescale():
+    clocks = PhaseClocks(CHANGES, seed=2, num_envs=4)
+    clocks.set(BLOCK - 6)
+    for _ in range(3):
+        clock = clocks.clock
+        swing, redrawn = clocks.columns
+        assert swing.tolist() == trace(CHANGES, clock + 125 * np.arange(4), 2)["gravity"].tolist()
+        assert redrawn.tolist() == trace(CHANGES, clock + 16 * np.arange(4), 2)["length"].tolist()
+        # Redrawn at multiples of 64, each at another moment.
+        assert clocks.regime.tolist() == [(clock + 16 * i) // 64 for i in range(4)]
+        ahead = clocks.columns_after(np.ones(4, dtype=bool))
+        clocks.advance(np.ones(4, dtype=bool))
+        assert np.array_equal(ahead, clocks.columns)
+    assert clocks.clock == BLOCK + 6
+
+
+@pytest.mark.parametrize("kind", [SharedClock, PhaseClocks, IndependentClocks])
+def test_the_oracle_knows_what_comes(kind):
+    clocks = kind(CHANGES, seed=2, num_envs=2)
+    oracle = clocks.oracle(np.arange(70))
+    one_each = np.ones(2, dtype=bool)
+    for step in range(35):
+        reading = step if kind is IndependentClocks else 2 * step
+        for known, now in zip(oracle.values(), clocks.columns, strict=True):
+            assert np.array_equal(known[..., reading], now)
+        clocks.advance(one_each)
+
+
+@pytest.mark.parametrize("kind", [SharedClock, PhaseClocks, IndependentClocks])
+def test_frozen_clocks_stand_still_and_chance_does_not(kind):
+    clocks = kind(CHANGES, seed=2, num_envs=2)
+    clocks.set(10)
+    clocks.is_frozen = True
+    before, moment = clocks.columns, clocks.moment
+    valid = np.array([True, False])
+    assert np.array_equal(clocks.columns_after(valid), before)
+    clocks.advance(valid)
+    assert np.array_equal(clocks.columns, before)
+    assert clocks.clock == 10
+    assert clocks.moment.clocks != moment.clocks

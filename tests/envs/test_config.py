@@ -38,18 +38,18 @@ def test_it_holds_schedules_and_a_curriculum_in_their_yaml_form():
             "env.changes.length: Redraw: every must be a whole number >= 1 env steps, got 0",
         ),
         ({"changes": [1]}, "env.changes must be a mapping"),
-        ({"curriculum": {"stagd": {}}}, "env.curriculum: a curriculum must be one of staged"),
+        ({"curriculum": {"stagd": {}}}, "env.curriculum: a curriculum must be one of linear_ramp, staged"),
         (
             {"curriculum": STAGED, "changes": {"length": 1}},
             "'length' is set by both env.changes and env.curriculum",
         ),
         (
-            {"curriculum": STAGED, "vectorization_mode": "async"},
-            "env.curriculum needs env.vectorization_mode sync",
+            {"curriculum": STAGED, "vectorization_mode": "async", "autoreset_mode": "SameStep"},
+            "env.curriculum cannot be with env.vectorization_mode async and env.autoreset_mode SameStep",
         ),
         ({"num_envs": 0}, "env.num_envs must be a whole number >= 1, got 0"),
         ({"drift_seed": -1}, "env.drift_seed must be a whole number >= 0, got -1"),
-        ({"sharing": "both"}, "env.sharing must be one of shared, independent, got 'both'"),
+        ({"sharing": "both"}, "env.sharing must be one of shared, phase, independent, got 'both'"),
         (
             {"vectorization_mode": "fast"},
             "env.vectorization_mode must be one of vector_entry_point, sync, async, null",
@@ -78,7 +78,12 @@ def test_the_world_is_made_as_it_says():
     env = make_from_config(config, seed=5)
     assert (env.num_envs, env.render_mode, env.metadata["autoreset_mode"].value) == (3, "rgb_array", "SameStep")
     env.reset(seed=0)
-    assert env.state_dict() == {"clocks": [0, 0, 0], "seed": 5, "curriculum": None}
+    state = env.state_dict()
+    assert {name: state[name] for name in ("clocks", "seed", "sharing")} == {
+        "clocks": [0, 0, 0],
+        "seed": 5,
+        "sharing": "independent",
+    }
     assert make_from_config(EnvConfig(drift_seed=8), seed=5).state_dict()["seed"] == 8
     assert make_from_config(EnvConfig(curriculum=STAGED), seed=5).curriculum.stage == 0
 

@@ -275,7 +275,7 @@ def test_each_of_an_array_must_lie_within_the_bounds():
 def test_bounds_and_effects_that_make_no_sense_are_refused(probe):
     with pytest.raises(ValueError, match="leave room for a value, got low=2, above=-inf, high=1"):
         register_parameter(probe, "level", low=2, high=1)
-    with pytest.raises(ValueError, match="must be 'step' or 'reset', got 'now'"):
+    with pytest.raises(ValueError, match="effect of 'level' must be one of step, reset, episode, got 'now'"):
         register_parameter(probe, "level", effect="now")
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from rl_rms.envs import schedules
 from rl_rms.envs.schedules import (
     SCHEDULES,
+    AdversarialBurst,
+    Ahead,
     Burst,
     Clip,
     Constant,
@@ -74,6 +76,9 @@ HELD = [
     Square(low=0, high=1, period=10).then(Constant(0), at=40),
     Square(low=0, high=1, period=10).then(Constant(1), at=40),
     Constant(1).then(Constant(1), at=40),
+    Redraw(low=0, high=1, every=4).ahead(33),
+    PoissonJumps(low=0, high=1, mean_dwell=9).delay(20).ahead(10),
+    AdversarialBurst(base=0, low=-1, high=1, threshold=5, duration=7, strikes=[(3, -1), (10, -1), (40, 1)]),
 ]
 # These drift.
 DRIFTING = [
@@ -100,7 +105,7 @@ WRITTEN = [*EVERY, Sum([1, Step(0, 1, 2)]), Product([Constant(2)])]
 
 def test_every_kind_is_here():
     kinds = {type(one) for one in WRITTEN}
-    assert kinds >= {Clip, Delay, During, Reflect, Then}
+    assert kinds >= {AdversarialBurst, Ahead, Clip, Delay, During, Reflect, Then}
     assert kinds == set(SCHEDULES.values())
 
 
@@ -241,3 +246,34 @@ def test_functions_cannot_be_written():
         Function(3, timescale=1, amplitude=1)
     with pytest.raises(ValueError, match=r"one value for each clock, got shape \(\) for clocks of shape \(1,\)"):
         Function(np.sum, timescale=1, amplitude=1).value(3, KEY)
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**63), steps=st.integers(0, 10_000), first=st.integers(0, 500))
+def test_ahead_is_the_same_schedule_seen_from_later_on(schedule, seed, steps, first):
+    key = KEY._replace(seed=seed)
+    early = schedule.ahead(steps)
+    t = np.arange(first, first + 200)
+    assert early.values(t, key).tolist() == schedule.values(t + steps, key).tolist()
+    assert (early.events(first, first + 200, key) + steps).tolist() == schedule.events(
+        first + steps, first + steps + 200, key
+    ).tolist()
+    assert (early.bounds, early.timescale, early.cycle) == (schedule.bounds, schedule.timescale, schedule.cycle)
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+def test_after_a_cycle_all_comes_again(schedule):
+    t = np.arange(1_000, 2_000)
+    if math.isfinite(schedule.cycle):
+        later = schedule.values(t + int(schedule.cycle), KEY)
+        assert later == pytest.approx(schedule.values(t, KEY), abs=1e-9)
+        half = schedule.values(t + int(schedule.cycle) // 2, KEY)
+        assert half != pytest.approx(schedule.values(t, KEY))
+
+
+def test_what_has_a_cycle():
+    cycles = {type(one): one.cycle for one in EVERY if math.isfinite(one.cycle)}
+    assert cycles.keys() == {Burst, Square, Sawtooth, Sinusoid, Trace, Reflect}
+    assert (Sinusoid(0, 1, 30) * 2 + 5).delay(3).ahead(2).clip(0, 5).cycle == 30
+    assert (Sinusoid(0, 1, 30) + Sinusoid(0, 1, 20)).cycle == math.inf

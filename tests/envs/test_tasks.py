@@ -25,7 +25,7 @@ def test_every_kind_of_every_environment_is_there():
     expected = {
         f"{kind}{one}-v0" for kind in ("Drifting", "Jumping", "Curriculum") for one in environments.split()
     }
-    expected |= {"DriftingAnt-v0", "SlipperyAnt-v0", "CurriculumAnt-v0"}
+    expected |= {"DriftingAnt-v0", "SlipperyAnt-v0", "CurriculumAnt-v0", "SwitchingFrozenLake-v0"}
     expected |= {f"Offset{one}-v0" for one in ("CartPole", "Acrobot", "LunarLander")}
     expected |= {"RewardScaleCartPole-v0", "DriftingBandit-v0", "JumpingBandit-v0", "JumpingTwoStates-v0"}
     assert TASKS.keys() == expected

@@ -386,13 +386,13 @@ def test_state_goes_through_json(mode, sharing):
     other.close()
 
 
-def test_a_state_loaded_into_new_episodes_counts_from_their_first_transition():
+def test_a_state_without_environments_counts_from_the_first_transition_of_new_episodes():
     one, other = (make_vec("CartPole-v1", 4, CHANGES, seed=3) for _ in range(2))
     one.reset(seed=0)
     while not one.unwrapped.prev_done.any():
         one.step(one.action_space.sample())
     other.reset(seed=1)
-    other.load_state_dict(one.state_dict())
+    other.load_state_dict(one.state_dict(environment=False))
     other.step(other.action_space.sample())
     assert other.clock == one.clock + 4
 
@@ -416,10 +416,12 @@ def test_states_of_another_kind_are_refused():
         make_vec("CartPole-v1", n, sharing=how)
         for n, how in ((2, "shared"), (2, "independent"), (3, "independent"))
     )
-    with pytest.raises(ValueError, match='was saved with sharing="independent"'):
+    with pytest.raises(
+        ValueError, match="saved with sharing='independent' and num_envs=2, this world has sharing='shared'"
+    ):
         shared.load_state_dict(alone.state_dict())
     for state in (shared.state_dict(), more.state_dict()):
-        with pytest.raises(ValueError, match='was not saved with sharing="independent" and num_envs=2'):
+        with pytest.raises(ValueError, match="this world has sharing='independent' and num_envs=2"):
             alone.load_state_dict(state)
     with pytest.raises(ValueError, match="was saved without a curriculum"):
         make_vec("CartPole-v1", 2, curriculum=Staged([{"length": 1.0}], 1)).load_state_dict(shared.state_dict())
@@ -532,9 +534,11 @@ def test_sub_environments_are_made_ready_once(probes):
         NonStationaryVector(env, {"reward.scale": 2.0})
 
 
-def test_a_curriculum_does_not_reach_workers():
-    with pytest.raises(ValueError, match='use vectorization_mode="sync"'):
-        make_vec("CartPole-v1", 2, curriculum=Staged([{"length": 1.0}], 1), vectorization_mode="async")
+def test_a_curriculum_does_not_reach_workers_that_reset_within_a_step():
+    mode = {"autoreset_mode": "SameStep"}
+    stages = Staged([{"length": 1.0}], 1)
+    with pytest.raises(ValueError, match='use autoreset_mode="NextStep", or vectorization_mode="sync"'):
+        make_vec("CartPole-v1", 2, curriculum=stages, vectorization_mode="async", vector_kwargs=mode)
 
 
 @pytest.mark.parametrize(
@@ -546,7 +550,7 @@ def test_a_curriculum_does_not_reach_workers():
         ),
         ({"changes": {"gravitas": 3}, "vectorization_mode": "async"}, "CartPoleEnv has no 'gravitas' to change"),
         ({"changes": {"gravity": {"sine": {}}}}, "changes.gravity: a schedule must be one of"),
-        ({"sharing": "none"}, "sharing must be one of shared, independent, got 'none'"),
+        ({"sharing": "none"}, "sharing must be one of shared, phase, independent, got 'none'"),
         ({"seed": 1.5}, "seed must be a whole number >= 0, got 1.5"),
         (
             {"changes": {"length": 1}, "curriculum": Staged([{"length": 1.0}], 1)},

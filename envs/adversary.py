@@ -1,0 +1,97 @@
+"""What stands behind `rl_rms.envs.schedules.AdversarialBurst`: it reads returns and decides when to strike."""
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from rl_rms.envs.schedules import AdversarialBurst, Schedule
+
+
+class Adversary:
+    """Decides on the bursts of one target.
+
+    Args:
+        schedule: The target's schedule, without a burst or with those so far.
+
+    Attributes:
+        schedule: The same with the bursts decided on since.
+    """
+
+    def __init__(self, schedule: AdversarialBurst) -> None:
+        self.schedule = schedule
+        self._returns: deque[float] = deque(maxlen=schedule.window)
+        # Sum and number of the returns of episodes that ended in bursts at each bound.
+        self._hurt = {schedule.low: (0.0, 0), schedule.high: (0.0, 0)}
+
+    def record(self, clock: int, episode_return: float) -> bool:
+        """Take note of an episode that has ended, and strike or not.
+
+        Args:
+            clock: The reading for the transition to come, in env steps.
+            episode_return: Sum of the episode's rewards.
+
+        Returns:
+            Whether a burst begins at ``clock``.
+        """
+        schedule = self.schedule
+        strikes = schedule.strikes
+        # An episode whose last transition was in the burst has met it.
+        if strikes and clock <= strikes[-1][0] + schedule.duration:
+            bound = strikes[-1][1]
+            total, count = self._hurt[bound]
+            self._hurt[bound] = (total + episode_return, count + 1)
+            return False
+        self._returns.append(episode_return)
+        well = len(self._returns) == schedule.window and (
+            math.fsum(self._returns) / schedule.window >= schedule.threshold
+        )
+        if not well or clock < schedule.calm_from:
+            return False
+        self.schedule = schedule.strike(clock, self._worse_bound())
+        self._returns.clear()
+        return True
+
+    def _worse_bound(self) -> float:
+        schedule = self.schedule
+        bounds = [bound for bound in (schedule.low, schedule.high) if bound != schedule.base]
+        tried = {value for _, value in schedule.strikes}
+        for bound in bounds:
+            if bound not in tried:
+                return bound
+        # A burst that no episode ended in says nothing against the bound.
+        means = {bound: total / count if count else math.inf for bound, (total, count) in self._hurt.items()}
+        return min(bounds, key=lambda bound: means[bound])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it knows, as plain JSON data."""
+        return {
+            "strikes": [list(strike) for strike in self.schedule.strikes],
+            "returns": list(self._returns),
+            "hurt": [[bound, *numbers] for bound, numbers in self._hurt.items()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`."""
+        self.schedule = dataclasses.replace(self.schedule, strikes=state["strikes"])
+        self._returns = deque(state["returns"], maxlen=self.schedule.window)
+        self._hurt = {bound: (total, count) for bound, total, count in state["hurt"]}
+
+
+def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
+    """An adversary for each target whose schedule asks for one.
+
+    Raises:
+        ValueError: If such a schedule is a part of another, where nobody would tell it of returns.
+    """
+    adversaries = {}
+    for target, schedule in changes.items():
+        if isinstance(schedule, AdversarialBurst):
+            adversaries[target] = Adversary(schedule)
+        elif AdversarialBurst.__name__ in repr(schedule):
+            raise ValueError(
+                f"{target!r}: an adversarial_burst must be the whole schedule of its target, got {schedule!r}; "
+                "replay() makes of its past a schedule that can be combined"
+            )
+    return adversaries

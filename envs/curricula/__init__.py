@@ -1,0 +1,40 @@
+"""Which task each episode is: curricula that look at how episodes went and set parameters for the next ones.
+
+A curriculum is deterministic, runs in one process, and sets the same targets as a schedule. It is asked when an
+episode begins and told when one ends; episodes that end in the same vector step are told in order of their
+sub-environments. All that it draws by chance comes from one seed.
+"""
+
+from rl_rms.envs.curricula.base import Curriculum, Outcome
+from rl_rms.envs.curricula.forms import CURRICULA
+from rl_rms.envs.curricula.gates import AllOf, AnyOf, EpisodeGate, Gate, ReturnGate, StepGate, WilsonGate
+from rl_rms.envs.curricula.mixture import ALPGMM
+from rl_rms.envs.curricula.progress import Learnability, LearningProgress
+from rl_rms.envs.curricula.ramp import LinearRamp
+from rl_rms.envs.curricula.ranges import DomainRandomization, ExpandingBox
+from rl_rms.envs.curricula.replay import PrioritizedLevelReplay
+from rl_rms.envs.curricula.stages import Staged, SuccessGated
+from rl_rms.envs.curricula.teacher import Teacher
+
+__all__ = [
+    "ALPGMM",
+    "CURRICULA",
+    "AllOf",
+    "AnyOf",
+    "Curriculum",
+    "DomainRandomization",
+    "EpisodeGate",
+    "ExpandingBox",
+    "Gate",
+    "Learnability",
+    "LearningProgress",
+    "LinearRamp",
+    "Outcome",
+    "PrioritizedLevelReplay",
+    "ReturnGate",
+    "Staged",
+    "StepGate",
+    "SuccessGated",
+    "Teacher",
+    "WilsonGate",
+]

@@ -1,0 +1,101 @@
+"""What curricula that choose among given tasks share: a weight for each, and a share left to chance."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import check_number
+from rl_rms.envs.curricula.base import Curriculum, Task, check_share, check_tasks
+
+Floats = npt.NDArray[np.float64]
+
+
+class Choice(Curriculum):
+    """A curriculum that draws one of some tasks with probabilities that it learns.
+
+    That tasks are drawn from something else is noted when another task is the most likely one.
+    """
+
+    tasks: list[Task]
+    _likeliest: int | None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of the tasks."""
+        return tuple(self.tasks[0])
+
+    @property
+    @abstractmethod
+    def probabilities(self) -> Floats:
+        """The probability of each task to be drawn next, shape ``(num_tasks,)``."""
+
+    @property
+    def difficulty(self) -> float:
+        """Where in the list, from 0 for its first to 1 for its last task, those lie that are drawn, on average."""
+        if len(self.tasks) == 1:
+            return 1.0
+        return float(self.probabilities @ np.linspace(0.0, 1.0, len(self.tasks)))
+
+    def log(self) -> dict[str, float]:
+        """Difficulty, the mean of each target, and the probability of each task."""
+        probabilities = self.probabilities
+        told = {"difficulty": self.difficulty}
+        for target in self.targets:
+            values = np.array([task[target] for task in self.tasks])
+            told[f"mean/{target}"] = float(probabilities @ values)
+        told |= {f"probability/{number}": float(one) for number, one in enumerate(probabilities)}
+        return told
+
+    def _draw(self) -> tuple[Task, Any]:
+        probabilities = self.probabilities
+        likeliest = int(np.argmax(probabilities))
+        if likeliest != self._likeliest:
+            if self._likeliest is not None:
+                self._note_change()
+            self._likeliest = likeliest
+        number = int(self._random.choice(len(self.tasks), p=probabilities))
+        return self.tasks[number], number
+
+    def _forget(self) -> None:
+        self._likeliest = None
+
+    def _kept(self) -> dict[str, Any]:
+        return {"likeliest": self._likeliest}
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        self._likeliest = kept["likeliest"]
+
+    def _check_number(self, saved: Sequence[Any]) -> None:
+        if len(saved) != len(self.tasks):
+            raise ValueError(f"the state was saved of {len(saved)} tasks, this curriculum has {len(self.tasks)}")
+
+
+def check_choice(owner: str, tasks: Any, uniform: Any) -> tuple[list[Task], float]:
+    """The tasks and the share of uniform draws of a `Choice`.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    return check_tasks(f"{owner}: tasks", tasks), check_share(f"{owner}: uniform", uniform)
+
+
+def check_rate(name: str, value: Any) -> float:
+    """A number in (0, 1].
+
+    Raises:
+        ValueError: If it is none.
+    """
+    rate = check_number(name, value, above=0)
+    if rate > 1:
+        raise ValueError(f"{name} must be in (0, 1], got {value!r}")
+    return rate
+
+
+def mixed(weights: Floats, uniform: float) -> Floats:
+    """Probabilities in proportion to weights >= 0, mixed with a share of uniform ones; uniform where all are 0."""
+    even = np.full(len(weights), 1 / len(weights))
+    total = weights.sum()
+    return even if total <= 0 else uniform * even + (1 - uniform) * weights / total

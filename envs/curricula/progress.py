@@ -1,0 +1,157 @@
+"""Tasks on which there is something to be learned: where results change, or are neither sure nor hopeless."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rl_rms.envs.checks import check_number
+from rl_rms.envs.curricula.base import Outcome, succeeded
+from rl_rms.envs.curricula.choice import Choice, Floats, check_choice, check_rate, mixed
+
+
+class LearningProgress(Choice):
+    """Tasks in proportion to how fast their results change, for better or worse.
+
+        progress = |fast average - slow average|
+
+    of the successes where there is a notion of them, else of the returns: an agent that gets better, or forgets,
+    is given more of the task. As in Matiisen et al., "Teacher-student curriculum learning" (2017), and
+    Kanitscheider et al. (2021), whose learning progress is that of success rates. Both averages begin with the
+    first result.
+
+    Args:
+        tasks: The tasks, ``{target: value}``, all with the same targets.
+        fast: Weight of a new result in the fast average, in (0, 1].
+        slow: The same in the slow one, below ``fast``.
+        uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
+        success_return: Return from which on an episode is a success; None takes what the environment says, or
+            the return itself where it says nothing.
+
+    Raises:
+        ValueError: If an argument is none of these.
+    """
+
+    name: ClassVar[str] = "learning_progress"
+
+    def __init__(
+        self,
+        tasks: Sequence[Mapping[str, float]],
+        fast: float = 0.1,
+        slow: float = 0.01,
+        uniform: float = 0.2,
+        success_return: float | None = None,
+    ) -> None:
+        self.tasks, self.uniform = check_choice("LearningProgress", tasks, uniform)
+        self.fast = check_rate("LearningProgress: fast", fast)
+        self.slow = check_rate("LearningProgress: slow", slow)
+        if self.slow >= self.fast:
+            raise ValueError(f"LearningProgress: slow must be below fast, got slow={slow!r}, fast={fast!r}")
+        self.success_return = (
+            None if success_return is None else check_number("LearningProgress: success_return", success_return)
+        )
+        super().__init__()
+
+    @property
+    def progress(self) -> Floats:
+        """Of each task, shape ``(num_tasks,)``; 0 before its second episode."""
+        progress: Floats = np.nan_to_num(np.abs(self._averages[0] - self._averages[1]))
+        return progress
+
+    @property
+    def probabilities(self) -> Floats:
+        """In proportion to the progress; uniform where there is none."""
+        return mixed(self.progress, self.uniform)
+
+    def log(self) -> dict[str, float]:
+        """That of all choices, and the progress on each task."""
+        return {**super().log(), **{f"progress/{number}": float(one) for number, one in enumerate(self.progress)}}
+
+    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+        if self.success_return is None and outcome.success is None:
+            result = outcome.episode_return
+        else:
+            result = float(succeeded("LearningProgress", outcome, self.success_return))
+        now = self._averages[:, drawn]
+        rates = np.array([self.fast, self.slow])
+        self._averages[:, drawn] = result if np.isnan(now).any() else now + rates * (result - now)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._averages = np.full((2, len(self.tasks)), np.nan)
+
+    def _kept(self) -> dict[str, Any]:
+        known = [None if np.isnan(pair).any() else pair.tolist() for pair in self._averages.T]
+        return {**super()._kept(), "averages": known}
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        self._check_number(kept["averages"])
+        super()._keep(kept)
+        self._averages = np.array([[np.nan, np.nan] if pair is None else pair for pair in kept["averages"]]).T
+
+
+class Learnability(Choice):
+    """Tasks in proportion to ``p (1 - p)``, p being the success rate: neither sure nor hopeless.
+
+    As in Tzannetos et al., "Proximal curriculum for reinforcement learning agents" (TMLR 2023), and Rutherford et
+    al., "No regrets" (NeurIPS 2024). A task that has not been met counts as even chances.
+
+    Args:
+        tasks: The tasks, ``{target: value}``, all with the same targets.
+        rate: Weight of a new episode in the success rate, in (0, 1].
+        uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
+        success_return: Return from which on an episode is a success; None leaves it to the environment's
+            ``info["is_success"]``.
+
+    Raises:
+        ValueError: If an argument is none of these.
+    """
+
+    name: ClassVar[str] = "learnability"
+
+    def __init__(
+        self,
+        tasks: Sequence[Mapping[str, float]],
+        rate: float = 0.05,
+        uniform: float = 0.2,
+        success_return: float | None = None,
+    ) -> None:
+        self.tasks, self.uniform = check_choice("Learnability", tasks, uniform)
+        self.rate = check_rate("Learnability: rate", rate)
+        self.success_return = (
+            None if success_return is None else check_number("Learnability: success_return", success_return)
+        )
+        super().__init__()
+
+    @property
+    def success_rates(self) -> Floats:
+        """Of each task, shape ``(num_tasks,)``."""
+        return self._rates.copy()
+
+    @property
+    def probabilities(self) -> Floats:
+        """In proportion to the learnability."""
+        return mixed(self._rates * (1 - self._rates), self.uniform)
+
+    def log(self) -> dict[str, float]:
+        """That of all choices, and the success rate of each task."""
+        return {
+            **super().log(),
+            **{f"success_rate/{number}": float(one) for number, one in enumerate(self._rates)},
+        }
+
+    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+        success = float(succeeded("Learnability", outcome, self.success_return))
+        self._rates[drawn] += self.rate * (success - self._rates[drawn])
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._rates = np.full(len(self.tasks), 0.5)
+
+    def _kept(self) -> dict[str, Any]:
+        return {**super()._kept(), "rates": self._rates.tolist()}
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        self._check_number(kept["rates"])
+        super()._keep(kept)
+        self._rates = np.array(kept["rates"], dtype=np.float64)

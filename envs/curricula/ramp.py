@@ -1,0 +1,75 @@
+"""Tasks that get harder by the clock, whatever the agent does."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+from rl_rms.envs.checks import check_whole
+from rl_rms.envs.curricula.base import Curriculum, Outcome, Task, check_tasks
+
+Unit = Literal["steps", "episodes"]
+
+
+class LinearRamp(Curriculum):
+    """Each target goes from its first value to its last in a straight line, an episode at a time.
+
+        value = start + min(count / over, 1) * (end - start)
+
+    Unlike the schedule `Linear` it holds a value for a whole episode, and may count episodes.
+
+    Args:
+        start: The first task, ``{target: value}``.
+        end: The last task, with the same targets.
+        over: How long it takes, >= 1.
+        unit: Of what: env ``"steps"`` of finished episodes, or finished ``"episodes"``.
+
+    Raises:
+        ValueError: If the targets differ or an argument is out of range.
+
+    Example:
+        >>> ramp = LinearRamp({"length": 1.0}, {"length": 0.5}, over=10, unit="episodes")
+        >>> for _ in range(4):
+        ...     _ = ramp.task(0), ramp.record(1.0, 20, env_index=0)
+        >>> ramp.task(0)
+        {'length': 0.8}
+    """
+
+    name: ClassVar[str] = "linear_ramp"
+
+    def __init__(
+        self, start: Mapping[str, float], end: Mapping[str, float], over: int, unit: Unit = "steps"
+    ) -> None:
+        self.start, self.end = check_tasks("LinearRamp: start and end", [start, end])
+        if unit not in get_args(Unit):
+            raise ValueError(f"LinearRamp: unit must be one of {', '.join(get_args(Unit))}, got {unit!r}")
+        self.unit = unit
+        self.over = check_whole("LinearRamp: over", over, least=1, unit=unit)
+        super().__init__()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of the tasks."""
+        return tuple(self.start)
+
+    @property
+    def difficulty(self) -> float:
+        """How much of the way is done."""
+        return min(self._count / self.over, 1.0)
+
+    def _draw(self) -> tuple[Task, Any]:
+        share = self.difficulty
+        # Exact at both ends.
+        return {target: (1 - share) * low + share * self.end[target] for target, low in self.start.items()}, None
+
+    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+        if self._count < self.over:
+            self._note_change()
+        self._count += outcome.length if self.unit == "steps" else 1
+
+    def _forget(self) -> None:
+        self._count = 0
+
+    def _kept(self) -> dict[str, Any]:
+        return {"count": self._count}
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        self._count = int(kept["count"])

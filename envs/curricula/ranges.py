@@ -1,0 +1,167 @@
+"""Tasks drawn from ranges: the whole of them, or a box that grows as they are mastered."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
+from rl_rms.envs.curricula.gates import Gate
+from rl_rms.envs.curricula.stages import Climb
+
+Range = tuple[float, float]
+
+
+class DomainRandomization(Curriculum):
+    """Each episode's task drawn anew, each target on its own (Tobin et al., IROS 2017).
+
+    Args:
+        ranges: Of each target: ``[low, high]``, drawn uniformly between, or ``{values: [...]}``, each as likely.
+
+    Raises:
+        ValueError: If they are none.
+    """
+
+    name: ClassVar[str] = "domain_randomization"
+
+    def __init__(self, ranges: Mapping[str, Any]) -> None:
+        owner = "DomainRandomization: ranges"
+        if not isinstance(ranges, Mapping) or not ranges:
+            raise ValueError(f"{owner} must be a mapping such as {{length: [0.5, 1.0]}}, got {ranges!r}")
+        self.ranges: dict[str, Any] = {}
+        for target, given in ranges.items():
+            if isinstance(given, Mapping) and set(given) == {"values"} and given["values"]:
+                values = [check_number(f"{owner}.{target}", value) for value in given["values"]]
+                self.ranges[target] = {"values": values}
+            else:
+                self.ranges[target] = list(check_range(f"{owner}.{target}", given))
+        super().__init__()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of the ranges."""
+        return tuple(self.ranges)
+
+    @property
+    def difficulty(self) -> float:
+        """Always 1."""
+        return 1.0
+
+    def _draw(self) -> tuple[Task, Any]:
+        task = {}
+        for target, one in self.ranges.items():
+            if isinstance(one, Mapping):
+                task[target] = float(one["values"][self._random.integers(len(one["values"]))])
+            else:
+                task[target] = float(self._random.uniform(*one))
+        return task, None
+
+    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+        """Nothing: tasks do not depend on how episodes go."""
+
+    def _forget(self) -> None:
+        """Nothing to forget."""
+
+    def _kept(self) -> dict[str, Any]:
+        return {}
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        """Nothing is kept but the generator."""
+
+
+class ExpandingBox(Climb):
+    """Tasks drawn uniformly from a box that grows from a first to a final one as a gate opens.
+
+    Args:
+        start: The first box: ``[low, high]`` of each target.
+        final: The final box, with the same targets; each range holds the first one.
+        gate: Through which the box grows by a step, such as a `WilsonGate`, or its YAML form.
+        steps: How many steps it takes, >= 1.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Example:
+        >>> from rl_rms.envs.curricula import EpisodeGate
+        >>> box = ExpandingBox({"length": [0.5, 0.5]}, {"length": [0.1, 1.0]}, EpisodeGate(1), steps=4)
+        >>> _ = box.task(0), box.record(1.0, 20, env_index=0)
+        >>> box.box
+        {'length': (0.4, 0.625)}
+    """
+
+    name: ClassVar[str] = "expanding_box"
+
+    def __init__(self, start: Mapping[str, Any], final: Mapping[str, Any], gate: Any, steps: int = 10) -> None:
+        self.start, self.final = check_box("ExpandingBox: start", start), check_box("ExpandingBox: final", final)
+        if set(self.start) != set(self.final):
+            raise ValueError(
+                f"ExpandingBox: start and final must have the same targets, got {', '.join(self.start)} and "
+                f"{', '.join(self.final)}"
+            )
+        for target, (low, high) in self.start.items():
+            if not self.final[target][0] <= low <= high <= self.final[target][1]:
+                raise ValueError(
+                    f"ExpandingBox: final.{target} must hold start.{target}, got {self.final[target]} and "
+                    f"{self.start[target]}"
+                )
+        self.steps = check_whole("ExpandingBox: steps", steps, least=1)
+        self.gate = self._gate = Gate.from_config(gate)
+        super().__init__()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of the boxes."""
+        return tuple(self.start)
+
+    @property
+    def last_stage(self) -> int:
+        """The number of steps."""
+        return self.steps
+
+    @property
+    def box(self) -> dict[str, Range]:
+        """The present range of each target."""
+        share = self._stage / self.steps
+        return {
+            target: (
+                (1 - share) * low + share * self.final[target][0],
+                (1 - share) * high + share * self.final[target][1],
+            )
+            for target, (low, high) in self.start.items()
+        }
+
+    def log(self) -> dict[str, float]:
+        """Stage and difficulty, and the ends of each range."""
+        ends = {
+            f"box/{target}/{end}": one[i]
+            for target, one in self.box.items()
+            for i, end in ((0, "low"), (1, "high"))
+        }
+        return {**super().log(), **ends}
+
+    def _draw(self) -> tuple[Task, Any]:
+        return {target: float(self._random.uniform(*one)) for target, one in self.box.items()}, self._stage
+
+
+def check_box(owner: str, box: Any) -> dict[str, list[float]]:
+    """A range for each target.
+
+    Raises:
+        ValueError: If it is no such mapping.
+    """
+    if not isinstance(box, Mapping) or not box:
+        raise ValueError(f"{owner} must be a mapping such as {{length: [0.5, 1.0]}}, got {box!r}")
+    return {target: list(check_range(f"{owner}.{target}", one)) for target, one in box.items()}
+
+
+def check_range(name: str, given: Any) -> Range:
+    """A pair of numbers in order.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
+        raise ValueError(f"{name} must be a range [low, high], got {given!r}")
+    low, high = (check_number(name, one) for one in given)
+    if low > high:
+        raise ValueError(f"{name} must be a range [low, high], got {given!r}")
+    return low, high

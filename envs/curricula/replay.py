@@ -1,0 +1,114 @@
+"""Levels played again where the agent was most surprised: prioritized level replay."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rl_rms.envs.checks import check_number
+from rl_rms.envs.curricula.base import Outcome, check_share, check_tasks
+from rl_rms.envs.curricula.choice import Choice, Floats
+
+
+class PrioritizedLevelReplay(Choice):
+    """Levels by the rank of their last score, and by how long ago they were played.
+
+        P = (1 - staleness) * score part + staleness * stale part
+        score part  ~  rank(score) ** (-1 / beta)
+        stale part  ~  episodes since the level was played
+
+    (Jiang, Grefenstette and Rocktaeschel, "Prioritized level replay", ICML 2021). While there are levels that have
+    not been played, one of these is drawn, uniformly, in a share ``1 - replay`` of episodes.
+
+    The score says how much is to be learned from a level. An agent can report it, as the mean absolute error of
+    its values in the episode (`report_score`). Without it, it is how far the return was from the mean of the
+    level's returns before, which is what can be known without a value function; a first return has none and counts
+    as the highest score so far.
+
+    Args:
+        tasks: The levels, ``{target: value}``, all with the same targets.
+        beta: Temperature, > 0; the smaller, the more the first ranks are preferred.
+        staleness: Share of the stale part, in [0, 1].
+        replay: Share of episodes that replay a level while others have not been played, in [0, 1].
+
+    Raises:
+        ValueError: If an argument is none of these.
+    """
+
+    name: ClassVar[str] = "prioritized_level_replay"
+
+    def __init__(
+        self,
+        tasks: Sequence[Mapping[str, float]],
+        beta: float = 0.1,
+        staleness: float = 0.1,
+        replay: float = 0.5,
+    ) -> None:
+        self.tasks = check_tasks("PrioritizedLevelReplay: tasks", tasks)
+        self.beta = check_number("PrioritizedLevelReplay: beta", beta, above=0)
+        self.staleness = check_share("PrioritizedLevelReplay: staleness", staleness)
+        self.replay = check_share("PrioritizedLevelReplay: replay", replay)
+        super().__init__()
+
+    def report_score(self, env_index: int, score: float) -> None:
+        """Say how much was to be learned from an episode, before its end is recorded.
+
+        Args:
+            env_index: Number of the sub-environment.
+            score: Such as the mean absolute error of the values in it, >= 0.
+        """
+        self._reported[env_index] = check_number("score", score, least=0)
+
+    @property
+    def probabilities(self) -> Floats:
+        """Of each level to be drawn next, shape ``(num_tasks,)``."""
+        played = self._counts > 0
+        if not played.any():
+            return np.full(len(self.tasks), 1 / len(self.tasks))
+        replayed = np.zeros(len(self.tasks))
+        replayed[played] = self._among(played)
+        if played.all():
+            return replayed
+        return self.replay * replayed + (1 - self.replay) * ~played / np.count_nonzero(~played)
+
+    def _among(self, played: Any) -> Floats:
+        """The probabilities of the levels that have been played."""
+        # Ranks from 1 for the highest score; of equal ones the first in the list is before the others.
+        order = np.argsort(-self._scores[played], kind="stable")
+        ranks = np.empty(len(order))
+        ranks[order] = np.arange(1, len(order) + 1)
+        by_score = ranks ** (-1 / self.beta)
+        by_score /= by_score.sum()
+        age = self._counts.sum() - self._played_at[played]
+        total = age.sum()
+        if total == 0:
+            return np.asarray(by_score)
+        return np.asarray((1 - self.staleness) * by_score + self.staleness * age / total)
+
+    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+        count, mean = self._counts[drawn], self._means[drawn]
+        score = self._reported.pop(outcome.env_index, None)
+        if score is None:
+            score = abs(outcome.episode_return - mean) if count else self._scores.max()
+        self._scores[drawn] = score
+        self._counts[drawn] += 1
+        self._means[drawn] += (outcome.episode_return - mean) / self._counts[drawn]
+        self._played_at[drawn] = self._counts.sum()
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._reported: dict[int, float] = {}
+        self._scores, self._means, self._counts, self._played_at = np.zeros((4, len(self.tasks)))
+
+    def _kept(self) -> dict[str, Any]:
+        return {
+            **super()._kept(),
+            "reported": [list(one) for one in self._reported.items()],
+            "levels": np.stack([self._scores, self._means, self._counts, self._played_at], axis=1).tolist(),
+        }
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        self._check_number(kept["levels"])
+        super()._keep(kept)
+        self._reported = {int(env_index): float(score) for env_index, score in kept["reported"]}
+        self._scores, self._means, self._counts, self._played_at = np.array(kept["levels"], dtype=np.float64).T

@@ -1,0 +1,208 @@
+"""Stages one after the other: the next begins when the episodes of this one are good enough."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.curricula.base import Curriculum, Outcome, Task, check_tasks
+from rl_rms.envs.curricula.gates import Gate, ReturnGate, WilsonGate
+
+
+class Climb(Curriculum):
+    """A curriculum of numbered stages, each left through a gate.
+
+    Only episodes that began in the present stage count.
+    """
+
+    _gate: Gate
+    _stage: int
+
+    @property
+    @abstractmethod
+    def last_stage(self) -> int:
+        """Number of the last stage."""
+
+    @property
+    def stage(self) -> int:
+        """Number of the present stage, from 0."""
+        return self._stage
+
+    @property
+    def difficulty(self) -> float:
+        """The stage's share of the last one's number; 1 where there is only one."""
+        return self._stage / self.last_stage if self.last_stage else 1.0
+
+    def log(self) -> dict[str, float]:
+        """Stage and difficulty, and the success rate where the gate knows it."""
+        told = {"stage": float(self.stage), "difficulty": self.difficulty}
+        if isinstance(self._gate, WilsonGate) and self._gate.knows_enough:
+            told["success_rate"] = self._gate.mean
+        return told
+
+    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+        if drawn != self._stage:
+            return
+        self._gate.record(outcome)
+        if self._gate.is_open and self._stage < self.last_stage:
+            self._go_to(self._stage + 1)
+
+    def _go_to(self, stage: int) -> None:
+        self._stage = stage
+        self._stage_changes += 1
+        self._gate.clear()
+        self._note_change()
+
+    def _forget(self) -> None:
+        self._stage = 0
+        self._gate.clear()
+
+    def _kept(self) -> dict[str, Any]:
+        return {"stage": self._stage, "gate": self._gate.state_dict()}
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        if not 0 <= kept["stage"] <= self.last_stage:
+            raise ValueError(
+                f"the saved stage {kept['stage']} is none of the {self.last_stage + 1} stages of this curriculum"
+            )
+        self._stage = int(kept["stage"])
+        self._gate.load_state_dict(kept["gate"])
+
+
+class Staged(Climb):
+    """Stages one after the other, of which the last stays.
+
+    Args:
+        stages: The task of each stage, ``{target: value}``, all with the same targets.
+        threshold: Mean return of the last ``window`` episodes with which a stage is passed (`ReturnGate`); None
+            with ``gate``.
+        window: Number of episodes, >= 1.
+        gate: Another gate, or its YAML form, in place of a threshold.
+
+    Raises:
+        ValueError: If there is no stage, their targets differ, a number is out of range, or there are both or
+            neither of threshold and gate.
+    """
+
+    name: ClassVar[str] = "staged"
+
+    def __init__(
+        self,
+        stages: Sequence[Mapping[str, float]],
+        threshold: float | None = None,
+        window: int = 20,
+        gate: Any = None,
+    ) -> None:
+        self.stages = check_tasks("Staged: stages", stages)
+        if (threshold is None) == (gate is None):
+            raise ValueError(f"Staged needs either threshold or gate, got threshold={threshold!r}, gate={gate!r}")
+        self.threshold, self.window = threshold, window
+        self.gate = None if gate is None else Gate.from_config(gate)
+        if self.gate is None:
+            self.threshold = check_number("Staged: threshold", threshold)
+            self.window = check_whole("Staged: window", window, least=1, unit="episodes")
+            self._gate = ReturnGate(self.threshold, self.window)
+        else:
+            self._gate = self.gate
+        super().__init__()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of the stages."""
+        return tuple(self.stages[0])
+
+    @property
+    def last_stage(self) -> int:
+        """Number of the last stage."""
+        return len(self.stages) - 1
+
+    def _draw(self) -> tuple[Task, Any]:
+        return self.stages[self._stage], self._stage
+
+
+class SuccessGated(Climb):
+    """Levels that are climbed when they are mastered, and descended when they turn out to be too hard.
+
+    A level is passed through a `WilsonGate`. It is given up for the one below when even the upper bound of the
+    success rate, of as many episodes and with the same confidence, is below ``threshold - hysteresis``: a level
+    that was passed by luck, or unlearned since, is not stayed in. After a change nothing changes for ``cooldown``
+    episodes.
+
+    Args:
+        levels: The task of each level, ``{target: value}``, all with the same targets.
+        threshold: Success rate with which a level is passed, in [0, 1].
+        success_return: Return from which on an episode is a success; None leaves it to the environment's
+            ``info["is_success"]``.
+        confidence: Of the one-sided bounds, in (0.5, 1).
+        min_episodes: Fewer never suffice, >= 1.
+        window: Number of episodes looked at, >= ``min_episodes``.
+        hysteresis: How far below the threshold a success rate must be for a level to be given up, >= 0; with 1 or
+            more none ever is.
+        cooldown: Episodes of a level after a change before the next one, >= 0.
+
+    Raises:
+        ValueError: If there is no level, their targets differ, or a number is out of range.
+    """
+
+    name: ClassVar[str] = "success_gated"
+
+    def __init__(
+        self,
+        levels: Sequence[Mapping[str, float]],
+        threshold: float = 0.8,
+        success_return: float | None = None,
+        confidence: float = 0.95,
+        min_episodes: int = 20,
+        window: int = 100,
+        hysteresis: float = 0.1,
+        cooldown: int = 50,
+    ) -> None:
+        self.levels = check_tasks("SuccessGated: levels", levels)
+        self._gate: WilsonGate = WilsonGate(threshold, confidence, min_episodes, window, success_return)
+        self.threshold, self.success_return = self._gate.threshold, self._gate.success_return
+        self.confidence, self.min_episodes = self._gate.confidence, self._gate.min_episodes
+        self.window = self._gate.window
+        self.hysteresis = check_number("SuccessGated: hysteresis", hysteresis, least=0)
+        self.cooldown = check_whole("SuccessGated: cooldown", cooldown, least=0, unit="episodes")
+        super().__init__()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of the levels."""
+        return tuple(self.levels[0])
+
+    @property
+    def last_stage(self) -> int:
+        """Number of the last level."""
+        return len(self.levels) - 1
+
+    def _draw(self) -> tuple[Task, Any]:
+        return self.levels[self._stage], self._stage
+
+    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+        if drawn != self._stage:
+            return
+        gate = self._gate
+        gate.record(outcome)
+        self._since_change += 1
+        if self._stage_changes and self._since_change <= self.cooldown:
+            return
+        if gate.is_open and self._stage < self.last_stage:
+            self._go_to(self._stage + 1)
+        elif gate.knows_enough and gate.upper < self.threshold - self.hysteresis and self._stage > 0:
+            self._go_to(self._stage - 1)
+
+    def _go_to(self, stage: int) -> None:
+        super()._go_to(stage)
+        self._since_change = 0
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._since_change = 0
+
+    def _kept(self) -> dict[str, Any]:
+        return {**super()._kept(), "since_change": self._since_change}
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        super()._keep(kept)
+        self._since_change = int(kept["since_change"])

@@ -1,0 +1,126 @@
+"""A user's own rule, as a function."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
+
+Choose = Callable[[Sequence[Outcome], np.random.Generator], Mapping[str, float]]
+
+
+class Teacher(Curriculum):
+    """Tasks as a function says, from the episodes so far.
+
+    Args:
+        targets: What the tasks set.
+        choose: ``choose(history, random)`` gives a task, ``{target: value}``. ``history`` are the finished
+            episodes, the last one last, as `Outcome`; ``random`` is the curriculum's own generator, from which all
+            chance must come. In YAML it is where to import it from, ``"module:function"``.
+        memory: Episodes in the history, >= 1.
+
+    Raises:
+        ValueError: If an argument is none of these; when an episode begins, if the function does not give a number
+            for each target.
+
+    Example:
+        >>> def shorter_and_shorter(history, random):
+        ...     return {"length": 1.0 / (1 + len(history))}
+        >>> teacher = Teacher(["length"], shorter_and_shorter)
+        >>> _ = teacher.task(0), teacher.record(1.0, 20, env_index=0)
+        >>> teacher.task(0)
+        {'length': 0.5}
+    """
+
+    name: ClassVar[str] = "teacher"
+    _history: deque[Outcome]
+    _last: Task | None
+
+    def __init__(self, targets: Sequence[str], choose: Choose | str, memory: int = 1_000) -> None:
+        if isinstance(targets, str) or not targets or not all(isinstance(one, str) for one in targets):
+            raise ValueError(f"Teacher: targets must be a list of names, got {targets!r}")
+        self._targets = tuple(targets)
+        self.choose = choose
+        self._function = _import(choose) if isinstance(choose, str) else choose
+        if not callable(self._function):
+            raise ValueError(f"Teacher: choose must be a function of (history, random), got {choose!r}")
+        self.memory = check_whole("Teacher: memory", memory, least=1, unit="episodes")
+        super().__init__()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """As given."""
+        return self._targets
+
+    @property
+    def history(self) -> Sequence[Outcome]:
+        """The finished episodes, the last one last."""
+        return tuple(self._history)
+
+    @property
+    def difficulty(self) -> float:
+        """Nobody knows that of a function: always 0."""
+        return 0.0
+
+    def log(self) -> dict[str, float]:
+        """The mean of each target in the history."""
+        return {
+            f"mean/{target}": float(np.mean([one.task[target] for one in self._history]))
+            for target in self.targets
+            if self._history
+        }
+
+    def to_config(self) -> dict[str, dict[str, Any]]:
+        """The YAML form, of a function that was given by its import path.
+
+        Raises:
+            ValueError: If it was not.
+        """
+        if not isinstance(self.choose, str):
+            raise ValueError(
+                f"a function of Python cannot be written in YAML, got {self.choose!r}; give choose as the path to "
+                'import it from, "module:function"'
+            )
+        return super().to_config()
+
+    def _draw(self) -> tuple[Task, Any]:
+        task = self._function(self.history, self._random)
+        if not isinstance(task, Mapping) or set(task) != set(self.targets):
+            raise ValueError(
+                f"Teacher: choose must give a number for each of {', '.join(self.targets)}, got {task!r}"
+            )
+        numbers = {target: check_number(f"Teacher: {target}", task[target]) for target in self.targets}
+        if self._last is not None and numbers != self._last:
+            self._note_change()
+        self._last = numbers
+        return numbers, None
+
+    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+        self._history.append(outcome)
+
+    def _forget(self) -> None:
+        self._history = deque(maxlen=self.memory)
+        self._last = None
+
+    def _kept(self) -> dict[str, Any]:
+        return {"history": [list(one) for one in self._history], "last": self._last}
+
+    def _keep(self, kept: Mapping[str, Any]) -> None:
+        self._history = deque((Outcome(*one) for one in kept["history"]), maxlen=self.memory)
+        self._last = None if kept["last"] is None else dict(kept["last"])
+
+
+def _import(path: str) -> Any:
+    module, colon, function = path.partition(":")
+    try:
+        if not colon:
+            raise ImportError("there is no colon in it")
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f'Teacher: choose must be a function or "module:function", got {path!r}: {error}'
+        ) from error

@@ -1,0 +1,132 @@
+"""A disturbance that comes when the agent does well, and has been seen to hurt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.schedules.base import Bounds, Schedule
+from rl_rms.envs.schedules.chance import Floats, Ints, Key
+from rl_rms.envs.schedules.levels import PiecewiseConstant
+
+
+@dataclass(frozen=True, repr=False)
+class AdversarialBurst(Schedule):
+    """A base value; for a while the bound that has hurt more, whenever returns show that the agent does well.
+
+    A burst begins when the mean return of the last ``window`` episodes that ended outside of bursts reaches
+    ``threshold``, at the earliest ``rest`` env steps after the last burst. It is at the bound that has not been
+    tried, ``low`` first, and then at the one in whose bursts episodes have had the lower mean return. Bounded
+    disturbances of a learner by an adversary are those of Pinto et al., "Robust adversarial reinforcement
+    learning" (ICML 2017); this adversary learns nothing but which bound is worse.
+
+    It is a schedule whose ``strikes`` grow while it is lived with: the wrapper that reads the returns puts a new
+    one in its place for each burst. At any time it says at every clock what was, and `replay` makes of it a
+    schedule that does the same to another agent without looking at it. Its timescale is ``duration``.
+
+    Args:
+        base: Value outside of bursts.
+        low: The bound below, <= ``base``.
+        high: The bound above, >= ``base``.
+        threshold: Mean return that provokes a burst.
+        duration: Env steps of a burst, >= 1.
+        window: Episodes over which returns are averaged, >= 1.
+        rest: Env steps between two bursts, at least, >= 0.
+        strikes: The bursts so far: clock at which each began, in env steps, and its value.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> from rl_rms.envs.schedules import Key
+        >>> calm = AdversarialBurst(base=0.0, low=-1.0, high=1.0, threshold=100, duration=3)
+        >>> calm.strike(5, -1.0).values(range(10), Key(seed=0)).tolist()
+        [0.0, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0, 0.0, 0.0]
+    """
+
+    name: ClassVar[str] = "adversarial_burst"
+
+    base: float
+    low: float
+    high: float
+    threshold: float
+    duration: int
+    window: int = 20
+    rest: int = 0
+    strikes: Sequence[tuple[int, float]] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("base", "low", "high", "threshold"):
+            object.__setattr__(self, name, check_number(f"AdversarialBurst: {name}", getattr(self, name)))
+        if not (self.low <= self.base <= self.high and self.low < self.high):
+            raise ValueError(
+                f"AdversarialBurst: base must lie between low and high, which differ, got low={self.low:g}, "
+                f"base={self.base:g}, high={self.high:g}"
+            )
+        for name, least, unit in (
+            ("duration", 1, "env steps"),
+            ("window", 1, "episodes"),
+            ("rest", 0, "env steps"),
+        ):
+            whole = check_whole(f"AdversarialBurst: {name}", getattr(self, name), least=least, unit=unit)
+            object.__setattr__(self, name, whole)
+        object.__setattr__(self, "strikes", tuple((int(start), float(value)) for start, value in self.strikes))
+        ends = [-1, *(start + self.duration for start, _ in self.strikes)]
+        if any(start < end for (start, _), end in zip(self.strikes, ends, strict=False)) or any(
+            value not in (self.low, self.high) for _, value in self.strikes
+        ):
+            raise ValueError(
+                "AdversarialBurst: strikes must be one after the other, each at low or high, got "
+                f"{list(self.strikes)!r}"
+            )
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The value of the burst that began within the last ``duration`` clocks, else ``base``."""
+        t = np.asarray(t)
+        values = np.full(t.shape, self.base)
+        for start, value in self.strikes:
+            values[(t >= start) & (t < start + self.duration)] = value
+        return values
+
+    def strike(self, clock: int, value: float) -> "AdversarialBurst":
+        """The same with one more burst.
+
+        Args:
+            clock: Where it begins, in env steps, not before the end of the last one.
+            value: ``low`` or ``high``.
+
+        Raises:
+            ValueError: If it is neither, or the last burst is not over.
+        """
+        return replace(self, strikes=(*self.strikes, (clock, value)))
+
+    def replay(self) -> PiecewiseConstant:
+        """What it did, as a schedule that reacts to nothing."""
+        pieces = {0: self.base}
+        for start, value in self.strikes:
+            pieces |= {start: value, start + self.duration: self.base}
+        return PiecewiseConstant(list(pieces.items()))
+
+    @property
+    def calm_from(self) -> int:
+        """The clock from which on the next burst may begin."""
+        return self.strikes[-1][0] + self.duration + self.rest if self.strikes else 0
+
+    @property
+    def bounds(self) -> Bounds:
+        """``low`` and ``high``."""
+        return self.low, self.high
+
+    def _timescale(self) -> float:
+        return float(self.duration)
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The clocks in ``(t0, t1]`` at which a burst began or ends."""
+        edges = {edge for start, _ in self.strikes for edge in (start, start + self.duration)}
+        return self._where_changed(np.array(sorted(one for one in edges if t0 < one <= t1), dtype=np.int64), key)
+
+    def _telling_span(self) -> float:
+        return max(1.2 * self.calm_from, 4.0 * self.duration)

@@ -1,0 +1,260 @@
+"""An environment in the middle of an episode as plain JSON data, from which another one goes on exactly.
+
+Of an environment whose state is a few attributes that are known here (classic control, toy text), these are
+written down, with its random generator. Any other, such as Box2D's and MuJoCo's, whose engines hold much that
+cannot be set, is brought back by living through its episode again: the random generator at the episode's
+beginning is written down, and the actions and changes since. That is exact for every environment whose chance
+comes from ``np_random`` and whose episodes depend on nothing from before their reset.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import EzPickle
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+
+# The longest episode that is remembered in order to be lived through again, in env steps.
+LONGEST = 100_000
+
+_STATES: dict[str, tuple[str, ...]] = {}
+_FRESH: dict[str, Callable[[Any], None]] = {}
+# Of the wrappers that gymnasium.make puts around every environment.
+_WRAPPERS: dict[type, tuple[str, ...]] = {
+    TimeLimit: ("_elapsed_steps",),
+    OrderEnforcing: ("_has_reset",),
+    PassiveEnvChecker: (),
+}
+
+Settings = tuple[Any, ...]
+
+
+def register_state(env_class: type | str, *attributes: str) -> None:
+    """Say which attributes are the state of a class of environments within an episode, beside ``np_random``.
+
+    They hold numbers, arrays, strings, None, and lists, tuples and dictionaries of these. Subclasses, which may
+    have more, need to be registered too.
+
+    Args:
+        env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
+        *attributes: Their names.
+
+    Example:
+        >>> class Counter(gym.Env):
+        ...     count = 0
+        >>> register_state(Counter, "count")
+    """
+    _STATES[env_class if isinstance(env_class, str) else _qualified(env_class)] = attributes
+
+
+def has_known_state(env: Any) -> bool:
+    """Whether the state of an environment, single or vector, is known by its attributes."""
+    while isinstance(env, (gym.Wrapper, gym.vector.VectorWrapper)):
+        if type(env) not in _WRAPPERS:
+            return False
+        env = env.env
+    return _qualified(type(env)) in _STATES
+
+
+def known_state(env: Any) -> dict[str, Any]:
+    """The state of an environment of which `has_known_state` is true, single or vector."""
+    attributes: dict[str, Any] = {}
+    while isinstance(env, (gym.Wrapper, gym.vector.VectorWrapper)):
+        attributes |= {name: getattr(env, name) for name in _WRAPPERS[type(env)]}
+        env = env.env
+    # An attribute that the environment makes at its first reset is not there before.
+    attributes |= {name: getattr(env, name) for name in _STATES[_qualified(type(env))] if hasattr(env, name)}
+    return {"generator": _generator_state(env), "attributes": encode(attributes)}
+
+
+def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
+    """Bring an environment of the same kind to where another was."""
+    attributes = decode(state["attributes"])
+    while isinstance(env, (gym.Wrapper, gym.vector.VectorWrapper)):
+        for name in _WRAPPERS[type(env)]:
+            setattr(env, name, attributes.pop(name))
+        env = env.env
+    for name, value in attributes.items():
+        setattr(env, name, value)
+    _set_generator(env, state["generator"])
+
+
+class Episode:
+    """What it takes to live through an episode again: how it began, and what happened since.
+
+    Args:
+        env: The environment, with the wrappers that are to live through it too.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._env = env
+        self._generator: dict[str, Any] = {}
+        self._arguments: dict[str, Any] = {}
+        self._actions: list[Any] = []
+        # The settings before the reset, and then each time that they were others before a step, with its number.
+        self._settings: list[tuple[int, Settings]] = []
+
+    def begin(self, seed: int | None, options: dict[str, Any] | None, settings: Settings) -> None:
+        """Note that an episode begins; before the environment's reset."""
+        base: Any = self._env.unwrapped
+        refresh = _FRESH.get(_qualified(type(base)))
+        if refresh is not None:
+            refresh(base)
+        self._generator = _generator_state(base) if seed is None else {}
+        self._arguments = {"seed": seed, "options": options}
+        self._actions = []
+        self._settings = [(-1, settings)]
+
+    def add(self, action: Any, settings: Settings) -> None:
+        """Note a transition; before the environment's step."""
+        if settings is not self._settings[-1][1]:
+            self._settings.append((len(self._actions), settings))
+        if len(self._actions) <= LONGEST:
+            # The caller may go on writing to the array.
+            self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The episode as plain JSON data.
+
+        Raises:
+            ValueError: If it is longer than what is remembered, or something in it cannot be written.
+        """
+        if len(self._actions) > LONGEST:
+            raise ValueError(f"its episode is longer than {LONGEST} env steps")
+        return {
+            "generator": self._generator,
+            "arguments": encode(self._arguments),
+            "actions": encode(self._actions),
+            "settings": encode(self._settings),
+        }
+
+    def relive(self, state: Mapping[str, Any], set_values: Callable[[Settings], None]) -> Any:
+        """Live through an episode of `state_dict` in this environment.
+
+        Args:
+            state: The episode.
+            set_values: Puts settings in force.
+
+        Returns:
+            What a last ``step`` returned, or ``reset`` where there was none.
+        """
+        settings = {number: tuple(values) for number, values in decode(state["settings"])}
+        arguments = decode(state["arguments"])
+        set_values(settings[-1])
+        self.begin(arguments["seed"], arguments["options"], settings[-1])
+        if state["generator"]:
+            self._generator = dict(state["generator"])
+            _set_generator(self._env.unwrapped, self._generator)
+        result: Any = self._env.reset(**arguments)
+        # Some environments restore their own values when they are reset.
+        set_values(settings[-1])
+        now = settings[-1]
+        for number, action in enumerate(decode(state["actions"])):
+            if number in settings:
+                now = settings[number]
+                set_values(now)
+            self.add(action, now)
+            result = self._env.step(action)
+        return result
+
+
+def is_made_anew_by_pickle(env: Any) -> bool:
+    """Whether an unwrapped environment that is pickled or copied comes back as one that was just made."""
+    return isinstance(env, EzPickle)
+
+
+def encode(value: Any) -> Any:
+    """Numbers, NumPy's arrays and numbers, strings, None, and lists, tuples and dictionaries of them, for JSON.
+
+    Raises:
+        ValueError: If there is anything else.
+
+    Example:
+        >>> encode((np.float32(0.5), [1, None]))
+        {'tuple': [{'dtype': '<f4', 'number': 0.5}, [1, None]]}
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return {"dtype": value.dtype.str, "array": value.tolist()}
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return {"dtype": value.dtype.str, "number": value.item()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, list):
+        return [encode(one) for one in value]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(one) for one in value]}
+    if isinstance(value, Mapping):
+        return {"dict": [[encode(key), encode(one)] for key, one in value.items()]}
+    raise ValueError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
+
+
+def decode(data: Any) -> Any:
+    """What `encode` wrote."""
+    if isinstance(data, list):
+        return [decode(one) for one in data]
+    if not isinstance(data, Mapping):
+        return data
+    if "array" in data:
+        return np.array(data["array"], dtype=data["dtype"])
+    if "number" in data:
+        return np.dtype(data["dtype"]).type(data["number"])
+    if "tuple" in data:
+        return tuple(decode(one) for one in data["tuple"])
+    return {decode(key): decode(one) for key, one in data["dict"]}
+
+
+def _generator_state(env: Any) -> dict[str, Any]:
+    """An unwrapped environment's generator; that of PCG64, Gymnasium's own kind, is plain numbers.
+
+    One that has several has a property ``generator_state``.
+    """
+    if hasattr(type(env), "generator_state"):
+        states: dict[str, Any] = env.generator_state
+        return states
+    state: dict[str, Any] = env.np_random.bit_generator.state
+    return state
+
+
+def _set_generator(env: Any, state: Mapping[str, Any]) -> None:
+    if hasattr(type(env), "generator_state"):
+        env.generator_state = state
+    else:
+        env.np_random.bit_generator.state = state
+
+
+def _qualified(one: type) -> str:
+    return f"{one.__module__}:{one.__qualname__}"
+
+
+def _new_world(env: Any) -> None:
+    """A Box2D world of its own for each episode: a used one goes through contacts in another order."""
+    import Box2D
+
+    env._destroy()
+    env.world = Box2D.b2World(gravity=env.world.gravity)
+
+
+_CONTROL, _TEXT = "gymnasium.envs.classic_control", "gymnasium.envs.toy_text"
+for _name, _attributes in {
+    f"{_CONTROL}.cartpole:CartPoleEnv": ("state", "steps_beyond_terminated"),
+    f"{_CONTROL}.cartpole:CartPoleVectorEnv": (
+        "state",
+        "steps",
+        "prev_done",
+        "steps_beyond_terminated",
+        "low",
+        "high",
+    ),
+    f"{_CONTROL}.pendulum:PendulumEnv": ("state", "last_u"),
+    f"{_CONTROL}.acrobot:AcrobotEnv": ("state",),
+    f"{_CONTROL}.mountain_car:MountainCarEnv": ("state",),
+    f"{_CONTROL}.continuous_mountain_car:Continuous_MountainCarEnv": ("state",),
+    f"{_TEXT}.frozen_lake:FrozenLakeEnv": ("s", "lastaction"),
+    f"{_TEXT}.cliffwalking:CliffWalkingEnv": ("s", "lastaction"),
+    f"{_TEXT}.taxi:TaxiEnv": ("s", "lastaction", "fickle_step", "taxi_orientation"),
+    "rl_rms.envs.toys:GaussianBandit": (),
+    "rl_rms.envs.toys:TwoStates": ("state",),
+}.items():
+    register_state(_name, *_attributes)
+_FRESH["gymnasium.envs.box2d.bipedal_walker:BipedalWalker"] = _new_world

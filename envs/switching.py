@@ -1,0 +1,120 @@
+"""Several environments as one, whose parameter ``task`` says which of them is lived in.
+
+The task is a target like any other: a schedule or a curriculum sets it. When it changes within an episode, that
+episode is truncated, never terminated: the task did not end, the world took it away. A learner that bootstraps
+from the last observation is right to do so.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from rl_rms.envs.parameters import register_parameter
+
+EnvLike = str | EnvSpec | Mapping[str, Any] | Callable[[], gym.Env[Any, Any]]
+
+
+class TaskSwitch(gym.Env[Any, Any]):
+    """Environments of which one at a time is lived in; the others stay as they were left.
+
+    Args:
+        tasks: The environments, at least two with the same spaces: ids, specifications, arguments of
+            ``gymnasium.make`` such as ``{"id": "FrozenLake-v1", "is_slippery": False}``, or functions that make
+        one. render_mode: Of all of them, for those that are not made by a function.
+
+    Attributes:
+        task: Number of the environment that is lived in; another can be set between two episodes.
+
+    Raises:
+        ValueError: If there are fewer than two, or their spaces differ.
+
+    Example:
+        >>> from rl_rms.envs import NonStationary
+        >>> from rl_rms.envs.schedules import Step
+        >>> lakes = [{"id": "FrozenLake-v1", "desc": ["SF", "FG"]}, {"id": "FrozenLake-v1", "desc": ["SH", "FG"]}]
+        >>> env = NonStationary(TaskSwitch(lakes), {"task": Step(before=0, after=1, at=1)}, seed=0)
+        >>> _ = env.reset(seed=0)
+        >>> env.step(0)[2:4], env.parameters
+        ((False, True), {'task': 1.0})
+    """
+
+    def __init__(self, tasks: Sequence[EnvLike], render_mode: str | None = None) -> None:
+        if isinstance(tasks, (str, Mapping)) or len(tasks) < 2:
+            raise ValueError(f"tasks must be at least two environments, got {tasks!r}")
+        self.envs = [_make(task, render_mode) for task in tasks]
+        first = self.envs[0]
+        for number, env in enumerate(self.envs):
+            for name in ("observation_space", "action_space"):
+                if getattr(env, name) != getattr(first, name):
+                    raise ValueError(
+                        f"all tasks must have the same {name}, but that of task 0 is {getattr(first, name)} and "
+                        f"that of task {number} is {getattr(env, name)}; wrap them so that they fit"
+                    )
+        self.observation_space, self.action_space = first.observation_space, first.action_space
+        self.metadata, self.render_mode = first.metadata, first.render_mode
+        self.task = 0
+        # Seeds that environments are to have at their next reset.
+        self._seeds: list[int | None] = [None] * len(self.envs)
+
+    @property
+    def generator_state(self) -> dict[str, Any]:
+        """The random generators of all tasks, and the seeds that some are still to have, as plain JSON data."""
+        each = [env.unwrapped.np_random.bit_generator.state for env in self.envs]
+        return {"each": each, "seeds": list(self._seeds)}
+
+    @generator_state.setter
+    def generator_state(self, state: Mapping[str, Any]) -> None:
+        for env, one in zip(self.envs, state["each"], strict=True):
+            env.unwrapped.np_random.bit_generator.state = one
+        self._seeds = list(state["seeds"])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode of the task that is set.
+
+        Args:
+            seed: Seeds all tasks: this one with it, and each of the others, at its own next episode, with one that
+                is drawn from it.
+            options: Those of the environment that is lived in.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seeds = list(map(int, np.random.SeedSequence(seed).generate_state(len(self.envs))))
+            self._seeds[self.task] = seed
+        seed, self._seeds[self.task] = self._seeds[self.task], None
+        return self.envs[self.task].reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Make a transition in the environment that is lived in."""
+        return self.envs[self.task].step(action)
+
+    def render(self) -> Any:
+        """Render the environment that is lived in."""
+        return self.envs[self.task].render()
+
+    def close(self) -> None:
+        """Close all of them."""
+        for env in self.envs:
+            env.close()
+
+
+def _make(task: EnvLike, render_mode: str | None) -> gym.Env[Any, Any]:
+    if isinstance(task, Mapping):
+        return gym.make(**{"render_mode": render_mode, **task})
+    return task() if callable(task) else gym.make(task, render_mode=render_mode)
+
+
+def _set_task(env: Any, value: float) -> None:
+    number = round(value)
+    if not 0 <= number < len(env.envs):
+        raise ValueError(
+            f"task must be one of 0 to {len(env.envs) - 1}, got {value:g}; keep its schedule within them"
+        )
+    env.task = number
+
+
+register_parameter("rl_rms.envs.switching:TaskSwitch", "task", set=_set_task, effect="episode", low=0.0)

@@ -1,0 +1,256 @@
+"""What holds for every curriculum."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import yaml
+
+from rl_rms.envs.curricula import (
+    ALPGMM,
+    CURRICULA,
+    AllOf,
+    AnyOf,
+    Curriculum,
+    DomainRandomization,
+    EpisodeGate,
+    ExpandingBox,
+    Learnability,
+    LearningProgress,
+    LinearRamp,
+    PrioritizedLevelReplay,
+    ReturnGate,
+    Staged,
+    StepGate,
+    SuccessGated,
+    Teacher,
+    WilsonGate,
+)
+
+TASKS = [{"length": one} for one in (1.0, 0.7, 0.5, 0.2)]
+
+
+def wander(history, random):
+    """A teacher with chance and a memory."""
+    last = history[-1].task["length"] if history else 0.5
+    return {"length": float(np.clip(last + random.normal(0, 0.1), 0.1, 1.0))}
+
+
+EVERY = [
+    LinearRamp({"length": 1.0, "gravity": 5.0}, {"length": 0.5, "gravity": 9.8}, over=900),
+    LinearRamp({"length": 1.0}, {"length": 0.5}, over=30, unit="episodes"),
+    Staged(TASKS, threshold=8, window=5),
+    Staged(TASKS, gate=AllOf([ReturnGate(10, window=3), AnyOf([StepGate(200), EpisodeGate(20)])])),
+    SuccessGated(TASKS, threshold=0.6, min_episodes=5, window=20, cooldown=10),
+    SuccessGated(TASKS, threshold=0.6, success_return=9.0, min_episodes=5, window=20, cooldown=3),
+    ExpandingBox(
+        {"length": [0.5, 0.6]}, {"length": [0.1, 1.0]}, WilsonGate(0.5, min_episodes=5, window=20), steps=3
+    ),
+    DomainRandomization({"length": [0.1, 1.0], "gravity": {"values": [1.6, 3.7, 9.8]}}),
+    LearningProgress(TASKS),
+    LearningProgress(TASKS, fast=0.5, slow=0.1, success_return=9.0),
+    Learnability(TASKS, rate=0.2),
+    PrioritizedLevelReplay(TASKS, beta=0.5),
+    ALPGMM({"length": [0.1, 1.0], "gravity": [1.0, 10.0]}, fit_every=20, max_components=3),
+    Teacher(["length"], wander),
+]
+KINDS = pytest.mark.parametrize(
+    "index", range(len(EVERY)), ids=[f"{one.name}_{index}" for index, one in enumerate(EVERY)]
+)
+
+
+def fresh(index):
+    """One of them at its beginning."""
+    one = EVERY[index]
+    return Teacher(["length"], wander) if isinstance(one, Teacher) else Curriculum.from_config(one.to_config())
+
+
+class Learner:
+    """Better at long poles than at short ones, and better from day to day."""
+
+    def __init__(self, seed, num_envs=3):
+        self.random = np.random.default_rng(seed)
+        self.num_envs = num_envs
+        self.episodes = 0
+        self.begun = {}
+
+    def live(self, curriculum, episodes):
+        """Episodes of several environments, whose lengths interleave; returns their tasks."""
+        tasks = []
+        for _ in range(episodes):
+            env_index = int(self.random.integers(self.num_envs))
+            if env_index in self.begun:
+                task = self.begun.pop(env_index)
+                skill = task.get("length", 0.5) + self.episodes / 200
+                success = bool(self.random.random() < skill)
+                curriculum.record(10.0 * success + self.random.normal(), 10, env_index, success)
+                self.episodes += 1
+            self.begun[env_index] = curriculum.task(env_index)
+            tasks.append(self.begun[env_index])
+        return tasks
+
+
+def test_every_kind_is_here():
+    assert {type(one) for one in EVERY} == set(CURRICULA.values())
+
+
+@KINDS
+def test_its_state_goes_on_exactly(index):
+    one, other, learner, again = fresh(index), fresh(index), Learner(0), Learner(0)
+    one.restart(seed=4)
+    learner.live(one, 150)
+    other.restart(seed=7)
+    Learner(5).live(other, 40)
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    again.random.bit_generator.state = learner.random.bit_generator.state
+    again.episodes, again.begun = learner.episodes, dict(learner.begun)
+    assert other.log() == one.log()
+    assert learner.live(one, 150) == again.live(other, 150)
+    assert json.dumps(one.state_dict()) == json.dumps(other.state_dict())
+    assert (one.stage_changes, one.timescale) == (other.stage_changes, other.timescale)
+
+
+@KINDS
+def test_it_begins_anew_with_a_seed(index):
+    one = fresh(index)
+    lives = []
+    for seed in (3, 3, 4):
+        one.restart(seed)
+        assert (one.stage, one.stage_changes, one.timescale) == (0, 0, math.inf)
+        lives.append(Learner(1).live(one, 120))
+    assert lives[0] == lives[1]
+    assert Learner(1).live(fresh(index), 120) == Learner(1).live(fresh(index), 120)
+    if not isinstance(one, (LinearRamp, Staged, SuccessGated)):
+        assert lives[0] != lives[2]
+
+
+@KINDS
+def test_its_tasks_are_what_it_says(index):
+    one = fresh(index)
+    tasks = Learner(2).live(one, 200)
+    assert all(set(task) == set(one.targets) for task in tasks)
+    assert all(type(value) is float for task in tasks for value in task.values())
+    assert len({json.dumps(task) for task in tasks}) > 1
+    told = one.log()
+    assert all(type(value) is float and math.isfinite(value) for value in told.values())
+    assert 0 <= one.difficulty <= 1
+    if not isinstance(one, Teacher):
+        assert told["difficulty"] == one.difficulty
+    # A task that is handed out is the user's to change.
+    mine = one.task(0)
+    mine["length"] = -1.0
+    assert one.task(1)["length"] != -1.0
+
+
+@KINDS
+def test_its_form_in_yaml_is_itself(index):
+    one = EVERY[index]
+    if isinstance(one, Teacher):
+        with pytest.raises(ValueError, match="give choose as the path to import it from"):
+            one.to_config()
+        return
+    read = Curriculum.from_config(yaml.safe_load(yaml.safe_dump(one.to_config(), sort_keys=False)))
+    assert repr(read) == repr(one)
+    assert Curriculum.from_config(one) is one
+
+
+@KINDS
+def test_episodes_that_it_did_not_begin_do_not_count(index):
+    one = fresh(index)
+    before = json.dumps(one.state_dict())
+    one.record(100.0, 50, env_index=9, success=True)
+    assert json.dumps(one.state_dict()) == before
+
+
+@pytest.mark.parametrize("given", [{"name": "other"}, {}, None])
+def test_states_of_others_are_refused(given):
+    with pytest.raises(ValueError, match="was given to one that is 'staged'"):
+        Staged(TASKS, threshold=1).load_state_dict(given)
+
+
+def test_a_timescale_is_that_of_the_changes_so_far():
+    one = Staged(TASKS, gate=EpisodeGate(1))
+
+    def live(length):
+        one.task(0)
+        one.record(0.0, length, 0)
+
+    assert one.timescale == math.inf
+    live(100)
+    assert one.timescale == 100
+    live(200)
+    assert one.timescale == pytest.approx(0.7 * 100 + 0.3 * 200)
+    live(50)
+    assert one.timescale == pytest.approx(0.7 * 130 + 0.3 * 50)
+    live(500)  # the last stage stays
+    assert one.timescale == 500
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"stagd": {}}, "a curriculum must be one of linear_ramp, staged, "),
+        ({"staged": {"threshold": 1}}, "staged needs stages"),
+        (
+            {"staged": {"stages": TASKS, "treshold": 1}},
+            "no argument 'treshold'; it takes stages, threshold, window",
+        ),
+        ({"staged": {"stages": TASKS}}, "either threshold or gate, got threshold=None, gate=None"),
+        (
+            {"staged": {"stages": TASKS, "threshold": 1, "gate": {"steps": {"steps": 1}}}},
+            "either threshold or gate",
+        ),
+        ({"staged": {"stages": TASKS, "gate": {"open": {}}}}, "a gate must be one of wilson, return, steps"),
+        ({"staged": {"stages": [], "threshold": 1}}, r"stages must be a list of tasks, such as .*, got \[\]"),
+        ({"staged": {"stages": [{"a": 1}, {"b": 1}], "threshold": 1}}, "number 0 sets a and number 1 sets b"),
+        ({"staged": {"stages": [{"a": "x"}], "threshold": 1}}, r"stages\[0\].a must be a finite number, got 'x'"),
+        ({"success_gated": {"levels": TASKS, "threshold": 2}}, r"threshold must be in \[0, 1\]"),
+        ({"success_gated": {"levels": TASKS, "window": 5}}, "window must be a whole number >= 20 episodes, got 5"),
+        (
+            {"success_gated": {"levels": TASKS, "hysteresis": -1}},
+            "hysteresis must be a finite number >= 0, got -1",
+        ),
+        ({"linear_ramp": {"start": {"a": 1}, "end": {"b": 1}, "over": 5}}, "number 0 sets a and number 1 sets b"),
+        (
+            {"linear_ramp": {"start": {"a": 1}, "end": {"a": 2}, "over": 0}},
+            "over must be a whole number >= 1 steps",
+        ),
+        (
+            {"linear_ramp": {"start": {"a": 1}, "end": {"a": 2}, "over": 5, "unit": "updates"}},
+            "unit must be one of steps, episodes, got 'updates'",
+        ),
+        ({"domain_randomization": {"ranges": {}}}, "ranges must be a mapping such as"),
+        (
+            {"domain_randomization": {"ranges": {"a": [2, 1]}}},
+            r"ranges.a must be a range \[low, high\], got \[2, 1\]",
+        ),
+        ({"domain_randomization": {"ranges": {"a": 1}}}, r"ranges.a must be a range \[low, high\], got 1"),
+        (
+            {"expanding_box": {"start": {"a": [0, 1]}, "final": {"b": [0, 1]}, "gate": {"steps": {"steps": 1}}}},
+            "start and final must have the same targets, got a and b",
+        ),
+        (
+            {"expanding_box": {"start": {"a": [0, 1]}, "final": {"a": [0.5, 1]}, "gate": {"steps": {"steps": 1}}}},
+            "final.a must hold start.a",
+        ),
+        ({"learning_progress": {"tasks": TASKS, "slow": 0.5}}, "slow must be below fast, got slow=0.5, fast=0.1"),
+        ({"learning_progress": {"tasks": TASKS, "uniform": 2}}, r"uniform must be in \[0, 1\], got 2"),
+        ({"learnability": {"tasks": TASKS, "rate": 0}}, "rate must be a finite number > 0, got 0"),
+        ({"prioritized_level_replay": {"tasks": TASKS, "beta": 0}}, "beta must be a finite number > 0, got 0"),
+        (
+            {"alp_gmm": {"ranges": {"a": [0, 1]}, "fit_every": 1}},
+            "fit_every must be a whole number >= 10 episodes",
+        ),
+        (
+            {"teacher": {"targets": ["a"], "choose": "nowhere:f"}},
+            "a function or \"module:function\", got 'nowhere:f'",
+        ),
+        ({"teacher": {"targets": ["a"], "choose": "math.sin"}}, "there is no colon in it"),
+        ({"teacher": {"targets": "a", "choose": "math:sin"}}, "targets must be a list of names, got 'a'"),
+        ({"teacher": {"targets": ["a"], "choose": 3}}, "choose must be a function of .*, got 3"),
+    ],
+)
+def test_what_is_wrong_is_named(config, said):
+    with pytest.raises(ValueError, match=said):
+        Curriculum.from_config(config)

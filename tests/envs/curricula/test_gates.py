@@ -1,0 +1,101 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from rl_rms.envs.curricula import AllOf, AnyOf, EpisodeGate, Gate, Outcome, ReturnGate, StepGate, WilsonGate
+from rl_rms.envs.curricula.gates import wilson_bounds
+
+
+def outcome(ret=0.0, length=10, success=None):
+    return Outcome({}, ret, length, success, 0)
+
+
+@pytest.mark.parametrize(("successes", "number"), [(0, 20), (5, 20), (20, 20), (77, 100)])
+def test_the_bounds_are_wilsons(successes, number):
+    # Two-sided at 90 %, which has the one-sided bounds at 95 % as its ends.
+    theirs = binomtest(successes, number).proportion_ci(confidence_level=0.9, method="wilson")
+    ours = wilson_bounds(successes / number, number, 1.6448536269514722)
+    assert ours == pytest.approx((theirs.low, theirs.high))
+
+
+def promoted(rate, learners=400, episodes=500):
+    """The share of learners with a success rate that passes the gate."""
+    random = np.random.default_rng(0)
+    passed = 0
+    for _ in range(learners):
+        gate = WilsonGate(threshold=0.8)
+        for success in random.random(episodes) < rate:
+            gate.record(outcome(success=bool(success)))
+            if gate.is_open:
+                passed += 1
+                break
+    return passed / learners
+
+
+def test_luck_does_not_pass_and_mastery_does():
+    assert promoted(0.5) < 0.01
+    assert promoted(0.95) > 0.99
+
+
+def test_how_much_passes_in_between():
+    """The figures of the module's docstring, for fewer learners."""
+    assert promoted(0.65) < 0.02
+    assert 0.05 < promoted(0.75) < 0.18
+    assert 0.5 < promoted(0.8) < 0.75
+    assert promoted(0.85) > 0.95
+
+
+def test_too_few_episodes_never_suffice():
+    gate = WilsonGate(threshold=0.5, min_episodes=3, window=5)
+    seen = []
+    for success in (True, True, True, False, False, False, True, True, True, True):
+        gate.record(outcome(success=success))
+        seen.append(gate.is_open)
+    # With z = 1.645: 2 of 2 has the bound 0.42, 3 of 3 0.53, 4 of 5 0.44, 5 of 5 0.65.
+    assert seen == [False, False, True, False, False, False, False, False, False, False]
+    gate.record(outcome(success=True))
+    assert gate.is_open  # the last five
+
+
+def test_success_is_what_the_environment_says_or_a_return():
+    gate = WilsonGate(success_return=5.0, min_episodes=1, threshold=0.1)
+    gate.record(outcome(ret=4.9, success=True))
+    gate.record(outcome(ret=5.0, success=False))
+    assert gate.mean == 0.5
+    with pytest.raises(ValueError, match=r"the environment does not say .*; give success_return"):
+        WilsonGate().record(outcome(ret=1.0))
+
+
+def test_returns_steps_and_episodes():
+    of_returns, of_steps, of_episodes = ReturnGate(10, window=2), StepGate(25), EpisodeGate(2)
+    opened = []
+    for ret in (30, -20, 30, -9):
+        for gate in (of_returns, of_steps, of_episodes):
+            gate.record(outcome(ret=ret))
+        opened.append((of_returns.is_open, of_steps.is_open, of_episodes.is_open))
+    assert opened == [(False, False, False), (False, False, True), (False, True, True), (True, True, True)]
+    for gate in (of_returns, of_steps, of_episodes):
+        gate.clear()
+        assert not gate.is_open
+    assert math.isnan(of_returns.mean)
+
+
+def test_all_and_any():
+    both, either = (kind([{"episodes": {"episodes": 2}}, ReturnGate(5, window=1)]) for kind in (AllOf, AnyOf))
+    opened = []
+    for ret in (9, 0, 9):
+        for gate in (both, either):
+            gate.record(outcome(ret=ret))
+        opened.append((both.is_open, either.is_open))
+    assert opened == [(False, True), (False, True), (True, True)]
+    again = AllOf(both.gates)
+    again = Gate.from_config(json.loads(json.dumps(both.to_config())))
+    again.load_state_dict(json.loads(json.dumps(both.state_dict())))
+    assert again.is_open
+    again.clear()
+    assert not again.is_open
+    with pytest.raises(ValueError, match=r"AnyOf: gates must be a list of gates, got \[\]"):
+        AnyOf([])

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from rl_rms.envs.curricula import EpisodeGate, ExpandingBox, Staged, SuccessGated
+
+STAGES = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
+
+
+def play(curriculum, ret=0.0, env_index=0, success=None):
+    task = curriculum.task(env_index)
+    curriculum.record(ret, 10, env_index, success)
+    return task["length"]
+
+
+def test_a_stage_needs_a_full_window_of_good_episodes():
+    curriculum = Staged(STAGES, threshold=10, window=3)
+    assert [play(curriculum, ret) for ret in (100, 100)] == [1.0, 1.0]
+    assert curriculum.stage == 0  # good enough, but too few
+    assert [play(curriculum, ret) for ret in (-200, 5, 20)] == [1.0, 1.0, 1.0]
+    assert curriculum.stage == 0  # the last three: (-200 + 5 + 20) / 3
+    assert play(curriculum, 5) == 1.0  # (5 + 20 + 5) / 3 is 10
+    assert (curriculum.stage, curriculum.difficulty, curriculum.stage_changes) == (1, 0.5, 1)
+    assert [play(curriculum, 10) for _ in range(3)] == [0.5, 0.5, 0.5]
+    assert (curriculum.stage, curriculum.difficulty) == (2, 1.0)
+    assert [play(curriculum, 10) for _ in range(9)] == [0.25] * 9
+    assert curriculum.stage == 2
+    assert curriculum.log() == {"stage": 2.0, "difficulty": 1.0}
+
+
+def test_episodes_that_began_in_an_earlier_stage_do_not_count():
+    curriculum = Staged(STAGES, threshold=10, window=1)
+    curriculum.task(0)
+    curriculum.task(1)
+    curriculum.record(10, 5, 0)
+    assert curriculum.stage == 1
+    curriculum.record(10, 5, 1)
+    assert curriculum.stage == 1
+    play(curriculum, 10, env_index=1)
+    assert curriculum.stage == 2
+
+
+def test_a_single_stage_is_the_most_difficult():
+    assert Staged(STAGES[:1], threshold=0).difficulty == 1.0
+
+
+def test_a_state_with_more_stages_is_refused():
+    one = Staged(STAGES, gate=EpisodeGate(1))
+    play(one)
+    play(one)
+    with pytest.raises(ValueError, match="the saved stage 2 is none of the 1 stages"):
+        Staged(STAGES[:1], gate=EpisodeGate(1)).load_state_dict(one.state_dict())
+
+
+def test_levels_are_climbed_and_descended():
+    curriculum = SuccessGated(STAGES, threshold=0.8, min_episodes=20, window=40, cooldown=25, hysteresis=0.1)
+    assert [play(curriculum, success=True) for _ in range(20)] == [1.0] * 20
+    # 20 of 20 have the lower bound 0.88. Mastery of the next one is believed only after the cooldown.
+    assert [play(curriculum, success=True) for _ in range(26)] == [0.5] * 26
+    assert curriculum.stage == 2
+    # Too hard: the upper bound of 0 of 20 is 0.12, but nothing changes within the cooldown.
+    assert [play(curriculum, success=False) for _ in range(26)] == [0.25] * 26
+    assert (curriculum.stage, curriculum.stage_changes) == (1, 3)
+    # A rate between 0.7 and 0.8 neither suffices nor is given up.
+    for number in range(400):
+        play(curriculum, success=number % 4 != 0)
+    assert curriculum.stage == 1
+    assert curriculum.log()["success_rate"] == 0.75
+    for _ in range(100):
+        play(curriculum, success=False)
+    assert curriculum.stage == 0
+    assert curriculum.stage_changes == 4
+
+
+def test_hysteresis_of_one_never_gives_up():
+    curriculum = SuccessGated(STAGES, success_return=5, hysteresis=1.0, cooldown=0)
+    for _ in range(20):
+        play(curriculum, ret=5)
+    for _ in range(300):
+        play(curriculum, ret=0)
+    assert curriculum.stage == 1
+
+
+def test_luck_climbs_no_further_than_it_holds():
+    """A learner that succeeds half of the time at each level but the first stays near the first."""
+    curriculum = SuccessGated([{"length": 1.0 - 0.1 * one} for one in range(8)])
+    random = np.random.default_rng(0)
+    stages = []
+    for _ in range(5_000):
+        length = curriculum.task(0)["length"]
+        curriculum.record(0.0, 10, 0, success=bool(random.random() < (0.95 if length == 1.0 else 0.5)))
+        stages.append(curriculum.stage)
+    assert max(stages) == 1
+    assert curriculum.stage_changes > 10
+
+
+def test_a_level_needs_to_know_what_a_success_is():
+    curriculum = SuccessGated(STAGES)
+    with pytest.raises(ValueError, match=r"give success_return=..., the return that is one"):
+        play(curriculum, ret=5.0)
+
+
+def test_the_box_grows_step_by_step():
+    box = ExpandingBox({"length": [0.5, 0.5]}, {"length": [0.1, 1.0]}, EpisodeGate(10), steps=4)
+    seen = [[play(box) for _ in range(10)] for _ in range(6)]
+    for step, lengths in enumerate(seen):
+        share = min(step, 4) / 4
+        low, high = 0.5 - 0.4 * share, 0.5 + 0.5 * share
+        assert all(low <= length <= high for length in lengths)
+        assert max(lengths) - min(lengths) >= 0.4 * (high - low)
+    assert box.difficulty == 1.0
+    assert box.log()["box/length/low"] == pytest.approx(0.1)
+    assert box.stage_changes == 4

@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+
+from rl_rms.envs import NonStationary, NonStationaryVector
+from rl_rms.envs.adversary import Adversary
+from rl_rms.envs.schedules import AdversarialBurst, Key, PiecewiseConstant, Schedule
+
+KEY = Key(seed=0)
+
+
+def burst(**changed):
+    return AdversarialBurst(
+        **{
+            "base": 1.0,
+            "low": 0.0,
+            "high": 3.0,
+            "threshold": 10.0,
+            "duration": 4,
+            "window": 2,
+            "rest": 3,
+            **changed,
+        }
+    )
+
+
+def test_it_strikes_when_the_agent_does_well_and_remembers_what_hurt():
+    adversary = Adversary(burst())
+    assert not adversary.record(10, 9.0)
+    assert not adversary.record(11, 10.0)  # (9 + 10) / 2
+    assert adversary.record(12, 10.0)
+    assert not adversary.record(14, 6.0)  # within the burst
+    assert not adversary.record(16, 8.0)  # its last transition was the burst's last
+    assert not adversary.record(17, 20.0)
+    assert not adversary.record(18, 20.0)  # good enough, but it rests until 12 + 4 + 3
+    assert adversary.record(19, 20.0)  # the other bound
+    assert not adversary.record(22, 7.5)
+    assert not adversary.record(30, 20.0)
+    assert adversary.record(31, 20.0)  # 7 in bursts at low, 7.5 at high: low is worse
+    assert adversary.schedule.strikes == ((12, 0.0), (19, 3.0), (31, 0.0))
+
+
+def test_one_sided_bounds_have_one_side():
+    adversary = Adversary(burst(low=1.0, window=1, rest=0))
+    assert [adversary.record(clock, 10.0) for clock in (5, 20, 40)] == [True, True, True]
+    assert {value for _, value in adversary.schedule.strikes} == {3.0}
+
+
+def test_what_it_did_is_a_schedule():
+    struck = burst().strike(3, 0.0).strike(10, 3.0)
+    expected = [1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 1]
+    assert struck.values(np.arange(15), KEY).tolist() == expected
+    assert struck.events(0, 100, KEY).tolist() == [3, 7, 10, 14]
+    assert struck.events(3, 10, KEY).tolist() == [7, 10]
+    assert struck.replay() == PiecewiseConstant([(0, 1), (3, 0), (7, 1), (10, 3), (14, 1)])
+    assert struck.bounds == (0.0, 3.0)
+    assert struck.timescale == 4.0
+    assert Schedule.from_config(json.loads(json.dumps(struck.to_config()))) == struck
+    assert burst().strike(0, 3.0).replay().values(np.arange(5), KEY).tolist() == [3, 3, 3, 3, 1]
+    follows = burst().strike(3, 0.0).strike(7, 0.0)  # without a break
+    assert follows.events(0, 100, KEY).tolist() == [3, 11]
+
+
+def test_its_state_goes_through_json():
+    one, other = Adversary(burst()), Adversary(burst())
+    for clock, ret in ((10, 10.0), (11, 10.0), (13, 4.0), (20, 10.0)):
+        one.record(clock, ret)
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    for clock, ret in ((21, 10.0), (23, 1.0), (30, 10.0), (31, 10.0), (40, 10.0), (41, 10.0)):
+        assert one.record(clock, ret) == other.record(clock, ret)
+    assert one.schedule == other.schedule
+    assert len(one.schedule.strikes) == 4
+
+
+def test_a_world_with_one_is_replayed_without_looking_at_the_agent(probe):
+    # Five transitions an episode, each paying the level: 5 at rest, 15 or 0 in a burst.
+    env = NonStationary(probe(), {"level": burst(threshold=5.0, duration=10, window=2, rest=0)})
+    env.reset(seed=0)
+    rewards = []
+    for _ in range(50):
+        _, reward, terminated, *_ = env.step(None)
+        rewards.append(reward)
+        if terminated:
+            env.reset()
+    # Struck by the episodes that end at 10 and 30.
+    assert rewards == [1.0] * 10 + [0.0] * 10 + [1.0] * 10 + [3.0] * 10 + [1.0] * 10
+    replayed = NonStationary(probe(), {"level": env.schedules["level"].replay()})
+    replayed.reset(seed=0)
+    again = []
+    for _ in range(50):
+        again.append(replayed.step(None)[1])
+        if len(again) % 5 == 0:
+            replayed.reset()
+    assert again == rewards
+    assert env.regime == replayed.regime == 5
+    assert env.oracle(0, 50)["level"].tolist() == rewards
+    # It begins anew with the world.
+    env.reset(seed=0)
+    assert env.schedules["level"].strikes == ()
+
+
+def test_a_frozen_world_is_not_struck(probe):
+    env = NonStationary(probe(), {"level": burst(threshold=5.0, window=1)})
+    env.reset(seed=0)
+    with env.frozen():
+        for _ in range(3):
+            env.reset()
+            assert [env.step(None)[1] for _ in range(5)] == [1.0] * 5
+    assert env.schedules["level"].strikes == ()
+
+
+def test_a_vector_is_one_world(probes):
+    env = NonStationaryVector(probes([2, 3]), {"level": burst(threshold=2.0, duration=4, window=1, rest=0)})
+    env.reset(seed=0)
+    rewards = [env.step(np.zeros((2, 2), np.float32))[1].tolist() for _ in range(5)]
+    # The first's episode ends at clock 4; its reset frame does not count, so the burst lasts three steps.
+    assert rewards == [[1, 1], [1, 1], [0, 0], [0, 0], [0, 0]]
+    assert env.schedules["level"].strikes[0] == (4, 0.0)
+    with pytest.raises(ValueError, match="needs sharing='shared', got 'independent'"):
+        NonStationaryVector(probes([2, 3]), {"level": burst()}, sharing="independent")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"low": 2.0}, "base must lie between low and high, which differ, got low=2, base=1, high=3"),
+        ({"low": 1.0, "high": 1.0}, "base must lie between low and high, which differ"),
+        ({"duration": 0}, "duration must be a whole number >= 1 env steps, got 0"),
+        ({"window": 0}, "window must be a whole number >= 1 episodes, got 0"),
+        ({"threshold": None}, "threshold must be a finite number, got None"),
+        (
+            {"strikes": [(3, 0.0), (5, 0.0)]},
+            r"strikes must be one after the other, each at low or high, got \[\(3",
+        ),
+        ({"strikes": [(3, 0.5)]}, "strikes must be one after the other, each at low or high"),
+    ],
+)
+def test_what_is_wrong_is_named(changed, said):
+    with pytest.raises(ValueError, match=said):
+        burst(**changed)
+
+
+def test_it_cannot_hide_in_another_schedule(probe):
+    with pytest.raises(ValueError, match="must be the whole schedule of its target"):
+        NonStationary(probe(), {"level": burst() + 1.0})

@@ -1,0 +1,24 @@
+import json
+
+from rl_rms.envs.counting import EpisodeCounter, success_in
+
+
+def test_it_sums_what_is_true_and_reports_in_order():
+    counter = EpisodeCounter(num_envs=3)
+    nobody = [None] * 3
+    assert counter.add([1.0, 2.0, 3.0], [True, True, True], [False, True, False], nobody) == [(1, 2.0, 1, None)]
+    counter.begin(1)
+    ended = counter.add([10.0, 99.0, 30.0], [True, False, True], [True, False, True], [True, None, False])
+    assert ended == [(0, 11.0, 2, True), (2, 33.0, 2, False)]
+    counter.begin(0)
+    again = EpisodeCounter(num_envs=3)
+    again.load_state_dict(json.loads(json.dumps(counter.state_dict())))
+    for one in (counter, again):
+        ended = one.add([0.5, 0.25, 7.0], [True, True, True], [True, True, False], nobody)
+        assert ended == [(0, 0.5, 1, None), (1, 0.25, 1, None)]
+
+
+def test_success_is_what_the_environment_says():
+    assert success_in({"is_success": 1}) is True
+    assert success_in({"success": False}) is False
+    assert success_in({}) is None

@@ -1,0 +1,271 @@
+"""A world that is saved, pickled or copied in the middle of an episode goes on exactly."""
+
+import copy
+import json
+import pickle
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.vector import AsyncVectorEnv
+
+from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state, snapshots
+from rl_rms.envs.curricula import Staged
+from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
+from rl_rms.envs.snapshots import decode, encode
+
+with warnings.catch_warnings():
+    # Raised as an error, what Box2D's binding warns of ends the interpreter.
+    warnings.simplefilter("ignore")
+    import gymnasium.envs.box2d
+
+STAGES = [{"length": 1.0}, {"length": 0.5}, {"length": 0.2}]
+WORLDS = {
+    "CartPole-v1": {"gravity": Sinusoid(9.8, 3.0, period=100), "observation.noise": 0.1},
+    "Acrobot-v1": {"LINK_MASS_2": Redraw(low=0.5, high=1.5, every=37)},
+    "MountainCar-v0": {"force": Redraw(low=0.0005, high=0.002, every=37)},
+    "MountainCarContinuous-v0": {"power": Redraw(low=0.0005, high=0.002, every=37)},
+    "Pendulum-v1": {"g": Redraw(low=5.0, high=15.0, every=37), "action.delay": 2.0},
+    "FrozenLake-v1": {"success_rate": Sinusoid(0.6, 0.3, period=50)},
+    "CliffWalking-v1": {"reward.scale": Redraw(values=[1.0, 10.0], every=20)},
+    "Taxi-v4": {"reward.noise": 0.1},
+    "Blackjack-v1": {"reward.scale": Redraw(values=[1.0, 10.0], every=20)},
+    "LunarLander-v3": {"gravity": Sinusoid(-8.0, 2.0, period=100)},
+    "BipedalWalker-v3": {"gravity": Redraw(low=-12.0, high=-8.0, every=100)},
+    "Hopper-v5": {"friction": Redraw(low=0.5, high=2.0, every=60), "gravity": Sinusoid(-9.81, 2.0, period=100)},
+    "HalfCheetah-v5": {"mass.torso": Redraw(low=4.0, high=8.0, every=60)},
+    "Ant-v5": {"friction": Redraw(low=0.5, high=2.0, every=60)},
+}
+
+
+def live(env, steps, seed):
+    """All that an environment shows under random actions, single or vector."""
+    random, seen = np.random.default_rng(seed), []
+    space = env.action_space
+    for _ in range(steps):
+        if hasattr(space, "n"):
+            action = int(random.integers(space.n))
+        elif hasattr(space, "nvec"):
+            action = random.integers(space.nvec)
+        else:
+            action = random.uniform(space.low, space.high).astype(space.dtype)
+        *transition, info = env.step(action)
+        seen.append((*transition, info["regime"], env.clock, dict(env.parameters)))
+        done = np.logical_or(transition[2], transition[3])
+        if not isinstance(env, NonStationaryVector) and done:
+            seen.append(env.reset()[0])
+        elif (
+            isinstance(env, NonStationaryVector)
+            and env.metadata["autoreset_mode"].value == "Disabled"
+            and done.any()
+        ):
+            seen.append(env.reset(options={"reset_mask": done})[0])
+    return seen
+
+
+def same(one, other):
+    return len(one) == len(other) and all(
+        data_equivalence(a, b, exact=True) for a, b in zip(one, other, strict=True)
+    )
+
+
+def through_json(state):
+    return json.loads(json.dumps(state))
+
+
+@pytest.mark.parametrize("id", WORLDS)
+def test_it_goes_on_for_a_thousand_steps(id):
+    env = NonStationary(gym.make(id), WORLDS[id], seed=3)
+    env.reset(seed=1)
+    live(env, 777, seed=0)
+    loaded = NonStationary(gym.make(id), WORLDS[id], seed=5)
+    loaded.reset(seed=9)
+    live(loaded, 50, seed=4)
+    loaded.load_state_dict(through_json(env.state_dict()))
+    assert data_equivalence(loaded.last_observation, env.last_observation, exact=True)
+    twins = [loaded, pickle.loads(pickle.dumps(env)), copy.deepcopy(env)]
+    with env.frozen(clock=5):
+        env.reset(seed=4)
+        live(env, 60, seed=8)
+    seen = live(env, 1_000, seed=1)
+    for twin in twins:
+        assert same(live(twin, 1_000, seed=1), seen)
+
+
+VECTORS = {
+    "native": {},
+    **{
+        f"{how} {mode}": {"vectorization_mode": how, "vector_kwargs": {"autoreset_mode": mode}}
+        for how in ("sync", "async")
+        for mode in ("NextStep", "SameStep", "Disabled")
+    },
+}
+WITH = {
+    "independent": {"sharing": "independent", "observe": "params"},
+    "phase": {"sharing": "phase", "observe": ["change", "time"]},
+    "curriculum": {"curriculum": Staged(STAGES, threshold=20, window=5)},
+    "adversary": {"force_mag": AdversarialBurst(10.0, 5.0, 15.0, threshold=20, duration=50, window=5)},
+}
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("kind", WITH)
+def test_so_do_vectors_of_them(vector, kind):
+    if kind == "curriculum" and vector == "async SameStep":
+        pytest.skip("its workers begin episodes on their own")
+
+    def make():
+        arguments = copy.deepcopy(WITH[kind])
+        burst = arguments.pop("force_mag", None)
+        changes = WORLDS["CartPole-v1"] | ({} if burst is None else {"force_mag": burst})
+        return make_vec("CartPole-v1", 3, changes, seed=3, **VECTORS[vector], **arguments)
+
+    env, loaded = make(), make()
+    env.reset(seed=1)
+    live(env, 157, seed=0)
+    state = through_json(env.state_dict())
+    loaded.reset(seed=5)
+    live(loaded, 33, seed=2)
+    loaded.load_state_dict(state)
+    assert data_equivalence(loaded.last_observations, env.last_observations, exact=True)
+    with env.frozen(clock=7):
+        env.reset(seed=9)
+        live(env, 30, seed=5)
+    assert same(live(loaded, 150, seed=1), live(env, 150, seed=1))
+    assert through_json(env.state_dict()) == through_json(loaded.state_dict())
+    env.close()
+    loaded.close()
+
+
+@pytest.mark.parametrize("vector", ["sync NextStep", "async NextStep"])
+def test_an_episode_that_is_over_begins_anew_in_the_next_step_after_loading_too(vector):
+    env, loaded = (make_vec("CartPole-v1", 2, {"gravity": 9.8}, seed=3, **VECTORS[vector]) for _ in range(2))
+    env.reset(seed=1)
+    while not np.logical_or(*env.step(np.array([1, 0]))[2:4]).any():
+        pass
+    loaded.load_state_dict(through_json(env.state_dict()))
+    theirs, ours = loaded.step(np.array([1, 0])), env.step(np.array([1, 0]))
+    assert same([theirs[:4]], [ours[:4]])
+    assert (np.abs(theirs[0]) < 0.06).all(axis=1).any()  # where CartPole begins
+    assert 0.0 in theirs[1]  # a reset frame pays nothing
+    env.close()
+    loaded.close()
+
+
+def test_bipedal_walkers_episodes_do_not_depend_on_those_before():
+    """With Gymnasium's own, a world that has been used goes through the same contacts in another order."""
+    seen = []
+    for earlier in (0, 3):
+        env = NonStationary(gym.make("BipedalWalker-v3"), {"gravity": -10.0})
+        env.reset(seed=0)
+        for _ in range(earlier):
+            live(env, 60, seed=0)
+            env.reset()
+        env.reset(seed=7)
+        seen.append(live(env, 100, seed=1))
+    assert all(np.array_equal(one[0], other[0]) for one, other in zip(*seen, strict=True))
+
+
+class Own(gym.Env):
+    """Whose state nobody has registered, with a generator that nobody knows."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+    secret = np.random.default_rng(0)
+    level = 1.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.total = self.np_random.normal() if not self.secretive else self.secret.normal()
+        return np.array([self.total]), {}
+
+    def __init__(self, secretive=False):
+        self.secretive = secretive
+
+    def step(self, action):
+        self.total += self.level * (2 * action - 1)
+        return np.array([self.total]), 0.0, False, False, {}
+
+
+def test_an_environment_of_the_users_own_is_lived_through_again_or_registered():
+    class Known(Own):
+        pass
+
+    register_state(Known, "total")
+    sizes = []
+    for kind in (Own, Known):
+        env, loaded = (
+            NonStationary(kind(), {"level": Redraw(low=0.0, high=1.0, every=3)}, seed=0) for _ in range(2)
+        )
+        env.reset(seed=0)
+        live(env, 30, seed=0)
+        state = through_json(env.state_dict())
+        loaded.load_state_dict(state)
+        sizes.append(len(json.dumps(state["environment"])))
+        assert same(live(loaded, 30, seed=1), live(env, 30, seed=1))
+    assert sizes[1] < sizes[0] / 2
+
+
+def test_one_that_cannot_be_brought_back_says_so():
+    class Secretive(Own):
+        pass
+
+    with pytest.warns(UserWarning, match="two copies with the same seed"):
+        env = NonStationary(Secretive(secretive=True), {"level": 1.0})
+    env.reset(seed=0)
+    env.step(1)
+    state = env.state_dict()
+    with pytest.warns(
+        UserWarning, match="Secretive could not be brought back to where it was: .* went another way"
+    ):
+        env.load_state_dict(state)
+
+
+def test_an_episode_that_is_too_long_is_not_kept(monkeypatch):
+    monkeypatch.setattr(snapshots, "LONGEST", 5)
+    env = NonStationary(Own(), {"level": 1.0})
+    env.reset(seed=0)
+    live(env, 5, seed=0)
+    assert env.state_dict()["environment"] is not None
+    live(env, 1, seed=0)
+    with pytest.warns(UserWarning, match="its episode is longer than 5 env steps; .* register_state"):
+        assert env.state_dict()["environment"] is None
+
+
+def test_workers_that_were_not_made_ready_are_not_kept():
+    env = NonStationaryVector(AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2))
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match=r"make it with rl_rms.envs.make_vec"):
+        assert env.state_dict()["environment"] is None
+    env.close()
+
+
+def test_states_of_other_worlds_are_refused():
+    one, many = NonStationary(gym.make("CartPole-v1")), make_vec("CartPole-v1", 2)
+    for env, other in ((one, many), (many, one)):
+        with pytest.raises(ValueError, match="this is not the state of such a world: it has no"):
+            env.load_state_dict(other.state_dict())
+    one.reset(seed=0)
+    wrapped = NonStationary(gym.wrappers.TransformReward(gym.make("CartPole-v1"), float))
+    wrapped.reset(seed=0)
+    with pytest.raises(ValueError, match="made in another way than this CartPoleEnv"):
+        wrapped.load_state_dict(one.state_dict())
+    many.reset(seed=0)
+    with pytest.raises(ValueError, match="make it with the same vectorization_mode"):
+        make_vec("CartPole-v1", 2, vectorization_mode="sync").load_state_dict(many.state_dict())
+
+
+def test_numbers_keep_their_kinds():
+    kept = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
+        3: (np.int64(4), [None, True, "x", 0.1], {"deep": np.float64(1 / 3)}),
+    }
+    back = decode(through_json(encode(kept)))
+    assert back["a"].dtype == np.float32
+    assert np.array_equal(back["a"], kept["a"])
+    assert back[3] == kept[3]
+    assert type(back[3][0]) is np.int64
+    with pytest.raises(ValueError, match="of type object cannot be written as JSON"):
+        encode([object()])

@@ -1,0 +1,135 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rl_rms.envs import NonStationary, make_vec
+from rl_rms.envs.curricula import Staged
+from rl_rms.envs.schedules import PiecewiseConstant, Step
+from rl_rms.envs.switching import TaskSwitch
+
+# In the first, right and then down is the way to the goal; in the second, down and then right.
+LAKES = [
+    {"id": "FrozenLake-v1", "desc": ["SF", "HG"], "is_slippery": False},
+    {"id": "FrozenLake-v1", "desc": ["SH", "FG"], "is_slippery": False},
+]
+LEFT, DOWN, RIGHT = 0, 1, 2
+
+
+def test_a_switch_truncates_and_the_next_episode_is_the_other_task():
+    env = NonStationary(TaskSwitch(LAKES), {"task": Step(before=0, after=1, at=3)})
+    env.reset(seed=0)
+    told = [env.step(LEFT)[2:] for _ in range(3)]
+    assert [one[:2] for one in told] == [(False, False), (False, False), (False, True)]
+    assert told[-1][2]["regime"] == 1
+    env.reset()
+    assert env.step(DOWN)[:4] == (2, 0, False, False)  # a hole in the first lake
+    assert env.step(RIGHT)[:4] == (3, 1, True, False)
+
+
+def test_an_episode_that_ends_by_itself_at_the_switch_is_terminated_alone():
+    env = NonStationary(TaskSwitch(LAKES), {"task": Step(before=0, after=1, at=2)})
+    env.reset(seed=0)
+    env.step(RIGHT)
+    assert env.step(DOWN)[:4] == (3, 1, True, False)
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_it_is_so_in_every_autoreset_mode(how, mode):
+    env = make_vec(
+        "rl_rms/TaskSwitch-v0",
+        2,
+        {"task": Step(before=0, after=1, at=5)},
+        tasks=LAKES,
+        vectorization_mode=how,
+        vector_kwargs={"autoreset_mode": mode},
+    )
+    env.reset(seed=0)
+    actions = [np.array([RIGHT, LEFT]), np.array([LEFT, LEFT]), np.array([RIGHT, LEFT])]
+    seen = [env.step(action) for action in actions]
+    # The clock reads 2, 4 and 6: the third transition is the last one before the other task.
+    assert [one[3].tolist() for one in seen] == [[False, False], [False, False], [True, True]]
+    assert not any(one[2].any() for one in seen)
+    if mode == "SameStep":
+        assert seen[2][4]["final_obs"].tolist() == [1, 0]
+        assert seen[2][0].tolist() == [0, 0]
+    else:
+        assert seen[2][0].tolist() == [1, 0]  # the true final observations
+    if mode == "NextStep":
+        observations, rewards, *_ = env.step(np.array([DOWN, DOWN]))
+        assert (observations.tolist(), rewards.tolist()) == ([0, 0], [0, 0])
+    if mode == "Disabled":
+        env.reset(options={"reset_mask": np.array([True, True])})
+    assert env.step(np.array([DOWN, DOWN]))[2].tolist() == [False, False]
+    assert env.step(np.array([RIGHT, RIGHT]))[1].tolist() == [1, 1]
+    env.close()
+
+
+def test_only_those_switch_whose_own_clock_says_so():
+    env = make_vec(
+        "rl_rms/TaskSwitch-v0",
+        2,
+        {"task": Step(before=0, after=1, at=3)},
+        sharing="independent",
+        tasks=LAKES,
+        vector_kwargs={"autoreset_mode": "NextStep"},
+    )
+    env.reset(seed=0)
+    env.step(np.array([RIGHT, LEFT]))
+    assert env.step(np.array([DOWN, LEFT]))[2].tolist() == [True, False]
+    # The first only begins an episode now, which is no transition.
+    assert env.step(np.array([LEFT, LEFT]))[3].tolist() == [False, True]
+    assert env.step(np.array([LEFT, LEFT]))[3].tolist() == [True, False]
+    env.close()
+
+
+def test_a_curriculum_switches_between_episodes():
+    curriculum = Staged([{"task": 0}, {"task": 1}], threshold=1.0, window=1)
+    env = NonStationary(TaskSwitch(LAKES), curriculum=curriculum)
+    env.reset(seed=0)
+    env.step(RIGHT)
+    assert env.step(DOWN)[2:4] == (True, False)
+    env.reset()
+    env.step(DOWN)
+    assert env.step(RIGHT)[1] == 1
+
+
+def test_one_seed_seeds_all_tasks():
+    def lived(seed):
+        slippery = [{**lake, "is_slippery": True, "desc": ["SFF", "FFF", "FFG"]} for lake in LAKES]
+        env = NonStationary(TaskSwitch(slippery), {"task": PiecewiseConstant([(0, 0), (20, 1), (40, 0)])})
+        env.reset(seed=seed)
+        seen = []
+        for _ in range(60):
+            observation, _, terminated, truncated, _ = env.step(DOWN)
+            seen.append(observation)
+            if terminated or truncated:
+                env.reset()
+        return seen
+
+    assert lived(0) == lived(0)
+    assert lived(0) != lived(1)
+
+
+def test_with_one_seed_the_first_task_is_that_environment():
+    env, alone = TaskSwitch(["CartPole-v1", {"id": "CartPole-v1"}]), gym.make("CartPole-v1")
+    assert np.array_equal(env.reset(seed=5)[0], alone.reset(seed=5)[0])
+    assert np.array_equal(env.step(1)[0], alone.step(1)[0])
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: TaskSwitch(["CartPole-v1"]), r"tasks must be at least two environments, got \['CartPole-v1'\]"),
+        (lambda: TaskSwitch("CartPole-v1"), "tasks must be at least two environments, got 'CartPole-v1'"),
+        (
+            lambda: TaskSwitch(["CartPole-v1", "Acrobot-v1"]),
+            "must have the same observation_space, .* task 1 is Box",
+        ),
+        (lambda: NonStationary(TaskSwitch(LAKES), {"task": 2}), "task must be one of 0 to 1, got 2"),
+    ],
+)
+def test_what_is_wrong_is_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

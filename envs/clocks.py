@@ -7,15 +7,15 @@ sub-environment has its own random numbers.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.chance import Moment
-from rl_rms.envs.drift import BLOCK, Block, compute_block, timescale, trace
-from rl_rms.envs.schedules import Floats, Ints, Schedule
+from rl_rms.envs.drift import BLOCK, Block, compute_block, count_regimes, regime_changes, timescale, trace
+from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 Mask = npt.NDArray[np.bool_]
 # A target's value: one for all sub-environments, or one for each, shape (num_envs,).
@@ -27,10 +27,14 @@ class Clocks(ABC):
 
     Attributes:
         seed: Seed of the drift, >= 0.
+        columns: Value of each target now, in the order of the schedules.
+        regime: The regime now: of all, or of each, shape ``(num_envs,)``.
         is_frozen: Whether the clocks stand still; chance does not.
     """
 
     seed: int
+    columns: tuple[Column, ...]
+    regime: int | Ints
     is_frozen = False
     # Vector steps that a clock has stood still for: chance goes on.
     _frozen_steps = 0
@@ -52,16 +56,6 @@ class Clocks(ABC):
 
     @property
     @abstractmethod
-    def columns(self) -> tuple[Column, ...]:
-        """Value of each target now, in the order of the schedules."""
-
-    @property
-    @abstractmethod
-    def regime(self) -> int | Ints:
-        """The regime now: of all, or of each, shape ``(num_envs,)``."""
-
-    @property
-    @abstractmethod
     def timescale(self) -> float:
         """The shortest timescale of any target, in env steps of all sub-environments together."""
 
@@ -70,8 +64,13 @@ class Clocks(ABC):
         """Set the clock, in env steps of all together, and the seed where one is given."""
 
     @abstractmethod
-    def advance(self, valid: Mask) -> None:
-        """Count the true transitions of a vector step, shape ``(num_envs,)``, unless the clocks are frozen."""
+    def advance(self, valid: Mask, number: int) -> None:
+        """Count the true transitions of a vector step, unless the clocks are frozen.
+
+        Args:
+            valid: Where there was one, shape ``(num_envs,)``.
+            number: How many there were.
+        """
 
     @abstractmethod
     def columns_after(self, valid: Mask) -> tuple[Column, ...]:
@@ -100,6 +99,8 @@ class SharedClock(Clocks):
     """
 
     _block: Block
+    # Readings that are prepared at once.
+    _span = BLOCK
 
     def __init__(self, changes: Mapping[str, Schedule], seed: int, num_envs: int) -> None:
         self._changes = dict(changes)
@@ -123,16 +124,6 @@ class SharedClock(Clocks):
         return Moment(self.seed, (0,) * n, tuple(range(n)), (self._clock + self._frozen_steps,) * n)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
-        """One value for all."""
-        return tuple(self._block.values[self._clock - self._start].tolist())
-
-    @property
-    def regime(self) -> int | Ints:
-        """The regime of all."""
-        return int(self._block.regimes[self._clock - self._start])
-
-    @property
     def changes(self) -> dict[str, Schedule]:
         """Targets and their schedules."""
         return dict(self._changes)
@@ -152,18 +143,20 @@ class SharedClock(Clocks):
         self.seed = self.seed if seed is None else seed
         self._clock = clock
         self._frozen_steps = 0
-        self._start = clock - clock % BLOCK
+        self._start = clock - clock % self._span
         self._load(goes_on=False)
+        self._read()
 
-    def advance(self, valid: Mask) -> None:
+    def advance(self, valid: Mask, number: int) -> None:
         """Count the true transitions of all."""
         if self.is_frozen:
             self._frozen_steps += 1
             return
-        self._clock += int(np.count_nonzero(valid))
-        while self._clock >= self._start + BLOCK:
-            self._start += BLOCK
+        self._clock += number
+        while self._clock - self._start >= self._span:
+            self._start += self._span
             self._load(goes_on=True)
+        self._read()
 
     def columns_after(self, valid: Mask) -> tuple[Column, ...]:
         """The values that will hold after these transitions, in the order of the schedules."""
@@ -186,6 +179,26 @@ class SharedClock(Clocks):
         """Compute what holds from ``_start`` on; ``goes_on`` from the block before it."""
         before = self._block if goes_on else None
         self._block = compute_block(self._changes, self._start, self.seed, before=before)
+        self._view()
+
+    def _view(self) -> None:
+        # Views give Python's own numbers, in a fraction of the time that an array takes.
+        self._values = [memoryview(column) for column in np.ascontiguousarray(self._block.values.T)]
+        self._regimes = memoryview(self._block.regimes)  # type: ignore[arg-type]
+
+    def _read(self) -> None:
+        """Look up what holds at the reading."""
+        index = self._clock - self._start
+        self.columns = tuple([values[index] for values in self._values])
+        self.regime = self._regimes[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Views can be neither copied nor pickled.
+        return {name: value for name, value in self.__dict__.items() if name not in ("_values", "_regimes")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._view()
 
 
 class PhaseClocks(SharedClock):
@@ -195,39 +208,53 @@ class PhaseClocks(SharedClock):
     it has no cycle. Where nothing changes they are alike.
     """
 
-    _blocks: list[Block]
+    # Each one's regime before the readings that are prepared, and its changes in these.
+    _before: Ints
+    _events: list[Ints]
+    _next_event: int
 
     def __init__(self, changes: Mapping[str, Schedule], seed: int, num_envs: int) -> None:
+        self._span = BLOCK * num_envs
+        shares = np.arange(num_envs) / num_envs
+        self._offsets = {target: _phases(schedule, shares) for target, schedule in changes.items()}
         self._each = [
-            {target: schedule.ahead(_phase(schedule, i / num_envs)) for target, schedule in changes.items()}
+            {target: schedule.ahead(int(self._offsets[target][i])) for target, schedule in changes.items()}
             for i in range(num_envs)
         ]
         super().__init__(changes, seed, num_envs)
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """One value for each."""
-        return tuple(self._values[:, self._clock - self._start].T)
-
-    @property
-    def regime(self) -> Ints:
-        """The regime of each."""
-        regimes: Ints = self._regimes[:, self._clock - self._start]
-        return regimes
 
     def oracle(self, clocks: Ints) -> dict[str, Floats]:
         """Values at other readings, shape ``(num_envs, n)``."""
         each = [trace(changes, clocks, self.seed) for changes in self._each]
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 
+    def _view(self) -> None:
+        """There are no blocks of values."""
+
     def _load(self, *, goes_on: bool) -> None:
-        before: Sequence[Block | None] = self._blocks if goes_on else [None] * self._num_envs
-        self._blocks = [
-            compute_block(changes, self._start, self.seed, before=block)
-            for changes, block in zip(self._each, before, strict=True)
-        ]
-        self._values = np.stack([block.values for block in self._blocks])
-        self._regimes = np.stack([block.regimes for block in self._blocks])
+        """Find each one's regime before ``_start``, and its changes in the readings that are prepared from there."""
+        first, last = self._start - 1, self._start + self._span - 1
+        if goes_on:
+            self._before = self._before + np.array([events.size for events in self._events])
+        else:
+            counts = [count_regimes(one, max(first, 0), self.seed) for one in self._each]
+            self._before = np.array(counts, dtype=np.int64)
+        self._events = [regime_changes(one, max(first, 0), last, self.seed) for one in self._each]
+        self._next_event = self._start
+
+    def _read(self) -> None:
+        # Blocks of values would mostly be of readings that one clock for many passes over.
+        self.columns = tuple(
+            schedule.values(self._clock + self._offsets[target], Key(self.seed, stream_of(target)))
+            for target, schedule in self._changes.items()
+        )
+        if self._clock >= self._next_event:
+            passed = [int(np.searchsorted(events, self._clock, side="right")) for events in self._events]
+            self.regime = self._before + passed
+            ahead = [
+                int(events[one]) for events, one in zip(self._events, passed, strict=True) if one < events.size
+            ]
+            self._next_event = min(ahead, default=self._start + self._span)
 
 
 class IndependentClocks(Clocks):
@@ -240,15 +267,18 @@ class IndependentClocks(Clocks):
     """
 
     _clocks: Ints
-    _index: Ints
+    # Where each one's reading stands in the values of all blocks, one after the other.
+    _at: Ints
+    # Vector steps for which no block can come to its end.
+    _steps_left: int
 
     def __init__(self, changes: Mapping[str, Schedule], seed: int, num_envs: int) -> None:
         self.seed = seed
         self._changes = dict(changes)
         self._rows = np.arange(num_envs)
         self._starts = np.zeros(num_envs, dtype=np.int64)
-        self._values = np.empty((num_envs, BLOCK, len(changes)))
-        self._regimes = np.empty((num_envs, BLOCK), dtype=np.int64)
+        self._values = np.empty((num_envs * BLOCK, len(changes)))
+        self._regimes = np.empty(num_envs * BLOCK, dtype=np.int64)
         self._set(np.zeros(num_envs, dtype=np.int64))
 
     @property
@@ -268,17 +298,6 @@ class IndependentClocks(Clocks):
         return Moment(self.seed, indices, indices, tuple((self._clocks + self._frozen_steps).tolist()))
 
     @property
-    def columns(self) -> tuple[Column, ...]:
-        """One value for each."""
-        return tuple(self._values[self._rows, self._index].T)
-
-    @property
-    def regime(self) -> Ints:
-        """The regime of each."""
-        regimes: Ints = self._regimes[self._rows, self._index]
-        return regimes
-
-    @property
     def timescale(self) -> float:
         """The shortest timescale of any target; all together live ``num_envs`` env steps in one of each."""
         return timescale(self._changes) * len(self._rows)
@@ -289,16 +308,23 @@ class IndependentClocks(Clocks):
         share, rest = divmod(clock, len(self._rows))
         self._set(share + (self._rows < rest))
 
-    def advance(self, valid: Mask) -> None:
+    def advance(self, valid: Mask, number: int) -> None:
         """Count each one's own."""
         if self.is_frozen:
             self._frozen_steps += 1
             return
-        self._clocks = self._clocks + valid
-        self._index = self._clocks - self._starts
-        for i in np.flatnonzero(self._index == BLOCK).tolist():
-            self._load(i, int(self._clocks[i]), Block(self._values[i], self._regimes[i]))
-            self._index[i] = 0
+        if number == valid.size:
+            self._clocks += 1
+            self._at += 1
+        else:
+            self._clocks += valid
+            self._at += valid
+        self._steps_left -= 1
+        if self._steps_left == 0:
+            for i in np.flatnonzero(self._clocks - self._starts == BLOCK).tolist():
+                self._load(i, int(self._clocks[i]), goes_on=True)
+            self._look_ahead()
+        self._read()
 
     def columns_after(self, valid: Mask) -> tuple[Column, ...]:
         """The values that will hold after these transitions, in the order of the schedules."""
@@ -321,18 +347,30 @@ class IndependentClocks(Clocks):
         self._set(np.array(state["clocks"], dtype=np.int64))
 
     def _set(self, clocks: Ints) -> None:
-        self._clocks = clocks
+        self._clocks = clocks.astype(np.int64)
         self._frozen_steps = 0
-        self._index = clocks % BLOCK
-        for i, start in enumerate((clocks - self._index).tolist()):
-            self._load(i, start)
+        for i, clock in enumerate(clocks.tolist()):
+            self._load(i, clock - clock % BLOCK, goes_on=False)
+        self._look_ahead()
+        self._read()
 
-    def _load(self, i: int, start: int, before: Block | None = None) -> None:
+    def _read(self) -> None:
+        self.columns = tuple(self._values.take(self._at, axis=0).T)
+        self.regime = self._regimes.take(self._at)
+
+    def _load(self, i: int, start: int, *, goes_on: bool) -> None:
+        block = slice(i * BLOCK, (i + 1) * BLOCK)
+        before = Block(self._values[block], self._regimes[block]) if goes_on else None
+        self._values[block], self._regimes[block] = compute_block(self._changes, start, self.seed, i, before)
         self._starts[i] = start
-        self._values[i], self._regimes[i] = compute_block(self._changes, start, self.seed, i, before)
+
+    def _look_ahead(self) -> None:
+        index = self._clocks - self._starts
+        self._at = self._rows * BLOCK + index
+        self._steps_left = BLOCK - int(index.max())
 
 
-def _phase(schedule: Schedule, share: float) -> int:
-    """A share of a schedule's cycle in env steps, or of its timescale where it has none."""
+def _phases(schedule: Schedule, shares: Floats) -> Ints:
+    """Shares of a schedule's cycle in env steps, or of its timescale where it has none."""
     span = schedule.cycle if math.isfinite(schedule.cycle) else schedule.timescale
-    return round(share * span) if math.isfinite(span) else 0
+    return np.rint(shares * (span if math.isfinite(span) else 0.0)).astype(np.int64)

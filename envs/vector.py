@@ -121,7 +121,9 @@ class NonStationaryVector(VectorWrapper):
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
         # Gymnasium's mask of the sub-environments that an entry of info is of; read-only, since it is handed out.
         self._everywhere = _read_only(np.ones(env.num_envs, dtype=np.bool_))
-        self._regimes = _read_only(np.zeros(env.num_envs, dtype=np.int64))
+        # Whether a vector step needs nothing but the drift.
+        self._is_plain = not (self._episodes or self._observer or self._backend.episodic or self._backend.is_drawn)
+        self._regimes, self._regime_told = _read_only(np.zeros(env.num_envs, dtype=np.int64)), 0
         self._set()
 
     def reset(
@@ -151,28 +153,26 @@ class NonStationaryVector(VectorWrapper):
 
     def step(self, actions: Any) -> Transitions:
         """Make a vector step, then let the clock go on by its true transitions."""
-        resetting = self._resetting
-        if self._episodes is not None and resetting.any():
-            self._begin(resetting)
+        begins = int(np.count_nonzero(self._resetting))
+        if begins and self._episodes is not None:
+            self._begin(self._resetting)
             self._set()
-        valid = ~resetting
+        valid = ~self._resetting if begins else self._everywhere
         if self._backend.episodic:
             self._announce(valid)
         transitions = self._backend.step(actions, valid)
-        observations, rewards, terminated, truncated, infos = transitions
+        infos = transitions[4]
         if self._mode is AutoresetMode.NEXT_STEP:
-            self._resetting = np.logical_or(terminated, truncated)
-        self._clocks.advance(valid)
-        if self._episodes is not None:
-            done = np.logical_or(terminated, truncated)
-            if not self._clocks.is_frozen:
-                self._record(rewards, valid, done, infos)
-            if self._mode is AutoresetMode.SAME_STEP:
-                self._begin(done)
-        if self._observer is not None and "final_obs" in infos:
-            infos = {**infos, "final_obs": self._observed_final(infos["final_obs"])}
-        self._set()
-        return self._observed(observations), rewards, terminated, truncated, self._with_regime(infos)
+            self._resetting = transitions[2] | transitions[3]
+        self._clocks.advance(valid, len(valid) - begins)
+        if self._is_plain:
+            # As in _complete, without its calls.
+            self._backend.set(self._clocks.columns)
+            self.last_observations = transitions[0]
+        else:
+            transitions = self._complete(valid, *transitions)
+        self._with_regime(infos)
+        return transitions
 
     @property
     def clock(self) -> int:
@@ -197,8 +197,8 @@ class NonStationaryVector(VectorWrapper):
     @property
     def regime(self) -> int | Ints:
         """The number of changes of regime so far: of all, or of each, shape ``(num_envs,)``."""
-        changes = 0 if self._curriculum is None else self._curriculum.stage_changes
-        return self._clocks.regime + changes
+        drifted = self._clocks.regime
+        return drifted if self._curriculum is None else drifted + self._curriculum.stage_changes
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -303,6 +303,7 @@ class NonStationaryVector(VectorWrapper):
             self._begin(np.ones_like(self._resetting))
         else:
             self._regimes = _read_only(np.array(state["regimes_shown"], dtype=np.int64))
+            self._regime_told = int(self._regimes[0])
             self._tasks = np.array(state["tasks"], dtype=np.float64).reshape(self._tasks.shape)
             self._resetting = np.array(state["resetting"], dtype=np.bool_)
             if self._episodes is not None:
@@ -312,6 +313,21 @@ class NonStationaryVector(VectorWrapper):
         self._world = ()
         self._set()
 
+    def _complete(
+        self, valid: Mask, observations: Any, rewards: Any, terminated: Any, truncated: Any, infos: dict[str, Any]
+    ) -> Transitions:
+        """What else a vector step brings, after the clock has gone on."""
+        if self._episodes is not None:
+            done = np.logical_or(terminated, truncated)
+            if not self._clocks.is_frozen:
+                self._record(rewards, valid, done, infos)
+            if self._mode is AutoresetMode.SAME_STEP:
+                self._begin(done)
+        if self._observer is not None and "final_obs" in infos:
+            infos["final_obs"] = self._observed_final(infos["final_obs"])
+        self._set()
+        return self._observed(observations), rewards, terminated, truncated, infos
+
     def _restart(self, seed: int | None) -> None:
         """Rewind the world to its beginning, with another seed if one is given."""
         self._adversaries = find_adversaries(self._schedules)
@@ -319,7 +335,7 @@ class NonStationaryVector(VectorWrapper):
         self._clocks.set(clock=0, seed=seed)
         if self._curriculum is not None:
             self._curriculum.restart(self._clocks.seed)
-        self._regimes = _read_only(np.zeros_like(self._regimes))
+        self._regimes, self._regime_told = _read_only(np.zeros_like(self._regimes)), 0
 
     def _begin(self, beginning: Mask) -> None:
         """Count episodes that begin, and ask for their tasks."""
@@ -399,8 +415,11 @@ class NonStationaryVector(VectorWrapper):
 
     def _with_regime(self, infos: dict[str, Any]) -> dict[str, Any]:
         regime = self.regime
-        if not isinstance(regime, int) or regime != self._regimes[0]:
+        if isinstance(regime, np.ndarray):
+            self._regimes = _read_only(regime)
+        elif regime != self._regime_told:
             self._regimes = _read_only(np.full(self.num_envs, regime, dtype=np.int64))
+            self._regime_told = regime
         infos["regime"] = self._regimes
         infos["_regime"] = self._everywhere
         return infos

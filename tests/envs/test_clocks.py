@@ -18,7 +18,7 @@ def test_one_clock_for_all_goes_through_blocks(start):
     clocks.set(start)
     expected = start
     for valid in ([True] * 3, [True, False, True], [False] * 3, [True] * 3, [False, True, False]):
-        clocks.advance(np.array(valid))
+        clocks.advance(np.array(valid), sum(valid))
         expected += sum(valid)
         assert (clocks.clock, clocks.clocks.tolist()) == (expected, [expected] * 3)
         assert list(clocks.columns) == held(expected, 2)
@@ -29,7 +29,7 @@ def test_one_clock_for_each_goes_through_blocks():
     clocks = IndependentClocks(CHANGES, seed=2, num_envs=2)
     clocks.set(2 * BLOCK - 3)  # shares of BLOCK - 1 and BLOCK - 2
     for valid in ([True, True], [False, True], [True, True], [True, False]):
-        clocks.advance(np.array(valid))
+        clocks.advance(np.array(valid), sum(valid))
         for i, clock in enumerate(clocks.clocks.tolist()):
             assert [column[i] for column in clocks.columns] == held(clock, 2, i)
             assert clocks.regime[i] == count_regimes(CHANGES, clock, 2, i)
@@ -39,7 +39,7 @@ def test_one_clock_for_each_goes_through_blocks():
 
 def test_a_vector_step_may_span_more_than_a_block():
     clocks = SharedClock(CHANGES, seed=2, num_envs=2 * BLOCK + 1)
-    clocks.advance(np.ones(2 * BLOCK + 1, dtype=bool))
+    clocks.advance(np.ones(2 * BLOCK + 1, dtype=bool), 2 * BLOCK + 1)
     assert list(clocks.columns) == held(2 * BLOCK + 1, 2)
 
 
@@ -54,7 +54,7 @@ def test_phases_are_spread_over_each_targets_own_cycle_or_timescale():
         # Redrawn at multiples of 64, each at another moment.
         assert clocks.regime.tolist() == [(clock + 16 * i) // 64 for i in range(4)]
         ahead = clocks.columns_after(np.ones(4, dtype=bool))
-        clocks.advance(np.ones(4, dtype=bool))
+        clocks.advance(np.ones(4, dtype=bool), 4)
         assert np.array_equal(ahead, clocks.columns)
     assert clocks.clock == BLOCK + 6
 
@@ -68,7 +68,7 @@ def test_the_oracle_knows_what_comes(kind):
         reading = step if kind is IndependentClocks else 2 * step
         for known, now in zip(oracle.values(), clocks.columns, strict=True):
             assert np.array_equal(known[..., reading], now)
-        clocks.advance(one_each)
+        clocks.advance(one_each, 2)
 
 
 @pytest.mark.parametrize("kind", [SharedClock, PhaseClocks, IndependentClocks])
@@ -79,7 +79,7 @@ def test_frozen_clocks_stand_still_and_chance_does_not(kind):
     before, moment = clocks.columns, clocks.moment
     valid = np.array([True, False])
     assert np.array_equal(clocks.columns_after(valid), before)
-    clocks.advance(valid)
+    clocks.advance(valid, 1)
     assert np.array_equal(clocks.columns, before)
     assert clocks.clock == 10
     assert clocks.moment.clocks != moment.clocks

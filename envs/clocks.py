@@ -232,7 +232,7 @@ class PhaseClocks(SharedClock):
         """There are no blocks of values."""
 
     def _load(self, *, goes_on: bool) -> None:
-        """Find each one's regime before ``_start``, and its changes in the readings that are prepared from there."""
+        """Find each one's regime before ``_start``, and its changes in the readings prepared from there."""
         first, last = self._start - 1, self._start + self._span - 1
         if goes_on:
             self._before = self._before + np.array([events.size for events in self._events])

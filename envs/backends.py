@@ -35,6 +35,7 @@ class Backend(ABC):
         has_noise: Whether numbers are drawn by chance at each env step.
         is_drawn: Whether any target needs chance at all.
         episodic: Which targets, by their numbers, end the episodes in progress when they change.
+        asks_where: Whether `step` asks which of the sub-environments are valid.
         last: The observations that were returned last; None before the first reset.
     """
 
@@ -42,6 +43,7 @@ class Backend(ABC):
     has_noise: bool
     is_drawn: bool
     episodic: tuple[int, ...]
+    asks_where: bool
     last: Any = None
 
     @abstractmethod
@@ -100,6 +102,7 @@ class SubEnvs(Backend):
         self.has_noise = not set(NOISES).isdisjoint(targets)
         self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(targets)
         self.episodic = self._get("parameter_episodic")[0] if targets else ()
+        self.asks_where = bool(self.episodic)
 
     def set(self, columns: tuple[Column, ...]) -> None:
         """Hand each sub-environment its values, if any is another than before."""
@@ -172,8 +175,8 @@ class SubEnvs(Backend):
             concatenate(space, each, self._base.observations)
 
     def _rows(self, columns: tuple[Column, ...]) -> list[tuple[float, ...]]:
-        if not columns:
-            return [()] * self._env.num_envs
+        if not any(isinstance(column, np.ndarray) for column in columns):
+            return [columns] * self._env.num_envs  # type: ignore[list-item]
         each = [np.broadcast_to(column, self._env.num_envs).tolist() for column in columns]
         return list(zip(*each, strict=True))
 
@@ -212,6 +215,7 @@ class Native(Backend):
             )
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
         self.moves_observations = self._controls.moves_observations
+        self.asks_where = self._controls.moves
         self.has_noise = self._controls.has_noise
         self.is_drawn = self._controls.is_drawn
 

@@ -99,6 +99,7 @@ class SharedClock(Clocks):
     """
 
     _block: Block
+    regime: int | Ints = 0
     # Readings that are prepared at once.
     _span = BLOCK
 
@@ -190,7 +191,10 @@ class SharedClock(Clocks):
         """Look up what holds at the reading."""
         index = self._clock - self._start
         self.columns = tuple([values[index] for values in self._values])
-        self.regime = self._regimes[index]
+        regime = self._regimes[index]
+        if regime != self.regime:
+            # The same object as long as it is the same number, which tells at a glance.
+            self.regime = regime
 
     def __getstate__(self) -> dict[str, Any]:
         # Views can be neither copied nor pickled.

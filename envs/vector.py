@@ -121,6 +121,8 @@ class NonStationaryVector(VectorWrapper):
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
         # Gymnasium's mask of the sub-environments that an entry of info is of; read-only, since it is handed out.
         self._everywhere = _read_only(np.ones(env.num_envs, dtype=np.bool_))
+        # Whether anybody asks which frames are no transitions, beside how many.
+        self._asks_where = sharing == "independent" or needs_returns or self._backend.asks_where
         # Whether a vector step needs nothing but the drift.
         self._is_plain = not (self._episodes or self._observer or self._backend.episodic or self._backend.is_drawn)
         self._regimes, self._regime_told = _read_only(np.zeros(env.num_envs, dtype=np.int64)), 0
@@ -157,18 +159,22 @@ class NonStationaryVector(VectorWrapper):
         if begins and self._episodes is not None:
             self._begin(self._resetting)
             self._set()
-        valid = ~self._resetting if begins else self._everywhere
+        valid = ~self._resetting if begins and self._asks_where else self._everywhere
         if self._backend.episodic:
             self._announce(valid)
         transitions = self._backend.step(actions, valid)
         infos = transitions[4]
         if self._mode is AutoresetMode.NEXT_STEP:
             self._resetting = transitions[2] | transitions[3]
-        self._clocks.advance(valid, len(valid) - begins)
+        clocks = self._clocks
+        clocks.advance(valid, len(valid) - begins)
         if self._is_plain:
             # As in _complete, without its calls.
-            self._backend.set(self._clocks.columns)
+            self._backend.set(clocks.columns)
             self.last_observations = transitions[0]
+            if clocks.regime is self._regime_told:
+                infos["regime"], infos["_regime"] = self._regimes, self._everywhere
+                return transitions
         else:
             transitions = self._complete(valid, *transitions)
         self._with_regime(infos)

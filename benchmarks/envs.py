@@ -1,0 +1,198 @@
+"""What a changing world costs: env steps with and without the wrappers, and with others' wrappers.
+
+Run: python benchmarks/envs.py [--rounds 40] [--output benchmarks/results/envs.json]
+
+CartPole, whose own step is the cheapest of Gymnasium's, so that a wrapper's share is the largest. Every contender
+of a group is stepped a little in each round, in the same order; what it costs is the median over the rounds of the
+difference to the bare environment in the same round, so that a machine that is busy for a while slows both. Single
+environments are given alternating actions and are reset when an episode ends; vector ones go on by themselves.
+Time is that of the process, and by the wall's clock where environments are in processes of their own.
+
+NS-Gym (Keplinger et al., 2025) is measured where it is installed: ``pip install ns_gym``.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import TimeAwareObservation, TransformReward
+
+from rl_rms.envs import NonStationary, make_vec
+from rl_rms.envs.curricula import Staged
+from rl_rms.envs.schedules import RandomWalk, Redraw, Sinusoid
+
+ID = "CartPole-v1"
+GRAVITY = {"gravity": Sinusoid(mean=9.8, amplitude=2.0, period=20_000)}
+THREE = {
+    **GRAVITY,
+    "masscart": RandomWalk(start=1.0, std=0.001, low=0.5, high=2.0),
+    "length": Redraw(low=0.3, high=0.7, every=1_000),
+}
+Make = Callable[[], Any]
+
+
+def singles() -> dict[str, Make]:
+    """Single environments by what is around them."""
+    found: dict[str, Make] = {
+        "bare": lambda: gym.make(ID),
+        "rl_rms, nothing changes": lambda: NonStationary(gym.make(ID)),
+        "rl_rms, one parameter drifts": lambda: NonStationary(gym.make(ID), GRAVITY),
+        "rl_rms, one parameter jumps": lambda: NonStationary(gym.make(ID), {"length": THREE["length"]}),
+        "rl_rms, three parameters change": lambda: NonStationary(gym.make(ID), THREE),
+        "rl_rms, a curriculum": lambda: NonStationary(gym.make(ID), curriculum=Staged([{"length": 0.5}], 500)),
+        "rl_rms, observation offset drifts": lambda: NonStationary(
+            gym.make(ID), {"observation.offset": GRAVITY["gravity"]}
+        ),
+        "gymnasium's TransformReward": lambda: TransformReward(gym.make(ID), float),
+        "gymnasium's TimeAwareObservation": lambda: TimeAwareObservation(gym.make(ID)),
+    }
+    if find_spec("ns_gym") is None:
+        print("NS-Gym is not installed: pip install ns_gym")
+        return found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ns_gym.schedulers import ContinuousScheduler
+        from ns_gym.update_functions import RandomWalk as TheirRandomWalk
+        from ns_gym.wrappers import NSClassicControlWrapper
+    return {
+        **found,
+        "NS-Gym, nothing changes": lambda: NSClassicControlWrapper(gym.make(ID), {}),
+        "NS-Gym, one parameter drifts": lambda: NSClassicControlWrapper(
+            gym.make(ID), {"masspole": TheirRandomWalk(ContinuousScheduler(), sigma=1e-5)}
+        ),
+    }
+
+
+def vectors(num_envs: int, mode: str) -> dict[str, Make]:
+    """Vector environments by what changes in them."""
+    how: Mapping[str, Any] = {"vectorization_mode": mode}
+    return {
+        "bare": lambda: gym.make_vec(ID, num_envs, **how),
+        "rl_rms, nothing changes": lambda: make_vec(ID, num_envs, **how),
+        "rl_rms, one parameter drifts": lambda: make_vec(ID, num_envs, GRAVITY, **how),
+        "rl_rms, three parameters change": lambda: make_vec(ID, num_envs, THREE, **how),
+        "rl_rms, one drifts, by phases": lambda: make_vec(ID, num_envs, GRAVITY, sharing="phase", **how),
+        "rl_rms, one drifts, independent": lambda: make_vec(ID, num_envs, GRAVITY, sharing="independent", **how),
+    }
+
+
+def step_single(env: Any, steps: int, clock: Callable[[], float]) -> float:
+    """Microseconds a step."""
+    step = env.step
+    begun = clock()
+    for number in range(steps):
+        _, _, terminated, truncated, _ = step(number % 2)
+        if terminated or truncated:
+            env.reset()
+    return 1e6 * (clock() - begun) / steps
+
+
+def step_vector(env: Any, steps: int, clock: Callable[[], float]) -> float:
+    """Microseconds a vector step."""
+    step, actions = env.step, np.arange(env.num_envs) % 2
+    begun = clock()
+    for _ in range(steps):
+        step(actions)
+    return 1e6 * (clock() - begun) / steps
+
+
+def measure(
+    makes: Mapping[str, Make],
+    step: Callable[[Any, int, Callable[[], float]], float],
+    rounds: int,
+    steps: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, list[float]]:
+    """Microseconds a step of each contender in each round, in alternation."""
+    envs = {name: make() for name, make in makes.items()}
+    for env in envs.values():
+        env.reset(seed=0)
+        step(env, steps, clock)
+    microseconds: dict[str, list[float]] = {name: [] for name in envs}
+    for _ in range(rounds):
+        for name, env in envs.items():
+            microseconds[name].append(step(env, steps, clock))
+    for env in envs.values():
+        env.close()
+    return microseconds
+
+
+def table(group: str, microseconds: Mapping[str, list[float]]) -> list[str]:
+    """Rows with medians, and the quartiles of what is added, in microseconds and in percent."""
+    bare = microseconds["bare"]
+    rows = []
+    for name, taken in microseconds.items():
+        added = [one - without for one, without in zip(taken, bare, strict=True)]
+        low, middle, high = statistics.quantiles(added, n=4)
+        share = statistics.median(one / without - 1 for one, without in zip(taken, bare, strict=True))
+        cells = [group, name, f"{statistics.median(taken):.1f}"]
+        cells += ["", ""] if name == "bare" else [f"{middle:.2f} ({low:.2f} to {high:.2f})", f"{share:.1%}"]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def groups(quick: bool) -> dict[str, tuple[Mapping[str, Make], Any, int, Callable[[], float]]]:
+    """What is measured: contenders, how they are stepped, how often in a round, and by which clock."""
+    if quick:
+        return {
+            "single": (singles(), step_single, 20, time.process_time),
+            "native, 4": (vectors(4, "vector_entry_point"), step_vector, 5, time.process_time),
+        }
+    return {
+        "single": (singles(), step_single, 3_000, time.process_time),
+        **{
+            f"native, {n}": (vectors(n, "vector_entry_point"), step_vector, 400, time.process_time)
+            for n in (8, 64, 256)
+        },
+        "sync, 8": (vectors(8, "sync"), step_vector, 200, time.process_time),
+        "async, 4": (vectors(4, "async"), step_vector, 200, time.perf_counter),
+    }
+
+
+def main() -> None:
+    """Measure everything, print a table, write it and the raw numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--quick", action="store_true", help="a few steps of each, to see that it works")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "envs.json")
+    arguments = parser.parse_args()
+    lines = [
+        f"Microseconds a step (of a vector environment a vector step); medians of {arguments.rounds} rounds.",
+        "",
+        "| CartPole | around it | microseconds | added (quartiles) | added |",
+        "|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    raw = {}
+    for group, (makes, step, steps, clock) in groups(arguments.quick).items():
+        raw[group] = measure(makes, step, arguments.rounds, steps, clock)
+        rows = table(group, raw[group])
+        print("\n".join(rows), flush=True)
+        lines += rows
+    packages = ["gymnasium", "numpy", *(["ns_gym"] if find_spec("ns_gym") else [])]
+    versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    lines += [
+        "",
+        f"Versions: {', '.join(f'{name} {one}' for name, one in versions.items())}; {platform.machine()}.",
+    ]
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    rounded = {
+        group: {name: [round(one, 3) for one in taken] for name, taken in each.items()}
+        for group, each in raw.items()
+    }
+    arguments.output.write_text(json.dumps({"versions": versions, "microseconds": rounded}) + "\n")
+    arguments.output.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "envs.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("envs_benchmark", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_added_is_the_median_of_differences_in_the_same_round(benchmark):
+    # The machine is twice as slow in the second round and thrice in the fourth; what is added is 1, 2, 1, 3 and 1.
+    bare, ours = [4.0, 8.0, 4.0, 12.0, 4.0], [5.0, 10.0, 5.0, 15.0, 5.0]
+    rows = benchmark.table("single", {"bare": bare, "ours": ours})
+    assert rows == [
+        "| single | bare | 4.0 |  |  |",
+        "| single | ours | 5.0 | 1.00 (1.00 to 2.50) | 25.0% |",
+    ]
+
+
+def test_a_small_run_measures_every_contender(tmp_path, benchmark):
+    output = tmp_path / "envs.json"
+    command = [sys.executable, "-W", "ignore", str(PATH), "--quick", "--rounds", "2", "--output", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    raw = json.loads(output.read_text())
+    assert raw["microseconds"].keys() == benchmark.groups(quick=True).keys()
+    for group, (makes, *_) in benchmark.groups(quick=True).items():
+        assert raw["microseconds"][group].keys() == makes.keys()
+        assert all(len(taken) == 2 and min(taken) > 0 for taken in raw["microseconds"][group].values())
+    assert "| native, 4 | rl_rms, one parameter drifts |" in output.with_suffix(".md").read_text()
+
+
+def test_the_committed_table_is_that_of_the_committed_numbers(benchmark):
+    results = PATH.parent / "results"
+    raw = json.loads((results / "envs.json").read_text())["microseconds"]
+    shown = (results / "envs.md").read_text().splitlines()
+    for group, microseconds in raw.items():
+        for row in benchmark.table(group, microseconds):
+            # Rounding may change the last digit of one number.
+            assert any(row.split("|")[1:3] == one.split("|")[1:3] for one in shown)

@@ -46,17 +46,17 @@ def test_a_vector_step_may_span_more_than_a_block():
 def test_phases_are_spread_over_each_targets_own_cycle_or_timescale():
     clocks = PhaseClocks(CHANGES, seed=2, num_envs=4)
     clocks.set(BLOCK - 6)
-    for _ in range(3):
+    for _ in range(40):
         clock = clocks.clock
         swing, redrawn = clocks.columns
         assert swing.tolist() == trace(CHANGES, clock + 125 * np.arange(4), 2)["gravity"].tolist()
-        assert redrawn.tolist() == trace(CHANGES, clock + 16 * np.arange(4), 2)["length"].tolist()
-        # Redrawn at multiples of 64, each at another moment.
-        assert clocks.regime.tolist() == [(clock + 16 * i) // 64 for i in range(4)]
+        assert redrawn.tolist() == trace(CHANGES, clock + np.array([0, 13, 26, 38]), 2)["length"].tolist()
+        # Redrawn at multiples of 64, each at another moment; a quarter of the timescale, 51.2, apart.
+        assert clocks.regime.tolist() == [(clock + ahead) // 64 for ahead in (0, 13, 26, 38)]
         ahead = clocks.columns_after(np.ones(4, dtype=bool))
         clocks.advance(np.ones(4, dtype=bool), 4)
         assert np.array_equal(ahead, clocks.columns)
-    assert clocks.clock == BLOCK + 6
+    assert clocks.clock == BLOCK + 154
 
 
 @pytest.mark.parametrize("kind", [SharedClock, PhaseClocks, IndependentClocks])

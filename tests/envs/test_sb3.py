@@ -65,7 +65,7 @@ def test_the_world_changes_and_each_environment_says_what_it_sees(sharing):
         infos = env.step(np.array([0, 1, 0]))[3]
     world = env.unwrapped.world
     clocks = [150] * 3 if sharing == "independent" else [450] * 3
-    offsets = {"gravity": [0, 333, 667], "length": [0, 100, 200]}
+    offsets = {"gravity": [0, 333, 667], "length": [0, 80, 160]}
     for row, parameters in enumerate(env.get_attr("parameters")):
         for target, value in parameters.items():
             clock = clocks[row] + (offsets[target][row] if sharing == "phase" else 0)

@@ -164,7 +164,7 @@ def test_a_users_options_are_left_alone(probes):
 # -- the values -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sharing", ["shared", "independent"])
+@pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
 def test_native_sync_and_async_live_in_the_same_world(sharing):
     actions = np.random.default_rng(0).integers(0, 2, size=150)
     shown = {}
@@ -177,10 +177,16 @@ def test_native_sync_and_async_live_in_the_same_world(sharing):
             shown[mode].append((*(one.tolist() for one in transition), info["regime"].tolist()))
             # Whatever the episodes are, what holds is what the schedules say at the clocks.
             for i, clock in enumerate(env.clocks):
-                index = 0 if sharing == "shared" else i
+                index = i if sharing == "independent" else 0
+                changes = CHANGES
+                if sharing == "phase":
+                    # Thirds of its cycle, or of its timescale.
+                    spans = {"gravity": 300, "length": 32, "masscart": 25, "reward.scale": 60}
+                    spans |= {"observation.offset": 56, "action.flip": 90}
+                    changes = {name: one.ahead(round(i / 3 * spans[name])) for name, one in CHANGES.items()}
                 held = {name: float(np.broadcast_to(value, 3)[i]) for name, value in env.parameters.items()}
-                assert held == {name: values[0] for name, values in trace(CHANGES, [clock], 4, index).items()}
-                assert info["regime"][i] == regime_changes(CHANGES, 0, clock, 4, index).size
+                assert held == {name: values[0] for name, values in trace(changes, [clock], 4, index).items()}
+                assert info["regime"][i] == regime_changes(changes, 0, clock, 4, index).size
         env.close()
     assert shown["sync"] == shown["async"]
 

@@ -1,0 +1,183 @@
+"""Worlds that stand still for an evaluation, and what is known of them at any time."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rl_rms.agents import A2C
+from rl_rms.agents.evaluation import evaluate
+from rl_rms.envs import NonStationary, NonStationaryVector, make_vec
+from rl_rms.envs.curricula import Staged, SuccessGated
+from rl_rms.envs.schedules import Linear, OrnsteinUhlenbeck, Redraw
+
+CHANGES = {"level": Linear(start=0.0, end=100.0, over=100)}
+
+
+def test_a_frozen_clock_stands_and_goes_on_where_it_was(probe):
+    env = NonStationary(probe(), CHANGES)
+    env.reset(seed=0)
+    assert [env.step(None)[1] for _ in range(3)] == [0, 1, 2]
+    with env.frozen(clock=70) as same:
+        assert same is env
+        assert [env.step(None)[1] for _ in range(2)] == [70, 70]
+        # In frozen time episodes begin, seeds and options are taken, and nothing of it is lived.
+        env.reset(seed=9)
+        assert (env.clock, env.step(None)[1]) == (70, 70)
+        env.reset(options={"clock": 20})
+        assert [env.step(None)[1] for _ in range(5)] == [20] * 5
+    assert env.clock == 3
+    # The episode of five steps goes on with its fourth.
+    assert env.step(None)[0].tolist() == [4, 4]
+    assert env.step(None)[1:3] == (4, True)
+
+
+def test_it_stands_still_at_the_present_without_a_clock(probe):
+    env = NonStationary(probe(), CHANGES)
+    env.reset(seed=0)
+    env.step(None)
+    with env.frozen():
+        assert [env.step(None)[1] for _ in range(3)] == [1, 1, 1]
+    assert env.clock == 1
+
+
+def test_what_happens_inside_does_not_matter_even_if_it_fails(probe):
+    env = NonStationary(probe(), CHANGES)
+    env.reset(seed=0)
+    with pytest.raises(RuntimeError, match="evaluation"), env.frozen(clock=9):
+        raise RuntimeError("evaluation")
+    assert (env.clock, env.step(None)[1], env.step(None)[1]) == (0, 0, 1)
+
+
+def test_noise_is_still_noise_and_the_same_afterwards(probe):
+    env, other = (NonStationary(probe(length=50), {"reward.noise": 1.0}, seed=0) for _ in range(2))
+    for one in (env, other):
+        one.reset(seed=0)
+    with env.frozen(clock=7):
+        noises = [env.step(None)[1] for _ in range(10)]
+    assert len(set(noises)) == 10
+    assert [env.step(None)[1] for _ in range(5)] == [other.step(None)[1] for _ in range(5)]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_vector_stands_still_as_a_whole(native):
+    mode = "vector_entry_point" if native else "sync"
+    changes = {"gravity": Redraw(5.0, 15.0, every=10)}
+    stages = Staged([{"length": 0.5}, {"length": 1.0}], threshold=1, window=1)
+    env, undisturbed = (
+        make_vec("CartPole-v1", 3, changes, curriculum=one, seed=0, vectorization_mode=mode)
+        for one in (stages, Staged(stages.stages, threshold=1, window=1))
+    )
+    for one in (env, undisturbed):
+        one.reset(seed=1)
+    actions = np.array([0, 1, 1])
+    for step in range(60):
+        if step == 5:
+            with env.frozen(clock=100):
+                env.reset(seed=3)
+                for _ in range(40):
+                    env.step(actions)
+                    # The task stays, though by now episodes have ended with what would be a next one.
+                    assert env.parameters["gravity"] == env.oracle(100, 101)["gravity"][0]
+                    assert env.parameters["length"].tolist() == [0.5] * 3
+                assert env.curriculum.stage == 0
+        ours, theirs = env.step(actions), undisturbed.step(actions)
+        assert all(np.array_equal(one, other) for one, other in zip(ours[:4], theirs[:4], strict=True))
+    assert env.clock == undisturbed.clock
+    assert env.curriculum.stage == undisturbed.curriculum.stage == 1
+
+
+def test_a_training_environment_is_evaluated_in_without_being_lived_in():
+    changes = {"gravity": Linear(start=9.8, end=20.0, over=5_000)}
+    agents = [A2C(make_vec("CartPole-v1", 4, changes, seed=0), seed=0).learn(200) for _ in range(2)]
+    with agents[0].env.frozen(clock=4_000) as env:
+        result = evaluate(agents[0], env, episodes=4)
+        assert env.clock == 4_000
+    assert result.returns.shape == (4,)
+    for agent in agents:
+        agent.learn(200)
+    assert agents[0].env.clock == agents[1].env.clock > 400
+    assert all(
+        map(np.array_equal, *([one.detach().numpy() for one in agent.policy.parameters()] for agent in agents))
+    )
+
+
+def test_the_oracle_is_what_comes_true(probe):
+    env = NonStationary(probe(length=50), {"level": OrnsteinUhlenbeck(0.0, 1.0, tau=20)}, seed=3, env_index=2)
+    env.reset(seed=0)
+    told = env.oracle(0, 60)["level"]
+    assert env.oracle(10, 20)["level"].tolist() == told[10:20].tolist()
+    for step in range(60):
+        assert env.step(None)[1] == told[step]
+    assert env.oracle(5, 5)["level"].shape == (0,)
+    with pytest.raises(ValueError, match="t1 must be a whole number >= 5 env steps, got 4"):
+        env.oracle(5, 4)
+    with pytest.raises(ValueError, match="t0 must be a whole number >= 0 env steps, got -1"):
+        env.oracle(-1, 4)
+
+
+def test_a_curriculum_comes_to_workers_too(probes):
+    stages = [{"length": 0.5}, {"length": 0.3}, {"length": 0.2}]
+    shown = []
+    for mode in ("sync", "async"):
+        env = make_vec(
+            "CartPole-v1", 2, curriculum=Staged(stages, threshold=5, window=2), vectorization_mode=mode, seed=0
+        )
+        env.reset(seed=1)
+        seen = []
+        for _ in range(80):
+            observations, *_ = env.step(np.array([0, 1]))
+            seen.append(
+                (observations.tolist(), env.parameters["length"].tolist(), env.unwrapped.get_attr("length"))
+            )
+        shown.append(seen)
+        assert env.curriculum.stage == 2
+        env.close()
+    assert shown[0] == shown[1]
+    assert {tuple(one[1]) for one in shown[0]} > {(0.5, 0.5)}
+
+
+class Goal(gym.Env):
+    """An environment that says whether an episode was a success."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    size = 1.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.full(1, self.size / 10, np.float32), self.size, True, False, {"is_success": bool(action)}
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_success_is_what_the_environment_says_in_every_mode(mode):
+    gate = {"min_episodes": 2, "threshold": 0.3, "window": 4, "cooldown": 0}
+    curriculum = SuccessGated([{"size": 1.0}, {"size": 2.0}, {"size": 3.0}], **gate)
+    env = NonStationaryVector(
+        gym.vector.SyncVectorEnv([Goal, Goal], autoreset_mode=gym.vector.AutoresetMode(mode)),
+        curriculum=curriculum,
+    )
+    env.reset(seed=0)
+    for _ in range(6):
+        env.step(np.array([0, 0]))
+        if mode == "Disabled":
+            env.reset(options={"reset_mask": np.array([True, True])})
+    assert curriculum.stage == 0
+    for _ in range(20):
+        env.step(np.array([1, 1]))
+        if mode == "Disabled":
+            env.reset(options={"reset_mask": np.array([True, True])})
+    assert curriculum.stage == 2
+
+
+def test_a_seeded_reset_begins_the_curriculum_anew(probe):
+    env = NonStationary(probe(), curriculum=Staged([{"level": 1.0}, {"level": 2.0}], threshold=1, window=1))
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(None)
+    env.reset()
+    assert (env.parameters["level"], env.regime) == (2.0, 1)
+    env.reset(seed=0)
+    assert (env.parameters["level"], env.regime) == (1.0, 0)

@@ -1,8 +1,8 @@
-"""Draw every schedule, and every ready-made world's parameters over time.
+"""Draw every schedule, every curriculum, and every ready-made world's parameters over time.
 
 Run: python docs/draw_environments.py
 
-Writes docs/images/schedules.png and docs/images/tasks.png.
+Writes docs/images/schedules.png, docs/images/curricula.png and docs/images/tasks.png.
 """
 
 from pathlib import Path
@@ -15,8 +15,22 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
+from rl_rms.envs.curricula import (
+    ALPGMM,
+    Curriculum,
+    DomainRandomization,
+    ExpandingBox,
+    Learnability,
+    LearningProgress,
+    LinearRamp,
+    PrioritizedLevelReplay,
+    Staged,
+    SuccessGated,
+    WilsonGate,
+)
 from rl_rms.envs.drift import trace
 from rl_rms.envs.schedules import (
+    AdversarialBurst,
     Burst,
     Exponential,
     Linear,
@@ -50,6 +64,14 @@ SCHEDULES: dict[str, Schedule] = {
     "PoissonJumps": PoissonJumps(low=0.5, high=2.0, mean_dwell=1_500),
     "Markov": Markov(values=[0.5, 1.0, 2.0], mean_dwell=1_000),
     "Burst": Burst(base=1.0, peak=3.0, every=2_500, duration=200),
+    "AdversarialBurst": AdversarialBurst(
+        base=1.0,
+        low=0.5,
+        high=2.0,
+        threshold=100,
+        duration=800,
+        strikes=[(1_500, 0.5), (4_000, 2.0), (6_500, 2.0)],
+    ),
     "OrnsteinUhlenbeck": OrnsteinUhlenbeck(mean=1.0, std=0.3, tau=1_000),
     "RandomWalk": RandomWalk(start=1.0, std=0.01, low=0.5, high=2.0),
     "Trace": Trace([1.0, 1.2, 0.7, 1.9, 1.5], every=2_000),
@@ -59,6 +81,43 @@ SCHEDULES: dict[str, Schedule] = {
     "Sinusoid + Redraw": Sinusoid(mean=1.0, amplitude=0.3, period=2_500) + Redraw(low=0.0, high=1.0, every=2_000),
     "RandomWalk, clipped": RandomWalk(start=1.0, std=0.01, low=0.0, high=2.0).clip(0.8, 1.3),
 }
+
+LEVELS = [{"difficulty": level / 10} for level in range(1, 11)]
+CURRICULA: dict[str, Curriculum] = {
+    "LinearRamp": LinearRamp({"difficulty": 0.1}, {"difficulty": 1.0}, over=2_000, unit="episodes"),
+    "Staged": Staged(LEVELS, threshold=0.9, window=30),
+    "SuccessGated": SuccessGated(LEVELS),
+    "ExpandingBox": ExpandingBox({"difficulty": [0.1, 0.2]}, {"difficulty": [0.1, 1.0]}, WilsonGate(0.7), steps=9),
+    "DomainRandomization": DomainRandomization({"difficulty": [0.1, 1.0]}),
+    "LearningProgress": LearningProgress(LEVELS),
+    "Learnability": Learnability(LEVELS),
+    "PrioritizedLevelReplay": PrioritizedLevelReplay(LEVELS),
+    "ALPGMM": ALPGMM({"difficulty": [0.1, 1.0]}),
+}
+
+
+def draw_curricula() -> None:
+    """The tasks that each gives a simulated learner, which gets better at what it is given and at what is near."""
+    figure, axes = plt.subplots(3, 3, figsize=(12, 6), layout="constrained", sharex=True, sharey=True)
+    for ax, (name, curriculum) in zip(axes.flat, CURRICULA.items(), strict=True):
+        random, skill = np.random.default_rng(0), 0.15
+        given, skills = [], []
+        for _ in range(3_000):
+            difficulty = curriculum.task(0)["difficulty"]
+            chance = 1 / (1 + np.exp(20 * (difficulty - skill - 0.1)))
+            success = bool(random.random() < chance)
+            # Most is learned from what is neither sure nor hopeless; what is not met is slowly forgotten.
+            skill += 0.004 * chance * (1 - chance) - 0.00005
+            curriculum.record(float(success), 10, 0, success)
+            given.append(difficulty)
+            skills.append(skill)
+        ax.plot(given, ".", markersize=1.5, alpha=0.5, label="difficulty of the task")
+        ax.plot(skills, linewidth=1.5, label="the learner's skill")
+        ax.set_title(name, loc="left", fontsize=10)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    figure.supxlabel("episodes", fontsize=10)
+    figure.savefig(IMAGES / "curricula.png", dpi=110)
 
 
 def draw_schedules() -> None:
@@ -123,4 +182,5 @@ def draw_tasks() -> None:
 if __name__ == "__main__":
     plt.rcParams["axes.prop_cycle"] = plt.cycler(color=["#0072B2", "#D55E00", "#009E73"])
     draw_schedules()
+    draw_curricula()
     draw_tasks()

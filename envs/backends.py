@@ -35,6 +35,7 @@ class Backend(ABC):
         has_noise: Whether numbers are drawn by chance at each env step.
         is_drawn: Whether any target needs chance at all.
         episodic: Which targets, by their numbers, end the episodes in progress when they change.
+        late: Targets that take effect only with the next reset.
         asks_where: Whether `step` asks which of the sub-environments are valid.
         last: The observations that were returned last; None before the first reset.
     """
@@ -43,6 +44,7 @@ class Backend(ABC):
     has_noise: bool
     is_drawn: bool
     episodic: tuple[int, ...]
+    late: tuple[str, ...]
     asks_where: bool
     last: Any = None
 
@@ -102,6 +104,7 @@ class SubEnvs(Backend):
         self.has_noise = not set(NOISES).isdisjoint(targets)
         self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(targets)
         self.episodic = self._get("parameter_episodic")[0] if targets else ()
+        self.late = self._get("parameter_late")[0] if targets else ()
         self.asks_where = bool(self.episodic)
 
     def set(self, columns: tuple[Column, ...]) -> None:
@@ -215,6 +218,7 @@ class Native(Backend):
             )
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
         self.moves_observations = self._controls.moves_observations
+        self.late = self._controls.late
         self.asks_where = self._controls.moves
         self.has_noise = self._controls.has_noise
         self.is_drawn = self._controls.is_drawn

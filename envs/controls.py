@@ -39,6 +39,7 @@ class Controls:
         values: The values that are set, in the order of the targets; at first None, for none.
         has_noise: Whether numbers are drawn by chance at each env step.
         is_drawn: Whether any target needs chance at all, and so `moment`.
+        late: Targets that take effect only with the next reset.
         episodic: Which targets, by their numbers, end the episode in progress when they change.
         moment: Who draws, and when; to be set before the first transition where ``is_drawn``.
 
@@ -78,10 +79,10 @@ class Controls:
         self._drawn: dict[str, Any] = {}
         verify_effect(env, {one: self._parameter(one) for one in self.targets if one not in NEUTRAL})
         self._setters = self._find_setters()
+        effects = {target: self._parameter(target).effect for target in self.targets if target not in NEUTRAL}
+        self.late = tuple(target for target, effect in effects.items() if effect != "step")
         self.episodic = tuple(
-            index
-            for index, target in enumerate(self.targets)
-            if target not in NEUTRAL and self._parameter(target).effect == "episode"
+            index for index, target in enumerate(self.targets) if effects.get(target) == "episode"
         )
         groups = {target.partition(".")[0] for target in self.targets if target in NEUTRAL}
         self.moves_rewards = "reward" in groups

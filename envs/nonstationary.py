@@ -246,7 +246,7 @@ class NonStationary(Parametrized):
         """Go on from a state of `state_dict`, exactly; ``last_observation`` is what was shown last.
 
         Where the state has no environment, the one inside stays in the episode in which it is, which a curriculum
-        takes for one that begins.
+        takes for the beginning of the one that was in progress.
 
         Raises:
             ValueError: If it is the state of a world that was made otherwise.
@@ -260,10 +260,11 @@ class NonStationary(Parametrized):
             self._drift.changes[target] = adversary.schedule
         self._drift.set(clock=int(state["clock"]), seed=int(state["seed"]))
         self._regime_shown = int(state["regime_shown"])
+        self._task = tuple(state["task"])
         if state["environment"] is None:
-            self._begin()
+            if self._episodes is not None:
+                self._episodes.begin()
         else:
-            self._task = tuple(state["task"])
             if self._episodes is not None:
                 self._episodes.load_state_dict(state["episodes"])
             self.parameter_snapshot = state["environment"]

@@ -81,6 +81,11 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._controls.episodic
 
     @property
+    def parameter_late(self) -> tuple[str, ...]:
+        """Targets that take effect only with the next reset."""
+        return self._controls.late
+
+    @property
     def parameter_upcoming(self) -> tuple[float, ...] | None:
         """Values that the next transition is the last one before: it truncates the episode, then they are set."""
         return self._upcoming

@@ -205,14 +205,11 @@ def decode(data: Any) -> Any:
 
 
 def _generator_state(env: Any) -> dict[str, Any]:
-    """An unwrapped environment's generator; that of PCG64, Gymnasium's own kind, is plain numbers.
-
-    One that has several has a property ``generator_state``.
-    """
+    """An unwrapped environment's generator; one that has several has a property ``generator_state``."""
     if hasattr(type(env), "generator_state"):
         states: dict[str, Any] = env.generator_state
         return states
-    state: dict[str, Any] = env.np_random.bit_generator.state
+    state: dict[str, Any] = encode(env.np_random.bit_generator.state)
     return state
 
 
@@ -220,7 +217,7 @@ def _set_generator(env: Any, state: Mapping[str, Any]) -> None:
     if hasattr(type(env), "generator_state"):
         env.generator_state = state
     else:
-        env.np_random.bit_generator.state = state
+        env.np_random.bit_generator.state = decode(state)
 
 
 def _qualified(one: type) -> str:

@@ -26,7 +26,7 @@ class TaskSwitch(gym.Env[Any, Any]):
         one. render_mode: Of all of them, for those that are not made by a function.
 
     Attributes:
-        task: Number of the environment that is lived in; another can be set between two episodes.
+        task: Number of the environment that is lived in, or will be from the next reset on.
 
     Raises:
         ValueError: If there are fewer than two, or their spaces differ.
@@ -55,7 +55,7 @@ class TaskSwitch(gym.Env[Any, Any]):
                     )
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.metadata, self.render_mode = first.metadata, first.render_mode
-        self.task = 0
+        self.task = self._lived_in = 0
         # Seeds that environments are to have at their next reset.
         self._seeds: list[int | None] = [None] * len(self.envs)
 
@@ -85,16 +85,17 @@ class TaskSwitch(gym.Env[Any, Any]):
         if seed is not None:
             self._seeds = list(map(int, np.random.SeedSequence(seed).generate_state(len(self.envs))))
             self._seeds[self.task] = seed
+        self._lived_in = self.task
         seed, self._seeds[self.task] = self._seeds[self.task], None
         return self.envs[self.task].reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Make a transition in the environment that is lived in."""
-        return self.envs[self.task].step(action)
+        return self.envs[self._lived_in].step(action)
 
     def render(self) -> Any:
         """Render the environment that is lived in."""
-        return self.envs[self.task].render()
+        return self.envs[self._lived_in].render()
 
     def close(self) -> None:
         """Close all of them."""

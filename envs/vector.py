@@ -89,8 +89,6 @@ class NonStationaryVector(VectorWrapper):
         self._schedules = schedules = as_schedules(changes)
         self._targets = join_targets(schedules, curriculum)
         self._mode = _autoreset_mode(env)
-        if curriculum is not None:
-            _check_autoreset(env, self._mode)
         self._adversaries = find_adversaries(schedules)
         if self._adversaries and sharing != "shared":
             raise ValueError(
@@ -102,6 +100,8 @@ class NonStationaryVector(VectorWrapper):
         if self._backend.moves_observations:
             self.single_observation_space = unbounded(env.single_observation_space)
             self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        if curriculum is not None and self._mode is AutoresetMode.SAME_STEP:
+            _check_curriculum(env, [target for target in curriculum.targets if target in self._backend.late])
         self._keyed = seed is not None
         self._clocks = _CLOCKS[sharing](schedules, first_seed(seed), env.num_envs)
         self._curriculum = curriculum
@@ -287,7 +287,7 @@ class NonStationaryVector(VectorWrapper):
         """Go on from a state of `state_dict`, exactly; ``last_observations`` are what was shown last.
 
         Where the state has no environment, the sub-environments stay in the episodes in which they are, which a
-        curriculum takes for ones that begin.
+        curriculum takes for the beginnings of those that were in progress.
 
         Raises:
             ValueError: If it is the state of a world that was made otherwise.
@@ -305,12 +305,13 @@ class NonStationaryVector(VectorWrapper):
             adversary.load_state_dict(state["adversaries"][target])
         self._tell_clocks()
         self._clocks.load_state_dict(state)
+        self._tasks = np.array(state["tasks"], dtype=np.float64).reshape(self._tasks.shape)
         if state["environment"] is None:
-            self._begin(np.ones_like(self._resetting))
+            if self._episodes is not None:
+                self._episodes = EpisodeCounter(self.num_envs)
         else:
             self._regimes = _read_only(np.array(state["regimes_shown"], dtype=np.int64))
             self._regime_told = int(self._regimes[0])
-            self._tasks = np.array(state["tasks"], dtype=np.float64).reshape(self._tasks.shape)
             self._resetting = np.array(state["resetting"], dtype=np.bool_)
             if self._episodes is not None:
                 self._episodes.load_state_dict(state["episodes"])
@@ -526,13 +527,22 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
     return mode
 
 
-def _check_autoreset(env: VectorEnv, mode: AutoresetMode) -> None:
-    if isinstance(env.unwrapped, AsyncVectorEnv) and mode is AutoresetMode.SAME_STEP:
-        raise ValueError(
-            "a curriculum sets each task before the episode begins, but in SAME_STEP mode the workers of an "
-            'AsyncVectorEnv begin episodes on their own; use autoreset_mode="NextStep", or '
-            'vectorization_mode="sync"'
-        )
+def _check_curriculum(env: VectorEnv, late: Sequence[str]) -> None:
+    """Refuse tasks that would be set too late, where episodes begin within the step that ends the last one.
+
+    Raises:
+        ValueError: If they would.
+    """
+    if isinstance(env.unwrapped, AsyncVectorEnv):
+        reason = "the workers of an AsyncVectorEnv begin episodes on their own"
+        mend = 'autoreset_mode="NextStep", or vectorization_mode="sync"'
+    elif late:
+        reason, mend = f"{late[0]!r} would take effect an episode too late", 'autoreset_mode="NextStep"'
+    else:
+        return
+    raise ValueError(
+        f"a curriculum sets each task before the episode begins, but in SAME_STEP mode {reason}; use {mend}"
+    )
 
 
 def _successes(infos: Mapping[str, Any], done: Mask) -> list[bool | None]:

@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AsyncVectorEnv
 
 from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state, snapshots
-from rl_rms.envs.curricula import Staged
+from rl_rms.envs.curricula import DomainRandomization, Staged
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
 from rl_rms.envs.snapshots import decode, encode
 
@@ -206,6 +206,35 @@ def test_an_environment_of_the_users_own_is_lived_through_again_or_registered():
         sizes.append(len(json.dumps(state["environment"])))
         assert same(live(loaded, 30, seed=1), live(env, 30, seed=1))
     assert sizes[1] < sizes[0] / 2
+
+
+def test_a_state_without_the_episode_keeps_its_task():
+    def make():
+        curriculum = DomainRandomization({"level": [0.0, 1.0]})
+        return NonStationary(Own(), curriculum=curriculum, seed=0)
+
+    env, loaded = make(), make()
+    env.reset(seed=0)
+    live(env, 3, seed=0)
+    before = env.parameters
+    env.reset()
+    assert env.parameters != before
+    loaded.reset(seed=1)
+    loaded.load_state_dict(through_json(env.state_dict(environment=False)))
+    assert loaded.parameters == env.parameters
+    for one in (env, loaded):
+        one.reset()
+    assert loaded.parameters == env.parameters
+
+
+def test_generators_of_any_kind_are_kept():
+    env, loaded = (NonStationary(gym.make("CartPole-v1")) for _ in range(2))
+    for seed, one in enumerate((env, loaded)):
+        one.reset(seed=0)
+        one.unwrapped.np_random = np.random.Generator(np.random.MT19937(seed))
+        live(one, 20, seed=seed)
+    loaded.load_state_dict(through_json(env.state_dict()))
+    assert same(live(loaded, 200, seed=5), live(env, 200, seed=5))
 
 
 def test_one_that_cannot_be_brought_back_says_so():

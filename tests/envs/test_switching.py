@@ -94,6 +94,36 @@ def test_a_curriculum_switches_between_episodes():
     assert env.step(RIGHT)[1] == 1
 
 
+def test_a_curriculum_cannot_switch_where_it_would_come_too_late():
+    curriculum = Staged([{"task": 0}, {"task": 1}], threshold=1.0, window=1)
+    with pytest.raises(ValueError, match="in SAME_STEP mode 'task' would take effect an episode too late"):
+        make_vec(
+            "rl_rms/TaskSwitch-v0",
+            2,
+            curriculum=curriculum,
+            tasks=LAKES,
+            vector_kwargs={"autoreset_mode": "SameStep"},
+        )
+    env = make_vec("rl_rms/TaskSwitch-v0", 1, curriculum=curriculum, tasks=LAKES)
+    env.reset(seed=0)
+    env.step(np.array([RIGHT]))
+    assert env.step(np.array([DOWN]))[2].tolist() == [True]
+    env.step(np.array([LEFT]))  # a reset frame
+    env.step(np.array([DOWN]))
+    assert env.step(np.array([RIGHT]))[1].tolist() == [1]
+
+
+def test_a_clock_that_is_set_within_an_episode_waits_for_its_end():
+    env = NonStationary(TaskSwitch(LAKES), {"task": Step(before=0, after=1, at=100)})
+    env.reset(seed=0)
+    env.step(RIGHT)
+    with env.frozen(clock=200):
+        env.reset()
+        env.step(DOWN)
+        assert env.step(RIGHT)[:4] == (3, 1, True, False)
+    assert env.step(DOWN)[:4] == (3, 1, True, False)  # the way to the goal of the first lake
+
+
 def test_one_seed_seeds_all_tasks():
     def lived(seed):
         slippery = [{**lake, "is_slippery": True, "desc": ["SFF", "FFF", "FFG"]} for lake in LAKES]

@@ -32,7 +32,9 @@ from rl_rms.envs.drift import trace
 from rl_rms.envs.schedules import (
     AdversarialBurst,
     Burst,
+    Constant,
     Exponential,
+    Function,
     Linear,
     Markov,
     OrnsteinUhlenbeck,
@@ -52,6 +54,7 @@ from rl_rms.envs.tasks import TASKS, task_config
 
 IMAGES = Path(__file__).parent / "images"
 SCHEDULES: dict[str, Schedule] = {
+    "Constant": Constant(1.0),
     "Step": Step(before=1.0, after=2.0, at=4_000),
     "PiecewiseConstant": PiecewiseConstant([(0, 1.0), (2_000, 2.0), (5_000, 0.5), (7_000, 1.5)]),
     "Linear": Linear(start=1.0, end=2.0, over=6_000),
@@ -75,10 +78,15 @@ SCHEDULES: dict[str, Schedule] = {
     "OrnsteinUhlenbeck": OrnsteinUhlenbeck(mean=1.0, std=0.3, tau=1_000),
     "RandomWalk": RandomWalk(start=1.0, std=0.01, low=0.5, high=2.0),
     "Trace": Trace([1.0, 1.2, 0.7, 1.9, 1.5], every=2_000),
+    "Function": Function(lambda clock: 1.0 + np.log1p(clock / 1_000) / 3, timescale=5_000, amplitude=0.4),
     "Linear then Sinusoid": Linear(start=1.0, end=2.0, over=4_000).then(
         Sinusoid(mean=2.0, amplitude=0.4, period=2_000), at=5_000
     ),
     "Sinusoid + Redraw": Sinusoid(mean=1.0, amplitude=0.3, period=2_500) + Redraw(low=0.0, high=1.0, every=2_000),
+    "Linear * Redraw": Linear(start=1.0, end=2.0, over=8_000) * Redraw(low=0.5, high=1.0, every=1_000),
+    "Sinusoid, reflected": Sinusoid(mean=1.0, amplitude=0.8, period=4_000).reflect(high=1.4),
+    "Sawtooth, delayed": Sawtooth(low=1.0, high=2.0, period=3_000).delay(2_500),
+    "Sinusoid, during": Sinusoid(mean=1.0, amplitude=0.5, period=2_000).during(3_000, 7_000),
     "RandomWalk, clipped": RandomWalk(start=1.0, std=0.01, low=0.0, high=2.0).clip(0.8, 1.3),
 }
 

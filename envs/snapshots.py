@@ -7,6 +7,7 @@ beginning is written down, and the actions and changes since. That is exact for 
 comes from ``np_random`` and whose episodes depend on nothing from before their reset.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -174,16 +175,15 @@ def encode(value: Any) -> Any:
         >>> encode((np.float32(0.5), [1, None]))
         {'tuple': [{'dtype': '<f4', 'number': 0.5}, [1, None]]}
     """
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return {"dtype": value.dtype.str, "array": value.tolist()}
-    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
-        return {"dtype": value.dtype.str, "number": value.item()}
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
+        return _encode_numbers(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, list):
-        return [encode(one) for one in value]
-    if isinstance(value, tuple):
-        return {"tuple": [encode(one) for one in value]}
+    if isinstance(value, (list, tuple)):
+        encoded = [encode(one) for one in value]
+        return encoded if isinstance(value, list) else {"tuple": encoded}
     if isinstance(value, Mapping):
         return {"dict": [[encode(key), encode(one)] for key, one in value.items()]}
     raise ValueError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
@@ -195,13 +195,32 @@ def decode(data: Any) -> Any:
         return [decode(one) for one in data]
     if not isinstance(data, Mapping):
         return data
-    if "array" in data:
-        return np.array(data["array"], dtype=data["dtype"])
-    if "number" in data:
-        return np.dtype(data["dtype"]).type(data["number"])
+    if "dtype" in data:
+        return _decode_numbers(data)
+    if "float" in data:
+        return float(data["float"])
     if "tuple" in data:
         return tuple(decode(one) for one in data["tuple"])
     return {decode(key): decode(one) for key, one in data["dict"]}
+
+
+def _encode_numbers(value: Any) -> dict[str, Any]:
+    """NumPy's own."""
+    kind = {"dtype": value.dtype.str}
+    if isinstance(value, np.generic):
+        return {**kind, "number": encode(value.item())}
+    if np.isfinite(value).all():
+        return {**kind, "array": value.tolist()}
+    # NaN and the infinities are none of JSON's numbers.
+    return {**kind, "shape": list(value.shape), "text": [repr(one) for one in value.ravel().tolist()]}
+
+
+def _decode_numbers(data: Mapping[str, Any]) -> Any:
+    if "number" in data:
+        return np.dtype(data["dtype"]).type(decode(data["number"]))
+    if "array" in data:
+        return np.array(data["array"], dtype=data["dtype"])
+    return np.array(data["text"], dtype=np.float64).astype(data["dtype"]).reshape(data["shape"])
 
 
 def _generator_state(env: Any) -> dict[str, Any]:

@@ -160,10 +160,8 @@ class HalfLifeCallback(BaseCallback):
         # Rollouts of whole episodes are measured; the first ends before the first update.
         if not _counts_episodes(self.model):
             self._tell_span(rollout_steps=None)
-        timescale = self.timescale or _find_timescale(self.training_env)
+        self._tell_timescale(self.timescale or _find_timescale(self.training_env))
         for name, optimizer in self._optimizers.items():
-            if timescale is not None:
-                optimizer.timescale = timescale
             if self.half_life is not None:
                 optimizer.half_life = self.half_life
             if self.verbose >= 1 and optimizer.steps_per_update is not None:
@@ -181,6 +179,9 @@ class HalfLifeCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         rollout_steps = self.model.num_timesteps - self._rollout_began
         self._tell_span(rollout_steps)
+        if self.timescale is None:
+            # That of a curriculum shows only as it goes on.
+            self._tell_timescale(_find_timescale(self.training_env))
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         if returns:
             for optimizer in self._optimizers.values():
@@ -190,6 +191,11 @@ class HalfLifeCallback(BaseCallback):
         if self._updates_since_record >= self.log_interval:
             self._updates_since_record = 0.0
             self._record()
+
+    def _tell_timescale(self, timescale: Timescale | None) -> None:
+        if timescale is not None:
+            for optimizer in self._optimizers.values():
+                optimizer.timescale = timescale
 
     def _tell_span(self, rollout_steps: int | None) -> None:
         for name, optimizer in self._optimizers.items():

@@ -157,7 +157,8 @@ class Curriculum(ABC):
             "stage_changes": self._stage_changes,
             "env_steps": self._env_steps,
             "changed_at": self._changed_at,
-            "mean_span": self._mean_span,
+            # Infinity is none of JSON's numbers.
+            "mean_span": self._mean_span if math.isfinite(self._mean_span) else None,
             **self._kept(),
         }
 
@@ -176,7 +177,7 @@ class Curriculum(ABC):
         self._stage_changes = int(state["stage_changes"])
         self._env_steps = int(state["env_steps"])
         self._changed_at = int(state["changed_at"])
-        self._mean_span = float(state["mean_span"])
+        self._mean_span = math.inf if state["mean_span"] is None else float(state["mean_span"])
 
     def to_config(self) -> dict[str, dict[str, Any]]:
         """The YAML form, ``{name: {argument: value}}``, without arguments that are at their default."""

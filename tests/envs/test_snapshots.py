@@ -72,7 +72,7 @@ def same(one, other):
 
 
 def through_json(state):
-    return json.loads(json.dumps(state))
+    return json.loads(json.dumps(state, allow_nan=False))
 
 
 @pytest.mark.parametrize("id", WORLDS)
@@ -135,6 +135,18 @@ def test_so_do_vectors_of_them(vector, kind):
         live(env, 30, seed=5)
     assert same(live(loaded, 150, seed=1), live(env, 150, seed=1))
     assert through_json(env.state_dict()) == through_json(loaded.state_dict())
+    env.close()
+    loaded.close()
+
+
+@pytest.mark.parametrize("vector", ["sync NextStep", "async NextStep"])
+@pytest.mark.parametrize("id", ["LunarLander-v3", "Hopper-v5", "Pendulum-v1"])
+def test_vectors_of_all_engines_do(vector, id):
+    env, loaded = (make_vec(id, 2, WORLDS[id], seed=3, sharing="independent", **VECTORS[vector]) for _ in range(2))
+    env.reset(seed=1)
+    live(env, 130, seed=0)
+    loaded.load_state_dict(through_json(env.state_dict()))
+    assert same(live(loaded, 300, seed=1), live(env, 300, seed=1))
     env.close()
     loaded.close()
 
@@ -296,5 +308,11 @@ def test_numbers_keep_their_kinds():
     assert np.array_equal(back["a"], kept["a"])
     assert back[3] == kept[3]
     assert type(back[3][0]) is np.int64
+    wild = (np.array([[np.nan, np.inf], [-np.inf, 0.1]], np.float32), np.float64(np.inf), float("nan"))
+    array, number, plain = decode(through_json(encode(wild)))
+    assert np.array_equal(array, wild[0], equal_nan=True)
+    assert (array.dtype, number) == (np.float32, np.inf)
+    assert type(plain) is float
+    assert np.isnan(plain)
     with pytest.raises(ValueError, match="of type object cannot be written as JSON"):
         encode([object()])

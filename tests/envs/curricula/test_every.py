@@ -102,7 +102,7 @@ def test_its_state_goes_on_exactly(index):
     learner.live(one, 150)
     other.restart(seed=7)
     Learner(5).live(other, 40)
-    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    other.load_state_dict(json.loads(json.dumps(one.state_dict(), allow_nan=False)))
     again.random.bit_generator.state = learner.random.bit_generator.state
     again.episodes, again.begun = learner.episodes, dict(learner.begun)
     assert other.log() == one.log()

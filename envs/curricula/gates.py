@@ -138,7 +138,7 @@ class WilsonGate(_Windowed):
             ``info["is_success"]``.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or the gate could never open.
 
     Example:
         >>> from rl_rms.envs.curricula import Outcome
@@ -175,6 +175,13 @@ class WilsonGate(_Windowed):
             None if success_return is None else check_number("WilsonGate: success_return", success_return)
         )
         self._z = NormalDist().inv_cdf(self.confidence)
+        best = wilson_bounds(1.0, self.window, self._z)[0]
+        if best < self.threshold:
+            raise ValueError(
+                f"WilsonGate: even {self.window} successes in a window of {self.window} have the lower bound "
+                f"{best:.3f} at a confidence of {self.confidence:g}, below the threshold {self.threshold:g}, and the "
+                "gate would never open; raise the window, or lower threshold or confidence"
+            )
         self.clear()
 
     def record(self, outcome: Outcome) -> None:

@@ -1,10 +1,13 @@
+import csv
+import math
+
 import gymnasium as gym
 import pytest
 
 from rl_rms.agents import A2C
 from rl_rms.agents.world import find_world, world_scalars
 from rl_rms.envs import NonStationary, make_vec
-from rl_rms.envs.curricula import Staged
+from rl_rms.envs.curricula import EpisodeGate, Staged, SuccessGated
 from rl_rms.envs.schedules import Linear
 
 CHANGES = {"gravity": Linear(start=9.8, end=19.8, over=1_000)}
@@ -38,6 +41,36 @@ def test_a_vector_is_found_under_other_wrappers():
         "curriculum/stage",
         "curriculum/difficulty",
     }
+
+
+def test_a_checkpoint_keeps_the_curriculum_and_the_log_tells_of_it(tmp_path):
+    def make():
+        levels = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
+        curriculum = SuccessGated(levels, success_return=10, min_episodes=5, cooldown=5, window=20)
+        return make_vec("CartPole-v1", 4, CHANGES, curriculum=curriculum, seed=0)
+
+    agent = A2C(make(), seed=0).learn(2_000, log_dir=tmp_path / "run", log_interval=1)
+    curriculum = agent.env.curriculum
+    assert curriculum.stage_changes >= 2
+    loaded = A2C.load(agent.save(tmp_path / "agent"), env=make())
+    loaded.learn(20)
+    again = loaded.env.curriculum
+    assert (again.stage, again.stage_changes) == (curriculum.stage, curriculum.stage_changes)
+    assert again.timescale >= curriculum.timescale * 0.7
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["curriculum/stage"] for row in rows} >= {"0.0", "1.0"}
+    assert "curriculum/success_rate" in rows[-1]
+
+
+def test_the_optimizer_hears_how_fast_a_curriculum_changes():
+    levels = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
+    env = make_vec("CartPole-v1", 4, curriculum=Staged(levels, gate=EpisodeGate(5)), seed=0)
+    agent = A2C(env, half_life="match", seed=0)
+    assert agent.optimizer.timescale.value == math.inf
+    agent.learn(1_000)
+    assert env.curriculum.stage == 2
+    assert agent.optimizer.timescale.value == pytest.approx(env.timescale, rel=0.1)
 
 
 def test_other_environments_have_no_world():

@@ -60,6 +60,14 @@ def test_too_few_episodes_never_suffice():
     assert gate.is_open  # the last five
 
 
+def test_a_gate_that_could_never_open_is_refused():
+    WilsonGate(threshold=0.8, min_episodes=5, window=11)  # 11 / (11 + 1.645**2) is 0.803
+    with pytest.raises(ValueError, match="even 10 successes in a window of 10 have the lower bound 0.787"):
+        WilsonGate(threshold=0.8, min_episodes=5, window=10)
+    with pytest.raises(ValueError, match="below the threshold 1, and the gate would never open"):
+        WilsonGate(threshold=1.0)
+
+
 def test_success_is_what_the_environment_says_or_a_return():
     gate = WilsonGate(success_return=5.0, min_episodes=1, threshold=0.1)
     gate.record(outcome(ret=4.9, success=True))

@@ -179,8 +179,8 @@ class WilsonGate(_Windowed):
         if best < self.threshold:
             raise ValueError(
                 f"WilsonGate: even {self.window} successes in a window of {self.window} have the lower bound "
-                f"{best:.3f} at a confidence of {self.confidence:g}, below the threshold {self.threshold:g}, and the "
-                "gate would never open; raise the window, or lower threshold or confidence"
+                f"{best:.3f} at a confidence of {self.confidence:g}, below the threshold {self.threshold:g}, and "
+                "the gate would never open; raise the window, or lower threshold or confidence"
             )
         self.clear()
 

@@ -1,6 +1,7 @@
 """What REINFORCE and A2C share: the training loop, predicting, saving and loading."""
 
 import dataclasses
+import json
 import math
 import secrets
 import time
@@ -26,7 +27,8 @@ from rl_rms.agents.normalize import RewardNormalizer
 from rl_rms.agents.optimizers import OptimizerLike, describe_memory, make_optimizer
 from rl_rms.agents.policies import MlpPolicy
 from rl_rms.agents.rollout import Collector, Episode, Rollout, as_vector_env
-from rl_rms.agents.world import find_world, world_scalars
+from rl_rms.agents.world import Surroundings, world_scalars
+from rl_rms.envs.snapshots import decode, encode
 from rl_rms.half_life import Timescale
 from rl_rms.optimizer import RMSprop
 
@@ -89,6 +91,7 @@ class OnPolicyAgent(ABC):
                 policy = MlpPolicy(self.observation_space, self.action_space, config.policy)
         self.policy = policy.to(self.device)
         self.optimizer = make_optimizer(self.policy.parameters(), config, optimizer)
+        self._lay_out()
         self.generator = torch.Generator(device=self.device).manual_seed(self.seed)
         self.reward_normalizer: RewardNormalizer | None = None
         if config.normalize_reward:
@@ -98,7 +101,9 @@ class OnPolicyAgent(ABC):
         self.num_updates = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
         self._collector: Collector | None = None
-        self._saved_world: dict[str, Any] | None = None
+        self._surroundings = None if self.env is None else Surroundings(self.env)
+        # Where a saved agent was in its environment, until it is put back there.
+        self._saved_place: dict[str, Any] | None = None
         # The user's own word on the time scale stands.
         self._tells_timescale = isinstance(self.optimizer, RMSprop) and self.optimizer.timescale is None
         self._tell_timescale()
@@ -194,15 +199,20 @@ class OnPolicyAgent(ABC):
         """The optimizer's memory in updates and env steps as one sentence, None where it states no half-life."""
         return describe_memory(self.optimizer, self.steps_per_update)
 
+    def _lay_out(self) -> None:
+        """Have all numbers lie where they will lie, so that a resumed training is the same to the bit."""
+        if isinstance(self.optimizer, RMSprop):
+            self.optimizer.lay_out()
+
     @property
     def _follows_curriculum(self) -> bool:
         """Whether episodes decide how fast the world changes."""
-        world = None if self.env is None else find_world(self.env)
+        world = None if self._surroundings is None else self._surroundings.world
         return world is not None and world.curriculum is not None
 
     def _tell_timescale(self) -> None:
         """Tell the optimizer how fast the world changes, unless the user has."""
-        world = None if self.env is None else find_world(self.env)
+        world = None if self._surroundings is None else self._surroundings.world
         if world is not None and self._tells_timescale and isinstance(self.optimizer, RMSprop):
             self.optimizer.timescale = Timescale(world.timescale, "steps")
 
@@ -214,12 +224,23 @@ class OnPolicyAgent(ABC):
             self._collector = Collector(self.env)
         if not self._collector.started:
             self._collector.num_timesteps = self.num_timesteps
-            # A loaded agent starts new episodes: another seed than the first ones', which it has seen already.
+            # Where new episodes are to begin: another seed than the first ones', which it has seen already.
             self._collector.start(self.seed + self.num_timesteps)
-            world = find_world(self.env)
-            if world is not None and self._saved_world is not None:
-                world.load_state_dict(self._saved_world)
+            if self._saved_place is not None:
+                self._go_back(self._collector, self._saved_place)
         return self._collector
+
+    def _go_back(self, collector: Collector, place: dict[str, Any]) -> None:
+        """Go on in the episodes in which the agent was saved, or else in new ones of the same world."""
+        assert self._surroundings is not None
+        episodes = decode(place["episodes"])
+        if len(episodes["resetting"]) != collector.env.num_envs:
+            if self._surroundings.world is not None:
+                self._surroundings.load_state_dict(place["surroundings"], collector.resetting)
+        elif self._surroundings.load_state_dict(place["surroundings"], episodes["resetting"]):
+            collector.load_state_dict(episodes)
+        elif self.reward_normalizer is not None:
+            self.reward_normalizer.restart()
 
     def _collect(self, collector: Collector) -> Rollout:
         """The transitions of one update."""
@@ -275,8 +296,8 @@ class OnPolicyAgent(ABC):
         if isinstance(self.optimizer, RMSprop):
             diagnostics = self.optimizer.diagnostics()
             scalars.update({f"optim/{name}": value for name, value in diagnostics.items()})
-        assert self.env is not None
-        world = find_world(self.env)
+        assert self._surroundings is not None
+        world = self._surroundings.world
         if world is not None:
             scalars.update(world_scalars(world))
         logger.write(self.num_timesteps, scalars)
@@ -333,8 +354,12 @@ class OnPolicyAgent(ABC):
         Returns:
             The file's path.
         """
-        world = None if self.env is None else find_world(self.env)
-        started = self._collector is not None and self._collector.started
+        place = self._saved_place
+        if self._surroundings is not None and self._collector is not None and self._collector.started:
+            place = {
+                "surroundings": self._surroundings.state_dict(self._collector.observations),
+                "episodes": encode(self._collector.state_dict()),
+            }
         contents = {
             "algorithm": self.algorithm,
             "config": checkpoint.config_to_dict(self.config),
@@ -348,7 +373,8 @@ class OnPolicyAgent(ABC):
             "num_timesteps": self.num_timesteps,
             "num_updates": self.num_updates,
             "reward_normalizer": None if self.reward_normalizer is None else self.reward_normalizer.state_dict(),
-            "world": world.state_dict(environment=False) if world is not None and started else self._saved_world,
+            "episodes": [dataclasses.astuple(episode) for episode in self.episodes],
+            "place": None if place is None else json.dumps(place),
         }
         return checkpoint.write(Path(path), contents)
 
@@ -364,8 +390,10 @@ class OnPolicyAgent(ABC):
     ) -> Self:
         """Read an agent that `save` wrote. No code from the file is run.
 
-        Training goes on with the saved weights, optimizer, counters, action generator and drift clock, in new
-        episodes.
+        Training goes on as if it had never been stopped: with the saved weights, optimizer, counters and action
+        generator, and in the environment with its generators, drift, curriculum and episodes in progress. Where an
+        environment cannot be brought back into its episodes, which saving or loading it then warns of, new ones
+        begin, with drift and curriculum where they were; see `rl_rms.envs.snapshots`.
 
         Args:
             path: The file.
@@ -393,12 +421,14 @@ class OnPolicyAgent(ABC):
                 raise ValueError(f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}")
         agent.policy.load_state_dict(contents["policy"])
         agent.optimizer.load_state_dict(contents["optimizer"])
+        agent._lay_out()
         agent.generator.set_state(contents["generator"])
         agent.num_timesteps = contents["num_timesteps"]
         agent.num_updates = contents["num_updates"]
         if agent.reward_normalizer is not None:
             agent.reward_normalizer.load_state_dict(contents["reward_normalizer"])
-        agent._saved_world = contents["world"]
+        agent.episodes.extend(Episode(*episode) for episode in contents["episodes"])
+        agent._saved_place = None if contents["place"] is None else json.loads(contents["place"])
         return agent
 
 

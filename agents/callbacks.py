@@ -75,7 +75,8 @@ class _Periodic(Callback):
         self.every = every
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
-        self._next = agent.num_timesteps + self.every
+        # Of multiples from the agent's first step on, so that a resumed training acts where it would have.
+        self._next = self.every * (1 + agent.num_timesteps // self.every)
 
     def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         if agent.num_timesteps >= self._next:

@@ -69,8 +69,15 @@ class RewardNormalizer:
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics as plain data."""
-        return {"count": self.count, "mean": self.mean, "variance": self.variance}
+        return {
+            "count": self.count,
+            "mean": self.mean,
+            "variance": self.variance,
+            "returns": self.returns.tolist(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the statistics of `state_dict`; returns begin anew, as a loaded agent's episodes do."""
+        """Go on with the statistics of `state_dict`; with other sub-environments than then, returns begin anew."""
         self.count, self.mean, self.variance = state["count"], state["mean"], state["variance"]
+        if len(state["returns"]) == len(self.returns):
+            self.returns = np.array(state["returns"])

@@ -6,7 +6,7 @@ Gymnasium replaces a finished episode's final observation by the next one's firs
 and the true final observation of every truncated episode is kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +116,33 @@ class Collector:
         self._returns[:] = 0.0
         self._lengths[:] = 0
 
+    @property
+    def observations(self) -> Array:
+        """What the environment showed last, shape ``(num_envs, *observation)``."""
+        if self._observations is None:
+            raise RuntimeError("start() must be called before there are observations")
+        return self._observations
+
+    @property
+    def resetting(self) -> npt.NDArray[np.bool_]:
+        """Which sub-environments begin an episode in the next step, shape ``(num_envs,)``."""
+        return self._resetting
+
+    def state_dict(self) -> dict[str, Any]:
+        """The episodes in progress, for `rl_rms.envs.snapshots.encode`."""
+        return {
+            "observations": self.observations,
+            "resetting": self._resetting,
+            "returns": self._returns,
+            "lengths": self._lengths,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`, the environment being where it was."""
+        self._observations = state["observations"]
+        self._resetting = state["resetting"]
+        self._returns, self._lengths = state["returns"], state["lengths"]
+
     def collect(
         self, act: Callable[[Array], tuple[Array, Array]], stop: Callable[[int, list[Episode]], bool]
     ) -> Rollout:
@@ -129,9 +156,7 @@ class Collector:
         Returns:
             The rollout.
         """
-        if self._observations is None:
-            raise RuntimeError("start() must be called before collect()")
-        observations: list[Array] = [self._observations]
+        observations: list[Array] = [self.observations]
         actions: list[Array] = []
         rewards: list[npt.NDArray[np.float32]] = []
         terminations: list[npt.NDArray[np.bool_]] = []

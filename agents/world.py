@@ -1,15 +1,73 @@
-"""What an agent can know and log of a changing environment: its parameters, regime and curriculum stage."""
+"""What an agent lives in: what it can know and log of the change, and how its place there is saved."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
+import numpy.typing as npt
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from rl_rms.envs import NonStationary, NonStationaryVector
+from rl_rms.envs.backends import make_backend
 
 World = NonStationaryVector | NonStationary
+
+
+class Surroundings:
+    """What an agent lives in, saved and brought back within its episodes.
+
+    Args:
+        env: The agent's environment. Sub-environments in this process are made ready to be lived through again.
+
+    Attributes:
+        world: The wrapper that makes the environment change, if there is one.
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        self._env = env
+        self.world = find_world(env)
+        # Sub-environments that change each by itself are several worlds, of which none stands for all.
+        changing = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) and any(
+            env.unwrapped.call("has_wrapper_attr", "schedules")
+        )
+        self._backend = None if self.world is not None or changing else make_backend(env, (), ())
+
+    def state_dict(self, observations: Any) -> dict[str, Any]:
+        """All of it as plain JSON data; what cannot be kept is None, with a warning.
+
+        Args:
+            observations: What the environment showed last.
+        """
+        if self.world is not None:
+            return self.world.state_dict()
+        if self._backend is None:
+            return {"environment": None}
+        self._backend.last = observations
+        return {"environment": self._backend.snapshot()}
+
+    def load_state_dict(self, state: Mapping[str, Any], resetting: npt.NDArray[np.bool_]) -> bool:
+        """Go on from a state of `state_dict`, after a reset.
+
+        Args:
+            state: The state.
+            resetting: Which sub-environments are to begin an episode in the next step.
+
+        Returns:
+            Whether the episodes go on; else those that the reset began do, and of the state only clock, drift and
+            curriculum are taken.
+
+        Raises:
+            ValueError: If it is the state of an environment that was made otherwise.
+        """
+        if self.world is not None:
+            self.world.load_state_dict(state)
+            if isinstance(self.world, NonStationary):
+                self.world.parameter_reset_is_due = bool(resetting[0])
+        elif self._backend is not None and state["environment"] is not None:
+            self._backend.restore(state["environment"], resetting)
+        return state["environment"] is not None and (self.world is not None or self._backend is not None)
 
 
 def find_world(env: VectorEnv) -> World | None:

@@ -75,7 +75,7 @@ class EnvConfig:
         schedules = self.schedules()
         curriculum = self.make_curriculum()
         if self.observe is not None:
-            check_observe(self.observe)
+            check_observe(self.observe, "env.observe")
         if curriculum is None:
             return
         if (self.vectorization_mode, self.autoreset_mode) == ("async", "SameStep"):
@@ -117,8 +117,8 @@ def _check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}")
 
 
-def check_observe(observe: str | Sequence[str]) -> tuple[str, ...]:
-    """The words of an argument ``observe``.
+def check_observe(observe: str | Sequence[str], name: str = "observe") -> tuple[str, ...]:
+    """The words of an argument ``observe``, which errors call by its name.
 
     Raises:
         ValueError: If another word is given, or one twice.
@@ -126,5 +126,5 @@ def check_observe(observe: str | Sequence[str]) -> tuple[str, ...]:
     words = (observe,) if isinstance(observe, str) else tuple(observe)
     known = get_args(Observe)
     if not words or len(set(words)) < len(words) or not set(words) <= set(known):
-        raise ValueError(f"observe must be one or several of {', '.join(known)}, got {observe!r}")
+        raise ValueError(f"{name} must be one or several of {', '.join(known)}, got {observe!r}")
     return words

@@ -357,6 +357,18 @@ class RMSprop(Optimizer):
         if set_to_none or profiled or self._layout is None or not self._layout.zero_grad(self.param_groups):
             super().zero_grad(set_to_none)
 
+    def lay_out(self) -> None:
+        """Lay parameters, gradients and states side by side now, rather than at the first step.
+
+        Parameters without a gradient get one of zeros; the gradients move at the next ``zero_grad(False)``. Where numbers lie decides, in their last bit, on what sums
+        of them are: a training that is resumed is the same to the bit only if they lie as they did.
+        """
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.requires_grad and param.grad is None:
+                    param.grad = torch.zeros_like(param)
+        self._new_layout()
+
     def _present_layout(self) -> Layout | None:
         """The layout, its buckets' gradients collected; None if there is none that describes the parameters."""
         if self._layout is not None and not self._layout.collect(self.param_groups, self.state):

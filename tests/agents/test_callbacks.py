@@ -83,3 +83,11 @@ def test_progress_says_the_memory_and_the_state(terminal):
     assert "fps" in text
     assert "half-life 200 updates" in text
     assert ("\x1b[" in text) == terminal  # a live line only where it can be drawn
+
+
+def test_a_resumed_training_acts_at_the_same_multiples(tmp_path):
+    agent = A2C("CartPole-v1", seed=0).learn(170)
+    agent.learn(300, callback=CheckpointCallback(tmp_path, every=100))
+    steps = [int(file.stem.split("_")[1]) for file in sorted(tmp_path.glob("step_*"))]
+    assert [step // 100 for step in steps] == [2, 3, 4]
+    assert all(step % 100 < 6 for step in steps)  # the first update at or after each

@@ -353,3 +353,33 @@ def test_distributed_data_parallel_may_own_the_gradients(as_bucket_view, tmp_pat
     assert flat
     for mine, theirs in zip(own, other, strict=True):
         assert torch.allclose(torch.tensor(mine), torch.tensor(theirs), rtol=1e-6)
+
+
+def test_what_was_laid_out_lies_there_before_the_first_step_and_after_it():
+    model = network()
+    plain = [param.detach().clone() for param in model.parameters()]
+    optimizer = RMSprop(model.parameters(), lr=0.01)
+    optimizer.lay_out()
+    optimizer.zero_grad(set_to_none=False)
+    params = list(model.parameters())
+    assert all(torch.equal(own, was) for own, was in zip(params, plain, strict=True))
+    for lies_together in (params, [param.grad for param in params]):
+        ends = [one.data_ptr() + one.numel() * one.element_size() for one in lies_together]
+        assert max(ends) - min(one.data_ptr() for one in lies_together) < 64 * len(params) + sum(
+            one.numel() * one.element_size() for one in lies_together
+        )
+    where = [(param.data_ptr(), param.grad.data_ptr()) for param in params]
+    train(model, optimizer, updates=3, set_to_none=False)
+    assert [(param.data_ptr(), param.grad.data_ptr()) for param in params] == where
+    other = network()
+    later = RMSprop(other.parameters(), lr=0.01)
+    train(other, later, updates=3, set_to_none=False)
+    assert_same((model, other), (optimizer, later))
+
+
+def test_frozen_parameters_are_not_given_a_gradient():
+    model = network()
+    model[0].weight.requires_grad_(False)
+    RMSprop(model.parameters()).lay_out()
+    assert model[0].weight.grad is None
+    assert model[0].bias.grad is not None

@@ -1,0 +1,197 @@
+"""A training that was stopped, saved and loaded goes on as if it had not been, to the bit."""
+
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+from rl_rms.agents import A2C, Reinforce
+from rl_rms.envs import NonStationary, make_vec
+from rl_rms.envs.curricula import DomainRandomization, LearningProgress
+from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
+
+with warnings.catch_warnings():
+    # Raised as an error, what Box2D's binding warns of ends the interpreter.
+    warnings.simplefilter("ignore")
+    import gymnasium.envs.box2d
+
+
+def weights(agent):
+    return [one.detach().clone() for one in agent.policy.parameters()]
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def check(make_agent, make_env, path, *, updates=6):
+    """Train, and save in between; then load and train on."""
+
+    def saving(agent):
+        if agent.num_updates == updates:
+            agent.save(path)
+        return agent.num_updates < 2 * updates
+
+    whole = make_agent(make_env()).learn(10**6, callback=saving)
+    loaded = type(whole).load(path, env=make_env())
+    assert loaded.num_updates == updates
+    loaded.learn(10**6, callback=lambda agent: agent.num_updates < 2 * updates)
+    assert loaded.num_timesteps == whole.num_timesteps
+    assert list(loaded.episodes) == list(whole.episodes)
+    assert same(weights(loaded), weights(whole))
+    for one, other in zip(loaded.optimizer.state.values(), whole.optimizer.state.values(), strict=True):
+        assert all(torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])) for name in one)
+    for agent in (loaded, whole):
+        agent.env.close()
+
+
+def a2c(env):
+    return A2C(env, seed=0, n_steps=20, normalize_reward=True)
+
+
+def reinforce(env):
+    return Reinforce(env, seed=0, normalize_reward=True)
+
+
+ENVS = {
+    "CartPole-v1": {"gravity": Sinusoid(9.8, 3.0, period=500), "observation.noise": 0.05},
+    "Pendulum-v1": {"g": Redraw(low=5.0, high=15.0, every=90), "action.delay": 1.0},
+    "Hopper-v5": {"friction": Redraw(low=0.5, high=2.0, every=50)},
+    "LunarLander-v3": {"gravity": Sinusoid(-8.0, 2.0, period=300)},
+}
+HOW = {
+    "native": {"vectorization_mode": "vector_entry_point"},
+    "sync": {"vectorization_mode": "sync"},
+    "async": {"vectorization_mode": "async"},
+    "same_step": {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": "SameStep"}},
+    "disabled": {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": "Disabled"}},
+}
+
+
+@pytest.mark.parametrize("make_agent", [a2c, reinforce])
+@pytest.mark.parametrize(
+    ("id", "how"),
+    [("CartPole-v1", how) for how in HOW]
+    + [(id, how) for id in ("Pendulum-v1", "Hopper-v5", "LunarLander-v3") for how in ("sync", "async")],
+)
+def test_in_worlds_that_change(id, how, make_agent, tmp_path):
+    check(
+        make_agent,
+        lambda: make_vec(id, 3, ENVS[id], seed=1, **HOW[how]),
+        tmp_path / "agent",
+        updates=6 if make_agent is a2c else 3,
+    )
+
+
+@pytest.mark.parametrize("make_agent", [a2c, reinforce])
+@pytest.mark.parametrize("id", ["CartPole-v1", "BipedalWalker-v3"])
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_in_worlds_that_do_not(id, mode, make_agent, tmp_path):
+    def make():
+        autoreset = gym.vector.AutoresetMode(mode)
+        return SyncVectorEnv([lambda: gym.make(id, max_episode_steps=60)] * 2, autoreset_mode=autoreset)
+
+    check(make_agent, make, tmp_path / "agent", updates=4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: "CartPole-v1",
+        lambda: gym.make("Pendulum-v1"),
+        lambda: gym.make_vec("CartPole-v1", 3),
+        lambda: NonStationary(gym.make("CartPole-v1"), ENVS["CartPole-v1"], seed=2, observe=["params", "change"]),
+        lambda: gym.wrappers.vector.RecordEpisodeStatistics(
+            make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=0)
+        ),
+    ],
+)
+def test_in_whatever_an_agent_takes(make, tmp_path):
+    check(a2c, make, tmp_path / "agent")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"curriculum": lambda: LearningProgress([{"length": 0.3}, {"length": 0.6}, {"length": 1.0}])},
+        {"curriculum": lambda: DomainRandomization({"length": [0.2, 1.0]}), "sharing": "phase"},
+        {"observe": ["params", "time", "change"], "sharing": "independent"},
+        {"adversary": AdversarialBurst(10.0, 5.0, 15.0, threshold=15, duration=30, window=3)},
+    ],
+)
+def test_with_curricula_adversaries_and_what_is_observed(arguments, tmp_path):
+    def make():
+        given = {name: value() if callable(value) else value for name, value in arguments.items()}
+        adversary = given.pop("adversary", None)
+        changes = {**ENVS["CartPole-v1"], **({} if adversary is None else {"force_mag": adversary})}
+        return make_vec("CartPole-v1", 4, changes, seed=1, **given)
+
+    check(a2c, make, tmp_path / "agent", updates=10)
+
+
+@pytest.mark.parametrize("half_life", ["match", "auto", "2_000 steps"])
+def test_with_every_kind_of_memory(half_life, tmp_path):
+    check(
+        lambda env: A2C(env, seed=0, half_life=half_life),
+        lambda: make_vec("CartPole-v1", 4, ENVS["CartPole-v1"], seed=1),
+        tmp_path / "agent",
+        updates=40,
+    )
+
+
+def test_in_another_process(tmp_path):
+    setting = (
+        "from rl_rms.agents import A2C\n"
+        "from rl_rms.envs import make_vec\n"
+        "from rl_rms.envs.schedules import Redraw\n"
+        "env = make_vec('Pendulum-v1', 2, {'g': Redraw(low=5.0, high=15.0, every=90)}, seed=0)\n"
+        "def until(updates):\n"
+        "    return lambda agent: agent.num_updates < updates\n"
+        "def show(agent):\n"
+        "    print([one.double().sum().item().hex() for one in agent.policy.parameters()], agent.num_timesteps)\n"
+    )
+    path = str(tmp_path / "agent.pt")
+    programs = (
+        "show(A2C(env, seed=0).learn(10**6, callback=until(30)))",
+        f"A2C(env, seed=0).learn(10**6, callback=until(11)).save({path!r})",
+        f"show(A2C.load({path!r}, env=env).learn(10**6, callback=until(30)))",
+    )
+    shown = [
+        subprocess.run([sys.executable, "-c", setting + one], capture_output=True, text=True, check=True).stdout
+        for one in programs
+    ]
+    assert shown[0] == shown[2] != ""
+
+
+def test_a_loaded_agent_that_has_not_gone_on_can_be_saved_again(tmp_path):
+    make = lambda: make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1)  # noqa: E731
+    agent = a2c(make()).learn(200)
+    again = A2C.load(A2C.load(agent.save(tmp_path / "one"), env=make()).save(tmp_path / "two"), env=make())
+    for one in (agent, again):
+        one.learn(200)
+    assert same(weights(agent), weights(again))
+
+
+def test_other_sub_environments_begin_new_episodes_in_the_same_world(tmp_path):
+    agent = a2c(make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1)).learn(200)
+    path = agent.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match="saved with sharing='shared' and num_envs=2, this world .* num_envs=5"):
+        A2C.load(path, env=make_vec("CartPole-v1", 5, ENVS["CartPole-v1"], seed=1)).learn(200)
+    plain = a2c(gym.make_vec("CartPole-v1", 2)).learn(200)
+    A2C.load(plain.save(tmp_path / "plain"), env=gym.make_vec("CartPole-v1", 5)).learn(200)
+
+
+def test_what_cannot_be_brought_back_is_said_and_goes_on_in_new_episodes(tmp_path):
+    env = AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
+    agent = a2c(env).learn(100)
+    with pytest.warns(UserWarning, match="the state of these AsyncVectorEnv's sub-environments"):
+        path = agent.save(tmp_path / "agent")
+    env.close()
+    loaded = A2C.load(path, env=gym.make_vec("CartPole-v1", 2)).learn(100)
+    assert loaded.num_timesteps >= 200
+    assert np.isfinite(np.concatenate([one.numpy().ravel() for one in weights(loaded)])).all()

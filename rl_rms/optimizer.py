@@ -360,8 +360,9 @@ class RMSprop(Optimizer):
     def lay_out(self) -> None:
         """Lay parameters, gradients and states side by side now, rather than at the first step.
 
-        Parameters without a gradient get one of zeros; the gradients move at the next ``zero_grad(False)``. Where numbers lie decides, in their last bit, on what sums
-        of them are: a training that is resumed is the same to the bit only if they lie as they did.
+        Parameters without a gradient get one of zeros; the gradients move at the next ``zero_grad(False)``. Where
+        numbers lie decides, in their last bit, on what sums of them are: a training that is resumed is the same to
+        the bit only if they lie as they did.
         """
         for group in self.param_groups:
             for param in group["params"]:

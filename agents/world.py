@@ -1,6 +1,7 @@
 """What an agent lives in: what it can know and log of the change, and how its place there is saved."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,11 @@ class Surroundings:
         if self.world is not None:
             return self.world.state_dict()
         if self._backend is None:
+            warnings.warn(
+                "the state of sub-environments that change each by itself cannot be kept; make them with "
+                'rl_rms.envs.make_vec(..., sharing="independent")',
+                stacklevel=2,
+            )
             return {"environment": None}
         self._backend.last = observations
         return {"environment": self._backend.snapshot()}

@@ -1,6 +1,7 @@
 """What may happen around an agent's updates: checkpoints, evaluation, stopping."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ from gymnasium.vector import VectorEnv
 
 from rl_rms.agents.evaluation import Evaluation, evaluate
 from rl_rms.agents.logger import Logger
+from rl_rms.agents.world import find_world
+from rl_rms.envs import NonStationaryVector
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
@@ -110,32 +113,67 @@ class CheckpointCallback(_Periodic):
 
 
 class EvalCallback(_Periodic):
-    """Plays whole episodes in a separate environment and logs ``eval/mean_reward`` and ``eval/mean_ep_length``.
+    """Plays whole episodes and logs ``eval/mean_reward`` and ``eval/mean_ep_length``; the training is not disturbed.
+
+    In an environment of its own, or in the agent's, whose world is frozen meanwhile and then goes on in the same
+    episodes; the agent's own random numbers are put back, too.
 
     Args:
-        env: Environment of its own: evaluating must not advance the training environment's clock.
+        env: Environment of its own, on a clock of its own; None for the agent's, which then has to be a
+            `rl_rms.envs.NonStationaryVector`.
         every: Env steps between two evaluations.
         episodes: Episodes of each.
         deterministic: Whether to play the most likely actions.
+        clocks: Readings of the world's clock, in env steps, at each of which it is evaluated:
+            ``eval/mean_reward/at_<clock>``. None evaluates where the clock stands.
+
+    Attributes:
+        results: Env steps of the training, the clock asked for or None, and the evaluation, of each so far.
+
+    Raises:
+        ValueError: If ``every`` is below 1; when it is to evaluate, if the agent's environment cannot be frozen.
     """
 
     def __init__(
-        self, env: VectorEnv, every: int = 10_000, episodes: int = 10, deterministic: bool = True
+        self,
+        env: VectorEnv | None = None,
+        every: int = 10_000,
+        episodes: int = 10,
+        deterministic: bool = True,
+        clocks: Sequence[int] | None = None,
     ) -> None:
         super().__init__(every)
         self.env = env
         self.episodes = episodes
         self.deterministic = deterministic
-        self.results: list[tuple[int, Evaluation]] = []
+        self.clocks = None if clocks is None else tuple(clocks)
+        self.results: list[tuple[int, int | None, Evaluation]] = []
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> None:
-        """Evaluate once."""
-        result = evaluate(agent, self.env, self.episodes, deterministic=self.deterministic, seed=agent.seed)
-        self.results.append((agent.num_timesteps, result))
-        logger.write(
-            agent.num_timesteps,
-            {"eval/mean_reward": result.mean_reward, "eval/mean_ep_length": result.mean_ep_length},
-        )
+        """Evaluate once, at each of the clocks."""
+        generator = agent.generator.get_state()
+        scalars = {}
+        for clock in self.clocks or (None,):
+            result = self._evaluate(agent, clock)
+            self.results.append((agent.num_timesteps, clock, result))
+            suffix = "" if clock is None else f"/at_{clock}"
+            scalars[f"eval/mean_reward{suffix}"] = result.mean_reward
+            scalars[f"eval/mean_ep_length{suffix}"] = result.mean_ep_length
+        agent.generator.set_state(generator)
+        logger.write(agent.num_timesteps, scalars)
+
+    def _evaluate(self, agent: "OnPolicyAgent", clock: int | None) -> Evaluation:
+        play = partial(evaluate, agent, episodes=self.episodes, deterministic=self.deterministic, seed=agent.seed)
+        if self.env is not None:
+            return play(self.env, clock=clock)
+        world = None if agent.env is None else find_world(agent.env)
+        if agent.env is None or not isinstance(world, NonStationaryVector):
+            raise ValueError(
+                "EvalCallback needs an environment of its own, or an agent that lives in one that can be frozen; "
+                "give env=..., or make the agent's with rl_rms.envs.make_vec"
+            )
+        with world.frozen(clock):
+            return play(agent.env)
 
 
 def as_callback(callback: CallbackLike | Iterable[CallbackLike] | None) -> CallbackList:

@@ -2,11 +2,14 @@ import csv
 import io
 
 import pytest
+import torch
 from rich.console import Console
 
 from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback
 from rl_rms.agents.progress import ProgressCallback
 from rl_rms.envs import make_vec
+from rl_rms.envs.curricula import Staged
+from rl_rms.envs.schedules import Linear
 
 
 def agent():
@@ -58,12 +61,12 @@ def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
     trained = agent()
     callback = EvalCallback(make_vec("CartPole-v1", num_envs=2), every=400, episodes=3)
     trained.learn(1_000, callback, log_dir=tmp_path, log_interval=5)
-    assert [timesteps // 400 for timesteps, _ in callback.results] == [1, 2]
+    assert [(timesteps // 400, clock) for timesteps, clock, _ in callback.results] == [(1, None), (2, None)]
     assert trained.env.clock == trained.num_timesteps
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     logged = [float(row["eval/mean_reward"]) for row in rows if row["eval/mean_reward"]]
-    assert logged == pytest.approx([result.mean_reward for _, result in callback.results])
+    assert logged == pytest.approx([result.mean_reward for *_, result in callback.results])
     assert rows[0]["train/policy_loss"]  # rows from before the column came are still there
 
 
@@ -91,3 +94,29 @@ def test_a_resumed_training_acts_at_the_same_multiples(tmp_path):
     steps = [int(file.stem.split("_")[1]) for file in sorted(tmp_path.glob("step_*"))]
     assert [step // 100 for step in steps] == [2, 3, 4]
     assert all(step % 100 < 6 for step in steps)  # the first update at or after each
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_evaluations_in_the_agents_own_world_do_not_disturb_it(tmp_path, deterministic):
+    def make():
+        changes = {"length": Linear(start=0.2, end=2.0, over=5_000), "observation.noise": 0.01}
+        stages = [{"masscart": 1.0}, {"masscart": 2.0}]
+        env = make_vec("CartPole-v1", 4, changes, curriculum=Staged(stages, threshold=15, window=5), seed=0)
+        return A2C(env, seed=0)
+
+    callback = EvalCallback(every=300, episodes=4, deterministic=deterministic, clocks=[0, 4_000])
+    evaluated = make().learn(1_000, callback, log_dir=tmp_path, log_interval=5)
+    alone = make().learn(1_000)
+    for one, other in zip(evaluated.policy.parameters(), alone.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert evaluated.env.state_dict() == alone.env.state_dict()
+    assert [(timesteps // 300, clock) for timesteps, clock, _ in callback.results] == [
+        (1, 0), (1, 4_000), (2, 0), (2, 4_000), (3, 0), (3, 4_000),
+    ]  # fmt: skip
+    with (tmp_path / "metrics.csv").open() as file:
+        assert {"eval/mean_reward/at_0", "eval/mean_ep_length/at_4000"} <= set(next(csv.reader(file)))
+
+
+def test_what_cannot_be_frozen_is_said():
+    with pytest.raises(ValueError, match="give env=..., or make the agent's with rl_rms.envs.make_vec"):
+        A2C("CartPole-v1", seed=0).learn(200, EvalCallback(every=100))

@@ -115,8 +115,8 @@ class CheckpointCallback(_Periodic):
 class EvalCallback(_Periodic):
     """Plays whole episodes and logs ``eval/mean_reward`` and ``eval/mean_ep_length``, beside the training.
 
-    The training is not disturbed: they are played in an environment of their own, or in the agent's, whose world is
-    frozen meanwhile and then goes on in the same episodes; the agent's random numbers are put back, too.
+    The training is not disturbed: they are played in an environment of their own, or in the agent's, whose world
+    is frozen meanwhile and then goes on in the same episodes; the agent's random numbers are put back, too.
 
     Args:
         env: Environment of its own, on a clock of its own; None for the agent's, which then has to be a

@@ -1,8 +1,10 @@
 """What may happen around an agent's updates: checkpoints, evaluation, stopping."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from gymnasium.vector import VectorEnv
@@ -84,10 +86,10 @@ class _Periodic(Callback):
     def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         if agent.num_timesteps >= self._next:
             self._next += self.every * (1 + (agent.num_timesteps - self._next) // self.every)
-            self.act(agent, logger)
+            return self.act(agent, logger)
         return None
 
-    def act(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         raise NotImplementedError
 
 
@@ -103,9 +105,10 @@ class CheckpointCallback(_Periodic):
         super().__init__(every)
         self.folder = Path(folder)
 
-    def act(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Save one checkpoint."""
         agent.save(self.folder / f"step_{agent.num_timesteps:010d}.pt")
+        return None
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Save the last one."""
@@ -126,12 +129,17 @@ class EvalCallback(_Periodic):
         deterministic: Whether to play the most likely actions.
         clocks: Readings of the world's clock, in env steps, at each of which it is evaluated:
             ``eval/mean_reward/at_<clock>``. None evaluates where the clock stands.
+        best_path: File that the agent is saved to whenever its mean return, over all clocks, is the best so far.
+        stop_at: Mean return, over all clocks, with which the training stops.
+        patience: Evaluations in a row without a better mean return after which the training stops, >= 1.
 
     Attributes:
         results: Env steps of the training, the clock asked for or None, and the evaluation, of each so far.
+        best_mean_reward: The best mean return, over all clocks; ``-inf`` before the first.
 
     Raises:
-        ValueError: If ``every`` is below 1; when it is to evaluate, if the agent's environment cannot be frozen.
+        ValueError: If ``every`` or ``patience`` is below 1; when it is to evaluate, if the agent's environment
+            cannot be frozen.
     """
 
     def __init__(
@@ -141,26 +149,48 @@ class EvalCallback(_Periodic):
         episodes: int = 10,
         deterministic: bool = True,
         clocks: Sequence[int] | None = None,
+        best_path: str | Path | None = None,
+        stop_at: float | None = None,
+        patience: int | None = None,
     ) -> None:
         super().__init__(every)
+        if patience is not None and patience < 1:
+            raise ValueError(f"patience must be >= 1 evaluations, got {patience!r}")
         self.env = env
         self.episodes = episodes
         self.deterministic = deterministic
         self.clocks = None if clocks is None else tuple(clocks)
+        self.best_path = None if best_path is None else Path(best_path)
+        self.stop_at, self.patience = stop_at, patience
         self.results: list[tuple[int, int | None, Evaluation]] = []
+        self.best_mean_reward = -math.inf
+        self._since_best = 0
 
-    def act(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Evaluate once, at each of the clocks."""
         generator = agent.generator.get_state()
-        scalars = {}
+        scalars: dict[str, float] = {}
+        returns = []
         for clock in self.clocks or (None,):
             result = self._evaluate(agent, clock)
             self.results.append((agent.num_timesteps, clock, result))
             suffix = "" if clock is None else f"/at_{clock}"
             scalars[f"eval/mean_reward{suffix}"] = result.mean_reward
             scalars[f"eval/mean_ep_length{suffix}"] = result.mean_ep_length
+            returns.append(result.mean_reward)
         agent.generator.set_state(generator)
         logger.write(agent.num_timesteps, scalars)
+        return False if self._is_enough(agent, fmean(returns)) else None
+
+    def _is_enough(self, agent: "OnPolicyAgent", mean_reward: float) -> bool:
+        """Whether the training is to stop; keeps the best agent."""
+        self._since_best += 1
+        if mean_reward > self.best_mean_reward:
+            self.best_mean_reward, self._since_best = mean_reward, 0
+            if self.best_path is not None:
+                agent.save(self.best_path)
+        reached = self.stop_at is not None and mean_reward >= self.stop_at
+        return reached or (self.patience is not None and self._since_best >= self.patience)
 
     def _evaluate(self, agent: "OnPolicyAgent", clock: int | None) -> Evaluation:
         play = partial(evaluate, agent, episodes=self.episodes, deterministic=self.deterministic, seed=agent.seed)

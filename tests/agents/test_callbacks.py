@@ -1,11 +1,13 @@
 import csv
 import io
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback
+from rl_rms.agents.evaluation import Evaluation
 from rl_rms.agents.progress import ProgressCallback
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import Staged
@@ -120,3 +122,51 @@ def test_evaluations_in_the_agents_own_world_do_not_disturb_it(tmp_path, determi
 def test_what_cannot_be_frozen_is_said():
     with pytest.raises(ValueError, match="give env=..., or make the agent's with rl_rms.envs.make_vec"):
         A2C("CartPole-v1", seed=0).learn(200, EvalCallback(every=100))
+
+
+class Told(EvalCallback):
+    """Evaluations whose results are told beforehand."""
+
+    def __init__(self, *returns, **kwargs):
+        super().__init__(every=100, **kwargs)
+        self.returns = list(returns)
+
+    def _evaluate(self, agent, clock):
+        return Evaluation(returns=np.array([self.returns.pop(0)]), lengths=np.array([1]))
+
+
+def test_the_best_agent_is_kept(tmp_path):
+    callback = Told(10.0, 30.0, 20.0, 30.0, best_path=tmp_path / "best")
+    seen = {}
+
+    def remember(agent):
+        seen[agent.num_timesteps] = [one.detach().clone() for one in agent.policy.parameters()]
+
+    trained = A2C("CartPole-v1", seed=0)
+    trained.learn(450, [callback, remember])
+    assert callback.best_mean_reward == 30.0
+    best = A2C.load(tmp_path / "best.pt")
+    assert best.num_timesteps // 100 == 2
+    for one, other in zip(best.policy.parameters(), seen[best.num_timesteps], strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("returns", "given", "evaluations"),
+    [
+        ([1.0, 2.0, 5.0, 9.0], {"stop_at": 5.0}, 3),
+        ([1.0, 3.0, 2.0, 3.0, 9.0], {"patience": 2}, 4),  # as good is not better
+        ([1.0, 3.0, 2.0, 4.0, 3.0, 2.0, 9.0], {"patience": 2}, 6),
+        ([1.0, 3.0, 2.0, 8.0, 0.0, 6.0], {"clocks": [0, 5], "stop_at": 5.0}, 4),  # the mean of 2 and 8
+    ],
+)
+def test_a_training_stops_when_it_is_good_enough_or_no_longer_gets_better(returns, given, evaluations):
+    callback = Told(*returns, **given)
+    trained = A2C("CartPole-v1", seed=0).learn(100_000, callback)
+    assert len(callback.results) == evaluations
+    assert trained.num_timesteps < 1_000
+
+
+def test_patience_is_checked():
+    with pytest.raises(ValueError, match="patience must be >= 1 evaluations, got 0"):
+        EvalCallback(patience=0)

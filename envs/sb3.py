@@ -188,13 +188,12 @@ class ChangeCallback(BaseCallback):
     """
 
     def _on_training_start(self) -> None:
-        try:
-            self.training_env.get_attr("parameters")
-        except AttributeError as error:
+        # Not by trying: a worker of SubprocVecEnv that is asked for what it does not have ends.
+        if not self.training_env.has_attr("parameters"):
             raise ValueError(
                 "ChangeCallback needs environments that change: rl_rms.envs.NonStationary, or those of "
                 "rl_rms.envs.sb3.make_vec_env"
-            ) from error
+            )
 
     def _on_step(self) -> bool:
         return True

@@ -153,6 +153,7 @@ class HalfLifeCallback(BaseCallback):
         self._optimizers: dict[OptimizerName, RMSprop] = {}
         self._rollout_began = 0
         self._updates_since_record = 0.0
+        self._asks_for_timescale = False
 
     def _on_training_start(self) -> None:
         self._optimizers = _find_optimizers(self.model)
@@ -160,7 +161,9 @@ class HalfLifeCallback(BaseCallback):
         # Rollouts of whole episodes are measured; the first ends before the first update.
         if not _counts_episodes(self.model):
             self._tell_span(rollout_steps=None)
-        self._tell_timescale(self.timescale or _find_timescale(self.training_env))
+        found = None if self.timescale is not None else _find_timescale(self.training_env)
+        self._asks_for_timescale = found is not None
+        self._tell_timescale(self.timescale or found)
         for name, optimizer in self._optimizers.items():
             if self.half_life is not None:
                 optimizer.half_life = self.half_life
@@ -179,7 +182,7 @@ class HalfLifeCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         rollout_steps = self.model.num_timesteps - self._rollout_began
         self._tell_span(rollout_steps)
-        if self.timescale is None:
+        if self._asks_for_timescale:
             # That of a curriculum shows only as it goes on.
             self._tell_timescale(_find_timescale(self.training_env))
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
@@ -211,11 +214,10 @@ class HalfLifeCallback(BaseCallback):
 
 def _find_timescale(env: VecEnv) -> Timescale | None:
     """The time scale of environments that change, in env steps of all together; None where they do not know it."""
-    try:
-        timescales = env.get_attr("timescale")
-    except AttributeError:
+    # Not by trying: a worker of SubprocVecEnv that is asked for what it does not have ends.
+    if not env.has_attr("timescale"):
         return None
-    return Timescale(min(timescales) * env.num_envs, "steps")
+    return Timescale(min(env.get_attr("timescale")) * env.num_envs, "steps")
 
 
 def _find_optimizers(model: BaseAlgorithm) -> dict[OptimizerName, RMSprop]:

@@ -8,7 +8,7 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 
 import rl_rms
 from rl_rms.envs import NonStationary, make_vec
@@ -146,6 +146,31 @@ def test_the_callback_takes_environments_of_their_own_clocks_too():
     assert log.rows[-1]["env/gravity"] == pytest.approx(np.mean([one.parameters["gravity"] for one in env.envs]))
     with pytest.raises(ValueError, match="ChangeCallback needs environments that change"):
         A2C("MlpPolicy", "CartPole-v1").learn(10, callback=ChangeCallback())
+
+
+def changing():
+    return NonStationary(gym.make("CartPole-v1"), CHANGES)
+
+
+def still():
+    return gym.make("CartPole-v1")
+
+
+def test_callbacks_ask_workers_only_for_what_they_have():
+    """A worker of SubprocVecEnv ends when it is asked for an attribute that it does not have."""
+    matched = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life": "match"}}
+    env = SubprocVecEnv([changing] * 2)
+    model = A2C("MlpPolicy", env, seed=0, policy_kwargs=matched)
+    model.learn(40, callback=[HalfLifeCallback(), ChangeCallback()])
+    assert model.policy.optimizer.timescale.value == 2 * CHANGES["gravity"].timescale
+    env.close()
+    env = SubprocVecEnv([still] * 2)
+    model = A2C("MlpPolicy", env, seed=0, policy_kwargs={"optimizer_class": rl_rms.RMSprop})
+    model.learn(40, callback=HalfLifeCallback("4_000 steps"))
+    assert model.policy.optimizer.half_life == 400.0
+    with pytest.raises(ValueError, match="ChangeCallback needs environments that change"):
+        model.learn(40, callback=ChangeCallback())
+    env.close()
 
 
 def test_other_wrappers_go_around_it():

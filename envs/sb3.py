@@ -22,7 +22,8 @@ from rl_rms.envs.schedules import Schedule
 from rl_rms.envs.vector import NonStationaryVector, make_vec
 
 Info = dict[str, Any]
-# What a world has, and no sub-environment.
+# What a world tells of each sub-environment, and what it has and no sub-environment.
+_OF_EACH = ("parameters", "regime", "timescale", "render_mode")
 _OF_THE_WORLD = ("clock", "schedules", "curriculum", "state_dict", "load_state_dict", "oracle", "frozen")
 
 
@@ -116,7 +117,15 @@ class NonStationaryVecEnv(VecEnv):
         ``parameters``, ``regime`` and ``timescale`` are those that it sees, the last in its own env steps.
         ``clock``, ``schedules``, ``curriculum`` and the methods of the world are the world's.
         """
-        return [self._attribute(attr_name)[row] for row in self._get_indices(indices)]
+        each = self._attribute(attr_name)
+        return [each[row] for row in self._get_indices(indices)]
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether each sub-environment has an attribute that `get_attr` gives."""
+        if attr_name in _OF_EACH or attr_name in _OF_THE_WORLD:
+            return True
+        # Not by trying: workers end when they are asked for what they do not have.
+        return all(self.world.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of some sub-environments, where they have it and not where it would hide it.

@@ -97,6 +97,7 @@ def test_workers_are_called_all_together():
     assert env.env_method("has_wrapper_attr", "gravity") == [True, True]
     with pytest.raises(ValueError, match="workers are called all together, got indices=1"):
         env.env_method("has_wrapper_attr", "gravity", indices=1)
+    assert (env.has_attr("gravity"), env.has_attr("clock"), env.has_attr("gravitas")) == (True, True, False)
     env.set_attr("force_mag", 5.0, indices=1)
     assert env.get_attr("force_mag") == [10.0, 5.0]
     assert env.env_is_wrapped(Monitor) == [False, False]

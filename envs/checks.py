@@ -14,20 +14,25 @@ def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
-def check_number(name: str, value: Any, *, least: float | None = None, above: float | None = None) -> float:
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+) -> float:
     """A finite number in range.
 
     Raises:
         ValueError: If ``value`` is none.
     """
-    allowed = "a finite number"
-    if least is not None:
-        allowed += f" >= {least:g}"
-    if above is not None:
-        allowed += f" > {above:g}"
     good = is_number(value) and math.isfinite(value)
-    if not good or (least is not None and value < least) or (above is not None and value <= above):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    if not (good and least <= value <= most and above < value < below):
+        limits = ((">=", least), (">", above), ("<=", most), ("<", below))
+        said = " and ".join(f"{sign} {limit:g}" for sign, limit in limits if math.isfinite(limit))
+        raise ValueError(f"{name} must be a finite number{said and ' ' + said}, got {value!r}")
     return float(value)
 
 

@@ -96,9 +96,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
     def __init__(self, reward_0: float = 0.0, reward_1: float = 1.0, slip: float = 0.0) -> None:
         self.reward_0 = check_number("reward_0", reward_0)
         self.reward_1 = check_number("reward_1", reward_1)
-        self.slip = check_number("slip", slip, least=0.0)
-        if self.slip > 1.0:
-            raise ValueError(f"slip must be in [0, 1], got {slip!r}")
+        self.slip = check_number("slip", slip, least=0, most=1)
         self.observation_space = Box(0.0, 1.0, (2,), np.float32)
         self.action_space = Discrete(2)
         self.state = 0

@@ -20,8 +20,9 @@ from gymnasium.vector import VectorEnv
 
 from rl_rms.envs.parameters import Parameter
 
-# Env steps before the value is moved, which show that the copies are alike, and those of an episode.
-WARM_UP, STEPS, EPISODES = 3, 100, 2
+# Env steps before the value is moved, which show that the copies are alike, those of an episode at most, and those
+# of all: where episodes are short, there are many, since two small worlds may well look alike for one.
+WARM_UP, STEPS, ALL_STEPS = 3, 100, 200
 
 # What has been shown to have an effect, by the environment's class, so that many environments cost as one.
 _SHOWN: WeakKeyDictionary[type, dict[tuple[str, str], Parameter]] = WeakKeyDictionary()
@@ -100,9 +101,9 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parame
     values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
     raise ValueError(
         f"changing {target!r} of {owner} would change nothing: with {values} in place of {before:g}, "
-        f"observations, rewards and terminations of {EPISODES} episodes of up to {STEPS} random steps stay the "
-        "same; if it matters only where random actions seldom lead, register_parameter(..., provoke=...) can lead "
-        "there"
+        f"observations, rewards and terminations of {ALL_STEPS} random steps, in episodes of up to {STEPS}, stay "
+        "the same; if it matters only where random actions seldom lead, register_parameter(..., provoke=...) can "
+        "lead there"
     )
 
 
@@ -163,8 +164,11 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
         assign(value)
 
     usual.action_space.seed(0)
-    actions = [usual.action_space.sample() for _ in range(STEPS)]
-    for episode in range(EPISODES):
+    # It takes the right action, too, where an environment is led to: short episodes lead there often.
+    longest = STEPS if parameter.provoke is None else STEPS // 10
+    steps_left, episode = ALL_STEPS, -1
+    while steps_left > 0:
+        episode += 1
         begun, begun_too = (env.reset(seed=episode)[0] for env in (usual, moved))
         same = data_equivalence(begun, begun_too, exact=True)
         if episode > 0:
@@ -173,11 +177,13 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
             change()
         elif not same:
             raise _UnlikeError
-        for step, action in enumerate(actions):
+        for step in range(longest):
             if episode == 0 and step == WARM_UP:
                 change()
                 if parameter.effect != "step":
                     break
+            action = usual.action_space.sample()
+            steps_left -= 1
             transition = usual.step(action)
             try:
                 other = moved.step(action)

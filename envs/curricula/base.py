@@ -244,18 +244,6 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     ]
 
 
-def check_share(name: str, value: Any) -> float:
-    """A number in [0, 1].
-
-    Raises:
-        ValueError: If it is none.
-    """
-    share = check_number(name, value, least=0)
-    if share > 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value!r}")
-    return share
-
-
 def succeeded(owner: str, outcome: Outcome, success_return: float | None) -> bool:
     """Whether an episode was a success: by its return where that is said, else as the environment says.
 

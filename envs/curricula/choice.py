@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.checks import check_number
-from rl_rms.envs.curricula.base import Curriculum, Task, check_share, check_tasks
+from rl_rms.envs.curricula.base import Curriculum, Task, check_tasks
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,19 +79,7 @@ def check_choice(owner: str, tasks: Any, uniform: Any) -> tuple[list[Task], floa
     Raises:
         ValueError: If they are none.
     """
-    return check_tasks(f"{owner}: tasks", tasks), check_share(f"{owner}: uniform", uniform)
-
-
-def check_rate(name: str, value: Any) -> float:
-    """A number in (0, 1].
-
-    Raises:
-        ValueError: If it is none.
-    """
-    rate = check_number(name, value, above=0)
-    if rate > 1:
-        raise ValueError(f"{name} must be in (0, 1], got {value!r}")
-    return rate
+    return check_tasks(f"{owner}: tasks", tasks), check_number(f"{owner}: uniform", uniform, least=0, most=1)
 
 
 def mixed(weights: Floats, uniform: float) -> Floats:

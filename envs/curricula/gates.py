@@ -162,13 +162,8 @@ class WilsonGate(_Windowed):
         window: int = 100,
         success_return: float | None = None,
     ) -> None:
-        self.threshold = check_number("WilsonGate: threshold", threshold, least=0)
-        self.confidence = check_number("WilsonGate: confidence", confidence, above=0.5)
-        if self.threshold > 1 or self.confidence >= 1:
-            raise ValueError(
-                f"WilsonGate: threshold must be in [0, 1] and confidence in (0.5, 1), got {threshold!r} and "
-                f"{confidence!r}"
-            )
+        self.threshold = check_number("WilsonGate: threshold", threshold, least=0, most=1)
+        self.confidence = check_number("WilsonGate: confidence", confidence, above=0.5, below=1)
         self.min_episodes = check_whole("WilsonGate: min_episodes", min_episodes, least=1, unit="episodes")
         self.window = check_whole("WilsonGate: window", window, least=self.min_episodes, unit="episodes")
         self.success_return = (

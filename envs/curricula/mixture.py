@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_whole
-from rl_rms.envs.curricula.base import Curriculum, Outcome, Task, check_share
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
 from rl_rms.envs.curricula.ranges import check_box
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +49,7 @@ class ALPGMM(Curriculum):
     ) -> None:
         self.ranges = check_box("ALPGMM: ranges", ranges)
         self.fit_every = check_whole("ALPGMM: fit_every", fit_every, least=10, unit="episodes")
-        self.uniform = check_share("ALPGMM: uniform", uniform)
+        self.uniform = check_number("ALPGMM: uniform", uniform, least=0, most=1)
         self.max_components = check_whole("ALPGMM: max_components", max_components, least=1)
         low, high = np.array(list(self.ranges.values())).T
         self._low, self._width = low, high - low

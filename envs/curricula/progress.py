@@ -7,7 +7,7 @@ import numpy as np
 
 from rl_rms.envs.checks import check_number
 from rl_rms.envs.curricula.base import Outcome, succeeded
-from rl_rms.envs.curricula.choice import Choice, Floats, check_choice, check_rate, mixed
+from rl_rms.envs.curricula.choice import Choice, Floats, check_choice, mixed
 
 
 class LearningProgress(Choice):
@@ -43,8 +43,8 @@ class LearningProgress(Choice):
         success_return: float | None = None,
     ) -> None:
         self.tasks, self.uniform = check_choice("LearningProgress", tasks, uniform)
-        self.fast = check_rate("LearningProgress: fast", fast)
-        self.slow = check_rate("LearningProgress: slow", slow)
+        self.fast = check_number("LearningProgress: fast", fast, above=0, most=1)
+        self.slow = check_number("LearningProgress: slow", slow, above=0, most=1)
         if self.slow >= self.fast:
             raise ValueError(f"LearningProgress: slow must be below fast, got slow={slow!r}, fast={fast!r}")
         self.success_return = (
@@ -117,7 +117,7 @@ class Learnability(Choice):
         success_return: float | None = None,
     ) -> None:
         self.tasks, self.uniform = check_choice("Learnability", tasks, uniform)
-        self.rate = check_rate("Learnability: rate", rate)
+        self.rate = check_number("Learnability: rate", rate, above=0, most=1)
         self.success_return = (
             None if success_return is None else check_number("Learnability: success_return", success_return)
         )

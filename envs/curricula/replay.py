@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rl_rms.envs.checks import check_number
-from rl_rms.envs.curricula.base import Outcome, check_share, check_tasks
+from rl_rms.envs.curricula.base import Outcome, check_tasks
 from rl_rms.envs.curricula.choice import Choice, Floats
 
 
@@ -46,8 +46,8 @@ class PrioritizedLevelReplay(Choice):
     ) -> None:
         self.tasks = check_tasks("PrioritizedLevelReplay: tasks", tasks)
         self.beta = check_number("PrioritizedLevelReplay: beta", beta, above=0)
-        self.staleness = check_share("PrioritizedLevelReplay: staleness", staleness)
-        self.replay = check_share("PrioritizedLevelReplay: replay", replay)
+        self.staleness = check_number("PrioritizedLevelReplay: staleness", staleness, least=0, most=1)
+        self.replay = check_number("PrioritizedLevelReplay: replay", replay, least=0, most=1)
         super().__init__()
 
     def report_score(self, env_index: int, score: float) -> None:

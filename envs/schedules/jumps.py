@@ -214,10 +214,7 @@ class Burst(Schedule):
                     f"Burst: duration must be below every, got duration={self.duration}, every={self.every}"
                 )
         else:
-            rate = check_number("Burst: rate", self.rate, above=0)
-            if rate >= 1:
-                raise ValueError(f"Burst: rate must be a probability per env step, below 1, got {self.rate!r}")
-            object.__setattr__(self, "rate", rate)
+            object.__setattr__(self, "rate", check_number("Burst: rate", self.rate, above=0, below=1))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """``peak`` where a burst began within the last ``duration`` clocks, else ``base``."""

@@ -132,10 +132,7 @@ class Square(_Wave):
 
     def __post_init__(self) -> None:
         self._check_wave()
-        duty = check_number("Square: duty", self.duty, above=0)
-        if duty >= 1:
-            raise ValueError(f"Square: duty must be a share of the period, above 0 and below 1, got {self.duty!r}")
-        object.__setattr__(self, "duty", duty)
+        object.__setattr__(self, "duty", check_number("Square: duty", self.duty, above=0, below=1))
 
     @property
     def _falls_at(self) -> int:

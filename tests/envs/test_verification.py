@@ -24,7 +24,7 @@ def test_what_changes_nothing_is_refused_by_a_sentence(probe):
     with pytest.raises(
         ValueError,
         match="changing 'colour' of Painted would change nothing: with 5.5, 4.5, 10, .* in place of 5, "
-        "observations, rewards and terminations of 2 episodes of up to 100 random steps stay the same",
+        "observations, rewards and terminations of 200 random steps, in episodes of up to 100, stay the same",
     ):
         NonStationary(Painted(), {"colour": 3.0})
     NonStationary(Painted(), {"level": 3.0})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -217,15 +217,8 @@ class NonStationary(Parametrized):
             >>> env.parameters, env.clock
             ({'gravity': 5.0}, 0)
         """
-        state = self.state_dict()
-        self._drift.is_frozen = True
-        try:
-            if clock is not None:
-                self.clock = clock
+        with standing_still(self, self._drift, clock):
             yield self
-        finally:
-            self._drift.is_frozen = False
-            self.load_state_dict(state)
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
         """All of it as plain JSON data: clock, seed, curriculum, and the environment inside within its episode.
@@ -315,6 +308,38 @@ class NonStationary(Parametrized):
         values = self._drift.values + self._task
         if values != self._controls.values:
             self._controls.set(values)
+
+
+class Stoppable(Protocol):
+    """What `standing_still` needs of a world."""
+
+    clock: int
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+
+
+@contextmanager
+def standing_still(world: Stoppable, time: Any, clock: int | None) -> Iterator[None]:
+    """Stop a world, and let it go on from where it was.
+
+    Args:
+        world: The world.
+        time: What its clock is, with an attribute ``is_frozen``.
+        clock: The reading at which it stands, in env steps; None for the present one.
+    """
+    state = world.state_dict()
+    time.is_frozen = True
+    try:
+        if clock is not None:
+            world.clock = clock
+        yield
+    finally:
+        time.is_frozen = False
+        world.load_state_dict(state)
 
 
 def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | None) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._controls.moves_observations:
             self.observation_space = unbounded(env.observation_space)
         self._episode = None if has_known_state(env) else Episode(env)
-        # What the environment showed last, before it was moved; None before the first reset.
+        self._has_begun = False
+        # What an environment that is lived through again showed last, before it was moved.
         self._shown: Any = None
         # Set for one step: the values of the next episode, for which this one ends; or that a reset is due.
         self._upcoming: tuple[float, ...] | None = None
@@ -104,13 +105,13 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         set, to that of an environment which was made alike; an environment that turns out to go another way
         through the same episode warns.
         """
-        if self._shown is None:
+        if not self._has_begun:
             return None
         delayed = encode(self._controls.delayed)
         if self._episode is None:
-            return {"known": known_state(self.env), "shown": encode(self._shown), "delayed": delayed}
+            return {"known": known_state(self.env), "delayed": delayed}
         try:
-            return {"episode": self._episode.state_dict(), "shown": encode(self._shown), "delayed": delayed}
+            return {"episode": self._episode.state_dict(self._shown), "delayed": delayed}
         except ValueError as error:
             warnings.warn(
                 f"the state of {type(self.unwrapped).__name__} within its episode cannot be kept: {error}; a "
@@ -123,7 +124,6 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def parameter_snapshot(self, snapshot: Mapping[str, Any] | None) -> None:
         if snapshot is None:
             return
-        shown = decode(snapshot["shown"])
         if ("known" in snapshot) != (self._episode is None):
             raise ValueError(
                 f"the state was saved of an environment that was made in another way than this "
@@ -131,16 +131,16 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             )
         if self._episode is None:
             restore_known_state(self.env, snapshot["known"])
-            self._shown = shown
         else:
-            self._shown = self._episode.relive(snapshot["episode"], self._controls.set)[0]
-            if encode(self._shown) != snapshot["shown"]:
+            self._shown, is_same = self._episode.relive(snapshot["episode"], self._controls.set)
+            if not is_same:
                 warnings.warn(
                     f"{type(self.unwrapped).__name__} could not be brought back to where it was: the same "
                     "episode, lived through again, went another way; it goes on from where that led",
                     stacklevel=2,
                 )
         self._controls.delayed = decode(snapshot["delayed"])
+        self._has_begun = True
 
     @property
     def parameter_reset_is_due(self) -> bool:
@@ -165,7 +165,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._episode is not None:
             self._episode.begin(seed, options, self._controls.values)
         observation, info = self.env.reset(seed=seed, options=options)
-        self._shown = observation
+        self._shown, self._has_begun = observation, True
         # Some environments restore their own values when they are reset.
         self._controls.again()
         self._controls.begin()
@@ -180,10 +180,13 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         controls = self._controls
         if controls.moves_actions:
             action = controls.action(action)
-        if self._episode is not None:
+        transition: Transition
+        if self._episode is None:
+            transition = self.env.step(action)
+        else:
             self._episode.add(action, controls.values)
-        transition: Transition = self.env.step(action)
-        self._shown = transition[0]
+            transition = self.env.step(action)
+            self._shown = transition[0]
         if not (controls.moves_rewards or controls.moves_observations):
             return transition
         observation, reward, terminated, truncated, info = transition

@@ -7,8 +7,10 @@ beginning is written down, and the actions and changes since. That is exact for 
 comes from ``np_random`` and whose episodes depend on nothing from before their reset.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import gymnasium as gym
@@ -115,8 +117,11 @@ class Episode:
             # The caller may go on writing to the array.
             self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, shown: Any) -> dict[str, Any]:
         """The episode as plain JSON data.
+
+        Args:
+            shown: The last observation, of which a fingerprint is kept to compare.
 
         Raises:
             ValueError: If it is longer than what is remembered, or something in it cannot be written.
@@ -128,9 +133,10 @@ class Episode:
             "arguments": encode(self._arguments),
             "actions": encode(self._actions),
             "settings": encode(self._settings),
+            "shown": _fingerprint(shown),
         }
 
-    def relive(self, state: Mapping[str, Any], set_values: Callable[[Settings], None]) -> Any:
+    def relive(self, state: Mapping[str, Any], set_values: Callable[[Settings], None]) -> tuple[Any, bool]:
         """Live through an episode of `state_dict` in this environment.
 
         Args:
@@ -138,7 +144,7 @@ class Episode:
             set_values: Puts settings in force.
 
         Returns:
-            What a last ``step`` returned, or ``reset`` where there was none.
+            The last observation, and whether it is the same as then.
         """
         settings = {number: tuple(values) for number, values in decode(state["settings"])}
         arguments = decode(state["arguments"])
@@ -157,7 +163,7 @@ class Episode:
                 set_values(now)
             self.add(action, now)
             result = self._env.step(action)
-        return result
+        return result[0], _fingerprint(result[0]) == state["shown"]
 
 
 def is_made_anew_by_pickle(env: Any) -> bool:
@@ -202,6 +208,10 @@ def decode(data: Any) -> Any:
     if "tuple" in data:
         return tuple(decode(one) for one in data["tuple"])
     return {decode(key): decode(one) for key, one in data["dict"]}
+
+
+def _fingerprint(observation: Any) -> str:
+    return sha256(json.dumps(encode(observation)).encode()).hexdigest()
 
 
 def _encode_numbers(value: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from rl_rms.envs.nonstationary import (
     check_state,
     first_seed,
     join_targets,
+    standing_still,
     take_clock,
 )
 from rl_rms.envs.observers import Observer
@@ -253,15 +254,8 @@ class NonStationaryVector(VectorWrapper):
         Yields:
             The environment itself.
         """
-        state = self.state_dict()
-        self._clocks.is_frozen = True
-        try:
-            if clock is not None:
-                self.clock = clock
+        with standing_still(self, self._clocks, clock):
             yield self
-        finally:
-            self._clocks.is_frozen = False
-            self.load_state_dict(state)
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
         """All of it as plain JSON data: clocks, seed, curriculum, and the sub-environments within their episodes.
@@ -279,7 +273,8 @@ class NonStationaryVector(VectorWrapper):
             "regimes_shown": self._regimes.tolist(),
             "tasks": self._tasks.tolist(),
             "resetting": self._resetting.tolist(),
-            "observations": None if snapshot is None else encode(self.last_observations),
+            # Those of the environment, unless something is added to them.
+            "observations": None if self._observer is None else encode(self.last_observations),
             "environment": snapshot,
         }
 
@@ -316,7 +311,9 @@ class NonStationaryVector(VectorWrapper):
             if self._episodes is not None:
                 self._episodes.load_state_dict(state["episodes"])
             self._backend.restore(state["environment"], self._resetting)
-            self.last_observations = decode(state["observations"])
+            self.last_observations = (
+                self._backend.last if self._observer is None else decode(state["observations"])
+            )
         self._world = ()
         self._set()
 

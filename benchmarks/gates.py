@@ -1,0 +1,80 @@
+"""Which learners pass a curriculum's gates: how often luck suffices, and how soon mastery does.
+
+Run: python benchmarks/gates.py [--learners 2000] [--output benchmarks/results/gates.json]
+
+Each learner succeeds in an episode with the same probability, independently, and a gate that asks for a success
+rate of 0.8 is looked at after every one of 500 episodes: `WilsonGate` as it comes, and a mean over the last 20
+(`ReturnGate`), which is what a gate without a confidence bound asks for.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from rl_rms.envs.curricula import Gate, Outcome, ReturnGate, WilsonGate
+
+RATES = (0.5, 0.65, 0.75, 0.8, 0.85, 0.9, 0.95)
+EPISODES = 500
+GATES: dict[str, Callable[[], Gate]] = {
+    "WilsonGate(0.8)": lambda: WilsonGate(0.8),
+    "ReturnGate(0.8, window=20)": lambda: ReturnGate(0.8, window=20),
+}
+
+
+def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
+    """The number of the episode after which a gate is open, None where it stays shut.
+
+    Args:
+        gate: The gate.
+        successes: Whether each episode is one, shape ``(num_episodes,)``.
+    """
+    for number, success in enumerate(successes.tolist(), start=1):
+        gate.record(Outcome({}, float(success), 1, success, 0))
+        if gate.is_open:
+            return number
+    return None
+
+
+def measure(rate: float, make: Callable[[], Gate], learners: int) -> dict[str, float | None]:
+    """The share of learners with a success rate that passes, and the median episode at which those do."""
+    random = np.random.default_rng(0)
+    passed = [passes_at(make(), random.random(EPISODES) < rate) for _ in range(learners)]
+    through = [number for number in passed if number is not None]
+    return {"share": len(through) / learners, "median_episode": statistics.median(through) if through else None}
+
+
+def main() -> None:
+    """Measure everything, print a table, write it and the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--learners", type=int, default=2_000)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "gates.json")
+    arguments = parser.parse_args()
+    lines = [
+        f"Share of {arguments.learners:,} learners that a gate lets through within {EPISODES} episodes, by their "
+        "success rate; in brackets the median episode at which those pass.",
+        "",
+        f"| gate | {' | '.join(map(str, RATES))} |",
+        f"|---|{'---|' * len(RATES)}",
+    ]
+    raw = {
+        name: {str(rate): measure(rate, make, arguments.learners) for rate in RATES}
+        for name, make in GATES.items()
+    }
+    for name, by_rate in raw.items():
+        cells = [
+            f"{one['share']:.3g}" + ("" if one["median_episode"] is None else f" ({one['median_episode']:.0f})")
+            for one in by_rate.values()
+        ]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    print("\n".join(lines))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(raw, indent=1) + "\n")
+    arguments.output.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

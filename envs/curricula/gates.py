@@ -2,8 +2,8 @@
 
 A success rate that is estimated from few episodes, or looked at again and again, is passed by luck: with a mean of
 0.8 over 20 episodes half of the learners that succeed every second time are through within 500 episodes.
-`WilsonGate` therefore asks that a confidence bound of it reaches the threshold, and that there are enough episodes:
-none of these are, and 11 % of those with a success rate of 0.75 (``python benchmarks/gates.py``).
+`WilsonGate` therefore asks that a confidence bound of it reaches the threshold, and that there are enough
+episodes: none of these are, and 11 % of those with a success rate of 0.75 (``python benchmarks/gates.py``).
 """
 
 import math

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,15 @@ def test_the_committed_table_is_that_of_the_committed_numbers(benchmark):
         for row in benchmark.table(group, microseconds):
             # Rounding may change the last digit of one number.
             assert any(row.split("|")[1:3] == one.split("|")[1:3] for one in shown)
+
+
+def test_the_documentation_has_the_committed_numbers():
+    shown = (PATH.parent / "results" / "envs.md").read_text()
+    text = (PATH.parents[1] / "docs" / "environments.md").read_text()
+    section = text.split("## What it costs")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    numbers = [number for row in rows for number in re.findall(r"\d+\.\d+(?= )", row.split("|", 2)[2])]
+    numbers += re.findall(r"adds? (\d+\.\d+)|to a single step and (\d+\.\d+)", section)[0][:1]
+    assert len(numbers) > 15
+    for number in numbers:
+        assert number in shown, number

@@ -45,7 +45,7 @@ def test_a_vector_step_may_span_more_than_a_block():
 
 def test_phases_are_spread_over_each_targets_own_cycle_or_timescale():
     clocks = PhaseClocks(CHANGES, seed=2, num_envs=4)
-    clocks.set(BLOCK - 6)
+    clocks.set(4 * BLOCK - 6)  # events are looked for in so many readings at once
     for _ in range(40):
         clock = clocks.clock
         swing, redrawn = clocks.columns
@@ -56,7 +56,7 @@ def test_phases_are_spread_over_each_targets_own_cycle_or_timescale():
         ahead = clocks.columns_after(np.ones(4, dtype=bool))
         clocks.advance(np.ones(4, dtype=bool), 4)
         assert np.array_equal(ahead, clocks.columns)
-    assert clocks.clock == BLOCK + 154
+    assert clocks.clock == 4 * BLOCK + 154
 
 
 @pytest.mark.parametrize("kind", [SharedClock, PhaseClocks, IndependentClocks])

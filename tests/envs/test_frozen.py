@@ -181,3 +181,17 @@ def test_a_seeded_reset_begins_the_curriculum_anew(probe):
     assert (env.parameters["level"], env.regime) == (2.0, 1)
     env.reset(seed=0)
     assert (env.parameters["level"], env.regime) == (1.0, 0)
+
+
+def test_a_seeded_reset_begins_a_vectors_curriculum_anew(probes):
+    stages = [{"level": 1.0}, {"level": 2.0}]
+    env = NonStationaryVector(probes([2, 2]), curriculum=Staged(stages, threshold=1, window=1))
+    env.reset(seed=0)
+    actions = np.zeros((2, 2), np.float32)
+    for _ in range(3):
+        env.step(actions)
+    assert (env.parameters["level"].tolist(), env.regime) == ([2, 2], 1)
+    env.reset(options={"reset_mask": np.array([True, True])}, seed=0)
+    assert env.regime == 1  # a mask never rewinds
+    env.reset(seed=0)
+    assert (env.parameters["level"].tolist(), env.regime) == ([1, 1], 0)

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 
 import rl_rms
 from rl_rms.envs import NonStationary, make_vec
-from rl_rms.envs.curricula import Staged
+from rl_rms.envs.curricula import EpisodeGate, Staged
 from rl_rms.envs.drift import trace
 from rl_rms.envs.sb3 import ChangeCallback, NonStationaryVecEnv, make_vec_env
 from rl_rms.envs.schedules import Redraw, Sinusoid
@@ -172,6 +172,17 @@ def test_callbacks_ask_workers_only_for_what_they_have():
     with pytest.raises(ValueError, match="ChangeCallback needs environments that change"):
         model.learn(40, callback=ChangeCallback())
     env.close()
+
+
+def test_a_matched_half_life_follows_a_curriculums_time_scale():
+    levels = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
+    env = make_vec_env("CartPole-v1", 2, curriculum=Staged(levels, gate=EpisodeGate(4)))
+    matched = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life": "match"}}
+    model = A2C("MlpPolicy", env, seed=0, policy_kwargs=matched)
+    model.learn(600, callback=HalfLifeCallback())
+    world = env.unwrapped.world
+    assert world.curriculum.stage == 2
+    assert model.policy.optimizer.timescale.value == pytest.approx(world.timescale, rel=0.1)
 
 
 def test_other_wrappers_go_around_it():

@@ -166,6 +166,34 @@ def test_an_episode_that_is_over_begins_anew_in_the_next_step_after_loading_too(
     loaded.close()
 
 
+def test_a_reset_that_is_due_is_no_transition_of_a_single_environment_either():
+    env = NonStationary(gym.make("Pendulum-v1"), {"g": Redraw(low=5.0, high=15.0, every=3)}, seed=0)
+    env.reset(seed=0)
+    live(env, 2, seed=0)
+    env.parameter_reset_is_due = True
+    observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    assert (reward, terminated, truncated, info["regime"], env.clock) == (0.0, False, False, 0, 2)
+    assert np.array_equal(observation, env.last_observation)
+    env.step(env.action_space.sample())
+    assert (env.clock, env.regime) == (3, 1)
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_after_loading_a_partial_reset_shows_the_others_observations(how):
+    env, loaded = (
+        make_vec("CartPole-v1", 2, {"gravity": 9.8}, seed=3, **VECTORS[f"{how} Disabled"]) for _ in range(2)
+    )
+    env.reset(seed=1)
+    live(env, 7, seed=0)
+    loaded.reset(seed=5)
+    loaded.load_state_dict(through_json(env.state_dict()))
+    first = {"reset_mask": np.array([True, False])}
+    ours, theirs = (one.reset(options=dict(first))[0] for one in (env, loaded))
+    assert np.array_equal(ours, theirs)
+    env.close()
+    loaded.close()
+
+
 def test_bipedal_walkers_episodes_do_not_depend_on_those_before():
     """With Gymnasium's own, a world that has been used goes through the same contacts in another order."""
     seen = []

@@ -36,6 +36,17 @@ def test_a_ramp_goes_straight():
     assert ramp.difficulty == 1.0
 
 
+def test_a_ramp_changes_with_every_episode_until_it_is_up():
+    ramp = LinearRamp({"length": 1.0}, {"length": 0.5}, over=100)
+    scales = []
+    for length in (20, 30, 50, 40, 60):
+        ramp.task(0)
+        ramp.record(0.0, length, 0)
+        scales.append(ramp.timescale)
+    # A running mean of the first three; then the time since the last change.
+    assert scales == pytest.approx([20, 0.7 * 20 + 0.3 * 30, 0.7 * 23 + 0.3 * 50, 40, 100])
+
+
 def test_randomization_covers_its_ranges_evenly():
     curriculum = DomainRandomization({"length": [0.5, 1.5], "gravity": {"values": [1, 2, 4]}})
     tasks = [curriculum.task(0) for _ in range(3_000)]
@@ -159,6 +170,8 @@ def test_the_mixture_finds_where_returns_change():
     assert np.mean([3 <= x <= 5 for x in places[:100]]) < 0.35
     assert np.mean([3 <= x <= 5 for x in places[300:]]) > 0.6
     assert all(0 <= x <= 10 for x in places)
+    # A fifth is still drawn from everywhere: of these 80 % lie outside.
+    assert 0.1 < np.mean([not 2.5 <= x <= 5.5 for x in places[300:]]) < 0.3
     told = curriculum.log()
     assert told["components"] >= 2
     assert 3 < told["mean/x"] < 5.5
@@ -204,6 +217,16 @@ def test_a_teacher_sees_what_was():
     assert again.history == teacher.history
     assert again.task(0) == teacher.task(0)
     assert again.log()["mean/level"] == pytest.approx(np.mean(levels))
+
+
+def test_a_teachers_timescale_is_that_of_its_changes():
+    teacher = Teacher(["level"], lambda history, random: {"level": float(len(history) // 3)})
+    scales = []
+    for _ in range(7):
+        teacher.task(0)
+        scales.append(teacher.timescale)
+        teacher.record(0.0, 10, 0)
+    assert scales == [np.inf, np.inf, np.inf, 30, 30, 30, 30]
 
 
 def test_a_teacher_is_imported_by_its_path(monkeypatch):

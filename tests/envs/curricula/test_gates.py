@@ -54,10 +54,19 @@ def test_too_few_episodes_never_suffice():
     for success in (True, True, True, False, False, False, True, True, True, True):
         gate.record(outcome(success=success))
         seen.append(gate.is_open)
-    # With z = 1.645: 2 of 2 has the bound 0.42, 3 of 3 0.53, 4 of 5 0.44, 5 of 5 0.65.
+    # With z = 1.645: 2 of 2 has the bound 0.43, 3 of 3 0.53, 4 of 5 0.44, 5 of 5 0.65.
     assert seen == [False, False, True, False, False, False, False, False, False, False]
     gate.record(outcome(success=True))
     assert gate.is_open  # the last five
+
+
+def test_a_bound_that_is_reached_waits_for_enough_episodes():
+    gate = WilsonGate(threshold=0.3, min_episodes=3, window=5)
+    seen = []
+    for _ in range(3):
+        gate.record(outcome(success=True))
+        seen.append((round(gate.lower, 2), gate.is_open))
+    assert seen == [(0.27, False), (0.43, False), (0.53, True)]
 
 
 def test_a_gate_that_could_never_open_is_refused():

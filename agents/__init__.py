@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
     from rl_rms.agents.config import A2CConfig, PolicyConfig, ReinforceConfig
     from rl_rms.agents.evaluation import Evaluation, evaluate
-    from rl_rms.agents.policies import MlpPolicy
+    from rl_rms.agents.policies import ActorCriticPolicy
     from rl_rms.agents.reinforce import Reinforce
 
 _HOME = {
@@ -17,7 +17,7 @@ _HOME = {
     "CheckpointCallback": "callbacks",
     "EvalCallback": "callbacks",
     "Evaluation": "evaluation",
-    "MlpPolicy": "policies",
+    "ActorCriticPolicy": "policies",
     "PolicyConfig": "config",
     "Reinforce": "reinforce",
     "ReinforceConfig": "config",
@@ -27,11 +27,11 @@ _HOME = {
 __all__ = [
     "A2C",
     "A2CConfig",
+    "ActorCriticPolicy",
     "Callback",
     "CheckpointCallback",
     "EvalCallback",
     "Evaluation",
-    "MlpPolicy",
     "PolicyConfig",
     "Reinforce",
     "ReinforceConfig",

@@ -2,13 +2,16 @@
 
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+import numpy as np
+import numpy.typing as npt
+from torch import nn
 
 from rl_rms.agents.base import EnvLike, OnPolicyAgent, policy_config, policy_module
-from rl_rms.agents.config import DEFAULT_OPTIMIZER, A2CConfig, AgentConfig, PolicyConfig
-from rl_rms.agents.losses import actor_critic_loss
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, A2CConfig, AgentConfig, OnChange, PolicyConfig
+from rl_rms.agents.losses import LossTerms
 from rl_rms.agents.optimizers import OptimizerLike, optimizer_path
 from rl_rms.agents.rollout import Episode, Rollout
+from rl_rms.envs.schedules import Schedule
 
 
 class A2C(OnPolicyAgent):
@@ -20,20 +23,28 @@ class A2C(OnPolicyAgent):
 
     Args:
         env: A Gymnasium id, environment or vector environment.
-        learning_rate: See `A2CConfig`, as for every argument up to ``half_life``.
+        learning_rate: A number, or a schedule over env steps such as `rl_rms.envs.schedules.Linear`. See
+            `A2CConfig`, as for every argument up to ``forget_updates``.
         n_steps: Vector steps between two updates.
+        critic_learning_rate: The critic's own; None is the actor's.
         gamma: Discount per env step.
         gae_lambda: 1 is the n-step return.
         ent_coef: Weight of the entropy bonus.
         vf_coef: Weight of the value loss.
         max_grad_norm: Global gradient norm to clip at, None for no clipping.
         normalize_advantage: Whether to standardize each update's advantages.
+        normalize_observation: Whether to scale observations by their running mean and deviation.
         normalize_reward: Whether to scale rewards by the running deviation of the discounted return.
+        mask_actions: Whether to play only actions that the environment says are valid.
         half_life: ``69``, ``"69 updates"`` or ``"20_000 steps"``; None means 200 updates.
+        on_change: What becomes of RMSprop's state at a change of regime: ``"keep"``, ``"reset"`` or ``"forget"``.
+        forget_half_life: Half-life with which it then forgets, in updates.
+        forget_updates: For how many updates.
         optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
         optimizer_kwargs: Its further arguments.
-        policy: A `PolicyConfig`, or a module with `MlpPolicy`'s interface.
+        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
         seed: Seeds initial weights, actions and environment; None draws one.
+        fused: Whether plain networks on a CPU are run without autograd, which is faster.
         device: torch device.
 
     Raises:
@@ -55,36 +66,50 @@ class A2C(OnPolicyAgent):
         self,
         env: EnvLike,
         *,
-        learning_rate: float = 7e-4,
+        learning_rate: float | Schedule = 7e-4,
         n_steps: int = 5,
+        critic_learning_rate: float | Schedule | None = None,
         gamma: float = 0.99,
         gae_lambda: float = 1.0,
-        ent_coef: float = 0.0,
+        ent_coef: float | Schedule = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float | None = 0.5,
         normalize_advantage: bool = False,
+        normalize_observation: bool = False,
         normalize_reward: bool = False,
+        mask_actions: bool = False,
         half_life: float | str | None = None,
+        on_change: OnChange = "keep",
+        forget_half_life: float = 10.0,
+        forget_updates: int = 50,
         optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
         optimizer_kwargs: dict[str, Any] | None = None,
         policy: PolicyConfig | nn.Module | None = None,
         seed: int | None = None,
+        fused: bool = True,
         device: str = "auto",
     ) -> None:
         config = A2CConfig(
-            learning_rate=learning_rate,
+            learning_rate=learning_rate,  # type: ignore[arg-type]
+            critic_learning_rate=critic_learning_rate,  # type: ignore[arg-type]
             n_steps=n_steps,
             gamma=gamma,
             gae_lambda=gae_lambda,
-            ent_coef=ent_coef,
+            ent_coef=ent_coef,  # type: ignore[arg-type]
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             normalize_advantage=normalize_advantage,
+            normalize_observation=normalize_observation,
             normalize_reward=normalize_reward,
+            mask_actions=mask_actions,
             half_life=half_life,
+            on_change=on_change,
+            forget_half_life=forget_half_life,
+            forget_updates=forget_updates,
             optimizer=optimizer_path(optimizer),
             optimizer_kwargs=optimizer_kwargs or {},
             policy=policy_config(policy),
+            fused=fused,
             device=device,
         )
         super().__init__(env, config, policy=policy_module(policy), optimizer=optimizer, seed=seed)
@@ -98,6 +123,10 @@ class A2C(OnPolicyAgent):
         """Whether ``n_steps`` vector steps were taken."""
         return num_steps >= self.config.n_steps
 
-    def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, float]]:
-        """`actor_critic_loss` over all true transitions."""
-        return actor_critic_loss(self.policy, rollout, rollout.valid, self.config, self.config.gae_lambda)
+    def used(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
+        """All true transitions."""
+        return rollout.valid
+
+    def terms(self) -> LossTerms:
+        """Those of the configuration."""
+        return LossTerms.of(self.config, gae_lambda=self.config.gae_lambda, ent_coef=self.ent_coef)

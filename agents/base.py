@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -16,24 +17,34 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium.vector import VectorEnv
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from rl_rms.agents import checkpoint
 from rl_rms.agents.callbacks import CallbackLike, as_callback
-from rl_rms.agents.config import AgentConfig, PolicyConfig
+from rl_rms.agents.changes import ChangeResponse
+from rl_rms.agents.config import AgentConfig, PolicyConfig, as_schedule
 from rl_rms.agents.distributions import Distribution
+from rl_rms.agents.fused import FusedActorCritic, fuse
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.normalize import RewardNormalizer
+from rl_rms.agents.losses import LossTerms, actor_critic_loss
+from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
 from rl_rms.agents.optimizers import OptimizerLike, describe_memory, make_optimizer
-from rl_rms.agents.policies import MlpPolicy
+from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Collector, Episode, Rollout, as_vector_env
+from rl_rms.agents.spaces import ACTION_MASK, action_mask_size, space_from_dict, space_to_dict, to_env
+from rl_rms.agents.trees import Tree, first_leaf, tree_map
 from rl_rms.agents.world import Surroundings, world_scalars
+from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.half_life import Timescale
 from rl_rms.optimizer import RMSprop
 
 Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
 Self = TypeVar("Self", bound="OnPolicyAgent")
+# Schedules of the agents' own numbers have no chance in them.
+_NO_CHANCE = Key(0)
 EnvLike = str | gym.Env[Any, Any] | VectorEnv
 
 
@@ -44,7 +55,7 @@ class OnPolicyAgent(ABC):
         env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which
             then needs both spaces.
         config: Hyperparameters.
-        policy: A module with `MlpPolicy`'s interface; None builds one from the configuration.
+        policy: A module with `ActorCriticPolicy`'s interface; None builds one from the configuration.
         optimizer: Optimizer class, where it is not the one that the configuration names.
         seed: Seeds the network's initial weights, the actions and the environment; None draws one.
         observation_space: Of one sub-environment; taken from ``env`` where there is one.
@@ -53,6 +64,8 @@ class OnPolicyAgent(ABC):
     Attributes:
         policy: The torch module.
         optimizer: The torch optimizer.
+        generator: Where the chance in its actions comes from.
+        observation_normalizer: What scales the observations, None where nothing does.
         reward_normalizer: What scales the rewards, None where nothing does.
         num_timesteps: Env steps lived so far, all sub-environments together.
         num_updates: Optimizer steps taken so far.
@@ -88,15 +101,31 @@ class OnPolicyAgent(ABC):
         if policy is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
-                policy = MlpPolicy(self.observation_space, self.action_space, config.policy)
-        self.policy = policy.to(self.device)
-        self.optimizer = make_optimizer(self.policy.parameters(), config, optimizer)
+                policy = ActorCriticPolicy(self.observation_space, self.action_space, config.policy)
+        self.policy = _checked(policy).to(self.device).eval()
+        self.optimizer = make_optimizer(self.policy, config, optimizer)
         self._lay_out()
-        self.generator = torch.Generator(device=self.device).manual_seed(self.seed)
+        # Constant rates are left to whoever changes them in the optimizer.
+        rates = (config.learning_rate, config.critic_learning_rate or config.learning_rate)
+        schedules = [as_schedule(rate) for rate in rates]
+        self._rates: list[Schedule | None] = [None if isinstance(one, Constant) else one for one in schedules]
+        self._ent_coef = as_schedule(config.ent_coef)
+        self._fused: FusedActorCritic | None = None
+        if config.mask_actions:
+            action_mask_size(self.action_space)  # raises where there can be none
+        elif config.fused:
+            self._fused = fuse(self.policy)
+        self.generator = np.random.default_rng(self.seed)
+        num_envs = 1 if self.env is None else self.env.num_envs
+        self.observation_normalizer: ObservationNormalizer | None = None
+        if config.normalize_observation:
+            self.observation_normalizer = ObservationNormalizer(self.observation_space)
         self.reward_normalizer: RewardNormalizer | None = None
         if config.normalize_reward:
-            num_envs = 1 if self.env is None else self.env.num_envs
             self.reward_normalizer = RewardNormalizer(num_envs, config.gamma)
+        # What a recurrent policy remembers now, and what it did when the present rollout began.
+        self._state = self._rollout_state = self._no_memory(num_envs)
+        self._changes = ChangeResponse(config, self.optimizer)
         self.num_timesteps = 0
         self.num_updates = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
@@ -124,8 +153,25 @@ class OnPolicyAgent(ABC):
         """Whether a rollout of ``num_steps`` vector steps with these finished episodes makes an update."""
 
     @abstractmethod
+    def used(self, rollout: Rollout) -> Bools:
+        """Which of a rollout's transitions are learned from, shape ``(num_steps, num_envs)``."""
+
+    @abstractmethod
+    def terms(self) -> LossTerms:
+        """The loss's discounts and weights at present."""
+
+    @property
+    def ent_coef(self) -> float:
+        """The entropy bonus' present weight."""
+        return self._ent_coef.value(self.num_timesteps, _NO_CHANCE)
+
     def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, float]]:
-        """The scalar to minimize for a rollout, and scalars to log under ``train/``."""
+        """The scalar to minimize, `actor_critic_loss`, and its parts by TensorBoard tag.
+
+        Args:
+            rollout: What happened, observations and rewards as the policy and the critic are to see them.
+        """
+        return actor_critic_loss(self.policy, rollout, self.used(rollout), self.terms(), self._rollout_state)
 
     @property
     def steps_per_update(self) -> int | None:
@@ -166,7 +212,9 @@ class OnPolicyAgent(ABC):
             from rl_rms.agents.progress import ProgressCallback
 
             callbacks.add(ProgressCallback())
-        with Logger(None if log_dir is None else Path(log_dir)) as logger:
+        # Small products are several times slower on many threads.
+        threads = nullcontext() if self._fused is None else threadpool_limits(1, user_api="blas")
+        with threads, Logger(None if log_dir is None else Path(log_dir)) as logger:
             logger.hyperparameters(self.hyperparameters())
             self._clock = (time.perf_counter(), self.num_timesteps)
             callbacks.on_training_start(self, logger)
@@ -176,11 +224,13 @@ class OnPolicyAgent(ABC):
                     rollout = self._collect(collector)
                     self.num_timesteps = collector.num_timesteps
                     self.episodes.extend(rollout.episodes)
-                    metrics = self._update(rollout)
                     last = self.num_timesteps >= self.target_timesteps
-                    if first or last or self.num_updates % log_interval == 0:
+                    logged = first or last or (self.num_updates + 1) % log_interval == 0
+                    first = False
+                    self._meet_changes(logger)
+                    metrics = self._update(rollout, with_metrics=logged)
+                    if logged:
                         self._log(logger, metrics)
-                        first = False
                     if callbacks.on_update(self, logger) is False:
                         break
             finally:
@@ -203,6 +253,7 @@ class OnPolicyAgent(ABC):
         """Have all numbers lie where they will lie, so that a resumed training is the same to the bit."""
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.lay_out()
+            self.optimizer.zero_grad(set_to_none=False)  # moves the gradients there, too
 
     @property
     def _follows_curriculum(self) -> bool:
@@ -221,7 +272,7 @@ class OnPolicyAgent(ABC):
         if self.env is None:
             raise ValueError("this agent has no environment to learn in; load it with env=...")
         if self._collector is None:
-            self._collector = Collector(self.env)
+            self._collector = Collector(self.env, mask_actions=self.config.mask_actions)
         if not self._collector.started:
             self._collector.num_timesteps = self.num_timesteps
             # Where new episodes are to begin: another seed than the first ones', which it has seen already.
@@ -247,30 +298,61 @@ class OnPolicyAgent(ABC):
         return collector.collect(self._act, self.enough)
 
     @torch.no_grad()
-    def _act(self, observations: Array) -> tuple[Array, Array]:
-        actions = self._distribution(observations).sample(self.generator).cpu().numpy()
+    def _act(self, t: int) -> tuple[Array, Array]:
+        """Actions at step ``t`` of a rollout, and the same as the environment takes them."""
+        collector = self._collector
+        assert collector is not None
+        observations = self._seen(collector.observations)
+        if self._fused is not None:
+            actions = self._fused.act(observations, t, self.generator)
+        else:
+            if t == 0:
+                self._rollout_state = self._state
+            distribution, self._state = self._distribution(
+                observations, self._state, collector.starts, collector.action_masks
+            )
+            actions = distribution.sample(self.generator).cpu().numpy()
         return actions, self._to_env(actions)
 
-    def _distribution(self, observations: Array) -> Distribution:
-        distribution: Distribution = self.policy.actor(torch.as_tensor(observations, device=self.device))  # type: ignore[operator]
-        return distribution
+    def _seen(self, observations: Tree) -> Tree:
+        """Observations as the policy sees them."""
+        return observations if self.observation_normalizer is None else self.observation_normalizer(observations)
+
+    def _no_memory(self, num_envs: int) -> Tensor | None:
+        """What a recurrent policy remembers to begin with, None for one that is not."""
+        size = getattr(self.policy, "state_size", 0)
+        return torch.zeros(num_envs, size, device=self.device) if size else None
+
+    def _distribution(
+        self, observations: Tree, state: Tensor | None, starts: Bools, masks: Bools | None
+    ) -> tuple[Distribution, Tensor | None]:
+        """The policy's distribution for a batch of observations as it sees them, and what it remembers then."""
+        policy: Any = self.policy
+        features = tree_map(lambda leaf: torch.as_tensor(leaf, device=self.device), observations)
+        if hasattr(policy, "encode"):
+            features = policy.encode(features)
+        if state is not None:
+            features, state = policy.remember(features, state, torch.as_tensor(starts, device=self.device))
+        distribution: Distribution = policy.actor(features)
+        if masks is not None:
+            distribution = distribution.masked(torch.as_tensor(masks, device=self.device))
+        return distribution, state
 
     def _to_env(self, actions: Array) -> Array:
-        """Actions as the environment takes them: Discrete's start added, Box's bounds kept."""
-        if isinstance(self.action_space, gym.spaces.Discrete):
-            return actions + self.action_space.start if self.action_space.start else actions
-        assert isinstance(self.action_space, gym.spaces.Box)
-        return np.clip(actions, self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
+        return to_env(actions, self.action_space, squash=getattr(self.policy, "squashes", False))
 
-    def _update(self, rollout: Rollout) -> dict[str, float]:
+    def _meet_changes(self, logger: Logger) -> None:
+        """Do to the optimizer what is to be done when the world's regime has changed."""
+        world = None if self._surroundings is None else self._surroundings.world
+        if world is not None and self._changes.meet(int(np.max(world.regime))):
+            logger.mark(self.num_timesteps, f"regime {self._changes.regime}", self.config.on_change)
+
+    def _update(self, rollout: Rollout, *, with_metrics: bool) -> dict[str, float]:
         """One optimizer step on a rollout."""
-        if self.reward_normalizer is not None:
-            scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done)
-            rollout = dataclasses.replace(rollout, rewards=scaled)
-        loss, metrics = self.loss(rollout)
-        # Gradients that stay allocated stay in the flat buffer of a fast optimizer.
-        self.optimizer.zero_grad(set_to_none=False)
-        loss.backward()  # type: ignore[no-untyped-call]
+        metrics = self._write_gradients(rollout, with_metrics=with_metrics)
+        for rate, group in zip(self._rates, self.optimizer.param_groups, strict=False):
+            if rate is not None:
+                group["lr"] = rate.value(self.num_timesteps, _NO_CHANCE)
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.steps_per_update = rollout.env_steps
             if self._follows_curriculum:
@@ -278,11 +360,42 @@ class OnPolicyAgent(ABC):
         else:
             max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), max_norm)
-            metrics["optim/gradient_norm"] = float(norm)
+            if with_metrics:
+                metrics["optim/gradient_norm"] = float(norm)
         self.optimizer.step()
+        self._changes.after_update()
         if isinstance(self.optimizer, RMSprop) and rollout.episodes:
             self.optimizer.report(float(np.mean([episode.ret for episode in rollout.episodes])))
         self.num_updates += 1
+        return metrics
+
+    def _write_gradients(self, rollout: Rollout, *, with_metrics: bool) -> dict[str, float]:
+        """Have every parameter's gradient of the loss of a rollout, and move the normalizers' statistics."""
+        raw = rollout.observations
+        if self.reward_normalizer is not None:
+            scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done)
+            rollout = dataclasses.replace(rollout, rewards=scaled)
+        if self._fused is not None:
+            assert self._collector is not None
+            metrics = self._fused.gradients(
+                rollout,
+                self.used(rollout),
+                self.terms(),
+                self._seen(self._collector.observations),
+                self._seen(rollout.final_observations),
+                with_metrics=with_metrics,
+            )
+        else:
+            seen, finals = self._seen(raw), self._seen(rollout.final_observations)
+            rollout = dataclasses.replace(rollout, observations=seen, final_observations=finals)
+            self.policy.train()
+            loss, metrics = self.loss(rollout)
+            # Gradients that stay allocated stay in the flat buffer of a fast optimizer.
+            self.optimizer.zero_grad(set_to_none=False)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.policy.eval()
+        if self.observation_normalizer is not None:
+            self.observation_normalizer.update(raw, rollout.valid)
         return metrics
 
     def _log(self, logger: Logger, metrics: dict[str, float]) -> None:
@@ -293,6 +406,10 @@ class OnPolicyAgent(ABC):
         started, timesteps = self._clock
         scalars["time/fps"] = (self.num_timesteps - timesteps) / max(time.perf_counter() - started, 1e-9)
         scalars["train/learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        if self.config.critic_learning_rate is not None:
+            scalars["train/critic_learning_rate"] = float(self.optimizer.param_groups[1]["lr"])
+        if not isinstance(self._ent_coef, Constant):
+            scalars["train/ent_coef"] = self.ent_coef
         if isinstance(self.optimizer, RMSprop):
             diagnostics = self.optimizer.diagnostics()
             scalars.update({f"optim/{name}": value for name, value in diagnostics.items()})
@@ -307,41 +424,72 @@ class OnPolicyAgent(ABC):
     @torch.no_grad()
     def predict(
         self,
-        observation: Array | int,
-        state: None = None,
+        observation: Tree | int,
+        state: Array | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
-    ) -> tuple[Array, None]:
+        action_masks: Array | None = None,
+    ) -> tuple[Array, Array | None]:
         """The policy's action for one observation or a batch of them.
 
         The arguments and the pair that is returned are those of Stable-Baselines3, so that its evaluation helper
-        takes these agents too; ``state`` and ``episode_start`` are for recurrent policies.
+        takes these agents too.
 
         Args:
-            observation: Shape of the observation space, or with a batch dimension before it.
-            state: Not used.
-            episode_start: Not used.
+            observation: Of the observation space, or with a batch dimension before it.
+            state: What a recurrent policy returned at the step before, shape ``(batch, state_size)``; None at the
+                beginning.
+            episode_start: Where an observation is its episode's first and the state is to be forgotten, bool,
+                shape ``(batch,)``; None is nowhere.
             deterministic: Whether to take the most likely action instead of drawing one.
+            action_masks: Which actions are valid, bool, shape ``(batch, entries)``; None takes an ``action_mask``
+                in the observation, if the agent was configured to mask actions.
 
         Returns:
-            The action (or a batch of them) as the environment takes it, and None.
+            The action (or a batch of them) as the environment takes it, and the state for the next step, None
+            unless the policy is recurrent.
 
         Raises:
             ValueError: If the observation has another shape.
         """
-        array = np.asarray(observation)
-        shape = self.observation_space.shape
-        assert shape is not None
-        single = array.shape == shape
-        if not single and array.shape[1:] != shape:
-            raise ValueError(
-                f"observation must have shape {shape} or (batch, *{shape}), got {array.shape}; "
-                f"the policy was built for {self.observation_space}"
-            )
-        distribution = self._distribution(array[None] if single else array)
+        batch, single = self._batch(observation)
+        num = len(first_leaf(batch))
+        if action_masks is None and self.config.mask_actions and isinstance(batch, dict):
+            action_masks = batch.get(ACTION_MASK)
+        masks = None if action_masks is None else np.asarray(action_masks, dtype=np.bool_).reshape(num, -1)
+        remembered = self._no_memory(num)
+        if remembered is not None and state is not None:
+            remembered = torch.as_tensor(state, device=self.device)
+        starts = np.zeros(num, np.bool_) if episode_start is None else np.asarray(episode_start, dtype=np.bool_)
+        distribution, remembered = self._distribution(self._seen(batch), remembered, starts, masks)
         action = distribution.mode() if deterministic else distribution.sample(self.generator)
         actions = self._to_env(action.cpu().numpy())
-        return (actions[0] if single else actions), None
+        return (actions[0] if single else actions), None if remembered is None else remembered.cpu().numpy()
+
+    def _batch(self, observation: Tree | int) -> tuple[Tree, bool]:
+        """A batch from a batch or from one observation, and whether it was one.
+
+        Raises:
+            ValueError: If the observation has another shape.
+        """
+        space = self.observation_space
+        tree = tree_map(np.asarray, observation)
+        part: Any = space
+        leaf = tree
+        try:
+            while isinstance(part, (gym.spaces.Dict, gym.spaces.Tuple)):
+                key: Any = next(iter(part.spaces)) if isinstance(part, gym.spaces.Dict) else 0
+                part, leaf = part[key], leaf[key]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"observation must be of {space}, got {observation!r}") from error
+        shape: tuple[int, ...] = part.shape
+        single = leaf.shape == shape
+        if not single and leaf.shape[1:] != shape:
+            raise ValueError(
+                f"observation must have shape {shape} or (batch, *{shape}), got {leaf.shape}; "
+                f"the policy was built for {space}"
+            )
+        return (tree_map(lambda one: one[None], tree) if single else tree), single
 
     # -- saving -------------------------------------------------------------------------------------------
 
@@ -365,14 +513,18 @@ class OnPolicyAgent(ABC):
             "config": checkpoint.config_to_dict(self.config),
             "user_policy": self.user_policy,
             "seed": self.seed,
-            "observation_space": checkpoint.space_to_dict(self.observation_space),
-            "action_space": checkpoint.space_to_dict(self.action_space),
+            "observation_space": space_to_dict(self.observation_space),
+            "action_space": space_to_dict(self.action_space),
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "generator": json.dumps(self.generator.bit_generator.state),
+            "state": self._state,
+            "changes": self._changes.state_dict(),
             "num_timesteps": self.num_timesteps,
             "num_updates": self.num_updates,
-            "reward_normalizer": None if self.reward_normalizer is None else self.reward_normalizer.state_dict(),
+            "normalizers": {
+                name: one.state_dict() for name, one in self._normalizers().items() if one is not None
+            },
             "episodes": [dataclasses.astuple(episode) for episode in self.episodes],
             "place": None if place is None else json.dumps(place),
         }
@@ -412,9 +564,7 @@ class OnPolicyAgent(ABC):
             raise ValueError(f"{path} was saved with a policy of the user's own; pass it as policy=...")
         if optimizer is None:
             checkpoint.check_trusted(config.optimizer)
-        spaces = {
-            name: checkpoint.space_from_dict(contents[name]) for name in ("observation_space", "action_space")
-        }
+        spaces = {name: space_from_dict(contents[name]) for name in ("observation_space", "action_space")}
         agent = cls.from_config(config, env, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces)
         for name, space in spaces.items():
             if getattr(agent, name) != space:
@@ -422,14 +572,21 @@ class OnPolicyAgent(ABC):
         agent.policy.load_state_dict(contents["policy"])
         agent.optimizer.load_state_dict(contents["optimizer"])
         agent._lay_out()
-        agent.generator.set_state(contents["generator"])
+        agent.generator.bit_generator.state = json.loads(contents["generator"])
+        if agent._state is not None and agent._state.shape == contents["state"].shape:
+            agent._state = contents["state"].to(agent.device)
+        agent._changes.load_state_dict(contents["changes"])
         agent.num_timesteps = contents["num_timesteps"]
         agent.num_updates = contents["num_updates"]
-        if agent.reward_normalizer is not None:
-            agent.reward_normalizer.load_state_dict(contents["reward_normalizer"])
+        for name, one in agent._normalizers().items():
+            if one is not None:
+                one.load_state_dict(contents["normalizers"][name])
         agent.episodes.extend(Episode(*episode) for episode in contents["episodes"])
         agent._saved_place = None if contents["place"] is None else json.loads(contents["place"])
         return agent
+
+    def _normalizers(self) -> dict[str, ObservationNormalizer | RewardNormalizer | None]:
+        return {"observation": self.observation_normalizer, "reward": self.reward_normalizer}
 
 
 def policy_config(policy: PolicyConfig | nn.Module | None) -> PolicyConfig:
@@ -449,3 +606,18 @@ def _device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as error:
         raise ValueError(f'device must be "auto" or a torch device such as "cpu", got {name!r}') from error
+
+
+def _checked(policy: nn.Module) -> nn.Module:
+    """A user's module.
+
+    Raises:
+        ValueError: If it cannot be a policy.
+    """
+    missing = [name for name in ("actor", "critic") if not callable(getattr(policy, name, None))]
+    if missing:
+        raise ValueError(
+            f"policy must be a torch module with the methods actor(observations), which gives a distribution, and "
+            f"critic(observations), which gives values; {type(policy).__name__} has no {' and no '.join(missing)}"
+        )
+    return policy

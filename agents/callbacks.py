@@ -168,7 +168,7 @@ class EvalCallback(_Periodic):
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Evaluate once, at each of the clocks."""
-        generator = agent.generator.get_state()
+        generator = agent.generator.bit_generator.state
         scalars: dict[str, float] = {}
         returns = []
         for clock in self.clocks or (None,):
@@ -178,7 +178,7 @@ class EvalCallback(_Periodic):
             scalars[f"eval/mean_reward{suffix}"] = result.mean_reward
             scalars[f"eval/mean_ep_length{suffix}"] = result.mean_ep_length
             returns.append(result.mean_reward)
-        agent.generator.set_state(generator)
+        agent.generator.bit_generator.state = generator
         logger.write(agent.num_timesteps, scalars)
         return False if self._is_enough(agent, fmean(returns)) else None
 

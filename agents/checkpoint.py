@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
-import gymnasium as gym
-import numpy as np
 import torch
 
 from rl_rms.agents.config import AgentConfig, PolicyConfig
@@ -96,23 +94,3 @@ def check_trusted(optimizer: str) -> None:
             f"the checkpoint names the optimizer {optimizer!r}; importing it would run code that the file chose, "
             "so pass the class as optimizer=..."
         )
-
-
-def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
-    """A Box or Discrete space as plain data."""
-    if isinstance(space, gym.spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
-    assert isinstance(space, gym.spaces.Box)
-    return {
-        "kind": "Box",
-        "low": torch.from_numpy(np.array(space.low)),
-        "high": torch.from_numpy(np.array(space.high)),
-        "dtype": space.dtype.str,
-    }
-
-
-def space_from_dict(plain: dict[str, Any]) -> gym.Space[Any]:
-    """The space that `space_to_dict` made plain."""
-    if plain["kind"] == "Discrete":
-        return gym.spaces.Discrete(plain["n"], start=plain["start"])
-    return gym.spaces.Box(plain["low"].numpy(), plain["high"].numpy(), dtype=np.dtype(plain["dtype"]).type)

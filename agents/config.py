@@ -4,15 +4,19 @@ These dataclasses are what the agents' constructors fill, what YAML holds and wh
 so a range is checked here once for all of them. The module imports no torch.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from rl_rms.half_life import parse_half_life
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.schedules import Constant, Schedule
+from rl_rms.half_life import HalfLife, parse_half_life
 
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
 Activation = Literal["tanh", "relu", "elu", "silu"]
+Norm = Literal["none", "layer", "batch"]
+Recurrent = Literal["none", "gru", "lstm"]
+OnChange = Literal["keep", "reset", "forget"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +26,38 @@ class PolicyConfig:
     Args:
         hidden_sizes: Units of each hidden layer.
         activation: Non-linearity after each hidden layer.
+        norm: What normalizes each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
+            (BatchNorm: by the batch's statistics in updates, by running ones while playing).
+        recurrent: A recurrent cell, ``gru`` or ``lstm``, that actor and critic share; it forgets at an episode's
+            end, and gradients go back to the beginning of a rollout.
+        recurrent_size: Units of the recurrent cell.
+        image_features: Units of the Nature CNN's last layer, which actor and critic share, for pictures.
         log_std_init: Initial logarithm of the standard deviation of continuous actions.
+        squash_actions: Whether continuous actions go through a tanh that is scaled to the space's bounds, instead
+            of being clipped to them.
+        orthogonal_init: Whether weights begin orthogonal and biases at zero, instead of as torch draws them.
     """
 
     hidden_sizes: Sequence[int] = (64, 64)
     activation: Activation = "tanh"
+    norm: Norm = "none"
+    recurrent: Recurrent = "none"
+    recurrent_size: int = 64
+    image_features: int = 512
     log_std_init: float = 0.0
+    squash_actions: bool = False
+    orthogonal_init: bool = True
 
     def __post_init__(self) -> None:
         sizes = tuple(self.hidden_sizes)
         if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
             raise ValueError(f"hidden_sizes must be whole numbers >= 1 such as [64, 64], got {list(sizes)}")
         object.__setattr__(self, "hidden_sizes", sizes)
-        _check_number("log_std_init", self.log_std_init)
+        for name, allowed in (("activation", Activation), ("norm", Norm), ("recurrent", Recurrent)):
+            _check_choice(name, getattr(self, name), get_args(allowed))
+        check_whole("recurrent_size", self.recurrent_size, least=1)
+        check_whole("image_features", self.image_features, least=1)
+        check_number("log_std_init", self.log_std_init)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,51 +66,106 @@ class AgentConfig:
 
     Args:
         algorithm: Which agent they are for.
-        learning_rate: Step size of the optimizer, > 0.
+        learning_rate: Step size of the optimizer: a number > 0, or a schedule over the env steps that the agent
+            has lived, such as ``{linear: {start: 7.0e-4, end: 0.0, over: 1_000_000}}``; see env.changes for the
+            schedules there are. A resumed training goes on where the schedule was.
+        critic_learning_rate: The critic's own, likewise; null is the actor's. What both share follows the actor's.
         gamma: Discount per env step, in [0, 1].
-        ent_coef: Weight of the entropy bonus in the loss, >= 0.
+        ent_coef: Weight of the entropy bonus in the loss: a number >= 0, or a schedule as for learning_rate.
         vf_coef: Weight of the value loss in the loss, >= 0.
         max_grad_norm: Global gradient norm above which gradients are scaled down before the optimizer sees
             them, > 0; null turns clipping off.
         normalize_advantage: Whether each update's advantages are shifted to mean 0 and scaled to standard
             deviation 1.
+        normalize_observation: Whether observations are shifted and scaled by their running mean and standard
+            deviation and cut off at +-10; only those whose numbers mean amounts, so neither pictures nor
+            categories.
         normalize_reward: Whether rewards are divided by the running standard deviation of the discounted
             return before they are learned from; returns are reported as they are.
+        mask_actions: Whether only valid actions are played: those that ``info["action_mask"]`` or, in a Dict
+            observation, the entry ``action_mask`` says.
         half_life: Memory of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
             steps, converted with the steps that each update spans); ``match`` takes it from the time scale of the
             environment's changes and from the gradients' signal-to-noise ratio, ``auto`` (experimental) from the
             gradients alone, both between 32 and 10,000 updates; null means 200 updates. Only for optimizers that
             take ``half_life``.
+        on_change: What becomes of RMSprop's state when the environment's regime changes: ``keep``, ``reset`` (as
+            at the beginning of the training) or ``forget`` (the half-life is forget_half_life for forget_updates
+            updates).
+        forget_half_life: Half-life with which RMSprop forgets after a change, in updates, > 0.
+        forget_updates: For how many updates, >= 1.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
         optimizer_kwargs: Further keyword arguments of the optimizer. RMSprop gets ``eps=1e-5`` and
             ``debias=True`` unless they are set here.
         policy: The policy network.
+        fused: Whether networks of plain linear layers on a CPU are run by `rl_rms.agents.fused`, which gives the
+            same gradients in a fraction of autograd's time; false goes through autograd always.
         device: torch device of the network, ``"auto"`` takes CUDA where there is one.
     """
 
     algorithm: str
-    learning_rate: float = 7e-4
+    learning_rate: float | dict[str, Any] = 7e-4
+    critic_learning_rate: float | dict[str, Any] | None = None
     gamma: float = 0.99
-    ent_coef: float = 0.0
+    ent_coef: float | dict[str, Any] = 0.0
     vf_coef: float = 0.5
     max_grad_norm: float | None = 0.5
     normalize_advantage: bool = False
+    normalize_observation: bool = False
     normalize_reward: bool = False
+    mask_actions: bool = False
     half_life: float | str | None = None
+    on_change: OnChange = "keep"
+    forget_half_life: float = 10.0
+    forget_updates: int = 50
     optimizer: str = DEFAULT_OPTIMIZER
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    fused: bool = True
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        _check_number("learning_rate", self.learning_rate, above=0.0)
-        _check_number("gamma", self.gamma, least=0.0, most=1.0)
-        _check_number("ent_coef", self.ent_coef, least=0.0)
-        _check_number("vf_coef", self.vf_coef, least=0.0)
+        self._check_schedule("learning_rate")
+        if self.critic_learning_rate is not None:
+            self._check_schedule("critic_learning_rate")
+        self._check_schedule("ent_coef")
+        if self.learning_rate == 0:
+            raise ValueError("learning_rate must be a finite number > 0, got 0")
+        check_number("gamma", self.gamma, least=0.0, most=1.0)
+        check_number("vf_coef", self.vf_coef, least=0.0)
         if self.max_grad_norm is not None:
-            _check_number("max_grad_norm", self.max_grad_norm, above=0.0)
+            check_number("max_grad_norm", self.max_grad_norm, above=0.0)
         if self.half_life is not None:
             parse_half_life(self.half_life)
+        _check_choice("on_change", self.on_change, get_args(OnChange))
+        HalfLife(check_number("forget_half_life", self.forget_half_life, above=0.0))
+        check_whole("forget_updates", self.forget_updates, least=1, unit="updates")
+
+    def _check_schedule(self, name: str) -> None:
+        """Keep a schedule as plain data, once it is known to be one of numbers >= 0."""
+        given = getattr(self, name)
+        if callable(given) and not isinstance(given, Schedule):
+            raise ValueError(
+                f"{name} must be a number or a schedule over env steps such as "
+                f"rl_rms.envs.schedules.Linear(7e-4, 0.0, over=1_000_000), got {given!r}"
+            )
+        if not isinstance(given, (Schedule, dict)):
+            check_number(name, given, least=0.0)
+            return
+        try:
+            schedule = Schedule.from_config(given)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if schedule.random:
+            raise ValueError(f"{name} must be a schedule without chance, got {schedule!r}")
+        if not schedule.bounds[0] >= 0:
+            raise ValueError(f"{name} must be >= 0 always, but {schedule!r} goes down to {schedule.bounds[0]:g}")
+        object.__setattr__(self, name, schedule.to_config())
+
+
+def as_schedule(value: float | dict[str, Any]) -> Schedule:
+    """A configuration's number or schedule, as a schedule over env steps."""
+    return Schedule.from_config(value) if isinstance(value, dict) else Constant(float(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +184,8 @@ class A2CConfig(AgentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_whole("n_steps", self.n_steps)
-        _check_number("gae_lambda", self.gae_lambda, least=0.0, most=1.0)
+        check_whole("n_steps", self.n_steps, least=1)
+        check_number("gae_lambda", self.gae_lambda, least=0.0, most=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,40 +200,16 @@ class ReinforceConfig(AgentConfig):
     """
 
     algorithm: Literal["reinforce"] = "reinforce"
-    learning_rate: float = 2e-3
+    learning_rate: float | dict[str, Any] = 2e-3
     normalize_advantage: bool = True
     episodes_per_env: int = 1
     baseline: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_whole("episodes_per_env", self.episodes_per_env)
+        check_whole("episodes_per_env", self.episodes_per_env, least=1)
 
 
-def _check_number(
-    name: str,
-    value: float,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-) -> None:
-    """Raise a sentence that names the argument unless ``value`` is a finite number in range."""
-    allowed = "a finite number"
-    if above is not None:
-        allowed = f"> {above:g}"
-    elif least is not None:
-        allowed = f"in [{least:g}, {most:g}]" if most is not None else f">= {least:g}"
-    good = not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
-    if (
-        not good
-        or (above is not None and value <= above)
-        or (least is not None and value < least)
-        or (most is not None and value > most)
-    ):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-
-
-def _check_whole(name: str, value: int, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+def _check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")

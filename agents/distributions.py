@@ -1,18 +1,29 @@
-"""Action distributions whose samples come from a generator that can be saved, which torch's own do not take."""
+"""Action distributions. Their chance is a numpy generator's, which is saved with the agent on every device."""
 
 import math
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
+# What an invalid action's unnormalized log-probability becomes: exp of it is 0, and unlike with -inf all gradients
+# stay finite.
+_INVALID = -1e8
+# Keeps the logarithm of a random number finite.
+TINY = np.float32(1e-37)
+# Gauss-Hermite quadrature over a standard normal, for expectations of tanh's slope.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+
+Self = TypeVar("Self")
 
 
 class Distribution(Protocol):
     """A batch of action distributions, one per row."""
 
-    def sample(self, generator: torch.Generator) -> Tensor:
+    def sample(self, generator: np.random.Generator) -> Tensor:
         """Draw one action per row."""
         ...
 
@@ -28,6 +39,15 @@ class Distribution(Protocol):
         """Entropy in nats, shape ``(batch,)``."""
         ...
 
+    def masked(self: Self, mask: Tensor) -> Self:
+        """The distribution over the valid actions only.
+
+        Args:
+            mask: True where an action is valid, shape ``(batch, entries)``; see
+                `rl_rms.agents.spaces.action_mask_size`.
+        """
+        ...
+
 
 class Categorical:
     """Choice among ``n`` discrete actions, from unnormalized log-probabilities of shape ``(batch, n)``."""
@@ -35,9 +55,13 @@ class Categorical:
     def __init__(self, logits: Tensor) -> None:
         self.log_probs = torch.log_softmax(logits, dim=-1)
 
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw one action per row, shape ``(batch,)``, int64."""
-        return torch.multinomial(self.log_probs.exp(), 1, generator=generator).squeeze(-1)
+    def sample(self, generator: np.random.Generator) -> Tensor:
+        """Draw one action per row, shape ``(batch,)``, int64.
+
+        The smallest ``E_i / p_i`` wins with probability p_i, the E_i being standard exponential numbers.
+        """
+        noise = torch.from_numpy(generator.standard_exponential(tuple(self.log_probs.shape), dtype=np.float32))
+        return (self.log_probs - noise.add_(float(TINY)).log_().to(self.log_probs.device)).argmax(dim=-1)
 
     def mode(self) -> Tensor:
         """The most likely action of each row, shape ``(batch,)``, int64."""
@@ -51,6 +75,83 @@ class Categorical:
         """``-sum p log p``, shape ``(batch,)``."""
         return -(self.log_probs.exp() * self.log_probs).sum(dim=-1)
 
+    def masked(self, mask: Tensor) -> "Categorical":
+        """The distribution over the actions whose entry of ``mask``, shape ``(batch, n)``, is True."""
+        return Categorical(self.log_probs.masked_fill(~mask, _INVALID))
+
+
+class MultiCategorical:
+    """Independent choices, one per component of a MultiDiscrete action.
+
+    Args:
+        logits: Unnormalized log-probabilities, the components' one after the other, ``(batch, sum of nvec)``.
+        nvec: Number of actions of each component, any shape, which is the action's.
+    """
+
+    def __init__(self, logits: Tensor, nvec: np.ndarray) -> None:
+        self._nvec = nvec
+        self._logits = logits
+        self._parts = [Categorical(part) for part in torch.split(logits, nvec.ravel().tolist(), dim=-1)]
+
+    def _together(self, parts: list[Tensor]) -> Tensor:
+        return torch.stack(parts, dim=-1).reshape(-1, *self._nvec.shape)
+
+    def sample(self, generator: np.random.Generator) -> Tensor:
+        """Draw one action per row, shape ``(batch, *action)``, int64."""
+        return self._together([part.sample(generator) for part in self._parts])
+
+    def mode(self) -> Tensor:
+        """The most likely action of each row, shape ``(batch, *action)``, int64."""
+        return self._together([part.mode() for part in self._parts])
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Log-probability of ``actions`` of shape ``(batch, *action)``: the components' sum."""
+        chosen = actions.flatten(1).unbind(-1)
+        return torch.stack([part.log_prob(one) for part, one in zip(self._parts, chosen, strict=True)]).sum(0)
+
+    def entropy(self) -> Tensor:
+        """The components' sum, shape ``(batch,)``."""
+        return torch.stack([part.entropy() for part in self._parts]).sum(0)
+
+    def masked(self, mask: Tensor) -> "MultiCategorical":
+        """The distribution over the actions of each component whose entry of ``mask`` is True."""
+        return MultiCategorical(self._logits.masked_fill(~mask, _INVALID), self._nvec)
+
+
+class Bernoulli:
+    """Independent bits of a MultiBinary action.
+
+    Args:
+        logits: Log-odds of a 1, shape ``(batch, *action)``.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self._logits = logits
+
+    def sample(self, generator: np.random.Generator) -> Tensor:
+        """Draw one action per row, shape ``(batch, *action)``, float."""
+        drawn = torch.from_numpy(generator.random(tuple(self._logits.shape), dtype=np.float32))
+        return (drawn.to(self._logits.device) < torch.sigmoid(self._logits)).float()
+
+    def mode(self) -> Tensor:
+        """The most likely bits, shape ``(batch, *action)``, float."""
+        return (self._logits > 0).float()
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Log-probability of ``actions`` of shape ``(batch, *action)``: the bits' sum."""
+        return -functional.softplus((1.0 - 2.0 * actions) * self._logits).flatten(1).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """The bits' sum, shape ``(batch,)``."""
+        entropy = functional.softplus(self._logits) - self._logits * torch.sigmoid(self._logits)
+        return entropy.flatten(1).sum(-1)
+
+    def masked(self, mask: Tensor) -> "Bernoulli":
+        """The distribution over the bits that ``mask``, two entries per bit (may be 0, may be 1), allows."""
+        may_be = mask.reshape(*self._logits.shape, 2)
+        logits = self._logits.masked_fill(~may_be[..., 1], _INVALID)
+        return Bernoulli(logits.masked_fill(~may_be[..., 0], -_INVALID))
+
 
 class DiagonalGaussian:
     """Independent normals: mean of shape ``(batch, *action)``, log standard deviation ``(*action)``."""
@@ -59,10 +160,10 @@ class DiagonalGaussian:
         self.mean = mean
         self.log_std = log_std.expand_as(mean)
 
-    def sample(self, generator: torch.Generator) -> Tensor:
+    def sample(self, generator: np.random.Generator) -> Tensor:
         """Draw one action per row, shape ``(batch, *action)``."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
-        return self.mean + self.log_std.exp() * noise
+        noise = torch.from_numpy(generator.standard_normal(tuple(self.mean.shape), dtype=np.float32))
+        return self.mean + self.log_std.exp() * noise.to(self.mean.device)
 
     def mode(self) -> Tensor:
         """The mean."""
@@ -76,3 +177,31 @@ class DiagonalGaussian:
     def entropy(self) -> Tensor:
         """``sum (log std + log sqrt(2 pi e))``, shape ``(batch,)``."""
         return (self.log_std + _LOG_SQRT_2_PI + 0.5).flatten(1).sum(dim=-1)
+
+    def masked(self, mask: Tensor) -> "DiagonalGaussian":
+        """There is no such thing: `rl_rms.agents.spaces.action_mask_size` refuses it."""
+        raise NotImplementedError
+
+
+class SquashedGaussian(DiagonalGaussian):
+    """Independent normals whose samples a tanh brings between -1 and 1.
+
+    Samples, mode and ``log_prob`` are of actions u from before the tanh, so that no inverse of it, which is
+    inexact near the bounds, is needed; densities and entropy are those of ``tanh(u)``.
+    """
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Log-density of ``tanh(actions)``, ``actions`` of shape ``(batch, *action)``."""
+        return super().log_prob(actions) - _log_slope(actions).flatten(1).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """``H(u) + E[log tanh'(u)]``, the expectation by quadrature with 16 nodes, shape ``(batch,)``."""
+        nodes = torch.as_tensor(_NODES, dtype=self.mean.dtype, device=self.mean.device)
+        weights = torch.as_tensor(_WEIGHTS / _WEIGHTS.sum(), dtype=self.mean.dtype, device=self.mean.device)
+        spread = self.mean.unsqueeze(-1) + self.log_std.exp().unsqueeze(-1) * nodes
+        return super().entropy() + (_log_slope(spread) * weights).sum(-1).flatten(1).sum(-1)
+
+
+def _log_slope(u: Tensor) -> Tensor:
+    """``log(1 - tanh(u)**2)``, also where tanh(u) rounds to 1."""
+    return 2.0 * (math.log(2.0) - u - functional.softplus(-2.0 * u))

@@ -81,26 +81,20 @@ def evaluate(
     venv = as_vector_env(env)
     share = np.full(venv.num_envs, episodes // venv.num_envs)
     share[: episodes % venv.num_envs] += 1
-    collector = Collector(venv)
+    collector = Collector(venv, mask_actions=agent.config.mask_actions)
     collector.start(seed, clock)
-
-    def counted(ended: list[Episode]) -> list[Episode]:
-        left = share.copy()
-        kept = []
+    kept: list[Episode] = []
+    state = None
+    while len(kept) < episodes:
+        actions, state = agent.predict(
+            collector.observations, state, collector.starts, deterministic, collector.action_masks
+        )
+        ended: list[Episode] = []
+        collector.step(actions, ended)
         for episode in ended:
-            if left[episode.env_index] > 0:
-                left[episode.env_index] -= 1
+            if share[episode.env_index] > 0:
+                share[episode.env_index] -= 1
                 kept.append(episode)
-        return kept
-
-    def act(observations: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        actions, _ = agent.predict(observations, deterministic=deterministic)
-        return actions, actions
-
-    def enough(_: int, ended: list[Episode]) -> bool:
-        return len(ended) >= episodes and len(counted(ended)) == episodes
-
-    kept = counted(collector.collect(act, enough).episodes)
     return Evaluation(
         returns=np.array([episode.ret for episode in kept]),
         lengths=np.array([episode.length for episode in kept]),

@@ -48,6 +48,17 @@ class Logger:
             self._writer.add_scalar(tag, value, num_timesteps)
         self._append({_STEP: num_timesteps, **scalars})
 
+    def mark(self, num_timesteps: int, event: str, response: str) -> None:
+        """Mark an event at an env step, such as a change of regime, in TensorBoard's Text tab.
+
+        Args:
+            num_timesteps: Env steps lived so far.
+            event: What happened.
+            response: What was done.
+        """
+        if self._writer is not None:
+            self._writer.add_text("events/changes", f"{event}: {response}", num_timesteps)
+
     def hyperparameters(self, values: dict[str, Any]) -> None:
         """Fill TensorBoard's HParams tab, at the start so that an interrupted run stands in it too."""
         if self._writer is None:

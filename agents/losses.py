@@ -1,22 +1,96 @@
 """The loss of advantage actor-critic, which REINFORCE with a baseline shares."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.returns import bootstrap_values, explained_variance, generalized_advantages
 from rl_rms.agents.rollout import Rollout
+from rl_rms.agents.trees import Tree, tree_map
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossTerms:
+    """What makes a loss of a rollout.
+
+    Attributes:
+        gamma: Discount per env step.
+        gae_lambda: See `rl_rms.agents.returns.generalized_advantages`.
+        ent_coef: Weight of the entropy bonus.
+        vf_coef: Weight of the value loss.
+        normalize_advantage: Whether advantages are brought to mean 0 and standard deviation 1.
+        baseline: Whether the critic is used and trained; without it advantages are plain returns.
+    """
+
+    gamma: float
+    gae_lambda: float
+    ent_coef: float
+    vf_coef: float
+    normalize_advantage: bool
+    baseline: bool = True
+
+    @classmethod
+    def of(cls, config: AgentConfig, *, gae_lambda: float, ent_coef: float, baseline: bool = True) -> "LossTerms":
+        """Those of a configuration, with what it does not know itself."""
+        return cls(
+            gamma=config.gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            vf_coef=config.vf_coef,
+            normalize_advantage=config.normalize_advantage,
+            baseline=baseline,
+        )
+
+
+def targets(
+    rollout: Rollout, used: Bools, values: Floats | None, final_values: Floats | None, terms: LossTerms
+) -> tuple[Floats, Floats]:
+    """What the policy and the critic are to learn from.
+
+    Args:
+        rollout: What happened.
+        used: Which transitions count, shape ``(num_steps, num_envs)``.
+        values: ``V`` of the rollout's observations, shape ``(num_steps + 1, num_envs)``; None for no baseline.
+        final_values: ``V`` of its final observations, shape ``(num_finals,)``.
+        terms: Discounts and whether to normalize.
+
+    Returns:
+        Advantages, normalized over the transitions used if they are to be, and the critic's targets, both of shape
+        ``(num_steps, num_envs)``.
+    """
+    if values is None:
+        known = next_values = np.zeros_like(rollout.rewards)
+    else:
+        known = values[:-1]
+        next_values = bootstrap_values(known, values[-1], rollout.terminated)
+        if len(rollout.final_index):
+            next_values[tuple(rollout.final_index.T)] = final_values
+    advantages = generalized_advantages(
+        rollout.rewards, known, next_values, rollout.done, terms.gamma, terms.gae_lambda
+    )
+    returns = advantages + known
+    if terms.normalize_advantage:
+        chosen = advantages[used]
+        if len(chosen) > 1:
+            advantages = (advantages - chosen.mean()) / (chosen.std(ddof=1) + np.float32(1e-8))
+    return advantages, returns
 
 
 def actor_critic_loss(
     policy: nn.Module,
     rollout: Rollout,
-    used: np.ndarray,
-    config: AgentConfig,
-    gae_lambda: float,
-    *,
-    baseline: bool = True,
+    used: Bools,
+    terms: LossTerms,
+    state: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """``-mean(A log pi) - ent_coef * mean(entropy) + vf_coef * mean((R - V)**2)`` over the transitions used.
 
@@ -24,54 +98,74 @@ def actor_critic_loss(
     the advantages are made of and the graph of the loss.
 
     Args:
-        policy: Module with `MlpPolicy`'s interface.
-        rollout: What happened.
+        policy: Module with `ActorCriticPolicy`'s interface.
+        rollout: What happened, as the policy saw it.
         used: Which transitions count, shape ``(num_steps, num_envs)``.
-        config: Discount and weights.
-        gae_lambda: See `generalized_advantages`.
-        baseline: Whether the critic is used and trained; without it advantages are plain returns.
+        terms: Discounts and weights.
+        state: What a recurrent policy remembered at the rollout's beginning, ``(num_envs, state_size)``.
 
     Returns:
         The scalar loss, and its parts by TensorBoard tag.
     """
     device = next(policy.parameters()).device
-    num_steps, num_envs = used.shape
-    observations = torch.as_tensor(rollout.observations, device=device)
-    if baseline:
-        everything = torch.cat(
-            (observations.flatten(0, 1), torch.as_tensor(rollout.final_observations, device=device))
-        )
-        predicted: Tensor = policy.critic(everything)  # type: ignore[operator]
-        known = predicted.detach().cpu().numpy()
-        values = known[: (num_steps + 1) * num_envs].reshape(num_steps + 1, num_envs)
-        next_values = bootstrap_values(values[:-1], values[-1], rollout.terminated)
-        next_values[tuple(rollout.final_index.T)] = known[(num_steps + 1) * num_envs :]
-        values = values[:-1]
-    else:
-        values = next_values = np.zeros_like(rollout.rewards)
-    advantages = generalized_advantages(
-        rollout.rewards, values, next_values, rollout.done, config.gamma, gae_lambda
-    )
-    returns = advantages + values
+    num = used.size
+    features, finals = _features(policy, rollout, state, device)
+    predicted: Tensor | None = None
+    values = final_values = None
+    if terms.baseline:
+        predicted = policy.critic(features)  # type: ignore[operator]
+        values = predicted.detach().cpu().numpy().reshape(len(used) + 1, -1)
+        if finals is not None:
+            with torch.no_grad():
+                final_values = policy.critic(finals).cpu().numpy()  # type: ignore[operator]
+    advantages, returns = targets(rollout, used, values, final_values, terms)
 
-    mask = torch.as_tensor(used, device=device)
-    advantage = torch.as_tensor(advantages, device=device)[mask]
-    if config.normalize_advantage and len(advantage) > 1:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    distribution = policy.actor(observations[:-1][mask])  # type: ignore[operator]
-    log_prob = distribution.log_prob(torch.as_tensor(rollout.actions, device=device)[mask])
+    distribution: Distribution = policy.actor(tree_map(lambda leaf: leaf[:num], features))  # type: ignore[operator]
+    if rollout.action_masks is not None:
+        distribution = distribution.masked(torch.as_tensor(rollout.action_masks, device=device).flatten(0, 1))
+    mask = torch.as_tensor(used.reshape(-1), device=device)
+    advantage = torch.as_tensor(advantages.reshape(-1), device=device)[mask]
+    log_prob = distribution.log_prob(torch.as_tensor(rollout.actions, device=device).flatten(0, 1))[mask]
     policy_loss = -(advantage * log_prob).mean()
-    entropy_loss = -distribution.entropy().mean()
-    loss = policy_loss + config.ent_coef * entropy_loss
+    entropy_loss = -distribution.entropy()[mask].mean()
+    loss = policy_loss + terms.ent_coef * entropy_loss
     metrics = {"train/policy_loss": policy_loss.item(), "train/entropy_loss": entropy_loss.item()}
     log_std = getattr(distribution, "log_std", None)
     if log_std is not None:
         metrics["train/std"] = log_std.detach().exp().mean().item()
-    if baseline:
-        target = torch.as_tensor(returns, device=device)[mask]
-        predicted = predicted[: num_steps * num_envs].view(num_steps, num_envs)[mask]
-        value_loss = nn.functional.mse_loss(predicted, target)
-        loss = loss + config.vf_coef * value_loss
+    if predicted is not None and values is not None:
+        target = torch.as_tensor(returns.reshape(-1), device=device)[mask]
+        value_loss = nn.functional.mse_loss(predicted[:num][mask], target)
+        loss = loss + terms.vf_coef * value_loss
         metrics["train/value_loss"] = value_loss.item()
-        metrics["train/explained_variance"] = explained_variance(values[used], returns[used])
+        metrics["train/explained_variance"] = explained_variance(values[:-1][used], returns[used])
     return loss, metrics
+
+
+def _features(
+    policy: nn.Module, rollout: Rollout, state: Tensor | None, device: torch.device
+) -> tuple[Tree, Tree | None]:
+    """What actor and critic see of a rollout's observations, in rows, and of its final ones, None without any."""
+
+    def encode(observations: Any) -> Any:
+        return policy.encode(observations) if hasattr(policy, "encode") else observations  # type: ignore[operator]
+
+    def tensor(leaf: npt.NDArray[Any]) -> Tensor:
+        return torch.as_tensor(leaf, device=device)
+
+    features = encode(tree_map(lambda leaf: tensor(leaf).flatten(0, 1), rollout.observations))
+    has_finals = len(rollout.final_index) > 0
+    finals = encode(tree_map(tensor, rollout.final_observations)) if has_finals else None
+    if state is None:
+        return features, finals
+    starts = tensor(rollout.starts)
+    seen, states = [], []
+    for features_t, start in zip(features.view(*starts.shape, -1), starts, strict=True):
+        latent, state = policy.remember(features_t, state, start)  # type: ignore[operator]
+        seen.append(latent)
+        states.append(state)
+    if finals is not None:
+        remembered = torch.stack([states[t][i] for t, i in rollout.final_index.tolist()])
+        going_on = torch.zeros(len(finals), dtype=torch.bool, device=device)
+        finals, _ = policy.remember(finals, remembered, going_on)  # type: ignore[operator]
+    return torch.stack(seen).flatten(0, 1), finals

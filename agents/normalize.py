@@ -1,27 +1,81 @@
-"""Running statistics that bring rewards to a common scale."""
+"""Running statistics that bring rewards and observations to a common scale.
 
+Both are right under every autoreset mode: reset frames are left out, and no return goes on over an episode's end.
+"""
+
+import math
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
+
+from rl_rms.agents.spaces import ACTION_MASK, is_image
+from rl_rms.agents.trees import Tree
 
 _CLIP = 10.0
 _EPSILON = 1e-8
 
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
+
+
+class Moments:
+    """Running mean and variance, coordinate by coordinate.
+
+    Args:
+        shape: Of one value.
+
+    Attributes:
+        count: Values so far.
+        mean: Their mean, shape ``shape``; 0 before the first.
+        variance: Their variance (not corrected for its bias), likewise; 1 before the first.
+    """
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        self.count = 0
+        self.mean = np.zeros(shape)
+        self.variance = np.ones(shape)
+
+    def update(self, batch: Array) -> None:
+        """Merge a batch's moments into the running ones (Chan, Golub and LeVeque 1983).
+
+        Args:
+            batch: Shape ``(batch, *shape)``; may be empty.
+        """
+        if len(batch) == 0:
+            return
+        total = self.count + len(batch)
+        delta = batch.mean(axis=0, dtype=np.float64) - self.mean
+        squares = self.variance * self.count + batch.var(axis=0, dtype=np.float64) * len(batch)
+        self.variance = (squares + delta * delta * self.count * len(batch) / total) / total
+        self.mean = self.mean + delta * len(batch) / total
+        self.count = total
+
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics as plain data."""
+        return {"count": self.count, "mean": self.mean.tolist(), "variance": self.variance.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the statistics of `state_dict`."""
+        self.count = state["count"]
+        self.mean, self.variance = np.array(state["mean"]), np.array(state["variance"])
 
 
 class RewardNormalizer:
     """Divides rewards by the running standard deviation of the discounted return ``R_t = gamma R_{t-1} + r_t``.
 
     The return begins anew with every episode, reset frames are left out, and scaled rewards are cut off at +-10.
-    The mean is not subtracted, which would change what the best policy is where episodes can end. Unlike
-    Gymnasium's vector wrapper it is right under every autoreset mode.
+    The mean is not subtracted, which would change what the best policy is where episodes can end.
 
     Args:
         num_envs: Number of sub-environments.
         gamma: Discount per env step.
+
+    Attributes:
+        frozen: Whether the statistics stay as they are.
 
     Source: the scaling of Stable-Baselines3's ``VecNormalize``.
     """
@@ -29,9 +83,8 @@ class RewardNormalizer:
     def __init__(self, num_envs: int, gamma: float) -> None:
         self.gamma = gamma
         self.returns = np.zeros(num_envs)
-        self.count = 0
-        self.mean = 0.0
-        self.variance = 1.0
+        self.moments = Moments()
+        self.frozen = False
 
     def restart(self) -> None:
         """Tell that all sub-environments begin new episodes."""
@@ -48,36 +101,109 @@ class RewardNormalizer:
         Returns:
             Scaled rewards, same shape.
         """
-        for reward, is_valid, is_done in zip(rewards, valid, done, strict=True):
-            self.returns = np.where(is_valid, self.gamma * self.returns + reward, self.returns)
-            self._update(self.returns[is_valid])
-            self.returns[is_done] = 0.0
-        scale = np.float32(1.0 / np.sqrt(self.variance + _EPSILON))
+        seen = np.empty(rewards.shape)
+        for t, reward in enumerate(rewards):
+            np.copyto(self.returns, self.gamma * self.returns + reward, where=valid[t])
+            seen[t] = self.returns
+            self.returns[done[t]] = 0.0
+        if not self.frozen:
+            self.moments.update(seen[valid])
+        scale = np.float32(1.0 / math.sqrt(float(self.moments.variance) + _EPSILON))
         scaled: Floats = np.clip(rewards * scale, -_CLIP, _CLIP)
         return scaled
 
-    def _update(self, batch: npt.NDArray[np.float64]) -> None:
-        """Merge a batch's moments into the running ones (Chan, Golub and LeVeque 1983)."""
-        if len(batch) == 0:
-            return
-        total = self.count + len(batch)
-        delta = float(batch.mean()) - self.mean
-        squares = self.variance * self.count + float(batch.var()) * len(batch)
-        self.variance = (squares + delta * delta * self.count * len(batch) / total) / total
-        self.mean += delta * len(batch) / total
-        self.count = total
-
     def state_dict(self) -> dict[str, Any]:
         """The statistics as plain data."""
-        return {
-            "count": self.count,
-            "mean": self.mean,
-            "variance": self.variance,
-            "returns": self.returns.tolist(),
-        }
+        return {**self.moments.state_dict(), "returns": self.returns.tolist(), "frozen": self.frozen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the statistics of `state_dict`; with other sub-environments than then, returns begin anew."""
-        self.count, self.mean, self.variance = state["count"], state["mean"], state["variance"]
+        self.moments.load_state_dict(state)
+        self.frozen = state["frozen"]
         if len(state["returns"]) == len(self.returns):
             self.returns = np.array(state["returns"])
+
+
+class ObservationNormalizer:
+    """Shifts and scales observations by the mean and standard deviation of those that actions were taken for.
+
+    ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics move between rollouts, never within one,
+    so that what is learned from is what was acted on; before the first they are 0 and 1. Of Dict and Tuple
+    observations each part is normalized by itself; pictures and categories are left as they are.
+
+    Args:
+        space: Of one sub-environment's observations.
+
+    Attributes:
+        frozen: Whether the statistics stay as they are.
+
+    Raises:
+        ValueError: If nothing in the space can be normalized.
+    """
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self._normalizer = _make(space)
+        if self._normalizer is None:
+            raise ValueError(f"normalize_observation needs Box observations other than pictures, got {space}")
+        self.frozen = False
+
+    def __call__(self, observations: Tree) -> Tree:
+        """Normalized observations, float32, of any number of leading axes."""
+        return _apply(self._normalizer, observations)
+
+    def update(self, observations: Tree, valid: Bools) -> None:
+        """Take a rollout's observations into the statistics.
+
+        Args:
+            observations: Shape ``(num_steps + 1, num_envs, *observation)`` or ``(num_steps, ...)``.
+            valid: Which of the first ``num_steps`` an action was taken for, ``(num_steps, num_envs)``.
+        """
+        if not self.frozen:
+            _update(self._normalizer, observations, valid)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics as plain data."""
+        return {"parts": [moments.state_dict() for moments in _leaves(self._normalizer)], "frozen": self.frozen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the statistics of `state_dict`."""
+        for moments, saved in zip(_leaves(self._normalizer), state["parts"], strict=True):
+            moments.load_state_dict(saved)
+        self.frozen = state["frozen"]
+
+
+# What normalizes a space: moments, None for nothing, or a dictionary by the keys of a Dict, or places in a Tuple.
+_Normalizer = Moments | dict[Any, Any] | None
+
+
+def _make(space: gym.Space[Any]) -> _Normalizer:
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        items = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        parts = {key: _make(part) for key, part in items if key != ACTION_MASK}
+        return parts if any(part is not None for part in parts.values()) else None
+    return Moments(space.shape) if isinstance(space, spaces.Box) and not is_image(space) else None
+
+
+def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
+    if isinstance(normalizer, Moments):
+        scale = 1.0 / np.sqrt(normalizer.variance + _EPSILON)
+        return np.clip((observations - normalizer.mean) * scale, -_CLIP, _CLIP).astype(np.float32)
+    if normalizer is None:
+        return observations
+    if isinstance(observations, tuple):
+        return tuple(_apply(normalizer[i], part) for i, part in enumerate(observations))
+    return {key: _apply(normalizer.get(key), part) for key, part in observations.items()}
+
+
+def _update(normalizer: _Normalizer, observations: Tree, valid: Bools) -> None:
+    if isinstance(normalizer, Moments):
+        normalizer.update(observations[: len(valid)][valid])
+    elif normalizer is not None:
+        for key, part in normalizer.items():
+            _update(part, observations[key], valid)
+
+
+def _leaves(normalizer: _Normalizer) -> list[Moments]:
+    if isinstance(normalizer, Moments):
+        return [normalizer]
+    return [] if normalizer is None else [one for part in normalizer.values() for one in _leaves(part)]

@@ -2,13 +2,13 @@
 
 import importlib
 import math
-from collections.abc import Iterable
 from typing import Any, get_args
 
 from torch import nn
 from torch.optim import Optimizer
 
-from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, as_schedule
+from rl_rms.envs.schedules import Key
 from rl_rms.half_life import EstimatedHalfLife, HalfLife
 from rl_rms.optimizer import RMSprop
 
@@ -49,13 +49,12 @@ def optimizer_class(path: str) -> type[Optimizer]:
     return found
 
 
-def make_optimizer(
-    parameters: Iterable[nn.Parameter], config: AgentConfig, optimizer: OptimizerLike | None = None
-) -> Optimizer:
+def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerLike | None = None) -> Optimizer:
     """The optimizer of a configuration.
 
     Args:
-        parameters: What it trains.
+        policy: What it trains; with a learning rate of its own, the parameters whose names begin with ``critic``
+            are a second group.
         config: Names the class, its arguments, learning rate and half-life.
         optimizer: The class itself, where it cannot be imported by the configuration's path.
 
@@ -76,9 +75,31 @@ def make_optimizer(
             f"{optimizer_path(chosen)}; leave it out, or give that optimizer's own arguments in optimizer_kwargs"
         )
     try:
-        return chosen(parameters, lr=config.learning_rate, **kwargs)  # type: ignore[call-arg]
+        return chosen(_groups(policy, config), **kwargs)
     except TypeError as error:
         raise ValueError(f"optimizer_kwargs of {optimizer_path(chosen)}: {error}") from error
+
+
+def _groups(policy: nn.Module, config: AgentConfig) -> list[dict[str, Any]]:
+    """Parameters with their learning rates at the beginning.
+
+    Raises:
+        ValueError: If the critic is to have a rate of its own, and there are no parameters of that name.
+    """
+    first = as_schedule(config.learning_rate).value(0, Key(0))
+    if config.critic_learning_rate is None:
+        return [{"params": list(policy.parameters()), "lr": first}]
+    named = list(policy.named_parameters())
+    critic = [param for name, param in named if name.startswith("critic")]
+    if not critic:
+        raise ValueError(
+            f"critic_learning_rate needs parameters whose names begin with critic; {type(policy).__name__} has "
+            f"{', '.join(name for name, _ in named)}"
+        )
+    return [
+        {"params": [param for name, param in named if not name.startswith("critic")], "lr": first},
+        {"params": critic, "lr": as_schedule(config.critic_learning_rate).value(0, Key(0))},
+    ]
 
 
 def describe_memory(optimizer: Optimizer, steps_per_update: float | None) -> str | None:

@@ -7,10 +7,19 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_rms.agents.config import PolicyConfig
-from rl_rms.agents.distributions import Categorical, DiagonalGaussian, Distribution
+from rl_rms.agents.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    MultiCategorical,
+    SquashedGaussian,
+)
+from rl_rms.agents.encoders import make_encoder, orthogonal
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -18,22 +27,31 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "silu": nn.SiLU,
 }
+_NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
+_CELLS: dict[str, type[nn.GRUCell] | type[nn.LSTMCell]] = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 
-class MlpPolicy(nn.Module):
-    """Separate multilayer perceptrons for actor and critic, orthogonally initialized.
+class ActorCriticPolicy(nn.Module):
+    """Actor and critic over encoded observations, with a memory between them where one is asked for.
 
-    The architecture and initialization are those of Stable-Baselines3's ``MlpPolicy`` (hidden gain sqrt 2, actor
-    head 0.01, critic head 1), so that results can be compared. Any module with the same `actor`, `critic` and
-    `forward` can stand in its place.
+    ``encode`` brings observations of any space to features, ``remember`` passes them through the recurrent cell,
+    if there is one, and ``actor`` and ``critic`` are multilayer perceptrons of their own. Without a cell or
+    pictures architecture and initialization are those of Stable-Baselines3's ``MlpPolicy`` (hidden gain sqrt 2,
+    actor head 0.01, critic head 1), so that results can be compared.
+
+    Any module with ``actor(observations)`` and ``critic(observations)`` can stand in its place, and may have
+    ``encode``, which what both share is then computed by once.
 
     Args:
-        observation_space: Box (flattened) or Discrete (one-hot).
-        action_space: Discrete (categorical) or Box (diagonal Gaussian).
-        config: Sizes, activation and initial standard deviation.
+        observation_space: See `rl_rms.agents.encoders.make_encoder`.
+        action_space: Discrete, MultiDiscrete, MultiBinary or Box (diagonal Gaussian).
+        config: Sizes, activation and so on.
+
+    Attributes:
+        state_size: Numbers that it remembers of each sub-environment, 0 without a cell.
 
     Raises:
-        ValueError: If a space is of another kind.
+        ValueError: If a space is of another kind, or actions are to be squashed that have no bounds.
     """
 
     def __init__(
@@ -41,73 +59,118 @@ class MlpPolicy(nn.Module):
     ) -> None:
         super().__init__()
         config = config or PolicyConfig()
-        if isinstance(observation_space, gym.spaces.Box):
-            num_features = math.prod(observation_space.shape)
-            self._one_hot = None
-        elif isinstance(observation_space, gym.spaces.Discrete):
-            num_features = int(observation_space.n)
-            self._one_hot = (int(observation_space.start), num_features)
-        else:
-            raise ValueError(
-                f"observations must be Box or Discrete, got {observation_space}; flatten them with "
-                "gymnasium.wrappers.FlattenObservation"
-            )
-        activation = _ACTIVATIONS[config.activation]
-        if isinstance(action_space, gym.spaces.Discrete):
-            self._action_shape: tuple[int, ...] | None = None
-            num_outputs = int(action_space.n)
-            self.log_std = None
-        elif isinstance(action_space, gym.spaces.Box):
-            self._action_shape = action_space.shape
-            num_outputs = math.prod(action_space.shape)
+        self.encoder = make_encoder(observation_space, config.image_features)
+        num_features = self.encoder.num_features
+        self.cell: nn.GRUCell | nn.LSTMCell | None = None
+        self.state_size = 0
+        if config.recurrent != "none":
+            self.cell = _cell(config.recurrent, num_features, config.recurrent_size)
+            num_features = config.recurrent_size
+            self.state_size = (2 if config.recurrent == "lstm" else 1) * num_features
+        self.action_space = action_space
+        self.squashes = config.squash_actions
+        num_outputs = _num_outputs(action_space)
+        self.log_std: nn.Parameter | None = None
+        if isinstance(action_space, spaces.Box):
             self.log_std = nn.Parameter(torch.full(action_space.shape, config.log_std_init))
-        else:
-            raise ValueError(f"actions must be Discrete or Box, got {action_space}")
-        self.actor_network = _mlp(num_features, config.hidden_sizes, num_outputs, activation, head_gain=0.01)
-        self.critic_network = _mlp(num_features, config.hidden_sizes, 1, activation, head_gain=1.0)
+        if config.squash_actions and not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
+            raise ValueError(f"squash_actions needs Box actions with finite bounds, got {action_space}")
+        gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
+        self.actor_network = _mlp(num_features, num_outputs, config, gains[0])
+        self.critic_network = _mlp(num_features, 1, config, gains[1])
 
-    def actor(self, observations: Tensor) -> Distribution:
-        """Distribution over actions for observations of shape ``(batch, *observation)``."""
-        return self._distribution(self.actor_network(self._features(observations)))
+    def encode(self, observations: Any) -> Tensor:
+        """Features, shape ``(batch, num_features)``, of observations of shape ``(batch, *observation)``."""
+        features: Tensor = self.encoder(observations)
+        return features
 
-    def critic(self, observations: Tensor) -> Tensor:
-        """State values, shape ``(batch,)``, for observations of shape ``(batch, *observation)``."""
-        values: Tensor = self.critic_network(self._features(observations))
+    def remember(self, features: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the recurrent cell.
+
+        Args:
+            features: Of the present observations, ``(batch, num_features)``.
+            state: What was remembered, ``(batch, state_size)``; zeros to begin with.
+            start: Where an episode begins and nothing is remembered, bool, ``(batch,)``.
+
+        Returns:
+            What actor and critic see, and what is remembered now.
+        """
+        assert self.cell is not None
+        state = state.masked_fill(start.unsqueeze(-1), 0.0)
+        if isinstance(self.cell, nn.GRUCell):
+            hidden = self.cell(features, state)
+            return hidden, hidden
+        hidden, carried = self.cell(features, state.chunk(2, dim=-1))
+        return hidden, torch.cat((hidden, carried), dim=-1)
+
+    def actor(self, features: Tensor) -> Distribution:
+        """Distribution over actions for features of shape ``(batch, num_features)``."""
+        outputs: Tensor = self.actor_network(features)
+        space = self.action_space
+        if isinstance(space, spaces.Discrete):
+            return Categorical(outputs)
+        if isinstance(space, spaces.MultiDiscrete):
+            return MultiCategorical(outputs, space.nvec)
+        assert space.shape is not None
+        outputs = outputs.view(len(outputs), *space.shape)
+        if isinstance(space, spaces.MultiBinary):
+            return Bernoulli(outputs)
+        assert self.log_std is not None
+        return (SquashedGaussian if self.squashes else DiagonalGaussian)(outputs, self.log_std)
+
+    def critic(self, features: Tensor) -> Tensor:
+        """State values, shape ``(batch,)``, for features of shape ``(batch, num_features)``."""
+        values: Tensor = self.critic_network(features)
         return values.squeeze(-1)
 
-    def forward(self, observations: Tensor) -> tuple[Distribution, Tensor]:
-        """Distribution over actions and values, for observations of shape ``(batch, *observation)``."""
-        return self.actor(observations), self.critic(observations)
+    def forward(self, observations: Any) -> tuple[Distribution, Tensor]:
+        """Distribution over actions and values, for observations of shape ``(batch, *observation)``.
 
-    def _features(self, observations: Tensor) -> Tensor:
-        if self._one_hot is not None:
-            start, n = self._one_hot
-            return nn.functional.one_hot(observations.long() - start, n).float()
-        return observations.float().flatten(1)
-
-    def _distribution(self, outputs: Tensor) -> Distribution:
-        if self.log_std is None:
-            return Categorical(outputs)
-        return DiagonalGaussian(outputs.view(len(outputs), *(self._action_shape or ())), self.log_std)
+        A recurrent policy sees them as the first of their episodes.
+        """
+        features = self.encode(observations)
+        if self.cell is not None:
+            zeros = torch.zeros(len(features), self.state_size, dtype=features.dtype, device=features.device)
+            features, _ = self.remember(features, zeros, torch.zeros_like(zeros[:, 0], dtype=torch.bool))
+        return self.actor(features), self.critic(features)
 
 
-def _mlp(
-    num_inputs: int,
-    hidden_sizes: Sequence[int],
-    num_outputs: int,
-    activation: type[nn.Module],
-    head_gain: float,
-) -> nn.Sequential:
-    """Linear layers with ``activation`` between them, weights orthogonal, biases zero."""
-    sizes = [num_inputs, *hidden_sizes]
+def _num_outputs(space: gym.Space[Any]) -> int:
+    """Outputs of an actor's network.
+
+    Raises:
+        ValueError: If no agent takes such actions.
+    """
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(space.nvec.sum())
+    if isinstance(space, (spaces.Box, spaces.MultiBinary)):
+        return math.prod(space.shape)
+    raise ValueError(f"actions must be Discrete, MultiDiscrete, MultiBinary or Box, got {space}")
+
+
+def _mlp(num_inputs: int, num_outputs: int, config: PolicyConfig, head_gain: float | None) -> nn.Sequential:
+    """Linear layers, each but the last with its norm and activation; torch's own initialization without gain."""
+    sizes: Sequence[int] = [num_inputs, *config.hidden_sizes]
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
-        layers += [_linear(fan_in, fan_out, math.sqrt(2.0)), activation()]
-    return nn.Sequential(*layers, _linear(sizes[-1], num_outputs, head_gain))
+        linear = nn.Linear(fan_in, fan_out)
+        layers.append(linear if head_gain is None else orthogonal(linear, math.sqrt(2.0)))
+        if config.norm != "none":
+            layers.append(_NORMS[config.norm](fan_out))
+        layers.append(_ACTIVATIONS[config.activation]())
+    head = nn.Linear(sizes[-1], num_outputs)
+    return nn.Sequential(*layers, head if head_gain is None else orthogonal(head, head_gain))
 
 
-def _linear(fan_in: int, fan_out: int, gain: float) -> nn.Linear:
-    layer = nn.Linear(fan_in, fan_out)
-    nn.init.orthogonal_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)
-    return layer
+def _cell(kind: str, num_inputs: int, size: int) -> nn.GRUCell | nn.LSTMCell:
+    """A recurrent cell, each gate's weights orthogonal, biases zero."""
+    cell = _CELLS[kind](num_inputs, size)
+    for name, parameter in cell.named_parameters():
+        if name.startswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            for gate in torch.split(parameter.data, size):
+                nn.init.orthogonal_(gate)
+    return cell

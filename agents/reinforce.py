@@ -4,13 +4,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import nn
 
 from rl_rms.agents.base import EnvLike, OnPolicyAgent, policy_config, policy_module
-from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, PolicyConfig, ReinforceConfig
-from rl_rms.agents.losses import actor_critic_loss
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, OnChange, PolicyConfig, ReinforceConfig
+from rl_rms.agents.losses import LossTerms
 from rl_rms.agents.optimizers import OptimizerLike, optimizer_path
 from rl_rms.agents.rollout import Collector, Episode, Rollout
+from rl_rms.envs.schedules import Schedule
 
 
 class Reinforce(OnPolicyAgent):
@@ -23,7 +24,9 @@ class Reinforce(OnPolicyAgent):
 
     Args:
         env: A Gymnasium id, environment or vector environment.
-        learning_rate: See `ReinforceConfig`, as for every argument up to ``half_life``.
+        learning_rate: A number, or a schedule over env steps such as `rl_rms.envs.schedules.Linear`. See
+            `ReinforceConfig`, as for every argument up to ``forget_updates``.
+        critic_learning_rate: The critic's own; None is the actor's.
         gamma: Discount per env step.
         episodes_per_env: Whole episodes of each sub-environment for one update.
         baseline: Whether a learned value is subtracted from the returns.
@@ -31,12 +34,18 @@ class Reinforce(OnPolicyAgent):
         vf_coef: Weight of the value loss.
         max_grad_norm: Global gradient norm to clip at, None for no clipping.
         normalize_advantage: Whether to standardize each update's advantages.
+        normalize_observation: Whether to scale observations by their running mean and deviation.
         normalize_reward: Whether to scale rewards by the running deviation of the discounted return.
+        mask_actions: Whether to play only actions that the environment says are valid.
         half_life: ``69``, ``"69 updates"`` or ``"20_000 steps"``; None means 200 updates.
+        on_change: What becomes of RMSprop's state at a change of regime: ``"keep"``, ``"reset"`` or ``"forget"``.
+        forget_half_life: Half-life with which it then forgets, in updates.
+        forget_updates: For how many updates.
         optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
         optimizer_kwargs: Its further arguments.
-        policy: A `PolicyConfig`, or a module with `MlpPolicy`'s interface.
+        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
         seed: Seeds initial weights, actions and environment; None draws one.
+        fused: Whether plain networks on a CPU are run without autograd, which is faster.
         device: torch device.
 
     Raises:
@@ -58,36 +67,50 @@ class Reinforce(OnPolicyAgent):
         self,
         env: EnvLike,
         *,
-        learning_rate: float = 2e-3,
+        learning_rate: float | Schedule = 2e-3,
+        critic_learning_rate: float | Schedule | None = None,
         gamma: float = 0.99,
         episodes_per_env: int = 1,
         baseline: bool = True,
-        ent_coef: float = 0.0,
+        ent_coef: float | Schedule = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float | None = 0.5,
         normalize_advantage: bool = True,
+        normalize_observation: bool = False,
         normalize_reward: bool = False,
+        mask_actions: bool = False,
         half_life: float | str | None = None,
+        on_change: OnChange = "keep",
+        forget_half_life: float = 10.0,
+        forget_updates: int = 50,
         optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
         optimizer_kwargs: dict[str, Any] | None = None,
         policy: PolicyConfig | nn.Module | None = None,
         seed: int | None = None,
+        fused: bool = True,
         device: str = "auto",
     ) -> None:
         config = ReinforceConfig(
-            learning_rate=learning_rate,
+            learning_rate=learning_rate,  # type: ignore[arg-type]
+            critic_learning_rate=critic_learning_rate,  # type: ignore[arg-type]
             gamma=gamma,
             episodes_per_env=episodes_per_env,
             baseline=baseline,
-            ent_coef=ent_coef,
+            ent_coef=ent_coef,  # type: ignore[arg-type]
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             normalize_advantage=normalize_advantage,
+            normalize_observation=normalize_observation,
             normalize_reward=normalize_reward,
+            mask_actions=mask_actions,
             half_life=half_life,
+            on_change=on_change,
+            forget_half_life=forget_half_life,
+            forget_updates=forget_updates,
             optimizer=optimizer_path(optimizer),
             optimizer_kwargs=optimizer_kwargs or {},
             policy=policy_config(policy),
+            fused=fused,
             device=device,
         )
         super().__init__(env, config, policy=policy_module(policy), optimizer=optimizer, seed=seed)
@@ -107,12 +130,13 @@ class Reinforce(OnPolicyAgent):
             self.reward_normalizer.restart()
         return super()._collect(collector)
 
-    def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, float]]:
-        """`actor_critic_loss` over the whole episodes, with undiminished (lambda = 1) returns."""
-        used = whole_episodes(rollout, self.config.episodes_per_env)
-        return actor_critic_loss(
-            self.policy, rollout, used, self.config, gae_lambda=1.0, baseline=self.config.baseline
-        )
+    def used(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
+        """The first ``episodes_per_env`` whole episodes of each sub-environment."""
+        return whole_episodes(rollout, self.config.episodes_per_env)
+
+    def terms(self) -> LossTerms:
+        """Those of the configuration, with undiminished (lambda = 1) returns."""
+        return LossTerms.of(self.config, gae_lambda=1.0, ent_coef=self.ent_coef, baseline=self.config.baseline)
 
 
 def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bool_]:

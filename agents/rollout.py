@@ -7,15 +7,20 @@ and the true final observation of every truncated episode is kept.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from rl_rms.agents.spaces import ACTION_MASK, action_mask_size
+from rl_rms.agents.trees import Tree, tree_map, tree_stack
+
 Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,11 @@ class Episode:
     num_timesteps: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rollout:
-    """What ``num_steps`` vector steps showed.
+    """What ``num_steps`` vector steps showed; its arrays are the collector's, and the next rollout's too.
+
+    Observations may be trees of arrays, see `rl_rms.agents.trees`.
 
     Attributes:
         observations: Shape ``(num_steps + 1, num_envs, *observation)``; the last row follows the last step.
@@ -46,31 +53,53 @@ class Rollout:
         terminated: Whether the transition ended its episode for good, shape ``(num_steps, num_envs)``.
         truncated: Whether it was cut off from outside, same shape.
         valid: False for reset frames, which are no transitions, same shape.
+        starts: Whether an observation is its episode's first, shape ``(num_steps + 1, num_envs)``.
+        action_masks: Which actions were valid, bool, shape ``(num_steps, num_envs, entries)``; None where all are.
         final_index: Rows ``(step, env)`` of truncated transitions whose following observation is not in
             ``observations``, shape ``(num_finals, 2)``.
         final_observations: Those observations, shape ``(num_finals, *observation)``.
         episodes: The episodes that ended, in order.
     """
 
-    observations: Array
+    observations: Tree
     actions: Array
     rewards: npt.NDArray[np.float32]
-    terminated: npt.NDArray[np.bool_]
-    truncated: npt.NDArray[np.bool_]
-    valid: npt.NDArray[np.bool_]
+    terminated: Bools
+    truncated: Bools
+    valid: Bools
+    starts: Bools
+    action_masks: Bools | None
     final_index: npt.NDArray[np.int64]
-    final_observations: Array
-    episodes: list[Episode] = field(default_factory=list)
+    final_observations: Tree
+    episodes: list[Episode]
 
     @property
-    def done(self) -> npt.NDArray[np.bool_]:
+    def done(self) -> Bools:
         """Whether the transition was its episode's last, shape ``(num_steps, num_envs)``."""
         return self.terminated | self.truncated
 
     @property
     def env_steps(self) -> int:
         """True transitions in the rollout."""
-        return int(self.valid.sum())
+        return int(np.count_nonzero(self.valid))
+
+
+class Step(NamedTuple):
+    """What one vector step showed; what follows it stands in the collector.
+
+    Attributes:
+        rewards: Shape ``(num_envs,)``.
+        terminated: Likewise, as the following.
+        truncated: Whether the episode was cut off from outside.
+        valid: False where the step was a reset frame.
+        finals: Sub-environments that were truncated and whose final observation is no longer to be seen, with it.
+    """
+
+    rewards: Array
+    terminated: Bools
+    truncated: Bools
+    valid: Bools
+    finals: list[tuple[int, Tree]]
 
 
 class Collector:
@@ -78,12 +107,17 @@ class Collector:
 
     Args:
         env: The vector environment.
+        mask_actions: Whether the environment says which actions are valid, in ``info["action_mask"]`` or, in a
+            Dict observation, under ``action_mask``.
+
+    Attributes:
+        num_timesteps: Env steps lived, all sub-environments together.
 
     Raises:
-        ValueError: If the environment does not say how it resets.
+        ValueError: If the environment does not say how it resets, or its actions cannot be masked.
     """
 
-    def __init__(self, env: VectorEnv) -> None:
+    def __init__(self, env: VectorEnv, *, mask_actions: bool = False) -> None:
         self.env = env
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
@@ -92,10 +126,17 @@ class Collector:
                 "to what the environment does at an episode's end"
             )
         self._mode = mode
-        self._observations: Array | None = None
-        self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
+        self._observations: Tree = None
+        self._none = np.zeros(env.num_envs, dtype=np.bool_)
+        self._all = ~self._none
+        self._resetting = self._none
+        self._starts = self._all
+        self._masks: Bools | None = None
+        if mask_actions:
+            self._masks = np.ones((env.num_envs, action_mask_size(env.single_action_space)), dtype=np.bool_)
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._buffers: _Buffers | None = None
         self.num_timesteps = 0
 
     @property
@@ -111,28 +152,42 @@ class Collector:
             clock: Where a changing world's clock is to stand, in env steps; None leaves it to the reset.
         """
         options = None if clock is None else {"clock": clock}
-        self._observations = np.array(self.env.reset(seed=seed, options=options)[0])
-        self._resetting[:] = False
+        observations, info = self.env.reset(seed=seed, options=options)
+        self._observations = tree_map(np.array, observations)
+        self._resetting, self._starts = self._none, self._all
+        self._read_masks(info, self._all)
         self._returns[:] = 0.0
         self._lengths[:] = 0
 
     @property
-    def observations(self) -> Array:
+    def observations(self) -> Tree:
         """What the environment showed last, shape ``(num_envs, *observation)``."""
         if self._observations is None:
             raise RuntimeError("start() must be called before there are observations")
         return self._observations
 
     @property
-    def resetting(self) -> npt.NDArray[np.bool_]:
+    def resetting(self) -> Bools:
         """Which sub-environments begin an episode in the next step, shape ``(num_envs,)``."""
         return self._resetting
+
+    @property
+    def starts(self) -> Bools:
+        """Where the last observation is its episode's first, shape ``(num_envs,)``."""
+        return self._starts
+
+    @property
+    def action_masks(self) -> Bools | None:
+        """Which actions are valid now, shape ``(num_envs, entries)``; None where all are."""
+        return self._masks
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes in progress, for `rl_rms.envs.snapshots.encode`."""
         return {
             "observations": self.observations,
             "resetting": self._resetting,
+            "starts": self._starts,
+            "masks": self._masks,
             "returns": self._returns,
             "lengths": self._lengths,
         }
@@ -140,85 +195,193 @@ class Collector:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `state_dict`, the environment being where it was."""
         self._observations = state["observations"]
-        self._resetting = state["resetting"]
+        self._resetting, self._starts = state["resetting"], state["starts"]
+        if self._masks is not None:
+            self._masks = state["masks"]
         self._returns, self._lengths = state["returns"], state["lengths"]
 
-    def collect(
-        self, act: Callable[[Array], tuple[Array, Array]], stop: Callable[[int, list[Episode]], bool]
-    ) -> Rollout:
-        """Step until ``stop``.
+    def step(self, actions: Array, episodes: list[Episode]) -> Step:
+        """One vector step.
 
         Args:
-            act: From observations ``(num_envs, *observation)`` to the policy's actions and the same actions as
-                the environment takes them.
+            actions: As the environment takes them, shape ``(num_envs, *action)``.
+            episodes: Those that end are appended.
+        """
+        following, rewards, terminated, truncated, info = self.env.step(actions)
+        valid = self._all if self._resetting is self._none else ~self._resetting
+        done = terminated | truncated
+        finals: list[tuple[int, Tree]] = []
+        self._starts = self._resetting
+        if done.any():
+            cut = np.flatnonzero(truncated & ~terminated)
+            if self._mode is AutoresetMode.SAME_STEP:
+                finals = [(int(i), info["final_obs"][i]) for i in cut]
+                self._starts = done
+            elif self._mode is AutoresetMode.DISABLED:
+                finals = [(int(i), tree_map(lambda leaf, i=i: np.array(leaf[i]), following)) for i in cut]
+                fresh, info = self.env.reset(options={"reset_mask": done})
+                following = tree_map(partial(_replaced, done), following, fresh)
+                self._starts = done
+            self._resetting = done if self._mode is AutoresetMode.NEXT_STEP else self._none
+        else:
+            self._resetting = self._none
+        self._observations = following
+        if self._masks is not None:
+            self._read_masks(info, self._starts)
+        self._count(rewards, valid, done, episodes)
+        return Step(rewards, terminated, truncated, valid, finals)
+
+    def collect(
+        self, act: Callable[[int], tuple[Array, Array]], stop: Callable[[int, list[Episode]], bool]
+    ) -> Rollout:
+        """Step until ``stop``, recording what happens.
+
+        Args:
+            act: From the number of steps so far to the policy's actions for `observations`, shape
+                ``(num_envs, *action)``, and the same actions as the environment takes them.
             stop: From the number of vector steps so far and the episodes ended so far to whether that is enough.
 
         Returns:
-            The rollout.
+            The rollout, in arrays that are used again for the next one.
         """
-        observations: list[Array] = [self.observations]
-        actions: list[Array] = []
-        rewards: list[npt.NDArray[np.float32]] = []
-        terminations: list[npt.NDArray[np.bool_]] = []
-        truncations: list[npt.NDArray[np.bool_]] = []
-        valids: list[npt.NDArray[np.bool_]] = []
-        final_index: list[tuple[int, int]] = []
-        final_observations: list[Array] = []
+        num_steps = 0
         episodes: list[Episode] = []
-        while not stop(len(rewards), episodes):
-            action, env_action = act(observations[-1])
-            following, reward, terminated, truncated, info = self.env.step(env_action)
-            valid = ~self._resetting
-            done = terminated | truncated
-            following = np.array(following)  # environments may hand out their own buffer
-            if done.any():
-                cut = np.flatnonzero(truncated & ~terminated)
-                if self._mode is AutoresetMode.SAME_STEP:
-                    final_index += [(len(rewards), int(i)) for i in cut]
-                    final_observations += [np.asarray(info["final_obs"][i]) for i in cut]
-                elif self._mode is AutoresetMode.DISABLED:
-                    final_index += [(len(rewards), int(i)) for i in cut]
-                    final_observations += [following[i].copy() for i in cut]
-                    fresh, _ = self.env.reset(options={"reset_mask": done})
-                    following[done] = np.asarray(fresh)[done]
-            self._resetting = done if self._mode is AutoresetMode.NEXT_STEP else np.zeros_like(done)
-            self._count(np.asarray(reward), valid, done, episodes)
-            observations.append(following)
-            actions.append(action)
-            rewards.append(np.asarray(reward, dtype=np.float32))
-            terminations.append(terminated)
-            truncations.append(truncated)
-            valids.append(valid)
-        self._observations = observations[-1]
+        finals: list[tuple[int, int, Tree]] = []
+        buffers = self._buffers
+        while not stop(num_steps, episodes):
+            masks, starts, observations = self._masks, self._starts, self._observations
+            action, env_action = act(num_steps)
+            if buffers is None:
+                buffers = self._buffers = _Buffers(self.observations, action, masks)
+            if num_steps == 0:
+                buffers.begin(observations, starts)
+            elif num_steps == buffers.capacity:
+                buffers.double()
+            step = self.step(env_action, episodes)
+            finals += [(num_steps, i, final) for i, final in step.finals]
+            buffers.write(num_steps, action, masks, step, self._observations, self._starts)
+            # Not the environment's own array, which it may use again.
+            self._observations = buffers.observations_at(num_steps + 1)
+            num_steps += 1
+        assert buffers is not None
+        return buffers.rollout(num_steps, finals, episodes)
+
+    def _read_masks(self, info: Mapping[str, Any], begun: Bools) -> None:
+        """Take the masks of the valid actions out of an observation or an info."""
+        if self._masks is None:
+            return
+        if isinstance(self._observations, Mapping) and ACTION_MASK in self._observations:
+            masks = np.array(self._observations[ACTION_MASK], dtype=np.bool_).reshape(self._masks.shape)
+        elif ACTION_MASK in info:
+            given = np.asarray(info[ACTION_MASK], dtype=np.bool_).reshape(self._masks.shape)
+            told = np.asarray(info.get(f"_{ACTION_MASK}", self._all))
+            masks = np.where(told[:, None], given, self._masks)
+        elif begun.all():
+            raise ValueError(
+                f"mask_actions is set, but the environment has neither info[{ACTION_MASK!r}] nor an observation "
+                "of that name; leave it out, or have the environment give it"
+            )
+        else:
+            return
+        if not masks.any(axis=1).all():
+            raise ValueError(
+                f"the action mask of sub-environment {int(np.argmin(masks.any(axis=1)))} allows no action"
+            )
+        self._masks = masks
+
+    def _count(self, rewards: Array, valid: Bools, done: Bools, episodes: list[Episode]) -> None:
+        """Count env steps and close the episodes that ended."""
+        if valid is self._all:
+            self.num_timesteps += len(valid)
+            self._returns += rewards
+        else:
+            self.num_timesteps += int(np.count_nonzero(valid))
+            self._returns += np.where(valid, rewards, 0.0)
+        self._lengths += valid
+        for i in done.nonzero()[0].tolist():
+            episodes.append(Episode(float(self._returns[i]), int(self._lengths[i]), i, self.num_timesteps))
+            self._returns[i] = 0.0
+            self._lengths[i] = 0
+
+
+class _Buffers:
+    """The arrays of rollouts, allocated once and doubled where a rollout is longer than all before."""
+
+    def __init__(self, observations: Tree, actions: Array, masks: Bools | None) -> None:
+        num_envs = len(actions)
+        self.capacity = 1
+        self._observations = tree_map(lambda leaf: np.empty((2, *leaf.shape), leaf.dtype), observations)
+        self._starts = np.empty((2, num_envs), np.bool_)
+        self._masks = None if masks is None else np.empty((1, *masks.shape), np.bool_)
+        self._actions = np.empty((1, *actions.shape), actions.dtype)
+        self._rewards = np.empty((1, num_envs), np.float32)
+        self._terminated, self._truncated, self._valid = np.empty((3, 1, num_envs), np.bool_)
+
+    def double(self) -> None:
+        """Make room for twice as many steps."""
+        self.capacity *= 2
+        arrays = ("_starts", "_masks", "_actions", "_rewards", "_terminated", "_truncated", "_valid")
+        for name in ("_observations", *arrays):
+            setattr(self, name, tree_map(_doubled, getattr(self, name)))
+
+    def begin(self, observations: Tree, starts: Bools) -> None:
+        """Write what the first step starts from."""
+        tree_map(partial(_write, 0), self._observations, observations)
+        self._starts[0] = starts
+
+    def write(
+        self, t: int, action: Array, masks: Bools | None, step: Step, observations: Tree, starts: Bools
+    ) -> None:
+        """Write step number ``t`` and what follows it."""
+        if isinstance(observations, np.ndarray):
+            self._observations[t + 1] = observations
+        else:
+            tree_map(partial(_write, t + 1), self._observations, observations)
+        self._starts[t + 1] = starts
+        if self._masks is not None:
+            self._masks[t] = masks
+        self._actions[t] = action
+        self._rewards[t] = step.rewards
+        self._terminated[t], self._truncated[t] = step.terminated, step.truncated
+        self._valid[t] = step.valid
+
+    def observations_at(self, t: int) -> Tree:
+        """What was seen before step ``t``."""
+        if isinstance(self._observations, np.ndarray):
+            return self._observations[t]
+        return tree_map(lambda leaf: leaf[t], self._observations)
+
+    def rollout(self, num_steps: int, finals: list[tuple[int, int, Tree]], episodes: list[Episode]) -> Rollout:
+        """The first ``num_steps`` steps."""
         return Rollout(
-            observations=np.stack(observations),
-            actions=np.stack(actions),
-            rewards=np.stack(rewards),
-            terminated=np.stack(terminations),
-            truncated=np.stack(truncations),
-            valid=np.stack(valids),
-            final_index=np.array(final_index, dtype=np.int64).reshape(-1, 2),
-            final_observations=np.array(final_observations, dtype=observations[0].dtype).reshape(
-                -1, *observations[0].shape[1:]
+            observations=tree_map(lambda leaf: leaf[: num_steps + 1], self._observations),
+            actions=self._actions[:num_steps],
+            rewards=self._rewards[:num_steps],
+            terminated=self._terminated[:num_steps],
+            truncated=self._truncated[:num_steps],
+            valid=self._valid[:num_steps],
+            starts=self._starts[: num_steps + 1],
+            action_masks=None if self._masks is None else self._masks[:num_steps],
+            final_index=np.array([final[:2] for final in finals], dtype=np.int64).reshape(-1, 2),
+            final_observations=tree_stack(
+                [final[2] for final in finals], tree_map(lambda leaf: leaf[0], self._observations)
             ),
             episodes=episodes,
         )
 
-    def _count(
-        self,
-        reward: Array,
-        valid: npt.NDArray[np.bool_],
-        done: npt.NDArray[np.bool_],
-        episodes: list[Episode],
-    ) -> None:
-        """Count env steps and close the episodes that ended."""
-        self.num_timesteps += int(np.count_nonzero(valid))
-        self._returns += np.where(valid, reward, 0.0)
-        self._lengths += valid
-        for i in np.flatnonzero(done):
-            episodes.append(Episode(float(self._returns[i]), int(self._lengths[i]), int(i), self.num_timesteps))
-            self._returns[i] = 0.0
-            self._lengths[i] = 0
+
+def _doubled(leaf: Array | None) -> Array | None:
+    return None if leaf is None else np.concatenate((leaf, np.empty_like(leaf)))
+
+
+def _write(t: int, leaf: Array, value: Array) -> None:
+    leaf[t] = value
+
+
+def _replaced(where: Bools, leaf: Array, fresh: Array) -> Array:
+    leaf = np.array(leaf)
+    leaf[where] = fresh[where]
+    return leaf
 
 
 def as_vector_env(env: "str | gym.Env[Any, Any] | VectorEnv") -> VectorEnv:

@@ -87,7 +87,7 @@ class Copies:
         self.env = make_vec("CartPole-v1", num_copies * NUM_ENVS, changes)
         self.collector = Collector(self.env)
         self.collector.start(seed)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = np.random.default_rng(seed)
 
     @torch.no_grad()
     def play(self, agent: A2C, clock: int) -> Rollout:
@@ -97,13 +97,11 @@ class Copies:
             agent: Whose policy plays; its own generator is left alone.
             clock: The run's, in env steps. The copies' own would run ahead of it by their number.
         """
-        vector_step = 0
 
-        def act(observations: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-            nonlocal vector_step
+        def act(vector_step: int) -> tuple[NDArray[Any], NDArray[Any]]:
             self.env.clock = clock + NUM_ENVS * vector_step
-            vector_step += 1
-            actions = agent.policy.actor(torch.as_tensor(observations)).sample(self.generator).numpy()
+            distribution, _ = agent.policy(torch.as_tensor(self.collector.observations))
+            actions = distribution.sample(self.generator).numpy()
             return actions, actions
 
         return self.collector.collect(act, agent.enough)
@@ -128,12 +126,12 @@ def gradients_of_parts(agent: A2C, rollout: Rollout, num_parts: int) -> Tensor:
     policy, config = agent.policy, agent.config
     num_steps, num_envs = rollout.valid.shape
     with torch.no_grad():
-        values = policy.critic(torch.as_tensor(rollout.observations).flatten(0, 1)).numpy()
-        values = values.reshape(num_steps + 1, num_envs)
+        _, known = policy(torch.as_tensor(rollout.observations).flatten(0, 1))
+        values = known.numpy().reshape(num_steps + 1, num_envs)
         next_values = bootstrap_values(values[:-1], values[-1], rollout.terminated)
         if len(rollout.final_index):
-            finals = policy.critic(torch.as_tensor(rollout.final_observations)).numpy()
-            next_values[tuple(rollout.final_index.T)] = finals
+            _, finals = policy(torch.as_tensor(rollout.final_observations))
+            next_values[tuple(rollout.final_index.T)] = finals.numpy()
     advantages = generalized_advantages(
         rollout.rewards, values[:-1], next_values, rollout.done, config.gamma, config.gae_lambda
     )

@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.episodes < 1:
         raise UserError(f"--episodes must be >= 1, got {arguments.episodes}")
 
+    import numpy as np
     import torch
 
     from rl_rms.agents.evaluation import evaluate
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         agent = type(build(config, env)).load(Path(arguments.run) / arguments.checkpoint)
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
-    agent.generator.manual_seed(arguments.seed)
+    agent.generator = np.random.default_rng(arguments.seed)
     clock = agent.num_timesteps if arguments.clock is None else arguments.clock
     result = evaluate(
         agent, env, arguments.episodes, deterministic=arguments.deterministic, seed=arguments.seed, clock=clock

@@ -65,6 +65,7 @@ class Memory:
         self._kind_of_auto = estimator
         self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}
         self._probes: dict[EstimatedHalfLife, Probes] = {}
+        self._loaded_probes: dict[EstimatedHalfLife, dict[str, Any]] = {}
 
     def entries(
         self,
@@ -148,7 +149,9 @@ class Memory:
                 seen = [param for param in params if param.grad is not None and param.numel() > 0]
                 if not seen:
                     return
-                self._probes[kind] = Probes(seen, estimator.num_probes, estimator.block)
+                probes = self._probes[kind] = Probes(seen, estimator.num_probes, estimator.block)
+                if kind in self._loaded_probes:
+                    probes.load_state_dict(self._loaded_probes.pop(kind))
             block = self._probes[kind].record(buckets)
             if block is not None:
                 estimator.observe(block)
@@ -182,11 +185,14 @@ class Memory:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """The estimators' states."""
-        return {kind: estimator.state_dict() for kind, estimator in self._estimators.items()}
+        """The estimators' states, and what their probes have read of the block in progress."""
+        probes = {**self._loaded_probes, **{kind: one.state_dict() for kind, one in self._probes.items()}}
+        return {kind: estimator.state_dict() for kind, estimator in self._estimators.items()} | {"probes": probes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with what `state_dict` gave."""
+        self._probes.clear()
+        self._loaded_probes = dict(state.get("probes", {}))
         for kind, estimate in state.items():
             if kind in _ESTIMATED:
                 self._estimator(kind).load_state_dict(estimate)  # type: ignore[arg-type]

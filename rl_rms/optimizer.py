@@ -370,6 +370,19 @@ class RMSprop(Optimizer):
                     param.grad = torch.zeros_like(param)
         self._new_layout()
 
+    def reset(self) -> None:
+        """Forget all gradients there have been, for a world that is another now.
+
+        The state is as before the first step.
+
+        Parameters, options and what an estimator of the half-life has found stay.
+        """
+        was_laid_out = bool(self.state)
+        self.state.clear()
+        self._layout = None
+        if was_laid_out:
+            self.lay_out()
+
     def _present_layout(self) -> Layout | None:
         """The layout, its buckets' gradients collected; None if there is none that describes the parameters."""
         if self._layout is not None and not self._layout.collect(self.param_groups, self.state):

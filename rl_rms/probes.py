@@ -5,7 +5,7 @@ Reading sixteen numbers costs a few microseconds whatever the network's size.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -77,6 +77,16 @@ class Probes:
             row[[column for _, _, column in coordinates]] = torch.stack(values).to(row)
         self._filled = (self._filled + 1) % len(self._rows)
         return self._block if self._filled == 0 else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The block in progress."""
+        return {"block": self._block.clone(), "filled": self._filled}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with a block of `state_dict`, unless it is of other coordinates."""
+        if state["block"].shape == self._block.shape:
+            self._block.copy_(state["block"])
+            self._filled = int(state["filled"])
 
     def _find_sources(self, buckets: list["FlatBucket"]) -> None:
         starts = {param: (bucket, start) for bucket in buckets for param, start in bucket.starts()}

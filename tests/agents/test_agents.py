@@ -11,7 +11,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C, MlpPolicy, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents import A2C, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
 from rl_rms.agents.reinforce import whole_episodes
 from rl_rms.agents.rollout import Collector
 from rl_rms.envs import make_vec
@@ -162,8 +162,7 @@ def test_twice_the_environments_keep_the_memory_in_env_steps():
 def test_reinforce_uses_the_first_episodes_of_every_world(counting):
     env = counting([(2, False), (5, False)])
     agent = Reinforce(env, seed=0)
-    collector = Collector(env)
-    collector.start(seed=0)
+    collector = agent._start()
     rollout = agent._collect(collector)
     used = whole_episodes(rollout, 1)
     assert used[:, 0].tolist() == [True, True, False, False, False]
@@ -260,11 +259,13 @@ def test_an_agent_loaded_without_environment_predicts_and_does_not_learn(tmp_pat
 
 def test_user_modules_come_with_the_call(tmp_path):
     spaces = gym.make("CartPole-v1").observation_space, gym.spaces.Discrete(2)
-    agent = A2C("CartPole-v1", policy=MlpPolicy(*spaces, PolicyConfig(hidden_sizes=(3,))), seed=0).learn(20)
+    agent = A2C("CartPole-v1", policy=ActorCriticPolicy(*spaces, PolicyConfig(hidden_sizes=(3,))), seed=0).learn(
+        20
+    )
     path = agent.save(tmp_path / "mine")
     with pytest.raises(ValueError, match="policy="):
         A2C.load(path)
-    loaded = A2C.load(path, policy=MlpPolicy(*spaces, PolicyConfig(hidden_sizes=(3,))))
+    loaded = A2C.load(path, policy=ActorCriticPolicy(*spaces, PolicyConfig(hidden_sizes=(3,))))
     assert torch.equal(next(loaded.policy.parameters()), next(agent.policy.parameters()))
 
 

@@ -1,7 +1,14 @@
+import numpy as np
 import pytest
 import torch
 
-from rl_rms.agents.distributions import Categorical, DiagonalGaussian
+from rl_rms.agents.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    MultiCategorical,
+    SquashedGaussian,
+)
 
 
 def test_categorical_equals_torchs():
@@ -30,10 +37,58 @@ def test_gaussian_equals_torchs():
 )
 def test_samples_come_from_the_generator_and_follow_the_density(distribution):
     def draw(seed, n):
-        generator = torch.Generator().manual_seed(seed)
+        generator = np.random.default_rng(seed)
         return torch.stack([distribution.sample(generator) for _ in range(n)]).float()
 
     assert torch.equal(draw(3, 50), draw(3, 50))
     assert not torch.equal(draw(3, 50), draw(4, 50))
     expected = 0.2 + 2 * 0.1 if isinstance(distribution, Categorical) else 0.0
     assert draw(0, 4000).mean().item() == pytest.approx(expected, abs=0.06)
+
+
+def test_multi_categorical_equals_torchs_side_by_side():
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    actions = torch.tensor([[0, 3], [1, 2], [2, 1], [1, 0], [0, 2]])
+    ours = MultiCategorical(logits, np.array([3, 4]))
+    theirs = [torch.distributions.Categorical(logits=part) for part in (logits[:, :3], logits[:, 3:])]
+    expected = theirs[0].log_prob(actions[:, 0]) + theirs[1].log_prob(actions[:, 1])
+    torch.testing.assert_close(ours.log_prob(actions), expected)
+    torch.testing.assert_close(ours.entropy(), theirs[0].entropy() + theirs[1].entropy())
+    assert ours.mode().tolist() == torch.stack([logits[:, :3].argmax(1), logits[:, 3:].argmax(1)], 1).tolist()
+
+
+def test_bernoulli_equals_torchs():
+    logits = torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(0))
+    actions = (logits > 0.3).float()
+    ours = Bernoulli(logits)
+    theirs = torch.distributions.Independent(torch.distributions.Bernoulli(logits=logits), 2)
+    torch.testing.assert_close(ours.log_prob(actions), theirs.log_prob(actions))
+    torch.testing.assert_close(ours.entropy(), theirs.entropy())
+    drawn = torch.stack([ours.sample(np.random.default_rng(i)) for i in range(4000)]).mean(0)
+    torch.testing.assert_close(drawn, logits.sigmoid(), atol=0.04, rtol=0.0)
+
+
+def test_a_squashed_gaussian_equals_torchs_and_an_entropy_by_simulation():
+    mean = torch.tensor([[0.3, -1.2], [2.0, 0.0]])
+    log_std = torch.tensor([-0.5, 0.4])
+    ours = SquashedGaussian(mean, log_std)
+    u = mean + torch.tensor([[0.1, -0.4], [0.7, 1.5]])
+    theirs = torch.distributions.TransformedDistribution(
+        torch.distributions.Normal(mean, log_std.exp()), torch.distributions.TanhTransform()
+    )
+    torch.testing.assert_close(ours.log_prob(u), theirs.log_prob(u.tanh()).sum(1), rtol=1e-4, atol=1e-4)
+    many = SquashedGaussian(mean.repeat(100_000, 1), log_std)
+    surprise = -many.log_prob(many.sample(np.random.default_rng(0))).view(-1, 2).mean(0)
+    torch.testing.assert_close(ours.entropy(), surprise, rtol=0.0, atol=0.02)
+
+
+def test_invalid_actions_are_never_drawn_and_have_no_part_in_the_entropy():
+    logits = torch.tensor([[3.0, 0.0, 0.0], [5.0, 1.0, 2.0]], requires_grad=True)
+    masked = Categorical(logits).masked(torch.tensor([[False, True, True], [True, False, True]]))
+    drawn = torch.stack([masked.sample(np.random.default_rng(i)) for i in range(300)])
+    assert set(drawn[:, 0].tolist()) == {1, 2}
+    assert 1 not in drawn[:, 1].tolist()
+    assert masked.entropy()[0].item() == pytest.approx(np.log(2))
+    (masked.entropy().sum() + masked.log_prob(torch.tensor([1, 2])).sum()).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[0, 0] == 0.0

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
-from rl_rms.agents import A2C, evaluate
+from rl_rms.agents import A2C, A2CConfig, evaluate
 
 
 class Still:
     """Any agent that only predicts."""
 
-    def predict(self, observations, deterministic):
+    config = A2CConfig()
+
+    def predict(self, observations, state, episode_start, deterministic, action_masks):
         return np.zeros(len(observations), dtype=np.int64), None
 
 

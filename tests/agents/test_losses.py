@@ -3,9 +3,13 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from rl_rms.agents import MlpPolicy
-from rl_rms.agents.config import A2CConfig
-from rl_rms.agents.losses import actor_critic_loss
+from rl_rms.agents import ActorCriticPolicy
+from rl_rms.agents.losses import LossTerms, actor_critic_loss
+
+
+def terms(**changed):
+    given = {"gamma": 0.99, "gae_lambda": 1.0, "ent_coef": 0.0, "vf_coef": 0.5, "normalize_advantage": False}
+    return LossTerms(**{**given, **changed})
 
 
 class Fixed(torch.nn.Module):
@@ -33,8 +37,7 @@ def test_the_loss_by_hand_in_every_autoreset_mode(counting, rollout_of, mode):
     # mode after one reset frame, which must not count).
     steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
     rollout = rollout_of(counting([(2, True)], mode), steps, action=1)
-    config = A2CConfig(gamma=0.5, gae_lambda=1.0, vf_coef=0.5, ent_coef=0.1)
-    loss, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, config, gae_lambda=1.0)
+    loss, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, terms(gamma=0.5, ent_coef=0.1))
 
     returns = np.array([10 + 0.5 * (20 + 0.5 * 4), 20 + 0.5 * 4, 10 + 0.5 * 2])
     values = np.array([0.0, 2.0, 0.0])
@@ -50,7 +53,7 @@ def test_the_loss_by_hand_in_every_autoreset_mode(counting, rollout_of, mode):
 
 def test_a_terminated_episode_has_no_value_after_it(counting, rollout_of):
     rollout = rollout_of(counting([(2, False)]), 2, action=1)
-    _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, A2CConfig(gamma=0.5), gae_lambda=1.0)
+    _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, terms(gamma=0.5))
     errors = np.array([10 + 0.5 * 20 - 0, 20 - 2])
     assert metrics["train/value_loss"] == pytest.approx(np.mean(errors**2), rel=1e-5)
 
@@ -58,7 +61,7 @@ def test_a_terminated_episode_has_no_value_after_it(counting, rollout_of):
 def test_advantages_carry_no_gradient_into_the_critic(counting, rollout_of):
     rollout = rollout_of(counting([(9, True)]), 3, action=1)
     policy = Fixed()
-    loss, _ = actor_critic_loss(policy, rollout, rollout.valid, A2CConfig(vf_coef=0.0), gae_lambda=1.0)
+    loss, _ = actor_critic_loss(policy, rollout, rollout.valid, terms(vf_coef=0.0))
     loss.backward()
     assert policy.slope.grad is None or policy.slope.grad.item() == 0.0
     assert policy.log_odds.grad.item() != 0.0
@@ -66,17 +69,14 @@ def test_advantages_carry_no_gradient_into_the_critic(counting, rollout_of):
 
 def test_normalized_advantages_have_mean_zero_and_deviation_one(counting, rollout_of):
     rollout = rollout_of(counting([(9, True), (3, False)]), 6, action=1)
-    config = A2CConfig(normalize_advantage=True)
-    _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, config, gae_lambda=1.0)
+    _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, terms(normalize_advantage=True))
     assert metrics["train/policy_loss"] == pytest.approx(0.0, abs=1e-5)  # every action was the same
 
 
 def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(counting, rollout_of):
     rollout = rollout_of(counting([(2, False)]), 2, action=1)
     policy = Fixed()
-    loss, metrics = actor_critic_loss(
-        policy, rollout, rollout.valid, A2CConfig(gamma=0.5), gae_lambda=1.0, baseline=False
-    )
+    loss, metrics = actor_critic_loss(policy, rollout, rollout.valid, terms(gamma=0.5, baseline=False))
     loss.backward()
     assert policy.slope.grad is None
     p = 1 / (1 + np.exp(-0.4))
@@ -85,6 +85,6 @@ def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(count
 
 def test_a_gaussian_policy_logs_its_standard_deviation(target, rollout_of):
     rollout = rollout_of(target(2), 2, action=0.25)
-    policy = MlpPolicy(target(1).single_observation_space, target(1).single_action_space)
-    _, metrics = actor_critic_loss(policy, rollout, rollout.valid, A2CConfig(), gae_lambda=1.0)
+    policy = ActorCriticPolicy(target(1).single_observation_space, target(1).single_action_space)
+    _, metrics = actor_critic_loss(policy, rollout, rollout.valid, terms())
     assert metrics["train/std"] == pytest.approx(1.0)

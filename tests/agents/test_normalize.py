@@ -14,9 +14,9 @@ def test_returns_begin_anew_with_each_episode_in_every_autoreset_mode(counting, 
     rollout = rollout_of(counting([(2, truncates)], mode), 4 * frames)
     normalizer = RewardNormalizer(num_envs=1, gamma=0.5)
     scaled = normalizer(rollout.rewards, rollout.valid, rollout.done)
-    assert normalizer.count == 8
-    assert normalizer.mean == pytest.approx(17.5)
-    assert normalizer.variance == pytest.approx(7.5**2)
+    assert normalizer.moments.count == 8
+    assert normalizer.moments.mean == pytest.approx(17.5)
+    assert normalizer.moments.variance == pytest.approx(7.5**2)
     assert scaled[:2, 0] == pytest.approx([10 / 7.5, 20 / 7.5])
 
 
@@ -30,7 +30,8 @@ def test_statistics_do_not_depend_on_how_rollouts_are_cut():
     for start in range(0, 12, 4):
         part = slice(start, start + 4)
         cut(rewards[part], valid[part], done[part])
-    assert (whole.count, whole.mean, whole.variance) == pytest.approx((cut.count, cut.mean, cut.variance))
+    one, other = whole.moments, cut.moments
+    assert (one.count, one.mean, one.variance) == pytest.approx((other.count, other.mean, other.variance))
     assert whole.returns == pytest.approx(cut.returns)
 
 
@@ -48,7 +49,7 @@ def test_reinforce_leaves_no_return_of_an_episode_that_it_breaks_off(counting):
     )
     agent.learn(60)
     short, long = np.cumsum([10.0, 20.0, 30.0, 40.0]), np.cumsum(10.0 * np.arange(1, 8))
-    assert agent.reward_normalizer.mean == pytest.approx(np.concatenate([short, short[:3], long]).mean())
+    assert agent.reward_normalizer.moments.mean == pytest.approx(np.concatenate([short, short[:3], long]).mean())
 
 
 def test_an_agent_learns_from_scaled_rewards_reports_true_ones_and_saves_the_scale(counting, tmp_path):
@@ -58,6 +59,6 @@ def test_an_agent_learns_from_scaled_rewards_reports_true_ones_and_saves_the_sca
     agent = A2C(world(), normalize_reward=True, seed=0).learn(100)
     assert {episode.ret for episode in agent.episodes} == {60.0, 100.0}
     loaded = A2C.load(agent.save(tmp_path / "agent"), env=world())
-    assert loaded.reward_normalizer.variance == agent.reward_normalizer.variance
-    assert loaded.reward_normalizer.count == agent.reward_normalizer.count > 50
+    assert loaded.reward_normalizer.moments.variance == agent.reward_normalizer.moments.variance
+    assert loaded.reward_normalizer.moments.count == agent.reward_normalizer.moments.count > 50
     assert A2C(world(), seed=0).reward_normalizer is None

@@ -7,12 +7,12 @@ from rl_rms.agents.config import A2CConfig
 from rl_rms.agents.optimizers import describe_memory, make_optimizer, optimizer_class, optimizer_path
 
 
-def parameters():
-    return [torch.nn.Parameter(torch.zeros(2))]
+def module():
+    return torch.nn.ModuleDict({"actor": torch.nn.Linear(1, 1), "critic": torch.nn.Linear(1, 1)})
 
 
 def test_the_default_is_a_long_debiased_rmsprop():
-    optimizer = make_optimizer(parameters(), A2CConfig())
+    optimizer = make_optimizer(module(), A2CConfig())
     assert type(optimizer) is rl_rms.RMSprop
     assert optimizer.half_life == pytest.approx(200)
     assert optimizer.param_groups[0]["debias"] is True
@@ -20,16 +20,16 @@ def test_the_default_is_a_long_debiased_rmsprop():
 
 
 def test_memory_under_any_of_its_names():
-    assert make_optimizer(parameters(), A2CConfig(half_life="69 updates")).half_life == pytest.approx(69)
-    by_rho = make_optimizer(parameters(), A2CConfig(optimizer_kwargs={"rho": 0.5}))
+    assert make_optimizer(module(), A2CConfig(half_life="69 updates")).half_life == pytest.approx(69)
+    by_rho = make_optimizer(module(), A2CConfig(optimizer_kwargs={"rho": 0.5}))
     assert by_rho.half_life == pytest.approx(1.0)
     with pytest.raises(ValueError, match="half_life.*rho"):
-        make_optimizer(parameters(), A2CConfig(half_life=69, optimizer_kwargs={"rho": 0.5}))
+        make_optimizer(module(), A2CConfig(half_life=69, optimizer_kwargs={"rho": 0.5}))
 
 
 def test_any_torch_optimizer_by_path_and_by_class():
     config = A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"betas": (0.5, 0.9)})
-    assert make_optimizer(parameters(), config).param_groups[0]["betas"] == (0.5, 0.9)
+    assert make_optimizer(module(), config).param_groups[0]["betas"] == (0.5, 0.9)
 
     class Mine(torch.optim.SGD):
         pass
@@ -47,9 +47,9 @@ def test_wrong_paths_are_named(path):
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"optimizer_kwargs of torch\.optim\.adam\.Adam: .*alpha"):
-        make_optimizer(parameters(), A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"alpha": 0.9}))
+        make_optimizer(module(), A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"alpha": 0.9}))
     with pytest.raises(ValueError, match="half_life=69 is an argument of"):
-        make_optimizer(parameters(), A2CConfig(optimizer="torch.optim.Adam", half_life=69))
+        make_optimizer(module(), A2CConfig(optimizer="torch.optim.Adam", half_life=69))
 
 
 def test_paths_of_classes():
@@ -58,19 +58,17 @@ def test_paths_of_classes():
 
 
 def test_memory_is_said_in_both_units():
-    by_updates = make_optimizer(parameters(), A2CConfig(half_life=69))
+    by_updates = make_optimizer(module(), A2CConfig(half_life=69))
     assert describe_memory(by_updates, 80) == "half-life 69.0 updates = 5,520 env steps (80 env steps per update)"
-    by_steps = make_optimizer(parameters(), A2CConfig(half_life="20_000 steps"))
+    by_steps = make_optimizer(module(), A2CConfig(half_life="20_000 steps"))
     assert describe_memory(by_steps, 80).startswith("half-life 250.0 updates = 20,000 env steps")
     assert "half-life 20000 steps" in describe_memory(by_steps, None)
 
 
 def test_memory_that_is_found_is_said_with_its_bounds():
-    auto = make_optimizer(parameters(), A2CConfig(half_life="auto"))
+    auto = make_optimizer(module(), A2CConfig(half_life="auto"))
     assert describe_memory(auto, 80) == "half-life found from the gradients, between 32 and 10,000 updates"
-    match = make_optimizer(
-        parameters(), A2CConfig(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)})
-    )
+    match = make_optimizer(module(), A2CConfig(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)}))
     assert describe_memory(match, 80) == "half-life matched to the world's time scale, between 8 and 99 updates"
     match.timescale = "50_000 steps"
     assert describe_memory(match, None) == (

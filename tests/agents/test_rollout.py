@@ -10,7 +10,7 @@ def rollout_of(env, num_steps):
     collector = Collector(env)
     collector.start(seed=0)
     zeros = np.zeros(env.num_envs, dtype=np.int64)
-    return collector, collector.collect(lambda observations: (zeros, zeros), lambda steps, _: steps == num_steps)
+    return collector, collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == num_steps)
 
 
 # The first world is truncated after 2 steps, the second terminates after 3.
@@ -48,7 +48,7 @@ def test_a_collector_goes_on_where_the_last_rollout_stopped(counting):
     env = counting([(4, True)])
     collector, first = rollout_of(env, 3)
     zeros = np.zeros(1, dtype=np.int64)
-    second = collector.collect(lambda observations: (zeros, zeros), lambda steps, _: steps == 2)
+    second = collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == 2)
     assert first.observations[-1].tolist() == second.observations[0].tolist() == [[3.0]]
     assert second.episodes[0].ret == 100.0
 

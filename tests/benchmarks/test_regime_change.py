@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from rl_rms.agents import A2C
-from rl_rms.agents.rollout import Collector
 from rl_rms.envs import make_vec
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "regime_change.py"
@@ -30,7 +29,7 @@ def small_run(benchmark):
 
 def part_of(rollout, start, stop):
     inside = (rollout.final_index[:, 1] >= start) & (rollout.final_index[:, 1] < stop)
-    arrays = ("observations", "actions", "rewards", "terminated", "truncated", "valid")
+    arrays = ("observations", "actions", "rewards", "terminated", "truncated", "valid", "starts")
     return replace(
         rollout,
         **{name: getattr(rollout, name)[:, start:stop] for name in arrays},
@@ -46,8 +45,7 @@ def test_the_gradient_of_each_part_is_the_agents_own(benchmark, mode):
     agent = A2C(env, ent_coef=1.0, gae_lambda=0.95, n_steps=8, seed=0)
     with torch.no_grad():  # a policy that is sure of itself, since an even one's entropy has no gradient
         agent.policy.actor_network[-1].weight *= 100.0
-    collector = Collector(env)
-    collector.start(0)
+    collector = agent._start()
     collector.collect(agent._act, agent.enough)
     rollout = collector.collect(agent._act, agent.enough)
     # Reset frames in the one mode, final observations beside the others in the other.

@@ -70,7 +70,7 @@ def test_every_key_can_be_overridden():
         ({}, ["--agent.half_lif", "3"], ["agent.half_lif", "did you mean --agent.half_life"]),
         ({"agent": {"half_lif": 3}}, [], ["half_lif", "did you mean agent.half_life"]),
         ({}, ["--agent.learning_rate=fast"], ["agent.learning_rate", "fast"]),
-        ({}, ["--agent.learning_rate=-1"], ["learning_rate must be > 0, got -1.0"]),
+        ({}, ["--agent.learning_rate=-1"], ["learning_rate must be a finite number >= 0, got -1.0"]),
         ({}, ["--total_timesteps=0"], ["total_timesteps must be >= 1, got 0"]),
         ({}, ["--seed=-1"], ["seed must be >= 0"]),
         ({}, ["--checkpoint_every=0"], ["checkpoint_every must be >= 1 env steps"]),

@@ -1,0 +1,145 @@
+"""The networks without autograd give what autograd gives."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rl_rms.agents import A2C, ActorCriticPolicy, PolicyConfig, Reinforce
+from rl_rms.agents.fused import fuse
+
+
+def both_ways(agent):
+    """Gradients and metrics of one rollout, fused and by autograd."""
+    collector = agent._start()
+    agent._update(agent._collect(collector), with_metrics=False)
+    if agent.observation_normalizer is not None:
+        agent.observation_normalizer.frozen = True
+    agent.num_timesteps = collector.num_timesteps
+    rollout = agent._collect(collector)
+    found = []
+    for fused in (agent._fused, None):
+        assert (fused is None) == (len(found) == 1)
+        agent._fused = fused
+        metrics = agent._write_gradients(rollout, with_metrics=True)
+        found.append((metrics, [param.grad.clone() for param in agent.policy.parameters()]))
+    return found
+
+
+def check(agent):
+    (fused_metrics, fused), (metrics, expected) = both_ways(agent)
+    assert fused_metrics == pytest.approx(metrics, rel=1e-4, abs=1e-5)
+    assert any(gradient.abs().max() > 1e-3 for gradient in expected)
+    for one, other in zip(fused, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * max(1.0, other.abs().max().item()))
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu"])
+def test_gradients_in_every_autoreset_mode(mode, id, activation):
+    def make():
+        return gym.make(id, max_episode_steps=4)
+
+    env = SyncVectorEnv([make] * 3, autoreset_mode=mode)
+    policy = PolicyConfig(hidden_sizes=(7, 5), activation=activation, log_std_init=-0.5)
+    agent = A2C(env, n_steps=9, gae_lambda=0.9, ent_coef=0.3, vf_coef=0.7, policy=policy, seed=0)
+    with torch.no_grad():  # a policy whose entropy has a gradient
+        agent.policy.actor_network[-1].weight.mul_(50.0)
+    check(agent)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normalize_advantage": True},
+        {"baseline": False},
+        {"normalize_observation": True, "normalize_reward": False},
+        {"policy": PolicyConfig(hidden_sizes=())},
+    ],
+)
+def test_gradients_of_reinforce(options, counting):
+    env = counting([(3, False), (5, True)], AutoresetMode.SAME_STEP)
+    check(Reinforce(env, seed=0, episodes_per_env=2, ent_coef=0.1, **options))
+
+
+@pytest.mark.parametrize("space", [gym.spaces.Discrete(5, start=3), gym.spaces.MultiDiscrete([3, 2])])
+def test_gradients_with_categories_to_see(space):
+    class Categories(gym.Env):
+        observation_space = space
+        action_space = gym.spaces.Discrete(3)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.observation_space.seed(1)
+            return self.observation_space.sample(), {}
+
+        def step(self, action):
+            return self.observation_space.sample(), float(action), False, False, {}
+
+    check(A2C(SyncVectorEnv([Categories] * 2), ent_coef=0.1, seed=0))
+
+
+def test_the_same_actions_are_drawn():
+    def actions(fused):
+        env = gym.make_vec("CartPole-v1", 4)
+        agent = A2C(env, seed=0, fused=fused)
+        return agent._start().collect(agent._act, lambda steps, _: steps == 20).actions.copy()
+
+    assert (actions(True) == actions(False)).all()
+    assert 0.2 < actions(True).mean() < 0.8
+
+
+def test_a_training_goes_the_same_way():
+    def trained(fused):
+        agent = A2C(gym.make_vec("CartPole-v1", 4), seed=0, fused=fused).learn(400)
+        return torch.nn.utils.parameters_to_vector(agent.policy.parameters())
+
+    torch.testing.assert_close(trained(True), trained(False), rtol=1e-3, atol=1e-4)
+
+
+SPACES = gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(2)
+
+
+def test_plain_networks_are_fused():
+    assert fuse(ActorCriticPolicy(*SPACES)) is not None
+
+
+class Own(ActorCriticPolicy):
+    """A user's own."""
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Own(*SPACES),
+        ActorCriticPolicy(*SPACES, PolicyConfig(norm="layer")),
+        ActorCriticPolicy(*SPACES, PolicyConfig(recurrent="gru")),
+        ActorCriticPolicy(*SPACES, PolicyConfig(activation="silu")),
+        ActorCriticPolicy(*SPACES, PolicyConfig(hidden_sizes=(512, 512))),
+        ActorCriticPolicy(SPACES[0], gym.spaces.MultiBinary(3)),
+        ActorCriticPolicy(SPACES[0], SPACES[0], PolicyConfig(squash_actions=True)),
+        ActorCriticPolicy(*SPACES).double(),
+    ],
+)
+def test_others_are_left_to_autograd(policy):
+    assert fuse(policy) is None
+
+
+def test_what_somebody_listens_to_or_holds_still_is_left_to_autograd():
+    hooked, frozen, parametrized = (ActorCriticPolicy(*SPACES) for _ in range(3))
+    hooked.actor_network[0].register_forward_hook(lambda *_: None)
+    frozen.critic_network[0].weight.requires_grad_(False)
+    torch.nn.utils.parametrizations.weight_norm(parametrized.actor_network[0])
+    assert [fuse(policy) for policy in (hooked, frozen, parametrized)] == [None] * 3
+
+
+def test_weights_that_are_put_elsewhere_are_found():
+    agent = A2C(gym.make_vec("CartPole-v1", 2), seed=0).learn(20)
+    before = agent.policy.actor_network[0].weight.detach().clone()
+    for param in agent.policy.parameters():
+        param.data, param.grad = param.data.clone(), None
+    agent.learn(20)
+    assert not torch.equal(agent.policy.actor_network[0].weight, before)
+    check(agent)

@@ -1,0 +1,251 @@
+"""Agents learn with every kind of observation, action and network, each from a task that needs it."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rl_rms.agents import A2C, PolicyConfig, Reinforce, evaluate
+
+SIGNAL = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+
+def shown(space, right):
+    """An observation of a space by which one can tell 0 from 1."""
+    if isinstance(space, spaces.Dict):
+        return {key: shown(part, right) for key, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(shown(part, right) for part in space)
+    if isinstance(space, spaces.Discrete):
+        return space.start + right
+    if isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary)):
+        return np.full(space.shape, right, space.dtype)
+    if space.dtype == np.uint8:
+        return np.full(space.shape, 200 * right, np.uint8)
+    return np.full(space.shape, 2.0 * right - 1.0, space.dtype)
+
+
+class Choice(gym.Env):
+    """Each step shows 0 or 1, and pays by how far the action is of that side: 1 for all of it, 0 for none."""
+
+    def __init__(self, observation_space, action_space):
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._draw(), {}
+
+    def _draw(self):
+        self.right = int(self.np_random.integers(2))
+        return shown(self.observation_space, self.right)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        space = self.action_space
+        if isinstance(space, spaces.Box):
+            side = float(np.mean((action - space.low) / (space.high - space.low)))
+        elif isinstance(space, spaces.Discrete):
+            side = float((action - space.start) / (space.n - 1))
+        else:
+            side = float(np.mean(action > 0))
+        self.steps += 1
+        reward = side if self.right else 1.0 - side
+        return self._draw(), reward, False, self.steps == 8, {}
+
+
+def mean_reward(agent, env):
+    return evaluate(agent, env, 16, seed=3).mean_reward / 8
+
+
+def learned(observation_space, action_space, steps=6_000, agent_class=A2C, **options):
+    def make():
+        return SyncVectorEnv([lambda: Choice(observation_space, action_space)] * 8)
+
+    options = {"learning_rate": 3e-3, "gamma": 0.0, "seed": 0, **options}
+    return mean_reward(agent_class(make(), **options).learn(steps), make())
+
+
+OBSERVATIONS = {
+    "box": SIGNAL,
+    "box of float64": spaces.Box(-1.0, 1.0, (2, 2), np.float64),
+    "discrete": spaces.Discrete(2, start=4),
+    "multi-discrete": spaces.MultiDiscrete([2, 3]),
+    "multi-binary": spaces.MultiBinary((2, 2)),
+    "dict": spaces.Dict({"a": spaces.Discrete(2), "b.c": SIGNAL}),
+    "nested": spaces.Dict(
+        {"deep": spaces.Dict({"a": SIGNAL}), "pair": spaces.Tuple([spaces.Discrete(3), SIGNAL])}
+    ),
+    "tuple": spaces.Tuple([SIGNAL, spaces.MultiBinary(2)]),
+}
+
+
+@pytest.mark.parametrize("kind", OBSERVATIONS)
+def test_every_kind_of_observation(kind):
+    assert learned(OBSERVATIONS[kind], spaces.Discrete(2)) > 0.9
+
+
+IMAGES = {
+    "channels last": (36, 36, 3),
+    "channels first": (1, 40, 36),
+    "stacked frames": (4, 36, 36),
+    "stacked frames in color": (2, 36, 38, 3),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_images(kind):
+    image = spaces.Box(0, 255, IMAGES[kind], np.uint8)
+    policy = PolicyConfig(hidden_sizes=(), image_features=32)
+    assert learned(image, spaces.Discrete(2), 2_400, learning_rate=1e-3, policy=policy) > 0.9
+
+
+def test_an_image_beside_numbers():
+    both = spaces.Dict({"camera": spaces.Box(0, 255, (36, 36, 1), np.uint8), "speed": SIGNAL})
+    policy = PolicyConfig(hidden_sizes=(), image_features=16)
+    assert learned(both, spaces.Discrete(2), 2_400, policy=policy, normalize_observation=True) > 0.9
+
+
+ACTIONS = {
+    "discrete": spaces.Discrete(3, start=-1),
+    "multi-discrete": spaces.MultiDiscrete([2, 2, 2]),
+    "multi-discrete grid": spaces.MultiDiscrete([[2, 2], [2, 2]]),
+    "multi-binary": spaces.MultiBinary(3),
+    "box": spaces.Box(-1.0, 1.0, (2,), np.float32),
+    "box of float64": spaces.Box(-3.0, 5.0, (1, 2), np.float64),
+}
+
+
+@pytest.mark.parametrize("agent_class", [A2C, Reinforce])
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_every_kind_of_action(kind, agent_class):
+    options = {"steps": 12_000, "learning_rate": 1e-2} if agent_class is Reinforce else {"steps": 8_000}
+    assert learned(SIGNAL, ACTIONS[kind], agent_class=agent_class, **options) > 0.85
+
+
+def test_squashed_actions():
+    policy = PolicyConfig(squash_actions=True)
+    assert learned(SIGNAL, spaces.Box(-3.0, 5.0, (2,), np.float32), 12_000, ent_coef=1e-3, policy=policy) > 0.85
+    with pytest.raises(ValueError, match="squash_actions needs Box actions with finite bounds"):
+        learned(SIGNAL, spaces.Box(-np.inf, np.inf, (1,), np.float32), policy=policy)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_normalized_layers(norm):
+    assert learned(SIGNAL, spaces.Discrete(2), policy=PolicyConfig(norm=norm)) > 0.9
+
+
+class Recall(gym.Env):
+    """The first observation shows 0 or 1 and the following nothing; the last action is to be the number shown."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+    length = 3
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.right, self.steps = int(self.np_random.integers(2)), 0
+        return np.full(1, 2.0 * self.right - 1.0, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        over = self.steps == self.length
+        reward = float(action == self.right) if over else 0.0
+        return np.zeros(1, np.float32), reward, over, False, {}
+
+
+def recalled(recurrent, mode=AutoresetMode.NEXT_STEP, agent_class=A2C, **options):
+    def make():
+        return SyncVectorEnv([Recall] * 16, autoreset_mode=mode)
+
+    options = {"learning_rate": 5e-3, "seed": 0, **options}
+    policy = PolicyConfig(recurrent=recurrent, recurrent_size=16, hidden_sizes=())
+    agent = agent_class(make(), policy=policy, **options).learn(16_000)
+    return evaluate(agent, make(), 64, seed=1).mean_reward
+
+
+@pytest.mark.parametrize("recurrent", ["gru", "lstm"])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_recurrent_policy_remembers(recurrent, mode):
+    assert recalled(recurrent, mode, n_steps=16) > 0.9
+
+
+def test_reinforce_with_a_recurrent_policy():
+    assert recalled("gru", agent_class=Reinforce, learning_rate=1e-2) > 0.9
+
+
+def test_without_memory_nothing_is_recalled():
+    assert recalled("none", n_steps=16) < 0.7
+
+
+class Doors(gym.Env):
+    """Of eight doors, two are open, one of which pays; the others end the world."""
+
+    observation_space = spaces.Discrete(8)
+    action_space = spaces.Discrete(8)
+
+    def __init__(self, in_observation=False):
+        self.in_observation = in_observation
+        if in_observation:
+            mask = spaces.Box(0, 1, (8,), np.int8)
+            self.observation_space = spaces.Dict({"at": spaces.Discrete(8), "action_mask": mask})
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._tell()
+
+    def _tell(self):
+        self.paying = int(self.np_random.integers(8))
+        mask = np.zeros(8, np.int8)
+        mask[[self.paying, (self.paying + 1) % 8]] = 1
+        if self.in_observation:
+            return {"at": self.paying, "action_mask": mask}, {}
+        return self.paying, {"action_mask": mask}
+
+    def step(self, action):
+        if (action - self.paying) % 8 > 1:
+            raise AssertionError(f"door {action} is shut")
+        reward = float(action == self.paying)
+        self.steps += 1
+        observation, info = self._tell()
+        return observation, reward, self.steps % 5 == 0, False, info
+
+
+@pytest.mark.parametrize("in_observation", [False, True])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_only_valid_actions_are_played_and_the_best_of_them_found(mode, in_observation):
+    def make():
+        return SyncVectorEnv([lambda: Doors(in_observation)] * 4, autoreset_mode=mode)
+
+    agent = A2C(make(), mask_actions=True, learning_rate=1e-2, gamma=0.0, seed=0).learn(3_000)
+    assert evaluate(agent, make(), 20, seed=1).mean_reward > 4.5
+
+
+def test_masks_that_cannot_be_are_named():
+    plain = SyncVectorEnv([lambda: Choice(SIGNAL, spaces.Discrete(2))])
+    with pytest.raises(ValueError, match="has neither info.'action_mask'. nor an observation"):
+        A2C(plain, mask_actions=True).learn(10)
+    with pytest.raises(ValueError, match="mask_actions needs Discrete, MultiDiscrete or MultiBinary"):
+        A2C("Pendulum-v1", mask_actions=True)
+
+    class Shut(Doors):
+        def _tell(self):
+            return 0, {"action_mask": np.zeros(8, np.int8)}
+
+    with pytest.raises(ValueError, match="sub-environment 0 allows no action"):
+        A2C(Shut(), mask_actions=True).learn(10)
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)])
+def test_masks_of_actions_with_several_parts(space):
+    # Of MultiDiscrete the third entry of the second part, of MultiBinary a 1 in the first bit, are not allowed.
+    mask = np.array([[1, 1, 1, 1, 0]] if isinstance(space, spaces.MultiDiscrete) else [[1, 0, 1, 1]], bool)
+    config = A2C("CartPole-v1", mask_actions=True).config
+    agent = A2C.from_config(config, None, seed=0, observation_space=SIGNAL, action_space=space)
+    actions = np.stack([agent.predict(np.zeros(2, np.float32), action_masks=mask)[0] for _ in range(60)])
+    if isinstance(space, spaces.MultiDiscrete):
+        assert {tuple(one) for one in actions} == {(a, b) for a in (0, 1) for b in (0, 1)}
+    else:
+        assert {tuple(one) for one in actions} == {(0, 0), (0, 1)}

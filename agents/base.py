@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -297,7 +298,6 @@ class OnPolicyAgent(ABC):
         """The transitions of one update."""
         return collector.collect(self._act, self.enough)
 
-    @torch.no_grad()
     def _act(self, t: int) -> tuple[Array, Array]:
         """Actions at step ``t`` of a rollout, and the same as the environment takes them."""
         collector = self._collector
@@ -308,10 +308,11 @@ class OnPolicyAgent(ABC):
         else:
             if t == 0:
                 self._rollout_state = self._state
-            distribution, self._state = self._distribution(
-                observations, self._state, collector.starts, collector.action_masks
-            )
-            actions = distribution.sample(self.generator).cpu().numpy()
+            with torch.no_grad():
+                distribution, self._state = self._distribution(
+                    observations, self._state, collector.starts, collector.action_masks
+                )
+                actions = distribution.sample(self.generator).cpu().numpy()
         return actions, self._to_env(actions)
 
     def _seen(self, observations: Tree) -> Tree:
@@ -364,8 +365,8 @@ class OnPolicyAgent(ABC):
                 metrics["optim/gradient_norm"] = float(norm)
         self.optimizer.step()
         self._changes.after_update()
-        if isinstance(self.optimizer, RMSprop) and rollout.episodes:
-            self.optimizer.report(float(np.mean([episode.ret for episode in rollout.episodes])))
+        if isinstance(self.optimizer, RMSprop) and self.optimizer.memory.estimates and rollout.episodes:
+            self.optimizer.report(fmean(episode.ret for episode in rollout.episodes))
         self.num_updates += 1
         return metrics
 

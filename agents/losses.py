@@ -109,18 +109,18 @@ def actor_critic_loss(
     """
     device = next(policy.parameters()).device
     num = used.size
-    features, finals = _features(policy, rollout, state, device)
+    features, after = _features(policy, rollout, state, device)
     predicted: Tensor | None = None
     values = final_values = None
     if terms.baseline:
-        predicted = policy.critic(features)  # type: ignore[operator]
-        values = predicted.detach().cpu().numpy().reshape(len(used) + 1, -1)
-        if finals is not None:
-            with torch.no_grad():
-                final_values = policy.critic(finals).cpu().numpy()  # type: ignore[operator]
+        everything = tree_map(lambda *parts: torch.cat(parts), features, after)
+        predicted = policy.critic(everything)  # type: ignore[operator]
+        known = predicted.detach().cpu().numpy()
+        num_known = num + used.shape[1]
+        values, final_values = known[:num_known].reshape(len(used) + 1, -1), known[num_known:]
     advantages, returns = targets(rollout, used, values, final_values, terms)
 
-    distribution: Distribution = policy.actor(tree_map(lambda leaf: leaf[:num], features))  # type: ignore[operator]
+    distribution: Distribution = policy.actor(features)  # type: ignore[operator]
     if rollout.action_masks is not None:
         distribution = distribution.masked(torch.as_tensor(rollout.action_masks, device=device).flatten(0, 1))
     mask = torch.as_tensor(used.reshape(-1), device=device)
@@ -144,8 +144,11 @@ def actor_critic_loss(
 
 def _features(
     policy: nn.Module, rollout: Rollout, state: Tensor | None, device: torch.device
-) -> tuple[Tree, Tree | None]:
-    """What actor and critic see of a rollout's observations, in rows, and of its final ones, None without any."""
+) -> tuple[Tree, Tree]:
+    """What actor and critic see of the observations that were acted on, in rows, and of those that were not.
+
+    The latter, the last ones and the final ones, are only bootstrapped from, so they have no graph.
+    """
 
     def encode(observations: Any) -> Any:
         return policy.encode(observations) if hasattr(policy, "encode") else observations  # type: ignore[operator]
@@ -153,19 +156,22 @@ def _features(
     def tensor(leaf: npt.NDArray[Any]) -> Tensor:
         return torch.as_tensor(leaf, device=device)
 
-    features = encode(tree_map(lambda leaf: tensor(leaf).flatten(0, 1), rollout.observations))
-    has_finals = len(rollout.final_index) > 0
-    finals = encode(tree_map(tensor, rollout.final_observations)) if has_finals else None
+    def not_acted_on(leaf: npt.NDArray[Any], finals: npt.NDArray[Any]) -> Tensor:
+        return torch.cat((tensor(leaf[-1]), tensor(finals)))
+
+    features = encode(tree_map(lambda leaf: tensor(leaf[:-1]).flatten(0, 1), rollout.observations))
+    with torch.no_grad():
+        after = encode(tree_map(not_acted_on, rollout.observations, rollout.final_observations))
     if state is None:
-        return features, finals
+        return features, after
     starts = tensor(rollout.starts)
     seen, states = [], []
-    for features_t, start in zip(features.view(*starts.shape, -1), starts, strict=True):
+    for features_t, start in zip(features.view(*rollout.valid.shape, -1), starts[:-1], strict=True):
         latent, state = policy.remember(features_t, state, start)  # type: ignore[operator]
         seen.append(latent)
         states.append(state)
-    if finals is not None:
-        remembered = torch.stack([states[t][i] for t, i in rollout.final_index.tolist()])
-        going_on = torch.zeros(len(finals), dtype=torch.bool, device=device)
-        finals, _ = policy.remember(finals, remembered, going_on)  # type: ignore[operator]
-    return torch.stack(seen).flatten(0, 1), finals
+    with torch.no_grad():
+        remembered = torch.cat([states[-1], *(states[t][i : i + 1] for t, i in rollout.final_index.tolist())])
+        going_on = torch.zeros(len(rollout.final_index), dtype=torch.bool, device=device)
+        after, _ = policy.remember(after, remembered, torch.cat((starts[-1], going_on)))  # type: ignore[operator]
+    return torch.cat(seen), after

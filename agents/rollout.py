@@ -212,19 +212,19 @@ class Collector:
         done = terminated | truncated
         finals: list[tuple[int, Tree]] = []
         self._starts = self._resetting
-        if done.any():
-            cut = np.flatnonzero(truncated & ~terminated)
+        over = np.count_nonzero(done)
+        if over and self._mode is not AutoresetMode.NEXT_STEP:
+            self._starts = done
+            cut = np.flatnonzero(truncated & ~terminated).tolist()
             if self._mode is AutoresetMode.SAME_STEP:
-                finals = [(int(i), info["final_obs"][i]) for i in cut]
-                self._starts = done
-            elif self._mode is AutoresetMode.DISABLED:
-                finals = [(int(i), tree_map(lambda leaf, i=i: np.array(leaf[i]), following)) for i in cut]
+                finals = [(i, info["final_obs"][i]) for i in cut]
+            else:
+                finals = [(i, tree_map(lambda leaf, i=i: np.array(leaf[i]), following)) for i in cut]
                 fresh, info = self.env.reset(options={"reset_mask": done})
                 following = tree_map(partial(_replaced, done), following, fresh)
-                self._starts = done
-            self._resetting = done if self._mode is AutoresetMode.NEXT_STEP else self._none
-        else:
             self._resetting = self._none
+        else:
+            self._resetting = done if over else self._none
         self._observations = following
         if self._masks is not None:
             self._read_masks(info, self._starts)

@@ -1,0 +1,222 @@
+"""Env steps a second of training A2C: rl_rms beside Stable-Baselines3, in alternation, and of stepping alone.
+
+Run: python benchmarks/agents.py [--cases "CartPole, 1" ...] [--rounds 10] [--output FILE.json]
+
+Both have the same environments, network (two of 64 and 64 units with tanh, or the Nature CNN), n_steps = 5, RMSprop
+and one thread. Every round trains each for the same number of env steps, ours, theirs, then steps the environments
+with random actions and nothing else, which no agent can be faster than; so a machine that slows down slows all.
+What counts is the ratio within a round, of which the median is printed with its quartiles.
+
+"sync" environments are stepped one after the other, by Gymnasium's SyncVectorEnv (without its copies, which our
+agent does not need) and by Stable-Baselines3's DummyVecEnv; random actions are given to the former. "native" is Gymnasium's own
+vector form of the environment, which Stable-Baselines3 does not take: it has a DummyVecEnv of as many.
+
+The last case trains for a million env steps and prints how much memory the process grew by after the first tenth.
+"""
+
+import argparse
+import gc
+import json
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import stable_baselines3
+import torch
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from rl_rms.agents import A2C
+
+N_STEPS = 5
+
+
+class Pixels(gym.Env[np.ndarray, int]):
+    """A bright square on one of two sides of a dark picture; the action that names the side pays 1."""
+
+    observation_space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode of 100 steps."""
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._draw(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Pay for the side, and show another."""
+        reward = float(action == self._side)
+        self._steps += 1
+        return self._draw(), reward, False, self._steps == 100, {}
+
+    def _draw(self) -> np.ndarray:
+        self._side = int(self.np_random.integers(2))
+        picture = np.zeros((4, 84, 84), np.uint8)
+        picture[:, 32:52, 10 + 44 * self._side : 30 + 44 * self._side] = 255
+        return picture
+
+
+class Case(NamedTuple):
+    """One comparison.
+
+    Attributes:
+        make: A single environment, or the id of one that has a vector form.
+        num_envs: How many are stepped together.
+        steps: Env steps of one measurement.
+        goal: What the ratio to Stable-Baselines3 is to be.
+    """
+
+    make: Callable[[], Any] | str
+    num_envs: int
+    steps: int
+    goal: float | None = None
+
+
+CASES = {
+    "CartPole, 1": Case(lambda: gym.make("CartPole-v1"), 1, 2_000, 1.5),
+    "CartPole, 16 sync": Case(lambda: gym.make("CartPole-v1"), 16, 16_000, 4.0),
+    "CartPole, 64 native": Case("CartPole-v1", 64, 48_000, 8.0),
+    "Pendulum, 1": Case(lambda: gym.make("Pendulum-v1"), 1, 2_000, 2.0),
+    "Pendulum, 16 sync": Case(lambda: gym.make("Pendulum-v1"), 16, 16_000, 2.0),
+    "Hopper, 1": Case(lambda: gym.make("Hopper-v5"), 1, 2_000, 2.0),
+    "Hopper, 16 sync": Case(lambda: gym.make("Hopper-v5"), 16, 8_000, 2.0),
+    "Pixels, 8 sync": Case(Pixels, 8, 800, 1.0),
+}
+
+
+def our_env(case: Case) -> VectorEnv:
+    """The environments for our agent."""
+    if isinstance(case.make, str):
+        return gym.make_vec(case.make, case.num_envs, vectorization_mode="vector_entry_point")
+    return SyncVectorEnv([case.make] * case.num_envs, copy=False)
+
+
+def their_env(case: Case) -> DummyVecEnv:
+    """The environments for Stable-Baselines3, with the Monitor that it always adds."""
+    id_or_make = case.make
+
+    def make() -> gym.Env[Any, Any]:
+        env = gym.make(id_or_make) if isinstance(id_or_make, str) else id_or_make()
+        return stable_baselines3.common.monitor.Monitor(env)
+
+    return DummyVecEnv([make] * case.num_envs)
+
+
+def ours(case: Case) -> Callable[[], float]:
+    """Trains on; gives env steps a second."""
+    agent = A2C(our_env(case), n_steps=N_STEPS, seed=0).learn(case.num_envs * 200 if case.steps > 1_000 else 400)
+
+    def measure() -> float:
+        before, began = agent.num_timesteps, time.perf_counter()
+        agent.learn(case.steps)
+        return (agent.num_timesteps - before) / (time.perf_counter() - began)
+
+    return measure
+
+
+def theirs(case: Case) -> Callable[[], float]:
+    """The same for Stable-Baselines3."""
+    kind = "CnnPolicy" if case.make is Pixels else "MlpPolicy"
+    model = stable_baselines3.A2C(kind, their_env(case), n_steps=N_STEPS, seed=0, device="cpu")
+    model.learn(case.num_envs * 200 if case.steps > 1_000 else 400)
+
+    def measure() -> float:
+        before, began = model.num_timesteps, time.perf_counter()
+        model.learn(case.steps, reset_num_timesteps=False)
+        return (model.num_timesteps - before) / (time.perf_counter() - began)
+
+    return measure
+
+
+def raw(case: Case) -> Callable[[], float]:
+    """Steps with random actions, drawn beforehand."""
+    env = our_env(case)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(100)]
+
+    def measure() -> float:
+        steps = case.steps // case.num_envs
+        began = time.perf_counter()
+        for i in range(steps):
+            env.step(actions[i % 100])
+        return steps * case.num_envs / (time.perf_counter() - began)
+
+    return measure
+
+
+def compare(case: Case, rounds: int) -> dict[str, list[float]]:
+    """Env steps a second of each, round by round."""
+    contenders = {"rl_rms": ours(case), "sb3": theirs(case), "random": raw(case)}
+    measured: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, measure in contenders.items():
+            measured[name].append(measure())
+    return measured
+
+
+def growth(total: int) -> float:
+    """Megabytes that the process's peak grows by from a tenth of a training to its end."""
+    agent = A2C(gym.make_vec("CartPole-v1", 64), seed=0).learn(total // 10)
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    agent.learn(total - total // 10)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def table(results: dict[str, dict[str, list[float]]]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| environments | rl_rms | Stable-Baselines3 | ratio (quartiles) | goal | stepping alone | share reached |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, measured in results.items():
+        mine, other, alone = (np.array(measured[key]) for key in ("rl_rms", "sb3", "random"))
+        low, middle, high = np.percentile(mine / other, [25, 50, 75])
+        goal = CASES[name].goal
+        lines.append(
+            f"| {name} | {statistics.median(mine):,.0f} | {statistics.median(other):,.0f} | "
+            f"{middle:.2f} ({low:.2f} to {high:.2f}) | {'' if goal is None else f'{goal:g}'} | "
+            f"{statistics.median(alone):,.0f} | {100 * float(np.median(mine / alone)):.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--memory-steps", type=int, default=1_000_000)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/agents.json"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    results = {}
+    for name in arguments.cases:
+        results[name] = compare(CASES[name], arguments.rounds)
+        print(table({name: results[name]}).splitlines()[-1], flush=True)
+    grown = growth(arguments.memory_steps)
+    span = f"from {arguments.memory_steps // 10:,} to {arguments.memory_steps:,} env steps"
+    said = f"Growth of the process's memory {span} of CartPole, 64 native: {grown:.1f} MB."
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "gymnasium": gym.__version__}
+    versions["stable-baselines3"] = stable_baselines3.__version__
+    contents = {"versions": versions, "env_steps_per_second": results, "memory_growth_mb": grown}
+    arguments.output.write_text(json.dumps(contents, indent=1) + "\n")
+    text = (
+        "# Env steps a second of training A2C\n\n"
+        f"`python benchmarks/agents.py --rounds {arguments.rounds}`, medians; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f", one thread.\n\n{table(results)}\n\n{said}\n"
+    )
+    arguments.output.with_suffix(".md").write_text(text)
+    print(f"\n{text}")
+
+
+if __name__ == "__main__":
+    main()

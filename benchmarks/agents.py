@@ -2,15 +2,15 @@
 
 Run: python benchmarks/agents.py [--cases "CartPole, 1" ...] [--rounds 10] [--output FILE.json]
 
-Both have the same environments, network (two of 64 and 64 units with tanh, or the Nature CNN), n_steps = 5, RMSprop
-and one thread. Every round trains each for the same number of env steps, ours, theirs, then steps the environments
-with random actions and nothing else, which no agent can be faster than; so a machine that slows down slows all.
-What counts is the ratio within a round, of which the median is printed with its quartiles.
+Both have the same environments, network (two of 64 and 64 units with tanh, or the Nature CNN), n_steps = 5,
+RMSprop and one thread. Every round trains each for the same number of env steps, ours, theirs, then steps the
+environments with random actions and nothing else, which no agent can be faster than; so a machine that slows down
+slows all. What counts is the ratio within a round, of which the median is printed with its quartiles.
 
 "sync" environments are stepped one after the other, by Gymnasium's SyncVectorEnv (without its copies, which our
-agent does not need) and by Stable-Baselines3's DummyVecEnv; random actions are given to the former. "native" is Gymnasium's own
-vector form of the environment, which Stable-Baselines3 does not take: it has a DummyVecEnv of as many.
-
+agent does not need) and by Stable-Baselines3's DummyVecEnv; random actions are given to the former. "native" is
+Gymnasium's own vector form of the environment, which Stable-Baselines3 does not take: it has a DummyVecEnv of as
+many.
 The last case trains for a million env steps and prints how much memory the process grew by after the first tenth.
 """
 
@@ -173,7 +173,7 @@ def growth(total: int) -> float:
 def table(results: dict[str, dict[str, list[float]]]) -> str:
     """The results as Markdown."""
     lines = [
-        "| environments | rl_rms | Stable-Baselines3 | ratio (quartiles) | goal | stepping alone | share reached |",
+        "| environments | rl_rms | Stable-Baselines3 | ratio (quartiles) | goal | stepping alone | share of it |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, measured in results.items():

@@ -1,20 +1,20 @@
-"""What a half-life earns when the world changes: returns of A2C under every memory, each at its best learning rate.
+"""What a half-life earns when the world changes: returns of A2C, each memory at its best learning rate.
 
 Run: python benchmarks/half_life.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/half_life.py report
 
-``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips those that stand there, so
-it can be stopped and started again, and a wish for more seeds or tasks costs only these. ``report`` computes
+``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips those that stand there,
+so it can be stopped and started again, and a wish for more seeds or tasks costs only these. ``report`` computes
 benchmarks/results/half_life.md and docs/images/half_life_returns.png from that file; it needs the extra ``plots``.
 
-A training is A2C on 16 CartPoles for 200,000 env steps (n_steps 8, lambda 0.95, entropy 0.01, gradients clipped at
-0.5), 1,562 updates of 128 env steps. Its score at a time is the mean length of the episodes that end in a bin of
-5,000 env steps: the return without what the task does to rewards. Drift is paired: seed k meets the same world under
-every contender.
+A training is A2C on 16 CartPoles for 200,000 env steps (n_steps 8, lambda 0.95, entropy 0.01, gradients clipped
+at 0.5), 1,562 updates of 128 env steps. Its score at a time is the mean length of the episodes that end in a bin
+of 5,000 env steps: the return without what the task does to rewards. Drift is paired: seed k meets the same world
+under every contender.
 
-The learning rate of each contender on each task is found by climbing in factors of 2 from a common start, with three
-seeds that are not used again, until both neighbours of the best are worse; then the best and its neighbours are
-trained with ten seeds, and the best of these is reported. Scores are the interquartile mean over seeds and its
+The learning rate of each contender on each task is found by climbing in factors of 2 from a common start, with
+three seeds that are not used again, until both neighbours of the best are worse; then the best and its neighbours
+are trained with ten seeds, and the best of these is reported. Scores are the interquartile mean over seeds and its
 stratified bootstrap interval of 95 %, as rliable computes them, of three stretches: the whole life; after each
 change, the first quarter of every regime but the first; and late, the last quarter of every regime. Where a world
 drifts all the time, and where it stands still, the stretches are those of the same clock.
@@ -305,8 +305,8 @@ def report() -> None:
         "# What a half-life earns",
         "",
         "`python benchmarks/half_life.py run`, then `python benchmarks/half_life.py report`; raw scores in "
-        "half_life_runs.jsonl. Interquartile mean over 10 seeds of the episodes' mean length (500 is perfect; a random "
-        "policy has 22) and its 95 % interval, each contender at its own best learning rate.",
+        "half_life_runs.jsonl. Interquartile mean over 10 seeds of the episodes' mean length (500 is perfect; a "
+        "random policy has 22) and its 95 % interval, each contender at its own best learning rate.",
     ]
     for stretch in STRETCHES:
         lines += ["", f"## {stretch.capitalize()}", "", f"| memory | {' | '.join(tasks)} |"]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from rl_rms.agents import ActorCriticPolicy
+from rl_rms.agents import A2C, ActorCriticPolicy
 from rl_rms.agents.losses import LossTerms, actor_critic_loss
 
 
@@ -88,3 +88,49 @@ def test_a_gaussian_policy_logs_its_standard_deviation(target, rollout_of):
     policy = ActorCriticPolicy(target(1).single_observation_space, target(1).single_action_space)
     _, metrics = actor_critic_loss(policy, rollout, rollout.valid, terms())
     assert metrics["train/std"] == pytest.approx(1.0)
+
+
+class Tally(torch.nn.Module):
+    """A recurrent policy that remembers the sum of what it saw in an episode, and values it at a multiple."""
+
+    state_size = 1
+
+    def __init__(self):
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor(1.0))
+
+    def encode(self, observations):
+        return observations
+
+    def remember(self, features, state, start):
+        state = state.masked_fill(start.unsqueeze(-1), 0.0) + features
+        return state, state
+
+    def actor(self, features):
+        from rl_rms.agents.distributions import Categorical
+
+        return Categorical(torch.stack([torch.zeros(len(features)), self.slope.expand(len(features))], 1))
+
+    def critic(self, features):
+        return self.slope * features[:, 0]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_recurrent_policy_forgets_at_episode_ends_and_values_the_true_final_observation(counting, mode):
+    # Observations 0 1 2 | 0 1: what is remembered is 0 1 3 | 0 1, of which 3 is the truncated episode's end.
+    agent = A2C(counting([(2, True)], mode), policy=Tally(), n_steps=1, seed=0)
+    collector = agent._start()
+    steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
+    rollout = collector.collect(agent._act, lambda num_steps, _: num_steps == steps)
+    _, metrics = actor_critic_loss(agent.policy, rollout, rollout.valid, terms(gamma=0.5), agent._no_memory(1))
+    values = np.array([0.0, 1.0, 0.0])
+    returns = np.array([10 + 0.5 * (20 + 0.5 * 3), 20 + 0.5 * 3, 10 + 0.5 * 1])
+    assert metrics["train/value_loss"] == pytest.approx(np.mean((returns - values) ** 2), rel=1e-5)
+    assert agent._state.item() == 0.0  # of the last observation acted on, an episode's first
+
+
+def test_a_rollout_goes_on_with_what_the_last_one_remembered(counting):
+    agent = A2C(counting([(9, True)]), policy=Tally(), n_steps=3, seed=0)
+    agent.learn(6)
+    assert agent._state.item() == sum(range(6))
+    assert agent._rollout_state.item() == sum(range(3))

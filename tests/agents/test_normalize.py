@@ -1,9 +1,11 @@
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents import A2C, Reinforce
-from rl_rms.agents.normalize import RewardNormalizer
+from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -62,3 +64,80 @@ def test_an_agent_learns_from_scaled_rewards_reports_true_ones_and_saves_the_sca
     assert loaded.reward_normalizer.moments.variance == agent.reward_normalizer.moments.variance
     assert loaded.reward_normalizer.moments.count == agent.reward_normalizer.moments.count > 50
     assert A2C(world(), seed=0).reward_normalizer is None
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("truncates", [False, True])
+def test_observations_are_counted_once_where_they_are_acted_on_in_every_autoreset_mode(counting, mode, truncates):
+    # Episodes of three steps, from observations 0, 1 and 2; 3 ends them and is never acted on.
+    agent = A2C(counting([(3, truncates)], mode), n_steps=4, normalize_observation=True, seed=0)
+    agent.learn(9, callback=lambda one: one.num_timesteps < 9)
+    moments = agent.observation_normalizer._normalizer
+    seen = np.arange(moments.count) % 3
+    assert moments.count == agent.num_timesteps >= 9
+    assert moments.mean == pytest.approx([seen.mean()])
+    assert moments.variance == pytest.approx([seen.var()])
+    expected = (np.array([[5.0]]) - seen.mean()) / seen.std()
+    assert agent.observation_normalizer(np.array([[5.0]], np.float32)) == pytest.approx(expected)
+
+
+def test_what_is_learned_from_is_what_was_acted_on(counting):
+    """Statistics move between rollouts, not within one."""
+    agent = A2C(counting([(9, True)]), n_steps=4, normalize_observation=True, fused=False, seed=0)
+    seen = []
+    agent._distribution, usual = (
+        lambda observations, *rest: (seen.append(observations), usual(observations, *rest))[1],
+        agent._distribution,
+    )
+    agent.learn(4)
+    collector = agent._collector
+    rollout = agent._collect(collector)
+    normalized = agent._seen(rollout.observations)
+    assert np.array_equal(np.stack(seen[-4:]), normalized[:-1])
+    assert not np.array_equal(normalized, rollout.observations)
+
+
+def test_frozen_statistics_stay_and_are_saved(counting, tmp_path):
+    def world():
+        return counting([(5, True), (3, False)])
+
+    agent = A2C(world(), normalize_observation=True, normalize_reward=True, seed=0).learn(40)
+    agent.observation_normalizer.frozen = agent.reward_normalizer.frozen = True
+    before = agent.observation_normalizer.state_dict(), agent.reward_normalizer.moments.state_dict()
+    agent.learn(40)
+    loaded = A2C.load(agent.save(tmp_path / "agent"), env=world()).learn(40)
+    for one in (agent, loaded):
+        now = one.observation_normalizer.state_dict(), one.reward_normalizer.moments.state_dict()
+        assert now == before
+    alone = A2C.load(tmp_path / "agent")
+    raw = np.array([4.0], np.float32)
+    scaled = (4.0 - before[0]["parts"][0]["mean"][0]) / np.sqrt(before[0]["parts"][0]["variance"][0])
+    policy_sees = alone.policy(torch.tensor([[scaled]], dtype=torch.float32))[0].mode()
+    assert alone.predict(raw, deterministic=True)[0] == policy_sees.item()
+    assert alone._seen(raw) == pytest.approx([scaled], rel=1e-5)
+
+
+def test_parts_of_an_observation_are_normalized_by_themselves():
+    space = gym.spaces.Dict(
+        {
+            "far": gym.spaces.Box(-1e3, 1e3, (2,), np.float32),
+            "kind": gym.spaces.Discrete(3),
+            "picture": gym.spaces.Box(0, 255, (4, 4, 3), np.uint8),
+        }
+    )
+    normalizer = ObservationNormalizer(space)
+    rng = np.random.default_rng(0)
+    far = rng.normal([100.0, -5.0], [10.0, 0.1], (50, 4, 2)).astype(np.float32)
+    observations = {
+        "far": far,
+        "kind": rng.integers(0, 3, (50, 4)),
+        "picture": rng.integers(0, 255, (50, 4, 4, 4, 3), dtype=np.uint8),
+    }
+    normalizer.update(observations, np.ones((50, 4), bool))
+    scaled = normalizer(observations)
+    assert scaled["far"].mean((0, 1)) == pytest.approx([0.0, 0.0], abs=1e-3)
+    assert scaled["far"].std((0, 1)) == pytest.approx([1.0, 1.0], abs=1e-3)
+    assert scaled["kind"] is observations["kind"]
+    assert scaled["picture"] is observations["picture"]
+    with pytest.raises(ValueError, match="normalize_observation needs Box observations"):
+        ObservationNormalizer(gym.spaces.Discrete(3))

@@ -10,10 +10,10 @@ import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
-from rl_rms.agents import A2C, Reinforce
+from rl_rms.agents import A2C, PolicyConfig, Reinforce
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import DomainRandomization, LearningProgress
-from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
+from rl_rms.envs.schedules import AdversarialBurst, Linear, Redraw, Sinusoid
 
 with warnings.catch_warnings():
     # Raised as an error, what Box2D's binding warns of ends the interpreter.
@@ -132,6 +132,53 @@ def test_with_curricula_adversaries_and_what_is_observed(arguments, tmp_path):
         return make_vec("CartPole-v1", 4, changes, seed=1, **given)
 
     check(a2c, make, tmp_path / "agent", updates=10)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"policy": PolicyConfig(recurrent="lstm", recurrent_size=8)},
+        {"policy": PolicyConfig(norm="batch")},
+        {"normalize_observation": True, "critic_learning_rate": 2e-3, "ent_coef": Linear(0.1, 0.0, over=300)},
+        {"learning_rate": Linear(1e-3, 0.0, over=400), "optimizer": "torch.optim.Adam", "fused": False},
+    ],
+)
+@pytest.mark.parametrize("agent_class", [A2C, Reinforce])
+def test_with_every_kind_of_network_and_schedule(options, agent_class, tmp_path):
+    check(
+        lambda env: agent_class(env, seed=0, **options),
+        lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1),
+        tmp_path / "agent",
+        updates=7,
+    )
+
+
+def test_with_masks_categories_and_dictionaries(tmp_path):
+    class Shelves(gym.Env):
+        observation_space = gym.spaces.Dict({"at": gym.spaces.Discrete(4), "load": gym.spaces.Box(0, 9, (2,))})
+        action_space = gym.spaces.MultiDiscrete([3, 2])
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self._tell(), {"action_mask": self._mask()}
+
+        def _tell(self):
+            self.at = int(self.np_random.integers(4))
+            return {"at": self.at, "load": self.np_random.uniform(0, 9, 2).astype(np.float32)}
+
+        def _mask(self):
+            return np.array([1, self.at > 1, 1, 1, self.at < 3], np.int8)
+
+        def step(self, action):
+            reward = float(action[0] == self.at % 3)
+            return self._tell(), reward, bool(self.np_random.random() < 0.1), False, {"action_mask": self._mask()}
+
+    check(
+        lambda env: A2C(env, seed=0, mask_actions=True, normalize_observation=True),
+        lambda: SyncVectorEnv([Shelves] * 2),
+        tmp_path / "agent",
+        updates=9,
+    )
 
 
 @pytest.mark.parametrize("half_life", ["match", "auto", "2_000 steps"])

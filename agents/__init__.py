@@ -4,23 +4,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rl_rms.agents.a2c import A2C
+    from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
     from rl_rms.agents.config import A2CConfig, PolicyConfig, ReinforceConfig
     from rl_rms.agents.evaluation import Evaluation, evaluate
     from rl_rms.agents.policies import ActorCriticPolicy
     from rl_rms.agents.reinforce import Reinforce
+    from rl_rms.agents.video import VideoCallback
 
 _HOME = {
     "A2C": "a2c",
     "A2CConfig": "config",
+    "ActorCriticPolicy": "policies",
+    "AdaptationCallback": "adaptation",
     "Callback": "callbacks",
     "CheckpointCallback": "callbacks",
     "EvalCallback": "callbacks",
     "Evaluation": "evaluation",
-    "ActorCriticPolicy": "policies",
     "PolicyConfig": "config",
     "Reinforce": "reinforce",
     "ReinforceConfig": "config",
+    "VideoCallback": "video",
     "evaluate": "evaluation",
 }
 
@@ -28,6 +32,7 @@ __all__ = [
     "A2C",
     "A2CConfig",
     "ActorCriticPolicy",
+    "AdaptationCallback",
     "Callback",
     "CheckpointCallback",
     "EvalCallback",
@@ -35,6 +40,7 @@ __all__ = [
     "PolicyConfig",
     "Reinforce",
     "ReinforceConfig",
+    "VideoCallback",
     "evaluate",
 ]
 

@@ -7,8 +7,8 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar, TypeVar
@@ -71,6 +71,7 @@ class OnPolicyAgent(ABC):
         num_timesteps: Env steps lived so far, all sub-environments together.
         num_updates: Optimizer steps taken so far.
         episodes: The last 100 finished episodes.
+        new_episodes: Those that finished in the last update's rollout.
     """
 
     algorithm: ClassVar[str]
@@ -130,6 +131,7 @@ class OnPolicyAgent(ABC):
         self.num_timesteps = 0
         self.num_updates = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
+        self.new_episodes: list[Episode] = []
         self._collector: Collector | None = None
         self._surroundings = None if self.env is None else Surroundings(self.env)
         # Where a saved agent was in its environment, until it is put back there.
@@ -224,6 +226,7 @@ class OnPolicyAgent(ABC):
                 while self.num_timesteps < self.target_timesteps:
                     rollout = self._collect(collector)
                     self.num_timesteps = collector.num_timesteps
+                    self.new_episodes = rollout.episodes
                     self.episodes.extend(rollout.episodes)
                     last = self.num_timesteps >= self.target_timesteps
                     logged = first or last or (self.num_updates + 1) % log_interval == 0
@@ -491,6 +494,15 @@ class OnPolicyAgent(ABC):
                 f"the policy was built for {space}"
             )
         return (tree_map(lambda one: one[None], tree) if single else tree), single
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Let actions be drawn inside, such as an evaluation's, of which the training is to know nothing."""
+        generator = self.generator.bit_generator.state
+        try:
+            yield
+        finally:
+            self.generator.bit_generator.state = generator
 
     # -- saving -------------------------------------------------------------------------------------------
 

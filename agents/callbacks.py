@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gymnasium.vector import VectorEnv
 
@@ -71,29 +71,43 @@ class CallbackList(Callback):
             callback.on_training_end(agent, logger)
 
 
-class _Periodic(Callback):
-    """Acts at the first update at or after each multiple of ``every`` env steps."""
+class Periodic(Callback):
+    """Acts at the first update at or after each multiple of ``every`` env steps, and at the last if it is to.
 
-    def __init__(self, every: int) -> None:
+    Args:
+        every: Env steps between two of its acts.
+        at_end: Whether it acts after the update that reaches the training's env steps, too.
+
+    Raises:
+        ValueError: If ``every`` is below 1.
+    """
+
+    def __init__(self, every: int, *, at_end: bool = False) -> None:
         if every < 1:
             raise ValueError(f"every must be >= 1 env steps, got {every!r}")
         self.every = every
+        self.at_end = at_end
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Look for the next multiple."""
         # Of multiples from the agent's first step on, so that a resumed training acts where it would have.
         self._next = self.every * (1 + agent.num_timesteps // self.every)
 
     def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """Act if it is time."""
         if agent.num_timesteps >= self._next:
             self._next += self.every * (1 + (agent.num_timesteps - self._next) // self.every)
+            return self.act(agent, logger)
+        if self.at_end and agent.num_timesteps >= agent.target_timesteps:
             return self.act(agent, logger)
         return None
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """What it does; returning False stops the training."""
         raise NotImplementedError
 
 
-class CheckpointCallback(_Periodic):
+class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end, whatever ends the training.
 
     Args:
@@ -115,8 +129,27 @@ class CheckpointCallback(_Periodic):
         agent.save(self.folder / "final.pt")
 
 
-class EvalCallback(_Periodic):
-    """Plays whole episodes and logs ``eval/mean_reward`` and ``eval/mean_ep_length``, beside the training.
+class Evaluated(NamedTuple):
+    """An evaluation and what it was of.
+
+    Attributes:
+        num_timesteps: Env steps that the agent had lived.
+        clock: The clock that was asked for, None where it stood.
+        deterministic: Whether the most likely actions were played.
+        evaluation: What came of it.
+    """
+
+    num_timesteps: int
+    clock: int | None
+    deterministic: bool
+    evaluation: Evaluation
+
+
+class EvalCallback(Periodic):
+    """Plays whole episodes at regular env steps and at the end, beside the training.
+
+    It logs ``eval/mean_reward`` and ``eval/mean_ep_length``, and with ``deterministic="both"`` the same of drawn
+    actions under ``eval/stochastic/``.
 
     The training is not disturbed: they are played in an environment of their own, or in the agent's, whose world
     is frozen meanwhile and then goes on in the same episodes; the agent's random numbers are put back, too.
@@ -126,15 +159,17 @@ class EvalCallback(_Periodic):
             `rl_rms.envs.NonStationaryVector`.
         every: Env steps between two evaluations.
         episodes: Episodes of each.
-        deterministic: Whether to play the most likely actions.
+        deterministic: Whether to play the most likely actions, or drawn ones, or ``"both"``, one after the other,
+            of which the former decide on the best agent and on stopping.
         clocks: Readings of the world's clock, in env steps, at each of which it is evaluated:
             ``eval/mean_reward/at_<clock>``. None evaluates where the clock stands.
         best_path: File that the agent is saved to whenever its mean return, over all clocks, is the best so far.
         stop_at: Mean return, over all clocks, with which the training stops.
         patience: Evaluations in a row without a better mean return after which the training stops, >= 1.
+        at_end: Whether to evaluate at the end of the training too.
 
     Attributes:
-        results: Env steps of the training, the clock asked for or None, and the evaluation, of each so far.
+        results: All evaluations so far.
         best_mean_reward: The best mean return, over all clocks; ``-inf`` before the first.
 
     Raises:
@@ -147,13 +182,14 @@ class EvalCallback(_Periodic):
         env: VectorEnv | None = None,
         every: int = 10_000,
         episodes: int = 10,
-        deterministic: bool = True,
+        deterministic: bool | Literal["both"] = True,
         clocks: Sequence[int] | None = None,
         best_path: str | Path | None = None,
         stop_at: float | None = None,
         patience: int | None = None,
+        at_end: bool = True,
     ) -> None:
-        super().__init__(every)
+        super().__init__(every, at_end=at_end)
         if patience is not None and patience < 1:
             raise ValueError(f"patience must be >= 1 evaluations, got {patience!r}")
         self.env = env
@@ -162,23 +198,26 @@ class EvalCallback(_Periodic):
         self.clocks = None if clocks is None else tuple(clocks)
         self.best_path = None if best_path is None else Path(best_path)
         self.stop_at, self.patience = stop_at, patience
-        self.results: list[tuple[int, int | None, Evaluation]] = []
+        self.results: list[Evaluated] = []
         self.best_mean_reward = -math.inf
         self._since_best = 0
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Evaluate once, at each of the clocks."""
-        generator = agent.generator.bit_generator.state
         scalars: dict[str, float] = {}
         returns = []
-        for clock in self.clocks or (None,):
-            result = self._evaluate(agent, clock)
-            self.results.append((agent.num_timesteps, clock, result))
-            suffix = "" if clock is None else f"/at_{clock}"
-            scalars[f"eval/mean_reward{suffix}"] = result.mean_reward
-            scalars[f"eval/mean_ep_length{suffix}"] = result.mean_ep_length
-            returns.append(result.mean_reward)
-        agent.generator.bit_generator.state = generator
+        ways = (True, False) if self.deterministic == "both" else (self.deterministic,)
+        with agent.undisturbed():
+            for clock in self.clocks or (None,):
+                for way in ways:
+                    result = self._evaluate(agent, clock, way)
+                    self.results.append(Evaluated(agent.num_timesteps, clock, way, result))
+                    kind = "eval" if way is ways[0] else "eval/stochastic"
+                    suffix = "" if clock is None else f"/at_{clock}"
+                    scalars[f"{kind}/mean_reward{suffix}"] = result.mean_reward
+                    scalars[f"{kind}/mean_ep_length{suffix}"] = result.mean_ep_length
+                    if way is ways[0]:
+                        returns.append(result.mean_reward)
         logger.write(agent.num_timesteps, scalars)
         return False if self._is_enough(agent, fmean(returns)) else None
 
@@ -192,8 +231,8 @@ class EvalCallback(_Periodic):
         reached = self.stop_at is not None and mean_reward >= self.stop_at
         return reached or (self.patience is not None and self._since_best >= self.patience)
 
-    def _evaluate(self, agent: "OnPolicyAgent", clock: int | None) -> Evaluation:
-        play = partial(evaluate, agent, episodes=self.episodes, deterministic=self.deterministic, seed=agent.seed)
+    def _evaluate(self, agent: "OnPolicyAgent", clock: int | None, deterministic: bool) -> Evaluation:
+        play = partial(evaluate, agent, episodes=self.episodes, deterministic=deterministic, seed=agent.seed)
         if self.env is not None:
             return play(self.env, clock=clock)
         world = None if agent.env is None else find_world(agent.env)

@@ -147,14 +147,10 @@ def train(task: str, contender: str, rate: float, seed: int, life: int = LIFE) -
     options: dict[str, Any] = {"ent_coef": 0.01, **world.agent, **CONTENDERS[contender].agent}
     agent = A2C(env, learning_rate=rate, n_steps=N_STEPS, gae_lambda=0.95, seed=seed, device="cpu", **options)
     lengths: list[list[int]] = [[] for _ in range(life // BIN)]
-    counted = 0
 
     def collect(trained: A2C) -> None:
-        nonlocal counted
-        for episode in trained.episodes:
-            if episode.num_timesteps > counted:
-                lengths[min((episode.num_timesteps - 1) // BIN, len(lengths) - 1)].append(episode.length)
-        counted = trained.num_timesteps
+        for episode in trained.new_episodes:
+            lengths[min((episode.num_timesteps - 1) // BIN, len(lengths) - 1)].append(episode.length)
 
     agent.learn(life, callback=collect, log_interval=life)
     env.close()

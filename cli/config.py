@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader
@@ -36,9 +36,16 @@ class RunConfig:
         seed: Seeds the network, the actions, the environment and, unless env.drift_seed is set, its changes.
         log_interval: Updates between two entries of the log.
         checkpoint_every: Env steps between two checkpoints; null keeps only the one at the end.
-        eval_every: Env steps between two evaluations in an environment of their own, whose clock starts at 0;
-            null for none.
+        eval_every: Env steps between two evaluations, of which there is one at the end, too; null for none. They
+            are played in the run's own world, which stands still meanwhile; the training goes on as if they were
+            not. The best agent is kept in ``checkpoints/best.pt``.
         eval_episodes: Episodes of each evaluation.
+        eval_deterministic: Whether the most likely actions are played, ``both`` for those and drawn ones.
+        eval_clocks: Readings of the world's clock at each of which to evaluate; null for the present one.
+        stop_at: Mean return of an evaluation with which the training ends; null for none.
+        patience: Evaluations in a row without a better mean return after which it ends; null for no such end.
+        video_every: Env steps between two videos of an episode in ``videos``, which need the extra ``video``; null
+            for none.
         num_threads: Threads that torch uses; for small networks more than one is slower.
         runs_dir: Folder under which the run's folder is made.
     """
@@ -51,6 +58,11 @@ class RunConfig:
     checkpoint_every: int | None = None
     eval_every: int | None = None
     eval_episodes: int = 10
+    eval_deterministic: bool | Literal["both"] = True
+    eval_clocks: list[int] | None = None
+    stop_at: float | None = None
+    patience: int | None = None
+    video_every: int | None = None
     num_threads: int = 1
     runs_dir: str = "runs"
 
@@ -58,10 +70,16 @@ class RunConfig:
         for name in ("total_timesteps", "log_interval", "eval_episodes", "num_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)!r}")
-        for name in ("checkpoint_every", "eval_every"):
+        for name in ("checkpoint_every", "eval_every", "video_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1 env steps, or null for none, got {value!r}")
+        if self.eval_every is None and (self.stop_at is not None or self.patience is not None):
+            raise ValueError("stop_at and patience go by evaluations; set eval_every too")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be >= 1 evaluations, or null for none, got {self.patience!r}")
+        if any(clock < 0 for clock in self.eval_clocks or ()):
+            raise ValueError(f"eval_clocks must be >= 0 env steps, got {self.eval_clocks!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0, got {self.seed!r}")
 

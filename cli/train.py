@@ -1,9 +1,11 @@
 """``rl-rms train CONFIG``: one run, from its configuration to its folder."""
 
+import math
 import platform
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +15,9 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CHECKPOINTS, CONFIG, CURVE, new_folder, write_summary, write_text
 
 if TYPE_CHECKING:
+    from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.base import OnPolicyAgent
-    from rl_rms.envs import NonStationaryVector
+    from rl_rms.envs import NonStationary, NonStationaryVector
 
 INTERRUPTED = 130
 # The extra of this package that brings what an environment needs.
@@ -66,19 +69,33 @@ def train(config: RunConfig, name: str) -> int:
     import torch
     from rich.console import Console
 
+    from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
     from rl_rms.agents.progress import ProgressCallback
+    from rl_rms.agents.video import VideoCallback
 
     torch.set_num_threads(config.num_threads)
     console = Console()
-    envs = [make_env(config)]
-    agent = build(config, envs[0])
-    callbacks: list[Callback] = [ProgressCallback(console)]
-    if config.eval_every is not None:
-        envs.append(make_env(config))
-        callbacks.append(EvalCallback(envs[1], config.eval_every, config.eval_episodes))
+    env = make_env(config)
+    agent = build(config, env)
+    adaptation = AdaptationCallback()
+    callbacks: list[Callback] = [ProgressCallback(console), adaptation]
     folder = new_folder(Path(config.runs_dir), name, config.seed)
     write_text(folder / CONFIG, config.to_yaml())
+    if config.eval_every is not None:
+        callbacks.append(
+            EvalCallback(
+                every=config.eval_every,
+                episodes=config.eval_episodes,
+                deterministic=config.eval_deterministic,
+                clocks=config.eval_clocks,
+                best_path=folder / CHECKPOINTS / "best.pt",
+                stop_at=config.stop_at,
+                patience=config.patience,
+            )
+        )
+    if config.video_every is not None:
+        callbacks.append(VideoCallback(make_pictured_env(config), folder / "videos", config.video_every))
     every = config.checkpoint_every or config.total_timesteps
     callbacks.append(CheckpointCallback(folder / CHECKPOINTS, every))
     console.print(
@@ -95,9 +112,8 @@ def train(config: RunConfig, name: str) -> int:
         interrupted = True
     finally:
         signal.signal(signal.SIGTERM, earlier)
-        for env in envs:
-            env.close()
-    summary = summarize(agent, time.perf_counter() - began, interrupted)
+        env.close()
+    summary = summarize(agent, adaptation, time.perf_counter() - began, interrupted)
     write_summary(folder, summary)
     draw(folder)
     report(console, summary, folder)
@@ -125,6 +141,25 @@ def make_env(config: RunConfig) -> "NonStationaryVector":
         raise UserError(f"env: {error}") from error
 
 
+def make_pictured_env(config: RunConfig) -> "NonStationary":
+    """One environment of a run's world, without its curriculum, that renders pictures.
+
+    Raises:
+        UserError: If it does not.
+    """
+    import gymnasium as gym
+    from gymnasium.error import Error
+
+    from rl_rms.envs import NonStationary
+
+    seed = config.seed if config.env.drift_seed is None else config.env.drift_seed
+    try:
+        env = gym.make(config.env.id, **{**config.env.kwargs, "render_mode": "rgb_array"})
+        return NonStationary(env, config.env.schedules(), observe=config.env.observe, seed=seed)
+    except (Error, ValueError, TypeError, ImportError) as error:
+        raise UserError(f"video_every: {error}") from error
+
+
 def build(config: RunConfig, env: "NonStationaryVector") -> "OnPolicyAgent":
     """The agent of a run.
 
@@ -141,7 +176,9 @@ def build(config: RunConfig, env: "NonStationaryVector") -> "OnPolicyAgent":
         raise UserError(f"agent: {error}") from error
 
 
-def summarize(agent: "OnPolicyAgent", wall_time: float, interrupted: bool) -> dict[str, Any]:
+def summarize(
+    agent: "OnPolicyAgent", adaptation: "AdaptationCallback", wall_time: float, interrupted: bool
+) -> dict[str, Any]:
     """What a run came to, as plain data."""
     returns = [episode.ret for episode in agent.episodes]
     return {
@@ -150,6 +187,10 @@ def summarize(agent: "OnPolicyAgent", wall_time: float, interrupted: bool) -> di
         "updates": agent.num_updates,
         "final_return": sum(returns) / len(returns) if returns else None,
         "final_return_episodes": len(returns),
+        "regimes": [
+            {name: value if math.isfinite(value) else None for name, value in asdict(regime).items()}
+            for regime in adaptation.regimes
+        ],
         "memory": agent.memory(),
         "seed": agent.seed,
         "wall_time_seconds": round(wall_time, 3),

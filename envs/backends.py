@@ -24,6 +24,15 @@ OTHERWISE = (
     "the state was saved of a vector environment that was made otherwise; make it with the same "
     "vectorization_mode and the same wrappers"
 )
+# gymnasium's wrappers that remember something from one transition to the next.
+_STATEFUL = {
+    "DelayObservation",
+    "FrameStackObservation",
+    "NormalizeObservation",
+    "NormalizeReward",
+    "StickyAction",
+    "TimeAwareObservation",
+}
 Transitions = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
@@ -99,6 +108,8 @@ class SubEnvs(Backend):
         self._base: SyncVectorEnv | AsyncVectorEnv = base
         self._is_ready = _make_ready(self._base, tuple(targets))
         self._sub_envs = [_find(one) for one in self._base.envs] if isinstance(self._base, SyncVectorEnv) else []
+        envs = self._base.envs if isinstance(self._base, SyncVectorEnv) else []
+        self._stateful = {type(layer).__name__ for one in envs for layer in _around(one)} & _STATEFUL
         self._columns: tuple[Column | None, ...] = (None,) * len(targets)
         self.moves_observations = any(target.startswith("observation.") for target in targets)
         self.has_noise = not set(NOISES).isdisjoint(targets)
@@ -150,6 +161,14 @@ class SubEnvs(Backend):
             warnings.warn(
                 "the state of these AsyncVectorEnv's sub-environments within their episodes cannot be kept; make "
                 'it with rl_rms.envs.make_vec(..., vectorization_mode="async")',
+                stacklevel=2,
+            )
+            return None
+        stateful = sorted(self._stateful)
+        if stateful:
+            warnings.warn(
+                f"what is remembered within episodes by {' and '.join(stateful)} cannot be kept; have it inside "
+                "the environment, by the additional_wrappers of its specification or, for frames, env.frame_stack",
                 stacklevel=2,
             )
             return None
@@ -359,6 +378,15 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
             f"{', '.join(targets) or 'nothing'}; make the vector environment anew"
         )
     return True
+
+
+def _around(env: Any) -> list[Any]:
+    """The wrappers around the one that moves an environment."""
+    layers = []
+    while not isinstance(env, Parametrized):
+        layers.append(env)
+        env = env.env
+    return layers
 
 
 def _find(env: Any) -> Parametrized:

@@ -46,6 +46,8 @@ class EnvConfig:
         observe: What observations show of the change: a list of ``params``, ``time`` and ``change``; null for
             nothing.
         drift_seed: Seed of what chance decides about the changes, >= 0; null is the run's seed.
+        frame_stack: How many of the last observations are shown together, >= 1; null shows one. Not with
+            ``vector_entry_point``.
         kwargs: Further arguments of the environment, such as ``{render_mode: rgb_array}``.
     """
 
@@ -58,6 +60,7 @@ class EnvConfig:
     sharing: Sharing = "shared"
     observe: list[str] | None = None
     drift_seed: int | None = None
+    frame_stack: int | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,6 +73,18 @@ class EnvConfig:
                 f"env.autoreset_mode {self.autoreset_mode!r} cannot be chosen for a vector_entry_point, which has "
                 "its own; set env.vectorization_mode to sync or async, or leave env.autoreset_mode out"
             )
+        if self.frame_stack is not None:
+            check_whole("env.frame_stack", self.frame_stack, least=1)
+            if self.id.startswith("rl_rms/"):
+                raise ValueError(
+                    f"env.frame_stack cannot be with the ready-made world {self.id}; name its environment as "
+                    "env.id and its changes under env.changes"
+                )
+            if self.vectorization_mode == "vector_entry_point":
+                raise ValueError(
+                    "env.frame_stack cannot be with env.vectorization_mode vector_entry_point; set that to "
+                    "sync or async, or leave it out"
+                )
         if self.drift_seed is not None:
             check_whole("env.drift_seed", self.drift_seed, least=0)
         schedules = self.schedules()

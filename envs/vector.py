@@ -1,5 +1,6 @@
 """Vector environments that drift, jump and follow a curriculum: the wrapper, and what makes them."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
@@ -500,18 +501,31 @@ def make_from_config(config: EnvConfig, seed: int) -> NonStationaryVector:
         ValueError: See `NonStationaryVector`.
     """
     autoreset = {} if config.autoreset_mode is None else {"autoreset_mode": config.autoreset_mode}
+    mode = config.vectorization_mode
+    if config.frame_stack is not None and mode is None:
+        mode = "sync"
     return make_vec(
-        config.id,
+        config.id if config.frame_stack is None else stacked(config.id, config.frame_stack),
         config.num_envs,
         config.schedules(),
         curriculum=config.make_curriculum(),
         sharing=config.sharing,
         observe=config.observe,
         seed=seed if config.drift_seed is None else config.drift_seed,
-        vectorization_mode=config.vectorization_mode,
+        vectorization_mode=mode,
         vector_kwargs=autoreset,
         **config.kwargs,
     )
+
+
+def stacked(id: str, num_frames: int) -> EnvSpec:
+    """The specification of an environment that shows its last observations together, part of its own state."""
+    spec = copy.deepcopy(gym.spec(id))
+    wrapper = WrapperSpec(
+        "FrameStackObservation", "gymnasium.wrappers:FrameStackObservation", {"stack_size": num_frames}
+    )
+    spec.additional_wrappers = (*spec.additional_wrappers, wrapper)
+    return spec
 
 
 def _autoreset_mode(env: VectorEnv) -> AutoresetMode:

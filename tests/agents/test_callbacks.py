@@ -1,15 +1,17 @@
 import csv
 import io
 
+import gymnasium as gym
+import imageio.v3
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback
+from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback
 from rl_rms.agents.evaluation import Evaluation
 from rl_rms.agents.progress import ProgressCallback
-from rl_rms.envs import make_vec
+from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.schedules import Linear
 
@@ -61,14 +63,14 @@ def test_checkpoints_at_their_steps_and_at_the_end_even_when_interrupted(tmp_pat
 
 def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
     trained = agent()
-    callback = EvalCallback(make_vec("CartPole-v1", num_envs=2), every=400, episodes=3)
+    callback = EvalCallback(make_vec("CartPole-v1", num_envs=2), every=400, episodes=3, at_end=False)
     trained.learn(1_000, callback, log_dir=tmp_path, log_interval=5)
-    assert [(timesteps // 400, clock) for timesteps, clock, _ in callback.results] == [(1, None), (2, None)]
+    assert [(one.num_timesteps // 400, one.clock) for one in callback.results] == [(1, None), (2, None)]
     assert trained.env.clock == trained.num_timesteps
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     logged = [float(row["eval/mean_reward"]) for row in rows if row["eval/mean_reward"]]
-    assert logged == pytest.approx([result.mean_reward for *_, result in callback.results])
+    assert logged == pytest.approx([one.evaluation.mean_reward for one in callback.results])
     assert rows[0]["train/policy_loss"]  # rows from before the column came are still there
 
 
@@ -106,13 +108,13 @@ def test_evaluations_in_the_agents_own_world_do_not_disturb_it(tmp_path, determi
         env = make_vec("CartPole-v1", 4, changes, curriculum=Staged(stages, threshold=15, window=5), seed=0)
         return A2C(env, seed=0)
 
-    callback = EvalCallback(every=300, episodes=4, deterministic=deterministic, clocks=[0, 4_000])
+    callback = EvalCallback(every=300, episodes=4, deterministic=deterministic, clocks=[0, 4_000], at_end=False)
     evaluated = make().learn(1_000, callback, log_dir=tmp_path, log_interval=5)
     alone = make().learn(1_000)
     for one, other in zip(evaluated.policy.parameters(), alone.policy.parameters(), strict=True):
         assert torch.equal(one, other)
     assert evaluated.env.state_dict() == alone.env.state_dict()
-    assert [(timesteps // 300, clock) for timesteps, clock, _ in callback.results] == [
+    assert [(one.num_timesteps // 300, one.clock) for one in callback.results] == [
         (1, 0), (1, 4_000), (2, 0), (2, 4_000), (3, 0), (3, 4_000),
     ]  # fmt: skip
     with (tmp_path / "metrics.csv").open() as file:
@@ -128,10 +130,10 @@ class Told(EvalCallback):
     """Evaluations whose results are told beforehand."""
 
     def __init__(self, *returns, **kwargs):
-        super().__init__(every=100, **kwargs)
+        super().__init__(every=100, at_end=False, **kwargs)
         self.returns = list(returns)
 
-    def _evaluate(self, agent, clock):
+    def _evaluate(self, agent, clock, deterministic):
         return Evaluation(returns=np.array([self.returns.pop(0)]), lengths=np.array([1]))
 
 
@@ -170,3 +172,59 @@ def test_a_training_stops_when_it_is_good_enough_or_no_longer_gets_better(return
 def test_patience_is_checked():
     with pytest.raises(ValueError, match="patience must be >= 1 evaluations, got 0"):
         EvalCallback(patience=0)
+
+
+def test_the_end_is_evaluated_too_and_once():
+    for total, evaluated in ((500, [2, 4, 5]), (400, [2, 4])):
+        callback = EvalCallback(make_vec("CartPole-v1", 2), every=200, episodes=2)
+        A2C(make_vec("CartPole-v1", 1), n_steps=10, seed=0).learn(
+            total, [callback, lambda agent: agent.num_timesteps < 10**6]
+        )
+        assert [one.num_timesteps // 100 for one in callback.results] == evaluated
+
+
+def test_likely_and_drawn_actions_are_evaluated_beside_each_other(tmp_path):
+    callback = EvalCallback(make_vec("CartPole-v1", 2), every=300, episodes=2, deterministic="both")
+    trained = agent().learn(300, callback, log_dir=tmp_path)
+    assert [one.deterministic for one in callback.results] == [True, False]
+    likely, drawn = (one.evaluation.mean_reward for one in callback.results)
+    assert callback.best_mean_reward == likely
+    with (tmp_path / "metrics.csv").open() as file:
+        (row,) = [row for row in csv.DictReader(file) if row["eval/mean_reward"]]
+    assert float(row["eval/mean_reward"]) == pytest.approx(likely)
+    assert float(row["eval/stochastic/mean_reward"]) == pytest.approx(drawn)
+    alone = agent().learn(300)
+    for one, other in zip(trained.policy.parameters(), alone.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_videos_are_recorded_of_the_world_as_it_is_then(tmp_path):
+    made = NonStationary(
+        gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12),
+        {"gravity": Linear(start=9.8, end=20.0, over=1_000)},
+        seed=0,
+    )
+    clocks = []
+
+    class Watched(gym.Wrapper):
+        def reset(self, *, seed=None, options=None):
+            clocks.append((options or {}).get("clock"))
+            return super().reset(seed=seed, options=options)
+
+    callback = VideoCallback(Watched(made), tmp_path / "videos", every=200)
+    trained = agent().learn(500, callback)
+    alone = agent().learn(500)
+    for one, other in zip(trained.policy.parameters(), alone.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+    videos = sorted((tmp_path / "videos").glob("*.mp4"))
+    steps = [int(video.name[5:15]) for video in videos]
+    assert [step // 100 for step in steps] == [2, 4, 5]
+    assert [clock for clock in clocks if clock is not None] == steps
+    frames = imageio.v3.imread(videos[0])
+    assert frames.ndim == 4
+    assert frames.std() > 1.0  # something is to be seen
+
+
+def test_a_video_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="render_mode='rgb_array', got None"):
+        VideoCallback(gym.make("CartPole-v1"), tmp_path, every=10)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -12,8 +13,10 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.agents import A2C, PolicyConfig, Reinforce
 from rl_rms.envs import NonStationary, make_vec
+from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.curricula import DomainRandomization, LearningProgress
 from rl_rms.envs.schedules import AdversarialBurst, Linear, Redraw, Sinusoid
+from rl_rms.envs.vector import make_from_config
 
 with warnings.catch_warnings():
     # Raised as an error, what Box2D's binding warns of ends the interpreter.
@@ -255,3 +258,17 @@ def test_several_worlds_in_one_vector_are_said_to_begin_anew(tmp_path):
     with pytest.warns(UserWarning, match='make them with rl_rms.envs.make_vec.*sharing="independent"'):
         path = agent.save(tmp_path / "agent")
     assert A2C.load(path, env=make()).learn(100).num_timesteps >= 200
+
+
+def test_stacked_frames_go_on_where_they_are_inside_and_are_warned_of_where_they_are_not(tmp_path):
+    changes = {"g": {"linear": {"start": 8.0, "end": 12.0, "over": 500}}}
+    config = EnvConfig(id="Pendulum-v1", num_envs=2, frame_stack=3, changes=changes)
+    check(a2c, lambda: make_from_config(config, seed=0), tmp_path / "agent")
+    outside = [partial(gym.wrappers.FrameStackObservation, stack_size=3)]
+    agent = a2c(make_vec("Pendulum-v1", 2, {"g": 9.0}, seed=0, wrappers=outside)).learn(50)
+    with pytest.warns(
+        UserWarning, match="what is remembered within episodes by FrameStackObservation cannot be kept"
+    ):
+        path = agent.save(tmp_path / "outside")
+    loaded = A2C.load(path, env=make_vec("Pendulum-v1", 2, {"g": 9.0}, seed=0, wrappers=outside)).learn(50)
+    assert loaded.num_timesteps >= 100

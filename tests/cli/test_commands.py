@@ -51,8 +51,8 @@ def test_a_runs_folder_holds_everything(trained):
     assert {"python", "torch", "gymnasium", "rl_rms"} <= set(summary["versions"])
     assert summary["final_return"] > 5
     checkpoints = sorted(file.name for file in (folder / "checkpoints").iterdir())
-    assert checkpoints[0] == "final.pt"
-    assert len(checkpoints) == 4
+    assert checkpoints[:2] == ["best.pt", "final.pt"]
+    assert len(checkpoints) == 5
     tags = EventAccumulator(str(folder)).Reload().Tags()["scalars"]
     assert {"env/gravity", "env/length", "eval/mean_reward", "optim/half_life_steps"} <= set(tags)
 
@@ -216,3 +216,40 @@ def test_help_explains_every_key_with_its_default(capsys):
     assert "Env steps to train for, all sub-environments together. (type: int, default: 100000)" in text
     assert main(["--help"]) == 0
     assert os.linesep.join(["commands:"]) in capsys.readouterr().out
+
+
+def test_evaluations_videos_and_schedules_are_a_matter_of_configuration(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "env: {id: CartPole-v1, num_envs: 4, changes: {gravity: {step: {before: 9.8, after: 20.0, at: 500}}}}\n"
+        "agent:\n"
+        "  learning_rate: {linear: {start: 1.0e-3, end: 0.0, over: 1000}}\n"
+        "  ent_coef: {linear: {start: 1.0e-2, end: 0.0, over: 1000}}\n"
+        "  on_change: forget\n"
+        "  policy: {norm: layer, recurrent: gru}\n"
+        "total_timesteps: 1000\n"
+        "eval_every: 600\n"
+        "eval_deterministic: both\n"
+        "eval_clocks: [0, 700]\n"
+        "video_every: 1000\n"
+    )
+    assert main(["train", "mine.yaml"]) == 0
+    folder = run_folder(tmp_path, "mine")
+    run = read_run(folder)
+    assert run.config.agent.policy.recurrent == "gru"
+    assert run.series("train/learning_rate")[1][-1] == pytest.approx(0.0, abs=2e-5)
+    assert [step // 100 for step in run.series("eval/stochastic/mean_reward/at_700")[0]] == [6, 10]
+    assert run.series("adaptation/recovery_steps") is not None
+    assert len(json.loads((folder / "summary.json").read_text())["regimes"]) == 2
+    assert (folder / "checkpoints" / "best.pt").exists()
+    assert len(list((folder / "videos").glob("*.mp4"))) == 1
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--episodes", "4", "--checkpoint", "checkpoints/best.pt"]) == 0
+    assert "4 episodes" in capsys.readouterr().out
+
+
+def test_a_training_may_stop_when_it_is_good_enough(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "cartpole_a2c", "--total_timesteps=100000", "--eval_every=500", "--eval_episodes=2"]
+    assert main([*words, "--stop_at=5"]) == 0
+    assert read_run(run_folder(tmp_path, "cartpole_a2c")).steps[-1] < 1000

@@ -74,6 +74,11 @@ def test_every_key_can_be_overridden():
         ({}, ["--total_timesteps=0"], ["total_timesteps must be >= 1, got 0"]),
         ({}, ["--seed=-1"], ["seed must be >= 0"]),
         ({}, ["--checkpoint_every=0"], ["checkpoint_every must be >= 1 env steps"]),
+        ({}, ["--stop_at=100"], ["stop_at and patience go by evaluations; set eval_every too"]),
+        ({}, ["--eval_every=10", "--patience=0"], ["patience must be >= 1 evaluations"]),
+        ({}, ["--eval_clocks=[-5]"], ["eval_clocks must be >= 0 env steps, got [-5]"]),
+        ({"agent": {"learning_rate": {"linaer": {}}}}, [], ["learning_rate", "a schedule must be one of"]),
+        ({}, ["--agent.policy.norm=leyer"], ["norm", "leyer"]),
         ({}, ["--agent.algorithm=a2d"], ["a2d", "did you mean a2c"]),
         (
             {"env": {"changes": {"gravity": {"sinusoid": {"ampltude": 3}}}}},

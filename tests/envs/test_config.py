@@ -3,6 +3,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from rl_rms.envs.config import EnvConfig
@@ -92,3 +93,25 @@ def test_configurations_and_schedules_load_without_gymnasium():
     program = "import sys, rl_rms.envs.config, rl_rms.envs.drift; print('gymnasium' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"frame_stack": 0}, "env.frame_stack must be a whole number >= 1"),
+        ({"frame_stack": 2, "vectorization_mode": "vector_entry_point"}, "env.frame_stack cannot be with"),
+        ({"frame_stack": 2, "id": "rl_rms/DriftingCartPole-v0"}, "env.frame_stack cannot be with the ready-made"),
+    ],
+)
+def test_frames_that_cannot_be_stacked_are_named(given, named):
+    with pytest.raises(ValueError, match=named):
+        EnvConfig(**given)
+
+
+def test_stacked_frames_show_the_last_observations():
+    env = make_from_config(EnvConfig(id="CartPole-v1", num_envs=2, frame_stack=3), seed=0)
+    first, _ = env.reset(seed=0)
+    second, *_ = env.step(np.zeros(2, dtype=int))
+    assert first.shape == (2, 3, 4)
+    assert np.array_equal(second[:, 1], first[:, 2])
+    assert not np.array_equal(second[:, 2], second[:, 1])

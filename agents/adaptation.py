@@ -1,0 +1,152 @@
+"""How an agent takes the changes of its world: its returns in each regime, and how soon they recover."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rl_rms.agents.callbacks import Callback
+from rl_rms.agents.logger import Logger
+from rl_rms.agents.rollout import Episode
+from rl_rms.agents.world import find_world
+
+if TYPE_CHECKING:
+    from rl_rms.agents.base import OnPolicyAgent
+
+_RECOVERED = 0.9
+_WINDOW = 20
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What an agent earned between two changes of its world.
+
+    An episode belongs to the regime, and to the tenth of it, in which it ended.
+
+    Attributes:
+        start: Env steps that the agent had lived when it began.
+        end: The same when it ended.
+        mean: Mean return of its episodes; NaN where none ended.
+        first_tenth: The same of those in the first tenth of its env steps.
+        last_tenth: The same of those in the last tenth.
+        recovery: Env steps from its beginning until the mean return of the last 20 episodes, all of this regime,
+            is at 90 % of the last tenth of the regime before (for negative returns: no worse than 110 % of it);
+            ``inf`` if it never was, NaN where there was no such tenth.
+    """
+
+    start: int
+    end: int
+    mean: float
+    first_tenth: float
+    last_tenth: float
+    recovery: float
+
+
+def regime_of(episodes: Sequence[Episode], start: int, end: int, before: float) -> Regime:
+    """The returns of one regime.
+
+    Args:
+        episodes: Those that ended in it, in order.
+        start: Env steps lived when it began.
+        end: When it ended.
+        before: Mean return of the last tenth of the regime before; NaN for none.
+    """
+    tenth = 0.1 * (end - start)
+    returns = [episode.ret for episode in episodes]
+    first = [episode.ret for episode in episodes if episode.num_timesteps <= start + tenth]
+    last = [episode.ret for episode in episodes if episode.num_timesteps > end - tenth]
+    return Regime(start, end, _mean(returns), _mean(first), _mean(last), _recovery(episodes, start, before))
+
+
+def _mean(returns: Sequence[float]) -> float:
+    return fmean(returns) if returns else math.nan
+
+
+def _recovery(episodes: Sequence[Episode], start: int, before: float) -> float:
+    if math.isnan(before):
+        return math.nan
+    enough = before - (1.0 - _RECOVERED) * abs(before)
+    returns = [episode.ret for episode in episodes]
+    for count in range(_WINDOW, len(returns) + 1):
+        if fmean(returns[count - _WINDOW : count]) >= enough:
+            return float(episodes[count - 1].num_timesteps - start)
+    return math.inf
+
+
+class AdaptationCallback(Callback):
+    """Logs, whenever the world's regime has changed and at the end, how the agent did in the one that is over.
+
+    ``adaptation/mean``, ``first_tenth``, ``last_tenth`` and ``worst_mean`` (of all regimes so far), and
+    ``adaptation/recovery_steps`` where the return recovered. Regimes are told apart update by update, so a world
+    that changes faster than episodes end tells little here.
+
+    Attributes:
+        regimes: Those that are over.
+
+    Raises:
+        ValueError: At the start of the training, if the agent's environment has no regimes.
+    """
+
+    def __init__(self) -> None:
+        self.regimes: list[Regime] = []
+        self._episodes: list[Episode] = []
+        self._start = 0
+        self._number: int | None = None
+
+    @property
+    def worst(self) -> Regime:
+        """The regime with the lowest mean return.
+
+        Raises:
+            ValueError: If no regime in which an episode ended is over.
+        """
+        return min((one for one in self.regimes if not math.isnan(one.mean)), key=lambda one: one.mean)
+
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Begin with the regime that holds."""
+        number = self._number_of(agent)
+        if self._number is None:
+            self._number, self._start = number, agent.num_timesteps
+
+    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """Take the update's episodes in, and close the regime if it is over."""
+        self._episodes += agent.new_episodes
+        number = self._number_of(agent)
+        if number != self._number:
+            self._close(agent, logger)
+            self._number = number
+        return None
+
+    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Close the last regime."""
+        if agent.num_timesteps > self._start:
+            self._close(agent, logger)
+
+    def _close(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        before = self.regimes[-1].last_tenth if self.regimes else math.nan
+        regime = regime_of(self._episodes, self._start, agent.num_timesteps, before)
+        self.regimes.append(regime)
+        self._episodes, self._start = [], agent.num_timesteps
+        if math.isnan(regime.mean):
+            return
+        scalars = {
+            "mean": regime.mean,
+            "first_tenth": regime.first_tenth,
+            "last_tenth": regime.last_tenth,
+            "recovery_steps": regime.recovery,
+            "worst_mean": self.worst.mean,
+        }
+        finite = {f"adaptation/{name}": value for name, value in scalars.items() if math.isfinite(value)}
+        logger.write(agent.num_timesteps, finite)
+
+    def _number_of(self, agent: "OnPolicyAgent") -> int:
+        world = None if agent.env is None else find_world(agent.env)
+        if world is None:
+            raise ValueError(
+                "AdaptationCallback needs a world with regimes; make the agent's with rl_rms.envs.make_vec or "
+                "rl_rms.envs.NonStationary"
+            )
+        return int(np.max(world.regime))

@@ -1,0 +1,64 @@
+"""Videos of what an agent does, by gymnasium's own recorder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+from gymnasium.error import DependencyNotInstalled
+from gymnasium.wrappers import RecordVideo
+
+from rl_rms.agents.callbacks import Periodic
+from rl_rms.agents.evaluation import evaluate
+from rl_rms.agents.logger import Logger
+from rl_rms.envs import NonStationary
+
+if TYPE_CHECKING:
+    from rl_rms.agents.base import OnPolicyAgent
+
+
+class VideoCallback(Periodic):
+    """Records one episode at regular env steps and at the end, without disturbing the training.
+
+    Args:
+        env: A single environment with ``render_mode="rgb_array"``; where it is a `rl_rms.envs.NonStationary`, its
+            clock is put to the agent's env steps before each episode.
+        folder: Where ``step_<env steps>-episode-<number>.mp4`` go.
+        every: Env steps between two videos.
+        deterministic: Whether to play the most likely actions.
+
+    Raises:
+        ValueError: If ``every`` is below 1, or the environment does not render pictures.
+        ImportError: If moviepy is not installed.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], folder: str | Path, every: int, deterministic: bool = True) -> None:
+        super().__init__(every, at_end=True)
+        if env.render_mode != "rgb_array":
+            raise ValueError(
+                f"a video needs an environment made with render_mode='rgb_array', got {env.render_mode!r}"
+            )
+        try:
+            self._recorder = RecordVideo(env, str(folder), episode_trigger=lambda _: True, disable_logger=True)
+        except DependencyNotInstalled as error:
+            raise ImportError("a video needs moviepy; install it with pip install 'rl_rms[video]'") from error
+        self._has_clock = has_clock(env)
+        self._deterministic = deterministic
+
+    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """Record one episode."""
+        self._recorder.name_prefix = f"step_{agent.num_timesteps:010d}"
+        clock = agent.num_timesteps if self._has_clock else None
+        with agent.undisturbed():
+            evaluate(agent, self._recorder, 1, deterministic=self._deterministic, seed=agent.seed, clock=clock)
+        self._recorder.stop_recording()  # type: ignore[no-untyped-call]
+        return None
+
+
+def has_clock(env: gym.Env[Any, Any]) -> bool:
+    """Whether an environment is, or wraps, one whose world changes."""
+    layer: Any = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, NonStationary):
+            return True
+        layer = layer.env
+    return False

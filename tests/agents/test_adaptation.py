@@ -1,0 +1,68 @@
+import csv
+import math
+
+import pytest
+
+from rl_rms.agents import A2C, AdaptationCallback
+from rl_rms.agents.adaptation import regime_of
+from rl_rms.agents.rollout import Episode
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import PiecewiseConstant
+
+
+def episodes(returns, start=0, every=10):
+    """One that ends every so many env steps."""
+    return [Episode(ret, every, 0, start + every * (i + 1)) for i, ret in enumerate(returns)]
+
+
+def test_a_regime_by_hand():
+    # 100 episodes from env step 1000 to 2000: 0 in the first tenth, then 50, and 100 in the last.
+    regime = regime_of(episodes([0.0] * 10 + [50.0] * 80 + [100.0] * 10, start=1_000), 1_000, 2_000, before=50.0)
+    assert (regime.first_tenth, regime.last_tenth, regime.mean) == (0.0, 100.0, 50.0)
+    # The mean of 20 episodes reaches 45 when 18 of them are of 50, after 28 episodes.
+    assert regime.recovery == 280
+
+
+@pytest.mark.parametrize(
+    ("returns", "before", "recovery"),
+    [
+        ([-100.0] * 10 + [-55.0] * 30, -50.0, 300),  # -55 is 110 % of -50
+        ([-100.0] * 10 + [-56.0] * 30, -50.0, math.inf),
+        ([50.0] * 19, 50.0, math.inf),  # too few to tell
+        ([50.0] * 20, 50.0, 200),
+    ],
+)
+def test_recovery(returns, before, recovery):
+    assert regime_of(episodes(returns), 0, 1_000, before).recovery == recovery
+
+
+def test_there_is_no_recovery_without_a_regime_before_and_no_mean_without_episodes():
+    assert math.isnan(regime_of(episodes([1.0] * 30), 0, 300, math.nan).recovery)
+    empty = regime_of([], 0, 300, 1.0)
+    assert all(math.isnan(one) for one in (empty.mean, empty.first_tenth, empty.last_tenth))
+
+
+def test_regimes_of_a_training_are_logged_as_they_end(tmp_path):
+    # Rewards are 1, 5 and 2: the middle regime is the best, the first the worst.
+    scale = PiecewiseConstant([(0, 1.0), (1_000, 5.0), (2_000, 2.0)])
+    env = make_vec("CartPole-v1", 4, {"reward.scale": scale}, seed=0)
+    callback = AdaptationCallback()
+    A2C(env, learning_rate=1e-9, seed=0).learn(3_000, callback, log_dir=tmp_path)
+    assert [round(one.start / 1_000) for one in callback.regimes] == [0, 1, 2]
+    assert [round(one.end / 1_000) for one in callback.regimes] == [1, 2, 3]
+    means = [one.mean for one in callback.regimes]
+    assert means[1] > 1.5 * means[2] > 2.0 * means[0]
+    assert callback.worst is callback.regimes[0]
+    assert callback.regimes[1].recovery < 500  # better at once
+    assert math.isinf(callback.regimes[2].recovery)  # at 40 % of what it was
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["adaptation/mean"]]
+    assert [float(row["adaptation/mean"]) for row in rows] == pytest.approx(means)
+    assert float(rows[1]["adaptation/recovery_steps"]) == callback.regimes[1].recovery
+    assert rows[2]["adaptation/recovery_steps"] == ""
+    assert [float(row["adaptation/worst_mean"]) for row in rows] == pytest.approx([means[0]] * 3)
+
+
+def test_a_world_without_regimes_is_named():
+    with pytest.raises(ValueError, match="AdaptationCallback needs a world with regimes"):
+        A2C("CartPole-v1").learn(10, AdaptationCallback())

@@ -107,6 +107,10 @@ class OnPolicyAgent(ABC):
         self.policy = _checked(policy).to(self.device).eval()
         self.optimizer = make_optimizer(self.policy, config, optimizer)
         self._lay_out()
+        if self.steps_per_update == 1 and config.policy.norm == "batch":
+            raise ValueError(
+                'norm="batch" needs more than one transition in an update; take more sub-environments or n_steps'
+            )
         # Constant rates are left to whoever changes them in the optimizer.
         rates = (config.learning_rate, config.critic_learning_rate or config.learning_rate)
         schedules = [as_schedule(rate) for rate in rates]
@@ -407,6 +411,9 @@ class OnPolicyAgent(ABC):
         if self.episodes:
             scalars["rollout/ep_rew_mean"] = float(np.mean([episode.ret for episode in self.episodes]))
             scalars["rollout/ep_len_mean"] = float(np.mean([episode.length for episode in self.episodes]))
+        told = [episode.success for episode in self.episodes if episode.success is not None]
+        if told:
+            scalars["rollout/success_rate"] = fmean(told)
         started, timesteps = self._clock
         scalars["time/fps"] = (self.num_timesteps - timesteps) / max(time.perf_counter() - started, 1e-9)
         scalars["train/learning_rate"] = float(self.optimizer.param_groups[0]["lr"])

@@ -148,7 +148,8 @@ class Evaluated(NamedTuple):
 class EvalCallback(Periodic):
     """Plays whole episodes at regular env steps and at the end, beside the training.
 
-    It logs ``eval/mean_reward`` and ``eval/mean_ep_length``, and with ``deterministic="both"`` the same of drawn
+    It logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, where the environment tells of successes,
+    ``eval/success_rate``, and with ``deterministic="both"`` the same of drawn
     actions under ``eval/stochastic/``.
 
     The training is not disturbed: they are played in an environment of their own, or in the agent's, whose world
@@ -216,6 +217,8 @@ class EvalCallback(Periodic):
                     suffix = "" if clock is None else f"/at_{clock}"
                     scalars[f"{kind}/mean_reward{suffix}"] = result.mean_reward
                     scalars[f"{kind}/mean_ep_length{suffix}"] = result.mean_ep_length
+                    if len(result.successes):
+                        scalars[f"{kind}/success_rate{suffix}"] = result.success_rate
                     if way is ways[0]:
                         returns.append(result.mean_reward)
         logger.write(agent.num_timesteps, scalars)

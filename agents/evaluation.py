@@ -1,6 +1,7 @@
 """How good an agent is: whole episodes, without learning."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -21,10 +22,17 @@ class Evaluation:
     Attributes:
         returns: Undiscounted return of each episode.
         lengths: Env steps of each episode.
+        successes: Whether each succeeded, of those that the environment said so of in ``info["is_success"]``.
     """
 
     returns: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.int64]
+    successes: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the episodes that succeeded; NaN where the environment does not say."""
+        return float(self.successes.mean()) if len(self.successes) else math.nan
 
     @property
     def mean_reward(self) -> float:
@@ -98,4 +106,5 @@ def evaluate(
     return Evaluation(
         returns=np.array([episode.ret for episode in kept]),
         lengths=np.array([episode.length for episode in kept]),
+        successes=np.array([one.success for one in kept if one.success is not None], dtype=np.bool_),
     )

@@ -32,12 +32,14 @@ class Episode:
         length: Its env steps.
         env_index: Sub-environment that played it.
         num_timesteps: Env steps that the agent had lived when it ended, all sub-environments together.
+        success: What the environment said in ``info["is_success"]`` at its end, None where it said nothing.
     """
 
     ret: float
     length: int
     env_index: int
     num_timesteps: int
+    success: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,8 @@ class Collector:
         finals: list[tuple[int, Tree]] = []
         self._starts = self._resetting
         over = np.count_nonzero(done)
+        # In the same-step mode the info beside a final observation is that of the next episode's beginning.
+        ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
         if over and self._mode is not AutoresetMode.NEXT_STEP:
             self._starts = done
             cut = np.flatnonzero(truncated & ~terminated).tolist()
@@ -228,7 +232,9 @@ class Collector:
         self._observations = following
         if self._masks is not None:
             self._read_masks(info, self._starts)
-        self._count(rewards, valid, done, episodes)
+        self._count(rewards, valid)
+        if over:
+            self._close(done, ending, episodes)
         return Step(rewards, terminated, truncated, valid, finals)
 
     def collect(
@@ -289,8 +295,8 @@ class Collector:
             )
         self._masks = masks
 
-    def _count(self, rewards: Array, valid: Bools, done: Bools, episodes: list[Episode]) -> None:
-        """Count env steps and close the episodes that ended."""
+    def _count(self, rewards: Array, valid: Bools) -> None:
+        """Count env steps, returns and lengths."""
         if valid is self._all:
             self.num_timesteps += len(valid)
             self._returns += rewards
@@ -298,8 +304,14 @@ class Collector:
             self.num_timesteps += int(np.count_nonzero(valid))
             self._returns += np.where(valid, rewards, 0.0)
         self._lengths += valid
+
+    def _close(self, done: Bools, info: Mapping[str, Any], episodes: list[Episode]) -> None:
+        """Append the episodes that ended, with what the info at their end says of them."""
+        told = info.get("_is_success", self._all) if "is_success" in info else self._none
         for i in done.nonzero()[0].tolist():
-            episodes.append(Episode(float(self._returns[i]), int(self._lengths[i]), i, self.num_timesteps))
+            ret, length = float(self._returns[i]), int(self._lengths[i])
+            success = bool(info["is_success"][i]) if told[i] else None
+            episodes.append(Episode(ret, length, i, self.num_timesteps, success))
             self._returns[i] = 0.0
             self._lengths[i] = 0
 

@@ -71,3 +71,41 @@ def test_ids_and_single_environments_become_vectors():
     assert as_vector_env(gym.make("Pendulum-v1")).num_envs == 1
     with pytest.raises(TypeError, match="env must be"):
         as_vector_env(3)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_successes_are_read_at_the_episodes_end(mode):
+    class Goal(gym.Env):
+        observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            self.steps = 0
+            return np.zeros(1, np.float32), {"is_success": False}
+
+        def step(self, action):
+            self.steps += 1
+            return np.zeros(1, np.float32), 0.0, self.steps == 2, False, {"is_success": bool(action)}
+
+    env = gym.vector.SyncVectorEnv([Goal, Goal], autoreset_mode=mode)
+    collector = Collector(env)
+    collector.start(seed=0)
+    actions = np.array([0, 1])
+    rollout = collector.collect(lambda _: (actions, actions), lambda steps, _: steps == 5)
+    assert {(episode.env_index, episode.success) for episode in rollout.episodes} == {(0, False), (1, True)}
+
+
+def test_episodes_of_worlds_that_do_not_tell_have_no_success(counting):
+    _, rollout = rollout_of(counting(KINDS), 5)
+    assert [episode.success for episode in rollout.episodes] == [None, None, None][: len(rollout.episodes)]
+
+
+def test_rollouts_use_the_same_memory_again(counting):
+    collector, first = rollout_of(counting([(4, True)]), 3)
+    zeros = np.zeros(1, dtype=np.int64)
+    second = collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == 3)
+    assert np.shares_memory(first.observations, second.observations)
+    assert np.shares_memory(first.rewards, second.rewards)
+    longer = collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == 9)
+    assert longer.observations.shape == (10, 1, 1)
+    assert longer.rewards[:, 0].tolist() == [20.0, 30.0, 40.0, 0.0, 10.0, 20.0, 30.0, 40.0, 0.0]

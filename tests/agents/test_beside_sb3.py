@@ -1,0 +1,87 @@
+"""The gradients of A2C are those of Stable-Baselines3 on the same rollout with the same weights."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from rl_rms.agents import A2C
+from rl_rms.agents.rollout import Rollout
+
+NAMES = {
+    "mlp_extractor.policy_net": "actor_network",
+    "mlp_extractor.value_net": "critic_network",
+    "action_net": "actor_network.4",
+    "value_net": "critic_network.4",
+}
+
+
+def our_name(name):
+    """What a parameter of theirs is called here."""
+    part = next(one for one in NAMES if name.startswith(one)) if name != "log_std" else name
+    return NAMES.get(part, part) + name[len(part) :]
+
+
+@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_gradients(id, fused):
+    # Episodes of four steps, which a time limit cuts off; on CartPole, wild actions end some before.
+    env = DummyVecEnv([lambda: gym.make(id, max_episode_steps=4)] * 3)
+    options = {"n_steps": 9, "gamma": 0.97, "gae_lambda": 0.9, "ent_coef": 0.01, "vf_coef": 0.4}
+    theirs = stable_baselines3.A2C("MlpPolicy", env, seed=0, device="cpu", max_grad_norm=1e9, **options)
+    finals = {}
+
+    # What the environments showed at the end of each episode, which their buffer does not keep.
+    step_wait = env.step_wait
+    count = 0
+
+    def watched():
+        nonlocal count
+        observations, rewards, dones, infos = step_wait()
+        for i in np.flatnonzero(dones):
+            finals[count, int(i)] = infos[i]["terminal_observation"], infos[i]["TimeLimit.truncated"], rewards[i]
+        count += 1
+        return observations, rewards, dones, infos
+
+    env.step_wait = watched
+    _, callback = theirs._setup_learn(1, None)
+    theirs.collect_rollouts(env, callback, theirs.rollout_buffer, 9)
+    buffer = theirs.rollout_buffer
+
+    rewards, terminated, truncated = buffer.rewards.copy(), np.zeros((9, 3), bool), np.zeros((9, 3), bool)
+    for (t, i), (_, cut, reward) in finals.items():
+        rewards[t, i] = reward  # before they added the final observation's value to it
+        (truncated if cut else terminated)[t, i] = True
+    cut_off = [key for key, (_, cut, _) in finals.items() if cut]
+    assert cut_off
+    actions = buffer.actions.reshape(9, 3, *env.action_space.shape)
+    rollout = Rollout(
+        observations=np.concatenate((buffer.observations, theirs._last_obs[None])),
+        actions=actions.astype(env.action_space.dtype),
+        rewards=rewards,
+        terminated=terminated,
+        truncated=truncated,
+        valid=np.ones((9, 3), bool),
+        starts=np.concatenate((buffer.episode_starts, theirs._last_episode_starts[None])).astype(bool),
+        action_masks=None,
+        final_index=np.array(cut_off),
+        final_observations=np.stack([finals[key][0] for key in cut_off]),
+        episodes=[],
+    )
+
+    ours = A2C(gym.make_vec(id, 3), seed=0, fused=fused, **options)
+    weights = {our_name(name): param.detach().clone() for name, param in theirs.policy.named_parameters()}
+    ours.policy.load_state_dict(weights)
+    if fused:
+        # Acting keeps what the gradients need of the actor, so the same steps are gone through.
+        for t in range(9):
+            ours._fused.act(rollout.observations[t], t, ours.generator)
+    ours._start()._observations = rollout.observations[-1]
+    ours._write_gradients(rollout, with_metrics=False)
+
+    theirs.train()
+    expected = {our_name(name): param.grad for name, param in theirs.policy.named_parameters()}
+    for name, param in ours.policy.named_parameters():
+        torch.testing.assert_close(param.grad, expected[name], rtol=1e-4, atol=1e-5)

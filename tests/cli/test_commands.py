@@ -1,5 +1,6 @@
 """The commands as a user runs them."""
 
+import gc
 import json
 import os
 import signal
@@ -218,6 +219,7 @@ def test_help_explains_every_key_with_its_default(capsys):
     assert os.linesep.join(["commands:"]) in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_evaluations_videos_and_schedules_are_a_matter_of_configuration(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(
@@ -243,6 +245,7 @@ def test_evaluations_videos_and_schedules_are_a_matter_of_configuration(tmp_path
     assert len(json.loads((folder / "summary.json").read_text())["regimes"]) == 2
     assert (folder / "checkpoints" / "best.pt").exists()
     assert len(list((folder / "videos").glob("*.mp4"))) == 1
+    gc.collect()  # of the pipes that ffmpeg's wrapper leaves to be closed
     capsys.readouterr()
     assert main(["evaluate", str(folder), "--episodes", "4", "--checkpoint", "checkpoints/best.pt"]) == 0
     assert "4 episodes" in capsys.readouterr().out

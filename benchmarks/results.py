@@ -1,0 +1,323 @@
+"""Returns of A2C beside Stable-Baselines3's A2C with the zoo's hyperparameters, and beside published numbers.
+
+Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents rl_rms sb3] [--processes 2]
+     python benchmarks/results.py report
+
+``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips those that stand there,
+so it can be stopped, started again and given more seeds. ``report`` computes benchmarks/results/results.md from
+it; it needs the extra ``plots``.
+
+Both agents train for the same env steps, those of the zoo. Ten times on the way the deterministic policy plays 20
+episodes in environments of its own, and at the end 100. A score is the mean return of the latter; a table's row
+is the interquartile mean of the seeds' scores and its stratified bootstrap interval of 95 %, as rliable computes
+them. A late collapse is a seed whose last score is below half of the way from a random policy's return to the
+best of its evaluations on the way. Stable-Baselines3's hyperparameters are those of rl_zoo3 2.9.2's a2c.yml.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rl_rms.agents import A2C, EvalCallback, PolicyConfig, evaluate
+from rl_rms.envs.schedules import Linear
+
+HERE = Path(__file__).parent
+RUNS = HERE / "results" / "results_runs.jsonl"
+TABLE = HERE / "results" / "results.md"
+NUM_EVALUATIONS, EPISODES, LAST_EPISODES = 10, 20, 100
+EVAL_ENVS = 10
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How both agents train on an environment.
+
+    Attributes:
+        steps: Env steps.
+        num_envs: Of our agent.
+        ours: Its arguments; ``lr`` is where a learning rate begins that falls to 0 in a straight line.
+        zoo: The zoo's entry, with ``n_envs``, ``normalize`` and ``lin`` for its linear learning rates.
+        random: Mean return of random actions over 200 episodes, seed 0.
+        published: The zoo's own score, of one run, and Tianshou's at 1M env steps where it has one (the best of
+            its evaluations, not the last).
+    """
+
+    steps: int
+    num_envs: int
+    ours: Mapping[str, Any]
+    zoo: Mapping[str, Any]
+    random: float
+    published: str
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+
+_TUNED = {"n_steps": 8, "gae_lambda": 0.9, "vf_coef": 0.4, "use_sde": True, "normalize": True}
+_SDE = {"log_std_init": -2.0, "ortho_init": False}
+_UNTUNED = {"normalize": True, "n_envs": 1}
+_NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
+
+RECIPES = {
+    "CartPole-v1": Recipe(
+        500_000, 16, {"lr": 2e-3, "n_steps": 8, "gae_lambda": 0.95}, {"n_envs": 8}, 22.5, "500 (zoo)"
+    ),
+    "Acrobot-v1": Recipe(
+        500_000,
+        16,
+        {"lr": 1e-3, "n_steps": 8, "gae_lambda": 0.95, **_NORMALIZED},
+        {"n_envs": 16, "normalize": True},
+        -499.9,
+        "-83.4 (zoo)",
+    ),
+    "MountainCar-v0": Recipe(
+        1_000_000,
+        16,
+        {"lr": 1e-3, "n_steps": 16, "gae_lambda": 0.95, "ent_coef": 0.01, **_NORMALIZED},
+        {"n_envs": 16, "normalize": True},
+        -200.0,
+        "-111.3 (zoo)",
+    ),
+    "Pendulum-v1": Recipe(
+        1_000_000,
+        16,
+        {"lr": 1e-3, "n_steps": 8, "gamma": 0.9, "gae_lambda": 0.9, **_NORMALIZED},
+        {**_TUNED, "n_envs": 8, "gamma": 0.9, "lin": 7e-4, "policy_kwargs": _SDE},
+        -1_226.9,
+        "-163.0 (zoo)",
+    ),
+    "LunarLander-v3": Recipe(
+        200_000,
+        16,
+        {"lr": 1e-3, "n_steps": 8, "gamma": 0.995, "gae_lambda": 0.95, **_NORMALIZED},
+        {"n_envs": 8, "gamma": 0.995, "n_steps": 5, "lin": 8.3e-4, "ent_coef": 1e-5},
+        -181.5,
+        "155.8 (zoo, LunarLander-v2)",
+    ),
+    "LunarLanderContinuous-v3": Recipe(
+        5_000_000,
+        16,
+        {"lr": 7e-4, "n_steps": 8, "gamma": 0.99, "gae_lambda": 0.95, **_NORMALIZED},
+        {**_TUNED, "n_envs": 4, "gamma": 0.99, "lin": 7e-4, "policy_kwargs": _SDE},
+        -201.3,
+        "84.2 (zoo, LunarLanderContinuous-v2)",
+    ),
+    "BipedalWalker-v3": Recipe(
+        5_000_000,
+        16,
+        {"lr": 9.6e-4, "n_steps": 8, "gamma": 0.99, "gae_lambda": 0.9, "vf_coef": 0.4, **_NORMALIZED},
+        {**_TUNED, "n_envs": 16, "gamma": 0.99, "lin": 9.6e-4, "policy_kwargs": _SDE},
+        -103.0,
+        "299.8 (zoo)",
+        {"log_std_init": -1.0},
+    ),
+    "InvertedDoublePendulum-v5": Recipe(
+        1_000_000,
+        16,
+        {"lr": 7e-4, "n_steps": 5, "gae_lambda": 0.95, **_NORMALIZED},
+        _UNTUNED,
+        48.1,
+        "9257.7 (Tianshou, -v3)",
+    ),
+    "Hopper-v5": Recipe(
+        1_000_000,
+        16,
+        {"lr": 7e-4, "n_steps": 5, "gae_lambda": 0.95, **_NORMALIZED},
+        _UNTUNED,
+        17.8,
+        "733.5 (zoo, -v3), 1253.2 (Tianshou, -v3)",
+    ),
+    "HalfCheetah-v5": Recipe(
+        1_000_000,
+        16,
+        {"lr": 7e-4, "n_steps": 5, "gae_lambda": 0.95, **_NORMALIZED},
+        _UNTUNED,
+        -289.3,
+        "3041.2 (zoo, -v3), 1829.9 (Tianshou, -v3)",
+    ),
+}
+
+
+def make_vec(id: str, num_envs: int) -> gym.vector.VectorEnv:
+    """Environments stepped one after the other, or the id's own vector form."""
+    spec = gym.spec(id)
+    mode = "vector_entry_point" if spec.vector_entry_point is not None else "sync"
+    return gym.make_vec(id, num_envs, vectorization_mode=mode)
+
+
+def train_ours(id: str, seed: int, steps: int) -> tuple[list[float], list[float]]:
+    """Mean returns of the evaluations on the way, and all returns of the last one."""
+    recipe = RECIPES[id]
+    options = dict(recipe.ours)
+    rate = Linear(start=options.pop("lr"), end=0.0, over=steps)
+    agent = A2C(
+        make_vec(id, recipe.num_envs),
+        learning_rate=rate,
+        policy=PolicyConfig(**recipe.policy),
+        seed=seed,
+        device="cpu",
+        **options,
+    )
+    callback = EvalCallback(make_vec(id, EVAL_ENVS), every=steps // NUM_EVALUATIONS, episodes=EPISODES)
+    agent.learn(steps, callback, log_interval=steps)
+    on_the_way = [one.evaluation.mean_reward for one in callback.results]
+    last = evaluate(agent, make_vec(id, EVAL_ENVS), LAST_EPISODES, seed=1_000 + seed)
+    return on_the_way, last.returns.tolist()
+
+
+def train_theirs(id: str, seed: int, steps: int) -> tuple[list[float], list[float]]:
+    """The same of Stable-Baselines3."""
+    import stable_baselines3
+    from stable_baselines3.common.callbacks import EvalCallback as TheirEvalCallback
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
+
+    options = dict(RECIPES[id].zoo)
+    num_envs, normalize = options.pop("n_envs"), options.pop("normalize", False)
+    start = options.pop("lin", None)
+    if start is not None:
+        options["learning_rate"] = lambda remaining: start * remaining
+    options["policy_kwargs"] = dict(options.get("policy_kwargs", {}))
+
+    def world(count: int, world_seed: int, *, training: bool) -> VecEnv:
+        env: VecEnv = make_vec_env(id, count, seed=world_seed)
+        if normalize:
+            discount = options.get("gamma", 0.99)
+            env = VecNormalize(env, gamma=discount, training=training, norm_reward=training)
+        return env
+
+    env, eval_env = world(num_envs, seed, training=True), world(EVAL_ENVS, 1_000 + seed, training=False)
+    model = stable_baselines3.A2C("MlpPolicy", env, seed=seed, device="cpu", **options)
+    with tempfile.TemporaryDirectory() as folder:
+        callback = TheirEvalCallback(
+            eval_env,
+            n_eval_episodes=EPISODES,
+            eval_freq=max(1, steps // NUM_EVALUATIONS // num_envs),
+            log_path=folder,
+            verbose=0,
+        )
+        model.learn(steps, callback)
+        on_the_way = np.load(Path(folder) / "evaluations.npz")["results"].mean(1).tolist()
+    if normalize:
+        sync_envs_normalization(env, eval_env)
+    returns, _ = evaluate_policy(model, eval_env, LAST_EPISODES, return_episode_rewards=True)
+    return on_the_way, list(map(float, returns))
+
+
+TRAIN = {"rl_rms": train_ours, "sb3": train_theirs}
+
+
+# -- running ----------------------------------------------------------------------------------------------
+
+
+def read() -> dict[tuple[str, str, int], tuple[list[float], list[float]]]:
+    """Finished trainings by environment, agent and seed."""
+    found = {}
+    if RUNS.exists():
+        for line in RUNS.read_text().splitlines():
+            id, agent, seed, on_the_way, last = json.loads(line)
+            found[id, agent, seed] = on_the_way, last
+    return found
+
+
+def one(id: str, agent: str, seed: int) -> str:
+    """A training, written down; gives a line that tells of it."""
+    torch.set_num_threads(1)
+    on_the_way, last = (
+        [round(score, 2) for score in scores] for scores in TRAIN[agent](id, seed, RECIPES[id].steps)
+    )
+    with RUNS.open("a") as file:
+        file.write(json.dumps([id, agent, seed, on_the_way, last], separators=(",", ":")) + "\n")
+    return f"{id} {agent} seed {seed}: {statistics.fmean(last):.1f}, on the way {on_the_way}"
+
+
+def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
+    """All trainings that are missing, in parallel processes."""
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    done = read()
+    wanted = [(id, agent, seed) for id in ids for seed in range(seeds) for agent in agents]
+    with ProcessPoolExecutor(processes) as pool:
+        for future in [pool.submit(one, *which) for which in wanted if which not in done]:
+            print(future.result(), flush=True)
+
+
+# -- reporting --------------------------------------------------------------------------------------------
+
+
+def interquartile_mean(scores: Floats) -> tuple[float, float, float]:
+    """Interquartile mean of scores, ``(seeds,)``, and its 95 % interval by rliable's bootstrap."""
+    from rliable import library, metrics
+
+    point, interval = library.get_interval_estimates(
+        {"": scores[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2_000
+    )
+    low, high = interval[""][:, 0]
+    return float(point[""][0]), float(low), float(high)
+
+
+def collapses(runs: list[tuple[list[float], list[float]]], random: float) -> int:
+    """How many ended below half of the way from a random policy's return to their best evaluation."""
+    return sum(statistics.fmean(last) < random + 0.5 * (max(on_the_way) - random) for on_the_way, last in runs)
+
+
+def report() -> None:
+    """Write the table."""
+    found: dict[tuple[str, str], list[tuple[list[float], list[float]]]] = defaultdict(list)
+    for (id, agent, _), scores in sorted(read().items()):
+        found[id, agent].append(scores)
+    lines = [
+        "# Returns of A2C",
+        "",
+        "`python benchmarks/results.py run`, then `python benchmarks/results.py report`; raw returns in "
+        "results_runs.jsonl. Interquartile mean of the seeds' scores (the mean return of 100 episodes of the "
+        "final deterministic policy), its 95 % interval, number of seeds, and late collapses.",
+        "",
+        "| environment | env steps | rl_rms | Stable-Baselines3, zoo | published |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for id, recipe in RECIPES.items():
+        cells = []
+        for agent in TRAIN:
+            runs = found[id, agent]
+            if not runs:
+                cells.append("not run")
+                continue
+            middle, low, high = interquartile_mean(np.array([statistics.fmean(last) for _, last in runs]))
+            fell = collapses(runs, recipe.random)
+            cells.append(f"{middle:.1f} ({low:.1f} to {high:.1f}), {len(runs)} seeds, {fell} fell")
+        lines.append(f"| {id} | {recipe.steps:,} | {' | '.join(cells)} | {recipe.published} |")
+    TABLE.write_text("\n".join(lines) + "\n")
+    print(TABLE.read_text())
+
+
+def main() -> None:
+    """Run or report, as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("--envs", nargs="*", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--agents", nargs="*", choices=list(TRAIN), default=list(TRAIN))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.what == "run":
+        run(arguments.envs, arguments.agents, arguments.seeds, arguments.processes)
+    else:
+        report()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "agents.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("agents_benchmark", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["CartPole, 1", "CartPole, 64 native", "Pendulum, 16 sync", "Pixels, 8 sync"])
+def test_every_contender_is_measured_in_every_round(benchmark, name):
+    case = benchmark.CASES[name]._replace(steps=40 * benchmark.CASES[name].num_envs)
+    measured = benchmark.compare(case, rounds=2)
+    assert {key: len(values) for key, values in measured.items()} == {"rl_rms": 2, "sb3": 2, "random": 2}
+    assert all(value > 0 for values in measured.values() for value in values)
+    row = benchmark.table({name: measured}).splitlines()[-1]
+    assert row.startswith(f"| {name} | ")
+    assert f"| {case.goal:g} |" in row
+
+
+def test_both_have_the_same_network(benchmark):
+    case = benchmark.CASES["CartPole, 1"]
+    ours = benchmark.A2C(benchmark.our_env(case), n_steps=benchmark.N_STEPS)
+    theirs = benchmark.stable_baselines3.A2C("MlpPolicy", benchmark.their_env(case), device="cpu")
+    shapes = [sorted(tuple(param.shape) for param in one.policy.parameters()) for one in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+    assert ours.config.n_steps == theirs.n_steps
+
+
+def test_memory_does_not_grow(benchmark):
+    assert benchmark.growth(60_000) < 8.0  # megabytes

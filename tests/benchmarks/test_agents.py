@@ -36,3 +36,10 @@ def test_both_have_the_same_network(benchmark):
 
 def test_memory_does_not_grow(benchmark):
     assert benchmark.growth(60_000) < 8.0  # megabytes
+
+
+def test_the_documentation_shows_the_committed_table():
+    committed = (PATH.parent / "results" / "agents.md").read_text()
+    rows = [line for line in committed.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 8
+    assert "\n".join(rows) in (PATH.parents[1] / "docs" / "agents.md").read_text()

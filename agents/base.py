@@ -275,6 +275,14 @@ class OnPolicyAgent(ABC):
         if world is not None and self._tells_timescale and isinstance(self.optimizer, RMSprop):
             self.optimizer.timescale = Timescale(world.timescale, "steps")
 
+    def prepare(self) -> None:
+        """Reset the environment, unless the agent lives in it already; `learn` does so itself.
+
+        Raises:
+            ValueError: If there is none, or it lacks what the agent needs of it.
+        """
+        self._start()
+
     def _start(self) -> Collector:
         """The collector, its environment reset if this agent has not stepped it yet."""
         if self.env is None:

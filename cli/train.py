@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,7 @@ def train(config: RunConfig, name: str) -> int:
     console = Console()
     env = make_env(config)
     agent = build(config, env)
+    pictured = None if config.video_every is None else make_pictured_env(config)
     adaptation = AdaptationCallback()
     callbacks: list[Callback] = [ProgressCallback(console), adaptation]
     folder = new_folder(Path(config.runs_dir), name, config.seed)
@@ -94,8 +96,8 @@ def train(config: RunConfig, name: str) -> int:
                 patience=config.patience,
             )
         )
-    if config.video_every is not None:
-        callbacks.append(VideoCallback(make_pictured_env(config), folder / "videos", config.video_every))
+    if pictured is not None and config.video_every is not None:
+        callbacks.append(VideoCallback(pictured, folder / "videos", config.video_every))
     every = config.checkpoint_every or config.total_timesteps
     callbacks.append(CheckpointCallback(folder / CHECKPOINTS, every))
     console.print(
@@ -152,6 +154,10 @@ def make_pictured_env(config: RunConfig) -> "NonStationary":
 
     from rl_rms.envs import NonStationary
 
+    if find_spec("moviepy") is None:
+        raise UserError(
+            "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
+        )
     seed = config.seed if config.env.drift_seed is None else config.env.drift_seed
     try:
         env = gym.make(config.env.id, **{**config.env.kwargs, "render_mode": "rgb_array"})
@@ -171,9 +177,11 @@ def build(config: RunConfig, env: "NonStationaryVector") -> "OnPolicyAgent":
 
     agents = {agent.algorithm: agent for agent in (A2C, Reinforce)}
     try:
-        return agents[config.agent.algorithm].from_config(config.agent, env, seed=config.seed)
+        agent = agents[config.agent.algorithm].from_config(config.agent, env, seed=config.seed)
+        agent.prepare()
     except (ValueError, TypeError) as error:
         raise UserError(f"agent: {error}") from error
+    return agent
 
 
 def summarize(

@@ -251,6 +251,30 @@ def test_evaluations_videos_and_schedules_are_a_matter_of_configuration(tmp_path
     assert "4 episodes" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:.*render_mode")
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--agent.mask_actions=true"], "agent: mask_actions is set, but the environment has neither info"),
+        (
+            ["--agent.policy.norm=batch", "--agent.n_steps=1", "--env.num_envs=1"],
+            'norm="batch" needs more than one',
+        ),
+        (["--env.id=Pendulum-v1", "--agent.mask_actions=true"], "mask_actions needs Discrete"),
+        (["--agent.policy.squash_actions=true"], "squash_actions needs Box actions"),
+        (["--agent.normalize_observation=true", "--env.id=FrozenLake-v1"], "normalize_observation needs Box"),
+        (["--video_every=10", "--env.id=rl_rms/Bandit-v0", "--env.vectorization_mode=sync"], "video_every: "),
+    ],
+)
+def test_what_does_not_fit_the_environment_is_said_before_a_folder_is_made(
+    tmp_path, monkeypatch, capsys, words, named
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "cartpole_a2c", "--total_timesteps=500", *words]) == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_training_may_stop_when_it_is_good_enough(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["train", "cartpole_a2c", "--total_timesteps=100000", "--eval_every=500", "--eval_episodes=2"]

@@ -119,8 +119,6 @@ class OnPolicyAgent(ABC):
         self._fused: FusedActorCritic | None = None
         if config.mask_actions:
             action_mask_size(self.action_space)  # raises where there can be none
-        elif config.fused:
-            self._fused = fuse(self.policy)
         self.generator = np.random.default_rng(self.seed)
         num_envs = 1 if self.env is None else self.env.num_envs
         self.observation_normalizer: ObservationNormalizer | None = None
@@ -213,6 +211,8 @@ class OnPolicyAgent(ABC):
             if value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value!r}")
         collector = self._start()
+        # Anew each time, since parameters may have been frozen or modules hooked meanwhile.
+        self._fused = fuse(self.policy) if self.config.fused and not self.config.mask_actions else None
         self.target_timesteps = self.num_timesteps + total_timesteps
         callbacks = as_callback(callback)
         if progress_bar:

@@ -8,6 +8,7 @@ import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_rms.agents import A2C
+from rl_rms.agents.fused import fuse
 from rl_rms.agents.rollout import Rollout
 
 NAMES = {
@@ -74,6 +75,7 @@ def test_gradients(id, fused):
     ours = A2C(gym.make_vec(id, 3), seed=0, fused=fused, **options)
     weights = {our_name(name): param.detach().clone() for name, param in theirs.policy.named_parameters()}
     ours.policy.load_state_dict(weights)
+    ours._fused = fuse(ours.policy) if fused else None
     if fused:
         # Acting keeps what the gradients need of the actor, so the same steps are gone through.
         for t in range(9):

@@ -12,6 +12,7 @@ from rl_rms.agents.fused import fuse
 
 def both_ways(agent):
     """Gradients and metrics of one rollout, fused and by autograd."""
+    agent.learn(1)
     collector = agent._start()
     agent._update(agent._collect(collector), with_metrics=False)
     if agent.observation_normalizer is not None:
@@ -84,7 +85,8 @@ def test_gradients_with_categories_to_see(space):
 def test_the_same_actions_are_drawn():
     def actions(fused):
         env = gym.make_vec("CartPole-v1", 4)
-        agent = A2C(env, seed=0, fused=fused)
+        agent = A2C(env, seed=0, fused=fused).learn(1)
+        assert (agent._fused is not None) == fused
         return agent._start().collect(agent._act, lambda steps, _: steps == 20).actions.copy()
 
     assert (actions(True) == actions(False)).all()
@@ -143,3 +145,14 @@ def test_weights_that_are_put_elsewhere_are_found():
     agent.learn(20)
     assert not torch.equal(agent.policy.actor_network[0].weight, before)
     check(agent)
+
+
+def test_what_is_frozen_after_the_agent_was_made_stays_as_it_is():
+    agent = A2C(gym.make_vec("CartPole-v1", 2), seed=0).learn(20)
+    agent.policy.actor_network[0].weight.requires_grad_(False)
+    before = agent.policy.actor_network[0].weight.detach().clone()
+    last = agent.policy.actor_network[-1].weight.detach().clone()
+    agent.policy.actor_network[0].weight.grad = None
+    agent.learn(20)
+    assert torch.equal(agent.policy.actor_network[0].weight, before)
+    assert not torch.equal(agent.policy.actor_network[-1].weight, last)

@@ -677,3 +677,61 @@ def test_gradient_of_the_learning_rate(options):
         return param
 
     assert torch.autograd.gradcheck(after, torch.tensor(0.01, dtype=torch.float64, requires_grad=True))
+
+
+def test_an_estimate_goes_on_within_its_block_of_updates():
+    def made():
+        layer = torch.nn.Linear(3, 3)
+        bounds = (1.0, 1e6)
+        return layer, rl_rms.RMSprop(layer.parameters(), half_life="auto", half_life_bounds=bounds, debias=True)
+
+    def feed(layer, optimizer, updates):
+        found = []
+        for update in updates:
+            for param in layer.parameters():
+                generator = torch.Generator().manual_seed(update)
+                param.grad = torch.randn(param.shape, generator=generator) * (10.0 if update > 30 else 1.0)
+            optimizer.step()
+            found.append(optimizer.half_life)
+        return found
+
+    layer, optimizer = made()
+    feed(layer, optimizer, range(21))  # which no block ends with
+    state = copy.deepcopy(optimizer.state_dict())
+    other_layer, other = made()
+    other.load_state_dict(state)
+    again = copy.deepcopy(other.state_dict())  # saved again before the first step
+    third_layer, third = made()
+    third.load_state_dict(again)
+    expected = feed(layer, optimizer, range(21, 80))
+    assert feed(other_layer, other, range(21, 80)) == expected
+    assert feed(third_layer, third, range(21, 80)) == expected
+    assert len(set(expected)) > 2
+
+
+def test_reset_forgets_the_gradients_and_keeps_the_parameters_and_the_memory():
+    layer = torch.nn.Linear(3, 3)
+    optimizer = rl_rms.RMSprop(layer.parameters(), lr=0.1, half_life=7, debias=True, momentum=0.9)
+    for _ in range(3):
+        layer(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+    before = [param.detach().clone() for param in layer.parameters()]
+    optimizer.reset()
+    assert all(torch.equal(one, other) for one, other in zip(layer.parameters(), before, strict=True))
+    assert optimizer.half_life == pytest.approx(7)
+    for state in optimizer.state.values():
+        assert float(state["step"]) == 0.0
+        assert not state["square_avg"].any()
+        assert not state["momentum_buffer"].any()
+    for param in layer.parameters():
+        param.grad = torch.full_like(param, 5.0)
+    optimizer.step()
+    # The first debiased step has length lr, whatever was seen before.
+    for param, old in zip(layer.parameters(), before, strict=True):
+        torch.testing.assert_close(old - param, torch.full_like(old, 0.1))
+
+
+def test_reset_before_the_first_step_is_nothing():
+    optimizer = rl_rms.RMSprop([torch.nn.Parameter(torch.ones(2))])
+    optimizer.reset()
+    assert not optimizer.state

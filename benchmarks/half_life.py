@@ -18,7 +18,7 @@ are trained with ten seeds, and so are theirs while a better one is found. Score
 interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable computes them, of three
 stretches: the whole life; after each change, the first quarter of every regime but the first; and late, the last
 quarter of every regime. Where a world drifts all the time, and where it stands still, the stretches are those of
-the same clock.
+the same clock. Differences between contenders are taken seed by seed.
 """
 
 import argparse
@@ -51,6 +51,8 @@ NUM_ENVS, N_STEPS = 16, 8
 SWEEP_SEEDS = (1_000, 1_001, 1_002)
 SEEDS = tuple(range(10))
 MOST_RATES = 9
+# Whom the others are compared with.
+REFERENCE = "69"
 STRETCHES = ("whole life", "after changes", "late")
 
 Floats = NDArray[np.float64]
@@ -279,6 +281,13 @@ def interquartile_mean(scores: Floats) -> tuple[float, float, float]:
     return float(point[""][0]), float(low), float(high)
 
 
+def bootstrap(differences: Floats) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of differences, ``(seeds,)``."""
+    drawn = np.random.default_rng(0).choice(differences, (10_000, len(differences)))
+    low, high = np.percentile(drawn.mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
 def rows(
     best: Mapping[str, Mapping[str, tuple[float, Floats]]],
 ) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
@@ -301,7 +310,8 @@ def report() -> None:
     measured: dict[str, dict[str, tuple[float, dict[str, Any]]]] = defaultdict(dict)
     for task, contender, rate, values in rows(best):
         measured[task][contender] = rate, values
-    tasks = list(measured)
+    # Of those that every contender has been trained on.
+    tasks = [task for task, contenders in measured.items() if len(contenders) == len(CONTENDERS)]
     lines = [
         "# What a half-life earns",
         "",
@@ -323,12 +333,23 @@ def report() -> None:
                 shown = f"{middle:.0f} ({low:.0f} to {high:.0f})"
                 cells.append(f"**{shown}**" if middle == top else shown)
             lines.append(f"| {contender} | {' | '.join(cells)} |")
+    lines += ["", f"## Whole life, difference from {REFERENCE} updates (rho = 0.99)", ""]
+    lines += ["Mean over paired seeds and its 95 % bootstrap interval.", "", f"| memory | {' | '.join(tasks)} |"]
+    lines.append("|---|" + "---:|" * len(tasks))
+    for contender in CONTENDERS:
+        cells = []
+        for task in tasks:
+            gained = best[task][contender][1].mean(1) - best[task][REFERENCE][1].mean(1)
+            low, high = bootstrap(gained)
+            shown = f"{gained.mean():+.0f} ({low:+.0f} to {high:+.0f})"
+            cells.append(f"**{shown}**" if low > 0 or high < 0 else shown)
+        lines.append(f"| {contender} | {' | '.join(cells)} |")
     lines += ["", "## Learning rates", "", f"| memory | {' | '.join(tasks)} |", "|---|" + "---:|" * len(tasks)]
     for contender in CONTENDERS:
         cells = [f"{measured[task][contender][0]:.2g}" if contender in measured[task] else "" for task in tasks]
         lines.append(f"| {contender} | {' | '.join(cells)} |")
     TABLE.write_text("\n".join(lines) + "\n")
-    draw(measured)
+    draw({task: measured[task] for task in tasks})
     print(TABLE.read_text())
 
 

@@ -63,6 +63,32 @@ def test_the_best_rate_is_climbed_to_and_its_neighbours_have_ten_seeds(benchmark
     assert found[1].shape == (10, 40)
 
 
+def test_a_difference_that_every_seed_shows_has_an_interval_on_its_side(benchmark):
+    low, high = benchmark.bootstrap(np.array([3.0, 5.0, 4.0, 6.0, 2.0]))
+    assert 2.0 <= low < 4.0 < high <= 6.0
+
+
+def test_the_report_shows_the_tasks_that_all_contenders_were_trained_on(benchmark, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("rliable")
+    for name, file in (("RUNS", "runs.jsonl"), ("TABLE", "table.md"), ("FIGURE", "figure.png")):
+        monkeypatch.setattr(benchmark, name, tmp_path / file)
+    records = benchmark.Records(tmp_path / "runs.jsonl")
+    monkeypatch.setattr(
+        benchmark, "train", lambda task, contender, rate, seed: [float(seed + 10 * (contender == "200"))] * 40
+    )
+    for task, contenders in (("stationary", benchmark.CONTENDERS), ("curriculum", ["69", "200"])):
+        for contender in contenders:
+            records.mean(task, contender, 1e-3, benchmark.SEEDS)
+    benchmark.report()
+    table = (tmp_path / "table.md").read_text()
+    assert "stationary" in table
+    assert "curriculum" not in table
+    assert "| 200 | **+10 (+10 to +10)** |" in table
+    assert "| 69 | +0 (+0 to +0) |" in table
+    assert "| 200 | **14 (" in table  # the middle of 10 to 19, and the best
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_stretches_by_hand(benchmark):
     # Five regimes of eight bins; the first quarter of a regime is its first two bins.
     scores = np.zeros((1, 40))
@@ -73,3 +99,11 @@ def test_stretches_by_hand(benchmark):
     assert found["whole life"] == pytest.approx([(14 + 8 + 20) / 40])
     assert found["after changes"] == pytest.approx([8 / 8])
     assert found["late"] == pytest.approx([20 / 10])
+
+
+def test_the_documentation_shows_the_committed_differences():
+    committed = (PATH.parent / "results" / "half_life.md").read_text()
+    section = committed[committed.index("difference from") : committed.index("## Learning rates")]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 17
+    assert "\n".join(rows) in (PATH.parents[1] / "docs" / "half_life.md").read_text()

@@ -11,7 +11,8 @@ Both agents train for the same env steps, those of the zoo. Ten times on the way
 episodes in environments of its own, and at the end 100. A score is the mean return of the latter; a table's row
 is the interquartile mean of the seeds' scores and its stratified bootstrap interval of 95 %, as rliable computes
 them. A late collapse is a seed whose last score is below half of the way from a random policy's return to the
-best of its evaluations on the way. Stable-Baselines3's hyperparameters are those of rl_zoo3 2.9.2's a2c.yml.
+best of its evaluations on the way. Stable-Baselines3's hyperparameters are those of rl_zoo3 2.9.2's a2c.yml; ours
+were chosen with other seeds than those of the table.
 """
 
 import argparse
@@ -39,6 +40,8 @@ RUNS = HERE / "results" / "results_runs.jsonl"
 TABLE = HERE / "results" / "results.md"
 NUM_EVALUATIONS, EPISODES, LAST_EPISODES = 10, 20, 100
 EVAL_ENVS = 10
+# Our recipes were chosen with seeds from 0 on.
+FIRST_SEED = 100
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +76,7 @@ _NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
 
 RECIPES = {
     "CartPole-v1": Recipe(
-        500_000, 16, {"lr": 2e-3, "n_steps": 8, "gae_lambda": 0.95}, {"n_envs": 8}, 22.5, "500 (zoo)"
+        500_000, 16, {"lr": 4e-3, "n_steps": 8, "gae_lambda": 0.95}, {"n_envs": 8}, 22.5, "500 (zoo)"
     ),
     "Acrobot-v1": Recipe(
         500_000,
@@ -249,7 +252,9 @@ def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
     """All trainings that are missing, in parallel processes."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     done = read()
-    wanted = [(id, agent, seed) for id in ids for seed in range(seeds) for agent in agents]
+    wanted = [
+        (id, agent, seed) for id in ids for seed in range(FIRST_SEED, FIRST_SEED + seeds) for agent in agents
+    ]
     with ProcessPoolExecutor(processes) as pool:
         for future in [pool.submit(one, *which) for which in wanted if which not in done]:
             print(future.result(), flush=True)

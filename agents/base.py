@@ -30,7 +30,7 @@ from rl_rms.agents.fused import FusedActorCritic, fuse
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.losses import LossTerms, actor_critic_loss
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
-from rl_rms.agents.optimizers import OptimizerLike, describe_memory, make_optimizer
+from rl_rms.agents.optimizers import OptimizerLike, describe_memory, group_rates, make_optimizer
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Collector, Episode, Rollout, as_vector_env
 from rl_rms.agents.spaces import ACTION_MASK, action_mask_size, space_from_dict, space_to_dict, to_env
@@ -112,8 +112,7 @@ class OnPolicyAgent(ABC):
                 'norm="batch" needs more than one transition in an update; take more sub-environments or n_steps'
             )
         # Constant rates are left to whoever changes them in the optimizer.
-        rates = (config.learning_rate, config.critic_learning_rate or config.learning_rate)
-        schedules = [as_schedule(rate) for rate in rates]
+        schedules = [as_schedule(group_rate) for group_rate in group_rates(config)]
         self._rates: list[Schedule | None] = [None if isinstance(one, Constant) else one for one in schedules]
         self._ent_coef = as_schedule(config.ent_coef)
         self._fused: FusedActorCritic | None = None
@@ -361,12 +360,14 @@ class OnPolicyAgent(ABC):
         """Do to the optimizer what is to be done when the world's regime has changed."""
         world = None if self._surroundings is None else self._surroundings.world
         if world is not None and self._changes.meet(int(np.max(world.regime))):
+            if self.config.on_change == "reset":
+                self._lay_out()
             logger.mark(self.num_timesteps, f"regime {self._changes.regime}", self.config.on_change)
 
     def _update(self, rollout: Rollout, *, with_metrics: bool) -> dict[str, float]:
         """One optimizer step on a rollout."""
         metrics = self._write_gradients(rollout, with_metrics=with_metrics)
-        for rate, group in zip(self._rates, self.optimizer.param_groups, strict=False):
+        for rate, group in zip(self._rates, self.optimizer.param_groups, strict=True):
             if rate is not None:
                 group["lr"] = rate.value(self.num_timesteps, _NO_CHANCE)
         if isinstance(self.optimizer, RMSprop):

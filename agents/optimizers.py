@@ -80,15 +80,21 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
         raise ValueError(f"optimizer_kwargs of {optimizer_path(chosen)}: {error}") from error
 
 
+def group_rates(config: AgentConfig) -> list[float | dict[str, Any]]:
+    """The learning rate of each of the optimizer's groups, as the configuration has it."""
+    critic = config.critic_learning_rate
+    return [config.learning_rate] if critic is None else [config.learning_rate, critic]
+
+
 def _groups(policy: nn.Module, config: AgentConfig) -> list[dict[str, Any]]:
     """Parameters with their learning rates at the beginning.
 
     Raises:
         ValueError: If the critic is to have a rate of its own, and there are no parameters of that name.
     """
-    first = as_schedule(config.learning_rate).value(0, Key(0))
-    if config.critic_learning_rate is None:
-        return [{"params": list(policy.parameters()), "lr": first}]
+    rates = [as_schedule(rate).value(0, Key(0)) for rate in group_rates(config)]
+    if len(rates) == 1:
+        return [{"params": list(policy.parameters()), "lr": rates[0]}]
     named = list(policy.named_parameters())
     critic = [param for name, param in named if name.startswith("critic")]
     if not critic:
@@ -97,8 +103,8 @@ def _groups(policy: nn.Module, config: AgentConfig) -> list[dict[str, Any]]:
             f"{', '.join(name for name, _ in named)}"
         )
     return [
-        {"params": [param for name, param in named if not name.startswith("critic")], "lr": first},
-        {"params": critic, "lr": as_schedule(config.critic_learning_rate).value(0, Key(0))},
+        {"params": [param for name, param in named if not name.startswith("critic")], "lr": rates[0]},
+        {"params": critic, "lr": rates[1]},
     ]
 
 

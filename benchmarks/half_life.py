@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from intervals import interquartile_mean  # beside this file
 from numpy.typing import NDArray
 
 from rl_rms.agents import A2C
@@ -268,17 +269,6 @@ def best_rates(records: Records) -> dict[str, dict[str, tuple[float, Floats]]]:
             rate = max(whole, key=lambda one: whole[one].mean())
             best[task][contender] = rate, whole[rate]
     return best
-
-
-def interquartile_mean(scores: Floats) -> tuple[float, float, float]:
-    """Interquartile mean of scores, ``(seeds,)``, and its 95 % interval by rliable's bootstrap."""
-    from rliable import library, metrics
-
-    point, interval = library.get_interval_estimates(
-        {"": scores[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2_000
-    )
-    low, high = interval[""][:, 0]
-    return float(point[""][0]), float(low), float(high)
 
 
 def bootstrap(differences: Floats) -> tuple[float, float]:

@@ -30,6 +30,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from intervals import interquartile_mean  # beside this file
 from numpy.typing import NDArray
 
 from rl_rms.agents import A2C, EvalCallback, PolicyConfig, evaluate
@@ -261,17 +262,6 @@ def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
 
 
 # -- reporting --------------------------------------------------------------------------------------------
-
-
-def interquartile_mean(scores: Floats) -> tuple[float, float, float]:
-    """Interquartile mean of scores, ``(seeds,)``, and its 95 % interval by rliable's bootstrap."""
-    from rliable import library, metrics
-
-    point, interval = library.get_interval_estimates(
-        {"": scores[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2_000
-    )
-    low, high = interval[""][:, 0]
-    return float(point[""][0]), float(low), float(high)
 
 
 def collapses(runs: list[tuple[list[float], list[float]]], random: float) -> int:

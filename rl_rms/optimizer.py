@@ -377,11 +377,8 @@ class RMSprop(Optimizer):
 
         Parameters, options and what an estimator of the half-life has found stay.
         """
-        was_laid_out = bool(self.state)
         self.state.clear()
         self._layout = None
-        if was_laid_out:
-            self.lay_out()
 
     def _present_layout(self) -> Layout | None:
         """The layout, its buckets' gradients collected; None if there is none that describes the parameters."""

@@ -156,6 +156,17 @@ def test_with_every_kind_of_network_and_schedule(options, agent_class, tmp_path)
     )
 
 
+@pytest.mark.parametrize("on_change", ["reset", "forget"])
+def test_with_responses_to_changes(on_change, tmp_path):
+    changes = {"gravity": Redraw(low=5.0, high=15.0, every=60)}
+    check(
+        lambda env: A2C(env, seed=0, on_change=on_change, forget_updates=3),
+        lambda: make_vec("CartPole-v1", 3, changes, seed=1),
+        tmp_path / "agent",
+        updates=30,
+    )
+
+
 def test_with_masks_categories_and_dictionaries(tmp_path):
     class Shelves(gym.Env):
         observation_space = gym.spaces.Dict({"at": gym.spaces.Discrete(4), "load": gym.spaces.Box(0, 9, (2,))})

@@ -60,7 +60,9 @@ def test_two_rates_are_two_optimizers(fused):
     def vector(network):
         return torch.nn.utils.parameters_to_vector(network.parameters()).clone()
 
-    agent = A2C(gym.make_vec("CartPole-v1", 2), critic_learning_rate=0.0, fused=fused, seed=0)
+    schedule = Linear(start=1e-3, end=5e-4, over=200)
+    env = gym.make_vec("CartPole-v1", 2)
+    agent = A2C(env, learning_rate=schedule, critic_learning_rate=0.0, fused=fused, seed=0)
     actor, critic = vector(agent.policy.actor_network), vector(agent.policy.critic_network)
     agent.learn(100)
     assert torch.equal(vector(agent.policy.critic_network), critic)

@@ -10,6 +10,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "half_life.py"
 
 @pytest.fixture(scope="module")
 def benchmark():
+    sys.path.insert(0, str(PATH.parent))  # for what lies beside it
     spec = importlib.util.spec_from_file_location("half_life_benchmark", PATH)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # for its dataclasses

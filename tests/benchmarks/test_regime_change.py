@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -157,3 +158,19 @@ def test_summary_table_and_picture(benchmark, small_run, tmp_path, monkeypatch):
     assert len(benchmark.table({"x": summary}, {"x": [thin]}).splitlines()) == 6
     benchmark.draw([benchmark.thinned(small_run)] * 2, tmp_path / "second_moment.png")
     assert (tmp_path / "second_moment.png").stat().st_size > 10_000
+
+
+def test_the_documentations_figures_are_those_of_the_committed_runs():
+    raw = json.loads((PATH.parent / "results" / "regime_change.json").read_text())
+    runs = raw["runs"]["no clipping"]
+    updates = np.array(runs[0]["updates"])
+    late = (updates >= 200) & (updates < 300)
+    second_moment = np.array([run["second_moment"] for run in runs])
+    v = np.array([run["v"] for run in runs])
+    page = " ".join((PATH.parents[1] / "docs" / "half_life.md").read_text().split())
+    for half_life, words in (
+        ("69", "v is {:.0f} times the true second"),
+        ("8", "half-life of 8 it is {:.1f} times"),
+    ):
+        ratio = v[:, :, raw["rows_of_runs"].index(half_life)] / second_moment
+        assert words.format(np.median(ratio[:, late])) in page

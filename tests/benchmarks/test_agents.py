@@ -1,17 +1,8 @@
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "agents.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("agents_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", ["CartPole, 1", "CartPole, 64 native", "Pendulum, 16 sync", "Pixels, 8 sync"])

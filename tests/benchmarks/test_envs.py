@@ -1,21 +1,10 @@
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PATH = Path(__file__).parents[2] / "benchmarks" / "envs.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("envs_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_what_is_added_is_the_median_of_differences_in_the_same_round(benchmark):

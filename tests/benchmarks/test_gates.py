@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,14 +7,6 @@ import pytest
 from rl_rms.envs.curricula import ReturnGate
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "gates.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("gates_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_first_episode_after_which_a_gate_is_open_counts(benchmark):

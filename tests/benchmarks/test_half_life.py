@@ -1,21 +1,9 @@
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "half_life.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    sys.path.insert(0, str(PATH.parent))  # for what lies beside it
-    spec = importlib.util.spec_from_file_location("half_life_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its dataclasses
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("task", ["reward x100", "curriculum"])

@@ -1,18 +1,9 @@
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "memory.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("memory_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_halving_is_interpolated_exponentially(benchmark):

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -12,14 +11,6 @@ from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "regime_change.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("regime_change_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,3 @@
-import importlib.util
-import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -7,16 +5,6 @@ import numpy as np
 import pytest
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "results.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    sys.path.insert(0, str(PATH.parent))  # for what lies beside it
-    spec = importlib.util.spec_from_file_location("results_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its dataclasses
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("agent", ["rl_rms", "sb3"])

@@ -56,3 +56,16 @@ def test_configuration_shapes_the_network():
 def test_other_spaces_are_refused_by_name(observation_space, action_space):
     with pytest.raises(ValueError, match=r"must be .*, got (Text|Dict)"):
         ActorCriticPolicy(observation_space, action_space)
+
+
+@pytest.mark.parametrize("recurrent", ["gru", "lstm"])
+def test_at_an_episodes_start_nothing_is_remembered(recurrent):
+    policy = ActorCriticPolicy(BOX, gym.spaces.Discrete(2), PolicyConfig(recurrent=recurrent, recurrent_size=5))
+    features = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    state = torch.randn(2, policy.state_size, generator=torch.Generator().manual_seed(1))
+    start = torch.tensor([True, False])
+    seen, kept = policy.remember(features, state, start)
+    fresh_seen, fresh_kept = policy.remember(features, torch.zeros_like(state), start)
+    for one, fresh in ((seen, fresh_seen), (kept, fresh_kept)):
+        assert torch.equal(one[0], fresh[0])
+        assert not torch.allclose(one[1], fresh[1])

@@ -232,7 +232,8 @@ class OnPolicyAgent(ABC):
                     self.new_episodes = rollout.episodes
                     self.episodes.extend(rollout.episodes)
                     last = self.num_timesteps >= self.target_timesteps
-                    logged = first or last or (self.num_updates + 1) % log_interval == 0
+                    due = first or last or (self.num_updates + 1) % log_interval == 0
+                    logged = due and logger.folder is not None
                     first = False
                     self._meet_changes(logger)
                     metrics = self._update(rollout, with_metrics=logged)

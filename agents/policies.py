@@ -72,7 +72,7 @@ class ActorCriticPolicy(nn.Module):
         num_outputs = _num_outputs(action_space)
         self.log_std: nn.Parameter | None = None
         if isinstance(action_space, spaces.Box):
-            self.log_std = nn.Parameter(torch.full(action_space.shape, config.log_std_init))
+            self.log_std = nn.Parameter(torch.full(action_space.shape, float(config.log_std_init)))
         if config.squash_actions and not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
             raise ValueError(f"squash_actions needs Box actions with finite bounds, got {action_space}")
         gains = (0.01, 1.0) if config.orthogonal_init else (None, None)

@@ -9,8 +9,9 @@ benchmarks/results/half_life.md and docs/images/half_life_returns.png from that 
 
 A training is A2C on 16 CartPoles for 200,000 env steps (n_steps 8, lambda 0.95, entropy 0.01, gradients clipped
 at 0.5), 1,562 updates of 128 env steps. Its score at a time is the mean length of the episodes that end in a bin
-of 5,000 env steps: the return without what the task does to rewards. Drift is paired: seed k meets the same world
-under every contender.
+of 5,000 env steps: the return without what the task does to rewards. The second family is FrozenLake (16 of them,
+100,000 env steps, n_steps 5, entropy 0.02, bins of 2,500), where nothing is paid but the goal; there the score is
+the percentage of the episodes that reach it. Drift is paired: seed k meets the same world under every contender.
 
 The learning rate of each contender on each task is found by climbing in factors of 2 from a common start, with
 three seeds that are not used again, until both neighbours of the best are worse; then the best and its neighbours
@@ -26,9 +27,10 @@ import json
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from intervals import interquartile_mean  # beside this file
 from numpy.typing import NDArray
 
 from rl_rms.agents import A2C
+from rl_rms.agents.rollout import Episode
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import LinearRamp
 from rl_rms.envs.schedules import Redraw, Sinusoid, Square
@@ -47,8 +50,9 @@ RUNS = HERE / "results" / "half_life_runs.jsonl"
 TABLE = HERE / "results" / "half_life.md"
 FIGURE = HERE.parent / "docs" / "images" / "half_life_returns.png"
 
-LIFE, BIN, REGIME = 200_000, 5_000, 40_000
-NUM_ENVS, N_STEPS = 16, 8
+# A life is five regimes of eight bins each.
+NUM_BINS, BINS_IN_REGIME = 40, 8
+NUM_ENVS = 16
 SWEEP_SEEDS = (1_000, 1_001, 1_002)
 SEEDS = tuple(range(10))
 MOST_RATES = 9
@@ -67,13 +71,27 @@ class Task:
         changes: Schedules by target.
         curriculum: First and last task of a curriculum, None for none.
         agent: Arguments of A2C that differ.
+        id: Of the environments.
+        life: Env steps.
+        score: Of an episode.
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     curriculum: tuple[dict[str, float], dict[str, float]] | None = None
     agent: Mapping[str, Any] = field(default_factory=dict)
+    id: str = "CartPole-v1"
+    life: int = 200_000
+    score: Callable[[Episode], float] = attrgetter("length")
 
 
+def _lake(changes: Mapping[str, Any]) -> Task:
+    def reached(episode: Episode) -> float:
+        return 100.0 * (episode.ret > 0)
+
+    return Task(changes, None, {"n_steps": 5, "ent_coef": 0.02}, "FrozenLake-v1", 100_000, reached)
+
+
+REGIME, LAKE_REGIME = 40_000, 20_000
 TASKS = {
     "stationary": Task(),
     "reward x100": Task({"reward.scale": Square(low=1.0, high=100.0, period=2 * REGIME)}),
@@ -90,6 +108,8 @@ TASKS = {
     "observation offsets": Task({"observation.offset": Redraw(low=-1.0, high=1.0, every=REGIME)}),
     "reward x30": Task({"reward.scale": Square(low=1.0, high=30.0, period=2 * REGIME)}),
     "curriculum": Task(curriculum=({"length": 1.0}, {"length": 0.05})),
+    "lake, reward x100": _lake({"reward.scale": Square(low=1.0, high=100.0, period=2 * LAKE_REGIME)}),
+    "lake, ice": _lake({"success_rate": Square(low=1 / 3, high=0.8, period=2 * LAKE_REGIME)}),
 }
 
 
@@ -124,6 +144,9 @@ CONTENDERS = {
     "auto: penalized": _auto("penalized"),
     "auto: restart": _auto("restart"),
     "auto: progress": _auto("progress"),
+    "auto: current left out": Contender(
+        {"half_life": 200, "optimizer_kwargs": {"exclude_current": True, "max_update_rms": 1.0}}
+    ),
     "200, reset at changes": Contender({"half_life": 200, "on_change": "reset"}),
     "200, forget at changes": Contender({"half_life": 200, "on_change": "forget"}),
     "Adam 0.9/0.999": _adam(0.999),
@@ -132,34 +155,36 @@ CONTENDERS = {
 }
 
 
-def train(task: str, contender: str, rate: float, seed: int, life: int = LIFE) -> list[float]:
-    """One training's score in each bin of 5,000 env steps.
+def train(task: str, contender: str, rate: float, seed: int, life: int | None = None) -> list[float]:
+    """One training's score in each bin.
 
     Args:
         task: Name of a task.
         contender: Name of a contender.
         rate: Learning rate.
         seed: Of the agent, its world and the drift.
-        life: Env steps.
+        life: Env steps, those of the task unless given.
 
     Returns:
-        Mean lengths; where no episode ended in a bin, that of the bin before.
+        Mean scores of the episodes that ended in each bin; where none did, that of the bin before.
     """
     world = TASKS[task]
+    life = life or world.life
+    bin = world.life // NUM_BINS
     curriculum = None if world.curriculum is None else LinearRamp(*world.curriculum, over=life)
-    env = make_vec("CartPole-v1", NUM_ENVS, dict(world.changes), curriculum=curriculum, seed=seed)
-    options: dict[str, Any] = {"ent_coef": 0.01, **world.agent, **CONTENDERS[contender].agent}
-    agent = A2C(env, learning_rate=rate, n_steps=N_STEPS, gae_lambda=0.95, seed=seed, device="cpu", **options)
-    lengths: list[list[int]] = [[] for _ in range(life // BIN)]
+    env = make_vec(world.id, NUM_ENVS, dict(world.changes), curriculum=curriculum, seed=seed)
+    options: dict[str, Any] = {"n_steps": 8, "ent_coef": 0.01, **world.agent, **CONTENDERS[contender].agent}
+    agent = A2C(env, learning_rate=rate, gae_lambda=0.95, seed=seed, device="cpu", **options)
+    bins: list[list[float]] = [[] for _ in range(life // bin)]
 
     def collect(trained: A2C) -> None:
         for episode in trained.new_episodes:
-            lengths[min((episode.num_timesteps - 1) // BIN, len(lengths) - 1)].append(episode.length)
+            bins[min((episode.num_timesteps - 1) // bin, len(bins) - 1)].append(world.score(episode))
 
     agent.learn(life, callback=collect, log_interval=life)
     env.close()
     scores = []
-    for inside in lengths:
+    for inside in bins:
         scores.append(round(statistics.fmean(inside), 1) if inside else scores[-1] if scores else 0.0)
     return scores
 
@@ -243,7 +268,7 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 def stretches(scores: Floats) -> dict[str, Floats]:
     """Mean scores, ``(seeds,)``, in each stretch, from scores of shape ``(seeds, bins)``."""
-    regimes = scores.reshape(len(scores), -1, REGIME // BIN)  # (seeds, regimes, bins of a regime)
+    regimes = scores.reshape(len(scores), -1, BINS_IN_REGIME)  # (seeds, regimes, bins of a regime)
     quarter = regimes.shape[2] // 4
     return {
         "whole life": scores.mean(1),

@@ -1,10 +1,13 @@
 """Returns of A2C beside Stable-Baselines3's A2C with the zoo's hyperparameters, and beside published numbers.
 
 Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents rl_rms sb3] [--processes 2]
+     python benchmarks/results.py try [--envs ID ...] [--seeds 3] [--ours JSON ...] [--processes 2]
      python benchmarks/results.py report
 
 ``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips those that stand there,
-so it can be stopped, started again and given more seeds. ``report`` computes benchmarks/results/results.md from
+so it can be stopped, started again and given more seeds. ``try`` is how our recipes are chosen: it trains our agent
+with changed hyperparameters, from seed 0 on, prints the scores and writes nothing, as in
+``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr": 0.004, "num_envs": 32}'``. ``report`` computes benchmarks/results/results.md from
 it; it needs the extra ``plots``.
 
 Both agents train for the same env steps, those of the zoo. Ten times on the way the deterministic policy plays 20
@@ -12,10 +15,11 @@ episodes in environments of its own, and at the end 100. A score is the mean ret
 is the interquartile mean of the seeds' scores and its stratified bootstrap interval of 95 %, as rliable computes
 them. A late collapse is a seed whose last score is below half of the way from a random policy's return to the
 best of its evaluations on the way. Stable-Baselines3's hyperparameters are those of rl_zoo3 2.9.2's a2c.yml; ours
-were chosen with other seeds than those of the table.
+were chosen by ``try``, with other seeds than those of the table.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -162,10 +166,10 @@ def make_vec(id: str, num_envs: int) -> gym.vector.VectorEnv:
     return gym.make_vec(id, num_envs, vectorization_mode=mode)
 
 
-def train_ours(id: str, seed: int, steps: int) -> tuple[list[float], list[float]]:
+def train_ours(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
     """Mean returns of the evaluations on the way, and all returns of the last one."""
-    recipe = RECIPES[id]
     options = dict(recipe.ours)
+    steps = recipe.steps
     rate = Linear(start=options.pop("lr"), end=0.0, over=steps)
     agent = A2C(
         make_vec(id, recipe.num_envs),
@@ -182,7 +186,7 @@ def train_ours(id: str, seed: int, steps: int) -> tuple[list[float], list[float]
     return on_the_way, last.returns.tolist()
 
 
-def train_theirs(id: str, seed: int, steps: int) -> tuple[list[float], list[float]]:
+def train_theirs(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
     """The same of Stable-Baselines3."""
     import stable_baselines3
     from stable_baselines3.common.callbacks import EvalCallback as TheirEvalCallback
@@ -190,7 +194,8 @@ def train_theirs(id: str, seed: int, steps: int) -> tuple[list[float], list[floa
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
-    options = dict(RECIPES[id].zoo)
+    options = dict(recipe.zoo)
+    steps = recipe.steps
     num_envs, normalize = options.pop("n_envs"), options.pop("normalize", False)
     start = options.pop("lin", None)
     if start is not None:
@@ -242,7 +247,7 @@ def one(id: str, agent: str, seed: int) -> str:
     """A training, written down; gives a line that tells of it."""
     torch.set_num_threads(1)
     on_the_way, last = (
-        [round(score, 2) for score in scores] for scores in TRAIN[agent](id, seed, RECIPES[id].steps)
+        [round(score, 2) for score in scores] for scores in TRAIN[agent](id, seed, RECIPES[id])
     )
     with RUNS.open("a") as file:
         file.write(json.dumps([id, agent, seed, on_the_way, last], separators=(",", ":")) + "\n")
@@ -251,7 +256,6 @@ def one(id: str, agent: str, seed: int) -> str:
 
 def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
     """All trainings that are missing, in parallel processes."""
-    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     done = read()
     wanted = [
         (id, agent, seed) for id in ids for seed in range(FIRST_SEED, FIRST_SEED + seeds) for agent in agents
@@ -259,6 +263,44 @@ def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
     with ProcessPoolExecutor(processes) as pool:
         for future in [pool.submit(one, *which) for which in wanted if which not in done]:
             print(future.result(), flush=True)
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe with other hyperparameters of ours.
+
+    Args:
+        recipe: The present one.
+        changes: Arguments of our agent; ``num_envs``, ``policy`` and ``steps`` are the recipe's.
+    """
+    ours = {key: value for key, value in changes.items() if key not in ("num_envs", "policy", "steps")}
+    its_own = {key: value for key, value in changes.items() if key not in ours}
+    return dataclasses.replace(recipe, ours={**recipe.ours, **ours}, **its_own)
+
+
+def attempt(id: str, seed: int, changes: Mapping[str, Any]) -> tuple[float, list[float]]:
+    """Our agent's last score with a changed recipe, and those on the way."""
+    torch.set_num_threads(1)
+    on_the_way, last = train_ours(id, seed, changed(RECIPES[id], changes))
+    return statistics.fmean(last), on_the_way
+
+
+def try_out(ids: list[str], all_changes: list[Mapping[str, Any]], seeds: int, processes: int) -> None:
+    """Print the scores of every change on every environment."""
+    with ProcessPoolExecutor(processes) as pool:
+        futures = {
+            (id, i): [pool.submit(attempt, id, seed, changes) for seed in range(seeds)]
+            for id in ids
+            for i, changes in enumerate(all_changes)
+        }
+        for (id, i), parts in futures.items():
+            scores = [part.result() for part in parts]
+            means = np.mean([on_the_way for _, on_the_way in scores], axis=0)
+            print(
+                f"{id} {json.dumps(all_changes[i])}: mean {statistics.fmean(last for last, _ in scores):.1f}, "
+                f"of {', '.join(f'{last:.1f}' for last, _ in scores)}; "
+                f"on the way {', '.join(f'{mean:.0f}' for mean in means)}",
+                flush=True,
+            )
 
 
 # -- reporting --------------------------------------------------------------------------------------------
@@ -302,13 +344,17 @@ def report() -> None:
 def main() -> None:
     """Run or report, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("what", choices=("run", "try", "report"))
     parser.add_argument("--envs", nargs="*", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--agents", nargs="*", choices=list(TRAIN), default=list(TRAIN))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--ours", nargs="*", type=json.loads, default=[{}])
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    if arguments.what == "run":
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    if arguments.what == "try":
+        try_out(arguments.envs, arguments.ours, arguments.seeds, arguments.processes)
+    elif arguments.what == "run":
         run(arguments.envs, arguments.agents, arguments.seeds, arguments.processes)
     else:
         report()

@@ -17,9 +17,16 @@ def test_a_training_has_a_score_in_every_bin_and_is_the_same_again(benchmark, ta
 
 def test_every_contender_and_task_can_be_made(benchmark):
     for task in benchmark.TASKS:
-        assert len(benchmark.train(task, "match", 2e-3, seed=0, life=5_000)) == 1
+        bins = benchmark.train(task, "match", 2e-3, seed=0, life=5_000)
+        assert len(bins) == (2 if task.startswith("lake") else 1)
     for contender in benchmark.CONTENDERS:
         assert len(benchmark.train("dynamics jumps", contender, 2e-3, seed=0, life=5_000)) == 1
+
+
+def test_on_the_lake_the_goal_counts_whatever_it_pays(benchmark):
+    paid = [benchmark.Episode(ret, 9, 0, 90) for ret in (0.0, 1.0, 100.0)]
+    assert [benchmark.TASKS["lake, reward x100"].score(one) for one in paid] == [0.0, 100.0, 100.0]
+    assert benchmark.TASKS["reward x100"].score(paid[2]) == 9
 
 
 def told(benchmark, path, best, monkeypatch):

@@ -1,3 +1,5 @@
+import dataclasses
+from concurrent.futures import Future
 from pathlib import Path
 
 import gymnasium as gym
@@ -12,7 +14,8 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "results.py"
 def test_a_training_is_evaluated_ten_times_on_the_way_and_at_the_end(benchmark, monkeypatch, agent, id):
     monkeypatch.setattr(benchmark, "EPISODES", 2)
     monkeypatch.setattr(benchmark, "LAST_EPISODES", 10)
-    on_the_way, last = benchmark.TRAIN[agent](id, 0, 1_600)
+    recipe = dataclasses.replace(benchmark.RECIPES[id], steps=1_600)
+    on_the_way, last = benchmark.TRAIN[agent](id, 0, recipe)
     assert len(on_the_way) == 10
     assert len(last) == 10
     low, high = (8, 500) if id == "CartPole-v1" else (-2_000, 0)
@@ -26,7 +29,7 @@ def test_every_recipe_makes_an_agent_of_ours(benchmark, monkeypatch):
     for id, recipe in benchmark.RECIPES.items():
         assert gym.spec(id) is not None
         if id in ("Acrobot-v1", "Hopper-v5"):
-            benchmark.train_ours(id, 0, recipe.num_envs * 10)
+            benchmark.train_ours(id, 0, dataclasses.replace(recipe, steps=recipe.num_envs * 10))
 
 
 def test_a_collapse_is_an_end_far_below_the_best(benchmark):
@@ -36,9 +39,42 @@ def test_a_collapse_is_an_end_far_below_the_best(benchmark):
 
 def test_finished_trainings_are_not_done_again(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "RUNS", tmp_path / "runs.jsonl")
-    monkeypatch.setitem(benchmark.TRAIN, "rl_rms", lambda id, seed, steps: ([1.0], [float(seed)] * 3))
+    monkeypatch.setitem(benchmark.TRAIN, "rl_rms", lambda id, seed, recipe: ([1.0], [float(seed)] * 3))
     benchmark.one("CartPole-v1", "rl_rms", 4)
     assert benchmark.read() == {("CartPole-v1", "rl_rms", 4): ([1.0], [4.0, 4.0, 4.0])}
+
+
+def test_trying_other_hyperparameters(benchmark, monkeypatch, capsys):
+    asked = []
+
+    def train(id, seed, recipe):
+        asked.append((seed, recipe))
+        return [1.0, 2.0], [10.0 * seed, 10.0 * seed]
+
+    class Here:
+        def __init__(self, processes):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *raised):
+            pass
+
+        def submit(self, function, *arguments):
+            future = Future()
+            future.set_result(function(*arguments))
+            return future
+
+    monkeypatch.setattr(benchmark, "train_ours", train)
+    monkeypatch.setattr(benchmark, "ProcessPoolExecutor", Here)
+    benchmark.try_out(["Acrobot-v1"], [{"lr": 0.25, "num_envs": 3, "policy": {"log_std_init": 1.0}}], 2, 1)
+    assert [seed for seed, _ in asked] == [0, 1]
+    changed = asked[0][1]
+    assert (changed.ours["lr"], changed.num_envs, changed.policy) == (0.25, 3, {"log_std_init": 1.0})
+    assert changed.ours["n_steps"] == benchmark.RECIPES["Acrobot-v1"].ours["n_steps"]
+    assert "num_envs" not in changed.ours
+    assert "mean 5.0, of 0.0, 10.0; on the way 1, 2" in capsys.readouterr().out
 
 
 def test_interquartile_means(benchmark):

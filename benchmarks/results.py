@@ -4,11 +4,11 @@ Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents rl_
      python benchmarks/results.py try [--envs ID ...] [--seeds 3] [--ours JSON ...] [--processes 2]
      python benchmarks/results.py report
 
-``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips those that stand there,
-so it can be stopped, started again and given more seeds. ``try`` is how our recipes are chosen: it trains our agent
+``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips those that are there, so
+it can be stopped, started again and given more seeds. ``try`` is how our recipes are chosen: it trains our agent
 with changed hyperparameters, from seed 0 on, prints the scores and writes nothing, as in
-``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr": 0.004, "num_envs": 32}'``. ``report`` computes benchmarks/results/results.md from
-it; it needs the extra ``plots``.
+``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr": 0.004, "num_envs": 32}'``. ``report`` computes
+benchmarks/results/results.md from the file; it needs the extra ``plots``.
 
 Both agents train for the same env steps, those of the zoo. Ten times on the way the deterministic policy plays 20
 episodes in environments of its own, and at the end 100. A score is the mean return of the latter; a table's row
@@ -246,9 +246,7 @@ def read() -> dict[tuple[str, str, int], tuple[list[float], list[float]]]:
 def one(id: str, agent: str, seed: int) -> str:
     """A training, written down; gives a line that tells of it."""
     torch.set_num_threads(1)
-    on_the_way, last = (
-        [round(score, 2) for score in scores] for scores in TRAIN[agent](id, seed, RECIPES[id])
-    )
+    on_the_way, last = ([round(score, 2) for score in scores] for scores in TRAIN[agent](id, seed, RECIPES[id]))
     with RUNS.open("a") as file:
         file.write(json.dumps([id, agent, seed, on_the_way, last], separators=(",", ":")) + "\n")
     return f"{id} {agent} seed {seed}: {statistics.fmean(last):.1f}, on the way {on_the_way}"

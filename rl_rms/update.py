@@ -15,7 +15,9 @@ The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (ar
 """
 
 import math
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -33,21 +35,45 @@ v's first value still has in v, the product of every rho so far; ``rho ** step``
 """
 
 
+@overload
 def rmsprop_init(
     param: Tensor, *, momentum: Scalar = 0.0, centered: bool = False, initial_second_moment: float = 0.0
-) -> State:
+) -> State: ...
+@overload
+def rmsprop_init(
+    param: Mapping[str, Tensor],
+    *,
+    momentum: Scalar = 0.0,
+    centered: bool = False,
+    initial_second_moment: float = 0.0,
+) -> dict[str, State]: ...
+def rmsprop_init(
+    param: Tensor | Mapping[str, Tensor],
+    *,
+    momentum: Scalar = 0.0,
+    centered: bool = False,
+    initial_second_moment: float = 0.0,
+) -> State | dict[str, State]:
     """The state before the first update.
 
     Args:
-        param: The parameter, of any shape; it is not kept.
+        param: The parameter, of any shape, or parameters by name; they are not kept.
         momentum: As in `rmsprop_update`.
         centered: As in `rmsprop_update`.
         initial_second_moment: What v starts from in every coordinate; 0 in torch, 1 in TensorFlow's form.
 
     Returns:
         The state, in the parameter's precision, and float32 for half precision: there an accumulator stalls as
-        soon as ``(1 - rho) g*g`` falls below half a unit in the last place of v.
+        soon as ``(1 - rho) g*g`` falls below half a unit in the last place of v. Of parameters by name, their
+        states by name.
     """
+    if isinstance(param, Mapping):
+        options: dict[str, Any] = {
+            "momentum": momentum,
+            "centered": centered,
+            "initial_second_moment": initial_second_moment,
+        }
+        return {name: rmsprop_init(one, **options) for name, one in param.items()}
     dtype = torch.promote_types(param.dtype, torch.float32)
     zeros = torch.zeros_like(param, dtype=dtype, requires_grad=False)
     state: State = {"step": torch.zeros((), dtype=torch.float32), "square_avg": zeros, "initial_weight": 1.0}
@@ -59,6 +85,7 @@ def rmsprop_init(
     return state
 
 
+@overload
 def rmsprop_update(
     param: Tensor,
     grad: Tensor,
@@ -79,16 +106,60 @@ def rmsprop_update(
     caution: bool = False,
     max_update_rms: float | None = None,
     exclude_current: bool = False,
-) -> tuple[Tensor, State]:
+) -> tuple[Tensor, State]: ...
+@overload
+def rmsprop_update(
+    param: Mapping[str, Tensor],
+    grad: Mapping[str, Tensor],
+    state: Mapping[str, State],
+    *,
+    lr: Scalar,
+    rho: Scalar | None = None,
+    half_life: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    centered: bool = False,
+    debias: bool = False,
+    eps_inside_sqrt: bool = False,
+    decoupled_weight_decay: bool = False,
+    nesterov: bool = False,
+    lr_in_momentum: bool = False,
+    caution: bool = False,
+    max_update_rms: float | None = None,
+    exclude_current: bool = False,
+) -> tuple[dict[str, Tensor], dict[str, State]]: ...
+def rmsprop_update(
+    param: Any,
+    grad: Any,
+    state: Any,
+    *,
+    lr: Scalar,
+    rho: Scalar | None = None,
+    half_life: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    centered: bool = False,
+    debias: bool = False,
+    eps_inside_sqrt: bool = False,
+    decoupled_weight_decay: bool = False,
+    nesterov: bool = False,
+    lr_in_momentum: bool = False,
+    caution: bool = False,
+    max_update_rms: float | None = None,
+    exclude_current: bool = False,
+) -> tuple[Tensor, State] | tuple[dict[str, Tensor], dict[str, State]]:
     """One update, as the module's equations state it; nothing is changed in place.
 
     Every hyperparameter may be a tensor (a scalar, or one that broadcasts to the parameter's shape), and gradients
     flow to it, as they do to ``param``, ``grad`` and ``state``. Complex parameters are updated as pairs of reals.
 
     Args:
-        param: The parameter p.
-        grad: Its gradient g, of the same shape.
-        state: From `rmsprop_init` or the update before.
+        param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``, each of which
+            is updated by itself, with the same hyperparameters.
+        grad: Its gradient g, of the same shape; or gradients by the same names.
+        state: From `rmsprop_init` or the update before, likewise.
         lr: Learning rate.
         rho: Decay of v per update, in [0, 1).
         half_life: The same as a number of updates, after which a squared gradient's weight in v has halved:
@@ -115,10 +186,10 @@ def rmsprop_update(
             one. A coordinate's first gradient has no other normalizer than itself.
 
     Returns:
-        The new parameter and the new state.
+        The new parameter and the new state; or both by name.
 
     Raises:
-        ValueError: Unless exactly one of ``rho`` and ``half_life`` is given.
+        ValueError: Unless exactly one of ``rho`` and ``half_life`` is given, or where names differ.
         KeyError: If the state was made without what ``momentum`` or ``centered`` need.
 
     Example:
@@ -127,7 +198,57 @@ def rmsprop_update(
         >>> param
         tensor([0.5000, 1.5000])
     """
-    rho, gain = _decay(rho, half_life)
+    update = partial(
+        _update,
+        decay=_decay(rho, half_life),
+        lr=lr,
+        eps=eps,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        centered=centered,
+        debias=debias,
+        eps_inside_sqrt=eps_inside_sqrt,
+        decoupled_weight_decay=decoupled_weight_decay,
+        nesterov=nesterov,
+        lr_in_momentum=lr_in_momentum,
+        caution=caution,
+        max_update_rms=max_update_rms,
+        exclude_current=exclude_current,
+    )
+    if isinstance(param, Tensor):
+        return update(param, grad, state)
+    for what, other in (("grad", grad), ("state", state)):
+        if other.keys() != param.keys():
+            raise ValueError(
+                f"{what} must have the parameters' names {sorted(param)}, got {sorted(map(str, other))}; "
+                "a parameter that is not to be updated is left out of all three"
+            )
+    updated = {name: update(one, grad[name], state[name]) for name, one in param.items()}
+    return {name: new for name, (new, _) in updated.items()}, {name: new for name, (_, new) in updated.items()}
+
+
+def _update(
+    param: Tensor,
+    grad: Tensor,
+    state: State,
+    *,
+    decay: tuple[Scalar, Scalar],
+    lr: Scalar,
+    eps: Scalar,
+    weight_decay: Scalar,
+    momentum: Scalar,
+    centered: bool,
+    debias: bool,
+    eps_inside_sqrt: bool,
+    decoupled_weight_decay: bool,
+    nesterov: bool,
+    lr_in_momentum: bool,
+    caution: bool,
+    max_update_rms: float | None,
+    exclude_current: bool,
+) -> tuple[Tensor, State]:
+    """One parameter's update, with rho and 1 - rho in ``decay``."""
+    rho, gain = decay
     v = real(state["square_avg"])
     # A scalar tensor of higher precision would promote a scalar parameter, and lerp wants one precision.
     gain, lr, eps, weight_decay, momentum = (as_dtype(x, v.dtype) for x in (gain, lr, eps, weight_decay, momentum))

@@ -1,5 +1,7 @@
 import itertools
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,6 +264,100 @@ def test_double_precision_hyperparameters_leave_a_scalar_parameter_in_its_own():
     options = {name: torch.tensor(value, dtype=torch.float64) for name, value in HYPERPARAMETERS.items()}
     param, state = run([torch.tensor(2.0)] * 3, debias=True, centered=True, **options)
     assert param.dtype == state["square_avg"].dtype == state["momentum_buffer"].dtype == torch.float32
+
+
+HYPERGRADIENTS = json.loads((Path(__file__).parent / "golden" / "hypergradients.json").read_text())
+# Their names of our options and hyperparameters.
+THEIR_OPTIONS = {
+    "bias_correction": "debias",
+    "centered": "centered",
+    "eps_in_sqrt": "eps_inside_sqrt",
+    "initial_scale": "initial_second_moment",
+    "momentum": "momentum",
+    "nesterov": "nesterov",
+}
+
+
+def logistic_loss(params, problem):
+    logits = problem["inputs"] @ params["weight"] + params["bias"]
+    return torch.nn.functional.softplus(-problem["labels"] * logits).mean()
+
+
+def trained(params, problem, steps, *, initial_second_moment=0.0, **options):
+    """Parameters by name after steps down their own gradients, which are part of the graph."""
+    kept = {name: options[name] for name in ("momentum", "centered") if name in options}
+    state = rmsprop_init(params, initial_second_moment=initial_second_moment, **kept)
+    for _ in range(steps):
+        grads = torch.autograd.grad(logistic_loss(params, problem), list(params.values()), create_graph=True)
+        params, state = rmsprop_update(params, dict(zip(params, grads, strict=True)), state, **options)
+    return params
+
+
+def logistic_problem():
+    problem = {name: torch.tensor(x, dtype=torch.float64) for name, x in HYPERGRADIENTS["problem"].items()}
+    return problem, {name: problem[name].clone().requires_grad_() for name in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(
+    "case", HYPERGRADIENTS["cases"], ids=lambda case: " ".join([case["library"], *case["options"]])
+)
+def test_gradients_of_hyperparameters_equal_other_libraries(case):
+    problem, params = logistic_problem()
+    values = {"momentum": 0.6} if "momentum" in case["gradients"] else {}
+    values = {**HYPERGRADIENTS["hyperparameters"], **values}
+    values = {name: torch.tensor(x, dtype=torch.float64, requires_grad=True) for name, x in values.items()}
+    options = {THEIR_OPTIONS[name]: value for name, value in case["options"].items()}
+    if case["library"] == "optax":
+        options = {"eps_inside_sqrt": True, "lr_in_momentum": True, **options}
+    ours = {"rho" if name == "decay" else name: value for name, value in values.items()}
+    loss = logistic_loss(trained(params, problem, HYPERGRADIENTS["steps"], **ours, **options), problem)
+    assert loss.item() == pytest.approx(case["loss"], rel=1e-12)
+    found = torch.autograd.grad(loss, [values[name] for name in case["gradients"]])
+    for name, grad in zip(case["gradients"], found, strict=True):
+        assert grad.item() == pytest.approx(case["gradients"][name], rel=1e-9), name
+
+
+def test_gradients_through_a_hundred_unrolled_steps_equal_finite_differences():
+    problem, params = logistic_problem()
+
+    def last_loss(lr, log_half_life, log_eps, momentum, weight_decay):
+        after = trained(
+            params,
+            problem,
+            100,
+            lr=lr,
+            half_life=log_half_life.exp(),
+            eps=log_eps.exp(),
+            momentum=momentum,
+            weight_decay=weight_decay,
+            debias=True,
+        )
+        return logistic_loss(after, problem)
+
+    values = [0.01, math.log(20.0), math.log(1e-3), 0.3, 0.01]
+    hyperparameters = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in values]
+    assert torch.autograd.gradcheck(last_loss, hyperparameters, eps=1e-5, atol=1e-7, rtol=1e-4)
+
+
+def test_parameters_by_name_are_updated_each_by_itself():
+    grads, param = problem((3, 4), updates=3)
+    params, state = {"a": param, "b": 2.0 * param}, rmsprop_init({"a": param, "b": param}, momentum=0.9)
+    options = {"lr": 0.1, "rho": 0.9, "momentum": 0.9, "max_update_rms": 0.5}
+    for grad in grads:
+        params, state = rmsprop_update(params, {"b": 0.1 * grad, "a": grad}, state, **options)
+    alone = {"a": run(grads, param, **options), "b": run([0.1 * g for g in grads], 2.0 * param, **options)}
+    for name, (after, its_state) in alone.items():
+        assert torch.equal(params[name], after)
+        assert torch.equal(state[name]["square_avg"], its_state["square_avg"])
+
+
+@pytest.mark.parametrize("missing", ["grad", "state"])
+def test_names_that_differ(missing):
+    param = {"weight": torch.ones(2), "bias": torch.ones(())}
+    others = {"grad": dict(param), "state": rmsprop_init(param)}
+    del others[missing]["bias"]
+    with pytest.raises(ValueError, match=rf"{missing} must have the parameters' names \['bias', 'weight'\], got"):
+        rmsprop_update(param, others["grad"], others["state"], lr=0.1, rho=0.9)
 
 
 @pytest.mark.parametrize("given_decay", [{}, {"rho": 0.9, "half_life": 69}])

@@ -1,6 +1,6 @@
 """Unroll other libraries' differentiable RMSprops and record the gradients of the last loss by hyperparameters.
 
-``hypergradients.json`` holds what optax gave through JAX's automatic differentiation, and TorchOpt through torch's;
+``hypergradients.json`` holds what optax gave through JAX's automatic differentiation and TorchOpt through torch's;
 nothing of rl_rms takes part. TorchOpt gives no gradient by its decay. To make it again, in an
 environment of its own (Python 3.11):
 

@@ -32,5 +32,5 @@ clean:  ## remove everything that the other targets made, except runs
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) -e '.[dev,box2d,mujoco,curricula,video,plots]'
+	$(PIP) -e '.[dev,box2d,mujoco,curricula,video,plots,sweep]'
 	touch $@

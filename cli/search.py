@@ -1,0 +1,270 @@
+"""What a sweep searches: the dataclass behind SWEEP.yaml, its distributions, and a trial's run made of them.
+
+This module imports no torch and no Optuna, so that a wrong file is told of at once.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
+from rl_rms.cli.errors import UserError, suggestion
+
+Metric = Literal["life", "final", "worst_regime"]
+Sampler = Literal["tpe", "random", "grid", "qmc", "cmaes"]
+Pruner = Literal["none", "median", "halving", "hyperband", "wilcoxon"]
+Engine = Literal["local", "ray"]
+
+# A training's returns are looked at in so many stretches of env steps.
+STRETCHES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """What one key may be.
+
+    Args:
+        choices: These values, where they are given.
+        low: The least number otherwise.
+        high: The greatest; with whole numbers for both ends, only whole numbers are tried.
+        log: Whether equal ratios are equally likely, rather than equal differences.
+    """
+
+    choices: tuple[Any, ...] | None = None
+    low: int | float = 0
+    high: int | float = 0
+    log: bool = False
+
+    @classmethod
+    def of(cls, key: str, given: Any) -> "Distribution":
+        """Read ``[a, b, c]``, ``{choices: [a, b, c]}`` or ``{low: 1.0e-4, high: 1.0e-1, log: true}``.
+
+        Raises:
+            UserError: If it is none of these, or holds nothing.
+        """
+        if isinstance(given, list):
+            given = {"choices": given}
+        known = [one.name for one in fields(cls)]
+        if not isinstance(given, dict) or not given.keys() <= set(known):
+            raise UserError(
+                f"vary.{key} must be a list of values, or low, high and log as in "
+                f"{{low: 1.0e-4, high: 1.0e-1, log: true}}, got {given!r}"
+            )
+        if "choices" in given:
+            if len(given) > 1 or not isinstance(given["choices"], list) or not given["choices"]:
+                raise UserError(f"vary.{key}: choices must be a list of at least one value alone, got {given!r}")
+            return cls(choices=tuple(given["choices"]))
+        low, high = (_number(f"vary.{key}.{name}", given.get(name)) for name in ("low", "high"))
+        log = given.get("log", False)
+        if not low < high:
+            raise UserError(f"vary.{key} must have low < high, got {low!r} and {high!r}")
+        if not isinstance(log, bool) or (log and low <= 0):
+            raise UserError(f"vary.{key}: log must be true or false, and true only with low > 0, got {given!r}")
+        return cls(low=low, high=high, log=log)
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Values that a configuration has to take if it is to take all: every choice, or both ends."""
+        return self.choices if self.choices is not None else (self.low, self.high)
+
+    def suggest(self, trial: Any, key: str) -> Any:
+        """The value that an Optuna trial is to try."""
+        if self.choices is not None:
+            by_label = {label(choice): choice for choice in self.choices}
+            return by_label[trial.suggest_categorical(key, list(by_label))]
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(key, self.low, self.high, log=self.log)
+        return trial.suggest_float(key, self.low, self.high, log=self.log)
+
+
+def _number(name: str, given: Any) -> int | float:
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+        raise UserError(f"{name} must be a number, got {given!r}")
+    return given
+
+
+def label(choice: Any) -> str | int | float | bool | None:
+    """What stands for a choice in tables and storages, which take no lists and no schedules."""
+    return json.dumps(choice) if isinstance(choice, (list, dict)) else choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """One sweep.
+
+    Args:
+        config: The configuration that is varied: a packaged name, or a YAML file, beside the sweep's or anywhere.
+        vary: What each key may be, by its dotted name: a list of values, or ``{low: 1.0e-4, high: 1.0e-1, log:
+            true}``.
+        fix: Values of other keys of the configuration, by dotted name.
+        metric: What is to be large, as the mean over the seeds' episodes: ``life`` (mean return over the whole
+            training, each twentieth of its env steps counting alike), ``final`` (the last 100 episodes) or
+            ``worst_regime`` (the mean return of the regime with the least).
+        trials: How many points are tried.
+        seeds: Seeds that every point is trained with; its value is the median over them.
+        sampler: Who chooses the points: ``tpe``, ``random``, ``grid`` (every combination of choices), ``qmc``, or
+            ``cmaes``.
+        sampler_seed: Seeds the sampler, which repeats itself with one worker only.
+        pruner: Who gives up on points: ``none``, ``median``, ``halving``, ``hyperband``, which go by the return so
+            far at each twentieth of the training, or ``wilcoxon``, which goes by whole seeds.
+    """
+
+    config: str
+    vary: Mapping[str, Any]
+    fix: Mapping[str, Any] = field(default_factory=dict)
+    metric: Metric = "life"
+    trials: int = 30
+    seeds: Sequence[int] = (0, 1, 2)
+    sampler: Sampler = "tpe"
+    sampler_seed: int = 0
+    pruner: Pruner = "none"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.config, str):
+            raise UserError(f"config must be the name of a configuration or a YAML file, got {self.config!r}")
+        for name in ("vary", "fix"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise UserError(
+                    f"{name} must hold dotted keys such as agent.learning_rate, got {getattr(self, name)!r}"
+                )
+        if not self.vary:
+            raise UserError("vary must hold at least one key, such as agent.learning_rate")
+        for name, allowed in (("metric", Metric), ("sampler", Sampler), ("pruner", Pruner)):
+            value = getattr(self, name)
+            if value not in get_args(allowed):
+                raise UserError(
+                    f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}"
+                    + suggestion(str(value), get_args(allowed))
+                )
+        if isinstance(self.trials, bool) or not isinstance(self.trials, int) or self.trials < 1:
+            raise UserError(f"trials must be a whole number >= 1, got {self.trials!r}")
+        seeds = self.seeds
+        whole = isinstance(seeds, (list, tuple)) and all(type(seed) is int and seed >= 0 for seed in seeds)
+        if not whole or not seeds or len(set(seeds)) < len(seeds):
+            raise UserError(f"seeds must be different whole numbers >= 0, such as [0, 1, 2], got {seeds!r}")
+        if type(self.sampler_seed) is not int:
+            raise UserError(f"sampler_seed must be a whole number, got {self.sampler_seed!r}")
+        if self.sampler == "grid":
+            ranges = [key for key, one in self.distributions.items() if one.choices is None]
+            if ranges:
+                raise UserError(f"sampler: grid needs lists of choices, but vary.{ranges[0]} is a range")
+
+    @property
+    def distributions(self) -> dict[str, Distribution]:
+        """What each key may be."""
+        return {key: Distribution.of(key, given) for key, given in self.vary.items()}
+
+    @property
+    def num_trials(self) -> int:
+        """How many points are tried: never more than a grid has."""
+        if self.sampler != "grid":
+            return self.trials
+        return min(self.trials, math.prod(len(one.ends) for one in self.distributions.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A sweep, and the configuration that it varies as plain data.
+
+    Attributes:
+        name: Of the sweep, which its study and its folder have too.
+        sweep: The sweep.
+        tree: The varied configuration's YAML, read.
+    """
+
+    name: str
+    sweep: SweepConfig
+    tree: dict[str, Any]
+
+    def run_config(self, values: Mapping[str, Any], seed: int) -> RunConfig:
+        """The configuration of one training.
+
+        Args:
+            values: By dotted key.
+            seed: Of the training.
+
+        Raises:
+            UserError: If the configuration does not take them.
+        """
+        chosen = {**self.sweep.fix, **values, "seed": seed}
+        # A copy, since overrides that reach into free-form keys are written into the tree.
+        return parse_config(json.loads(json.dumps(self.tree)), [override(*one) for one in chosen.items()])
+
+    def check(self) -> None:
+        """Try every choice and both ends of every range.
+
+        Raises:
+            UserError: If the configuration does not take one of them.
+        """
+        distributions = self.sweep.distributions
+        common = {key: one.ends[0] for key, one in distributions.items()}
+        for key, one in distributions.items():
+            for value in one.ends:
+                self._check_one({**common, key: value}, key)
+
+    def _check_one(self, values: Mapping[str, Any], key: str) -> None:
+        try:
+            self.run_config(values, self.sweep.seeds[0])
+        except UserError as error:
+            raise UserError(f"with {key} = {label(values[key])!r}, which vary allows: {error}") from error
+
+
+def override(key: str, value: Any) -> str:
+    """A key and its value as a word of the command line."""
+    return f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
+    """Read a sweep by path or packaged name.
+
+    Args:
+        sweep: Path of a YAML file, or the name of a packaged one.
+        changes: Other values for some of its keys.
+
+    Raises:
+        UserError: If the file, a key, a value or the configuration that it varies is wrong.
+    """
+    path = find_sweep(sweep)
+    tree = read_yaml(path.read_text(), sweep)
+    known = [one.name for one in fields(SweepConfig)]
+    for key in tree:
+        if key not in known:
+            raise UserError(
+                f"{sweep}: there is no key {key!r}; there are {', '.join(known)}{suggestion(key, known)}"
+            )
+    missing = [key for key in ("config", "vary") if key not in tree]
+    if missing:
+        raise UserError(f"{sweep}: {missing[0]} is missing")
+    config = SweepConfig(**{**tree, **changes})
+    beside = path.parent / config.config
+    file = beside if beside.is_file() else find_config(config.config)
+    search = Search(path.stem, config, read_yaml(file.read_text(), config.config))
+    search.check()
+    return search
+
+
+def find_sweep(sweep: str) -> Path:
+    """The file of a sweep given by path or packaged name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if Path(sweep).is_file():
+        return Path(sweep)
+    folder = resources.files("rl_rms.configs") / "sweeps"
+    packaged = {Path(file.name).stem: file for file in folder.iterdir() if file.name.endswith(".yaml")}
+    if sweep in packaged:
+        return Path(str(packaged[sweep]))
+    raise UserError(
+        f"there is no sweep {sweep!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
+        + suggestion(sweep, packaged)
+    )

@@ -1,0 +1,308 @@
+"""``rl-rms sweep SWEEP``: hyperparameters by search, with Optuna, in several processes, on one machine or more."""
+
+import csv
+import io
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_rms.cli.config import Parser
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.runs import write_text
+from rl_rms.cli.search import Engine, Search, read_search
+from rl_rms.cli.trials import Watch, counted, open_study, reclaim, results, work
+
+if TYPE_CHECKING:
+    import optuna
+
+INTERRUPTED = 130
+_SHOWN = 10
+_LOOK_EVERY = 0.5
+
+
+def main(argv: Sequence[str]) -> int:
+    """Sweep as the words after ``rl-rms sweep`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the sweep is wrong.
+    """
+    parser = Parser(
+        prog="rl-rms sweep",
+        description=(
+            "Search hyperparameters: SWEEP is a YAML file or the name of a packaged sweep. A sweep that was "
+            "stopped goes on where it was. Started once more meanwhile, here or on a machine that shares its "
+            "storage, it is done together."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("sweep", type=str, help="YAML file or packaged name.")
+    parser.add_argument("--trials", type=int | None, default=None, help="How many points, instead of the file's.")
+    parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
+    parser.add_argument(
+        "--storage",
+        type=str | None,
+        default=None,
+        help="Journal file, or URL of a database that Optuna knows; by default study.log in the sweep's folder.",
+    )
+    parser.add_argument("--sweeps_dir", type=str, default="sweeps", help="Folder of the sweeps' folders.")
+    parser.add_argument(
+        "--engine", type=Engine, default="local", help="ray: workers are tasks of a Ray cluster (extra ray)."
+    )
+    arguments = parser.parse_args(list(argv))
+    if arguments.workers < 1:
+        raise UserError(f"--workers must be >= 1, got {arguments.workers}")
+    changes = {} if arguments.trials is None else {"trials": arguments.trials}
+    search = read_search(arguments.sweep, changes)
+    folder = Path(arguments.sweeps_dir) / search.name
+    storage = arguments.storage or str((folder / "study.log").absolute())
+    return sweep(search, folder, storage, arguments.workers, arguments.engine)
+
+
+def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engine = "local") -> int:
+    """Do a sweep, or what is left of it, and report.
+
+    Args:
+        search: The sweep.
+        folder: Where its report goes.
+        storage: See `rl_rms.cli.trials.open_study`.
+        workers: Processes at the same time.
+        engine: Who runs them.
+
+    Returns:
+        Exit status.
+    """
+    from rich.console import Console
+
+    console = Console()
+    folder.mkdir(parents=True, exist_ok=True)
+    study = open_study(search, storage)
+    console.print(
+        f"sweep {search.name}: {search.sweep.num_trials} trials of {len(search.sweep.seeds)} seeds over "
+        f"{', '.join(search.sweep.vary)}, {workers} {'worker' if workers == 1 else 'workers'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    interrupted = False
+    try:
+        pool = _Local(search, storage) if engine == "local" else _Ray(search, storage)
+        with pool:
+            _supervise(study, search, pool, workers, console)
+    except KeyboardInterrupt:
+        interrupted = True
+    report(study, search, folder, console)
+    if interrupted:
+        console.print("interrupted; the same command goes on with it")
+    return INTERRUPTED if interrupted else 0
+
+
+def _supervise(study: "optuna.Study", search: Search, pool: "_Local | _Ray", workers: int, console: Any) -> None:
+    """Keep workers at work until all trials have ended."""
+    from optuna.trial import TrialState
+
+    watch = Watch(time.monotonic)
+    told: set[int] = set()
+    while True:
+        reclaim(study, watch)
+        trials = counted(study.get_trials(deepcopy=False))
+        ended = [one for one in trials if one.state.is_finished()]
+        for trial in ended:
+            if trial.number not in told:
+                told.add(trial.number)
+                value = "" if trial.state is not TrialState.COMPLETE else f" {trial.value:.1f}"
+                console.print(
+                    f"[{len(told)}/{search.sweep.num_trials}] trial {trial.number}, "
+                    f"{', '.join(f'{_last(key)} {_short(one)}' for key, one in trial.params.items())}: "
+                    f"{trial.state.name.lower()}{value}",
+                    highlight=False,
+                    soft_wrap=True,
+                    markup=False,
+                )
+        if len(ended) >= search.sweep.num_trials:
+            return
+        begun = sum(one.state is not TrialState.WAITING for one in trials)
+        pool.keep(min(workers, pool.busy() + search.sweep.num_trials - begun))
+        time.sleep(_LOOK_EVERY)
+
+
+class _Local:
+    """Workers that are processes of this machine.
+
+    Args:
+        search: The sweep.
+        storage: See `rl_rms.cli.trials.open_study`.
+    """
+
+    def __init__(self, search: Search, storage: str) -> None:
+        self._given = (search, storage, os.getpid())
+        # Not forked: torch's and Optuna's threads would be left behind.
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: list[Any] = []
+
+    def busy(self) -> int:
+        """How many are at work."""
+        self._processes = [one for one in self._processes if one.is_alive()]
+        return len(self._processes)
+
+    def keep(self, number: int) -> None:
+        """Start as many as are missing of a number."""
+        for _ in range(number - self.busy()):
+            process = self._context.Process(target=work, args=self._given)
+            process.start()
+            self._processes.append(process)
+
+    def __enter__(self) -> "_Local":
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        for process in self._processes:
+            if raised[0] is not None:
+                process.terminate()
+            process.join()
+
+
+class _Ray:
+    """Workers that are tasks of a Ray cluster, whose machines share the storage.
+
+    Args:
+        search: The sweep.
+        storage: See `rl_rms.cli.trials.open_study`.
+
+    Raises:
+        UserError: If Ray is not installed.
+    """
+
+    def __init__(self, search: Search, storage: str) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError("--engine ray needs Ray, which is not installed: pip install 'rl_rms[ray]'") from error
+        self._ray = ray
+        self._task = ray.remote(num_cpus=1, max_retries=0)(work)
+        self._given = (search, storage)
+        self._running: list[Any] = []
+
+    def busy(self) -> int:
+        """How many are at work."""
+        if self._running:
+            ended, self._running = self._ray.wait(self._running, num_returns=len(self._running), timeout=0)
+            self._ray.get(ended)  # raises what a worker raised
+        return len(self._running)
+
+    def keep(self, number: int) -> None:
+        """Start as many as are missing of a number."""
+        for _ in range(number - self.busy()):
+            self._running.append(self._task.remote(*self._given))
+
+    def __enter__(self) -> "_Ray":
+        if not self._ray.is_initialized():
+            self._ray.init(include_dashboard=False, log_to_driver=False)
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._ray.shutdown()
+
+
+# -- reporting --------------------------------------------------------------------------------------------
+
+
+def report(study: "optuna.Study", search: Search, folder: Path, console: Any) -> None:
+    """Write ``trials.csv``, ``best.yaml`` and the plots, and print the best trials.
+
+    Args:
+        study: The sweep's study.
+        search: The sweep.
+        folder: Where to.
+        console: Where to print.
+    """
+    from rich.table import Table
+
+    rows = results(study.get_trials(deepcopy=False), search)
+    done = [row for row in rows if row["value"] is not None]
+    columns = ["trial", "value", *search.sweep.vary, *(f"seed {seed}" for seed in search.sweep.seeds)]
+    if rows:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(folder / "trials.csv", text.getvalue())
+    if done:
+        table = Table(*map(_last, columns))
+        for row in done[:_SHOWN]:
+            table.add_row(*(_short(row[column]) for column in columns))
+        console.print(table)
+    failed = [row for row in rows if row["error"] is not None]
+    if failed:
+        console.print(f"{len(failed)} failed, the first with {failed[0]['error']}", highlight=False)
+    if not done:
+        return
+    best = max((one for one in study.best_trials), key=lambda one: one.value or -math.inf)
+    chosen = {key: one.suggest(best, key) for key, one in search.sweep.distributions.items()}
+    write_text(folder / "best.yaml", search.run_config(chosen, search.sweep.seeds[0]).to_yaml())
+    lines = {"best": f"rl-rms train {folder / 'best.yaml'}", "trials": folder / "trials.csv"}
+    if len(done) > 1:
+        importances = _importances(study)
+        if importances:
+            lines["importances"] = ", ".join(f"{_last(key)} {share:.2f}" for key, share in importances.items())
+        _draw(study, search, folder, importances)
+        lines["plots"] = folder / "*.png"
+    for key, value in lines.items():
+        console.print(f"{key:<12} {value}", highlight=False, soft_wrap=True)
+
+
+def _importances(study: "optuna.Study") -> dict[str, float]:
+    """The parameters' shares in the variance of the trials' values (fANOVA); none where all values are alike."""
+    import optuna
+
+    values = {
+        trial.value for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    }
+    if len(values) < 2 or len(study.best_params) < 2:
+        return {}
+    return optuna.importance.get_param_importances(
+        study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+    )
+
+
+def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict[str, float]) -> None:
+    """The usual plots, by Optuna."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import optuna.visualization.matplotlib as draw
+
+    from rl_rms.cli.samplers import experimental
+
+    keys = list(search.sweep.vary)
+    plots: dict[str, Any] = {
+        "history": lambda: draw.plot_optimization_history(study),
+        "slices": lambda: draw.plot_slice(study),
+    }
+    if importances:
+        plots["importances"] = lambda: draw.plot_param_importances(study)
+    if len(keys) > 1:
+        plots["contour"] = lambda: draw.plot_contour(study, params=keys[:2])
+    if search.sweep.pruner not in ("none", "wilcoxon"):
+        plots["on_the_way"] = lambda: draw.plot_intermediate_values(study)
+    for name, make in plots.items():
+        with experimental():
+            make()
+        plt.gcf().savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
+        plt.close("all")
+
+
+def _last(key: str) -> str:
+    """The end of a dotted key, which is enough to tell it by."""
+    return key.rsplit(".", 1)[-1]
+
+
+def _short(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

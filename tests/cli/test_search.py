@@ -1,0 +1,145 @@
+"""What a sweep's file may say, and how wrong ones are told of."""
+
+import pytest
+
+from rl_rms.cli.config import find_config
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.search import Distribution, SweepConfig, find_sweep, label, read_search
+
+FILE = """
+config: cartpole_a2c
+vary:
+  agent.learning_rate: {low: 1.0e-3, high: 1.0e-2, log: true}
+  agent.half_life: [69, 20_000 steps]
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_trainings_configuration_has_the_point_the_fixed_keys_and_the_seed(tmp_path):
+    search = read_search(written(tmp_path, FILE + "fix: {total_timesteps: 7000, env.num_envs: 3}"), {"trials": 4})
+    config = search.run_config({"agent.learning_rate": 0.25, "agent.half_life": "20_000 steps"}, 5)
+    assert (config.agent.learning_rate, config.agent.half_life, config.seed) == (0.25, "20_000 steps", 5)
+    assert (config.total_timesteps, config.env.num_envs) == (7000, 3)
+    assert (search.name, search.sweep.trials, search.sweep.seeds) == ("mine", 4, (0, 1, 2))
+
+
+def test_a_configuration_beside_the_sweep_is_found(tmp_path):
+    (tmp_path / "own.yaml").write_text(find_config("cartpole_a2c").read_text().replace("n_steps: 8", "n_steps: 3"))
+    search = read_search(written(tmp_path, FILE.replace("cartpole_a2c", "own.yaml")), {})
+    assert search.run_config({}, 0).agent.n_steps == 3
+
+
+def test_points_that_reach_into_the_world_do_not_stay_there(tmp_path):
+    text = (
+        "config: drifting_cartpole\nvary:\n  env.changes.gravity: [9.8, {step: {before: 9.8, after: 20, at: 5}}]"
+    )
+    search = read_search(written(tmp_path, text), {})
+    assert search.run_config({"env.changes.gravity": 1.5}, 0).env.changes["gravity"] == 1.5
+    assert isinstance(search.run_config({}, 0).env.changes["gravity"], dict)
+
+
+@pytest.mark.parametrize("name", ["half_life_cartpole", "half_life_pendulum"])
+def test_ready_sweeps(name):
+    search = read_search(name, {})
+    assert set(search.sweep.vary) == {"agent.half_life", "agent.learning_rate"}
+
+
+def test_a_grid_has_as_many_trials_as_combinations_at_most():
+    choices = {"a": [1, 2, 3], "b": [4, 5]}
+    assert SweepConfig(config="x", vary=choices, sampler="grid", trials=30).num_trials == 6
+    assert SweepConfig(config="x", vary=choices, sampler="grid", trials=4).num_trials == 4
+    assert SweepConfig(config="x", vary=choices, trials=30).num_trials == 30
+
+
+class Asked:
+    """Answers like an Optuna trial, with the last choice or the upper end."""
+
+    def suggest_categorical(self, key, choices):
+        return choices[-1]
+
+    def suggest_float(self, key, low, high, log):
+        return ("float", high, log)
+
+    def suggest_int(self, key, low, high, log):
+        return ("int", high, log)
+
+
+@pytest.mark.parametrize(
+    ("given", "suggested"),
+    [
+        ([1, "2 updates"], "2 updates"),
+        ({"choices": [[64], [64, 64]]}, [64, 64]),
+        ({"low": 1, "high": 9}, ("int", 9, False)),
+        ({"low": 1.0, "high": 9, "log": True}, ("float", 9, True)),
+    ],
+)
+def test_distributions(given, suggested):
+    assert Distribution.of("key", given).suggest(Asked(), "key") == suggested
+    assert label([64, 64]) == "[64, 64]"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (3, "vary.key must be a list of values, or low, high and log"),
+        ({"lowest": 3}, "vary.key must be a list of values, or low, high and log"),
+        ([], "vary.key: choices must be a list of at least one value alone"),
+        ({"choices": [1], "low": 2}, "vary.key: choices must be a list of at least one value alone"),
+        ({"low": 3}, "vary.key.high must be a number, got None"),
+        ({"low": True, "high": 3}, "vary.key.low must be a number, got True"),
+        ({"low": 3, "high": 3}, "vary.key must have low < high, got 3 and 3"),
+        ({"low": 0, "high": 3, "log": True}, "true only with low > 0"),
+    ],
+)
+def test_wrong_distributions(given, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Distribution.of("key", given)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("config: cartpole_a2c", "vary is missing"),
+        ("vary: {agent.half_life: [1]}", "config is missing"),
+        (FILE + "trails: 3", "there is no key 'trails'; there are .*; did you mean trials"),
+        (FILE + "trials: 0", "trials must be a whole number >= 1, got 0"),
+        (FILE + "seeds: [1, 1]", r"seeds must be different whole numbers >= 0, such as \[0, 1, 2\], got \[1, 1\]"),
+        (FILE + "seeds: []", "seeds must be different whole numbers"),
+        (
+            FILE + "sampler: tpo",
+            "sampler must be one of tpe, random, grid, qmc, cmaes, got 'tpo'; did you mean tpe",
+        ),
+        (FILE + "pruner: 3", "pruner must be one of none, median"),
+        (FILE + "metric: loss", "metric must be one of life, final, worst_regime, got 'loss'"),
+        (FILE + "sampler: grid", "sampler: grid needs lists of choices, but vary.agent.learning_rate is a range"),
+        (FILE + "sampler_seed: many", "sampler_seed must be a whole number, got 'many'"),
+        (FILE + "fix: 3", "fix must hold dotted keys"),
+        ("config: 3\nvary: {agent.half_life: [1]}", "config must be the name of a configuration"),
+        ("config: cartpole_a2c\nvary: {}", "vary must hold at least one key"),
+        (
+            FILE.replace("cartpole_a2c", "cartpole_a3c"),
+            "no configuration 'cartpole_a3c'.*did you mean cartpole_a2c",
+        ),
+        (FILE.replace("half_life:", "half_lif:"), "agent.half_lif.*; did you mean"),
+        (FILE.replace("[69, 20_000 steps]", "[69, -3]"), "with agent.half_life = -3, which vary allows: .*-3"),
+        (
+            FILE.replace("low: 1.0e-3", "low: -1.0e-3").replace(", log: true", ""),
+            "with agent.learning_rate = -0.001",
+        ),
+    ],
+)
+def test_wrong_files(tmp_path, text, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_search(written(tmp_path, text), {})
+
+
+def test_a_sweep_that_is_not_there():
+    with pytest.raises(
+        UserError, match="there is no sweep 'half_life_cartpol': .*did you mean half_life_cartpole"
+    ):
+        find_sweep("half_life_cartpol")

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
-    from rl_rms.agents.config import A2CConfig, PolicyConfig, ReinforceConfig
+    from rl_rms.agents.config import A2CConfig, MetaConfig, PolicyConfig, ReinforceConfig
     from rl_rms.agents.evaluation import Evaluation, evaluate
     from rl_rms.agents.policies import ActorCriticPolicy
     from rl_rms.agents.reinforce import Reinforce
@@ -21,6 +21,7 @@ _HOME = {
     "CheckpointCallback": "callbacks",
     "EvalCallback": "callbacks",
     "Evaluation": "evaluation",
+    "MetaConfig": "config",
     "PolicyConfig": "config",
     "Reinforce": "reinforce",
     "ReinforceConfig": "config",
@@ -37,6 +38,7 @@ __all__ = [
     "CheckpointCallback",
     "EvalCallback",
     "Evaluation",
+    "MetaConfig",
     "PolicyConfig",
     "Reinforce",
     "ReinforceConfig",

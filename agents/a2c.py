@@ -7,7 +7,7 @@ import numpy.typing as npt
 from torch import nn
 
 from rl_rms.agents.base import EnvLike, OnPolicyAgent, policy_config, policy_module
-from rl_rms.agents.config import DEFAULT_OPTIMIZER, A2CConfig, AgentConfig, OnChange, PolicyConfig
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, A2CConfig, AgentConfig, MetaConfig, OnChange, PolicyConfig
 from rl_rms.agents.losses import LossTerms
 from rl_rms.agents.optimizers import OptimizerLike, optimizer_path
 from rl_rms.agents.rollout import Episode, Rollout
@@ -40,6 +40,7 @@ class A2C(OnPolicyAgent):
         on_change: What becomes of RMSprop's state at a change of regime: ``"keep"``, ``"reset"`` or ``"forget"``.
         forget_half_life: Half-life with which it then forgets, in updates.
         forget_updates: For how many updates.
+        meta: A `MetaConfig` of what adapts itself by meta-gradient.
         optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
         optimizer_kwargs: Its further arguments.
         policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
@@ -82,6 +83,7 @@ class A2C(OnPolicyAgent):
         on_change: OnChange = "keep",
         forget_half_life: float = 10.0,
         forget_updates: int = 50,
+        meta: MetaConfig | None = None,
         optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
         optimizer_kwargs: dict[str, Any] | None = None,
         policy: PolicyConfig | nn.Module | None = None,
@@ -106,6 +108,7 @@ class A2C(OnPolicyAgent):
             on_change=on_change,
             forget_half_life=forget_half_life,
             forget_updates=forget_updates,
+            meta=meta,
             optimizer=optimizer_path(optimizer),
             optimizer_kwargs=optimizer_kwargs or {},
             policy=policy_config(policy),

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from rl_rms.agents import checkpoint
 from rl_rms.agents.callbacks import CallbackLike, as_callback
 from rl_rms.agents.changes import ChangeResponse
-from rl_rms.agents.config import AgentConfig, PolicyConfig, as_schedule
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, PolicyConfig, as_schedule
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.fused import FusedActorCritic, fuse
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.losses import LossTerms, actor_critic_loss
+from rl_rms.agents.meta import Experience, MetaGradient
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
 from rl_rms.agents.optimizers import OptimizerLike, describe_memory, group_rates, make_optimizer
 from rl_rms.agents.policies import ActorCriticPolicy
@@ -68,6 +69,7 @@ class OnPolicyAgent(ABC):
         generator: Where the chance in its actions comes from.
         observation_normalizer: What scales the observations, None where nothing does.
         reward_normalizer: What scales the rewards, None where nothing does.
+        meta: What adapts the optimizer's hyperparameters, None where they stay.
         num_timesteps: Env steps lived so far, all sub-environments together.
         num_updates: Optimizer steps taken so far.
         episodes: The last 100 finished episodes.
@@ -129,6 +131,13 @@ class OnPolicyAgent(ABC):
         # What a recurrent policy remembers now, and what it did when the present rollout began.
         self._state = self._rollout_state = self._no_memory(num_envs)
         self._changes = ChangeResponse(config, self.optimizer)
+        self.meta: MetaGradient | None = None
+        if config.meta is not None:
+            if not isinstance(self.optimizer, RMSprop):
+                raise ValueError(
+                    f"meta adapts {DEFAULT_OPTIMIZER}, not {type(self.optimizer).__name__}; leave one of them out"
+                )
+            self.meta = MetaGradient(self.policy, self.optimizer, config.meta)
         self.num_timesteps = 0
         self.num_updates = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
@@ -250,6 +259,7 @@ class OnPolicyAgent(ABC):
         flat = checkpoint.config_to_dict(self.config)
         flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
         flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
+        flat.update({f"meta.{key}": value for key, value in (flat.pop("meta") or {}).items()})
         num_envs = {} if self.env is None else {"num_envs": self.env.num_envs}
         return {**flat, "seed": self.seed, **num_envs}
 
@@ -363,14 +373,31 @@ class OnPolicyAgent(ABC):
         if world is not None and self._changes.meet(int(np.max(world.regime))):
             if self.config.on_change == "reset":
                 self._lay_out()
+                if self.meta is not None:
+                    self.meta.restart()
             logger.mark(self.num_timesteps, f"regime {self._changes.regime}", self.config.on_change)
 
     def _update(self, rollout: Rollout, *, with_metrics: bool) -> dict[str, float]:
-        """One optimizer step on a rollout."""
-        metrics = self._write_gradients(rollout, with_metrics=with_metrics)
-        for rate, group in zip(self._rates, self.optimizer.param_groups, strict=True):
+        """One optimizer step on a rollout, and the normalizers' statistics moved."""
+        raw = rollout.observations
+        if self.reward_normalizer is not None:
+            scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done)
+            rollout = dataclasses.replace(rollout, rewards=scaled)
+        metrics: dict[str, float] = {}
+        if self.meta is None or self.meta.learns_from(self._experience(rollout)):
+            metrics = self._write_gradients(rollout, with_metrics=with_metrics)
+            self._step(rollout, metrics, with_metrics=with_metrics)
+        if self.observation_normalizer is not None:
+            self.observation_normalizer.update(raw, rollout.valid)
+        return metrics
+
+    def _step(self, rollout: Rollout, metrics: dict[str, float], *, with_metrics: bool) -> None:
+        """One optimizer step, the gradients being there."""
+        for i, (rate, group) in enumerate(zip(self._rates, self.optimizer.param_groups, strict=True)):
             if rate is not None:
                 group["lr"] = rate.value(self.num_timesteps, _NO_CHANCE)
+                if self.meta is not None:
+                    self.meta.state_rate(i, group["lr"])
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.steps_per_update = rollout.env_steps
             if self._follows_curriculum:
@@ -380,22 +407,29 @@ class OnPolicyAgent(ABC):
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), max_norm)
             if with_metrics:
                 metrics["optim/gradient_norm"] = float(norm)
+        if self.meta is not None:
+            self.meta.before_step()
         self.optimizer.step()
         self._changes.after_update()
         if isinstance(self.optimizer, RMSprop) and self.optimizer.memory.estimates and rollout.episodes:
             self.optimizer.report(fmean(episode.ret for episode in rollout.episodes))
         self.num_updates += 1
-        return metrics
+
+    def _experience(self, rollout: Rollout) -> Experience:
+        """A rollout as the policy saw it, to be kept."""
+        return Experience.copied(self._as_seen(rollout), self.used(rollout), self.terms(), self._rollout_state)
+
+    def _as_seen(self, rollout: Rollout) -> Rollout:
+        if self.observation_normalizer is None:
+            return rollout
+        seen, finals = self._seen(rollout.observations), self._seen(rollout.final_observations)
+        return dataclasses.replace(rollout, observations=seen, final_observations=finals)
 
     def _write_gradients(self, rollout: Rollout, *, with_metrics: bool) -> dict[str, float]:
-        """Have every parameter's gradient of the loss of a rollout, and move the normalizers' statistics."""
-        raw = rollout.observations
-        if self.reward_normalizer is not None:
-            scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done)
-            rollout = dataclasses.replace(rollout, rewards=scaled)
+        """Have every parameter's gradient of the loss of a rollout whose rewards are scaled."""
         if self._fused is not None:
             assert self._collector is not None
-            metrics = self._fused.gradients(
+            return self._fused.gradients(
                 rollout,
                 self.used(rollout),
                 self.terms(),
@@ -403,17 +437,12 @@ class OnPolicyAgent(ABC):
                 self._seen(rollout.final_observations),
                 with_metrics=with_metrics,
             )
-        else:
-            seen, finals = self._seen(raw), self._seen(rollout.final_observations)
-            rollout = dataclasses.replace(rollout, observations=seen, final_observations=finals)
-            self.policy.train()
-            loss, metrics = self.loss(rollout)
-            # Gradients that stay allocated stay in the flat buffer of a fast optimizer.
-            self.optimizer.zero_grad(set_to_none=False)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.policy.eval()
-        if self.observation_normalizer is not None:
-            self.observation_normalizer.update(raw, rollout.valid)
+        self.policy.train()
+        loss, metrics = self.loss(self._as_seen(rollout))
+        # Gradients that stay allocated stay in the flat buffer of a fast optimizer.
+        self.optimizer.zero_grad(set_to_none=False)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.policy.eval()
         return metrics
 
     def _log(self, logger: Logger, metrics: dict[str, float]) -> None:
@@ -434,6 +463,8 @@ class OnPolicyAgent(ABC):
         if isinstance(self.optimizer, RMSprop):
             diagnostics = self.optimizer.diagnostics()
             scalars.update({f"optim/{name}": value for name, value in diagnostics.items()})
+        if self.meta is not None:
+            scalars.update(self.meta.scalars)
         assert self._surroundings is not None
         world = self._surroundings.world
         if world is not None:
@@ -550,6 +581,7 @@ class OnPolicyAgent(ABC):
             "generator": json.dumps(self.generator.bit_generator.state),
             "state": self._state,
             "changes": self._changes.state_dict(),
+            "meta": None if self.meta is None else self.meta.state_dict(),
             "num_timesteps": self.num_timesteps,
             "num_updates": self.num_updates,
             "normalizers": {
@@ -606,6 +638,8 @@ class OnPolicyAgent(ABC):
         if agent._state is not None and agent._state.shape == contents["state"].shape:
             agent._state = contents["state"].to(agent.device)
         agent._changes.load_state_dict(contents["changes"])
+        if agent.meta is not None:
+            agent.meta.load_state_dict(contents["meta"])
         agent.num_timesteps = contents["num_timesteps"]
         agent.num_updates = contents["num_updates"]
         for name, one in agent._normalizers().items():

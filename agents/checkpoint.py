@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from rl_rms.agents.config import AgentConfig, PolicyConfig
+from rl_rms.agents.config import AgentConfig, MetaConfig, PolicyConfig
 
 FORMAT = "rl_rms agent"
 VERSION = 1
@@ -74,12 +74,17 @@ def config_to_dict(config: AgentConfig) -> dict[str, Any]:
     """A configuration as plain data."""
     plain = dataclasses.asdict(config)
     plain["policy"]["hidden_sizes"] = list(plain["policy"]["hidden_sizes"])
+    if plain["meta"] is not None:
+        plain["meta"]["adapt"] = list(plain["meta"]["adapt"])
     return plain
 
 
 def config_from_dict(cls: type[ConfigT], plain: dict[str, Any], *, device: str | None = None) -> ConfigT:
     """The configuration that `config_to_dict` made plain, on ``device`` if one is given."""
-    changed = {"policy": PolicyConfig(**plain["policy"])} | ({} if device is None else {"device": device})
+    meta = None if plain["meta"] is None else MetaConfig(**plain["meta"])
+    changed: dict[str, Any] = {"policy": PolicyConfig(**plain["policy"]), "meta": meta}
+    if device is not None:
+        changed["device"] = device
     return cls(**{**plain, **changed})
 
 

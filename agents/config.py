@@ -17,6 +17,7 @@ Activation = Literal["tanh", "relu", "elu", "silu"]
 Norm = Literal["none", "layer", "batch"]
 Recurrent = Literal["none", "gru", "lstm"]
 OnChange = Literal["keep", "reset", "forget"]
+Adaptable = Literal["learning_rate", "half_life", "eps"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,43 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetaConfig:
+    """Hyperparameters that adapt themselves while an agent trains, by meta-gradient; see `rl_rms.agents.meta`.
+
+    Args:
+        adapt: Which: ``learning_rate``, ``half_life`` and ``eps`` of RMSprop. An adapted half-life is kept within
+            RMSprop's half_life_bounds, 32 to 10,000 updates.
+        window: Updates through which the meta-gradient goes back, >= 1.
+        fresh: Rollouts on which the policy after them is judged, >= 1. The last of them is then learned from, too;
+            the others cost env steps, and make the meta-gradient less noisy.
+        rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
+        fluctuation: Weight of the variance of the whole loss along the window in what is minimized, >= 0.
+        memory_mb: Megabytes that the window's graph may hold, > 0. One that would hold more goes back through its
+            last updates only.
+    """
+
+    adapt: Sequence[Adaptable] = ("learning_rate", "half_life")
+    window: int = 4
+    fresh: int = 1
+    rate: float = 0.05
+    fluctuation: float = 0.0
+    memory_mb: float = 256.0
+
+    def __post_init__(self) -> None:
+        adapt = tuple(self.adapt)
+        if not adapt or len(set(adapt)) < len(adapt):
+            raise ValueError(f"meta.adapt must name at least one hyperparameter, and each once, got {list(adapt)}")
+        for name in adapt:
+            _check_choice("meta.adapt", name, get_args(Adaptable))
+        object.__setattr__(self, "adapt", adapt)
+        check_whole("meta.window", self.window, least=1, unit="updates")
+        check_whole("meta.fresh", self.fresh, least=1)
+        check_number("meta.rate", self.rate, above=0.0)
+        check_number("meta.fluctuation", self.fluctuation, least=0.0)
+        check_number("meta.memory_mb", self.memory_mb, above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentConfig:
     """Hyperparameters that every agent has.
 
@@ -94,6 +132,8 @@ class AgentConfig:
             updates).
         forget_half_life: Half-life with which RMSprop forgets after a change, in updates, > 0.
         forget_updates: For how many updates, >= 1.
+        meta: Hyperparameters of RMSprop that adapt themselves by meta-gradient, as in ``{adapt: [learning_rate,
+            half_life], window: 4}``; null for none. What the others state is then where they begin.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
         optimizer_kwargs: Further keyword arguments of the optimizer. RMSprop gets ``eps=1e-5`` and
             ``debias=True`` unless they are set here.
@@ -118,6 +158,7 @@ class AgentConfig:
     on_change: OnChange = "keep"
     forget_half_life: float = 10.0
     forget_updates: int = 50
+    meta: MetaConfig | None = None
     optimizer: str = DEFAULT_OPTIMIZER
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -140,6 +181,10 @@ class AgentConfig:
         _check_choice("on_change", self.on_change, get_args(OnChange))
         HalfLife(check_number("forget_half_life", self.forget_half_life, above=0.0))
         check_whole("forget_updates", self.forget_updates, least=1, unit="updates")
+        if self.meta is not None and "half_life" in self.meta.adapt and self.on_change == "forget":
+            raise ValueError(
+                'on_change="forget" and meta.adapt=["half_life", ...] would both set the half-life; leave one out'
+            )
 
     def _check_schedule(self, name: str) -> None:
         """Keep a schedule as plain data, once it is known to be one of numbers >= 0."""

@@ -17,6 +17,7 @@ OptimizerLike = str | type[Optimizer]
 # The agents' memory where none is stated. A long one: the largest gradients carry the signal, and a short memory
 # divides them away.
 DEFAULT_HALF_LIFE = 200.0
+DEFAULT_EPS = 1e-5
 _MEMORY_NAMES = {"half_life", "rho", "alpha"}
 
 
@@ -64,7 +65,7 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     chosen = optimizer if isinstance(optimizer, type) else optimizer_class(optimizer or config.optimizer)
     kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
     if issubclass(chosen, RMSprop):
-        kwargs = {"eps": 1e-5, "debias": True, "max_grad_norm": config.max_grad_norm, **kwargs}
+        kwargs = {"eps": DEFAULT_EPS, "debias": True, "max_grad_norm": config.max_grad_norm, **kwargs}
         if config.half_life is not None:
             kwargs["half_life"] = config.half_life
         elif not _MEMORY_NAMES & kwargs.keys():

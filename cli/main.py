@@ -10,6 +10,7 @@ from rl_rms.cli.errors import UserError, suggestion
 COMMANDS = {
     "train": "train an agent by a configuration, live in the terminal and in TensorBoard",
     "evaluate": "play episodes with the agent of a run",
+    "tune": "learn learning rate, half-life and epsilon by meta-gradient",
     "sweep": "search hyperparameters, in several processes, resumable",
     "plot": "draw the learning curves of runs over the changes of their worlds",
     "plot-schedule": "draw a schedule, or everything that changes in a configuration's world",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
-from rl_rms.agents import A2C, PolicyConfig, Reinforce
+from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.curricula import DomainRandomization, LearningProgress
@@ -116,6 +116,18 @@ def test_in_worlds_that_do_not(id, mode, make_agent, tmp_path):
 )
 def test_in_whatever_an_agent_takes(make, tmp_path):
     check(a2c, make, tmp_path / "agent")
+
+
+@pytest.mark.parametrize("recurrent", ["none", "gru"])
+@pytest.mark.parametrize("fresh", [1, 3])
+def test_with_hyperparameters_that_adapt_themselves(recurrent, fresh, tmp_path):
+    def make_agent(env):
+        meta = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=3, fresh=fresh)
+        policy = PolicyConfig(recurrent=recurrent)
+        return A2C(env, seed=0, meta=meta, policy=policy, normalize_observation=True, normalize_reward=True)
+
+    # Saved in the middle of a window.
+    check(make_agent, lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1), tmp_path / "a", updates=8)
 
 
 @pytest.mark.parametrize(

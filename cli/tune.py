@@ -1,0 +1,270 @@
+"""``rl-rms tune CONFIG``: learning rate, half-life and epsilon by meta-gradient, in some lives of an agent."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rl_rms.agents.config import Adaptable, AgentConfig, MetaConfig
+from rl_rms.cli.config import Parser, RunConfig, find_config, parse_config, read_yaml
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.runs import CONFIG, new_folder, write_text
+from rl_rms.half_life import HalfLife, parse_half_life
+
+TUNED = "tuned.yaml"
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """How to tune.
+
+    Args:
+        lives: Trainings of total_timesteps env steps each, one after the other, >= 1.
+        adapt: What is learned: learning_rate, half_life, eps.
+        window: Updates through which the meta-gradient goes back, >= 1.
+        fresh: Rollouts on which the policy after them is judged, >= 1; all but one cost env steps.
+        rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
+        fluctuation: Weight of the variance of the loss along the window in what is minimized, >= 0.
+        memory_mb: Megabytes that a window's graph may hold, > 0.
+    """
+
+    lives: int = 4
+    adapt: Sequence[Adaptable] = ("learning_rate", "half_life", "eps")
+    window: int = 4
+    fresh: int = 1
+    rate: float = 0.05
+    fluctuation: float = 0.0
+    memory_mb: float = 256.0
+
+    def __post_init__(self) -> None:
+        if self.lives < 1:
+            raise ValueError(f"tune.lives must be >= 1, got {self.lives}")
+
+    def meta(self) -> MetaConfig:
+        """The agent's part of it."""
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "lives"}
+        return MetaConfig(**own)
+
+
+@dataclass(frozen=True)
+class Life:
+    """What one training came to.
+
+    Attributes:
+        began: The hyperparameters that it began with.
+        found: Those that it found: the geometric mean over all but its first quarter.
+        score: Mean return over its env steps.
+    """
+
+    began: AgentConfig
+    found: AgentConfig
+    score: float
+
+
+def main(argv: Sequence[str]) -> int:
+    """Tune as the words after ``rl-rms tune`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the configuration is wrong.
+    """
+    words = list(argv)
+    config = words.pop(0) if words and not words[0].startswith("-") else None
+    parser = Parser(
+        usage="rl-rms tune CONFIG [--tune.KEY VALUE ...] [--KEY VALUE ...]",
+        description=(
+            "Learn RMSprop's learning rate, half-life and epsilon by meta-gradient. CONFIG is a YAML file or a "
+            "packaged name, whose keys can be overridden as for rl-rms train."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_class_arguments(TuneConfig, "tune")
+    if "-h" in words or "--help" in words:
+        parser.print_help()
+        return 0
+    if config is None:
+        raise UserError(
+            "rl-rms tune needs a configuration: a YAML file or a packaged name; see rl-rms tune --help"
+        )
+    own, rest = _split(words)
+    try:
+        tuning = parser.instantiate(parser.parse_args(own)).tune
+        tuning.meta()
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    path = find_config(config)
+    run = parse_config(read_yaml(path.read_text(), config), rest)
+    return tune(run, tuning, path.stem)
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of ``--tune.KEY VALUE``, and the others."""
+    own: list[str] = []
+    rest: list[str] = []
+    into = rest
+    for word in words:
+        if word.startswith("--"):
+            into = own if word.startswith("--tune.") else rest
+        into.append(word)
+    return own, rest
+
+
+def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
+    """Live through some trainings, each beginning with what the best one so far has found.
+
+    Args:
+        config: The run to tune.
+        tuning: How.
+        name: Name of the parent of the folder that is written to.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If there is something in the configuration that cannot be tuned.
+    """
+    from rich.console import Console
+
+    check(config, tuning)
+    console = Console()
+    folder = new_folder(Path(config.runs_dir), f"{name}-tune", config.seed)
+    write_text(folder / CONFIG, config.to_yaml())
+    console.print(
+        f"tune {', '.join(tuning.adapt)} of {name}: {tuning.lives} lives of {config.total_timesteps:,} env steps, "
+        f"windows of {tuning.window} updates that hold at most {tuning.memory_mb:g} MB",
+        highlight=False,
+        soft_wrap=True,
+    )
+    best: Life | None = None
+    interrupted = False
+    for number in range(tuning.lives):
+        began = config.agent if best is None else best.found
+        one = dataclasses.replace(config, agent=began, seed=config.seed + number)
+        try:
+            life = live(one, tuning, folder / f"life{number}", console)
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+        better = best is None or life.score > best.score
+        console.print(
+            f"life {number}: mean return {life.score:.1f}; {describe(life, tuning)}{', not kept' * (not better)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        best = life if better else best
+    if best is not None:
+        write_text(folder / TUNED, dataclasses.replace(config, agent=best.found).to_yaml())
+        console.print(f"train        rl-rms train {folder / TUNED}", highlight=False, soft_wrap=True)
+    console.print(f"TensorBoard  tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
+    return INTERRUPTED if interrupted else 0
+
+
+def check(config: RunConfig, tuning: TuneConfig) -> None:
+    """Refuse what cannot be tuned, before anything is written.
+
+    Raises:
+        UserError: With the key that is to be another.
+    """
+    agent = config.agent
+    if agent.meta is not None:
+        raise UserError("agent.meta adapts the hyperparameters already; leave it out to tune them")
+    if "learning_rate" in tuning.adapt and isinstance(agent.learning_rate, dict):
+        raise UserError(
+            f"tune learns a learning rate that is a number, got agent.learning_rate={agent.learning_rate}"
+        )
+    if isinstance(agent.critic_learning_rate, dict):
+        raise UserError(f"tune needs a number for agent.critic_learning_rate, got {agent.critic_learning_rate}")
+    from rl_rms.cli.train import build, make_env
+
+    env = make_env(config)
+    try:
+        build(dataclasses.replace(config, agent=dataclasses.replace(agent, meta=tuning.meta())), env)
+    finally:
+        env.close()
+
+
+def live(config: RunConfig, tuning: TuneConfig, folder: Path | None, console: Any) -> Life:
+    """One training with hyperparameters that adapt themselves.
+
+    Args:
+        config: The run; it begins with its hyperparameters.
+        tuning: How they adapt themselves.
+        folder: For its TensorBoard events and metrics; None for neither.
+        console: For its progress.
+    """
+    import torch
+
+    from rl_rms.agents.base import OnPolicyAgent
+    from rl_rms.agents.progress import ProgressCallback
+    from rl_rms.cli.train import build, make_env
+
+    torch.set_num_threads(config.num_threads)
+    env = make_env(config)
+    agent = build(dataclasses.replace(config, agent=dataclasses.replace(config.agent, meta=tuning.meta())), env)
+    stretches: list[list[float]] = [[] for _ in range(20)]
+
+    def count(trained: OnPolicyAgent) -> None:
+        for episode in trained.new_episodes:
+            stretch = (episode.num_timesteps - 1) * len(stretches) // config.total_timesteps
+            stretches[min(stretch, len(stretches) - 1)].append(episode.ret)
+
+    try:
+        agent.learn(
+            config.total_timesteps,
+            [count, ProgressCallback(console)],
+            log_dir=folder,
+            log_interval=config.log_interval,
+        )
+    finally:
+        env.close()
+    assert agent.meta is not None
+    means = [statistics.fmean(inside) for inside in stretches if inside]
+    score = statistics.fmean(means) if means else -math.inf
+    path = agent.meta.path[len(agent.meta.path) // 4 :]
+    ratios = [math.exp(statistics.fmean(logs)) for logs in zip(*path, strict=True)] or [1.0] * len(tuning.adapt)
+    return Life(config.agent, scaled(config.agent, dict(zip(tuning.adapt, ratios, strict=True))), score)
+
+
+def scaled(agent: AgentConfig, ratios: dict[str, float]) -> AgentConfig:
+    """An agent's configuration with hyperparameters multiplied, each in the unit in which it was stated."""
+    from rl_rms.agents.optimizers import DEFAULT_EPS, DEFAULT_HALF_LIFE
+
+    changed: dict[str, Any] = {}
+    if "learning_rate" in ratios:
+        changed["learning_rate"] = _rounded(float(agent.learning_rate) * ratios["learning_rate"])  # type: ignore[arg-type]
+        if agent.critic_learning_rate is not None:
+            critic = float(agent.critic_learning_rate)  # type: ignore[arg-type]
+            changed["critic_learning_rate"] = _rounded(critic * ratios["learning_rate"])
+    if "half_life" in ratios:
+        stated = parse_half_life(DEFAULT_HALF_LIFE if agent.half_life is None else agent.half_life)
+        assert isinstance(stated, HalfLife)
+        changed["half_life"] = f"{_rounded(stated.value * ratios['half_life']):g} {stated.unit}"
+    if "eps" in ratios:
+        eps = float(agent.optimizer_kwargs.get("eps", DEFAULT_EPS))
+        changed["optimizer_kwargs"] = {**agent.optimizer_kwargs, "eps": _rounded(eps * ratios["eps"])}
+    return dataclasses.replace(agent, **changed)
+
+
+def describe(life: Life, tuning: TuneConfig) -> str:
+    """From where to where the hyperparameters went."""
+    from rl_rms.agents.optimizers import DEFAULT_EPS, DEFAULT_HALF_LIFE
+
+    def values(agent: AgentConfig) -> dict[str, Any]:
+        return {
+            "learning_rate": agent.learning_rate,
+            "half_life": agent.half_life or f"{DEFAULT_HALF_LIFE:g} updates",
+            "eps": agent.optimizer_kwargs.get("eps", DEFAULT_EPS),
+        }
+
+    before, after = values(life.began), values(life.found)
+    return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in tuning.adapt)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

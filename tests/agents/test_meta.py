@@ -1,0 +1,282 @@
+"""Hyperparameters by meta-gradient: unrolled updates are the real ones, their gradients finite differences."""
+
+import dataclasses
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import SyncVectorEnv
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rl_rms import RMSprop
+from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
+from rl_rms.agents.distributions import Categorical
+from rl_rms.agents.losses import actor_critic_loss
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Linear, Redraw
+
+NEGLIGIBLE = 1e-12
+
+
+class Choice(gym.Env):
+    """Shows 0 or 1 and pays 1 for the action of that number."""
+
+    observation_space = gym.spaces.Discrete(2)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.right, self.steps = int(self.np_random.integers(2)), 0
+        return self.right, {}
+
+    def step(self, action):
+        reward = float(action == self.right)
+        self.right, self.steps = int(self.np_random.integers(2)), self.steps + 1
+        return self.right, reward, False, self.steps == 8, {}
+
+
+def choices(num_envs=8):
+    return SyncVectorEnv([Choice] * num_envs)
+
+
+def judge(agent):
+    """Fill the window, and stop just before a fresh rollout is judged."""
+    agent.learn(10**6, callback=lambda one: len(one.meta._window) < one.config.meta.window)
+    return agent.meta
+
+
+OPTIONS = {
+    "plain": {},
+    "unclipped": {"max_grad_norm": None},
+    "momentum": {"optimizer_kwargs": {"momentum": 0.5, "weight_decay": 0.01}},
+    "centered": {"optimizer_kwargs": {"centered": True, "debias": False}},
+    "two rates": {"critic_learning_rate": 1e-3},
+    "scheduled": {"learning_rate": Linear(1e-2, 1e-3, over=300)},
+    "normalized": {"normalize_observation": True, "normalize_reward": True},
+    "half-life in env steps": {"half_life": "4_000 steps"},
+}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_the_unrolled_updates_are_the_real_ones(options, fused):
+    config = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=5, rate=0.3)
+    env = make_vec("CartPole-v1", 4, {"gravity": Redraw(low=5.0, high=20.0, every=50)}, seed=0)
+    agent = A2C(env, **{"learning_rate": 3e-3, **options}, meta=config, seed=0, fused=fused)
+    agent.learn(4 * 5 * 12)  # some windows, after which the ratios are no longer 1
+    meta = judge(agent)
+    assert len(meta.path) > 1
+    assert all(abs(math.log(ratio)) > 0.01 for ratio in meta.ratios.values())
+    params, losses = meta._unroll({name: torch.tensor(ratio).double() for name, ratio in meta.ratios.items()})
+    assert len(losses) == 5
+    for name, param in agent.policy.named_parameters():
+        torch.testing.assert_close(params[f"policy.{name}"], param, rtol=1e-4, atol=1e-6)
+
+
+def test_with_ratios_of_1_training_is_what_it_was():
+    def train(meta):
+        env = make_vec("CartPole-v1", 4, seed=0)
+        return A2C(env, learning_rate=1e-2, meta=meta, seed=0).learn(2_000)
+
+    with_meta, without = train(MetaConfig(rate=NEGLIGIBLE)), train(None)
+    assert with_meta.num_timesteps == without.num_timesteps
+    assert list(with_meta.episodes) == list(without.episodes)
+
+
+class DoublePolicy(torch.nn.Module):
+    """A policy in double precision, for finite differences."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = torch.nn.Linear(4, 2).double()
+        self.critic_network = torch.nn.Linear(4, 1).double()
+
+    def actor(self, observations):
+        return Categorical(self.network(observations.double()))
+
+    def critic(self, observations):
+        return self.critic_network(observations.double()).squeeze(-1)
+
+
+@pytest.mark.parametrize("fluctuation", [0.0, 0.7])
+@pytest.mark.parametrize("max_grad_norm", [None, 0.05])
+def test_meta_gradients_are_finite_differences(fluctuation, max_grad_norm):
+    # Without a baseline, whose values would move the advantages, too.
+    config = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=3, fluctuation=fluctuation)
+    agent = Reinforce(
+        make_vec("CartPole-v1", 3, seed=0),
+        policy=DoublePolicy(),
+        baseline=False,
+        ent_coef=0.02,
+        learning_rate=0.05,
+        half_life=50,
+        max_grad_norm=max_grad_norm,
+        optimizer_kwargs={"eps": 1e-2},
+        meta=config,
+        seed=0,
+    )
+    meta = judge(agent)
+    fresh = agent._experience(agent._collect(agent._collector))
+    asked = {}
+
+    def step():
+        asked["gradient"] = meta.logs.grad.clone()
+
+    meta._steps.step = step
+    meta._fresh = [fresh]
+    meta._adapt()
+
+    def objective(logs):
+        params, losses = meta._unroll(dict(zip(config.adapt, logs.exp(), strict=True)))
+        terms = dataclasses.replace(fresh.terms, vf_coef=0.0, normalize_advantage=True)
+        own = {name.removeprefix("policy."): value for name, value in params.items()}
+        policy = DoublePolicy()
+        policy.load_state_dict({name: value.detach() for name, value in own.items()})
+        last = actor_critic_loss(policy, fresh.rollout, fresh.used, terms)[0]
+        return (last + fluctuation * torch.stack(losses).var()).item()
+
+    for i in range(3):
+        nudge = torch.zeros(3, dtype=torch.float64)
+        nudge[i] = 1e-5
+        difference = (objective(nudge) - objective(-nudge)) / 2e-5
+        assert asked["gradient"][i].item() == pytest.approx(difference, rel=1e-4, abs=1e-9)
+
+
+def test_a_rate_that_is_far_too_small_grows_and_the_agent_learns():
+    def train(meta):
+        agent = A2C(choices(), learning_rate=2e-5, gamma=0.0, meta=meta, seed=0).learn(24_000)
+        return agent, np.mean([episode.ret for episode in agent.episodes]) / 8
+
+    agent, learned = train(MetaConfig(adapt=["learning_rate"], rate=0.1))
+    assert agent.meta.ratios["learning_rate"] > 10.0
+    assert learned > 0.9
+    assert train(None)[1] < 0.7
+
+
+def test_memory_is_kept_to():
+    def graph(memory_mb):
+        agent = A2C(choices(), meta=MetaConfig(window=8, memory_mb=memory_mb), seed=0)
+        meta = judge(agent)
+        logs = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        ratios = dict(zip(("learning_rate", "half_life"), logs.exp(), strict=True))
+        params, _ = meta._unroll(ratios)
+        gradient = torch.autograd.grad(sum(param.sum() for param in params.values()), logs, allow_unused=True)[0]
+        return meta.saved_bytes / 2**20, params, gradient
+
+    most, params, whole = graph(1_000.0)
+    held, same, half = graph(most / 2)
+    assert most / 4 < held <= most / 2
+    assert all(torch.equal(one, other) for one, other in zip(params.values(), same.values(), strict=True))
+    assert not torch.equal(whole, half)  # it goes back through the last updates only
+    assert half[0] != 0.0
+    # Of a single update, which is the least, there is a gradient still.
+    assert graph(most / 1_000)[0] == pytest.approx(most / 8, rel=0.3)
+
+
+def test_rollouts_that_only_judge_cost_env_steps_and_no_updates():
+    def train(fresh):
+        rollouts = []
+        agent = A2C(choices(), meta=MetaConfig(window=4, fresh=fresh), seed=0)
+        return agent.learn(10**6, callback=lambda one: rollouts.append(one.num_timesteps) or len(rollouts) < 24)
+
+    once, thrice = train(1), train(3)
+    assert once.num_timesteps == thrice.num_timesteps
+    assert once.num_updates == 24
+    # Windows of four updates, each followed by two more rollouts.
+    assert thrice.num_updates == 16
+    assert len(thrice.meta.path) == 3
+    assert -1.0 <= thrice.meta.scalars["meta/agreement"] <= 1.0
+
+
+def test_a_meta_gradient_that_is_not_finite_is_passed_over(monkeypatch):
+    agent = A2C(choices(), meta=MetaConfig(window=2), seed=0)
+    judge(agent)
+    unroll = agent.meta._unroll
+    nan = torch.tensor(float("nan"))
+    monkeypatch.setattr(
+        agent.meta,
+        "_unroll",
+        lambda ratios: (
+            {name: param * ratios["half_life"] * nan for name, param in unroll(ratios)[0].items()},
+            [],
+        ),
+    )
+    agent.learn(200)
+    assert agent.meta.path == []
+    assert all(param.isfinite().all() for param in agent.policy.parameters())
+
+
+def test_a_half_life_stays_within_the_memorys_bounds():
+    bounds = {"half_life_bounds": (50.0, 60.0)}
+    agent = A2C(
+        choices(), half_life=20, optimizer_kwargs=bounds, meta=MetaConfig(window=1, rate=1.0, adapt=["half_life"])
+    )
+    seen = []
+    agent.learn(2_000, callback=lambda one: seen.append(one.optimizer.half_life))
+    assert min(seen) >= 50.0 - 1e-6
+    assert max(seen) <= 60.0 + 1e-6
+    assert max(seen) > min(seen)
+
+
+def test_a_reset_optimizer_begins_a_new_window():
+    env = make_vec("CartPole-v1", 4, {"length": Redraw(low=0.3, high=1.0, every=45)}, seed=0)
+    agent = A2C(env, n_steps=5, on_change="reset", meta=MetaConfig(window=6), seed=0)
+    windows = []
+    agent.learn(1_000, callback=lambda one: windows.append(len(one.meta._window)))
+    # A regime lasts 45 env steps, two or three updates of 20: no window is ever full.
+    assert max(windows) <= 3
+    assert agent.meta.path == []
+
+
+def test_what_is_adapted_is_logged(tmp_path):
+    agent = A2C(choices(), meta=MetaConfig(adapt=["learning_rate", "eps"], window=2), seed=0)
+    agent.learn(1_000, log_dir=tmp_path, log_interval=5)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    tags = {"loss", "gradient_norm", "agreement", "learning_rate", "eps"}
+    assert {f"meta/{name}" for name in tags} <= set(events.Tags()["scalars"])
+    last = events.Scalars("meta/learning_rate")[-1].value
+    assert events.Scalars("train/learning_rate")[-1].value == pytest.approx(last, rel=1e-6)
+    assert last != 7e-4
+    assert agent.hyperparameters()["meta.window"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"optimizer": "torch.optim.Adam"}, "meta adapts rl_rms.RMSprop, not Adam"),
+        ({"half_life": "auto"}, "meta adapts a half-life that is stated, got half_life='auto'"),
+        ({"on_change": "forget"}, 'on_change="forget" and meta.adapt=.* would both set the half-life'),
+        ({"policy": PolicyConfig(norm="batch")}, 'meta does not go with norm="batch"'),
+        ({"optimizer_kwargs": {"max_grad_value": 1.0}}, "leave max_grad_value out of optimizer_kwargs"),
+    ],
+)
+def test_what_does_not_go_together(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        A2C(choices(), meta=MetaConfig(), **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"adapt": []}, "meta.adapt must name at least one hyperparameter"),
+        ({"adapt": ["eps", "eps"]}, "each once, got"),
+        ({"adapt": ["rho"]}, "meta.adapt must be one of learning_rate, half_life, eps, got 'rho'"),
+        ({"window": 0}, "meta.window must be"),
+        ({"fresh": 1.5}, "meta.fresh must be"),
+        ({"rate": 0}, "meta.rate must be"),
+        ({"fluctuation": -1}, "meta.fluctuation must be"),
+        ({"memory_mb": 0}, "meta.memory_mb must be"),
+    ],
+)
+def test_ranges(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        MetaConfig(**arguments)
+
+
+def test_estimated_half_lives_go_with_an_adapted_rate():
+    agent = A2C(choices(), half_life="auto", meta=MetaConfig(adapt=["learning_rate"], window=2), seed=0).learn(500)
+    assert agent.meta.path
+    assert isinstance(agent.optimizer, RMSprop)

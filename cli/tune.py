@@ -175,9 +175,7 @@ def check(config: RunConfig, tuning: TuneConfig) -> None:
     if agent.meta is not None:
         raise UserError("agent.meta adapts the hyperparameters already; leave it out to tune them")
     if "learning_rate" in tuning.adapt and isinstance(agent.learning_rate, dict):
-        raise UserError(
-            f"tune learns a learning rate that is a number, got agent.learning_rate={agent.learning_rate}"
-        )
+        raise UserError(f"tune needs a number for agent.learning_rate, got {agent.learning_rate}")
     if isinstance(agent.critic_learning_rate, dict):
         raise UserError(f"tune needs a number for agent.critic_learning_rate, got {agent.critic_learning_rate}")
     from rl_rms.cli.train import build, make_env

@@ -22,10 +22,11 @@ Adaptable = Literal["learning_rate", "half_life", "eps"]
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """The policy network: separate multilayer perceptrons for the actor and the critic.
+    """The policy network: multilayer perceptrons for the actor and the critic.
 
     Args:
         hidden_sizes: Units of each hidden layer.
+        shared_trunk: Whether actor and critic share the hidden layers and have but the last one of their own.
         activation: Non-linearity after each hidden layer.
         norm: What normalizes each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
             (BatchNorm: by the batch's statistics in updates, by running ones while playing).
@@ -40,6 +41,7 @@ class PolicyConfig:
     """
 
     hidden_sizes: Sequence[int] = (64, 64)
+    shared_trunk: bool = False
     activation: Activation = "tanh"
     norm: Norm = "none"
     recurrent: Recurrent = "none"

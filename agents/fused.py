@@ -39,7 +39,9 @@ def fuse(policy: nn.Module) -> "FusedActorCritic | None":
 
     None, too, for large networks, whose operations torch is as fast at.
     """
-    if type(policy) is not ActorCriticPolicy or policy.cell is not None or policy.squashes:
+    if type(policy) is not ActorCriticPolicy or policy.squashes:
+        return None
+    if policy.cell is not None or policy.trunk is not None:
         return None
     kinds = {Flatten, OneHot, nn.Sequential, nn.Linear, ActorCriticPolicy, *_ACTIVATIONS}
     params = list(policy.parameters())

@@ -1,7 +1,7 @@
 """Policy networks: from a batch of observations to a distribution over actions and a value."""
 
+import dataclasses
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -34,10 +34,11 @@ _CELLS: dict[str, type[nn.GRUCell] | type[nn.LSTMCell]] = {"gru": nn.GRUCell, "l
 class ActorCriticPolicy(nn.Module):
     """Actor and critic over encoded observations, with a memory between them where one is asked for.
 
-    ``encode`` brings observations of any space to features, ``remember`` passes them through the recurrent cell,
-    if there is one, and ``actor`` and ``critic`` are multilayer perceptrons of their own. Without a cell or
-    pictures architecture and initialization are those of Stable-Baselines3's ``MlpPolicy`` (hidden gain sqrt 2,
-    actor head 0.01, critic head 1), so that results can be compared.
+    ``encode`` brings observations of any space to features, through the trunk if actor and critic share one,
+    ``remember`` passes them through the recurrent cell, if there is one, and ``actor`` and ``critic`` are
+    multilayer perceptrons of their own, or single layers after a trunk. Without trunk, cell and pictures,
+    architecture and initialization are those of Stable-Baselines3's ``MlpPolicy`` (hidden gain sqrt 2, actor head
+    0.01, critic head 1), so that results can be compared.
 
     Any module with ``actor(observations)`` and ``critic(observations)`` can stand in its place, and may have
     ``encode``, which what both share is then computed by once.
@@ -61,6 +62,12 @@ class ActorCriticPolicy(nn.Module):
         config = config or PolicyConfig()
         self.encoder = make_encoder(observation_space, config.image_features)
         num_features = self.encoder.num_features
+        hidden_sizes = config.hidden_sizes
+        hidden_gain = math.sqrt(2.0) if config.orthogonal_init else None
+        self.trunk: nn.Sequential | None = None
+        if config.shared_trunk:
+            self.trunk = nn.Sequential(*_hidden_layers(num_features, config, hidden_gain))
+            num_features, hidden_sizes = [num_features, *hidden_sizes][-1], ()
         self.cell: nn.GRUCell | nn.LSTMCell | None = None
         self.state_size = 0
         if config.recurrent != "none":
@@ -76,13 +83,14 @@ class ActorCriticPolicy(nn.Module):
         if config.squash_actions and not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
             raise ValueError(f"squash_actions needs Box actions with finite bounds, got {action_space}")
         gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
-        self.actor_network = _mlp(num_features, num_outputs, config, gains[0])
-        self.critic_network = _mlp(num_features, 1, config, gains[1])
+        own = dataclasses.replace(config, hidden_sizes=hidden_sizes)
+        self.actor_network = _mlp(num_features, num_outputs, own, gains[0])
+        self.critic_network = _mlp(num_features, 1, own, gains[1])
 
     def encode(self, observations: Any) -> Tensor:
         """Features, shape ``(batch, num_features)``, of observations of shape ``(batch, *observation)``."""
         features: Tensor = self.encoder(observations)
-        return features
+        return features if self.trunk is None else self.trunk(features)
 
     def remember(self, features: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the recurrent cell.
@@ -151,17 +159,22 @@ def _num_outputs(space: gym.Space[Any]) -> int:
 
 
 def _mlp(num_inputs: int, num_outputs: int, config: PolicyConfig, head_gain: float | None) -> nn.Sequential:
-    """Linear layers, each but the last with its norm and activation; torch's own initialization without gain."""
-    sizes: Sequence[int] = [num_inputs, *config.hidden_sizes]
+    """Hidden layers and a last linear one; torch's own initialization without gain."""
+    layers = _hidden_layers(num_inputs, config, None if head_gain is None else math.sqrt(2.0))
+    head = nn.Linear([num_inputs, *config.hidden_sizes][-1], num_outputs)
+    return nn.Sequential(*layers, head if head_gain is None else orthogonal(head, head_gain))
+
+
+def _hidden_layers(num_inputs: int, config: PolicyConfig, gain: float | None) -> list[nn.Module]:
+    """Linear layers, each with its norm and activation."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
+    for fan_in, fan_out in pairwise([num_inputs, *config.hidden_sizes]):
         linear = nn.Linear(fan_in, fan_out)
-        layers.append(linear if head_gain is None else orthogonal(linear, math.sqrt(2.0)))
+        layers.append(linear if gain is None else orthogonal(linear, gain))
         if config.norm != "none":
             layers.append(_NORMS[config.norm](fan_out))
         layers.append(_ACTIVATIONS[config.activation]())
-    head = nn.Linear(sizes[-1], num_outputs)
-    return nn.Sequential(*layers, head if head_gain is None else orthogonal(head, head_gain))
+    return layers
 
 
 def _cell(kind: str, num_inputs: int, size: int) -> nn.GRUCell | nn.LSTMCell:

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "play episodes with the agent of a run",
     "tune": "learn learning rate, half-life and epsilon by meta-gradient",
     "sweep": "search hyperparameters, in several processes, resumable",
+    "architectures": "rank policy networks under several optimizers",
     "plot": "draw the learning curves of runs over the changes of their worlds",
     "plot-schedule": "draw a schedule, or everything that changes in a configuration's world",
 }

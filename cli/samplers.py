@@ -62,6 +62,13 @@ class SeededByTrial(samplers.BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
+class Grid(samplers.GridSampler):
+    """A grid that does not want to stop a loop of Optuna's when it has been walked through: there is none here."""
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """Nothing."""
+
+
 def make_sampler(search: Search) -> samplers.BaseSampler:
     """The sampler that a sweep names.
 
@@ -72,7 +79,7 @@ def make_sampler(search: Search) -> samplers.BaseSampler:
     seed = sweep.sampler_seed
     if sweep.sampler == "grid":
         grid = {key: [label(one) for one in given.ends] for key, given in sweep.distributions.items()}
-        return samplers.GridSampler(grid, seed=seed)
+        return Grid(grid, seed=seed)
     if sweep.sampler == "qmc":
         # All workers count on in one sequence, which has to be the same.
         with experimental():

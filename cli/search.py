@@ -199,6 +199,16 @@ class Search:
         # A copy, since overrides that reach into free-form keys are written into the tree.
         return parse_config(json.loads(json.dumps(self.tree)), [override(*one) for one in chosen.items()])
 
+    def question(self) -> dict[str, Any]:
+        """What a study answers, as plain data: two searches that differ in it need two studies.
+
+        More trials may be wished for later, and another sampler or pruner.
+        """
+        kept = self.sweep.to_dict()
+        return {
+            key: value for key, value in kept.items() if key not in ("trials", "sampler_seed", "sampler", "pruner")
+        }
+
     def check(self) -> None:
         """Try every choice and both ends of every range.
 

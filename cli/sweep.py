@@ -146,7 +146,13 @@ class _Local:
         self._processes: list[Any] = []
 
     def busy(self) -> int:
-        """How many are at work."""
+        """How many are at work.
+
+        Raises:
+            RuntimeError: If one ended with an error; who was killed is merely no longer at work.
+        """
+        if any((one.exitcode or 0) > 0 for one in self._processes):
+            raise RuntimeError("a worker of the sweep ended with an error, which stands above")
         self._processes = [one for one in self._processes if one.is_alive()]
         return len(self._processes)
 

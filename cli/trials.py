@@ -87,8 +87,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
         )
     except OSError as error:
         raise UserError(f"cannot open the sweep's storage {storage}: {error.strerror or error}") from error
-    # More trials and another pruner may be wished for later; another question is another study.
-    now = {key: value for key, value in search.sweep.to_dict().items() if key not in _MAY_CHANGE}
+    now = search.question()
     then = study.user_attrs.get("sweep")
     if then is None:
         study.set_user_attr("sweep", now)
@@ -99,9 +98,6 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
             "give this one another --storage, or rename its file"
         )
     return study  # type: ignore[no-any-return]
-
-
-_MAY_CHANGE = ("trials", "sampler", "sampler_seed", "pruner")
 
 
 # -- who is alive -----------------------------------------------------------------------------------------

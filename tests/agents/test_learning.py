@@ -136,6 +136,12 @@ def test_normalized_layers(norm):
     assert learned(SIGNAL, spaces.Discrete(2), policy=PolicyConfig(norm=norm)) > 0.9
 
 
+@pytest.mark.parametrize("recurrent", ["none", "gru"])
+def test_a_shared_trunk(recurrent):
+    policy = PolicyConfig(shared_trunk=True, recurrent=recurrent)
+    assert learned(SIGNAL, spaces.Discrete(2), policy=policy) > 0.9
+
+
 class Recall(gym.Env):
     """The first observation shows 0 or 1 and the following nothing; the last action is to be the number shown."""
 

@@ -5,6 +5,7 @@ import torch
 from stable_baselines3.common import policies
 
 from rl_rms.agents import ActorCriticPolicy, PolicyConfig
+from rl_rms.agents.fused import fuse
 
 BOX = gym.spaces.Box(-1, 1, (3, 2), np.float32)
 
@@ -47,6 +48,18 @@ def test_configuration_shapes_the_network():
     )
     assert policy.actor_network[0].weight.shape == (7, 6)
     assert policy.log_std.item() == -1.0
+
+
+def test_a_shared_trunk_has_all_hidden_layers():
+    config = PolicyConfig(hidden_sizes=[7, 5], shared_trunk=True)
+    policy = ActorCriticPolicy(BOX, gym.spaces.Discrete(3), config)
+    shapes = [tuple(one.shape) for one in policy.parameters() if one.ndim == 2]
+    assert shapes == [(7, 6), (5, 7), (3, 5), (1, 5)]
+    observations = torch.randn(4, 6)
+    policy.critic(policy.encode(observations)).sum().backward()
+    assert policy.trunk[0].weight.grad.abs().sum() > 0
+    assert policy.actor_network[0].weight.grad is None
+    assert fuse(policy) is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_rms.cli import trials
+from rl_rms.cli import sweep, trials
 from rl_rms.cli.config import read_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.main import main
@@ -235,6 +235,21 @@ def test_a_grid_is_walked_through_once(sweep_file):
     assert main(["sweep", sweep_file(text + "sampler: grid"), "--workers", "2"]) == 0
     points = [(row["agent.learning_rate"], row["agent.half_life"]) for row in rows()]
     assert sorted(points) == [(rate, memory) for rate in ("0.001", "0.002") for memory in ("20", "2_000 steps")]
+
+
+def test_a_worker_that_breaks_ends_the_sweep():
+    class Broken:
+        exitcode = 1
+
+        def is_alive(self):
+            return False
+
+    pool = sweep._Local(None, "")
+    pool._processes = [Broken()]
+    with pytest.raises(RuntimeError, match="a worker of the sweep ended with an error"):
+        pool.busy()
+    Broken.exitcode = -9
+    assert pool.busy() == 0
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes"])

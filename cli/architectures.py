@@ -1,0 +1,328 @@
+"""``rl-rms architectures SEARCH``: policy networks ranked under several optimizers, and whether the ranking holds.
+
+A sweep over every network with every optimizer at each of its learning rates, and a report on top: the ranking
+under each optimizer at its best rates, Kendall's tau between rankings beside the tau that noise alone leaves of a
+single one, and in words whether another optimizer would have chosen another network.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.cli.config import Parser, RunConfig, find_config, read_yaml
+from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.runs import write_text
+from rl_rms.cli.search import Engine, Search, SweepConfig, find_sweep, label
+from rl_rms.cli.sweep import sweep
+from rl_rms.cli.trials import counted, open_study
+
+if TYPE_CHECKING:
+    import optuna
+
+Floats = npt.NDArray[np.float64]
+NETWORK, TRAINING = "network", "trained by"
+_KEYS = ("config", "networks", "optimizers", "fix", "metric", "seeds")
+_DRAWS = 2_000
+_SPLITS = 200
+
+
+@dataclass(frozen=True)
+class Architectures(Search):
+    """A sweep whose points are a network by name, and an optimizer by name with a learning rate.
+
+    Attributes:
+        networks: Keys of ``agent.policy`` by network.
+        optimizers: Keys of ``agent`` by optimizer.
+        rates: Learning rates by optimizer.
+    """
+
+    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    optimizers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def trainings(self) -> dict[str, tuple[str, float]]:
+        """Optimizer and learning rate of each choice of the sweep."""
+        return {f"{name}, lr {rate:g}": (name, rate) for name, rates in self.rates.items() for rate in rates}
+
+    def run_config(self, values: Mapping[str, Any], seed: int) -> RunConfig:
+        """The configuration of one training, its network and optimizer spelled out."""
+        optimizer, rate = self.trainings[values[TRAINING]]
+        spelled = {f"agent.policy.{key}": value for key, value in self.networks[values[NETWORK]].items()}
+        spelled |= {f"agent.{key}": value for key, value in self.optimizers[optimizer].items()}
+        return super().run_config({**spelled, "agent.learning_rate": rate}, seed)
+
+    def question(self) -> dict[str, Any]:
+        """The sweep's, and what its names stand for."""
+        return {**super().question(), "networks": dict(self.networks), "optimizers": dict(self.optimizers)}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Rank as the words after ``rl-rms architectures`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the search is wrong.
+    """
+    parser = Parser(
+        prog="rl-rms architectures",
+        description=(
+            "Rank policy networks under several optimizers: SEARCH is a YAML file or the name of a packaged "
+            "one. A search that was stopped goes on where it was."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("search", type=str, help="YAML file or packaged name.")
+    parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
+    parser.add_argument(
+        "--storage", type=str | None, default=None, help="As for rl-rms sweep: study.log in the search's folder."
+    )
+    parser.add_argument("--sweeps_dir", type=str, default="sweeps", help="Folder of the searches' folders.")
+    parser.add_argument("--engine", type=Engine, default="local", help="As for rl-rms sweep.")
+    arguments = parser.parse_args(list(argv))
+    if arguments.workers < 1:
+        raise UserError(f"--workers must be >= 1, got {arguments.workers}")
+    search = read_architectures(arguments.search)
+    folder = Path(arguments.sweeps_dir) / search.name
+    storage = arguments.storage or str((folder / "study.log").absolute())
+    status = sweep(search, folder, storage, arguments.workers, arguments.engine)
+    report(open_study(search, storage), search, folder)
+    return status
+
+
+def read_architectures(name: str) -> Architectures:
+    """Read a search by path or packaged name.
+
+    Args:
+        name: Path of a YAML file, or the name of a packaged one, with the keys ``config``, ``networks`` (keys of
+            agent.policy by name), ``optimizers`` (keys of agent by name, with a list of learning rates under
+            ``learning_rate``), and as in a sweep ``fix``, ``metric`` and ``seeds``, of which there must be two.
+
+    Raises:
+        UserError: If the file, a key, a value or the configuration that it varies is wrong.
+    """
+    path = find_sweep(name)
+    tree = read_yaml(path.read_text(), name)
+    for key in tree:
+        if key not in _KEYS:
+            raise UserError(
+                f"{name}: there is no key {key!r}; there are {', '.join(_KEYS)}{suggestion(key, _KEYS)}"
+            )
+    for key in ("config", "networks", "optimizers"):
+        if key not in tree:
+            raise UserError(f"{name}: {key} is missing")
+    networks = _by_name(tree, "networks", least=2)
+    optimizers = {one: dict(keys) for one, keys in _by_name(tree, "optimizers", least=1).items()}
+    rates = {}
+    for one, keys in optimizers.items():
+        given = keys.pop("learning_rate", None)
+        if not isinstance(given, list) or not given or not all(isinstance(rate, (int, float)) for rate in given):
+            raise UserError(f"optimizers.{one}.learning_rate must be a list of learning rates, got {given!r}")
+        rates[one] = given
+    search = Architectures(
+        path.stem,
+        SweepConfig(
+            config=tree["config"],
+            vary={
+                NETWORK: list(networks),
+                TRAINING: [f"{one}, lr {rate:g}" for one, given in rates.items() for rate in given],
+            },
+            fix=tree.get("fix", {}),
+            metric=tree.get("metric", "life"),
+            seeds=tree.get("seeds", (0, 1, 2, 3)),
+            sampler="grid",
+            trials=len(networks) * sum(map(len, rates.values())),
+        ),
+        read_yaml(find_config(tree["config"]).read_text(), tree["config"]),
+        networks=networks,
+        optimizers=optimizers,
+        rates=rates,
+    )
+    if len(search.sweep.seeds) < 2:
+        raise UserError(f"seeds must be at least two, so that noise can be told, got {search.sweep.seeds!r}")
+    search.check()
+    return search
+
+
+def _by_name(tree: Mapping[str, Any], key: str, least: int) -> dict[str, Mapping[str, Any]]:
+    given = tree[key]
+    if (
+        not isinstance(given, Mapping)
+        or len(given) < least
+        or not all(isinstance(one, Mapping) for one in given.values())
+    ):
+        raise UserError(f"{key} must hold at least {least} by name, each with its keys, got {given!r}")
+    return dict(given)
+
+
+# -- the report -------------------------------------------------------------------------------------------
+
+
+def scores_at_best_rates(
+    study: "optuna.Study", search: Architectures
+) -> tuple[dict[str, Floats], dict[str, dict[str, float]]]:
+    """Each network's scores under each optimizer, at the learning rate that is best for the two together.
+
+    Args:
+        study: The search's.
+        search: The search.
+
+    Returns:
+        By optimizer, scores of shape ``(networks, seeds)``, and by optimizer and network the rate. Networks that
+        no finished trial has are NaN.
+    """
+    seeds = [f"seed {seed}" for seed in search.sweep.seeds]
+    names = list(search.networks)
+    scores = {one: np.full((len(names), len(seeds)), np.nan) for one in search.optimizers}
+    rates: dict[str, dict[str, float]] = {one: {} for one in search.optimizers}
+    for trial in counted(study.get_trials(deepcopy=False)):
+        if trial.state.name != "COMPLETE":
+            continue
+        optimizer, rate = search.trainings[trial.params[TRAINING]]
+        row = names.index(trial.params[NETWORK])
+        own = np.array([trial.user_attrs[seed]["score"] for seed in seeds])
+        kept = scores[optimizer]
+        if np.isnan(kept[row]).any() or own.mean() > kept[row].mean():
+            kept[row] = own
+            rates[optimizer][trial.params[NETWORK]] = rate
+    return scores, rates
+
+
+def tau(one: Floats, other: Floats) -> float:
+    """Kendall's tau-b of two rankings: 1 for the same, 0 for unrelated, -1 for reversed.
+
+    Args:
+        one: Scores of shape ``(networks,)``.
+        other: Likewise.
+    """
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(one, other).statistic)
+
+
+def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Tau between two optimizers' rankings by mean score, and its 95 % bootstrap interval over seeds.
+
+    Args:
+        one: Scores of shape ``(networks, seeds)``.
+        other: Likewise.
+        rng: Where chance comes from.
+    """
+    drawn = []
+    for _ in range(_DRAWS):
+        means = [scores[:, rng.integers(scores.shape[1], size=scores.shape[1])].mean(1) for scores in (one, other)]
+        drawn.append(tau(means[0], means[1]))
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return tau(one.mean(1), other.mean(1)), float(low), float(high)
+
+
+def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
+    """Tau between the rankings of two halves of the seeds, in the mean over ways to halve them.
+
+    What no tau between optimizers can be expected to exceed: the same optimizer's rankings differ as much.
+
+    Args:
+        scores: Shape ``(networks, seeds)``.
+        rng: Where chance comes from.
+    """
+    half = scores.shape[1] // 2
+    found = []
+    for _ in range(_SPLITS):
+        order = rng.permutation(scores.shape[1])
+        found.append(tau(scores[:, order[:half]].mean(1), scores[:, order[half : 2 * half]].mean(1)))
+    return float(np.nanmean(found))
+
+
+def regret(scores: Floats, chosen: int) -> tuple[float, float, float]:
+    """What a network falls short of the best under an optimizer, with Student's 95 % interval over paired seeds.
+
+    Args:
+        scores: Shape ``(networks, seeds)``.
+        chosen: The network's row.
+    """
+    from scipy.stats import t
+
+    difference = scores[scores.mean(1).argmax()] - scores[chosen]
+    mean = float(difference.mean())
+    margin = float(t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference)))
+    return mean, mean - margin, mean + margin
+
+
+def verdict(scores: Mapping[str, Floats], names: Sequence[str]) -> str:
+    """Whether the winner is the optimizer's doing, in words.
+
+    It is, where the winner under one optimizer is surely worse under another than that one's own.
+    """
+    winners = {one: int(own.mean(1).argmax()) for one, own in scores.items()}
+    if len(scores) == 1:
+        (only,) = winners
+        return (
+            f"{names[winners[only]]} is first under {only}; with one optimizer nothing can be said of the others."
+        )
+    told = ", ".join(f"{names[row]} under {one}" for one, row in winners.items())
+    if len(set(winners.values())) == 1:
+        return f"The winner is not the optimizer's doing: it is {names[next(iter(winners.values()))]} under each."
+    for one, row in winners.items():
+        for other, own in scores.items():
+            lost, low, _ = regret(own, row)
+            if low > 0:
+                return (
+                    f"The winner is the optimizer's doing: first are {told}, and {names[row]}, first under {one}, "
+                    f"falls {lost:.1f} short of the best under {other}, beyond chance."
+                )
+    return (
+        f"Whether the winner is the optimizer's doing cannot be told: first are {told}, but under no optimizer is "
+        "one of them surely worse than the first. More seeds could tell."
+    )
+
+
+def report(study: "optuna.Study", search: Architectures, folder: Path) -> None:
+    """Print the rankings and what they are worth, and write them to ``architectures.md``.
+
+    Args:
+        study: The search's.
+        search: The search.
+        folder: Where to.
+    """
+    scores, rates = scores_at_best_rates(study, search)
+    whole = {one: own for one, own in scores.items() if not np.isnan(own).any()}
+    if not whole:
+        return
+    rng = np.random.default_rng(0)
+    names = list(search.networks)
+    lines = [
+        f"| rank | {' | '.join(whole)} |",
+        "|---:|" + "---|" * len(whole),
+    ]
+    order = {one: np.argsort(-own.mean(1)) for one, own in whole.items()}
+    for rank in range(len(names)):
+        cells = []
+        for one, own in whole.items():
+            row = order[one][rank]
+            spread = own[row].std(ddof=1) / np.sqrt(own.shape[1])
+            rate = rates[one][names[row]]
+            cells.append(f"{names[row]} {own[row].mean():.1f} +- {spread:.1f} (lr {rate:g})")
+        lines.append(f"| {rank + 1} | {' | '.join(cells)} |")
+    lines += ["", "Mean +- standard error over seeds, at the best learning rate for network and optimizer.", ""]
+    floors = {one: noise_floor(own, rng) for one, own in whole.items()}
+    if len(whole) > 1:
+        lines += ["| rankings | Kendall's tau (95 % interval) | within the one, the other |", "|---|---:|---:|"]
+    for one, other in combinations(whole, 2):
+        middle, low, high = agreement(whole[one], whole[other], rng)
+        shown = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+        lines.append(f"| {one}, {other} | {shown} | {floors[one]:.2f}, {floors[other]:.2f} |")
+    if len(whole) > 1:
+        lines += ["", "Within: tau between two halves of an optimizer's own seeds, all that noise leaves.", ""]
+    lines.append(verdict(whole, names))
+    said = ", ".join(f"{name}: {label(dict(keys))}" for name, keys in search.networks.items())
+    text = "\n".join(lines)
+    path = folder / "architectures.md"
+    write_text(path, f"# Networks ranked: {search.name}\n\n{text}\n\nNetworks: {said}.\n")
+    print(f"\n{text}\n\n{path}")

@@ -1,0 +1,163 @@
+"""Networks ranked under several optimizers: the statistics by hand, and a search from its file to its verdict."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.main import main
+
+pytest.importorskip("optuna")
+pytest.importorskip("scipy")
+from rl_rms.cli import architectures, trials
+
+FILE = """
+config: cartpole_a2c
+networks:
+  small: {hidden_sizes: [4]}
+  deep: {hidden_sizes: [8, 8], activation: relu}
+  shared: {hidden_sizes: [8], shared_trunk: true}
+optimizers:
+  rms: {half_life: 20, learning_rate: [1.0e-3, 1.0e-2]}
+  sgd: {optimizer: torch.optim.SGD, half_life: null, learning_rate: [0.1]}
+fix: {total_timesteps: 1000, env.num_envs: 4}
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def search_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(text=FILE):
+        (tmp_path / "mine.yaml").write_text(text)
+        return "mine.yaml"
+
+    return write
+
+
+def test_from_a_file_to_a_verdict(search_file, capsys):
+    assert main(["architectures", search_file(), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    table = Path("sweeps/mine/architectures.md").read_text()
+    assert "| rank | rms | sgd |" in table
+    assert "(lr 0.1)" in table
+    assert "| rms, sgd |" in table
+    assert "winner is" in table
+    for line in table.splitlines()[2:-2]:
+        assert line in printed
+    # What was trained is not trained again.
+    trained = Path("sweeps/mine/study.log").read_text().count('"seed ')
+    assert trained == 9 * 2
+    assert main(["architectures", "mine.yaml", "--workers", "1"]) == 0
+    assert Path("sweeps/mine/study.log").read_text().count('"seed ') == trained
+    # The same names for other networks are another search.
+    search_file(FILE.replace("[4]", "[5]"))
+    assert main(["architectures", "mine.yaml"]) == 2
+    assert "another networks" in capsys.readouterr().err
+
+
+def test_names_are_spelled_out(search_file):
+    search = architectures.read_architectures(search_file())
+    config = search.run_config({"network": "deep", "trained by": "rms, lr 0.01"}, 3)
+    assert config.agent.policy.hidden_sizes == (8, 8)
+    assert config.agent.policy.activation == "relu"
+    assert (config.agent.learning_rate, config.agent.half_life, config.seed) == (0.01, 20, 3)
+    other = search.run_config({"network": "shared", "trained by": "sgd, lr 0.1"}, 3)
+    assert (other.agent.optimizer, other.agent.half_life) == ("torch.optim.SGD", None)
+    assert other.agent.policy.shared_trunk
+    assert search.sweep.num_trials == 9
+
+
+def test_each_network_counts_at_its_best_rate(search_file):
+    search = architectures.read_architectures(search_file())
+    study = trials.open_study(search, str(Path("study.log").absolute()))
+    values = {"rms, lr 0.001": 1.0, "rms, lr 0.01": 2.0, "sgd, lr 0.1": 3.0}
+    for _ in range(9):
+        trial = study.ask()
+        point = {key: one.suggest(trial, key) for key, one in search.sweep.distributions.items()}
+        score = values[point["trained by"]] - 4.0 * (point["network"] == "small" and "0.01" in point["trained by"])
+        for i, seed in enumerate(search.sweep.seeds):
+            trial.set_user_attr(f"seed {seed}", {"score": score + i})
+        study.tell(trial, score)
+    scores, rates = architectures.scores_at_best_rates(study, search)
+    assert rates["rms"] == {"small": 1e-3, "deep": 1e-2, "shared": 1e-2}
+    np.testing.assert_allclose(scores["rms"], [[1.0, 2.0], [2.0, 3.0], [2.0, 3.0]])
+    np.testing.assert_allclose(scores["sgd"], [[3.0, 4.0]] * 3)
+
+
+def test_what_a_network_falls_short_by():
+    lost, low, high = architectures.regret(np.array([[1.0, 2.0, 3.0], [3.0, 3.0, 6.0]]), 0)
+    # Differences 2, 1, 3: mean 2, standard error 1 / sqrt(3), and Student's 97.5 % point of two degrees is 4.303.
+    assert (lost, low, high) == pytest.approx((2.0, 2.0 - 4.303 / 3**0.5, 2.0 + 4.303 / 3**0.5), abs=1e-3)
+    assert architectures.regret(np.ones((2, 3)), 0) == (0.0, 0.0, 0.0)
+
+
+def test_tau_by_hand():
+    # Of six pairs five in the same order, one in the other.
+    assert architectures.tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 3.0])) == pytest.approx(
+        4 / 6
+    )
+
+
+def scores(means, noise, seeds=8):
+    rng = np.random.default_rng(5)
+    return np.array(means)[:, None] + noise * rng.normal(size=(len(means), seeds))
+
+
+def test_agreement_and_noise_floor():
+    rng = np.random.default_rng(0)
+    clear, same = scores([1, 2, 3, 4, 5], 0.01), scores([10, 20, 30, 40, 50], 0.01)
+    assert architectures.agreement(clear, same, rng) == pytest.approx((1.0, 1.0, 1.0))
+    assert architectures.agreement(clear, same[::-1], rng)[0] == pytest.approx(-1.0)
+    assert architectures.noise_floor(clear, rng) == pytest.approx(1.0)
+    noise = scores([1, 1, 1, 1, 1], 1.0)
+    assert abs(architectures.noise_floor(noise, rng)) < 0.6
+    _, low, high = architectures.agreement(clear, noise, rng)
+    assert high - low > 0.3
+
+
+@pytest.mark.parametrize(
+    ("by_optimizer", "sentence"),
+    [
+        ({"a": scores([1, 5], 0.1), "b": scores([2, 9], 0.1)}, "not the optimizer's doing: it is wide under each"),
+        ({"a": scores([1, 5], 0.1), "b": scores([9, 2], 0.1)}, "wide, first under a, falls 7.0 short of the best"),
+        (
+            {"a": scores([5.0, 5.05], 3.0), "b": scores([5.3, 5.0], 3.0)},
+            "cannot be told|not the optimizer's doing",
+        ),
+        ({"a": scores([1, 5], 0.1)}, "with one optimizer nothing can be said"),
+    ],
+)
+def test_verdicts(by_optimizer, sentence):
+    said = architectures.verdict(by_optimizer, ["thin", "wide"])
+    assert any(part in said for part in sentence.split("|")), said
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (FILE.replace("networks:", "netwroks:"), "there is no key 'netwroks'.*did you mean networks"),
+        (FILE.replace("config: cartpole_a2c", ""), "config is missing"),
+        ("config: cartpole_a2c\nnetworks: {a: {}}\noptimizers: {}", "networks must hold at least 2 by name"),
+        (
+            FILE.replace("learning_rate: [0.1]", "learning_rate: 0.1"),
+            "optimizers.sgd.learning_rate must be a list",
+        ),
+        (FILE.replace("seeds: [0, 1]", "seeds: [0]"), "seeds must be at least two"),
+        (FILE.replace("hidden_sizes: [4]", "hidden_size: [4]"), "with network = 'small', .*hidden_size"),
+        (
+            FILE.replace("optimizer: torch.optim.SGD", "optimiser: x"),
+            "with trained by = 'sgd, lr 0.1', .*optimiser",
+        ),
+    ],
+)
+def test_wrong_files(search_file, text, sentence):
+    with pytest.raises(UserError, match=sentence):
+        architectures.read_architectures(search_file(text))
+
+
+def test_the_packaged_search():
+    search = architectures.read_architectures("architectures_cartpole")
+    assert search.sweep.num_trials == 9 * 9

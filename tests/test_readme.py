@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rl_rms.cli.architectures import read_architectures
 from rl_rms.cli.main import main
+from rl_rms.cli.search import read_search
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,7 +29,7 @@ SHELL = [
 
 def test_all_blocks_are_of_a_kind_that_is_run_here():
     assert {language for language, _ in BLOCKS} == {"python", "bash"}
-    assert {language for page in PAGES[1:] for language, _ in blocks(page)} == {"python"}
+    assert {language for page in PAGES[1:] for language, _ in blocks(page)} == {"python", "yaml"}
     assert {line.split()[0] for line in SHELL} == {"make", "rl-rms", "tensorboard"}
 
 
@@ -62,6 +64,17 @@ def test_rl_rms_commands_run_in_order(tmp_path, monkeypatch, capsys):
             ]
             assert main(words) == 0, (line, capsys.readouterr().err)
     assert list(Path("runs").rglob("events.out.tfevents*"))  # what the tensorboard line shows
+
+
+@pytest.mark.parametrize(
+    "text", [text for page in PAGES for language, text in blocks(page) if language == "yaml"]
+)
+def test_yaml_blocks_are_sweeps_that_can_be_read(text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    if "networks:" in text:
+        assert read_architectures(str(tmp_path / "mine.yaml")).sweep.num_trials > 1
+    else:
+        assert read_search(str(tmp_path / "mine.yaml"), {}).sweep.num_trials > 1
 
 
 def test_make_targets_exist():

@@ -375,7 +375,8 @@ class _Saved:
 
     def _count(self, tensor: Tensor) -> Tensor:
         self.bytes += tensor.numel() * tensor.element_size()
-        return tensor
+        # Without its history, which autograd puts back: a node that saves its output would hold itself for ever.
+        return tensor.detach()
 
 
 def _to_plain(one: Experience) -> dict[str, Any]:

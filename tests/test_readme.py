@@ -66,9 +66,7 @@ def test_rl_rms_commands_run_in_order(tmp_path, monkeypatch, capsys):
     assert list(Path("runs").rglob("events.out.tfevents*"))  # what the tensorboard line shows
 
 
-@pytest.mark.parametrize(
-    "text", [text for page in PAGES for language, text in blocks(page) if language == "yaml"]
-)
+@pytest.mark.parametrize("text", [text for page in PAGES for language, text in blocks(page) if language == "yaml"])
 def test_yaml_blocks_are_sweeps_that_can_be_read(text, tmp_path):
     (tmp_path / "mine.yaml").write_text(text)
     if "networks:" in text:

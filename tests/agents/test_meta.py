@@ -1,7 +1,9 @@
 """Hyperparameters by meta-gradient: unrolled updates are the real ones, their gradients finite differences."""
 
 import dataclasses
+import gc
 import math
+import weakref
 
 import gymnasium as gym
 import numpy as np
@@ -11,11 +13,12 @@ from gymnasium.vector import SyncVectorEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms import RMSprop
-from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
+from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce, meta
 from rl_rms.agents.distributions import Categorical
 from rl_rms.agents.losses import actor_critic_loss
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Linear, Redraw
+from rl_rms.update import rmsprop_update
 
 NEGLIGIBLE = 1e-12
 
@@ -280,3 +283,19 @@ def test_estimated_half_lives_go_with_an_adapted_rate():
     agent = A2C(choices(), half_life="auto", meta=MetaConfig(adapt=["learning_rate"], window=2), seed=0).learn(500)
     assert agent.meta.path
     assert isinstance(agent.optimizer, RMSprop)
+
+
+def test_a_windows_graph_is_gone_after_it(monkeypatch):
+    seen = []
+
+    def update(*arguments, **options):
+        params, states = rmsprop_update(*arguments, **options)
+        seen.extend(weakref.ref(param) for param in params.values())
+        return params, states
+
+    monkeypatch.setattr(meta, "rmsprop_update", update)
+    agent = A2C(choices(), meta=MetaConfig(window=3), seed=0).learn(1_000)
+    assert len(agent.meta.path) > 2
+    gc.collect()
+    assert seen
+    assert not any(ref() is not None for ref in seen)

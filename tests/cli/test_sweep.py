@@ -298,6 +298,15 @@ def test_ray_is_asked_for_by_name(sweep_file, monkeypatch, capsys):
     assert "--engine ray needs Ray, which is not installed: pip install 'rl_rms[ray]'" in capsys.readouterr().err
 
 
+def test_workers_that_are_tasks_of_ray(sweep_file, tmp_path):
+    pytest.importorskip("ray")
+    words = [sys.executable, "-m", "rl_rms.cli.main", "sweep", sweep_file(), "--engine", "ray"]
+    home = {**os.environ, "HOME": str(tmp_path)}  # where Ray keeps its token
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=home)
+    assert done.returncode == 0, done.stderr
+    assert [row["state"] for row in rows()] == ["complete"] * 4
+
+
 def test_without_optuna(sweep_file, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", sweep_file()]) == 2

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_rms.options import rule_options, weight_decay_in_force
-from rl_rms.update import State, rmsprop_init, rmsprop_update
+from rl_rms.options import looks_at_tensors, rule_options, weight_decay_in_force
+from rl_rms.update import State, rmsprop_init, rmsprop_update, update_flat
 
 _CACHE_LINE = 64
 # More parameters than this are not copied into the flat gradient when backward() put them elsewhere: a kernel call
@@ -103,6 +103,7 @@ class FlatBucket:
         self._kernel_steps = [torch.tensor(_NO_CORRECTION)] * len(params)
         self._divisor = torch.ones(())
         self._scratch: Tensor | None = None
+        self._lengths = torch.tensor([param.numel() for param in params])
         self._flat_gradient = [self.grad]
         # What a kernel takes: a list of one tensor, or of one for each parameter.
         self._parts = {"param": self._params, **self._views}
@@ -197,7 +198,7 @@ class FlatBucket:
         if scale != 1.0 and not by_kernel:
             torch._foreach_mul_(self.gradients, scale)
         grads = [self._transformed_gradient(group["maximize"], coupled)] if transformed else self.gradients
-        if group["exclude_current"]:
+        if group["exclude_current"] or looks_at_tensors(group):
             self._update_by_rule(grads[0], group)
         else:
             decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else 1.0
@@ -221,7 +222,7 @@ class FlatBucket:
 
     def _find_kernel(self, group: dict[str, Any], lr: float) -> Kernel | None:
         """The kernel, None where it lacks an option."""
-        if group["centered"] or group["exclude_current"]:
+        if group["centered"] or group["exclude_current"] or looks_at_tensors(group):
             return None
         # It would divide by these.
         if (group["eps_inside_sqrt"] and group["alpha"] == 0.0) or (group["decoupled_weight_decay"] and lr == 0.0):
@@ -308,7 +309,7 @@ class FlatBucket:
         options = rule_options(group)
         if not group["decoupled_weight_decay"]:
             options["weight_decay"] = 0.0  # it is in the gradient
-        param, state = rmsprop_update(self.param, grad, self.state, **options)
+        param, state = update_flat(self.param, grad, self.state, self._lengths, **options)
         self.param.copy_(param)
         for name in self._views.keys() - {"step"}:
             self.state[name].copy_(state[name])

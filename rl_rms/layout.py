@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rl_rms.flat import FlatBucket, can_flatten
-from rl_rms.options import looks_at_tensors
 from rl_rms.update import State, real
 
 Groups = list[dict[str, Any]]
@@ -150,7 +149,6 @@ def _may_be_flat(group: dict[str, Any]) -> bool:
     return (
         group["flat"] is not False
         and not (group["differentiable"] or group["capturable"] or group["foreach"])
-        and not looks_at_tensors(group)
         and not torch.is_inference_mode_enabled()
         and not (isinstance(lr, Tensor) and (lr.requires_grad or lr.device.type != "cpu"))
     )

@@ -227,12 +227,29 @@ def rmsprop_update(
     return {name: new for name, (new, _) in updated.items()}, {name: new for name, (_, new) in updated.items()}
 
 
+def update_flat(
+    param: Tensor, grad: Tensor, state: State, lengths: Tensor, *, rho: float, **options: Any
+) -> tuple[Tensor, State]:
+    """`rmsprop_update` of tensors that lie one after another in a single one.
+
+    Args:
+        param: Shape ``(num_coordinates,)``.
+        grad: Likewise.
+        state: Likewise.
+        lengths: How many coordinates each tensor has, for what takes a mean over each.
+        rho: As in `rmsprop_update`.
+        **options: All its other options.
+    """
+    return _update(param, grad, state, decay=_decay(rho, None), lengths=lengths, **options)
+
+
 def _update(
     param: Tensor,
     grad: Tensor,
     state: State,
     *,
     decay: tuple[Scalar, Scalar],
+    lengths: Tensor | None = None,
     lr: Scalar,
     eps: Scalar,
     weight_decay: Scalar,
@@ -247,7 +264,7 @@ def _update(
     max_update_rms: float | None,
     exclude_current: bool,
 ) -> tuple[Tensor, State]:
-    """One parameter's update, with rho and 1 - rho in ``decay``."""
+    """One parameter's update, or one of several that lie in it, with rho and 1 - rho in ``decay``."""
     rho, gain = decay
     v = real(state["square_avg"])
     # A scalar tensor of higher precision would promote a scalar parameter, and lerp wants one precision.
@@ -269,14 +286,14 @@ def _update(
         v_hat = torch.where(v > 0, second_moment(state, centered=centered, debias=debias), v_hat)
     u = g / denominator(v_hat, eps, eps_inside_sqrt=eps_inside_sqrt)
     if max_update_rms is not None:
-        u = u / (_sqrt(u.square().mean()) / max_update_rms).clamp_min(1.0)
+        u = u / (_sqrt(_mean(u.square(), lengths)) / max_update_rms).clamp_min(1.0)
     u = lr * u if lr_in_momentum else u
     if is_used(momentum):
         buffer = new["momentum_buffer"] = momentum * real(state["momentum_buffer"]) + u
         u = u + momentum * buffer if nesterov else buffer
         if caution:
             agrees = (u * g > 0).to(u.dtype)
-            u = u * agrees / agrees.mean().clamp_min(_LEAST_AGREEMENT)
+            u = u * agrees / _mean(agrees, lengths).clamp_min(_LEAST_AGREEMENT)
     if is_used(weight_decay) and decoupled_weight_decay:
         p = p * (1 - lr * weight_decay)
     p = p - (u if lr_in_momentum else lr * u)
@@ -356,6 +373,14 @@ def _sqrt(x: Tensor) -> Tensor:
         return torch.sqrt(x)
     positive = x > 0
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
+
+
+def _mean(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """The mean of a tensor; of several in one, that of each at all of its coordinates."""
+    if lengths is None:
+        return x.mean()
+    means = torch.segment_reduce(x, "mean", lengths=lengths)
+    return torch.repeat_interleave(means, lengths, output_size=x.numel())
 
 
 def is_used(x: Scalar) -> bool:

@@ -109,7 +109,8 @@ def _supervise(study: "optuna.Study", search: Search, pool: "_Local | _Ray", wor
     watch = Watch(time.monotonic)
     told: set[int] = set()
     while True:
-        reclaim(study, watch)
+        for number in reclaim(study, watch):
+            console.print(f"trial {number}: its worker died; another takes it over", highlight=False)
         trials = counted(study.get_trials(deepcopy=False))
         ended = [one for one in trials if one.state.is_finished()]
         for trial in ended:

@@ -152,8 +152,12 @@ class Watch:
         return now - self._seen[trial.number][1] > PATIENCE  # type: ignore[no-any-return]
 
 
-def reclaim(study: "optuna.Study", watch: Watch) -> None:
-    """Give the points of trials whose worker died to new trials, with the seeds that were finished."""
+def reclaim(study: "optuna.Study", watch: Watch) -> list[int]:
+    """Give the points of trials whose worker died to new trials, with the seeds that were finished.
+
+    Returns:
+        The numbers of these trials.
+    """
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False)
@@ -162,11 +166,14 @@ def reclaim(study: "optuna.Study", watch: Watch) -> None:
             study._storage.set_trial_user_attr(trial._trial_id, EVICTED, True)
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     continued = {trial.user_attrs.get(CONTINUES) for trial in trials}
+    taken_over = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         # Also one whose evictor died before it could do this.
         if trial.user_attrs.get(EVICTED) and trial.number not in continued:
             kept = {key: value for key, value in trial.user_attrs.items() if key.startswith("seed ")}
             study.enqueue_trial(trial.params, {**kept, CONTINUES: trial.number})
+            taken_over.append(trial.number)
+    return taken_over
 
 
 def counted(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":

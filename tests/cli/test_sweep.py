@@ -156,8 +156,8 @@ def test_a_dead_workers_point_goes_to_another_with_its_finished_seeds(sweep_file
     done = {"score": 12.0, "stretches": [12.0] * STRETCHES}
     host = trials.me().split(":")[0]
     study, _, point = begun(search, worker=f"{host}:{os.getpid()}:0", seed_3=done)  # once had this one's number
-    trials.reclaim(study, trials.Watch(time.monotonic))
-    trials.reclaim(study, trials.Watch(time.monotonic))  # nothing is left to do
+    assert trials.reclaim(study, trials.Watch(time.monotonic)) == [0]
+    assert trials.reclaim(study, trials.Watch(time.monotonic)) == []
     first, second = study.get_trials()
     assert (first.state, second.state) == (TrialState.FAIL, TrialState.WAITING)
     trial = study.ask()

@@ -303,6 +303,13 @@ def bootstrap(differences: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def difference(gained: Floats) -> str:
+    """A mean difference, ``(seeds,)``, with its interval, bold where that leaves out 0."""
+    low, high = bootstrap(gained)
+    shown = f"{gained.mean():+.0f} ({low:+.0f} to {high:+.0f})"
+    return f"**{shown}**" if low > 0 or high < 0 else shown
+
+
 def rows(
     best: Mapping[str, Mapping[str, tuple[float, Floats]]],
 ) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
@@ -349,15 +356,19 @@ def report() -> None:
                 cells.append(f"**{shown}**" if middle == top else shown)
             lines.append(f"| {contender} | {' | '.join(cells)} |")
     lines += ["", f"## Whole life, difference from {REFERENCE} updates (rho = 0.99)", ""]
-    lines += ["Mean over paired seeds and its 95 % bootstrap interval.", "", f"| memory | {' | '.join(tasks)} |"]
-    lines.append("|---|" + "---:|" * len(tasks))
+    lines += [
+        "Mean over paired seeds and its 95 % bootstrap interval; last, the mean over all tasks on CartPole.",
+        "",
+        f"| memory | {' | '.join(tasks)} | all CartPole |",
+        "|---|" + "---:|" * (len(tasks) + 1),
+    ]
     for contender in CONTENDERS:
-        cells = []
-        for task in tasks:
-            gained = best[task][contender][1].mean(1) - best[task][REFERENCE][1].mean(1)
-            low, high = bootstrap(gained)
-            shown = f"{gained.mean():+.0f} ({low:+.0f} to {high:+.0f})"
-            cells.append(f"**{shown}**" if low > 0 or high < 0 else shown)
+        gains = {
+            task: best[task][contender][1].mean(1) - best[task][REFERENCE][1].mean(1)  # (seeds,)
+            for task in tasks
+        }
+        on_cart_pole = [gained for task, gained in gains.items() if TASKS[task].id == "CartPole-v1"]
+        cells = [difference(gained) for gained in (*gains.values(), np.mean(on_cart_pole, axis=0))]
         lines.append(f"| {contender} | {' | '.join(cells)} |")
     lines += ["", "## Learning rates", "", f"| memory | {' | '.join(tasks)} |", "|---|" + "---:|" * len(tasks)]
     for contender in CONTENDERS:

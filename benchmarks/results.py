@@ -78,6 +78,7 @@ _TUNED = {"n_steps": 8, "gae_lambda": 0.9, "vf_coef": 0.4, "use_sde": True, "nor
 _SDE = {"log_std_init": -2.0, "ortho_init": False}
 _UNTUNED = {"normalize": True, "n_envs": 1}
 _NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
+_LEFT_OUT = {"exclude_current": True, "max_update_rms": 1.0}
 
 RECIPES = {
     "CartPole-v1": Recipe(
@@ -93,24 +94,24 @@ RECIPES = {
     ),
     "MountainCar-v0": Recipe(
         1_000_000,
-        16,
-        {"lr": 1e-3, "n_steps": 16, "gae_lambda": 0.95, "ent_coef": 0.01, **_NORMALIZED},
+        8,
+        {"lr": 4e-3, "n_steps": 16, "gae_lambda": 0.95, "ent_coef": 0.01, **_NORMALIZED},
         {"n_envs": 16, "normalize": True},
         -200.0,
         "-111.3 (zoo)",
     ),
     "Pendulum-v1": Recipe(
         1_000_000,
-        16,
-        {"lr": 1e-3, "n_steps": 8, "gamma": 0.9, "gae_lambda": 0.9, **_NORMALIZED},
+        8,
+        {"lr": 4e-3, "n_steps": 8, "gamma": 0.9, "gae_lambda": 0.9, "optimizer_kwargs": _LEFT_OUT, **_NORMALIZED},
         {**_TUNED, "n_envs": 8, "gamma": 0.9, "lin": 7e-4, "policy_kwargs": _SDE},
         -1_226.9,
         "-163.0 (zoo)",
     ),
     "LunarLander-v3": Recipe(
         200_000,
-        16,
-        {"lr": 1e-3, "n_steps": 8, "gamma": 0.995, "gae_lambda": 0.95, **_NORMALIZED},
+        8,
+        {"lr": 2e-3, "n_steps": 8, "gamma": 0.995, "gae_lambda": 0.98, "ent_coef": 0.02, **_NORMALIZED},
         {"n_envs": 8, "gamma": 0.995, "n_steps": 5, "lin": 8.3e-4, "ent_coef": 1e-5},
         -181.5,
         "155.8 (zoo, LunarLander-v2)",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rl_rms.options import looks_at_tensors, rule_options, weight_decay_in_force
-from rl_rms.update import State, rmsprop_init, rmsprop_update, update_flat
+from rl_rms.update import State, mean_of_each, rmsprop_init, rmsprop_update, update_flat
 
 _CACHE_LINE = 64
 # More parameters than this are not copied into the flat gradient when backward() put them elsewhere: a kernel call
@@ -198,7 +198,9 @@ class FlatBucket:
         if scale != 1.0 and not by_kernel:
             torch._foreach_mul_(self.gradients, scale)
         grads = [self._transformed_gradient(group["maximize"], coupled)] if transformed else self.gradients
-        if group["exclude_current"] or looks_at_tensors(group):
+        if group["exclude_current"] and not (group["centered"] or group["momentum"]):
+            self._move_left_out(grads[0], group, lr, 1.0 - lr * weight_decay)
+        elif group["exclude_current"] or looks_at_tensors(group):
             self._update_by_rule(grads[0], group)
         else:
             decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else 1.0
@@ -288,6 +290,28 @@ class FlatBucket:
         if kept != 1.0:
             moved.mul_(kept)
         moved.addcdiv_(grad, d, value=-length)
+
+    def _move_left_out(self, grad: Tensor, group: dict[str, Any], lr: float, decay: float) -> None:
+        """Divide by the root of v from before the gradient; without momentum, and not centered."""
+        rho, v = group["alpha"], self.state["square_avg"]
+        before, after = (self.state["initial_weight"] * factor for factor in (1.0, rho))
+        d = v / ((1.0 - before) or 1.0) if group["debias"] else v.clone()
+        has_fresh = not float(v.min()) > 0.0
+        v.lerp_(grad * grad, 1.0 - rho)
+        if has_fresh:
+            # A coordinate's first gradient has no other normalizer than itself.
+            d = torch.where(d > 0.0, d, v / (1.0 - after) if group["debias"] else v)
+        if group["eps_inside_sqrt"]:
+            d.add_(group["eps"]).sqrt_()
+        else:
+            d.sqrt_().add_(group["eps"])
+        u = torch.div(grad, d, out=d)
+        if group["max_update_rms"] is not None:
+            u.div_((mean_of_each(u * u, self._lengths).sqrt_() / group["max_update_rms"]).clamp_min_(1.0))
+        if group["decoupled_weight_decay"] and decay != 1.0:
+            self.param.mul_(decay)
+        self.param.add_(u, alpha=-lr)
+        self._count(after)
 
     def _look_ahead(self, group: dict[str, Any], lr: float, decay: float, momentum: float) -> None:
         """Shrink the parameters, and for Nesterov take back ``momentum`` of what the buffer was.

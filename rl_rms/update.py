@@ -286,14 +286,14 @@ def _update(
         v_hat = torch.where(v > 0, second_moment(state, centered=centered, debias=debias), v_hat)
     u = g / denominator(v_hat, eps, eps_inside_sqrt=eps_inside_sqrt)
     if max_update_rms is not None:
-        u = u / (_sqrt(_mean(u.square(), lengths)) / max_update_rms).clamp_min(1.0)
+        u = u / (_sqrt(mean_of_each(u.square(), lengths)) / max_update_rms).clamp_min(1.0)
     u = lr * u if lr_in_momentum else u
     if is_used(momentum):
         buffer = new["momentum_buffer"] = momentum * real(state["momentum_buffer"]) + u
         u = u + momentum * buffer if nesterov else buffer
         if caution:
             agrees = (u * g > 0).to(u.dtype)
-            u = u * agrees / _mean(agrees, lengths).clamp_min(_LEAST_AGREEMENT)
+            u = u * agrees / mean_of_each(agrees, lengths).clamp_min(_LEAST_AGREEMENT)
     if is_used(weight_decay) and decoupled_weight_decay:
         p = p * (1 - lr * weight_decay)
     p = p - (u if lr_in_momentum else lr * u)
@@ -375,8 +375,13 @@ def _sqrt(x: Tensor) -> Tensor:
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
 
 
-def _mean(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """The mean of a tensor; of several in one, that of each at all of its coordinates."""
+def mean_of_each(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """The mean of a tensor; of several in one, that of each at all of its coordinates.
+
+    Args:
+        x: Any shape; ``(num_coordinates,)`` where it is several.
+        lengths: How many coordinates each of them has, None for one.
+    """
     if lengths is None:
         return x.mean()
     means = torch.segment_reduce(x, "mean", lengths=lengths)

@@ -68,6 +68,9 @@ OPTIONS = [
     {"centered": True, "eps_inside_sqrt": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
     {"exclude_current": True, "debias": True, "weight_decay": 0.1},
     {"exclude_current": True, "debias": True, "max_update_rms": 0.3},
+    {"exclude_current": True, "eps_inside_sqrt": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    {"exclude_current": True, "max_update_rms": 0.3, "momentum": 0.5, "maximize": True},
+    {"exclude_current": True, "centered": True, "debias": True},
     {"max_update_rms": 0.3, "momentum": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True},
     {"momentum": 0.5, "caution": True, "centered": True},
     {"eps_inside_sqrt": True, "initial_second_moment": 1.0},
@@ -87,6 +90,19 @@ def test_the_rule_with_gradients_in_the_buffer_and_elsewhere(options, set_to_non
     assert is_flat(optimizers[0])
     assert not is_flat(optimizers[1])
     assert_same(models, optimizers)
+
+
+def test_a_coordinates_first_gradient_is_its_own_normalizer():
+    # The second has none until the second update.
+    def step(flat):
+        param = nn.Parameter(torch.tensor([1.0, 1.0], dtype=torch.float64))
+        optimizer = RMSprop([param], lr=0.1, half_life=5, debias=True, exclude_current=True, flat=flat)
+        for grad in ([2.0, 0.0], [3.0, -4.0], [1.0, 1.0]):
+            param.grad = torch.tensor(grad, dtype=torch.float64)
+            optimizer.step()
+        return param.detach()
+
+    torch.testing.assert_close(step("auto"), step(False), rtol=1e-12, atol=1e-12)
 
 
 def test_without_the_kernel_the_rule_itself_goes_over_the_buffers(monkeypatch):

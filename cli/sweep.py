@@ -273,9 +273,14 @@ def _importances(study: "optuna.Study") -> dict[str, float]:
     }
     if len(values) < 2 or len(study.best_params) < 2:
         return {}
-    return optuna.importance.get_param_importances(
-        study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
-    )
+    return optuna.importance.get_param_importances(study, evaluator=_evaluator())
+
+
+def _evaluator() -> Any:
+    """How importances are computed, printed and drawn alike."""
+    import optuna
+
+    return optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
 def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict[str, float]) -> None:
@@ -294,7 +299,7 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
         "slices": lambda: draw.plot_slice(study),
     }
     if importances:
-        plots["importances"] = lambda: draw.plot_param_importances(study)
+        plots["importances"] = lambda: draw.plot_param_importances(study, evaluator=_evaluator())
     if len(keys) > 1:
         plots["contour"] = lambda: draw.plot_contour(study, params=keys[:2])
     if search.sweep.pruner not in ("none", "wilcoxon"):

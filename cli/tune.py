@@ -19,35 +19,24 @@ INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneConfig:
+class TuneConfig(MetaConfig):
     """How to tune.
 
     Args:
         lives: Trainings of total_timesteps env steps each, one after the other, >= 1.
-        adapt: What is learned: learning_rate, half_life, eps.
-        window: Updates through which the meta-gradient goes back, >= 1.
-        fresh: Rollouts on which the policy after them is judged, >= 1; all but one cost env steps.
-        rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
-        fluctuation: Weight of the variance of the loss along the window in what is minimized, >= 0.
-        memory_mb: Megabytes that a window's graph may hold, > 0.
     """
 
-    lives: int = 4
     adapt: Sequence[Adaptable] = ("learning_rate", "half_life", "eps")
-    window: int = 4
-    fresh: int = 1
-    rate: float = 0.05
-    fluctuation: float = 0.0
-    memory_mb: float = 256.0
+    lives: int = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.lives < 1:
             raise ValueError(f"tune.lives must be >= 1, got {self.lives}")
 
     def meta(self) -> MetaConfig:
         """The agent's part of it."""
-        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "lives"}
-        return MetaConfig(**own)
+        return MetaConfig(**{one.name: getattr(self, one.name) for one in fields(MetaConfig)})
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,6 @@ def main(argv: Sequence[str]) -> int:
     own, rest = _split(words)
     try:
         tuning = parser.instantiate(parser.parse_args(own)).tune
-        tuning.meta()
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
     path = find_config(config)

@@ -82,3 +82,10 @@ def test_interquartile_means(benchmark):
     middle, low, high = benchmark.interquartile_mean(np.array([0.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 1000.0]))
     assert middle == pytest.approx(12.5)
     assert 0.0 < low < 12.5 < high < 1000.0
+
+
+def test_the_documentation_shows_what_was_run():
+    committed = (PATH.parent / "results" / "results.md").read_text().splitlines()
+    rows = [line for line in committed if line.startswith("|") and "not run | not run" not in line]
+    assert len(rows) > 2
+    assert "\n".join(rows) in (PATH.parents[1] / "docs" / "agents.md").read_text()

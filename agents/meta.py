@@ -10,7 +10,7 @@ L_policy is the policy's own loss on rollouts that none of these updates has see
 
 L_policy has no critic's loss, which still falls with larger steps where the policy gets worse by them, and whose
 gradient is the larger one. Its advantages are normalized: while a critic lags behind, all have one sign, policies
-are pushed to whatever they do, and more of it looks good from then on. Without either, learning rates run away.
+are pushed to whatever they do, and more of it looks good from then on. Otherwise learning rates can run away.
 
 Source: Xu, van Hasselt and Silver, "Meta-gradient reinforcement learning", 2018, for the objective on later data;
     Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.cli.config import Parser, RunConfig, find_config, read_yaml
+from rl_rms.cli.config import Parser, RunConfig, read_yaml
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.runs import write_text
-from rl_rms.cli.search import Engine, Search, SweepConfig, find_sweep, label
-from rl_rms.cli.sweep import sweep
+from rl_rms.cli.search import Search, SweepConfig, find_sweep, label, read_varied
+from rl_rms.cli.sweep import add_options, options_of, sweep
 from rl_rms.cli.trials import counted, open_study
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Architectures(Search):
     @property
     def trainings(self) -> dict[str, tuple[str, float]]:
         """Optimizer and learning rate of each choice of the sweep."""
-        return {f"{name}, lr {rate:g}": (name, rate) for name, rates in self.rates.items() for rate in rates}
+        return trainings(self.rates)
 
     def run_config(self, values: Mapping[str, Any], seed: int) -> RunConfig:
         """The configuration of one training, its network and optimizer spelled out."""
@@ -60,6 +60,11 @@ class Architectures(Search):
     def question(self) -> dict[str, Any]:
         """The sweep's, and what its names stand for."""
         return {**super().question(), "networks": dict(self.networks), "optimizers": dict(self.optimizers)}
+
+
+def trainings(rates: Mapping[str, Sequence[float]]) -> dict[str, tuple[str, float]]:
+    """Optimizer and learning rate by the name of the choice that the two make."""
+    return {f"{name}, lr {rate:g}": (name, rate) for name, given in rates.items() for rate in given}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,19 +85,11 @@ def main(argv: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("search", type=str, help="YAML file or packaged name.")
-    parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
-    parser.add_argument(
-        "--storage", type=str | None, default=None, help="As for rl-rms sweep: study.log in the search's folder."
-    )
-    parser.add_argument("--sweeps_dir", type=str, default="sweeps", help="Folder of the searches' folders.")
-    parser.add_argument("--engine", type=Engine, default="local", help="As for rl-rms sweep.")
+    add_options(parser)
     arguments = parser.parse_args(list(argv))
-    if arguments.workers < 1:
-        raise UserError(f"--workers must be >= 1, got {arguments.workers}")
     search = read_architectures(arguments.search)
-    folder = Path(arguments.sweeps_dir) / search.name
-    storage = arguments.storage or str((folder / "study.log").absolute())
-    status = sweep(search, folder, storage, arguments.workers, arguments.engine)
+    folder, storage, workers, engine = options_of(arguments, search)
+    status = sweep(search, folder, storage, workers, engine)
     report(open_study(search, storage), search, folder)
     return status
 
@@ -130,17 +127,14 @@ def read_architectures(name: str) -> Architectures:
         path.stem,
         SweepConfig(
             config=tree["config"],
-            vary={
-                NETWORK: list(networks),
-                TRAINING: [f"{one}, lr {rate:g}" for one, given in rates.items() for rate in given],
-            },
+            vary={NETWORK: list(networks), TRAINING: list(trainings(rates))},
             fix=tree.get("fix", {}),
             metric=tree.get("metric", "life"),
             seeds=tree.get("seeds", (0, 1, 2, 3)),
             sampler="grid",
             trials=len(networks) * sum(map(len, rates.values())),
         ),
-        read_yaml(find_config(tree["config"]).read_text(), tree["config"]),
+        read_varied(path, tree["config"]),
         networks=networks,
         optimizers=optimizers,
         rates=rates,

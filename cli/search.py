@@ -255,11 +255,20 @@ def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
     if missing:
         raise UserError(f"{sweep}: {missing[0]} is missing")
     config = SweepConfig(**{**tree, **changes})
-    beside = path.parent / config.config
-    file = beside if beside.is_file() else find_config(config.config)
-    search = Search(path.stem, config, read_yaml(file.read_text(), config.config))
+    search = Search(path.stem, config, read_varied(path, config.config))
     search.check()
     return search
+
+
+def read_varied(sweep: Path, config: str) -> dict[str, Any]:
+    """The configuration that a sweep's file varies: one beside it, anywhere, or a packaged one, as plain data.
+
+    Raises:
+        UserError: If there is none.
+    """
+    beside = sweep.parent / config
+    file = beside if beside.is_file() else find_config(config)
+    return read_yaml(file.read_text(), config)
 
 
 def find_sweep(sweep: str) -> Path:

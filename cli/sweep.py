@@ -44,6 +44,14 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("sweep", type=str, help="YAML file or packaged name.")
     parser.add_argument("--trials", type=int | None, default=None, help="How many points, instead of the file's.")
+    add_options(parser)
+    arguments = parser.parse_args(list(argv))
+    search = read_search(arguments.sweep, {} if arguments.trials is None else {"trials": arguments.trials})
+    return sweep(search, *options_of(arguments, search))
+
+
+def add_options(parser: Parser) -> None:
+    """How a search is done: options that every command has that does one."""
     parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
     parser.add_argument(
         "--storage",
@@ -55,14 +63,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--engine", type=Engine, default="local", help="ray: workers are tasks of a Ray cluster (extra ray)."
     )
-    arguments = parser.parse_args(list(argv))
+
+
+def options_of(arguments: Any, search: Search) -> tuple[Path, str, int, Engine]:
+    """What `sweep` takes beside the search: its folder, storage, number of workers and engine.
+
+    Raises:
+        UserError: If there are to be no workers.
+    """
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
-    changes = {} if arguments.trials is None else {"trials": arguments.trials}
-    search = read_search(arguments.sweep, changes)
     folder = Path(arguments.sweeps_dir) / search.name
-    storage = arguments.storage or str((folder / "study.log").absolute())
-    return sweep(search, folder, storage, arguments.workers, arguments.engine)
+    return folder, arguments.storage or str((folder / "study.log").absolute()), arguments.workers, arguments.engine
 
 
 def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engine = "local") -> int:

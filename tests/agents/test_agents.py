@@ -324,3 +324,13 @@ def test_hyperparameters_reach_the_hparams_tab(tmp_path):
     assert plugin.plugin_name == "hparams"
     assert b"half_life" in plugin.content
     assert b"policy.hidden_sizes" in plugin.content
+
+
+def test_nothing_is_computed_for_a_log_that_nobody_writes(monkeypatch, tmp_path):
+    agent = A2C("CartPole-v1", seed=0)
+    asked = []
+    monkeypatch.setattr(agent.optimizer, "diagnostics", lambda: asked.append(agent.num_updates) or {})
+    agent.learn(100, log_interval=5)
+    assert asked == []
+    agent.learn(100, log_interval=5, log_dir=tmp_path)
+    assert asked

@@ -44,7 +44,9 @@ def test_architecture_and_initialization_are_those_of_stable_baselines3():
 
 def test_configuration_shapes_the_network():
     policy = ActorCriticPolicy(
-        BOX, gym.spaces.Box(-1, 1, (1,), np.float32), PolicyConfig(hidden_sizes=[7], log_std_init=-1.0)
+        BOX,
+        gym.spaces.Box(-1, 1, (1,), np.float32),
+        PolicyConfig(hidden_sizes=[7], log_std_init=-1),  # whole, as YAML may have it
     )
     assert policy.actor_network[0].weight.shape == (7, 6)
     assert policy.log_std.item() == -1.0

@@ -411,8 +411,6 @@ class OnPolicyAgent(ABC):
             self.meta.before_step()
         self.optimizer.step()
         self._changes.after_update()
-        if isinstance(self.optimizer, RMSprop) and self.optimizer.memory.estimates and rollout.episodes:
-            self.optimizer.report(fmean(episode.ret for episode in rollout.episodes))
         self.num_updates += 1
 
     def _experience(self, rollout: Rollout) -> Experience:

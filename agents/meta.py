@@ -100,6 +100,9 @@ class MetaGradient:
         logs: Logarithms of the ratios in which the adapted hyperparameters stand to what was stated.
         path: ``logs`` after each step of them.
         scalars: What the last step of them saw and what is in force, the first group's, by TensorBoard tag.
+            ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last fresh rollouts by
+            their root mean square: -1 or 1 where all say the same, about 0 where they are noise; above 0 they say
+            that it should be smaller.
         saved_bytes: The most that the graph of a window has held, by its saved tensors.
 
     Raises:
@@ -131,7 +134,9 @@ class MetaGradient:
         self._window: list[Experience] = []
         self._fresh: list[Experience] = []
         self._next: Experience | None = None
-        self._last_gradient: Tensor | None = None
+        # Running mean and mean square of each log hyperparameter's gradient, and the weight of 0 in them.
+        self._moments = torch.zeros(2, len(config.adapt), dtype=torch.float64)
+        self._initial_weight = 1.0
 
     @property
     def ratios(self) -> dict[str, float]:
@@ -221,26 +226,30 @@ class MetaGradient:
             {
                 "meta/loss": (torch.stack(judged).mean() + penalty).item(),
                 "meta/gradient_norm": float(gradient.norm()),
-                "meta/agreement": self._agreement(parts, gradient),
             }
         )
         if not gradient.isfinite().all():
             return
-        self._last_gradient = gradient
+        agreement = self._agreement(parts).tolist()
+        self.scalars.update(
+            {f"meta/agreement/{name}": one for name, one in zip(self._config.adapt, agreement, strict=True)}
+        )
         self.logs.grad = gradient
         self._steps.step()
         self._keep_within_bounds()
         self.path.append(self.logs.tolist())
 
-    def _agreement(self, parts: Tensor, gradient: Tensor) -> float:
-        """Mean cosine between the gradients of the fresh rollouts; of one alone, with the gradient before."""
-        if len(parts) == 1:
-            if self._last_gradient is None:
-                return 0.0
-            return float(torch.cosine_similarity(gradient, self._last_gradient, dim=0))
-        units = parts / parts.norm(dim=1, keepdim=True).clamp_min(1e-300)
-        count = len(parts)
-        return float((units.sum(0).square().sum() - count) / (count * (count - 1)))
+    def _agreement(self, parts: Tensor) -> Tensor:
+        """How far the gradients of fresh rollouts agree, of each hyperparameter.
+
+        Args:
+            parts: The latest gradients, shape ``(fresh, num_hyperparameters)``.
+        """
+        for part in parts:
+            self._moments.lerp_(torch.stack([part, part.square()]), 1 - _AGREEMENT_RHO)
+            self._initial_weight *= _AGREEMENT_RHO
+        mean, square = (self._moments / (1 - self._initial_weight)).unbind()
+        return mean / square.sqrt().clamp_min(1e-300)
 
     def _unroll(self, ratios: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The window's updates once more, as functions of the ratios.
@@ -302,7 +311,8 @@ class MetaGradient:
             "steps": self._steps.state_dict(),
             "stated": self._stated,
             "path": self.path,
-            "last_gradient": self._last_gradient,
+            "moments": self._moments,
+            "initial_weight": self._initial_weight,
             "scalars": self.scalars,
             "start": {"params": params, "states": states},
             "window": [_to_plain(one) for one in self._window],
@@ -315,13 +325,16 @@ class MetaGradient:
             self.logs.copy_(state["logs"])
         self._steps.load_state_dict(state["steps"])
         self._stated, self.path = state["stated"], state["path"]
-        self._last_gradient, self.scalars = state["last_gradient"], state["scalars"]
+        self._moments, self._initial_weight = state["moments"].clone(), state["initial_weight"]
+        self.scalars = state["scalars"]
         self._start = (state["start"]["params"], state["start"]["states"])
         self._window, self._fresh = (list(map(_from_plain, state[name])) for name in ("window", "fresh"))
 
 
 # What a group's entries of each hyperparameter are called.
 _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps": ("eps",)}
+# Of the agreement over batches, fresh rollouts: a half-life of ten.
+_AGREEMENT_RHO = rho_from_half_life(10.0)
 # A hyperparameter stays within this ratio of what was stated, so that it stays a number.
 _LARGEST_LOG = math.log(1e4)
 

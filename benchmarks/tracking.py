@@ -11,7 +11,8 @@ Student's over seeds.
 
 What is not a fixed half-life: `match` is told the time scale and nothing else; `h = T` is told the dwell time or
 period; AdamRel is told every change. Estimators run with bounds (1, 1e6), and with their default floor of 32 where
-the name says so; `progress` is rewarded by the one-step-ahead log likelihood of its own v, every 50 updates.
+the name says so. `penalized`, `restart` and `progress` were candidates for "auto" that won nowhere and are no
+longer in the library; their numbers, of the same streams, are kept from when they were.
 """
 
 import argparse
@@ -28,14 +29,14 @@ import rivals  # beside this file
 import torch
 from numpy.typing import NDArray
 
-from rl_rms.estimators import ESTIMATORS, HalfLifeEstimator, Matched, Progress
+from rl_rms.estimators import Bank, HalfLifeEstimator, Matched
 from rl_rms.laws import LN2
 
 Array = NDArray[np.float64]
 WIDE, DEFAULT = (1.0, 1e6), (32.0, 10_000.0)
 GRID = [2.0 ** (power / 2) for power in range(29)]
 FIRST_SCORED = 100
-PROGRESS_EVERY = 50
+RETIRED = ("penalized", "restart", "progress")
 
 
 @dataclass(frozen=True)
@@ -175,26 +176,6 @@ def half_lives(make_estimator: Callable[[], HalfLifeEstimator], gradients: Array
     return chosen
 
 
-def progress_half_lives(bounds: tuple[float, float], gradients: Array) -> Array:
-    """What `Progress` chooses, (updates, seeds), when likelihood is the progress."""
-    updates, seeds, _ = gradients.shape
-    chosen = np.empty((updates, seeds))
-    for seed in range(seeds):
-        estimator, average = Progress(bounds=bounds, seed=seed), rivals.Average()
-        gained = 0.0
-        for t in range(updates):
-            chosen[t, seed] = estimator.half_life
-            squares = gradients[t, seed] ** 2
-            if t:
-                v = average.value
-                gained -= 0.5 * float((np.log(v) + np.minimum(squares / v, 100.0)).mean())
-            average.step(squares, -math.expm1(-LN2 / chosen[t, seed]))
-            if t % PROGRESS_EVERY == PROGRESS_EVERY - 1:
-                estimator.report(gained / PROGRESS_EVERY)
-                gained = 0.0
-    return chosen
-
-
 def errors_of_half_lives(chosen: Array, variances: Array, gradients: Array) -> Array:
     """The error of averages with half-lives ``chosen`` (contenders, updates, seeds), as (contenders, seeds)."""
     gains = -np.expm1(-LN2 / chosen)[..., None]
@@ -224,11 +205,8 @@ def measure(stream: Stream, seeds: int, updates: int = 6000, coordinates: int = 
         chosen[f"rho={rho}"] = np.full((updates, seeds), -LN2 / math.log(rho))
     if stream.period is not None:
         chosen["h = T"] = np.full((updates, seeds), float(stream.period))
-    for name, make_estimator in {"match": Matched, **ESTIMATORS}.items():
-        if make_estimator is Progress:
-            wide, floor = (progress_half_lives(bounds, gradients) for bounds in (WIDE, DEFAULT))
-        else:
-            wide, floor = half_lives(make_estimator, gradients, stream.timescale)
+    for name, make_estimator in {"match": Matched, "bank": Bank}.items():
+        wide, floor = half_lives(make_estimator, gradients, stream.timescale)
         chosen[name], chosen[f"{name}, floor 32"] = wide, floor
     grid = np.broadcast_to(np.array(GRID)[:, None, None], (len(GRID), updates, seeds))
     errors = errors_of_half_lives(np.concatenate([grid, np.stack(list(chosen.values()))]), variances, gradients)
@@ -286,6 +264,22 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def keep_retired(results: dict[str, dict[str, Any]], earlier: dict[str, Any], sizes: dict[str, int]) -> None:
+    """Add the numbers of candidates that can no longer be measured, where the same streams were.
+
+    Args:
+        results: By stream; added to.
+        earlier: What the file held, empty where there was none.
+        sizes: Seeds, updates and coordinates of the present streams; numbers of other ones are not kept.
+    """
+    if {key: earlier.get(key) for key in sizes} != sizes:
+        return
+    for stream, result in results.items():
+        for name, ratios in earlier["streams"].get(stream, {"ratio": {}})["ratio"].items():
+            if name.split(",")[0] in RETIRED:
+                result["ratio"][name] = ratios
+
+
 def rounded(value: Any) -> Any:
     """Four digits of every number, so that the committed file stays small."""
     if isinstance(value, dict):
@@ -309,6 +303,9 @@ def main() -> None:
     for name in arguments.streams:
         results[name] = measure(STREAMS[name], arguments.seeds, **size)
         print(table({name: results[name]}), flush=True)
+    sizes = {"seeds": arguments.seeds, **size}
+    if arguments.output.exists():
+        keep_retired(results, json.loads(arguments.output.read_text()), sizes)
     text = (
         "Kullback-Leibler error of v as a multiple of the best fixed half-life's in hindsight; below 1: better "
         f"than every fixed half-life. {arguments.seeds} seeds, {size['coordinates']} coordinates, "
@@ -316,7 +313,7 @@ def main() -> None:
         "`benchmarks/tracking.py` says what is what.\n\n"
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    content = {"seeds": arguments.seeds, **size, "streams": rounded(results)}
+    content = {**sizes, "streams": rounded(results)}
     arguments.output.write_text(json.dumps(content, indent=None, separators=(",", ":")) + "\n")
     arguments.output.with_suffix(".md").write_text(text + table(results) + "\n")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rl_rms.half_life import rho_from_half_life
-from rl_rms.laws import GAUSSIAN_NOISE, LN2, least_error_half_life
+from rl_rms.laws import GAUSSIAN_NOISE, least_error_half_life
 
 _LONGEST = 1e9  # stands for "never forget" where a finite number is wanted
 
@@ -65,13 +65,6 @@ class HalfLifeEstimator(ABC):
         Args:
             grads: Of shape (block, at most num_probes), oldest first. Zeros (of a dead unit) and non-finite values
                 carry no information and are passed over.
-        """
-
-    def report(self, progress: float) -> None:  # noqa: B027  most estimators have no use for it
-        """Take in how well the agent does.
-
-        Args:
-            progress: Higher is better, an episode's return for example.
         """
 
     @abstractmethod
@@ -215,43 +208,6 @@ class Bank(HalfLifeEstimator):
         self._found = self._mean()
 
 
-class PenalizedBank(Bank):
-    """A bank in which a half-life also pays for turning the update away from the gradient.
-
-    A short memory lets v follow ``|g|``, so that large gradients are divided by large roots and what they say is
-    lost: ``E[g / sqrt(v)]`` is biased against ``E[g]``. Over time a probe's gradients g and its updates
-    ``u = g / sqrt(v)`` form an angle, 0 if v were constant; half-life k pays ``-1/2 ln cos**2(g, u_k)`` nats in
-    every update beside its negative log likelihood. v here has seen g, as in the optimizer; the angle is taken
-    over the scores' memory.
-    """
-
-    def __init__(self, bounds: tuple[float, float] = (32.0, 10_000.0)) -> None:
-        super().__init__(bounds)
-        self._products = torch.zeros(3, len(self._HALF_LIVES), 0, dtype=torch.float64)
-
-    def _losses(self, grads: Tensor, squares: Tensor, total: Tensor, weight: Tensor, scored: Tensor) -> Tensor:
-        losses = super()._losses(grads, squares, total, weight, scored)
-        if self._products.shape[2] != grads.shape[1]:
-            self._products = self._products.new_zeros(3, len(self._HALF_LIVES), grads.shape[1])
-        rest = 1.0 - self._gain
-        v = (rest * total + self._gain * squares + _LEAST_WEIGHT) / (rest * weight + self._gain + _LEAST_WEIGHT)
-        u = grads * scored / v.sqrt_()
-        products = torch.stack(
-            [(grads * u).sum(1), squares.mul(scored).sum(0).expand(len(u), -1), u.square().sum(1)]
-        )
-        self._products = self._score_decay * self._products + products
-        gu, gg, uu = self._products
-        cosine = torch.where(gu > 0, gu * gu / (gg * uu), 1.0)
-        return losses - 0.5 * (cosine.log() @ scored.sum(0))
-
-    def _state(self) -> dict[str, Any]:
-        return {**super()._state(), "products": self._products.clone()}
-
-    def _load(self, state: dict[str, Any]) -> None:
-        super()._load(state)
-        self._products = state["products"].double()
-
-
 class ChangeDetector:
     """Tells when the level of a positive, noisy statistic changes: a two-sided CUSUM (Page 1954) on its logarithm.
 
@@ -329,72 +285,6 @@ class ChangeDetector:
         self._seen, self._since = int(state["seen"]), int(state["since"])
         self._mean, self._variance = float(state["mean"]), float(state["variance"])
         self._above, self._below = float(state["above"]), float(state["below"])
-
-
-class Restart(HalfLifeEstimator):
-    """A mean over everything since the last change: gain ``1 / n`` after n updates, begun anew at a change.
-
-    A `ChangeDetector` watches the geometric mean over the probes of ``g**2``, each relative to its own long-run
-    geometric mean, so that heavy tails do not ring it. It is made for gradients that change their scale all at
-    once and seldom, and is blind where each goes its own way.
-    """
-
-    block: ClassVar[int] = 1
-    _FIRST_COUNT = 2.0
-    _MEMORY = 512
-
-    def __init__(self, bounds: tuple[float, float] = (32.0, 10_000.0)) -> None:
-        super().__init__(bounds)
-        self._detector = ChangeDetector()
-        self._count = self._FIRST_COUNT
-        self._changes = 0
-        self._means: list[float] = []
-        self._known: list[int] = []
-
-    def observe(self, grads: Tensor) -> None:
-        """Look for a change in one update."""
-        row = grads[0].tolist()
-        if len(self._means) != len(row):
-            self._means, self._known = [0.0] * len(row), [0] * len(row)
-        self._count += 1.0
-        total, counted = 0.0, 0
-        for index, g in enumerate(row):
-            size = abs(g)
-            if not 0.0 < size < math.inf:
-                continue
-            self._known[index] += 1
-            off = 2.0 * math.log(size) - self._means[index]
-            self._means[index] += off / min(self._known[index], self._MEMORY)
-            if self._known[index] > 1:  # the first is its own mean
-                total += off
-                counted += 1
-        # The log of its own exponential: the detector takes a statistic, not a logarithm. Within what exp can do.
-        if counted and self._detector.update(math.exp(min(max(total / counted, -600.0), 600.0))):
-            self._changes += 1
-            self._count = self._FIRST_COUNT
-            self._known = [0] * len(row)  # else the means' slow way to the new level would ring again
-
-    def diagnostics(self) -> dict[str, float]:
-        """``restart_changes`` so far, and ``restart_unbounded``, the half-life in updates before the bounds."""
-        return {"restart_changes": float(self._changes), "restart_unbounded": min(self._unbounded(), _LONGEST)}
-
-    def _unbounded(self) -> float:
-        return -LN2 / math.log1p(-1.0 / self._count)
-
-    def _state(self) -> dict[str, Any]:
-        detector = self._detector.state_dict()
-        return {
-            "detector": detector,
-            "count": self._count,
-            "changes": self._changes,
-            "means": list(self._means),
-            "known": list(self._known),
-        }
-
-    def _load(self, state: dict[str, Any]) -> None:
-        self._detector.load_state_dict(state["detector"])
-        self._count, self._changes = float(state["count"]), int(state["changes"])
-        self._means, self._known = list(state["means"]), list(state["known"])
 
 
 class Matched(HalfLifeEstimator):
@@ -534,81 +424,6 @@ class Matched(HalfLifeEstimator):
         self._fitted_timescale = float(state["fitted_timescale"])
         self._signal, self._found = float(state["signal"]), float(state["found"])
 
-
-class Progress(HalfLifeEstimator):
-    """Tries half-lives and keeps to those under which the agent does best: Thompson sampling with forgetting.
-
-    Five half-lives, spaced by equal ratios between the bounds, are tried for ten reports each; the mean progress
-    of a stretch is one reward. Of each half-life a mean is kept in which a stretch counts half as much after
-    twenty others, and the next one to try is drawn with its probability to be the best, the rewards taken as
-    normal with a common deviation (Chapelle and Li 2011; forgetting as in Raj and Kalyani 2017).
-    """
-
-    _ARMS = 5
-    _REPORTS = 10
-    _DECAY = 2.0 ** (-1 / 20)
-
-    def __init__(self, bounds: tuple[float, float] = (32.0, 10_000.0), seed: int = 0) -> None:
-        super().__init__(bounds)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._untried: list[int] = torch.randperm(self._ARMS, generator=self._generator).tolist()
-        self._arm = self._untried.pop()
-        self._sums = torch.zeros(3, self._ARMS, dtype=torch.float64)  # stretches, rewards, their squares
-        self._stretch: list[float] = []
-
-    def observe(self, grads: Tensor) -> None:
-        """The gradients do not matter to it."""
-
-    def report(self, progress: float) -> None:
-        """Count one report to the half-life in use, and choose the next one after a stretch of them."""
-        if not math.isfinite(progress):
-            return
-        self._stretch.append(float(progress))
-        if len(self._stretch) < self._REPORTS:
-            return
-        reward = sum(self._stretch) / len(self._stretch)
-        self._stretch = []
-        self._sums *= self._DECAY
-        self._sums[:, self._arm] += torch.tensor([1.0, reward, reward * reward], dtype=torch.float64)
-        self._arm = self._untried.pop() if self._untried else self._draw()
-
-    def diagnostics(self) -> dict[str, float]:
-        """``progress_tried``: stretches that still count."""
-        return {"progress_tried": float(self._sums[0].sum())}
-
-    def _draw(self) -> int:
-        count, total, squares = self._sums
-        mean = total / count
-        spread = (squares - total * mean).clamp_min(0.0).sum() / count.sum()
-        noise = torch.randn(self._ARMS, generator=self._generator, dtype=torch.float64)
-        return int((mean + noise * (spread / count).sqrt()).argmax())
-
-    def _unbounded(self) -> float:
-        shortest, longest = self.bounds
-        return float(shortest * (longest / shortest) ** (self._arm / (self._ARMS - 1)))
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "generator": self._generator.get_state(),
-            "untried": list(self._untried),
-            "arm": self._arm,
-            "sums": self._sums.clone(),
-            "stretch": list(self._stretch),
-        }
-
-    def _load(self, state: dict[str, Any]) -> None:
-        self._generator.set_state(state["generator"].to(torch.uint8))
-        self._untried, self._arm = list(state["untried"]), int(state["arm"])
-        self._sums, self._stretch = state["sums"].double(), list(state["stretch"])
-
-
-ESTIMATORS: dict[str, type[HalfLifeEstimator]] = {
-    "bank": Bank,
-    "penalized": PenalizedBank,
-    "restart": Restart,
-    "progress": Progress,
-}
-"""What ``half_life="auto"`` can mean."""
 
 # Of what is known in an average, below which it says nothing; far above the smallest float64, so that the quotient
 # of two averages that have both faded keeps its digits.

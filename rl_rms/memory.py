@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from rl_rms.estimators import ESTIMATORS, HalfLifeEstimator, Matched
+from rl_rms.estimators import Bank, HalfLifeEstimator, Matched
 from rl_rms.flat import FlatBucket
 from rl_rms.half_life import (
     EstimatedHalfLife,
@@ -34,7 +34,7 @@ class Memory:
         timescale: Time scale of the world.
         bounds: Shortest and longest half-life, in updates, of those that are found.
         max_step: Longest step that a parameter may make.
-        estimator: What finds the half-life for "auto".
+        estimator: What finds the half-life for "auto"; None for `Bank`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -47,22 +47,21 @@ class Memory:
         timescale: float | str | Timescale | None,
         bounds: tuple[float, float] | None,
         max_step: float | None,
-        estimator: str | HalfLifeEstimator,
+        estimator: HalfLifeEstimator | None,
     ) -> None:
         if max_step is not None and not max_step > 0:
             raise ValueError(f"max_step must be > 0, or None for no bound, got {max_step!r}")
-        if isinstance(estimator, str) and estimator not in ESTIMATORS:
+        if not (estimator is None or isinstance(estimator, HalfLifeEstimator)):
             raise ValueError(
-                f"estimator must be one of {', '.join(map(repr, ESTIMATORS))}, or a HalfLifeEstimator, got "
-                f"{estimator!r}"
+                f"estimator must be a rl_rms.estimators.HalfLifeEstimator, or None for Bank, got {estimator!r}"
             )
         self.steps_per_update = steps_per_update
         self.timescale = None if timescale is None else Timescale.parse(timescale)
         if bounds is None:
-            bounds = _BOUNDS if isinstance(estimator, str) else estimator.bounds
+            bounds = _BOUNDS if estimator is None else estimator.bounds
         self.bounds = Matched(bounds).bounds  # checked, whatever they will be used for
         self.max_step = max_step
-        self._kind_of_auto = estimator
+        self._own_estimator = estimator
         self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}
         self._probes: dict[EstimatedHalfLife, Probes] = {}
         self._loaded_probes: dict[EstimatedHalfLife, dict[str, Any]] = {}
@@ -171,11 +170,6 @@ class Memory:
             del self._estimators[kind]
             self._probes.pop(kind, None)
 
-    def report(self, progress: float) -> None:
-        """Tell the estimators how well the learning goes."""
-        for estimator in self._estimators.values():
-            estimator.report(progress)
-
     def diagnostics(self) -> dict[str, float]:
         """What the estimators say of themselves, with their bounds."""
         values: dict[str, float] = {}
@@ -200,11 +194,10 @@ class Memory:
     def _estimator(self, kind: EstimatedHalfLife) -> HalfLifeEstimator:
         """What finds the half-life for a kind, made when it is first needed."""
         if kind not in self._estimators:
-            auto = self._kind_of_auto
             if kind == "match":
                 self._estimators[kind] = Matched(self.bounds)
             else:
-                self._estimators[kind] = ESTIMATORS[auto](self.bounds) if isinstance(auto, str) else auto
+                self._estimators[kind] = self._own_estimator or Bank(self.bounds)
         return self._estimators[kind]
 
     def _bounds_in_force(self, max_step: float, lr: float) -> tuple[float, float]:

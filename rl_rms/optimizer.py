@@ -84,8 +84,8 @@ class RMSprop(Optimizer):
             and 10 000, or those of one's own estimator.
         max_step: Longest step that a parameter may make, > 0: with "match" and "auto" the half-life is at most
             ``ln 2 * (max_step / lr)**2``, at which no step can be longer; None sets no such bound.
-        estimator: What "auto" estimates the half-life with: a name in `rl_rms.estimators.ESTIMATORS`, or an
-            estimator of one's own.
+        estimator: What "auto" estimates the half-life with, an estimator of one's own; None is
+            `rl_rms.estimators.Bank`.
         like: Whose conventions and defaults hold where an argument is not given: ``"torch"``, ``"sb3"``
             (``RMSpropTFLike``), ``"tf1"``, ``"keras"`` or ``"optax"``; see `rl_rms.presets`.
         debias: Whether to divide v by the weight that gradients have in it, so that the first step has length lr
@@ -155,7 +155,7 @@ class RMSprop(Optimizer):
         timescale: float | str | Timescale | None = None,
         half_life_bounds: tuple[float, float] | None = None,
         max_step: float | None = None,
-        estimator: str | HalfLifeEstimator = "bank",
+        estimator: HalfLifeEstimator | None = None,
         like: Preset = "torch",
         debias: bool = False,
         eps_inside_sqrt: bool | None = None,
@@ -282,14 +282,6 @@ class RMSprop(Optimizer):
     @timescale.setter
     def timescale(self, timescale: float | str | Timescale | None) -> None:
         self.memory.timescale = None if timescale is None else Timescale.parse(timescale)
-
-    def report(self, progress: float) -> None:
-        """Tell how well the learning goes, for estimators of the half-life that go by it.
-
-        Args:
-            progress: Such as an episode's return; higher is better.
-        """
-        self.memory.report(progress)
 
     # -- stepping -----------------------------------------------------------------------------------------
 

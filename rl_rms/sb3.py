@@ -5,7 +5,6 @@ arguments do (``stable_baselines3``, each algorithm's ``train`` and ``learn``).
 """
 
 import math
-import statistics
 from collections.abc import Mapping
 from typing import Literal, cast
 
@@ -185,10 +184,6 @@ class HalfLifeCallback(BaseCallback):
         if self._asks_for_timescale:
             # That of a curriculum shows only as it goes on.
             self._tell_timescale(_find_timescale(self.training_env))
-        returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
-        if returns:
-            for optimizer in self._optimizers.values():
-                optimizer.report(statistics.fmean(returns))
         spans = [optimizer.steps_per_update for optimizer in self._optimizers.values()]
         self._updates_since_record += rollout_steps / min(span for span in spans if span is not None)
         if self._updates_since_record >= self.log_interval:

@@ -132,14 +132,6 @@ def test_matching_in_a_world_that_tells_no_time_scale_is_refused():
         A2C("CartPole-v1", half_life="match", seed=0).learn(100)
 
 
-def test_half_lives_found_from_progress_hear_of_the_returns():
-    agent = A2C(jumping_world(), half_life="auto", optimizer_kwargs={"estimator": "progress"}, seed=0)
-    before = str(agent.optimizer.state_dict()["param_groups"][0]["tracking"]["memory"])
-    agent.learn(3_000)
-    assert agent.episodes
-    assert str(agent.optimizer.state_dict()["param_groups"][0]["tracking"]["memory"]) != before
-
-
 @pytest.mark.parametrize("half_life", ["match", "auto"])
 def test_a_loaded_agent_goes_on_with_what_was_found(half_life, tmp_path):
     options = {"half_life": half_life, "optimizer_kwargs": {"half_life_bounds": (1, 1e6)}, "seed": 0}

@@ -191,7 +191,20 @@ def test_rollouts_that_only_judge_cost_env_steps_and_no_updates():
     # Windows of four updates, each followed by two more rollouts.
     assert thrice.num_updates == 16
     assert len(thrice.meta.path) == 3
-    assert -1.0 <= thrice.meta.scalars["meta/agreement"] <= 1.0
+    # Three parts of each of three meta-gradients.
+    assert thrice.meta._initial_weight == pytest.approx(0.5 ** (9 / 10))
+
+
+def test_agreement_is_each_hyperparameters_own():
+    meta = A2C(choices(), meta=MetaConfig(), seed=0).meta
+    # The first one's gradients are the larger ones, and noise; the second one's agree.
+    for _ in range(50):
+        noisy, agreeing = meta._agreement(torch.tensor([[1e3, -0.2], [-1e3, -0.2]], dtype=torch.float64))
+    assert abs(noisy) < 0.1
+    assert agreeing == pytest.approx(-1.0)
+    # A single outlier is no agreement.
+    _, agreeing = meta._agreement(torch.tensor([[0.0, -1e3]], dtype=torch.float64))
+    assert -0.3 < agreeing < -0.2
 
 
 def test_a_meta_gradient_that_is_not_finite_is_passed_over(monkeypatch):
@@ -238,7 +251,7 @@ def test_what_is_adapted_is_logged(tmp_path):
     agent = A2C(choices(), meta=MetaConfig(adapt=["learning_rate", "eps"], window=2), seed=0)
     agent.learn(1_000, log_dir=tmp_path, log_interval=5)
     events = EventAccumulator(str(tmp_path)).Reload()
-    tags = {"loss", "gradient_norm", "agreement", "learning_rate", "eps"}
+    tags = {"loss", "gradient_norm", "agreement/learning_rate", "agreement/eps", "learning_rate", "eps"}
     assert {f"meta/{name}" for name in tags} <= set(events.Tags()["scalars"])
     last = events.Scalars("meta/learning_rate")[-1].value
     assert events.Scalars("train/learning_rate")[-1].value == pytest.approx(last, rel=1e-6)

@@ -64,6 +64,16 @@ def test_the_command_writes_numbers_and_table(tracking, tmp_path, monkeypatch, c
     ratios = found["streams"]["stationary"]["ratio"]
     assert min(ratios["rho=0.9"]) > 3
     assert max(ratios["match"]) < 1.25
+    # What was measured of the same streams with what is no longer there stays.
+    found["streams"]["stationary"]["ratio"]["restart, floor 32"] = [7.0, 9.0]
+    found["streams"]["stationary"]["ratio"]["match"] = [x + 5 for x in ratios["match"]]
+    output.write_text(json.dumps(found))
+    capsys.readouterr()
+    tracking.main()
+    again = json.loads(output.read_text())["streams"]["stationary"]["ratio"]
+    assert again["restart, floor 32"] == [7.0, 9.0]
+    assert max(again["match"]) < 1.25
     table = output.with_suffix(".md").read_text()
     assert "| match | " in table
+    assert "| restart, floor 32 | 8.00" in table
     assert table.strip().endswith(capsys.readouterr().out.strip().splitlines()[-1])

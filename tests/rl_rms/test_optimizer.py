@@ -246,7 +246,7 @@ def test_wrong_options_are_named(options, message):
     [
         ({"half_life_bounds": (5, 2)}, r"bounds must be 0 < shortest <= longest .*, got \(5, 2\)"),
         ({"max_step": 0}, "max_step must be > 0, or None for no bound, got 0"),
-        ({"estimator": "oracle"}, "estimator must be one of 'bank', .* got 'oracle'"),
+        ({"estimator": "oracle"}, "estimator must be a rl_rms.estimators.HalfLifeEstimator, .* got 'oracle'"),
         ({"timescale": "soon"}, "timescale must be .* got 'soon'"),
         ({"like": "jax"}, "like must be one of 'torch', 'sb3', .* got 'jax'"),
         ({"like": "optax"}, "like='optax' has no default learning rate; give lr"),

@@ -265,12 +265,3 @@ def test_a_time_scale_may_be_given():
     assert model.policy.optimizer.diagnostics()["match_timescale"] == pytest.approx(100)
     with pytest.raises(ValueError, match='half_life="match" needs the time scale'):
         build(A2C).learn(40, callback=HalfLifeCallback("match"))
-
-
-def test_returns_reach_estimators_that_go_by_them():
-    model = build(A2C, optimizer_kwargs={"half_life": "auto", "estimator": "progress"})
-    reports = []
-    model.policy.optimizer.report = reports.append
-    model.learn(300, callback=HalfLifeCallback())
-    assert reports
-    assert min(reports) > 5

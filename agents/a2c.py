@@ -119,8 +119,8 @@ class A2C(OnPolicyAgent):
 
     @property
     def steps_per_update(self) -> int | None:
-        """``num_envs * n_steps``; reset frames make an update span a few less."""
-        return None if self.env is None else self.env.num_envs * self.config.n_steps
+        """``num_envs * n_steps``, of all workers; reset frames make an update span a few less."""
+        return None if self.env is None else self.env.num_envs * self.config.n_steps * self.workers.size
 
     def enough(self, num_steps: int, episodes: list[Episode]) -> bool:
         """Whether ``n_steps`` vector steps were taken."""

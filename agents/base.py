@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -36,7 +36,10 @@ from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Collector, Episode, Rollout, as_vector_env
 from rl_rms.agents.spaces import ACTION_MASK, action_mask_size, space_from_dict, space_to_dict, to_env
 from rl_rms.agents.trees import Tree, first_leaf, tree_map
+from rl_rms.agents.workers import ALONE, Chance, SharedChance, Workers
 from rl_rms.agents.world import Surroundings, world_scalars
+from rl_rms.envs import NonStationaryVector
+from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.half_life import Timescale
@@ -48,6 +51,7 @@ Self = TypeVar("Self", bound="OnPolicyAgent")
 # Schedules of the agents' own numbers have no chance in them.
 _NO_CHANCE = Key(0)
 EnvLike = str | gym.Env[Any, Any] | VectorEnv
+Where = Literal["global", "local"]
 
 
 class OnPolicyAgent(ABC):
@@ -74,11 +78,17 @@ class OnPolicyAgent(ABC):
         num_updates: Optimizer steps taken so far.
         episodes: The last 100 finished episodes.
         new_episodes: Those that finished in the last update's rollout.
+        workers: The processes that train it together, see `join`.
     """
 
     algorithm: ClassVar[str]
     config_class: ClassVar[type[AgentConfig]]
     config: AgentConfig
+    workers: Workers = ALONE
+    _where: Where = "global"
+    # Everyone's env steps in the last rollout, and this worker's share of the transitions that were used.
+    _env_steps = 0
+    _share = 1.0
 
     def __init__(
         self,
@@ -122,12 +132,10 @@ class OnPolicyAgent(ABC):
             action_mask_size(self.action_space)  # raises where there can be none
         self.generator = np.random.default_rng(self.seed)
         num_envs = 1 if self.env is None else self.env.num_envs
-        self.observation_normalizer: ObservationNormalizer | None = None
-        if config.normalize_observation:
-            self.observation_normalizer = ObservationNormalizer(self.observation_space)
-        self.reward_normalizer: RewardNormalizer | None = None
-        if config.normalize_reward:
-            self.reward_normalizer = RewardNormalizer(num_envs, config.gamma)
+        self.observation_normalizer = (
+            ObservationNormalizer(self.observation_space) if config.normalize_observation else None
+        )
+        self.reward_normalizer = RewardNormalizer(num_envs, config.gamma) if config.normalize_reward else None
         # What a recurrent policy remembers now, and what it did when the present rollout began.
         self._state = self._rollout_state = self._no_memory(num_envs)
         self._changes = ChangeResponse(config, self.optimizer)
@@ -138,8 +146,7 @@ class OnPolicyAgent(ABC):
                     f"meta adapts {DEFAULT_OPTIMIZER}, not {type(self.optimizer).__name__}; leave one of them out"
                 )
             self.meta = MetaGradient(self.policy, self.optimizer, config.meta)
-        self.num_timesteps = 0
-        self.num_updates = 0
+        self.num_timesteps = self.num_updates = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
         self.new_episodes: list[Episode] = []
         self._collector: Collector | None = None
@@ -158,6 +165,32 @@ class OnPolicyAgent(ABC):
         agent = cls.__new__(cls)
         OnPolicyAgent.__init__(agent, env, config, seed=seed, **kwargs)
         return agent
+
+    def join(self: Self, workers: Workers, where: Where = "global") -> Self:
+        """Train together with other processes from now on, each in its own sub-environments.
+
+        Every worker makes the same agent, with the same seed, in an equal part of the sub-environments (see
+        ``part`` of `rl_rms.envs.NonStationaryVector`), joins, and calls `learn` with the same env steps, which
+        are those of all together. Weights are the same everywhere after every update: with ``where="global"`` as
+        if one process had all sub-environments, but for the order in which sums are taken. Episodes, counts and
+        metrics are everyone's in every worker; callbacks and logs are each worker's own.
+
+        Args:
+            workers: The processes.
+            where: ``"global"`` averages gradients, then clips and normalizes them as one process would.
+                ``"local"`` has each worker clip and normalize its own gradient by its own second moment, and then
+                averages the steps.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            ValueError: If something of the agent goes by what one worker alone does not see.
+        """
+        _check_shared(self, workers, where)
+        self.workers, self._where = workers, where
+        self._tell_timescale()
+        return self
 
     # -- learning -----------------------------------------------------------------------------------------
 
@@ -184,7 +217,8 @@ class OnPolicyAgent(ABC):
         Args:
             rollout: What happened, observations and rewards as the policy and the critic are to see them.
         """
-        return actor_critic_loss(self.policy, rollout, self.used(rollout), self.terms(), self._rollout_state)
+        used, terms = self.used(rollout), self.terms()
+        return actor_critic_loss(self.policy, rollout, used, terms, self._rollout_state, self.workers)
 
     @property
     def steps_per_update(self) -> int | None:
@@ -235,24 +269,57 @@ class OnPolicyAgent(ABC):
             callbacks.on_training_start(self, logger)
             try:
                 first = True
+                stops = False
+                # Metrics are everyone's, so all compute them where one logs.
+                logs = not self.workers.every(logger.folder is None)
                 while self.num_timesteps < self.target_timesteps:
                     rollout = self._collect(collector)
-                    self.num_timesteps = collector.num_timesteps
-                    self.new_episodes = rollout.episodes
-                    self.episodes.extend(rollout.episodes)
+                    if self._take_stock(rollout, collector, stops=stops):
+                        break
                     last = self.num_timesteps >= self.target_timesteps
-                    due = first or last or (self.num_updates + 1) % log_interval == 0
-                    logged = due and logger.folder is not None
+                    due = logs and (first or last or (self.num_updates + 1) % log_interval == 0)
                     first = False
                     self._meet_changes(logger)
-                    metrics = self._update(rollout, with_metrics=logged)
-                    if logged:
-                        self._log(logger, metrics)
-                    if callbacks.on_update(self, logger) is False:
+                    metrics = self._update(rollout, with_metrics=due)
+                    if due:
+                        self._log(logger, self.workers.mean(metrics, self._share))
+                    stops = callbacks.on_update(self, logger) is False
+                    if stops and self.workers.alone:
                         break
             finally:
                 callbacks.on_training_end(self, logger)
         return self
+
+    def _take_stock(self, rollout: Rollout, collector: Collector, *, stops: bool) -> bool:
+        """Count what everyone's rollouts came to.
+
+        Args:
+            rollout: This worker's.
+            collector: What counts on from there.
+            stops: Whether this worker wants to stop.
+
+        Returns:
+            Whether anyone wants to, so that the rollout is to be left.
+        """
+        workers = self.workers
+        self._env_steps, counts = rollout.env_steps, [len(rollout.episodes)]
+        if not workers.alone:
+            used = np.count_nonzero(self.used(rollout))
+            told = workers.rows(np.array([self._env_steps, used, counts[0], stops], dtype=np.float64))
+            if told[:, 3].any():
+                return True
+            self._env_steps, self._share = int(told[:, 0].sum()), used / max(told[:, 1].sum(), 1.0)
+            counts = told[:, 2].astype(int).tolist()
+        self.num_timesteps += self._env_steps
+        self.new_episodes = workers.episodes(rollout.episodes, counts, rollout.valid.shape[1])
+        self.episodes.extend(self.new_episodes)
+        if not workers.alone:
+            # Where workers had reset frames, what they went by meanwhile was a guess.
+            collector.num_timesteps = self.num_timesteps
+            world = None if self._surroundings is None else self._surroundings.world
+            if world is not None and world.clock != self._clock_at_start + self.num_timesteps:
+                world.clock = self._clock_at_start + self.num_timesteps
+        return False
 
     def hyperparameters(self) -> dict[str, Any]:
         """Every hyperparameter of the run by name, as the configuration holds them, with seed and num_envs."""
@@ -300,16 +367,24 @@ class OnPolicyAgent(ABC):
         if self._collector is None:
             self._collector = Collector(self.env, mask_actions=self.config.mask_actions)
         if not self._collector.started:
-            self._collector.num_timesteps = self.num_timesteps
+            self._collector.num_timesteps, self._collector.share = self.num_timesteps, self.workers.size
             # Where new episodes are to begin: another seed than the first ones', which it has seen already.
-            self._collector.start(self.seed + self.num_timesteps)
+            first_row = self.workers.rank * self._collector.env.num_envs
+            self._collector.start(self.seed + self.num_timesteps + first_row)
             if self._saved_place is not None:
                 self._go_back(self._collector, self._saved_place)
+            world = None if self._surroundings is None else self._surroundings.world
+            self._clock_at_start = 0 if world is None else world.clock - self.num_timesteps
         return self._collector
 
     def _go_back(self, collector: Collector, place: dict[str, Any]) -> None:
         """Go on in the episodes in which the agent was saved, or else in new ones of the same world."""
         assert self._surroundings is not None
+        if not self.workers.alone:
+            # What was saved are one worker's episodes; all begin new ones, when and where the world was.
+            if self._surroundings.world is not None:
+                self._surroundings.world.clock = place["surroundings"]["clock"]
+            return
         episodes = decode(place["episodes"])
         if len(episodes["resetting"]) != collector.env.num_envs:
             if self._surroundings.world is not None:
@@ -321,7 +396,16 @@ class OnPolicyAgent(ABC):
 
     def _collect(self, collector: Collector) -> Rollout:
         """The transitions of one update."""
-        return collector.collect(self._act, self.enough)
+        return collector.collect(self._act, self._enough)
+
+    def _enough(self, num_steps: int, episodes: list[Episode]) -> bool:
+        """Whether it is enough for everyone; of A2C's rollouts each worker knows it by itself."""
+        return self.enough(num_steps, episodes)
+
+    @property
+    def _chance(self) -> Chance:
+        """Where actions' chance comes from."""
+        return self.generator if self.workers.alone else SharedChance(self.generator, self.workers)
 
     def _act(self, t: int) -> tuple[Array, Array]:
         """Actions at step ``t`` of a rollout, and the same as the environment takes them."""
@@ -329,7 +413,7 @@ class OnPolicyAgent(ABC):
         assert collector is not None
         observations = self._seen(collector.observations)
         if self._fused is not None:
-            actions = self._fused.act(observations, t, self.generator)
+            actions = self._fused.act(observations, t, self._chance)
         else:
             if t == 0:
                 self._rollout_state = self._state
@@ -337,7 +421,7 @@ class OnPolicyAgent(ABC):
                 distribution, self._state = self._distribution(
                     observations, self._state, collector.starts, collector.action_masks
                 )
-                actions = distribution.sample(self.generator).cpu().numpy()
+                actions = distribution.sample(self._chance).cpu().numpy()
         return actions, self._to_env(actions)
 
     def _seen(self, observations: Tree) -> Tree:
@@ -381,25 +465,27 @@ class OnPolicyAgent(ABC):
         """One optimizer step on a rollout, and the normalizers' statistics moved."""
         raw = rollout.observations
         if self.reward_normalizer is not None:
-            scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done)
+            scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done, self.workers)
             rollout = dataclasses.replace(rollout, rewards=scaled)
         metrics: dict[str, float] = {}
         if self.meta is None or self.meta.learns_from(self._experience(rollout)):
             metrics = self._write_gradients(rollout, with_metrics=with_metrics)
             self._step(rollout, metrics, with_metrics=with_metrics)
         if self.observation_normalizer is not None:
-            self.observation_normalizer.update(raw, rollout.valid)
+            self.observation_normalizer.update(raw, rollout.valid, self.workers)
         return metrics
 
     def _step(self, rollout: Rollout, metrics: dict[str, float], *, with_metrics: bool) -> None:
         """One optimizer step, the gradients being there."""
+        if self._where == "global":
+            self._average([param.grad for param in self.policy.parameters() if param.grad is not None])
         for i, (rate, group) in enumerate(zip(self._rates, self.optimizer.param_groups, strict=True)):
             if rate is not None:
                 group["lr"] = rate.value(self.num_timesteps, _NO_CHANCE)
                 if self.meta is not None:
                     self.meta.state_rate(i, group["lr"])
         if isinstance(self.optimizer, RMSprop):
-            self.optimizer.steps_per_update = rollout.env_steps
+            self.optimizer.steps_per_update = self._env_steps
             if self._follows_curriculum:
                 self._tell_timescale()
         else:
@@ -409,9 +495,23 @@ class OnPolicyAgent(ABC):
                 metrics["optim/gradient_norm"] = float(norm)
         if self.meta is not None:
             self.meta.before_step()
-        self.optimizer.step()
+        if self._where == "global":
+            self.optimizer.step()
+        else:
+            params = [param for param in self.policy.parameters() if param.requires_grad]
+            before = [param.detach().clone() for param in params]
+            self.optimizer.step()
+            steps = [param.detach().sub_(start) for param, start in zip(params, before, strict=True)]
+            self._average(steps)
+            torch._foreach_add_(steps, before)
         self._changes.after_update()
         self.num_updates += 1
+
+    def _average(self, tensors: list[Tensor]) -> None:
+        """Put everyone's mean in the tensors' place, each worker's weighted with its share of the transitions."""
+        if not self.workers.alone:
+            torch._foreach_mul_(tensors, self._share)
+            self.workers.add_up(tensors)
 
     def _experience(self, rollout: Rollout) -> Experience:
         """A rollout as the policy saw it, to be kept."""
@@ -433,6 +533,7 @@ class OnPolicyAgent(ABC):
                 self.terms(),
                 self._seen(self._collector.observations),
                 self._seen(rollout.final_observations),
+                self.workers,
                 with_metrics=with_metrics,
             )
         self.policy.train()
@@ -649,6 +750,38 @@ class OnPolicyAgent(ABC):
 
     def _normalizers(self) -> dict[str, ObservationNormalizer | RewardNormalizer | None]:
         return {"observation": self.observation_normalizer, "reward": self.reward_normalizer}
+
+
+def _check_shared(agent: OnPolicyAgent, workers: Workers, where: Where) -> None:
+    """Refuse what several workers cannot train together.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    if where not in get_args(Where):
+        raise ValueError(f"where must be one of {', '.join(get_args(Where))}, got {where!r}")
+    if agent._collector is not None and agent._collector.started:
+        raise ValueError("an agent joins other workers before it learns or prepares")
+    if workers.alone:
+        return
+    if agent.config.meta is not None:
+        raise ValueError("meta goes by one process's own rollouts; leave it out, or train in one process")
+    if agent.config.policy.norm == "batch":
+        raise ValueError(
+            'norm="batch" goes by the batch of one process; take norm="layer", or train in one process'
+        )
+    world = None if agent._surroundings is None else agent._surroundings.world
+    if isinstance(world, NonStationaryVector):
+        if world.part != (workers.rank, workers.size):
+            raise ValueError(
+                f"worker {workers.rank} of {workers.size} needs that part of the world, got part={world.part}; "
+                "make it with part=(rank, size)"
+            )
+        if world.curriculum is not None or find_adversaries(world.schedules):
+            raise ValueError(
+                "curricula and adversaries go by all episodes, of which a worker sees its own; leave them out, or "
+                "train in one process"
+            )
 
 
 def policy_config(policy: PolicyConfig | nn.Module | None) -> PolicyConfig:

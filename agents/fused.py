@@ -23,6 +23,7 @@ from rl_rms.agents.losses import LossTerms, targets
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.returns import explained_variance
 from rl_rms.agents.rollout import Rollout
+from rl_rms.agents.workers import ALONE, Chance, Workers
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -81,7 +82,7 @@ class FusedActorCritic:
         self._inputs: Floats = np.empty((0, 0, 0), np.float32)
         self._passes: dict[_Network, list[Floats]] = {}
 
-    def act(self, observations: Array, t: int, generator: np.random.Generator) -> Array:
+    def act(self, observations: Array, t: int, generator: Chance) -> Array:
         """Draw actions, keeping what `gradients` needs.
 
         Args:
@@ -119,6 +120,7 @@ class FusedActorCritic:
         terms: LossTerms,
         last_observations: Array,
         final_observations: Array,
+        workers: Workers = ALONE,
         *,
         with_metrics: bool,
     ) -> dict[str, float]:
@@ -130,6 +132,7 @@ class FusedActorCritic:
             terms: Discounts and weights.
             last_observations: Those after the last step, as the policy is to see them.
             final_observations: The rollout's, as the policy is to see them.
+            workers: As in `rl_rms.agents.losses.targets`.
             with_metrics: Whether to compute the loss itself too.
 
         Returns:
@@ -150,7 +153,7 @@ class FusedActorCritic:
                 finals = self._encode(final_observations)
                 room = self._critic.room((len(finals),))
                 final_values = self._critic.forward(shared, finals, room)[:, 0]
-        advantages, returns = targets(rollout, used, values, final_values, terms)
+        advantages, returns = targets(rollout, used, values, final_values, terms, workers)
 
         weights = np.full((num, 1), 1.0 / num, np.float32)
         if not used.all():

@@ -13,6 +13,7 @@ from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.returns import bootstrap_values, explained_variance, generalized_advantages
 from rl_rms.agents.rollout import Rollout
 from rl_rms.agents.trees import Tree, tree_map
+from rl_rms.agents.workers import ALONE, Workers
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -52,7 +53,12 @@ class LossTerms:
 
 
 def targets(
-    rollout: Rollout, used: Bools, values: Floats | None, final_values: Floats | None, terms: LossTerms
+    rollout: Rollout,
+    used: Bools,
+    values: Floats | None,
+    final_values: Floats | None,
+    terms: LossTerms,
+    workers: Workers = ALONE,
 ) -> tuple[Floats, Floats]:
     """What the policy and the critic are to learn from.
 
@@ -62,6 +68,7 @@ def targets(
         values: ``V`` of the rollout's observations, shape ``(num_steps + 1, num_envs)``; None for no baseline.
         final_values: ``V`` of its final observations, shape ``(num_finals,)``.
         terms: Discounts and whether to normalize.
+        workers: Over whose transitions advantages are normalized.
 
     Returns:
         Advantages, normalized over the transitions used if they are to be, and the critic's targets, both of shape
@@ -79,10 +86,22 @@ def targets(
     )
     returns = advantages + known
     if terms.normalize_advantage:
-        chosen = advantages[used]
-        if len(chosen) > 1:
-            advantages = (advantages - chosen.mean()) / (chosen.std(ddof=1) + np.float32(1e-8))
+        mean, deviation = _mean_and_deviation(advantages[used], workers)
+        if deviation is not None:
+            advantages = (advantages - mean) / (deviation + advantages.dtype.type(1e-8))
     return advantages, returns
+
+
+def _mean_and_deviation(values: Floats, workers: Workers) -> tuple[Any, Any]:
+    """Of everyone's values; the deviation is None where there are less than two."""
+    if workers.alone:
+        return (values.mean(), values.std(ddof=1)) if len(values) > 1 else (0.0, None)
+    count, total = workers.sum(np.array([len(values), values.sum(dtype=np.float64)]))
+    if count < 2:
+        return 0.0, None
+    mean = total / count
+    squares = workers.sum(np.array([np.square(values - mean, dtype=np.float64).sum()]))[0]
+    return values.dtype.type(mean), values.dtype.type(np.sqrt(squares / (count - 1)))
 
 
 def actor_critic_loss(
@@ -91,6 +110,7 @@ def actor_critic_loss(
     used: Bools,
     terms: LossTerms,
     state: Tensor | None = None,
+    workers: Workers = ALONE,
 ) -> tuple[Tensor, dict[str, float]]:
     """``-mean(A log pi) - ent_coef * mean(entropy) + vf_coef * mean((R - V)**2)`` over the transitions used.
 
@@ -103,6 +123,7 @@ def actor_critic_loss(
         used: Which transitions count, shape ``(num_steps, num_envs)``.
         terms: Discounts and weights.
         state: What a recurrent policy remembered at the rollout's beginning, ``(num_envs, state_size)``.
+        workers: As in `targets`.
 
     Returns:
         The scalar loss, and its parts by TensorBoard tag.
@@ -118,7 +139,7 @@ def actor_critic_loss(
         known = predicted.detach().cpu().numpy()
         num_known = num + used.shape[1]
         values, final_values = known[:num_known].reshape(len(used) + 1, -1), known[num_known:]
-    advantages, returns = targets(rollout, used, values, final_values, terms)
+    advantages, returns = targets(rollout, used, values, final_values, terms, workers)
 
     distribution: Distribution = policy.actor(features)  # type: ignore[operator]
     if rollout.action_masks is not None:

@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from rl_rms.agents.spaces import ACTION_MASK, is_image
 from rl_rms.agents.trees import Tree
+from rl_rms.agents.workers import ALONE, Workers
 
 _CLIP = 10.0
 _EPSILON = 1e-8
@@ -39,19 +40,33 @@ class Moments:
         self.mean = np.zeros(shape)
         self.variance = np.ones(shape)
 
-    def update(self, batch: Array) -> None:
+    def update(self, batch: Array, workers: Workers = ALONE) -> None:
         """Merge a batch's moments into the running ones (Chan, Golub and LeVeque 1983).
 
         Args:
             batch: Shape ``(batch, *shape)``; may be empty.
+            workers: Whose batches count, too.
         """
-        if len(batch) == 0:
+        mean, variance = np.zeros_like(self.mean), np.zeros_like(self.mean)
+        if len(batch):
+            mean, variance = batch.mean(axis=0, dtype=np.float64), batch.var(axis=0, dtype=np.float64)
+        if workers.alone:
+            self._merge(len(batch), mean, variance)
             return
-        total = self.count + len(batch)
-        delta = batch.mean(axis=0, dtype=np.float64) - self.mean
-        squares = self.variance * self.count + batch.var(axis=0, dtype=np.float64) * len(batch)
-        self.variance = (squares + delta * delta * self.count * len(batch) / total) / total
-        self.mean = self.mean + delta * len(batch) / total
+        everyone = workers.rows(np.stack([np.full_like(mean, len(batch)), mean, variance]))
+        together = Moments(self.mean.shape)
+        for counts, mean, variance in everyone:
+            together._merge(int(counts.flat[0]), mean, variance)
+        self._merge(together.count, together.mean, together.variance)
+
+    def _merge(self, count: int, mean: Array, variance: Array) -> None:
+        if count == 0:
+            return
+        total = self.count + count
+        delta = mean - self.mean
+        squares = self.variance * self.count + variance * count
+        self.variance = (squares + delta * delta * self.count * count / total) / total
+        self.mean = self.mean + delta * count / total
         self.count = total
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,13 +105,14 @@ class RewardNormalizer:
         """Tell that all sub-environments begin new episodes."""
         self.returns[:] = 0.0
 
-    def __call__(self, rewards: Floats, valid: Bools, done: Bools) -> Floats:
+    def __call__(self, rewards: Floats, valid: Bools, done: Bools, workers: Workers = ALONE) -> Floats:
         """Take the returns into the statistics, then scale the rewards.
 
         Args:
             rewards: Shape ``(num_steps, num_envs)``.
             valid: False for reset frames, same shape.
             done: Whether the transition was its episode's last, same shape.
+            workers: Whose returns count, too.
 
         Returns:
             Scaled rewards, same shape.
@@ -107,7 +123,7 @@ class RewardNormalizer:
             seen[t] = self.returns
             self.returns[done[t]] = 0.0
         if not self.frozen:
-            self.moments.update(seen[valid])
+            self.moments.update(seen[valid], workers)
         scale = np.float32(1.0 / math.sqrt(float(self.moments.variance) + _EPSILON))
         scaled: Floats = np.clip(rewards * scale, -_CLIP, _CLIP)
         return scaled
@@ -151,15 +167,16 @@ class ObservationNormalizer:
         """Normalized observations, float32, of any number of leading axes."""
         return _apply(self._normalizer, observations)
 
-    def update(self, observations: Tree, valid: Bools) -> None:
+    def update(self, observations: Tree, valid: Bools, workers: Workers = ALONE) -> None:
         """Take a rollout's observations into the statistics.
 
         Args:
             observations: Shape ``(num_steps + 1, num_envs, *observation)`` or ``(num_steps, ...)``.
             valid: Which of the first ``num_steps`` an action was taken for, ``(num_steps, num_envs)``.
+            workers: Whose observations count, too.
         """
         if not self.frozen:
-            _update(self._normalizer, observations, valid)
+            _update(self._normalizer, observations, valid, workers)
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics as plain data."""
@@ -195,12 +212,12 @@ def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
     return {key: _apply(normalizer.get(key), part) for key, part in observations.items()}
 
 
-def _update(normalizer: _Normalizer, observations: Tree, valid: Bools) -> None:
+def _update(normalizer: _Normalizer, observations: Tree, valid: Bools, workers: Workers) -> None:
     if isinstance(normalizer, Moments):
-        normalizer.update(observations[: len(valid)][valid])
+        normalizer.update(observations[: len(valid)][valid], workers)
     elif normalizer is not None:
         for key, part in normalizer.items():
-            _update(part, observations[key], valid)
+            _update(part, observations[key], valid, workers)
 
 
 def _leaves(normalizer: _Normalizer) -> list[Moments]:

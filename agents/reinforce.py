@@ -140,6 +140,10 @@ class Reinforce(OnPolicyAgent):
             self.reward_normalizer.restart()
         return super()._collect(collector)
 
+    def _enough(self, num_steps: int, episodes: list[Episode]) -> bool:
+        """Whether every worker's sub-environments have finished theirs: none begins the next update before."""
+        return self.workers.every(self.enough(num_steps, episodes))
+
     def used(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
         """The first ``episodes_per_env`` whole episodes of each sub-environment."""
         return whole_episodes(rollout, self.config.episodes_per_env)

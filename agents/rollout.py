@@ -114,6 +114,7 @@ class Collector:
 
     Attributes:
         num_timesteps: Env steps lived, all sub-environments together.
+        share: Env steps that are counted for one of these sub-environments': how many workers do as these do.
 
     Raises:
         ValueError: If the environment does not say how it resets, or its actions cannot be masked.
@@ -140,6 +141,7 @@ class Collector:
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._buffers: _Buffers | None = None
         self.num_timesteps = 0
+        self.share = 1
 
     @property
     def started(self) -> bool:
@@ -298,10 +300,10 @@ class Collector:
     def _count(self, rewards: Array, valid: Bools) -> None:
         """Count env steps, returns and lengths."""
         if valid is self._all:
-            self.num_timesteps += len(valid)
+            self.num_timesteps += len(valid) * self.share
             self._returns += rewards
         else:
-            self.num_timesteps += int(np.count_nonzero(valid))
+            self.num_timesteps += int(np.count_nonzero(valid)) * self.share
             self._returns += np.where(valid, rewards, 0.0)
         self._lengths += valid
 

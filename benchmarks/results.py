@@ -58,7 +58,8 @@ class Recipe:
     Attributes:
         steps: Env steps.
         num_envs: Of our agent.
-        ours: Its arguments; ``lr`` is where a learning rate begins that falls to 0 in a straight line.
+        ours: Its arguments; ``lr`` is where a learning rate begins that falls to 0 in a straight line, ``ent``
+            where an entropy coefficient does.
         zoo: The zoo's entry, with ``n_envs``, ``normalize`` and ``lin`` for its linear learning rates.
         random: Mean return of random actions over 200 episodes, seed 0.
         published: The zoo's own score, of one run, and Tianshou's at 1M env steps where it has one (the best of
@@ -171,10 +172,12 @@ def train_ours(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[fl
     """Mean returns of the evaluations on the way, and all returns of the last one."""
     options = dict(recipe.ours)
     steps = recipe.steps
-    rate = Linear(start=options.pop("lr"), end=0.0, over=steps)
+    falling = {"lr": "learning_rate", "ent": "ent_coef"}
+    for short, name in falling.items():
+        if short in options:
+            options[name] = Linear(start=options.pop(short), end=0.0, over=steps)
     agent = A2C(
         make_vec(id, recipe.num_envs),
-        learning_rate=rate,
         policy=PolicyConfig(**recipe.policy),
         seed=seed,
         device="cpu",

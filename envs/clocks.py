@@ -2,7 +2,8 @@
 
 A shared clock counts the true transitions of all of them, as one learner lives them; all see the same drift, at
 the same moment or each at another phase of it. Independent clocks count each sub-environment's own, and each
-sub-environment has its own random numbers.
+sub-environment has its own random numbers. Where the sub-environments of a world are spread over processes, each
+process has the clocks of its part, and counts what it sees for what all see.
 """
 
 import math
@@ -36,6 +37,9 @@ class Clocks(ABC):
     columns: tuple[Column, ...]
     regime: int | Ints
     is_frozen = False
+    # Which sub-environments of a world these are, and how many it has.
+    _rows: Ints
+    _num_in_world: int
     # Vector steps that a clock has stood still for: chance goes on.
     _frozen_steps = 0
 
@@ -96,6 +100,7 @@ class SharedClock(Clocks):
         changes: Targets and their schedules.
         seed: Seed of the drift, >= 0.
         num_envs: Number of sub-environments.
+        part: See `rl_rms.envs.NonStationaryVector`.
     """
 
     _block: Block
@@ -103,9 +108,15 @@ class SharedClock(Clocks):
     # Readings that are prepared at once.
     _span = BLOCK
 
-    def __init__(self, changes: Mapping[str, Schedule], seed: int, num_envs: int) -> None:
+    def __init__(
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self._changes = dict(changes)
         self._num_envs = num_envs
+        self._rows, self._num_in_world = _rows(num_envs, part)
+        self._indices = tuple(self._rows.tolist())
+        # Env steps of all parts for one of this one.
+        self._rate = part[1]
         self.set(0, seed)
 
     @property
@@ -122,7 +133,7 @@ class SharedClock(Clocks):
     def moment(self) -> Moment:
         """One world, in which each sub-environment draws its own noise."""
         n = self._num_envs
-        return Moment(self.seed, (0,) * n, tuple(range(n)), (self._clock + self._frozen_steps,) * n)
+        return Moment(self.seed, (0,) * n, self._indices, (self._clock + self._frozen_steps,) * n)
 
     @property
     def changes(self) -> dict[str, Schedule]:
@@ -153,7 +164,7 @@ class SharedClock(Clocks):
         if self.is_frozen:
             self._frozen_steps += 1
             return
-        self._clock += number
+        self._clock += number * self._rate
         while self._clock - self._start >= self._span:
             self._start += self._span
             self._load(goes_on=True)
@@ -161,7 +172,7 @@ class SharedClock(Clocks):
 
     def columns_after(self, valid: Mask) -> tuple[Column, ...]:
         """The values that will hold after these transitions, in the order of the schedules."""
-        clock = self._clock if self.is_frozen else self._clock + int(np.count_nonzero(valid))
+        clock = self._clock if self.is_frozen else self._clock + int(np.count_nonzero(valid)) * self._rate
         return tuple(values[..., 0] for values in self.oracle(np.array([clock])).values())
 
     def oracle(self, clocks: Ints) -> dict[str, Floats]:
@@ -217,15 +228,18 @@ class PhaseClocks(SharedClock):
     _events: list[Ints]
     _next_event: int
 
-    def __init__(self, changes: Mapping[str, Schedule], seed: int, num_envs: int) -> None:
-        self._span = BLOCK * num_envs
-        shares = np.arange(num_envs) / num_envs
+    def __init__(
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        rows, num_in_world = _rows(num_envs, part)
+        self._span = BLOCK * num_in_world
+        shares = rows / num_in_world
         self._offsets = {target: _phases(schedule, shares) for target, schedule in changes.items()}
         self._each = [
             {target: schedule.ahead(int(self._offsets[target][i])) for target, schedule in changes.items()}
             for i in range(num_envs)
         ]
-        super().__init__(changes, seed, num_envs)
+        super().__init__(changes, seed, num_envs, part)
 
     def oracle(self, clocks: Ints) -> dict[str, Floats]:
         """Values at other readings, shape ``(num_envs, n)``."""
@@ -268,6 +282,7 @@ class IndependentClocks(Clocks):
         changes: Targets and their schedules.
         seed: Seed of the drift, >= 0; sub-environment ``i`` has the stream of ``env_index=i``.
         num_envs: Number of sub-environments.
+        part: See `rl_rms.envs.NonStationaryVector`.
     """
 
     _clocks: Ints
@@ -276,10 +291,14 @@ class IndependentClocks(Clocks):
     # Vector steps for which no block can come to its end.
     _steps_left: int
 
-    def __init__(self, changes: Mapping[str, Schedule], seed: int, num_envs: int) -> None:
+    def __init__(
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self.seed = seed
         self._changes = dict(changes)
-        self._rows = np.arange(num_envs)
+        self._rows, self._num_in_world = _rows(num_envs, part)
+        self._places = np.arange(num_envs)
+        self._rate = part[1]
         self._starts = np.zeros(num_envs, dtype=np.int64)
         self._values = np.empty((num_envs * BLOCK, len(changes)))
         self._regimes = np.empty(num_envs * BLOCK, dtype=np.int64)
@@ -288,7 +307,7 @@ class IndependentClocks(Clocks):
     @property
     def clock(self) -> int:
         """Env steps that all sub-environments have lived together."""
-        return int(self._clocks.sum())
+        return int(self._clocks.sum()) * self._rate
 
     @property
     def clocks(self) -> Ints:
@@ -304,12 +323,12 @@ class IndependentClocks(Clocks):
     @property
     def timescale(self) -> float:
         """The shortest timescale of any target; all together live ``num_envs`` env steps in one of each."""
-        return timescale(self._changes) * len(self._rows)
+        return timescale(self._changes) * self._num_in_world
 
     def set(self, clock: int, seed: int | None = None) -> None:
         """Set the clocks to equal shares of ``clock``, the first ones one more where it does not divide."""
         self.seed = self.seed if seed is None else seed
-        share, rest = divmod(clock, len(self._rows))
+        share, rest = divmod(clock, self._num_in_world)
         self._set(share + (self._rows < rest))
 
     def advance(self, valid: Mask, number: int) -> None:
@@ -333,7 +352,8 @@ class IndependentClocks(Clocks):
     def columns_after(self, valid: Mask) -> tuple[Column, ...]:
         """The values that will hold after these transitions, in the order of the schedules."""
         clocks = self._clocks if self.is_frozen else self._clocks + valid
-        each = [trace(self._changes, clocks[i : i + 1], self.seed, i) for i in self._rows.tolist()]
+        rows = self._rows.tolist()
+        each = [trace(self._changes, clocks[i : i + 1], self.seed, row) for i, row in enumerate(rows)]
         return tuple(np.concatenate([one[target] for one in each]) for target in self._changes)
 
     def oracle(self, clocks: Ints) -> dict[str, Floats]:
@@ -365,13 +385,20 @@ class IndependentClocks(Clocks):
     def _load(self, i: int, start: int, *, goes_on: bool) -> None:
         block = slice(i * BLOCK, (i + 1) * BLOCK)
         before = Block(self._values[block], self._regimes[block]) if goes_on else None
-        self._values[block], self._regimes[block] = compute_block(self._changes, start, self.seed, i, before)
+        row = int(self._rows[i])
+        self._values[block], self._regimes[block] = compute_block(self._changes, start, self.seed, row, before)
         self._starts[i] = start
 
     def _look_ahead(self) -> None:
         index = self._clocks - self._starts
-        self._at = self._rows * BLOCK + index
+        self._at = self._places * BLOCK + index
         self._steps_left = BLOCK - int(index.max())
+
+
+def _rows(num_envs: int, part: tuple[int, int]) -> tuple[Ints, int]:
+    """Which sub-environments of a world a part of it has, and how many the world has."""
+    number, num_parts = part
+    return number * num_envs + np.arange(num_envs), num_envs * num_parts
 
 
 def _phases(schedule: Schedule, shares: Floats) -> Ints:

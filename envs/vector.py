@@ -58,6 +58,9 @@ class NonStationaryVector(VectorWrapper):
             ``"independent"``: each has its own clock and its own chance.
         observe: What observations show of the change, as in `NonStationary`.
         seed: Seed of the drift, >= 0. None: that of ``reset(seed=s)``; until there is one, a random one.
+        part: Where a world's sub-environments are spread over processes, which equal part of them these are, and
+            of how many. The clock then goes on by what all of them live where each lives as much as these, rows
+            are those of the whole world, and all parts need the same ``seed``.
 
     Attributes:
         last_observations: What the environment showed last; None before the first reset.
@@ -83,8 +86,12 @@ class NonStationaryVector(VectorWrapper):
         sharing: Sharing = "shared",
         observe: str | Sequence[str] | None = None,
         seed: int | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__(env)
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"part must be a number >= 0 and how many parts there are, got {part!r}")
+        self.part = part
         if sharing not in _CLOCKS:
             raise ValueError(f"sharing must be one of {', '.join(_CLOCKS)}, got {sharing!r}")
         self._sharing = sharing
@@ -105,7 +112,7 @@ class NonStationaryVector(VectorWrapper):
         if curriculum is not None and self._mode is AutoresetMode.SAME_STEP:
             _check_curriculum(env, [target for target in curriculum.targets if target in self._backend.late])
         self._keyed = seed is not None
-        self._clocks = _CLOCKS[sharing](schedules, first_seed(seed), env.num_envs)
+        self._clocks = _CLOCKS[sharing](schedules, first_seed(seed), env.num_envs, part)
         self._curriculum = curriculum
         needs_returns = curriculum is not None or bool(self._adversaries)
         self._episodes = EpisodeCounter(env.num_envs) if needs_returns else None
@@ -439,6 +446,7 @@ def make_vec(
     sharing: Sharing = "shared",
     observe: str | Sequence[str] | None = None,
     seed: int | None = None,
+    part: tuple[int, int] = (0, 1),
     vectorization_mode: str | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Wrapper[Any, Any, Any, Any]]] = (),
@@ -455,6 +463,7 @@ def make_vec(
         sharing: See `NonStationaryVector`.
         observe: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.
+        part: See `NonStationaryVector`.
         vectorization_mode: ``"vector_entry_point"``, ``"sync"`` or ``"async"``; None takes the environment's own
             vector form where it has one and neither ``vector_kwargs`` nor ``wrappers`` ask for another, else Sync.
         vector_kwargs: Arguments of SyncVectorEnv or AsyncVectorEnv, such as ``{"autoreset_mode": "SameStep"}``.
@@ -487,30 +496,38 @@ def make_vec(
         wrappers=wrappers,
         **kwargs,
     )
-    return NonStationaryVector(env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed)
+    return NonStationaryVector(
+        env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed, part=part
+    )
 
 
-def make_from_config(config: EnvConfig, seed: int) -> NonStationaryVector:
-    """Make the vector environment of a configuration.
+def make_from_config(config: EnvConfig, seed: int, part: tuple[int, int] = (0, 1)) -> NonStationaryVector:
+    """Make the vector environment of a configuration, or an equal part of it.
 
     Args:
         config: The configuration.
         seed: Seed of the drift where the configuration leaves it open; the first reset seeds the rest.
+        part: See `NonStationaryVector`; of how many, ``num_envs`` is divided by.
 
     Raises:
-        ValueError: See `NonStationaryVector`.
+        ValueError: See `NonStationaryVector`; if the sub-environments cannot be divided.
     """
+    if config.num_envs % part[1]:
+        raise ValueError(
+            f"num_envs must be a multiple of the {part[1]} workers that share it, got {config.num_envs}"
+        )
     autoreset = {} if config.autoreset_mode is None else {"autoreset_mode": config.autoreset_mode}
     mode = config.vectorization_mode
     if config.frame_stack is not None and mode is None:
         mode = "sync"
     return make_vec(
         config.id if config.frame_stack is None else stacked(config.id, config.frame_stack),
-        config.num_envs,
+        config.num_envs // part[1],
         config.schedules(),
         curriculum=config.make_curriculum(),
         sharing=config.sharing,
         observe=config.observe,
+        part=part,
         seed=seed if config.drift_seed is None else config.drift_seed,
         vectorization_mode=mode,
         vector_kwargs=autoreset,

@@ -1,0 +1,312 @@
+"""Several processes that train one agent: the same as one process with all their sub-environments."""
+
+import dataclasses
+import datetime
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
+from rl_rms.agents.normalize import Moments
+from rl_rms.agents.policies import ActorCriticPolicy
+from rl_rms.agents.rollout import Episode
+from rl_rms.agents.workers import ALONE, SharedChance, Workers
+from rl_rms.envs import make_vec
+from rl_rms.envs.curricula import LinearRamp
+from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
+
+NUM_ENVS = 4
+CHANGES = {"length": Sinusoid(mean=0.6, amplitude=0.4, period=500), "gravity": Redraw(low=5, high=15, every=160)}
+AGENTS = {"a2c": A2C, "reinforce": Reinforce}
+
+
+def world(id="CartPole-v1", changes=None, part=(0, 1), mode="SameStep", **options):
+    return make_vec(
+        id,
+        NUM_ENVS // part[1],
+        changes,
+        seed=5,
+        part=part,
+        **options,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": mode},
+    )
+
+
+def train(
+    workers, algorithm, env_steps, id="CartPole-v1", changes=None, mode="SameStep", where="global", **options
+):
+    """What an agent has come to, in float64 networks, as plain data."""
+    torch.set_num_threads(1)
+    env = world(id, changes, (workers.rank, workers.size), mode)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        policy = ActorCriticPolicy(env.single_observation_space, env.single_action_space, PolicyConfig()).double()
+    policy.encoder.register_forward_hook(lambda module, inputs, output: output.double())
+    agent = AGENTS[algorithm](env, policy=policy, seed=7, learning_rate=2e-3, **options).join(workers, where)
+    clocks, episodes = [], agent.episodes
+    agent.learn(env_steps, callback=lambda trained: clocks.append((trained.num_timesteps, env.clock)))
+    return {
+        "params": [param.detach().numpy() for param in agent.policy.parameters()],
+        "episodes": [dataclasses.astuple(one) for one in episodes]
+        if mode != "NextStep"
+        # Within a rollout a worker does not know of the others' reset frames, so ends and their order are guesses.
+        else sorted((one.env_index, one.ret, one.length) for one in episodes),
+        "clocks": clocks,
+        "half_life": getattr(agent.optimizer, "half_life", None),
+        "moments": [
+            {name: value for name, value in one.state_dict().items() if name != "returns"}
+            for one in agent._normalizers().values()
+            if one is not None
+        ],
+        "generator": agent.generator.bit_generator.state["state"]["state"],
+    }
+
+
+def _worker(rank, size, folder, what, args, kwargs):
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=size,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    try:
+        torch.save(what(Workers.of_process_group(), *args, **kwargs), f"{folder}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+def together(folder, what, *args, size=2, **kwargs):
+    """What a function of `Workers` gives in each of some processes."""
+    # Forked ones have all that is imported, and know this module, at once.
+    mp.start_processes(_worker, (size, str(folder), what, args, kwargs), nprocs=size, start_method="fork")
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
+
+
+NORMALIZED = {"normalize_observation": True, "normalize_reward": True, "normalize_advantage": True}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env_steps", "options"),
+    [
+        ("a2c", 1_000, {}),
+        ("a2c", 1_000, {"changes": CHANGES, "half_life": "2_000 steps"}),
+        ("a2c", 1_000, {"changes": CHANGES, "half_life": "match", "mode": "Disabled", **NORMALIZED}),
+        ("a2c", 1_000, {"mode": "NextStep", "optimizer": torch.optim.Adam, "ent_coef": 0.01}),
+        ("a2c", 1_000, {"id": "Pendulum-v1", "gae_lambda": 0.9, **NORMALIZED}),
+        ("reinforce", 3_000, {"changes": CHANGES}),
+        ("reinforce", 3_000, {"mode": "NextStep", "episodes_per_env": 2, **NORMALIZED}),
+    ],
+)
+def test_two_workers_train_as_one_process_does(algorithm, env_steps, options, tmp_path):
+    alone = train(ALONE, algorithm, env_steps, **options)
+    for one in together(tmp_path, train, algorithm, env_steps, **options):
+        for own, expected in zip(one.pop("params"), alone["params"], strict=True):
+            assert own == pytest.approx(expected, abs=1e-10)
+        assert_alike(one, {name: value for name, value in alone.items() if name != "params"})
+
+
+def numbers(value):
+    """All numbers in plain data, in order; text and None for themselves."""
+    if isinstance(value, dict):
+        return [one for name in sorted(value) for one in (name, *numbers(value[name]))]
+    return [one for part in value for one in numbers(part)] if isinstance(value, (list, tuple)) else [value]
+
+
+def assert_alike(one, other):
+    """Equal, but for what rounding does to numbers."""
+    for own, expected in zip(numbers(one), numbers(other), strict=True):
+        assert own == (pytest.approx(expected, rel=1e-9, abs=1e-12) if isinstance(expected, float) else expected)
+
+
+@pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
+def test_parts_of_a_world_are_what_the_whole_is(sharing):
+    changes = {**CHANGES, "reward.offset": Sinusoid(mean=1.0, amplitude=0.5, period=300)}
+    whole = world(changes=changes, sharing=sharing)
+    parts = [world(changes=changes, sharing=sharing, part=(k, 2)) for k in range(2)]
+    whole.reset(seed=3)
+    for k, part in enumerate(parts):
+        part.reset(seed=3 + 2 * k)
+        assert part.timescale == whole.timescale
+    for t in range(150):
+        actions = np.full(NUM_ENVS, t % 2)
+        _, rewards, *_ = whole.step(actions)
+        ours = np.concatenate([part.step(actions[:2])[1] for part in parts])
+        assert ours == pytest.approx(rewards)
+        assert parts[0].clock == parts[1].clock == whole.clock
+        for name, value in whole.parameters.items():
+            seen = np.concatenate([np.broadcast_to(part.parameters[name], 2) for part in parts])
+            assert seen == pytest.approx(np.broadcast_to(value, NUM_ENVS))
+    for one in (whole, *parts):
+        one.clock = 4_000
+    assert parts[0].clocks.tolist() + parts[1].clocks.tolist() == whole.clocks.tolist()
+
+
+def test_each_part_of_a_world_has_noise_of_its_own():
+    first, second = (world(changes={"observation.noise": 0.5}, part=(k, 2)) for k in range(2))
+    seen = [part.reset(seed=0)[0] for part in (first, second)]
+    assert not np.allclose(*seen)
+
+
+@pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 0)])
+def test_no_such_part(part):
+    with pytest.raises(ValueError, match="part must be a number >= 0 and how many parts there are"):
+        make_vec("CartPole-v1", 2, part=part)
+
+
+def meet(workers):
+    """What the meetings come to."""
+    rank = workers.rank
+    tensors = [torch.full((2, 2), float(rank)), torch.full((3,), 10.0 + rank, dtype=torch.float64)]
+    workers.add_up(tensors)
+    own = [Episode(float(rank), 5 + i, i, 100 * i + 1, None if i else bool(rank)) for i in range(rank + 1)]
+    return {
+        "sum": workers.sum(np.array([rank, 1.0])),
+        "rows": workers.rows(np.array([[rank, 2.0 * rank]])),
+        "every": [workers.every(True), workers.every(rank == 1), workers.every(False)],
+        "tensors": [tensor.tolist() for tensor in tensors],
+        "mean": workers.mean({"b": float(rank), "a": 1.0}, weight=rank),
+        "episodes": [dataclasses.astuple(one) for one in workers.episodes(own, [1, 2, 3], num_envs=4)],
+        "none": workers.episodes([], [0, 0, 0], num_envs=4),
+    }
+
+
+def test_what_workers_tell_each_other(tmp_path):
+    for told in together(tmp_path, meet, size=3):
+        assert told["sum"].tolist() == [3, 3]
+        assert told["rows"].tolist() == [[[0, 0]], [[1, 2]], [[2, 4]]]
+        assert told["every"] == [True, False, False]
+        assert told["tensors"] == [[[3, 3], [3, 3]], [33, 33, 33]]
+        assert told["mean"] == pytest.approx({"a": 1.0, "b": 5 / 3})
+        assert told["episodes"] == [
+            (0.0, 5, 0, 1, False),
+            (1.0, 5, 4, 1, True),
+            (2.0, 5, 8, 1, True),
+            (1.0, 6, 5, 101, None),
+            (2.0, 6, 9, 101, None),
+            (2.0, 7, 10, 201, None),
+        ]
+        assert told["none"] == []
+
+
+def test_shared_chance_is_the_rows_of_one_batch():
+    for kind in ("standard_exponential", "standard_normal", "random"):
+        whole = getattr(np.random.default_rng(4), kind)((6, 3), dtype=np.float32)
+        parts = [SharedChance(np.random.default_rng(4), Workers(rank, 3)) for rank in range(3)]
+        drawn = [getattr(part, kind)((2, 3), dtype=np.float32) for part in parts]
+        assert np.array_equal(np.concatenate(drawn), whole)
+
+
+def moments(workers, batches):
+    running = Moments((2,))
+    for batch in batches:
+        running.update(batch[workers.rank :: workers.size], workers)
+    return running.state_dict()
+
+
+def test_moments_are_everyones(tmp_path):
+    batches = [np.random.default_rng(k).normal(k, 3.0, (size, 2)) for k, size in enumerate((1, 7, 0, 40))]
+    expected = moments(ALONE, batches)
+    for one in together(tmp_path, moments, batches):
+        assert one["count"] == 48
+        assert one["mean"] == pytest.approx(expected["mean"], rel=1e-12)
+        assert one["variance"] == pytest.approx(expected["variance"], rel=1e-12)
+
+
+def local_and_global(workers):
+    """Parameters before and after one update in which each worker normalizes its own gradient."""
+    agent = A2C(world(part=(workers.rank, workers.size)), learning_rate=1e-2, seed=0).join(workers, "local")
+    start = [param.detach().clone() for param in agent.policy.parameters()]
+    step, own = agent.optimizer.step, []
+
+    def record():
+        step()
+        own.extend(param.grad.clone() for param in agent.policy.parameters())  # as they were clipped
+
+    agent.optimizer.step = record
+    agent.learn(1)
+    ends = [param.detach() for param in agent.policy.parameters()]
+    return {"steps": [end - begin for end, begin in zip(ends, start, strict=True)], "gradients": own}
+
+
+def test_a_local_normalizer_averages_steps(tmp_path):
+    first, second = together(tmp_path, local_and_global)
+    for step, other, *gradients in zip(
+        *(one[key] for key in ("steps", "gradients") for one in (first, second)), strict=True
+    ):
+        assert torch.equal(step, other)
+        assert not torch.equal(*gradients)
+        # The first step of a debiased normalizer has length lr along each gradient's sign.
+        signs = [gradient / (gradient.abs() + 1e-5) for gradient in gradients]
+        assert step.numpy() == pytest.approx(-1e-2 * 0.5 * (signs[0] + signs[1]).numpy(), rel=1e-3, abs=1e-7)
+
+
+def stopped(workers):
+    agent = A2C(world(part=(workers.rank, workers.size)), seed=0).join(workers)
+    agent.learn(10_000, callback=lambda one: not (workers.rank == 1 and one.num_updates == 7))
+    return {"updates": agent.num_updates, "num_timesteps": agent.num_timesteps}
+
+
+def test_one_who_stops_stops_all(tmp_path):
+    assert together(tmp_path, stopped) == [{"updates": 7, "num_timesteps": 140}] * 2
+
+
+def logged(workers, folder):
+    agent = A2C(world(changes=CHANGES, part=(workers.rank, workers.size)), seed=0).join(workers)
+    agent.learn(2_000, log_dir=folder if workers.rank == 0 else None, log_interval=50)
+
+
+def test_one_log_tells_of_all(tmp_path):
+    together(tmp_path, logged, tmp_path / "run")
+    agent = A2C(world(changes=CHANGES), seed=0).learn(2_000, log_dir=tmp_path / "alone", log_interval=50)
+    ours, alone = (EventAccumulator(str(tmp_path / name)).Reload() for name in ("run", "alone"))
+    assert set(ours.Tags()["scalars"]) == set(alone.Tags()["scalars"])
+    for tag in (
+        "rollout/ep_rew_mean",
+        "train/policy_loss",
+        "train/value_loss",
+        "env/length",
+        "optim/half_life_steps",
+    ):
+        one, other = ours.Scalars(tag), alone.Scalars(tag)
+        assert [event.step for event in one] == [event.step for event in other]
+        # In float32 the order of sums shows after some updates.
+        assert one[0].value == pytest.approx(other[0].value, rel=1e-4)
+    assert len(list((tmp_path / "run").glob("events*"))) == 1
+    assert agent.num_timesteps == ours.Scalars("env/length")[-1].step
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"meta": MetaConfig()}, "meta goes by one process's own rollouts"),
+        ({"policy": PolicyConfig(norm="batch")}, 'norm="batch" goes by the batch of one process'),
+    ],
+)
+def test_what_several_workers_cannot_share(options, sentence):
+    agent = A2C(world(part=(0, 2)), **options)
+    with pytest.raises(ValueError, match=sentence):
+        agent.join(Workers(0, 2))
+
+
+def test_worlds_that_several_workers_cannot_share():
+    with pytest.raises(ValueError, match=r"worker 1 of 2 needs that part of the world, got part=\(0, 1\)"):
+        A2C(world()).join(Workers(1, 2))
+    ramp = LinearRamp({"length": 1.0}, {"length": 0.1}, over=1_000)
+    env = make_vec("CartPole-v1", 2, curriculum=ramp, seed=0, part=(0, 2))
+    with pytest.raises(ValueError, match="curricula and adversaries go by all episodes"):
+        A2C(env).join(Workers(0, 2))
+    adversary = {"length": AdversarialBurst(base=0.5, low=0.4, high=0.6, threshold=100.0, duration=10)}
+    with pytest.raises(ValueError, match="curricula and adversaries go by all episodes"):
+        A2C(make_vec("CartPole-v1", 2, adversary, seed=0, part=(0, 2))).join(Workers(0, 2))
+    with pytest.raises(ValueError, match="where must be one of global, local, got 'here'"):
+        A2C(world()).join(ALONE, "here")
+    agent = A2C(world())
+    agent.prepare()
+    with pytest.raises(ValueError, match="joins other workers before it learns"):
+        agent.join(ALONE)

@@ -263,7 +263,7 @@ class OnPolicyAgent(ABC):
             callbacks.add(ProgressCallback())
         # Small products are several times slower on many threads.
         threads = nullcontext() if self._fused is None else threadpool_limits(1, user_api="blas")
-        with threads, Logger(None if log_dir is None else Path(log_dir)) as logger:
+        with threads, Logger(None if log_dir is None else Path(log_dir), self.num_timesteps) as logger:
             logger.hyperparameters(self.hyperparameters())
             self._clock = (time.perf_counter(), self.num_timesteps)
             callbacks.on_training_start(self, logger)
@@ -501,9 +501,10 @@ class OnPolicyAgent(ABC):
             params = [param for param in self.policy.parameters() if param.requires_grad]
             before = [param.detach().clone() for param in params]
             self.optimizer.step()
-            steps = [param.detach().sub_(start) for param, start in zip(params, before, strict=True)]
+            steps = [param.detach() - start for param, start in zip(params, before, strict=True)]
             self._average(steps)
-            torch._foreach_add_(steps, before)
+            for param, start, step in zip(params, before, steps, strict=True):
+                param.detach().copy_(start + step)
         self._changes.after_update()
         self.num_updates += 1
 

@@ -19,9 +19,11 @@ class Logger:
     Args:
         folder: Where ``events.out.tfevents.*`` and ``metrics.csv`` go; created if missing. A ``metrics.csv``
             that is there already is continued.
+        resumed_at: Env steps from which a training goes on. What was logged in the folder later than that, by one
+            that was cut off, is dropped, unless it is 0.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, resumed_at: int = 0) -> None:
         self.folder = folder
         self._writer: SummaryWriter | None = None
         self._columns: list[str] = []
@@ -29,11 +31,16 @@ class Logger:
             from torch.utils import tensorboard  # slow to import, so only where it is used
 
             folder.mkdir(parents=True, exist_ok=True)
-            self._writer = tensorboard.SummaryWriter(folder, flush_secs=10)
+            purge = resumed_at + 1 if resumed_at else None
+            self._writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge)
             self._csv = folder / "metrics.csv"
             if self._csv.exists():
                 with self._csv.open(newline="") as file:
-                    self._columns = next(csv.reader(file), [])
+                    reader = csv.DictReader(file)
+                    rows = list(reader)
+                    self._columns = list(reader.fieldnames or [])
+                if resumed_at and any(float(row[_STEP]) > resumed_at for row in rows):
+                    self._rewrite([row for row in rows if float(row[_STEP]) <= resumed_at])
 
     def write(self, num_timesteps: int, scalars: dict[str, float]) -> None:
         """Write scalars at an env step.
@@ -84,14 +91,17 @@ class Logger:
                 with self._csv.open(newline="") as file:
                     earlier = list(csv.DictReader(file))
             self._columns += new
-            beside = self._csv.with_suffix(".csv.part")
-            with beside.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self._columns, restval="")
-                writer.writeheader()
-                writer.writerows(earlier)
-            beside.replace(self._csv)
+            self._rewrite(earlier)
         with self._csv.open("a", newline="") as file:
             csv.DictWriter(file, self._columns, restval="").writerow(row)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        beside = self._csv.with_suffix(".csv.part")
+        with beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        beside.replace(self._csv)
 
     def __enter__(self) -> "Logger":
         return self

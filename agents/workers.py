@@ -70,6 +70,14 @@ class Workers:
         """Whether something holds for every worker."""
         return holds if self.alone else bool(self.sum(np.array([float(not holds)]))[0] == 0.0)
 
+    def tell(self, value: Any) -> Any:
+        """The first worker's value, everywhere; of any kind that can be pickled."""
+        if self.alone:
+            return value
+        told = [value]
+        dist.broadcast_object_list(told, group=self._group, group_src=0)
+        return told[0]
+
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Put the sum of everyone's tensors in their place."""
         if self.alone:

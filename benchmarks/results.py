@@ -112,7 +112,7 @@ RECIPES = {
     "LunarLander-v3": Recipe(
         200_000,
         8,
-        {"lr": 2e-3, "n_steps": 8, "gamma": 0.995, "gae_lambda": 0.98, "ent_coef": 0.02, **_NORMALIZED},
+        {"lr": 2e-3, "n_steps": 8, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.05, **_NORMALIZED},
         {"n_envs": 8, "gamma": 0.995, "n_steps": 5, "lin": 8.3e-4, "ent_coef": 1e-5},
         -181.5,
         "155.8 (zoo, LunarLander-v2)",

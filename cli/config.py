@@ -26,6 +26,45 @@ _GROUP = re.compile(r"Group '(.+?)' does not accept option '(.+?)'")
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScaleConfig:
+    """Several processes that train one agent together, each with an equal share of env.num_envs.
+
+    Args:
+        engine: What starts them: ``torchrun``, by which ``rl-rms train`` is started, or ``ray``, which it starts.
+        workers: Processes that Ray starts, >= 1; torchrun is told its own.
+        where: Whether gradients are averaged and then normalized, as one process would (``global``), or each
+            worker normalizes its own and the steps are averaged (``local``).
+        timeout: Seconds that a worker waits for the others before it gives up, > 0; more than an evaluation takes.
+        restarts: How often Ray starts the workers again from the last checkpoint, >= 0; torchrun is told its own.
+        address: Of the Ray cluster to run on; null starts Ray on this machine.
+    """
+
+    engine: Literal["torchrun", "ray"] = "torchrun"
+    workers: int = 1
+    where: Literal["global", "local"] = "global"
+    timeout: float = 120.0
+    restarts: int = 1
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("torchrun", "ray"):
+            raise ValueError(f"scale.engine must be torchrun or ray, got {self.engine!r}")
+        if self.where not in ("global", "local"):
+            raise ValueError(f"scale.where must be global or local, got {self.where!r}")
+        if self.workers < 1:
+            raise ValueError(f"scale.workers must be >= 1, got {self.workers!r}")
+        if self.engine == "torchrun" and self.workers != 1:
+            raise ValueError(
+                f"scale.workers is Ray's number of processes, got {self.workers} with scale.engine torchrun; "
+                f"start the command by torchrun --nproc-per-node {self.workers}, or set scale.engine to ray"
+            )
+        if not self.timeout > 0:
+            raise ValueError(f"scale.timeout must be > 0 seconds, got {self.timeout!r}")
+        if self.restarts < 0:
+            raise ValueError(f"scale.restarts must be >= 0, got {self.restarts!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run.
 
@@ -48,6 +87,7 @@ class RunConfig:
             for none.
         num_threads: Threads that torch uses; for small networks more than one is slower.
         runs_dir: Folder under which the run's folder is made.
+        scale: Several processes that train it together.
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -65,6 +105,7 @@ class RunConfig:
     video_every: int | None = None
     num_threads: int = 1
     runs_dir: str = "runs"
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
 
     def __post_init__(self) -> None:
         for name in ("total_timesteps", "log_interval", "eval_episodes", "num_threads"):
@@ -120,9 +161,10 @@ def run_parser(algorithm: str = "a2c") -> Parser:
         )
     parser = Parser(allow_abbrev=False)
     parser.add_argument("--config", action="config", help=SUPPRESS)  # how parse_config passes the tree on
-    parser.add_class_arguments(RunConfig, None, as_group=False, instantiate=False, skip={"env", "agent"})
+    parser.add_class_arguments(RunConfig, None, as_group=False, instantiate=False, skip={"env", "agent", "scale"})
     parser.add_class_arguments(EnvConfig, "env")
     parser.add_class_arguments(ALGORITHMS[algorithm], "agent")
+    parser.add_class_arguments(ScaleConfig, "scale")
     return parser
 
 

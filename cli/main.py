@@ -9,6 +9,7 @@ from rl_rms.cli.errors import UserError, suggestion
 
 COMMANDS = {
     "train": "train an agent by a configuration, live in the terminal and in TensorBoard",
+    "resume": "go on with a run that was cut off",
     "evaluate": "play episodes with the agent of a run",
     "tune": "learn learning rate, half-life and epsilon by meta-gradient",
     "sweep": "search hyperparameters, in several processes, resumable",

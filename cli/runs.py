@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import statistics
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -83,6 +84,43 @@ def read_run(folder: str | Path) -> Run:
                     metrics.setdefault(tag, []).append(float(text) if text else math.nan)
     steps = metrics.pop(_STEP, [])
     return Run(folder, config, metrics, steps)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of a run that was written last, ``best.pt`` aside; None where there is none."""
+    found = [path for path in (folder / CHECKPOINTS).glob("*.pt") if path.name != "best.pt"]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
+    """The newest run of a configuration in a folder that has not come to its end, None where there is none."""
+    text = config.to_yaml()
+    for folder in sorted(parent.glob("*/"), reverse=True):
+        file = folder / CONFIG
+        ended = (folder / SUMMARY).exists() and not read_summary(folder)["interrupted"]
+        if file.is_file() and file.read_text() == text and not ended:
+            return folder
+    return None
+
+
+def best_evaluation(folder: Path) -> float:
+    """The best mean return, over all clocks, of a run's evaluations so far; ``-inf`` before the first."""
+    evaluated = [values for tag, values in read_run(folder).metrics.items() if tag.startswith("eval/mean_reward")]
+    means = [statistics.fmean(row) for row in zip(*evaluated, strict=True) if not any(map(math.isnan, row))]
+    return max(means, default=-math.inf)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What `write_summary` wrote.
+
+    Raises:
+        UserError: If there is none.
+    """
+    try:
+        summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"the run in {folder} has not ended: it has no {SUMMARY}") from error
+    return summary
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

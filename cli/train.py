@@ -1,10 +1,12 @@
-"""``rl-rms train CONFIG``: one run, from its configuration to its folder."""
+"""``rl-rms train CONFIG``: one run, from its configuration to its folder, in one process or in several."""
 
 import math
 import platform
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,11 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.cli.config import ALGORITHMS, RunConfig, algorithm_of, find_config, parse_config, read_yaml, run_parser
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import CHECKPOINTS, CONFIG, CURVE, new_folder, write_summary, write_text
+from rl_rms.cli.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    CURVE,
+    best_evaluation,
+    find_unfinished,
+    new_folder,
+    newest_checkpoint,
+    read_summary,
+    write_summary,
+    write_text,
+)
+from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
 
 if TYPE_CHECKING:
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.base import OnPolicyAgent
+    from rl_rms.agents.callbacks import Callback
+    from rl_rms.agents.workers import Workers
     from rl_rms.envs import NonStationary, NonStationaryVector
 
 INTERRUPTED = 130
@@ -67,63 +83,153 @@ def train(config: RunConfig, name: str) -> int:
     Raises:
         UserError: If the configuration does not fit the environment.
     """
+    if config.scale.engine == "ray":
+        require_ray()
+        return train_with_ray(config, begin(config, name))
+    with process_group(config.scale) as workers:
+        if was_restarted():
+            parent = Path(config.runs_dir) / name
+            unfinished: Path | None = workers.tell(find_unfinished(parent, config) if workers.rank == 0 else None)
+            if unfinished is not None:
+                return go_on(config, unfinished)
+        agent = build(config, make_env(config, workers), workers)
+        if config.video_every is not None and workers.rank == 0:
+            make_pictured_env(config).close()
+        # After all that can be wrong, so that a wrong configuration leaves no folder.
+        folder = workers.tell(begin(config, name) if workers.rank == 0 else None)
+        return run(config, agent, folder)
+
+
+def train_with_ray(config: RunConfig, folder: Path) -> int:
+    """Have Ray's workers begin a run, or go on with it.
+
+    Returns:
+        Exit status: 0, or 130 if it was interrupted.
+
+    Raises:
+        UserError: If they failed.
+    """
+    from rich.console import Console
+
+    where = "this machine" if config.scale.address is None else config.scale.address
+    console = Console()
+    console.print(f"{config.scale.workers} workers of Ray on {where}; TensorBoard shows how they get on")
+    run_with_ray(config.scale, go_on, folder=folder, config=config)
+    summary = read_summary(folder)
+    report(console, summary, folder)
+    return INTERRUPTED if summary["interrupted"] else 0
+
+
+def begin(config: RunConfig, name: str) -> Path:
+    """Make a run's folder, with its configuration."""
+    folder = new_folder(Path(config.runs_dir), name, config.seed)
+    write_text(folder / CONFIG, config.to_yaml())
+    return folder
+
+
+def go_on(config: RunConfig, folder: Path) -> int:
+    """Go on with a run from its newest checkpoint, or begin it where there is none.
+
+    Args:
+        config: The run.
+        folder: Its folder.
+
+    Returns:
+        Exit status: 0, or 130 if it was interrupted.
+
+    Raises:
+        UserError: If its checkpoint cannot be read, or it has come to its end.
+    """
+    with process_group(config.scale) as workers:
+        checkpoint = workers.tell(newest_checkpoint(folder))
+        agent = build(config, make_env(config, workers), workers, checkpoint)
+        if agent.num_timesteps >= config.total_timesteps:
+            raise UserError(
+                f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to go on"
+            )
+        return run(config, agent, folder)
+
+
+def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
+    """Train an agent up to the run's env steps, as all of its workers do.
+
+    Args:
+        config: The run.
+        agent: The agent, in its world.
+        folder: The run's folder.
+
+    Returns:
+        Exit status: 0, or 130 if it was interrupted.
+    """
     import torch
     from rich.console import Console
 
     from rl_rms.agents.adaptation import AdaptationCallback
-    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
-    from rl_rms.agents.progress import ProgressCallback
-    from rl_rms.agents.video import VideoCallback
+    from rl_rms.agents.callbacks import Callback
 
     torch.set_num_threads(config.num_threads)
-    console = Console()
-    env = make_env(config)
-    agent = build(config, env)
-    pictured = None if config.video_every is None else make_pictured_env(config)
-    adaptation = AdaptationCallback()
-    callbacks: list[Callback] = [ProgressCallback(console), adaptation]
-    folder = new_folder(Path(config.runs_dir), name, config.seed)
-    write_text(folder / CONFIG, config.to_yaml())
-    if config.eval_every is not None:
-        callbacks.append(
-            EvalCallback(
-                every=config.eval_every,
-                episodes=config.eval_episodes,
-                deterministic=config.eval_deterministic,
-                clocks=config.eval_clocks,
-                best_path=folder / CHECKPOINTS / "best.pt",
-                stop_at=config.stop_at,
-                patience=config.patience,
-            )
-        )
-    if pictured is not None and config.video_every is not None:
-        callbacks.append(VideoCallback(pictured, folder / "videos", config.video_every))
-    every = config.checkpoint_every or config.total_timesteps
-    callbacks.append(CheckpointCallback(folder / CHECKPOINTS, every))
+    workers, env = agent.workers, agent.env
+    assert env is not None
+    console, adaptation = Console(quiet=workers.rank > 0), AdaptationCallback()
+    callbacks: list[Callback] = []
+    if workers.rank == 0:
+        callbacks = [*make_callbacks(config, folder, console), adaptation]
+    together = "" if workers.alone else f" in {workers.size} workers"
+    since = f", going on from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
     console.print(
-        f"{agent.algorithm} on {config.env.id}, {config.env.num_envs} environments, seed {config.seed}",
+        f"{agent.algorithm} on {config.env.id}, {config.env.num_envs} environments{together}, seed "
+        f"{config.seed}{since}",
         highlight=False,
     )
     began = time.perf_counter()
     interrupted = False
-    # A terminated process leaves the same usable folder as an interrupted one.
-    earlier = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        agent.learn(config.total_timesteps, callbacks, log_dir=folder, log_interval=config.log_interval)
+        with _terminated_as_interrupted():
+            agent.learn(
+                max(config.total_timesteps - agent.num_timesteps, 1),
+                callbacks,
+                log_dir=folder if workers.rank == 0 else None,
+                log_interval=config.log_interval,
+            )
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        signal.signal(signal.SIGTERM, earlier)
         env.close()
-    summary = summarize(agent, adaptation, time.perf_counter() - began, interrupted)
-    write_summary(folder, summary)
-    draw(folder)
-    report(console, summary, folder)
+    if workers.rank == 0:
+        summary = summarize(agent, adaptation, time.perf_counter() - began, interrupted)
+        write_summary(folder, summary)
+        draw(folder)
+        report(console, summary, folder)
     return INTERRUPTED if interrupted else 0
 
 
-def make_env(config: RunConfig) -> "NonStationaryVector":
-    """The world of a run.
+def make_callbacks(config: RunConfig, folder: Path, console: Any) -> "list[Callback]":
+    """What a run does beside training."""
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
+    from rl_rms.agents.progress import ProgressCallback
+    from rl_rms.agents.video import VideoCallback
+
+    callbacks: list[Callback] = [ProgressCallback(console)]
+    if config.eval_every is not None:
+        evaluation = EvalCallback(
+            every=config.eval_every,
+            episodes=config.eval_episodes,
+            deterministic=config.eval_deterministic,
+            clocks=config.eval_clocks,
+            best_path=folder / CHECKPOINTS / "best.pt",
+            stop_at=config.stop_at,
+            patience=config.patience,
+        )
+        evaluation.best_mean_reward = best_evaluation(folder)
+        callbacks.append(evaluation)
+    if config.video_every is not None:
+        callbacks.append(VideoCallback(make_pictured_env(config), folder / "videos", config.video_every))
+    every = config.checkpoint_every or config.total_timesteps
+    return [*callbacks, CheckpointCallback(folder / CHECKPOINTS, every)]
+
+
+def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStationaryVector":
+    """The world of a run, or a worker's part of it.
 
     Raises:
         UserError: If the environment cannot be made or does not offer what is to change.
@@ -133,7 +239,8 @@ def make_env(config: RunConfig) -> "NonStationaryVector":
     from rl_rms.envs.vector import make_from_config
 
     try:
-        return make_from_config(config.env, config.seed)
+        part = (0, 1) if workers is None else (workers.rank, workers.size)
+        return make_from_config(config.env, config.seed, part)
     except DependencyNotInstalled as error:
         name = str(error).split()[0]
         extra = EXTRAS.get(name.lower())
@@ -166,18 +273,29 @@ def make_pictured_env(config: RunConfig) -> "NonStationary":
         raise UserError(f"video_every: {error}") from error
 
 
-def build(config: RunConfig, env: "NonStationaryVector") -> "OnPolicyAgent":
-    """The agent of a run.
+def build(
+    config: RunConfig,
+    env: "NonStationaryVector",
+    workers: "Workers | None" = None,
+    checkpoint: Path | None = None,
+) -> "OnPolicyAgent":
+    """The agent of a run, at its beginning or as it was saved.
 
     Raises:
-        UserError: If the configuration does not fit the environment.
+        UserError: If the configuration does not fit the environment, or the checkpoint cannot be read.
     """
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.reinforce import Reinforce
 
     agents = {agent.algorithm: agent for agent in (A2C, Reinforce)}
+    kind = agents[config.agent.algorithm]
     try:
-        agent = agents[config.agent.algorithm].from_config(config.agent, env, seed=config.seed)
+        if checkpoint is None:
+            agent: OnPolicyAgent = kind.from_config(config.agent, env, seed=config.seed)
+        else:
+            agent = kind.load(checkpoint, env)
+        if workers is not None:
+            agent.join(workers, config.scale.where)
         agent.prepare()
     except (ValueError, TypeError) as error:
         raise UserError(f"agent: {error}") from error
@@ -238,6 +356,19 @@ def report(console: Any, summary: dict[str, Any], folder: Path) -> None:
     for key, value in rows.items():
         if value is not None:
             console.print(f"{key:<{width}}  {value}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Have a terminated process leave the same usable folder as an interrupted one."""
+    if threading.current_thread() is not threading.main_thread():  # one of Ray's, which has no signals
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _interrupt(*_: Any) -> None:

@@ -1,0 +1,44 @@
+"""``rl-rms resume RUN``: a run that was cut off goes on from its newest checkpoint, in its folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl_rms.cli.config import Parser, parse_config, read_yaml
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.runs import CONFIG, read_run, write_text
+
+
+def main(argv: Sequence[str]) -> int:
+    """Go on as the words after ``rl-rms resume`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the run or its checkpoint cannot be read.
+    """
+    words = list(argv)
+    parser = Parser(
+        prog="rl-rms resume",
+        usage="rl-rms resume RUN [--total_timesteps N] [--scale.KEY VALUE ...]",
+        description="Go on with a run that was cut off, from its newest checkpoint, or further than it was to go.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=str, help="Folder of the run.")
+    if not words or "-h" in words or "--help" in words:
+        parser.print_help()
+        return 0 if words else 2
+    folder = Path(words.pop(0))
+    for word in words:
+        if word.startswith("--") and not word.startswith(("--total_timesteps", "--scale.")):
+            raise UserError(
+                f"a run goes on as it was: only --total_timesteps and --scale.KEY can be given, got {word}"
+            )
+    read_run(folder)
+    config = parse_config(read_yaml((folder / CONFIG).read_text(), str(folder / CONFIG)), words)
+
+    from rl_rms.cli.train import go_on, train_with_ray
+
+    if words:
+        write_text(folder / CONFIG, config.to_yaml())
+    return train_with_ray(config, folder) if config.scale.engine == "ray" else go_on(config, folder)

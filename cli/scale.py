@@ -1,0 +1,118 @@
+"""The processes of a run: this one alone, those that torchrun started, or those that Ray is asked to start."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_rms.cli.config import ScaleConfig
+from rl_rms.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from rl_rms.agents.workers import Workers
+
+
+@contextmanager
+def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
+    """The workers that a launcher such as torchrun has started with this one; this one alone without a launcher.
+
+    Args:
+        scale: How long they wait for each other.
+    """
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    from rl_rms.agents.workers import ALONE, Workers
+
+    if dist.is_available() and dist.is_initialized():  # by Ray
+        yield Workers.of_process_group()
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    # Optimizers load it. Loaded within a process group it would keep that alive until the interpreter is taken
+    # down, where the group's threads abort the process now and then.
+    import torch._dynamo  # noqa: F401
+
+    timeout = timedelta(seconds=scale.timeout)
+    store, rank, size = next(rendezvous("env://", timeout=timeout))
+    # The launcher's store outlives a restart, and with it the addresses of workers that are gone.
+    store = PrefixStore(f"attempt {_restarts()}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
+    try:
+        yield Workers.of_process_group()
+    finally:
+        dist.destroy_process_group()
+
+
+def was_restarted() -> bool:
+    """Whether torchrun has started these workers again after one of them failed."""
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def require_ray() -> None:
+    """Make sure of Ray before anything is written.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    # It would tell its makers of its use.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray.train.torch  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "scale.engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
+        ) from error
+
+
+def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, **arguments: Any) -> None:
+    """Have Ray Train start workers that do ``work`` together, again where one of them fails.
+
+    Args:
+        scale: How many, where, and how often they may be started again.
+        work: A function that can be pickled, called in every worker within a process group of all.
+        folder: Of the run, which all machines see; its first argument ``folder``.
+        **arguments: Its other arguments.
+
+    Raises:
+        UserError: If Ray is not installed, or the workers failed too often.
+    """
+    require_ray()
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    folder = folder.absolute()
+
+    def loop(given: dict[str, Any]) -> None:
+        work(**given)
+
+    started_here = not ray.is_initialized()
+    if started_here:
+        # Its workers' output would come in between, each line under the name of a process.
+        ray.init(address=scale.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        TorchTrainer(
+            loop,
+            train_loop_config={"folder": folder, **arguments},
+            torch_config=TorchConfig(backend="gloo", timeout_s=math.ceil(scale.timeout)),
+            scaling_config=ScalingConfig(num_workers=scale.workers, resources_per_worker={"CPU": 1}),
+            run_config=RunConfig(
+                name="ray", storage_path=str(folder), failure_config=FailureConfig(max_failures=scale.restarts)
+            ),
+        ).fit()
+    except TrainingFailedError as error:
+        raise UserError(f"the workers failed: {error}") from error
+    finally:
+        if started_here:
+            ray.shutdown()

@@ -1,0 +1,184 @@
+"""Runs in several processes, and runs that are cut off: torchrun and Ray, on this machine."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rl_rms.agents import A2C
+from rl_rms.cli.main import main
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+QUICK = ["--total_timesteps=6000", "--log_interval=10", "--checkpoint_every=2000"]
+# Long enough to be killed in, and checkpoints enough to go on from.
+LONG = ["--total_timesteps=60000", "--log_interval=10", "--checkpoint_every=1000"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+def start(*words, launcher=(sys.executable,)):
+    return subprocess.Popen(
+        [*launcher, "-m", "rl_rms.cli.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def torchrun(*options):
+    return (*TORCHRUN, "--standalone", "--nproc-per-node", "2", *options)
+
+
+def until(found, process, seconds=60):
+    """What ``found`` finds, as soon as it finds something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = found()
+        if result:
+            return result
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def end(process, seconds=120):
+    """A process's output after its end, which leaves no other process of its session behind."""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            left = False
+        else:
+            left = process.poll() is not None
+    assert not left, output
+    return output
+
+
+def children(process):
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def the_run():
+    (folder,) = Path("runs").glob("*/*/")
+    return folder
+
+
+def checkpoints():
+    return sorted(Path("runs").glob("*/*/checkpoints/step_*.pt"))
+
+
+def summary():
+    return json.loads((the_run() / "summary.json").read_text())
+
+
+def assert_whole(total):
+    """One run, logged once from its beginning to its end, with its env steps right."""
+    told = summary()
+    assert total <= told["total_timesteps"] < total + 200
+    assert told["interrupted"] is False
+    with (the_run() / "metrics.csv").open(newline="") as file:
+        # The end of a regime is told in a row of its own.
+        steps = [float(row["time/total_timesteps"]) for row in csv.DictReader(file) if row["time/fps"]]
+    assert steps == sorted(steps)
+    assert len(steps) == len(set(steps))
+    assert steps[-1] == told["total_timesteps"]
+    agent = A2C.load(the_run() / "checkpoints/final.pt")
+    assert agent.num_timesteps == told["total_timesteps"]
+
+
+def test_torchrun_trains_in_two_workers_what_one_process_does(elsewhere):
+    process = start("train", "cartpole_a2c", *QUICK, launcher=torchrun())
+    printed = end(process)
+    assert process.returncode == 0, printed
+    assert "in 2 workers" in printed
+    # Said once, and the half-life spans all workers' env steps.
+    assert printed.count("env steps per update") == 2
+    assert_whole(6_000)
+    together = torch.load(the_run() / "checkpoints/final.pt", weights_only=True)
+    assert main(["train", "cartpole_a2c", *QUICK, "--runs_dir=alone"]) == 0
+    (alone,) = Path("alone").glob("*/*/checkpoints/final.pt")
+    alone = torch.load(alone, weights_only=True)
+    assert together["num_timesteps"] == pytest.approx(alone["num_timesteps"], abs=100)
+    assert together["num_updates"] == pytest.approx(alone["num_updates"], abs=1)
+
+
+def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsewhere):
+    process = start("train", "cartpole_a2c", *LONG, "--scale.timeout=20", launcher=torchrun("--max-restarts=1"))
+    until(lambda: len(checkpoints()) >= 3, process)
+    os.kill(children(process)[-1], signal.SIGKILL)
+    printed = end(process)
+    assert process.returncode == 0, printed
+    assert "going on from env step" in printed
+    assert_whole(60_000)
+
+
+def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
+    process = start("train", "cartpole_a2c", *LONG, "--eval_every=2000", "--eval_episodes=2")
+    until(lambda: len(checkpoints()) >= 3, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (the_run() / "summary.json").exists()
+    newest = max(int(path.stem.split("_")[1]) for path in checkpoints())
+    assert main(["resume", str(the_run())]) == 0
+    assert f"going on from env step {newest:,}" in capsys.readouterr().out
+    assert_whole(60_000)
+    # Further than it was to go.
+    assert main(["resume", str(the_run()), "--total_timesteps", "62000"]) == 0
+    assert "going on from env step 60,0" in capsys.readouterr().out
+    assert_whole(62_000)
+
+
+def test_what_cannot_be_resumed(elsewhere, capsys):
+    assert main(["resume", "nowhere"]) == 2
+    assert "nowhere is not the folder of a run" in capsys.readouterr().err
+    assert main(["train", "cartpole_a2c", *QUICK]) == 0
+    folder = str(the_run())
+    capsys.readouterr()
+    assert main(["resume", folder]) == 2
+    assert "has its 6,0" in capsys.readouterr().err
+    assert main(["resume", folder, "--agent.learning_rate=1"]) == 2
+    assert "only --total_timesteps and --scale.KEY can be given" in capsys.readouterr().err
+    for path in (the_run() / "checkpoints").iterdir():
+        path.write_bytes(b"no agent")
+    assert main(["resume", folder, "--total_timesteps=7000"]) == 2
+    assert "is not an agent that rl_rms saved" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--scale.workers=4"], "start the command by torchrun --nproc-per-node 4"),
+        (["--scale.engine=spark"], "scale.engine"),
+        (["--scale.where=here"], "scale.where"),
+        (["--scale.timeout=0"], "scale.timeout must be > 0 seconds"),
+        (["--scale.workers=0", "--scale.engine=ray"], "scale.workers must be >= 1"),
+        (["--scale.restarts=-1"], "scale.restarts must be >= 0"),
+    ],
+)
+def test_what_cannot_be_scaled(words, sentence, elsewhere, capsys):
+    assert main(["train", "cartpole_a2c", *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):
+    process = start("train", "cartpole_a2c", "--env.num_envs=7", launcher=torchrun())
+    printed = end(process)
+    assert process.returncode != 0
+    assert "env: num_envs must be a multiple of the 2 workers that share it, got 7" in printed
+    assert not Path("runs").exists()

@@ -28,7 +28,7 @@ from rich.console import Console
 from rl_rms.agents.config import AgentConfig
 from rl_rms.cli.config import RunConfig, read_config
 from rl_rms.cli.trials import train
-from rl_rms.cli.tune import Life, TuneConfig, live
+from rl_rms.cli.tune import Life, TuneConfig, beginning, live, outcome, scaled
 
 HERE = Path(__file__).parent
 RUNS = HERE / "results" / "tune_runs.jsonl"
@@ -53,18 +53,18 @@ def score(config: RunConfig, agent: AgentConfig, seed: int) -> float:
 
 
 def tuned(config: RunConfig) -> tuple[AgentConfig, list[Any]]:
-    """What tuning finds, and each life's learning rate, half-life, eps and mean return."""
-    best: Life | None = None
-    lives = []
+    """What tuning finds, and what each life found, with its mean return."""
+    lives: list[Life] = []
     for number in range(TUNING.lives):
-        began = config.agent if best is None else best.found
-        console = Console(quiet=True)
-        life = live(dataclasses.replace(config, agent=began, seed=config.seed + number), TUNING, None, console)
-        found = life.found
-        lives.append([found.learning_rate, found.half_life, found.optimizer_kwargs["eps"], round(life.score, 1)])
-        best = life if best is None or life.score > best.score else best
-    assert best is not None
-    return best.found, lives
+        console, one = Console(quiet=True), dataclasses.replace(config, seed=config.seed + number)
+        lives.append(live(one, TUNING, beginning(lives, TUNING), None, console))
+    told = [[*point(scaled(config.agent, life.found)), round(life.score, 1)] for life in lives]
+    return scaled(config.agent, outcome(lives)), told
+
+
+def point(agent: AgentConfig) -> list[Any]:
+    """Learning rate, half-life and eps."""
+    return [agent.learning_rate, agent.half_life, agent.optimizer_kwargs["eps"]]
 
 
 def search(seed: int, life: int = LIFE) -> dict[str, Any]:
@@ -79,6 +79,7 @@ def search(seed: int, life: int = LIFE) -> dict[str, Any]:
     return {
         "seed": seed,
         "lives": lives,
+        "found": point(found),
         "grid": [round(one, 1) for one in inside],
         "grid_best": [best.learning_rate, best.half_life],
         "scores": {
@@ -132,7 +133,7 @@ def table(results: list[dict[str, Any]]) -> str:
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for result in results:
-        rate, memory, eps, _ = max(result["lives"], key=lambda life: life[3])
+        rate, memory, eps = result["found"]
         choice = f"{result['grid_best'][0]:g}, {result['grid_best'][1]}"
         own = result["scores"]
         lines.append(

@@ -14,6 +14,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG, new_folder, write_text
 from rl_rms.half_life import HalfLife, parse_half_life
 
+Ratios = dict[str, float]
 TUNED = "tuned.yaml"
 INTERRUPTED = 130
 
@@ -44,13 +45,13 @@ class Life:
     """What one training came to.
 
     Attributes:
-        began: The hyperparameters that it began with.
-        found: Those that it found: the geometric mean over all but its first quarter.
+        began: What it began with, as ratios to what the configuration states, by hyperparameter.
+        found: What it found, likewise: the geometric mean over all but its first quarter.
         score: Mean return over its env steps.
     """
 
-    began: AgentConfig
-    found: AgentConfig
+    began: Ratios
+    found: Ratios
     score: float
 
 
@@ -104,7 +105,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
-    """Live through some trainings, each beginning with what the best one so far has found.
+    """Live through some trainings, each beginning with what the one before has found.
 
     Args:
         config: The run to tune.
@@ -129,28 +130,56 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
         highlight=False,
         soft_wrap=True,
     )
-    best: Life | None = None
+    lives: list[Life] = []
     interrupted = False
-    for number in range(tuning.lives):
-        began = config.agent if best is None else best.found
-        one = dataclasses.replace(config, agent=began, seed=config.seed + number)
+    while len(lives) < tuning.lives and not interrupted:
+        number = len(lives)
+        one = dataclasses.replace(config, seed=config.seed + number)
         try:
-            life = live(one, tuning, folder / f"life{number}", console)
+            life = live(one, tuning, beginning(lives, tuning), folder / f"life{number}", console)
         except KeyboardInterrupt:
             interrupted = True
-            break
-        better = best is None or life.score > best.score
+            continue
+        lives.append(life)
+        failed = ", left, since the first life did better" if has_failed(life, lives) else ""
         console.print(
-            f"life {number}: mean return {life.score:.1f}; {describe(life, tuning)}{', not kept' * (not better)}",
+            f"life {number}: mean return {life.score:.1f}; {describe(config.agent, life)}{failed}",
             highlight=False,
             soft_wrap=True,
         )
-        best = life if better else best
-    if best is not None:
-        write_text(folder / TUNED, dataclasses.replace(config, agent=best.found).to_yaml())
+    if lives:
+        write_text(
+            folder / TUNED, dataclasses.replace(config, agent=scaled(config.agent, outcome(lives))).to_yaml()
+        )
         console.print(f"train        rl-rms train {folder / TUNED}", highlight=False, soft_wrap=True)
     console.print(f"TensorBoard  tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
     return INTERRUPTED if interrupted else 0
+
+
+def beginning(lives: Sequence[Life], tuning: TuneConfig) -> Ratios:
+    """What the next life begins with: what the last one found.
+
+    One training's return is too noisy to choose among lives by, but where a life did worse than the first, its
+    hyperparameters have gone too far, and the next begins halfway between its beginning and that of the best.
+    """
+    if not lives:
+        return dict.fromkeys(tuning.adapt, 1.0)
+    last, best = lives[-1], max(lives, key=lambda life: life.score)
+    return _between([last.began, best.began]) if has_failed(last, lives) else last.found
+
+
+def outcome(lives: Sequence[Life]) -> Ratios:
+    """What tuning comes to: the geometric mean of what the last two lives that did not fail have found."""
+    return _between([life.found for life in lives if not has_failed(life, lives)][-2:])
+
+
+def has_failed(life: Life, lives: Sequence[Life]) -> bool:
+    """Whether a life did worse than the first."""
+    return life.score < lives[0].score
+
+
+def _between(ratios: Sequence[Ratios]) -> Ratios:
+    return {name: statistics.geometric_mean([one[name] for one in ratios]) for name in ratios[0]}
 
 
 def check(config: RunConfig, tuning: TuneConfig) -> None:
@@ -175,12 +204,13 @@ def check(config: RunConfig, tuning: TuneConfig) -> None:
         env.close()
 
 
-def live(config: RunConfig, tuning: TuneConfig, folder: Path | None, console: Any) -> Life:
+def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | None, console: Any) -> Life:
     """One training with hyperparameters that adapt themselves.
 
     Args:
-        config: The run; it begins with its hyperparameters.
+        config: The run.
         tuning: How they adapt themselves.
+        began: What they begin with, as ratios to what the run's configuration states.
         folder: For its TensorBoard events and metrics; None for neither.
         console: For its progress.
     """
@@ -192,7 +222,8 @@ def live(config: RunConfig, tuning: TuneConfig, folder: Path | None, console: An
 
     torch.set_num_threads(config.num_threads)
     env = make_env(config)
-    agent = build(dataclasses.replace(config, agent=dataclasses.replace(config.agent, meta=tuning.meta())), env)
+    agent_config = dataclasses.replace(scaled(config.agent, began), meta=tuning.meta())
+    agent = build(dataclasses.replace(config, agent=agent_config), env)
     stretches: list[list[float]] = [[] for _ in range(20)]
 
     def count(trained: OnPolicyAgent) -> None:
@@ -213,11 +244,12 @@ def live(config: RunConfig, tuning: TuneConfig, folder: Path | None, console: An
     means = [statistics.fmean(inside) for inside in stretches if inside]
     score = statistics.fmean(means) if means else -math.inf
     path = agent.meta.path[len(agent.meta.path) // 4 :]
-    ratios = [math.exp(statistics.fmean(logs)) for logs in zip(*path, strict=True)] or [1.0] * len(tuning.adapt)
-    return Life(config.agent, scaled(config.agent, dict(zip(tuning.adapt, ratios, strict=True))), score)
+    moved = [math.exp(statistics.fmean(logs)) for logs in zip(*path, strict=True)] or [1.0] * len(tuning.adapt)
+    found: Ratios = {name: began[name] * ratio for name, ratio in zip(tuning.adapt, moved, strict=True)}
+    return Life(began, found, score)
 
 
-def scaled(agent: AgentConfig, ratios: dict[str, float]) -> AgentConfig:
+def scaled(agent: AgentConfig, ratios: Ratios) -> AgentConfig:
     """An agent's configuration with hyperparameters multiplied, each in the unit in which it was stated."""
     from rl_rms.agents.optimizers import DEFAULT_EPS, DEFAULT_HALF_LIFE
 
@@ -237,8 +269,8 @@ def scaled(agent: AgentConfig, ratios: dict[str, float]) -> AgentConfig:
     return dataclasses.replace(agent, **changed)
 
 
-def describe(life: Life, tuning: TuneConfig) -> str:
-    """From where to where the hyperparameters went."""
+def describe(agent: AgentConfig, life: Life) -> str:
+    """From where to where the hyperparameters of a configured agent went."""
     from rl_rms.agents.optimizers import DEFAULT_EPS, DEFAULT_HALF_LIFE
 
     def values(agent: AgentConfig) -> dict[str, Any]:
@@ -248,8 +280,8 @@ def describe(life: Life, tuning: TuneConfig) -> str:
             "eps": agent.optimizer_kwargs.get("eps", DEFAULT_EPS),
         }
 
-    before, after = values(life.began), values(life.found)
-    return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in tuning.adapt)
+    before, after = (values(scaled(agent, ratios)) for ratios in (life.began, life.found))
+    return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in life.found)
 
 
 def _rounded(value: float) -> float:

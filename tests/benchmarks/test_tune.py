@@ -21,7 +21,7 @@ def test_a_search_by_each_in_small(benchmark, monkeypatch):
 def test_the_table_by_hand(benchmark):
     pytest.importorskip("rliable")
     result = {
-        "lives": [[1e-4, "30 updates", 1e-6, 80.0], [2e-3, "40 updates", 1e-7, 90.0]],
+        "found": [2e-3, "40 updates", 1e-7],
         "grid_best": [4e-3, "200 updates"],
     }
     scores = [{"untuned": 20.0, "tune": 180.0, "grid": 200.0}, {"untuned": 20.0, "tune": 150.0, "grid": 200.0}]

@@ -44,26 +44,42 @@ def test_from_a_configuration_to_one_that_trains(elsewhere, capsys):
 
 
 def life(monkeypatch, scores):
-    """Lives that end with these scores, the next one's learning rate being ten times the one's before."""
+    """Lives that end with these scores, each finding ten times the learning rate that it began with."""
     began = []
 
-    def live(config, tuning, folder, console):
-        began.append(config.agent.learning_rate)
-        found = tune.scaled(config.agent, {"learning_rate": 10.0})
-        return tune.Life(config.agent, found, scores[len(began) - 1])
+    def live(config, tuning, ratios, folder, console):
+        began.append(ratios["learning_rate"])
+        return tune.Life(ratios, {"learning_rate": 10.0 * ratios["learning_rate"]}, scores[len(began) - 1])
 
     monkeypatch.setattr(tune, "live", live)
     return began
 
 
-def test_every_life_begins_with_what_the_best_so_far_has_found(monkeypatch, elsewhere, capsys):
+ONLY_RATE = ["--agent.learning_rate=1e-6", "--tune.adapt=[learning_rate]"]
+
+
+def tuned_rate(folder):
+    (tuned,) = (folder / "runs").glob("*/*/tuned.yaml")
+    return read_config(tuned).agent.learning_rate
+
+
+def test_every_life_begins_with_what_the_one_before_has_found(monkeypatch, elsewhere, capsys):
     began = life(monkeypatch, [5.0, 9.0, 7.0, 8.0])
-    adapt = "--tune.adapt=[learning_rate]"
-    assert main(["tune", "cartpole_a2c", *QUICK, "--agent.learning_rate=1e-6", adapt]) == 0
-    assert began == pytest.approx([1e-6, 1e-5, 1e-4, 1e-4])
-    (tuned,) = (elsewhere / "runs").glob("*/*/tuned.yaml")
-    assert read_config(tuned).agent.learning_rate == pytest.approx(1e-4)
-    assert "life 2: mean return 7.0; learning_rate 0.0001 -> 0.001, not kept" in capsys.readouterr().out
+    assert main(["tune", "cartpole_a2c", *QUICK, *ONLY_RATE]) == 0
+    assert began == pytest.approx([1.0, 10.0, 100.0, 1000.0])
+    # Between what the last two have found.
+    assert tuned_rate(elsewhere) == pytest.approx(1e-6 * (1e3 * 1e4) ** 0.5, rel=1e-3)
+    assert "life 2: mean return 7.0; learning_rate 0.0001 -> 0.001\n" in capsys.readouterr().out
+
+
+def test_a_life_worse_than_the_first_has_gone_too_far(monkeypatch, elsewhere, capsys):
+    began = life(monkeypatch, [5.0, 9.0, 4.0, 8.0])
+    assert main(["tune", "cartpole_a2c", *QUICK, *ONLY_RATE]) == 0
+    # The third began with 100, the best with 10.
+    halfway = (100.0 * 10.0) ** 0.5
+    assert began == pytest.approx([1.0, 10.0, 100.0, halfway])
+    assert tuned_rate(elsewhere) == pytest.approx(1e-6 * (100.0 * 10.0 * halfway) ** 0.5, rel=1e-3)
+    assert "learning_rate 0.0001 -> 0.001, left, since the first life did better" in capsys.readouterr().out
 
 
 def test_interrupted_it_keeps_what_it_has_found(monkeypatch, elsewhere):
@@ -76,9 +92,8 @@ def test_interrupted_it_keeps_what_it_has_found(monkeypatch, elsewhere):
         return interrupted(*arguments)
 
     monkeypatch.setattr(tune, "live", live)
-    assert main(["tune", "cartpole_a2c", *QUICK, "--agent.learning_rate=1e-6"]) == 130
-    (tuned,) = (elsewhere / "runs").glob("*/*/tuned.yaml")
-    assert read_config(tuned).agent.learning_rate == pytest.approx(1e-5)
+    assert main(["tune", "cartpole_a2c", *QUICK, *ONLY_RATE]) == 130
+    assert tuned_rate(elsewhere) == pytest.approx(1e-5)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,13 @@ def train(
     }
 
 
+def save_training(folder, workers):
+    """Fifty updates in a world that changes, written to a file of each worker's."""
+    result = train(workers, "a2c", 1_000, changes=CHANGES, half_life="2_000 steps")
+    torch.save(result, f"{folder}/{workers.rank}.pt")
+    return result
+
+
 def _worker(rank, size, folder, what, args, kwargs):
     dist.init_process_group(
         "gloo",

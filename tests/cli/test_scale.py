@@ -1,6 +1,8 @@
 """Runs in several processes, and runs that are cut off: torchrun and Ray, on this machine."""
 
 import csv
+import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -13,7 +15,10 @@ import pytest
 import torch
 
 from rl_rms.agents import A2C
+from rl_rms.agents.workers import ALONE
+from rl_rms.cli.config import ScaleConfig
 from rl_rms.cli.main import main
+from rl_rms.cli.scale import process_group, run_with_ray
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 QUICK = ["--total_timesteps=6000", "--log_interval=10", "--checkpoint_every=2000"]
@@ -26,6 +31,18 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path
+
+
+@pytest.fixture
+def workers_module():
+    """The tests of workers, which know what to train and how to compare it."""
+    path = Path(__file__).parents[1] / "agents" / "test_workers.py"
+    spec = importlib.util.spec_from_file_location("test_workers", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["test_workers"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["test_workers"]
 
 
 def start(*words, launcher=(sys.executable,)):
@@ -182,3 +199,93 @@ def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):
     assert process.returncode != 0
     assert "env: num_envs must be a multiple of the 2 workers that share it, got 7" in printed
     assert not Path("runs").exists()
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_workers import save_training
+from rl_rms.cli.config import ScaleConfig
+from rl_rms.cli.scale import process_group
+with process_group(ScaleConfig()) as workers:
+    save_training({folder!r}, workers)
+"""
+
+
+def assert_everyone_is(folder, alone):
+    for rank in range(2):
+        one = torch.load(folder / f"{rank}.pt", weights_only=False)
+        for own, expected in zip(one["params"], alone["params"], strict=True):
+            assert own == pytest.approx(expected, abs=1e-10)
+        assert one["episodes"] == alone["episodes"]
+        assert one["clocks"] == alone["clocks"]
+
+
+def test_under_torchrun_parameters_are_those_of_one_process(elsewhere, workers_module):
+    program = elsewhere / "program.py"
+    program.write_text(PROGRAM.format(tests=str(Path(workers_module.__file__).parent), folder=str(elsewhere)))
+    done = subprocess.run([*torchrun(), str(program)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_everyone_is(elsewhere, workers_module.save_training(elsewhere, ALONE))
+
+
+# -- Ray, where it is installed ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """Ray, of which nothing is left afterwards."""
+    pytest.importorskip("ray.train.torch")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    before = daemons()
+    yield importlib.import_module("ray")
+    assert daemons() <= before
+
+
+def daemons():
+    """Processes of a Ray cluster on this machine."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:  # ended meanwhile
+            continue
+        if b"raylet" in command or b"gcs_server" in command:
+            found.add(path.parent.name)
+    return found
+
+
+def in_ray(folder):
+    """What a worker of Ray does."""
+    with process_group(ScaleConfig(engine="ray")) as workers:
+        in_ray.save_training(folder, workers)
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_under_ray_parameters_are_those_of_one_process(elsewhere, ray, workers_module, monkeypatch):
+    for module in (workers_module, sys.modules[__name__]):
+        ray.cloudpickle.register_pickle_by_value(module)
+    monkeypatch.setattr(in_ray, "save_training", workers_module.save_training, raising=False)
+    run_with_ray(ScaleConfig(engine="ray", workers=2), in_ray, folder=elsewhere)
+    assert_everyone_is(elsewhere, workers_module.save_training(elsewhere, ALONE))
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_ray_starts_a_killed_worker_again_from_the_last_checkpoint(elsewhere, ray):
+    scale = ["--scale.engine=ray", "--scale.workers=2", "--scale.timeout=20", "--scale.restarts=1"]
+    process = start("train", "cartpole_a2c", *LONG, *scale)
+    until(lambda: len(checkpoints()) >= 3, process, seconds=180)
+    os.kill(max(workers_of_ray()), signal.SIGKILL)
+    printed = end(process, seconds=240)
+    assert process.returncode == 0, printed
+    assert "2 workers of Ray on this machine" in printed
+    assert_whole(60_000)
+
+
+def workers_of_ray():
+    """Ray names its processes after what they do."""
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and b"RayTrainWorker" in path.read_bytes()
+    ]

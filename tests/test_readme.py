@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rl_rms.cli.architectures import read_architectures
+from rl_rms.cli.config import read_config
 from rl_rms.cli.main import main
 from rl_rms.cli.search import read_search
 
@@ -29,8 +30,23 @@ SHELL = [
 
 def test_all_blocks_are_of_a_kind_that_is_run_here():
     assert {language for language, _ in BLOCKS} == {"python", "bash"}
-    assert {language for page in PAGES[1:] for language, _ in blocks(page)} == {"python", "yaml"}
+    assert {language for page in PAGES[1:] for language, _ in blocks(page)} == {"python", "yaml", "bash"}
     assert {line.split()[0] for line in SHELL} == {"make", "rl-rms", "tensorboard"}
+
+
+def test_trainings_that_the_documentation_starts_are_configured_rightly():
+    found = [
+        shlex.split(line, comments=True)
+        for page in PAGES[1:]
+        for language, text in blocks(page)
+        if language == "bash"
+        for line in text.splitlines()
+    ]
+    assert {words[0] for words in found} == {"rl-rms", "torchrun"}
+    trainings = [words[words.index("train") + 1 :] for words in found if "train" in words]
+    assert len(trainings) == 3
+    for name, *overrides in trainings:
+        assert read_config(name, overrides).env.num_envs == 16
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

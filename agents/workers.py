@@ -5,7 +5,8 @@ the same optimizer steps: what goes between them is gradients and a few counts, 
 torch.distributed; who starts the processes, torchrun or Ray, makes no difference.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,15 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 
+class LostWorkersError(RuntimeError):
+    """A worker waited for the others in vain: one has died, or did not come within the group's time limit."""
+
+
 class Workers:
     """The processes that train one agent together, as one of them sees them.
 
     Every method but `of_process_group` is a meeting: all workers have to call it, and none goes on before all
-    have. Alone it gives back what it was given.
+    have; where that does not happen it raises `LostWorkersError`. Alone it gives back what it was given.
 
     Args:
         rank: Number of this worker, from 0 on.
@@ -54,7 +59,8 @@ class Workers:
         if self.alone:
             return values
         total = torch.from_numpy(np.array(values, dtype=np.float64))
-        dist.all_reduce(total, group=self._group)
+        with self._meeting():
+            dist.all_reduce(total, group=self._group)
         return total.numpy()
 
     def rows(self, values: Floats) -> Floats:
@@ -63,7 +69,8 @@ class Workers:
         if self.alone:
             return own.numpy()[None]
         everyone = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(everyone, own, group=self._group)
+        with self._meeting():
+            dist.all_gather(everyone, own, group=self._group)
         return torch.stack(everyone).numpy()
 
     def every(self, holds: bool) -> bool:
@@ -75,7 +82,8 @@ class Workers:
         if self.alone:
             return value
         told = [value]
-        dist.broadcast_object_list(told, group=self._group, group_src=0)
+        with self._meeting():
+            dist.broadcast_object_list(told, group=self._group, group_src=0)
         return told[0]
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
@@ -87,7 +95,8 @@ class Workers:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
         for alike in by_dtype.values():
             flat = torch.cat([tensor.reshape(-1) for tensor in alike])
-            dist.all_reduce(flat, group=self._group)
+            with self._meeting():
+                dist.all_reduce(flat, group=self._group)
             for tensor, summed in zip(alike, torch.split(flat, [tensor.numel() for tensor in alike]), strict=True):
                 tensor.copy_(summed.view_as(tensor))
 
@@ -126,6 +135,16 @@ class Workers:
             Episode(ret, int(length), int(index), int(steps), None if np.isnan(success) else bool(success))
             for ret, length, index, steps, success in rows
         ]
+
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise LostWorkersError(
+                f"worker {self.rank} of {self.size} waited for the others in vain: one of them has died, or did "
+                f"not come in time ({str(error).splitlines()[0]})"
+            ) from error
 
 
 ALONE = Workers()

@@ -166,6 +166,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
 
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.callbacks import Callback
+    from rl_rms.agents.workers import LostWorkersError
 
     torch.set_num_threads(config.num_threads)
     workers, env = agent.workers, agent.env
@@ -193,6 +194,8 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
             )
     except KeyboardInterrupt:
         interrupted = True
+    except LostWorkersError as error:
+        raise UserError(f"{error}; rl-rms resume {folder} goes on from the newest checkpoint") from error
     finally:
         env.close()
     if workers.rank == 0:

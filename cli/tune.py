@@ -141,7 +141,7 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
             interrupted = True
             continue
         lives.append(life)
-        failed = ", left, since the first life did better" if has_failed(life, lives) else ""
+        failed = ", left, since the first life did better" if has_failed(lives) else ""
         console.print(
             f"life {number}: mean return {life.score:.1f}; {describe(config.agent, life)}{failed}",
             highlight=False,
@@ -159,23 +159,25 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
 def beginning(lives: Sequence[Life], tuning: TuneConfig) -> Ratios:
     """What the next life begins with: what the last one found.
 
-    One training's return is too noisy to choose among lives by, but where a life did worse than the first, its
-    hyperparameters have gone too far, and the next begins halfway between its beginning and that of the best.
+    One training's return is too noisy to choose among lives by. But where a life did worse than the first after
+    another had done better, its hyperparameters have gone too far, and the next begins halfway between its
+    beginning and that of the best.
     """
     if not lives:
         return dict.fromkeys(tuning.adapt, 1.0)
     last, best = lives[-1], max(lives, key=lambda life: life.score)
-    return _between([last.began, best.began]) if has_failed(last, lives) else last.found
+    return _between([last.began, best.began]) if has_failed(lives) else last.found
 
 
 def outcome(lives: Sequence[Life]) -> Ratios:
     """What tuning comes to: the geometric mean of what the last two lives that did not fail have found."""
-    return _between([life.found for life in lives if not has_failed(life, lives)][-2:])
+    return _between([life.found for i, life in enumerate(lives) if not has_failed(lives[: i + 1])][-2:])
 
 
-def has_failed(life: Life, lives: Sequence[Life]) -> bool:
-    """Whether a life did worse than the first."""
-    return life.score < lives[0].score
+def has_failed(lives: Sequence[Life]) -> bool:
+    """Whether the last of some lives did worse than the first, after another did better."""
+    scores = [life.score for life in lives]
+    return scores[-1] < scores[0] < max(scores)
 
 
 def _between(ratios: Sequence[Ratios]) -> Ratios:

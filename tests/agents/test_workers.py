@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
 from rl_rms.agents.normalize import Moments
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Episode
-from rl_rms.agents.workers import ALONE, SharedChance, Workers
+from rl_rms.agents.workers import ALONE, LostWorkersError, SharedChance, Workers
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import LinearRamp
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
@@ -74,13 +75,13 @@ def save_training(folder, workers):
     return result
 
 
-def _worker(rank, size, folder, what, args, kwargs):
+def _worker(rank, size, folder, timeout, what, args, kwargs):
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meeting",
         rank=rank,
         world_size=size,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=timeout),
     )
     try:
         torch.save(what(Workers.of_process_group(), *args, **kwargs), f"{folder}/{rank}.pt")
@@ -88,10 +89,11 @@ def _worker(rank, size, folder, what, args, kwargs):
         dist.destroy_process_group()
 
 
-def together(folder, what, *args, size=2, **kwargs):
+def together(folder, what, *args, size=2, timeout=60.0, **kwargs):
     """What a function of `Workers` gives in each of some processes."""
     # Forked ones have all that is imported, and know this module, at once.
-    mp.start_processes(_worker, (size, str(folder), what, args, kwargs), nprocs=size, start_method="fork")
+    arguments = (size, str(folder), timeout, what, args, kwargs)
+    mp.start_processes(_worker, arguments, nprocs=size, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
@@ -251,6 +253,24 @@ def test_a_local_normalizer_averages_steps(tmp_path):
         # The first step of a debiased normalizer has length lr along each gradient's sign.
         signs = [gradient / (gradient.abs() + 1e-5) for gradient in gradients]
         assert step.numpy() == pytest.approx(-1e-2 * 0.5 * (signs[0] + signs[1]).numpy(), rel=1e-3, abs=1e-7)
+
+
+def waiting(workers):
+    """One comes too late, and the others do not wait for ever."""
+    began = time.monotonic()
+    try:
+        if workers.rank == 1:
+            time.sleep(5.0)
+        workers.sum(np.ones(1))
+    except LostWorkersError as error:
+        return str(error), time.monotonic() - began
+    return None
+
+
+def test_who_hangs_is_given_up(tmp_path):
+    (said, waited), _ = together(tmp_path, waiting, timeout=1.0)
+    assert "worker 0 of 2 waited for the others in vain" in said
+    assert waited < 5.0
 
 
 def stopped(workers):

@@ -48,11 +48,13 @@ class Life:
         began: What it began with, as ratios to what the configuration states, by hyperparameter.
         found: What it found, likewise: the geometric mean over all but its first quarter.
         score: Mean return over its env steps.
+        collapsed: Whether its returns were worse at the end than at the beginning, before anything was learned.
     """
 
     began: Ratios
     found: Ratios
     score: float
+    collapsed: bool
 
 
 def main(argv: Sequence[str]) -> int:
@@ -141,7 +143,7 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
             interrupted = True
             continue
         lives.append(life)
-        failed = ", left, since the first life did better" if has_failed(lives) else ""
+        failed = ", left, since it ended worse than it began" if life.collapsed else ""
         console.print(
             f"life {number}: mean return {life.score:.1f}; {describe(config.agent, life)}{failed}",
             highlight=False,
@@ -159,25 +161,18 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
 def beginning(lives: Sequence[Life], tuning: TuneConfig) -> Ratios:
     """What the next life begins with: what the last one found.
 
-    One training's return is too noisy to choose among lives by. But where a life did worse than the first after
-    another had done better, its hyperparameters have gone too far, and the next begins halfway between its
-    beginning and that of the best.
+    One training's return is too noisy to choose among lives by. But where a life has collapsed its hyperparameters
+    went too far, and the next begins halfway between its beginning and that of the best.
     """
     if not lives:
         return dict.fromkeys(tuning.adapt, 1.0)
     last, best = lives[-1], max(lives, key=lambda life: life.score)
-    return _between([last.began, best.began]) if has_failed(lives) else last.found
+    return _between([last.began, best.began]) if last.collapsed else last.found
 
 
 def outcome(lives: Sequence[Life]) -> Ratios:
-    """What tuning comes to: the geometric mean of what the last two lives that did not fail have found."""
-    return _between([life.found for i, life in enumerate(lives) if not has_failed(lives[: i + 1])][-2:])
-
-
-def has_failed(lives: Sequence[Life]) -> bool:
-    """Whether the last of some lives did worse than the first, after another did better."""
-    scores = [life.score for life in lives]
-    return scores[-1] < scores[0] < max(scores)
+    """What tuning comes to: the geometric mean of what the last two lives that did not collapse have found."""
+    return _between([life.found for life in lives if not life.collapsed][-2:] or [lives[0].began])
 
 
 def _between(ratios: Sequence[Ratios]) -> Ratios:
@@ -245,10 +240,11 @@ def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | No
     assert agent.meta is not None
     means = [statistics.fmean(inside) for inside in stretches if inside]
     score = statistics.fmean(means) if means else -math.inf
+    collapsed = bool(means) and statistics.fmean(means[-3:]) < means[0]
     path = agent.meta.path[len(agent.meta.path) // 4 :]
     moved = [math.exp(statistics.fmean(logs)) for logs in zip(*path, strict=True)] or [1.0] * len(tuning.adapt)
     found: Ratios = {name: began[name] * ratio for name, ratio in zip(tuning.adapt, moved, strict=True)}
-    return Life(began, found, score)
+    return Life(began, found, score, collapsed)
 
 
 def scaled(agent: AgentConfig, ratios: Ratios) -> AgentConfig:

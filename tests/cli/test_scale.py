@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -132,6 +133,17 @@ def test_torchrun_trains_in_two_workers_what_one_process_does(elsewhere):
     alone = torch.load(alone, weights_only=True)
     assert together["num_timesteps"] == pytest.approx(alone["num_timesteps"], abs=100)
     assert together["num_updates"] == pytest.approx(alone["num_updates"], abs=1)
+
+
+def test_two_machines_meet_and_train_together(elsewhere):
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{found.getsockname()[1]}"
+    options = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}")
+    both = [start("train", "cartpole_a2c", *QUICK, launcher=(*TORCHRUN, *options)) for _ in range(2)]
+    printed = [end(process) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert_whole(6_000)
 
 
 def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsewhere):

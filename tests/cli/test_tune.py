@@ -1,6 +1,7 @@
 """Tuning by meta-gradient, from a configuration to one that trains."""
 
 import pytest
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents.config import A2CConfig
@@ -43,13 +44,14 @@ def test_from_a_configuration_to_one_that_trains(elsewhere, capsys):
     assert main(["train", str(folder / "tuned.yaml"), "--total_timesteps=500"]) == 0
 
 
-def life(monkeypatch, scores):
+def life(monkeypatch, scores, collapsed=()):
     """Lives that end with these scores, each finding ten times the learning rate that it began with."""
     began = []
 
     def live(config, tuning, ratios, folder, console):
         began.append(ratios["learning_rate"])
-        return tune.Life(ratios, {"learning_rate": 10.0 * ratios["learning_rate"]}, scores[len(began) - 1])
+        number, found = len(began) - 1, {"learning_rate": 10.0 * ratios["learning_rate"]}
+        return tune.Life(ratios, found, scores[number], number in collapsed)
 
     monkeypatch.setattr(tune, "live", live)
     return began
@@ -72,14 +74,31 @@ def test_every_life_begins_with_what_the_one_before_has_found(monkeypatch, elsew
     assert "life 2: mean return 7.0; learning_rate 0.0001 -> 0.001\n" in capsys.readouterr().out
 
 
-def test_a_life_worse_than_the_first_has_gone_too_far(monkeypatch, elsewhere, capsys):
-    began = life(monkeypatch, [5.0, 9.0, 4.0, 8.0])
+def test_a_life_that_collapsed_has_gone_too_far(monkeypatch, elsewhere, capsys):
+    began = life(monkeypatch, [5.0, 9.0, 4.0, 8.0], collapsed=[2])
     assert main(["tune", "cartpole_a2c", *QUICK, *ONLY_RATE]) == 0
     # The third began with 100, the best with 10.
     halfway = (100.0 * 10.0) ** 0.5
     assert began == pytest.approx([1.0, 10.0, 100.0, halfway])
     assert tuned_rate(elsewhere) == pytest.approx(1e-6 * (100.0 * 10.0 * halfway) ** 0.5, rel=1e-3)
-    assert "learning_rate 0.0001 -> 0.001, left, since the first life did better" in capsys.readouterr().out
+    assert "learning_rate 0.0001 -> 0.001, left, since it ended worse than it began" in capsys.readouterr().out
+
+
+def test_where_all_lives_collapse_nothing_was_found(monkeypatch, elsewhere):
+    began = life(monkeypatch, [5.0] * 4, collapsed=range(4))
+    assert main(["tune", "cartpole_a2c", *QUICK, *ONLY_RATE]) == 0
+    assert began == pytest.approx([1.0] * 4)
+    assert tuned_rate(elsewhere) == pytest.approx(1e-6)
+
+
+def test_a_life_at_a_rate_that_is_far_too_large_collapses():
+    config = read_config("cartpole_a2c", ["--total_timesteps=20000", "--seed=1"])
+    tuning = tune.TuneConfig(adapt=["learning_rate"])
+    console = Console(quiet=True)
+    good, bad = (tune.live(config, tuning, {"learning_rate": ratio}, None, console) for ratio in (1.0, 300.0))
+    assert not good.collapsed
+    assert bad.collapsed
+    assert bad.score < good.score
 
 
 def test_interrupted_it_keeps_what_it_has_found(monkeypatch, elsewhere):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: train test lint clean
+.PHONY: train test lint rllib clean
 
 train: .venv/installed  ## train the quickstart configuration and say where to look
 	$(BIN)/rl-rms train drifting_cartpole
@@ -18,13 +18,24 @@ lint: .venv/installed-dev  ## style, types and the floors' imports
 	$(BIN)/mypy -p rl_rms
 	$(BIN)/lint-imports
 
+rllib: .venv-rllib/installed  ## the optimizer in RLlib's PPO and IMPALA
+	.venv-rllib/bin/python examples/rllib.py
+
 clean:  ## remove everything that the other targets made, except runs
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-rllib build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # torch first and alone: pulled in by another package it may come as a build for CUDA of several gigabytes.
 .venv/torch: constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
+	touch $@
+
+# RLlib pins an older Gymnasium than is installed with the rest.
+.venv-rllib/installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-rllib
+	.venv-rllib/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt torch
+	.venv-rllib/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt \
+		-e . 'ray[rllib]>=2.55'
 	touch $@
 
 .venv/installed: .venv/torch pyproject.toml

@@ -79,7 +79,6 @@ _TUNED = {"n_steps": 8, "gae_lambda": 0.9, "vf_coef": 0.4, "use_sde": True, "nor
 _SDE = {"log_std_init": -2.0, "ortho_init": False}
 _UNTUNED = {"normalize": True, "n_envs": 1}
 _NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
-_LEFT_OUT = {"exclude_current": True, "max_update_rms": 1.0}
 
 RECIPES = {
     "CartPole-v1": Recipe(
@@ -104,7 +103,7 @@ RECIPES = {
     "Pendulum-v1": Recipe(
         1_000_000,
         8,
-        {"lr": 4e-3, "n_steps": 8, "gamma": 0.9, "gae_lambda": 0.9, "optimizer_kwargs": _LEFT_OUT, **_NORMALIZED},
+        {"lr": 2e-3, "n_steps": 8, "gamma": 0.9, "gae_lambda": 0.9, "ent_coef": 1e-3, **_NORMALIZED},
         {**_TUNED, "n_envs": 8, "gamma": 0.9, "lin": 7e-4, "policy_kwargs": _SDE},
         -1_226.9,
         "-163.0 (zoo)",

@@ -84,7 +84,14 @@ def train(config: RunConfig, name: str) -> int:
         UserError: If the configuration does not fit the environment.
     """
     if config.scale.engine == "ray":
+        from rl_rms.agents.workers import Workers
+
         require_ray()
+        # Here, where what is wrong can be said in a sentence.
+        one_of_them = Workers(0, config.scale.workers)
+        env = make_env(config, one_of_them)
+        build(config, env, one_of_them)
+        env.close()
         return train_with_ray(config, begin(config, name))
     with process_group(config.scale) as workers:
         if was_restarted():

@@ -3,6 +3,8 @@
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -12,6 +14,17 @@ def test_training_from_a_script(tmp_path, monkeypatch, capsys):
     assert main(total_timesteps=3_000) > 5
     assert "tensorboard --logdir runs/script" in capsys.readouterr().out
     assert (tmp_path / "runs" / "script" / "agent.pt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")  # RLlib's own
+def test_rllib_with_the_optimizer(capsys):
+    pytest.importorskip("ray.rllib.algorithms")
+    main = runpy.run_path(str(EXAMPLES / "rllib.py"))["main"]
+    main(iterations=1)
+    printed = capsys.readouterr().out
+    assert "PPO: mean return" in printed
+    assert "rl_rms.optimizer.RMSprop, half-life 200 updates = 10000 env steps" in printed
+    assert "half-life 100 updates = 50000 env steps" in printed
 
 
 def test_every_example_is_run_by_a_test():

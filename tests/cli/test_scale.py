@@ -205,6 +205,20 @@ def test_what_cannot_be_scaled(words, sentence, elsewhere, capsys):
     assert not Path("runs").exists()
 
 
+def test_ray_is_not_started_for_what_is_wrong(elsewhere, capsys):
+    pytest.importorskip("ray.train.torch")
+    assert main(["train", "cartpole_a2c", "--env.num_envs=7", "--scale.engine=ray", "--scale.workers=2"]) == 2
+    assert "num_envs must be a multiple of the 2 workers" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray_the_extra_is_named(elsewhere, capsys):
+    assert main(["train", "cartpole_a2c", "--scale.engine=ray", "--scale.workers=2"]) == 2
+    assert "pip install 'rl_rms[ray]'" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):
     process = start("train", "cartpole_a2c", "--env.num_envs=7", launcher=torchrun())
     printed = end(process)

@@ -1,0 +1,225 @@
+"""Federated learning without anybody to carry messages: what clients tell, and what a server makes of it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rl_rms.agents import A2C
+from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
+from rl_rms.envs import make_vec
+
+CONFIG = FederationConfig(local_updates=3, local_learning_rate=0.1, learning_rate=0.02, half_life=5.0)
+
+
+def client(seed=0, config=CONFIG, **changes):
+    env = make_vec("CartPole-v1", 4, changes, seed=seed)
+    return Client(A2C(env, learning_rate=0.1, optimizer=torch.optim.SGD, seed=seed), config)
+
+
+def params_of(one):
+    return {name: param.detach().clone() for name, param in one.agent.policy.named_parameters()}
+
+
+def report(direction, squares=None, env_steps=10.0, mean_return=5.0):
+    direction = {"w": torch.tensor(direction)}
+    return Report(
+        direction,
+        None if squares is None else {"w": torch.tensor(squares)},
+        {"env_steps": env_steps, "episodes": 1.0, "mean_return": mean_return, "norm": norm(direction)},
+    )
+
+
+def server(placement, **options):
+    options = {"learning_rate": 0.1, "half_life": 1.0, "eps": 0.0, "weighted": False, **options}
+    return Server({"w": torch.tensor([1.0, 1.0])}, FederationConfig(placement=placement, **options))
+
+
+# -- clients ----------------------------------------------------------------------------------------------
+
+
+def test_a_clients_direction_is_where_its_own_descent_has_led():
+    one = client(config=replace(CONFIG, placement="none"))
+    start = params_of(one)
+    told = one.train(start)
+    assert one.agent.num_updates == 3
+    assert told.metrics["env_steps"] == one.agent.num_timesteps > 0
+    assert told.metrics["norm"] == pytest.approx(norm(told.direction))
+    for name, param in one.agent.policy.named_parameters():
+        assert torch.allclose(start[name] - 0.3 * told.direction[name], param, atol=1e-6)
+    # With one update it is the gradient itself.
+    one = client(config=replace(CONFIG, placement="none", local_updates=1))
+    told = one.train(params_of(one))
+    for name, param in one.agent.policy.named_parameters():
+        assert torch.allclose(told.direction[name], param.grad, atol=1e-5)
+
+
+def test_a_client_goes_on_in_its_world_with_the_servers_parameters():
+    one = client()
+    start = params_of(one)
+    one.train(start)
+    lived = one.agent.num_timesteps
+    one.train(start)
+    assert one.agent.num_updates == 6
+    assert one.agent.num_timesteps > lived
+    # The same parameters lead elsewhere in other episodes, from the same start.
+    first, second = client(seed=1), client(seed=2)
+    start = params_of(first)
+    assert not torch.equal(*(one.train(start).direction["actor_network.0.weight"] for one in (first, second)))
+
+
+def test_with_its_own_normalizer_a_client_tells_normalized_directions():
+    plain, own = client(config=replace(CONFIG, placement="none")), client()
+    start = params_of(plain)
+    first, normalized = plain.train(start), own.train(start)
+    for name, g in first.direction.items():
+        # Debiased, v is the first square itself.
+        assert torch.allclose(normalized.direction[name], g / (g.abs() + CONFIG.eps), atol=1e-5)
+    assert all(state["step"] == 1 for state in own.state.values())
+    # The second direction is divided by what both have left.
+    second, normalized = plain.train(start), own.train(start)
+    rho = 2 ** (-1 / 5)
+    for name, g in second.direction.items():
+        before = first.direction[name]
+        v = (rho * (1 - rho) * before**2 + (1 - rho) * g**2) / (1 - rho**2)
+        assert torch.allclose(normalized.direction[name], g / (v.sqrt() + CONFIG.eps), atol=1e-4)
+
+
+def test_pooled_squares_are_the_directions():
+    told = client(config=replace(CONFIG, placement="pooled")).train(params_of(client()))
+    for name, g in told.direction.items():
+        assert torch.equal(told.squares[name], g * g)
+
+
+def test_a_saved_client_goes_on_to_the_bit(tmp_path):
+    one = client()
+    start = params_of(one)
+    one.train(start)
+    one.save(tmp_path)
+    env = make_vec("CartPole-v1", 4, seed=0)
+    other = Client(A2C.load(tmp_path / "agent.pt", env), CONFIG)
+    other.load_state(tmp_path)
+    ours, theirs = one.train(start), other.train(start)
+    assert ours.metrics == theirs.metrics
+    assert all(torch.equal(ours.direction[name], theirs.direction[name]) for name in start)
+
+
+def test_what_is_no_client():
+    with pytest.raises(ValueError, match="needs optimizer=torch.optim.SGD, got RMSprop"):
+        Client(A2C("CartPole-v1", seed=0), CONFIG)
+    with pytest.raises(ValueError, match="of another policy"):
+        client().train({"w": torch.zeros(1)})
+
+
+# -- server -----------------------------------------------------------------------------------------------
+
+
+def test_a_server_step_of_every_placement_by_hand():
+    reports = [report([1.0, 4.0], [1.0, 16.0]), report([3.0, -4.0], [9.0, 16.0])]
+    one = server("none")
+    told = one.step(reports)
+    assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2, 1.0])
+    assert told["update_norm"] == pytest.approx(0.2)
+    assert (told["clients"], told["rejected"], told["mean_return"]) == (2, 0, 5)
+    # Normalized by its clients, a direction is taken as it is.
+    one = server("client")
+    one.step(reports)
+    assert one.params["w"].tolist() == pytest.approx([0.8, 1.0])
+    # The mean direction is (2, 0): by its own root it is a sign, and 0 stays 0.
+    one = server("server", eps=1e-12)
+    one.step(reports)
+    assert one.params["w"].tolist() == pytest.approx([0.9, 1.0])
+    # By the root of the mean squares, (5, 16), contradiction shortens the step.
+    one = server("pooled")
+    one.step(reports)
+    assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2 / 5**0.5, 1.0])
+    # Half a memory later: v = (5 + 2 * 1) / 3 in the debiased mean of 5 and 1.
+    one.step([report([1.0, 1.0], [1.0, 1.0])])
+    v = torch.tensor([(0.25 * 5 + 0.5 * 1) / 0.75, (0.25 * 16 + 0.5 * 1) / 0.75])
+    assert one.params["w"].tolist() == pytest.approx(
+        [1 - 0.2 / 5**0.5 - 0.1 / float(v[0].sqrt()), 1 - 0.1 / float(v[1].sqrt())]
+    )
+
+
+def test_clients_weigh_by_their_env_steps_or_alike():
+    reports = [report([1.0, 0.0], env_steps=30.0), report([0.0, 1.0], env_steps=10.0)]
+    one = server("none", weighted=True)
+    one.step(reports)
+    assert one.params["w"].tolist() == pytest.approx([1 - 0.075, 1 - 0.025])
+    one = server("none")
+    one.step(reports)
+    assert one.params["w"].tolist() == pytest.approx([0.95, 0.95])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_rejected_and_counted(bad):
+    one = server("none")
+    told = one.step([report([1.0, bad]), report([2.0, 2.0]), report([1.0, 1.0], env_steps=bad)])
+    assert one.params["w"].tolist() == pytest.approx([0.8, 0.8])
+    assert (told["clients"], told["rejected"], one.rejected) == (1, 2, 2)
+    assert one.step([report([bad, bad])])["clients"] == 0
+    assert one.params["w"].tolist() == pytest.approx([0.8, 0.8])
+    assert (one.round, one.rejected) == (2, 3)
+
+
+def test_huge_and_misshapen_reports_are_rejected():
+    good = [report([1.0, 1.0]), report([1.2, 0.8]), report([0.8, 1.2])]
+    one = server("none")
+    told = one.step([*good, report([1e6, 0.0])])
+    assert told["rejected"] == 1
+    assert one.params["w"].tolist() == pytest.approx([0.9, 0.9])
+    one = server("none", max_norm_ratio=None)
+    assert one.step([*good, report([1e6, 0.0])])["rejected"] == 0
+    one = server("pooled")
+    assert one.step([report([1.0, 1.0, 1.0], [1.0, 1.0, 1.0]), report([1.0, 1.0])])["rejected"] == 2
+
+
+def test_a_saved_server_goes_on():
+    first = server("server")
+    first.step([report([1.0, 2.0])])
+    second = server("server")
+    second.load_state_dict(first.state_dict())
+    for one in (first, second):
+        one.step([report([-1.0, 1.0])])
+    assert torch.equal(first.params["w"], second.params["w"])
+    assert (second.round, second.rejected) == (2, 0)
+    with pytest.raises(ValueError, match="of another policy"):
+        first.load_state_dict({**second.state_dict(), "params": {"v": torch.zeros(2)}})
+
+
+# -- both -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("placement", "rate"), [("server", 0.01), ("pooled", 0.03), ("client", 0.01), ("none", 0.5)]
+)
+def test_clients_in_different_worlds_learn_together(placement, rate):
+    config = FederationConfig(
+        local_updates=5, local_learning_rate=0.1, learning_rate=rate, placement=placement, half_life=20.0
+    )
+    clients = [client(seed, config, length=length) for seed, length in enumerate((0.3, 0.5, 1.0))]
+    one = Server(params_of(clients[0]), config)
+    rounds = [one.step([own.train(one.params) for own in clients])["mean_return"] for _ in range(120)]
+    returns = np.array(rounds).reshape(-1, 20)  # no episode may end in a round
+    early, best = np.nanmean(returns[0, :5]), np.nanmean(returns, axis=1).max()
+    assert early < 30
+    assert best > 2 * early
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"rounds": 0}, "rounds must be"),
+        ({"local_updates": 0}, "local_updates must be"),
+        ({"learning_rate": 0.0}, "learning_rate must be"),
+        ({"half_life": -1.0}, "half_life must be"),
+        ({"placement": "here"}, "placement must be one of server, pooled, client, none, got 'here'"),
+        ({"participation": 1.5}, "participation must be"),
+        ({"max_norm_ratio": 1.0}, "max_norm_ratio must be"),
+    ],
+)
+def test_ranges(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        FederationConfig(**options)

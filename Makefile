@@ -43,5 +43,5 @@ clean:  ## remove everything that the other targets made, except runs
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) -e '.[dev,box2d,mujoco,curricula,video,plots,sweep]'
+	$(PIP) -e '.[dev,box2d,mujoco,curricula,video,plots,sweep,ray,flower]'
 	touch $@

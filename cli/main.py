@@ -14,6 +14,7 @@ COMMANDS = {
     "tune": "learn learning rate, half-life and epsilon by meta-gradient",
     "sweep": "search hyperparameters, in several processes, resumable",
     "architectures": "rank policy networks under several optimizers",
+    "federate": "have clients in worlds of their own learn one policy",
     "plot": "draw the learning curves of runs over the changes of their worlds",
     "plot-schedule": "draw a schedule, or everything that changes in a configuration's world",
 }

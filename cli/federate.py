@@ -1,0 +1,161 @@
+"""``rl-rms federate FEDERATION``: clients with worlds of their own learn one policy, in Flower's simulation."""
+
+import dataclasses
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rl_rms.cli.config import Parser, read_yaml
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.federation import Federation, read_federation
+from rl_rms.cli.runs import write_text
+
+FEDERATION = "federation.json"
+# What `flwr run` reads: the same apps, for Flower's deployment.
+APP = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "rl-rms-federation"
+version = "1.0.0"
+dependencies = ["rl_rms[flower]"]
+
+[tool.flwr.app]
+publisher = "rl-rms"
+
+[tool.flwr.app.components]
+serverapp = "rl_rms.cli.flower:server_app"
+clientapp = "rl_rms.cli.flower:client_app"
+
+[tool.flwr.app.config]
+folder = "{folder}"
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Federate as the words after ``rl-rms federate`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the file is wrong, or Flower is not installed.
+    """
+    from rl_rms.agents.federated import FederationConfig
+
+    parser = Parser(
+        prog="rl-rms federate",
+        description=(
+            "Have clients in worlds of their own learn one policy by Flower: FEDERATION is a YAML file, the name "
+            "of a packaged one, or the folder of a federation that was cut off, which goes on."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("federation", type=str, help="YAML file, packaged name or folder.")
+    parser.add_argument(
+        "--runs_dir", type=str, default="runs", help="Folder under which the run's folder is made."
+    )
+    parser.add_argument("--workers", type=int, default=2, help="Clients that train at the same time, >= 1.")
+    parser.add_argument(
+        "--prepare",
+        type=bool,
+        default=False,
+        help="Whether only to make the folder, which `flwr run` takes as an app for Flower's deployment.",
+    )
+    for one in fields(FederationConfig):
+        parser.add_argument(f"--{one.name}", type=str, default=None, help="As in the file.")
+    arguments = parser.parse_args(list(argv))
+    if arguments.workers < 1:
+        raise UserError(f"--workers must be >= 1, got {arguments.workers}")
+    given = {one.name: arguments[one.name] for one in fields(FederationConfig) if arguments[one.name] is not None}
+    changes = {name: read_yaml(f"value: {text}", name)["value"] for name, text in given.items()}
+    folder = Path(arguments.federation)
+    if (folder / FEDERATION).is_file():
+        federation = Federation.from_text((folder / FEDERATION).read_text())
+        federation = dataclasses.replace(federation, federation={**federation.federation, **changes})
+        _check(federation)
+    else:
+        federation = read_federation(arguments.federation, changes)
+        folder = Path(arguments.runs_dir) / folder.stem / f"{datetime.now():%Y%m%d-%H%M%S}-seed{federation.seed}"
+        folder.mkdir(parents=True)
+    write_text(folder / FEDERATION, federation.to_text())
+    write_text(folder / "pyproject.toml", APP.format(folder=folder.absolute()))
+    if arguments.prepare:
+        print(f"flwr run {folder}")
+        return 0
+    simulate(federation, folder, arguments.workers)
+    report(folder)
+    return 0
+
+
+def simulate(federation: Federation, folder: Path, workers: int) -> None:
+    """Play the rounds that are still to come in Flower's simulation on this machine.
+
+    Args:
+        federation: What is federated.
+        folder: Of the run.
+        workers: Clients that train at the same time.
+
+    Raises:
+        UserError: If Flower or Ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # noqa: F401
+
+        from rl_rms.cli.flower import Rounds, client_app
+    except ImportError as error:
+        raise UserError(
+            "a federation needs Flower, and its simulation Ray; install them with pip install 'rl_rms[flower]'"
+        ) from error
+    from flwr.app import Context
+    from flwr.serverapp import Grid, ServerApp
+    from flwr.simulation import run_simulation
+
+    server = ServerApp()
+
+    @server.main()
+    def serve(grid: Grid, context: Context) -> None:
+        Rounds(federation, folder.absolute(), grid).run()
+
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    backend: Any = {
+        "client_resources": {"num_cpus": 1},
+        "init_args": {"num_cpus": workers, "log_to_driver": False},
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's and Flower's own
+        run_simulation(server, client_app, len(federation.clients), backend_config=backend)
+
+
+def _check(federation: Federation) -> None:
+    from rl_rms.agents.federated import FederationConfig
+
+    try:
+        FederationConfig(**federation.federation)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+
+
+def report(folder: Path) -> None:
+    """Print what a federation has come to."""
+    import csv
+
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    returns = [float(row["federation/mean_return"]) for row in rows if row.get("federation/mean_return")]
+    rejected = sum(float(row["federation/rejected"]) for row in rows)
+    dropped = sum(float(row["federation/dropped"]) for row in rows)
+    last = f"{returns[-1]:.1f}" if returns else "none"
+    print(
+        f"{len(rows)} rounds; clients' mean return at the end {last}; {rejected:.0f} updates rejected, "
+        f"{dropped:.0f} lost"
+    )
+    print(f"TensorBoard  tensorboard --logdir {folder}")

@@ -1,0 +1,129 @@
+"""What is federated: the dataclass behind a federation's YAML file, and the runs of its clients.
+
+This module imports neither torch nor Flower, so that a wrong file is told of at once.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
+from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.search import override
+
+
+@dataclass(frozen=True, kw_only=True)
+class Federation:
+    """Clients, and how they and the server share the work.
+
+    Args:
+        config: The configuration of a run that all clients' are made of, as plain data.
+        clients: What each client's differs in, by dotted key.
+        seed: Seeds the policy; client i has this and i more for its world.
+        federation: Keys of `rl_rms.agents.federated.FederationConfig`.
+    """
+
+    config: Mapping[str, Any]
+    clients: Sequence[Mapping[str, Any]]
+    seed: int = 0
+    federation: Mapping[str, Any] = field(default_factory=dict)
+
+    def run_config(self, client: int) -> RunConfig:
+        """The run of a client: its agent is the common one but for the optimizer, its world its own.
+
+        Raises:
+            UserError: If the configuration does not take what the client differs in.
+        """
+        if not 0 <= client < len(self.clients):
+            raise UserError(f"there are clients 0 to {len(self.clients) - 1}, got {client}")
+        plain: dict[str, Any] = {
+            "agent.optimizer": "torch.optim.SGD",
+            "agent.optimizer_kwargs": {},
+            "agent.half_life": None,
+        }
+        chosen = {**self.clients[client], **plain, "seed": self.seed + client}
+        tree = json.loads(json.dumps(self.config))
+        try:
+            return parse_config(tree, [override(*one) for one in chosen.items()])
+        except UserError as error:
+            raise UserError(f"client {client}: {error}") from error
+
+    def to_text(self) -> str:
+        """As JSON, which `from_text` reads on another machine."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> "Federation":
+        """What `to_text` wrote."""
+        return cls(**json.loads(text))
+
+
+def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
+    """Read a federation's YAML file by path or packaged name.
+
+    Beside ``config`` (a packaged name or a file, beside the federation's or anywhere), ``fix`` (values of its keys
+    for all clients, by dotted name), ``clients`` and ``seed`` it holds the keys of
+    `rl_rms.agents.federated.FederationConfig`.
+
+    Args:
+        name: Path of the file, or the name of a packaged one.
+        changes: Other values for some of its keys.
+
+    Raises:
+        UserError: If the file, a key, a value or a client's configuration is wrong.
+    """
+    from rl_rms.agents.federated import FederationConfig
+
+    path = _find(name)
+    tree = {**read_yaml(path.read_text(), name), **changes}
+    of_federation = [one.name for one in fields(FederationConfig)]
+    known = ["config", "fix", "clients", "seed", *of_federation]
+    for key in tree:
+        if key not in known:
+            raise UserError(
+                f"{name}: there is no key {key!r}; there are {', '.join(known)}{suggestion(key, known)}"
+            )
+    for key in ("config", "clients"):
+        if key not in tree:
+            raise UserError(f"{name}: {key} is missing")
+    clients, fix, seed = tree["clients"], tree.get("fix", {}), tree.get("seed", 0)
+    if (
+        not isinstance(clients, list)
+        or not clients
+        or not all(isinstance(one, Mapping) for one in [*clients, fix])
+    ):
+        raise UserError(
+            f"{name}: clients must be a list of what each differs in, by dotted keys, and fix such keys for all, "
+            f"got {clients!r} and {fix!r}"
+        )
+    beside = path.parent / str(tree["config"])
+    file = beside if beside.is_file() else find_config(tree["config"])
+    federation = Federation(
+        config=read_yaml(file.read_text(), str(tree["config"])),
+        clients=[{**fix, **one} for one in clients],
+        seed=seed,
+        federation={key: tree[key] for key in of_federation if key in tree},
+    )
+    try:
+        FederationConfig(**federation.federation)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name}: {error}") from error
+    for client in range(len(clients)):
+        federation.run_config(client)
+    return federation
+
+
+def _find(name: str) -> Path:
+    if Path(name).is_file():
+        return Path(name)
+    folder = resources.files("rl_rms.configs") / "federations"
+    packaged = {Path(file.name).stem: file for file in folder.iterdir() if file.name.endswith(".yaml")}
+    if name in packaged:
+        return Path(str(packaged[name]))
+    raise UserError(
+        f"there is no federation {name!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
+        + suggestion(name, packaged)
+    )

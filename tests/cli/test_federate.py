@@ -1,0 +1,283 @@
+"""Federations: from their files through Flower's messages to folders, and what goes wrong on the way."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.federation import Federation, read_federation
+from rl_rms.cli.main import main
+
+FILE = """
+config: cartpole_a2c
+fix: {env.num_envs: 2, agent.n_steps: 4, env.vectorization_mode: sync}
+clients:
+  - {env.changes: {length: 0.3}}
+  - {env.changes: {length: 0.6}}
+  - {env.changes.length: 0.9, env.changes.reward.noise: 0.5}
+rounds: 3
+local_updates: 2
+placement: client
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(FILE)
+    return tmp_path
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+def test_clients_are_the_common_run_in_worlds_of_their_own(elsewhere):
+    federation = read_federation("mine.yaml", {"seed": 4})
+    assert federation.federation == {"rounds": 3, "local_updates": 2, "placement": "client"}
+    runs = [federation.run_config(client) for client in range(3)]
+    assert [one.env.changes["length"] for one in runs] == [0.3, 0.6, 0.9]
+    assert runs[2].env.changes["reward.noise"] == 0.5
+    assert [one.seed for one in runs] == [4, 5, 6]
+    assert {one.agent.optimizer for one in runs} == {"torch.optim.SGD"}
+    assert {one.env.num_envs for one in runs} == {2}
+    assert Federation.from_text(federation.to_text()).run_config(2) == runs[2]
+
+
+def test_the_packaged_federation_is_right():
+    federation = read_federation("cartpoles", {})
+    assert len({json.dumps(client) for client in federation.clients}) == 6
+    assert len({federation.run_config(client).env.num_envs for client in range(6)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("rounds: 3", "round: 3", "there is no key 'round'"),
+        ("config: cartpole_a2c", "", "config is missing"),
+        ("config: cartpole_a2c", "config: nothing", "there is no configuration 'nothing'"),
+        ("local_updates: 2", "local_updates: 0", "local_updates must be"),
+        ("placement: client", "placement: moon", "placement must be one of"),
+        ("- {env.changes: {length: 0.3}}", "- {env.changes: {lenght: 0.3}, agent.gama: 1}", "client 0: .*gama"),
+        ("- {env.changes: {length: 0.3}}", "- 3", "clients must be a list"),
+    ],
+)
+def test_wrong_files_are_told_of(elsewhere, old, new, sentence):
+    (elsewhere / "mine.yaml").write_text(FILE.replace(old, new))
+    with pytest.raises(UserError, match=sentence):
+        read_federation("mine.yaml", {})
+
+
+def test_wrong_words_write_nothing(elsewhere, capsys):
+    assert main(["federate", "nowhere"]) == 2
+    assert "there is no federation 'nowhere'" in capsys.readouterr().err
+    assert main(["federate", "mine.yaml", "--rounds", "0"]) == 2
+    assert "rounds must be" in capsys.readouterr().err
+    assert main(["federate", "mine.yaml", "--workers", "0"]) == 2
+    assert main(["federate", "mine.yaml", "--rate", "3"]) == 2
+    assert not Path("runs").exists()
+
+
+def test_a_prepared_folder_is_an_app_of_flowers(elsewhere, capsys):
+    import tomllib
+
+    assert main(["federate", "mine.yaml", "--prepare", "true", "--learning_rate", "0.5"]) == 0
+    (folder,) = Path("runs/mine").iterdir()
+    assert f"flwr run {folder}" in capsys.readouterr().out
+    app = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    assert app["components"] == {
+        "serverapp": "rl_rms.cli.flower:server_app",
+        "clientapp": "rl_rms.cli.flower:client_app",
+    }
+    assert app["config"]["folder"] == str(folder.absolute())
+    assert Federation.from_text((folder / "federation.json").read_text()).federation["learning_rate"] == 0.5
+
+
+# -- messages ---------------------------------------------------------------------------------------------
+
+
+class Post:
+    """Carries Flower's messages to clients in this process, as its grid does between processes.
+
+    Args:
+        number: Of clients.
+        spoil: Changes a client's answer before it is carried back; None in its place loses it.
+    """
+
+    def __init__(self, number, spoil=lambda client, content: content):
+        self.number, self.spoil = number, spoil
+        self.asked = []
+
+    def get_node_ids(self):
+        return [100 + client for client in range(self.number)]
+
+    def send_and_receive(self, messages, timeout):
+        from flwr.app import Context, Error, Message, RecordDict
+
+        from rl_rms.cli.flower import client_app
+
+        replies = []
+        for message in messages:
+            client = message.metadata.dst_node_id - 100
+            self.asked.append(client)
+            context = Context(0, client, {"partition-id": client}, RecordDict(), {})
+            try:
+                reply = client_app(message, context)
+                content = self.spoil(client, reply.content)
+                replies.append(Message(content=content, reply_to=message))
+            except RuntimeError as error:
+                replies.append(Message(error=Error(code=0, reason=str(error)), reply_to=message))
+        return replies
+
+
+@pytest.fixture
+def rounds(elsewhere, monkeypatch):
+    pytest.importorskip("flwr")
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_run_id", "_node_id", "_task_id"):  # which Flower sets where it runs an app
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    from rl_rms.cli.flower import Rounds
+
+    def build(folder="run", post=None, **changes):
+        federation = read_federation("mine.yaml", changes)
+        path = Path(folder).absolute()
+        path.mkdir(exist_ok=True)
+        return Rounds(federation, path, post or Post(3))
+
+    return build
+
+
+def rows(folder="run"):
+    with (Path(folder) / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("placement", ["server", "pooled", "client", "none"])
+def test_rounds_come_to_what_clients_and_server_do_by_themselves(rounds, placement):
+    from rl_rms.agents.federated import Client, Server
+    from rl_rms.cli.flower import first_params
+    from rl_rms.cli.train import build, make_env
+
+    one = rounds(placement=placement)
+    one.run()
+    server = Server(first_params(one.federation), one.config)
+    clients = []
+    for client in range(3):
+        config = one.federation.run_config(client)
+        clients.append(Client(build(config, make_env(config)), one.config))
+    for _ in range(3):
+        server.step([client.train(server.params) for client in clients])
+    for name, param in server.params.items():
+        # A normalizer makes visible steps of what rounding leaves of small gradients.
+        assert torch.allclose(param, one.server.params[name], atol=1e-7 if placement == "none" else 2e-4)
+    told = rows()
+    assert [row["time/total_timesteps"] for row in told] == ["1", "2", "3"]
+    assert {row["federation/clients"] for row in told} == {"3.0"}
+    assert float(told[0]["client2/env_steps"]) > 0
+    assert float(told[0]["client1/norm"]) > 0
+    for client in range(3):
+        assert (Path("run/clients") / str(client) / "agent.pt").is_file()
+
+
+def test_no_message_holds_a_transition(rounds):
+    seen = []
+
+    def look(client, content):
+        seen.append(
+            {
+                name: {key: tuple(one.shape) for key, one in part.items()}
+                for name, part in content.array_records.items()
+            }
+        )
+        seen[-1]["metrics"] = set(content["metrics"])
+        return content
+
+    one = rounds(post=Post(3, look), placement="pooled")
+    one.run()
+    shapes = {name: tuple(param.shape) for name, param in one.server.params.items()}
+    for message in seen:
+        assert message.pop("metrics") == {"client", "env_steps", "episodes", "mean_return", "norm"}
+        assert message == {"direction": shapes, "squares": shapes}
+
+
+def test_a_federation_goes_on_where_it_was_cut_off(rounds):
+    rounds("whole").run()
+    first = rounds("cut", rounds=2)
+    first.run()
+    second = rounds("cut")
+    assert second.server.round == 2
+    second.run()
+    whole, cut = (torch.load(f"{name}/server.pt", weights_only=True) for name in ("whole", "cut"))
+    for name, param in whole["params"].items():
+        assert torch.equal(param, cut["params"][name])
+    assert [row["time/total_timesteps"] for row in rows("cut")] == ["1", "2", "3"]
+
+
+def test_clients_that_drop_out_or_answer_nonsense_are_counted(rounds):
+    def spoil(client, content):
+        from flwr.app import ArrayRecord
+
+        if client == 0:
+            raise RuntimeError("gone in the middle of a round")
+        if client == 1:
+            content["direction"] = ArrayRecord(
+                {name: math.nan * one for name, one in content["direction"].to_torch_state_dict().items()}
+            )
+        return content
+
+    one = rounds(post=Post(3, spoil))
+    one.run()
+    assert one.server.round == 3
+    assert one.server.rejected == 3
+    assert all(param.isfinite().all() for param in one.server.params.values())
+    for row in rows():
+        assert (row["federation/clients"], row["federation/rejected"], row["federation/dropped"]) == (
+            "1.0",
+            "1.0",
+            "1.0",
+        )
+
+
+def test_an_answer_that_lacks_everything_is_rejected(rounds):
+    def spoil(client, content):
+        from flwr.app import RecordDict
+
+        return RecordDict() if client == 2 else content
+
+    one = rounds(post=Post(3, spoil))
+    one.run()
+    assert one.server.rejected == 3
+
+
+def test_a_share_of_the_clients_takes_part_and_in_turn_all_do(rounds):
+    post = Post(3)
+    rounds(post=post, participation=0.34, rounds=12).run()
+    assert len(post.asked) == 12
+    assert set(post.asked) == {0, 1, 2}
+    again = Post(3)
+    rounds("again", post=again, participation=0.34, rounds=12).run()
+    assert again.asked == post.asked
+
+
+def test_who_waits_for_clients_in_vain_says_so(rounds):
+    one = rounds(post=Post(0))
+    one.timeout = 0.3
+    with pytest.raises(TimeoutError, match=r"no client came within 0\.3 seconds"):
+        one.run()
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's and Flower's own
+def test_the_command_federates_in_flowers_simulation_and_goes_on(elsewhere, capsys):
+    pytest.importorskip("flwr")
+    pytest.importorskip("ray")
+    assert main(["federate", "mine.yaml", "--rounds", "2"]) == 0
+    (folder,) = Path("runs/mine").iterdir()
+    assert "2 rounds; clients' mean return at the end" in capsys.readouterr().out
+    assert main(["federate", str(folder), "--rounds", "3"]) == 0
+    assert "3 rounds; clients' mean return at the end" in capsys.readouterr().out
+    assert {row["federation/clients"] for row in rows(folder)} == {"3.0"}
+    assert torch.load(folder / "server.pt", weights_only=True)["round"] == 3

@@ -3,6 +3,13 @@
 import csv
 import json
 import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -281,3 +288,89 @@ def test_the_command_federates_in_flowers_simulation_and_goes_on(elsewhere, caps
     assert "3 rounds; clients' mean return at the end" in capsys.readouterr().out
     assert {row["federation/clients"] for row in rows(folder)} == {"3.0"}
     assert torch.load(folder / "server.pt", weights_only=True)["round"] == 3
+
+
+@pytest.fixture
+def deployment(elsewhere, monkeypatch):
+    """Flower's deployment on loopback, with a node for each of two clients; nothing of it is left afterwards."""
+    pytest.importorskip("flwr")
+    environment = {
+        **os.environ,
+        "FLWR_HOME": str(elsewhere / "flower"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    ports = free_ports(3)
+    link = f"127.0.0.1:{ports[0]}"
+    (elsewhere / "flower").mkdir()
+    (elsewhere / "flower" / "config.toml").write_text(f'[superlink.loop]\naddress = "{link}"\ninsecure = true\n')
+    commands = [["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(ports[0])]]
+    for client in range(2):
+        own = f'partition-id={client} num-partitions=2 folder="{elsewhere / f"owner{client}"}"'
+        node = ["flower-supernode", "--insecure", "--superlink", link, "--host", "127.0.0.1"]
+        commands.append([*node, "--port", str(ports[1 + client]), "--node-config", own])
+    with ExitStack() as stack:
+        for number, command in enumerate(commands):
+            log = stack.enter_context((elsewhere / f"log{number}.txt").open("w"))
+            process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            stack.callback(stop, process)
+            time.sleep(3.0 if number == 0 else 0.0)
+        yield environment
+
+
+def free_ports(number):
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def stop(process):
+    """End a process and all that it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=20)
+    except (ProcessLookupError, subprocess.TimeoutExpired):
+        pass
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_the_same_apps_run_in_flowers_deployment(deployment, elsewhere):
+    two = FILE.replace("  - {env.changes: {length: 0.6}}\n", "").replace("rounds: 3", "rounds: 2")
+    (elsewhere / "mine.yaml").write_text(two)
+    assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
+    (folder,) = Path("runs/mine").iterdir()
+    started = subprocess.run(
+        ["flwr", "run", str(folder), "loop"],
+        env=deployment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert started.returncode == 0, started.stdout + started.stderr
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        file = folder / "server.pt"
+        if file.exists() and torch.load(file, weights_only=True)["round"] == 2:
+            break
+        time.sleep(0.5)
+    else:
+        logs = [path.read_text()[-2_000:] for path in sorted(elsewhere.glob("log*.txt"))]
+        raise TimeoutError("\n".join(logs))
+    time.sleep(1.0)
+    assert {row["federation/clients"] for row in rows(folder)} == {"2.0"}
+    # Each owner's agent has stayed with its owner.
+    for client in range(2):
+        assert (elsewhere / f"owner{client}" / "agent.pt").is_file()
+    assert not (folder / "clients").exists()

@@ -1,0 +1,142 @@
+"""What the batch of 64 workers does to learning, on one machine, and which memory keeps it the same.
+
+Run: python benchmarks/batch.py run [--seeds 10] [--processes 2]
+     python benchmarks/batch.py report
+
+A worker is 8 native CartPoles with rollouts of 8 steps, 64 env steps an update; 64 of them together, here in one
+process, make an update of 4,096. All train A2C for the same 500,000 env steps: one worker takes 7,812 updates, 64
+take 122. One worker's half-life is 200 updates, 12,800 env steps. The 64 get the same number of updates (819,200
+env steps), or the same number of env steps (3.1 updates). Each has a ladder of learning rates in factors of 2, and
+is shown at its best. A score is the mean length of the episodes that end in the last fifth of the env steps.
+
+With the noise of a gradient that shrinks with the root of the batch k, RMSprop's path through time in env steps is
+kept by a learning rate that grows with the root of k and by a memory that stays the same in env steps (Malladi et
+al. 2022, arXiv:2205.10287): here 8 times the rate. ``run`` appends to benchmarks/results/batch_runs.jsonl.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from intervals import interquartile_mean  # beside this file
+
+from rl_rms.agents import A2C
+from rl_rms.envs import make_vec
+
+HERE = Path(__file__).parent
+RUNS = HERE / "results" / "batch_runs.jsonl"
+TABLE = HERE / "results" / "batch.md"
+
+LIFE = 500_000
+NUM_ENVS, N_STEPS = 8, 8
+# Workers, half-life, learning rates.
+CONTENDERS: dict[str, tuple[int, float | str, tuple[float, ...]]] = {
+    "1 worker, 200 updates": (1, 200, (5e-4, 1e-3, 2e-3, 4e-3)),
+    "64 workers, 200 updates": (64, 200, (4e-3, 8e-3, 1.6e-2, 3.2e-2)),
+    "64 workers, 12,800 env steps": (64, "12_800 steps", (4e-3, 8e-3, 1.6e-2, 3.2e-2)),
+}
+
+
+def train(contender: str, rate: float, seed: int, life: int = LIFE) -> float:
+    """The score of a training."""
+    torch.set_num_threads(1)
+    workers, half_life, _ = CONTENDERS[contender]
+    env = make_vec("CartPole-v1", workers * NUM_ENVS, seed=seed)
+    agent = A2C(
+        env,
+        learning_rate=rate,
+        n_steps=N_STEPS,
+        gae_lambda=0.95,
+        ent_coef=0.01,
+        half_life=half_life,
+        seed=seed,
+        device="cpu",
+    )
+    lengths: list[int] = []
+
+    def collect(trained: A2C) -> None:
+        lengths.extend(one.length for one in trained.new_episodes if one.num_timesteps > 0.8 * life)
+
+    agent.learn(life, collect, log_interval=life)
+    env.close()
+    return round(statistics.fmean(lengths), 1) if lengths else 500.0  # none ended: all are long
+
+
+def read() -> dict[tuple[str, float, int], float]:
+    """Finished trainings."""
+    lines = RUNS.read_text().splitlines() if RUNS.exists() else []
+    return {(contender, rate, seed): score for contender, rate, seed, score in map(json.loads, lines)}
+
+
+def one(contender: str, rate: float, seed: int) -> None:
+    """A training, written down."""
+    line = json.dumps([contender, rate, seed, train(contender, rate, seed)], separators=(",", ":"))
+    with RUNS.open("a") as file:
+        file.write(line + "\n")
+
+
+def run(seeds: int, processes: int) -> None:
+    """All trainings that are missing, in parallel processes."""
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    done = read()
+    wanted = [
+        (contender, rate, seed)
+        for contender, (_, _, rates) in CONTENDERS.items()
+        for rate in rates
+        for seed in range(seeds)
+        if (contender, rate, seed) not in done
+    ]
+    with ProcessPoolExecutor(processes) as pool:
+        for future in [pool.submit(one, *which) for which in wanted]:
+            future.result()
+
+
+def table(scores: dict[tuple[str, float, int], float]) -> str:
+    """The results as Markdown."""
+    of: dict[tuple[str, float], list[float]] = defaultdict(list)
+    for (contender, rate, _), score in sorted(scores.items()):
+        of[contender, rate].append(score)
+    lines = ["| | best learning rate | episode length, last fifth | at the other rates |", "|---|---:|---:|---|"]
+    for contender, (_, _, rates) in CONTENDERS.items():
+        middles = {rate: interquartile_mean(np.array(of[contender, rate])) for rate in rates}
+        best = max(rates, key=lambda rate: middles[rate][0])
+        middle, low, high = middles[best]
+        others = ", ".join(f"{rate:g}: {middles[rate][0]:.0f}" for rate in rates if rate != best)
+        lines.append(f"| {contender} | {best:g} | {middle:.0f} ({low:.0f} to {high:.0f}) | {others} |")
+    return "\n".join(lines)
+
+
+def report() -> None:
+    """Write the table."""
+    scores = read()
+    seeds = len({seed for _, _, seed in scores})
+    text = (
+        "# The batch of 64 workers\n\n`python benchmarks/batch.py run`, then `python benchmarks/batch.py report`; "
+        f"raw scores in batch_runs.jsonl. Interquartile mean over {seeds} seeds and its 95 % interval, "
+        f"{LIFE:,} env steps each.\n\n{table(scores)}\n"
+    )
+    TABLE.write_text(text)
+    print(text)
+
+
+def main() -> None:
+    """Run or report, as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.what == "run":
+        run(arguments.seeds, arguments.processes)
+    else:
+        report()
+
+
+if __name__ == "__main__":
+    main()

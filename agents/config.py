@@ -126,8 +126,8 @@ class AgentConfig:
             observation, the entry ``action_mask`` says.
         half_life: Memory of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
             steps, converted with the steps that each update spans); ``match`` takes it from the time scale of the
-            environment's changes and from the gradients' signal-to-noise ratio, ``auto`` (experimental) from the
-            gradients alone, both between 32 and 10,000 updates; null means 200 updates. Only for optimizers that
+            environment's changes and from the gradients' signal-to-noise ratio, ``auto`` from the gradients
+            alone, both between 32 and 10,000 updates; null means 200 updates. Only for optimizers that
             take ``half_life``.
         on_change: What becomes of RMSprop's state when the environment's regime changes: ``keep``, ``reset`` (as
             at the beginning of the training) or ``forget`` (the half-life is forget_half_life for forget_updates

@@ -47,8 +47,8 @@ class RMSprop(Optimizer):
     one number. A half-life in env steps is converted at every step, exactly also where updates span varying
     numbers of env steps: set ``optimizer.steps_per_update`` before a step to the number that this update spans.
     ``half_life="match"`` takes it from ``timescale``, the time in which the world changes, and from the
-    signal-to-noise ratio of the squared gradients, see `rl_rms.estimators.Matched`; ``half_life="auto"``, which is
-    experimental, finds it from the gradients alone.
+    signal-to-noise ratio of the squared gradients, see `rl_rms.estimators.Matched`; ``half_life="auto"`` finds
+    it from the gradients alone.
 
     In ``param_groups`` the decay in force is ``"alpha"``, as in torch, and ``"half_life"`` is None, the half-life
     in env steps as a string, ``"match"`` or ``"auto"``. State dicts go to `torch.optim.RMSprop` and come

@@ -165,3 +165,16 @@ def test_a_configuration_beside_the_search_is_found(search_file, tmp_path):
 def test_the_packaged_search():
     search = architectures.read_architectures("architectures_cartpole")
     assert search.sweep.num_trials == 9 * 9
+
+
+def test_the_documentation_shows_the_committed_ranking():
+    root = Path(__file__).parents[2]
+    committed = (root / "benchmarks" / "results" / "architectures.md").read_text()
+    (search,) = {architectures.read_architectures("architectures_cartpole").name}
+    assert f"# Networks ranked: {search}" in committed
+    rows = [line for line in committed.splitlines() if line.startswith("|")]
+    page = (root / "docs" / "tuning.md").read_text()
+    assert len(rows) == 2 + 9 + 2 + 3
+    assert "\n".join(rows[:11]) in page
+    assert "\n".join(rows[11:]) in page
+    assert committed.splitlines()[-3].removesuffix(".") in page.replace("\n", " ")

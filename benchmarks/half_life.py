@@ -331,13 +331,14 @@ def report() -> None:
         measured[task][contender] = rate, values
     # Of those that every contender has been trained on.
     tasks = [task for task, contenders in measured.items() if contenders.keys() >= CONTENDERS.keys()]
-    memories = [contender for contender in ROWS if all(contender in measured[task] for task in tasks)]
+    memories = [contender for contender in ROWS if any(contender in measured[task] for task in tasks)]
     lines = [
         "# What a half-life earns",
         "",
         "`python benchmarks/half_life.py run`, then `python benchmarks/half_life.py report`; raw scores in "
         "half_life_runs.jsonl. Interquartile mean over 10 seeds of the episodes' mean length (500 is perfect; a "
-        "random policy has 22) and its 95 % interval, each contender at its own best learning rate.",
+        "random policy has 22; on the lake the percentage that reaches the goal) and its 95 % interval, each "
+        "contender at its own best learning rate.",
         f"The last {len(RETIRED)} are estimators that are no longer in the library.",
     ]
     for stretch in STRETCHES:
@@ -346,6 +347,9 @@ def report() -> None:
         for contender in memories:
             cells = []
             for task in tasks:
+                if contender not in measured[task]:
+                    cells.append("")
+                    continue
                 middle, low, high = measured[task][contender][1][stretch]
                 top = max(values[stretch][0] for _, values in measured[task].values())
                 shown = f"{middle:.0f} ({low:.0f} to {high:.0f})"
@@ -362,13 +366,15 @@ def report() -> None:
         gains = {
             task: best[task][contender][1].mean(1) - best[task][REFERENCE][1].mean(1)  # (seeds,)
             for task in tasks
+            if contender in best[task]
         }
         on_cart_pole = [gained for task, gained in gains.items() if TASKS[task].id == "CartPole-v1"]
-        cells = [difference(gained) for gained in (*gains.values(), np.mean(on_cart_pole, axis=0))]
+        cells = [difference(gains[task]) if task in gains else "" for task in tasks]
+        cells.append(difference(np.mean(on_cart_pole, axis=0)))
         lines.append(f"| {contender} | {' | '.join(cells)} |")
     lines += ["", "## Learning rates", "", f"| memory | {' | '.join(tasks)} |", "|---|" + "---:|" * len(tasks)]
     for contender in memories:
-        cells = [f"{measured[task][contender][0]:.2g}" for task in tasks]
+        cells = [f"{measured[task][contender][0]:.2g}" if contender in measured[task] else "" for task in tasks]
         lines.append(f"| {contender} | {' | '.join(cells)} |")
     TABLE.write_text("\n".join(lines) + "\n")
     draw({task: measured[task] for task in tasks})

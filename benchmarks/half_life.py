@@ -394,7 +394,7 @@ def draw(measured: Mapping[str, Mapping[str, tuple[float, dict[str, Any]]]]) -> 
     )
     others = {
         "match": "#009E73",
-        "200, current left out": "#CC79A7",
+        "200, updates clipped": "#CC79A7",
         "Adam 0.9/0.999": "#E69F00",
         "SGD": "#999999",
     }
@@ -408,9 +408,8 @@ def draw(measured: Mapping[str, Mapping[str, tuple[float, dict[str, Any]]]]) -> 
         for name, color in others.items():
             if name in contenders:
                 ax.axhline(contenders[name][1]["whole life"][0], color=color, linestyle="--", label=name)
-        ax.set(xscale="log", title=task, xlabel="half-life in updates")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("episode length")
+        score = "episode length" if TASKS[task].id == "CartPole-v1" else "% at the goal"
+        ax.set(xscale="log", title=task, xlabel="half-life in updates", ylabel=score)
     for ax in axes.flat[len(measured) :]:
         ax.axis("off")
     axes[0, 0].legend(fontsize=7)

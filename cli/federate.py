@@ -130,9 +130,16 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         "client_resources": {"num_cpus": 1},
         "init_args": {"num_cpus": workers, "log_to_driver": False},
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's and Flower's own
-        run_simulation(server, client_app, len(federation.clients), backend_config=backend)
+    before = os.environ.get("PYTHONPATH")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's and Flower's own
+            run_simulation(server, client_app, len(federation.clients), backend_config=backend)
+    finally:
+        # Flower has put this process's own path there, for Ray's.
+        os.environ.pop("PYTHONPATH", None)
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
 
 
 def _check(federation: Federation) -> None:

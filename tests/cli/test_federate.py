@@ -281,7 +281,9 @@ def test_who_waits_for_clients_in_vain_says_so(rounds):
 def test_the_command_federates_in_flowers_simulation_and_goes_on(elsewhere, capsys):
     pytest.importorskip("flwr")
     pytest.importorskip("ray")
+    environment = dict(os.environ)
     assert main(["federate", "mine.yaml", "--rounds", "2"]) == 0
+    assert os.environ.get("PYTHONPATH") == environment.get("PYTHONPATH")
     (folder,) = Path("runs/mine").iterdir()
     assert "2 rounds; clients' mean return at the end" in capsys.readouterr().out
     assert main(["federate", str(folder), "--rounds", "3"]) == 0

@@ -6,13 +6,11 @@ This module imports neither torch nor Flower, so that a wrong file is told of at
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
 from rl_rms.cli.errors import UserError, suggestion
-from rl_rms.cli.search import override
+from rl_rms.cli.search import find_packaged, override
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     """
     from rl_rms.agents.federated import FederationConfig
 
-    path = _find(name)
+    path = find_packaged(name, "federation")
     tree = {**read_yaml(path.read_text(), name), **changes}
     of_federation = [one.name for one in fields(FederationConfig)]
     known = ["config", "fix", "clients", "seed", *of_federation]
@@ -114,16 +112,3 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     for client in range(len(clients)):
         federation.run_config(client)
     return federation
-
-
-def _find(name: str) -> Path:
-    if Path(name).is_file():
-        return Path(name)
-    folder = resources.files("rl_rms.configs") / "federations"
-    packaged = {Path(file.name).stem: file for file in folder.iterdir() if file.name.endswith(".yaml")}
-    if name in packaged:
-        return Path(str(packaged[name]))
-    raise UserError(
-        f"there is no federation {name!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
-        + suggestion(name, packaged)
-    )

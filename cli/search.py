@@ -277,13 +277,22 @@ def find_sweep(sweep: str) -> Path:
     Raises:
         UserError: If there is none.
     """
-    if Path(sweep).is_file():
-        return Path(sweep)
-    folder = resources.files("rl_rms.configs") / "sweeps"
+    return find_packaged(sweep, "sweep")
+
+
+def find_packaged(name: str, kind: str) -> Path:
+    """A file given by its path, or by its name among those that are packaged in ``configs/<kind>s``.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    folder = resources.files("rl_rms.configs") / f"{kind}s"
     packaged = {Path(file.name).stem: file for file in folder.iterdir() if file.name.endswith(".yaml")}
-    if sweep in packaged:
-        return Path(str(packaged[sweep]))
+    if name in packaged:
+        return Path(str(packaged[name]))
     raise UserError(
-        f"there is no sweep {sweep!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
-        + suggestion(sweep, packaged)
+        f"there is no {kind} {name!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
+        + suggestion(name, packaged)
     )

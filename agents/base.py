@@ -188,7 +188,7 @@ class OnPolicyAgent(ABC):
             ValueError: If something of the agent goes by what one worker alone does not see.
         """
         _check_shared(self, workers, where)
-        self.workers, self._where = workers, where
+        self.workers, self._where = workers, "global" if workers.alone else where
         self._tell_timescale()
         return self
 

@@ -194,7 +194,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     try:
         with _terminated_as_interrupted():
             agent.learn(
-                max(config.total_timesteps - agent.num_timesteps, 1),
+                config.total_timesteps - agent.num_timesteps,
                 callbacks,
                 log_dir=folder if workers.rank == 0 else None,
                 log_interval=config.log_interval,

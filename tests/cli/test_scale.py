@@ -4,6 +4,7 @@ import csv
 import importlib
 import importlib.util
 import json
+import math
 import os
 import signal
 import socket
@@ -14,11 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C
+from rl_rms.agents.logger import Logger
 from rl_rms.agents.workers import ALONE
 from rl_rms.cli.config import ScaleConfig
 from rl_rms.cli.main import main
+from rl_rms.cli.runs import best_evaluation
 from rl_rms.cli.scale import process_group, run_with_ray
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -170,6 +174,29 @@ def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
     assert main(["resume", str(the_run()), "--total_timesteps", "62000"]) == 0
     assert "going on from env step 60,0" in capsys.readouterr().out
     assert_whole(62_000)
+
+
+def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
+    for number, resumed_at in enumerate((0, 250)):
+        with Logger(elsewhere / "run", resumed_at) as logger:
+            for step in (100, 200, 300) if number == 0 else (260, 360):
+                logger.write(step, {"eval/mean_reward": float(number), "time/fps": 1.0})
+    with (elsewhere / "run" / "metrics.csv").open(newline="") as file:
+        assert [row["time/total_timesteps"] for row in csv.DictReader(file)] == ["100", "200", "260", "360"]
+    events = EventAccumulator(str(elsewhere / "run")).Reload()
+    assert [one.step for one in events.Scalars("eval/mean_reward")] == [100, 200, 260, 360]
+
+
+def test_a_resumed_run_remembers_its_best_evaluation(elsewhere):
+    folder = elsewhere / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("{}")
+    assert best_evaluation(folder) == -math.inf
+    with Logger(folder) as logger:
+        for step, (first, second) in enumerate(((10.0, 20.0), (40.0, 30.0), (50.0, 0.0)), 1):
+            logger.write(step, {"eval/mean_reward/at_0": first, "eval/mean_reward/at_9": second})
+        logger.write(4, {"time/fps": 1.0})
+    assert best_evaluation(folder) == 35.0
 
 
 def test_what_cannot_be_resumed(elsewhere, capsys):

@@ -1,15 +1,27 @@
-"""What a second worker brings, and what it costs.
+"""What a second worker brings and costs, whether two learn what one does, and how fast a federation's rounds are.
 
-Run: python benchmarks/scale.py [--rounds 5] [--updates 150]
+Run: python benchmarks/scale.py speed [--rounds 5] [--updates 150]
+     python benchmarks/scale.py returns [--seeds 10]
+     python benchmarks/scale.py federation [--rounds 3]
 
-A2C trains on native CartPoles in one process and in two workers that torchrun starts, which share the same
-sub-environments, in alternation; a third form, a single process with half of them, tells what each of the two
+``speed``: A2C trains on native CartPoles in one process and in two workers that torchrun starts, which share the
+same sub-environments, in alternation; a third form, a single process with half of them, tells what each of the two
 would take if it had nobody to wait for. Rates are of the updates after the first twenty, so that starting is not
 in them; how long the whole command takes stands beside it, and where Ray is installed that of the same under Ray.
-Medians over rounds; one thread each.
+Medians over rounds.
+
+``returns``: the packaged cartpole_a2c for 200,000 env steps, in one process and in two workers of torchrun, with
+the same seeds; native sub-environments have other episodes there than here. Interquartile means over seeds and
+their 95 % intervals.
+
+``federation``: the packaged cartpoles, each of its clients as often as it takes to have 4, 8 and 16, in Flower's
+simulation with two at a time; rounds a second from the second round's end to the last one's.
+
+Each writes its part of benchmarks/results/scale.json and the table of all; one thread for each process.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -21,11 +33,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from intervals import interquartile_mean  # beside this file
+
 HERE = Path(__file__).parent
 OUTPUT = HERE / "results" / "scale.json"
 # Sub-environments and steps of a rollout.
 SIZES = ((16, 8), (256, 32), (1_024, 32))
 WARM_UP = 20
+LIFE = 200_000
+CLIENTS = (4, 8, 16)
+ROUNDS = 12
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 def train(num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
@@ -52,10 +71,8 @@ def train(num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
 
 def measure(workers: int, num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
     """Seconds of an update and of the whole command."""
-    launcher = [sys.executable]
-    if workers > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)]
-    words = [*launcher, __file__, "worker", *map(str, (num_envs, n_steps, updates))]
+    launcher = TORCHRUN if workers > 1 else ()
+    words = [sys.executable, *launcher, __file__, "worker", *map(str, (num_envs, n_steps, updates))]
     began = time.perf_counter()
     done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **ONE_THREAD})
     whole = time.perf_counter() - began
@@ -66,35 +83,86 @@ def measure(workers: int, num_envs: int, n_steps: int, updates: int) -> dict[str
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
 
 
-def with_ray() -> float | None:
-    """Seconds that `command` takes with two workers of Ray; None where Ray is not installed."""
-    return command("--scale.engine=ray", "--scale.workers=2") if find_spec("ray.train") else None
-
-
-def command(*options: str, launcher: tuple[str, ...] = ()) -> float:
-    """Seconds that ``rl-rms train cartpole_a2c`` takes on 20,000 env steps."""
-    words = [
-        sys.executable,
-        *launcher,
-        "-m",
-        "rl_rms.cli.main",
-        "train",
-        "cartpole_a2c",
-        "--total_timesteps=20000",
-    ]
+def command(*words: str, launcher: tuple[str, ...] = ()) -> float:
+    """Seconds that ``rl-rms WORDS`` takes."""
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [*words, *options, f"--runs_dir={folder}"],
-            capture_output=True,
-            check=True,
-            env={**os.environ, **ONE_THREAD},
-        )
+    subprocess.run(
+        [sys.executable, *launcher, "-m", "rl_rms.cli.main", *words],
+        capture_output=True,
+        check=True,
+        env={**os.environ, **ONE_THREAD},
+    )
     return time.perf_counter() - began
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results as Markdown."""
+def speed(rounds: int, updates: int, sizes: list[str]) -> dict[str, Any]:
+    """Seconds of updates by size, and of whole commands."""
+    measured: dict[str, list[Any]] = {size: [] for size in sizes}
+    commands: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for size, times in measured.items():
+            envs, steps = map(int, size.split("x"))
+            kinds = {"one": (1, envs), "two": (2, envs), "half": (1, envs // 2)}
+            times.append({kind: measure(*of, steps, updates) for kind, of in kinds.items()})
+        with tempfile.TemporaryDirectory() as folder:
+            words = ("train", "cartpole_a2c", "--total_timesteps=20000", f"--runs_dir={folder}")
+            seconds = {
+                "one process": command(*words),
+                "two workers of torchrun": command(*words, launcher=TORCHRUN),
+            }
+            if find_spec("ray.train"):
+                seconds["two workers of Ray"] = command(*words, "--scale.engine=ray", "--scale.workers=2")
+        for name, one in seconds.items():
+            commands.setdefault(name, []).append(one)
+    return {"sizes": measured, "commands": commands}
+
+
+def mean_returns(seed: int, launcher: tuple[str, ...]) -> tuple[float, float]:
+    """Mean return of a training's episodes, of all and of those in the last tenth of its env steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = (f"--total_timesteps={LIFE}", f"--seed={seed}", f"--runs_dir={folder}")
+        command("train", "cartpole_a2c", *words, launcher=launcher)
+        (summary,) = Path(folder).glob("*/*/summary.json")
+        (life,) = json.loads(summary.read_text())["regimes"]
+    return round(life["mean"], 1), round(life["last_tenth"], 1)
+
+
+def returns(seeds: int) -> dict[str, list[tuple[float, float]]]:
+    """Mean returns by the number of workers, in the order of the seeds."""
+    of: dict[str, list[tuple[float, float]]] = {"1": [], "2": []}
+    for seed in range(seeds):
+        of["1"].append(mean_returns(seed, ()))
+        of["2"].append(mean_returns(seed, TORCHRUN))
+    return of
+
+
+def rounds_a_second(clients: int) -> float:
+    """Of a federation."""
+    import yaml
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    packaged = yaml.safe_load((HERE.parent / "configs" / "federations" / "cartpoles.yaml").read_text())
+    packaged["clients"] = list(itertools.islice(itertools.cycle(packaged["clients"]), clients))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "many.yaml"
+        path.write_text(yaml.safe_dump({**packaged, "rounds": ROUNDS}))
+        command("federate", str(path), f"--runs_dir={folder}/runs")
+        (events,) = Path(folder).glob("runs/many/*/events.out.tfevents.*")
+        times = [one.wall_time for one in EventAccumulator(str(events)).Reload().Scalars("federation/clients")]
+    return (len(times) - 2) / (times[-1] - times[1])
+
+
+def federation(rounds: int) -> dict[str, list[float]]:
+    """Rounds a second by the number of clients."""
+    of: dict[str, list[float]] = {str(clients): [] for clients in CLIENTS}
+    for _ in range(rounds):
+        for clients in CLIENTS:
+            of[str(clients)].append(round(rounds_a_second(clients), 3))
+    return of
+
+
+def speed_table(results: dict[str, Any]) -> str:
+    """Updates and commands as Markdown."""
     lines = [
         "| sub-environments x steps | one process | two workers | times as fast | an update with half of them | "
         "waiting and sending |",
@@ -117,39 +185,64 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def returns_table(of: dict[str, list[tuple[float, float]]]) -> str:
+    """Mean returns as Markdown."""
+    lines = ["| workers | mean return of all episodes | of the last tenth |", "|---|---:|---:|"]
+    for workers, scores in of.items():
+        cells = []
+        for which in np.array(scores).T:
+            middle, low, high = interquartile_mean(which)
+            cells.append(f"{middle:.0f} ({low:.0f} to {high:.0f})")
+        lines.append(f"| {workers} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def federation_table(of: dict[str, list[float]]) -> str:
+    """Rates as Markdown."""
+    lines = ["| clients | rounds a second | clients' rounds a second |", "|---:|---:|---:|"]
+    for clients, rates in of.items():
+        middle = statistics.median(rates)
+        lines.append(
+            f"| {clients} | {middle:.2f} ({min(rates):.2f} to {max(rates):.2f}) | {int(clients) * middle:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = {"speed": speed_table, "returns": returns_table, "federation": federation_table}
+
+
 def main() -> None:
-    """Measure, print the table and write it."""
+    """Measure a part, print its table and write all."""
     if sys.argv[1:2] == ["worker"]:
         told = train(*map(int, sys.argv[2:]))
         if told.pop("rank") == 0:
             print(json.dumps(told))
         return
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=list(TABLES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=150)
     parser.add_argument("--sizes", nargs="+", default=[f"{envs}x{steps}" for envs, steps in SIZES])
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
-    sizes: dict[str, list[Any]] = {size: [] for size in arguments.sizes}
-    commands: dict[str, list[float]] = {"one process": [], "two workers of torchrun": []}
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    for _ in range(arguments.rounds):
-        for size, rounds in sizes.items():
-            envs, steps = map(int, size.split("x"))
-            kinds = {"one": (1, envs), "two": (2, envs), "half": (1, envs // 2)}
-            rounds.append({kind: measure(*of, steps, arguments.updates) for kind, of in kinds.items()})
-        commands["one process"].append(command())
-        commands["two workers of torchrun"].append(command(launcher=torchrun))
-        seconds = with_ray()
-        if seconds is not None:
-            commands.setdefault("two workers of Ray", []).append(seconds)
-    results = {"sizes": sizes, "commands": commands}
-    text = table(results)
-    print(text)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(results, separators=(",", ":")) + "\n")
-    heading = f"# More than one process\n\n`python benchmarks/scale.py`; medians of {arguments.rounds} rounds.\n\n"
-    arguments.output.with_suffix(".md").write_text(f"{heading}{text}\n")
+    output = arguments.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    results = json.loads(output.read_text()) if output.exists() else {}
+    if arguments.what == "speed":
+        results["speed"] = speed(arguments.rounds, arguments.updates, arguments.sizes)
+    elif arguments.what == "returns":
+        results["returns"] = returns(arguments.seeds)
+    else:
+        results["federation"] = federation(arguments.rounds)
+    print(TABLES[arguments.what](results[arguments.what]))
+    output.write_text(json.dumps(results, separators=(",", ":")) + "\n")
+    parts = [
+        f"`python benchmarks/scale.py {what}`:\n\n{table(results[what])}\n"
+        for what, table in TABLES.items()
+        if what in results
+    ]
+    output.with_suffix(".md").write_text("\n".join(["# More than one process\n", *parts]))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,56 @@
+import json
 import sys
 from pathlib import Path
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "scale.py"
 
 
-def test_in_small_it_writes_what_it_measured(benchmark, tmp_path, monkeypatch, capsys):
+def run(benchmark, monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["scale", *map(str, words)])
+    benchmark.main()
+
+
+def test_speed_in_small(benchmark, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "command", lambda *_, **__: 2.0)
     output = tmp_path / "scale.json"
-    words = ["scale", "--rounds", "1", "--updates", "5", "--sizes", "4x2", "--output", str(output)]
-    monkeypatch.setattr(sys, "argv", words)
-    benchmark.main()
+    run(
+        benchmark, monkeypatch, "speed", "--rounds", 1, "--updates", 5, "--sizes", "4x2", "--output", output
+    )
     table = output.with_suffix(".md").read_text()
     assert capsys.readouterr().out.strip() in table
     assert "| 4 x 2 | " in table
     assert "| two workers of torchrun | 2.0 |" in table
 
 
-def test_the_table_by_hand(benchmark):
+def test_returns_in_small_leave_the_other_parts(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "LIFE", 3_000)
+    monkeypatch.setattr(benchmark, "TORCHRUN", ())
+    output = tmp_path / "scale.json"
+    output.write_text(json.dumps({"federation": {"4": [0.5, 1.5, 1.0]}}))
+    run(benchmark, monkeypatch, "returns", "--seeds", 2, "--output", output)
+    told = json.loads(output.read_text())["returns"]
+    assert told["1"] == told["2"]  # both alone here, with the same seeds
+    assert told["1"][0] != told["1"][1]
+    assert all(10 < of_all < 100 for of_all, _ in told["1"])
+    assert "| 4 | 1.00 (0.50 to 1.50) | 4.0 |" in output.with_suffix(".md").read_text()
+
+
+def test_the_tables_by_hand(benchmark):
     rounds = [
         {"one": {"update": 0.010}, "two": {"update": two}, "half": {"update": 0.006}}
         for two in (0.008, 0.010, 0.005)
     ]
-    table = benchmark.table({"sizes": {"100x10": rounds}, "commands": {"one process": [3.0, 5.0, 4.0]}})
+    table = benchmark.speed_table({"sizes": {"100x10": rounds}, "commands": {"one process": [3.0, 5.0, 4.0]}})
     assert "| 100 x 10 | 100,000 env steps/s | 125,000 | 1.25 (1.00 to 2.00) | 6.00 ms | 2.00 ms |" in table
     assert "| one process | 4.0 |" in table
+    table = benchmark.returns_table({"2": [(100.0, 500.0), (200.0, 500.0), (210.0, 500.0), (900.0, 500.0)]})
+    assert "| 2 | 205 (" in table
+    assert "| 500 (500 to 500) |" in table
 
 
-def test_the_documentation_shows_the_committed_table():
+def test_the_documentation_shows_the_committed_tables():
     committed = (PATH.parent / "results" / "scale.md").read_text()
+    shown = (PATH.parents[1] / "docs" / "scale.md").read_text()
     rows = [line for line in committed.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 3 + 2 + 3
-    assert "\n".join(rows[:5]) in (PATH.parents[1] / "docs" / "scale.md").read_text()
+    assert len(rows) == (2 + 3) + (2 + 3) + (2 + 2) + (2 + 3)
+    assert [row for row in rows if row not in shown] == []

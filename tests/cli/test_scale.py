@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,9 @@ def ray(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     before = daemons()
     yield importlib.import_module("ray")
+    deadline = time.monotonic() + 60  # those that serve another one notice its end a little later
+    while daemons() - before and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert daemons() <= before
 
 
@@ -303,7 +307,7 @@ def daemons():
             command = path.read_bytes()
         except OSError:  # ended meanwhile
             continue
-        if b"raylet" in command or b"gcs_server" in command:
+        if any(name in command for name in (b"raylet", b"gcs_server", b"ray::")):
             found.add(path.parent.name)
     return found
 
@@ -329,6 +333,25 @@ def test_ray_starts_a_killed_worker_again_from_the_last_checkpoint(elsewhere, ra
     process = start("train", "cartpole_a2c", *LONG, *scale)
     until(lambda: len(checkpoints()) >= 3, process, seconds=180)
     os.kill(max(workers_of_ray()), signal.SIGKILL)
+    printed = end(process, seconds=240)
+    assert process.returncode == 0, printed
+    assert "2 workers of Ray on this machine" in printed
+    assert_whole(60_000)
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_run_that_lost_rays_head_is_resumed_with_one_command(elsewhere, ray, monkeypatch):
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # for which the driver waits for it
+    before = daemons()
+    process = start("train", "cartpole_a2c", *LONG, "--scale.engine=ray", "--scale.workers=2")
+    until(lambda: len(checkpoints()) >= 3, process, seconds=180)
+    for pid in daemons() - before:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode != 0, printed
+    assert not (the_run() / "summary.json").exists()
+    process = start("resume", str(the_run()))
     printed = end(process, seconds=240)
     assert process.returncode == 0, printed
     assert "2 workers of Ray on this machine" in printed

@@ -182,6 +182,7 @@ def speed_table(results: dict[str, Any]) -> str:
     lines += ["", "| `rl-rms train cartpole_a2c`, 20,000 env steps | seconds |", "|---|---:|"]
     for name, seconds in results["commands"].items():
         lines.append(f"| {name} | {statistics.median(seconds):.1f} |")
+    lines += ["", f"Medians of {len(seconds)} rounds."]
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ def test_training_from_a_script(tmp_path, monkeypatch, capsys):
 def test_rllib_with_the_optimizer(capsys):
     pytest.importorskip("ray.rllib.algorithms")
     main = runpy.run_path(str(EXAMPLES / "rllib.py"))["main"]
-    main(iterations=1)
+    main(env_steps=1_000)
     printed = capsys.readouterr().out
     assert "PPO: mean return" in printed
     assert "rl_rms.optimizer.RMSprop, half-life 200 updates = 10000 env steps" in printed

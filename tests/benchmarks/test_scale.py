@@ -13,9 +13,7 @@ def run(benchmark, monkeypatch, *words):
 def test_speed_in_small(benchmark, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "command", lambda *_, **__: 2.0)
     output = tmp_path / "scale.json"
-    run(
-        benchmark, monkeypatch, "speed", "--rounds", 1, "--updates", 5, "--sizes", "4x2", "--output", output
-    )
+    run(benchmark, monkeypatch, "speed", "--rounds", 1, "--updates", 5, "--sizes", "4x2", "--output", output)
     table = output.with_suffix(".md").read_text()
     assert capsys.readouterr().out.strip() in table
     assert "| 4 x 2 | " in table

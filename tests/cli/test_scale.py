@@ -161,6 +161,17 @@ def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsew
     assert_whole(60_000)
 
 
+def test_workers_do_not_wait_for_one_that_hangs(elsewhere):
+    process = start("train", "cartpole_a2c", *LONG, "--scale.timeout=3", launcher=torchrun("--max-restarts=1"))
+    until(lambda: len(checkpoints()) >= 3, process)
+    os.kill(children(process)[-1], signal.SIGSTOP)
+    printed = end(process)
+    assert process.returncode == 0, printed
+    assert "waited for the others in vain" in printed
+    assert "going on from env step" in printed
+    assert_whole(60_000)
+
+
 def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
     process = start("train", "cartpole_a2c", *LONG, "--eval_every=2000", "--eval_episodes=2")
     until(lambda: len(checkpoints()) >= 3, process)

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from intervals import interquartile_mean  # beside this file
 
 from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
+from rl_rms.studies.intervals import interquartile_mean
 
 HERE = Path(__file__).parent
 RUNS = HERE / "results" / "batch_runs.jsonl"

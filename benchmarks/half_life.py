@@ -36,7 +36,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from intervals import interquartile_mean  # beside this file
 from numpy.typing import NDArray
 
 from rl_rms.agents import A2C
@@ -44,6 +43,7 @@ from rl_rms.agents.rollout import Episode
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import LinearRamp
 from rl_rms.envs.schedules import Redraw, Sinusoid, Square
+from rl_rms.studies.intervals import interquartile_mean
 
 HERE = Path(__file__).parent
 RUNS = HERE / "results" / "half_life_runs.jsonl"

@@ -34,11 +34,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from intervals import interquartile_mean  # beside this file
 from numpy.typing import NDArray
 
 from rl_rms.agents import A2C, EvalCallback, PolicyConfig, evaluate
 from rl_rms.envs.schedules import Linear
+from rl_rms.studies.intervals import interquartile_mean
 
 HERE = Path(__file__).parent
 RUNS = HERE / "results" / "results_runs.jsonl"

@@ -34,7 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from intervals import interquartile_mean  # beside this file
+
+from rl_rms.studies.intervals import interquartile_mean
 
 HERE = Path(__file__).parent
 OUTPUT = HERE / "results" / "scale.json"

@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from intervals import interquartile_mean  # beside this file
 from rich.console import Console
 
 from rl_rms.agents.config import AgentConfig
 from rl_rms.cli.config import RunConfig, read_config
 from rl_rms.cli.trials import train
 from rl_rms.cli.tune import Life, TuneConfig, beginning, live, outcome, scaled
+from rl_rms.studies.intervals import interquartile_mean
 
 HERE = Path(__file__).parent
 RUNS = HERE / "results" / "tune_runs.jsonl"

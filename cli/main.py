@@ -12,6 +12,7 @@ COMMANDS = {
     "resume": "go on with a run that was cut off",
     "evaluate": "play episodes with the agent of a run",
     "tune": "learn learning rate, half-life and epsilon by meta-gradient",
+    "study": "test a claim of the theory, or all of them",
     "sweep": "search hyperparameters, in several processes, resumable",
     "architectures": "rank policy networks under several optimizers",
     "federate": "have clients in worlds of their own learn one policy",

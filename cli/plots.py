@@ -8,9 +8,8 @@ import numpy as np
 
 from rl_rms.cli.runs import Run
 from rl_rms.envs.drift import regime_changes, trace
+from rl_rms.studies.frame import COLORS
 
-# Okabe and Ito's palette, which color-blind readers tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _TRACE_POINTS = 2000
 
 

@@ -1,0 +1,145 @@
+"""``rl-rms study NAME``: the experiment that tests a claim of the theory, its table, figure and verdict."""
+
+import base64
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl_rms.cli.config import Parser
+from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.runs import write_text
+
+REPORT = "report.html"
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>rl_rms: the theory, claim by claim</title>
+<style>
+:root {{ color-scheme: light dark; --line: #8884; --good: #009e73; --partly: #e69f00; --bad: #d55e00; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto; font-size: 0.9rem; }}
+th, td {{ border-bottom: 1px solid var(--line); padding: 0.25rem 0.7rem; white-space: nowrap; }}
+img {{ max-width: 100%; background: white; border-radius: 4px; }}
+section {{ border-top: 1px solid var(--line); margin-top: 3rem; }}
+code {{ font-size: 0.9em; }}
+.holds {{ color: var(--good); }} .holds-only-if {{ color: var(--partly); }} .does-not-hold {{ color: var(--bad); }}
+</style></head><body>
+<h1>RMSprop's theory, claim by claim</h1>
+<table><tr><th align="left">study</th><th align="left">verdict</th></tr>
+{rows}
+</table>
+{sections}
+</body></html>
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run studies as the words after ``rl-rms study`` say.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If there is no such study, or the extra ``plots`` is not installed.
+    """
+    from rl_rms.studies import STUDIES
+
+    parser = Parser(
+        prog="rl-rms study",
+        description="Test a claim of the theory, or all of them: table, figure, verdict, TensorBoard and a page.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", type=str, nargs="*", help="Studies, or 'all', which also writes one HTML report.")
+    parser.add_argument("--list", action="store_true", help="Name the studies and end.")
+    parser.add_argument("--quick", action="store_true", help="In small: fewer cells and seeds, in seconds.")
+    parser.add_argument("--seeds", type=int | None, default=None, help="How many; by default each study's own.")
+    parser.add_argument("--processes", type=int, default=2, help="That measure at the same time, >= 1.")
+    parser.add_argument("--output", type=str, default="runs/studies", help="Folder for pages, figures and data.")
+    parser.add_argument("--runs_dir", type=str, default="runs/studies", help="Folder for TensorBoard.")
+    arguments = parser.parse_args(list(argv))
+    if arguments.list:
+        print("\n".join(f"{name:<21} {summary}" for name, summary in STUDIES.items()))
+        return 0
+    for number, least in (("processes", 1), ("seeds", 2)):
+        if arguments[number] is not None and arguments[number] < least:
+            raise UserError(f"--{number} must be >= {least}, got {arguments[number]}")
+    if not arguments.names:
+        raise UserError("name a study, or all; rl-rms study --list names them")
+    names = list(STUDIES) if arguments.names == ["all"] else arguments.names
+    for name in names:
+        if name not in STUDIES:
+            raise UserError(f"there is no study {name!r}{suggestion(name, STUDIES)}; --list names them")
+    _require_plots()
+    output = Path(arguments.output)
+    for name in names:
+        _study(
+            name,
+            output,
+            Path(arguments.runs_dir),
+            quick=arguments.quick,
+            seeds=arguments.seeds,
+            processes=arguments.processes,
+        )
+    if arguments.names == ["all"]:
+        report(names, output)
+        print(f"report       {output / REPORT}")
+    print(f"TensorBoard  tensorboard --logdir {arguments.runs_dir}")
+    return 0
+
+
+def _require_plots() -> None:
+    try:
+        import rliable  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "studies need rliable for intervals; install it with pip install 'rl_rms[plots]'"
+        ) from error
+
+
+def _study(name: str, output: Path, runs_dir: Path, *, quick: bool, seeds: int | None, processes: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rl_rms.studies import load
+    from rl_rms.studies.frame import run, write
+
+    study = load(name)
+    console = Console()
+    began = time.perf_counter()
+    with console.status(f"{name} ..."):
+        results = run(study, quick=quick, seeds=seeds, processes=processes)
+    page = write(study, results, output, events=runs_dir)
+    told = study.table(results)
+    table = Table(title=name, title_justify="left")
+    for i, heading in enumerate(told.header):
+        table.add_column(heading, justify="right" if i else "left")
+    for row in told.rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(str(study.verdict(results)), style="bold", highlight=False)
+    console.print(f"{page}, {time.perf_counter() - began:.0f} s\n", highlight=False)
+
+
+def report(names: Sequence[str], folder: Path) -> None:
+    """Write one HTML page of all studies, with their figures in it.
+
+    Args:
+        names: Of the studies.
+        folder: Where their pages are, and where it goes.
+    """
+    import markdown
+
+    from rl_rms.studies import load
+    from rl_rms.studies.frame import read
+
+    rows, sections = [], []
+    for name in names:
+        study = load(name)
+        verdict = study.verdict(read(study, folder))
+        kind = verdict.word.replace(" ", "-")
+        rows.append(f'<tr><td><a href="#{name}">{name}</a></td><td><b class="{kind}">{verdict.word}</b></td></tr>')
+        page = markdown.markdown((folder / f"{name}.md").read_text(), extensions=["tables"])
+        picture = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
+        page = re.sub(r'src="[^"]+\.png"', f'src="data:image/png;base64,{picture}"', page)
+        sections.append(f'<section id="{name}">{page}</section>')
+    write_text(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))

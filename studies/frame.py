@@ -1,0 +1,295 @@
+"""What the studies share: seeds in parallel over processes, intervals, table, figure, verdict, TensorBoard, a page.
+
+A study says what it measures in which cells; `run` measures, `Results` answers what a table, a figure and a verdict
+ask for, `write` makes a page of it.
+"""
+
+import itertools
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_rms.studies.intervals import Estimate, interquartile_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+Cell = Mapping[str, Any]
+# Okabe and Ito's palette, which color-blind readers tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DIGITS = 5
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells, ready to be shown."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def to_markdown(self) -> str:
+        """The first column to the left, the others to the right."""
+        lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say of the claim.
+
+    Attributes:
+        word: Whether it holds.
+        sentence: Goes on after the word: "if the noise is low: 17 updates against 36,361 at ...".
+    """
+
+    word: Literal["holds", "holds only if", "does not hold"]
+    sentence: str
+
+    def __str__(self) -> str:
+        """One sentence."""
+        between = " " if self.word == "holds only if" else ": "
+        return f"{self.word.capitalize()}{between}{self.sentence}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a study measured.
+
+    Attributes:
+        seeds: Of every cell.
+        cells: In the order they were measured.
+        measured: What each cell's seeds gave, by metric; arrays of shape ``(seeds, ...)``.
+    """
+
+    seeds: Sequence[int]
+    cells: Sequence[Cell]
+    measured: Sequence[Mapping[str, Floats]]
+
+    def where(self, **which: Any) -> list[int]:
+        """The numbers of the cells that have these settings."""
+        return [i for i, cell in enumerate(self.cells) if all(cell.get(key) == which[key] for key in which)]
+
+    def levels(self, setting: str, **which: Any) -> list[Any]:
+        """The values of a setting, in the order in which they came."""
+        return list(dict.fromkeys(self.cells[i][setting] for i in self.where(**which) if setting in self.cells[i]))
+
+    def values(self, metric: str, **which: Any) -> Floats:
+        """A metric of the one cell with these settings, shape ``(seeds, ...)``.
+
+        Raises:
+            KeyError: Unless there is exactly one.
+        """
+        found = self.where(**which)
+        if len(found) != 1:
+            raise KeyError(f"{len(found)} cells have {which}")
+        return self.measured[found[0]][metric]
+
+    def estimate(self, metric: str, **which: Any) -> Estimate:
+        """Interquartile mean over seeds and its interval, of a metric that is a number."""
+        return interquartile_mean(self.values(metric, **which))
+
+    def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
+        """The value of a setting at which a metric's interquartile mean is best; the first of equals.
+
+        Args:
+            metric: A number for each seed.
+            over: The setting to choose.
+            highest: Whether more is better.
+            **which: The other settings.
+        """
+        sign = -1.0 if highest else 1.0
+        return min(
+            self.levels(over, **which),
+            key=lambda value: sign * interquartile(self.values(metric, **which, **{over: value})),
+        )
+
+
+def interquartile(values: Floats) -> float:
+    """The interquartile mean alone, with what is not finite as the worst."""
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(np.nan_to_num(values, nan=np.inf), 0.25))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A claim and the experiment that tests it.
+
+    Attributes:
+        name: As ``rl-rms study`` takes it.
+        claim: What the theory says.
+        mechanism: Where the library has what the claim is about.
+        setup: What is measured, and how.
+        caveat: What the experiment does not show.
+        cells: The settings that are measured, as arguments of ``measure``; few of them if it is given True.
+        measure: From a seed and a cell's settings to metrics: numbers, or lists of them.
+        table: Of the results.
+        verdict: From the results.
+        draw: Draws the results.
+        seeds: How many, in full.
+        quick_seeds: How many in a quick one.
+        size: Of the figure, in inches.
+    """
+
+    name: str
+    claim: str
+    mechanism: str
+    setup: str
+    caveat: str
+    cells: Callable[[bool], Iterable[Cell]]
+    measure: Callable[..., Mapping[str, Any]]
+    table: Callable[[Results], Table]
+    verdict: Callable[[Results], Verdict]
+    draw: Callable[[Results, "Figure"], None]
+    seeds: int = 10
+    quick_seeds: int = 3
+    size: tuple[float, float] = (9.0, 3.6)
+
+
+def grid(**settings: Iterable[Any]) -> list[dict[str, Any]]:
+    """Every combination of the settings' values, as cells."""
+    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+
+
+def run(study: Study, *, quick: bool = False, seeds: int | None = None, processes: int = 1) -> Results:
+    """Measure every cell of a study with every seed.
+
+    Args:
+        study: Which.
+        quick: Whether in small: fewer cells and seeds.
+        seeds: How many; None is the study's own number.
+        processes: In how many processes; 1 is this one.
+
+    Returns:
+        The same whatever the number of processes.
+    """
+    cells = list(study.cells(quick))
+    numbers = list(range(seeds or (study.quick_seeds if quick else study.seeds)))
+    tasks = [(study.measure, seed, cell) for cell in cells for seed in numbers]
+    with _pool(processes) as pool:
+        told = list(map(_one, tasks) if pool is None else pool.map(_one, tasks))
+    measured = []
+    for start in range(0, len(told), len(numbers)):
+        of_seeds = told[start : start + len(numbers)]
+        measured.append({metric: np.array([one[metric] for one in of_seeds]) for metric in of_seeds[0]})
+    return Results(numbers, cells, measured)
+
+
+def _pool(processes: int) -> AbstractContextManager[Executor | None]:
+    if processes == 1:
+        return nullcontext()
+    # A fork of a process with threads, as torch and TensorBoard have them, may wait for ever.
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _one(task: tuple[Callable[..., Mapping[str, Any]], int, Cell]) -> dict[str, Floats]:
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    measure, seed, cell = task
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        return {name: np.asarray(value, dtype=np.float64) for name, value in measure(seed, **cell).items()}
+
+
+# -- what is left of it -----------------------------------------------------------------------------------
+
+
+def write(study: Study, results: Results, folder: Path, *, events: Path | None = None) -> Path:
+    """Write a study's page ``NAME.md``, its figure and its data; and TensorBoard's events.
+
+    Args:
+        study: Which.
+        results: Of it.
+        folder: Where to; created if missing.
+        events: Folder for TensorBoard; None writes none.
+
+    Returns:
+        The page's path.
+    """
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {
+        "study": study.name,
+        "seeds": len(results.seeds),
+        "cells": [
+            {**cell, "measured": {metric: _rounded(values) for metric, values in of_cell.items()}}
+            for cell, of_cell in zip(results.cells, results.measured, strict=True)
+        ],
+    }
+    (folder / f"{study.name}.json").write_text(json.dumps(data, separators=(",", ":")) + "\n")
+    figure = Figure(figsize=study.size, layout="constrained")
+    study.draw(results, figure)
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(folder / f"{study.name}.png", dpi=120)
+    page = folder / f"{study.name}.md"
+    page.write_text(to_markdown(study, results))
+    if events is not None:
+        _write_events(study, results, events, figure)
+    return page
+
+
+def read(study: Study, folder: Path) -> Results:
+    """The results that `write` left."""
+    data = json.loads((folder / f"{study.name}.json").read_text())
+    cells = [{key: value for key, value in cell.items() if key != "measured"} for cell in data["cells"]]
+    measured = [
+        {metric: np.array(values) for metric, values in cell["measured"].items()} for cell in data["cells"]
+    ]
+    return Results(list(range(data["seeds"])), cells, measured)
+
+
+def to_markdown(study: Study, results: Results) -> str:
+    """A study's page."""
+    return f"""# {study.name}
+
+**Claim.** {study.claim}
+
+**In the library.** {study.mechanism}
+
+**Measured.** {study.setup}
+
+![{study.name}]({study.name}.png)
+
+{study.table(results).to_markdown()}
+
+**{study.verdict(results)}**
+
+**Caveat.** {study.caveat}
+
+`rl-rms study {study.name}`, {len(results.seeds)} seeds; raw data in [{study.name}.json]({study.name}.json).
+Unless said otherwise numbers are interquartile means over seeds, with the bootstrap's 95 % interval in brackets.
+"""
+
+
+def _rounded(values: Floats) -> Any:
+    flat = [float(f"{value:.{_DIGITS}g}") for value in values.ravel()]
+    return np.array(flat).reshape(values.shape).tolist()
+
+
+def _write_events(study: Study, results: Results, folder: Path, figure: "Figure") -> None:
+    """A run of TensorBoard for every cell, and one with verdict, table and figure."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder / study.name) as writer:
+        writer.add_text("verdict", str(study.verdict(results)))
+        writer.add_text("table", study.table(results).to_markdown())
+        writer.add_figure("figure", figure)
+    for cell, measured in zip(results.cells, results.measured, strict=True):
+        label = ",".join(f"{key}={value}" for key, value in cell.items()) or "all"
+        with SummaryWriter(folder / study.name / label.replace("/", "|").replace(" ", "_")) as writer:
+            for metric, values in measured.items():
+                flat = values.reshape(len(values), -1)
+                for step in range(flat.shape[1]):
+                    writer.add_scalar(f"{study.name}/{metric}", interquartile(flat[:, step]), step)

@@ -1,7 +1,7 @@
-"""What the studies share: seeds in parallel over processes, intervals, table, figure, verdict, TensorBoard, a page.
+"""What the studies share: seeds in parallel over processes, intervals, table, figure, verdict, TensorBoard, page.
 
-A study says what it measures in which cells; `run` measures, `Results` answers what a table, a figure and a verdict
-ask for, `write` makes a page of it.
+A study says what it measures in which cells; `run` measures, `Results` answers what a table, a figure and a
+verdict ask for, `write` makes a page of it.
 """
 
 import itertools

@@ -3,6 +3,7 @@
 The surface is ``f(x, y) = (100 x**2 - b y**2) / 2``: x is the steep axis, y the way out, b its curvature.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ RIVALS = ("SGD", "momentum", "RMSprop", "Adam")
 HELD = 0.1
 
 
-def cells(quick: bool) -> list[Cell]:
+def cells(quick: bool) -> Sequence[Cell]:
     """Curvature of the way out, where it begins, and the gradient's noise."""
     if quick:
         return grid(flat=[0.1], start=[1e-3], noise=[0.0, 10.0], by=RIVALS, most=[5_000])

@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+from rl_rms.studies import load
+from rl_rms.studies.saddle import descend, measure, ratio
+
+STUDY = load("saddle")
+
+
+def test_without_noise_sgd_is_far_slower(quick):
+    of = {"flat": 0.1, "start": 1e-3}
+    assert ratio(quick, noise=0.0, **of) > 20
+    assert ratio(quick, noise=10.0, **of) < 5
+    assert "noise" in STUDY.verdict(quick).sentence
+
+
+def test_sgd_leaves_when_the_closed_form_says():
+    # y grows by 1 + lr b in every update: from 0.1 to 1 in ln 10 / ln(1 + 0.018).
+    points = [p.numpy() for p in descend("SGD", [0.018], flat=1.0, start=0.1, noise=0.0, most=200, seed=0)]
+    assert points[10][0, 1] == pytest.approx(0.1 * 1.018**10)
+    out = next(i for i, p in enumerate(points) if p[0, 1] > 1)
+    assert out == int(np.ceil(np.log(10) / np.log(1.018)))
+
+
+def test_a_rate_that_does_not_hold_the_steep_axis_is_none():
+    told = measure(0, flat=1.0, start=1e-3, noise=0.0, by="RMSprop", most=500)
+    assert told["rate"] <= 0.3  # with 1 it would be out in one update, and x cycle at 0.5
+    assert told["steps"] > 5

@@ -20,7 +20,8 @@ STEEP = 100.0
 MOST = 40_000
 RATES = [float(f"{10**k:.3g}") for k in np.arange(-4.0, 0.6, 0.25)]
 RIVALS = ("SGD", "momentum", "RMSprop", "Adam")
-# A rate at which the steep axis is not held is none: the root mean square of x over the last ten updates or so.
+# It begins at x = HELD, and a rate at which the steep axis is not held is none: one that lets the root mean square
+# of x over the last ten updates or so grow.
 HELD = 0.1
 
 
@@ -36,10 +37,10 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def descend(by: str, rates: list[float], *, flat: float, start: float, noise: float, most: int, seed: int) -> Any:
-    """Points, shape ``(rates, 2)``, before every update, from (1, start) on."""
+    """Points, shape ``(rates, 2)``, before every update, from (HELD, start) on."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = Ladder(by, rates)
-    p = torch.tensor([[1.0, start]] * len(rates), dtype=torch.float64)
+    p = torch.tensor([[HELD, start]] * len(rates), dtype=torch.float64)
     curvature = torch.tensor([STEEP, -flat], dtype=torch.float64)
     for _ in range(most):
         yield p
@@ -49,10 +50,10 @@ def descend(by: str, rates: list[float], *, flat: float, start: float, noise: fl
 
 def measure(seed: int, *, flat: float, start: float, noise: float, by: str, most: int) -> dict[str, Any]:
     """Updates until ``|y| > 1`` with x held, at the rate at which they are fewest; ``most`` if at none."""
-    square = torch.ones(len(RATES), dtype=torch.float64)
+    square = torch.full((len(RATES),), HELD**2, dtype=torch.float64)
     for step, p in enumerate(descend(by, RATES, flat=flat, start=start, noise=noise, most=most, seed=seed)):
         square = 0.9 * square + 0.1 * p[:, 0].square()
-        out = (p[:, 1].abs() > 1.0) & (square < HELD**2)
+        out = (p[:, 1].abs() > 1.0) & (square <= HELD**2)
         if bool(out.any()):
             return {"steps": step, "rate": RATES[int(out.int().argmax())]}
     return {"steps": most, "rate": np.nan}
@@ -100,14 +101,14 @@ def draw(results: Results, figure: "Figure") -> None:
     """Trajectories without noise on the surface's contour; updates against noise."""
     left, right = figure.subplots(1, 2)
     flat = min(results.levels("flat", noise=10.0))
-    x, y = np.meshgrid(np.linspace(-1.1, 1.1, 200), np.linspace(-0.1, 1.3, 200))
+    x, y = np.meshgrid(np.linspace(-0.15, 0.15, 200), np.linspace(-0.1, 1.3, 200))
     left.contourf(x, y, np.cbrt(STEEP * x**2 - y**2), levels=20, cmap="Greys", alpha=0.5)
     rates = {"SGD": 0.018, "momentum": 0.03, "RMSprop": 0.03, "Adam": 0.03}
     for color, by in zip(COLORS, RIVALS, strict=False):
         way = descend(by, [rates[by]], flat=1.0, start=1e-3, noise=0.0, most=400, seed=0)
         points = np.array([p[0].numpy() for p in way])
         left.plot(*points.T, ".-", color=color, markersize=3, linewidth=0.8, label=f"{by}, {rates[by]:g}")
-    left.set(xlim=(-1.1, 1.1), ylim=(-0.1, 1.3), xlabel="x, steep", ylabel="y, the way out")
+    left.set(xlim=(-0.15, 0.15), ylim=(-0.1, 1.3), xlabel="x, steep", ylabel="y, the way out")
     left.set_title("400 updates at a learning rate, b = 1", fontsize=9, loc="left")
     left.legend(fontsize=7, loc="lower right")
     noises = sorted(results.levels("noise", flat=flat, start=1e-3))
@@ -126,11 +127,11 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="saddle",
-    claim="RMSprop scales each parameter's step by its own gradients, and so leaves saddles and plateaus far faster "
-    "than SGD.",
+    claim="RMSprop scales each parameter's step by its own gradients, and so leaves saddles and plateaus far "
+    "faster than SGD.",
     mechanism="The update itself: `rl_rms.RMSprop`, `rl_rms.update.rmsprop_update`.",
-    setup="f(x, y) = (100 x**2 - b y**2) / 2 from x = 1; updates until |y| > 1 while the steep axis is held (root "
-    f"mean square of x below {HELD:g}), at each optimizer's best learning rate out of nineteen, four a decade. "
+    setup="f(x, y) = (100 x² - b y²) / 2 from x = 0.1; updates until |y| > 1 while the steep axis is held (root "
+    "mean square of x at most 0.1), at each optimizer's best learning rate out of nineteen, four a decade. "
     "RMSprop with rho = 0.99 and debias, torch's Adam and SGD, momentum 0.9.",
     caveat="Two parameters whose axes are the surface's: a rotated saddle takes the advantage away from every "
     "optimizer that goes by coordinate. RMSprop never settles in the steep axis; it cycles at about half the "

@@ -24,5 +24,5 @@ def test_sgd_leaves_when_the_closed_form_says():
 
 def test_a_rate_that_does_not_hold_the_steep_axis_is_none():
     told = measure(0, flat=1.0, start=1e-3, noise=0.0, by="RMSprop", most=500)
-    assert told["rate"] <= 0.3  # with 1 it would be out in one update, and x cycle at 0.5
-    assert told["steps"] > 5
+    assert told["rate"] < 0.5  # with 1 it would be out in one update, and x at -0.9
+    assert told["steps"] > 2

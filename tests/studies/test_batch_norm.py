@@ -1,0 +1,29 @@
+import torch
+
+from rl_rms.studies import load
+from rl_rms.studies.batch_norm import Gradients, worst
+
+STUDY = load("batch_norm")
+
+
+def test_steps_do_not_depend_on_gamma_where_eps_is_small(quick):
+    assert worst(quick, "RMSprop, eps 1e-8") < 0.01
+    assert worst(quick, "SGD") > 10
+    assert worst(quick, "like sb3, eps 1e-5") > 0.5
+    assert STUDY.verdict(quick).word == "holds only if"
+
+
+def test_a_jump_is_felt_longer_with_a_longer_memory(quick):
+    short, long = (quick.estimate("updates", rho=rho, jump=10.0).middle for rho in (0.9, 0.99))
+    assert 10 < short < 60
+    assert 100 < long < 600
+
+
+def test_gradients_are_in_proportion_to_gamma():
+    grads = []
+    for gamma in (1.0, 7.0):
+        source = Gradients(seed=3)
+        source.collect(gamma)
+        grads.append(source.weights.grad)
+    assert torch.allclose(grads[1], 7 * grads[0])
+    assert float(grads[0].norm()) > 1e-6

@@ -198,7 +198,13 @@ def _one(task: tuple[Callable[..., Mapping[str, Any]], int, Cell]) -> dict[str, 
     measure, seed, cell = task
     torch.set_num_threads(1)
     with threadpool_limits(1):
-        return {name: np.asarray(value, dtype=np.float64) for name, value in measure(seed, **cell).items()}
+        return {name: _rounded(value) for name, value in measure(seed, **cell).items()}
+
+
+def _rounded(value: Any) -> Floats:
+    """As it is written, so that results that were read tell the same as those that were measured."""
+    values = np.asarray(value, dtype=np.float64)
+    return np.array([float(f"{one:.{_DIGITS}g}") for one in values.ravel()]).reshape(values.shape)
 
 
 # -- what is left of it -----------------------------------------------------------------------------------
@@ -223,7 +229,7 @@ def write(study: Study, results: Results, folder: Path, *, events: Path | None =
         "study": study.name,
         "seeds": len(results.seeds),
         "cells": [
-            {**cell, "measured": {metric: _rounded(values) for metric, values in of_cell.items()}}
+            {**cell, "measured": {metric: values.tolist() for metric, values in of_cell.items()}}
             for cell, of_cell in zip(results.cells, results.measured, strict=True)
         ],
     }
@@ -271,11 +277,6 @@ def to_markdown(study: Study, results: Results) -> str:
 `rl-rms study {study.name}`, {len(results.seeds)} seeds; raw data in [{study.name}.json]({study.name}.json).
 Unless said otherwise numbers are interquartile means over seeds, with the bootstrap's 95 % interval in brackets.
 """
-
-
-def _rounded(values: Floats) -> Any:
-    flat = [float(f"{value:.{_DIGITS}g}") for value in values.ravel()]
-    return np.array(flat).reshape(values.shape).tolist()
 
 
 def _write_events(study: Study, results: Results, folder: Path, figure: "Figure") -> None:

@@ -48,12 +48,13 @@ class Ladder:
         self._name, self._options = name, options
         self._unit: Tensor | None = None
 
-    def step(self, params: Tensor, grad: Tensor) -> Tensor:
+    def step(self, params: Tensor, grad: Tensor, factor: float = 1.0) -> Tensor:
         """The parameters after an update.
 
         Args:
             params: Shape ``(rates, ...)``.
             grad: Likewise.
+            factor: Of a schedule, by which all rates are multiplied in this update.
         """
         if self._unit is None:
             self._unit = torch.zeros_like(params, requires_grad=True)
@@ -63,4 +64,4 @@ class Ladder:
             self._unit.grad = grad
             self._optimizer.step()
             rates = self.rates.to(params.dtype).view(-1, *[1] * (params.ndim - 1))
-            return params + rates * self._unit
+            return params + factor * rates * self._unit

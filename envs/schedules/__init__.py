@@ -4,7 +4,7 @@ A schedule keeps no state, so any clock can be asked in any order, two optimizer
 drift, and a resumed run goes on exactly.
 
 - levels at known clocks: `Constant`, `Step`, `PiecewiseConstant`
-- smooth ways to another value: `Linear`, `Exponential`, `Sigmoid`
+- smooth ways to another value: `Linear`, `Cosine`, `Exponential`, `Sigmoid`
 - what comes back: `Sinusoid`, `Square`, `Sawtooth`
 - jumps by chance: `Redraw`, `PoissonJumps`, `Markov`, `Burst`
 - wandering: `OrnsteinUhlenbeck`, `RandomWalk`
@@ -35,7 +35,7 @@ from rl_rms.envs.schedules.markov import Markov
 from rl_rms.envs.schedules.periodic import Sawtooth, Sinusoid, Square
 from rl_rms.envs.schedules.recorded import Function, Trace
 from rl_rms.envs.schedules.timing import Ahead, Delay, During, Then
-from rl_rms.envs.schedules.transitions import Exponential, Linear, Sigmoid
+from rl_rms.envs.schedules.transitions import Cosine, Exponential, Linear, Sigmoid
 
 __all__ = [
     "SCHEDULES",
@@ -44,6 +44,7 @@ __all__ = [
     "Burst",
     "Clip",
     "Constant",
+    "Cosine",
     "Delay",
     "During",
     "Exponential",

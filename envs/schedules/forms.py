@@ -14,7 +14,7 @@ from rl_rms.envs.schedules.markov import Markov
 from rl_rms.envs.schedules.periodic import Sawtooth, Sinusoid, Square
 from rl_rms.envs.schedules.recorded import Function, Trace
 from rl_rms.envs.schedules.timing import Ahead, Delay, During, Then
-from rl_rms.envs.schedules.transitions import Exponential, Linear, Sigmoid
+from rl_rms.envs.schedules.transitions import Cosine, Exponential, Linear, Sigmoid
 
 SCHEDULES: dict[str, type[Schedule]] = {
     one.name: one
@@ -23,6 +23,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
         Step,
         PiecewiseConstant,
         Linear,
+        Cosine,
         Exponential,
         Sigmoid,
         Sinusoid,

@@ -1,5 +1,6 @@
 """Smooth ways from one value to another."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from rl_rms.laws import ramp_half_life
 # 3 tau, in which 95 % of it happens. An average lags by its time constant times the slope, so what counts is the
 # variance over the mean squared slope, length**2 / 12 for a ramp.
 _RAMPS_PER_TAU = 2.18
+# The same for half a cosine: variance 1 / 8, mean squared slope pi**2 / 8 over its length squared.
+_RAMPS_PER_COSINE = math.sqrt(12.0) / math.pi
 
 
 class _Transition(Schedule):
@@ -73,6 +76,46 @@ class Linear(_Transition):
 
     def _timescale(self) -> float:
         return self.over
+
+
+@dataclass(frozen=True, repr=False)
+class Cosine(_Transition):
+    """Half a cosine: ``end + (start - end) (1 + cos(pi min(t / over, 1))) / 2``.
+
+    As a learning rate's, cosine annealing (Loshchilov and Hutter, "SGDR", 2017); after a warm-up it is
+    ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``. Its timescale is ``over``. Its half-life is
+    that on the way.
+
+    Args:
+        start: Value at clock 0.
+        end: Value from clock ``over`` on.
+        over: Length of the way in env steps, > 0.
+
+    Raises:
+        ValueError: If an argument is not a finite number or ``over`` not above 0.
+    """
+
+    name: ClassVar[str] = "cosine"
+
+    start: float
+    end: float
+    over: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", check_number("Cosine: start", self.start))
+        object.__setattr__(self, "end", check_number("Cosine: end", self.end))
+        object.__setattr__(self, "over", check_number("Cosine: over", self.over, above=0))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The way's values."""
+        share = np.minimum(np.asarray(t) / self.over, 1.0)
+        return self.end + (self.start - self.end) * (1.0 + np.cos(math.pi * share)) / 2.0
+
+    def _timescale(self) -> float:
+        return self.over
+
+    def _ramp(self) -> float:
+        return _RAMPS_PER_COSINE * self.over
 
 
 @dataclass(frozen=True, repr=False)

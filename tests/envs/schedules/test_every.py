@@ -18,6 +18,7 @@ from rl_rms.envs.schedules import (
     Burst,
     Clip,
     Constant,
+    Cosine,
     Delay,
     During,
     Exponential,
@@ -98,6 +99,7 @@ DRIFTING = [
     (Sinusoid(0, 1, period=30) * 3).reflect(-1, 2),
     Sinusoid(0, 1, period=30).during(30, 90, rest=0),
     Linear(0, 1, over=50).then(Sinusoid(1, 1, period=30), at=50).delay(10),
+    Cosine(start=3, end=-1, over=100),
 ]
 EVERY = HELD + DRIFTING
 WRITTEN = [*EVERY, Sum([1, Step(0, 1, 2)]), Product([Constant(2)])]
@@ -163,6 +165,7 @@ def test_events_are_exactly_where_held_values_change(schedule, seed, t0, length)
         (DRIFTING[3], []),
         (Sawtooth(0, 1, period=8), [8, 16, 24, 32]),
         (DRIFTING[5], []),
+        (Cosine(0, 1, over=8), []),
         (OrnsteinUhlenbeck(0, 1, 30), []),
         (RandomWalk(0, 1), []),
         (Sinusoid(0, 1, 30) + Step(0, 1, at=5), [5]),

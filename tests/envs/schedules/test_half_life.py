@@ -8,6 +8,7 @@ import pytest
 from rl_rms.envs.schedules import (
     Burst,
     Constant,
+    Cosine,
     Exponential,
     Key,
     Linear,
@@ -73,7 +74,12 @@ def test_the_half_life_tracks_best(schedule, snr):
 @pytest.mark.parametrize("snr", [1, 0.1])
 @pytest.mark.parametrize(
     ("schedule", "updates"),
-    [(Linear(0, 1, 10_000), 10_000), (Exponential(0, 1, 4_000), 12_000), (Sigmoid(0, 1, 5_000, 10_000), 10_000)],
+    [
+        (Linear(0, 1, 10_000), 10_000),
+        (Cosine(0, 1, 10_000), 10_000),
+        (Exponential(0, 1, 4_000), 12_000),
+        (Sigmoid(0, 1, 5_000, 10_000), 10_000),
+    ],
     ids=repr,
 )
 def test_the_half_life_on_the_way_to_another_value(schedule, updates, snr):

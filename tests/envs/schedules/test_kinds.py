@@ -8,6 +8,7 @@ import pytest
 from rl_rms.envs.schedules import (
     Burst,
     Constant,
+    Cosine,
     Exponential,
     Key,
     Linear,
@@ -34,6 +35,7 @@ KEY = Key(seed=7, stream=3)
     [
         (PiecewiseConstant([(0, 1), (5, 3)]), [0, 4, 5, 10**12], [1, 1, 3, 3]),
         (Exponential(1, 3, tau=10), [0, 10, 20, 10**12], [1, 3 - 2 / math.e, 3 - 2 / math.e**2, 3]),
+        (Cosine(3, 1, over=80), [0, 20, 40, 80, 10**12], [3, 2 + math.sqrt(0.5), 2, 1, 1]),
         (
             Sigmoid(1, 3, at=100, over=80),
             [0, 100, 110, 10**12],
@@ -64,6 +66,7 @@ def test_values_by_hand(schedule, clocks, expected):
         (PiecewiseConstant([(0, 1), (100, 3), (400, 2)]), 200, 1),
         (PiecewiseConstant([(0, 1)]), math.inf, 0),
         (Exponential(3, -1, tau=50), 50, 2),
+        (Cosine(3, -1, over=80), 80, 2),
         (Sigmoid(3, -1, at=500, over=80), 80, 2),
         (Square(0, 1, period=100), 25, 0.5),
         (Square(3, 0, period=100, duty=0.1), 9, 1.5),
@@ -177,6 +180,7 @@ def test_bursts_longer_than_a_block_of_jumps_are_seen_in_the_next_blocks():
         (lambda: PiecewiseConstant([(0, 1), (0, 2)]), r"must ascend from 0, got \[0, 0\]"),
         (lambda: PiecewiseConstant([(0, "x")]), "a value of points must be a finite number, got 'x'"),
         (lambda: Exponential(0, 1, tau=0), "Exponential: tau must be a finite number > 0, got 0"),
+        (lambda: Cosine(0, 1, over=0), "Cosine: over must be a finite number > 0, got 0"),
         (lambda: Sigmoid(0, 1, at=3, over=-1), "Sigmoid: over must be a finite number > 0, got -1"),
         (lambda: Square(0, 1, period=1), "Square: period must be a whole number >= 2 env steps, got 1"),
         (lambda: Square(0, 1, period=4, duty=1), "duty must be a finite number > 0 and < 1, got 1"),

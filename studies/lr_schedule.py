@@ -1,0 +1,161 @@
+"""A learning rate that swings while the gradient's noise swings with the same period: together, against, between.
+
+An optimum wanders in many coordinates, ``x*_{t+1} = x*_t + q N(0, 1)``, and the gradient is
+``x - x* + sigma_t N(0, 1)``. Both ``sigma_t`` and the rate are schedules of the library.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rl_rms.envs.schedules import Key, Sinusoid
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile_mean
+from rl_rms.studies.optimizers import Ladder, half_decades
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COORDINATES = 50
+WANDERING = 0.02
+SWING = 0.9
+RATES = half_decades(1e-3, 1.0)
+PHASES = (0.0, 0.25, 0.5, 0.75)
+IN, AGAINST = 0.0, 0.5
+KINDS: dict[str, dict[str, Any]] = {
+    "SGD": {},
+    "RMSprop, 4 updates": {"half_life": 4},
+    "RMSprop, 69 updates": {"half_life": 69},
+    "RMSprop, 1000 updates": {"half_life": 1_000},
+}
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Optimizers and their half-lives, periods, and how far the rate's swing is behind the noise's."""
+    if quick:
+        return grid(by=["SGD", "RMSprop, 4 updates", "RMSprop, 69 updates"], period=[40], phase=[IN, AGAINST])
+    return grid(by=KINDS, period=[40, 400, 4_000], phase=PHASES)
+
+
+def measure(seed: int, *, by: str, period: int, phase: float) -> dict[str, Any]:
+    """Mean squared distance from the optimum and its relative fluctuation in time, by learning rate."""
+    updates = max(2_000, 3 * period)
+    clocks, key = np.arange(updates), Key(seed=0, stream=0)
+    sigma = Sinusoid(1.0, SWING, period).values(clocks, key)
+    factor = Sinusoid(1.0, SWING, period, -2 * math.pi * phase).values(clocks, key)
+    generator = torch.Generator().manual_seed(seed)
+    ladder = Ladder(by.split(",", maxsplit=1)[0], RATES, **KINDS[by])
+    optimum, x = torch.zeros(COORDINATES), torch.zeros(len(RATES), COORDINATES)
+    losses = []
+    for update in range(updates):
+        wandering, noise = torch.randn(2, COORDINATES, generator=generator)
+        optimum = optimum + WANDERING * wandering
+        losses.append((x - optimum).square().mean(1))
+        x = ladder.step(x, x - optimum + float(sigma[update]) * noise, float(factor[update]))
+    late = torch.stack(losses[updates // 2 :]).double()
+    return {"loss": late.mean(0).tolist(), "fluctuation": (late.std(0) / late.mean(0)).tolist()}
+
+
+def at_best(results: Results, metric: str, **which: Any) -> Floats:
+    """A metric at the rate with the least loss, shape ``(seeds,)``."""
+    best = int(np.nanargmin(results.values("loss", **which).mean(0)))
+    values: Floats = results.values(metric, **which)[:, best]
+    return values
+
+
+def ratio(results: Results, **which: Any) -> Estimate:
+    """Loss with the rate high in the noise over loss with it high in the calm, each at its best rate."""
+    return interquartile_mean(
+        at_best(results, "loss", phase=IN, **which) / at_best(results, "loss", phase=AGAINST, **which)
+    )
+
+
+def table(results: Results) -> Table:
+    """Losses by phase, and how many times as large they are in phase as against it."""
+    phases = results.levels("phase")
+    rows = []
+    for by in results.levels("by"):
+        for period in results.levels("period", by=by):
+            of = {"by": by, "period": period}
+            losses = [interquartile_mean(at_best(results, "loss", phase=phase, **of)).middle for phase in phases]
+            swings = [
+                interquartile_mean(at_best(results, "fluctuation", phase=p, **of)).middle for p in (IN, AGAINST)
+            ]
+            rows.append(
+                [
+                    f"{by}, period {period:,}",
+                    *(f"{loss:.3f}" for loss in losses),
+                    str(ratio(results, **of)),
+                    f"{swings[0]:.2f}, {swings[1]:.2f}",
+                ]
+            )
+    behind = [f"rate {360 * phase:.0f}° behind" for phase in phases]
+    return Table(["loss at the best rate", *behind, "0° over 180°", "fluctuation, 0° and 180°"], rows)
+
+
+def verdict(results: Results) -> Verdict:
+    """By whether the phase matters beyond chance, for every optimizer and period."""
+    ratios = {
+        (by, period): ratio(results, by=by, period=period)
+        for by in results.levels("by")
+        for period in results.levels("period", by=by)
+    }
+    told = "; ".join(
+        f"{by} " + ", ".join(f"{ratios[by, period].middle:.2f}" for period in results.levels("period", by=by))
+        for by in results.levels("by")
+    )
+    periods = ", ".join(f"{period:,}" for period in results.levels("period"))
+    sentence = (
+        "loss with the rate high where the noise is, over the loss with it high in the calm, at periods of "
+        f"{periods} updates: {told}."
+    )
+    beyond = [key for key, one in ratios.items() if one.low > 1]
+    if len(beyond) == len(ratios):
+        return Verdict("holds", sentence)
+    if not beyond:
+        return Verdict("does not hold", sentence)
+    lost = ", ".join(f"{by} at {period:,}" for by, period in ratios if (by, period) not in beyond)
+    return Verdict("holds only if", f"memory and period are not these: {lost}. {sentence}")
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Loss over phase for each period."""
+    periods = results.levels("period")
+    for axis, period in zip(figure.subplots(1, len(periods), sharey=True, squeeze=False)[0], periods, strict=True):
+        for color, by in zip(COLORS, results.levels("by"), strict=False):
+            phases = results.levels("phase", by=by)
+            told = [
+                interquartile_mean(at_best(results, "loss", by=by, period=period, phase=one)) for one in phases
+            ]
+            around = [*told, told[0]]
+            degrees = [*(360 * phase for phase in phases), 360]
+            axis.plot(degrees, [one.middle for one in around], "o-", color=color, markersize=4, label=by)
+            axis.fill_between(degrees, [t.low for t in around], [t.high for t in around], color=color, alpha=0.2)
+        axis.set_title(f"period {period:,} updates", fontsize=9, loc="left")
+        axis.set_xticks([0, 90, 180, 270, 360])
+        axis.set_xlabel("the rate's swing behind the noise's")
+    figure.axes[0].set_ylabel("squared distance, best rate")
+    figure.axes[0].legend(fontsize=7)
+
+
+STUDY = Study(
+    name="lr_schedule",
+    claim="A learning rate that swings interferes with a gradient noise that swings: it helps where it is high "
+    "while gradients are informative, and harms where it is high while they are noisy.",
+    mechanism="Schedules of the learning rate and of the entropy coefficient in the agents: `Linear`, `Cosine`, "
+    "`Step`, `Sinusoid`, `Sawtooth`, a warm-up by `then`; here two `Sinusoid`s.",
+    setup=f"An optimum that wanders by {WANDERING:g} an update in {COORDINATES} coordinates, gradients with noise "
+    f"1 ± {SWING:g}, a rate of the same relative swing, 0 to 270 degrees behind; squared distance in the second "
+    "half of 2,000 updates or three periods, at the best of seven rates for each phase.",
+    caveat="The noise's swing is known here. In reinforcement learning it would have to be found first, and "
+    "RMSprop with a memory much shorter than the period already takes part of it out.",
+    cells=cells,
+    measure=measure,
+    table=table,
+    verdict=verdict,
+    draw=draw,
+    size=(11.0, 3.6),
+)

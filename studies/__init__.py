@@ -8,6 +8,7 @@ from rl_rms.studies.frame import Study
 STUDIES = {
     "saddle": "steps to escape a saddle beside SGD, momentum and Adam",
     "batch_norm": "steps against the scale of a BatchNorm, over six decades",
+    "curriculum": "how long v takes to follow a curriculum, up and down",
     "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
     "layer_norm": "how much results depend on rho, with LayerNorm, with debias, with both",
 }

@@ -34,35 +34,38 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Optimizers and their half-lives, periods, and how far the rate's swing is behind the noise's."""
+    """Optimizers and their half-lives, and periods."""
     if quick:
-        return grid(by=["SGD", "RMSprop, 4 updates", "RMSprop, 69 updates"], period=[40], phase=[IN, AGAINST])
-    return grid(by=KINDS, period=[40, 400, 4_000], phase=PHASES)
+        return grid(by=["SGD", "RMSprop, 4 updates", "RMSprop, 69 updates"], period=[40])
+    return grid(by=KINDS, period=[40, 400, 4_000])
 
 
-def measure(seed: int, *, by: str, period: int, phase: float) -> dict[str, Any]:
-    """Mean squared distance from the optimum and its relative fluctuation in time, by learning rate."""
+def measure(seed: int, *, by: str, period: int) -> dict[str, Any]:
+    """Mean squared distance from the optimum and its relative fluctuation in time, shape ``(phases, rates)``."""
     updates = max(2_000, 3 * period)
     clocks, key = np.arange(updates), Key(seed=0, stream=0)
-    sigma = Sinusoid(1.0, SWING, period).values(clocks, key)
-    factor = Sinusoid(1.0, SWING, period, -2 * math.pi * phase).values(clocks, key)
+    sigma = torch.from_numpy(Sinusoid(1.0, SWING, period).values(clocks, key)).float()
+    behind = [Sinusoid(1.0, SWING, period, -2 * math.pi * phase).values(clocks, key) for phase in PHASES]
+    factors = torch.from_numpy(np.stack(behind, 1)).float().unsqueeze(-1)  # (updates, phases, 1)
     generator = torch.Generator().manual_seed(seed)
     ladder = Ladder(by.split(",", maxsplit=1)[0], RATES, **KINDS[by])
-    optimum, x = torch.zeros(COORDINATES), torch.zeros(len(RATES), COORDINATES)
+    optimum, x = torch.zeros(COORDINATES), torch.zeros(len(RATES), len(PHASES), COORDINATES)
     losses = []
     for update in range(updates):
         wandering, noise = torch.randn(2, COORDINATES, generator=generator)
         optimum = optimum + WANDERING * wandering
-        losses.append((x - optimum).square().mean(1))
-        x = ladder.step(x, x - optimum + float(sigma[update]) * noise, float(factor[update]))
+        off = x - optimum
+        losses.append(off.square().mean(2))
+        x = ladder.step(x, off + sigma[update] * noise, factors[update])
     late = torch.stack(losses[updates // 2 :]).double()
-    return {"loss": late.mean(0).tolist(), "fluctuation": (late.std(0) / late.mean(0)).tolist()}
+    return {"loss": late.mean(0).T.tolist(), "fluctuation": (late.std(0) / late.mean(0)).T.tolist()}
 
 
-def at_best(results: Results, metric: str, **which: Any) -> Floats:
+def at_best(results: Results, metric: str, phase: float, **which: Any) -> Floats:
     """A metric at the rate with the least loss, shape ``(seeds,)``."""
-    best = int(np.nanargmin(results.values("loss", **which).mean(0)))
-    values: Floats = results.values(metric, **which)[:, best]
+    number = PHASES.index(phase)
+    best = int(np.nanargmin(results.values("loss", **which)[:, number].mean(0)))
+    values: Floats = results.values(metric, **which)[:, number, best]
     return values
 
 
@@ -75,12 +78,11 @@ def ratio(results: Results, **which: Any) -> Estimate:
 
 def table(results: Results) -> Table:
     """Losses by phase, and how many times as large they are in phase as against it."""
-    phases = results.levels("phase")
     rows = []
     for by in results.levels("by"):
         for period in results.levels("period", by=by):
             of = {"by": by, "period": period}
-            losses = [interquartile_mean(at_best(results, "loss", phase=phase, **of)).middle for phase in phases]
+            losses = [interquartile_mean(at_best(results, "loss", phase=phase, **of)).middle for phase in PHASES]
             swings = [
                 interquartile_mean(at_best(results, "fluctuation", phase=p, **of)).middle for p in (IN, AGAINST)
             ]
@@ -92,7 +94,7 @@ def table(results: Results) -> Table:
                     f"{swings[0]:.2f}, {swings[1]:.2f}",
                 ]
             )
-    behind = [f"rate {360 * phase:.0f}° behind" for phase in phases]
+    behind = [f"rate {360 * phase:.0f}° behind" for phase in PHASES]
     return Table(["loss at the best rate", *behind, "0° over 180°", "fluctuation, 0° and 180°"], rows)
 
 
@@ -126,12 +128,11 @@ def draw(results: Results, figure: "Figure") -> None:
     periods = results.levels("period")
     for axis, period in zip(figure.subplots(1, len(periods), sharey=True, squeeze=False)[0], periods, strict=True):
         for color, by in zip(COLORS, results.levels("by"), strict=False):
-            phases = results.levels("phase", by=by)
             told = [
-                interquartile_mean(at_best(results, "loss", by=by, period=period, phase=one)) for one in phases
+                interquartile_mean(at_best(results, "loss", by=by, period=period, phase=one)) for one in PHASES
             ]
             around = [*told, told[0]]
-            degrees = [*(360 * phase for phase in phases), 360]
+            degrees = [*(360 * phase for phase in PHASES), 360]
             axis.plot(degrees, [one.middle for one in around], "o-", color=color, markersize=4, label=by)
             axis.fill_between(degrees, [t.low for t in around], [t.high for t in around], color=color, alpha=0.2)
         axis.set_title(f"period {period:,} updates", fontsize=9, loc="left")

@@ -48,13 +48,13 @@ class Ladder:
         self._name, self._options = name, options
         self._unit: Tensor | None = None
 
-    def step(self, params: Tensor, grad: Tensor, factor: float = 1.0) -> Tensor:
+    def step(self, params: Tensor, grad: Tensor, factor: float | Tensor = 1.0) -> Tensor:
         """The parameters after an update.
 
         Args:
             params: Shape ``(rates, ...)``.
             grad: Likewise.
-            factor: Of a schedule, by which all rates are multiplied in this update.
+            factor: Of a schedule, by which rates are multiplied in this update; broadcasts to the parameters.
         """
         if self._unit is None:
             self._unit = torch.zeros_like(params, requires_grad=True)

@@ -9,6 +9,7 @@ STUDIES = {
     "saddle": "steps to escape a saddle beside SGD, momentum and Adam",
     "batch_norm": "steps against the scale of a BatchNorm, over six decades",
     "curriculum": "how long v takes to follow a curriculum, up and down",
+    "half_life": "half-lives fixed, matched and found, in tracking and in return",
     "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
     "layer_norm": "how much results depend on rho, with LayerNorm, with debias, with both",
 }

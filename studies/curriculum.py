@@ -174,14 +174,14 @@ STUDY = Study(
     name="curriculum",
     claim="In a curriculum the easy phase's influence on v decays as rho**t, so that RMSprop is right again after "
     "some 1 / (1 - rho) updates.",
-    mechanism="The curricula of `rl_rms.envs.curricula`, here `Staged`; `optim/tracking_ratio` in TensorBoard shows "
-    "how far v lags.",
-    setup=f"{COORDINATES:,} normal gradients whose size changes once by a ratio: updates until root v is within "
-    "a tenth, their slope over 1 / (1 - rho), and the first step's length by what is usual. Then A2C on 16 CartPoles "
+    mechanism="The curricula of `rl_rms.envs.curricula`, here `Staged`; `optim/tracking_ratio` in TensorBoard "
+    "shows how far v lags.",
+    setup=f"{COORDINATES:,} normal gradients whose size changes once by a ratio: updates until root v is within a "
+    "tenth, their slope over 1 / (1 - rho), and the first step by what is usual. Then A2C on 16 CartPoles "
     f"through four stages of shorter poles in {LIFE:,} env steps, at three half-lives, each at the better of two "
     "rates.",
     caveat="A tenth is a choice: a twentieth takes 1.4 times as long upwards. In CartPole's curriculum gradients "
-    "change less from stage to stage than from update to update, and the return tells of learning in between.",
+    "differ more from update to update than from stage to stage.",
     cells=cells,
     measure=measure,
     table=table,

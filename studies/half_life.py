@@ -1,0 +1,274 @@
+"""Whether matching RMSprop's half-life to the time in which the world changes helps: in tracking, and in return.
+
+Tracking first: gradients whose variance jumps by a factor of 25 every T updates, and which half-life follows it
+best. Then agents in three worlds that change, with fixed, matched and estimated half-lives.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rl_rms.agents import A2C
+from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.envs import make_vec
+from rl_rms.envs.drift import trace
+from rl_rms.envs.schedules import Redraw, Schedule, Square
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TRACKED = tuple(float(f"{2 ** (k / 2):.3g}") for k in range(0, 23))
+TIMES = (10, 100, 500, 2_500)
+JUMP = 25.0
+COORDINATES = 64
+
+
+@dataclass(frozen=True)
+class World:
+    """Where agents learn.
+
+    Attributes:
+        id: Of the environment.
+        changes: By target.
+        regime: Env steps between two changes.
+        life: Env steps of a training.
+        rates: Learning rates.
+        agent: Arguments of A2C.
+        kwargs: Of the environment.
+    """
+
+    id: str
+    changes: Mapping[str, Schedule]
+    regime: int
+    life: int
+    rates: Sequence[float]
+    agent: Mapping[str, Any]
+    kwargs: Mapping[str, Any]
+
+
+ARMS = 5
+WORLDS = {
+    "bandit": World(
+        "rl_rms/Bandit-v0",
+        {
+            **{f"mean_{arm}": Redraw(low=0.0, high=1.0, every=8_000) for arm in range(ARMS)},
+            "noise": Square(low=0.2, high=2.0, period=4_000),
+        },
+        2_000,
+        24_000,
+        (0.003, 0.01, 0.03),
+        {"n_steps": 5, "ent_coef": 0.03, "gamma": 0.0},
+        {"num_arms": ARMS},
+    ),
+    "two states": World(
+        "rl_rms/TwoStates-v0",
+        {
+            "reward_0": Square(low=0.0, high=1.0, period=8_000),
+            "reward_1": Square(low=1.0, high=0.0, period=8_000),
+        },
+        4_000,
+        24_000,
+        (0.003, 0.01, 0.03),
+        {"n_steps": 5, "ent_coef": 0.03, "gamma": 0.9},
+        {},
+    ),
+    "CartPole": World(
+        "CartPole-v1",
+        {"reward.scale": Square(low=1.0, high=30.0, period=20_000)},
+        10_000,
+        50_000,
+        (0.001, 0.003),
+        {"n_steps": 8, "gae_lambda": 0.95, "ent_coef": 0.01},
+        {},
+    ),
+}
+FIXED = ("7 updates", "69 updates", "700 updates")
+FOUND = ("time scale", "match", "auto")
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Streams by the time between jumps; then worlds, half-lives and rates."""
+    if quick:
+        return [
+            *grid(jumps_every=[10, 100, 500]),
+            *grid(world=["two states"], half_life=["69 updates", "match"], rate=[0.01], life=[4_000]),
+        ]
+    trainings = [
+        {"world": world, "half_life": half_life, "rate": rate}
+        for world in WORLDS
+        for half_life in (*FIXED, *FOUND)
+        for rate in WORLDS[world].rates
+    ]
+    return [*grid(jumps_every=TIMES), *trainings]
+
+
+def measure(seed: int, **cell: Any) -> dict[str, Any]:
+    """Of a stream, or of a training."""
+    return _stream(seed, **cell) if "jumps_every" in cell else _training(seed, **cell)
+
+
+def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
+    """Tracking errors by half-life: mean of ``(s/v - 1 - log(s/v)) / 2``, s being the true variance."""
+    random = np.random.default_rng(seed)
+    updates = max(4_000, 8 * jumps_every)
+    gains = 1 - 2.0 ** (-1 / np.array(TRACKED))[:, None]
+    v = np.full((len(TRACKED), COORDINATES), 1.0)
+    error, counted = np.zeros(len(TRACKED)), 0
+    for update in range(updates):
+        variance = JUMP if (update // jumps_every) % 2 else 1.0
+        v += gains * (variance * random.standard_normal(COORDINATES) ** 2 - v)
+        if update >= updates // 4:
+            ratio = variance / np.maximum(v, 1e-12)
+            error += (ratio - 1 - np.log(ratio)).mean(1) / 2
+            counted += 1
+    return {"error": (error / counted).tolist()}
+
+
+def _training(seed: int, world: str, half_life: str, rate: float, life: int | None = None) -> dict[str, float]:
+    """Mean score over a life: episode length, mean reward of an env step, or for the bandit minus its regret."""
+    of = WORLDS[world]
+    life = life or of.life
+    if half_life == "time scale":
+        half_life = f"{of.regime} steps"
+    env = make_vec(of.id, 16, of.changes, seed=seed, **of.kwargs)
+    agent = A2C(env, half_life=half_life, learning_rate=rate, seed=seed, device="cpu", **of.agent)
+    scores: list[float] = []
+
+    def collect(trained: OnPolicyAgent) -> None:
+        if world == "CartPole":
+            scores.extend(one.length for one in trained.new_episodes)
+        else:
+            scores.append(_expected(trained, of, seed))
+
+    agent.learn(life, collect, log_interval=life)
+    return {"score": float(np.mean(scores))}
+
+
+def _expected(agent: OnPolicyAgent, of: World, seed: int) -> float:
+    """What the policy earns in the world as it is now: minus the bandit's regret, or reward an env step."""
+    traces = trace(of.changes, np.array([agent.num_timesteps]), seed)
+    now = {name: float(values[0]) for name, values in traces.items()}
+    observations = torch.eye(2) if of.id.startswith("rl_rms/Two") else torch.zeros(1, 1)
+    with torch.no_grad():
+        distribution, _ = agent.policy(observations)
+    probs = distribution.log_probs.exp().double().numpy()
+    if len(probs) == 1:
+        means = np.array([now[f"mean_{arm}"] for arm in range(ARMS)])
+        return float(probs[0] @ means - means.max())
+    goes = probs[:, 1]
+    in_one = goes[0] / max(goes.sum(), 1e-12)  # the stationary share of state 1
+    return float(in_one * now["reward_1"] + (1 - in_one) * now["reward_0"])
+
+
+def best_half_lives(results: Results) -> dict[int, float]:
+    """Which half-life follows jumps best, by the updates between them."""
+    return {
+        time: TRACKED[int(results.values("error", jumps_every=time).mean(0).argmin())]
+        for time in results.levels("jumps_every")
+    }
+
+
+def exponent(results: Results) -> float:
+    """With which power of the time between jumps the best half-life grows, from 100 updates on."""
+    best = {time: h for time, h in best_half_lives(results).items() if time >= 100}
+    return float(np.polyfit(np.log(list(best)), np.log(list(best.values())), 1)[0])
+
+
+def scores(results: Results, world: str, half_life: str) -> Floats:
+    """At the best rate, shape ``(seeds,)``."""
+    of = {"world": world, "half_life": half_life}
+    return results.values("score", rate=results.best("score", "rate", highest=True, **of), **of)
+
+
+def gain(results: Results, world: str, half_life: str) -> Estimate:
+    """Of a half-life over 69 updates, seed by seed."""
+    return interquartile_mean(scores(results, world, half_life) - scores(results, world, "69 updates"))
+
+
+def table(results: Results) -> Table:
+    """Tracking by the time between jumps, scores by world."""
+    header = ["", "best half-life", "error there", "at half-life = time", "at 69"]
+    rows = []
+    for time, best in best_half_lives(results).items():
+        errors = results.values("error", jumps_every=time).mean(0)
+        at = [int(np.argmin(np.abs(np.log(np.array(TRACKED) / h)))) for h in (best, time, 69)]
+        rows.append([f"jumps every {time:,} updates", f"{best:g}", *(f"{errors[i]:.3f}" for i in at)])
+    half_lives = results.levels("half_life")
+    rows.append([f"**score of A2C** ({', '.join(half_lives)})", *[""] * (len(header) - 1)])
+    for world in results.levels("world"):
+        told = [short(interquartile_mean(scores(results, world, h)).middle) for h in half_lives]
+        gains = [f"{h} {_signed(gain(results, world, h))}" for h in FOUND if h in half_lives]
+        rows.append([world, ", ".join(told), "over 69 updates: " + "; ".join(gains), "", ""])
+    return Table(header, rows)
+
+
+def _signed(one: Estimate) -> str:
+    return f"{one.middle:+.3g} ({one.low:+.3g} to {one.high:+.3g})"
+
+
+def verdict(results: Results) -> Verdict:
+    """By the power law of tracking, and by whether half-lives that are matched, or found, pay."""
+    worlds = results.levels("world")
+    power = exponent(results)
+    won = {
+        h: [w for w in worlds if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")
+    }
+    lost = {h: [w for w in worlds if gain(results, w, h).high < 0] for h in won}
+    told = "; ".join(
+        f"{h} better in {', '.join(won[h]) or 'none'}, worse in {', '.join(lost[h]) or 'none'}" for h in won
+    )
+    sentence = (
+        f"the half-life that tracks best grows with the time between jumps to the power {power:.2f}, not with the "
+        f"time itself; in return, against 69 updates and beyond chance: {told}."
+    )
+    if any(len(won[h]) == len(worlds) for h in won) and power > 0.8:
+        return Verdict("holds", sentence)
+    if any(won[h] and not lost[h] for h in won):
+        return Verdict("holds only if", f"the world is one of those that it helps in: {sentence}")
+    return Verdict("does not hold", sentence)
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Tracking error over half-life; gains in every world."""
+    worlds, half_lives = results.levels("world"), results.levels("half_life")
+    axes = figure.subplots(1, 1 + len(worlds), squeeze=False, width_ratios=[2, *[1] * len(worlds)])[0]
+    for color, time in zip(COLORS, results.levels("jumps_every"), strict=False):
+        errors = results.values("error", jumps_every=time).mean(0)
+        axes[0].plot(TRACKED, errors, color=color, label=f"jumps every {time:,}")
+        axes[0].plot(TRACKED[int(errors.argmin())], errors.min(), "o", color=color)
+    axes[0].set(xscale="log", yscale="log", xlabel="half-life in updates", ylabel="tracking error of v")
+    axes[0].legend(fontsize=7)
+    for axis, world in zip(axes[1:], worlds, strict=True):
+        told = [interquartile_mean(scores(results, world, h)) for h in half_lives]
+        spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
+        axis.errorbar(range(len(told)), [t.middle for t in told], spread, fmt="o", color=COLORS[0])
+        axis.set_xticks(range(len(told)), half_lives, rotation=60, ha="right", fontsize=7)
+        axis.set_title(world, fontsize=9, loc="left")
+
+
+STUDY = Study(
+    name="half_life",
+    claim="RMSprop's half-life should be matched to the time in which the world changes; a policy gradient whose "
+    "advantages change over dozens of steps then follows them.",
+    mechanism='Half-lives in updates and env steps; `half_life="match"`, which takes the time scale from the world '
+    'and the noise from the gradients; `half_life="auto"`.',
+    setup=f"Normal gradients in {COORDINATES} coordinates whose variance jumps by {JUMP:g} every T updates: "
+    "Kullback-Leibler error of v by half-life. A2C, 16 sub-environments, at the best of two or three rates: a "
+    "bandit whose means are redrawn every 8,000 env steps and whose noise jumps tenfold every 2,000 (score: "
+    "minus the exact regret of an env step); two states whose rewards change places every 4,000 (exact reward of "
+    "an env step); CartPole with rewards that jump by 30 every 10,000 (episode length). Time scale: a half-life "
+    "as long as the time between two changes.",
+    caveat="The return benchmark in full has ten worlds, 200,000 env steps and rates by climbing: "
+    "docs/half_life.md. Here the rate is the best of few, chosen with the same seeds.",
+    cells=cells,
+    measure=measure,
+    table=table,
+    verdict=verdict,
+    draw=draw,
+    size=(11.0, 4.2),
+)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from rl_rms.agents import A2C
+from rl_rms.envs import make_vec
+from rl_rms.studies import load
+from rl_rms.studies.half_life import WORLDS, _expected, best_half_lives, exponent
+
+STUDY = load("half_life")
+
+
+def test_the_best_half_life_is_far_below_the_time_between_jumps(quick):
+    best = best_half_lives(quick)
+    assert best[500] < 50
+    assert best[100] < best[500]
+    assert best[10] > best[500]  # too fast to follow: averaging is best
+    assert 0.2 < exponent(quick) < 0.9
+    assert STUDY.verdict(quick).word != "holds"
+
+
+@pytest.mark.parametrize(("name", "best"), [("bandit", 0.0), ("two states", 1.0)])
+def test_what_a_policy_earns(name, best):
+    world = WORLDS[name]
+    agent = A2C(make_vec(world.id, 2, world.changes, seed=3, **world.kwargs), seed=3, device="cpu")
+    told = _expected(agent, world, 3)
+    assert best - 1 < told < best
+    # All actions alike: the mean of all arms, half of the time in each state.
+    for param in agent.policy.actor_network[-1].parameters():
+        param.data.zero_()
+    if name == "bandit":
+        means = [world.changes[f"mean_{arm}"].values(np.array([0]), _key(f"mean_{arm}"))[0] for arm in range(5)]
+        assert _expected(agent, world, 3) == pytest.approx(np.mean(means) - max(means), abs=1e-6)
+    else:
+        assert _expected(agent, world, 3) == pytest.approx(0.5)
+
+
+def _key(target):
+    from rl_rms.envs.schedules import Key, stream_of
+
+    return Key(3, stream_of(target), 0)

@@ -253,16 +253,16 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="half_life",
-    claim="RMSprop's half-life should be matched to the time in which the world changes; a policy gradient whose "
-    "advantages change over dozens of steps then follows them.",
+    claim="RMSprop's half-life should be matched to the time in which the world changes; a policy gradient "
+    "whose advantages change over dozens of steps then follows them.",
     mechanism='Half-lives in updates and env steps; `half_life="match"`, which takes the time scale from the world '
     'and the noise from the gradients; `half_life="auto"`.',
     setup=f"Normal gradients in {COORDINATES} coordinates whose variance jumps by {JUMP:g} every T updates: "
     "Kullback-Leibler error of v by half-life. A2C, 16 sub-environments, at the best of two or three rates: a "
     "bandit whose means are redrawn every 8,000 env steps and whose noise jumps tenfold every 2,000 (score: "
-    "minus the exact regret of an env step); two states whose rewards change places every 4,000 (exact reward of "
-    "an env step); CartPole with rewards that jump by 30 every 10,000 (episode length). Time scale: a half-life "
-    "as long as the time between two changes.",
+    "minus the exact regret of an env step); two states whose rewards change places every 4,000 (exact reward "
+    "of an env step); CartPole with rewards that jump by 30 every 10,000 (episode length). Time scale: a "
+    "half-life as long as the time between two changes.",
     caveat="The return benchmark in full has ten worlds, 200,000 env steps and rates by climbing: "
     "docs/half_life.md. Here the rate is the best of few, chosen with the same seeds.",
     cells=cells,

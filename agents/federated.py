@@ -141,17 +141,7 @@ class Client:
         if config.placement == "pooled":
             squares = {name: g * g for name, g in direction.items()}
         elif config.placement == "client":
-            self.state = self.state or rmsprop_init(direction)
-            moved, self.state = rmsprop_update(
-                {name: torch.zeros_like(g) for name, g in direction.items()},
-                direction,
-                self.state,
-                lr=1.0,
-                half_life=config.half_life,
-                eps=config.eps,
-                debias=True,
-            )
-            direction = {name: -step for name, step in moved.items()}
+            direction, self.state = normalize(direction, self.state, config)
         returns = [episode.ret for episode in episodes]
         metrics = {
             "env_steps": float(agent.num_timesteps - steps),
@@ -169,6 +159,28 @@ class Client:
     def load_state(self, folder: Path) -> None:
         """Read the second moment that `save` wrote."""
         self.state = torch.load(folder / "normalizer.pt", weights_only=True)
+
+
+def normalize(
+    direction: Params, state: dict[str, State], config: FederationConfig
+) -> tuple[Params, dict[str, State]]:
+    """A client's direction by the root of its own second moment, ``g_i / (sqrt(v_i) + eps)``, and the new state.
+
+    Args:
+        direction: By parameter.
+        state: The client's, empty before its first round.
+        config: With half-life and eps.
+    """
+    moved, state = rmsprop_update(
+        {name: torch.zeros_like(g) for name, g in direction.items()},
+        direction,
+        state or rmsprop_init(direction),
+        lr=1.0,
+        half_life=config.half_life,
+        eps=config.eps,
+        debias=True,
+    )
+    return {name: -step for name, step in moved.items()}, state
 
 
 @dataclass

@@ -264,7 +264,7 @@ class MetaGradient:
         params = {name: param.requires_grad_() for name, param in start.items()}
         losses: list[Tensor] = []
         limit = self._config.memory_mb * 2**20
-        saved = _Saved()
+        saved = SavedTensors()
         for experience in self._window:
             before = saved.bytes
             with saved:
@@ -368,7 +368,7 @@ def _apart(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 
-class _Saved:
+class SavedTensors:
     """Counts what autograd saves for backward passes, while it is entered.
 
     Attributes:

@@ -255,8 +255,8 @@ STUDY = Study(
     name="half_life",
     claim="RMSprop's half-life should be matched to the time in which the world changes; a policy gradient "
     "whose advantages change over dozens of steps then follows them.",
-    mechanism='Half-lives in updates and env steps; `half_life="match"`, which takes the time scale from the world '
-    'and the noise from the gradients; `half_life="auto"`.',
+    mechanism='Half-lives in updates and env steps; `half_life="match"`, which takes the time scale from the '
+    'world and the noise from the gradients; `half_life="auto"`.',
     setup=f"Normal gradients in {COORDINATES} coordinates whose variance jumps by {JUMP:g} every T updates: "
     "Kullback-Leibler error of v by half-life. A2C, 16 sub-environments, at the best of two or three rates: a "
     "bandit whose means are redrawn every 8,000 env steps and whose noise jumps tenfold every 2,000 (score: "

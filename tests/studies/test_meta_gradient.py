@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+
+from rl_rms.studies import load
+from rl_rms.studies.intervals import interquartile_mean
+from rl_rms.studies.meta_gradient import START, _descent, _logs, unroll
+from rl_rms.studies.regression import Regression
+
+STUDY = load("meta_gradient")
+
+
+def test_what_is_learned_is_better_than_the_start(quick):
+    start, learned = (quick.values("score", by=by) for by in ("start", "learned"))
+    assert interquartile_mean(learned - start).low > 0
+    assert (quick.values("kilobytes", length=30) > 5 * quick.values("kilobytes", length=3)).all()
+    assert "signal to noise" in STUDY.verdict(quick).sentence
+
+
+def test_the_unrolled_training_is_the_plain_one():
+    one, other = (Regression(4, 1, layer_norm=False) for _ in range(2))
+    objective = unroll(one, one.params, _logs(START), 5, penalty=0.0)
+    other.train(_descent(START), 5)
+    assert objective.item() == pytest.approx(other.losses(other.params).item(), rel=1e-5)
+
+
+def test_the_meta_gradient_is_the_finite_difference():
+    def objective(x):
+        task = Regression(4, 1, layer_norm=False)
+        params = {name: param.double() for name, param in task.params.items()}
+        task._normal = lambda *shape: torch.randn(*shape, generator=task.generator).double()
+        task.teacher = {name: one.double() for name, one in task.teacher.items()}
+        return unroll(task, params, x, 6, penalty=0.5)
+
+    x = _logs(START).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(x), x)
+    step = 1e-5
+    differences = [
+        (objective(x.detach() + step * one) - objective(x.detach() - step * one)).item() / (2 * step)
+        for one in torch.eye(3, dtype=torch.float64)
+    ]
+    assert gradient.numpy() == pytest.approx(np.array(differences), rel=1e-5)

@@ -1,0 +1,263 @@
+"""Where RMSprop's normalizer lives in a federation, as clients become noisy and unlike each other.
+
+Ten clients with losses ``|x - c_i|**2 / 2``: two give gradients with thirty times the noise, and the c_i lie
+the further apart the more heterogeneous they are. The best x is their mean. Then six owners of CartPoles.
+"""
+
+import csv
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+
+from rl_rms.agents import A2C
+from rl_rms.agents.federated import Client, FederationConfig, Placement, Report, Server, norm, normalize
+from rl_rms.envs import make_vec
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PLACEMENTS = get_args(Placement)
+COORDINATES, CLIENTS, NOISY, LOUD = 20, 10, 2, 30.0
+ROUNDS, LATE = 300, 100
+RATES = {"none": (0.003, 0.01, 0.03), "server": (0.01, 0.03, 0.1), "pooled": (0.01, 0.03, 0.1)}
+RATES["client"] = (0.01, 0.03, 0.1)
+# What each owner's CartPole is like; the fifth one's rewards are mostly noise.
+OWNERS: tuple[Mapping[str, float], ...] = (
+    {"length": 0.25},
+    {"length": 0.5},
+    {"length": 0.75},
+    {"length": 1.0},
+    {"reward.noise": 5.0},
+    {"length": 0.5, "gravity": 12.0},
+)
+QUIET = [i for i, changes in enumerate(OWNERS) if "reward.noise" not in changes]
+AGENT_ROUNDS = 40
+AGENT_RATES = {"none": (0.5, 2.0), "server": (0.01, 0.03), "pooled": (0.01, 0.03), "client": (0.01, 0.03)}
+# Of the trainings, that many are done once more by Flower.
+ON_FLOWER = 2
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Placements by how unlike clients are and how many take part; then CartPoles, here and on Flower."""
+    if quick:
+        return grid(placement=PLACEMENTS, unlike=[0.0, 10.0], share=[1.0], rounds=[120])
+    return [
+        *grid(placement=PLACEMENTS, unlike=[0.0, 1.0, 3.0, 10.0], share=[1.0], rounds=[ROUNDS]),
+        *grid(placement=PLACEMENTS, unlike=[0.0, 1.0], share=[0.3], rounds=[ROUNDS]),
+        *[{"placement": one, "engine": "here", "rate": rate} for one in PLACEMENTS for rate in AGENT_RATES[one]],
+        {"placement": "client", "engine": "flower", "rate": AGENT_RATES["client"][0]},
+    ]
+
+
+def measure(seed: int, *, placement: Placement, **cell: Any) -> dict[str, Any]:
+    """Of the quadratic clients, or of the owners of CartPoles."""
+    if "engine" in cell:
+        return _cartpoles(seed, placement, **cell)
+    told = [_quadratic(seed, placement, rate, **cell) for rate in RATES[placement]]
+    return {key: [one[key] for one in told] for key in told[0]}
+
+
+def _quadratic(
+    seed: int, placement: Placement, rate: float, *, unlike: float, share: float, rounds: int
+) -> dict[str, float]:
+    """Squared distance from the best x late in the rounds, and the clients' losses above what is best for all."""
+    generator = torch.Generator().manual_seed(seed)
+    centers = unlike * torch.randn(CLIENTS, COORDINATES, generator=generator)
+    best = centers.mean(0)
+    config = FederationConfig(
+        rounds=rounds, placement=placement, learning_rate=rate, max_norm_ratio=None, weighted=False, half_life=50
+    )
+    server = Server({"x": best + 1.0}, config)
+    states: list[Any] = [{} for _ in range(CLIENTS)]
+    errors, losses = [], []
+    for number in range(rounds):
+        chosen = torch.randperm(CLIENTS, generator=generator)[: max(1, round(share * CLIENTS))].tolist()
+        reports = []
+        for i in chosen:
+            noise = LOUD if i < NOISY else 1.0
+            g = server.params["x"] - centers[i] + noise * torch.randn(COORDINATES, generator=generator)
+            direction, squares = {"x": g}, {"x": g * g} if placement == "pooled" else None
+            if placement == "client":
+                direction, states[i] = normalize(direction, states[i], config)
+            told = {"env_steps": 1.0, "mean_return": 0.0, "norm": norm(direction)}
+            reports.append(Report(direction, squares, told))
+        server.step(reports)
+        if number >= rounds - LATE:
+            x = server.params["x"]
+            errors.append(float((x - best).square().mean()))
+            losses.append(((x - centers).square() - (best - centers).square()).mean(1).numpy() / 2)
+    noisy, quiet = np.split(np.mean(losses, axis=0), [NOISY])
+    return {"error": statistics.fmean(errors), "noisy": float(noisy.mean()), "quiet": float(quiet.mean())}
+
+
+def _cartpoles(seed: int, placement: Placement, engine: str, rate: float) -> dict[str, float]:
+    """Mean return of the quiet owners in the last fifth of the rounds."""
+    if engine == "flower":
+        return {"return": _on_flower(seed, placement, rate) if seed < ON_FLOWER else math.nan}
+    config = FederationConfig(
+        rounds=AGENT_ROUNDS, placement=placement, learning_rate=rate, local_learning_rate=0.1
+    )
+    clients = [Client(_agent(changes, 10 * seed + i), config) for i, changes in enumerate(OWNERS)]
+    params = {name: param.detach().clone() for name, param in clients[0].agent.policy.named_parameters()}
+    server, returns = Server(params, config), []
+    for number in range(AGENT_ROUNDS):
+        reports = [client.train(server.params) for client in clients]
+        server.step(reports)
+        if number >= 0.8 * AGENT_ROUNDS:
+            returns += [reports[i].metrics["mean_return"] for i in QUIET]
+    return {"return": float(np.nanmean(returns))}
+
+
+def _agent(changes: Mapping[str, float], seed: int) -> A2C:
+    env = make_vec("CartPole-v1", 4, changes, seed=seed)
+    return A2C(
+        env, optimizer=torch.optim.SGD, learning_rate=0.1, n_steps=8, gae_lambda=0.95, seed=seed, device="cpu"
+    )
+
+
+def _on_flower(seed: int, placement: Placement, rate: float) -> float:
+    """The same by the command that federates."""
+    import yaml
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "owners.yaml"
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "config": "cartpole_a2c",
+                    "fix": {"env.num_envs": 4, "agent.n_steps": 8, "seed": 10 * seed},
+                    "clients": [{"env.changes": dict(changes)} for changes in OWNERS],
+                    "rounds": AGENT_ROUNDS,
+                    "placement": placement,
+                    "learning_rate": rate,
+                    "local_learning_rate": 0.1,
+                }
+            )
+        )
+        words = [sys.executable, "-m", "rl_rms.cli.main", "federate", str(path), f"--runs_dir={folder}/runs"]
+        subprocess.run(words, check=True, capture_output=True)
+        (metrics,) = Path(folder).glob("runs/owners/*/metrics.csv")
+        with metrics.open(newline="") as file:
+            rows = list(csv.DictReader(file))[round(0.8 * AGENT_ROUNDS) :]
+    return float(np.nanmean([float(row[f"client{i}/mean_return"] or "nan") for row in rows for i in QUIET]))
+
+
+def at_best(results: Results, metric: str, **which: Any) -> Floats:
+    """A metric of the quadratic clients at the rate with the least error, shape ``(seeds,)``."""
+    best = int(results.values("error", **which).mean(0).argmin())
+    values: Floats = results.values(metric, **which)[:, best]
+    return values
+
+
+def ratio(results: Results, placement: str, against: str, **which: Any) -> Estimate:
+    """A placement's error over another's, seed by seed, each at its best rate."""
+    of, other = (at_best(results, "error", placement=one, **which) for one in (placement, against))
+    return interquartile_mean(of / other)
+
+
+def table(results: Results) -> Table:
+    """Errors and losses by placement; then returns."""
+    rows = []
+    for unlike, share in dict.fromkeys((c["unlike"], c["share"]) for c in results.cells if "unlike" in c):
+        of = {"unlike": unlike, "share": share}
+        errors = [str(interquartile_mean(at_best(results, "error", placement=p, **of))) for p in PLACEMENTS]
+        rows.append([f"unlike {unlike:g}, {100 * share:.0f} % take part", *errors])
+        losses = []
+        for placement in PLACEMENTS:
+            noisy, quiet = (
+                at_best(results, kind, placement=placement, **of).mean() for kind in ("noisy", "quiet")
+            )
+            losses.append(f"{noisy:.3f}, {quiet:.3f}")
+        rows.append(["loss of noisy clients, of quiet ones", *losses])
+    for engine in results.levels("engine"):
+        told = []
+        for placement in PLACEMENTS:
+            of = {"engine": engine, "placement": placement}
+            if not results.where(**of):
+                told.append("")
+                continue
+            returns = results.values("return", rate=results.best("return", "rate", highest=True, **of), **of)
+            returns = returns[np.isfinite(returns)]
+            told.append(str(interquartile_mean(returns)) if engine == "here" else f"{short(returns.mean())}")
+        where = "in one process" if engine == "here" else f"on Flower, {ON_FLOWER} seeds"
+        rows.append([f"return of the quiet CartPoles, {where}", *told])
+    return Table(["squared error", *PLACEMENTS], rows)
+
+
+def verdict(results: Results) -> Verdict:
+    """By where the client's own normalizer has the smaller error than the best of the server's."""
+    wins = {
+        unlike: max(
+            ratio(results, "client", other, unlike=unlike, share=1.0).high for other in ("server", "pooled")
+        )
+        < 1
+        for unlike in results.levels("unlike", share=1.0)
+    }
+    ratios = {unlike: ratio(results, "client", "pooled", unlike=unlike, share=1.0).middle for unlike in wins}
+    told = ", ".join(f"{short(one)} where clients differ by {unlike:g}" for unlike, one in ratios.items())
+    sentence = f"error with the clients' own normalizers over that with the pooled one: {told} (noise is 1)."
+    if all(wins.values()):
+        return Verdict("holds", sentence)
+    if any(wins.values()):
+        return Verdict("holds only if", f"clients are alike: {sentence}")
+    return Verdict("does not hold", sentence)
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Errors over how unlike clients are; returns."""
+    engines = results.levels("engine")
+    axes = figure.subplots(1, 1 + bool(engines), squeeze=False)[0]
+    unlikes = results.levels("unlike", share=1.0)
+    for color, placement in zip(COLORS, PLACEMENTS, strict=False):
+        told = [
+            interquartile_mean(at_best(results, "error", placement=placement, unlike=unlike, share=1.0))
+            for unlike in unlikes
+        ]
+        axes[0].plot(range(len(unlikes)), [one.middle for one in told], "o-", color=color, label=placement)
+        axes[0].fill_between(
+            range(len(unlikes)), [one.low for one in told], [one.high for one in told], color=color, alpha=0.2
+        )
+    axes[0].set_xticks(range(len(unlikes)), [f"{unlike:g}" for unlike in unlikes])
+    axes[0].set(yscale="log", xlabel="how unlike clients are", ylabel="squared error at the best rate")
+    axes[0].legend(fontsize=7)
+    if engines:
+        for i, placement in enumerate(PLACEMENTS):
+            of = {"engine": "here", "placement": placement}
+            rate = results.best("return", "rate", highest=True, **of)
+            one = results.estimate("return", rate=rate, **of)
+            spread = [[one.middle - one.low], [one.high - one.middle]]
+            axes[1].errorbar([i], [one.middle], spread, fmt="o", color=COLORS[i])
+        axes[1].set_xticks(range(len(PLACEMENTS)), PLACEMENTS)
+        axes[1].set_ylabel(f"return of the quiet CartPoles, last fifth of {AGENT_ROUNDS} rounds")
+
+
+STUDY = Study(
+    name="federated",
+    claim="Where each client normalizes its own gradients, one with much noise does not slow the others down, "
+    "as it does with RMSprop on the server.",
+    mechanism="`rl-rms federate` with `placement: server | pooled | client | none`; `rl_rms.agents.federated`.",
+    setup=f"{CLIENTS} clients with losses |x - c|² / 2 in {COORDINATES} coordinates, {NOISY} of them with "
+    f"{LOUD:g} times the gradient noise, their c normal with the deviation that is told; {ROUNDS} rounds of "
+    f"one gradient, squared distance from the best x in the last {LATE}, at the best of three rates; also with "
+    "three of ten taking part. Then six owners of CartPoles, one of whose rewards are mostly noise: return of "
+    f"the other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two rates; with clients that "
+    "normalize also in Flower's simulation, by the command.",
+    caveat="Where clients normalize, a noisy one also counts less in what is best for all: the error is then a "
+    "bias that no number of rounds takes away. FedAdam normalizes on the server.",
+    cells=cells,
+    measure=measure,
+    table=table,
+    verdict=verdict,
+    draw=draw,
+    size=(9.5, 3.8),
+)

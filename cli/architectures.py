@@ -20,6 +20,7 @@ from rl_rms.cli.runs import write_text
 from rl_rms.cli.search import Search, SweepConfig, find_sweep, label, read_varied
 from rl_rms.cli.sweep import add_options, options_of, sweep
 from rl_rms.cli.trials import counted, open_study
+from rl_rms.studies.rankings import agreement, noise_floor, regret
 
 if TYPE_CHECKING:
     import optuna
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 NETWORK, TRAINING = "network", "trained by"
 _KEYS = ("config", "networks", "optimizers", "fix", "metric", "seeds")
-_DRAWS = 2_000
-_SPLITS = 200
 
 
 @dataclass(frozen=True)
@@ -187,66 +186,6 @@ def scores_at_best_rates(
             kept[row] = own
             rates[optimizer][trial.params[NETWORK]] = rate
     return scores, rates
-
-
-def tau(one: Floats, other: Floats) -> float:
-    """Kendall's tau-b of two rankings: 1 for the same, 0 for unrelated, -1 for reversed.
-
-    Args:
-        one: Scores of shape ``(networks,)``.
-        other: Likewise.
-    """
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(one, other).statistic)
-
-
-def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Tau between two optimizers' rankings by mean score, and its 95 % bootstrap interval over seeds.
-
-    Args:
-        one: Scores of shape ``(networks, seeds)``.
-        other: Likewise.
-        rng: Where chance comes from.
-    """
-    drawn = []
-    for _ in range(_DRAWS):
-        means = [scores[:, rng.integers(scores.shape[1], size=scores.shape[1])].mean(1) for scores in (one, other)]
-        drawn.append(tau(means[0], means[1]))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return tau(one.mean(1), other.mean(1)), float(low), float(high)
-
-
-def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
-    """Tau between the rankings of two halves of the seeds, in the mean over ways to halve them.
-
-    What no tau between optimizers can be expected to exceed: the same optimizer's rankings differ as much.
-
-    Args:
-        scores: Shape ``(networks, seeds)``.
-        rng: Where chance comes from.
-    """
-    half = scores.shape[1] // 2
-    found = []
-    for _ in range(_SPLITS):
-        order = rng.permutation(scores.shape[1])
-        found.append(tau(scores[:, order[:half]].mean(1), scores[:, order[half : 2 * half]].mean(1)))
-    return float(np.nanmean(found))
-
-
-def regret(scores: Floats, chosen: int) -> tuple[float, float, float]:
-    """What a network falls short of the best under an optimizer, with Student's 95 % interval over paired seeds.
-
-    Args:
-        scores: Shape ``(networks, seeds)``.
-        chosen: The network's row.
-    """
-    from scipy.stats import t
-
-    difference = scores[scores.mean(1).argmax()] - scores[chosen]
-    mean = float(difference.mean())
-    margin = float(t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference)))
-    return mean, mean - margin, mean + margin
 
 
 def verdict(scores: Mapping[str, Floats], names: Sequence[str]) -> str:

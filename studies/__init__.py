@@ -12,6 +12,7 @@ STUDIES = {
     "half_life": "half-lives fixed, matched and found, in tracking and in return",
     "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
     "layer_norm": "how much results depend on rho, with LayerNorm, with debias, with both",
+    "architecture_ranking": "whether another optimizer would choose another policy network",
     "federated": "where the normalizer lives in a federation with noisy and unlike clients",
     "meta_gradient": "learning rate, half-life and epsilon by meta-gradient, beside a grid",
 }

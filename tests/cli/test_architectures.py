@@ -88,35 +88,9 @@ def test_each_network_counts_at_its_best_rate(search_file):
     np.testing.assert_allclose(scores["sgd"], [[3.0, 4.0]] * 3)
 
 
-def test_what_a_network_falls_short_by():
-    lost, low, high = architectures.regret(np.array([[1.0, 2.0, 3.0], [3.0, 3.0, 6.0]]), 0)
-    # Differences 2, 1, 3: mean 2, standard error 1 / sqrt(3), and Student's 97.5 % point of two degrees is 4.303.
-    assert (lost, low, high) == pytest.approx((2.0, 2.0 - 4.303 / 3**0.5, 2.0 + 4.303 / 3**0.5), abs=1e-3)
-    assert architectures.regret(np.ones((2, 3)), 0) == (0.0, 0.0, 0.0)
-
-
-def test_tau_by_hand():
-    # Of six pairs five in the same order, one in the other.
-    assert architectures.tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 3.0])) == pytest.approx(
-        4 / 6
-    )
-
-
 def scores(means, noise, seeds=8):
     rng = np.random.default_rng(5)
     return np.array(means)[:, None] + noise * rng.normal(size=(len(means), seeds))
-
-
-def test_agreement_and_noise_floor():
-    rng = np.random.default_rng(0)
-    clear, same = scores([1, 2, 3, 4, 5], 0.01), scores([10, 20, 30, 40, 50], 0.01)
-    assert architectures.agreement(clear, same, rng) == pytest.approx((1.0, 1.0, 1.0))
-    assert architectures.agreement(clear, same[::-1], rng)[0] == pytest.approx(-1.0)
-    assert architectures.noise_floor(clear, rng) == pytest.approx(1.0)
-    noise = scores([1, 1, 1, 1, 1], 1.0)
-    assert abs(architectures.noise_floor(noise, rng)) < 0.6
-    _, low, high = architectures.agreement(clear, noise, rng)
-    assert high - low > 0.3
 
 
 @pytest.mark.parametrize(

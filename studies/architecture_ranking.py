@@ -1,0 +1,189 @@
+"""Whether the optimizer changes which policy network looks best, beside what noise and the learning rate change.
+
+Twelve networks are ranked by short trainings under four optimizers, each network at its best learning rate.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl_rms.agents import A2C, PolicyConfig
+from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.envs import make_vec
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import short
+from rl_rms.studies.rankings import agreement, noise_floor, regret
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LIFE = 12_000
+NETWORKS: dict[str, dict[str, Any]] = {
+    "linear": {"hidden_sizes": ()},
+    "8": {"hidden_sizes": (8,)},
+    "32": {"hidden_sizes": (32,)},
+    "128": {"hidden_sizes": (128,)},
+    "16-16": {"hidden_sizes": (16, 16)},
+    "64-64": {"hidden_sizes": (64, 64)},
+    "64-64 relu": {"hidden_sizes": (64, 64), "activation": "relu"},
+    "64-64 silu": {"hidden_sizes": (64, 64), "activation": "silu"},
+    "64-64 LayerNorm": {"hidden_sizes": (64, 64), "norm": "layer"},
+    "64-64 shared": {"hidden_sizes": (64, 64), "shared_trunk": True},
+    "64-64 not orthogonal": {"hidden_sizes": (64, 64), "orthogonal_init": False},
+    "32-32-32": {"hidden_sizes": (32, 32, 32)},
+}
+OPTIMIZERS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
+    "SGD": ({"optimizer": "torch.optim.SGD"}, (0.1, 0.3, 1.0)),
+    "RMSprop 7": ({"half_life": 7}, (1e-3, 3e-3, 1e-2)),
+    "RMSprop 200": ({"half_life": 200}, (1e-3, 3e-3, 1e-2)),
+    "Adam": ({"optimizer": "torch.optim.Adam"}, (1e-3, 3e-3, 1e-2)),
+}
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Networks and optimizers; a cell has all of an optimizer's rates."""
+    if quick:
+        return grid(network=["linear", "8", "32", "64-64"], by=["SGD", "RMSprop 200"], life=[2_000])
+    return grid(network=NETWORKS, by=OPTIMIZERS, life=[LIFE])
+
+
+def measure(seed: int, *, network: str, by: str, life: int) -> dict[str, Any]:
+    """Mean episode length of a life, by learning rate."""
+    options, rates = OPTIMIZERS[by]
+    return {
+        "scores": [_train(seed, NETWORKS[network], {**options, "learning_rate": rate}, life) for rate in rates]
+    }
+
+
+def _train(seed: int, network: dict[str, Any], options: dict[str, Any], life: int) -> float:
+    env = make_vec("CartPole-v1", 8, seed=seed)
+    agent = A2C(
+        env, policy=PolicyConfig(**network), n_steps=8, gae_lambda=0.95, seed=seed, device="cpu", **options
+    )
+    lengths: list[int] = []
+
+    def collect(trained: OnPolicyAgent) -> None:
+        lengths.extend(one.length for one in trained.new_episodes)
+
+    agent.learn(life, collect, log_interval=life)
+    return float(np.mean(lengths))
+
+
+def at_best_rates(results: Results, by: str) -> Floats:
+    """Scores under an optimizer, each network at its best rate, shape ``(networks, seeds)``."""
+    found = []
+    for network in results.levels("network"):
+        scores = results.values("scores", network=network, by=by)
+        found.append(scores[:, scores.mean(0).argmax()])
+    return np.array(found)
+
+
+def at_rate(results: Results, by: str, number: int) -> Floats:
+    """The same with one of the rates for all networks."""
+    return np.array([results.values("scores", network=n, by=by)[:, number] for n in results.levels("network")])
+
+
+def taus(results: Results) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Kendall's tau between the rankings of every two optimizers, with its interval."""
+    rng = np.random.default_rng(0)
+    scores = {by: at_best_rates(results, by) for by in results.levels("by")}
+    return {(one, other): agreement(scores[one], scores[other], rng) for one, other in combinations(scores, 2)}
+
+
+def floors(results: Results) -> dict[str, float]:
+    """Tau between two halves of an optimizer's seeds."""
+    return {by: noise_floor(at_best_rates(results, by), np.random.default_rng(0)) for by in results.levels("by")}
+
+
+def between_rates(results: Results, by: str) -> float:
+    """Tau between the rankings at an optimizer's two best rates, the same for all networks."""
+    rng = np.random.default_rng(0)
+    rates = range(len(OPTIMIZERS[by][1]))
+    best, second, *_ = sorted(rates, key=lambda i: -at_rate(results, by, i).mean())
+    return agreement(at_rate(results, by, best), at_rate(results, by, second), rng)[0]
+
+
+def table(results: Results) -> Table:
+    """Scores and ranks of the networks, then taus."""
+    optimizers = results.levels("by")
+    scores = {by: at_best_rates(results, by) for by in optimizers}
+    ranks = {by: (-own.mean(1)).argsort().argsort() + 1 for by, own in scores.items()}
+    rows = [
+        [network, *(f"{ranks[by][i]}. ({short(scores[by][i].mean())})" for by in optimizers)]
+        for i, network in enumerate(results.levels("network"))
+    ]
+    rows.append(["tau of two halves of the seeds", *(f"{one:.2f}" for one in floors(results).values())])
+    rows.append(["tau of the two best rates", *(f"{between_rates(results, by):.2f}" for by in optimizers)])
+    of = taus(results)
+    for one in optimizers:
+        pairs = [of.get((one, other), of.get((other, one))) for other in optimizers]
+        told = ["1" if pair is None else f"{pair[0]:.2f} ({pair[1]:.2f} to {pair[2]:.2f})" for pair in pairs]
+        rows.append([f"tau with {one}", *told])
+    return Table(["rank (episode length)", *optimizers], rows)
+
+
+def verdict(results: Results) -> Verdict:
+    """By whether some optimizer's first network falls short of another's beyond chance, and by the taus."""
+    names, optimizers = results.levels("network"), results.levels("by")
+    scores = {by: at_best_rates(results, by) for by in optimizers}
+    winners = {by: int(own.mean(1).argmax()) for by, own in scores.items()}
+    lost = [
+        f"{names[row]}, first under {one}, falls {regret(scores[other], row)[0]:.0f} short under {other}"
+        for one, row in winners.items()
+        for other in optimizers
+        if regret(scores[other], row)[1] > 0
+    ]
+    of, floor = taus(results), floors(results)
+    between = ", ".join(f"{one[0]:.2f} ({' and '.join(pair)})" for pair, one in of.items())
+    within = ", ".join(f"{one:.2f}" for one in floor.values())
+    rates = ", ".join(f"{between_rates(results, by):.2f}" for by in optimizers)
+    sentence = (
+        f"tau between optimizers {between}; within one of them, by halves of the seeds, {within}; between its two "
+        f"best rates {rates}."
+    )
+    below = [pair for pair, one in of.items() if one[2] < min(floor[name] for name in pair)]
+    if lost:
+        return Verdict("holds", f"{lost[0]}, beyond chance; {sentence}")
+    if below:
+        return Verdict("holds only if", f"one looks at whole rankings, not at the winner: {sentence}")
+    return Verdict("does not hold", f"no winner is surely worse under another optimizer; {sentence}")
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Every network's rank from optimizer to optimizer."""
+    axis = figure.subplots()
+    optimizers, names = results.levels("by"), results.levels("network")
+    ranks = np.array([(-at_best_rates(results, by).mean(1)).argsort().argsort() + 1 for by in optimizers])
+    for i, name in enumerate(names):
+        color = COLORS[i % len(COLORS)]
+        axis.plot(
+            range(len(optimizers)), ranks[:, i], "o-", color=color, linestyle="-" if i < len(COLORS) else "--"
+        )
+        axis.annotate(name, (len(optimizers) - 1, ranks[-1, i]), (8, 0), textcoords="offset points", va="center")
+    axis.set_xticks(range(len(optimizers)), optimizers)
+    axis.set_xlim(-0.2, len(optimizers) - 0.2)
+    axis.invert_yaxis()
+    axis.set_yticks(range(1, len(names) + 1))
+    axis.set_ylabel("rank, 1 is best")
+
+
+STUDY = Study(
+    name="architecture_ranking",
+    claim="The optimizer used in an architecture search changes which architecture wins.",
+    mechanism="`rl-rms architectures SEARCH`, which ranks policy networks under several optimizers with the "
+    "same statistics (`rl_rms.studies.rankings`).",
+    setup=f"A2C on 8 CartPoles for {LIFE:,} env steps; mean episode length of the whole life; twelve networks "
+    "under four optimizers, each pair at the best of three rates. Kendall's tau between rankings with its "
+    "bootstrap interval over seeds, beside the tau between two halves of an optimizer's own seeds and that "
+    "between its two best rates.",
+    caveat="Short lives and one task: what learns first is ranked high. The interval of a winner's loss does "
+    "not know that it was chosen. A longer search with its committed table: docs/tuning.md.",
+    cells=cells,
+    measure=measure,
+    table=table,
+    verdict=verdict,
+    draw=draw,
+    size=(9.0, 4.5),
+)

@@ -159,7 +159,11 @@ def draw(results: Results, figure: "Figure") -> None:
     for i, name in enumerate(names):
         color = COLORS[i % len(COLORS)]
         axis.plot(
-            range(len(optimizers)), ranks[:, i], "o-", color=color, linestyle="-" if i < len(COLORS) else "--"
+            range(len(optimizers)),
+            ranks[:, i],
+            marker="o",
+            color=color,
+            linestyle="-" if i < len(COLORS) else "--",
         )
         axis.annotate(name, (len(optimizers) - 1, ranks[-1, i]), (8, 0), textcoords="offset points", va="center")
     axis.set_xticks(range(len(optimizers)), optimizers)

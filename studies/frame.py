@@ -180,7 +180,10 @@ def run(study: Study, *, quick: bool = False, seeds: int | None = None, processe
     measured = []
     for start in range(0, len(told), len(numbers)):
         of_seeds = told[start : start + len(numbers)]
-        measured.append({metric: np.array([one[metric] for one in of_seeds]) for metric in of_seeds[0]})
+        # With the digits that are written, so that who reads them finds the same table.
+        measured.append(
+            {metric: np.array(_rounded(np.array([one[metric] for one in of_seeds]))) for metric in of_seeds[0]}
+        )
     return Results(numbers, cells, measured)
 
 

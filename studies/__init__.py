@@ -7,6 +7,7 @@ from rl_rms.studies.frame import Study
 # In the order in which the source chapter makes the claims.
 STUDIES = {
     "saddle": "steps to escape a saddle beside SGD, momentum and Adam",
+    "fairness": "true positive rates of a noisy and a quiet group, under normalizers by group and their rivals",
 }
 
 

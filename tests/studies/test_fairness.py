@@ -12,7 +12,7 @@ STUDY = load("fairness")
 def test_equal_weights_narrow_the_gap_and_cost_accuracy_where_normalizers_do_not(quick):
     of = {"world": "supervised", "weights": "shared"}
     late = {by: narrowed(quick, "late", by, **of).middle for by in ("per group", "reweighted")}
-    assert late["reweighted"] > 0.02
+    assert late["reweighted"] > 0.015
     assert late["per group"] < 0.01
     score = {by: quick.estimate("late_score", by=by, **of).middle for by in ("RMSprop", "reweighted")}
     assert score["reweighted"] < score["RMSprop"] - 0.005

@@ -281,6 +281,7 @@ for _name, _attributes in {
     f"{_TEXT}.taxi:TaxiEnv": ("s", "lastaction", "fickle_step", "taxi_orientation"),
     "rl_rms.envs.toys:GaussianBandit": (),
     "rl_rms.envs.toys:TwoStates": ("state",),
+    "rl_rms.envs.lending:Lending": ("group", "repays"),
 }.items():
     register_state(_name, *_attributes)
 _FRESH["gymnasium.envs.box2d.bipedal_walker:BipedalWalker"] = _new_world

@@ -258,5 +258,6 @@ def find_task(id: str) -> EnvConfig | None:
 register(id=f"{NAMESPACE}/TaskSwitch-v0", entry_point="rl_rms.envs.switching:TaskSwitch", disable_env_checker=True)
 register(id=f"{NAMESPACE}/Bandit-v0", entry_point="rl_rms.envs.toys:GaussianBandit", max_episode_steps=100)
 register(id=f"{NAMESPACE}/TwoStates-v0", entry_point="rl_rms.envs.toys:TwoStates", max_episode_steps=100)
+register(id=f"{NAMESPACE}/Lending-v0", entry_point="rl_rms.envs.lending:Lending", max_episode_steps=100)
 for _name in TASKS:
     register(id=f"{NAMESPACE}/{_name}", entry_point="rl_rms.envs.tasks:make_task", kwargs={"name": _name})

@@ -8,13 +8,14 @@ from rl_rms.studies.frame import Study
 STUDIES = {
     "saddle": "steps to escape a saddle beside SGD, momentum and Adam",
     "batch_norm": "steps against the scale of a BatchNorm, over six decades",
-    "curriculum": "how long v takes to follow a curriculum, up and down",
-    "half_life": "half-lives fixed, matched and found, in tracking and in return",
-    "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
     "layer_norm": "how much results depend on rho, with LayerNorm, with debias, with both",
+    "half_life": "half-lives fixed, matched and found, in tracking and in return",
+    "curriculum": "how long v takes to follow a curriculum, up and down",
     "architecture_ranking": "whether another optimizer would choose another policy network",
-    "federated": "where the normalizer lives in a federation with noisy and unlike clients",
     "meta_gradient": "learning rate, half-life and epsilon by meta-gradient, beside a grid",
+    "federated": "where the normalizer lives in a federation with noisy and unlike clients",
+    "fairness": "true positive rates of a noisy and a quiet group, under normalizers by group and their rivals",
+    "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
 }
 
 

@@ -1,0 +1,202 @@
+"""A lender's world: applicants of two groups, of whom one is known less well; lend, or do not.
+
+Whether people are treated alike shows in numbers that the world knows and the lender does not. With equal
+opportunity (Hardt, Price and Srebro, "Equality of opportunity in supervised learning", 2016) the true positive
+rate, the share of those who would repay that get a loan, is the same in all groups.
+"""
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
+
+from rl_rms.envs.checks import check_number, check_whole
+
+Floats = npt.NDArray[np.float64]
+Observation = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+# Points and weights at which a mean over a standard normal is taken.
+_POINTS, _POINT_WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
+
+
+class Applicants(NamedTuple):
+    """Those who ask for a loan.
+
+    Attributes:
+        observations: What the lender sees of each: its features and its group, one-hot; shape
+            ``(count, num_features + 2)``.
+        groups: Their groups, 0 or 1, shape ``(count,)``.
+        repays: Whether they would repay, shape ``(count,)``.
+    """
+
+    observations: Observation
+    groups: npt.NDArray[np.int64]
+    repays: Bools
+
+
+class Lending(gym.Env[Observation, np.int64]):
+    """A contextual bandit: each env step brings an applicant, to whom action 1 lends and action 0 does not.
+
+    An applicant has ``num_features`` independent, standard normal traits, and repays with the probability
+    ``sigmoid(steepness * importance @ traits)``, in both groups alike; ``importance`` falls from trait to trait in
+    proportion to ``num_features, ..., 2, 1`` and has the norm 1. Features are traits as the lender sees them:
+    every other, beginning with the first, with normal noise of standard deviation ``noise_0`` in group 0 and
+    ``noise_1`` in group 1, the rest as they are. So the best rule for one group is not the best one for the other.
+    A loan that is repaid pays ``gain``, another costs ``loss``; no loan pays 0.
+
+    An episode never ends by itself, and an action has no effect on what comes: the discount to learn with is 0.
+    The ``info`` of a step has the ``group`` of the applicant that the action was for, and ``repays``, whether that
+    applicant would repay, also where there was no loan. Targets that can change: ``noise_0``, ``noise_1``,
+    ``share_1``, ``steepness``, ``gain`` and ``loss``.
+
+    Args:
+        num_features: Number of features, >= 1.
+        noise_0: Of group 0's features, >= 0, in standard deviations of a trait.
+        noise_1: Of group 1's.
+        share_1: Share of group 1 among the applicants, in [0, 1].
+        steepness: How much the traits tell of repayment; 0 is nothing.
+        gain: Reward of a loan that is repaid.
+        loss: Cost of one that is not.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> env = Lending(noise_0=0.0, steepness=100.0)
+        >>> _ = env.reset(seed=0)
+        >>> _, reward, _, _, info = env.step(1)
+        >>> reward, info
+        (1.0, {'group': 0, 'repays': True})
+    """
+
+    def __init__(
+        self,
+        num_features: int = 8,
+        noise_0: float = 0.3,
+        noise_1: float = 2.0,
+        share_1: float = 0.2,
+        steepness: float = 4.0,
+        gain: float = 1.0,
+        loss: float = 1.0,
+    ) -> None:
+        self.num_features = check_whole("num_features", num_features, least=1)
+        self.noise_0 = check_number("noise_0", noise_0, least=0.0)
+        self.noise_1 = check_number("noise_1", noise_1, least=0.0)
+        self.share_1 = check_number("share_1", share_1, least=0.0, most=1.0)
+        self.steepness = check_number("steepness", steepness)
+        self.gain = check_number("gain", gain)
+        self.loss = check_number("loss", loss)
+        falling = np.arange(self.num_features, 0, -1.0)
+        self.importance: Floats = falling / np.linalg.norm(falling)
+        # A normal distribution has no bounds; Gymnasium's checker asks for some.
+        most = np.array([np.finfo(np.float32).max] * self.num_features + [1.0, 1.0], np.float32)
+        least = np.array([np.finfo(np.float32).min] * self.num_features + [0.0, 0.0], np.float32)
+        self.observation_space = Box(least, most)
+        self.action_space = Discrete(2)
+
+    def applicants(self, count: int, rng: np.random.Generator) -> Applicants:
+        """Applicants in the world as it is now: what `step` shows one by one, for who learns from many at once.
+
+        Args:
+            count: How many.
+            rng: Where chance comes from.
+        """
+        groups = (rng.random(count) < self.share_1).astype(np.int64)
+        traits = rng.standard_normal((count, self.num_features))
+        chances = _sigmoid(self.steepness * (traits @ self.importance))
+        features = traits + self._noises()[groups] * rng.standard_normal((count, self.num_features))
+        observations = np.concatenate([features, np.eye(2)[groups]], 1, dtype=np.float32)
+        return Applicants(observations, groups, rng.random(count) < chances)
+
+    def rewards(self, actions: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
+        """What loans pay in the world as it is now.
+
+        Args:
+            actions: 1 where there is a loan, 0 where there is none.
+            repays: Whether the applicant would repay, of the same shape.
+        """
+        return np.where(np.asarray(actions) == 1, np.where(repays, self.gain, -self.loss), 0.0)
+
+    def chances(self, observations: npt.ArrayLike) -> Floats:
+        """Probabilities of repayment for one who knows this world and sees an applicant's observation, exact.
+
+        Given a noisy feature x, the trait is normal with mean ``k x`` and variance ``1 - k``,
+        ``k = 1 / (1 + noise**2)``; the probability is a mean over ``importance @ traits``.
+
+        Args:
+            observations: Shape ``(count, num_features + 2)``.
+
+        Returns:
+            Shape ``(count,)``.
+        """
+        observations = np.asarray(observations, dtype=np.float64)
+        known = 1.0 / (1.0 + self._noises() ** 2)
+        groups = observations[:, -1].astype(np.int64)
+        mean = (known[groups] * observations[:, : self.num_features]) @ self.importance
+        spread = np.sqrt((1.0 - known) @ self.importance**2)[groups]
+        points = mean[:, None] + spread[:, None] * _POINTS
+        chances: Floats = _sigmoid(self.steepness * points) @ (_POINT_WEIGHTS / _POINT_WEIGHTS.sum())
+        return chances
+
+    def best_actions(self, observations: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The actions of most expected reward, in the world as it is now: what regret is counted from.
+
+        Args:
+            observations: Shape ``(count, num_features + 2)``.
+        """
+        chances = self.chances(observations)
+        return (chances * self.gain > (1.0 - chances) * self.loss).astype(np.int64)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode with an applicant."""
+        super().reset(seed=seed)
+        return self._next(), {}
+
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Lend or not; the next applicant comes in."""
+        reward = float(self.rewards(action, self.repays))
+        info = {"group": self.group, "repays": self.repays}
+        return self._next(), reward, False, False, info
+
+    def _next(self) -> Observation:
+        observations, groups, repays = self.applicants(1, self.np_random)
+        self.group, self.repays = int(groups[0]), bool(repays[0])
+        observation: Observation = observations[0]
+        return observation
+
+    def _noises(self) -> Floats:
+        """Standard deviation of the noise of each group's features, shape ``(2, num_features)``."""
+        is_noisy = np.arange(self.num_features) % 2 == 0
+        noises: Floats = np.array([[self.noise_0], [self.noise_1]]) * is_noisy
+        return noises
+
+
+def true_positive_rates(actions: npt.ArrayLike, groups: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
+    """Share of those who would repay that get a loan, by group; equal opportunity is that both are the same.
+
+    Args:
+        actions: 1 where there is a loan, 0 where there is none; shape ``(..., count)``, as of several lenders.
+        groups: Shape ``(count,)``.
+        repays: Likewise.
+
+    Returns:
+        Shape ``(..., 2)``; nan for a group in which nobody would repay.
+
+    Example:
+        >>> true_positive_rates([1, 0, 1, 1], groups=[0, 0, 1, 1], repays=[True, True, True, False]).tolist()
+        [0.5, 1.0]
+    """
+    lent = np.asarray(actions) == 1
+    of_groups = np.stack([np.asarray(repays, bool) & (np.asarray(groups) == group) for group in (0, 1)])
+    with np.errstate(invalid="ignore"):
+        rates: Floats = (lent[..., None, :] & of_groups).sum(-1) / of_groups.sum(-1)
+    return rates
+
+
+def _sigmoid(x: Floats) -> Floats:
+    # Without overflow, whatever the sign.
+    return 0.5 * (1.0 + np.tanh(0.5 * x))

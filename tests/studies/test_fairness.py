@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from rl_rms.envs.lending import Applicants
+from rl_rms.studies import load
+from rl_rms.studies.fairness import RATES, inputs, narrowed, stepper
+
+STUDY = load("fairness")
+
+
+def test_equal_weights_narrow_the_gap_and_cost_accuracy_where_normalizers_do_not(quick):
+    of = {"world": "supervised", "weights": "shared"}
+    late = {by: narrowed(quick, "late", by, **of).middle for by in ("per group", "reweighted")}
+    assert late["reweighted"] > 0.015
+    assert late["per group"] < 0.01
+    score = {by: quick.estimate("late_score", by=by, **of).middle for by in ("RMSprop", "reweighted")}
+    assert score["reweighted"] < score["RMSprop"] - 0.005
+    assert STUDY.verdict(quick).word == "does not hold"
+
+
+def test_of_weights_of_their_own_all_come_to_the_same_gap(quick):
+    of = {"world": "supervised", "weights": "own"}
+    late = [quick.estimate("late", by=by, **of).middle for by in ("SGD", "RMSprop", "per group", "reweighted")]
+    assert max(late) - min(late) < 0.02
+    assert quick.values("gap", by="SGD", **of).shape == (3, 9)
+
+
+def test_the_second_group_has_its_features_once_more():
+    people = Applicants(np.array([[2, 3, 1, 0], [4, 5, 0, 1]], np.float32), np.array([0, 1]), np.ones(2, bool))
+    assert inputs(people, "shared").tolist() == [[2, 3, 1, 0], [4, 5, 0, 1]]
+    assert inputs(people, "own").tolist() == [[2, 3, 1, 0, 0, 0], [4, 5, 0, 1, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("by", "first"),
+    [
+        # 0.8 * 1 - 0.2 * 9 = -1, and (1 - 9) / 2 = -4 where they weigh alike; the rule divides by its size.
+        ("SGD", 1.0),
+        ("RMSprop", 1.0),
+        ("reweighted", 1.0),
+        # Of signs: 0.8 - 0.2, and nothing where they weigh alike.
+        ("per group", -0.6),
+        ("per group, reweighted", 0.0),
+        # Noise in the proportion 1 to 9 made alike: the larger group decides on the sign.
+        ("equalized", -1.0),
+    ],
+)
+def test_first_steps_by_hand(by, first):
+    params = torch.zeros(len(RATES), 1)
+    weights = {0: 1.0, 1: 1.0} if "reweighted" in by else {0: 0.8 * 64, 1: 0.2 * 64}
+    moved = stepper(by, params)(params, {0: torch.ones_like(params), 1: -9 * torch.ones_like(params)}, weights)
+    torch.testing.assert_close(moved[:, 0], first * torch.tensor(RATES))

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+from rl_rms.studies import intervals
+from rl_rms.studies.intervals import interquartile_mean
+
+pytest.importorskip("rliable")
+SCORES = np.array([3.0, -1.0, 4.0, 1.5, 9.0, -2.6, 5.3, 5.8, 9.7, 9.3])
+
+
+def test_the_interval_is_the_same_each_time_and_leaves_the_chance_of_others_alone():
+    np.random.seed(1)  # noqa: NPY002
+    first = interquartile_mean(SCORES)
+    drawn = np.random.random()  # noqa: NPY002
+    intervals._estimate.cache_clear()
+    assert interquartile_mean(SCORES) == first
+    np.random.seed(1)  # noqa: NPY002
+    assert np.random.random() == drawn  # noqa: NPY002
+
+
+def test_it_is_the_mean_of_the_middle_half():
+    # Without two of ten on either side: (1.5 + 3 + 4 + 5.3 + 5.8 + 9) / 6.
+    estimate = interquartile_mean(SCORES)
+    assert estimate.middle == pytest.approx(28.6 / 6)
+    assert estimate.low < estimate.middle < estimate.high

@@ -12,6 +12,7 @@ STUDIES = {
     "half_life": "half-lives fixed, matched and found, in tracking and in return",
     "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
     "layer_norm": "how much results depend on rho, with LayerNorm, with debias, with both",
+    "clipping": "what a burst leaves in the second moment under each kind of clipping",
 }
 
 

@@ -4,6 +4,7 @@ Source: Agarwal et al., "Deep reinforcement learning at the edge of the statisti
 """
 
 import warnings
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +31,15 @@ def interquartile_mean(scores: ArrayLike) -> Estimate:
     Args:
         scores: One for each seed, shape ``(seeds,)``.
     """
+    return _interquartile_mean(tuple(np.asarray(scores, dtype=np.float64).tolist()))
+
+
+# A study's page, its TensorBoard and its verdict ask for the same ones.
+@cache
+def _interquartile_mean(told: tuple[float, ...]) -> Estimate:
     from rliable import library, metrics
 
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = np.array(told)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # rliable hands the state on by a name that ends one day
         point, interval = library.get_interval_estimates(

@@ -13,6 +13,7 @@ STUDIES = {
     "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
     "layer_norm": "how much results depend on rho, with LayerNorm, with debias, with both",
     "clipping": "what a burst leaves in the second moment under each kind of clipping",
+    "weight_decay": "what decay leaves of a weight, coupled and decoupled, and what agents earn with it",
 }
 
 

@@ -15,6 +15,8 @@ STUDIES = {
     "meta_gradient": "learning rate, half-life and epsilon by meta-gradient, beside a grid",
     "federated": "where the normalizer lives in a federation with noisy and unlike clients",
     "fairness": "true positive rates of a noisy and a quiet group, under normalizers by group and their rivals",
+    "weight_decay": "what decay leaves of a weight, coupled and decoupled, and what agents earn with it",
+    "clipping": "what a burst leaves in the second moment under each kind of clipping",
     "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
 }
 

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from rl_rms.studies import load
+from rl_rms.studies.clipping import BURSTS, contained, measure, moments, pollution
+from rl_rms.studies.frame import interquartile
+
+STUDY = load("clipping")
+
+
+def test_only_the_clip_by_each_coordinates_own_scale_contains_a_burst_wherever_it_is(quick):
+    assert contained(quick, "none") == contained(quick, "max_update_rms") == []
+    assert contained(quick, "max_grad_norm") == ["all"]
+    assert contained(quick, "max_grad_ratio") == list(BURSTS)
+    verdict = STUDY.verdict(quick)
+    assert verdict.word == "holds only if"
+    assert "max_grad_ratio that clips" in verdict.sentence
+
+
+def test_the_pollution_is_what_the_accumulators_equation_says(quick):
+    # rho v + (1 - rho) B**2 v, of whose root v's own chance is a few percent.
+    assert pollution(quick, "none", "all") == pytest.approx(np.sqrt(0.99 + 0.01 * 1e6), rel=0.1)
+    # Three root second moments: rho v + 9 (1 - rho) v, exactly, but for the debiasing at update 300.
+    assert pollution(quick, "max_grad_ratio", "small") == pytest.approx(np.sqrt(0.99 + 0.09), rel=0.02)
+
+
+def test_a_global_clip_takes_the_other_coordinates_steps(quick):
+    assert interquartile(quick.values("others", clip="max_grad_norm", burst="large")) < 0.1
+    assert interquartile(quick.values("others", clip="max_grad_ratio", burst="large")) == pytest.approx(
+        1, abs=0.02
+    )
+
+
+def test_a_change_that_lasts_is_kept_out_too(quick):
+    # The norm that is let through is twice the ordinary one, of ten times it.
+    last = quick.values("root", clip="max_grad_norm", burst="lasting")[:, -1]
+    assert last.max() < 0.2
+    assert quick.values("root", clip="none", burst="lasting")[:, -1].min() > 0.5
+
+
+def test_recovery_is_when_the_pollution_has_decayed():
+    # 1e4 0.99**t <= 1.1**2 - 1: the root is then within a tenth.
+    told = measure(0, clip="none", burst="all", after=1_200)
+    assert told["recovery"] == pytest.approx(np.log(1e4 / 0.21) / -np.log(0.99), rel=0.02)
+    assert moments(1_200)[0] == 0
+    assert moments(1_200)[-1] == 1_199

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from rl_rms.studies import load
+from rl_rms.studies.weight_decay import due, left, remaining
+
+STUDY = load("weight_decay")
+
+
+def test_decoupled_decay_leaves_the_same_whatever_the_gradients_were(quick):
+    for strength in (1e-3, 0.1):
+        for value in remaining(quick, "decoupled", strength).values():
+            assert value == pytest.approx(due(strength), rel=0.03)
+    assert STUDY.verdict(quick).word == "holds"
+
+
+def test_coupled_decay_goes_by_the_scale_of_the_gradients(quick):
+    kept = remaining(quick, "coupled", 0.1)
+    assert kept["0.1"] < 0.1
+    assert 0.5 < kept["1"] < 0.7 < kept["1, once 1,000"] < 0.9 < kept["10"]
+
+
+def test_an_unused_weight_is_lost_whatever_the_strength_of_coupled_decay(quick):
+    for strength in (1e-3, 0.1):
+        assert 0 < remaining(quick, "coupled", strength)["none, unused"] < 1e-20
+
+
+def test_without_gradients_the_closed_forms_hold_exactly():
+    # 0.01 (1 - k / 1000) is the learning rate, and of it the share (1 - k / 1000) once more where it is corrected.
+    rates = 0.01 * np.linspace(1, 0, 1_000, endpoint=False)
+    assert left(0, form="decoupled", strength=0.1)["left"][0] == pytest.approx(np.prod(1 - 0.1 * rates))
+    assert left(0, form="corrected", strength=0.1)["left"][0] == pytest.approx(np.prod(1 - 0.1 * rates**2 / 0.01))
+
+
+def test_agents_decay_too(quick):
+    # The ladder's one strength is far too strong for coupled decay, and hardly felt decoupled.
+    earned = {
+        form: quick.values("return", of="agent", form=form).mean() for form in ("none", "coupled", "decoupled")
+    }
+    assert earned["coupled"] < 0.8 * min(earned["none"], earned["decoupled"])

@@ -3,6 +3,7 @@
 Source: Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
 """
 
+import functools
 import warnings
 from typing import NamedTuple
 
@@ -30,17 +31,24 @@ def interquartile_mean(scores: ArrayLike) -> Estimate:
     Args:
         scores: One for each seed, shape ``(seeds,)``.
     """
+    return _interval(tuple(np.asarray(scores, dtype=np.float64).tolist()))
+
+
+@functools.lru_cache(maxsize=4_096)  # a table is made for the terminal, the page and TensorBoard
+def _interval(scores: tuple[float, ...]) -> Estimate:
     from rliable import library, metrics
 
-    scores = np.asarray(scores, dtype=np.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # rliable hands the state on by a name that ends one day
-        point, interval = library.get_interval_estimates(
-            {"": scores[:, None]},
-            lambda x: np.array([metrics.aggregate_iqm(x)]),
-            reps=2_000,
-            random_state=np.random.RandomState(0),
-        )
+    # rliable draws from numpy's global generator, whatever state it is given.
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # it hands the state on by a name that ends one day
+            point, interval = library.get_interval_estimates(
+                {"": np.array(scores)[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2_000
+            )
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
     low, high = interval[""][:, 0]
     return Estimate(float(point[""][0]), float(low), float(high))
 

@@ -7,6 +7,7 @@ from rl_rms.studies.frame import Study
 # In the order in which the source chapter makes the claims.
 STUDIES = {
     "saddle": "steps to escape a saddle beside SGD, momentum and Adam",
+    "two_player": "distance to the equilibrium of a game, by turns, momentum and optimism",
 }
 
 

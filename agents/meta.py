@@ -35,7 +35,7 @@ from rl_rms.agents.trees import tree_map
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optimizer import RMSprop
-from rl_rms.options import rule_options
+from rl_rms.options import rule_options, state_options
 from rl_rms.update import State, rmsprop_init, rmsprop_update
 
 
@@ -204,10 +204,7 @@ class MetaGradient:
         for group, names in zip(self._optimizer.param_groups, self._names, strict=True):
             for name in names:
                 state = self._optimizer.state.get(self._params[name]) or rmsprop_init(
-                    self._params[name],
-                    momentum=group["momentum"],
-                    centered=group["centered"],
-                    initial_second_moment=group["initial_second_moment"],
+                    self._params[name], **state_options(group)
                 )
                 states[name] = {key: _apart(value) for key, value in state.items()}
         return params, states

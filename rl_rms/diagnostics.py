@@ -27,7 +27,8 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         - ``half_life_steps``: the same in env steps; left out while ``steps_per_update`` is not set.
         - ``rho``: the decay per update that it comes to. The three are left out while a half-life in env steps
           or a time scale cannot be converted yet.
-        - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum and weight decay.
+        - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum, optimism
+          and weight decay.
         - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
         - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
         - ``tracking_ratio``: mean of ``g**2 / v^``: 1 where v tracks, above where it lags behind gradients that

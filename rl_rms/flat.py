@@ -83,7 +83,7 @@ class FlatBucket:
         self.state: State = dict(states[0])
         self._views: dict[str, list[Tensor]] = {}
         torch._foreach_copy_(self._params, [param.detach() for param in params])
-        for name in ("step", "square_avg", "grad_avg", "momentum_buffer"):
+        for name in ("step", "square_avg", "grad_avg", "momentum_buffer", "previous_update"):
             if name in self.state:
                 old = [state[name] for state in states]
                 self.state[name], self._views[name] = _flat_like(old)
@@ -198,9 +198,9 @@ class FlatBucket:
         if scale != 1.0 and not by_kernel:
             torch._foreach_mul_(self.gradients, scale)
         grads = [self._transformed_gradient(group["maximize"], coupled)] if transformed else self.gradients
-        if group["exclude_current"] and not (group["centered"] or group["momentum"]):
+        if group["exclude_current"] and not (group["centered"] or group["momentum"] or group["optimism"]):
             self._move_left_out(grads[0], group, lr, 1.0 - lr * weight_decay)
-        elif group["exclude_current"] or looks_at_tensors(group):
+        elif group["exclude_current"] or group["optimism"] or looks_at_tensors(group):
             self._update_by_rule(grads[0], group)
         else:
             decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else 1.0
@@ -224,7 +224,7 @@ class FlatBucket:
 
     def _find_kernel(self, group: dict[str, Any], lr: float) -> Kernel | None:
         """The kernel, None where it lacks an option."""
-        if group["centered"] or group["exclude_current"] or looks_at_tensors(group):
+        if group["centered"] or group["exclude_current"] or group["optimism"] or looks_at_tensors(group):
             return None
         # It would divide by these.
         if (group["eps_inside_sqrt"] and group["alpha"] == 0.0) or (group["decoupled_weight_decay"] and lr == 0.0):
@@ -292,7 +292,7 @@ class FlatBucket:
         moved.addcdiv_(grad, d, value=-length)
 
     def _move_left_out(self, grad: Tensor, group: dict[str, Any], lr: float, decay: float) -> None:
-        """Divide by the root of v from before the gradient; without momentum, and not centered."""
+        """Divide by the root of v from before the gradient; without momentum and optimism, not centered."""
         rho, v = group["alpha"], self.state["square_avg"]
         before, after = (self.state["initial_weight"] * factor for factor in (1.0, rho))
         d = v / ((1.0 - before) or 1.0) if group["debias"] else v.clone()

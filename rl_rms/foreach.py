@@ -23,6 +23,7 @@ def rmsprop_update_foreach(
     eps: float,
     weight_decay: float,
     momentum: float,
+    optimism: float,
     centered: bool,
     debias: bool,
     eps_inside_sqrt: bool,
@@ -41,6 +42,7 @@ def rmsprop_update_foreach(
         eps: Epsilon.
         weight_decay: Weight decay.
         momentum: Momentum.
+        optimism: Optimism.
         centered: Whether to subtract the squared mean gradient.
         debias: Whether to divide v by the weight that gradients have in it.
         eps_inside_sqrt: Whether epsilon stands under the root.
@@ -58,6 +60,7 @@ def rmsprop_update_foreach(
         gs = list(torch._foreach_add(gs, ps, alpha=weight_decay))
     torch._foreach_add_([state["step"] for state in states], 1)
     torch._foreach_lerp_(square_avgs, torch._foreach_mul(gs, gs), 1 - rho)
+    have_past = [state["initial_weight"] != 1.0 for state in states]
     for state in states:
         state["initial_weight"] *= rho
 
@@ -85,6 +88,13 @@ def rmsprop_update_foreach(
         torch._foreach_mul_(buffers, momentum)
         torch._foreach_add_(buffers, us)
         us = list(torch._foreach_add(us, torch._foreach_mul(buffers, momentum))) if nesterov else buffers
+    if optimism != 0:
+        before = [real(state["previous_update"]) for state in states]
+        changes = torch._foreach_sub(us, before)
+        shares: list[Any] = [as_dtype(optimism * has_past, dtype) for has_past in have_past]
+        torch._foreach_mul_(changes, shares)
+        torch._foreach_copy_(before, us)
+        us = list(torch._foreach_add(us, changes))
     if weight_decay != 0 and decoupled_weight_decay:
         torch._foreach_mul_(ps, 1 - lr * weight_decay)
     torch._foreach_sub_(ps, us if lr_in_momentum else torch._foreach_mul(us, lr))

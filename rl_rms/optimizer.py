@@ -20,7 +20,14 @@ from rl_rms.guard import GradientGuard, OnNonfinite, describe_nonfinite, total_n
 from rl_rms.half_life import HalfLife, Timescale, parse_half_life
 from rl_rms.layout import Layout
 from rl_rms.memory import Memory
-from rl_rms.options import FOREACH_OPTIONS, TORCH_MEANS, check_options, looks_at_tensors, rule_options
+from rl_rms.options import (
+    FOREACH_OPTIONS,
+    TORCH_MEANS,
+    check_options,
+    looks_at_tensors,
+    rule_options,
+    state_options,
+)
 from rl_rms.presets import Preset, preset
 from rl_rms.update import State, real, rmsprop_init, rmsprop_update
 
@@ -56,9 +63,9 @@ class RMSprop(Optimizer):
     `load_state_dict` restores what was saved, except that a half-life in env steps is converted with the present
     ``steps_per_update``.
 
-    Without momentum no step is longer than ``lr / sqrt(1 - rho)``, whatever the gradients. What happens in a step,
-    in order: guard against gradients that are not finite, clipping, second moment, division, clipping of the
-    quotient, momentum, decoupled weight decay.
+    Without momentum and optimism no step is longer than ``lr / sqrt(1 - rho)``, whatever the gradients. What
+    happens in a step, in order: guard against gradients that are not finite, clipping, second moment, division,
+    clipping of the quotient, momentum, optimism, decoupled weight decay.
 
     Args:
         params: Parameters, named parameters, or dictionaries of them with options of their own, which may be
@@ -67,7 +74,8 @@ class RMSprop(Optimizer):
         alpha: torch's name for ``rho``.
         eps: Added to the denominator, >= 0. None is the preset's.
         weight_decay: Added to the gradient as ``weight_decay * p``, >= 0.
-        momentum: Decay of the momentum buffer, >= 0.
+        momentum: Decay of the momentum buffer, > -1; below 0, which torch refuses, it takes back a part of the
+            steps before, which damps the turning in games.
         centered: Whether to subtract the squared mean gradient from v.
         capturable: Whether a step may be captured in a CUDA graph; needs parameters on an accelerator.
         foreach: Whether to update all parameters in few large kernels; None does so on accelerators.
@@ -103,6 +111,8 @@ class RMSprop(Optimizer):
         lr_in_momentum: Whether the momentum buffer holds steps with their learning rate, as in TensorFlow, Keras
             and optax. None is the preset's.
         caution: Whether a step with momentum takes only the coordinates that descend by the present gradient.
+        optimism: How far a step goes along the change of the update since the one before, after momentum, >= 0;
+            1 is the optimistic gradient of games, twice the update less the one before.
         max_update_rms: Root mean square of ``g / d``, tensor by tensor, above which it is scaled down; None for
             no such clipping.
         exclude_current: Whether a gradient is divided by the normalizer from before it; steps then have no bound
@@ -165,6 +175,7 @@ class RMSprop(Optimizer):
         nesterov: bool = False,
         lr_in_momentum: bool | None = None,
         caution: bool = False,
+        optimism: float = 0.0,
         max_update_rms: float | None = None,
         exclude_current: bool = False,
         max_grad_norm: float | None = None,
@@ -220,6 +231,7 @@ class RMSprop(Optimizer):
             "max_lr": float(options["lr"]) if corrected_weight_decay else None,
             "nesterov": nesterov,
             "caution": caution,
+            "optimism": optimism,
             "max_update_rms": max_update_rms,
             "exclude_current": exclude_current,
             "flat": flat,
@@ -463,8 +475,7 @@ class RMSprop(Optimizer):
     def _state(self, param: Tensor, group: dict[str, Any]) -> State:
         state: State = self.state[param]
         if not state:
-            options = {name: group[name] for name in ("momentum", "centered", "initial_second_moment")}
-            state.update(rmsprop_init(param, **options))
+            state.update(rmsprop_init(param, **state_options(group)))
             if group["capturable"]:
                 _make_capturable(state, param.device)
         return state

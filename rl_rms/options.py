@@ -10,6 +10,7 @@ FOREACH_OPTIONS = (
     "eps",
     "weight_decay",
     "momentum",
+    "optimism",
     "centered",
     "debias",
     "eps_inside_sqrt",
@@ -36,6 +37,7 @@ TORCH_MEANS: dict[str, Any] = {
     "nesterov": False,
     "lr_in_momentum": False,
     "caution": False,
+    "optimism": 0.0,
     "max_update_rms": None,
     "exclude_current": False,
     "flat": "auto",
@@ -44,16 +46,7 @@ TORCH_MEANS: dict[str, Any] = {
 
 def check_options(group: dict[str, Any]) -> None:
     """Refuse options out of their range or against each other, by name."""
-    lr = group["lr"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
-    for name in ("lr", "eps", "weight_decay", "momentum", "initial_second_moment"):
-        if not group[name] >= 0:
-            raise ValueError(f"{name} must be >= 0, got {group[name]!r}")
-    if group["max_update_rms"] is not None and not group["max_update_rms"] > 0:
-        raise ValueError(f"max_update_rms must be > 0, or None for no clipping, got {group['max_update_rms']!r}")
-    if group["flat"] not in (True, False, "auto"):
-        raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
+    _check_ranges(group)
     if group["debias"] and group["initial_second_moment"] != 0:
         raise ValueError(
             "debias corrects an accumulator that starts at 0, got debias=True with "
@@ -81,6 +74,23 @@ def check_options(group: dict[str, Any]) -> None:
         )
 
 
+def _check_ranges(group: dict[str, Any]) -> None:
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
+    for name in ("lr", "eps", "weight_decay", "optimism", "initial_second_moment"):
+        if not group[name] >= 0:
+            raise ValueError(f"{name} must be >= 0, got {group[name]!r}")
+    if not group["momentum"] > -1:
+        raise ValueError(
+            f"momentum must be > -1, got {group['momentum']!r}; at -1 and below its buffer grows for ever"
+        )
+    if group["max_update_rms"] is not None and not group["max_update_rms"] > 0:
+        raise ValueError(f"max_update_rms must be > 0, or None for no clipping, got {group['max_update_rms']!r}")
+    if group["flat"] not in (True, False, "auto"):
+        raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
+
+
 def weight_decay_in_force(group: dict[str, Any]) -> Scalar:
     """A group's weight decay, lessened by its schedule where it is corrected for that."""
     weight_decay: Scalar = group["weight_decay"]
@@ -97,6 +107,11 @@ def rule_options(group: dict[str, Any]) -> dict[str, Any]:
         "rho": group["alpha"],
         "weight_decay": weight_decay_in_force(group),
     }
+
+
+def state_options(group: dict[str, Any]) -> dict[str, Any]:
+    """What `rl_rms.update.rmsprop_init` takes for a group."""
+    return {name: group[name] for name in ("momentum", "optimism", "centered", "initial_second_moment")}
 
 
 def looks_at_tensors(group: dict[str, Any]) -> bool:

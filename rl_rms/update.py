@@ -8,10 +8,11 @@ The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (ar
     v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if debias;  of the update before  if exclude_current
     d   =  sqrt(v^) + eps,  sqrt(v^ + eps)  if eps_inside_sqrt
     u   =  g / d,  / max(1, rms(u) / max_update_rms)
-    b   <- momentum b + u,  u = b               momentum > 0;  u = u + momentum b  if nesterov
-    u   =  u [u g > 0] / mean([u g > 0])        momentum > 0 and caution
+    b   <- momentum b + u,  u = b               momentum != 0;  u = u + momentum b  if nesterov
+    u   =  u [u g > 0] / mean([u g > 0])        momentum != 0 and caution
+    u   =  u + optimism (u - u')                u' is the update before's u, without optimism; at first u itself
     p   <- (1 - lr weight_decay) p              decoupled_weight_decay
-    p   <- p - lr u                             the buffer b holds lr u instead of u  if lr_in_momentum
+    p   <- p - lr u                             b and u' hold lr u instead of u  if lr_in_momentum
 """
 
 import math
@@ -30,20 +31,27 @@ State: TypeAlias = dict[str, Any]
 """What one parameter's update remembers, in `torch.optim.RMSprop`'s layout and one entry more.
 
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
-``momentum_buffer``: b, with momentum. All three have the parameter's shape. ``initial_weight``: the weight that
-v's first value still has in v, the product of every rho so far; ``rho ** step`` where rho never changed.
+``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
+``initial_weight``: the weight that v's first value still has in v, the product of every rho so far;
+``rho ** step`` where rho never changed.
 """
 
 
 @overload
 def rmsprop_init(
-    param: Tensor, *, momentum: Scalar = 0.0, centered: bool = False, initial_second_moment: float = 0.0
+    param: Tensor,
+    *,
+    momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
+    centered: bool = False,
+    initial_second_moment: float = 0.0,
 ) -> State: ...
 @overload
 def rmsprop_init(
     param: Mapping[str, Tensor],
     *,
     momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
     centered: bool = False,
     initial_second_moment: float = 0.0,
 ) -> dict[str, State]: ...
@@ -51,6 +59,7 @@ def rmsprop_init(
     param: Tensor | Mapping[str, Tensor],
     *,
     momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
     centered: bool = False,
     initial_second_moment: float = 0.0,
 ) -> State | dict[str, State]:
@@ -59,6 +68,7 @@ def rmsprop_init(
     Args:
         param: The parameter, of any shape, or parameters by name; they are not kept.
         momentum: As in `rmsprop_update`.
+        optimism: As in `rmsprop_update`.
         centered: As in `rmsprop_update`.
         initial_second_moment: What v starts from in every coordinate; 0 in torch, 1 in TensorFlow's form.
 
@@ -70,6 +80,7 @@ def rmsprop_init(
     if isinstance(param, Mapping):
         options: dict[str, Any] = {
             "momentum": momentum,
+            "optimism": optimism,
             "centered": centered,
             "initial_second_moment": initial_second_moment,
         }
@@ -82,6 +93,8 @@ def rmsprop_init(
         state["grad_avg"] = torch.zeros_like(zeros)
     if is_used(momentum):
         state["momentum_buffer"] = torch.zeros_like(zeros)
+    if is_used(optimism):
+        state["previous_update"] = torch.zeros_like(zeros)
     return state
 
 
@@ -97,6 +110,7 @@ def rmsprop_update(
     eps: Scalar = 1e-8,
     weight_decay: Scalar = 0.0,
     momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
     centered: bool = False,
     debias: bool = False,
     eps_inside_sqrt: bool = False,
@@ -119,6 +133,7 @@ def rmsprop_update(
     eps: Scalar = 1e-8,
     weight_decay: Scalar = 0.0,
     momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
     centered: bool = False,
     debias: bool = False,
     eps_inside_sqrt: bool = False,
@@ -140,6 +155,7 @@ def rmsprop_update(
     eps: Scalar = 1e-8,
     weight_decay: Scalar = 0.0,
     momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
     centered: bool = False,
     debias: bool = False,
     eps_inside_sqrt: bool = False,
@@ -166,7 +182,10 @@ def rmsprop_update(
             ``rho = 2 ** (-1 / half_life)``. Exactly one of the two is needed.
         eps: Added to the denominator, or to v^ under the root.
         weight_decay: Added to the gradient as ``weight_decay * p``, or decoupled.
-        momentum: Decay of the momentum buffer.
+        momentum: Decay of the momentum buffer, in (-1, 1) for one that forgets; below 0 it takes back a part of
+            the steps before, which damps the turning in a game (Gidel et al., arXiv:1807.04740).
+        optimism: How far the step goes along what changed since the update before; 1 is the optimistic gradient
+            ``2 u - u'`` of games (Daskalakis et al., arXiv:1711.00141).
         centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
         debias: Whether to divide v by the weight that gradients have in it, so that the first step has length lr
             instead of ``lr / sqrt(1 - rho)``. For an accumulator that starts at 0. When centered, the difference
@@ -190,7 +209,7 @@ def rmsprop_update(
 
     Raises:
         ValueError: Unless exactly one of ``rho`` and ``half_life`` is given, or where names differ.
-        KeyError: If the state was made without what ``momentum`` or ``centered`` need.
+        KeyError: If the state was made without what ``momentum``, ``optimism`` or ``centered`` need.
 
     Example:
         >>> param, grad = torch.tensor([1.0, 1.0]), torch.tensor([0.3, -20.0])
@@ -205,6 +224,7 @@ def rmsprop_update(
         eps=eps,
         weight_decay=weight_decay,
         momentum=momentum,
+        optimism=optimism,
         centered=centered,
         debias=debias,
         eps_inside_sqrt=eps_inside_sqrt,
@@ -254,6 +274,7 @@ def _update(
     eps: Scalar,
     weight_decay: Scalar,
     momentum: Scalar,
+    optimism: Scalar,
     centered: bool,
     debias: bool,
     eps_inside_sqrt: bool,
@@ -268,7 +289,8 @@ def _update(
     rho, gain = decay
     v = real(state["square_avg"])
     # A scalar tensor of higher precision would promote a scalar parameter, and lerp wants one precision.
-    gain, lr, eps, weight_decay, momentum = (as_dtype(x, v.dtype) for x in (gain, lr, eps, weight_decay, momentum))
+    gain, lr, eps, weight_decay = (as_dtype(x, v.dtype) for x in (gain, lr, eps, weight_decay))
+    momentum, optimism = as_dtype(momentum, v.dtype), as_dtype(optimism, v.dtype)
     p, g = real(param).to(v.dtype), real(grad).to(v.dtype)
 
     if is_used(weight_decay) and not decoupled_weight_decay:
@@ -294,6 +316,10 @@ def _update(
         if caution:
             agrees = (u * g > 0).to(u.dtype)
             u = u * agrees / mean_of_each(agrees, lengths).clamp_min(_LEAST_AGREEMENT)
+    if is_used(optimism):
+        new["previous_update"] = u
+        # Before the first update there is nothing that u could have changed from.
+        u = u + optimism * (state["initial_weight"] != 1.0) * (u - real(state["previous_update"]))
     if is_used(weight_decay) and decoupled_weight_decay:
         p = p * (1 - lr * weight_decay)
     p = p - (u if lr_in_momentum else lr * u)
@@ -344,7 +370,7 @@ def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
 # Where hardly any coordinate descends, the rest of a cautious step is lengthened by no more than its inverse.
 _LEAST_AGREEMENT = 1e-3
 
-_AVERAGES = ("square_avg", "grad_avg", "momentum_buffer")
+_AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")
 
 
 def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar]:

@@ -57,6 +57,10 @@ def a2c(env):
     return A2C(env, seed=0, n_steps=20, normalize_reward=True)
 
 
+def optimistic(env):
+    return A2C(env, seed=0, n_steps=20, optimizer_kwargs={"optimism": 1.0, "momentum": -0.3})
+
+
 def reinforce(env):
     return Reinforce(env, seed=0, normalize_reward=True)
 
@@ -91,7 +95,7 @@ def test_in_worlds_that_change(id, how, make_agent, tmp_path):
     )
 
 
-@pytest.mark.parametrize("make_agent", [a2c, reinforce])
+@pytest.mark.parametrize("make_agent", [a2c, optimistic, reinforce])
 @pytest.mark.parametrize("id", ["CartPole-v1", "BipedalWalker-v3"])
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_in_worlds_that_do_not(id, mode, make_agent, tmp_path):

@@ -13,9 +13,9 @@ FLAGS = [False, True]
 
 
 def run_both(dtype, lr=0.05, initial_second_moment=0.0, **options):
-    options = {"nesterov": False, "lr_in_momentum": False, **options}
+    options = {"nesterov": False, "lr_in_momentum": False, "optimism": 0.0, **options}
     generator = torch.Generator().manual_seed(0)
-    init = {name: options[name] for name in ("momentum", "centered")}
+    init = {name: options[name] for name in ("momentum", "optimism", "centered")}
     params = [torch.randn(shape, dtype=dtype, generator=generator) for shape in SHAPES]
     states = [rmsprop_init(param, initial_second_moment=initial_second_moment, **init) for param in params]
     expected = [
@@ -65,12 +65,14 @@ def test_equals_the_rule(momentum, centered, weight_decay, decoupled, eps_inside
     assert_equal(*run_both(torch.float64, initial_second_moment=initial_second_moment, **options), 1e-11)
 
 
+@pytest.mark.parametrize("optimism", [0.0, 1.0])
 @pytest.mark.parametrize("nesterov", FLAGS)
 @pytest.mark.parametrize("lr_in_momentum", FLAGS)
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_forms_of_momentum(momentum, nesterov, lr_in_momentum):
+@pytest.mark.parametrize("momentum", [-0.5, 0.0, 0.9])
+def test_forms_of_momentum(momentum, nesterov, lr_in_momentum, optimism):
     options = {
         "momentum": momentum,
+        "optimism": optimism,
         "nesterov": nesterov,
         "lr_in_momentum": lr_in_momentum,
         "centered": False,
@@ -93,6 +95,7 @@ def test_equals_the_rule_in_other_precisions(dtype, tolerance, lr):
         dtype,
         lr=lr,
         momentum=0.5,
+        optimism=1.0,
         centered=True,
         weight_decay=0.1,
         decoupled_weight_decay=False,
@@ -116,6 +119,7 @@ def test_centered_survives_constant_gradients():
             eps=1e-8,
             weight_decay=0.0,
             momentum=0.0,
+            optimism=0.0,
             centered=True,
             debias=False,
             eps_inside_sqrt=False,

@@ -26,6 +26,7 @@ OURS_ALONE = {
     "nesterov",
     "lr_in_momentum",
     "caution",
+    "optimism",
     "max_update_rms",
     "exclude_current",
     "flat",
@@ -213,7 +214,9 @@ def test_two_names_are_an_error(decay, message):
         ({"lr": torch.ones(2)}, r"lr must be a number or a tensor with one element, got one of shape \(2,\)"),
         ({"eps": -1e-8}, "eps must be >= 0, got -1e-08"),
         ({"weight_decay": -1}, "weight_decay must be >= 0, got -1"),
-        ({"momentum": float("nan")}, "momentum must be >= 0, got nan"),
+        ({"momentum": float("nan")}, "momentum must be > -1, got nan"),
+        ({"momentum": -1.0}, r"momentum must be > -1, got -1\.0; at -1 and below its buffer grows for ever"),
+        ({"optimism": -0.5}, r"optimism must be >= 0, got -0\.5"),
         ({"initial_second_moment": -1.0}, "initial_second_moment must be >= 0"),
         ({"rho": 1.0}, r"rho must be in \[0, 1\), got 1\.0; 0\.99 is a half-life of 69 updates"),
         ({"alpha": 1.5}, r"alpha must be in \[0, 1\), got 1\.5"),
@@ -391,8 +394,11 @@ def saved_and_loaded(optimizer):
     "copied", [saved_and_loaded, copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))]
 )
 def test_a_copy_goes_on_alike(copied):
-    original = RMSprop(parameters(), half_life="70 steps", steps_per_update=10, debias=True, momentum=0.9)
+    original = RMSprop(
+        parameters(), half_life="70 steps", steps_per_update=10, debias=True, momentum=-0.5, optimism=1.0
+    )
     step(original, 5)
+    assert all("previous_update" in state for state in original.state.values())
     other = copied(original)
     other.steps_per_update = 10
     assert other.state_dict()["param_groups"] == original.state_dict()["param_groups"]
@@ -428,11 +434,11 @@ def test_loading_restores_what_was_saved_but_converts_with_the_present_steps_per
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_loading_keeps_the_state_of_half_precision(dtype):
-    saved = RMSprop(parameters(dtype), momentum=0.9, centered=True)
+    saved = RMSprop(parameters(dtype), momentum=0.9, optimism=1.0, centered=True)
     step(saved, 3)
     loaded = saved_and_loaded(saved)
     for mine, other in zip(loaded.state.values(), saved.state.values(), strict=True):
-        for name in ("square_avg", "grad_avg", "momentum_buffer", "step"):
+        for name in ("square_avg", "grad_avg", "momentum_buffer", "previous_update", "step"):
             assert mine[name].dtype == torch.float32
             assert torch.equal(mine[name], other[name])
             assert mine[name] is not other[name]
@@ -657,7 +663,8 @@ def test_differentiable_steps_equal_torch(options):
 
 
 @pytest.mark.parametrize(
-    "options", [{"centered": True}, {"debias": True, "momentum": 0.9}, {"eps_inside_sqrt": True}]
+    "options",
+    [{"centered": True}, {"debias": True, "momentum": 0.9}, {"eps_inside_sqrt": True}, {"optimism": 1.0}],
 )
 def test_differentiable_steps_equal_finite_differences(options):
     # Centered torch's own cannot be differentiated through more than one step.

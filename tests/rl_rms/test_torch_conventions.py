@@ -135,6 +135,7 @@ OWN_OPTIONS = [
     {"weight_decay": 0.1, "decoupled_weight_decay": True},
     {"eps_inside_sqrt": True, "initial_second_moment": 1.0},
     {"momentum": 0.9, "nesterov": True},
+    {"momentum": -0.5, "optimism": 1.0, "debias": True},
     {"momentum": 0.9, "nesterov": True, "centered": True, "maximize": True},
 ]
 
@@ -146,7 +147,7 @@ def test_all_kinds_of_tensors_are_the_rule_on_each_alone(path, lr, options):
     torch.manual_seed(0)
     params = tensors_of_all_kinds(torch.bfloat16, torch.float32, torch.float64, torch.complex64)
     references = [param.clone() for param in params]
-    start = {"momentum", "centered", "initial_second_moment"}
+    start = {"momentum", "optimism", "centered", "initial_second_moment"}
     kept = [
         rmsprop_init(param, **{name: value for name, value in options.items() if name in start})
         for param in params

@@ -17,7 +17,7 @@ SHAPES = [(), (5,), (3, 4)]
 def run(grads, param=None, *, initial_second_moment=0.0, **options):
     """Parameter and state after an update with each gradient."""
     param = torch.zeros_like(grads[0]) if param is None else param
-    kept = {name: options[name] for name in ("momentum", "centered") if name in options}
+    kept = {name: options[name] for name in ("momentum", "optimism", "centered") if name in options}
     state = rmsprop_init(param, initial_second_moment=initial_second_moment, **kept)
     for grad in grads:
         param, state = rmsprop_update(param, grad, state, **options)
@@ -76,11 +76,50 @@ def test_equals_the_tensorflow_form(momentum, centered, weight_decay):
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+def test_momentum_and_optimism_by_hand():
+    # g / d is 1, 1, -1; b = 1, then 1 - 0.5 = 0.5, then -1 - 0.25 = -1.25; the steps are 1, 0.5 + 2 (0.5 - 1) and
+    # -1.25 + 2 (-1.25 - 0.5).
+    grads = [torch.tensor([g], dtype=torch.float64) for g in (3.0, 3.0, -3.0)]
+    options = {"lr": 0.1, "rho": 0.9, "eps": 0.0, "debias": True, "momentum": -0.5, "optimism": 2.0}
+    points = [run(grads[:updates], **options)[0].item() for updates in (1, 2, 3)]
+    assert points == pytest.approx([-0.1, -0.05, 0.425])
+    _, state = run(grads, **options)
+    assert state["momentum_buffer"].item() == state["previous_update"].item() == pytest.approx(-1.25)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_optimism_is_what_torchs_steps_come_to(momentum):
+    # torch's steps of length 1 are u; twice the last less the one before is the optimistic gradient.
+    grads, param = problem((3, 4))
+    options = {"eps": 1e-3, "momentum": momentum}
+    zero = torch.zeros_like(param)
+    ends = [zero] + [
+        reference(torch.optim.RMSprop, grads[: i + 1], zero, lr=1.0, alpha=0.9, **options)[0]
+        for i in range(len(grads))
+    ]
+    us = [before - after for before, after in itertools.pairwise(ends)]
+    expected = param - 0.1 * us[0] - 0.1 * sum(2 * u - before for before, u in itertools.pairwise(us))
+    ours, state = run(grads, param, lr=0.1, rho=0.9, optimism=1.0, **options)
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(state["previous_update"], us[-1], rtol=1e-9, atol=1e-9)
+
+
+def test_optimism_with_the_rate_in_momentum_changes_by_steps_with_theirs():
+    # Steps of 0.1 and 0.2: the second is 0.2 + (0.2 - 0.1).
+    param = torch.zeros(1, dtype=torch.float64)
+    state = rmsprop_init(param, optimism=1.0)
+    for lr in (0.1, 0.2):
+        options = {"rho": 0.9, "eps": 0.0, "debias": True, "optimism": 1.0, "lr_in_momentum": True}
+        param, state = rmsprop_update(param, torch.full_like(param, 5.0), state, lr=lr, **options)
+    assert param.item() == pytest.approx(-0.1 - 0.3)
+
+
 def test_nothing_is_changed_in_place():
     param, grad = torch.ones(3), torch.full((3,), 2.0)
-    _, state = run([grad], param, lr=0.1, rho=0.9, momentum=0.9, centered=True)
+    options = {"lr": 0.1, "rho": 0.9, "momentum": 0.9, "optimism": 1.0, "centered": True}
+    _, state = run([grad], param, **options)
     before = {name: torch.as_tensor(value).clone() for name, value in state.items()}
-    rmsprop_update(param, grad, state, lr=0.1, rho=0.9, momentum=0.9, centered=True)
+    rmsprop_update(param, grad, state, **options)
     assert torch.equal(param, torch.ones(3))
     assert torch.equal(grad, torch.full((3,), 2.0))
     assert all(torch.equal(torch.as_tensor(state[name]), before[name]) for name in before)
@@ -195,6 +234,7 @@ def test_complex_parameters_are_pairs_of_reals(initial_second_moment):
         "lr": 0.1,
         "rho": 0.9,
         "momentum": 0.5,
+        "optimism": 1.0,
         "centered": True,
         "weight_decay": 0.1,
         "initial_second_moment": initial_second_moment,
@@ -202,10 +242,18 @@ def test_complex_parameters_are_pairs_of_reals(initial_second_moment):
     as_complex, state = run(grads, param, **options)
     as_reals, _ = run([torch.view_as_real(g) for g in grads], torch.view_as_real(param), **options)
     torch.testing.assert_close(torch.view_as_real(as_complex), as_reals, rtol=1e-12, atol=1e-12)
-    assert all(state[name].dtype == torch.complex128 for name in ("square_avg", "grad_avg", "momentum_buffer"))
+    averages = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")
+    assert all(state[name].dtype == torch.complex128 for name in averages)
 
 
-HYPERPARAMETERS = {"lr": 0.1, "half_life": 3.0, "eps": 0.01, "weight_decay": 0.2, "momentum": 0.7}
+HYPERPARAMETERS = {
+    "lr": 0.1,
+    "half_life": 3.0,
+    "eps": 0.01,
+    "weight_decay": 0.2,
+    "momentum": 0.7,
+    "optimism": 0.8,
+}
 
 
 @pytest.mark.parametrize(
@@ -285,7 +333,7 @@ def logistic_loss(params, problem):
 
 def trained(params, problem, steps, *, initial_second_moment=0.0, **options):
     """Parameters by name after steps down their own gradients, which are part of the graph."""
-    kept = {name: options[name] for name in ("momentum", "centered") if name in options}
+    kept = {name: options[name] for name in ("momentum", "optimism", "centered") if name in options}
     state = rmsprop_init(params, initial_second_moment=initial_second_moment, **kept)
     for _ in range(steps):
         grads = torch.autograd.grad(logistic_loss(params, problem), list(params.values()), create_graph=True)
@@ -367,5 +415,8 @@ def test_exactly_one_name_of_the_decay(given_decay):
 
 
 def test_state_without_what_the_options_need():
-    with pytest.raises(KeyError, match="momentum_buffer"):
-        rmsprop_update(torch.ones(1), torch.ones(1), rmsprop_init(torch.ones(1)), lr=0.1, rho=0.9, momentum=0.9)
+    for option, entry in (("momentum", "momentum_buffer"), ("optimism", "previous_update")):
+        with pytest.raises(KeyError, match=entry):
+            rmsprop_update(
+                torch.ones(1), torch.ones(1), rmsprop_init(torch.ones(1)), lr=0.1, rho=0.9, **{option: 0.9}
+            )

@@ -1,0 +1,140 @@
+"""Rounds of a game: optimizers that each descend a loss of their own, which depends on the others' parameters too.
+
+Simultaneous gradient steps turn around an equilibrium and need not come nearer. What damps the turning is that a
+player answers the other's last step, or that all look ahead (Gidel et al., "A variational inequality perspective
+on generative adversarial networks", arXiv:1802.10551).
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Play = Literal["simultaneous", "alternating", "extragradient"]
+Losses = Callable[[], Sequence[Tensor]]
+
+
+def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "simultaneous") -> list[float]:
+    """One step of every player's optimizer, on the gradient of its own loss in its own parameters.
+
+    - ``"simultaneous"``: all at the same point.
+    - ``"alternating"``: one after the other, each where the players before it have gone.
+    - ``"extragradient"``: all make a trial step, take the gradients at the point where that leads, go back and
+      step with those (Korpelevich 1976). The trial leaves nothing behind: parameters, options and state, such as
+      RMSprop's v, are afterwards as if the second step had been the only one.
+
+    Args:
+        optimizers: One for each player.
+        losses: Evaluates the players' losses, scalars in the order of the optimizers, with their graph. It is
+            called once in a simultaneous round, twice in an extragradient one, and once for each player in an
+            alternating one.
+        play: How they take turns.
+
+    Returns:
+        The losses as they were first evaluated, at the point where the round began.
+
+    Raises:
+        ValueError: If ``play`` is none of these, or there is not one loss for each optimizer.
+
+    Example:
+        >>> x, y = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+        >>> players = [torch.optim.SGD([one], lr=0.5) for one in (x, y)]
+        >>> play_round(players, lambda: ((x * y).sum(), -(x * y).sum()), "alternating")
+        [1.0, -1.0]
+        >>> x.item(), y.item()  # y has seen where x went
+        (0.5, 1.25)
+    """
+    if play not in get_args(Play):
+        raise ValueError(f"play must be one of {', '.join(map(repr, get_args(Play)))}, got {play!r}")
+    evaluated = _evaluate(optimizers, losses)
+    told = [loss.item() for loss in evaluated]
+    if play == "alternating":
+        for player, optimizer in enumerate(optimizers):
+            if player > 0:
+                evaluated = _evaluate(optimizers, losses)
+            _write_gradients(optimizer, evaluated[player])
+            optimizer.step()
+        return told
+    for optimizer, loss in zip(optimizers, evaluated, strict=True):
+        _write_gradients(optimizer, loss)
+    if play == "extragradient":
+        with _taken_back(optimizers):
+            for optimizer in optimizers:
+                optimizer.step()
+            for optimizer, loss in zip(optimizers, _evaluate(optimizers, losses), strict=True):
+                _write_gradients(optimizer, loss)
+    for optimizer in optimizers:
+        optimizer.step()
+    return told
+
+
+def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: float = 0.0) -> float:
+    """Distance from the equilibrium at which simultaneous RMSprop circles in the game ``x y`` of two numbers.
+
+    A round of angle ``w = sqrt(2) s / r``, s being ``lr / (1 - momentum)``, lengthens the radius r by its share
+    ``w**2 / 2 * ((1 + momentum) / (1 - momentum) - 2 optimism)``; that v lags behind the gradients, which swing
+    twice in each turn, shortens it by ``(1 - rho) / 8``. Where both are equal is
+
+        r = 2 sqrt(2) s / sqrt(1 - rho) * sqrt((1 + momentum) / (1 - momentum) - 2 optimism)
+
+    to which r goes from inside and from outside, for a turn shorter than v's memory and longer than the buffer's,
+    ``momentum < rho``, and for a small epsilon.
+
+    Args:
+        lr: Learning rate of both players.
+        rho: Decay of v per update.
+        momentum: In (-1, rho).
+        optimism: As in `rl_rms.RMSprop`; from ``(1 + momentum) / (1 - momentum) / 2`` on there is no cycle, and
+            the radius is 0.
+
+    Returns:
+        The radius, in the parameters' units.
+
+    Example:
+        >>> round(cycle_radius(0.01, 0.99), 4)
+        0.2828
+    """
+    turning = (1 + momentum) / (1 - momentum) - 2 * optimism
+    return 2 * math.sqrt(2) * lr / (1 - momentum) * math.sqrt(max(turning, 0.0) / (1 - rho))
+
+
+def _evaluate(optimizers: Sequence[Optimizer], losses: Losses) -> Sequence[Tensor]:
+    evaluated = losses()
+    if len(evaluated) != len(optimizers):
+        raise ValueError(f"losses must give one for each of {len(optimizers)} optimizers, got {len(evaluated)}")
+    return evaluated
+
+
+def _write_gradients(optimizer: Optimizer, loss: Tensor) -> None:
+    """Have a player's parameters hold the gradient of its own loss, and of no other's."""
+    params = [param for param in _params(optimizer) if param.requires_grad]
+    # Players' losses may share a graph.
+    grads = torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = grad
+
+
+@contextmanager
+def _taken_back(optimizers: Sequence[Optimizer]) -> Iterator[None]:
+    """Put parameters, options and state back afterwards; gradients stay."""
+    before = [
+        ([param.detach().clone() for param in _params(optimizer)], copy.deepcopy(optimizer.state_dict()))
+        for optimizer in optimizers
+    ]
+    try:
+        yield
+    finally:
+        for optimizer, (params, state) in zip(optimizers, before, strict=True):
+            with torch.no_grad():
+                for param, value in zip(_params(optimizer), params, strict=True):
+                    param.copy_(value)
+            optimizer.load_state_dict(state)
+
+
+def _params(optimizer: Optimizer) -> list[Tensor]:
+    return [param for group in optimizer.param_groups for param in group["params"]]

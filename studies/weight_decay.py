@@ -181,8 +181,8 @@ def verdict(results: Results) -> Verdict:
     sentence = (
         f"at strength {STRONG:g} it leaves {least} to {most} of a weight whose due is {short(due(STRONG))}. "
         f"Coupled decay leaves {short(max(coupled.values()))} where gradients are large and {short(unused[0])} "
-        f"where there are none, at strength 0.001 too ({short(unused[1])}); among the weights of one A2C it differs "
-        f"{short(spread(results).middle)} times. A2C's returns: {earned}."
+        f"where there are none, at strength 0.001 too ({short(unused[1])}); among the weights of one A2C it "
+        f"differs {short(spread(results).middle)} times. A2C's returns: {earned}."
     )
     return Verdict("holds" if off < 0.05 else "does not hold", sentence)
 

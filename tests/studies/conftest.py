@@ -1,29 +1,41 @@
-"""Each study's quick run, which goes by the same path as the command's."""
+"""Each study's quick run, by the command, and its page."""
 
 import functools
-import json
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from rl_rms.cli.main import main
 from rl_rms.studies import load
-from rl_rms.studies.frame import read, run, write
+from rl_rms.studies.frame import read
 
-pytest.importorskip("rliable")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == HERE:  # a quick run serves all tests of its file
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @functools.cache
-def _results(name):
-    return run(load(name), quick=True)
+def _quick_run(name):
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["study", name, "--quick", "--processes=1", f"--output={folder}", f"--runs_dir={folder}/events"]
+        assert main(words) == 0
+        study, results = load(name), read(load(name), Path(folder))
+        page = (Path(folder) / f"{name}.md").read_text()
+        assert study.table(results).to_markdown() in page
+        assert str(study.verdict(results)) in page
+        assert (Path(folder) / f"{name}.png").stat().st_size > 5_000
+        assert len(list(Path(folder).glob(f"events/{name}/*/events*"))) == len(results.cells)
+        assert len(results.seeds) == study.quick_seeds
+    return results
 
 
 @pytest.fixture
-def quick(request, tmp_path):
-    """The results of the study that the test's file is named after, and its page, written and read back."""
-    name = request.path.stem.removeprefix("test_")
-    study, results = load(name), _results(name)
-    page = write(study, results, tmp_path).read_text()
-    again = read(study, tmp_path)
-    assert study.table(again).to_markdown() in page
-    assert (tmp_path / f"{name}.png").stat().st_size > 5_000
-    assert json.loads((tmp_path / f"{name}.json").read_text())["seeds"] == study.quick_seeds
-    return results
+def quick(request):
+    """The results of the quick run of the study that the test's file is named after."""
+    pytest.importorskip("rliable")
+    return _quick_run(request.path.stem.removeprefix("test_"))

@@ -1,0 +1,66 @@
+"""``rl-rms study`` as a user runs it; every study's own quick run is in tests/studies."""
+
+import sys
+
+import pytest
+
+from rl_rms import studies
+from rl_rms.cli.main import main
+from rl_rms.studies import STUDIES
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_studies_are_listed(capsys):
+    assert main(["study", "--list"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == list(STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "name a study, or all"),
+        (["sadle"], "there is no study 'sadle'; did you mean saddle?"),
+        (["saddle", "--seeds=1"], "--seeds must be >= 2, got 1"),
+        (["saddle", "--processes=0"], "--processes must be >= 1, got 0"),
+    ],
+)
+def test_wrong_words_write_nothing(elsewhere, capsys, words, sentence):
+    assert main(["study", *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_without_the_extra_it_is_named(elsewhere, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rliable", None)
+    assert main(["study", "saddle", "--quick"]) == 2
+    assert "pip install 'rl_rms[plots]'" in capsys.readouterr().err
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_all_are_one_report(elsewhere, capsys, monkeypatch):
+    pytest.importorskip("rliable")
+    two = {name: STUDIES[name] for name in ("two_player", "clipping")}
+    monkeypatch.setattr(studies, "STUDIES", two)
+    assert main(["study", "all", "--quick", "--seeds=2", "--processes=1"]) == 0
+    printed = capsys.readouterr().out
+    folder = elsewhere / "runs" / "studies"
+    assert {path.name for path in folder.iterdir()} == {
+        "report.html",
+        *two,
+        *(f"{name}.{kind}" for name in two for kind in ("md", "png", "json")),
+    }
+    report = (folder / "report.html").read_text()
+    for name in two:
+        assert f'<section id="{name}">' in report
+        assert studies.load(name).claim[:40] in report
+    assert report.count("data:image/png;base64,") == 2
+    assert "<table>" in report
+    assert report.count("<b class=") == 2
+    assert "tensorboard --logdir runs/studies" in printed
+    assert "report       runs/studies/report.html" in printed

@@ -18,14 +18,15 @@ _PAGE = """<!doctype html>
 :root {{ color-scheme: light dark; --line: #8884; --good: #009e73; --partly: #e69f00; --bad: #d55e00; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto; font-size: 0.9rem; }}
-th, td {{ border-bottom: 1px solid var(--line); padding: 0.25rem 0.7rem; white-space: nowrap; }}
+th, td {{ border-bottom: 1px solid var(--line); padding: 0.25rem 0.7rem; }}
+section td, section th {{ white-space: nowrap; }}
 img {{ max-width: 100%; background: white; border-radius: 4px; }}
 section {{ border-top: 1px solid var(--line); margin-top: 3rem; }}
 code {{ font-size: 0.9em; }}
 .holds {{ color: var(--good); }} .holds-only-if {{ color: var(--partly); }} .does-not-hold {{ color: var(--bad); }}
 </style></head><body>
 <h1>RMSprop's theory, claim by claim</h1>
-<table><tr><th align="left">study</th><th align="left">verdict</th></tr>
+<table><tr><th align="left">study</th><th align="left">claim</th><th align="left">verdict</th></tr>
 {rows}
 </table>
 {sections}
@@ -121,7 +122,7 @@ def _study(name: str, output: Path, runs_dir: Path, *, quick: bool, seeds: int |
 
 
 def report(names: Sequence[str], folder: Path) -> None:
-    """Write one HTML page of all studies, with their figures in it.
+    """Write one HTML page of all studies, with their figures in it, and an overview of the verdicts, README.md.
 
     Args:
         names: Of the studies.
@@ -132,14 +133,23 @@ def report(names: Sequence[str], folder: Path) -> None:
     from rl_rms.studies import load
     from rl_rms.studies.frame import read
 
-    rows, sections = [], []
+    rows, sections, lines = [], [], ["| study | claim | verdict |", "|---|---|---|"]
     for name in names:
         study = load(name)
         verdict = study.verdict(read(study, folder))
         kind = verdict.word.replace(" ", "-")
-        rows.append(f'<tr><td><a href="#{name}">{name}</a></td><td><b class="{kind}">{verdict.word}</b></td></tr>')
+        rows.append(
+            f'<tr><td><a href="#{name}">{name}</a></td><td>{study.claim}</td><td><b class="{kind}">{verdict.word}'
+            "</b></td></tr>"
+        )
+        lines.append(f"| [{name}]({name}.md) | {study.claim} | {verdict.word} |")
         page = markdown.markdown((folder / f"{name}.md").read_text(), extensions=["tables"])
         picture = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
         page = re.sub(r'src="[^"]+\.png"', f'src="data:image/png;base64,{picture}"', page)
         sections.append(f'<section id="{name}">{page}</section>')
     write_text(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))
+    overview = "\n".join(lines)
+    write_text(
+        folder / "README.md",
+        f"# The theory, claim by claim\n\n`rl-rms study all`, and one at a time.\n\n{overview}\n",
+    )

@@ -52,6 +52,7 @@ def test_all_are_one_report(elsewhere, capsys, monkeypatch):
     folder = elsewhere / "runs" / "studies"
     assert {path.name for path in folder.iterdir()} == {
         "report.html",
+        "README.md",
         *two,
         *(f"{name}.{kind}" for name in two for kind in ("md", "png", "json")),
     }
@@ -61,6 +62,8 @@ def test_all_are_one_report(elsewhere, capsys, monkeypatch):
         assert studies.load(name).claim[:40] in report
     assert report.count("data:image/png;base64,") == 2
     assert "<table>" in report
+    overview = (folder / "README.md").read_text()
+    assert "| [clipping](clipping.md) | " in overview
     assert report.count("<b class=") == 2
     assert "tensorboard --logdir runs/studies" in printed
     assert "report       runs/studies/report.html" in printed

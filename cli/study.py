@@ -102,22 +102,23 @@ def _study(name: str, output: Path, runs_dir: Path, *, quick: bool, seeds: int |
     from rich.table import Table
 
     from rl_rms.studies import load
-    from rl_rms.studies.frame import run, write
+    from rl_rms.studies.frame import Finding, run, write
 
     study = load(name)
     console = Console()
     began = time.perf_counter()
     with console.status(f"{name} ..."):
         results = run(study, quick=quick, seeds=seeds, processes=processes)
-    page = write(study, results, output, events=runs_dir)
-    told = study.table(results)
-    table = Table(title=name, title_justify="left")
-    for i, heading in enumerate(told.header):
-        table.add_column(heading, justify="right" if i else "left")
-    for row in told.rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print(str(study.verdict(results)), style="bold", highlight=False)
+    finding = Finding.of(study, results)
+    page = write(finding, output, events=runs_dir)
+    for number, told in enumerate(finding.tables):
+        table = Table(title=None if number else name, title_justify="left")
+        for i, heading in enumerate(told.header):
+            table.add_column(heading, justify="right" if i else "left")
+        for row in told.rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(str(finding.verdict), style="bold", highlight=False)
     console.print(f"{page}, {time.perf_counter() - began:.0f} s\n", highlight=False)
 
 

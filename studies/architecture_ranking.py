@@ -105,7 +105,7 @@ def between_rates(results: Results, by: str) -> float:
     return agreement(at_rate(results, by, best), at_rate(results, by, second), rng)[0]
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Scores and ranks of the networks, then taus."""
     optimizers = results.levels("by")
     scores = {by: at_best_rates(results, by) for by in optimizers}
@@ -114,14 +114,14 @@ def table(results: Results) -> Table:
         [network, *(f"{ranks[by][i]}. ({short(scores[by][i].mean())})" for by in optimizers)]
         for i, network in enumerate(results.levels("network"))
     ]
-    rows.append(["tau of two halves of the seeds", *(f"{one:.2f}" for one in floors(results).values())])
-    rows.append(["tau of the two best rates", *(f"{between_rates(results, by):.2f}" for by in optimizers)])
+    found = [["tau of two halves of the seeds", *(f"{one:.2f}" for one in floors(results).values())]]
+    found.append(["tau of the two best rates", *(f"{between_rates(results, by):.2f}" for by in optimizers)])
     of = taus(results)
     for one in optimizers:
         pairs = [of.get((one, other), of.get((other, one))) for other in optimizers]
         told = ["1" if pair is None else f"{pair[0]:.2f} ({pair[1]:.2f} to {pair[2]:.2f})" for pair in pairs]
-        rows.append([f"tau with {one}", *told])
-    return Table(["rank (episode length)", *optimizers], rows)
+        found.append([f"tau with {one}", *told])
+    return [Table(["rank (episode length)", *optimizers], rows), Table(["Kendall's tau", *optimizers], found)]
 
 
 def verdict(results: Results) -> Verdict:
@@ -186,7 +186,7 @@ STUDY = Study(
     "not know that it was chosen. A longer search with its committed table: docs/tuning.md.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
     size=(9.0, 4.5),

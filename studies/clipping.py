@@ -126,7 +126,7 @@ def contained(results: Results, clip: str) -> list[str]:
     return [burst for burst in BURSTS if pollution(results, clip, burst) <= 1 + NEAR]
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Pollution and recovery by clip and burst, and what a burst in one coordinate costs the others."""
     rows = []
     for clip in CLIPS:
@@ -140,7 +140,7 @@ def table(results: Results) -> Table:
         *(f"updates to recover: {burst}" for burst in WHERE),
         "large: others' steps over their due",
     ]
-    return Table(header, rows)
+    return [Table(header, rows)]
 
 
 def _recovery(results: Results, clip: str, burst: str) -> str:
@@ -209,7 +209,7 @@ STUDY = Study(
     "what is left. A tighter norm contains more, and shortens ordinary updates more often.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
     quick_seeds=2,

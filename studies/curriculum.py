@@ -99,7 +99,7 @@ def expected(ratio: float) -> float:
     return -math.log(1 - (1 - CLOSE) ** 2) if ratio > 1 else math.log((ratio**-2 - 1) / ((1 + CLOSE) ** 2 - 1))
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Adaptation times by ratio and rho, slopes; then returns."""
     rhos = results.levels("rho")
     rows = []
@@ -108,14 +108,16 @@ def table(results: Results) -> Table:
         first = results.estimate("first", rho=rhos[-1], ratio=ratio).middle
         told = f"{slope(results, ratio):.2f} ({expected(ratio):.2f})"
         rows.append([f"gradients x {ratio:g}", *(short(time) for time in times), told, f"x {short(first)}"])
-    for half_life in results.levels("half_life"):
-        rate = results.best("return", "rate", highest=True, half_life=half_life)
-        of = {"half_life": half_life, "rate": rate}
-        told, stage = str(results.estimate("return", **of)), results.estimate("stage", **of).middle
-        name = f"A2C, half-life {half_life} updates, lr {rate:g}"
-        rows.append([name, f"return {told}, stage {stage:.1f}", *[""] * (len(rhos) + 1)])
     header = [f"rho {rho:g}" for rho in rhos]
-    return Table(["updates to adapt", *header, "slope (theory)", "first step"], rows)
+    streams = Table(["updates to adapt", *header, "slope (theory)", "first step"], rows)
+    if not results.levels("half_life"):
+        return [streams]
+    trained = []
+    for half_life in results.levels("half_life"):
+        of = {"half_life": half_life, "rate": _rate(results, half_life)}
+        values = [str(results.estimate(metric, **of)) for metric in ("return", "stage")]
+        trained.append([f"{half_life} updates", f"{of['rate']:g}", *values])
+    return [streams, Table(["A2C's half-life", "rate", "return", "last stage"], trained)]
 
 
 def verdict(results: Results) -> Verdict:
@@ -184,7 +186,7 @@ STUDY = Study(
     "differ more from update to update than from stage to stage.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
 )

@@ -135,7 +135,7 @@ def narrowed(results: Results, when: str, by: str, rival: str = "RMSprop", **of:
     return interquartile_mean(results.values(when, by=rival, **of) - results.values(when, by=by, **of))
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Gaps and scores by world, weights and optimizer."""
     header = ["world, weights", "optimizer", "gap early", "late", "narrower than RMSprop's early", "late"]
     rows = []
@@ -152,7 +152,7 @@ def table(results: Results) -> Table:
     gap, accuracy, mean_reward = best_rule()
     for world, score in zip(SCORES, (accuracy, mean_reward), strict=True):
         rows.append([world, "the best rule there is", "", f"{gap:.3f}", "", "", "", f"{score:.3f}", ""])
-    return Table([*header, "score early", "late", "learning rate"], rows)
+    return [Table([*header, "score early", "late", "learning rate"], rows)]
 
 
 _SCORED = ("early_score", "late_score")
@@ -240,7 +240,7 @@ STUDY = Study(
     "the raw data have the noisy group's own rate too.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
     size=(9.0, 6.0),

@@ -1,7 +1,7 @@
 """What the studies share: seeds in parallel over processes, intervals, table, figure, verdict, TensorBoard, page.
 
 A study says what it measures in which cells; `run` measures, `Results` answers what a table, a figure and a
-verdict ask for, `write` makes a page of it.
+verdict ask for, `Finding` is what these come to, and `write` makes a page of it.
 """
 
 import itertools
@@ -132,7 +132,7 @@ class Study:
         caveat: What the experiment does not show.
         cells: The settings that are measured, as arguments of ``measure``; few of them if it is given True.
         measure: From a seed and a cell's settings to metrics: numbers, or lists of them.
-        table: Of the results.
+        tables: Of the results.
         verdict: From the results.
         draw: Draws the results.
         seeds: How many, in full.
@@ -147,7 +147,7 @@ class Study:
     caveat: str
     cells: Callable[[bool], Iterable[Cell]]
     measure: Callable[..., Mapping[str, Any]]
-    table: Callable[[Results], Table]
+    tables: Callable[[Results], Sequence[Table]]
     verdict: Callable[[Results], Verdict]
     draw: Callable[[Results, "Figure"], None]
     seeds: int = 10
@@ -210,12 +210,60 @@ def _rounded(value: Any) -> Floats:
 # -- what is left of it -----------------------------------------------------------------------------------
 
 
-def write(study: Study, results: Results, folder: Path, *, events: Path | None = None) -> Path:
+@dataclass(frozen=True)
+class Finding:
+    """What a study's results come to, computed once.
+
+    Attributes:
+        study: Which.
+        results: Of it.
+        tables: One or more.
+        verdict: In a sentence.
+    """
+
+    study: Study
+    results: Results
+    tables: Sequence[Table]
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, study: Study, results: Results) -> "Finding":
+        """From the results."""
+        return cls(study, results, study.tables(results), study.verdict(results))
+
+    def to_markdown(self) -> str:
+        """The study's page."""
+        study = self.study
+        return f"""# {study.name}
+
+**Claim.** {study.claim}
+
+**In the library.** {study.mechanism}
+
+**Measured.** {study.setup}
+
+![{study.name}]({study.name}.png)
+
+{self.tables_to_markdown()}
+
+**{self.verdict}**
+
+**Caveat.** {study.caveat}
+
+`rl-rms study {study.name}`, {len(self.results.seeds)} seeds; raw data in [{study.name}.json]({study.name}.json).
+Unless said otherwise numbers are interquartile means over seeds, with the bootstrap's 95 % interval in brackets.
+"""
+
+    def tables_to_markdown(self) -> str:
+        """The tables, one under the other."""
+        return "\n\n".join(table.to_markdown() for table in self.tables)
+
+
+def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path:
     """Write a study's page ``NAME.md``, its figure and its data; and TensorBoard's events.
 
     Args:
-        study: Which.
-        results: Of it.
+        finding: Of the study.
         folder: Where to; created if missing.
         events: Folder for TensorBoard; None writes none.
 
@@ -224,6 +272,7 @@ def write(study: Study, results: Results, folder: Path, *, events: Path | None =
     """
     from matplotlib.figure import Figure
 
+    study, results = finding.study, finding.results
     folder.mkdir(parents=True, exist_ok=True)
     data = {
         "study": study.name,
@@ -240,9 +289,9 @@ def write(study: Study, results: Results, folder: Path, *, events: Path | None =
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(folder / f"{study.name}.png", dpi=120)
     page = folder / f"{study.name}.md"
-    page.write_text(to_markdown(study, results))
+    page.write_text(finding.to_markdown())
     if events is not None:
-        _write_events(study, results, events, figure)
+        _write_events(finding, events, figure)
     return page
 
 
@@ -256,36 +305,14 @@ def read(study: Study, folder: Path) -> Results:
     return Results(list(range(data["seeds"])), cells, measured)
 
 
-def to_markdown(study: Study, results: Results) -> str:
-    """A study's page."""
-    return f"""# {study.name}
-
-**Claim.** {study.claim}
-
-**In the library.** {study.mechanism}
-
-**Measured.** {study.setup}
-
-![{study.name}]({study.name}.png)
-
-{study.table(results).to_markdown()}
-
-**{study.verdict(results)}**
-
-**Caveat.** {study.caveat}
-
-`rl-rms study {study.name}`, {len(results.seeds)} seeds; raw data in [{study.name}.json]({study.name}.json).
-Unless said otherwise numbers are interquartile means over seeds, with the bootstrap's 95 % interval in brackets.
-"""
-
-
-def _write_events(study: Study, results: Results, folder: Path, figure: "Figure") -> None:
+def _write_events(finding: Finding, folder: Path, figure: "Figure") -> None:
     """A run of TensorBoard for every cell, and one with verdict, table and figure."""
     from torch.utils.tensorboard import SummaryWriter
 
+    study, results = finding.study, finding.results
     with SummaryWriter(folder / study.name) as writer:
-        writer.add_text("verdict", str(study.verdict(results)))
-        writer.add_text("table", study.table(results).to_markdown())
+        writer.add_text("verdict", str(finding.verdict))
+        writer.add_text("tables", finding.tables_to_markdown())
         writer.add_figure("figure", figure)
     for cell, measured in zip(results.cells, results.measured, strict=True):
         label = ",".join(f"{key}={value}" for key, value in cell.items()) or "all"

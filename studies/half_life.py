@@ -190,7 +190,7 @@ def gain(results: Results, world: str, half_life: str) -> Estimate:
     return interquartile_mean(scores(results, world, half_life) - scores(results, world, "69 updates"))
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Tracking by the time between jumps, scores by world."""
     header = ["", "best half-life", "error there", "at half-life = time", "at 69"]
     rows = []
@@ -199,12 +199,15 @@ def table(results: Results) -> Table:
         at = [int(np.argmin(np.abs(np.log(np.array(TRACKED) / h)))) for h in (best, time, 69)]
         rows.append([f"jumps every {time:,} updates", f"{best:g}", *(f"{errors[i]:.3f}" for i in at)])
     half_lives = results.levels("half_life")
-    rows.append([f"**score of A2C** ({', '.join(half_lives)})", *[""] * (len(header) - 1)])
+    scored, gained = [], []
     for world in results.levels("world"):
-        told = [short(interquartile_mean(scores(results, world, h)).middle) for h in half_lives]
-        gains = [f"{h} {_signed(gain(results, world, h))}" for h in FOUND if h in half_lives]
-        rows.append([world, ", ".join(told), "over 69 updates: " + "; ".join(gains), "", ""])
-    return Table(header, rows)
+        scored.append([world, *(short(interquartile_mean(scores(results, world, h)).middle) for h in half_lives)])
+        gained.append([world, *(_signed(gain(results, world, h)) for h in half_lives)])
+    return [
+        Table(header, rows),
+        Table(["score of A2C", *half_lives], scored),
+        Table(["over 69 updates", *half_lives], gained),
+    ]
 
 
 def _signed(one: Estimate) -> str:
@@ -267,7 +270,7 @@ STUDY = Study(
     "docs/half_life.md. Here the rate is the best of few, chosen with the same seeds.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
     size=(11.0, 4.2),

@@ -107,7 +107,7 @@ def spreads(results: Results, **which: Any) -> Floats:
     return deviations
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Spread over half-lives and the score itself, by task, LayerNorm and debias."""
     rows = []
     for cell in results.cells:
@@ -122,7 +122,7 @@ def table(results: Results) -> Table:
             ]
         )
     header = ["", "spread over half-lives", "score at the worst half-life", "at the best"]
-    return Table(header, rows)
+    return [Table(header, rows)]
 
 
 def _name(cell: Cell) -> str:
@@ -197,7 +197,7 @@ STUDY = Study(
     "(docs/half_life.md).",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
 )

@@ -76,7 +76,7 @@ def ratio(results: Results, **which: Any) -> Estimate:
     )
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Losses by phase, and how many times as large they are in phase as against it."""
     rows = []
     for by in results.levels("by"):
@@ -95,7 +95,7 @@ def table(results: Results) -> Table:
                 ]
             )
     behind = [f"rate {360 * phase:.0f}° behind" for phase in PHASES]
-    return Table(["loss at the best rate", *behind, "0° over 180°", "fluctuation, 0° and 180°"], rows)
+    return [Table(["loss at the best rate", *behind, "0° over 180°", "fluctuation, 0° and 180°"], rows)]
 
 
 def verdict(results: Results) -> Verdict:
@@ -155,7 +155,7 @@ STUDY = Study(
     "RMSprop with a memory much shorter than the period already takes part of it out.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
     size=(11.0, 3.6),

@@ -161,25 +161,25 @@ def share(results: Results, penalty: float) -> Estimate:
     return interquartile_mean((learned - start) / (best - start))
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Signal to noise and cost by unroll length; scores and hyperparameters by way."""
-    header = ["", "lr", "half-life", "eps", "", ""]
-    rows = [["**signal to noise of the meta-gradient**", "", "", "", "times a plain update", "memory"]]
+    signal = []
     for length in results.levels("length"):
         clear = [str(results.estimate(name, length=length)) for name in NAMES]
         times, memory = (results.estimate(name, length=length).middle for name in ("times", "kilobytes"))
-        rows.append([f"{length} updates", *clear, f"{times:.1f}", f"{short(memory)} kB"])
-    rows.append(["**hyperparameters**", "", "", "", "-log10 loss", "share of the grid's gain"])
-    for i in results.where():
+        signal.append([f"{length} updates", *clear, f"{times:.1f}", f"{short(memory)} kB"])
+    found = []
+    for i in (i for i in results.where() if "by" in results.cells[i]):
         cell = results.cells[i]
-        if "by" not in cell:
-            continue
-        found = [short(float(np.median(results.measured[i][name]))) for name in NAMES]
         learned = cell["by"] == "learned"
         name = f"learned, penalty {cell['penalty']:g}" if learned else cell["by"]
         gained = str(share(results, cell["penalty"])) if learned and results.where(by="grid") else ""
-        rows.append([name, *found, str(interquartile_mean(results.measured[i]["score"])), gained])
-    return Table(header, rows)
+        values = [short(float(np.median(results.measured[i][name]))) for name in NAMES]
+        found.append([name, *values, str(interquartile_mean(results.measured[i]["score"])), gained])
+    return [
+        Table(["signal to noise over", *NAMES, "times a plain update", "memory"], signal),
+        Table(["hyperparameters", *NAMES, "-log10 loss", "share of the grid's gain"], found),
+    ]
 
 
 def verdict(results: Results) -> Verdict:
@@ -242,7 +242,7 @@ STUDY = Study(
     "update here is never such.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
     size=(11.0, 3.6),

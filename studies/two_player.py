@@ -116,7 +116,7 @@ def formula(player: str, rate: float) -> float | None:
     return cycle_radius(lr, RHO, **options)
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """Distances at the best rate, and at the largest beside the formula's."""
     noises = results.levels("noise")
     rows = []
@@ -133,7 +133,7 @@ def table(results: Results) -> Table:
         row += [short(largest(results, player)), "" if radius is None else short(radius)]
         rows.append(row)
     nearer = [f"nearest, noise {noise:g}" for noise in noises]
-    return Table([f"distance after {ROUNDS} rounds", *nearer, f"at rate {RATES[-1]:g}", "formula"], rows)
+    return [Table([f"distance after {ROUNDS} rounds", *nearer, f"at rate {RATES[-1]:g}", "formula"], rows)]
 
 
 def largest(results: Results, player: str) -> float:
@@ -198,7 +198,7 @@ STUDY = Study(
     "their learning rate, and shrink where that falls.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
     size=(10.0, 3.8),

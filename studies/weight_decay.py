@@ -143,7 +143,7 @@ def spread(results: Results) -> Estimate:
     return results.estimate("spread", **best(results, "none", results.levels("strength", form="none")[0]))
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Sequence[Table]:
     """What is left of weights, and what agents earn."""
     rows = []
     for strength in results.levels("strength", of="weights"):
@@ -161,7 +161,7 @@ def table(results: Results) -> Table:
         told = [str(one[strength]) if strength in one else "" for one in by_strength]
         rows.append([f"A2C's return, strength {strength:g}", *told, ""])
     rows.append(["decay of A2C's weights, 90th percentile over 10th", "", str(spread(results)), "1", "1"])
-    return Table(["", "no decay", *FORMS], rows)
+    return [Table(["", "no decay", *FORMS], rows)]
 
 
 def verdict(results: Results) -> Verdict:
@@ -226,7 +226,7 @@ STUDY = Study(
     "hardly more than chance.",
     cells=cells,
     measure=measure,
-    table=table,
+    tables=tables,
     verdict=verdict,
     draw=draw,
     size=(10.0, 3.8),

@@ -8,7 +8,7 @@ import pytest
 
 from rl_rms.cli.main import main
 from rl_rms.studies import load
-from rl_rms.studies.frame import read
+from rl_rms.studies.frame import Finding, read
 
 HERE = Path(__file__).parent
 
@@ -26,8 +26,7 @@ def _quick_run(name):
         assert main(words) == 0
         study, results = load(name), read(load(name), Path(folder))
         page = (Path(folder) / f"{name}.md").read_text()
-        assert study.table(results).to_markdown() in page
-        assert str(study.verdict(results)) in page
+        assert Finding.of(study, results).to_markdown() == page
         assert (Path(folder) / f"{name}.png").stat().st_size > 5_000
         assert len(list(Path(folder).glob(f"events/{name}/*/events*"))) == len(results.cells)
         assert len(results.seeds) == study.quick_seeds

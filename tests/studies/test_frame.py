@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.studies import STUDIES, load
-from rl_rms.studies.frame import Study, Table, Verdict, grid, interquartile, read, run, write
+from rl_rms.studies.frame import Finding, Study, Table, Verdict, grid, interquartile, read, run, write
 
 pytest.importorskip("rliable")
 
@@ -31,7 +31,10 @@ LINE = Study(
     caveat="v",
     cells=lambda quick: grid(by=["a", "b"], size=[1.0] if quick else [1.0, 2.0]),
     measure=measure,
-    table=lambda results: Table(["", "mean"], [["a", str(results.estimate("number", by="a", size=1.0))]]),
+    tables=lambda results: [
+        Table(["", "mean"], [["a", str(results.estimate("number", by="a", size=1.0))]]),
+        Table(["", "seeds"], [["all", str(len(results.seeds))]]),
+    ],
     verdict=lambda results: Verdict("holds only if", "lines are long."),
     draw=draw,
     seeds=4,
@@ -76,7 +79,7 @@ def test_what_is_not_finite_is_the_worst():
 
 def test_a_page_its_data_and_its_events(tmp_path):
     results = run(LINE)
-    page = write(LINE, results, tmp_path / "pages", events=tmp_path / "events").read_text()
+    page = write(Finding.of(LINE, results), tmp_path / "pages", events=tmp_path / "events").read_text()
     for part in (
         "**Claim.** c",
         "**Holds only if lines are long.**",

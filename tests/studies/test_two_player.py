@@ -1,10 +1,12 @@
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from rl_rms.studies import load
-from rl_rms.studies.two_player import PLAYERS, RATES, distances, formula, largest, nearest
+from rl_rms.studies.two_player import PLAYERS, RATES, balance, distances, formula, largest, nearest, pushes, unseen
 
 STUDY = load("two_player")
 
@@ -41,3 +43,29 @@ def test_all_rates_are_played_at_once():
     root = math.sqrt((0.05 * 1.0) / (1 - 0.95**2))  # of v in x, where the gradient was 0 at first: in units of it
     expected = [math.hypot(1 - rate / root, 2 * rate) for rate in (0.1, 0.2)]
     assert second == pytest.approx(expected)
+
+
+def test_pushes_by_hand():
+    leaning = np.array([[0.0, 0.0, 0.1, -5.0], [0.0, 0.0, -0.01, 5.0]])
+    assert pushes("lean", 2, seed=0)(leaning).tolist() == [1.0, -1.0]
+    assert pushes("nobody", 2, seed=0)(leaning).tolist() == [0.0, 0.0]
+    swings = pushes("swings", 2, seed=0)
+    assert [swings(leaning)[1] for _ in range(26)][::25] == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert swings(leaning)[0] == pytest.approx(math.sin(2 * math.pi * 26 / 50))
+    gusts = pushes("gusts", 50, seed=0)
+    told = np.array([gusts(leaning) for _ in range(40)])
+    assert np.abs(told[:, 0]).tolist() == 2 * (10 * [1.0] + 10 * [0.0])
+    assert all(np.array_equal(one, other) for one, other in itertools.pairwise(told[:10]))
+    assert not np.array_equal(told[0], told[20])
+    assert abs(told[0].sum()) < 40
+    chance = pushes("chance", 1_000, seed=0)(leaning)
+    assert (np.abs(chance) <= 1).all()
+    assert abs(chance.mean()) < 0.1
+
+
+def test_a_training_is_the_same_each_time_and_an_adversary_makes_it_another(quick):
+    of = {"training": "adversary by turns", "rate": 0.01}
+    again = balance(0, steps=3_000, **of)
+    assert again["unseen"] == pytest.approx(np.mean([again[kind] for kind in ("gusts", "swings", "lean")]))
+    assert quick.values("unseen", **of)[0] == pytest.approx(again["unseen"])
+    assert unseen(quick, "nobody") != unseen(quick, "adversary by turns")

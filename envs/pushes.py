@@ -1,0 +1,59 @@
+"""CartPoles that somebody pushes: a world for two players, one who balances and one who disturbs."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
+
+from rl_rms.envs.checks import check_number
+
+Array = npt.NDArray[Any]
+
+
+class PushedCartPole(gym.vector.VectorWrapper):
+    """Gymnasium's CartPole-v1 in vector form, whose poles a second player pushes in every env step.
+
+    An action is a pair: the first player's, 0 or 1, pushes the cart with 10 N, which changes the pole's angular
+    velocity by about 0.3 rad/s; the second player's, a number in [-1, 1], changes it by ``strength`` times that
+    number before the cart's push acts. The reward is the first player's; the second's is its negative.
+
+    Args:
+        num_envs: How many, >= 1.
+        strength: Of the largest push, in rad/s for each env step, >= 0.
+
+    Raises:
+        ValueError: If ``strength`` is out of its range.
+
+    Source: the disturbances of Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017).
+
+    Example:
+        >>> env = PushedCartPole(2, strength=0.5)
+        >>> before, _ = env.reset(seed=0)
+        >>> after, *_ = env.step((np.array([0, 0]), np.array([0.0, 0.0])))
+        >>> _ = env.reset(seed=0)
+        >>> pushed, *_ = env.step((np.array([0, 0]), np.array([0.0, 1.0])))
+        >>> (pushed - after)[:, 3].round(2).tolist()
+        [0.0, 0.5]
+    """
+
+    def __init__(self, num_envs: int = 1, strength: float = 0.1) -> None:
+        self.strength = check_number("PushedCartPole: strength", strength, least=0.0)
+        super().__init__(gym.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point"))
+        both = spaces.Tuple((spaces.Discrete(2), spaces.Box(-1.0, 1.0)))
+        self.single_action_space, self.action_space = both, batch_space(both, num_envs)
+
+    def step(self, actions: tuple[Array, Array]) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
+        """Push the poles, then the carts.
+
+        Args:
+            actions: The first player's, shape ``(num_envs,)``, and the second's, likewise; what is outside of
+                [-1, 1] counts as the nearest bound.
+        """
+        moves, pushes = actions
+        cart: Any = self.env.unwrapped
+        # In a reset frame this is the last episode's state, which is about to be replaced.
+        cart.state[3] += self.strength * np.clip(np.reshape(pushes, -1), -1.0, 1.0)
+        return self.env.step(moves)

@@ -120,7 +120,7 @@ def verdict(results: Results) -> Verdict:
     if not beyond:
         return Verdict("does not hold", sentence)
     lost = ", ".join(f"{by} at {period:,}" for by, period in ratios if (by, period) not in beyond)
-    return Verdict("holds only if", f"memory and period are not these: {lost}. {sentence}")
+    return Verdict("holds only if", f"memory and period are not these: {lost}; {sentence}")
 
 
 def draw(results: Results, figure: "Figure") -> None:

@@ -150,18 +150,20 @@ def tables(results: Results) -> Sequence[Table]:
         by_form = [remaining(results, form, strength) for form in FORMS]
         rows += [
             [
-                f"left of a weight, strength {strength:g}, gradients {history}",
+                f"strength {strength:g}, gradients {history}",
                 "1",
                 *(short(one[history]) for one in by_form),
             ]
             for history in HISTORIES
         ]
+    rows.append(["decay of A2C's weights, 90th percentile over 10th", "", str(spread(results)), "1", "1"])
+    earned = []
     by_strength = [returns(results, form) for form in STRENGTHS]
     for strength in sorted({strength for one in by_strength for strength in one}):
         told = [str(one[strength]) if strength in one else "" for one in by_strength]
-        rows.append([f"A2C's return, strength {strength:g}", *told, ""])
-    rows.append(["decay of A2C's weights, 90th percentile over 10th", "", str(spread(results)), "1", "1"])
-    return [Table(["", "no decay", *FORMS], rows)]
+        earned.append([f"strength {strength:g}", *told])
+    names = ["no decay" if form == "none" else form for form in STRENGTHS]
+    return [Table(["left of a weight", "no decay", *FORMS], rows), Table(["return of A2C", *names], earned)]
 
 
 def verdict(results: Results) -> Verdict:

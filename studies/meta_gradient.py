@@ -184,8 +184,8 @@ def tables(results: Results) -> Sequence[Table]:
 
 def verdict(results: Results) -> Verdict:
     """By whether what was learned is better than the start, and by whose signal is clear."""
-    longest = max(results.levels("length"))
-    clear = {name: results.estimate(name, length=longest).middle for name in NAMES}
+    lengths = results.levels("length")
+    clear = {name: [results.estimate(name, length=length).middle for length in lengths] for name in NAMES}
     start = results.values("score", by="start")
     gain = interquartile_mean(results.values("score", by="learned", penalty=0.0) - start)
     parts = [f"learning them lowers log10 of the loss by {gain}"]
@@ -193,12 +193,15 @@ def verdict(results: Results) -> Verdict:
         parts += [
             f"{100 * share(results, c).middle:.0f} % of what a grid gains with penalty {c:g}" for c in PENALTIES
         ]
-    told = ", ".join(f"{clear[name]:.2f} for {name}" for name in NAMES)
-    sentence = f"{'; '.join(parts)}; but the meta-gradient's signal to noise over {longest} updates is {told}."
+    told = ", ".join(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
+    sentence = (
+        f"{'; '.join(parts)}; the meta-gradient's signal to noise over {min(lengths)} to {max(lengths)} updates is "
+        f"{told}."
+    )
     if gain.low <= 0:
         return Verdict("does not hold", sentence)
-    if min(clear.values()) < 1:
-        unclear = " and ".join(name for name in NAMES if clear[name] < 1)
+    unclear = " and ".join(name for name in NAMES if min(clear[name]) < 1)
+    if unclear:
         return Verdict("holds only if", f"many windows are averaged, for {unclear}: {sentence}")
     return Verdict("holds", sentence)
 

@@ -67,5 +67,5 @@ def test_a_training_is_the_same_each_time_and_an_adversary_makes_it_another(quic
     of = {"training": "adversary by turns", "rate": 0.01}
     again = balance(0, steps=3_000, **of)
     assert again["unseen"] == pytest.approx(np.mean([again[kind] for kind in ("gusts", "swings", "lean")]))
-    assert quick.values("unseen", **of)[0] == pytest.approx(again["unseen"])
+    assert quick.values("unseen", **of)[0] == pytest.approx(again["unseen"], rel=1e-4)
     assert unseen(quick, "nobody") != unseen(quick, "adversary by turns")

@@ -195,8 +195,8 @@ def verdict(results: Results) -> Verdict:
         ]
     told = ", ".join(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
     sentence = (
-        f"{'; '.join(parts)}; the meta-gradient's signal to noise over {min(lengths)} to {max(lengths)} updates is "
-        f"{told}."
+        f"{'; '.join(parts)}; the meta-gradient's signal to noise over {min(lengths)} to {max(lengths)} updates "
+        f"is {told}."
     )
     if gain.low <= 0:
         return Verdict("does not hold", sentence)

@@ -1,0 +1,24 @@
+"""The full runs that are committed: each page says what its data does, by the study as it is now."""
+
+from pathlib import Path
+
+import pytest
+
+from rl_rms.studies import STUDIES, load
+from rl_rms.studies.frame import Finding, read
+
+FULL = Path(__file__).resolve().parents[2] / "docs" / "studies"
+OVERVIEW = FULL / "README.md"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_page_is_what_the_data_says(name):
+    pytest.importorskip("rliable")
+    study = load(name)
+    results = read(study, FULL)
+    assert [dict(cell) for cell in results.cells] == [dict(cell) for cell in study.cells(False)]
+    assert len(results.seeds) == study.seeds
+    finding = Finding.of(study, results)
+    assert (FULL / f"{name}.md").read_text() == finding.to_markdown()
+    assert f"| [{name}]({name}.md) | {study.claim} | {finding.verdict.word} |" in OVERVIEW.read_text()
+    assert (FULL / f"{name}.png").is_file()

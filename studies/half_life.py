@@ -251,7 +251,7 @@ def draw(results: Results, figure: "Figure") -> None:
         spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
         axis.errorbar(range(len(told)), [t.middle for t in told], spread, fmt="o", color=COLORS[0])
         axis.set_xticks(range(len(told)), half_lives, rotation=60, ha="right", fontsize=7)
-        axis.set_title(world, fontsize=9, loc="left")
+        axis.set_title(f"{world}: score", fontsize=9, loc="left")
 
 
 STUDY = Study(

@@ -236,9 +236,9 @@ STUDY = Study(
     "two a decade, by the late accuracy or return of the greedy policy with the groups weighed so. Half-life 69 "
     "updates.",
     caveat="A linear policy and two groups that differ in nothing but noise and number; a network, or groups with "
-    "other repayments, may do otherwise. A narrow gap early is also what a policy has that is poor for both: the raw "
-    "data have the noisy group's own rate too. The noise was chosen so that the best rule there is leaves a gap of "
-    "about 0.1.",
+    "other repayments, may do otherwise. A narrow gap early is also what a policy has that is poor for "
+    "both: the raw data have the noisy group's own rate too. The noise was chosen so that the best rule "
+    "there is leaves a gap of about 0.1.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -314,11 +314,11 @@ STUDY = Study(
     "episodes without pushes, and under gusts, swings and pushes to where the pole leans, of "
     f"{STRENGTHS[1]} rad/s, at the better of two learning rates.",
     caveat="Two numbers, each the other's gradient: a game of many, in which players' coordinates are mixed, may "
-    "circle more widely than the formula says. A best rate is best for so many rounds; cycles are as large as "
-    "their learning rate, and shrink where that falls. CartPole's trainings are short, and an adversary takes as "
-    "many env steps again as the agent; its players take turns of ten updates, not of one. The pushes' strength was "
-    "chosen, on a few seeds, such that A2C learns at all, and the better rate by the returns that are shown; the "
-    "word of the verdict is the bilinear game's.",
+    "circle more widely than the formula says. A best rate is best for so many rounds; cycles are as large "
+    "as their learning rate, and shrink where that falls. CartPole's trainings are short, and an adversary "
+    "takes as many env steps again as the agent; its players take turns of ten updates, not of one. The "
+    "pushes' strength was chosen, on a few seeds, such that A2C learns at all, and the better rate by the "
+    "returns that are shown; the word of the verdict is the bilinear game's.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.adaptation import AdaptationCallback
+    from rl_rms.agents.attacks import FGSMAttack
     from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
     from rl_rms.agents.config import A2CConfig, MetaConfig, PolicyConfig, ReinforceConfig
     from rl_rms.agents.evaluation import Evaluation, evaluate
@@ -21,6 +22,7 @@ _HOME = {
     "CheckpointCallback": "callbacks",
     "EvalCallback": "callbacks",
     "Evaluation": "evaluation",
+    "FGSMAttack": "attacks",
     "MetaConfig": "config",
     "PolicyConfig": "config",
     "Reinforce": "reinforce",
@@ -38,6 +40,7 @@ __all__ = [
     "CheckpointCallback",
     "EvalCallback",
     "Evaluation",
+    "FGSMAttack",
     "MetaConfig",
     "PolicyConfig",
     "Reinforce",

@@ -10,6 +10,7 @@ STUDIES = {
     "batch_norm": "steps against the scale of a BatchNorm, over six decades",
     "layer_norm": "how much results depend on rho, with LayerNorm, with debias, with both",
     "two_player": "distance to the equilibrium of a game, by turns, momentum and optimism",
+    "gradient_burst": "steps and recovery after a burst by rho, and what an attack costs agents",
     "half_life": "half-lives fixed, matched and found, in tracking and in return",
     "curriculum": "how long v takes to follow a curriculum, up and down",
     "architecture_ranking": "whether another optimizer would choose another policy network",

@@ -1,0 +1,147 @@
+"""Adversarial observations: what an agent sees is moved a little, against its own policy.
+
+    x' = clip(x + strength * sign(d loss / d x), low, high),    loss = -log pi(argmax_a pi(a | x) | x)
+
+The fast gradient sign method (Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples",
+2015), with the policy's most likely action as the label (Huang et al., "Adversarial attacks on neural network
+policies", 2017).
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.agents.distributions import Distribution
+from rl_rms.agents.world import find_world
+from rl_rms.envs.schedules import Constant, Key, Schedule
+from rl_rms.envs.transforms import is_float_box
+
+Array = npt.NDArray[Any]
+# Schedules of the strength have no chance in them.
+_NO_CHANCE = Key(0)
+
+
+class FGSMAttack(VectorWrapper):
+    """A vector environment whose observations are moved against the policy of the agent that lives in it.
+
+    Each component of an observation moves by ``strength`` to the side on which the policy's most likely action
+    becomes less likely, and stays within the observation space. It is the agent's present policy, so the attack
+    follows its learning. Rewards, the episodes' ends and the world's clock are the environment's.
+
+    Args:
+        env: A vector environment that `rl_rms.envs.make_vec` made, or wrappers around one: the attack goes by its
+            clock, and so goes on in a training that is resumed.
+        strength: How far each component moves, in the observation's own unit, >= 0: a number, or a schedule over
+            the world's env steps, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``. Where it is 0 nothing
+            changes.
+
+    Raises:
+        ValueError: If the environment has no clock, its observations are not a Box of floats, its actions are a
+            Box, or the strength may be below 0.
+
+    Example:
+        >>> from rl_rms.agents import A2C
+        >>> from rl_rms.envs import make_vec
+        >>> env = FGSMAttack(make_vec("CartPole-v1", 2, {}, seed=0), strength=0.1)
+        >>> agent = A2C(env, seed=0)
+        >>> env.aim(agent)
+        >>> agent.learn(100).num_timesteps >= 100
+        True
+    """
+
+    def __init__(self, env: VectorEnv, strength: float | Schedule) -> None:
+        super().__init__(env)
+        world = find_world(env)
+        if world is None:
+            raise ValueError(
+                f"env must be a vector environment with a clock, got {env}; make it with rl_rms.envs.make_vec"
+            )
+        _check_spaces(env.single_observation_space, env.single_action_space)
+        self.strength = strength if isinstance(strength, Schedule) else Constant(strength)
+        if not self.strength.bounds[0] >= 0:
+            raise ValueError(f"strength must be >= 0 at every clock, got {strength!r}")
+        self._world = world
+        self._agent: OnPolicyAgent | None = None
+
+    def aim(self, agent: OnPolicyAgent) -> None:
+        """Attack this agent's policy from now on.
+
+        Args:
+            agent: The one that lives in the environment.
+
+        Raises:
+            ValueError: If its policy is recurrent: what it would do does not follow from an observation alone.
+        """
+        if getattr(agent.policy, "state_size", 0):
+            raise ValueError('FGSMAttack needs a policy without memory; build the agent with recurrent="none"')
+        self._agent = agent
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin episodes, with the environment's own arguments."""
+        observations, infos = self.env.reset(**kwargs)
+        return self._moved(observations), infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Make a vector step.
+
+        Returns:
+            The environment's, but for the observations, those in ``info["final_obs"]`` too.
+        """
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        if "final_obs" in infos:
+            rows = np.flatnonzero(terminated | truncated)
+            moved = infos["final_obs"].copy()
+            for row, final in zip(rows, self._moved(np.stack(list(moved[rows]))), strict=True):
+                moved[row] = final
+            infos["final_obs"] = moved
+        return self._moved(observations), rewards, terminated, truncated, infos
+
+    def _moved(self, observations: Array) -> Array:
+        strength = self.strength.value(self._world.clock, _NO_CHANCE)
+        if strength == 0:
+            return observations
+        if self._agent is None:
+            raise RuntimeError("FGSMAttack does not know whom to attack; call aim(agent) before the agent learns")
+        space = self.single_observation_space
+        assert isinstance(space, spaces.Box)
+        step = strength * adversarial_direction(self._agent, observations)
+        moved: Array = np.clip(observations + step, space.low, space.high).astype(space.dtype)
+        return moved
+
+
+def adversarial_direction(agent: OnPolicyAgent, observations: Array) -> Array:
+    """The sign of the gradient of ``-log pi(a | x)`` by x, a being the most likely action at x.
+
+    Args:
+        agent: Whose policy and, since scaling does not change signs, whose normalization of observations.
+        observations: A batch as the environment gives them, shape ``(batch, *observation)``.
+
+    Returns:
+        -1, 0 or 1 for each component, of the same shape.
+    """
+    policy: Any = agent.policy
+    normalizer = agent.observation_normalizer
+    seen = observations if normalizer is None else normalizer(observations)
+    with torch.enable_grad():
+        x = torch.tensor(seen, device=agent.device, requires_grad=True)
+        features = policy.encode(x) if hasattr(policy, "encode") else x
+        distribution: Distribution = policy.actor(features)
+        loss = -distribution.log_prob(distribution.mode().detach()).sum()
+        (gradient,) = torch.autograd.grad(loss, x)
+    return gradient.sign().cpu().numpy()
+
+
+def _check_spaces(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+    if not is_float_box(observation_space):
+        raise ValueError(f"FGSMAttack needs observations that are a Box of floats, got {observation_space}")
+    if isinstance(action_space, spaces.Box):
+        raise ValueError(
+            f"FGSMAttack needs actions that are a choice, got {action_space}: a normal's density at its own mean "
+            "is the same wherever that is, so there is no gradient to follow"
+        )

@@ -1,0 +1,45 @@
+import math
+
+import numpy as np
+import pytest
+
+from rl_rms.studies import load
+from rl_rms.studies.frame import interquartile
+from rl_rms.studies.gradient_burst import SIZES, burst, returns, sooner
+
+STUDY = load("gradient_burst")
+
+
+@pytest.mark.parametrize(("rho", "size"), [(rho, size) for rho in (0.9, 0.99) for size in SIZES])
+def test_a_step_is_what_the_equation_says_and_below_the_bound(quick, rho, size):
+    # v is near 1 before the burst: B / sqrt(rho + (1 - rho) B**2).
+    steps = quick.values("step", of="normalizer", rho=rho, clips=False, size=size)
+    assert steps.max() <= 1 / math.sqrt(1 - rho) + 1e-4
+    assert interquartile(steps) == pytest.approx(size / math.sqrt(rho + (1 - rho) * size**2), rel=0.08)
+
+
+def test_a_small_rho_recovers_sooner(quick):
+    assert sooner(quick) == list(SIZES)
+    assert STUDY.verdict(quick).word == "holds"
+
+
+def test_after_a_small_burst_a_long_memory_has_nothing_to_recover_from():
+    # 0.001 (10**2 - 1) on 1 leaves the root within a tenth: 1.048.
+    assert burst(0, rho=0.999, clips=False, size=10.0)["recovery"] == 0
+    assert burst(0, rho=0.9, clips=False, size=10.0)["recovery"] == pytest.approx(
+        np.log(0.1 * 99 / 0.21) / -np.log(0.9), abs=3
+    )
+
+
+def test_clipping_by_the_second_moment_leaves_nothing_to_recover_from(quick):
+    of = {"of": "normalizer", "rho": 0.99, "clips": True, "size": SIZES[-1]}
+    assert quick.values("step", **of).max() < 3.0
+    assert (quick.values("recovery", **of) == 0).all()
+
+
+def test_an_attack_and_huge_rewards_reach_the_second_moment_and_cost_an_agent_return(quick):
+    of = {"of": "agent", "rho": 0.99, "clips": False}
+    roots = {event: quick.values("root", event=event, **of).mean() for event in ("none", "attack", "rewards")}
+    assert roots["rewards"] > 20 * roots["none"]
+    plain, attacked = (returns(quick, event, rho=0.99, clips=False).mean() for event in ("none", "attack"))
+    assert attacked < plain

@@ -4,6 +4,7 @@ Source: Agarwal et al., "Deep reinforcement learning at the edge of the statisti
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -36,14 +37,28 @@ def interquartile_mean(scores: ArrayLike) -> Estimate:
 # Table, page, verdict and TensorBoard ask for the same ones, and a bootstrap takes a fifth of a second.
 @functools.lru_cache(maxsize=4_096)
 def _estimate(of_seeds: tuple[float, ...]) -> Estimate:
-    from rliable import library, metrics
+    from rliable import metrics
+
+    return estimate(np.array(of_seeds)[:, None], metrics.aggregate_iqm)
+
+
+def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
+    """What several columns of scores come to, and its 95 % interval by rliable's bootstrap.
+
+    Args:
+        scores: A column for each setting, shape ``(seeds, columns)``; a seed is drawn with all that it gave.
+        aggregate: From such scores to a number.
+    """
+    from rliable import library
 
     # rliable takes a random state and draws from NumPy's global one.
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
         point, interval = library.get_interval_estimates(
-            {"": np.array(of_seeds)[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2_000
+            {"": np.arange(len(scores), dtype=np.float64)[:, None]},
+            lambda rows: np.array([aggregate(scores[rows[:, 0].astype(np.int64)])]),
+            reps=2_000,
         )
     finally:
         np.random.set_state(before)  # noqa: NPY002

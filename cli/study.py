@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError, suggestion
@@ -53,6 +54,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("names", type=str, nargs="*", help="Studies, or 'all', which also writes one HTML report.")
     parser.add_argument("--list", action="store_true", help="Name the studies and end.")
     parser.add_argument("--quick", action="store_true", help="In small: fewer cells and seeds, in seconds.")
+    parser.add_argument(
+        "--redraw",
+        action="store_true",
+        help="Measure nothing: page, figure and verdict anew from the folder's data.",
+    )
     parser.add_argument("--seeds", type=int | None, default=None, help="How many; by default each study's own.")
     parser.add_argument("--processes", type=int, default=2, help="That measure at the same time, >= 1.")
     parser.add_argument("--output", type=str, default="runs/studies", help="Folder for pages, figures and data.")
@@ -70,17 +76,16 @@ def main(argv: Sequence[str]) -> int:
     for name in names:
         if name not in STUDIES:
             raise UserError(f"there is no study {name!r}{suggestion(name, STUDIES)}; --list names them")
+        if arguments.redraw and not (Path(arguments.output) / f"{name}.json").is_file():
+            raise UserError(f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json")
     _require_plots()
     output = Path(arguments.output)
     for name in names:
-        _study(
-            name,
-            output,
-            Path(arguments.runs_dir),
-            quick=arguments.quick,
-            seeds=arguments.seeds,
-            processes=arguments.processes,
-        )
+        if arguments.redraw:
+            options = None
+        else:
+            options = {"quick": arguments.quick, "seeds": arguments.seeds, "processes": arguments.processes}
+        _study(name, output, Path(arguments.runs_dir), options)
     if arguments.names == ["all"]:
         report(names, output)
         print(f"report       {output / REPORT}")
@@ -97,18 +102,19 @@ def _require_plots() -> None:
         ) from error
 
 
-def _study(name: str, output: Path, runs_dir: Path, *, quick: bool, seeds: int | None, processes: int) -> None:
+def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:
+    """Measure by the options, or read what was measured if there are none, and tell of it."""
     from rich.console import Console
     from rich.table import Table
 
     from rl_rms.studies import load
-    from rl_rms.studies.frame import Finding, run, write
+    from rl_rms.studies.frame import Finding, read, run, write
 
     study = load(name)
     console = Console()
     began = time.perf_counter()
     with console.status(f"{name} ..."):
-        results = run(study, quick=quick, seeds=seeds, processes=processes)
+        results = read(study, output) if options is None else run(study, **options)
     finding = Finding.of(study, results)
     page = write(finding, output, events=runs_dir)
     for number, told in enumerate(finding.tables):

@@ -28,6 +28,7 @@ def test_studies_are_listed(capsys):
         (["sadle"], "there is no study 'sadle'; did you mean saddle?"),
         (["saddle", "--seeds=1"], "--seeds must be >= 2, got 1"),
         (["saddle", "--processes=0"], "--processes must be >= 1, got 0"),
+        (["saddle", "--redraw"], "there is no runs/studies/saddle.json"),
     ],
 )
 def test_wrong_words_write_nothing(elsewhere, capsys, words, sentence):
@@ -67,3 +68,7 @@ def test_all_are_one_report(elsewhere, capsys, monkeypatch):
     assert report.count("<b class=") == 2
     assert "tensorboard --logdir runs/studies" in printed
     assert "report       runs/studies/report.html" in printed
+    page = (folder / "clipping.md").read_text()
+    (folder / "clipping.md").write_text("an old page")
+    assert main(["study", "clipping", "--redraw"]) == 0
+    assert (folder / "clipping.md").read_text() == page

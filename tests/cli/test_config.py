@@ -22,6 +22,7 @@ def test_the_configurations_that_a_newcomer_wants_are_packaged():
         "pendulum_a2c",
         "curriculum_cartpole",
         "lunarlander_a2c",
+        "annealed_cartpole",
     } <= set(PACKAGED)
 
 

@@ -121,16 +121,14 @@ def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
 
 def worst(results: Results, by: str) -> float:
     """The largest difference that any gamma makes to an optimizer's way."""
-    return max(
-        results.estimate("difference", by=by, gamma=gamma).middle for gamma in results.levels("gamma", by=by)
-    )
+    return max(results.middle("difference", by=by, gamma=gamma) for gamma in results.levels("gamma", by=by))
 
 
 def tables(results: Results) -> Sequence[Table]:
     """How much of the way is another than with gamma 1; then jumps."""
     gammas = results.levels("gamma")
     rows = [
-        [by, *(short(results.estimate("difference", by=by, gamma=gamma).middle) for gamma in gammas)]
+        [by, *(short(results.middle("difference", by=by, gamma=gamma)) for gamma in gammas)]
         for by in results.levels("by")
     ]
     jumps = [
@@ -151,7 +149,7 @@ def verdict(results: Results) -> Verdict:
         f"{100 * worst(results, by):.2g} % with {by}" for by in results.levels("by") if by.startswith(("R", "l"))
     )
     slowest = max(
-        (results.estimate("updates", rho=rho, jump=jump).middle, rho, jump)
+        (results.middle("updates", rho=rho, jump=jump), rho, jump)
         for rho in results.levels("rho")
         for jump in results.levels("jump", rho=rho)
     )
@@ -170,7 +168,7 @@ def draw(results: Results, figure: "Figure") -> None:
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     for color, by in zip(COLORS, results.levels("by"), strict=False):
         gammas = results.levels("gamma", by=by)
-        distances = [results.estimate("distance", by=by, gamma=gamma).middle for gamma in gammas]
+        distances = [results.middle("distance", by=by, gamma=gamma) for gamma in gammas]
         left.plot(gammas, distances, "o-", color=color, markersize=4, label=by)
     left.set(xscale="log", yscale="log", xlabel="gamma", ylabel=f"distance in {UPDATES} updates, lr {RATE:g}")
     left.legend(fontsize=7)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from rl_rms.optimizer import RMSprop
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid, interquartile
-from rl_rms.studies.intervals import short
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import interquartile, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.optimizer import RMSprop
 from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import interquartile_mean, short
+from rl_rms.studies.intervals import interquartile, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def slope(results: Results, ratio: float) -> float:
     """Of the adaptation time over ``1 / (1 - rho)``, by least squares through 0."""
     rhos = results.levels("rho", ratio=ratio)
     memories = np.array([1 / (1 - rho) for rho in rhos])
-    times = np.array([interquartile_mean(results.values("updates", rho=rho, ratio=ratio)).middle for rho in rhos])
+    times = np.array([interquartile(results.values("updates", rho=rho, ratio=ratio)) for rho in rhos])
     return float(memories @ times / (memories @ memories))
 
 
@@ -104,8 +104,8 @@ def tables(results: Results) -> Sequence[Table]:
     rhos = results.levels("rho")
     rows = []
     for ratio in results.levels("ratio"):
-        times = [results.estimate("updates", rho=rho, ratio=ratio).middle for rho in rhos]
-        first = results.estimate("first", rho=rhos[-1], ratio=ratio).middle
+        times = [results.middle("updates", rho=rho, ratio=ratio) for rho in rhos]
+        first = results.middle("first", rho=rhos[-1], ratio=ratio)
         told = f"{slope(results, ratio):.2f} ({expected(ratio):.2f})"
         rows.append([f"gradients x {ratio:g}", *(short(time) for time in times), told, f"x {short(first)}"])
     header = [f"rho {rho:g}" for rho in rhos]
@@ -133,8 +133,7 @@ def verdict(results: Results) -> Verdict:
     returns = ""
     if half_lives:
         told = [
-            f"{short(results.estimate('return', half_life=h, rate=_rate(results, h)).middle)} at {h}"
-            for h in half_lives
+            f"{short(results.middle('return', half_life=h, rate=_rate(results, h)))} at {h}" for h in half_lives
         ]
         returns = f" Return of A2C in a staged curriculum by half-life: {', '.join(told)}."
     if max(up) / min(up) > 1.5:
@@ -158,7 +157,7 @@ def draw(results: Results, figure: "Figure") -> None:
     axes = figure.subplots(1, 1 + bool(half_lives), squeeze=False)[0]
     for color, ratio in zip(COLORS, results.levels("ratio"), strict=False):
         memories = np.array([1 / (1 - rho) for rho in results.levels("rho")])
-        times = [results.estimate("updates", rho=rho, ratio=ratio).middle for rho in results.levels("rho")]
+        times = [results.middle("updates", rho=rho, ratio=ratio) for rho in results.levels("rho")]
         axes[0].plot(memories, times, "o", color=color, label=f"gradients x {ratio:g}")
         axes[0].plot(memories, expected(ratio) * memories, color=color, linewidth=0.8)
     axes[0].set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until root v is right")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_rms.studies.intervals import Estimate, interquartile_mean
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,6 +97,10 @@ class Results:
         """Interquartile mean over seeds and its interval, of a metric that is a number."""
         return interquartile_mean(self.values(metric, **which))
 
+    def middle(self, metric: str, **which: Any) -> float:
+        """The interquartile mean alone, which takes no bootstrap."""
+        return interquartile(self.values(metric, **which))
+
     def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
         """The value of a setting at which a metric's interquartile mean is best; the first of equals.
 
@@ -111,13 +115,6 @@ class Results:
             self.levels(over, **which),
             key=lambda value: sign * interquartile(self.values(metric, **which, **{over: value})),
         )
-
-
-def interquartile(values: Floats) -> float:
-    """The interquartile mean alone, with what is not finite as the worst."""
-    from scipy.stats import trim_mean
-
-    return float(trim_mean(np.nan_to_num(values, nan=np.inf), 0.25))
 
 
 @dataclass(frozen=True)
@@ -320,4 +317,5 @@ def _write_events(finding: Finding, folder: Path, figure: "Figure") -> None:
             for metric, values in measured.items():
                 flat = values.reshape(len(values), -1)
                 for step in range(flat.shape[1]):
-                    writer.add_scalar(f"{study.name}/{metric}", interquartile(flat[:, step]), step)
+                    if np.isfinite(flat[:, step]).all():
+                        writer.add_scalar(f"{study.name}/{metric}", interquartile(flat[:, step]), step)

@@ -16,8 +16,8 @@ from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Constant
 from rl_rms.optimizer import RMSprop
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid, interquartile
-from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -213,7 +213,7 @@ def verdict(results: Results) -> Verdict:
     )
     costs = "; ".join(
         f"{' and '.join(short(lost(results, event, **which).middle) for event in HARM)} of "
-        f"{short(interquartile_mean(returns(results, 'none', **which)).middle)} with {_named(which)}"
+        f"{short(interquartile(returns(results, 'none', **which)))} with {_named(which)}"
         for which in contenders(results)
     )
     sentence = (

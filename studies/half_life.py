@@ -17,7 +17,7 @@ from rl_rms.envs import make_vec
 from rl_rms.envs.drift import trace
 from rl_rms.envs.schedules import Redraw, Schedule, Square
 from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -201,7 +201,7 @@ def tables(results: Results) -> Sequence[Table]:
     half_lives = results.levels("half_life")
     scored, gained = [], []
     for world in results.levels("world"):
-        scored.append([world, *(short(interquartile_mean(scores(results, world, h)).middle) for h in half_lives)])
+        scored.append([world, *(short(interquartile(scores(results, world, h))) for h in half_lives)])
         gained.append([world, *(_signed(gain(results, world, h)) for h in half_lives)])
     return [
         Table(header, rows),

@@ -25,6 +25,13 @@ class Estimate(NamedTuple):
         return f"{short(self.middle)} ({short(self.low)} to {short(self.high)})"
 
 
+def interquartile(values: Floats) -> float:
+    """The interquartile mean alone, with what is not finite as the worst."""
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(np.nan_to_num(values, nan=np.inf), 0.25))
+
+
 def interquartile_mean(scores: ArrayLike) -> Estimate:
     """Interquartile mean of scores and its 95 % interval by rliable's bootstrap, the same each time.
 

@@ -13,7 +13,7 @@ import torch
 
 from rl_rms.envs.schedules import Key, Sinusoid
 from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile_mean
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean
 from rl_rms.studies.optimizers import Ladder, half_decades
 
 if TYPE_CHECKING:
@@ -82,10 +82,8 @@ def tables(results: Results) -> Sequence[Table]:
     for by in results.levels("by"):
         for period in results.levels("period", by=by):
             of = {"by": by, "period": period}
-            losses = [interquartile_mean(at_best(results, "loss", phase=phase, **of)).middle for phase in PHASES]
-            swings = [
-                interquartile_mean(at_best(results, "fluctuation", phase=p, **of)).middle for p in (IN, AGAINST)
-            ]
+            losses = [interquartile(at_best(results, "loss", phase=phase, **of)) for phase in PHASES]
+            swings = [interquartile(at_best(results, "fluctuation", phase=p, **of)) for p in (IN, AGAINST)]
             rows.append(
                 [
                     f"{by}, period {period:,}",

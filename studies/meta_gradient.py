@@ -166,7 +166,7 @@ def tables(results: Results) -> Sequence[Table]:
     signal = []
     for length in results.levels("length"):
         clear = [str(results.estimate(name, length=length)) for name in NAMES]
-        times, memory = (results.estimate(name, length=length).middle for name in ("times", "kilobytes"))
+        times, memory = (results.middle(name, length=length) for name in ("times", "kilobytes"))
         signal.append([f"{length} updates", *clear, f"{times:.1f}", f"{short(memory)} kB"])
     found = []
     for i in (i for i in results.where() if "by" in results.cells[i]):
@@ -185,7 +185,7 @@ def tables(results: Results) -> Sequence[Table]:
 def verdict(results: Results) -> Verdict:
     """By whether what was learned is better than the start, and by whose signal is clear."""
     lengths = results.levels("length")
-    clear = {name: [results.estimate(name, length=length).middle for length in lengths] for name in NAMES}
+    clear = {name: [results.middle(name, length=length) for length in lengths] for name in NAMES}
     start = results.values("score", by="start")
     gain = interquartile_mean(results.values("score", by="learned", penalty=0.0) - start)
     parts = [f"learning them lowers log10 of the loss by {gain}"]
@@ -217,7 +217,7 @@ def draw(results: Results, figure: "Figure") -> None:
     signal.axhline(1.0, color="#AAAAAA", linewidth=0.8)
     signal.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="signal to noise")
     signal.legend(fontsize=7)
-    memory = [results.estimate("kilobytes", length=length).middle for length in lengths]
+    memory = [results.middle("kilobytes", length=length) for length in lengths]
     cost.plot(lengths, memory, "o-", color=COLORS[0])
     cost.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="kilobytes kept for going backward")
     found = [i for i in results.where() if "by" in results.cells[i]]

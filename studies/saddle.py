@@ -103,7 +103,7 @@ def _told(results: Results, by: str, of: Cell) -> str:
 
 def ratio(results: Results, rival: str = "SGD", **of: Any) -> float:
     """How many times as many updates a rival takes as RMSprop."""
-    return results.estimate("steps", by=rival, **of).middle / results.estimate("steps", by="RMSprop", **of).middle
+    return results.middle("steps", by=rival, **of) / results.middle("steps", by="RMSprop", **of)
 
 
 def verdict(results: Results) -> Verdict:

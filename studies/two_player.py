@@ -18,8 +18,8 @@ from rl_rms.agents.adversarial import Rival, RobustTraining, Side
 from rl_rms.agents.evaluation import evaluate
 from rl_rms.envs.pushes import PushedCartPole
 from rl_rms.games import Play, cycle_radius, play_round
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid, interquartile
-from rl_rms.studies.intervals import interquartile_mean, short
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import interquartile, interquartile_mean, short
 from rl_rms.studies.optimizers import OPTIMIZERS, half_decades
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def tables(results: Results) -> Sequence[Table]:
 def unseen(results: Results, training: str) -> float:
     """Mean return under pushes that nobody was trained with, at the best rate."""
     rate = results.best("unseen", over="rate", highest=True, training=training)
-    return results.estimate("unseen", training=training, rate=rate).middle
+    return results.middle("unseen", training=training, rate=rate)
 
 
 def largest(results: Results, player: str) -> float:

@@ -15,8 +15,8 @@ from rl_rms.agents import A2C
 from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.envs import make_vec
 from rl_rms.optimizer import RMSprop
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid, interquartile
-from rl_rms.studies.intervals import Estimate, short
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

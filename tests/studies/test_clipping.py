@@ -3,7 +3,7 @@ import pytest
 
 from rl_rms.studies import load
 from rl_rms.studies.clipping import BURSTS, contained, measure, moments, pollution
-from rl_rms.studies.frame import interquartile
+from rl_rms.studies.intervals import interquartile
 
 STUDY = load("clipping")
 

@@ -9,7 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.studies import STUDIES, load
-from rl_rms.studies.frame import Finding, Study, Table, Verdict, grid, interquartile, read, run, write
+from rl_rms.studies.frame import Finding, Study, Table, Verdict, grid, read, run, write
+from rl_rms.studies.intervals import interquartile
 
 pytest.importorskip("rliable")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rl_rms.studies import load
-from rl_rms.studies.frame import interquartile
 from rl_rms.studies.gradient_burst import SIZES, burst, returns, sooner
+from rl_rms.studies.intervals import interquartile
 
 STUDY = load("gradient_burst")
 

@@ -27,13 +27,15 @@ RIVALS = ("SGD", "momentum", "RMSprop", "Adam")
 # of x over the last ten updates or so grow.
 HOLD = 0.1
 SURFACE = ("flat", "start", "noise", "hold")
+# So many times as fast is far faster.
+FAR = 2.0
 NOISES = [0.0, 0.01, 0.1, 1.0, 10.0]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
     """Curvature and beginning of the way out, the gradient's noise, and how well the steep axis is held."""
     if quick:
-        return grid(flat=[0.1], start=[1e-3], noise=[0.0, 10.0], hold=[HOLD], by=RIVALS, most=[5_000])
+        return grid(flat=[0.1], start=[1e-3], noise=[0.0, 10.0], hold=[HOLD, HOLD / 10], by=RIVALS, most=[5_000])
     return [
         *grid(flat=[1.0, 0.1], start=[1e-3], noise=[0.0], hold=[HOLD], by=RIVALS, most=[MOST]),
         *grid(flat=[0.01], start=[0.1], noise=[0.0], hold=[HOLD], by=RIVALS, most=[MOST]),
@@ -107,7 +109,7 @@ def ratio(results: Results, rival: str = "SGD", **of: Any) -> float:
 
 
 def verdict(results: Results) -> Verdict:
-    """By the noises at which SGD is the faster one."""
+    """By the noises at which SGD is not far slower."""
     flat = min(results.levels("flat", noise=10.0))
     of = {"flat": flat, "start": 1e-3}
     told, lost, count = [], [], 0
@@ -117,7 +119,7 @@ def verdict(results: Results) -> Verdict:
             f"{', '.join(f'{short(one)} at noise {noise:g}' for noise, one in ratios.items())} with x held within "
             f"{hold:g}"
         )
-        lost += [f"noise {noise:g} with x within {hold:g}" for noise, one in ratios.items() if one < 1]
+        lost += [f"noise {noise:g} with x within {hold:g}" for noise, one in ratios.items() if one < FAR]
         count += len(ratios)
     sentence = f"SGD takes, with b = {flat:g}, so many times RMSprop's updates: {'; '.join(told)}."
     if not lost:
@@ -141,14 +143,15 @@ def draw(results: Results, figure: "Figure") -> None:
     left.set(xlim=(-0.15, 0.15), ylim=(-0.1, 1.3), xlabel="x, steep", ylabel="y, the way out")
     left.set_title("400 updates at a learning rate, b = 1", fontsize=9, loc="left")
     left.legend(fontsize=7, loc="lower right")
-    noises = sorted(results.levels("noise", flat=flat, start=1e-3))
-    for color, by in zip(COLORS, RIVALS, strict=False):
-        told = [results.estimate("steps", by=by, flat=flat, start=1e-3, noise=noise) for noise in noises]
-        middle = [one.middle for one in told]
-        right.plot(range(len(noises)), middle, "o-", color=color, label=by)
-        right.fill_between(
-            range(len(noises)), [t.low for t in told], [t.high for t in told], color=color, alpha=0.2
-        )
+    of = {"flat": flat, "start": 1e-3}
+    noises = results.levels("noise", **of)
+    for hold in results.levels("hold", **of):
+        for color, by in zip(COLORS, RIVALS, strict=False):
+            told = [results.estimate("steps", by=by, noise=noise, hold=hold, **of) for noise in noises]
+            line, name = ("o-", by) if hold == HOLD else ("o:", None)
+            right.plot(range(len(noises)), [one.middle for one in told], line, color=color, label=name)
+            low, high = [one.low for one in told], [one.high for one in told]
+            right.fill_between(range(len(noises)), low, high, color=color, alpha=0.15)
     right.set(yscale="log", xlabel="noise of the gradient", ylabel="updates to leave")
     right.set_xticks(range(len(noises)), [f"{noise:g}" for noise in noises])
     right.set_title(f"at each one's best rate, b = {flat:g}; dotted: hold {HOLD / 10:g}", fontsize=9, loc="left")

@@ -240,7 +240,7 @@ def draw(results: Results, figure: "Figure") -> None:
             spread = [[one.middle - one.low], [one.high - one.middle]]
             axes[1].errorbar([i], [one.middle], spread, fmt="o", color=COLORS[i])
         axes[1].set_xticks(range(len(PLACEMENTS)), PLACEMENTS)
-        axes[1].set_ylabel(f"return of the quiet CartPoles, last fifth of {AGENT_ROUNDS} rounds")
+        axes[1].set_ylabel("return of the quiet CartPoles")
 
 
 STUDY = Study(

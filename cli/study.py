@@ -158,5 +158,5 @@ def report(names: Sequence[str], folder: Path) -> None:
     overview = "\n".join(lines)
     write_text(
         folder / "README.md",
-        f"# The theory, claim by claim\n\n`rl-rms study all`, and one at a time.\n\n{overview}\n",
+        f"# The theory, claim by claim\n\n`rl-rms study all`, or `rl-rms study NAME`: one to five minutes each on two cores, with `--quick` some seconds.\n\n{overview}\n",
     )

@@ -156,7 +156,8 @@ def report(names: Sequence[str], folder: Path) -> None:
         sections.append(f'<section id="{name}">{page}</section>')
     write_text(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))
     overview = "\n".join(lines)
-    write_text(
-        folder / "README.md",
-        f"# The theory, claim by claim\n\n`rl-rms study all`, or `rl-rms study NAME`: one to five minutes each on two cores, with `--quick` some seconds.\n\n{overview}\n",
+    takes = (
+        "`rl-rms study all`, or `rl-rms study NAME`: one to five minutes each on two cores, with `--quick` some "
+        "seconds."
     )
+    write_text(folder / "README.md", f"# The theory, claim by claim\n\n{takes}\n\n{overview}\n")

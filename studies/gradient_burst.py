@@ -278,8 +278,9 @@ STUDY = Study(
     "that end later than that, at the learning rate out of three that is best where nothing happens, and how much "
     "shorter they are, seed by seed. A2C does not clip, unless it says clipped, which is max_grad_norm=0.5.",
     caveat="An attack also harms by the actions that it brings about, which no normalizer undoes. A training of "
-    "250 updates ends long before a burst of 1,000 has left v at rho = 0.999. Ten seeds hardly tell what one rho "
-    "loses from what another does: in lives of 32,000 env steps the three rhos lose alike within chance.",
+    "250 updates ends long before a burst of 1,000 has left v at rho = 0.999. Ten seeds hardly tell what "
+    "one rho loses from what another does, and the life was made longer after a look at a shorter one, in "
+    "which they told less.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rl_rms.agents import A2C, PolicyConfig
-from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.envs import make_vec
+from rl_rms.studies.episodes import episode_returns
 from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import short
 from rl_rms.studies.rankings import agreement, noise_floor, regret
@@ -62,13 +62,7 @@ def _train(seed: int, network: dict[str, Any], options: dict[str, Any], life: in
     agent = A2C(
         env, policy=PolicyConfig(**network), n_steps=8, gae_lambda=0.95, seed=seed, device="cpu", **options
     )
-    lengths: list[int] = []
-
-    def collect(trained: OnPolicyAgent) -> None:
-        lengths.extend(one.length for one in trained.new_episodes)
-
-    agent.learn(life, collect, log_interval=life)
-    return float(np.mean(lengths))
+    return float(np.mean(episode_returns(agent, life)))
 
 
 def at_best_rates(results: Results, by: str) -> Floats:

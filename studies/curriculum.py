@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from rl_rms.agents import A2C
-from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.optimizer import RMSprop
+from rl_rms.studies.episodes import episode_returns
 from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import interquartile, short
 
@@ -76,12 +76,7 @@ def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
     """Mean return, and the stage that was reached."""
     env = make_vec("CartPole-v1", 16, curriculum=Staged(STAGES, threshold=100, window=30), seed=seed)
     agent = A2C(env, half_life=half_life, learning_rate=rate, n_steps=8, gae_lambda=0.95, seed=seed, device="cpu")
-    returns: list[float] = []
-
-    def collect(trained: OnPolicyAgent) -> None:
-        returns.extend(one.ret for one in trained.new_episodes)
-
-    agent.learn(LIFE, collect, log_interval=LIFE)
+    returns = episode_returns(agent, LIFE)
     assert env.curriculum is not None
     return {"return": float(np.mean(returns)), "stage": float(env.curriculum.stage)}
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from rl_rms.agents import A2C, PolicyConfig
-from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.envs import make_vec
+from rl_rms.studies.episodes import episode_returns
 from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, Floats, estimate, interquartile_mean, short
 from rl_rms.studies.regression import Params, Regression
@@ -82,13 +82,8 @@ def _agent(seed: int, layer_norm: bool, debias: bool, half_life: float, rate: fl
         seed=seed,
         device="cpu",
     )
-    lengths: list[int] = []
-
-    def collect(trained: OnPolicyAgent) -> None:
-        lengths.extend(one.length for one in trained.new_episodes if one.num_timesteps > 0.75 * LIFE)
-
-    agent.learn(LIFE, collect, log_interval=LIFE)
-    return float(np.mean(lengths)) if lengths else 500.0
+    returns = episode_returns(agent, LIFE, since=0.75 * LIFE)
+    return float(np.mean(returns)) if returns else 500.0
 
 
 def best_rate(scores: Floats) -> int:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from rl_rms.agents import A2C
-from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.envs import make_vec
 from rl_rms.optimizer import RMSprop
+from rl_rms.studies.episodes import episode_returns
 from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile, short
 
@@ -108,12 +108,7 @@ def earned(seed: int, *, form: str, strength: float, rate: float, life: int) -> 
         seed=seed,
         device="cpu",
     )
-    scores: list[float] = []
-
-    def collect(trained: OnPolicyAgent) -> None:
-        scores.extend(one.ret for one in trained.new_episodes if one.num_timesteps > life / 2)
-
-    agent.learn(life, callback=collect, log_interval=life)
+    scores = episode_returns(agent, life, since=life / 2)
     env.close()
     moments = torch.cat([state["square_avg"].flatten() for state in agent.optimizer.state.values()])
     low, high = np.quantile(moments.sqrt().numpy() + agent.optimizer.param_groups[0]["eps"], (0.1, 0.9))

@@ -1,0 +1,20 @@
+"""What an agent's episodes pay while it lives, for studies that train one."""
+
+from rl_rms.agents.base import OnPolicyAgent
+
+
+def episode_returns(agent: OnPolicyAgent, life: int, since: float = 0.0) -> list[float]:
+    """Train an agent, and tell the returns of its episodes in the order in which they end.
+
+    Args:
+        agent: A new one.
+        life: Env steps.
+        since: Only of those that end after so many env steps.
+    """
+    returns: list[float] = []
+
+    def collect(trained: OnPolicyAgent) -> None:
+        returns.extend(one.ret for one in trained.new_episodes if one.num_timesteps > since)
+
+    agent.learn(life, collect, log_interval=life)
+    return returns

@@ -17,7 +17,7 @@ pytest.importorskip("rliable")
 
 def measure(seed, by, size):
     """A number and a curve: known for every seed and cell."""
-    return {"number": size * (seed + 1) / 3, "curve": [size, size + seed]}
+    return {"number": size * (seed + 1) / 3, "curve": [size, size + seed], "unknown": np.nan}
 
 
 def draw(results, figure):
@@ -94,6 +94,7 @@ def test_a_page_its_data_and_its_events(tmp_path):
     assert again.values("curve", by="b", size=2.0).tolist() == results.values("curve", by="b", size=2.0).tolist()
     events = EventAccumulator(str(tmp_path / "events" / "line" / "by=b,size=2.0")).Reload()
     assert [one.value for one in events.Scalars("line/curve")] == [2.0, 3.5]
+    assert events.Tags()["scalars"] == ["line/number", "line/curve"]  # what is not finite draws nothing
     whole = EventAccumulator(str(tmp_path / "events" / "line")).Reload()
     assert whole.Tags()["images"] == ["figure"]
 

@@ -9,7 +9,7 @@ export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 train: .venv/installed  ## train the quickstart configuration and say where to look
 	$(BIN)/rl-rms train drifting_cartpole
 
-test: .venv/installed-dev  ## run the whole default suite
+test: .venv/installed-dev .venv/browser  ## run the whole default suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/installed-dev  ## style, types and the floors' imports
@@ -43,5 +43,11 @@ clean:  ## remove everything that the other targets made, except runs
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) -e '.[dev,box2d,mujoco,curricula,video,plots,sweep,ray,flower]'
+	$(PIP) -e '.[dev,docs,box2d,mujoco,curricula,video,plots,sweep,ray,flower]'
+	touch $@
+
+# What the tests look at TensorBoard and reports with; where it cannot be installed, they say so and are skipped.
+.venv/browser: .venv/installed-dev
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+		>.venv/browser.log 2>&1 || echo "chromium is missing and cannot be installed here: see .venv/browser.log"
 	touch $@

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: train test lint rllib clean
+.PHONY: train test lint torture rllib clean
 
 train: .venv/installed  ## train the quickstart configuration and say where to look
 	$(BIN)/rl-rms train drifting_cartpole
@@ -17,6 +17,9 @@ lint: .venv/installed-dev  ## style, types and the floors' imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p rl_rms
 	$(BIN)/lint-imports
+
+torture: .venv/installed-dev  ## faults put in on purpose, in full, and what became of the work
+	$(BIN)/python benchmarks/torture.py
 
 rllib: .venv-rllib/installed  ## the optimizer in RLlib's PPO and IMPALA
 	.venv-rllib/bin/python examples/rllib.py

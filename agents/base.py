@@ -658,7 +658,7 @@ class OnPolicyAgent(ABC):
         """Write weights, optimizer, counters and generators to one file.
 
         Args:
-            path: Where to; ``.pt`` is added where there is no suffix.
+            path: Where to; ``.safetensors`` is added where there is no suffix.
 
         Returns:
             The file's path.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gymnasium.vector import VectorEnv
 
+from rl_rms.agents import storage
 from rl_rms.agents.evaluation import Evaluation, evaluate
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.world import find_world
@@ -111,22 +112,38 @@ class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end, whatever ends the training.
 
     Args:
-        folder: Where ``step_<env steps>.pt`` and, at the end, ``final.pt`` go.
+        folder: Where ``step_<env steps>.safetensors`` and, at the end, ``final.safetensors`` go.
         every: Env steps between two checkpoints.
+        keep: How many of the former stay, the newest; None for all.
+
+    Raises:
+        ValueError: If an argument is not positive.
     """
 
-    def __init__(self, folder: str | Path, every: int) -> None:
+    def __init__(self, folder: str | Path, every: int, keep: int | None = 5) -> None:
         super().__init__(every)
+        if keep is not None and keep < 1:
+            raise ValueError(f"keep must be at least 1 checkpoint, or None for all, got {keep}")
         self.folder = Path(folder)
+        self.keep = keep
+
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Remove what a process that was killed while it saved left behind."""
+        super().on_training_start(agent, logger)
+        for unfinished in self.folder.glob(f".*{storage.UNFINISHED}"):
+            unfinished.unlink()
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Save one checkpoint."""
-        agent.save(self.folder / f"step_{agent.num_timesteps:010d}.pt")
+        agent.save(self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}")
+        if self.keep is not None:
+            for old in sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))[: -self.keep]:
+                old.unlink()
         return None
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Save the last one."""
-        agent.save(self.folder / "final.pt")
+        agent.save(self.folder / f"final{storage.SUFFIX}")
 
 
 class Evaluated(NamedTuple):

@@ -1,67 +1,38 @@
 """An agent as one file of data: tensors, numbers and strings, which loading reads and never runs."""
 
 import dataclasses
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
+from rl_rms.agents import storage
 from rl_rms.agents.config import AgentConfig, MetaConfig, PolicyConfig
 
-FORMAT = "rl_rms agent"
-VERSION = 1
+_KIND = "agent"
 _TRUSTED = ("rl_rms.", "torch.optim.")
 
 ConfigT = TypeVar("ConfigT", bound=AgentConfig)
 
 
 def write(path: Path, contents: dict[str, Any]) -> Path:
-    """Write beside and rename into place, so that a half-written file never stands under the name.
-
-    Args:
-        path: Where to; ``.pt`` is added where there is no suffix.
-        contents: Tensors, numbers, strings, and lists and dictionaries of them.
-
-    Returns:
-        The file's path.
-    """
-    path = path if path.suffix else path.with_suffix(".pt")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save({"format": FORMAT, "version": VERSION, **contents}, file)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
-    return path
+    """Write an agent; see `rl_rms.agents.storage.write`."""
+    return storage.write(path, {"kind": _KIND, **contents})
 
 
 def read(path: Path, algorithm: str) -> dict[str, Any]:
     """Read what `write` wrote.
 
     Args:
-        path: The file; ``.pt`` is added where there is no suffix.
+        path: The file; ``.safetensors`` is added where there is no suffix.
         algorithm: The algorithm it must be of.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no agent, of another version or another algorithm.
+        ValueError: If it is no agent, of another version or another algorithm, or damaged.
     """
-    path = path if path.suffix else path.with_suffix(".pt")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        raise ValueError(f"{path} is not an agent that rl_rms saved, or it is damaged") from error
-    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+    path = storage.with_suffix(path)
+    contents = storage.read(path)
+    if contents.get("kind") != _KIND:
         raise ValueError(f"{path} is not an agent that rl_rms saved")
-    if contents["version"] != VERSION:
-        raise ValueError(f"{path} has format version {contents['version']}, this rl_rms reads {VERSION}")
     if contents["algorithm"] != algorithm:
         raise ValueError(
             f"{path} holds an agent of algorithm {contents['algorithm']!r}, not {algorithm!r}; load it with the "

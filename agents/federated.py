@@ -27,6 +27,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from rl_rms.agents import storage
 from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.envs.checks import check_number, check_whole
 from rl_rms.update import State, denominator, rmsprop_init, rmsprop_update, second_moment
@@ -153,12 +154,12 @@ class Client:
 
     def save(self, folder: Path) -> None:
         """Write the agent, in its world and episodes, and the second moment."""
-        self.agent.save(folder / "agent.pt")
-        torch.save(self.state, folder / "normalizer.pt")
+        self.agent.save(folder / f"agent{storage.SUFFIX}")
+        storage.write(folder / "normalizer", self.state)
 
     def load_state(self, folder: Path) -> None:
         """Read the second moment that `save` wrote."""
-        self.state = torch.load(folder / "normalizer.pt", weights_only=True)
+        self.state = storage.read(folder / "normalizer")
 
 
 def normalize(

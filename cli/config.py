@@ -75,9 +75,10 @@ class RunConfig:
         seed: Seeds the network, the actions, the environment and, unless env.drift_seed is set, its changes.
         log_interval: Updates between two entries of the log.
         checkpoint_every: Env steps between two checkpoints; null keeps only the one at the end.
+        keep_checkpoints: How many of those on the way stay, the newest; null keeps all.
         eval_every: Env steps between two evaluations, of which there is one at the end, too; null for none. They
             are played in the run's own world, which stands still meanwhile; the training goes on as if they were
-            not. The best agent is kept in ``checkpoints/best.pt``.
+            not. The best agent is kept in ``checkpoints/best.safetensors``.
         eval_episodes: Episodes of each evaluation.
         eval_deterministic: Whether the most likely actions are played, ``both`` for those and drawn ones.
         eval_clocks: Readings of the world's clock at each of which to evaluate; null for the present one.
@@ -96,6 +97,7 @@ class RunConfig:
     seed: int = 0
     log_interval: int = 100
     checkpoint_every: int | None = None
+    keep_checkpoints: int | None = 5
     eval_every: int | None = None
     eval_episodes: int = 10
     eval_deterministic: bool | Literal["both"] = True
@@ -115,6 +117,8 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1 env steps, or null for none, got {value!r}")
+        if self.keep_checkpoints is not None and self.keep_checkpoints < 1:
+            raise ValueError(f"keep_checkpoints must be >= 1, or null for all, got {self.keep_checkpoints!r}")
         if self.eval_every is None and (self.stop_at is not None or self.patience is not None):
             raise ValueError("stop_at and patience go by evaluations; set eval_every too")
         if self.patience is not None and self.patience < 1:

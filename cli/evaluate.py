@@ -33,7 +33,10 @@ def main(argv: Sequence[str]) -> int:
         "left it. The clock goes on from there.",
     )
     parser.add_argument(
-        "--checkpoint", type=str, default=f"{CHECKPOINTS}/final.pt", help="Checkpoint within the run's folder."
+        "--checkpoint",
+        type=str,
+        default=f"{CHECKPOINTS}/final.safetensors",
+        help="Checkpoint within the run's folder.",
     )
     arguments = parser.parse_args(list(argv))
     if arguments.episodes < 1:

@@ -24,11 +24,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from torch import Tensor
 
+from rl_rms.agents import storage
 from rl_rms.agents.federated import Client, FederationConfig, Report, Server
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.federation import Federation
 
-SERVER = "server.pt"
+SERVER = "server.safetensors"
 _PARAMS, _DIRECTION, _SQUARES, _METRICS, _TASK = "params", "direction", "squares", "metrics", "task"
 
 client_app = ClientApp()
@@ -47,7 +48,7 @@ def train(message: Message, context: Context) -> Message:
     folder = client_folder(context, str(task["folder"]), number)
     config = federation.run_config(number)
     env = make_env(config)
-    checkpoint = folder / "agent.pt"
+    checkpoint = folder / f"agent{storage.SUFFIX}"
     client = Client(
         build(config, env, checkpoint=checkpoint if checkpoint.exists() else None),
         FederationConfig(**federation.federation),
@@ -98,7 +99,7 @@ class Rounds:
         self.config = FederationConfig(**federation.federation)
         self.server = Server(first_params(federation), self.config)
         if (folder / SERVER).exists():
-            self.server.load_state_dict(torch.load(folder / SERVER, weights_only=True))
+            self.server.load_state_dict(storage.read(folder / SERVER))
 
     def run(self) -> None:
         """All rounds up to the federation's."""
@@ -122,9 +123,7 @@ class Rounds:
         replies = list(self.grid.send_and_receive(messages, timeout=self.timeout))
         answers = [reply.content for reply in replies if reply.has_content()]
         told = self.server.step([_report(answer) for answer in answers])
-        beside = self.folder / f".{SERVER}.part"
-        torch.save(self.server.state_dict(), beside)
-        beside.replace(self.folder / SERVER)
+        storage.write(self.folder / SERVER, self.server.state_dict())
         logger.write(number, _scalars(told, answers, dropped=count - len(answers)))
 
     def _wait_for_nodes(self) -> list[int]:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import statistics
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -87,9 +88,24 @@ def read_run(folder: str | Path) -> Run:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of a run that was written last, ``best.pt`` aside; None where there is none."""
-    found = [path for path in (folder / CHECKPOINTS).glob("*.pt") if path.name != "best.pt"]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+    """The checkpoint of a run that was written last and is whole, ``best`` aside; None where there is none at all.
+
+    Raises:
+        UserError: If all of them are damaged.
+    """
+    from rl_rms.agents import storage  # torch is slow to import
+
+    found = [path for path in (folder / CHECKPOINTS).glob(f"*{storage.SUFFIX}") if path.stem != "best"]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            storage.read(path)
+        except ValueError as error:  # noqa: PERF203 - a file takes far longer
+            print(f"{error}; trying the one before", file=sys.stderr)
+        else:
+            return path
+    if found:
+        raise UserError(f"none of the {len(found)} checkpoints in {folder / CHECKPOINTS} can be read")
+    return None
 
 
 def find_unfinished(parent: Path, config: RunConfig) -> Path | None:

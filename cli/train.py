@@ -226,7 +226,7 @@ def make_callbacks(config: RunConfig, folder: Path, console: Any) -> "list[Callb
             episodes=config.eval_episodes,
             deterministic=config.eval_deterministic,
             clocks=config.eval_clocks,
-            best_path=folder / CHECKPOINTS / "best.pt",
+            best_path=folder / CHECKPOINTS / "best.safetensors",
             stop_at=config.stop_at,
             patience=config.patience,
         )
@@ -235,7 +235,7 @@ def make_callbacks(config: RunConfig, folder: Path, console: Any) -> "list[Callb
     if config.video_every is not None:
         callbacks.append(VideoCallback(make_pictured_env(config), folder / "videos", config.video_every))
     every = config.checkpoint_every or config.total_timesteps
-    return [*callbacks, CheckpointCallback(folder / CHECKPOINTS, every)]
+    return [*callbacks, CheckpointCallback(folder / CHECKPOINTS, every, config.keep_checkpoints)]
 
 
 def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStationaryVector":

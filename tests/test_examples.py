@@ -13,7 +13,7 @@ def test_training_from_a_script(tmp_path, monkeypatch, capsys):
     main = runpy.run_path(str(EXAMPLES / "train_from_a_script.py"))["main"]
     assert main(total_timesteps=3_000) > 5
     assert "tensorboard --logdir runs/script" in capsys.readouterr().out
-    assert (tmp_path / "runs" / "script" / "agent.pt").is_file()
+    assert (tmp_path / "runs" / "script" / "agent.safetensors").is_file()
 
 
 @pytest.mark.filterwarnings("ignore")  # RLlib's own

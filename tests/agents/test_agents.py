@@ -211,7 +211,7 @@ def test_a_saved_agent_goes_on_with_weights_optimizer_counters_and_clock(agent_c
 
     agent = agent_class(world(), half_life="900 steps", policy=PolicyConfig(hidden_sizes=(8,)), seed=0).learn(800)
     path = agent.save(tmp_path / "agent")
-    assert path.name == "agent.pt"
+    assert path.name == "agent.safetensors"
     loaded = agent_class.load(path, env=world())
     for mine, theirs in zip(loaded.policy.parameters(), agent.policy.parameters(), strict=True):
         assert torch.equal(mine, theirs)

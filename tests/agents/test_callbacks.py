@@ -56,10 +56,21 @@ def test_checkpoints_at_their_steps_and_at_the_end_even_when_interrupted(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         trained.learn(10_000, [CheckpointCallback(tmp_path, every=300), interrupt])
     files = sorted(file.name for file in tmp_path.iterdir())
-    assert files[0] == "final.pt"
+    assert files[0] == "final.safetensors"
     steps = [int(name[5:15]) for name in files[1:]]
     assert [step // 300 for step in steps] == [1, 2]
-    assert A2C.load(tmp_path / "final.pt").num_timesteps == trained.num_timesteps
+    assert A2C.load(tmp_path / "final.safetensors").num_timesteps == trained.num_timesteps
+
+
+def test_only_the_newest_checkpoints_stay_and_what_was_cut_off_is_removed(tmp_path):
+    (tmp_path / ".step_0000000100.safetensors.part").write_bytes(b"half")
+    (tmp_path / "best.safetensors").write_bytes(b"another's")
+    agent().learn(2_000, CheckpointCallback(tmp_path, every=300, keep=2))
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names[:2] == ["best.safetensors", "final.safetensors"]
+    assert [int(name[5:15]) // 300 for name in names[2:]] == [5, 6]
+    with pytest.raises(ValueError, match="keep must be at least 1 checkpoint, or None for all, got 0"):
+        CheckpointCallback(tmp_path, every=300, keep=0)
 
 
 def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
@@ -148,7 +159,7 @@ def test_the_best_agent_is_kept(tmp_path):
     trained = A2C("CartPole-v1", seed=0)
     trained.learn(450, [callback, remember])
     assert callback.best_mean_reward == 30.0
-    best = A2C.load(tmp_path / "best.pt")
+    best = A2C.load(tmp_path / "best.safetensors")
     assert best.num_timesteps // 100 == 2
     for one, other in zip(best.policy.parameters(), seen[best.num_timesteps], strict=True):
         assert torch.equal(one, other)

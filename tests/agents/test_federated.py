@@ -99,7 +99,7 @@ def test_a_saved_client_goes_on_to_the_bit(tmp_path):
     one.train(start)
     one.save(tmp_path)
     env = make_vec("CartPole-v1", 4, seed=0)
-    other = Client(A2C.load(tmp_path / "agent.pt", env), CONFIG)
+    other = Client(A2C.load(tmp_path / "agent.safetensors", env), CONFIG)
     other.load_state(tmp_path)
     ours, theirs = one.train(start), other.train(start)
     assert ours.metrics == theirs.metrics

@@ -232,7 +232,7 @@ def test_in_another_process(tmp_path):
         "def show(agent):\n"
         "    print([one.double().sum().item().hex() for one in agent.policy.parameters()], agent.num_timesteps)\n"
     )
-    path = str(tmp_path / "agent.pt")
+    path = str(tmp_path / "agent.safetensors")
     programs = (
         "show(A2C(env, seed=0).learn(10**6, callback=until(30)))",
         f"A2C(env, seed=0).learn(10**6, callback=until(11)).save({path!r})",

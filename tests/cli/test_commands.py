@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rl_rms.agents import storage
+from rl_rms.cli.errors import UserError
 from rl_rms.cli.main import main
-from rl_rms.cli.runs import read_run
+from rl_rms.cli.runs import newest_checkpoint, read_run
 from rl_rms.envs.drift import trace
 
 QUICK = ["--total_timesteps", "3000", "--env.num_envs", "4", "--log_interval", "10"]
@@ -52,7 +54,7 @@ def test_a_runs_folder_holds_everything(trained):
     assert {"python", "torch", "gymnasium", "rl_rms"} <= set(summary["versions"])
     assert summary["final_return"] > 5
     checkpoints = sorted(file.name for file in (folder / "checkpoints").iterdir())
-    assert checkpoints[:2] == ["best.pt", "final.pt"]
+    assert checkpoints[:2] == ["best.safetensors", "final.safetensors"]
     assert len(checkpoints) == 5
     tags = EventAccumulator(str(folder)).Reload().Tags()["scalars"]
     assert {"env/gravity", "env/length", "eval/mean_reward", "optim/half_life_steps"} <= set(tags)
@@ -130,6 +132,21 @@ def test_another_optimizer_is_a_matter_of_configuration(tmp_path, monkeypatch, c
     assert run.config.agent.optimizer_kwargs == {"eps": 1e-5}
     assert run.series("optim/gradient_norm")[1]
     assert not run.series("optim/rho")[1]
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys):
+    folder = tmp_path / "run" / "checkpoints"
+    older, newer = (storage.write(folder / name, {"name": name}) for name in ("step_0000000001", "final"))
+    os.utime(older, (1, 1))
+    storage.write(folder / "best", {"name": "best"})
+    assert newest_checkpoint(tmp_path / "run") == newer
+    newer.write_bytes(newer.read_bytes()[:-1] + b"?")
+    assert newest_checkpoint(tmp_path / "run") == older
+    assert "final.safetensors is damaged" in capsys.readouterr().err
+    older.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 2 checkpoints in .*checkpoints can be read"):
+        newest_checkpoint(tmp_path / "run")
+    assert newest_checkpoint(tmp_path) is None
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -243,11 +260,11 @@ def test_evaluations_videos_and_schedules_are_a_matter_of_configuration(tmp_path
     assert [step // 100 for step in run.series("eval/stochastic/mean_reward/at_700")[0]] == [6, 10]
     assert run.series("adaptation/recovery_steps") is not None
     assert len(json.loads((folder / "summary.json").read_text())["regimes"]) == 2
-    assert (folder / "checkpoints" / "best.pt").exists()
+    assert (folder / "checkpoints" / "best.safetensors").exists()
     assert len(list((folder / "videos").glob("*.mp4"))) == 1
     gc.collect()  # of the pipes that ffmpeg's wrapper leaves to be closed
     capsys.readouterr()
-    assert main(["evaluate", str(folder), "--episodes", "4", "--checkpoint", "checkpoints/best.pt"]) == 0
+    assert main(["evaluate", str(folder), "--episodes", "4", "--checkpoint", "checkpoints/best.safetensors"]) == 0
     assert "4 episodes" in capsys.readouterr().out
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rl_rms.agents import storage
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
 from rl_rms.cli.main import main
@@ -187,7 +188,7 @@ def test_rounds_come_to_what_clients_and_server_do_by_themselves(rounds, placeme
     assert float(told[0]["client2/env_steps"]) > 0
     assert float(told[0]["client1/norm"]) > 0
     for client in range(3):
-        assert (Path("run/clients") / str(client) / "agent.pt").is_file()
+        assert (Path("run/clients") / str(client) / "agent.safetensors").is_file()
 
 
 def test_no_message_holds_a_transition(rounds):
@@ -218,7 +219,7 @@ def test_a_federation_goes_on_where_it_was_cut_off(rounds):
     second = rounds("cut")
     assert second.server.round == 2
     second.run()
-    whole, cut = (torch.load(f"{name}/server.pt", weights_only=True) for name in ("whole", "cut"))
+    whole, cut = (storage.read(Path(name) / "server") for name in ("whole", "cut"))
     for name, param in whole["params"].items():
         assert torch.equal(param, cut["params"][name])
     assert [row["time/total_timesteps"] for row in rows("cut")] == ["1", "2", "3"]
@@ -289,7 +290,7 @@ def test_the_command_federates_in_flowers_simulation_and_goes_on(elsewhere, caps
     assert main(["federate", str(folder), "--rounds", "3"]) == 0
     assert "3 rounds; clients' mean return at the end" in capsys.readouterr().out
     assert {row["federation/clients"] for row in rows(folder)} == {"3.0"}
-    assert torch.load(folder / "server.pt", weights_only=True)["round"] == 3
+    assert storage.read(folder / "server.safetensors")["round"] == 3
 
 
 @pytest.fixture
@@ -363,8 +364,8 @@ def test_the_same_apps_run_in_flowers_deployment(deployment, elsewhere):
     assert started.returncode == 0, started.stdout + started.stderr
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        file = folder / "server.pt"
-        if file.exists() and torch.load(file, weights_only=True)["round"] == 2:
+        file = folder / "server.safetensors"
+        if file.exists() and storage.read(file)["round"] == 2:
             break
         time.sleep(0.5)
     else:
@@ -374,5 +375,5 @@ def test_the_same_apps_run_in_flowers_deployment(deployment, elsewhere):
     assert {row["federation/clients"] for row in rows(folder)} == {"2.0"}
     # Each owner's agent has stayed with its owner.
     for client in range(2):
-        assert (elsewhere / f"owner{client}" / "agent.pt").is_file()
+        assert (elsewhere / f"owner{client}" / "agent.safetensors").is_file()
     assert not (folder / "clients").exists()

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C
+from rl_rms.agents import A2C, storage
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.workers import ALONE
 from rl_rms.cli.config import ScaleConfig
@@ -102,7 +102,7 @@ def the_run():
 
 
 def checkpoints():
-    return sorted(Path("runs").glob("*/*/checkpoints/step_*.pt"))
+    return sorted(Path("runs").glob("*/*/checkpoints/step_*.safetensors"))
 
 
 def summary():
@@ -120,7 +120,7 @@ def assert_whole(total):
     assert steps == sorted(steps)
     assert len(steps) == len(set(steps))
     assert steps[-1] == told["total_timesteps"]
-    agent = A2C.load(the_run() / "checkpoints/final.pt")
+    agent = A2C.load(the_run() / "checkpoints/final.safetensors")
     assert agent.num_timesteps == told["total_timesteps"]
 
 
@@ -132,10 +132,10 @@ def test_torchrun_trains_in_two_workers_what_one_process_does(elsewhere):
     # Said once, and the half-life spans all workers' env steps.
     assert printed.count("env steps per update") == 2
     assert_whole(6_000)
-    together = torch.load(the_run() / "checkpoints/final.pt", weights_only=True)
+    together = storage.read(the_run() / "checkpoints/final")
     assert main(["train", "cartpole_a2c", *QUICK, "--runs_dir=alone"]) == 0
-    (alone,) = Path("alone").glob("*/*/checkpoints/final.pt")
-    alone = torch.load(alone, weights_only=True)
+    (alone,) = Path("alone").glob("*/*/checkpoints/final.safetensors")
+    alone = storage.read(alone)
     assert together["num_timesteps"] == pytest.approx(alone["num_timesteps"], abs=100)
     assert together["num_updates"] == pytest.approx(alone["num_updates"], abs=1)
 

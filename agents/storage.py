@@ -1,0 +1,181 @@
+"""Nested data as one file that holds nothing but data: tensors as safetensors, all else as JSON in its header.
+
+The header's one entry, ``rl_rms``, is ``<version> <SHA-256> <contents>``: the same contents make the same bytes.
+A file is read whole and checked against its SHA-256 before anything is made of it, so that a truncated or altered
+one is refused. Nothing in it can name code.
+"""
+
+import json
+import math
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+SUFFIX = ".safetensors"
+UNFINISHED = ".part"
+_ENTRY = "rl_rms"
+VERSION = 2
+# What a header may hold at most, in bytes; the longest of an agent's is far below.
+_LONGEST_HEADER = 100_000_000
+# A dictionary of this one key stands for what JSON does not have.
+_TENSOR, _ITEMS, _NUMBER = "$tensor", "$items", "$number"
+
+
+def with_suffix(path: Path) -> Path:
+    """The path, with ``.safetensors`` added where there is no suffix."""
+    return path if path.suffix else path.with_suffix(SUFFIX)
+
+
+def write(path: Path, contents: dict[str, Any]) -> Path:
+    """Write beside, flush to the disk and rename into place: whenever it is cut off, the earlier file stands.
+
+    Args:
+        path: Where to; ``.safetensors`` is added where there is no suffix.
+        contents: Tensors, numbers, strings, None, and lists, tuples and dictionaries of them, however nested.
+            Tuples come back as lists, and keys as what they were: strings or whole numbers.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        TypeError: If there is anything else in it.
+    """
+    path = with_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, torch.Tensor] = {}
+    text = json.dumps(_plain(contents, tensors), allow_nan=False)
+    about = {_ENTRY: f"{VERSION} {_digest(text, tensors)} {text}"}
+    beside = path.with_name(f".{path.name}{UNFINISHED}")
+    try:
+        with beside.open("wb") as file:
+            file.write(save(tensors, about))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _flush_folder(path.parent)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what `write` wrote, tensors on the CPU.
+
+    Args:
+        path: The file; ``.safetensors`` is added where there is no suffix.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file, of another version, or not as it was written.
+    """
+    path = with_suffix(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    content = path.read_bytes()
+    try:
+        version, digest, text = _about(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a checkpoint that rl_rms saved, or it is damaged: {error}") from error
+    if version != str(VERSION):
+        raise ValueError(f"{path} has format version {version}, this rl_rms reads {VERSION}")
+    try:
+        tensors = load(content)
+        if _digest(text, tensors) != digest:
+            raise ValueError("its checksum does not fit its content")
+        contents = _restored(json.loads(text), tensors)
+        if not isinstance(contents, dict):
+            raise ValueError("its content is no dictionary")
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return contents
+
+
+def _about(content: bytes) -> list[str]:
+    """Version, SHA-256 and contents as they stand in a file's header.
+
+    Raises:
+        ValueError: If there are none of ours.
+    """
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(len(content) - 8, _LONGEST_HEADER):
+        raise ValueError("it has no header")
+    try:
+        header = json.loads(content[8 : 8 + length])
+    except RecursionError as error:
+        raise ValueError("its header is nested too deeply") from error
+    about = header.get("__metadata__") if isinstance(header, dict) else None
+    entry = about.get(_ENTRY) if isinstance(about, dict) else None
+    if not isinstance(entry, str) or entry.count(" ") < 2:
+        raise ValueError("its header is another's")
+    return entry.split(" ", 2)
+
+
+def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of the text and of every tensor's name, kind, shape and bytes."""
+    digest = sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _plain(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """A value as JSON data, its tensors put among the others.
+
+    Raises:
+        TypeError: If there is anything in it but data.
+    """
+    if isinstance(value, torch.Tensor):
+        name = str(len(tensors))
+        # Its own memory: safetensors writes no tensor that shares another's.
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: name}
+    if isinstance(value, dict):
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return {key: _plain(one, tensors) for key, one in value.items()}
+        return {_ITEMS: [[_key(key), _plain(one, tensors)] for key, one in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, tensors) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: str(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a checkpoint holds tensors, numbers and strings, got {type(value).__name__}: {value!r}")
+
+
+def _key(key: Any) -> str | int:
+    if isinstance(key, (str, int)):
+        return key
+    raise TypeError(f"a checkpoint's keys are strings and whole numbers, got {key!r}")
+
+
+def _restored(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """What `_plain` made plain."""
+    if isinstance(value, list):
+        return [_restored(one, tensors) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if _TENSOR in value:
+        return tensors[value[_TENSOR]]
+    if _NUMBER in value:
+        return float(value[_NUMBER])
+    if _ITEMS in value:
+        return {key: _restored(one, tensors) for key, one in value[_ITEMS]}
+    return {key: _restored(one, tensors) for key, one in value.items()}
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the disk know the new name, where folders can be opened (not on Windows)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+import json
+import math
+import os
+import pickle
+import struct
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl_rms.agents.storage import VERSION, read, write
+
+CONTENTS = {
+    "weights": {"layer.weight": torch.arange(6.0).reshape(2, 3), "none": torch.zeros(0, 4)},
+    "state": {0: {"step": torch.tensor(3.0)}, 1: {"step": torch.tensor(True)}},
+    "numbers": [1, 2**200, 0.1, -0.0, True, None, "text", [], {}],
+    "half": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+}
+
+
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and repr(one) == repr(other)
+
+
+DATA = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.lists(st.floats(width=32), max_size=3).map(torch.tensor),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text() | st.integers() | st.just("$tensor"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(DATA)
+def test_what_is_read_is_what_was_written(tmp_path_factory, value):
+    path = write(tmp_path_factory.mktemp("any") / "data", {"value": value})
+    read_back = read(path)["value"]
+    if isinstance(value, torch.Tensor):
+        assert torch.equal(value, read_back) or value.isnan().any()
+    else:
+        assert repr(read_back) == repr(value)
+
+
+def test_tensors_of_every_kind_and_keys_that_are_numbers(tmp_path):
+    assert same(read(write(tmp_path / "data", CONTENTS)), CONTENTS)
+
+
+def test_numbers_that_are_not_finite(tmp_path):
+    values = read(write(tmp_path / "data", {"values": [math.inf, -math.inf, math.nan]}))["values"]
+    assert values[:2] == [math.inf, -math.inf]
+    assert math.isnan(values[2])
+
+
+def test_the_same_contents_make_the_same_bytes(tmp_path):
+    first, second = (write(tmp_path / name, CONTENTS).read_bytes() for name in ("first", "second"))
+    assert first == second
+    assert write(tmp_path / "again", read(tmp_path / "first")).read_bytes() == first
+
+
+def test_tensors_that_share_memory_are_written_as_they_look(tmp_path):
+    whole = torch.arange(12.0).reshape(3, 4)
+    contents = {"whole": whole, "column": whole[:, 1], "turned": whole.T}
+    assert same(read(write(tmp_path / "data", contents)), contents)
+
+
+def test_it_is_a_file_of_safetensors(tmp_path):
+    from safetensors.torch import load_file
+
+    assert set(load_file(write(tmp_path / "data", CONTENTS))) == {"0", "1", "2", "3", "4"}
+
+
+def test_what_is_no_data_is_not_written(tmp_path):
+    write(tmp_path / "data", {"value": 1})
+    with pytest.raises(TypeError, match="holds tensors, numbers and strings, got generator"):
+        write(tmp_path / "data", {"value": (i for i in range(3))})
+    with pytest.raises(TypeError, match="keys are strings and whole numbers, got 1.5"):
+        write(tmp_path / "data", {"value": {1.5: 1}})
+    assert read(tmp_path / "data") == {"value": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["data.safetensors"]
+
+
+def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch):
+    write(tmp_path / "data", {"value": 1})
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "data", {"value": 2})
+    monkeypatch.undo()
+    assert read(tmp_path / "data") == {"value": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["data.safetensors"]
+
+
+def test_it_is_flushed_to_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    done = []
+    flush, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("flush"), flush(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    write(tmp_path / "data", {"value": 1})
+    assert done == ["flush", "replace", "flush"]  # the file, the name, the folder that holds it
+
+
+def test_a_file_cut_off_anywhere_is_refused(tmp_path):
+    content = write(tmp_path / "data", CONTENTS).read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    for length in range(len(content)):
+        cut.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"cut\.safetensors is (not a checkpoint|damaged)"):
+            read(cut)
+
+
+def test_a_changed_bit_anywhere_is_refused(tmp_path):
+    """But where the header says the same however it is changed."""
+    content = write(tmp_path / "data", CONTENTS).read_bytes()
+    changed = tmp_path / "changed.safetensors"
+    refused = 0
+    for place in range(len(content)):
+        changed.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        try:
+            assert same(read(changed), CONTENTS), place
+        except ValueError:
+            refused += 1
+    assert refused > 0.98 * len(content)
+
+
+class Payload:
+    """What a malicious file would hold: unpickling it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle", "within"])
+def test_a_file_with_code_in_it_is_refused_and_runs_nothing(tmp_path, how):
+    evil = Payload(tmp_path / "owned")
+    path = tmp_path / "evil.safetensors"
+    if how == "torch":
+        torch.save({"format": "rl_rms", "contents": evil}, path)
+    elif how == "pickle":
+        path.write_bytes(pickle.dumps(evil))
+    else:
+        path.write_bytes(write(tmp_path / "data", CONTENTS).read_bytes() + pickle.dumps(evil))
+    with pytest.raises(ValueError, match="not a checkpoint|damaged"):
+        read(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def with_header(header, body=b""):
+    return struct.pack("<Q", len(header)) + header + body
+
+
+def entry(text, **tensors):
+    return with_header(json.dumps({"__metadata__": {"rl_rms": text}, **tensors}).encode(), bytes(64))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "it has no header"),
+        (struct.pack("<Q", 2**63) + b"{}", "it has no header"),
+        (struct.pack("<Q", 99_000_000) + b"{}", "it has no header"),
+        (with_header(b"hello"), "Expecting value"),
+        (with_header(b"[" * 100_000), "nested too deeply"),
+        (with_header(b"[]"), "its header is another's"),
+        (with_header(json.dumps({"__metadata__": {"format": "pt"}}).encode()), "its header is another's"),
+        (entry("2 half"), "its header is another's"),
+        (entry("99 0 {}"), "format version 99, this rl_rms reads 2"),
+        (entry(f"{VERSION} 0 {{}}"), "is damaged: "),
+        (
+            with_header(json.dumps({"__metadata__": {"rl_rms": f"{VERSION} 0 {{}}"}}).encode()),
+            "checksum does not fit",
+        ),
+        (
+            entry(f"{VERSION} 0 {{}}", w={"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}),
+            "is damaged: ",
+        ),
+        (entry(f"{VERSION} 0 {{}}", w={"dtype": "F32", "shape": [16], "data_offsets": [-4, 60]}), "is damaged: "),
+    ],
+)
+def test_other_files_are_refused_in_a_sentence(tmp_path, content, sentence):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"other\.safetensors .*{sentence}"):
+        read(path)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint .*missing.safetensors"):
+        read(tmp_path / "missing")

@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys
     assert newest_checkpoint(tmp_path / "run") == newer
     newer.write_bytes(newer.read_bytes()[:-1] + b"?")
     assert newest_checkpoint(tmp_path / "run") == older
-    assert "final.safetensors is damaged" in capsys.readouterr().err
+    assert "it is damaged" in capsys.readouterr().err
     older.write_bytes(b"")
     with pytest.raises(UserError, match="none of the 2 checkpoints in .*checkpoints can be read"):
         newest_checkpoint(tmp_path / "run")

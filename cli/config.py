@@ -21,6 +21,9 @@ ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": Reinf
 # Keys whose contents are free, so that a dotted override may reach into them.
 _FREE_FORM = ("env.changes", "env.curriculum", "env.kwargs", "agent.optimizer_kwargs")
 
+# Of a configuration.
+_MOST_VALUES, _DEEPEST = 100_000, 100
+
 # How jsonargparse names a wrong key inside a group.
 _GROUP = re.compile(r"Group '(.+?)' does not accept option '(.+?)'")
 
@@ -237,17 +240,42 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
     """YAML as plain data, with ``7e-4`` and ``1e3`` read as numbers.
 
     Raises:
-        UserError: If it is no YAML, or holds no keys.
+        UserError: If it is no YAML, holds no keys, or spells out more values than any configuration has.
     """
     try:
         tree = get_loader("yaml")(text)
     except yaml.YAMLError as error:
         raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise UserError(f"{name} is nested more than {_DEEPEST} levels deep") from error
+    _check_size(tree, name)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise UserError(f"{name} must hold keys such as env, agent and total_timesteps, got {tree!r}")
     return tree
+
+
+def _check_size(tree: Any, name: str) -> None:
+    """Refuse a tree that no configuration is: a few lines of aliases can stand for billions of values.
+
+    Raises:
+        UserError: If it spells out too many values, or is nested too deeply.
+    """
+    seen = 0
+    waiting = [(tree, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise UserError(
+                f"{name} spells out more than {_MOST_VALUES:,} values, counting all that aliases stand for"
+            )
+        if depth > _DEEPEST:
+            raise UserError(f"{name} is nested more than {_DEEPEST} levels deep")
+        if isinstance(node, (dict, list)):
+            inner = node.values() if isinstance(node, dict) else node
+            waiting.extend((one, depth + 1) for one in inner)
 
 
 def _apply_free_form(tree: dict[str, Any], overrides: list[str]) -> list[str]:

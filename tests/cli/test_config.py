@@ -125,3 +125,30 @@ def test_help_imports_nothing_heavy():
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, (words, done.stderr)
+
+
+BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "spells out more than 100,000 values, counting all that aliases stand for"),
+        ("env: &env {kwargs: *env}", "is nested more than 100 levels deep"),
+        ("a: " + "[" * 900 + "]" * 900, "is nested more than 100 levels deep"),
+    ],
+    ids=["aliases", "a circle", "nesting"],
+)
+def test_files_that_would_fill_the_memory_are_refused(text, said):
+    with pytest.raises(UserError, match=f"mine.yaml {said}"):
+        read_yaml(text, "mine.yaml")
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir [owned]", "!!python/name:os.system", "!mine {}"])
+def test_yaml_makes_no_objects(tag, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is not YAML"):
+        read_yaml(f"env: {tag}", "mine.yaml")
+    assert not Path("owned").exists()

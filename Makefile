@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: train test lint torture rllib clean
+.PHONY: train test lint torture fuzz rllib clean
 
 train: .venv/installed  ## train the quickstart configuration and say where to look
 	$(BIN)/rl-rms train drifting_cartpole
@@ -20,6 +20,10 @@ lint: .venv/installed-dev  ## style, types and the floors' imports
 
 torture: .venv/installed-dev  ## faults put in on purpose, in full, and what became of the work
 	$(BIN)/python benchmarks/torture.py
+
+fuzz: .venv/installed-dev  ## a million inputs made up for each reader of files, guided by coverage
+	$(PIP) atheris
+	for reader in checkpoint config; do $(BIN)/python tests/fuzz/readers.py $$reader -runs=1000000 -max_len=2000; done
 
 rllib: .venv-rllib/installed  ## the optimizer in RLlib's PPO and IMPALA
 	.venv-rllib/bin/python examples/rllib.py

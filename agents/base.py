@@ -264,7 +264,7 @@ class OnPolicyAgent(ABC):
         # Small products are several times slower on many threads.
         threads = nullcontext() if self._fused is None else threadpool_limits(1, user_api="blas")
         with threads, Logger(None if log_dir is None else Path(log_dir), self.num_timesteps) as logger:
-            logger.hyperparameters(self.hyperparameters())
+            logger.hyperparameters(self.hyperparameters(), callbacks.metrics())
             self._clock = (time.perf_counter(), self.num_timesteps)
             callbacks.on_training_start(self, logger)
             try:

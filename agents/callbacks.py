@@ -13,7 +13,9 @@ from rl_rms.agents import storage
 from rl_rms.agents.evaluation import Evaluation, evaluate
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.world import find_world
+from rl_rms.diagnostics import distributions
 from rl_rms.envs import NonStationaryVector
+from rl_rms.optimizer import RMSprop
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 class Callback:
     """Does something at the start, after each update and at the end of a training; the base does nothing."""
+
+    def metrics(self) -> Iterable[str]:
+        """Tags of what it is going to log that TensorBoard's HParams tab is to show."""
+        return ()
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Called before the first rollout."""
@@ -55,6 +61,10 @@ class CallbackList(Callback):
     def add(self, callback: Callback) -> None:
         """Append a callback."""
         self._callbacks.append(callback)
+
+    def metrics(self) -> Iterable[str]:
+        """Those of all."""
+        return [tag for callback in self._callbacks for tag in callback.metrics()]
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Start all."""
@@ -162,6 +172,21 @@ class Evaluated(NamedTuple):
     evaluation: Evaluation
 
 
+class HistogramCallback(Periodic):
+    """Shows at regular env steps how v and the steps are spread over coordinates, in TensorBoard's Histograms.
+
+    ``optim/log10_second_moment`` and ``optim/log10_step``, of `rl_rms.diagnostics.distributions`; agents with
+    another optimizer have none.
+    """
+
+    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """Show them once."""
+        if isinstance(agent.optimizer, RMSprop):
+            for name, values in distributions(agent.optimizer).items():
+                logger.histogram(agent.num_timesteps, f"optim/{name}", values)
+        return None
+
+
 class EvalCallback(Periodic):
     """Plays whole episodes at regular env steps and at the end, beside the training.
 
@@ -220,6 +245,10 @@ class EvalCallback(Periodic):
         self.best_mean_reward = -math.inf
         self._since_best = 0
 
+    def metrics(self) -> Iterable[str]:
+        """Mean returns."""
+        return [f"eval/mean_reward{_at(clock)}" for clock in self.clocks or (None,)]
+
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Evaluate once, at each of the clocks."""
         scalars: dict[str, float] = {}
@@ -231,7 +260,7 @@ class EvalCallback(Periodic):
                     result = self._evaluate(agent, clock, way)
                     self.results.append(Evaluated(agent.num_timesteps, clock, way, result))
                     kind = "eval" if way is ways[0] else "eval/stochastic"
-                    suffix = "" if clock is None else f"/at_{clock}"
+                    suffix = _at(clock)
                     scalars[f"{kind}/mean_reward{suffix}"] = result.mean_reward
                     scalars[f"{kind}/mean_ep_length{suffix}"] = result.mean_ep_length
                     if len(result.successes):
@@ -263,6 +292,10 @@ class EvalCallback(Periodic):
             )
         with world.frozen(clock):
             return play(agent.env)
+
+
+def _at(clock: int | None) -> str:
+    return "" if clock is None else f"/at_{clock}"
 
 
 def as_callback(callback: CallbackLike | Iterable[CallbackLike] | None) -> CallbackList:

@@ -1,16 +1,48 @@
 """A run's scalars, written at once to TensorBoard events and to ``metrics.csv``."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.utils.tensorboard import SummaryWriter
 
 # What the HParams tab shows beside the hyperparameters.
-_RESULTS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward", "time/fps")
+_RESULTS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps")
+# The Custom Scalars tab by heading: charts by title, each of the tags that are logged of those named.
+_CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "return": {"mean return of the last 100 episodes": ("rollout/ep_rew_mean",)},
+    "world": {},
+    "memory": {
+        "half-life in force and matched, updates": ("optim/half_life_updates", "optim/match_unbounded"),
+        "second moment v and squared gradients": ("optim/second_moment", "optim/squared_gradient"),
+        "squared gradients / v": ("optim/tracking_ratio",),
+        "effective step": ("optim/effective_step",),
+    },
+}
+_CHANGES = "env/"
 _STEP = "time/total_timesteps"
+
+
+def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """How TensorBoard's Custom Scalars tab arranges a run: by heading, charts by title, of the tags there are.
+
+    Args:
+        tags: What is logged.
+    """
+    known = set(tags)
+    changing = sorted(tag for tag in known if tag.startswith(_CHANGES))
+    charts: dict[str, dict[str, tuple[str, ...]]] = {**_CHARTS, "world": {tag: (tag,) for tag in changing}}
+    arranged: dict[str, dict[str, list[Any]]] = {}
+    for heading, wanted in charts.items():
+        there = {title: [tag for tag in those if tag in known] for title, those in wanted.items()}
+        shown = {title: ["Multiline", found] for title, found in there.items() if found}
+        if shown:
+            arranged[heading] = shown
+    return arranged
 
 
 class Logger:
@@ -27,6 +59,7 @@ class Logger:
         self.folder = folder
         self._writer: SummaryWriter | None = None
         self._columns: list[str] = []
+        self._is_laid_out = False
         if folder is not None:
             from torch.utils import tensorboard  # slow to import, so only where it is used
 
@@ -53,6 +86,9 @@ class Logger:
             return
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, num_timesteps)
+        if not self._is_laid_out and any(tag.startswith("rollout/") for tag in scalars):
+            self._is_laid_out = True
+            self._writer.add_custom_scalars(layout(scalars))
         self._append({_STEP: num_timesteps, **scalars})
 
     def mark(self, num_timesteps: int, event: str, response: str) -> None:
@@ -66,8 +102,45 @@ class Logger:
         if self._writer is not None:
             self._writer.add_text("events/changes", f"{event}: {response}", num_timesteps)
 
-    def hyperparameters(self, values: dict[str, Any]) -> None:
-        """Fill TensorBoard's HParams tab, at the start so that an interrupted run stands in it too."""
+    def text(self, tag: str, markdown: str) -> None:
+        """Show a text in TensorBoard's Text tab."""
+        if self._writer is not None:
+            self._writer.add_text(tag, markdown)
+
+    def picture(self, num_timesteps: int, tag: str, encoded: bytes) -> None:
+        """Show a picture in TensorBoard's Images tab.
+
+        Args:
+            num_timesteps: Env steps lived so far.
+            tag: Its name.
+            encoded: A PNG, or a GIF, which moves.
+        """
+        if self._writer is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        value = Summary.Value(tag=tag, image=Summary.Image(encoded_image_string=encoded))
+        file_writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        file_writer.add_summary(Summary(value=[value]), num_timesteps)
+
+    def histogram(self, num_timesteps: int, tag: str, values: "Tensor") -> None:
+        """Show how values are spread, in TensorBoard's Histograms and Distributions tabs.
+
+        Args:
+            num_timesteps: Env steps lived so far.
+            tag: Their name.
+            values: Any shape; nothing is shown of none.
+        """
+        if self._writer is not None and values.numel() > 0:
+            self._writer.add_histogram(tag, values, num_timesteps)
+
+    def hyperparameters(self, values: dict[str, Any], results: Iterable[str] = ()) -> None:
+        """Fill TensorBoard's HParams tab, at the start so that an interrupted run stands in it too.
+
+        Args:
+            values: By name.
+            results: Tags to be shown beside them, which are going to be logged, besides those of every run.
+        """
         if self._writer is None:
             return
         from torch.utils.tensorboard.summary import hparams
@@ -76,7 +149,7 @@ class Logger:
             name: value if isinstance(value, (bool, int, float, str)) else str(value)
             for name, value in values.items()
         }
-        experiment, start, _ = hparams(plain, dict.fromkeys(_RESULTS, 0.0))  # type: ignore[no-untyped-call]
+        experiment, start, _ = hparams(plain, dict.fromkeys((*_RESULTS, *results), 0.0))  # type: ignore[no-untyped-call]
         # add_hparams would open a second event file; in the run's own one, the tab and the scalars are one run.
         file_writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
         file_writer.add_summary(experiment)

@@ -77,13 +77,24 @@ def read(path: Path) -> dict[str, Any]:
     path = with_suffix(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    content = path.read_bytes()
+    try:
+        return decode(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+
+
+def decode(content: bytes) -> dict[str, Any]:
+    """The contents of a file that `write` wrote, tensors on the CPU.
+
+    Raises:
+        ValueError: If it is no such file, of another version, or not as it was written.
+    """
     try:
         version, digest, text = _about(content)
     except ValueError as error:
-        raise ValueError(f"{path} is not a checkpoint that rl_rms saved, or it is damaged: {error}") from error
+        raise ValueError(f"is not a checkpoint that rl_rms saved, or it is damaged: {error}") from error
     if version != str(VERSION):
-        raise ValueError(f"{path} has format version {version}, this rl_rms reads {VERSION}")
+        raise ValueError(f"has format version {version}, this rl_rms reads {VERSION}")
     try:
         tensors = load(content)
         if _digest(text, tensors) != digest:
@@ -92,7 +103,7 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(contents, dict):
             raise ValueError("its content is no dictionary")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise ValueError(f"is damaged: {error}") from error
     return contents
 
 

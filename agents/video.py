@@ -1,5 +1,7 @@
 """Videos of what an agent does, by gymnasium's own recorder."""
 
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ from rl_rms.envs import NonStationary
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
+
+# Of the moving picture in TensorBoard.
+_MOST_FRAMES, _LARGEST = 100, 320
 
 
 class VideoCallback(Periodic):
@@ -50,8 +55,29 @@ class VideoCallback(Periodic):
         clock = agent.num_timesteps if self._has_clock else None
         with agent.undisturbed():
             evaluate(agent, self._recorder, 1, deterministic=self._deterministic, seed=agent.seed, clock=clock)
+        frames = self._recorder.recorded_frames[:]
         self._recorder.stop_recording()  # type: ignore[no-untyped-call]
+        logger.picture(agent.num_timesteps, "eval/episode", as_gif(frames, self._recorder.frames_per_sec))
         return None
+
+
+def as_gif(frames: Sequence[Any], fps: float) -> bytes:
+    """A moving picture small enough for TensorBoard: at most a hundred frames of at most 320 pixels.
+
+    Args:
+        frames: Pictures, uint8, each of shape (height, width, 3).
+        fps: Frames a second.
+    """
+    from PIL import Image
+
+    every = max(1, -(-len(frames) // _MOST_FRAMES))
+    pictures = [Image.fromarray(frame) for frame in frames[::every]]
+    for picture in pictures:
+        picture.thumbnail((_LARGEST, _LARGEST))
+    file = BytesIO()
+    duration = round(1_000 * every / fps)
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    return file.getvalue()
 
 
 def has_clock(env: gym.Env[Any, Any]) -> bool:

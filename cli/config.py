@@ -87,6 +87,7 @@ class RunConfig:
         eval_clocks: Readings of the world's clock at each of which to evaluate; null for the present one.
         stop_at: Mean return of an evaluation with which the training ends; null for none.
         patience: Evaluations in a row without a better mean return after which it ends; null for no such end.
+        histogram_every: Env steps between two histograms of log10 v and log10 step in TensorBoard; null for none.
         video_every: Env steps between two videos of an episode in ``videos``, which need the extra ``video``; null
             for none.
         num_threads: Threads that torch uses; for small networks more than one is slower.
@@ -107,6 +108,7 @@ class RunConfig:
     eval_clocks: list[int] | None = None
     stop_at: float | None = None
     patience: int | None = None
+    histogram_every: int | None = None
     video_every: int | None = None
     num_threads: int = 1
     runs_dir: str = "runs"
@@ -116,7 +118,7 @@ class RunConfig:
         for name in ("total_timesteps", "log_interval", "eval_episodes", "num_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)!r}")
-        for name in ("checkpoint_every", "eval_every", "video_every"):
+        for name in ("checkpoint_every", "eval_every", "histogram_every", "video_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1 env steps, or null for none, got {value!r}")
@@ -244,7 +246,7 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
     """
     try:
         tree = get_loader("yaml")(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # such as a date that there is not
         raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise UserError(f"{name} is nested more than {_DEEPEST} levels deep") from error

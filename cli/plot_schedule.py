@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jsonargparse import get_loader
@@ -10,6 +10,9 @@ from jsonargparse import get_loader
 from rl_rms.cli.config import Parser, read_config
 from rl_rms.cli.errors import UserError
 from rl_rms.envs.schedules import Key, Schedule, stream_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TITLE = 100
 
@@ -65,7 +68,15 @@ def main(argv: Sequence[str]) -> int:
         # With independent clocks each sub-environment lives its share of the env steps.
         pace = world.num_envs if world.sharing == "independent" else 1
         until = config.total_timesteps / pace if arguments.until is None else arguments.until
-    _draw(title, changes, until, range(first_seed, first_seed + arguments.seeds), output)
+    figure = drawn(title, changes, until, range(first_seed, first_seed + arguments.seeds))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # Beside and renamed into place, so that nothing half-written is left.
+        beside = output.with_name(f".{output.stem}.part{output.suffix}")
+        figure.savefig(beside, dpi=130)
+        beside.replace(output)
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror}") from error
     print(output)
     return 0
 
@@ -88,10 +99,15 @@ def _read_inline(spec: str) -> Schedule | None:
         raise UserError(str(error)) from error
 
 
-def _draw(
-    title: str, changes: Mapping[str, Schedule], until: float | None, seeds: Sequence[int], output: Path
-) -> None:
-    """Draw schedules under each other, each with the random numbers that its target has in a world."""
+def drawn(title: str, changes: Mapping[str, Schedule], until: float | None, seeds: Sequence[int]) -> "Figure":
+    """Schedules under each other, each with the random numbers that its target has in a world.
+
+    Args:
+        title: Above them.
+        changes: By target, at least one.
+        until: Last clock in env steps; None for one by which the nature of all shows.
+        seeds: Of the world.
+    """
     from matplotlib.figure import Figure
 
     from rl_rms.envs.schedules.plotting import draw, telling_span
@@ -105,11 +121,4 @@ def _draw(
     for axis in axes[:-1]:
         axis.set_xlabel("")
     axes[0].set_title(title if len(title) <= _TITLE else title[: _TITLE - 1] + "…", loc="left", fontsize=9)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # Beside and renamed into place, so that nothing half-written is left.
-        beside = output.with_name(f".{output.stem}.part{output.suffix}")
-        figure.savefig(beside, dpi=130)
-        beside.replace(output)
-    except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror}") from error
+    return figure

@@ -1,14 +1,12 @@
 """``rl-rms train CONFIG``: one run, from its configuration to its folder, in one process or in several."""
 
 import math
-import platform
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,6 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import (
     CHECKPOINTS,
     CONFIG,
-    CURVE,
     best_evaluation,
     find_unfinished,
     new_folder,
@@ -208,16 +205,16 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     if workers.rank == 0:
         summary = summarize(agent, adaptation, time.perf_counter() - began, interrupted)
         write_summary(folder, summary)
-        draw(folder)
         report(console, summary, folder)
     return INTERRUPTED if interrupted else 0
 
 
 def make_callbacks(config: RunConfig, folder: Path, console: Any) -> "list[Callback]":
     """What a run does beside training."""
-    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback, HistogramCallback
     from rl_rms.agents.progress import ProgressCallback
     from rl_rms.agents.video import VideoCallback
+    from rl_rms.cli.tensorboard import RunPages
 
     callbacks: list[Callback] = [ProgressCallback(console)]
     if config.eval_every is not None:
@@ -234,8 +231,14 @@ def make_callbacks(config: RunConfig, folder: Path, console: Any) -> "list[Callb
         callbacks.append(evaluation)
     if config.video_every is not None:
         callbacks.append(VideoCallback(make_pictured_env(config), folder / "videos", config.video_every))
+    if config.histogram_every is not None:
+        callbacks.append(HistogramCallback(config.histogram_every))
     every = config.checkpoint_every or config.total_timesteps
-    return [*callbacks, CheckpointCallback(folder / CHECKPOINTS, every, config.keep_checkpoints)]
+    return [
+        *callbacks,
+        CheckpointCallback(folder / CHECKPOINTS, every, config.keep_checkpoints),
+        RunPages(config, folder),
+    ]
 
 
 def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStationaryVector":
@@ -316,6 +319,8 @@ def summarize(
     agent: "OnPolicyAgent", adaptation: "AdaptationCallback", wall_time: float, interrupted: bool
 ) -> dict[str, Any]:
     """What a run came to, as plain data."""
+    from rl_rms.cli.tensorboard import versions
+
     returns = [episode.ret for episode in agent.episodes]
     return {
         "algorithm": agent.algorithm,
@@ -331,21 +336,8 @@ def summarize(
         "seed": agent.seed,
         "wall_time_seconds": round(wall_time, 3),
         "interrupted": interrupted,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("rl_rms", "torch", "gymnasium", "numpy")},
-        },
+        "versions": versions(),
     }
-
-
-def draw(folder: Path) -> None:
-    """Draw the learning curve, if anything was logged."""
-    from rl_rms.cli.plots import learning_curve
-    from rl_rms.cli.runs import read_run
-
-    run = read_run(folder)
-    if run.series("rollout/ep_rew_mean")[0]:
-        learning_curve([run], folder / CURVE)
 
 
 def report(console: Any, summary: dict[str, Any], folder: Path) -> None:

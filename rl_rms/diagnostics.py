@@ -31,6 +31,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
           and weight decay.
         - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
         - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
+        - ``squared_gradient``: mean of ``g**2``, what v^ is to follow.
         - ``tracking_ratio``: mean of ``g**2 / v^``: 1 where v tracks, above where it lags behind gradients that
           have grown, below where it is still large from before.
         - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
@@ -80,6 +81,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         values[name] = math.sqrt(sums.mean(name))
     for name in ("second_moment", "tracking_ratio", "eps_dominance"):
         values[name] = sums.mean(name)
+    values["squared_gradient"] = sums.mean("gradient_norm")
     if sums.longest >= 0.0:
         values["containment_margin"] = 1.0 - sums.longest
     guard = optimizer.guard
@@ -92,6 +94,33 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         **({"num_change_points": float(guard.num_change_points)} if guard.needs_norm else {}),
         **optimizer.memory.diagnostics(),
     }
+
+
+@torch.no_grad()
+def distributions(optimizer: "RMSprop") -> dict[str, Tensor]:
+    """What `diagnostics` gives the means of, for every coordinate, as decimal logarithms.
+
+    Args:
+        optimizer: An `rl_rms.RMSprop`.
+
+    Returns:
+        - ``log10_second_moment``: of v^, float, shape (coordinates,), without those that are 0.
+        - ``log10_step``: of ``lr * |g| / d``, the last step without momentum, optimism and weight decay, without
+          those that are 0; empty where no gradients are held.
+    """
+    moments, steps = [torch.empty(0)], [torch.empty(0)]
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            state = optimizer.state.get(param)
+            if not state:
+                continue
+            v_hat = second_moment(state, centered=group["centered"], debias=group["debias"])
+            moments.append(v_hat[v_hat > 0].log10().float().cpu())
+            if param.grad is not None:
+                d = denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"])
+                step = float(group["lr"]) * real(param.grad).to(v_hat.dtype).abs() / d
+                steps.append(step[step > 0].log10().float().cpu())
+    return {"log10_second_moment": torch.cat(moments), "log10_step": torch.cat(steps)}
 
 
 class _Sums:

@@ -107,7 +107,13 @@ def test_configurations_are_found_by_path_and_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a: [", "is not YAML"), ("- 1", "must hold keys"), ("3", "must hold keys")]
+    ("text", "said"),
+    [
+        ("a: [", "is not YAML"),
+        ("99:", "is not YAML"),
+        ("- 1", "must hold keys"),
+        ("3", "must hold keys"),
+    ],
 )
 def test_files_that_hold_no_configuration_are_refused(text, said):
     with pytest.raises(UserError, match=said):

@@ -28,6 +28,7 @@ def test_by_hand():
             "effective_step": 0.1 * math.sqrt(2),
             "step_over_lr": math.sqrt(2),
             "second_moment": 56 / 6,
+            "squared_gradient": 56 / 3,
             "tracking_ratio": 2.0,
             "containment_margin": 0.0,
             "eps_dominance": 0.0,
@@ -135,6 +136,7 @@ def test_before_the_first_update():
         "effective_step",
         "step_over_lr",
         "second_moment",
+        "squared_gradient",
         "tracking_ratio",
         "eps_dominance",
         "gradient_norm",
@@ -170,3 +172,12 @@ def test_reading_changes_nothing():
     before = str(optimizer.state_dict())
     optimizer.diagnostics()
     assert str(optimizer.state_dict()) == before
+
+
+def test_distributions_have_every_coordinate_by_hand():
+    """v = g**2 / 2 after a first step with a half-life of one update; the step is lr * |g| / sqrt(v)."""
+    from rl_rms.diagnostics import distributions
+
+    found = distributions(stepped([4.0, -100.0, 0.0], half_life=1, lr=0.01))
+    assert found["log10_second_moment"].tolist() == pytest.approx([math.log10(8), math.log10(5_000)])
+    assert found["log10_step"].tolist() == pytest.approx([math.log10(0.01 * math.sqrt(2))] * 2, abs=1e-6)

@@ -1,0 +1,75 @@
+"""What a run shows in TensorBoard beside its scalars: texts and pictures."""
+
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rl_rms.agents.callbacks import Callback
+from rl_rms.agents.logger import Logger
+from rl_rms.cli.config import RunConfig
+from rl_rms.cli.runs import CURVE
+
+if TYPE_CHECKING:
+    from rl_rms.agents.base import OnPolicyAgent
+
+_PACKAGES = ("rl_rms", "torch", "gymnasium", "numpy")
+
+
+class RunPages(Callback):
+    """Writes configuration, versions and command, the world's schedule, and at the end the learning curve.
+
+    Args:
+        config: The run.
+        folder: The run's folder, where ``learning_curve.png`` is drawn too.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """What is known before."""
+        logger.text("run/config", as_code(self.config.to_yaml(), "yaml"))
+        logger.text("run/command", as_code(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "bash"))
+        rows = "".join(f"| {name} | {number} |\n" for name, number in versions().items())
+        logger.text("run/versions", f"| package | version |\n|---|---|\n{rows}")
+        if agent.num_timesteps == 0 and self.config.env.schedules():
+            logger.picture(0, "world/schedule", draw_world(self.config))
+
+    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """The learning curve, if anything was logged."""
+        from rl_rms.cli.plots import learning_curve
+        from rl_rms.cli.runs import read_run
+
+        run = read_run(self.folder)
+        if run.series("rollout/ep_rew_mean")[0]:
+            path = self.folder / CURVE
+            learning_curve([run], path)
+            logger.picture(agent.num_timesteps, "run/learning_curve", path.read_bytes())
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def as_code(text: str, language: str) -> str:
+    """A text as Markdown that shows it as it stands."""
+    return f"```{language}\n{text.rstrip()}\n```"
+
+
+def draw_world(config: RunConfig) -> bytes:
+    """A PNG of all that changes in a run's world, over the run's env steps, with the run's own seed."""
+    from rl_rms.cli.plot_schedule import drawn
+
+    world = config.env
+    seed = config.seed if world.drift_seed is None else world.drift_seed
+    # With independent clocks each sub-environment lives its share of the env steps.
+    pace = world.num_envs if world.sharing == "independent" else 1
+    file = BytesIO()
+    figure = drawn(world.id, world.schedules(), config.total_timesteps / pace, [seed])
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()

@@ -19,10 +19,12 @@ from rl_rms.cli.runs import (
     CHECKPOINTS,
     CONFIG,
     CURVE,
+    RETURN,
     best_evaluation,
     find_unfinished,
     new_folder,
     newest_checkpoint,
+    read_run,
     read_summary,
     write_summary,
     write_text,
@@ -340,12 +342,12 @@ def summarize(
 
 def draw(folder: Path) -> None:
     """Draw the learning curve, if anything was logged."""
-    from rl_rms.cli.plots import learning_curve
-    from rl_rms.cli.runs import read_run
+    from rl_rms.cli.groups import Group
+    from rl_rms.cli.plots import learning_curve, save
 
     run = read_run(folder)
-    if run.series("rollout/ep_rew_mean")[0]:
-        learning_curve([run], folder / CURVE)
+    if run.series(RETURN)[0]:
+        save(learning_curve([Group(folder.name, [run])]), folder / CURVE)
 
 
 def report(console: Any, summary: dict[str, Any], folder: Path) -> None:

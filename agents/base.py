@@ -555,6 +555,7 @@ class OnPolicyAgent(ABC):
             scalars["rollout/success_rate"] = fmean(told)
         started, timesteps = self._clock
         scalars["time/fps"] = (self.num_timesteps - timesteps) / max(time.perf_counter() - started, 1e-9)
+        scalars["train/n_updates"] = float(self.num_updates)
         scalars["train/learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         if self.config.critic_learning_rate is not None:
             scalars["train/critic_learning_rate"] = float(self.optimizer.param_groups[1]["lr"])

@@ -16,7 +16,8 @@ COMMANDS = {
     "sweep": "search hyperparameters, in several processes, resumable",
     "architectures": "rank policy networks under several optimizers",
     "federate": "have clients in worlds of their own learn one policy",
-    "plot": "draw the learning curves of runs over the changes of their worlds",
+    "plot": "draw and compare runs: learning curves over the changes of their worlds, recovery from these",
+    "report": "write one HTML page on runs: figures, and in words what the half-life did",
     "plot-schedule": "draw a schedule, or everything that changes in a configuration's world",
 }
 

@@ -1,11 +1,18 @@
-"""``rl-rms plot RUN...``: the learning curves of runs over the changes of their worlds."""
+"""``rl-rms plot RUN...``: learning curves over the changes of the world, and how returns took these changes."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from rl_rms.cli.config import Parser
-from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import CURVE, read_run
+from rl_rms.cli.errors import UserError, require_plots
+from rl_rms.cli.runs import CURVE
+
+if TYPE_CHECKING:
+    from rl_rms.cli.groups import Group
+
+_ENDINGS = (".png", ".svg")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -15,32 +22,105 @@ def main(argv: Sequence[str]) -> int:
         Exit status.
 
     Raises:
-        UserError: If a folder is no run's, or nothing was logged in it.
+        UserError: If a folder is no run's, nothing was logged in it, environments are mixed, an output's ending is
+            another than .png or .svg, or several seeds are to be drawn without the extra ``plots``.
     """
+    from rl_rms.cli.groups import WORDS, find_groups
+
     parser = Parser(
         prog="rl-rms plot",
-        description="Draw mean episode return against env steps, with the world's changes under it.",
+        description=(
+            "Draw mean episode return against env steps, with the world's changes under it; of several seeds the "
+            "interquartile mean and its 95 % bootstrap band."
+        ),
         allow_abbrev=False,
     )
-    parser.add_argument("runs", type=str, nargs="+", help="Folders of runs.")
+    parser.add_argument("runs", type=str, nargs="+", help=WORDS)
+    parser.add_argument(
+        "--kind",
+        type=Literal["curve", "adaptation"],
+        default="curve",
+        help=(
+            "curve: return against env steps, of several groups the sample-efficiency curve. "
+            "adaptation: for each regime the return in its first and in its last tenth, and the env steps until "
+            "the return had recovered from the change."
+        ),
+    )
     parser.add_argument(
         "--output",
-        type=str | None,
-        default=None,
-        help=f"File to write, .png or .svg; by default {CURVE} in the run's folder, or here for several runs.",
+        type=str,
+        action="append",
+        help=(
+            "File to write, .png or .svg, or without an ending for both; may be given again. By default "
+            f"{CURVE} in the run's folder, or comparison.png here for several runs; adaptation.png for that kind."
+        ),
     )
     arguments = parser.parse_args(list(argv))
+    kind: str = arguments.kind
+    outputs = [path for name in arguments.output or [] for path in _paths(name)]
+    groups = find_groups(arguments.runs)
+    if any(len(group.logs) > 1 for group in groups):
+        require_plots("pictures of several seeds")
+    outputs = outputs or [_default(groups, kind)]
 
-    from rl_rms.cli.plots import learning_curve
+    from rl_rms.cli.plots import adaptation_bars, learning_curve, save
 
-    runs = [read_run(folder) for folder in arguments.runs]
-    for run in runs:
-        if not run.series("rollout/ep_rew_mean")[0]:
-            raise UserError(f"{run.folder} has no episode returns yet: it ended before its first logged episode")
-    default = runs[0].folder / CURVE if len(runs) == 1 else Path(CURVE)
-    output = Path(arguments.output) if arguments.output else default
-    if output.suffix not in {".png", ".svg"}:
-        raise UserError(f"--output must end in .png or .svg, got {str(output)!r}")
-    learning_curve(runs, output)
-    print(output)
+    if kind == "adaptation":
+        figure = adaptation_bars(_with_regimes(groups))
+    else:
+        _tell_what_is_cut(groups)
+        figure = learning_curve(groups)
+    for path in outputs:
+        save(figure, path)
+        print(path)
     return 0
+
+
+def _paths(name: str) -> list[Path]:
+    path = Path(name)
+    if path.suffix in _ENDINGS:
+        return [path]
+    if path.suffix:
+        raise UserError(f"--output must end in .png or .svg, or in nothing for both, got {name!r}")
+    return [path.with_suffix(ending) for ending in _ENDINGS]
+
+
+def _default(groups: "Sequence[Group]", kind: str) -> Path:
+    single = sum(len(group.logs) for group in groups) == 1
+    folder = groups[0].logs[0].folder if single else Path()
+    if kind == "adaptation":
+        return folder / "adaptation.png"
+    return folder / CURVE if single else Path("comparison.png")
+
+
+def _with_regimes(groups: "Sequence[Group]") -> "list[Group]":
+    """The groups whose runs logged at least one change.
+
+    Raises:
+        UserError: If there are none.
+    """
+    from rl_rms.cli.groups import Group
+    from rl_rms.cli.regimes import read_regimes
+
+    found = []
+    for group in groups:
+        if group.runs and all(len(read_regimes(run)) > 1 for run in group.runs):
+            found.append(Group(group.name, group.runs))
+        else:
+            print(f"{group.name} is left out: its log tells of no change of regime", file=sys.stderr)
+    if not found:
+        raise UserError(
+            "--kind adaptation needs runs in whose world something jumped; draw these with --kind curve"
+        )
+    return found
+
+
+def _tell_what_is_cut(groups: "Sequence[Group]") -> None:
+    for group in groups:
+        ends = [log.steps[-1] for log in group.logs]
+        if min(ends) < 0.9 * max(ends):
+            shortest = min(group.logs, key=lambda log: log.steps[-1])
+            print(
+                f"{group.name} is drawn up to env step {min(ends):,.0f}, where {shortest.folder} ends",
+                file=sys.stderr,
+            )

@@ -1,63 +1,290 @@
 """Pictures of runs."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rl_rms.cli.runs import Run
+from rl_rms.cli.groups import Group
+from rl_rms.cli.regimes import read_regimes
+from rl_rms.cli.runs import RETURN, Run
+from rl_rms.cli.tracking import Tracking
 from rl_rms.envs.drift import regime_changes, trace
 from rl_rms.studies.frame import COLORS
+from rl_rms.studies.intervals import interquartile_curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _TRACE_POINTS = 2000
+_GRID_POINTS = 200
+Floats = NDArray[np.float64]
+# Pairs of color and line that tell 28 groups apart, the colors first.
+_LINES = ("-", "--", ":", "-.")
+_GREY = "#555555"
+# Width of a letter of the legend, in inches.
+_LETTER = 0.075
+_FEW_REGIMES = 6
 
 
-def learning_curve(runs: Sequence[Run], path: Path) -> None:
-    """Draw mean episode return over env steps and, under it, what changed in the first run's world.
+def learning_curve(groups: Sequence[Group], width: float = 8.0) -> "Figure":
+    """Draw return over env steps and, under it, what changed in the world meanwhile.
+
+    A group of several seeds is drawn as their interquartile mean and its 95 % band, on a grid of env steps that
+    all of them have lived. Of the world what was alike for all runs is drawn.
 
     Args:
-        runs: The runs; the world of the first is drawn.
-        path: The file to write, PNG or SVG.
+        groups: Of runs in the same environment.
+        width: In inches.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
-    world = runs[0].config.env
-    seed = runs[0].config.seed if world.drift_seed is None else world.drift_seed
-    end = max(step for run in runs for step in run.steps)
-    clocks = np.linspace(0, end, _TRACE_POINTS).astype(np.int64)
-    changes = world.schedules()
-    # With independent clocks each sub-environment has lived its share of the env steps.
-    pace = world.num_envs if world.sharing == "independent" else 1
-    traces = trace(changes, clocks // pace, seed)
-    stages = runs[0].series("curriculum/stage")
-    lower = list(traces) + (["curriculum stage"] if stages[0] else [])
-
-    heights = [3.0] + [1.0] * len(lower)
-    figure = Figure(figsize=(8, 3.2 + 1.1 * len(lower)), layout="constrained")
+    runs = [run for group in groups for run in group.runs]
+    end = max(log.steps[-1] for group in groups for log in group.logs)
+    traces = _common_traces(runs, end) if runs else {}
+    stages = runs[0].series("curriculum/stage") if len(runs) == 1 else ([], [])
+    rows = len(traces) + bool(stages[0])
+    figure = Figure(figsize=(width, 3.2 + 1.1 * rows), layout="constrained")
+    heights = [3.0] + [1.0] * rows
     axes: Any = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    for index, run in enumerate(runs):
-        steps, returns = run.series("rollout/ep_rew_mean")
-        axes[0].plot(steps, returns, color=COLORS[index % len(COLORS)], linewidth=1.8, label=run.folder.name)
+    for index, group in enumerate(groups):
+        _draw_returns(axes[0], group, index)
     axes[0].set_ylabel("mean return,\nlast 100 episodes")
-    if len(runs) > 1:
-        axes[0].legend(loc="upper left", bbox_to_anchor=(0.0, -0.02), frameon=False, fontsize=8)
-    axes[0].set_title(f"{runs[0].config.agent.algorithm} on {world.id}", loc="left", fontsize=10)
+    axes[0].set_title(_title(groups), loc="left", fontsize=10)
     for axis, (name, values) in zip(axes[1:], traces.items(), strict=False):
-        axis.plot(clocks, values, color="#555555", linewidth=1.2)
-        axis.set_ylabel(name, fontsize=8)
+        axis.plot(np.linspace(0, end, _TRACE_POINTS), values, color=_GREY, linewidth=1.2)
+        axis.set_ylabel(name, fontsize=9)
     if stages[0]:
-        axes[-1].step(*stages, where="post", color="#555555", linewidth=1.2)
-        axes[-1].set_ylabel("curriculum\nstage", fontsize=8)
+        axes[-1].step(*stages, where="post", color=_GREY, linewidth=1.2)
+        axes[-1].set_ylabel("curriculum\nstage", fontsize=9)
         axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
-    for event in regime_changes(changes, 0, int(end) // pace, seed) * pace:
+    if runs:
+        _mark_changes(axes, runs, end)
+    if len(groups) > 1:
+        _legend(figure, axes[0])
+    _finish(axes)
+    figure.align_ylabels()
+    return figure
+
+
+def adaptation_bars(groups: Sequence[Group], width: float = 8.0) -> "Figure":
+    """Draw how each group took the changes of its world, regime by regime.
+
+    Bars are the mean return in the first and in the last tenth of each regime, and the env steps until the return
+    had recovered from the change; of several seeds the interquartile mean and its 95 % interval. Where some seed
+    never recovered in a regime there is a cross in place of the bar.
+
+    Args:
+        groups: Of runs that logged their regimes, at least one of which had a change.
+        width: In inches.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    of_groups = [[read_regimes(run) for run in group.runs] for group in groups]
+    counts = [min(map(len, of_seeds)) for of_seeds in of_groups]
+    figure = Figure(figsize=(width, 6.5), layout="constrained")
+    axes: Any = figure.subplots(3, 1, sharex=True)
+    share = 0.8 / len(groups)
+    for index, (group, of_seeds, count) in enumerate(zip(groups, of_groups, counts, strict=True)):
+        places = np.arange(count, dtype=np.float64) + (index - (len(groups) - 1) / 2) * share
+        for axis, metric in zip(axes, ("first_tenth", "last_tenth", "recovery"), strict=True):
+            values = np.array([[getattr(regime, metric) for regime in regimes[:count]] for regimes in of_seeds])
+            _draw_bars(axis, places, 0.9 * share, values, COLORS[index % len(COLORS)])
+        axes[0].bar(0, 0, color=COLORS[index % len(COLORS)], label=_label(group))
+    axes[0].set_ylabel("return in the\nfirst tenth")
+    axes[1].set_ylabel("return in the\nlast tenth")
+    axes[2].set_ylabel("env steps until\nrecovered")
+    axes[2].set_xlabel("regime, and the env step at which it began")
+    count = max(counts)
+    regimes = of_groups[counts.index(count)][0][:count]
+    begun = EngFormatter(sep="", places=None if count < _FEW_REGIMES else 0)
+    axes[2].set_xticks(range(count), [f"{i + 1}\n{begun(round(one.start, -3))}" for i, one in enumerate(regimes)])
+    axes[2].yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes[0].set_title(_title(groups), loc="left", fontsize=10)
+    if len(groups) > 1:
+        _legend(figure, axes[0])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.align_ylabels()
+    return figure
+
+
+def memory_curves(run: Run, tracking: Tracking, width: float = 8.0) -> "Figure":
+    """Draw the second moment against the squared gradients, and the half-life in force.
+
+    Args:
+        run: The run.
+        tracking: Its second moment and squared gradients.
+        width: In inches.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 5.0), layout="constrained")
+    axes: Any = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1.0])
+    axes[0].plot(tracking.steps, tracking.squares, ".", color=COLORS[1], markersize=3.5, label="squared gradients")
+    axes[0].plot(tracking.steps, tracking.second_moment, color=COLORS[0], linewidth=1.8, label="second moment v")
+    axes[0].set_yscale("log")
+    axes[0].set_ylabel("mean over all\nparameters")
+    axes[0].set_title("Does v follow the squared gradients?", loc="left", fontsize=10)
+    axes[0].legend(frameon=False, fontsize=9, loc="best")
+    axes[1].plot(*run.series("optim/half_life_updates"), color=COLORS[2], linewidth=1.8, label="in force")
+    matched = run.series("optim/match_unbounded")
+    if matched[0]:
+        axes[1].plot(*matched, color=COLORS[3], linewidth=1.2, linestyle="--", label="by the law of matching")
+        axes[1].set_yscale("log")
+        axes[1].legend(frameon=False, fontsize=9)
+    else:
+        axes[1].set_ylim(bottom=0)
+    axes[1].set_ylabel("half-life,\nupdates")
+    _mark_changes(axes, [run], run.steps[-1])
+    _finish(axes)
+    figure.align_ylabels()
+    return figure
+
+
+def effective_step(run: Run, width: float = 8.0) -> "Figure":
+    """Draw how far a step moves a parameter, and the learning rate beside it.
+
+    Args:
+        run: A run that logged it.
+        width: In inches.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 2.8), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(*run.series("optim/effective_step"), color=COLORS[0], linewidth=1.2, label="effective step")
+    axis.plot(
+        *run.series("train/learning_rate"), color=COLORS[1], linewidth=1.2, linestyle="--", label="learning rate"
+    )
+    axis.set_yscale("log")
+    axis.set_ylabel("root mean square\nof a step")
+    axis.set_title("How far does a step go?", loc="left", fontsize=10)
+    axis.legend(frameon=False, fontsize=9, loc="best")
+    _mark_changes([axis], [run], run.steps[-1])
+    _finish([axis])
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG or SVG, by the file's ending; the same figure gives the same file."""
+    import matplotlib as mpl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({"svg.hashsalt": "rl_rms"}):
+        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _title(groups: Sequence[Group]) -> str:
+    runs = [run for group in groups for run in group.runs]
+    seeds = max(len(group.logs) for group in groups)
+    what = f"{runs[0].config.agent.algorithm} on {runs[0].config.env.id}" if runs else "returns"
+    if len({run.config.agent.algorithm for run in runs}) > 1 or len(runs) < sum(len(g.logs) for g in groups):
+        what = f"returns on {runs[0].config.env.id}" if runs else what
+    return what if seeds == 1 else f"{what}\ninterquartile mean over seeds, 95 % interval"
+
+
+def _label(group: Group) -> str:
+    return group.name if len(group.logs) == 1 else f"{group.name} ({len(group.logs)} seeds)"
+
+
+def _look(index: int) -> tuple[str, str]:
+    return COLORS[index % len(COLORS)], _LINES[index // len(COLORS) % len(_LINES)]
+
+
+def _legend(figure: "Figure", axis: "Axes") -> None:
+    """Under the axes, in as many columns as fit, on a figure that grows by its rows."""
+    handles, labels = axis.get_legend_handles_labels()
+    width, height = figure.get_size_inches()
+    columns = max(1, int(width / (_LETTER * (max(map(len, labels)) + 6))))
+    figure.set_size_inches(width, height + 0.2 * math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=9)
+
+
+def _draw_returns(axis: "Axes", group: Group, index: int) -> None:
+    color, line = _look(index)
+    steps, returns = on_a_grid(group)
+    if len(group.logs) > 1:
+        middle, low, high = interquartile_curve(returns)
+        axis.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+    else:
+        middle = returns[0]
+    axis.plot(steps, middle, color=color, linestyle=line, linewidth=1.8, label=_label(group))
+
+
+def on_a_grid(group: Group) -> tuple[Floats, Floats]:
+    """A group's returns at env steps that all of its seeds have lived; a single run's where it logged them.
+
+    Returns:
+        Env steps, shape ``(points,)``, and returns, shape ``(seeds, points)``.
+    """
+    curves = [log.series(RETURN) for log in group.logs]
+    if len(curves) == 1:
+        return np.array(curves[0][0]), np.array([curves[0][1]])
+    grid = np.linspace(max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves), _GRID_POINTS)
+    return grid, np.array([np.interp(grid, *curve) for curve in curves])
+
+
+def _draw_bars(axis: "Axes", places: Floats, width: float, values: Floats, color: str) -> None:
+    """Draw a bar for each regime from values of shape ``(seeds, regimes)``; nothing where one is not known."""
+    known = ~np.isnan(values).any(axis=0)
+    never = np.isinf(values).any(axis=0)
+    if never.any():
+        axis.plot(places[never], np.zeros(never.sum()), "x", color=color, markersize=7, clip_on=False)
+    shown = known & ~never
+    if not shown.any():
+        return
+    if len(values) == 1:
+        axis.bar(places[shown], values[0, shown], width, color=color)
+        return
+    middle, low, high = interquartile_curve(values[:, shown])
+    # Of few seeds the middle may lie a rounding error outside.
+    error = np.maximum([middle - low, high - middle], 0.0)
+    axis.bar(places[shown], middle, width, color=color, yerr=error, error_kw={"linewidth": 1.0, "ecolor": _GREY})
+
+
+def _pace(run: Run) -> int:
+    """Env steps in which the world's clock goes on by one: with independent clocks each lives its share."""
+    return run.config.env.num_envs if run.config.env.sharing == "independent" else 1
+
+
+def _common_traces(runs: Sequence[Run], end: float) -> dict[str, Floats]:
+    """What changed in the world, of all that changed alike for every run."""
+    clocks = np.linspace(0, end, _TRACE_POINTS).astype(np.int64)
+    first, *others = [trace(run.config.env.schedules(), clocks // _pace(run), run.drift_seed) for run in runs]
+    return {
+        name: values
+        for name, values in first.items()
+        if all(name in other and np.array_equal(values, other[name]) for other in others)
+    }
+
+
+def _mark_changes(axes: Sequence["Axes"], runs: Sequence[Run], end: float) -> None:
+    """Draw a line wherever all runs met a change of regime."""
+    events = [
+        set(
+            (
+                regime_changes(run.config.env.schedules(), 0, int(end) // _pace(run), run.drift_seed) * _pace(run)
+            ).tolist()
+        )
+        for run in runs
+    ]
+    for event in set.intersection(*events):
         for axis in axes:
-            axis.axvline(event, color="#AAAAAA", linewidth=0.8, linestyle=":", zorder=0)
+            axis.axvline(event, color="#888888", linewidth=0.8, linestyle=":", zorder=0)
+
+
+def _finish(axes: Sequence["Axes"]) -> None:
+    from matplotlib.ticker import EngFormatter
+
     axes[-1].set_xlabel("env steps")
     axes[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.01)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)

@@ -15,6 +15,7 @@ from rl_rms.cli.errors import UserError
 
 CONFIG, METRICS, SUMMARY, CURVE = "config.yaml", "metrics.csv", "summary.json", "learning_curve.png"
 CHECKPOINTS = "checkpoints"
+RETURN = "rollout/ep_rew_mean"
 _STEP = "time/total_timesteps"
 
 
@@ -45,18 +46,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run that was read from its folder.
+class Log:
+    """What was logged of a training.
 
     Attributes:
         folder: Where it lies.
-        config: Its configuration.
         metrics: Scalars by tag, each with as many entries as ``steps``; NaN where nothing was logged.
         steps: Env steps of the entries.
     """
 
     folder: Path
-    config: RunConfig
     metrics: dict[str, list[float]]
     steps: list[float]
 
@@ -65,6 +64,22 @@ class Run:
         values = self.metrics.get(tag, [])
         known = [(step, value) for step, value in zip(self.steps, values, strict=False) if not math.isnan(value)]
         return [step for step, _ in known], [value for _, value in known]
+
+
+@dataclass(frozen=True)
+class Run(Log):
+    """A run that was read from its folder.
+
+    Attributes:
+        config: Its configuration.
+    """
+
+    config: RunConfig
+
+    @property
+    def drift_seed(self) -> int:
+        """The seed of what chance decides about its world's changes."""
+        return self.config.seed if self.config.env.drift_seed is None else self.config.env.drift_seed
 
 
 def read_run(folder: str | Path) -> Run:
@@ -84,7 +99,7 @@ def read_run(folder: str | Path) -> Run:
                 for tag, text in row.items():
                     metrics.setdefault(tag, []).append(float(text) if text else math.nan)
     steps = metrics.pop(_STEP, [])
-    return Run(folder, config, metrics, steps)
+    return Run(folder, metrics, steps, config)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.cli.config import Parser
-from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.errors import UserError, require_plots, suggestion
 from rl_rms.cli.runs import write_text
 
 REPORT = "report.html"
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"there is no study {name!r}{suggestion(name, STUDIES)}; --list names them")
         if arguments.redraw and not (Path(arguments.output) / f"{name}.json").is_file():
             raise UserError(f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json")
-    _require_plots()
+    require_plots("studies")
     output = Path(arguments.output)
     for name in names:
         if arguments.redraw:
@@ -91,15 +91,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"report       {output / REPORT}")
     print(f"TensorBoard  tensorboard --logdir {arguments.runs_dir}")
     return 0
-
-
-def _require_plots() -> None:
-    try:
-        import rliable  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "studies need rliable for intervals; install it with pip install 'rl_rms[plots]'"
-        ) from error
 
 
 def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rl_rms.agents.callbacks import Callback
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.config import RunConfig
-from rl_rms.cli.runs import CURVE
+from rl_rms.cli.runs import CURVE, RETURN, read_run
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
@@ -41,13 +41,13 @@ class RunPages(Callback):
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """The learning curve, if anything was logged."""
-        from rl_rms.cli.plots import learning_curve
-        from rl_rms.cli.runs import read_run
+        from rl_rms.cli.groups import Group
+        from rl_rms.cli.plots import learning_curve, save
 
         run = read_run(self.folder)
-        if run.series("rollout/ep_rew_mean")[0]:
+        if run.series(RETURN)[0]:
             path = self.folder / CURVE
-            learning_curve([run], path)
+            save(learning_curve([Group(self.folder.name, [run])]), path)
             logger.picture(agent.num_timesteps, "run/learning_curve", path.read_bytes())
 
 

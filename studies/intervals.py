@@ -56,6 +56,31 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
         scores: A column for each setting, shape ``(seeds, columns)``; a seed is drawn with all that it gave.
         aggregate: From such scores to a number.
     """
+    middle, low, high = _bootstrap(scores, lambda drawn: np.array([aggregate(drawn)]))
+    return Estimate(float(middle[0]), float(low[0]), float(high[0]))
+
+
+def interquartile_curve(scores: Floats) -> tuple[Floats, Floats, Floats]:
+    """Interquartile mean over seeds at each point of a curve, and the ends of its 95 % band.
+
+    Args:
+        scores: Shape ``(seeds, points)``; a seed is drawn with its whole curve.
+
+    Returns:
+        Middle, low and high, each of shape ``(points,)``.
+    """
+    return _curve(tuple(map(tuple, np.asarray(scores, dtype=np.float64).tolist())))
+
+
+@functools.lru_cache(maxsize=64)
+def _curve(of_seeds: tuple[tuple[float, ...], ...]) -> tuple[Floats, Floats, Floats]:
+    from scipy.stats import trim_mean
+
+    scores = np.array(of_seeds)
+    return _bootstrap(scores, lambda drawn: np.asarray(trim_mean(drawn, 0.25, axis=0), dtype=np.float64))
+
+
+def _bootstrap(scores: Floats, aggregate: Callable[[Floats], Floats]) -> tuple[Floats, Floats, Floats]:
     from rliable import library
 
     # rliable takes a random state and draws from NumPy's global one.
@@ -64,13 +89,12 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
     try:
         point, interval = library.get_interval_estimates(
             {"": np.arange(len(scores), dtype=np.float64)[:, None]},
-            lambda rows: np.array([aggregate(scores[rows[:, 0].astype(np.int64)])]),
+            lambda rows: aggregate(scores[rows[:, 0].astype(np.int64)]),
             reps=2_000,
         )
     finally:
         np.random.set_state(before)  # noqa: NPY002
-    low, high = interval[""][:, 0]
-    return Estimate(float(point[""][0]), float(low), float(high))
+    return point[""], interval[""][0], interval[""][1]
 
 
 def short(number: float) -> str:

@@ -1,0 +1,166 @@
+"""Which runs are meant, and which of them are seeds of one configuration."""
+
+import glob
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.events import EventLog, has_events, read_events
+from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
+
+# What seeds of one configuration may differ in.
+_OWN = ("seed", "runs_dir")
+# More settings than these do not fit a legend.
+_MOST_SETTINGS = 3
+WORDS = (
+    "Folders of runs, or folders that hold some; those of Stable-Baselines3 and CleanRL are read from their "
+    "TensorBoard events. Runs that differ in the seed alone are one group. 'NAME=GLOB', in quotes, names a group "
+    "of your own."
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Seeds of one training.
+
+    Attributes:
+        name: What to call it.
+        logs: Of each seed.
+    """
+
+    name: str
+    logs: Sequence[Run | EventLog]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those of this library."""
+        return [log for log in self.logs if isinstance(log, Run)]
+
+
+def find_groups(words: Sequence[str]) -> list[Group]:
+    """Read runs and find which belong together.
+
+    Args:
+        words: As `WORDS` says.
+
+    Raises:
+        UserError: If there is no such folder, no run in it, no returns in a run, or environments are mixed.
+    """
+    named: dict[str, list[Run | EventLog]] = {}
+    unnamed: dict[str, list[Run | EventLog]] = {}
+    seen: set[Path] = set()
+    for word in words:
+        name, folders = _folders(word)
+        for folder in folders:
+            if folder.resolve() in seen:
+                continue
+            seen.add(folder.resolve())
+            log = _read(folder)
+            if name is None:
+                unnamed.setdefault(_identity(log), []).append(log)
+            else:
+                named.setdefault(name, []).append(log)
+    groups = [Group(name, logs) for name, logs in named.items()]
+    groups += [Group(*pair) for pair in zip(_names(list(unnamed.values())), unnamed.values(), strict=True)]
+    _check_environment(groups)
+    return groups
+
+
+def _folders(word: str) -> tuple[str | None, list[Path]]:
+    """The name that a word gives, and the folders of the runs that it means."""
+    if Path(word).exists():
+        return None, _runs_in(Path(word))
+    name, separator, pattern = word.partition("=")
+    if not separator:
+        name, pattern = "", word
+    found = sorted(glob.glob(pattern))
+    if not found:
+        raise UserError(f"{pattern} is not the folder of a run: there is nothing")
+    return name or None, [folder for path in found for folder in _runs_in(Path(path))]
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    if _is_run(folder):
+        return [folder]
+    below = sorted(path for path in folder.rglob("*") if path.is_dir() and _is_run(path))
+    outermost = [path for path in below if not any(parent in below for parent in path.parents)]
+    if not outermost:
+        raise UserError(
+            f"{folder} is not the folder of a run: it has no {CONFIG} and no TensorBoard events, nor has any "
+            "folder in it"
+        )
+    return outermost
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or has_events(folder)
+
+
+def _read(folder: Path) -> Run | EventLog:
+    if not (folder / CONFIG).is_file():
+        return read_events(folder)
+    run = read_run(folder)
+    if not run.series(RETURN)[0]:
+        raise UserError(f"{folder} has no episode returns yet: it ended before its first logged episode")
+    return run
+
+
+def _identity(log: Run | EventLog) -> str:
+    """Equal for seeds of the same training."""
+    if isinstance(log, EventLog):
+        return f"{log.library} {log.name} {log.env_id} {log.folder.parent}"
+    settings = {key: value for key, value in asdict(log.config).items() if key not in _OWN}
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
+    """What tells groups apart: the settings in which they differ, or the names of their folders."""
+    own = [group[0] for group in groups if isinstance(group[0], Run)]
+    settings = [_flat(asdict(run.config)) for run in own]
+    keys = dict.fromkeys(key for of_run in settings for key in of_run if key.split(".")[0] not in _OWN)
+    differing = [key for key in keys if len({str(of_run.get(key)) for of_run in settings}) > 1]
+    names: list[str] = []
+    for group in groups:
+        log = group[0]
+        if isinstance(log, EventLog):
+            name = f"{log.library} {log.name}"
+        elif len(groups) == 1 and len(group) == 1:
+            name = log.folder.name
+        elif 0 < len(differing) <= _MOST_SETTINGS:
+            of_run = settings[own.index(log)]
+            name = ", ".join(f"{key.split('.', 1)[-1]} {_told(of_run.get(key))}" for key in differing)
+        else:
+            name = log.folder.resolve().parent.name
+        count = sum(other == name or other.startswith(f"{name} (") for other in names)
+        names.append(f"{name} ({count + 1})" if count else name)
+    return names
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _told(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _check_environment(groups: Sequence[Group]) -> None:
+    """Returns of several environments have no common scale."""
+    found: dict[str, Path] = {}
+    for group in groups:
+        for log in group.logs:
+            env_id = log.config.env.id if isinstance(log, Run) else log.env_id
+            if env_id is not None:
+                found.setdefault(env_id, log.folder)
+    if len(found) > 1:
+        told = " and ".join(f"{env_id} ({folder})" for env_id, folder in found.items())
+        raise UserError(f"the runs are of several environments, whose returns do not compare: {told}")

@@ -1,0 +1,210 @@
+r"""Whether RMSprop's second moment followed the squared gradients: what a half-life did, from a run's log.
+
+The log holds, at some updates, the mean of v over all parameters and the decay rho. From two entries that lie k
+updates apart follows the exponentially weighted mean of the squared gradients between them,
+
+    m = (v_now - rho^k v_then) / (1 - rho^k),
+
+of all updates and not only of those that were logged. Their *level* is m or, where that is nearer to v, the
+geometric mean of m over three readings of the same regime, so that neither one lucky m nor a v that forgets all
+between two readings counts as a lag. The *lag* of the second moment is ``log(v / level)``: 0 where v follows,
+``log 4`` where it is four times too large, and steps half as long as they would be.
+
+Where the squared gradients fall by a factor R and stay there, the lag is ``log(1 + (R - 1) 2^(-t/h))`` t updates
+later. So it halves after ``h log2((R - 1) / (sqrt(R) - 1))`` updates (1.6 half-lives for R = 4, 3.5 for R = 100),
+and v is more than twice too large for ``h log2(R - 1)`` updates. Where they rise, v is within a factor of 2 after
+one half-life.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_rms.cli.runs import Run
+
+Floats = NDArray[np.float64]
+Verdict = Literal["too long", "too short", "right"]
+
+# Updates between two readings, at the least: the mean of fewer squared gradients is mostly chance.
+_SPACING = 25
+# Fewer readings of a regime say nothing of it.
+_FEWEST = 8
+# The lag from which on v counts as off.
+_OFF = math.log(2.0)
+# The share of a regime that it may be off.
+_SHARE = 0.25
+# How far v may swing.
+_SWING = math.log(math.sqrt(2.0))
+# Relative rounding error of a mean in single precision.
+_ROUNDING = 3e-6
+# From a median of absolute values to a standard deviation, for v less the mean of its two neighbors.
+_TO_DEVIATION = 1.0 / (0.6745 * math.sqrt(1.5))
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """A run's second moment and squared gradients, at readings at least 25 updates apart.
+
+    Attributes:
+        steps: Env steps of the readings, shape ``(n,)``.
+        updates: Updates of the readings.
+        second_moment: Mean of v over all parameters.
+        squares: Mean of the squared gradients since the reading before.
+        half_life: In force, in updates.
+    """
+
+    steps: Floats
+    updates: Floats
+    second_moment: Floats
+    squares: Floats
+    half_life: Floats
+
+
+class Following(NamedTuple):
+    """How the second moment followed in one regime.
+
+    Attributes:
+        half_life: Median of those in force, in updates.
+        worst: The largest lag, with its sign.
+        worst_after: Updates from the beginning of the regime until then.
+        halved_after: Updates from then until the lag was half of it; ``inf`` if it was not in this regime.
+        left: Updates from then until the regime ended.
+        share_off: Share of the readings at which v was more than twice too large or too small.
+        swing: How far v swings up and down from reading to reading, as the standard deviation of ``log v`` about
+            the mean of its two neighbors; a steady decay has none.
+        verdict: On the half-life: ``too long`` where v was off by more than a factor of 2 for more than a quarter
+            of the regime; else ``too short`` where v swings by more than a factor of ``sqrt(2)``; else ``right``.
+        better: The half-life in updates with which it would just have been right, NaN where it was.
+    """
+
+    half_life: float
+    worst: float
+    worst_after: float
+    halved_after: float
+    left: float
+    share_off: float
+    swing: float
+    verdict: Verdict
+    better: float
+
+
+def read_tracking(run: Run) -> Tracking | None:
+    """A run's second moment and squared gradients, None where its log does not tell them.
+
+    It does not where the optimizer is another, v is centered, the memory was reset or shortened at changes of
+    regime, or the run has fewer than two readings.
+    """
+    options, agent = run.config.agent.optimizer_kwargs, run.config.agent
+    if options.get("centered") or agent.on_change != "keep":
+        return None
+    tags = ("train/n_updates", "optim/second_moment", "optim/rho")
+    columns = [run.metrics.get(tag, [math.nan] * len(run.steps)) for tag in tags]
+    rows = np.array([run.steps, *columns], dtype=np.float64).T
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    if len(rows) < 2:
+        return None
+    steps, updates, v, rho = rows.T
+    plain = v * _weight(updates, rho) if options.get("debias", True) else v
+    chosen = _spaced(updates)
+    if len(chosen) < 2:
+        return None
+    squares = squares_between(updates[chosen], plain[chosen], rho[chosen])
+    kept = chosen[1:]
+    return Tracking(steps[kept], updates[kept], v[kept], squares, -math.log(2.0) / np.log(rho[kept]))
+
+
+def _spaced(updates: Floats) -> NDArray[np.int64]:
+    """Indices of entries that are far enough apart."""
+    chosen = [0]
+    for index, update in enumerate(updates):
+        if update - updates[chosen[-1]] >= _SPACING:
+            chosen.append(index)
+    return np.array(chosen)
+
+
+def _weight(updates: Floats, rho: Floats) -> Floats:
+    """What debiasing divides by, ``1 - rho^t`` where rho is always the same."""
+    spans = np.diff(updates, prepend=0.0)
+    return 1.0 - np.exp(np.cumsum(spans * np.log(rho)))
+
+
+def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floats:
+    """Weighted mean of the squared gradients between each two entries of a log.
+
+    Args:
+        updates: Of the entries, shape ``(n,)``.
+        second_moment: v at them, without debiasing.
+        rho: The decay at them; between two entries it is taken to be their geometric mean.
+
+    Returns:
+        Shape ``(n - 1,)``; no less than what rounding in single precision lets be told from 0.
+
+    >>> squares_between(np.array([1.0, 3.0]), np.array([4.0, 1.0 + 3.0]), np.array([0.5, 0.5]))
+    array([4.])
+    """
+    log_rho = np.log(rho)
+    kept = np.exp(np.diff(updates) * 0.5 * (log_rho[1:] + log_rho[:-1]))
+    squares = (second_moment[1:] - kept * second_moment[:-1]) / (1.0 - kept)
+    told: Floats = np.maximum(squares, _ROUNDING * second_moment[:-1] / (1.0 - kept))
+    return told
+
+
+def follow(tracking: Tracking, start: float, end: float) -> Following | None:
+    """How the second moment followed between two env steps, None where too little was logged there."""
+    inside = np.flatnonzero((tracking.steps > start) & (tracking.steps <= end))
+    if len(inside) < _FEWEST:
+        return None
+    first = inside[0]
+    log_v = np.log(tracking.second_moment[inside])
+    lag = _lag(log_v, np.log(tracking.squares[inside]))
+    # The update of the change lies between two readings.
+    began = np.interp(start, tracking.steps, tracking.updates) if first else 0.0
+    since = tracking.updates[inside] - began
+    half_life = float(np.median(tracking.half_life[inside]))
+    peak = int(np.argmax(np.abs(lag)))
+    worst = float(lag[peak])
+    share_off = float(np.mean(np.abs(lag) > _OFF))
+    swing = _swing(log_v)
+    verdict, better = _judge(half_life, worst, share_off, swing, float(since[-1]))
+    halved = _halved(since[peak:] - since[peak], np.abs(lag[peak:]))
+    left = float(since[-1] - since[peak])
+    return Following(half_life, worst, float(since[peak]), halved, left, share_off, swing, verdict, better)
+
+
+def _lag(log_v: Floats, log_squares: Floats) -> Floats:
+    padded = np.concatenate([[np.nan], log_squares, [np.nan]])
+    smooth = log_v - np.nanmean([padded[:-2], padded[1:-1], padded[2:]], axis=0)
+    single = log_v - log_squares
+    return np.where(np.abs(single) < np.abs(smooth), single, smooth)
+
+
+def _swing(log_v: Floats) -> float:
+    """A Following's swing."""
+    middle = log_v[1:-1] - 0.5 * (log_v[:-2] + log_v[2:])
+    return float(np.median(np.abs(middle))) * _TO_DEVIATION
+
+
+def _halved(since: Floats, lag: Floats) -> float:
+    """Updates until a lag is half of the first one, on the straight line between two readings."""
+    below = np.flatnonzero(lag <= 0.5 * lag[0])
+    if not len(below):
+        return math.inf
+    now = int(below[0])
+    if not now:
+        return 0.0
+    return float(np.interp(-0.5 * lag[0], [-lag[now - 1], -lag[now]], [since[now - 1], since[now]]))
+
+
+def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[Verdict, float]:
+    """The verdict, and the half-life with which it would just have been right."""
+    if share_off > _SHARE:
+        # v is off for h log2(R - 1) updates where the squared gradients fell by R, for h where they rose.
+        half_lives = max(math.log2(math.exp(worst) - 1.0), 1.0) if worst > _OFF else 1.0
+        return "too long", min(_SHARE * length / half_lives, half_life * _SHARE / share_off)
+    if swing > _SWING:
+        # The variance of an average is one over its memory.
+        return "too short", half_life * (swing / _SWING) ** 2
+    return "right", math.nan

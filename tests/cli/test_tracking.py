@@ -1,0 +1,137 @@
+"""The verdict on a half-life, on series of squared gradients for which the right one is known."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rl_rms.cli.config import RunConfig
+from rl_rms.cli.runs import Run
+from rl_rms.cli.tracking import follow, read_tracking, squares_between
+
+JUMP, END, EVERY, STEPS = 1000, 2000, 25, 8
+
+
+def logged(squares, half_life, *, every=EVERY, debias=True, agent=None):
+    """A run's log of v, which follows squared gradients, one for each update, by the definition of RMSprop."""
+    rho = 0.5 ** (1.0 / half_life)
+    v, history = 0.0, []
+    for update, square in enumerate(squares, start=1):
+        v = rho * v + (1.0 - rho) * square
+        history.append(v / (1.0 - rho**update) if debias else v)
+    updates = np.arange(every, len(squares) + 1, every)
+    config = RunConfig()
+    kwargs = {} if debias else {"optimizer_kwargs": {"debias": False}}
+    object.__setattr__(config, "agent", type(config.agent)(**kwargs, **(agent or {})))
+    metrics = {
+        "train/n_updates": updates.astype(float).tolist(),
+        "optim/second_moment": [history[update - 1] for update in updates],
+        "optim/rho": [rho] * len(updates),
+    }
+    return Run(Path("run"), metrics, [float(STEPS * update) for update in updates], config)
+
+
+def jump(before, after):
+    return np.where(np.arange(END) < JUMP, before, after).astype(float)
+
+
+def after_the_jump(run):
+    return follow(read_tracking(run), STEPS * JUMP, STEPS * END)
+
+
+@pytest.mark.parametrize("debias", [True, False])
+def test_squared_gradients_between_two_entries_are_found_from_v_alone(debias):
+    squares = np.random.default_rng(0).exponential(size=200)
+    tracking = read_tracking(logged(squares, half_life=30, debias=debias))
+    weights = 0.5 ** (np.arange(EVERY)[::-1] / 30)
+    expected = [np.average(squares[end - EVERY : end], weights=weights) for end in range(2 * EVERY, 201, EVERY)]
+    np.testing.assert_allclose(tracking.squares, expected)
+    np.testing.assert_allclose(tracking.half_life, 30)
+    np.testing.assert_array_equal(tracking.updates, range(2 * EVERY, 201, EVERY))
+
+
+def test_entries_that_lie_close_are_read_together():
+    squares = np.random.default_rng(0).exponential(size=200)
+    close, far = (read_tracking(logged(squares, 30, every=every)) for every in (5, 25))
+    np.testing.assert_array_equal(close.updates[:2], [30, 55])
+    assert np.diff(close.updates).min() == np.diff(far.updates).min() == 25
+
+
+def test_what_rounding_hides_is_no_less_than_its_error():
+    v = np.array([1.0, 0.5 - 1e-12])  # the second squared gradient came to nothing
+    (square,) = squares_between(np.array([1.0, 2.0]), v, np.array([0.5, 0.5]))
+    assert square == pytest.approx(6e-6)
+
+
+def test_too_long_after_a_fall():
+    # v is 1 + 99 * 2**(-t/100): more than twice too large for 100 * log2(99) = 663 of 1000 updates.
+    following = after_the_jump(logged(jump(100.0, 1.0), half_life=100))
+    assert following.verdict == "too long"
+    assert following.share_off == pytest.approx(0.663, abs=0.02)
+    assert following.worst == pytest.approx(math.log(1 + 99 * 2**-0.25), rel=1e-3)
+    assert following.worst_after == 25
+    half = math.sqrt(1 + 99 * 2**-0.25)
+    assert following.halved_after == pytest.approx(100 * math.log2(99 / (half - 1)) - 25, abs=2)
+    assert following.left == 975
+
+
+def test_right_after_the_same_fall():
+    following = after_the_jump(logged(jump(100.0, 1.0), half_life=20))  # 133 of 1000 updates
+    assert following.verdict == "right"
+    assert math.isnan(following.better)
+    assert following.share_off == pytest.approx(0.133, abs=0.02)
+
+
+def test_what_would_have_done_would_have_been_right_and_little_more_not():
+    better = after_the_jump(logged(jump(100.0, 1.0), half_life=100)).better
+    assert better == pytest.approx(250 / math.log2(99), rel=0.1)
+    assert after_the_jump(logged(jump(100.0, 1.0), half_life=0.9 * better)).verdict == "right"
+    assert after_the_jump(logged(jump(100.0, 1.0), half_life=1.15 * better)).verdict == "too long"
+
+
+def test_v_that_never_forgets_in_a_regime_is_off_until_its_end():
+    following = after_the_jump(logged(jump(100.0, 1.0), half_life=5000))
+    assert following.verdict == "too long"
+    assert following.share_off == 1.0
+    assert following.halved_after == math.inf
+
+
+def test_a_rise_is_followed_within_a_half_life():
+    following = after_the_jump(logged(jump(1.0, 100.0), half_life=100))
+    assert following.verdict == "right"
+    assert following.worst < -math.log(2)
+    assert following.share_off == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize(("half_life", "verdict"), [(1, "too short"), (64, "right")])
+def test_a_short_memory_swings_with_chance(half_life, verdict):
+    squares = np.random.default_rng(0).chisquare(1, size=END)
+    following = after_the_jump(logged(squares, half_life))
+    assert following.verdict == verdict
+    # An average with rho of squares with relative variance 2 has 2 (1 - rho) / (1 + rho).
+    if half_life == 64:
+        rho = 0.5 ** (1 / 64)
+        # Readings 25 updates apart hold much of one another, so v swings less than it varies.
+        assert 0.02 < following.swing < math.sqrt(2 * (1 - rho) / (1 + rho))
+    else:
+        assert following.better > 2
+
+
+def test_a_regime_of_few_readings_is_not_judged():
+    tracking = read_tracking(logged(jump(100.0, 1.0), half_life=20))
+    assert follow(tracking, STEPS * JUMP, STEPS * (JUMP + 7 * EVERY)) is None
+    assert follow(tracking, STEPS * JUMP, STEPS * (JUMP + 8 * EVERY)) is not None
+
+
+@pytest.mark.parametrize(
+    "agent", [{"on_change": "reset"}, {"on_change": "forget"}, {"optimizer_kwargs": {"centered": True}}]
+)
+def test_what_the_log_does_not_tell_is_not_told(agent):
+    assert read_tracking(logged(jump(1.0, 2.0), half_life=20, agent=agent)) is None
+
+
+def test_without_the_number_of_updates_nothing_is_told():
+    run = logged(jump(1.0, 2.0), half_life=20)
+    del run.metrics["train/n_updates"]
+    assert read_tracking(run) is None

@@ -104,7 +104,8 @@ def adaptation_bars(groups: Sequence[Group], width: float = 8.0) -> "Figure":
     count = max(counts)
     regimes = of_groups[counts.index(count)][0][:count]
     begun = EngFormatter(sep="", places=None if count < _FEW_REGIMES else 0)
-    axes[2].set_xticks(range(count), [f"{i + 1}\n{begun(round(one.start, -3))}" for i, one in enumerate(regimes)])
+    shown = range(0, count, math.ceil(count / (1.7 * width)))
+    axes[2].set_xticks(shown, [f"{i + 1}\n{begun(round(regimes[i].start, -3))}" for i in shown])
     axes[2].yaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].set_title(_title(groups), loc="left", fontsize=10)
     if len(groups) > 1:

@@ -1,5 +1,6 @@
 """``rl-rms plot``: groups of seeds, other libraries' runs, what is drawn and what cannot be."""
 
+import itertools
 import sys
 
 import matplotlib.image
@@ -101,6 +102,23 @@ def test_of_clean_rls_episodes_the_mean_of_the_last_hundred_is_read(tmp_path):
     assert returns[149] == np.mean(range(50, 150))
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("A2C_12", "A2C"),
+        ("ppo-seed3", "ppo"),
+        ("ppo_seed_3", "ppo"),
+        ("TD3", "TD3"),
+        ("7", "7"),
+        ("ppo_v2", "ppo_v2"),
+    ],
+)
+def test_what_seeds_have_in_common_in_their_folders_names(folder, name, tmp_path):
+    with SummaryWriter(tmp_path / folder) as writer:
+        writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
+    assert read_events(tmp_path / folder).name == name
+
+
 def test_other_libraries_stand_beside_ours_their_seeds_together(tmp_path):
     for seed in (1, 2):
         clean_rl(tmp_path / f"CartPole-v1__ppo__{seed}__169000000{seed}", [1.0])
@@ -174,6 +192,15 @@ def test_adaptation_bars_are_the_regimes_returns_and_recoveries(tmp_path):
     assert last == [200.0, 150.0, 6.0]
     assert recovery == [315.0]  # nothing to recover in the first, never recovered in the third
     assert [line.get_xdata().tolist() for line in figure.axes[2].lines if line.get_marker() == "x"] == [[2.0]]
+
+
+def test_hundreds_of_regimes_keep_their_ticks_apart(tmp_path):
+    rows = [regime(1000 * number, 1.0, 2.0, 3.0) for number in range(1, 301)]
+    figure = adaptation_bars(find_groups([str(write_run(tmp_path / "run", [1.0], rows=rows, every=300_000))]))
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[2].get_xticklabels()]
+    assert len(boxes) > 5
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_regimes_are_read_as_they_were_logged(tmp_path):

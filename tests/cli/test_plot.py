@@ -13,9 +13,10 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import read_events
 from rl_rms.cli.groups import find_groups
 from rl_rms.cli.main import main
-from rl_rms.cli.plots import adaptation_bars, learning_curve, on_a_grid
+from rl_rms.cli.plots import adaptation_bars, learning_curve, memory_curves, on_a_grid
 from rl_rms.cli.regimes import read_regimes
 from rl_rms.cli.runs import read_run
+from rl_rms.cli.tracking import read_tracking
 from tests.cli.runs import regime, write_run
 
 
@@ -201,6 +202,32 @@ def test_hundreds_of_regimes_keep_their_ticks_apart(tmp_path):
     boxes = [label.get_window_extent() for label in figure.axes[2].get_xticklabels()]
     assert len(boxes) > 5
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("tag", "label"),
+    [
+        ("optim/match_unbounded", "matched, before its bounds"),
+        ("optim/bank_unbounded", "found, before its bounds"),
+    ],
+)
+def test_the_half_life_in_force_stands_beside_the_one_found(tag, label, tmp_path):
+    rows = [
+        {
+            "time/total_timesteps": 100 * number + 1,
+            "train/n_updates": 50 * number,
+            "optim/second_moment": 1.0,
+            "optim/rho": 0.5,
+            "optim/half_life_updates": 32.0,
+            tag: 10.0 * number,
+        }
+        for number in range(1, 4)
+    ]
+    run = read_run(write_run(tmp_path / "run", [1.0], rows=rows))
+    _, half_lives = memory_curves(run, read_tracking(run)).axes
+    lines = {line.get_label(): line.get_ydata() for line in half_lives.lines}
+    assert list(lines["in force"]) == [32.0, 32.0, 32.0]
+    assert list(lines[label]) == [10.0, 20.0, 30.0]
 
 
 def test_regimes_are_read_as_they_were_logged(tmp_path):

@@ -75,4 +75,4 @@ def _name(folder: str) -> tuple[str, str | None]:
     parts = folder.split("__")
     if len(parts) == 4:
         return parts[1], parts[0]
-    return re.sub(r"[-_]?(seed[-_=]?)?\d+$", "", folder) or folder, None
+    return re.sub(r"([-_]|[-_]?seed[-_=]?)\d+$", "", folder) or folder, None

@@ -16,7 +16,7 @@ COMMANDS = {
     "sweep": "search hyperparameters, in several processes, resumable",
     "architectures": "rank policy networks under several optimizers",
     "federate": "have clients in worlds of their own learn one policy",
-    "plot": "draw and compare runs: learning curves over the changes of their worlds, recovery from these",
+    "plot": "draw and compare runs and groups of seeds, over the changes of their worlds",
     "report": "write one HTML page on runs: figures, and in words what the half-life did",
     "plot-schedule": "draw a schedule, or everything that changes in a configuration's world",
 }
@@ -60,6 +60,7 @@ def usage() -> str:
         '  rl-rms train drifting_cartpole --agent.half_life "20_000 steps" --seed 1\n'
         "  rl-rms evaluate runs/drifting_cartpole/<date>-seed0\n"
         "  rl-rms plot runs/drifting_cartpole/*\n"
+        "  rl-rms report runs/drifting_cartpole/<date>-seed0\n"
         "  rl-rms plot-schedule '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}'\n\n"
         "rl-rms COMMAND --help explains a command."
     )

@@ -29,6 +29,11 @@ _GREY = "#555555"
 # Width of a letter of the legend, in inches.
 _LETTER = 0.075
 _FEW_REGIMES = 6
+# Half-lives as they were found, before their bounds, and what to call them.
+_FOUND = {
+    "optim/match_unbounded": "matched, before its bounds",
+    "optim/bank_unbounded": "found, before its bounds",
+}
 
 
 def learning_curve(groups: Sequence[Group], width: float = 8.0) -> "Figure":
@@ -104,7 +109,8 @@ def adaptation_bars(groups: Sequence[Group], width: float = 8.0) -> "Figure":
     count = max(counts)
     regimes = of_groups[counts.index(count)][0][:count]
     begun = EngFormatter(sep="", places=None if count < _FEW_REGIMES else 0)
-    axes[2].set_xticks(range(count), [f"{i + 1}\n{begun(round(one.start, -3))}" for i, one in enumerate(regimes)])
+    shown = range(0, count, math.ceil(count / (1.7 * width)))
+    axes[2].set_xticks(shown, [f"{i + 1}\n{begun(round(regimes[i].start, -3))}" for i in shown])
     axes[2].yaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].set_title(_title(groups), loc="left", fontsize=10)
     if len(groups) > 1:
@@ -116,7 +122,7 @@ def adaptation_bars(groups: Sequence[Group], width: float = 8.0) -> "Figure":
 
 
 def memory_curves(run: Run, tracking: Tracking, width: float = 8.0) -> "Figure":
-    """Draw the second moment against the squared gradients, and the half-life in force.
+    """Draw the second moment against the squared gradients, and the half-life in force beside the one found.
 
     Args:
         run: The run.
@@ -124,6 +130,7 @@ def memory_curves(run: Run, tracking: Tracking, width: float = 8.0) -> "Figure":
         width: In inches.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(width, 5.0), layout="constrained")
     axes: Any = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1.0])
@@ -134,10 +141,13 @@ def memory_curves(run: Run, tracking: Tracking, width: float = 8.0) -> "Figure":
     axes[0].set_title("Does v follow the squared gradients?", loc="left", fontsize=10)
     axes[0].legend(frameon=False, fontsize=9, loc="best")
     axes[1].plot(*run.series("optim/half_life_updates"), color=COLORS[2], linewidth=1.8, label="in force")
-    matched = run.series("optim/match_unbounded")
-    if matched[0]:
-        axes[1].plot(*matched, color=COLORS[3], linewidth=1.2, linestyle="--", label="by the law of matching")
+    found = next((tag for tag in _FOUND if run.series(tag)[0]), None)
+    if found is not None:
+        axes[1].plot(*run.series(found), color=COLORS[3], linewidth=1.2, linestyle="--", label=_FOUND[found])
         axes[1].set_yscale("log")
+        axes[1].yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes[1].yaxis.set_major_formatter("{x:g}")
+        axes[1].yaxis.set_minor_locator(NullLocator())
         axes[1].legend(frameon=False, fontsize=9)
     else:
         axes[1].set_ylim(bottom=0)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 # Width of a figure in inches, on a screen and on a phone.
 _WIDE, _NARROW = 8.0, 4.4
+_MOST_SENTENCES = 10
 _TOO_SHORT = "No regime was long enough, beside how often was logged, to say how v followed; log more often."
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -38,7 +39,7 @@ section {{ border-top: 1px solid var(--line); margin-top: 2.5rem; padding-top: 1
 figure {{ margin: 1rem 0; }}
 img {{ width: 100%; height: auto; background: white; border-radius: 6px; display: block; }}
 .result {{ font-size: 1.1rem; font-weight: 600; }}
-.scroll {{ overflow-x: auto; }}
+.scroll {{ overflow-x: auto; }} .long {{ max-height: 30rem; overflow-y: auto; }}
 table {{ border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }}
 th, td {{ border-bottom: 1px solid var(--line); padding: 0.3rem 0.7rem; text-align: right; }}
 th {{ vertical-align: bottom; overflow-wrap: normal; }} td {{ white-space: nowrap; }}
@@ -233,7 +234,7 @@ def _changes(run: Run) -> str:
         for i, regime in enumerate(regimes, start=1)
     )
     table = (
-        '<div class="scroll"><table><tr><th>regime</th><th>from env step</th><th>first tenth</th>'
+        '<div class="scroll long"><table><tr><th>regime</th><th>from env step</th><th>first tenth</th>'
         f"<th>last tenth</th><th>recovered after</th></tr>{rows}</table></div>"
     )
     told = _list([describe_return(regime) for regime in regimes if regime.begins_with_change])
@@ -334,6 +335,15 @@ def _folded(run: Run) -> str:
 
 
 def _list(sentences: Sequence[str]) -> str:
+    """The first sentences as a list, and those that are more than a page bears folded."""
+    if len(sentences) > _MOST_SENTENCES:
+        more = sentences[_MOST_SENTENCES:]
+        folded = f"<details><summary>{len(more)} more</summary>{_list_all(more)}</details>"
+        return _list_all(sentences[:_MOST_SENTENCES]) + folded
+    return _list_all(sentences)
+
+
+def _list_all(sentences: Sequence[str]) -> str:
     items = "".join(f"<li>{_emphasized(sentence)}</li>" for sentence in sentences)
     return f"<ul>{items}</ul>" if items else ""
 

@@ -79,7 +79,9 @@ def _lag(following: Following) -> str:
         halved = f"had not halved that error {following.left:,.0f} updates later, when the regime ended"
     else:
         halved = f"took {following.halved_after:,.0f} updates to halve that error"
-    off = f"it was off by more than a factor of 2 for {_percent(following.share_off)} of the time"
+    off = f"it was off by more than a factor of 2 for {_percent(following.share_off)} of the regime"
+    if following.verdict != "too short":
+        off += f", {'more' if following.verdict == 'too long' else 'no more'} than a quarter"
     return f"{told}, and {halved}; {off}"
 
 
@@ -88,7 +90,7 @@ def _verdict(following: Following) -> str:
     if following.verdict == "too long":
         slow = ""
         if following.worst > 0:
-            slow = f" Meanwhile steps were up to {math.exp(following.worst / 2):,.1f} times too short."
+            slow = f" Meanwhile v made steps up to {math.exp(following.worst / 2):,.1f} times smaller."
         return f"{long}; at most about {max(following.better, 1.0):,.0f} updates would have done.{slow}"
     if following.verdict == "too short":
         return (

@@ -1,5 +1,6 @@
 """``rl-rms plot``: groups of seeds, other libraries' runs, what is drawn and what cannot be."""
 
+import itertools
 import sys
 
 import matplotlib.image
@@ -12,9 +13,10 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import read_events
 from rl_rms.cli.groups import find_groups
 from rl_rms.cli.main import main
-from rl_rms.cli.plots import adaptation_bars, learning_curve, on_a_grid
+from rl_rms.cli.plots import adaptation_bars, learning_curve, memory_curves, on_a_grid
 from rl_rms.cli.regimes import read_regimes
 from rl_rms.cli.runs import read_run
+from rl_rms.cli.tracking import read_tracking
 from tests.cli.runs import regime, write_run
 
 
@@ -101,6 +103,23 @@ def test_of_clean_rls_episodes_the_mean_of_the_last_hundred_is_read(tmp_path):
     assert returns[149] == np.mean(range(50, 150))
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("A2C_12", "A2C"),
+        ("ppo-seed3", "ppo"),
+        ("ppo_seed_3", "ppo"),
+        ("TD3", "TD3"),
+        ("7", "7"),
+        ("ppo_v2", "ppo_v2"),
+    ],
+)
+def test_what_seeds_have_in_common_in_their_folders_names(folder, name, tmp_path):
+    with SummaryWriter(tmp_path / folder) as writer:
+        writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
+    assert read_events(tmp_path / folder).name == name
+
+
 def test_other_libraries_stand_beside_ours_their_seeds_together(tmp_path):
     for seed in (1, 2):
         clean_rl(tmp_path / f"CartPole-v1__ppo__{seed}__169000000{seed}", [1.0])
@@ -174,6 +193,41 @@ def test_adaptation_bars_are_the_regimes_returns_and_recoveries(tmp_path):
     assert last == [200.0, 150.0, 6.0]
     assert recovery == [315.0]  # nothing to recover in the first, never recovered in the third
     assert [line.get_xdata().tolist() for line in figure.axes[2].lines if line.get_marker() == "x"] == [[2.0]]
+
+
+def test_hundreds_of_regimes_keep_their_ticks_apart(tmp_path):
+    rows = [regime(1000 * number, 1.0, 2.0, 3.0) for number in range(1, 301)]
+    figure = adaptation_bars(find_groups([str(write_run(tmp_path / "run", [1.0], rows=rows, every=300_000))]))
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[2].get_xticklabels()]
+    assert len(boxes) > 5
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("tag", "label"),
+    [
+        ("optim/match_unbounded", "matched, before its bounds"),
+        ("optim/bank_unbounded", "found, before its bounds"),
+    ],
+)
+def test_the_half_life_in_force_stands_beside_the_one_found(tag, label, tmp_path):
+    rows = [
+        {
+            "time/total_timesteps": 100 * number + 1,
+            "train/n_updates": 50 * number,
+            "optim/second_moment": 1.0,
+            "optim/rho": 0.5,
+            "optim/half_life_updates": 32.0,
+            tag: 10.0 * number,
+        }
+        for number in range(1, 4)
+    ]
+    run = read_run(write_run(tmp_path / "run", [1.0], rows=rows))
+    _, half_lives = memory_curves(run, read_tracking(run)).axes
+    lines = {line.get_label(): line.get_ydata() for line in half_lives.lines}
+    assert list(lines["in force"]) == [32.0, 32.0, 32.0]
+    assert list(lines[label]) == [10.0, 20.0, 30.0]
 
 
 def test_regimes_are_read_as_they_were_logged(tmp_path):

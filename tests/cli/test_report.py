@@ -193,8 +193,8 @@ def test_a_half_life_that_was_too_long():
     assert describe_following(FOLLOWED, CHANGED) == (
         "After the change at env step 40,000 the second moment was up to 16 times too large, 50 updates into the "
         "regime, and took 310 updates to halve that error; it was off by more than a factor of 2 for 40 % of the "
-        "time: the half-life of 69 updates was too long; at most about 41 updates would have done. Meanwhile "
-        "steps were up to 4.0 times too short."
+        "regime, more than a quarter: the half-life of 69 updates was too long; at most about 41 updates would "
+        "have done. Meanwhile v made steps up to 4.0 times smaller."
     )
 
 
@@ -215,7 +215,9 @@ def test_half_lives_that_were_too_short_and_right():
         "one reading to the next; about 121 updates would have been steady."
     )
     right = FOLLOWED._replace(verdict="right", share_off=0.1)
-    assert describe_following(right, CHANGED).endswith("10 % of the time: the half-life of 69 updates was right.")
+    assert describe_following(right, CHANGED).endswith(
+        "10 % of the regime, no more than a quarter: the half-life of 69 updates was right."
+    )
     assert describe_verdicts([FOLLOWED, right, right]) == (
         "For the 3 regimes that can be judged it was too long in 1, right in 2."
     )
@@ -292,6 +294,14 @@ def test_clipping_guard_critic_exploration_and_eps(tmp_path):
     assert describe_training(normal) == [
         "The policy's entropy went from 1.40 to -0.50: the lower, the less it explores."
     ]
+
+
+def test_of_many_changes_the_first_ten_are_told_and_the_others_folded(tmp_path):
+    rows = [regime(1000 * number, 1.0, 2.0, 3.0) for number in range(1, 32)]
+    folder = write_run(tmp_path / "run", [1.0], rows=rows)
+    assert main(["report", str(folder)]) == 0
+    told, folded = (folder / "report.html").read_text().split("<summary>20 more</summary>")
+    assert (told.count("the world changed"), folded.count("the world changed")) == (10, 20)
 
 
 def test_a_table_tells_of_each_regime(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rl_rms.studies import intervals
-from rl_rms.studies.intervals import interquartile_mean
+from rl_rms.studies.intervals import interquartile_curve, interquartile_mean
 
 pytest.importorskip("rliable")
 SCORES = np.array([3.0, -1.0, 4.0, 1.5, 9.0, -2.6, 5.3, 5.8, 9.7, 9.3])
@@ -23,3 +23,10 @@ def test_it_is_the_mean_of_the_middle_half():
     estimate = interquartile_mean(SCORES)
     assert estimate.middle == pytest.approx(28.6 / 6)
     assert estimate.low < estimate.middle < estimate.high
+
+
+def test_a_curves_band_is_at_each_point_the_interval_there():
+    low_noise = 100.0 + 0.1 * SCORES[::-1]
+    middle, low, high = interquartile_curve(np.column_stack([SCORES, low_noise]))
+    for point, scores in enumerate((SCORES, low_noise)):
+        assert (middle[point], low[point], high[point]) == pytest.approx(interquartile_mean(scores))

@@ -119,7 +119,7 @@ RECIPES = {
     "LunarLanderContinuous-v3": Recipe(
         5_000_000,
         8,
-        {"lr": 2e-3, "n_steps": 16, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01, **_NORMALIZED},
+        {"lr": 5e-4, "n_steps": 16, "gamma": 0.999, "gae_lambda": 0.98, "ent": 0.02, **_NORMALIZED},
         {**_TUNED, "n_envs": 4, "gamma": 0.99, "lin": 7e-4, "policy_kwargs": _SDE},
         -201.3,
         "84.2 (zoo, LunarLanderContinuous-v2)",

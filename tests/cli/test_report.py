@@ -23,7 +23,6 @@ from rl_rms.cli.words import (
 from tests.browser import chromium
 from tests.cli.runs import regime, write_run
 
-
 # Without a place where a line may break.
 NAME = "pole_whose_motor_is_wired_the_other_way_round_after_250_updates"
 

@@ -23,19 +23,22 @@ from rl_rms.cli.words import (
 from tests.browser import chromium
 from tests.cli.runs import regime, write_run
 
+# Without a place where a line may break.
+NAME = "pole_whose_motor_is_wired_the_other_way_round_after_250_updates"
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Two seeds of a short training, in whose world the motor is wired the other way round after 250 updates."""
     base = tmp_path_factory.mktemp("reported")
-    config = base / "pole.yaml"
+    config = base / f"{NAME}.yaml"
     config.write_text(
         "env: {id: CartPole-v1, num_envs: 4, changes: {force_mag: {step: {before: 10, after: -10, at: 8000}}}}\n"
         "agent: {n_steps: 8, half_life: 100}\ntotal_timesteps: 16000\nlog_interval: 10\n"
     )
     for seed in ("0", "1"):
         assert main(["train", str(config), f"--seed={seed}", f"--runs_dir={base / 'runs'}"]) == 0
-    return sorted((base / "runs" / "pole").iterdir())
+    return sorted((base / "runs" / NAME).iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ def test_a_page_is_whole_and_needs_nothing_beside_it(trained, capsys):
 
 def test_seeds_are_told_together_and_each_by_itself(trained, of_both):
     page = of_both.read_text()
-    assert sections(page) == ["pole"]
+    assert sections(page) == [NAME]
     assert "over 2 seeds: interquartile mean and 95 % interval" in page
     assert "For the 4 regimes that can be judged it was" in page
     assert [f"seed {seed}: {folder.name}" in page for seed, folder in enumerate(trained)] == [True, True]

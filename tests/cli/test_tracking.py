@@ -104,6 +104,13 @@ def test_a_rise_is_followed_within_a_half_life():
     assert following.share_off == pytest.approx(0.1, abs=0.03)
 
 
+def test_squared_gradients_that_are_large_and_small_by_turns_are_at_a_level_between():
+    squares = np.where(np.arange(END) // EVERY % 2, 0.4, 1.6)  # at 1 on average, of which 0.4 is less than half
+    following = after_the_jump(logged(squares, half_life=1000))
+    assert following.share_off == 0.0
+    assert following.verdict == "right"
+
+
 @pytest.mark.parametrize(("half_life", "verdict"), [(1, "too short"), (64, "right")])
 def test_a_short_memory_swings_with_chance(half_life, verdict):
     squares = np.random.default_rng(0).chisquare(1, size=END)

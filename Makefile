@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: train test lint torture fuzz rllib clean
+.PHONY: train test lint docs torture fuzz rllib clean
 
 train: .venv/installed  ## train the quickstart configuration and say where to look
 	$(BIN)/rl-rms train drifting_cartpole
@@ -17,6 +17,9 @@ lint: .venv/installed-dev  ## style, types and the floors' imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p rl_rms
 	$(BIN)/lint-imports
+
+docs: .venv/installed-dev  ## the documentation site, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 torture: .venv/installed-dev  ## faults put in on purpose, in full, and what became of the work
 	$(BIN)/python benchmarks/torture.py

@@ -53,7 +53,7 @@ class A2C(OnPolicyAgent):
 
     Source: Mnih et al., "Asynchronous methods for deep reinforcement learning", 2016.
 
-    Example:
+    Examples:
         >>> agent = A2C("CartPole-v1", half_life="2_000 steps", seed=0).learn(500)
         >>> agent.num_timesteps >= 500
         True

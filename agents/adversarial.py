@@ -31,7 +31,7 @@ class Side(gym.vector.VectorWrapper):
     Raises:
         ValueError: If the environment's actions are no pairs.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from rl_rms.envs.pushes import PushedCartPole
         >>> side = Side(PushedCartPole(2), 1, lambda observations: np.zeros(2, dtype=np.int64))
@@ -86,7 +86,7 @@ class RobustTraining:
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs.pushes import PushedCartPole
         >>> training = RobustTraining(lambda: PushedCartPole(4, strength=0.1), turn=100).learn(200)
         >>> training.protagonist.num_timesteps >= 200, training.adversary.num_timesteps >= 200

@@ -45,7 +45,7 @@ class FGSMAttack(VectorWrapper):
         ValueError: If the environment has no clock, its observations are not a Box of floats, its actions are a
             Box, or the strength may be below 0.
 
-    Example:
+    Examples:
         >>> from rl_rms.agents import A2C
         >>> from rl_rms.envs import make_vec
         >>> env = FGSMAttack(make_vec("CartPole-v1", 2, {}, seed=0), strength=0.1)

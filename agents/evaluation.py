@@ -78,7 +78,7 @@ def evaluate(
     Raises:
         ValueError: If ``episodes`` is below 1.
 
-    Example:
+    Examples:
         >>> from rl_rms.agents import A2C
         >>> result = evaluate(A2C("CartPole-v1", seed=0), "CartPole-v1", episodes=3, seed=1)
         >>> result.lengths.shape

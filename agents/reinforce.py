@@ -62,7 +62,7 @@ class Reinforce(OnPolicyAgent):
     Source: Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
         learning", 1992.
 
-    Example:
+    Examples:
         >>> Reinforce("CartPole-v1", seed=0).learn(100).num_updates > 0
         True
     """

@@ -36,7 +36,7 @@ class Workers:
         size: How many there are.
         group: The process group that they meet in; None is torch.distributed's own.
 
-    Example:
+    Examples:
         >>> alone = Workers()
         >>> alone.alone, alone.sum(np.array([3.0])).tolist()
         (True, [3.0])

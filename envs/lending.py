@@ -63,7 +63,7 @@ class Lending(gym.Env[Observation, np.int64]):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> env = Lending(noise_0=0.0, steepness=100.0)
         >>> _ = env.reset(seed=0)
         >>> _, reward, _, _, info = env.step(1)
@@ -186,7 +186,7 @@ def true_positive_rates(actions: npt.ArrayLike, groups: npt.ArrayLike, repays: n
     Returns:
         Shape ``(..., 2)``; nan for a group in which nobody would repay.
 
-    Example:
+    Examples:
         >>> true_positive_rates([1, 0, 1, 1], groups=[0, 0, 1, 1], repays=[True, True, True, False]).tolist()
         [0.5, 1.0]
     """

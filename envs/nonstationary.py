@@ -48,7 +48,7 @@ class NonStationary(Parametrized):
         ValueError: If the environment has no such target, changing it would have no effect, or both changes and
             curriculum set it.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs.schedules import Step
         >>> env = NonStationary(gym.make("CartPole-v1"), {"gravity": Step(before=9.8, after=1.6, at=2)}, seed=0)
         >>> _ = env.reset(seed=0)
@@ -206,7 +206,7 @@ class NonStationary(Parametrized):
         Yields:
             The environment itself.
 
-        Example:
+        Examples:
             >>> from rl_rms.envs.schedules import Linear
             >>> env = NonStationary(gym.make("CartPole-v1"), {"gravity": Linear(start=5.0, end=15.0, over=100)})
             >>> _ = env.reset(seed=0)

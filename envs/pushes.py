@@ -29,7 +29,7 @@ class PushedCartPole(gym.vector.VectorWrapper):
 
     Source: the disturbances of Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017).
 
-    Example:
+    Examples:
         >>> env = PushedCartPole(2, strength=0.5)
         >>> before, _ = env.reset(seed=0)
         >>> after, *_ = env.step((np.array([0, 0]), np.array([0.0, 0.0])))

@@ -40,7 +40,7 @@ class NonStationaryVecEnv(VecEnv):
     Raises:
         ValueError: If the sub-environments are reset at another time.
 
-    Example:
+    Examples:
         >>> from stable_baselines3 import A2C
         >>> from rl_rms.envs.schedules import Sinusoid
         >>> env = make_vec_env("CartPole-v1", 4, {"gravity": Sinusoid(mean=9.8, amplitude=4, period=200)}, seed=0)

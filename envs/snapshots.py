@@ -43,7 +43,7 @@ def register_state(env_class: type | str, *attributes: str) -> None:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
         *attributes: Their names.
 
-    Example:
+    Examples:
         >>> class Counter(gym.Env):
         ...     count = 0
         >>> register_state(Counter, "count")
@@ -177,7 +177,7 @@ def encode(value: Any) -> Any:
     Raises:
         ValueError: If there is anything else.
 
-    Example:
+    Examples:
         >>> encode((np.float32(0.5), [1, None]))
         {'tuple': [{'dtype': '<f4', 'number': 0.5}, [1, None]]}
     """

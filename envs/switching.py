@@ -23,7 +23,8 @@ class TaskSwitch(gym.Env[Any, Any]):
     Args:
         tasks: The environments, at least two with the same spaces: ids, specifications, arguments of
             ``gymnasium.make`` such as ``{"id": "FrozenLake-v1", "is_slippery": False}``, or functions that make
-        one. render_mode: Of all of them, for those that are not made by a function.
+            one.
+        render_mode: Of all of them, for those that are not made by a function.
 
     Attributes:
         task: Number of the environment that is lived in, or will be from the next reset on.
@@ -31,7 +32,7 @@ class TaskSwitch(gym.Env[Any, Any]):
     Raises:
         ValueError: If there are fewer than two, or their spaces differ.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs import NonStationary
         >>> from rl_rms.envs.schedules import Step
         >>> lakes = [{"id": "FrozenLake-v1", "desc": ["SF", "FG"]}, {"id": "FrozenLake-v1", "desc": ["SH", "FG"]}]

@@ -29,7 +29,7 @@ class GaussianBandit(gym.Env[Observation, np.int64]):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> env = GaussianBandit(num_arms=3, noise=0.0)
         >>> _ = env.reset(seed=0)
         >>> env.step(1)[1], env.optimal_reward()
@@ -87,7 +87,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> env = TwoStates()
         >>> env.optimal_policy(gamma=0.9).tolist(), env.values([[0, 1], [1, 0]], gamma=0.9).round(3).tolist()
         ([1, 0], [10.0, 10.0])

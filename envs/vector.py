@@ -69,7 +69,7 @@ class NonStationaryVector(VectorWrapper):
         ValueError: If the environment has no such target, changing it would have no effect, both changes and
             curriculum set it, or the sub-environments cannot be reached.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs.schedules import Step
         >>> env = make_vec("CartPole-v1", 3, {"gravity": Step(before=9.8, after=1.6, at=5)}, seed=0)
         >>> _ = env.reset(seed=0)

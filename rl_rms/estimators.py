@@ -121,7 +121,7 @@ class Bank(HalfLifeEstimator):
     It follows ``E[g**2]``. Where large gradients come in clusters and carry the signal, as in reinforcement
     learning, the best predictor may have too short a memory to learn well: hence the floor in the bounds.
 
-    Example:
+    Examples:
         >>> bank = Bank(bounds=(1, 1e6))
         >>> _ = torch.manual_seed(0)
         >>> for _ in range(100):
@@ -218,7 +218,7 @@ class ChangeDetector:
     logarithms and leaves their spread. Both have a memory of 512 values at most, so that a slow drift is no
     change. It judges from the 33rd value on, and anew from the 17th after a change.
 
-    Example:
+    Examples:
         >>> detector = ChangeDetector()
         >>> [t for t in range(200) if detector.update((1.0, 1.3)[t % 2] if t < 100 else 9.0)]
         [103]

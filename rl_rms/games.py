@@ -41,7 +41,7 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
     Raises:
         ValueError: If ``play`` is none of these, or there is not one loss for each optimizer.
 
-    Example:
+    Examples:
         >>> x, y = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
         >>> players = [torch.optim.SGD([one], lr=0.5) for one in (x, y)]
         >>> play_round(players, lambda: ((x * y).sum(), -(x * y).sum()), "alternating")
@@ -95,7 +95,7 @@ def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: floa
     Returns:
         The radius, in the parameters' units.
 
-    Example:
+    Examples:
         >>> round(cycle_radius(0.01, 0.99), 4)
         0.2828
     """

@@ -52,7 +52,7 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
     Raises:
         ValueError: If the shapes are others, or the groups are no whole numbers.
 
-    Example:
+    Examples:
         >>> weight = torch.tensor(2.0, requires_grad=True)
         >>> samples, groups = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1])
         >>> group_gradients(weight * samples, groups, [weight])
@@ -94,7 +94,7 @@ class GroupRMSprop(Optimizer):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> policy = torch.nn.Linear(4, 1)
         >>> optimizer = GroupRMSprop(policy.parameters(), lr=0.01, half_life=69)
         >>> features, groups = torch.randn(32, 4), torch.arange(32) % 2

@@ -44,7 +44,7 @@ def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
     Raises:
         ValueError: If ``half_life`` is not above 0 and at most 1e15.
 
-    Example:
+    Examples:
         >>> round(rho_from_half_life(69), 4)
         0.99
     """
@@ -64,7 +64,7 @@ def half_life_from_rho(rho: float) -> float:
     Raises:
         ValueError: If ``rho`` lies outside [0, 1).
 
-    Example:
+    Examples:
         >>> round(half_life_from_rho(0.99), 1)
         69.0
     """
@@ -165,7 +165,7 @@ class HalfLife(Duration):
     Raises:
         ValueError: If the value is not above 0 and at most 1e15, or the unit is unknown.
 
-    Example:
+    Examples:
         >>> HalfLife.parse("20_000 steps").in_updates(steps_per_update=80)
         250.0
     """
@@ -187,7 +187,7 @@ class Timescale(Duration):
     Raises:
         ValueError: If the value is not above 0, or the unit is unknown.
 
-    Example:
+    Examples:
         >>> Timescale.parse("20_000 steps").in_updates(steps_per_update=80)
         250.0
         >>> Timescale(math.inf, "steps").in_updates(steps_per_update=80)

@@ -36,7 +36,7 @@ def matched_half_life(timescale: float, snr: float) -> float:
     Raises:
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> [round(matched_half_life(200, snr), 1) for snr in (1, 0.1, 0.01)]
         [7.3, 26.0, 138.6]
     """
@@ -65,7 +65,7 @@ def jump_half_life(dwell: float, variance_ratio: float) -> float:
     Raises:
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> [round(jump_half_life(600, ratio), 1) for ratio in (4, 100)]
         [17.3, 5.2]
     """
@@ -212,7 +212,7 @@ def least_error_half_life(
     Raises:
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> [round(least_error_half_life(timescale, signal=2.6), 1) for timescale in (10, 500)]
         [2.6, 10.2]
     """

@@ -135,7 +135,7 @@ class RMSprop(Optimizer):
         ValueError: If an argument is out of its range, two names of the decay are given, or two options exclude
             each other; each names itself.
 
-    Example:
+    Examples:
         >>> import torch, rl_rms
         >>> layer = torch.nn.Linear(4, 2)
         >>> optimizer = rl_rms.RMSprop(layer.parameters(), lr=7e-4, half_life="20_000 steps", steps_per_update=80)

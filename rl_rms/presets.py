@@ -42,7 +42,7 @@ def preset(like: Preset, **given: Any) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such preset, or the library has no default learning rate and none is given.
 
-    Example:
+    Examples:
         >>> preset("sb3", lr=7e-4)["initial_second_moment"]
         1.0
     """

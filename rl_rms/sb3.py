@@ -126,7 +126,7 @@ class HalfLifeCallback(BaseCallback):
         ValueError: If an argument is out of its range; when training starts, if the algorithm is unknown or none
             of the model's optimizers is an `rl_rms.RMSprop`.
 
-    Example:
+    Examples:
         >>> import rl_rms
         >>> from stable_baselines3 import A2C
         >>> from rl_rms.sb3 import HalfLifeCallback

@@ -211,7 +211,7 @@ def rmsprop_update(
         ValueError: Unless exactly one of ``rho`` and ``half_life`` is given, or where names differ.
         KeyError: If the state was made without what ``momentum``, ``optimism`` or ``centered`` need.
 
-    Example:
+    Examples:
         >>> param, grad = torch.tensor([1.0, 1.0]), torch.tensor([0.3, -20.0])
         >>> param, state = rmsprop_update(param, grad, rmsprop_init(param), lr=0.5, half_life=69, debias=True)
         >>> param

@@ -45,7 +45,7 @@ def test_trainings_that_the_documentation_starts_are_configured_rightly():
     ]
     assert {words[0] for words in found} == {"rl-rms", "torchrun"}
     trainings = [words[words.index("train") + 1 :] for words in found if "train" in words]
-    assert len(trainings) == 4
+    assert len(trainings) == 10
     for name, *overrides in trainings:
         assert read_config(name, overrides).env.num_envs == 16
 

@@ -193,7 +193,7 @@ class Curriculum(ABC):
         Raises:
             ValueError: If it is no curriculum, or has a wrong, missing or impossible argument.
 
-        Example:
+        Examples:
             >>> stages = [{"length": 1.0}, {"length": 0.5}]
             >>> Curriculum.from_config({"staged": {"stages": stages, "threshold": 400}}).stage
             0

@@ -135,7 +135,7 @@ class WilsonGate(_Windowed):
     Raises:
         ValueError: If a number is out of range, or the gate could never open.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs.curricula import Outcome
         >>> gate = WilsonGate(threshold=0.8)
         >>> for _ in range(19):

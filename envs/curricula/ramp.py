@@ -25,7 +25,7 @@ class LinearRamp(Curriculum):
     Raises:
         ValueError: If the targets differ or an argument is out of range.
 
-    Example:
+    Examples:
         >>> ramp = LinearRamp({"length": 1.0}, {"length": 0.5}, over=10, unit="episodes")
         >>> for _ in range(4):
         ...     _ = ramp.task(0), ramp.record(1.0, 20, env_index=0)

@@ -80,7 +80,7 @@ class ExpandingBox(Climb):
     Raises:
         ValueError: If an argument is none of these.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs.curricula import EpisodeGate
         >>> box = ExpandingBox({"length": [0.5, 0.5]}, {"length": [0.1, 1.0]}, EpisodeGate(1), steps=4)
         >>> _ = box.task(0), box.record(1.0, 20, env_index=0)

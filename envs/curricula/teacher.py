@@ -27,7 +27,7 @@ class Teacher(Curriculum):
         ValueError: If an argument is none of these; when an episode begins, if the function does not give a number
             for each target.
 
-    Example:
+    Examples:
         >>> def shorter_and_shorter(history, random):
         ...     return {"length": 1.0 / (1 + len(history))}
         >>> teacher = Teacher(["length"], shorter_and_shorter)

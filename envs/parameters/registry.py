@@ -66,7 +66,7 @@ def register_parameter(
     Raises:
         ValueError: If the bounds leave no room, or ``effect`` is another word.
 
-    Example:
+    Examples:
         >>> from gymnasium.envs.classic_control import PendulumEnv
         >>> class Wheel(PendulumEnv):
         ...     radius, inertia = 1.0, 0.5

@@ -40,7 +40,7 @@ class AdversarialBurst(Schedule):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs.schedules import Key
         >>> calm = AdversarialBurst(base=0.0, low=-1.0, high=1.0, threshold=100, duration=3)
         >>> calm.strike(5, -1.0).values(range(10), Key(seed=0)).tolist()

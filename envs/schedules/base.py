@@ -24,7 +24,7 @@ class Schedule(ABC):
     The arguments of a schedule's constructor are its keys in YAML, under its ``name``. Schedules can be added and
     multiplied, with each other and with numbers; see `rl_rms.envs.schedules.algebra`.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs.schedules import Key, Sinusoid, Step
         >>> swing = Sinusoid(mean=9.8, amplitude=4.0, period=8)
         >>> (swing * Step(before=1, after=2, at=6)).values([2, 6], Key(seed=0)).round(3).tolist()
@@ -108,7 +108,7 @@ class Schedule(ABC):
             ValueError: If an argument is out of range, or the schedule is a random walk without walls, whose
                 variance over time is not a number.
 
-        Example:
+        Examples:
             >>> from rl_rms.envs.schedules import OrnsteinUhlenbeck
             >>> round(OrnsteinUhlenbeck(mean=0, std=1, tau=3_200).half_life(steps_per_update=16, snr=0.1), 1)
             26.0
@@ -242,7 +242,7 @@ class Schedule(ABC):
         Raises:
             ValueError: If it is no schedule, or has a wrong, missing or impossible argument.
 
-        Example:
+        Examples:
             >>> Schedule.from_config({"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 20_000}})
             Sinusoid(mean=9.8, amplitude=4.0, period=20000.0)
         """

@@ -56,7 +56,7 @@ def read_schedule(config: Any) -> Schedule:
     Raises:
         ValueError: If it is no schedule, or has a wrong, missing or impossible argument.
 
-    Example:
+    Examples:
         >>> walk = {"random_walk": {"start": 0, "std": 0.1}}
         >>> read_schedule({"sum": [9.8, {"delay": {"schedule": walk, "steps": 5}}]})
         Sum(schedules=(Constant(value=9.8), Delay(schedule=RandomWalk(start=0.0, std=0.1), steps=5)))

@@ -105,7 +105,7 @@ class PiecewiseConstant(Schedule):
     Raises:
         ValueError: If ``points`` is no such list.
 
-    Example:
+    Examples:
         >>> schedule = PiecewiseConstant([(0, 9.8), (100, 3.7), (400, 9.8)])
         >>> schedule.values([0, 99, 100, 10**9], Key(seed=0)).tolist(), schedule.timescale
         ([9.8, 9.8, 3.7, 9.8], 200.0)

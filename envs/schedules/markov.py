@@ -37,7 +37,7 @@ class Markov(Bridged):
     Raises:
         ValueError: If an argument is none of these, or there are both or neither of the last two.
 
-    Example:
+    Examples:
         >>> chain = Markov([1.0, 5.0], transitions=[[0.99, 0.01], [0.03, 0.97]])
         >>> chain.stationary.round(2).tolist(), round(chain.timescale)
         ([0.75, 0.25], 25)

@@ -35,7 +35,7 @@ class Trace(Schedule):
     Raises:
         ValueError: If an argument is none of these, or the file cannot be read.
 
-    Example:
+    Examples:
         >>> trace = Trace([1.0, 3.0, 2.0], every=10, end="repeat")
         >>> trace.values([0, 9, 10, 29, 30], Key(seed=0)).tolist()
         [1.0, 1.0, 3.0, 2.0, 1.0]
@@ -140,7 +140,7 @@ class Function(Schedule):
     Raises:
         ValueError: If an argument is none of these, or the function returns anything else.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> Function(np.sqrt, timescale=1_000, amplitude=30).values([0, 4, 9], Key(seed=0)).tolist()
         [0.0, 2.0, 3.0]

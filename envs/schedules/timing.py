@@ -227,7 +227,7 @@ class Then(Schedule):
     Raises:
         ValueError: If an argument is none of these.
 
-    Example:
+    Examples:
         >>> from rl_rms.envs.schedules import Constant, Linear
         >>> landing = Constant(9.8).then(Linear(9.8, 3.8, over=100), at=50)
         >>> landing.values([49, 50, 100, 150], Key(seed=0)).round(6).tolist()

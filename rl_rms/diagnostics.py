@@ -11,6 +11,10 @@ from rl_rms.update import denominator, real, second_moment
 if TYPE_CHECKING:
     from rl_rms.optimizer import RMSprop
 
+_QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
+# Coordinates.
+_SAMPLE = 1024
+
 
 @torch.no_grad()
 def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
@@ -27,11 +31,17 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         - ``half_life_steps``: the same in env steps; left out while ``steps_per_update`` is not set.
         - ``rho``: the decay per update that it comes to. The three are left out while a half-life in env steps
           or a time scale cannot be converted yet.
+        - ``half_life_matched``: the half-life in updates that "match" has; where another is in force, the one that
+          "match" would begin with, before it has estimated the signal. Left out where no time scale is known.
         - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum, optimism
           and weight decay.
         - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
         - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
         - ``squared_gradient``: mean of ``g**2``, what v^ is to follow.
+        - ``log10_second_moment_low``, ``_median`` and ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^``
+          where v^ is above 0, over some thousand coordinates, evenly spread; left out where there are none.
+        - ``median_rate``: median of ``lr / d`` over the same coordinates: the learning rate that one of them has.
+          Left out before the first update.
         - ``tracking_ratio``: mean of ``g**2 / v^``: 1 where v tracks, above where it lags behind gradients that
           have grown, below where it is still large from before.
         - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
@@ -54,8 +64,11 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         if steps_per_update is not None:
             values["half_life_steps"] = optimizer.half_life * steps_per_update
         values["rho"] = optimizer.rho
+    matched = optimizer.memory.matched()
+    if matched is not None:
+        values["half_life_matched"] = matched
 
-    sums = _Sums()
+    sums, sample = _Sums(), _Sample(optimizer)
     for group in optimizer.param_groups:
         for param in group["params"]:
             state = optimizer.state.get(param)
@@ -64,6 +77,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
             v_hat = second_moment(state, centered=group["centered"], debias=group["debias"])
             d = denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"])
             sums.add("second_moment", v_hat)
+            sample.add(v_hat, d, float(group["lr"]))
             sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_inside_sqrt"] else v_hat.sqrt()))
             if param.grad is None:
                 continue
@@ -82,6 +96,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
     for name in ("second_moment", "tracking_ratio", "eps_dominance"):
         values[name] = sums.mean(name)
     values["squared_gradient"] = sums.mean("gradient_norm")
+    values |= sample.quantiles()
     if sums.longest >= 0.0:
         values["containment_margin"] = 1.0 - sums.longest
     guard = optimizer.guard
@@ -121,6 +136,30 @@ def distributions(optimizer: "RMSprop") -> dict[str, Tensor]:
                 step = float(group["lr"]) * real(param.grad).to(v_hat.dtype).abs() / d
                 steps.append(step[step > 0].log10().float().cpu())
     return {"log10_second_moment": torch.cat(moments), "log10_step": torch.cat(steps)}
+
+
+class _Sample:
+    """Some coordinates of all that have been updated, since sorting many would cost too much."""
+
+    def __init__(self, optimizer: "RMSprop") -> None:
+        known = sum(param.numel() for param, state in optimizer.state.items() if state)
+        self._every = max(1, math.ceil(known / _SAMPLE))
+        self._second_moments: list[Tensor] = []
+        self._rates: list[Tensor] = []
+
+    def add(self, v_hat: Tensor, d: Tensor, lr: float) -> None:
+        self._second_moments.append(v_hat.flatten()[:: self._every].float().cpu())
+        self._rates.append(lr / d.flatten()[:: self._every].float().cpu())
+
+    def quantiles(self) -> dict[str, float]:
+        if not self._rates:
+            return {}
+        v_hat = torch.cat(self._second_moments)
+        logs = v_hat[v_hat > 0].log10()
+        found = logs.quantile(torch.tensor(list(_QUANTILES.values()))).tolist() if len(logs) else []
+        # None of the names where none were found.
+        named = {f"log10_second_moment_{name}": one for name, one in zip(_QUANTILES, found, strict=False)}
+        return {**named, "median_rate": float(torch.cat(self._rates).median())}
 
 
 class _Sums:

@@ -65,6 +65,8 @@ class Memory:
         self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}
         self._probes: dict[EstimatedHalfLife, Probes] = {}
         self._loaded_probes: dict[EstimatedHalfLife, dict[str, Any]] = {}
+        # Never shown a gradient: what "match" would begin with.
+        self._beginning = Matched(self.bounds)
 
     def entries(
         self,
@@ -129,6 +131,15 @@ class Memory:
     def decay(self, group: dict[str, Any]) -> float:
         """The decay in force for a group; raises as `half_life` does."""
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
+
+    def matched(self) -> float | None:
+        """The half-life in updates that "match" has, or would begin with; None where no time scale is known."""
+        if "match" in self._estimators:
+            return self._estimators["match"].half_life
+        if not self.is_known({"half_life": "match"}):
+            return None
+        self._beginning.timescale = self._known_timescale().in_updates(self.steps_per_update)
+        return self._beginning.half_life
 
     @property
     def estimates(self) -> bool:

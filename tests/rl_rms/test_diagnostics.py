@@ -5,6 +5,7 @@ import torch
 
 from rl_rms import RMSprop
 from rl_rms.diagnostics import diagnostics
+from rl_rms.laws import least_error_half_life
 
 
 def stepped(*grads, **options):
@@ -28,6 +29,10 @@ def test_by_hand():
             "effective_step": 0.1 * math.sqrt(2),
             "step_over_lr": math.sqrt(2),
             "second_moment": 56 / 6,
+            "log10_second_moment_low": math.log10(2) + 0.2 * (math.log10(8) - math.log10(2)),
+            "log10_second_moment_median": math.log10(8),
+            "log10_second_moment_high": math.log10(18) - 0.2 * (math.log10(18) - math.log10(8)),
+            "median_rate": 0.1 / math.sqrt(8),
             "squared_gradient": 56 / 3,
             "tracking_ratio": 2.0,
             "containment_margin": 0.0,
@@ -181,3 +186,39 @@ def test_distributions_have_every_coordinate_by_hand():
     found = distributions(stepped([4.0, -100.0, 0.0], half_life=1, lr=0.01))
     assert found["log10_second_moment"].tolist() == pytest.approx([math.log10(8), math.log10(5_000)])
     assert found["log10_step"].tolist() == pytest.approx([math.log10(0.01 * math.sqrt(2))] * 2, abs=1e-6)
+
+
+def test_quantiles_are_of_v_above_0_and_of_coordinates_from_all_over():
+    optimizer = stepped([0.0] * 500, lr=0.1, rho=0.0, eps=0.5)
+    values = optimizer.diagnostics()
+    assert "log10_second_moment_median" not in values
+    assert values["median_rate"] == pytest.approx(0.2)
+    # Of many coordinates some are looked at; v is from 1 to 100, evenly in its logarithm.
+    values = stepped([10.0 ** (i / 9_000) for i in range(9_000)], [0.0] * 5_000, rho=0.0).diagnostics()
+    assert values["log10_second_moment_low"] == pytest.approx(0.2, abs=0.02)
+    assert values["log10_second_moment_median"] == pytest.approx(1.0, abs=0.02)
+    assert values["log10_second_moment_high"] == pytest.approx(1.8, abs=0.02)
+
+
+def test_the_matched_half_life_stands_beside_the_one_in_force():
+    optimizer = stepped([1.0], half_life=500, timescale=20_000, half_life_bounds=(10, 10_000))
+    # The law's answer to a signal of 1, which "match" assumes at the beginning.
+    assert optimizer.diagnostics()["half_life_matched"] == pytest.approx(least_error_half_life(20_000, 1.0))
+    assert optimizer.diagnostics()["half_life_updates"] == pytest.approx(500)
+    optimizer.timescale = "20_000 steps"
+    assert "half_life_matched" not in optimizer.diagnostics()
+    optimizer.steps_per_update = 1_000
+    assert least_error_half_life(20, 1.0) < 10
+    assert optimizer.diagnostics()["half_life_matched"] == 10
+    # In force it goes by what it has seen: gradients that grow and shrink a thousandfold.
+    optimizer.timescale = 1_000
+    (param,) = optimizer.param_groups[0]["params"]
+    optimizer.half_life = "match"
+    for update in range(2_000):
+        param.grad.fill_((30.0 if update // 500 % 2 else 0.03) * (1 + update % 3))
+        optimizer.step()
+    values = optimizer.diagnostics()
+    beginning = least_error_half_life(1_000, 1.0)
+    assert values["half_life_matched"] == values["half_life_updates"] < 0.95 * beginning
+    optimizer.half_life = 500
+    assert optimizer.diagnostics()["half_life_matched"] == pytest.approx(beginning)

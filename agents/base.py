@@ -322,13 +322,22 @@ class OnPolicyAgent(ABC):
         return False
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Every hyperparameter of the run by name, as the configuration holds them, with seed and num_envs."""
+        """Every hyperparameter of the run by name, as the configuration holds them, with env, num_envs and seed.
+
+        The half-life is that of the optimizer, also where none was stated.
+        """
         flat = checkpoint.config_to_dict(self.config)
+        if isinstance(self.optimizer, RMSprop):
+            stated = self.optimizer.param_groups[0]["half_life"]
+            flat["half_life"] = f"{self.optimizer.half_life:.6g} updates" if stated is None else stated
         flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
         flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
         flat.update({f"meta.{key}": value for key, value in (flat.pop("meta") or {}).items()})
-        num_envs = {} if self.env is None else {"num_envs": self.env.num_envs}
-        return {**flat, "seed": self.seed, **num_envs}
+        if self.env is not None:
+            spec = self.env.spec
+            flat["env"] = type(self.env.unwrapped).__name__ if spec is None else spec.id
+            flat["num_envs"] = self.env.num_envs
+        return {**flat, "seed": self.seed}
 
     def memory(self) -> str | None:
         """The optimizer's memory in updates and env steps as one sentence, None where it states no half-life."""

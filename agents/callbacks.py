@@ -25,7 +25,7 @@ class Callback:
     """Does something at the start, after each update and at the end of a training; the base does nothing."""
 
     def metrics(self) -> Iterable[str]:
-        """Tags of what it is going to log that TensorBoard's HParams tab is to show."""
+        """Tags of what it is going to log that TensorBoard's Custom Scalars tab is to show."""
         return ()
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:

@@ -1,6 +1,7 @@
 """A run's scalars, written at once to TensorBoard events and to ``metrics.csv``."""
 
 import csv
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -10,39 +11,80 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.tensorboard import SummaryWriter
 
-# What the HParams tab shows beside the hyperparameters.
-_RESULTS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps")
-# The Custom Scalars tab by heading: charts by title, each of the tags that are logged of those named.
+_RETURN, _EVALUATIONS = "rollout/ep_rew_mean", r"eval/mean_reward(/at_\d+)?"
+# What the HParams tab shows first, of five that it shows at once: hyperparameters, and results by their patterns.
+_FIRST = ("env", "half_life", "learning_rate", "seed")
+_RESULTS = (
+    _RETURN,
+    _EVALUATIONS,
+    "adaptation/worst_mean",
+    "optim/half_life_updates",
+    "rollout/ep_len_mean",
+    "time/fps",
+)
+# The Custom Scalars tab by heading: charts by title, each with a line for every tag of the patterns.
 _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "return": {"mean return of the last 100 episodes": ("rollout/ep_rew_mean",)},
+    "return": {
+        "mean return of the last 100 episodes": (_RETURN,),
+        "mean return of evaluations": (_EVALUATIONS,),
+    },
     "world": {},
     "memory": {
-        "half-life in force and matched, updates": ("optim/half_life_updates", "optim/match_unbounded"),
+        "half-life in force and matched, updates": ("optim/half_life_updates", "optim/half_life_matched"),
         "second moment v and squared gradients": ("optim/second_moment", "optim/squared_gradient"),
         "squared gradients / v": ("optim/tracking_ratio",),
-        "effective step": ("optim/effective_step",),
+    },
+    "step": {
+        "effective step and learning rate": ("optim/effective_step", "train/learning_rate"),
+        "learning rate / root of v, median": ("optim/median_rate",),
     },
 }
-_CHANGES = "env/"
+# The same with a line between two bounds.
+_BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "memory": {
+        "log10 of v: median, 10 % and 90 %": (
+            "optim/log10_second_moment_median",
+            "optim/log10_second_moment_low",
+            "optim/log10_second_moment_high",
+        )
+    }
+}
+_WORLD = "env/"
 _STEP = "time/total_timesteps"
 
 
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
-    """How TensorBoard's Custom Scalars tab arranges a run: by heading, charts by title, of the tags there are.
+    """How TensorBoard's Custom Scalars tab arranges a run: by heading, charts by title.
+
+    A chart is there if one of its tags is, and names all of them: TensorBoard shows the charts of all runs, and
+    those twice that differ.
 
     Args:
         tags: What is logged.
     """
     known = set(tags)
-    changing = sorted(tag for tag in known if tag.startswith(_CHANGES))
-    charts: dict[str, dict[str, tuple[str, ...]]] = {**_CHARTS, "world": {tag: (tag,) for tag in changing}}
+    changing = sorted(tag for tag in known if tag.startswith(_WORLD) and tag != f"{_WORLD}timescale")
+    headings: dict[str, dict[str, tuple[str, ...]]] = {
+        **_CHARTS,
+        "world": {tag: (re.escape(tag),) for tag in changing},
+    }
     arranged: dict[str, dict[str, list[Any]]] = {}
-    for heading, wanted in charts.items():
-        there = {title: [tag for tag in those if tag in known] for title, those in wanted.items()}
-        shown = {title: ["Multiline", found] for title, found in there.items() if found}
+    for heading, lines in headings.items():
+        # What TensorBoard takes for the beginning of a tag ends here; in bands it takes tags as they are.
+        charts: dict[str, list[Any]] = {
+            title: ["Multiline", [f"{one}$" for one in those]] for title, those in lines.items()
+        }
+        charts |= {title: ["Margin", list(those)] for title, those in _BANDS.get(heading, {}).items()}
+        shown = {title: chart for title, chart in charts.items() if _matching(chart[1], known)}
         if shown:
             arranged[heading] = shown
     return arranged
+
+
+def _matching(patterns: Iterable[str], tags: Iterable[str]) -> list[str]:
+    """The tags that match, in the order of the patterns."""
+    known = list(tags)
+    return [tag for pattern in patterns for tag in known if re.fullmatch(pattern, tag)]
 
 
 class Logger:
@@ -59,11 +101,15 @@ class Logger:
         self.folder = folder
         self._writer: SummaryWriter | None = None
         self._columns: list[str] = []
+        self._hyperparameters: dict[str, bool | int | float | str] = {}
+        self._promised: list[str] = []
         self._is_laid_out = False
         if folder is not None:
             from torch.utils import tensorboard  # slow to import, so only where it is used
 
             folder.mkdir(parents=True, exist_ok=True)
+            # What the folder holds already is laid out as it was.
+            self._is_laid_out = bool(resumed_at) and any(folder.glob("events.out.tfevents.*"))
             purge = resumed_at + 1 if resumed_at else None
             self._writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge)
             self._csv = folder / "metrics.csv"
@@ -86,9 +132,9 @@ class Logger:
             return
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, num_timesteps)
-        if not self._is_laid_out and any(tag.startswith("rollout/") for tag in scalars):
+        if not self._is_laid_out and any(tag.startswith(("rollout/", "train/")) for tag in scalars):
             self._is_laid_out = True
-            self._writer.add_custom_scalars(layout(scalars))
+            self._writer.add_custom_scalars(layout([_RETURN, *self._promised, *scalars]))
         self._append({_STEP: num_timesteps, **scalars})
 
     def mark(self, num_timesteps: int, event: str, response: str) -> None:
@@ -102,10 +148,16 @@ class Logger:
         if self._writer is not None:
             self._writer.add_text("events/changes", f"{event}: {response}", num_timesteps)
 
-    def text(self, tag: str, markdown: str) -> None:
-        """Show a text in TensorBoard's Text tab."""
+    def text(self, num_timesteps: int, tag: str, markdown: str) -> None:
+        """Show a text in TensorBoard's Text tab.
+
+        Args:
+            num_timesteps: Env steps lived so far.
+            tag: Its name.
+            markdown: The text.
+        """
         if self._writer is not None:
-            self._writer.add_text(tag, markdown)
+            self._writer.add_text(tag, markdown, num_timesteps)
 
     def picture(self, num_timesteps: int, tag: str, encoded: bytes) -> None:
         """Show a picture in TensorBoard's Images tab.
@@ -120,8 +172,7 @@ class Logger:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         value = Summary.Value(tag=tag, image=Summary.Image(encoded_image_string=encoded))
-        file_writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
-        file_writer.add_summary(Summary(value=[value]), num_timesteps)
+        self._add_summary(Summary(value=[value]), num_timesteps)
 
     def histogram(self, num_timesteps: int, tag: str, values: "Tensor") -> None:
         """Show how values are spread, in TensorBoard's Histograms and Distributions tabs.
@@ -135,25 +186,45 @@ class Logger:
             self._writer.add_histogram(tag, values, num_timesteps)
 
     def hyperparameters(self, values: dict[str, Any], results: Iterable[str] = ()) -> None:
-        """Fill TensorBoard's HParams tab, at the start so that an interrupted run stands in it too.
+        """Show hyperparameters in TensorBoard's HParams tab, at the start so that an interrupted run is there too.
 
         Args:
             values: By name.
-            results: Tags to be shown beside them, which are going to be logged, besides those of every run.
+            results: Tags that are going to be logged beside those of every run, for the Custom Scalars tab.
         """
         if self._writer is None:
             return
         from torch.utils.tensorboard.summary import hparams
 
-        plain = {
+        self._promised = list(results)
+        self._hyperparameters = {
             name: value if isinstance(value, (bool, int, float, str)) else str(value)
             for name, value in values.items()
         }
-        experiment, start, _ = hparams(plain, dict.fromkeys((*_RESULTS, *results), 0.0))  # type: ignore[no-untyped-call]
-        # add_hparams would open a second event file; in the run's own one, the tab and the scalars are one run.
-        file_writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
-        file_writer.add_summary(experiment)
-        file_writer.add_summary(start)
+        _, start, _ = hparams(self._hyperparameters, {})  # type: ignore[no-untyped-call]
+        self._add_summary(start)
+
+    def _show_results(self) -> None:
+        """Have the HParams tab show what has been logged of the results beside the hyperparameters.
+
+        It can be said once, so it is at the end. Until then TensorBoard shows all that is logged.
+        """
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+        from torch.utils.tensorboard.summary import hparams
+
+        results = dict.fromkeys(_matching(_RESULTS, self._columns), 0.0)
+        summary, _, _ = hparams(self._hyperparameters, results)  # type: ignore[no-untyped-call]
+        plugin = summary.value[0].metadata.plugin_data
+        data = HParamsPluginData.FromString(plugin.content)
+        for one in data.experiment.hparam_infos:
+            one.differs = one.name in _FIRST  # those that are said to differ come first
+        plugin.content = data.SerializeToString()
+        self._add_summary(summary)
+
+    def _add_summary(self, summary: Any, num_timesteps: int | None = None) -> None:
+        """Write what a summary writer has no method for, or would open a second event file for."""
+        assert self._writer is not None
+        self._writer._get_file_writer().add_summary(summary, num_timesteps)  # type: ignore[no-untyped-call]
 
     def _append(self, row: dict[str, float]) -> None:
         """Add a row to ``metrics.csv``; a new column rewrites the file."""
@@ -183,4 +254,6 @@ class Logger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._writer is not None:
+            if kind is None and self._hyperparameters:
+                self._show_results()
             self._writer.close()

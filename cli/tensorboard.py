@@ -32,10 +32,14 @@ class RunPages(Callback):
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """What is known before."""
-        logger.text("run/config", as_code(self.config.to_yaml(), "yaml"))
-        logger.text("run/command", as_code(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "bash"))
+        logger.text(agent.num_timesteps, "run/config", as_code(self.config.to_yaml(), "yaml"))
+        logger.text(
+            agent.num_timesteps,
+            "run/command",
+            as_code(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "bash"),
+        )
         rows = "".join(f"| {name} | {number} |\n" for name, number in versions().items())
-        logger.text("run/versions", f"| package | version |\n|---|---|\n{rows}")
+        logger.text(agent.num_timesteps, "run/versions", f"| package | version |\n|---|---|\n{rows}")
         if agent.num_timesteps == 0 and self.config.env.schedules():
             logger.picture(0, "world/schedule", draw_world(self.config))
 

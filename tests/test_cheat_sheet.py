@@ -52,7 +52,9 @@ def test_every_argument_of_theirs_that_shapes_learning_is_named():
     assert arguments(stable_baselines3.A2C) - others == set(column("Arguments of the agent", 0))
 
 
-@pytest.mark.parametrize("name", column("What to call", 1) + column("What to call", 2))
+@pytest.mark.parametrize(
+    "name", [f"stable_baselines3.{name}" for name in column("What to call", 1)] + column("What to call", 2)
+)
 def test_what_to_call_is_there(name):
     parts = name.split(".")
     for length in range(len(parts), 0, -1):

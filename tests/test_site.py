@@ -146,6 +146,11 @@ def test_names_that_pages_write_are_there():
 def test_names_in_pages_lead_to_the_reference(site):
     page = (site / "half_life.html").read_text()
     assert re.search(r'<a [^>]*href="api/rule.html#rl_rms.laws.matched_half_life"[^>]*><code>', page)
+    table = (site / "cheat_sheet.html").read_text()
+    assert re.search(r'<td><a [^>]*href="api/agents.html#rl_rms.agents.evaluate"[^>]*><code>', table)
+    # What a class inherits has its place with the base.
+    (inherited,) = re.findall(r"<td>(.*rl_rms\.agents\.A2C\.learn.*)</td>", table)
+    assert 'href="api/agents.html#rl_rms.agents.base.OnPolicyAgent.learn"' in inherited
 
 
 def test_nothing_is_loaded_from_other_hosts(site):

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.attacks import FGSMAttack
-    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback, HistogramCallback
     from rl_rms.agents.config import A2CConfig, MetaConfig, PolicyConfig, ReinforceConfig
     from rl_rms.agents.evaluation import Evaluation, evaluate
     from rl_rms.agents.policies import ActorCriticPolicy
@@ -23,6 +23,7 @@ _HOME = {
     "EvalCallback": "callbacks",
     "Evaluation": "evaluation",
     "FGSMAttack": "attacks",
+    "HistogramCallback": "callbacks",
     "MetaConfig": "config",
     "PolicyConfig": "config",
     "Reinforce": "reinforce",
@@ -41,6 +42,7 @@ __all__ = [
     "EvalCallback",
     "Evaluation",
     "FGSMAttack",
+    "HistogramCallback",
     "MetaConfig",
     "PolicyConfig",
     "Reinforce",

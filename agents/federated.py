@@ -13,8 +13,8 @@ Federated averaging it is exactly where lr is ``local_learning_rate * local_upda
 the clients' ways have led. Who carries the messages does not matter here.
 
 Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", 2017, for
-    federated averaging; Reddi et al., "Adaptive federated optimization", 2021, for adaptive servers: FedAdam's
-    normalizer is the server's.
+federated averaging; Reddi et al., "Adaptive federated optimization", 2021, for adaptive servers: FedAdam's
+normalizer is the server's.
 """
 
 import math
@@ -33,6 +33,7 @@ from rl_rms.envs.checks import check_number, check_whole
 from rl_rms.update import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]
+"""Where RMSprop's normalizer lives."""
 Params = dict[str, Tensor]
 
 

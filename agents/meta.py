@@ -13,7 +13,7 @@ gradient is the larger one. Its advantages are normalized: while a critic lags b
 are pushed to whatever they do, and more of it looks good from then on. Otherwise learning rates can run away.
 
 Source: Xu, van Hasselt and Silver, "Meta-gradient reinforcement learning", 2018, for the objective on later data;
-    Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.
+Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.
 """
 
 import dataclasses

@@ -60,7 +60,7 @@ class Reinforce(OnPolicyAgent):
         ValueError: If an argument is out of its range.
 
     Source: Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
-        learning", 1992.
+    learning", 1992.
 
     Examples:
         >>> Reinforce("CartPole-v1", seed=0).learn(100).num_updates > 0

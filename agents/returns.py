@@ -45,7 +45,7 @@ def generalized_advantages(
         Advantages, same shape.
 
     Source: Schulman et al., "High-dimensional continuous control using generalized advantage estimation",
-        2016, equation 16.
+    2016, equation 16.
     """
     deltas = rewards + gamma * next_values - values
     decay = gamma * gae_lambda * ~done

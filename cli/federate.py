@@ -6,14 +6,13 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rl_rms.cli.config import Parser, read_yaml
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
-from rl_rms.cli.runs import write_text
+from rl_rms.cli.runs import new_folder, write_text
 
 FEDERATION = "federation.json"
 # What `flwr run` reads: the same apps, for Flower's deployment.
@@ -83,8 +82,7 @@ def main(argv: Sequence[str]) -> int:
         _check(federation)
     else:
         federation = read_federation(arguments.federation, changes)
-        folder = Path(arguments.runs_dir) / folder.stem / f"{datetime.now():%Y%m%d-%H%M%S}-seed{federation.seed}"
-        folder.mkdir(parents=True)
+        folder = new_folder(Path(arguments.runs_dir), folder.stem, federation.seed)
     write_text(folder / FEDERATION, federation.to_text())
     write_text(folder / "pyproject.toml", APP.format(folder=folder.absolute()))
     if arguments.prepare:

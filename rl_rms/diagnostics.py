@@ -23,39 +23,41 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
     Means go over all coordinates of the parameters that have been updated, for whatever needs the gradient over
     those that still hold it; where there are none (before the first update, after ``zero_grad()``) they are 0.
 
+    - ``half_life_updates``: the first group's half-life in updates.
+    - ``half_life_steps``: the same in env steps; left out while ``steps_per_update`` is not set.
+    - ``rho``: the decay per update that it comes to. The three are left out while a half-life in env steps
+      or a time scale cannot be converted yet.
+    - ``half_life_matched``: the half-life in updates that "match" has; where another is in force, the one that
+      "match" would begin with, before it has estimated the signal. Left out where no time scale is known.
+    - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum, optimism
+      and weight decay.
+    - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
+    - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
+    - ``squared_gradient``: mean of ``g**2``, what v^ is to follow.
+    - ``log10_second_moment_low``, ``_median`` and ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^``
+      where v^ is above 0, over some thousand coordinates, evenly spread; left out where there are none.
+    - ``median_rate``: median of ``lr / d`` over the same coordinates: the learning rate that one of them has.
+      Left out before the first update.
+    - ``tracking_ratio``: mean of ``g**2 / v^``: 1 where v tracks, above where it lags behind gradients that
+      have grown, below where it is still large from before.
+    - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
+      ``lr / sqrt(1 - rho)``, as a share of it; 0 is a burst out of nothing. Left out where there is no such
+      bound (centered, or ``exclude_current``).
+    - ``eps_dominance``: share of coordinates in which eps is more than half of what the gradient is divided
+      by, or of what is under the root: there the step is nearly proportional to the gradient.
+    - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping where that computes
+      it.
+    - ``clip_share``: share of clipped updates among the last hundred or so.
+    - ``num_nonfinite``, ``num_change_points``: updates skipped, and changes of regime found in the gradient
+      norm, since the optimizer was built; the second only where a guard computes that norm.
+    - what finds the half-life, where one is found: ``half_life_shortest`` and ``half_life_longest``, its
+      bounds in updates, and the estimator's own diagnostics.
+
     Args:
         optimizer: An `rl_rms.RMSprop`.
 
     Returns:
-        - ``half_life_updates``: the first group's half-life in updates.
-        - ``half_life_steps``: the same in env steps; left out while ``steps_per_update`` is not set.
-        - ``rho``: the decay per update that it comes to. The three are left out while a half-life in env steps
-          or a time scale cannot be converted yet.
-        - ``half_life_matched``: the half-life in updates that "match" has; where another is in force, the one that
-          "match" would begin with, before it has estimated the signal. Left out where no time scale is known.
-        - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum, optimism
-          and weight decay.
-        - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
-        - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
-        - ``squared_gradient``: mean of ``g**2``, what v^ is to follow.
-        - ``log10_second_moment_low``, ``_median`` and ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^``
-          where v^ is above 0, over some thousand coordinates, evenly spread; left out where there are none.
-        - ``median_rate``: median of ``lr / d`` over the same coordinates: the learning rate that one of them has.
-          Left out before the first update.
-        - ``tracking_ratio``: mean of ``g**2 / v^``: 1 where v tracks, above where it lags behind gradients that
-          have grown, below where it is still large from before.
-        - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
-          ``lr / sqrt(1 - rho)``, as a share of it; 0 is a burst out of nothing. Left out where there is no such
-          bound (centered, or ``exclude_current``).
-        - ``eps_dominance``: share of coordinates in which eps is more than half of what the gradient is divided
-          by, or of what is under the root: there the step is nearly proportional to the gradient.
-        - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping where that computes
-          it.
-        - ``clip_share``: share of clipped updates among the last hundred or so.
-        - ``num_nonfinite``, ``num_change_points``: updates skipped, and changes of regime found in the gradient
-          norm, since the optimizer was built; the second only where a guard computes that norm.
-        - what finds the half-life, where one is found: ``half_life_shortest`` and ``half_life_longest``, its
-          bounds in updates, and the estimator's own diagnostics.
+        The values by these names.
     """
     values: dict[str, float] = {}
     steps_per_update = optimizer.steps_per_update

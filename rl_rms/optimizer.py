@@ -42,13 +42,12 @@ _CAPTURABLE_DEVICES = frozenset({"cuda", "xpu", "hpu", "xla"})
 
 
 class RMSprop(Optimizer):
-    r"""RMSprop that forgets at a stated half-life; a drop-in for `torch.optim.RMSprop`.
+    """RMSprop that forgets at a stated half-life; a drop-in for `torch.optim.RMSprop`.
 
-    With :math:`\rho = 2^{-1/h}`, :math:`h` being the half-life in updates,
+    With ``rho = 2 ** (-1 / h)``, h being the half-life in updates,
 
-    .. math::
-        v_t = \rho v_{t-1} + (1 - \rho) g_t^2, \qquad
-        p_t = p_{t-1} - \mathrm{lr} \, \frac{g_t}{\sqrt{v_t} + \epsilon}
+        v <- rho v + (1 - rho) g*g
+        p <- p - lr g / (sqrt(v) + eps)
 
     and with every option as `rl_rms.update` states it. ``half_life``, ``rho`` and ``alpha`` are three names for
     one number. A half-life in env steps is converted at every step, exactly also where updates span varying

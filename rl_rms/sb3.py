@@ -32,16 +32,14 @@ def env_steps_per_update(
 ) -> float:
     """Env steps, summed over all environments, that one step of a model's optimizer spans.
 
-    ======================= =======================================================================
-    algorithm               env steps per update
-    ======================= =======================================================================
-    A2C                     ``n_steps * n_envs``
-    PPO                     ``n_steps * n_envs / (n_epochs * ceil(n_steps * n_envs / batch_size))``
-    DQN, SAC, TD3, DDPG     ``train_freq * n_envs / gradient_steps``
-    the same, in episodes   ``rollout_steps / gradient_steps``
-    ``gradient_steps=-1``   1
-    the actor of TD3        the above times ``policy_delay``
-    ======================= =======================================================================
+    | algorithm             | env steps per update                                                    |
+    |-----------------------|-------------------------------------------------------------------------|
+    | A2C                   | ``n_steps * n_envs``                                                    |
+    | PPO                   | ``n_steps * n_envs / (n_epochs * ceil(n_steps * n_envs / batch_size))`` |
+    | DQN, SAC, TD3, DDPG   | ``train_freq * n_envs / gradient_steps``                                |
+    | the same, in episodes | ``rollout_steps / gradient_steps``                                      |
+    | ``gradient_steps=-1`` | 1                                                                       |
+    | the actor of TD3      | the above times ``policy_delay``                                        |
 
     Where PPO's ``target_kl`` ends epochs early, updates span more than that.
 

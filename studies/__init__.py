@@ -21,6 +21,7 @@ STUDIES = {
     "clipping": "what a burst leaves in the second moment under each kind of clipping",
     "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
 }
+"""What each study looks at, by its name."""
 
 
 def load(name: str) -> Study:

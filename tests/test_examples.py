@@ -1,8 +1,12 @@
 """The examples do what they say."""
 
+import json
+import re
 import runpy
+import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -27,7 +31,122 @@ def test_rllib_with_the_optimizer(capsys):
     assert "half-life 100 updates = 50000 env steps" in printed
 
 
+def test_a_memory_in_env_steps_is_the_same_for_all_of_stable_baselines3(capsys):
+    main = runpy.run_path(str(EXAMPLES / "sb3_half_life.py"))["main"]
+    rows = main(total_timesteps=100, half_life="4_000 steps")
+    # 69 updates of 5 env steps, of 16 x 5, and of 4 x 2,048 in 10 epochs of 128 minibatches.
+    assert [usual for _, usual, _ in rows] == pytest.approx([344.8, 5517.4, 441.4], abs=0.1)
+    assert [stated for _, _, stated in rows] == pytest.approx([4_000] * 3)
+    assert "A2C, 16 environments" in capsys.readouterr().out
+
+
+@pytest.fixture
+def rooms():
+    """The example's environment is registered while its test lasts."""
+    yield
+    gym.registry.pop("Room-v0", None)
+
+
+@pytest.mark.usefixtures("rooms")
+def test_a_custom_environment_drifts_and_is_learned_in(capsys):
+    main = runpy.run_path(str(EXAMPLES / "custom_environment.py"))["main"]
+    before, after = main(total_timesteps=60_000)
+    assert after > before + 50
+    printed = capsys.readouterr().out
+    # The heater has jumped at 30,000 and at 60,000 env steps; winter and summer have each been once in 100,000.
+    assert "world at env step 60,0" in printed
+    assert "regime 2" in printed
+
+
+def test_a_curriculum_is_climbed(capsys):
+    main = runpy.run_path(str(EXAMPLES / "curriculum.py"))["main"]
+    path = main(total_timesteps=40_000, success_return=20.0)
+    assert path[0] == (0, 0)
+    assert 2 in [level for _, level in path]
+    assert "level 2, {'length': 0.25}" in capsys.readouterr().out
+
+
+def test_half_lives_are_compared_with_intervals(capsys):
+    pytest.importorskip("rliable")
+    main = runpy.run_path(str(EXAMPLES / "compare_half_lives.py"))["main"]
+    table = main(half_lives=(2, 200), seeds=2, total_timesteps=6_000)
+    length, more = table["200"]
+    assert length.low <= length.middle <= length.high
+    assert table["2"][1] == (0, 0, 0)
+    assert more.middle == pytest.approx(length.middle - table["2"][0].middle)  # of two seeds the means are means
+    assert capsys.readouterr().out.splitlines()[0].split() == [
+        "half-life",
+        "episode",
+        "length",
+        "more",
+        "than",
+        "with",
+        "2",
+    ]
+
+
+def test_a_federation_in_one_process_learns(capsys):
+    main = runpy.run_path(str(EXAMPLES / "federated.py"))["main"]
+    results = main(rounds=30)
+    assert set(results) == {"server", "client"}
+    assert all(after > before + 10 for before, after in results.values())
+    assert "normalizer: client" in capsys.readouterr().out
+
+
+def test_a_killed_training_comes_to_the_same_weights(capfd):
+    main = runpy.run_path(str(EXAMPLES / "resume_after_a_kill.py"))["main"]
+    assert main(total_timesteps=60_000, every=5_000)
+    printed = capfd.readouterr().out
+    (checkpoint,) = re.findall(r"killed after its checkpoint at env step ([\d,]+); had not ended", printed)
+    assert 5_000 <= int(checkpoint.replace(",", "")) < 60_000
+    assert "weights are the same to the bit" in printed
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """The running interpreter as a Jupyter kernel; nothing is read or written but in the test's own folder."""
+    for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("JUPYTER_NO_CONFIG", "1")
+    folder = tmp_path / "JUPYTER_DATA_DIR" / "kernels" / "here"
+    folder.mkdir(parents=True)
+    words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": words, "display_name": "here", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    return "here"
+
+
+@pytest.mark.filterwarnings("ignore")  # Jupyter's own
+def test_the_notebook_runs_and_holds_what_it_gives(kernel, tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    path = EXAMPLES / "rl_rms.ipynb"
+    committed, notebook = nbformat.read(path, 4), nbformat.read(path, 4)
+    where = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(
+        notebook, kernel_name=kernel, timeout=120, record_timing=False, resources=where
+    ).execute()
+    for old, new in zip(committed.cells, notebook.cells, strict=True):
+        if old.cell_type == "code":
+            assert [kinds(output) for output in old.outputs] == [kinds(output) for output in new.outputs]
+            assert old.execution_count == new.execution_count
+    # What stands in it is what it gives: the half-lives to the letter.
+    assert committed.cells[2].outputs == notebook.cells[2].outputs
+    assert path.stat().st_size < 200_000
+
+
+def kinds(output):
+    """What an output is: text printed, a value, a picture."""
+    return output.output_type, sorted(output.get("data", {}))
+
+
 def test_every_example_is_run_by_a_test():
     tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
-    for example in EXAMPLES.glob("*.py"):
+    for example in [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")]:
         assert f'"{example.name}"' in tests, example.name
+
+
+def test_every_example_is_on_its_page():
+    page = (EXAMPLES.parent / "docs" / "examples.md").read_text()
+    named = set(re.findall(r"`examples/([\w.]+)`", page))
+    assert named == {path.name for path in EXAMPLES.iterdir() if path.suffix in {".py", ".ipynb"}}

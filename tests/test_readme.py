@@ -1,100 +1,177 @@
-"""Every snippet of the README and of the documentation runs as it stands there."""
+"""Every snippet of the README and of the documentation runs as it stands there, page by page, top to bottom."""
 
+import functools
+import importlib
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from rl_rms.cli import sweep
 from rl_rms.cli.architectures import read_architectures
-from rl_rms.cli.config import read_config
+from rl_rms.cli.config import find_config, read_config
 from rl_rms.cli.federation import read_federation
-from rl_rms.cli.main import main
+from rl_rms.cli.main import COMMANDS, main
 from rl_rms.cli.search import read_search
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [README, *DOCS]
+# Trainings of more env steps are configured, and not begun.
+SMALL = 20_000
+# How a page names a run of the reader's own.
+DATED = re.compile(r"\d{8}-\d{6}-seed\d+")
+
+
+def name(page):
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page):
-    return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-BLOCKS = blocks(ROOT / "README.md")
-PYTHON = [text for page in PAGES for language, text in blocks(page) if language == "python"]
-SHELL = [
-    line.split("#")[0].strip() for language, text in BLOCKS if language == "bash" for line in text.splitlines()
-]
+def lines(text):
+    return [line for line in text.replace("\\\n", " ").splitlines() if shlex.split(line, comments=True)]
 
 
-def test_all_blocks_are_of_a_kind_that_is_run_here():
-    assert {language for language, _ in BLOCKS} == {"python", "bash"}
-    assert {language for page in PAGES[1:] for language, _ in blocks(page)} == {"python", "yaml", "bash"}
-    assert {line.split()[0] for line in SHELL} == {"make", "rl-rms", "tensorboard"}
+WITH_BLOCKS = [page for page in PAGES if blocks(page)]
 
 
-def test_trainings_that_the_documentation_starts_are_configured_rightly():
-    found = [
-        shlex.split(line, comments=True)
-        for page in PAGES[1:]
-        for language, text in blocks(page)
-        if language == "bash"
-        for line in text.splitlines()
-    ]
-    assert {words[0] for words in found} == {"rl-rms", "torchrun"}
-    trainings = [words[words.index("train") + 1 :] for words in found if "train" in words]
-    assert len(trainings) == 10
-    for name, *overrides in trainings:
-        assert read_config(name, overrides).env.num_envs == 16
+# -- what a block of each language does -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def run_python(text, folder):
+    """In a namespace of its own, or as the module whose file its first line names; warnings are errors."""
+    module = re.match(r"# (\w+)\.py\n", text)
+    if module is None:
+        exec(compile(text, "<block>", "exec"), {"__name__": "block"})
+        return
+    (folder / f"{module[1]}.py").write_text(text)
+    importlib.import_module(module[1])
+
+
+def read_yaml_block(text, folder):
+    """The file that a page calls mine.yaml."""
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    if "clients:" in text:
+        assert len(read_federation(str(path), {}).clients) > 1
+    elif "networks:" in text:
+        assert read_architectures(str(path)).sweep.num_trials > 1
+    elif "vary:" in text:
+        assert read_search(str(path), {}).sweep.num_trials > 1
+    else:
+        assert read_config(str(path)).env.changes
+
+
+def run_bash(text, folder):
+    for line in lines(text):
+        command, *words = shlex.split(line, comments=True)
+        SHELL[command]([match for word in words for match in expand(word)])
+
+
+def expand(word):
+    """What a shell makes of a word with asterisks."""
+    return sorted(str(path) for path in Path().glob(word)) or [word] if "*" in word else [word]
+
+
+def run_rl_rms(words):
+    command, *rest = words
+    if any(DATED.search(word) for word in rest) or (command == "train" and not is_small(*rest)):
+        assert command in COMMANDS
+        return
+    assert main(words) == 0, words
+
+
+def is_small(config, *overrides):
+    config = read_config(config, overrides)
+    return config.total_timesteps <= SMALL and config.scale.engine == "torchrun"
+
+
+def configure(words):
+    """Of torchrun's training the configuration is read."""
+    config, *overrides = words[words.index("train") + 1 :]
+    read_config(config, overrides)
+
+
+def find_target(words):
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(words) <= set(targets)
+
+
+def find_events(words):
+    assert list(Path(words[words.index("--logdir") + 1]).rglob("events.out.tfevents*"))
+
+
+def find_script(words):
+    assert (ROOT / words[0]).is_file()
+
+
+SHELL = {
+    "rl-rms": run_rl_rms,
+    "torchrun": configure,
+    "make": find_target,
+    "tensorboard": find_events,
+    "python": find_script,
+}
+LANGUAGES = {"python": run_python, "yaml": read_yaml_block, "bash": run_bash}
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder of the page's own, from which Python imports."""
+    modules = set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for module in set(sys.modules) - modules:
+        if str(getattr(sys.modules[module], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[module]
+
+
+# -- the pages ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name)
+def test_blocks_run_from_top_to_bottom(page, elsewhere, monkeypatch):
+    # What starts Flower or Ray, or trains for long, is read up to there.
+    monkeypatch.setattr("rl_rms.cli.federate.simulate", lambda *_: None)
+    monkeypatch.setattr("rl_rms.cli.federate.report", lambda _: None)
+    monkeypatch.setattr(sweep, "sweep", functools.partial(sweep_if_small, sweep.sweep))
+    for language, text in blocks(page):
+        LANGUAGES[language](text, elsewhere)
+
+
+def sweep_if_small(search_all, search, folder, storage, workers, engine):
+    """Do a sweep of few env steps in this process's workers, and no other."""
+    trainings = search.sweep.num_trials * len(search.sweep.seeds)
+    if engine == "local" and trainings * search.sweep.fix["total_timesteps"] <= SMALL:
+        return search_all(search, folder, storage, workers, engine)
+    return 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_in_sentences_are_there(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for words in map(shlex.split, re.findall(r"`rl-rms ([a-z][^`]*)`", prose)):
+        assert words[0] in COMMANDS, words
+        if words[0] == "train" and len(words) > 1 and not words[1].startswith("-") and words[1].islower():
+            find_config(words[1])
+            read_config(words[1], words[2:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_and_pictures_are_there(page):
     targets = re.findall(r"\]\(([^)#]+)", page.read_text())
     files = [target for target in targets if "://" not in target]
     assert all((page.parent / target).is_file() for target in files), files
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_named_files_are_there(page):
     named = re.findall(r"`(?:python )?((?:benchmarks|tests|examples|docs)/[\w/.]+\.\w+)", page.read_text())
     assert all((ROOT / name).is_file() for name in named), named
-
-
-@pytest.mark.parametrize("text", PYTHON, ids=lambda text: text.splitlines()[0])
-def test_python_blocks_run(text, tmp_path):
-    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-
-
-def test_rl_rms_commands_run_in_order(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for line in SHELL:
-        if line.startswith("rl-rms"):
-            words = [
-                match
-                for word in shlex.split(line)[1:]
-                for match in (sorted(str(path) for path in Path().glob(word)) if "*" in word else [word])
-            ]
-            assert main(words) == 0, (line, capsys.readouterr().err)
-    assert list(Path("runs").rglob("events.out.tfevents*"))  # what the tensorboard line shows
-
-
-@pytest.mark.parametrize("text", [text for page in PAGES for language, text in blocks(page) if language == "yaml"])
-def test_yaml_blocks_can_be_read(text, tmp_path):
-    (tmp_path / "mine.yaml").write_text(text)
-    if "clients" in text:
-        assert len(read_federation(str(tmp_path / "mine.yaml"), {}).clients) > 1
-        return
-    if "networks:" in text:
-        assert read_architectures(str(tmp_path / "mine.yaml")).sweep.num_trials > 1
-    else:
-        assert read_search(str(tmp_path / "mine.yaml"), {}).sweep.num_trials > 1
-
-
-def test_make_targets_exist():
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {line.split()[1] for line in SHELL if line.startswith("make")} <= targets

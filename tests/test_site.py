@@ -1,20 +1,55 @@
 """The documentation site: it builds strictly, has everything public, and asks nothing of other hosts."""
 
+import functools
+import http.server
 import importlib
+import inspect
 import os
+import pkgutil
 import re
+import runpy
 import subprocess
 import sys
+import threading
+import zlib
 from pathlib import Path
 
 import pytest
 
+import rl_rms
+from tests.browser import chromium
+
 ROOT = Path(__file__).resolve().parent.parent
-PUBLIC = ("rl_rms", "rl_rms.envs", "rl_rms.envs.schedules", "rl_rms.envs.curricula", "rl_rms.agents")
+DOCS = ROOT / "docs"
+PACKAGES = (
+    "rl_rms",
+    "rl_rms.envs",
+    "rl_rms.envs.schedules",
+    "rl_rms.envs.curricula",
+    "rl_rms.envs.parameters",
+    "rl_rms.agents",
+)
+# What no user imports: insides of an optimizer, a world, an agent. A new module is public, or one of these.
+INTERNAL = {
+    *("rl_rms.flat", "rl_rms.foreach", "rl_rms.guard", "rl_rms.layout", "rl_rms.memory", "rl_rms.options"),
+    *("rl_rms.presets", "rl_rms.probes", "rl_rms.envs.adversary", "rl_rms.envs.backends", "rl_rms.envs.chance"),
+    *("rl_rms.envs.checks", "rl_rms.envs.clocks", "rl_rms.envs.controls", "rl_rms.envs.counting"),
+    *("rl_rms.envs.delays", "rl_rms.envs.observers", "rl_rms.envs.verification", "rl_rms.envs.parametrized"),
+    *("rl_rms.envs.schedules.bridges", "rl_rms.envs.schedules.plotting", "rl_rms.envs.curricula.choice"),
+    *("rl_rms.envs.parameters.box2d", "rl_rms.envs.parameters.classic_control", "rl_rms.envs.parameters.mujoco"),
+    *("rl_rms.envs.parameters.toy_text", "rl_rms.envs.parameters.paths", "rl_rms.configs"),
+    *("rl_rms.agents.changes", "rl_rms.agents.checkpoint", "rl_rms.agents.encoders", "rl_rms.agents.optimizers"),
+    *("rl_rms.agents.progress", "rl_rms.agents.spaces", "rl_rms.agents.trees", "rl_rms.agents.world"),
+    "rl_rms.studies.episodes",
+    "rl_rms.studies.regression",
+}
+MODULES = sorted(module.name for module in pkgutil.walk_packages(rl_rms.__path__, "rl_rms."))
+pytestmark = pytest.mark.xdist_group("site")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
+    pytest.importorskip("mkdocs")
     folder = tmp_path_factory.mktemp("site")
     words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
@@ -24,39 +59,153 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def anchors(site):
-    return {name for page in site.rglob("*.html") for name in re.findall(r'id="([\w.]+)"', page.read_text())}
+def reference(site):
+    """Every name that the reference explains, from the inventory that other projects' documentation reads."""
+    compressed = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    return {line.split(" ")[0] for line in zlib.decompress(compressed).decode().splitlines()}
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_everything_public_is_in_the_reference(anchors, name):
-    module = importlib.import_module(name)
-    missing = []
-    for public in module.__all__:
-        thing = getattr(module, public)
-        home = getattr(thing, "__module__", None)
-        is_defined_here = isinstance(home, str) and home.startswith("rl_rms") and hasattr(thing, "__qualname__")
-        if is_defined_here and not {f"{home}.{thing.__qualname__}", f"{name}.{public}"} & anchors:
-            missing.append(public)
-    assert not missing
+def full_name(module, name):
+    thing = getattr(importlib.import_module(module), name)
+    home = getattr(thing, "__module__", None)
+    return f"{home if str(home).startswith('rl_rms') else module}.{getattr(thing, '__qualname__', name)}"
 
 
-def test_the_reference_has_methods_with_their_arguments(site):
-    page = (site / "api" / "agents.html").read_text()
-    assert 'id="rl_rms.agents.base.OnPolicyAgent.learn"' in page
-    assert "Env steps, all sub-environments together" in page
+@pytest.mark.parametrize("package", PACKAGES)
+def test_everything_public_is_in_the_reference(reference, package):
+    names = importlib.import_module(package).__all__
+    modules = {name for name in names if inspect.ismodule(getattr(importlib.import_module(package), name))}
+    missing = [
+        name
+        for name in {*names} - modules - {"__version__"}
+        if not {f"{package}.{name}", full_name(package, name)} & reference
+    ]
+    assert missing == []
+    assert {f"{package}.{name}" for name in modules} <= reference
+
+
+def test_a_module_is_in_the_reference_or_internal(reference):
+    """In the reference wholly, or by what its package says is public, or by the names that a page shows of it."""
+    studies = {f"rl_rms.studies.{name}" for name in importlib.import_module("rl_rms.studies").STUDIES}
+    shown = {one.rpartition(".")[0] for one in reference} | reference
+    modules = {name for name in MODULES if not name.startswith("rl_rms.cli")} - studies
+    homes = {
+        full_name(package, name).rpartition(".")[0]
+        for package in PACKAGES
+        for name in importlib.import_module(package).__all__
+    }
+    assert modules - shown - homes == INTERNAL
+
+
+def test_a_module_that_a_page_shows_is_there_wholly(reference):
+    pages = "\n".join(page.read_text() + "\n" for page in (DOCS / "api").glob("*.md"))
+    # Those without a selection of members, of which the pages have none where it is all.
+    whole = re.findall(
+        r"^::: ([\w.]+)\n    options:\n      show_root_full_path: true\n(?!      members)", pages, re.M
+    )
+    modules = [name for name in whole if name in MODULES]
+    assert len(modules) > 20
+    missing = [
+        f"{module}.{name}"
+        for module in modules
+        for name, thing in vars(importlib.import_module(module)).items()
+        if is_public(module, name, thing) and f"{module}.{name}" not in reference
+    ]
+    assert missing == []
+
+
+def is_public(module, name, thing):
+    defined = inspect.isclass(thing) or inspect.isfunction(thing)
+    return not name.startswith("_") and defined and thing.__module__ == module
+
+
+def test_what_pages_and_examples_import_is_in_the_reference(reference):
+    texts = [path.read_text() for path in [ROOT / "README.md", *DOCS.rglob("*.md"), *ROOT.glob("examples/*.*")]]
+    found = re.findall(r"from (rl_rms[\w.]*) import ([\w, ]+)", "\n".join(texts))
+    names = {(module, name.strip()) for module, several in found for name in several.split(",") if name.strip()}
+    assert len(names) > 40
+    missing = [
+        f"{module}.{name}"
+        for module, name in names
+        if not {f"{module}.{name}", full_name(module, name)} & reference
+    ]
+    assert missing == []
+
+
+def test_names_that_pages_write_are_there():
+    texts = [path.read_text() for path in [ROOT / "README.md", *DOCS.rglob("*.md")]]
+    names = set(re.findall(r"`(rl_rms(?:\.\w+)+)[(`]", "\n".join(texts)))
+    assert len(names) > 20
+    for name in names:
+        module = max(
+            (one for one in MODULES if name == one or name.startswith(f"{one}.")), default="rl_rms", key=len
+        )
+        functools.reduce(getattr, filter(None, name[len(module) :].split(".")), importlib.import_module(module))
+
+
+def test_names_in_pages_lead_to_the_reference(site):
+    page = (site / "half_life.html").read_text()
+    assert re.search(r'<a [^>]*href="api/rule.html#rl_rms.laws.matched_half_life"[^>]*><code>', page)
+    table = (site / "cheat_sheet.html").read_text()
+    assert re.search(r'<td><a [^>]*href="api/agents.html#rl_rms.agents.evaluate"[^>]*><code>', table)
+    # What a class inherits has its place with the base.
+    (inherited,) = re.findall(r"<td>(.*rl_rms\.agents\.A2C\.learn.*)</td>", table)
+    assert 'href="api/agents.html#rl_rms.agents.base.OnPolicyAgent.learn"' in inherited
 
 
 def test_nothing_is_loaded_from_other_hosts(site):
-    for page in site.rglob("*.html"):
-        loaded = re.findall(r'<(?:script|img|iframe)[^>]+src="(https?:[^"]+)"', page.read_text())
-        loaded += re.findall(
-            r'<link[^>]+rel="(?:stylesheet|preconnect|icon)"[^>]+href="(https?:[^"]+)"', page.read_text()
-        )
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 40
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r'<(?:script|img|iframe|source|video)\b[^>]*\bsrc="?((?:https?:)?//[^"\s>]+)', text)
+        loaded += [
+            link
+            for link in re.findall(r"<link\b[^>]*>", text)
+            if re.search(r'href="?(?:https?:)?//', link) and "canonical" not in link
+        ]
         assert not loaded, page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text()), sheet
 
 
-def test_every_page_is_in_the_navigation():
-    navigation = (ROOT / "mkdocs.yml").read_text()
-    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
-    assert [page for page in pages if page not in navigation] == []
+def test_a_reader_searches_and_finds_and_asks_only_this_host(site):
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        home = f"http://127.0.0.1:{server.server_port}/"
+        with chromium() as browser:
+            page = browser.new_page(viewport={"width": 1300, "height": 900})
+            asked, wrong = [], []
+            page.on("request", lambda request: asked.append(request.url))
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.goto(f"{home}index.html")
+            page.get_by_placeholder("Search").fill("matched_half_life")
+            page.locator(".md-search-result__link").first.wait_for()
+            assert "matched_half_life" in page.locator(".md-search-result__list").inner_text()
+            for name in ("concepts.html", "api/optimizer.html"):
+                page.set_viewport_size({"width": 390, "height": 800})
+                page.goto(home + name)
+                assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        server.shutdown()
+    assert wrong == []
+    assert [url for url in asked if not url.startswith((home, "data:", "blob:"))] == []
+
+
+def test_concepts_are_drawn_by_the_command_that_their_page_names(tmp_path):
+    runpy.run_path(str(DOCS / "draw_concepts.py"))["main"](tmp_path)
+    page = (DOCS / "concepts.md").read_text()
+    assert "python docs/draw_concepts.py" in page
+    shown = re.findall(r"\(images/(concept_\w+\.png)\)", page)
+    assert (
+        {path.name for path in tmp_path.iterdir()}
+        == set(shown)
+        == {path.name for path in DOCS.glob("images/concept_*")}
+    )
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Says nothing of what it is asked."""
+
+    def log_message(self, *_):
+        pass

@@ -27,6 +27,7 @@ CURRICULA: dict[str, type[Any]] = {
         Teacher,
     )
 }
+"""The curricula by their names in YAML."""
 _EXAMPLE = "{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400}}"
 
 

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+"""Values, one a clock."""
 Ints = npt.NDArray[np.int64]
+"""Clocks."""
 Numbers = TypeVar("Numbers", Floats, Ints)
 
 # Uniform numbers in a block of draws: a Philox generator costs about as much to make as this many numbers.

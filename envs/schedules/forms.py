@@ -47,6 +47,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
         Then,
     )
 }
+"""The schedules by their names in YAML."""
 _EXAMPLE = "{step: {before: 1.0, after: 2.0, at: 1000}} or a number"
 
 

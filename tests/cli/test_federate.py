@@ -89,6 +89,12 @@ def test_wrong_words_write_nothing(elsewhere, capsys):
     assert not Path("runs").exists()
 
 
+def test_two_in_one_second_have_folders_of_their_own(elsewhere):
+    for _ in range(3):
+        assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
+    assert len(list(Path("runs/mine").iterdir())) == 3
+
+
 def test_a_prepared_folder_is_an_app_of_flowers(elsewhere, capsys):
     import tomllib
 

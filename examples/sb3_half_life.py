@@ -1,0 +1,46 @@
+"""A memory in env steps for Stable-Baselines3, whatever the number of environments, epochs and minibatches.
+
+``rho = 0.99`` is another memory in each of these runs; `rl_rms.sb3.HalfLifeCallback` gives all the same one.
+
+Run: python examples/sb3_half_life.py
+"""
+
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+
+import rl_rms
+from rl_rms.sb3 import HalfLifeCallback, env_steps_per_update
+
+OURS = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"eps": 1e-5, "debias": True}}
+
+
+def build(algorithm: type[A2C] | type[PPO], num_envs: int) -> BaseAlgorithm:
+    """A model on CartPoles that learns with our RMSprop."""
+    env = make_vec_env("CartPole-v1", n_envs=num_envs, seed=0)
+    return algorithm("MlpPolicy", env, policy_kwargs=dict(OURS), seed=0, device="cpu")
+
+
+def main(total_timesteps: int = 8_000, half_life: str = "8_000 steps") -> list[tuple[str, float, float]]:
+    """Train each for a while.
+
+    Returns:
+        Of each run its name, the env steps that rho = 0.99 would remember, and those that it did remember.
+    """
+    rows = []
+    for algorithm, num_envs in ((A2C, 1), (A2C, 16), (PPO, 4)):
+        model = build(algorithm, num_envs)
+        usual = rl_rms.half_life_from_rho(0.99) * env_steps_per_update(model)
+        model.learn(total_timesteps, callback=HalfLifeCallback(half_life))
+        optimizer = model.policy.optimizer
+        name = f"{algorithm.__name__}, {num_envs} environments"
+        rows.append((name, usual, optimizer.half_life * optimizer.steps_per_update))
+        print(
+            f"{name:<22} rho = 0.99 is {usual:6,.0f} env steps; stated: {optimizer.half_life:7,.1f} updates = "
+            f"{rows[-1][2]:,.0f} env steps"
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The cheat sheet's names are those of the code, of Stable-Baselines3 and of torch."""
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import stable_baselines3
+import torch
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+
+import rl_rms
+from rl_rms.agents import A2C, EvalCallback
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Step
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "cheat_sheet.md").read_text()
+
+
+def column(heading, number):
+    """The names in one column of the table under a heading."""
+    section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")][2:]
+    return [one for row in rows for one in re.findall(r"`([^`]+)`", row[number])]
+
+
+def arguments(function):
+    return set(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize(
+    ("heading", "number", "function"),
+    [
+        ("Arguments of the agent", 0, stable_baselines3.A2C),
+        ("Arguments of the agent", 2, A2C),
+        ("Arguments of the optimizer", 0, torch.optim.RMSprop),
+        ("Arguments of the optimizer", 1, RMSpropTFLike),
+        ("Arguments of the optimizer", 2, rl_rms.RMSprop),
+    ],
+)
+def test_arguments_are_there(heading, number, function):
+    names = column(heading, number)
+    assert len(names) >= 6
+    assert set(names) <= arguments(function)
+
+
+def test_every_argument_of_theirs_that_shapes_learning_is_named():
+    others = {"policy", "sde_sample_freq", "rollout_buffer_class", "rollout_buffer_kwargs", "stats_window_size"}
+    others |= {"verbose", "_init_setup_model"}
+    assert arguments(stable_baselines3.A2C) - others == set(column("Arguments of the agent", 0))
+
+
+@pytest.mark.parametrize(
+    "name", [f"stable_baselines3.{name}" for name in column("What to call", 1)] + column("What to call", 2)
+)
+def test_what_to_call_is_there(name):
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            thing = import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            thing = getattr(thing, part)
+        return
+    raise AssertionError(name)
+
+
+def test_tags_are_written(tmp_path):
+    agent = A2C(make_vec("CartPole-v1", 1, {"gravity": Step(9.8, 5.0, at=100)}, seed=0), seed=0)
+    agent.learn(500, EvalCallback(every=500, episodes=1), log_dir=tmp_path / "ours", log_interval=10)
+    written = set((tmp_path / "ours" / "metrics.csv").read_text().splitlines()[0].split(","))
+    ours = set(column("Tags in TensorBoard", 2)) - {"env/"}
+    assert ours <= written
+
+    model = stable_baselines3.A2C("MlpPolicy", "CartPole-v1", seed=0, device="cpu")
+    model.set_logger(configure(str(tmp_path / "theirs"), ["csv"]))
+    evaluation = stable_baselines3.common.callbacks.EvalCallback(
+        stable_baselines3.common.env_util.make_vec_env("CartPole-v1"), eval_freq=400, n_eval_episodes=1, verbose=0
+    )
+    model.learn(500, log_interval=50, callback=evaluation)
+    model.logger.close()
+    written = set((tmp_path / "theirs" / "progress.csv").read_text().splitlines()[0].split(","))
+    assert set(column("Tags in TensorBoard", 0)) <= written

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.config import A2CConfig, MetaConfig, PolicyConfig, ReinforceConfig
     from rl_rms.agents.evaluation import Evaluation, evaluate
     from rl_rms.agents.policies import ActorCriticPolicy
+    from rl_rms.agents.progress import ProgressCallback
     from rl_rms.agents.reinforce import Reinforce
     from rl_rms.agents.video import VideoCallback
 
@@ -25,6 +26,7 @@ _HOME = {
     "FGSMAttack": "attacks",
     "MetaConfig": "config",
     "PolicyConfig": "config",
+    "ProgressCallback": "progress",
     "Reinforce": "reinforce",
     "ReinforceConfig": "config",
     "VideoCallback": "video",
@@ -43,6 +45,7 @@ __all__ = [
     "FGSMAttack",
     "MetaConfig",
     "PolicyConfig",
+    "ProgressCallback",
     "Reinforce",
     "ReinforceConfig",
     "VideoCallback",

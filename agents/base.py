@@ -239,7 +239,7 @@ class OnPolicyAgent(ABC):
             total_timesteps: Env steps, all sub-environments together; the update that passes them is the last.
             callback: A function of the agent, called after every update, that stops the training by returning
                 False; or a `Callback`; or several of them.
-            progress_bar: Whether to show progress: a live line in a terminal, plain lines elsewhere.
+            progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
             log_dir: Folder for TensorBoard events and ``metrics.csv``; None writes nothing.
             log_interval: Updates between two entries of the log.
 

@@ -87,6 +87,9 @@ class RunConfig:
             for none.
         num_threads: Threads that torch uses; for small networks more than one is slower.
         runs_dir: Folder under which the run's folder is made.
+        progress: What the standard output shows of it: ``auto`` (a live view in a terminal, elsewhere ``lines``),
+            ``lines``, ``json`` (an object a line and nothing else) or ``none`` (the run's folder, at the end, as
+            the only line).
         scale: Several processes that train it together.
     """
 
@@ -105,6 +108,7 @@ class RunConfig:
     video_every: int | None = None
     num_threads: int = 1
     runs_dir: str = "runs"
+    progress: Literal["auto", "lines", "json", "none"] = "auto"
     scale: ScaleConfig = field(default_factory=ScaleConfig)
 
     def __post_init__(self) -> None:
@@ -121,6 +125,8 @@ class RunConfig:
             raise ValueError(f"patience must be >= 1 evaluations, or null for none, got {self.patience!r}")
         if any(clock < 0 for clock in self.eval_clocks or ()):
             raise ValueError(f"eval_clocks must be >= 0 env steps, got {self.eval_clocks!r}")
+        if self.progress not in ("auto", "lines", "json", "none"):
+            raise ValueError(f"progress must be auto, lines, json or none, got {self.progress!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0, got {self.seed!r}")
 

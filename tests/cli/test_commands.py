@@ -1,11 +1,17 @@
 """The commands as a user runs them."""
 
+import contextlib
+import fcntl
 import gc
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -95,6 +101,45 @@ def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
     assert main(["plot", str(folder), str(folder), "--output", "both.svg"]) == 0
     assert "<svg" in (tmp_path / "both.svg").read_text()
     capsys.readouterr()
+
+
+def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    quick = ["--total_timesteps=500", "--log_interval=5", "--eval_every=300", "--eval_episodes=1"]
+    assert main(["train", "drifting_cartpole", *quick, "--progress", "none"]) == 0
+    folder = run_folder(tmp_path, "drifting_cartpole")
+    assert capfd.readouterr() == (f"{folder.relative_to(tmp_path)}\n", "")
+    assert main(["train", "cartpole_a2c", *quick, "--progress", "json", "--log_interval=1"]) == 0
+    out, err = capfd.readouterr()
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [one["event"] for one in told] == ["start", *["progress"] * (len(told) - 2), "end"]
+    assert len(told) > 3
+    assert told[-1]["folder"] == str(run_folder(tmp_path, "cartpole_a2c").relative_to(tmp_path))
+    assert err == ""
+
+
+def test_in_a_terminal_the_view_is_live(tmp_path):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    words, options = command("train", "drifting_cartpole", "--total_timesteps=3000", cwd=tmp_path)
+    process = subprocess.Popen(
+        words, **options, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # which Linux raises when the other side has closed
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "\x1b[?25l" in text  # no cursor meanwhile
+    assert text.count("\x1b[?25h") == 1
+    assert "\x1b[3" not in text  # no color
+    view = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text[text.rindex("━" * 40) : text.rindex("mean return")])
+    lines = view.split("\r\n")
+    assert [line.split()[0] for line in lines if line.strip()][3:] == ["return", "regime", "▸"]
+    assert all(len(line) <= 40 for line in lines)
 
 
 def test_threads_are_as_configured(tmp_path, monkeypatch):

@@ -145,10 +145,15 @@ def test_two_machines_meet_and_train_together(elsewhere):
         found.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{found.getsockname()[1]}"
     options = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}")
-    both = [start("train", "cartpole_a2c", *QUICK, launcher=(*TORCHRUN, *options)) for _ in range(2)]
+    words = ("train", "cartpole_a2c", *QUICK, "--progress=json")
+    both = [start(*words, launcher=(*TORCHRUN, *options)) for _ in range(2)]
     printed = [end(process) for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     assert_whole(6_000)
+    # One of them speaks for all; what is no JSON is torchrun's.
+    told = [json.loads(line)["event"] for text in printed for line in text.splitlines() if line.startswith("{")]
+    assert (told[0], told.count("start"), told.count("end"), told[-1]) == ("start", 1, 1, "end")
+    assert "cartpole" not in "".join(line for text in printed for line in text.splitlines() if line[:1] != "{")
 
 
 def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsewhere):
@@ -186,6 +191,10 @@ def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
     assert main(["resume", str(the_run()), "--total_timesteps", "62000"]) == 0
     assert "going on from env step 60,0" in capsys.readouterr().out
     assert_whole(62_000)
+    # Saying nothing but where.
+    assert main(["resume", str(the_run()), "--total_timesteps", "62500", "--progress", "none"]) == 0
+    assert capsys.readouterr().out == f"{the_run()}\n"
+    assert_whole(62_500)
 
 
 def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
@@ -220,7 +229,7 @@ def test_what_cannot_be_resumed(elsewhere, capsys):
     assert main(["resume", folder]) == 2
     assert "has its 6,0" in capsys.readouterr().err
     assert main(["resume", folder, "--agent.learning_rate=1"]) == 2
-    assert "only --total_timesteps and --scale.KEY can be given" in capsys.readouterr().err
+    assert "only --total_timesteps, --progress and --scale.KEY can be given" in capsys.readouterr().err
     for path in (the_run() / "checkpoints").iterdir():
         path.write_bytes(b"no agent")
     assert main(["resume", folder, "--total_timesteps=7000"]) == 2

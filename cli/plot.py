@@ -19,10 +19,14 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser(
         prog="rl-rms plot",
+        usage="rl-rms plot RUN ... [--output FILE]",
         description="Draw mean episode return against env steps, with the world's changes under it.",
-        allow_abbrev=False,
+        examples=[
+            "rl-rms plot runs/drifting_cartpole/*-seed0",
+            "rl-rms plot runs/drifting_cartpole/* --output compared.svg",
+        ],
     )
-    parser.add_argument("runs", type=str, nargs="+", help="Folders of runs.")
+    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help="Folders of runs.")
     parser.add_argument(
         "--output",
         type=str | None,

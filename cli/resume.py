@@ -22,9 +22,12 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms resume",
         usage="rl-rms resume RUN [--total_timesteps N] [--progress HOW] [--scale.KEY VALUE ...]",
         description="Go on with a run that was cut off, from its newest checkpoint, or further than it was to go.",
-        allow_abbrev=False,
+        examples=[
+            "rl-rms resume runs/drifting_cartpole/*-seed0",
+            "rl-rms resume runs/drifting_cartpole/*-seed0 --total_timesteps 2_000_000",
+        ],
     )
-    parser.add_argument("run", type=str, help="Folder of the run.")
+    parser.add_argument("run", type=str, metavar="RUN", help="Folder of the run.")
     if not words or "-h" in words or "--help" in words:
         parser.print_help()
         return 0 if words else 2

@@ -48,10 +48,18 @@ def main(argv: Sequence[str]) -> int:
 
     parser = Parser(
         prog="rl-rms study",
+        usage="rl-rms study NAME ... [--OPTION VALUE ...]",
         description="Test a claim of the theory, or all of them: table, figure, verdict, TensorBoard and a page.",
-        allow_abbrev=False,
+        examples=[
+            "rl-rms study --list",
+            "rl-rms study saddle --quick",
+            "rl-rms study half_life clipping --seeds 20",
+            "rl-rms study all",
+        ],
     )
-    parser.add_argument("names", type=str, nargs="*", help="Studies, or 'all', which also writes one HTML report.")
+    parser.add_argument(
+        "names", type=str, nargs="*", metavar="NAME", help="Studies, or 'all', which also writes one HTML report."
+    )
     parser.add_argument("--list", action="store_true", help="Name the studies and end.")
     parser.add_argument("--quick", action="store_true", help="In small: fewer cells and seeds, in seconds.")
     parser.add_argument(

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl_rms.cli.config import ALGORITHMS, RunConfig, algorithm_of, find_config, parse_config, read_yaml, run_parser
+from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.keys import help_of
 from rl_rms.cli.runs import (
     CHECKPOINTS,
     CONFIG,
@@ -54,15 +55,9 @@ def main(argv: Sequence[str]) -> int:
     """
     words = list(argv)
     config = words.pop(0) if words and not words[0].startswith("-") else None
-    if "-h" in words or "--help" in words:
-        tree = {} if config is None else read_yaml(find_config(config).read_text(), config)
-        parser = run_parser(algorithm_of(tree, words))
-        parser.usage = "rl-rms train CONFIG [--KEY VALUE ...]"
-        parser.description = (
-            "CONFIG is a YAML file or the name of a packaged configuration. Every key of it can be overridden. "
-            f"The agent's keys are those of --agent.algorithm ({', '.join(ALGORITHMS)})."
-        )
-        parser.print_help()
+    asked = help_of(config, words)
+    if asked is not None:
+        print(asked, end="")
         return 0
     if config is None:
         raise UserError(

@@ -74,7 +74,11 @@ def main(argv: Sequence[str]) -> int:
             "Learn RMSprop's learning rate, half-life and epsilon by meta-gradient. CONFIG is a YAML file or a "
             "packaged name, whose keys can be overridden as for rl-rms train."
         ),
-        allow_abbrev=False,
+        examples=[
+            "rl-rms tune cartpole_a2c",
+            "rl-rms tune drifting_cartpole --tune.lives 6 --total_timesteps 100_000",
+            "rl-rms tune cartpole_a2c --tune.adapt [half_life] --agent.learning_rate 1e-3",
+        ],
     )
     parser.add_class_arguments(TuneConfig, "tune")
     if "-h" in words or "--help" in words:

@@ -254,16 +254,6 @@ def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(env_id, pack
     assert f"pip install 'rl_rms[{extra}]'" in done.stderr
 
 
-def test_help_explains_every_key_with_its_default(capsys):
-    assert main(["train", "cartpole_reinforce", "--help"]) == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "--agent.episodes_per_env" in text
-    assert "--agent.n_steps" not in text
-    assert "Env steps to train for, all sub-environments together. (type: int, default: 100000)" in text
-    assert main(["--help"]) == 0
-    assert os.linesep.join(["commands:"]) in capsys.readouterr().out
-
-
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_evaluations_videos_and_schedules_are_a_matter_of_configuration(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

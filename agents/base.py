@@ -106,7 +106,7 @@ class OnPolicyAgent(ABC):
         if self.env is not None:
             observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
         if observation_space is None or action_space is None:
-            raise ValueError("an agent without env needs observation_space and action_space")
+            raise ValueError("an agent needs env, or else observation_space and action_space, got env=None")
         self.observation_space: gym.Space[Any] = observation_space
         self.action_space: gym.Space[Any] = action_space
         self.seed = secrets.randbelow(2**31) if seed is None else seed
@@ -730,7 +730,9 @@ class OnPolicyAgent(ABC):
         agent = cls.from_config(config, env, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces)
         for name, space in spaces.items():
             if getattr(agent, name) != space:
-                raise ValueError(f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}")
+                raise ValueError(
+                    f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}; give such a one"
+                )
         agent.policy.load_state_dict(contents["policy"])
         agent.optimizer.load_state_dict(contents["optimizer"])
         agent._lay_out()

@@ -61,7 +61,10 @@ def read(path: Path, algorithm: str) -> dict[str, Any]:
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         raise ValueError(f"{path} is not an agent that rl_rms saved")
     if contents["version"] != VERSION:
-        raise ValueError(f"{path} has format version {contents['version']}, this rl_rms reads {VERSION}")
+        raise ValueError(
+            f"{path} has format version {contents['version']}, this rl_rms reads {VERSION}; load it with the one "
+            "that saved it"
+        )
     if contents["algorithm"] != algorithm:
         raise ValueError(
             f"{path} holds an agent of algorithm {contents['algorithm']!r}, not {algorithm!r}; load it with the "

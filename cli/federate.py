@@ -90,6 +90,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(list(argv))
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
+    if not arguments.prepare:
+        _require_flower()
     given = {name: arguments[name] for name in _MEANINGS if arguments[name] is not None}
     changes = {name: read_yaml(f"value: {text}", name)["value"] for name, text in given.items()}
     folder = Path(arguments.federation)
@@ -110,6 +112,22 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _require_flower() -> None:
+    """Make sure of Flower and Ray before anything is written.
+
+    Raises:
+        UserError: If they are not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import flwr.app  # noqa: F401
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "a federation needs Flower, and its simulation Ray; install them with pip install 'rl_rms[flower]'"
+        ) from error
+
+
 def simulate(federation: Federation, folder: Path, workers: int) -> None:
     """Play the rounds that are still to come in Flower's simulation on this machine.
 
@@ -117,22 +135,12 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         federation: What is federated.
         folder: Of the run.
         workers: Clients that train at the same time.
-
-    Raises:
-        UserError: If Flower or Ray is not installed.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray  # noqa: F401
-
-        from rl_rms.cli.flower import Rounds, client_app
-    except ImportError as error:
-        raise UserError(
-            "a federation needs Flower, and its simulation Ray; install them with pip install 'rl_rms[flower]'"
-        ) from error
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
     from flwr.simulation import run_simulation
+
+    from rl_rms.cli.flower import Rounds, client_app
 
     server = ServerApp()
 

@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         if words[0] not in COMMANDS:
-            raise UserError(f"there is no command {words[0]!r}{suggestion(words[0], COMMANDS)}")
+            raise UserError(
+                f"there is no command {words[0]!r}; rl-rms --help lists them{suggestion(words[0], COMMANDS)}"
+            )
         status: int = import_module(f"rl_rms.cli.{words[0].replace('-', '_')}").main(words[1:])
     except UserError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)

@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     names = list(STUDIES) if arguments.names == ["all"] else arguments.names
     for name in names:
         if name not in STUDIES:
-            raise UserError(f"there is no study {name!r}{suggestion(name, STUDIES)}; --list names them")
+            raise UserError(f"there is no study {name!r}; --list names them{suggestion(name, STUDIES)}")
         if arguments.redraw and not (Path(arguments.output) / f"{name}.json").is_file():
             raise UserError(f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json")
     _require_plots()

@@ -207,7 +207,9 @@ class _Ray:
         try:
             import ray
         except ImportError as error:
-            raise UserError("--engine ray needs Ray, which is not installed: pip install 'rl_rms[ray]'") from error
+            raise UserError(
+                "--engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
+            ) from error
         self._ray = ray
         self._task = ray.remote(num_cpus=1, max_retries=0)(work)
         self._given = (search, storage)

@@ -1,5 +1,6 @@
 import csv
 import gc
+import sys
 
 import gymnasium as gym
 import imageio_ffmpeg
@@ -70,6 +71,13 @@ def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
     logged = [float(row["eval/mean_reward"]) for row in rows if row["eval/mean_reward"]]
     assert logged == pytest.approx([one.evaluation.mean_reward for one in callback.results])
     assert rows[0]["train/policy_loss"]  # rows from before the column came are still there
+
+
+def test_without_moviepy_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "moviepy", None)
+    env = gym.make("CartPole-v1", render_mode="rgb_array")
+    with pytest.raises(ImportError, match=r"a video needs moviepy; install it with pip install 'rl_rms\[video\]'"):
+        VideoCallback(env, tmp_path / "videos", every=10)
 
 
 @pytest.mark.parametrize("every", [0, -1])

@@ -1,10 +1,12 @@
 import os
 import pickle
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
-from rl_rms.agents import A2C, Reinforce
+from rl_rms.agents import A2C, ActorCriticPolicy, Reinforce
 from rl_rms.agents.checkpoint import read, write
 
 
@@ -44,13 +46,17 @@ def test_other_files_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="algorithm 'reinforce', not 'a2c'"):
         A2C.load(path)
     torch.save({**torch.load(path), "version": 99}, path)
-    with pytest.raises(ValueError, match="version 99"):
+    with pytest.raises(
+        ValueError, match=r"has format version 99, this rl_rms reads \d; load it with the one that saved it"
+    ):
         Reinforce.load(path)
 
 
 def test_another_environment_is_refused(tmp_path):
     path = A2C("CartPole-v1").save(tmp_path / "cartpole")
-    with pytest.raises(ValueError, match="env has observation_space"):
+    with pytest.raises(
+        ValueError, match=r"env has observation_space .*, but .* was trained on .*; give such a one"
+    ):
         A2C.load(path, env="Pendulum-v1")
 
 
@@ -70,3 +76,11 @@ def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
         write(path, {"value": (i for i in range(3))})
     assert torch.load(path)["value"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["agent.pt"]
+
+
+def test_a_policy_of_ones_own_has_to_be_given_again(tmp_path):
+    policy = ActorCriticPolicy(gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(2))
+    path = A2C("CartPole-v1", policy=policy).save(tmp_path / "own")
+    with pytest.raises(ValueError, match=r"was saved with a policy of the user's own; pass it as policy=\.\.\."):
+        A2C.load(path)
+    assert A2C.load(path, policy=policy).policy is policy

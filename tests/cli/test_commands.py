@@ -101,6 +101,8 @@ def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
     assert main(["plot", str(folder), str(folder), "--output", "both.svg"]) == 0
     assert "<svg" in (tmp_path / "both.svg").read_text()
     capsys.readouterr()
+    assert main(["plot", str(folder), "--output", "one.pdf"]) == 2
+    assert "--output must end in .png or .svg, got 'one.pdf'" in capsys.readouterr().err
 
 
 def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, capfd):
@@ -203,7 +205,7 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["trian"], "did you mean train"),
+        (["trian"], "there is no command 'trian'; rl-rms --help lists them; did you mean train?"),
         (["train"], "needs a configuration"),
         (["train", "nothing"], "there is no configuration 'nothing'"),
         (["train", "drifting_cartpole", "--agent.half_lif", "3"], "did you mean --agent.half_life"),
@@ -251,7 +253,17 @@ def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(env_id, pack
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert f"pip install 'rl_rms[{extra}]'" in done.stderr
+    said = f"env: {env_id} needs {package}, which is not installed; install it with pip install 'rl_rms[{extra}]'"
+    assert said.lower() in done.stderr.lower()
+
+
+def test_without_moviepy_there_are_no_videos(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rl_rms.cli.train.find_spec", lambda _: None)
+    assert main(["train", "cartpole_a2c", "--video_every=10"]) == 2
+    said = "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -85,7 +85,13 @@ def test_examples_work(command, place, monkeypatch, capsys):
     for name, path in WORK.items():
         importlib.import_module(f"rl_rms.cli.{name}")
         monkeypatch.setattr(path, work)
-    for quiet in ("architectures.report", "architectures.open_study", "federate.report", "study.report"):
+    for quiet in (
+        "architectures.report",
+        "architectures.open_study",
+        "federate.report",
+        "federate._require_flower",
+        "study.report",
+    ):
         monkeypatch.setattr(f"rl_rms.cli.{quiet}", lambda *_: None)
     for line in examples_of(help_of(command, capsys)):
         words = shlex.split(line.split(" | ")[0], comments=True)[1:]

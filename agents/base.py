@@ -764,7 +764,7 @@ def _check_shared(agent: OnPolicyAgent, workers: Workers, where: Where) -> None:
     if where not in get_args(Where):
         raise ValueError(f"where must be one of {', '.join(get_args(Where))}, got {where!r}")
     if agent._collector is not None and agent._collector.started:
-        raise ValueError("an agent joins other workers before it learns or prepares")
+        raise ValueError("an agent joins other workers before it learns or prepares; call join first")
     if workers.alone:
         return
     if agent.config.meta is not None:

@@ -65,7 +65,10 @@ def main(argv: Sequence[str]) -> int:
         world = config.env
         changes = world.schedules()
         if not changes:
-            raise UserError(f"nothing changes in the world of {arguments.spec}: it has no env.changes")
+            raise UserError(
+                f"nothing changes in the world of {arguments.spec}: it has no env.changes; name another, such as "
+                "drifting_cartpole, or give a schedule"
+            )
         title = f"{arguments.spec}: {world.id}"
         first_seed = config.seed if world.drift_seed is None else world.drift_seed
         # With independent clocks each sub-environment lives its share of the env steps.

@@ -74,7 +74,9 @@ def read_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} is not the folder of a run: it has no {CONFIG}")
+        raise UserError(
+            f"{folder} is not the folder of a run: it has no {CONFIG}; runs lie in runs/<name>/<date>-seed<seed>"
+        )
     config = parse_config(read_yaml((folder / CONFIG).read_text(), str(folder / CONFIG)))
     metrics: dict[str, list[float]] = {}
     if (folder / METRICS).is_file():

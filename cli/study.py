@@ -85,7 +85,10 @@ def main(argv: Sequence[str]) -> int:
         if name not in STUDIES:
             raise UserError(f"there is no study {name!r}; --list names them{suggestion(name, STUDIES)}")
         if arguments.redraw and not (Path(arguments.output) / f"{name}.json").is_file():
-            raise UserError(f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json")
+            raise UserError(
+                f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json; leave it "
+                "out to measure"
+            )
     _require_plots()
     output = Path(arguments.output)
     for name in names:

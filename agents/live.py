@@ -65,7 +65,8 @@ class LiveView:
         story = self._story
         done = f"{story.step:,} / {story.total:,} steps"
         speed = f"{story.fps:,.0f} steps/s  {_duration(story.seconds_left)} left"
-        drawn = ProgressBar(total=max(story.total, 1), completed=min(story.step, story.total))
+        completed = min(story.step, story.total)
+        drawn = ProgressBar(max(story.total, 1), completed, complete_style="cyan", finished_style="cyan")
         if width < _NARROW:
             yield _Row(drawn, width)
             yield Text(done)
@@ -144,5 +145,5 @@ _COLUMNS = (
     _Column("return", 9, 0, lambda regime: _number(regime.mean)),
     _Column("first 10%", 11, _NARROW, lambda regime: _number(regime.first_tenth)),
     _Column("last 10%", 10, _NARROW, lambda regime: _number(regime.last_tenth)),
-    _Column("half-life", 10, 40, lambda regime: _half_life(regime.half_life)),
+    _Column("half-life", 11, 40, lambda regime: _half_life(regime.half_life)),
 )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.config import A2CConfig, MetaConfig, PolicyConfig, ReinforceConfig
     from rl_rms.agents.evaluation import Evaluation, evaluate
     from rl_rms.agents.policies import ActorCriticPolicy
+    from rl_rms.agents.progress import ProgressCallback
     from rl_rms.agents.reinforce import Reinforce
     from rl_rms.agents.video import VideoCallback
 
@@ -26,6 +27,7 @@ _HOME = {
     "HistogramCallback": "callbacks",
     "MetaConfig": "config",
     "PolicyConfig": "config",
+    "ProgressCallback": "progress",
     "Reinforce": "reinforce",
     "ReinforceConfig": "config",
     "VideoCallback": "video",
@@ -45,6 +47,7 @@ __all__ = [
     "HistogramCallback",
     "MetaConfig",
     "PolicyConfig",
+    "ProgressCallback",
     "Reinforce",
     "ReinforceConfig",
     "VideoCallback",

@@ -1,7 +1,9 @@
 """How an agent takes the changes of its world: its returns in each regime, and how soon they recover."""
 
 import math
-from collections.abc import Sequence
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -18,6 +20,39 @@ if TYPE_CHECKING:
 
 _RECOVERED = 0.9
 _WINDOW = 20
+
+
+class Returns:
+    """The returns of a training's episodes by env step: their mean over any stretch of it, at once.
+
+    Args:
+        episodes: The first of them, in the order in which they ended.
+    """
+
+    def __init__(self, episodes: Iterable[Episode] = ()) -> None:
+        self._ends = array("q")
+        self._sums = array("d", [0.0])  # of all returns up to each of them
+        self.add(episodes)
+
+    def add(self, episodes: Iterable[Episode]) -> None:
+        """Take further episodes in, in the order in which they ended; returns that are not finite are left out."""
+        for episode in episodes:
+            if math.isfinite(episode.ret):
+                self._ends.append(episode.num_timesteps)
+                self._sums.append(self._sums[-1] + episode.ret)
+
+    def mean(self, after: float, upto: float) -> float:
+        """Mean return of the episodes that ended in a stretch of env steps.
+
+        Args:
+            after: Env steps that the agent had lived, of which the next is the stretch's first.
+            upto: Its last.
+
+        Returns:
+            The mean, NaN where none ended.
+        """
+        first, last = bisect_right(self._ends, after), bisect_right(self._ends, upto)
+        return (self._sums[last] - self._sums[first]) / (last - first) if last > first else math.nan
 
 
 @dataclass(frozen=True)
@@ -54,15 +89,15 @@ def regime_of(episodes: Sequence[Episode], start: int, end: int, before: float) 
         end: When it ended.
         before: Mean return of the last tenth of the regime before; NaN for none.
     """
-    tenth = 0.1 * (end - start)
-    returns = [episode.ret for episode in episodes]
-    first = [episode.ret for episode in episodes if episode.num_timesteps <= start + tenth]
-    last = [episode.ret for episode in episodes if episode.num_timesteps > end - tenth]
-    return Regime(start, end, _mean(returns), _mean(first), _mean(last), _recovery(episodes, start, before))
-
-
-def _mean(returns: Sequence[float]) -> float:
-    return fmean(returns) if returns else math.nan
+    tenth, returns = 0.1 * (end - start), Returns(episodes)
+    return Regime(
+        start,
+        end,
+        returns.mean(start, end),
+        returns.mean(start, start + tenth),
+        returns.mean(end - tenth, end),
+        _recovery(episodes, start, before),
+    )
 
 
 def _recovery(episodes: Sequence[Episode], start: int, before: float) -> float:

@@ -106,7 +106,7 @@ class OnPolicyAgent(ABC):
         if self.env is not None:
             observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
         if observation_space is None or action_space is None:
-            raise ValueError("an agent without env needs observation_space and action_space")
+            raise ValueError("an agent needs env, or else observation_space and action_space, got env=None")
         self.observation_space: gym.Space[Any] = observation_space
         self.action_space: gym.Space[Any] = action_space
         self.seed = secrets.randbelow(2**31) if seed is None else seed
@@ -239,7 +239,7 @@ class OnPolicyAgent(ABC):
             total_timesteps: Env steps, all sub-environments together; the update that passes them is the last.
             callback: A function of the agent, called after every update, that stops the training by returning
                 False; or a `Callback`; or several of them.
-            progress_bar: Whether to show progress: a live line in a terminal, plain lines elsewhere.
+            progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
             log_dir: Folder for TensorBoard events and ``metrics.csv``; None writes nothing.
             log_interval: Updates between two entries of the log.
 
@@ -740,7 +740,9 @@ class OnPolicyAgent(ABC):
         agent = cls.from_config(config, env, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces)
         for name, space in spaces.items():
             if getattr(agent, name) != space:
-                raise ValueError(f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}")
+                raise ValueError(
+                    f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}; give such a one"
+                )
         agent.policy.load_state_dict(contents["policy"])
         agent.optimizer.load_state_dict(contents["optimizer"])
         agent._lay_out()
@@ -772,7 +774,7 @@ def _check_shared(agent: OnPolicyAgent, workers: Workers, where: Where) -> None:
     if where not in get_args(Where):
         raise ValueError(f"where must be one of {', '.join(get_args(Where))}, got {where!r}")
     if agent._collector is not None and agent._collector.started:
-        raise ValueError("an agent joins other workers before it learns or prepares")
+        raise ValueError("an agent joins other workers before it learns or prepares; call join first")
     if workers.alone:
         return
     if agent.config.meta is not None:

@@ -132,7 +132,9 @@ class Together(nn.Module):
     def __init__(self, parts: dict[str, Any]) -> None:
         super().__init__()
         if not parts:
-            raise ValueError(f"a Dict observation needs a part beside {ACTION_MASK!r}")
+            raise ValueError(
+                f"a Dict observation needs a part beside {ACTION_MASK!r}, of which actions can be told"
+            )
         # Not by their names, which may be such that modules cannot have them.
         self._keys = list(parts)
         self._parts = nn.ModuleList(parts.values())

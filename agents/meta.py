@@ -349,7 +349,9 @@ def _check(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) -> None:
             "half_life out of meta.adapt"
         )
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules()):
-        raise ValueError('meta does not go with norm="batch", whose running statistics every loss would move')
+        raise ValueError(
+            'meta does not go with norm="batch", whose running statistics every loss would move; take norm="layer"'
+        )
 
 
 def _adapted(base: Mapping[str, Any], ratios: Mapping[str, Tensor]) -> dict[str, Any]:

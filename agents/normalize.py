@@ -160,7 +160,9 @@ class ObservationNormalizer:
     def __init__(self, space: gym.Space[Any]) -> None:
         self._normalizer = _make(space)
         if self._normalizer is None:
-            raise ValueError(f"normalize_observation needs Box observations other than pictures, got {space}")
+            raise ValueError(
+                f"normalize_observation needs Box observations other than pictures, got {space}; leave it out"
+            )
         self.frozen = False
 
     def __call__(self, observations: Tree) -> Tree:

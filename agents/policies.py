@@ -81,7 +81,9 @@ class ActorCriticPolicy(nn.Module):
         if isinstance(action_space, spaces.Box):
             self.log_std = nn.Parameter(torch.full(action_space.shape, float(config.log_std_init)))
         if config.squash_actions and not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
-            raise ValueError(f"squash_actions needs Box actions with finite bounds, got {action_space}")
+            raise ValueError(
+                f"squash_actions needs Box actions with finite bounds, got {action_space}; leave it out"
+            )
         gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
         own = dataclasses.replace(config, hidden_sizes=hidden_sizes)
         self.actor_network = _mlp(num_features, num_outputs, own, gains[0])

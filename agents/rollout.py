@@ -293,7 +293,8 @@ class Collector:
             return
         if not masks.any(axis=1).all():
             raise ValueError(
-                f"the action mask of sub-environment {int(np.argmin(masks.any(axis=1)))} allows no action"
+                f"the action mask of sub-environment {int(np.argmin(masks.any(axis=1)))} allows no action; have "
+                "the environment allow one at least"
             )
         self._masks = masks
 

@@ -41,7 +41,9 @@ def action_mask_size(space: gym.Space[Any]) -> int:
         return int(space.nvec.sum())
     if isinstance(space, spaces.MultiBinary):
         return 2 * math.prod(space.shape)
-    raise ValueError(f"mask_actions needs Discrete, MultiDiscrete or MultiBinary actions, got {space}")
+    raise ValueError(
+        f"mask_actions needs Discrete, MultiDiscrete or MultiBinary actions, got {space}; leave it out"
+    )
 
 
 def to_env(actions: Array, space: gym.Space[Any], *, squash: bool = False) -> Array:

@@ -94,7 +94,9 @@ def decode(content: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"is not a checkpoint that rl_rms saved, or it is damaged: {error}") from error
     if version != str(VERSION):
-        raise ValueError(f"has format version {version}, this rl_rms reads {VERSION}")
+        raise ValueError(
+            f"has format version {version}, this rl_rms reads {VERSION}; load it with the one that saved it"
+        )
     try:
         tensors = load(content)
         if _digest(text, tensors) != digest:

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from rl_rms.agents.config import AgentConfig
 from rl_rms.cli.config import RunConfig, read_config
@@ -56,8 +55,8 @@ def tuned(config: RunConfig) -> tuple[AgentConfig, list[Any]]:
     """What tuning finds, and what each life found, with its mean return."""
     lives: list[Life] = []
     for number in range(TUNING.lives):
-        console, one = Console(quiet=True), dataclasses.replace(config, seed=config.seed + number)
-        lives.append(live(one, TUNING, beginning(lives, TUNING), None, console))
+        one = dataclasses.replace(config, seed=config.seed + number, progress="none")
+        lives.append(live(one, TUNING, beginning(lives, TUNING), None))
     told = [[*point(scaled(config.agent, life.found)), round(life.score, 1)] for life in lives]
     return scaled(config.agent, outcome(lives)), told
 

@@ -77,13 +77,17 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser(
         prog="rl-rms architectures",
+        usage="rl-rms architectures SEARCH [--OPTION VALUE ...]",
         description=(
             "Rank policy networks under several optimizers: SEARCH is a YAML file or the name of a packaged "
             "one. A search that was stopped goes on where it was."
         ),
-        allow_abbrev=False,
+        examples=[
+            "rl-rms architectures architectures_cartpole",
+            "rl-rms architectures architectures_cartpole --workers 4",
+        ],
     )
-    parser.add_argument("search", type=str, help="YAML file or packaged name.")
+    parser.add_argument("search", type=str, metavar="SEARCH", help="YAML file or packaged name.")
     add_options(parser)
     arguments = parser.parse_args(list(argv))
     search = read_architectures(arguments.search)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from argparse import SUPPRESS
+from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader
 
 from rl_rms.agents.config import A2CConfig, AgentConfig, ReinforceConfig
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.envs.config import EnvConfig
 
 ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": ReinforceConfig}
+
+HELP_WIDTH = 100
 
 # Keys whose contents are free, so that a dotted override may reach into them.
 _FREE_FORM = ("env.changes", "env.curriculum", "env.kwargs", "agent.optimizer_kwargs")
@@ -92,6 +94,9 @@ class RunConfig:
             for none.
         num_threads: Threads that torch uses; for small networks more than one is slower.
         runs_dir: Folder under which the run's folder is made.
+        progress: What the standard output shows of it: ``auto`` (a live view in a terminal, elsewhere ``lines``),
+            ``lines``, ``json`` (an object a line and nothing else) or ``none`` (the run's folder, at the end, as
+            the only line).
         scale: Several processes that train it together.
     """
 
@@ -112,6 +117,7 @@ class RunConfig:
     video_every: int | None = None
     num_threads: int = 1
     runs_dir: str = "runs"
+    progress: Literal["auto", "lines", "json", "none"] = "auto"
     scale: ScaleConfig = field(default_factory=ScaleConfig)
 
     def __post_init__(self) -> None:
@@ -130,6 +136,8 @@ class RunConfig:
             raise ValueError(f"patience must be >= 1 evaluations, or null for none, got {self.patience!r}")
         if any(clock < 0 for clock in self.eval_clocks or ()):
             raise ValueError(f"eval_clocks must be >= 0 env steps, got {self.eval_clocks!r}")
+        if self.progress not in ("auto", "lines", "json", "none"):
+            raise ValueError(f"progress must be auto, lines, json or none, got {self.progress!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0, got {self.seed!r}")
 
@@ -138,8 +146,29 @@ class RunConfig:
         return yaml.safe_dump(json.loads(json.dumps(asdict(self))), sort_keys=False)
 
 
+class _HelpFormatter(DefaultHelpFormatter):
+    """jsonargparse's help, laid out for the width that every screen has."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=HELP_WIDTH)  # type: ignore[no-untyped-call]
+
+
 class Parser(ArgumentParser):
-    """jsonargparse's parser whose errors suggest the key that was probably meant."""
+    """jsonargparse's parser whose help ends with examples and whose errors suggest what was probably meant.
+
+    Args:
+        examples: Commands that show what it is for.
+        **options: Of jsonargparse's parser.
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **options)
+        self.examples = tuple(examples)
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """The help, with the examples at its end."""
+        shown = "".join(f"  {example}\n" for example in self.examples)
+        return super().format_help(formatter) + (f"\nexamples:\n{shown}" if shown else "")
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """End with status 2 and a sentence."""
@@ -168,7 +197,7 @@ def run_parser(algorithm: str = "a2c") -> Parser:
             f"agent.algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}"
             + suggestion(str(algorithm), ALGORITHMS)
         )
-    parser = Parser(allow_abbrev=False)
+    parser = Parser()
     parser.add_argument("--config", action="config", help=SUPPRESS)  # how parse_config passes the tree on
     parser.add_class_arguments(RunConfig, None, as_group=False, instantiate=False, skip={"env", "agent", "scale"})
     parser.add_class_arguments(EnvConfig, "env")

@@ -19,9 +19,16 @@ def main(argv: Sequence[str]) -> int:
         UserError: If the run or its checkpoint cannot be read.
     """
     parser = Parser(
-        prog="rl-rms evaluate", description="Play episodes with the agent of a run.", allow_abbrev=False
+        prog="rl-rms evaluate",
+        usage="rl-rms evaluate RUN [--OPTION VALUE ...]",
+        description="Play episodes with the agent of a run, in the run's world.",
+        examples=[
+            "rl-rms evaluate runs/drifting_cartpole/*-seed0",
+            "rl-rms evaluate runs/drifting_cartpole/*-seed0 --episodes 100 --deterministic false",
+            "rl-rms evaluate runs/drifting_cartpole/*-seed0 --clock 0   # in the world as it was at first",
+        ],
     )
-    parser.add_argument("run", type=str, help="Folder of the run.")
+    parser.add_argument("run", type=str, metavar="RUN", help="Folder of the run.")
     parser.add_argument("--episodes", type=int, default=20, help="Episodes to play, >= 1.")
     parser.add_argument("--deterministic", type=bool, default=True, help="Whether to take the likeliest actions.")
     parser.add_argument("--seed", type=int, default=1_000_000, help="Seeds the environment and the actions.")

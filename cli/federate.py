@@ -5,7 +5,6 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,20 @@ clientapp = "rl_rms.cli.flower:client_app"
 folder = "{folder}"
 """
 
+# Of the keys of the file; agents.federated.FederationConfig, which needs torch, says more.
+_MEANINGS = {
+    "rounds": "Rounds of local training and aggregation.",
+    "local_updates": "Updates that a client takes in a round.",
+    "local_learning_rate": "Of these.",
+    "placement": "Where the normalizer lives: server, pooled, client or none.",
+    "learning_rate": "Of the server's step.",
+    "half_life": "Of the second moment, in rounds.",
+    "eps": "Added to the root of the second moment.",
+    "weighted": "Whether clients weigh by their env steps.",
+    "participation": "Share of the clients in a round, in (0, 1].",
+    "max_norm_ratio": "Of a direction to the median, above which it is rejected.",
+}
+
 
 def main(argv: Sequence[str]) -> int:
     """Federate as the words after ``rl-rms federate`` say.
@@ -47,17 +60,20 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: If the file is wrong, or Flower is not installed.
     """
-    from rl_rms.agents.federated import FederationConfig
-
     parser = Parser(
         prog="rl-rms federate",
+        usage="rl-rms federate FEDERATION [--OPTION VALUE ...]",
         description=(
             "Have clients in worlds of their own learn one policy by Flower: FEDERATION is a YAML file, the name "
             "of a packaged one, or the folder of a federation that was cut off, which goes on."
         ),
-        allow_abbrev=False,
+        examples=[
+            "rl-rms federate cartpoles",
+            "rl-rms federate cartpoles --rounds 20 --placement server --workers 4",
+            "rl-rms federate cartpoles --prepare true   # for Flower's deployment",
+        ],
     )
-    parser.add_argument("federation", type=str, help="YAML file, packaged name or folder.")
+    parser.add_argument("federation", type=str, metavar="FEDERATION", help="YAML file, packaged name or folder.")
     parser.add_argument(
         "--runs_dir", type=str, default="runs", help="Folder under which the run's folder is made."
     )
@@ -68,12 +84,15 @@ def main(argv: Sequence[str]) -> int:
         default=False,
         help="Whether only to make the folder, which `flwr run` takes as an app for Flower's deployment.",
     )
-    for one in fields(FederationConfig):
-        parser.add_argument(f"--{one.name}", type=str, default=None, help="As in the file.")
+    of_the_file = parser.add_argument_group("keys of the file, which can be overridden")
+    for name, meaning in _MEANINGS.items():
+        of_the_file.add_argument(f"--{name}", type=str, metavar="VALUE", help=meaning)
     arguments = parser.parse_args(list(argv))
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
-    given = {one.name: arguments[one.name] for one in fields(FederationConfig) if arguments[one.name] is not None}
+    if not arguments.prepare:
+        _require_flower()
+    given = {name: arguments[name] for name in _MEANINGS if arguments[name] is not None}
     changes = {name: read_yaml(f"value: {text}", name)["value"] for name, text in given.items()}
     folder = Path(arguments.federation)
     if (folder / FEDERATION).is_file():
@@ -93,6 +112,22 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _require_flower() -> None:
+    """Make sure of Flower and Ray before anything is written.
+
+    Raises:
+        UserError: If they are not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import flwr.app  # noqa: F401
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "a federation needs Flower, and its simulation Ray; install them with pip install 'rl_rms[flower]'"
+        ) from error
+
+
 def simulate(federation: Federation, folder: Path, workers: int) -> None:
     """Play the rounds that are still to come in Flower's simulation on this machine.
 
@@ -100,22 +135,12 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         federation: What is federated.
         folder: Of the run.
         workers: Clients that train at the same time.
-
-    Raises:
-        UserError: If Flower or Ray is not installed.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray  # noqa: F401
-
-        from rl_rms.cli.flower import Rounds, client_app
-    except ImportError as error:
-        raise UserError(
-            "a federation needs Flower, and its simulation Ray; install them with pip install 'rl_rms[flower]'"
-        ) from error
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
     from flwr.simulation import run_simulation
+
+    from rl_rms.cli.flower import Rounds, client_app
 
     server = ServerApp()
 

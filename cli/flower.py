@@ -136,7 +136,9 @@ class Rounds:
             if time.monotonic() > deadline:
                 if nodes:
                     return nodes
-                raise TimeoutError(f"no client came within {self.timeout:g} seconds")
+                raise TimeoutError(
+                    f"no client came within {self.timeout:g} seconds; see that Flower's supernodes run"
+                )
             time.sleep(0.2)
 
 

@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         if words[0] not in COMMANDS:
-            raise UserError(f"there is no command {words[0]!r}{suggestion(words[0], COMMANDS)}")
+            raise UserError(
+                f"there is no command {words[0]!r}; rl-rms --help lists them{suggestion(words[0], COMMANDS)}"
+            )
         status: int = import_module(f"rl_rms.cli.{words[0].replace('-', '_')}").main(words[1:])
     except UserError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
@@ -58,7 +60,7 @@ def usage() -> str:
         "examples:\n"
         "  rl-rms train drifting_cartpole\n"
         '  rl-rms train drifting_cartpole --agent.half_life "20_000 steps" --seed 1\n'
-        "  rl-rms evaluate runs/drifting_cartpole/<date>-seed0\n"
+        "  rl-rms evaluate runs/drifting_cartpole/*-seed0\n"
         "  rl-rms plot runs/drifting_cartpole/*\n"
         "  rl-rms report runs/drifting_cartpole/<date>-seed0\n"
         "  rl-rms plot-schedule '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}'\n\n"

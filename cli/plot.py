@@ -29,13 +29,18 @@ def main(argv: Sequence[str]) -> int:
 
     parser = Parser(
         prog="rl-rms plot",
+        usage="rl-rms plot RUN ... [--kind KIND] [--output FILE]",
         description=(
             "Draw mean episode return against env steps, with the world's changes under it; of several seeds the "
             "interquartile mean and its 95 % bootstrap band."
         ),
-        allow_abbrev=False,
+        examples=[
+            "rl-rms plot runs/drifting_cartpole/*-seed0",
+            "rl-rms plot runs/drifting_cartpole --output compared.svg",
+            "rl-rms plot runs/drifting_cartpole --kind adaptation",
+        ],
     )
-    parser.add_argument("runs", type=str, nargs="+", help=WORDS)
+    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=WORDS)
     parser.add_argument(
         "--kind",
         type=Literal["curve", "adaptation"],

@@ -28,12 +28,18 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser(
         prog="rl-rms plot-schedule",
+        usage="rl-rms plot-schedule SCHEDULE [--OPTION VALUE ...]",
         description="Draw a schedule, or everything that changes in a configuration's world, over env steps.",
-        allow_abbrev=False,
+        examples=[
+            "rl-rms plot-schedule drifting_cartpole",
+            "rl-rms plot-schedule '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}'",
+            "rl-rms plot-schedule '{random_walk: {start: 1, std: 0.01}}' --seeds 5 --output walk.svg",
+        ],
     )
     parser.add_argument(
         "spec",
         type=str,
+        metavar="SCHEDULE",
         help="A schedule such as '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}', or a configuration: a "
         "YAML file or the name of a packaged one.",
     )
@@ -62,7 +68,10 @@ def main(argv: Sequence[str]) -> int:
         world = config.env
         changes = world.schedules()
         if not changes:
-            raise UserError(f"nothing changes in the world of {arguments.spec}: it has no env.changes")
+            raise UserError(
+                f"nothing changes in the world of {arguments.spec}: it has no env.changes; name another, such as "
+                "drifting_cartpole, or give a schedule"
+            )
         title = f"{arguments.spec}: {world.id}"
         first_seed = config.seed if world.drift_seed is None else world.drift_seed
         # With independent clocks each sub-environment lives its share of the env steps.

@@ -81,13 +81,17 @@ def main(argv: Sequence[str]) -> int:
 
     parser = Parser(
         prog="rl-rms report",
+        usage="rl-rms report RUN ... [--output FILE]",
         description=(
             "Write one HTML page that says in words and figures what runs did and what their half-life did; it "
             "needs neither network nor JavaScript."
         ),
-        allow_abbrev=False,
+        examples=[
+            "rl-rms report runs/drifting_cartpole/*-seed0",
+            "rl-rms report runs/drifting_cartpole --output all.html",
+        ],
     )
-    parser.add_argument("runs", type=str, nargs="+", help=WORDS)
+    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=WORDS)
     parser.add_argument(
         "--output",
         type=str | None,

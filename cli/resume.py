@@ -20,19 +20,23 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     parser = Parser(
         prog="rl-rms resume",
-        usage="rl-rms resume RUN [--total_timesteps N] [--scale.KEY VALUE ...]",
+        usage="rl-rms resume RUN [--total_timesteps N] [--progress HOW] [--scale.KEY VALUE ...]",
         description="Go on with a run that was cut off, from its newest checkpoint, or further than it was to go.",
-        allow_abbrev=False,
+        examples=[
+            "rl-rms resume runs/drifting_cartpole/*-seed0",
+            "rl-rms resume runs/drifting_cartpole/*-seed0 --total_timesteps 2_000_000",
+        ],
     )
-    parser.add_argument("run", type=str, help="Folder of the run.")
+    parser.add_argument("run", type=str, metavar="RUN", help="Folder of the run.")
     if not words or "-h" in words or "--help" in words:
         parser.print_help()
         return 0 if words else 2
     folder = Path(words.pop(0))
     for word in words:
-        if word.startswith("--") and not word.startswith(("--total_timesteps", "--scale.")):
+        if word.startswith("--") and not word.startswith(("--total_timesteps", "--progress", "--scale.")):
             raise UserError(
-                f"a run goes on as it was: only --total_timesteps and --scale.KEY can be given, got {word}"
+                "a run goes on as it was: only --total_timesteps, --progress and --scale.KEY can be given, got "
+                f"{word}"
             )
     read_run(folder)
     config = parse_config(read_yaml((folder / CONFIG).read_text(), str(folder / CONFIG)), words)

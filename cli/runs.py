@@ -35,7 +35,7 @@ def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
         except OSError as error:
             raise UserError(f"cannot make the run's folder {folder}: {error.strerror}") from error
         return folder
-    raise UserError(f"cannot make a folder {base} under {runs_dir / name}")
+    raise UserError(f"cannot make a folder {base} under {runs_dir / name}: there are a thousand; remove some")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -90,7 +90,9 @@ def read_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} is not the folder of a run: it has no {CONFIG}")
+        raise UserError(
+            f"{folder} is not the folder of a run: it has no {CONFIG}; runs lie in runs/<name>/<date>-seed<seed>"
+        )
     config = parse_config(read_yaml((folder / CONFIG).read_text(), str(folder / CONFIG)))
     metrics: dict[str, list[float]] = {}
     if (folder / METRICS).is_file():
@@ -150,7 +152,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
     except FileNotFoundError as error:
-        raise UserError(f"the run in {folder} has not ended: it has no {SUMMARY}") from error
+        raise UserError(
+            f"the run in {folder} has not ended: it has no {SUMMARY}; rl-rms resume {folder} goes on with it"
+        ) from error
     return summary
 
 

@@ -89,7 +89,9 @@ def make_sampler(search: Search) -> samplers.BaseSampler:
         try:
             import cmaes  # noqa: F401
         except ImportError as error:
-            raise UserError("sampler: cmaes needs the package cmaes; pip install 'rl_rms[sweep]'") from error
+            raise UserError(
+                "sampler: cmaes needs the package cmaes; install it with pip install 'rl_rms[sweep]'"
+            ) from error
         return samplers.CmaEsSampler(seed=seed, independent_sampler=by_chance)
     if sweep.sampler == "tpe":
         # With a constant lie about the running trials, parallel workers keep out of each other's way.

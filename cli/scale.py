@@ -112,7 +112,9 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
             ),
         ).fit()
     except TrainingFailedError as error:
-        raise UserError(f"the workers failed: {error}") from error
+        raise UserError(
+            f"the workers failed: {error}; rl-rms resume {folder} goes on from the newest checkpoint"
+        ) from error
     finally:
         if started_here:
             ray.shutdown()

@@ -48,10 +48,18 @@ def main(argv: Sequence[str]) -> int:
 
     parser = Parser(
         prog="rl-rms study",
+        usage="rl-rms study NAME ... [--OPTION VALUE ...]",
         description="Test a claim of the theory, or all of them: table, figure, verdict, TensorBoard and a page.",
-        allow_abbrev=False,
+        examples=[
+            "rl-rms study --list",
+            "rl-rms study saddle --quick",
+            "rl-rms study half_life clipping --seeds 20",
+            "rl-rms study all",
+        ],
     )
-    parser.add_argument("names", type=str, nargs="*", help="Studies, or 'all', which also writes one HTML report.")
+    parser.add_argument(
+        "names", type=str, nargs="*", metavar="NAME", help="Studies, or 'all', which also writes one HTML report."
+    )
     parser.add_argument("--list", action="store_true", help="Name the studies and end.")
     parser.add_argument("--quick", action="store_true", help="In small: fewer cells and seeds, in seconds.")
     parser.add_argument(
@@ -75,9 +83,12 @@ def main(argv: Sequence[str]) -> int:
     names = list(STUDIES) if arguments.names == ["all"] else arguments.names
     for name in names:
         if name not in STUDIES:
-            raise UserError(f"there is no study {name!r}{suggestion(name, STUDIES)}; --list names them")
+            raise UserError(f"there is no study {name!r}; --list names them{suggestion(name, STUDIES)}")
         if arguments.redraw and not (Path(arguments.output) / f"{name}.json").is_file():
-            raise UserError(f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json")
+            raise UserError(
+                f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json; leave it "
+                "out to measure"
+            )
     require_plots("studies")
     output = Path(arguments.output)
     for name in names:

@@ -35,14 +35,19 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser(
         prog="rl-rms sweep",
+        usage="rl-rms sweep SWEEP [--OPTION VALUE ...]",
         description=(
             "Search hyperparameters: SWEEP is a YAML file or the name of a packaged sweep. A sweep that was "
             "stopped goes on where it was. Started once more meanwhile, here or on a machine that shares its "
             "storage, it is done together."
         ),
-        allow_abbrev=False,
+        examples=[
+            "rl-rms sweep half_life_cartpole",
+            "rl-rms sweep half_life_cartpole --trials 20 --workers 4",
+            "rl-rms sweep half_life_cartpole --storage sqlite:///half_life.db",
+        ],
     )
-    parser.add_argument("sweep", type=str, help="YAML file or packaged name.")
+    parser.add_argument("sweep", type=str, metavar="SWEEP", help="YAML file or packaged name.")
     parser.add_argument("--trials", type=int | None, default=None, help="How many points, instead of the file's.")
     add_options(parser)
     arguments = parser.parse_args(list(argv))
@@ -202,7 +207,9 @@ class _Ray:
         try:
             import ray
         except ImportError as error:
-            raise UserError("--engine ray needs Ray, which is not installed: pip install 'rl_rms[ray]'") from error
+            raise UserError(
+                "--engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
+            ) from error
         self._ray = ray
         self._task = ray.remote(num_cpus=1, max_retries=0)(work)
         self._given = (search, storage)

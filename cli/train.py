@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl_rms.cli.config import ALGORITHMS, RunConfig, algorithm_of, find_config, parse_config, read_yaml, run_parser
+from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.keys import help_of
 from rl_rms.cli.runs import (
     CHECKPOINTS,
     CONFIG,
@@ -27,6 +28,8 @@ from rl_rms.cli.runs import (
 from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.base import OnPolicyAgent
     from rl_rms.agents.callbacks import Callback
@@ -49,15 +52,9 @@ def main(argv: Sequence[str]) -> int:
     """
     words = list(argv)
     config = words.pop(0) if words and not words[0].startswith("-") else None
-    if "-h" in words or "--help" in words:
-        tree = {} if config is None else read_yaml(find_config(config).read_text(), config)
-        parser = run_parser(algorithm_of(tree, words))
-        parser.usage = "rl-rms train CONFIG [--KEY VALUE ...]"
-        parser.description = (
-            "CONFIG is a YAML file or the name of a packaged configuration. Every key of it can be overridden. "
-            f"The agent's keys are those of --agent.algorithm ({', '.join(ALGORITHMS)})."
-        )
-        parser.print_help()
+    asked = help_of(config, words)
+    if asked is not None:
+        print(asked, end="")
         return 0
     if config is None:
         raise UserError(
@@ -113,14 +110,19 @@ def train_with_ray(config: RunConfig, folder: Path) -> int:
     Raises:
         UserError: If they failed.
     """
-    from rich.console import Console
+    from rl_rms.agents.progress import json_line
 
     where = "this machine" if config.scale.address is None else config.scale.address
-    console = Console()
+    console = make_console(config)
     console.print(f"{config.scale.workers} workers of Ray on {where}; TensorBoard shows how they get on")
     run_with_ray(config.scale, go_on, folder=folder, config=config)
     summary = read_summary(folder)
-    report(console, summary, folder)
+    if config.progress == "json":  # its workers have said the rest, but not here
+        steps, seconds = summary["total_timesteps"], summary["wall_time_seconds"]
+        told = {"step": steps, "total": config.total_timesteps, "fps": round(steps / max(seconds, 1e-9), 1)}
+        unknown = {"half_life": None, "regime": None}
+        print(json_line("end", **told, **{"return": summary["final_return"]}, **unknown, folder=folder))
+    report(config, summary, folder)
     return INTERRUPTED if summary["interrupted"] else 0
 
 
@@ -166,7 +168,6 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         Exit status: 0, or 130 if it was interrupted.
     """
     import torch
-    from rich.console import Console
 
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.callbacks import Callback
@@ -175,10 +176,10 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     torch.set_num_threads(config.num_threads)
     workers, env = agent.workers, agent.env
     assert env is not None
-    console, adaptation = Console(quiet=workers.rank > 0), AdaptationCallback()
+    console, adaptation = make_console(config, workers.rank), AdaptationCallback()
     callbacks: list[Callback] = []
     if workers.rank == 0:
-        callbacks = [*make_callbacks(config, folder, console), adaptation]
+        callbacks = [*make_callbacks(config, folder), adaptation]
     together = "" if workers.alone else f" in {workers.size} workers"
     since = f", going on from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
     console.print(
@@ -205,18 +206,33 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     if workers.rank == 0:
         summary = summarize(agent, adaptation, time.perf_counter() - began, interrupted)
         write_summary(folder, summary)
-        report(console, summary, folder)
+        report(config, summary, folder)
     return INTERRUPTED if interrupted else 0
 
 
-def make_callbacks(config: RunConfig, folder: Path, console: Any) -> "list[Callback]":
-    """What a run does beside training."""
-    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback, HistogramCallback
+def make_console(config: RunConfig, rank: int = 0) -> "Console":
+    """Where sentences are printed: nowhere by other workers than the first, and where scripts read along."""
+    from rich.console import Console
+
+    return Console(quiet=rank > 0 or config.progress in ("json", "none"))
+
+
+def make_progress(config: RunConfig) -> "list[Callback]":
+    """What shows the progress of a training on the standard output, if anything is to."""
     from rl_rms.agents.progress import ProgressCallback
+
+    if config.progress == "none":
+        return []
+    return [ProgressCallback(form=config.progress, every=config.log_interval)]
+
+
+def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
+    """What a run does beside training."""
+    from rl_rms.agents.callbacks import CheckpointCallback, EvalCallback, HistogramCallback
     from rl_rms.agents.video import VideoCallback
     from rl_rms.cli.tensorboard import RunPages
 
-    callbacks: list[Callback] = [ProgressCallback(console)]
+    callbacks = make_progress(config)
     if config.eval_every is not None:
         evaluation = EvalCallback(
             every=config.eval_every,
@@ -340,8 +356,12 @@ def summarize(
     }
 
 
-def report(console: Any, summary: dict[str, Any], folder: Path) -> None:
-    """Print what the run came to and where it lies."""
+def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
+    """Print what the run came to and where it lies; for scripts the latter only."""
+    if config.progress == "none":
+        print(folder)
+        return
+    console = make_console(config)
     final = None if summary["final_return"] is None else f"{summary['final_return']:.1f}"
     seconds = summary["wall_time_seconds"]
     rows = {

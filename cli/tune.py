@@ -74,7 +74,11 @@ def main(argv: Sequence[str]) -> int:
             "Learn RMSprop's learning rate, half-life and epsilon by meta-gradient. CONFIG is a YAML file or a "
             "packaged name, whose keys can be overridden as for rl-rms train."
         ),
-        allow_abbrev=False,
+        examples=[
+            "rl-rms tune cartpole_a2c",
+            "rl-rms tune drifting_cartpole --tune.lives 6 --total_timesteps 100_000",
+            "rl-rms tune cartpole_a2c --tune.adapt [half_life] --agent.learning_rate 1e-3",
+        ],
     )
     parser.add_class_arguments(TuneConfig, "tune")
     if "-h" in words or "--help" in words:
@@ -120,10 +124,10 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
     Raises:
         UserError: If there is something in the configuration that cannot be tuned.
     """
-    from rich.console import Console
+    from rl_rms.cli.train import make_console
 
     check(config, tuning)
-    console = Console()
+    console = make_console(config)
     folder = new_folder(Path(config.runs_dir), f"{name}-tune", config.seed)
     write_text(folder / CONFIG, config.to_yaml())
     console.print(
@@ -138,7 +142,7 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
         number = len(lives)
         one = dataclasses.replace(config, seed=config.seed + number)
         try:
-            life = live(one, tuning, beginning(lives, tuning), folder / f"life{number}", console)
+            life = live(one, tuning, beginning(lives, tuning), folder / f"life{number}")
         except KeyboardInterrupt:
             interrupted = True
             continue
@@ -155,6 +159,8 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
         )
         console.print(f"train        rl-rms train {folder / TUNED}", highlight=False, soft_wrap=True)
     console.print(f"TensorBoard  tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
+    if config.progress == "none":
+        print(folder)
     return INTERRUPTED if interrupted else 0
 
 
@@ -201,7 +207,7 @@ def check(config: RunConfig, tuning: TuneConfig) -> None:
         env.close()
 
 
-def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | None, console: Any) -> Life:
+def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | None) -> Life:
     """One training with hyperparameters that adapt themselves.
 
     Args:
@@ -209,13 +215,11 @@ def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | No
         tuning: How they adapt themselves.
         began: What they begin with, as ratios to what the run's configuration states.
         folder: For its TensorBoard events and metrics; None for neither.
-        console: For its progress.
     """
     import torch
 
     from rl_rms.agents.base import OnPolicyAgent
-    from rl_rms.agents.progress import ProgressCallback
-    from rl_rms.cli.train import build, make_env
+    from rl_rms.cli.train import build, make_env, make_progress
 
     torch.set_num_threads(config.num_threads)
     env = make_env(config)
@@ -231,7 +235,7 @@ def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | No
     try:
         agent.learn(
             config.total_timesteps,
-            [count, ProgressCallback(console)],
+            [count, *make_progress(config)],
             log_dir=folder,
             log_interval=config.log_interval,
         )

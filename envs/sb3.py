@@ -134,7 +134,10 @@ class NonStationaryVecEnv(VecEnv):
             ValueError: If a schedule or the curriculum sets it.
         """
         if attr_name in self.world.parameters:
-            raise ValueError(f"{attr_name!r} is set by changes or curriculum, and a value of yours would not last")
+            raise ValueError(
+                f"{attr_name!r} is set by changes or curriculum, and a value of yours would not last; leave it "
+                "out there"
+            )
         rows = set(self._get_indices(indices))
         values = [value] * self.num_envs
         if len(rows) < self.num_envs:

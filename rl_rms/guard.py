@@ -116,7 +116,10 @@ class GradientGuard:
         self.gradient_norm = norm
         if not math.isfinite(norm) and self.on_nonfinite is not None:
             if self.on_nonfinite == "raise":
-                raise FloatingPointError("the gradients' norm is not finite; nothing was updated")
+                raise FloatingPointError(
+                    f"the gradients' norm must be finite, got {norm}; nothing was updated. Lower the learning "
+                    'rate, or leave such updates out by on_nonfinite="skip"'
+                )
             self.num_nonfinite += 1
             return False
         self._norms.append(norm)

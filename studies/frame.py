@@ -90,7 +90,7 @@ class Results:
         """
         found = self.where(**which)
         if len(found) != 1:
-            raise KeyError(f"{len(found)} cells have {which}")
+            raise KeyError(f"exactly one cell must have {which}, got {len(found)}")
         return self.measured[found[0]][metric]
 
     def estimate(self, metric: str, **which: Any) -> Estimate:

@@ -170,7 +170,10 @@ class Curriculum(ABC):
         """
         saved = state.get("name") if isinstance(state, Mapping) else None
         if saved != self.name:
-            raise ValueError(f"the state of a curriculum {saved!r} was given to one that is {self.name!r}")
+            raise ValueError(
+                f"the state of a curriculum {saved!r} was given to one that is {self.name!r}; make it as it was "
+                "then"
+            )
         self._keep(state)
         self._random.bit_generator.state = state["random"]
         self._begun = {env_index: (dict(task), drawn) for env_index, task, drawn in state["begun"]}

@@ -70,7 +70,10 @@ class Choice(Curriculum):
 
     def _check_number(self, saved: Sequence[Any]) -> None:
         if len(saved) != len(self.tasks):
-            raise ValueError(f"the state was saved of {len(saved)} tasks, this curriculum has {len(self.tasks)}")
+            raise ValueError(
+                f"the state was saved of {len(saved)} tasks, this curriculum has {len(self.tasks)}; make it as it "
+                "was then"
+            )
 
 
 def check_choice(owner: str, tasks: Any, uniform: Any) -> tuple[list[Task], float]:

@@ -145,6 +145,7 @@ class ALPGMM(Curriculum):
         if kept["places"] and len(kept["places"][0]) != len(self.ranges):
             raise ValueError(
                 f"the state was saved of {len(kept['places'][0])} targets, this curriculum has {len(self.ranges)}"
+                "; make it as it was then"
             )
         self._places = [list(one) for one in kept["places"]]
         self._returns, self._progress = list(kept["returns"]), list(kept["progress"])

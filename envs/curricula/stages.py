@@ -63,7 +63,8 @@ class Climb(Curriculum):
     def _keep(self, kept: Mapping[str, Any]) -> None:
         if not 0 <= kept["stage"] <= self.last_stage:
             raise ValueError(
-                f"the saved stage {kept['stage']} is none of the {self.last_stage + 1} stages of this curriculum"
+                f"the saved stage {kept['stage']} is none of the {self.last_stage + 1} stages of this curriculum; "
+                "make it as it was then"
             )
         self._stage = int(kept["stage"])
         self._gate.load_state_dict(kept["gate"])

@@ -11,7 +11,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents import A2C, A2CConfig, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
 from rl_rms.agents.reinforce import whole_episodes
 from rl_rms.agents.rollout import Collector
 from rl_rms.envs import make_vec
@@ -326,3 +326,33 @@ def test_nothing_is_computed_for_a_log_that_nobody_writes(monkeypatch, tmp_path)
     assert asked == []
     agent.learn(100, log_interval=5, log_dir=tmp_path)
     assert asked
+
+
+class OnlyActor(torch.nn.Module):
+    def actor(self, observations):
+        raise NotImplementedError
+
+
+SPACES = {"observation_space": gym.spaces.Box(-1, 1, (4,), np.float32), "action_space": gym.spaces.Discrete(2)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "an agent needs env, or else observation_space and action_space, got env=None"),
+        (
+            {**SPACES, "policy": OnlyActor()},
+            r"policy must be a torch module with the methods actor.*; OnlyActor has no critic",
+        ),
+    ],
+)
+def test_what_an_agent_cannot_be_made_of_is_named(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        A2C.from_config(A2CConfig(), None, **arguments)
+
+
+def test_an_observation_of_another_kind_is_named():
+    space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (4,), np.float32)})
+    agent = A2C.from_config(A2CConfig(), None, observation_space=space, action_space=gym.spaces.Discrete(2))
+    with pytest.raises(ValueError, match=r"observation must be of Dict\(.*\), got \{'b': 1\}"):
+        agent.predict({"b": 1})

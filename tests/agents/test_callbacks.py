@@ -1,17 +1,15 @@
 import csv
 import gc
-import io
+import sys
 
 import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback
 from rl_rms.agents.evaluation import Evaluation
-from rl_rms.agents.progress import ProgressCallback
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.schedules import Linear
@@ -86,22 +84,17 @@ def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
     assert rows[0]["train/policy_loss"]  # rows from before the column came are still there
 
 
+def test_without_moviepy_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "moviepy", None)
+    env = gym.make("CartPole-v1", render_mode="rgb_array")
+    with pytest.raises(ImportError, match=r"a video needs moviepy; install it with pip install 'rl_rms\[video\]'"):
+        VideoCallback(env, tmp_path / "videos", every=10)
+
+
 @pytest.mark.parametrize("every", [0, -1])
 def test_periods_are_checked(tmp_path, every):
     with pytest.raises(ValueError, match="every must be >= 1"):
         CheckpointCallback(tmp_path, every)
-
-
-@pytest.mark.parametrize("terminal", [False, True])
-def test_progress_says_the_memory_and_the_state(terminal):
-    shown = io.StringIO()
-    console = Console(file=shown, force_terminal=terminal, width=120)
-    agent().learn(2_000, ProgressCallback(console))
-    text = shown.getvalue()
-    assert "half-life 200.0 updates = 4,000 env steps (20 env steps per update)" in text
-    assert "fps" in text
-    assert "half-life 200 updates" in text
-    assert ("\x1b[" in text) == terminal  # a live line only where it can be drawn
 
 
 def test_a_resumed_training_acts_at_the_same_multiples(tmp_path):

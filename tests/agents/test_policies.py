@@ -84,3 +84,21 @@ def test_at_an_episodes_start_nothing_is_remembered(recurrent):
     for one, fresh in ((seen, fresh_seen), (kept, fresh_kept)):
         assert torch.equal(one[0], fresh[0])
         assert not torch.allclose(one[1], fresh[1])
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (
+            gym.spaces.Box(0, 255, (20, 20, 3), np.uint8),
+            "pictures of at least 36 by 36, got Box.*; enlarge them with",
+        ),
+        (
+            gym.spaces.Dict({"action_mask": gym.spaces.MultiBinary(2)}),
+            "a Dict observation needs a part beside 'action_mask', of which actions can be told",
+        ),
+    ],
+)
+def test_observations_that_tell_too_little_are_named(space, said):
+    with pytest.raises(ValueError, match=said):
+        ActorCriticPolicy(space, gym.spaces.Discrete(2))

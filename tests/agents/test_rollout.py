@@ -109,3 +109,9 @@ def test_rollouts_use_the_same_memory_again(counting):
     longer = collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == 9)
     assert longer.observations.shape == (10, 1, 1)
     assert longer.rewards[:, 0].tolist() == [20.0, 30.0, 40.0, 0.0, 10.0, 20.0, 30.0, 40.0, 0.0]
+
+
+def test_there_are_no_observations_before_the_start(counting):
+    collector = Collector(counting([(3, False)]))
+    with pytest.raises(RuntimeError, match=r"start\(\) must be called before there are observations"):
+        _ = collector.observations

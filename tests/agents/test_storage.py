@@ -182,7 +182,7 @@ def entry(text, **tensors):
         (with_header(b"[]"), "its header is another's"),
         (with_header(json.dumps({"__metadata__": {"format": "pt"}}).encode()), "its header is another's"),
         (entry("2 half"), "its header is another's"),
-        (entry("99 0 {}"), "format version 99, this rl_rms reads 2"),
+        (entry("99 0 {}"), "format version 99, this rl_rms reads 2; load it with the one that saved it"),
         (entry(f"{VERSION} 0 {{}}"), "is damaged: "),
         (
             with_header(json.dumps({"__metadata__": {"rl_rms": f"{VERSION} 0 {{}}"}}).encode()),

@@ -1,11 +1,17 @@
 """The commands as a user runs them."""
 
+import contextlib
+import fcntl
 import gc
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -97,6 +103,47 @@ def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
     assert main(["plot", str(folder), str(folder), "--output", "both.svg"]) == 0
     assert "<svg" in (tmp_path / "both.svg").read_text()
     capsys.readouterr()
+    assert main(["plot", str(folder), "--output", "one.pdf"]) == 2
+    assert "--output must end in .png or .svg, got 'one.pdf'" in capsys.readouterr().err
+
+
+def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    quick = ["--total_timesteps=500", "--log_interval=5", "--eval_every=300", "--eval_episodes=1"]
+    assert main(["train", "drifting_cartpole", *quick, "--progress", "none"]) == 0
+    folder = run_folder(tmp_path, "drifting_cartpole")
+    assert capfd.readouterr() == (f"{folder.relative_to(tmp_path)}\n", "")
+    assert main(["train", "cartpole_a2c", *quick, "--progress", "json", "--log_interval=1"]) == 0
+    out, err = capfd.readouterr()
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [one["event"] for one in told] == ["start", *["progress"] * (len(told) - 2), "end"]
+    assert len(told) > 3
+    assert told[-1]["folder"] == str(run_folder(tmp_path, "cartpole_a2c").relative_to(tmp_path))
+    assert err == ""
+
+
+def test_in_a_terminal_the_view_is_live(tmp_path):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    words, options = command("train", "drifting_cartpole", "--total_timesteps=3000", cwd=tmp_path)
+    process = subprocess.Popen(
+        words, **options, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # which Linux raises when the other side has closed
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "\x1b[?25l" in text  # no cursor meanwhile
+    assert text.count("\x1b[?25h") == 1
+    assert "\x1b[3" not in text  # no color
+    view = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text[text.rindex("━" * 40) : text.rindex("mean return")])
+    lines = view.split("\r\n")
+    assert [line.split()[0] for line in lines if line.strip()][3:] == ["return", "regime", "▸"]
+    assert all(len(line) <= 40 for line in lines)
 
 
 def test_threads_are_as_configured(tmp_path, monkeypatch):
@@ -175,7 +222,7 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["trian"], "did you mean train"),
+        (["trian"], "there is no command 'trian'; rl-rms --help lists them; did you mean train?"),
         (["train"], "needs a configuration"),
         (["train", "nothing"], "there is no configuration 'nothing'"),
         (["train", "drifting_cartpole", "--agent.half_lif", "3"], "did you mean --agent.half_life"),
@@ -223,17 +270,17 @@ def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(env_id, pack
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert f"pip install 'rl_rms[{extra}]'" in done.stderr
+    said = f"env: {env_id} needs {package}, which is not installed; install it with pip install 'rl_rms[{extra}]'"
+    assert said.lower() in done.stderr.lower()
 
 
-def test_help_explains_every_key_with_its_default(capsys):
-    assert main(["train", "cartpole_reinforce", "--help"]) == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "--agent.episodes_per_env" in text
-    assert "--agent.n_steps" not in text
-    assert "Env steps to train for, all sub-environments together. (type: int, default: 100000)" in text
-    assert main(["--help"]) == 0
-    assert os.linesep.join(["commands:"]) in capsys.readouterr().out
+def test_without_moviepy_there_are_no_videos(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rl_rms.cli.train.find_spec", lambda _: None)
+    assert main(["train", "cartpole_a2c", "--video_every=10"]) == 2
+    said = "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

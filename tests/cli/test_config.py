@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rl_rms.agents import A2CConfig, ReinforceConfig
-from rl_rms.cli.config import find_config, parse_config, read_config, read_yaml
+from rl_rms.cli.config import RunConfig, ScaleConfig, find_config, parse_config, read_config, read_yaml
 from rl_rms.cli.errors import UserError
 
 PACKAGED = sorted(
@@ -96,6 +96,19 @@ def test_a_wrong_key_type_or_range_is_named(tree, overrides, named):
         parse_config(tree, overrides)
     for words in named:
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "said"),
+    [
+        (RunConfig, {"progress": "loud"}, "progress must be auto, lines, json or none, got 'loud'"),
+        (ScaleConfig, {"engine": "spark"}, "scale.engine must be torchrun or ray, got 'spark'"),
+        (ScaleConfig, {"where": "here"}, "scale.where must be global or local, got 'here'"),
+    ],
+)
+def test_a_wrong_word_is_named_to_those_who_build_configurations_themselves(kind, wrong, said):
+    with pytest.raises(ValueError, match=said):
+        kind(**wrong)
 
 
 def test_configurations_are_found_by_path_and_by_name(tmp_path):

@@ -79,6 +79,22 @@ def test_wrong_files_are_told_of(elsewhere, old, new, sentence):
         read_federation("mine.yaml", {})
 
 
+def test_a_client_that_there_is_not_is_named(elsewhere):
+    federation = read_federation("cartpoles", {})
+    last = len(federation.clients) - 1
+    with pytest.raises(UserError, match=f"there are clients 0 to {last}, got {last + 1}"):
+        federation.run_config(last + 1)
+
+
+@pytest.mark.parametrize("missing", ["ray", "flwr.app"])
+def test_without_flower_or_ray_the_extra_is_named(elsewhere, monkeypatch, capsys, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["federate", "cartpoles"]) == 2
+    said = "a federation needs Flower, and its simulation Ray; install them with pip install 'rl_rms[flower]'"
+    assert said in capsys.readouterr().err
+    assert not (elsewhere / "runs").exists()
+
+
 def test_wrong_words_write_nothing(elsewhere, capsys):
     assert main(["federate", "nowhere"]) == 2
     assert "there is no federation 'nowhere'" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl_rms.agents import A2C, storage
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.workers import ALONE
+from rl_rms.agents.workers import ALONE, LostWorkersError
 from rl_rms.cli.config import ScaleConfig
+from rl_rms.cli.errors import UserError
 from rl_rms.cli.main import main
 from rl_rms.cli.runs import best_evaluation
 from rl_rms.cli.scale import process_group, run_with_ray
@@ -145,10 +147,15 @@ def test_two_machines_meet_and_train_together(elsewhere):
         found.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{found.getsockname()[1]}"
     options = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}")
-    both = [start("train", "cartpole_a2c", *QUICK, launcher=(*TORCHRUN, *options)) for _ in range(2)]
+    words = ("train", "cartpole_a2c", *QUICK, "--progress=json")
+    both = [start(*words, launcher=(*TORCHRUN, *options)) for _ in range(2)]
     printed = [end(process) for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     assert_whole(6_000)
+    # One of them speaks for all; what is no JSON is torchrun's.
+    told = [json.loads(line)["event"] for text in printed for line in text.splitlines() if line.startswith("{")]
+    assert (told[0], told.count("start"), told.count("end"), told[-1]) == ("start", 1, 1, "end")
+    assert "cartpole" not in "".join(line for text in printed for line in text.splitlines() if line[:1] != "{")
 
 
 def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsewhere):
@@ -186,6 +193,10 @@ def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
     assert main(["resume", str(the_run()), "--total_timesteps", "62000"]) == 0
     assert "going on from env step 60,0" in capsys.readouterr().out
     assert_whole(62_000)
+    # Saying nothing but where.
+    assert main(["resume", str(the_run()), "--total_timesteps", "62500", "--progress", "none"]) == 0
+    assert capsys.readouterr().out == f"{the_run()}\n"
+    assert_whole(62_500)
 
 
 def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
@@ -220,7 +231,7 @@ def test_what_cannot_be_resumed(elsewhere, capsys):
     assert main(["resume", folder]) == 2
     assert "has its 6,0" in capsys.readouterr().err
     assert main(["resume", folder, "--agent.learning_rate=1"]) == 2
-    assert "only --total_timesteps and --scale.KEY can be given" in capsys.readouterr().err
+    assert "only --total_timesteps, --progress and --scale.KEY can be given" in capsys.readouterr().err
     for path in (the_run() / "checkpoints").iterdir():
         path.write_bytes(b"no agent")
     assert main(["resume", folder, "--total_timesteps=7000"]) == 2
@@ -251,11 +262,45 @@ def test_ray_is_not_started_for_what_is_wrong(elsewhere, capsys):
     assert not Path("runs").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_the_extra_is_named(elsewhere, capsys):
+def test_without_ray_the_extra_is_named(elsewhere, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["train", "cartpole_a2c", "--scale.engine=ray", "--scale.workers=2"]) == 2
-    assert "pip install 'rl_rms[ray]'" in capsys.readouterr().err
+    said = "scale.engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
+    assert said in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+def test_workers_of_ray_that_failed_can_be_gone_on_with(elsewhere, monkeypatch):
+    """By a Ray whose trainer fails at once."""
+
+    class FailedError(Exception):
+        pass
+
+    def fit(_):
+        raise FailedError("two of them died")
+
+    modules = {name: types.ModuleType(name) for name in ("ray", "ray.train", "ray.train.torch")}
+    modules["ray"].is_initialized, modules["ray"].train = (lambda: True), modules["ray.train"]
+    for name in ("FailureConfig", "RunConfig", "ScalingConfig"):
+        setattr(modules["ray.train"], name, lambda **_: None)
+    modules["ray.train"].TrainingFailedError, modules["ray.train"].torch = FailedError, modules["ray.train.torch"]
+    modules["ray.train.torch"].TorchConfig = lambda **_: None
+    modules["ray.train.torch"].TorchTrainer = type("Trainer", (), {"__init__": lambda *_, **__: None, "fit": fit})
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    said = "the workers failed: two of them died; rl-rms resume .*run goes on from the newest checkpoint"
+    with pytest.raises(UserError, match=said):
+        run_with_ray(ScaleConfig(engine="ray", workers=2), print, folder=elsewhere / "run")
+
+
+def test_a_run_whose_workers_are_lost_can_be_gone_on_with(elsewhere, monkeypatch, capsys):
+    def learn(*_, **__):
+        raise LostWorkersError("worker 0 of 2 waited in vain")
+
+    monkeypatch.setattr(A2C, "learn", learn)
+    assert main(["train", "cartpole_a2c", *QUICK]) == 2
+    said = f"worker 0 of 2 waited in vain; rl-rms resume {the_run()} goes on from the newest checkpoint"
+    assert said in capsys.readouterr().err
 
 
 def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):

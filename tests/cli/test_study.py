@@ -25,7 +25,7 @@ def test_studies_are_listed(capsys):
     ("words", "sentence"),
     [
         ([], "name a study, or all"),
-        (["sadle"], "there is no study 'sadle'; did you mean saddle?"),
+        (["sadle"], "there is no study 'sadle'; --list names them; did you mean saddle?"),
         (["saddle", "--seeds=1"], "--seeds must be >= 2, got 1"),
         (["saddle", "--processes=0"], "--processes must be >= 1, got 0"),
         (["saddle", "--redraw"], "there is no runs/studies/saddle.json"),

@@ -292,10 +292,22 @@ def test_pruners_give_up_on_what_does_badly(sweep_file, monkeypatch, pruner):
     assert calls.count(False) < 4 * 8  # of the four bad points not every seed was trained
 
 
+def test_a_sampler_that_needs_another_package_names_the_extra(sweep_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    search = read_search(sweep_file(FILE + "sampler: cmaes"), {})
+    with pytest.raises(
+        UserError, match=r"cmaes needs the package cmaes; install it with pip install 'rl_rms\[sweep\]'"
+    ):
+        study_of(search)
+
+
 def test_ray_is_asked_for_by_name(sweep_file, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["sweep", sweep_file(), "--engine", "ray"]) == 2
-    assert "--engine ray needs Ray, which is not installed: pip install 'rl_rms[ray]'" in capsys.readouterr().err
+    assert (
+        "--engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
+        in capsys.readouterr().err
+    )
 
 
 def test_workers_that_are_tasks_of_ray(sweep_file, tmp_path):

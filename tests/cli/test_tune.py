@@ -1,7 +1,6 @@
 """Tuning by meta-gradient, from a configuration to one that trains."""
 
 import pytest
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents.config import A2CConfig
@@ -48,7 +47,7 @@ def life(monkeypatch, scores, collapsed=()):
     """Lives that end with these scores, each finding ten times the learning rate that it began with."""
     began = []
 
-    def live(config, tuning, ratios, folder, console):
+    def live(config, tuning, ratios, folder):
         began.append(ratios["learning_rate"])
         number, found = len(began) - 1, {"learning_rate": 10.0 * ratios["learning_rate"]}
         return tune.Life(ratios, found, scores[number], number in collapsed)
@@ -92,10 +91,9 @@ def test_where_all_lives_collapse_nothing_was_found(monkeypatch, elsewhere):
 
 
 def test_a_life_at_a_rate_that_is_far_too_large_collapses():
-    config = read_config("cartpole_a2c", ["--total_timesteps=20000", "--seed=1"])
+    config = read_config("cartpole_a2c", ["--total_timesteps=20000", "--seed=1", "--progress=none"])
     tuning = tune.TuneConfig(adapt=["learning_rate"])
-    console = Console(quiet=True)
-    good, bad = (tune.live(config, tuning, {"learning_rate": ratio}, None, console) for ratio in (1.0, 300.0))
+    good, bad = (tune.live(config, tuning, {"learning_rate": ratio}, None) for ratio in (1.0, 300.0))
     assert not good.collapsed
     assert bad.collapsed
     assert bad.score < good.score

@@ -344,3 +344,13 @@ def test_numbers_keep_their_kinds():
     assert np.isnan(plain)
     with pytest.raises(ValueError, match="of type object cannot be written as JSON"):
         encode([object()])
+
+
+def test_a_state_with_other_adversaries_is_refused():
+    changes = {"force_mag": AdversarialBurst(10.0, 5.0, 15.0, threshold=20, duration=50)}
+    with_one, without = (NonStationary(gym.make("CartPole-v1"), one) for one in (changes, {}))
+    for env in (with_one, without):
+        env.reset(seed=0)
+    said = r"saved with adversaries of \['force_mag'\], this world has them of nothing; make the environment as"
+    with pytest.raises(ValueError, match=said):
+        without.load_state_dict(with_one.state_dict())

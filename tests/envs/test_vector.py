@@ -11,10 +11,12 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TransformReward
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from rl_rms.envs import NonStationary, NonStationaryVector, make_vec
+from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_parameter
+from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.drift import regime_changes, trace
 from rl_rms.envs.schedules import Linear, PoissonJumps, Redraw, Sinusoid, Step
+from rl_rms.envs.vector import make_from_config
 
 CHANGES = {
     "gravity": Sinusoid(mean=9.8, amplitude=4, period=300),
@@ -581,3 +583,18 @@ def test_an_environment_must_say_how_it_resets(probes):
     del env.metadata["autoreset_mode"]
     with pytest.raises(ValueError, match="must be a gymnasium.vector.AutoresetMode, got None"):
         NonStationaryVector(env)
+
+
+def test_a_native_environment_cannot_end_one_episode_for_a_change():
+    class Restarted(NativeProbes):
+        """Of a class of its own, whose parameters are registered here."""
+
+    register_parameter(Restarted, "level", effect="episode")
+    said = "'level' ends episodes when it changes, which Restarted cannot do for one sub-environment; use"
+    with pytest.raises(ValueError, match=said):
+        NonStationaryVector(Restarted([2, 2], AutoresetMode.NEXT_STEP), {"level": 2.0})
+
+
+def test_sub_environments_that_cannot_be_divided_are_counted():
+    with pytest.raises(ValueError, match="num_envs must be a multiple of the 3 workers that share it, got 8"):
+        make_from_config(EnvConfig(num_envs=8), seed=0, part=(0, 3))

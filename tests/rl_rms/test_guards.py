@@ -120,6 +120,17 @@ def test_raising_names_the_parameter_and_leaves_all_as_it_was(flat):
     assert_unchanged(optimizer, before)
 
 
+def test_raising_names_the_norm_where_only_that_is_not_finite():
+    (param,) = params = [nn.Parameter(torch.zeros(2, dtype=torch.float64))]
+    optimizer = RMSprop(params, on_nonfinite="raise")
+    param.grad = torch.full_like(param, 1e300)
+    with pytest.raises(
+        FloatingPointError, match=r"the gradients' norm must be finite, got inf; nothing was updated"
+    ):
+        optimizer.step()
+    assert not optimizer.state
+
+
 def test_large_finite_gradients_whose_squares_overflow_are_no_fault():
     (param,) = params = [nn.Parameter(torch.zeros(2))]
     optimizer = RMSprop(params, lr=0.1, on_nonfinite="raise", max_grad_norm=1.0)

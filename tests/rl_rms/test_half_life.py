@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_rms import HalfLife, half_life_from_rho, rho_from_half_life
+from rl_rms.half_life import Timescale, parse_half_life
 
 
 def test_a_weight_has_halved_after_the_half_life():
@@ -106,3 +107,15 @@ def test_what_is_written_reads_back(spec):
 
 def test_a_half_life_read_back_from_rho_is_written_as_it_was_stated():
     assert str(HalfLife(half_life_from_rho(rho_from_half_life(69)))) == "69 updates"
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan")])
+def test_impossible_time_scales_are_named(value):
+    with pytest.raises(ValueError, match="timescale must be > 0, inf where nothing changes, got"):
+        Timescale(value)
+
+
+@pytest.mark.parametrize(("spec", "kind"), [("soon", ValueError), (-3, ValueError), ([69], TypeError)])
+def test_where_a_half_life_may_be_found_the_words_for_that_are_named_too(spec, kind):
+    with pytest.raises(kind, match='"match" takes it from the world\'s time scale, "auto" finds it'):
+        parse_half_life(spec)

@@ -739,3 +739,10 @@ def test_reset_before_the_first_step_is_nothing():
     optimizer = rl_rms.RMSprop([torch.nn.Parameter(torch.ones(2))])
     optimizer.reset()
     assert not optimizer.state
+
+
+def test_a_group_that_is_no_dictionary_is_named():
+    param = torch.nn.Parameter(torch.zeros(2))
+    optimizer = RMSprop([param])
+    with pytest.raises(TypeError, match="param_group must be a dict, but got <class 'list'>"):
+        optimizer.add_param_group([torch.nn.Parameter(torch.zeros(2))])

@@ -245,3 +245,11 @@ def test_a_teachers_task_must_be_one(task):
         Teacher(["level"], lambda history, random: task).task(0)
     with pytest.raises(ValueError, match="Teacher: level must be a finite number, got nan"):
         Teacher(["level"], lambda history, random: {"level": float("nan")}).task(0)
+
+
+def test_a_mixtures_state_fits_its_targets_only():
+    saved = ALPGMM({"length": [0, 1], "gravity": [0, 1]})
+    saved.task(0)
+    saved.record(1.0, 10, env_index=0)
+    with pytest.raises(ValueError, match="the state was saved of 2 targets, this curriculum has 1"):
+        ALPGMM({"length": [0, 1]}).load_state_dict(saved.state_dict())

@@ -237,6 +237,10 @@ def test_a_timescale_is_that_of_the_changes_so_far():
             {"expanding_box": {"start": {"a": [0, 1]}, "final": {"a": [0.5, 1]}, "gate": {"steps": {"steps": 1}}}},
             "final.a must hold start.a",
         ),
+        (
+            {"expanding_box": {"start": {}, "final": {"a": [0, 1]}, "gate": {"steps": {"steps": 1}}}},
+            r"start must be a mapping such as {length: \[0.5, 1.0\]}, got {}",
+        ),
         ({"learning_progress": {"tasks": TASKS, "slow": 0.5}}, "slow must be below fast, got slow=0.5, fast=0.1"),
         (
             {"learning_progress": {"tasks": TASKS, "uniform": 2}},

@@ -1,0 +1,71 @@
+"""What ``rl-rms train --help`` says: the keys of a run that are given most, of the many that there are."""
+
+from collections.abc import Sequence
+
+from rl_rms.cli.config import ALGORITHMS, algorithm_of, find_config, read_yaml, run_parser
+
+KEYS = {
+    "--env.id ID": "Gymnasium's id of the environment",
+    "--env.num_envs N": "sub-environments that are stepped together",
+    "--env.changes.TARGET SCHEDULE": "what changes, and how; rl-rms plot-schedule draws it",
+    "--agent.algorithm NAME": " or ".join(ALGORITHMS),
+    "--agent.half_life MEMORY": 'of RMSprop: 69 (updates), "20_000 steps" (env steps), match or auto',
+    "--agent.learning_rate RATE": "a number or a schedule",
+    "--total_timesteps N": "env steps to train for, all sub-environments together",
+    "--seed N": "of everything that chance decides",
+    "--eval_every N": "env steps between two evaluations",
+    "--checkpoint_every N": "env steps between two checkpoints; there is one at the end, too",
+    "--video_every N": "env steps between two videos (extra video)",
+    "--scale.engine ray": "several processes, with --scale.workers N; or start it by torchrun",
+    "--progress HOW": "auto, lines, json (for scripts) or none (only the run's folder)",
+    "--runs_dir FOLDER": "under which the run's folder is made",
+}
+EXAMPLES = (
+    "rl-rms train drifting_cartpole",
+    'rl-rms train drifting_cartpole --agent.half_life "20_000 steps" --seed 1',
+    "rl-rms train cartpole_a2c --env.changes.gravity '{step: {before: 9.8, after: 20, at: 50000}}'",
+    "rl-rms train cartpole_a2c --env.id Acrobot-v1 --agent.policy.hidden_sizes [32,32]",
+    "rl-rms train drifting_cartpole --progress json | jq .return",
+)
+
+
+_USAGE = "rl-rms train CONFIG [--KEY VALUE ...]"
+_ALL = "--help=all"
+
+
+def help_of(config: str | None, words: Sequence[str]) -> str | None:
+    """The help that the words after ``rl-rms train`` ask for, None if they ask for none.
+
+    Args:
+        config: The configuration, if one is given: which keys there are depends on its algorithm.
+        words: The other words.
+
+    Raises:
+        UserError: If there is no such configuration or algorithm.
+    """
+    if _ALL in words:
+        tree = {} if config is None else read_yaml(find_config(config).read_text(), config)
+        parser = run_parser(algorithm_of(tree, words))
+        parser.usage = _USAGE
+        parser.description = (
+            "CONFIG is a YAML file or the name of a packaged configuration. Every key of it can be overridden. "
+            f"The agent's keys are those of --agent.algorithm ({', '.join(ALGORITHMS)})."
+        )
+        parser.examples = EXAMPLES
+        return parser.format_help()
+    return _short() if "-h" in words or "--help" in words else None
+
+
+def _short() -> str:
+    keys = "".join(f"  {key:<30}{meaning}\n" for key, meaning in KEYS.items())
+    examples = "".join(f"  {example}\n" for example in EXAMPLES)
+    return (
+        f"usage: {_USAGE}\n\n"
+        "Train an agent. CONFIG is a YAML file or the name of a packaged configuration: drifting_cartpole,\n"
+        "cartpole_a2c, cartpole_reinforce, pendulum_a2c and others. Every key of it can be overridden.\n\n"
+        f"keys that are given most:\n{keys}\n"
+        "options:\n"
+        f"  {_ALL:<30}every key, with its meaning, type and default\n"
+        f"  {'--print_config':<30}print the whole configuration, as overridden, and end\n\n"
+        f"examples:\n{examples}"
+    )

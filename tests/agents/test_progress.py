@@ -1,0 +1,246 @@
+import io
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rl_rms.agents import A2C, AdaptationCallback
+from rl_rms.agents.adaptation import Returns
+from rl_rms.agents.live import LiveView, sparkline
+from rl_rms.agents.progress import LivedRegime, ProgressCallback, json_line
+from rl_rms.agents.rollout import Episode
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import PiecewiseConstant
+
+STAIRS = PiecewiseConstant([(0, 1.0), (1_000, 5.0), (2_000, 2.0)])
+
+
+def agent(changes=None, **options):
+    return A2C(make_vec("CartPole-v1", 4, changes or {}, seed=0), seed=0, **options)
+
+
+def console(width=100, **options):
+    return Console(record=True, width=width, force_terminal=True, _environ={"TERM": "xterm"}, **options)
+
+
+def story(**told):
+    """How a training stands that is told by hand."""
+    usual = {
+        "step": 432_128,
+        "total": 1_000_000,
+        "fps": 12_345.0,
+        "seconds_left": 46.0,
+        "mean_return": 187.3,
+        "half_life": 156.2,
+        "regimes": [
+            LivedRegime(3, 300_032, 400_000, 101.24, 20.3, 154.2, 156.2),
+            LivedRegime(4, 400_000, 432_128, -1_234.5, math.nan, 90_000.4, 10.0),
+        ],
+        "returns_so_far": lambda columns: np.linspace(1.0, 8.0, columns).tolist(),
+    }
+    return SimpleNamespace(**{**usual, **told})
+
+
+def lines_of(told, width=100, **options):
+    shown = console(width, **options)
+    shown.print(LiveView(told))
+    return shown.export_text().splitlines()
+
+
+def test_a_sparkline_by_hand():
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([0.0, 0.99, 1.0, 8.0]) == "▁▁▂█"
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [
+        ([], ""),
+        ([3.0], "▄"),
+        ([3.0, 3.0, 3.0], "▄▄▄"),
+        ([math.nan, 1.0, math.inf, 2.0], " ▁ █"),
+        ([math.nan, math.nan], "  "),
+        ([-1e308, 1e308], "▁█"),  # whose difference is not finite
+    ],
+)
+def test_a_sparkline_survives_everything(values, drawn):
+    assert sparkline(values) == drawn
+
+
+def test_mean_returns_of_stretches_by_hand():
+    returns = Returns(Episode(ret, 10, 0, step) for ret, step in [(1.0, 10), (3.0, 20), (math.nan, 20), (8.0, 30)])
+    assert returns.mean(0, 30) == 4.0
+    assert returns.mean(10, 20) == 3.0  # after 10, up to 20
+    assert returns.mean(0, 19) == 1.0
+    assert math.isnan(returns.mean(30, 40))
+
+
+def test_the_live_view_has_a_bar_the_return_and_a_line_for_each_regime():
+    head, returns, titles, third, fourth = lines_of(story())
+    assert head.startswith("━" * 12)
+    assert head.endswith("  432,128 / 1,000,000 steps  12,345 steps/s  0:46 left")
+    assert returns.startswith("return 187.3  ▁")
+    assert returns.endswith("█  half-life 156 updates")
+    assert titles.split() == ["regime", "since", "step", "return", "first", "10%", "last", "10%", "half-life"]
+    assert third.split() == ["3", "300,032", "101.2", "20.3", "154.2", "156"]
+    assert fourth.split() == ["▸", "4", "400,000", "-1,234.5", "-", "90,000", "10"]
+    assert len({len(line) for line in (titles, third, fourth)}) == 1  # columns stand under their titles
+
+
+@pytest.mark.parametrize("width", [10, 20, 30, 40, 41, 63, 64, 80, 200])
+def test_no_terminal_is_too_narrow_for_it(width):
+    lines = lines_of(story(step=999_999_999, total=1_000_000_000, fps=1e6, seconds_left=1e5), width)
+    assert max(map(len, lines)) <= min(width, 100)
+    assert len(lines) == (5 if width >= 64 else 7)
+    sparklines = [line for line in lines if "█" in line]
+    assert len(sparklines) == (1 if width > 14 else 0)
+    if width == 40:
+        assert lines[1] == "999,999,999 / 1,000,000,000 steps"
+        assert lines[-1].split() == ["▸", "4", "400,000", "-1,234.5", "10"]
+
+
+def test_before_anything_is_known_it_says_so():
+    unknown = story(step=0, seconds_left=math.nan, mean_return=math.nan, half_life=None, regimes=[])
+    head, returns = lines_of(unknown)
+    assert head.endswith("-:-- left")
+    assert returns.startswith("return -  ")
+    assert "half-life" not in returns
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_colors_are_left_out_where_they_are_not_wanted(no_color):
+    environment = {"TERM": "xterm", **({"NO_COLOR": "1"} if no_color else {})}
+    shown = Console(file=io.StringIO(), width=100, force_terminal=True, _environ=environment)
+    shown.print(LiveView(story()))
+    assert ("\x1b[32m" in shown.file.getvalue()) is not no_color
+    assert "\x1b[1m▸" in shown.file.getvalue()  # bold is no color
+
+
+def test_a_training_ends_with_what_the_regimes_came_to():
+    adaptation, shown = AdaptationCallback(), console()
+    agent({"reward.scale": STAIRS}, half_life="2_000 steps").learn(
+        3_000, [ProgressCallback(shown), adaptation], log_interval=1_000
+    )
+    text = shown.export_text()
+    last = text[text.rindex("regime  since step") :].splitlines()[1:]
+    assert len(last) == 3
+    for line, regime in zip(last, adaptation.regimes, strict=True):
+        number, start, mean, first, final, half_life = line.replace("▸", "").replace(",", "").split()
+        assert int(number) == adaptation.regimes.index(regime)
+        assert int(start) == regime.start
+        told = [float(mean), float(first), float(final)]
+        assert told == pytest.approx([regime.mean, regime.first_tenth, regime.last_tenth], abs=0.05)
+        assert 100 <= float(half_life) <= 110  # 2,000 env steps in updates of 20 or, where episodes ended, fewer
+    assert "half-life 100.0 updates = 2,000 env steps (20 env steps per update)" in text
+
+
+def test_a_regime_has_the_half_life_that_it_ended_with_and_not_what_the_change_made_of_it():
+    shown = console()
+    options = {"half_life": 200, "on_change": "forget", "forget_half_life": 5.0, "forget_updates": 10_000}
+    agent({"reward.scale": STAIRS}, **options).learn(3_000, ProgressCallback(shown))
+    last = shown.export_text().splitlines()[-3:]
+    assert [line.split()[-1] for line in last] == ["200", "5", "5"]
+
+
+def test_only_the_last_regimes_are_shown():
+    shown, stairs = console(), PiecewiseConstant([(100 * i, float(i + 1)) for i in range(9)])
+    agent({"reward.scale": stairs}).learn(1_000, ProgressCallback(shown))
+    last = [line.replace("▸", " ").split()[0] for line in shown.export_text().splitlines()[-5:]]
+    assert last == ["4", "5", "6", "7", "8"]
+
+
+def test_the_sparkline_is_of_the_whole_training():
+    shown = console()
+    agent({"reward.scale": STAIRS}, learning_rate=1e-9).learn(3_000, ProgressCallback(shown))
+    (line,) = [line for line in shown.export_text().splitlines() if line.startswith("return ")][-1:]
+    blocks = line.split("  ")[1]
+    assert len(blocks) == 60
+    heights = ["▁▂▃▄▅▆▇█".find(block) for block in blocks]
+    # A column is of 50 env steps: the rewards are 1 for 20 columns, then 5, then 2.
+    low, high, middle = (np.mean([one for one in part if one >= 0]) for part in np.split(np.array(heights), 3))
+    assert low < middle < high
+
+
+def test_the_view_is_drawn_a_few_times_a_second(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("rl_rms.agents.progress.time", SimpleNamespace(perf_counter=lambda: now))
+    drawn = []
+    monkeypatch.setattr("rich.live.Live.refresh", lambda _: drawn.append(now))
+
+    def tick(_):
+        nonlocal now
+        now += 0.01
+
+    agent().learn(4_000, [tick, ProgressCallback(console())])  # 200 updates in 2 seconds
+    assert 8 <= len(drawn) <= 11
+
+
+@pytest.mark.parametrize(
+    ("terminal", "term", "form"), [(True, "dumb", "auto"), (False, "xterm", "auto"), (True, "xterm", "lines")]
+)
+def test_where_nothing_can_move_or_nothing_is_to_there_are_lines(terminal, term, form):
+    shown = Console(record=True, width=40, force_terminal=terminal, _environ={"TERM": term})
+    agent({"reward.scale": STAIRS}).learn(3_000, ProgressCallback(shown, form=form))
+    memory, line = shown.export_text().splitlines()
+    assert memory == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"
+    assert " / 3,000 steps  " in line
+    assert "  half-life 200 updates  regime 2 since 2,0" in line
+    assert "━" not in line
+
+
+def test_json_lines_tell_all_and_nothing_else(tmp_path, capsys):
+    adaptation = AdaptationCallback()
+    progress = ProgressCallback(form="json", every=50)
+    agent({"reward.scale": STAIRS}).learn(3_000, [progress, adaptation], log_dir=tmp_path)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = [one["event"] for one in told]
+    assert events[0] == "start"
+    assert events[-1] == "end"
+    assert events.count("progress") == 3  # of some 155 updates
+    assert all({"step", "total", "fps", "return", "half_life", "regime"} <= set(one) for one in told)
+    assert told[0]["return"] is None
+    assert told[0]["memory"] == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"
+    assert told[0]["folder"] == told[-1]["folder"] == str(tmp_path)
+    assert (told[-1]["total"], told[-1]["regime"], told[-1]["half_life"]) == (3_000, 2, pytest.approx(200.0))
+    regimes = [one for one in told if one["event"] == "regime"]
+    assert [one["regime"] for one in regimes] == [0, 1]
+    for one, known in zip(regimes, adaptation.regimes, strict=False):
+        assert (one["start"], one["step"]) == (known.start, known.end)
+        returns = [one["return"], one["first_tenth"], one["last_tenth"]]
+        assert returns == pytest.approx([known.mean, known.first_tenth, known.last_tenth])
+
+
+def test_json_has_no_numbers_that_are_not_finite(tmp_path):
+    line = json_line("progress", step=3, fps=math.inf, folder=tmp_path, half_life=None, **{"return": math.nan})
+    assert json.loads(line) == {
+        "event": "progress",
+        "step": 3,
+        "fps": None,
+        "folder": str(tmp_path),
+        "half_life": None,
+        "return": None,
+    }
+    assert "NaN" not in line
+
+
+def test_another_optimizer_and_a_world_without_regimes_have_less_to_tell():
+    shown = console()
+    A2C("CartPole-v1", optimizer="torch.optim.Adam", seed=0).learn(500, ProgressCallback(shown))
+    text = shown.export_text()
+    assert "500 steps" in text
+    assert "half-life" not in text
+    assert "regime" not in text
+
+
+def test_a_view_that_an_error_ends_gives_the_cursor_back():
+    shown = console()
+
+    def fail(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        agent().learn(500, [ProgressCallback(shown), fail])
+    assert not shown._live_stack

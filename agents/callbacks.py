@@ -140,7 +140,7 @@ class CheckpointCallback(Periodic):
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Remove what a process that was killed while it saved left behind."""
         super().on_training_start(agent, logger)
-        for unfinished in self.folder.glob(f".*{storage.UNFINISHED}"):
+        for unfinished in self.folder.glob(f".*{storage.SUFFIX}{storage.UNFINISHED}"):
             unfinished.unlink()
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:

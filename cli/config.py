@@ -141,6 +141,16 @@ class RunConfig:
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0, got {self.seed!r}")
 
+    @property
+    def drift_seed(self) -> int:
+        """Seed of the world's changes."""
+        return self.seed if self.env.drift_seed is None else self.env.drift_seed
+
+    @property
+    def pace(self) -> int:
+        """Env steps in which the world's clock goes on by one: with independent clocks each lives its share."""
+        return self.env.num_envs if self.env.sharing == "independent" else 1
+
     def to_yaml(self) -> str:
         """The configuration as YAML that `read_config` reads back."""
         return yaml.safe_dump(json.loads(json.dumps(asdict(self))), sort_keys=False)

@@ -62,7 +62,7 @@ def usage() -> str:
         '  rl-rms train drifting_cartpole --agent.half_life "20_000 steps" --seed 1\n'
         "  rl-rms evaluate runs/drifting_cartpole/*-seed0\n"
         "  rl-rms plot runs/drifting_cartpole/*\n"
-        "  rl-rms report runs/drifting_cartpole/<date>-seed0\n"
+        "  rl-rms report runs/drifting_cartpole/*-seed0\n"
         "  rl-rms plot-schedule '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}'\n\n"
         "rl-rms COMMAND --help explains a command."
     )

@@ -37,7 +37,6 @@ def main(argv: Sequence[str]) -> int:
         examples=[
             "rl-rms plot runs/drifting_cartpole/*-seed0",
             "rl-rms plot runs/drifting_cartpole --output compared.svg",
-            "rl-rms plot runs/drifting_cartpole --kind adaptation",
         ],
     )
     parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=WORDS)

@@ -73,10 +73,8 @@ def main(argv: Sequence[str]) -> int:
                 "drifting_cartpole, or give a schedule"
             )
         title = f"{arguments.spec}: {world.id}"
-        first_seed = config.seed if world.drift_seed is None else world.drift_seed
-        # With independent clocks each sub-environment lives its share of the env steps.
-        pace = world.num_envs if world.sharing == "independent" else 1
-        until = config.total_timesteps / pace if arguments.until is None else arguments.until
+        first_seed = config.drift_seed
+        until = config.total_timesteps / config.pace if arguments.until is None else arguments.until
     figure = drawn(title, changes, until, range(first_seed, first_seed + arguments.seeds))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -259,15 +259,11 @@ def _draw_bars(axis: "Axes", places: Floats, width: float, values: Floats, color
     axis.bar(places[shown], middle, width, color=color, yerr=error, error_kw={"linewidth": 1.0, "ecolor": _GREY})
 
 
-def _pace(run: Run) -> int:
-    """Env steps in which the world's clock goes on by one: with independent clocks each lives its share."""
-    return run.config.env.num_envs if run.config.env.sharing == "independent" else 1
-
-
 def _common_traces(runs: Sequence[Run], end: float) -> dict[str, Floats]:
     """What changed in the world, of all that changed alike for every run."""
     clocks = np.linspace(0, end, _TRACE_POINTS).astype(np.int64)
-    first, *others = [trace(run.config.env.schedules(), clocks // _pace(run), run.drift_seed) for run in runs]
+    configs = [run.config for run in runs]
+    first, *others = [trace(one.env.schedules(), clocks // one.pace, one.drift_seed) for one in configs]
     return {
         name: values
         for name, values in first.items()
@@ -278,12 +274,8 @@ def _common_traces(runs: Sequence[Run], end: float) -> dict[str, Floats]:
 def _mark_changes(axes: Sequence["Axes"], runs: Sequence[Run], end: float) -> None:
     """Draw a line wherever all runs met a change of regime."""
     events = [
-        set(
-            (
-                regime_changes(run.config.env.schedules(), 0, int(end) // _pace(run), run.drift_seed) * _pace(run)
-            ).tolist()
-        )
-        for run in runs
+        set((regime_changes(one.env.schedules(), 0, int(end) // one.pace, one.drift_seed) * one.pace).tolist())
+        for one in (run.config for run in runs)
     ]
     for event in set.intersection(*events):
         for axis in axes:

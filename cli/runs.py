@@ -76,11 +76,6 @@ class Run(Log):
 
     config: RunConfig
 
-    @property
-    def drift_seed(self) -> int:
-        """The seed of what chance decides about its world's changes."""
-        return self.config.seed if self.config.env.drift_seed is None else self.config.env.drift_seed
-
 
 def read_run(folder: str | Path) -> Run:
     """Read a run's configuration and metrics, whether it ended or was interrupted.

@@ -69,11 +69,8 @@ def draw_world(config: RunConfig) -> bytes:
     """A PNG of all that changes in a run's world, over the run's env steps, with the run's own seed."""
     from rl_rms.cli.plot_schedule import drawn
 
-    world = config.env
-    seed = config.seed if world.drift_seed is None else world.drift_seed
-    # With independent clocks each sub-environment lives its share of the env steps.
-    pace = world.num_envs if world.sharing == "independent" else 1
     file = BytesIO()
-    figure = drawn(world.id, world.schedules(), config.total_timesteps / pace, [seed])
+    end = config.total_timesteps / config.pace
+    figure = drawn(config.env.id, config.env.schedules(), end, [config.drift_seed])
     figure.savefig(file, format="png", dpi=100)
     return file.getvalue()

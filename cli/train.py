@@ -294,10 +294,9 @@ def make_pictured_env(config: RunConfig) -> "NonStationary":
         raise UserError(
             "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
         )
-    seed = config.seed if config.env.drift_seed is None else config.env.drift_seed
     try:
         env = gym.make(config.env.id, **{**config.env.kwargs, "render_mode": "rgb_array"})
-        return NonStationary(env, config.env.schedules(), observe=config.env.observe, seed=seed)
+        return NonStationary(env, config.env.schedules(), observe=config.env.observe, seed=config.drift_seed)
     except (Error, ValueError, TypeError, ImportError) as error:
         raise UserError(f"video_every: {error}") from error
 

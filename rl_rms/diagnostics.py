@@ -1,7 +1,8 @@
 """What an optimizer is doing, as a few numbers for a log: read from its state on demand, never while it steps."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -71,27 +72,21 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         values["half_life_matched"] = matched
 
     sums, sample = _Sums(), _Sample(optimizer)
-    for group in optimizer.param_groups:
-        for param in group["params"]:
-            state = optimizer.state.get(param)
-            if not state:
-                continue
-            v_hat = second_moment(state, centered=group["centered"], debias=group["debias"])
-            d = denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"])
-            sums.add("second_moment", v_hat)
-            sample.add(v_hat, d, float(group["lr"]))
-            sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_inside_sqrt"] else v_hat.sqrt()))
-            if param.grad is None:
-                continue
-            grad = real(param.grad).to(v_hat.dtype)
-            u = grad / d
-            sums.add("effective_step", (float(group["lr"]) * u).square())
-            sums.add("step_over_lr", u.square())
-            sums.add("tracking_ratio", torch.where(v_hat > 0, grad.square() / v_hat, 0.0))
-            sums.add("gradient_norm", grad.square())
-            weight = 1.0 - float(state["initial_weight"]) if group["debias"] else 1.0
-            if not (group["centered"] or group["exclude_current"]) and u.numel() > 0:
-                sums.longest = max(sums.longest, float(u.abs().max()) * math.sqrt((1.0 - group["alpha"]) / weight))
+    for group, param, v_hat, d in _updated(optimizer):
+        sums.add("second_moment", v_hat)
+        sample.add(v_hat, d, float(group["lr"]))
+        sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_inside_sqrt"] else v_hat.sqrt()))
+        if param.grad is None:
+            continue
+        grad = real(param.grad).to(v_hat.dtype)
+        u = grad / d
+        sums.add("effective_step", (float(group["lr"]) * u).square())
+        sums.add("step_over_lr", u.square())
+        sums.add("tracking_ratio", torch.where(v_hat > 0, grad.square() / v_hat, 0.0))
+        sums.add("gradient_norm", grad.square())
+        weight = 1.0 - float(optimizer.state[param]["initial_weight"]) if group["debias"] else 1.0
+        if not (group["centered"] or group["exclude_current"]) and u.numel() > 0:
+            sums.longest = max(sums.longest, float(u.abs().max()) * math.sqrt((1.0 - group["alpha"]) / weight))
 
     for name in ("effective_step", "step_over_lr"):
         values[name] = math.sqrt(sums.mean(name))
@@ -126,18 +121,27 @@ def distributions(optimizer: "RMSprop") -> dict[str, Tensor]:
           those that are 0; empty where no gradients are held.
     """
     moments, steps = [torch.empty(0)], [torch.empty(0)]
+    for group, param, v_hat, d in _updated(optimizer):
+        moments.append(v_hat[v_hat > 0].log10().float().cpu())
+        if param.grad is not None:
+            step = float(group["lr"]) * real(param.grad).to(v_hat.dtype).abs() / d
+            steps.append(step[step > 0].log10().float().cpu())
+    return {"log10_second_moment": torch.cat(moments), "log10_step": torch.cat(steps)}
+
+
+def _updated(optimizer: "RMSprop") -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor]]:
+    """The parameters that have been updated: each with its group, v^ and what its gradient is divided by."""
     for group in optimizer.param_groups:
         for param in group["params"]:
             state = optimizer.state.get(param)
-            if not state:
-                continue
-            v_hat = second_moment(state, centered=group["centered"], debias=group["debias"])
-            moments.append(v_hat[v_hat > 0].log10().float().cpu())
-            if param.grad is not None:
-                d = denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"])
-                step = float(group["lr"]) * real(param.grad).to(v_hat.dtype).abs() / d
-                steps.append(step[step > 0].log10().float().cpu())
-    return {"log10_second_moment": torch.cat(moments), "log10_step": torch.cat(steps)}
+            if state:
+                v_hat = second_moment(state, centered=group["centered"], debias=group["debias"])
+                yield (
+                    group,
+                    param,
+                    v_hat,
+                    denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"]),
+                )
 
 
 class _Sample:

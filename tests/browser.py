@@ -1,8 +1,14 @@
-"""Chromium without a window, for the tests that look at what people look at."""
+"""Chromium without a window, and a TensorBoard: for the tests, and the pictures, of what people look at."""
 
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,3 +34,31 @@ def chromium() -> "Iterator[Browser]":
         browser = playwright.chromium.launch(executable_path=found, args=_FLAGS)
         yield browser
         browser.close()
+
+
+@contextmanager
+def tensorboard(runs: Path) -> Iterator[str]:
+    """A TensorBoard that has read a folder of runs, by its address.
+
+    Raises:
+        TimeoutError: If it has not within a minute.
+    """
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    options = ["--logdir", str(runs), "--host", "127.0.0.1", "--port", str(port), "--load_fast", "false"]
+    process = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *options], stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + 60
+    known = b"[]"
+    try:
+        while known == b"[]":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"TensorBoard shows no run of {runs}")
+            time.sleep(0.1)
+            with suppress(OSError), urllib.request.urlopen(f"{address}data/runs") as answer:  # not up yet
+                known = answer.read()
+        yield f"{address}?darkMode=false"
+    finally:
+        process.terminate()
+        process.wait()

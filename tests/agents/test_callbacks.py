@@ -7,6 +7,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback
 from rl_rms.agents.evaluation import Evaluation
@@ -218,7 +219,7 @@ def test_videos_are_recorded_of_the_world_as_it_is_then(tmp_path):
             return super().reset(seed=seed, options=options)
 
     callback = VideoCallback(Watched(made), tmp_path / "videos", every=200)
-    trained = agent().learn(500, callback)
+    trained = agent().learn(500, callback, log_dir=tmp_path / "log")
     alone = agent().learn(500)
     for one, other in zip(trained.policy.parameters(), alone.policy.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -226,6 +227,9 @@ def test_videos_are_recorded_of_the_world_as_it_is_then(tmp_path):
     steps = [int(video.name[5:15]) for video in videos]
     assert [step // 100 for step in steps] == [2, 4, 5]
     assert [clock for clock in clocks if clock is not None] == steps
+    shown = EventAccumulator(str(tmp_path / "log"), size_guidance={"images": 0}).Reload().Images("eval/episode")
+    assert [one.step for one in shown] == steps
+    assert shown[0].encoded_image_string.startswith(b"GIF89a")
     reader = imageio_ffmpeg.read_frames(str(videos[0]))
     width, height = next(reader)["size"]
     assert (width, height) == (600, 400)

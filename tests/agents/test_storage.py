@@ -3,11 +3,13 @@ import math
 import os
 import pickle
 import struct
+from hashlib import sha256
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from rl_rms.agents.storage import VERSION, read, write
 
@@ -199,6 +201,9 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, content, sentence):
     path = tmp_path / "other.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"other\.safetensors .*{sentence}"):
+        read(path)
+    path.write_bytes(save({}, {"rl_rms": f"{VERSION} {sha256(b'[]').hexdigest()} []"}))
+    with pytest.raises(ValueError, match="its content is no dictionary"):
         read(path)
     with pytest.raises(FileNotFoundError, match="there is no checkpoint .*missing.safetensors"):
         read(tmp_path / "missing")

@@ -41,7 +41,13 @@ def trained(tmp_path_factory):
     """A short run of the quickstart configuration, and what it printed."""
     base = tmp_path_factory.mktemp("trained")
     words, options = command(
-        "train", "drifting_cartpole", *QUICK, "--checkpoint_every=1000", "--eval_every=1500", cwd=base
+        "train",
+        "drifting_cartpole",
+        *QUICK,
+        "--checkpoint_every=1000",
+        "--keep_checkpoints=2",
+        "--eval_every=1500",
+        cwd=base,
     )
     done = subprocess.run(words, **options, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -61,8 +67,13 @@ def test_a_runs_folder_holds_everything(trained):
     assert summary["final_return"] > 5
     checkpoints = sorted(file.name for file in (folder / "checkpoints").iterdir())
     assert checkpoints[:2] == ["best.safetensors", "final.safetensors"]
-    assert len(checkpoints) == 5
-    tags = EventAccumulator(str(folder)).Reload().Tags()["scalars"]
+    assert [int(name[5:15]) // 1_000 for name in checkpoints[2:]] == [2, 3]
+    found = EventAccumulator(str(folder)).Reload().Tags()
+    assert found["images"] == ["world/schedule", "run/learning_curve"]
+    assert {"run/config/text_summary", "run/command/text_summary", "run/versions/text_summary"} <= set(
+        found["tensors"]
+    )
+    tags = found["scalars"]
     assert {"env/gravity", "env/length", "eval/mean_reward", "optim/half_life_steps"} <= set(tags)
 
 
@@ -104,7 +115,7 @@ def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
     assert "<svg" in (tmp_path / "both.svg").read_text()
     capsys.readouterr()
     assert main(["plot", str(folder), "--output", "one.pdf"]) == 2
-    assert "--output must end in .png or .svg, got 'one.pdf'" in capsys.readouterr().err
+    assert "--output must end in .png or .svg, or in nothing for both, got 'one.pdf'" in capsys.readouterr().err
 
 
 def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, capfd):
@@ -126,8 +137,10 @@ def test_in_a_terminal_the_view_is_live(tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
     words, options = command("train", "drifting_cartpole", "--total_timesteps=3000", cwd=tmp_path)
+    # Which say more than the terminal itself.
+    of_a_terminal = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     process = subprocess.Popen(
-        words, **options, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+        words, **options, stdout=theirs, stderr=theirs, env={**of_a_terminal, "TERM": "xterm", "NO_COLOR": "1"}
     )
     os.close(theirs)
     shown = b""

@@ -171,3 +171,9 @@ def test_yaml_makes_no_objects(tag, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is not YAML"):
         read_yaml(f"env: {tag}", "mine.yaml")
     assert not Path("owned").exists()
+
+
+def test_at_least_one_checkpoint_is_kept():
+    with pytest.raises(UserError, match="keep_checkpoints must be >= 1, or null for all, got 0"):
+        parse_config({"keep_checkpoints": 0})
+    assert parse_config({"keep_checkpoints": None}).keep_checkpoints is None

@@ -1,46 +1,10 @@
 """TensorBoard as people see it: in a browser."""
 
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-
 import pytest
 
 from rl_rms.cli.main import main
 from rl_rms.cli.runs import read_run
-
-ROOT = Path(__file__).parents[2]
-spec = spec_from_file_location("browser", ROOT / "tests" / "browser.py")
-browser = module_from_spec(spec)
-spec.loader.exec_module(browser)
-
-
-@contextmanager
-def tensorboard(folder):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    options = ["--logdir", str(folder), "--host", "127.0.0.1", "--port", str(port), "--load_fast", "false"]
-    process = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *options], stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(url + "data/runs") as answer:
-                    if answer.read() != b"[]":
-                        break
-            except OSError:
-                pass
-            time.sleep(0.1)
-        yield url + "?darkMode=false&smoothing=0"
-    finally:
-        process.terminate()
-        process.wait()
+from tests.browser import chromium, tensorboard
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +29,8 @@ def drawn(page, within):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_runs_arrange_themselves(runs):
-    with browser.chromium() as chromium, tensorboard(runs) as url:
-        page = chromium.new_page(viewport={"width": 1500, "height": 1000})
+    with chromium() as browser, tensorboard(runs) as url:
+        page = browser.new_page(viewport={"width": 1500, "height": 1000})
         page.goto(url + "#custom_scalars")
         for title in (
             "mean return of the last 100 episodes",

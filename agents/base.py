@@ -486,7 +486,7 @@ class OnPolicyAgent(ABC):
 
     def _step(self, rollout: Rollout, metrics: dict[str, float], *, with_metrics: bool) -> None:
         """One optimizer step, the gradients being there."""
-        if self._where == "global":
+        if self._where == "global" and not self.workers.alone:
             self._average([param.grad for param in self.policy.parameters() if param.grad is not None])
         for i, (rate, group) in enumerate(zip(self._rates, self.optimizer.param_groups, strict=True)):
             if rate is not None:
@@ -519,9 +519,8 @@ class OnPolicyAgent(ABC):
 
     def _average(self, tensors: list[Tensor]) -> None:
         """Put everyone's mean in the tensors' place, each worker's weighted with its share of the transitions."""
-        if not self.workers.alone:
-            torch._foreach_mul_(tensors, self._share)
-            self.workers.add_up(tensors)
+        torch._foreach_mul_(tensors, self._share)
+        self.workers.add_up(tensors)
 
     def _experience(self, rollout: Rollout) -> Experience:
         """A rollout as the policy saw it, to be kept."""

@@ -95,6 +95,7 @@ class FusedActorCritic:
         """
         if t == 0:
             self._shared.refresh()
+            self._actor.transpose(self._shared)
         num_envs = len(observations)
         if t + 1 >= len(self._inputs) or num_envs != self._inputs.shape[1]:
             self._make_room(t, num_envs)
@@ -147,6 +148,7 @@ class FusedActorCritic:
         values = final_values = None
         hidden: list[Floats] = []
         if terms.baseline:
+            self._critic.transpose(shared)
             hidden = [kept[: num_steps + 1].reshape(len(inputs), -1) for kept in self._passes[self._critic]]
             values = self._critic.forward(shared, inputs, hidden).reshape(num_steps + 1, num_envs)
             if len(rollout.final_index):
@@ -270,7 +272,7 @@ class _Shared:
     def refresh(self) -> None:
         """See parameters and gradients where they are now: optimizers and users may have moved them."""
         params = self._params
-        places = [param.data_ptr() for param in params]
+        places = list(map(torch.Tensor.data_ptr, params))
         if places != self._places:
             self._places = places
             self.values = [param.detach().numpy() for param in params]
@@ -290,6 +292,9 @@ class _Network:
         self._linears = [layer for layer in network if isinstance(layer, nn.Linear)]
         self._activation = next((type(layer) for layer in network if type(layer) in _ACTIVATIONS), nn.Tanh)
         self._at: list[tuple[int, int]] = []
+        self._transposed = [
+            np.empty((layer.in_features, layer.out_features), np.float32) for layer in self._linears
+        ]
 
     def room(self, shape: tuple[int, ...]) -> list[Floats]:
         """Arrays for what every layer gives for inputs of a shape."""
@@ -300,11 +305,18 @@ class _Network:
             self._at = [(shared.index(layer.weight), shared.index(layer.bias)) for layer in self._linears]
         return self._at
 
+    def transpose(self, shared: _Shared) -> None:
+        """See the weights as they are now; products with few rows are faster with transposed ones."""
+        for (weight, _), copy in zip(self._places(shared), self._transposed, strict=True):
+            np.copyto(copy, shared.values[weight].T)
+
     def forward(self, shared: _Shared, inputs: Floats, passed: list[Floats]) -> Floats:
-        """What the last layer gives; what each gives is kept in ``passed``."""
+        """What the last layer gives, by the weights of the last `transpose`; what each gives is kept."""
         activate, last = _ACTIVATIONS[self._activation][0], len(passed) - 1
-        for i, ((weight, bias), out) in enumerate(zip(self._places(shared), passed, strict=True)):
-            np.matmul(inputs, shared.values[weight].T, out=out)
+        for i, ((_, bias), weight, out) in enumerate(
+            zip(self._places(shared), self._transposed, passed, strict=True)
+        ):
+            np.matmul(inputs, weight, out=out)
             np.add(out, shared.values[bias], out=out)
             if i < last:
                 activate(out)

@@ -10,7 +10,7 @@ import torch.multiprocessing
 from torch import nn
 
 import rl_rms.flat
-from rl_rms import RMSprop
+from rl_rms import RMSprop, rho_from_half_life
 from rl_rms.flat import can_flatten, fused_kernel
 
 
@@ -141,6 +141,23 @@ def test_a_varying_memory_is_debiased_exactly():
             optimizer.steps_per_update = steps
             train(model, optimizer, updates=2, seed=steps)
     assert_same(models, optimizers)
+
+
+# In float32 their rho are rounded by almost half a unit in the last place, to either side.
+@pytest.mark.parametrize("half_life", [26_950, 32_990])
+@pytest.mark.parametrize("options", [{}, {"centered": True}, {"momentum": 0.5, "eps_inside_sqrt": True}], ids=str)
+def test_a_long_memory_in_single_precision_forgets_at_its_half_life(half_life, options):
+    param = nn.Parameter(torch.zeros(4))
+    optimizer = RMSprop([param], lr=0.0, half_life=half_life, flat=True, **options)
+    generator = torch.Generator().manual_seed(0)
+    expected, rho = torch.zeros(4, dtype=torch.float64), rho_from_half_life(half_life)
+    for _ in range(2_000):
+        param.grad = torch.randn(4, generator=generator)
+        optimizer.step()
+        expected = rho * expected + (1.0 - rho) * param.grad.double() ** 2
+    assert is_flat(optimizer)
+    v = optimizer.state[param]["square_avg"].double()
+    torch.testing.assert_close(v, expected, rtol=8e-6, atol=0.0)
 
 
 def test_parameters_stay_the_objects_that_they_were():

@@ -28,8 +28,8 @@ _GATHER_AT_MOST = 1 << 18
 # A step count at which the fused kernel's bias correction is 1 for every rho below 1 - 1e-7.
 _NO_CORRECTION = 1e9
 
-# The kernel rounds rho to the buffers' precision, but not 1 - rho. Where that could make v larger or smaller by more
-# than this share (in float32, at half-lives from 23 260 updates on) it is not used.
+# The kernel rounds rho to the buffers' precision, but not 1 - rho. Where that could make v larger or smaller by
+# more than this share (in float32, at half-lives from 23 260 updates on) it is not used.
 _MOST_BIAS = 1e-3
 
 _ONE = torch.ones(())

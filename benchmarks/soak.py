@@ -4,11 +4,11 @@ Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--out
 
 - *training*: A2C on CartPole whose gravity swings and whose pole's length and motor jump (the packaged
   ``drifting_cartpole``), with all that a run does beside training: TensorBoard, ``metrics.csv``, evaluations,
-  checkpoints, histograms, its lines of progress. Every 10,000 env steps it is read how much memory the process
-  holds (its resident set), how many files it has open and how many threads it has. The warm-up is the first fifth:
-  by then each of these has happened many times. Memory grows by the most that the process holds at any later
-  reading, beside what it held at the warm-up's end.
-- *optimizer*: `rl_rms.RMSprop` on its fast path, and `rl_rms.update.rmsprop_update`, which states the rule, both in
+  checkpoints, histograms, its lines of progress. A hundred times it is read how much memory the process holds (its
+  resident set), how many files it has open and how many threads it has. The warm-up is the first fifth: by then
+  each of these has happened many times. Memory grows by the most that the process holds at any later reading,
+  beside what it held at the warm-up's end.
+- *optimizer*: `rl_rms.RMSprop` on its fast path, and the rule itself, `rl_rms.update.rmsprop_update`, both in
   float32, on the same stream of gradients: 64 coordinates of scales from 1e-6 to 1e3 that swing slowly and jump
   now and then, one in ten of them 0. A third, the equations in numpy and float64, says which of the two drifts.
   v deviates by the greatest ``|v - v64| / v64`` of any coordinate, parameters by the greatest
@@ -80,8 +80,8 @@ class Watch(Periodic):
 
 
 def config(steps: int, folder: Path) -> RunConfig:
-    """A run that evaluates, saves and draws histograms fifty times."""
-    every = max(steps // 50, 1)
+    """A run that evaluates, saves and draws histograms fifty times, or every 1,000 env steps."""
+    every = max(steps // 50, 1_000)
     return replace(
         read_config("drifting_cartpole"),
         total_timesteps=steps,
@@ -122,9 +122,7 @@ class Growth:
     @property
     def is_flat(self) -> bool:
         """Whether memory has grown by at most 1 %, and neither files nor threads have."""
-        return (
-            self.memory <= 0.01 and self.files <= self.before.files and self.threads <= self.before.threads
-        )
+        return self.memory <= 0.01 and self.files <= self.before.files and self.threads <= self.before.threads
 
 
 def growth(readings: Sequence[Reading]) -> Growth:

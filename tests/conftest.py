@@ -14,7 +14,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 # The same examples every time; `make fuzz` makes up many more, others each time, and keeps those that fail.
 hypothesis.settings.register_profile("default", derandomize=True, max_examples=50)
-hypothesis.settings.register_profile("fuzz", max_examples=10_000, print_blob=True)
+hypothesis.settings.register_profile("fuzz", max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile("default")
 set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis")
 

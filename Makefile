@@ -21,10 +21,12 @@ lint: .venv/installed-dev  ## style, types and the floors' imports
 docs: .venv/installed-dev  ## the documentation site, into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-torture: .venv/installed-dev  ## faults put in on purpose, in full, and what became of the work
+torture: .venv/installed-dev  ## faults put in on purpose, in full, and what became of the work; and long runs
 	$(BIN)/python benchmarks/torture.py
+	$(BIN)/python benchmarks/soak.py
 
-fuzz: .venv/installed-dev  ## a million inputs made up for each reader of files, guided by coverage
+fuzz: .venv/installed-dev  ## thousands of examples for each property, and a million inputs for each reader of files
+	$(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=fuzz -n 2
 	$(PIP) atheris
 	for reader in checkpoint config; do $(BIN)/python tests/fuzz/readers.py $$reader -runs=1000000 -max_len=2000; done
 

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader
 
 from rl_rms.agents.config import A2CConfig, AgentConfig, ReinforceConfig
 from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.envs.checks import check_number, check_whole
 from rl_rms.envs.config import EnvConfig
 
 ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": ReinforceConfig}
@@ -26,8 +27,22 @@ _FREE_FORM = ("env.changes", "env.curriculum", "env.kwargs", "agent.optimizer_kw
 # Of a configuration.
 _MOST_VALUES, _DEEPEST = 100_000, 100
 
+# What YAML takes escaped only.
+_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
+
 # How jsonargparse names a wrong key inside a group.
 _GROUP = re.compile(r"Group '(.+?)' does not accept option '(.+?)'")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes in quotes what `read_yaml` would take for a number and YAML 1.1 would not, such as a folder 1e3."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +71,14 @@ class ScaleConfig:
             raise ValueError(f"scale.engine must be torchrun or ray, got {self.engine!r}")
         if self.where not in ("global", "local"):
             raise ValueError(f"scale.where must be global or local, got {self.where!r}")
-        if self.workers < 1:
-            raise ValueError(f"scale.workers must be >= 1, got {self.workers!r}")
+        check_whole("scale.workers", self.workers, least=1)
         if self.engine == "torchrun" and self.workers != 1:
             raise ValueError(
                 f"scale.workers is Ray's number of processes, got {self.workers} with scale.engine torchrun; "
                 f"start the command by torchrun --nproc-per-node {self.workers}, or set scale.engine to ray"
             )
-        if not self.timeout > 0:
-            raise ValueError(f"scale.timeout must be > 0 seconds, got {self.timeout!r}")
-        if self.restarts < 0:
-            raise ValueError(f"scale.restarts must be >= 0, got {self.restarts!r}")
+        check_number("scale.timeout", self.timeout, above=0.0)
+        check_whole("scale.restarts", self.restarts, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,24 +134,22 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("total_timesteps", "log_interval", "eval_episodes", "num_threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)!r}")
+            check_whole(name, getattr(self, name), least=1)
         for name in ("checkpoint_every", "eval_every", "histogram_every", "video_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be >= 1 env steps, or null for none, got {value!r}")
-        if self.keep_checkpoints is not None and self.keep_checkpoints < 1:
-            raise ValueError(f"keep_checkpoints must be >= 1, or null for all, got {self.keep_checkpoints!r}")
+            if getattr(self, name) is not None:
+                check_whole(f"{name}, unless it is null,", getattr(self, name), least=1, unit="env steps")
+        for name in ("keep_checkpoints", "patience"):
+            if getattr(self, name) is not None:
+                check_whole(f"{name}, unless it is null,", getattr(self, name), least=1)
         if self.eval_every is None and (self.stop_at is not None or self.patience is not None):
             raise ValueError("stop_at and patience go by evaluations; set eval_every too")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be >= 1 evaluations, or null for none, got {self.patience!r}")
-        if any(clock < 0 for clock in self.eval_clocks or ()):
-            raise ValueError(f"eval_clocks must be >= 0 env steps, got {self.eval_clocks!r}")
+        if self.stop_at is not None:
+            check_number("stop_at", self.stop_at)
+        for clock in self.eval_clocks or ():
+            check_whole("each of eval_clocks", clock, least=0, unit="env steps")
         if self.progress not in ("auto", "lines", "json", "none"):
             raise ValueError(f"progress must be auto, lines, json or none, got {self.progress!r}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed!r}")
+        check_whole("seed", self.seed, least=0)
 
     @property
     def drift_seed(self) -> int:
@@ -153,7 +163,7 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """The configuration as YAML that `read_config` reads back."""
-        return yaml.safe_dump(json.loads(json.dumps(asdict(self))), sort_keys=False)
+        return yaml.dump(json.loads(json.dumps(asdict(self))), Dumper=_Dumper, sort_keys=False)
 
 
 class _HelpFormatter(DefaultHelpFormatter):
@@ -241,10 +251,15 @@ def parse_config(tree: dict[str, Any], overrides: Sequence[str] = ()) -> RunConf
     rest = _apply_free_form(tree, list(overrides))
     parser = run_parser(algorithm_of(tree, rest))
     try:
-        values = parser.instantiate(parser.parse_args(["--config", json.dumps(tree), *rest]))
+        values = parser.instantiate(parser.parse_args(["--config", _as_text(tree), *rest]))
         return RunConfig(**{one.name: values[one.name] for one in fields(RunConfig)})
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+
+
+def _as_text(tree: dict[str, Any]) -> str:
+    """JSON that YAML reads alike: of what JSON escapes as two halves it has no half, and some must be escaped."""
+    return _UNPRINTABLE.sub(lambda one: f"\\u{ord(one[0]):04x}", json.dumps(tree, ensure_ascii=False))
 
 
 def algorithm_of(tree: dict[str, Any], overrides: Sequence[str]) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+# Two of them can still be added as NumPy does it.
+_TOO_MANY = 2**62
+
 
 def is_number(value: Any) -> bool:
     """Whether a value is a real number, NumPy's included; True and False are not."""
@@ -28,7 +31,7 @@ def check_number(
     Raises:
         ValueError: If ``value`` is none.
     """
-    good = is_number(value) and math.isfinite(value)
+    good = is_number(value) and _is_finite(value)
     if not (good and least <= value <= most and above < value < below):
         limits = ((">=", least), (">", above), ("<=", most), ("<", below))
         said = " and ".join(f"{sign} {limit:g}" for sign, limit in limits if math.isfinite(limit))
@@ -42,10 +45,19 @@ def check_whole(name: str, value: Any, *, least: int, unit: str = "") -> int:
     Raises:
         ValueError: If ``value`` is none.
     """
-    good = is_number(value) and float(value).is_integer()
+    good = is_number(value) and _is_finite(value) and float(value).is_integer()
     if not good or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}{unit and ' ' + unit}, got {value!r}")
+    if value >= _TOO_MANY:
+        raise ValueError(f"{name} must be below 2**62{unit and ' ' + unit}, got {value!r}")
     return int(value)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floating point ones
+        return False
 
 
 def arguments(one: type) -> dict[str, Any]:

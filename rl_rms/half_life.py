@@ -113,7 +113,10 @@ class Duration:
         if isinstance(spec, cls):
             return spec
         if isinstance(spec, (int, float)) and not isinstance(spec, bool):
-            return cls(float(spec))
+            try:
+                return cls(float(spec))
+            except OverflowError:
+                raise ValueError(f"{cls.argument} must be {_ALLOWED}, got {spec!r}") from None
         if not isinstance(spec, str):
             raise TypeError(f"{cls.argument} must be {_ALLOWED}, got {spec!r}")
         match = _SPELLING.fullmatch(spec)

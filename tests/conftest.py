@@ -3,12 +3,20 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+from hypothesis.configuration import set_hypothesis_home_dir
 
 # Flower and Ray would write into the home folder; read where they are imported, and by the processes they start.
 os.environ.setdefault("FLWR_HOME", str(Path(__file__).parents[1] / ".pytest_cache" / "flower"))
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+# The same examples every time; `make fuzz` makes up many more, others each time, and keeps those that fail.
+hypothesis.settings.register_profile("default", derandomize=True, max_examples=50)
+hypothesis.settings.register_profile("fuzz", max_examples=2_000, print_blob=True)
+hypothesis.settings.load_profile("default")
+set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis")
 
 
 @pytest.fixture(autouse=True)

@@ -65,7 +65,7 @@ def read_schedule(config: Any) -> Schedule:
     if isinstance(config, Schedule):
         return config
     if is_number(config):
-        return Constant(float(config))
+        return Constant(config)
     if isinstance(config, Mapping) and len(config) == 1:
         ((name, given),) = config.items()
         if name == Function.name:

@@ -96,7 +96,8 @@ class Trace(Schedule):
         return float(len(self.samples) * self.every) if self.end == "repeat" else math.inf
 
     def _timescale(self) -> float:
-        deviations = self._array - self._array.mean()
+        values = _near_one(self._array)
+        deviations = _near_one(values - values.mean())
         number = len(deviations)
         # Padded with as many zeros, so that the far end does not count as a neighbor of the beginning.
         power = np.abs(np.fft.rfft(deviations, 2 * number)) ** 2
@@ -230,6 +231,12 @@ def _read(path: Path) -> npt.NDArray[Any]:
         return np.array([float(line) for line in lines if line])
     except ValueError as error:
         raise ValueError(f"Trace: {str(path)!r} must hold one number a line: {error}") from error
+
+
+def _near_one(values: Floats) -> Floats:
+    """Values times a power of two, with which neither their sum nor their squares leave the range of numbers."""
+    scaled: Floats = np.ldexp(values, -math.frexp(np.abs(values).max())[1])
+    return scaled
 
 
 def _check_samples(samples: Any, where: str) -> tuple[float, ...]:

@@ -1,13 +1,18 @@
+import copy
+import math
 import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rl_rms.agents import A2CConfig, ReinforceConfig
 from rl_rms.cli.config import RunConfig, ScaleConfig, find_config, parse_config, read_config, read_yaml
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.train import build, make_env
 
 PACKAGED = sorted(
     Path(file.name).stem for file in resources.files("rl_rms.configs").iterdir() if file.name.endswith(".yaml")
@@ -72,12 +77,20 @@ def test_every_key_can_be_overridden():
         ({"agent": {"half_lif": 3}}, [], ["half_lif", "did you mean agent.half_life"]),
         ({}, ["--agent.learning_rate=fast"], ["agent.learning_rate", "fast"]),
         ({}, ["--agent.learning_rate=-1"], ["learning_rate must be a finite number >= 0, got -1.0"]),
-        ({}, ["--total_timesteps=0"], ["total_timesteps must be >= 1, got 0"]),
-        ({}, ["--seed=-1"], ["seed must be >= 0"]),
-        ({}, ["--checkpoint_every=0"], ["checkpoint_every must be >= 1 env steps"]),
+        ({}, ["--total_timesteps=0"], ["total_timesteps must be a whole number >= 1, got 0"]),
+        ({}, ["--seed=-1"], ["seed must be a whole number >= 0, got -1"]),
+        (
+            {},
+            ["--checkpoint_every=0"],
+            ["checkpoint_every, unless it is null, must be a whole number >= 1 env steps, got 0"],
+        ),
         ({}, ["--stop_at=100"], ["stop_at and patience go by evaluations; set eval_every too"]),
-        ({}, ["--eval_every=10", "--patience=0"], ["patience must be >= 1 evaluations"]),
-        ({}, ["--eval_clocks=[-5]"], ["eval_clocks must be >= 0 env steps, got [-5]"]),
+        (
+            {},
+            ["--eval_every=10", "--patience=0"],
+            ["patience, unless it is null, must be a whole number >= 1, got 0"],
+        ),
+        ({}, ["--eval_clocks=[-5]"], ["each of eval_clocks must be a whole number >= 0 env steps, got -5"]),
         ({"agent": {"learning_rate": {"linaer": {}}}}, [], ["learning_rate", "a schedule must be one of"]),
         ({}, ["--agent.policy.norm=leyer"], ["norm", "leyer"]),
         ({}, ["--agent.algorithm=a2d"], ["a2d", "did you mean a2c"]),
@@ -174,6 +187,159 @@ def test_yaml_makes_no_objects(tag, tmp_path, monkeypatch):
 
 
 def test_at_least_one_checkpoint_is_kept():
-    with pytest.raises(UserError, match="keep_checkpoints must be >= 1, or null for all, got 0"):
+    with pytest.raises(UserError, match="keep_checkpoints, unless it is null, must be a whole number >= 1, got 0"):
         parse_config({"keep_checkpoints": 0})
     assert parse_config({"keep_checkpoints": None}).keep_checkpoints is None
+
+
+# -- configurations that nobody thought of ----------------------------------------------------------------
+
+COUNTS = st.integers(1, 50)
+RATES = st.one_of(
+    st.floats(1e-6, 1.0),
+    st.builds(
+        lambda start, over: {"linear": {"start": start, "end": 0.0, "over": over}}, st.floats(1e-6, 1.0), COUNTS
+    ),
+)
+UNITS = st.sampled_from(["", " updates", " steps", " env steps"])
+MEMORIES = st.one_of(
+    st.none(), st.floats(0.1, 1e6), st.sampled_from(["match", "auto"]), st.builds("{}{}".format, COUNTS, UNITS)
+)
+OFTEN = st.none() | st.integers(1, 10**7)
+POLICY = {
+    "hidden_sizes": st.lists(st.integers(1, 8), max_size=3),
+    "shared_trunk": st.booleans(),
+    "activation": st.sampled_from(["tanh", "relu", "elu", "silu"]),
+    "norm": st.sampled_from(["none", "layer", "batch"]),
+    "recurrent": st.sampled_from(["none", "gru", "lstm"]),
+    "recurrent_size": st.integers(1, 8),
+    "log_std_init": st.floats(-3, 3),
+    "orthogonal_init": st.booleans(),
+}
+AGENT = {
+    "learning_rate": RATES,
+    "critic_learning_rate": st.none() | RATES,
+    "gamma": st.floats(0, 1),
+    "ent_coef": RATES,
+    "vf_coef": st.floats(0, 10),
+    "max_grad_norm": st.none() | st.floats(1e-3, 10),
+    "normalize_advantage": st.booleans(),
+    "normalize_observation": st.booleans(),
+    "normalize_reward": st.booleans(),
+    "half_life": MEMORIES,
+    "on_change": st.sampled_from(["keep", "reset", "forget"]),
+    "forget_half_life": st.floats(0.1, 100),
+    "forget_updates": COUNTS,
+    "optimizer_kwargs": st.fixed_dictionaries(
+        {}, optional={"eps": st.floats(0, 1), "momentum": st.floats(0, 0.9)}
+    ),
+    "policy": st.fixed_dictionaries({}, optional=POLICY),
+}
+OWN = {
+    "a2c": {"n_steps": COUNTS, "gae_lambda": st.floats(0, 1)},
+    "reinforce": {"episodes_per_env": COUNTS, "baseline": st.booleans()},
+}
+ENV = {
+    "num_envs": st.integers(1, 4),
+    "vectorization_mode": st.sampled_from([None, "sync", "vector_entry_point"]),
+    "sharing": st.sampled_from(["shared", "phase", "independent"]),
+    "changes": st.dictionaries(
+        st.sampled_from(["gravity", "length", "reward.scale"]),
+        st.floats(0.1, 10) | st.builds(lambda every: {"redraw": {"low": 1, "high": 2, "every": every}}, COUNTS),
+    ),
+    "observe": st.none() | st.lists(st.sampled_from(["params", "time", "change"]), min_size=1, unique=True),
+    "drift_seed": st.none() | st.integers(0, 10**9),
+}
+RUN = {
+    "total_timesteps": st.integers(1, 10**9),
+    "seed": st.integers(0, 10**9),
+    "log_interval": COUNTS,
+    "checkpoint_every": OFTEN,
+    "keep_checkpoints": st.none() | COUNTS,
+    "eval_every": OFTEN,
+    "eval_deterministic": st.sampled_from([True, False, "both"]),
+    "eval_clocks": st.none() | st.lists(st.integers(0, 10**6), max_size=3),
+    "histogram_every": OFTEN,
+    "progress": st.sampled_from(["auto", "lines", "json", "none"]),
+}
+
+
+def agents(algorithm):
+    return st.fixed_dictionaries({"algorithm": st.just(algorithm)}, optional={**AGENT, **OWN[algorithm]})
+
+
+TREES = st.fixed_dictionaries(
+    {}, optional={**RUN, "env": st.fixed_dictionaries({}, optional=ENV), "agent": st.one_of(map(agents, OWN))}
+)
+
+
+@settings(deadline=None)
+@given(tree=TREES)
+def test_any_configuration_is_written_and_read_back_and_makes_an_agent(tree):
+    config = parse_config(copy.deepcopy(tree))
+    assert parse_config(read_yaml(config.to_yaml(), "written.yaml")) == config
+    for key, value in {**tree, "env": {}, "agent": {}}.items():
+        if value != {}:
+            assert getattr(config, key) == value
+    if config.env.observe is not None and not config.env.changes:
+        with pytest.raises(UserError, match="observe='.*' needs changes or a curriculum"):
+            make_env(config)
+        return
+    env = make_env(config)
+    try:
+        agent = build(config, env)
+        assert agent.num_timesteps == 0
+        assert agent.env.num_envs == config.env.num_envs
+    finally:
+        env.close()
+
+
+WILD = st.one_of(
+    st.sampled_from(
+        [None, True, math.nan, math.inf, -math.inf, -1, 0, 0.5, 10**30, 10**400, "", "\0", "1e400", "ñ"]
+    ),
+    st.text(max_size=4),
+    st.lists(st.integers(-1, 1), max_size=2),
+    st.dictionaries(st.text(max_size=3) | st.sampled_from(["sinusoid", "policy"]), st.integers(-1, 1), max_size=2),
+)
+PLACES = [
+    *((key,) for key in [*RUN, "stop_at", "patience", "eval_episodes", "num_threads", "video_every", "nonsense"]),
+    *(("env", key) for key in [*ENV, "id", "curriculum", "frame_stack", "autoreset_mode", "kwargs", "nonsense"]),
+    *(("agent", key) for key in [*AGENT, "n_steps", "gae_lambda", "meta", "optimizer", "device", "nonsense"]),
+    *(("agent", "policy", key) for key in POLICY),
+    *(("agent", "meta", key) for key in ["adapt", "window", "fresh", "rate", "fluctuation", "memory_mb"]),
+    *(("scale", key) for key in ["engine", "workers", "where", "timeout", "restarts", "address"]),
+    ("env",),
+    ("agent",),
+    ("scale",),
+]
+
+
+@pytest.mark.parametrize("name", ["läufe", "\U0001f680", "\x7f", "a\nb", '"\\', "1e3", "null", "2020-01-01"])
+def test_texts_stay_what_they_are(name):
+    config = parse_config({"runs_dir": name})
+    assert config.runs_dir == name
+    assert parse_config(read_yaml(config.to_yaml(), "written.yaml")) == config
+
+
+@pytest.mark.parametrize("key", ["total_timesteps", "log_interval", "eval_episodes", "num_threads", "seed"])
+def test_a_number_that_is_missing_is_named(key):
+    with pytest.raises(UserError, match=f"{key} must be a whole number >= ., got None"):
+        parse_config({key: None})
+
+
+@settings(deadline=None)
+@given(place=st.sampled_from(PLACES), value=WILD)
+def test_wild_values_make_a_configuration_or_are_named(place, value):
+    tree = value
+    for key in reversed(place):
+        tree = {key: tree}
+    config, said = None, ""
+    try:
+        config = parse_config(tree)
+    except UserError as error:
+        said = str(error)
+    if config is None:
+        assert place[-1] in said or place[0] in said
+        return
+    assert parse_config(read_yaml(config.to_yaml(), "written.yaml")) == config

@@ -7,10 +7,12 @@ import pickle
 import pytest
 import torch
 import torch.multiprocessing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import rl_rms.flat
-from rl_rms import RMSprop
+from rl_rms import RMSprop, rho_from_half_life
 from rl_rms.flat import can_flatten, fused_kernel
 
 
@@ -141,6 +143,23 @@ def test_a_varying_memory_is_debiased_exactly():
             optimizer.steps_per_update = steps
             train(model, optimizer, updates=2, seed=steps)
     assert_same(models, optimizers)
+
+
+# In float32 their rho are rounded by almost half a unit in the last place, to either side.
+@pytest.mark.parametrize("half_life", [26_950, 32_990])
+@pytest.mark.parametrize("options", [{}, {"centered": True}, {"momentum": 0.5, "eps_inside_sqrt": True}], ids=str)
+def test_a_long_memory_in_single_precision_forgets_at_its_half_life(half_life, options):
+    param = nn.Parameter(torch.zeros(4))
+    optimizer = RMSprop([param], lr=0.0, half_life=half_life, flat=True, **options)
+    generator = torch.Generator().manual_seed(0)
+    expected, rho = torch.zeros(4, dtype=torch.float64), rho_from_half_life(half_life)
+    for _ in range(2_000):
+        param.grad = torch.randn(4, generator=generator)
+        optimizer.step()
+        expected = rho * expected + (1.0 - rho) * param.grad.double() ** 2
+    assert is_flat(optimizer)
+    v = optimizer.state[param]["square_avg"].double()
+    torch.testing.assert_close(v, expected, rtol=8e-6, atol=0.0)
 
 
 def test_parameters_stay_the_objects_that_they_were():
@@ -407,3 +426,111 @@ def test_frozen_parameters_are_not_given_a_gradient():
     RMSprop(model.parameters()).lay_out()
     assert model[0].weight.grad is None
     assert model[0].bias.grad is not None
+
+
+# -- options and gradients that nobody thought of ---------------------------------------------------------
+
+RANDOM_OPTIONS = st.fixed_dictionaries(
+    {"lr": st.floats(0.0, 1.0), "eps": st.floats(1e-12, 1.0)},
+    optional={
+        "half_life": st.floats(0.01, 1e5),
+        "rho": st.floats(0.0, 0.9999),
+        "weight_decay": st.floats(0.0, 0.1),
+        "momentum": st.floats(-0.9, 0.9),
+        "optimism": st.floats(0.0, 1.0),
+        "centered": st.booleans(),
+        "debias": st.booleans(),
+        "eps_inside_sqrt": st.booleans(),
+        "initial_second_moment": st.floats(0.0, 10.0),
+        "decoupled_weight_decay": st.booleans(),
+        "nesterov": st.booleans(),
+        "lr_in_momentum": st.booleans(),
+        "caution": st.booleans(),
+        "max_update_rms": st.floats(0.1, 10.0),
+        "maximize": st.booleans(),
+        "max_grad_norm": st.floats(1e-3, 1e3),
+        "max_tensor_norm": st.floats(1e-3, 1e3),
+        "max_grad_value": st.floats(1e-3, 1e3),
+        "max_grad_ratio": st.floats(1.1, 10.0),
+        "on_nonfinite": st.sampled_from(["raise", "skip"]),
+    },
+)
+# Sizes of the gradients of an update, from those that are denormal in float32 to far too large ones.
+SIZES = st.lists(st.sampled_from([None, 0.0, 1e-40, 1e-30, 1e-8, 1.0, 1e6, 1e18]), min_size=1, max_size=8)
+
+
+def gradients(model, size, seed):
+    """Put random gradients of a size; none at all for None."""
+    generator = torch.Generator().manual_seed(seed)
+    for param in model.parameters():
+        noise = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+        param.grad = None if size is None else (size * noise).to(param.dtype)
+
+
+def optimized(options, sizes, dtype, flat):
+    """A network after updates with gradients of these sizes, its optimizer, and its largest gradient."""
+    model, most = network(dtype), 0.0
+    optimizer = RMSprop(model.parameters(), flat=flat, **options)
+    for seed, size in enumerate(sizes):
+        gradients(model, size, seed)
+        optimizer.step()
+        most = max([most, *(float(one.grad.abs().max()) for one in model.parameters() if one.grad is not None)])
+    return model, optimizer, most
+
+
+def coupled(options):
+    return options.get("weight_decay", 0.0) and not options.get("decoupled_weight_decay")
+
+
+@settings(deadline=None)
+@given(options=RANDOM_OPTIONS, sizes=SIZES, flat=st.sampled_from(["auto", False]))
+def test_any_options_and_gradients_leave_finite_numbers_or_are_named(options, sizes, flat):
+    said = ""
+    try:
+        RMSprop(network().parameters(), **options)
+    except ValueError as error:
+        said = str(error)
+    if said:
+        assert "got" in said
+        return
+    model, optimizer, most = optimized(options, sizes, torch.float32, flat)
+    assert 0.0 <= optimizer.rho < 1.0
+    assert all(param.isfinite().all() for param in model.parameters())
+    for state in optimizer.state_dict()["state"].values():
+        assert all(torch.as_tensor(value).isfinite().all() for value in state.values())
+        assert (state["square_avg"] >= 0).all()
+        if not coupled(options):
+            highest = max(most**2, options.get("initial_second_moment", 0.0))
+            assert float(state["square_avg"].max()) <= highest * (1 + 1e-5)
+
+
+@settings(deadline=None)
+@given(options=RANDOM_OPTIONS, sizes=SIZES, later=SIZES, flat=st.sampled_from(["auto", False]))
+def test_any_optimizer_goes_on_to_the_bit_from_its_state(options, sizes, later, flat):
+    try:
+        model, optimizer, _ = optimized(options, sizes, torch.float32, flat)
+    except ValueError:
+        return
+    again = copy.deepcopy(model)
+    for param in again.parameters():
+        param.grad = None
+    other = RMSprop(again.parameters(), flat=flat, **options)
+    other.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
+    for seed, size in enumerate(later):
+        for its, one in ((model, optimizer), (again, other)):
+            gradients(its, size, 100 + seed)
+            one.step()
+    assert_same((model, again), (optimizer, other), tolerance=0.0)
+
+
+@settings(deadline=None)
+@given(options=RANDOM_OPTIONS, sizes=SIZES)
+def test_any_options_give_the_same_over_flat_memory(options, sizes):
+    try:
+        own, flat, _ = optimized(options, sizes, torch.float64, "auto")
+    except ValueError:
+        return
+    if options.get("centered"):
+        return  # of two nearly equal numbers the difference is rounding alone, and divides the step
+    plain, other, _ = optimized(options, sizes, torch.float64, False)
+    assert_same((own, plain), (flat, other), tolerance=1e-6)

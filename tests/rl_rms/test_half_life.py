@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,3 +121,58 @@ def test_impossible_time_scales_are_named(value):
 def test_where_a_half_life_may_be_found_the_words_for_that_are_named_too(spec, kind):
     with pytest.raises(kind, match='"match" takes it from the world\'s time scale, "auto" finds it'):
         parse_half_life(spec)
+
+
+# Spellings, near spellings, and any text.
+TEXTS = st.one_of(
+    st.text(),
+    st.from_regex(
+        r"\s*[-+]?[0-9_.]{1,8}([eE][-+]?[0-9]{1,3})?\s?(updates?|env steps?|steps?|match|)\s*", fullmatch=True
+    ),
+    st.builds(
+        "{} {}".format, st.floats() | st.integers(), st.sampled_from(["", "updates", "steps", "Steps", "\u0661"])
+    ),
+    st.sampled_from(
+        ["٣ updates", "²", "1_0_0", "9" * 400, "9" * 5_000, "0x10", "1e-400", "1e400 steps", "-0", "½"]
+    ),
+)
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_any_text_is_a_half_life_that_is_written_and_read_back_or_is_named(text):
+    half_life, said = None, ""
+    try:
+        half_life = HalfLife.parse(text)
+    except ValueError as error:
+        said = str(error)
+    if half_life is None:
+        assert said.startswith("half_life must be ")
+        assert "got" in said
+        return
+    again = HalfLife.parse(str(half_life))
+    assert again.value == pytest.approx(half_life.value, rel=1e-11)
+    assert (again.unit, str(again)) == (half_life.unit, str(half_life))
+    assert 0.0 <= rho_from_half_life(half_life.value) < 1.0
+    assert rho_from_half_life(half_life.value) > 0.0 or half_life.value < 1e-3
+
+
+@settings(deadline=None)
+@given(st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 10**15, 10**15 + 1]))
+def test_any_number_is_a_half_life_or_is_named(number):
+    if 0 < number <= 1e15:
+        assert HalfLife.parse(number).value == number
+        return
+    with pytest.raises(
+        ValueError, match="half_life must be (> 0 and at most 1e\\+15|a number of updates > 0 .*), got"
+    ):
+        HalfLife.parse(number)
+
+
+@settings(deadline=None)
+@given(st.floats(0.0, 1.0, exclude_max=True))
+def test_any_decay_is_a_half_life_and_back(rho):
+    half_life = half_life_from_rho(rho)
+    assert 0.0 <= half_life < math.inf
+    if 0 < half_life <= 1e15:
+        assert 1.0 - rho_from_half_life(half_life) == pytest.approx(1.0 - rho, rel=1e-3, abs=1e-15)

@@ -1,5 +1,6 @@
 """What holds for schedules of every kind."""
 
+import inspect
 import json
 import math
 import pickle
@@ -7,10 +8,11 @@ import pickle
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rl_rms.envs import schedules
+from rl_rms.envs.checks import arguments
 from rl_rms.envs.schedules import (
     SCHEDULES,
     AdversarialBurst,
@@ -43,6 +45,7 @@ from rl_rms.envs.schedules import (
     Then,
     Trace,
 )
+from rl_rms.envs.schedules.algebra import part_keys
 
 KEY = Key(seed=7, stream=3)
 CYCLE = ((0.0, 1.0, 0.0), (0.0, 0.5, 0.5), (0.1, 0.0, 0.9))
@@ -280,3 +283,147 @@ def test_what_has_a_cycle():
     assert cycles.keys() == {Burst, Square, Sawtooth, Sinusoid, Trace, Reflect}
     assert (Sinusoid(0, 1, 30) * 2 + 5).delay(3).ahead(2).clip(0, 5).cycle == 30
     assert (Sinusoid(0, 1, 30) + Sinusoid(0, 1, 20)).cycle == math.inf
+
+
+# -- schedules that nobody thought of ---------------------------------------------------------------------
+
+NUMBERS = st.one_of(st.integers(-20, 20), st.floats(-1e3, 1e3), st.sampled_from([0.0, 1e-9, 1e6]))
+CLOCKS = st.one_of(st.integers(0, 100), st.integers(0, 10**7))
+SPANS = st.one_of(st.integers(1, 60), st.floats(1.0, 1e6))
+LEVELS = st.lists(NUMBERS, min_size=2, max_size=5)
+# By the names of arguments; the others are NUMBERS.
+TAKEN = {
+    **dict.fromkeys(("at", "steps", "window", "rest_steps"), CLOCKS),
+    **dict.fromkeys(("period", "every", "duration", "threshold"), st.integers(1, 10**6) | st.integers(1, 60)),
+    **dict.fromkeys(("over", "tau", "mean_dwell"), SPANS),
+    **dict.fromkeys(("std", "amplitude"), st.floats(0.0, 10.0)),
+    **dict.fromkeys(("duty", "rate"), st.floats(0.001, 0.9)),
+    "values": LEVELS,
+    "transitions": st.just(CYCLE),
+    "points": st.lists(st.tuples(CLOCKS, NUMBERS), min_size=1, max_size=4).map(
+        lambda points: sorted([(0, 1), *points])
+    ),
+    "strikes": st.lists(st.tuples(CLOCKS, NUMBERS), max_size=3),
+    "between": st.sampled_from(["hold", "linear"]),
+    "end_of_trace": st.sampled_from(["hold", "repeat"]),
+}
+NAMED_OTHERWISE = {
+    (AdversarialBurst, "rest"): "rest_steps",
+    (Trace, "end"): "end_of_trace",
+    (During, "start"): "at",
+}
+NAMED_OTHERWISE[During, "end"] = "at"
+PARTS = ("schedule", "schedules", "first", "second")
+WILD = st.one_of(
+    st.sampled_from(
+        [None, True, math.nan, math.inf, -math.inf, -1, 0, 0.5, 10**30, -(10**30), 10**400, 1e308, 5e-324]
+    ),
+    st.text(max_size=3),
+    st.lists(NUMBERS, max_size=2),
+    st.dictionaries(st.sampled_from(["constant", "clip"]), NUMBERS, max_size=1),
+)
+
+NOTHING = st.nothing()
+
+
+@st.composite
+def configs(draw, parts, wild=NOTHING):
+    """The YAML form of a schedule of any kind with any arguments."""
+    name = draw(st.sampled_from(sorted(SCHEDULES)))
+    kind, given = SCHEDULES[name], {}
+    for argument, default in arguments(kind).items():
+        if default is inspect.Parameter.empty or draw(st.booleans()):
+            its = TAKEN.get(NAMED_OTHERWISE.get((kind, argument), argument), NUMBERS)
+            if argument in PARTS:
+                its = st.lists(parts, min_size=1, max_size=3) if argument == "schedules" else parts
+            given[argument] = draw(its | wild)
+    return {name: given["schedules"] if kind in (Sum, Product) else given}
+
+
+def built(config):
+    """The schedule; None where its arguments do not go together."""
+    try:
+        return Schedule.from_config(config)
+    except ValueError:
+        return None
+
+
+ANY = st.recursive(
+    NUMBERS.map(Constant),
+    lambda parts: configs(parts.map(Schedule.to_config)).map(built).filter(lambda one: one is not None),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(schedule=ANY, seed=st.integers(0, 2**63), clocks=st.lists(CLOCKS, min_size=2, max_size=20))
+def test_any_schedule_keeps_what_every_schedule_promises(schedule, seed, clocks):
+    key = KEY._replace(seed=seed)
+    t = np.array(clocks)
+    values = schedule.values(t, key)
+    low, high = schedule.bounds
+    slack = 1e-9 * max([1.0, *np.abs(values), *(abs(one) for one in (low, high) if math.isfinite(one))])
+    assert np.isfinite(values).all()
+    assert low - slack <= values.min()
+    assert values.max() <= high + slack
+    assert schedule.amplitude >= 0
+    assert schedule.timescale > 0
+    assert math.isfinite(schedule.center)
+
+    assert [schedule.value(one, key) for one in clocks] == values.tolist()
+    for copy in (
+        Schedule.from_config(yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(schedule.to_config()))))),
+        pickle.loads(pickle.dumps(schedule)),
+        eval(repr(schedule), vars(schedules)),
+    ):
+        assert copy == schedule
+        assert copy.values(t[::-1], key).tolist() == values[::-1].tolist()
+
+    start = min(clocks)
+    events = schedule.events(start, start + 500, key).tolist()
+    assert events == sorted(set(events))
+    assert all(start < one <= start + 500 for one in events)
+    halves = [schedule.events(start, start + 123, key), schedule.events(start + 123, start + 500, key)]
+    assert np.concatenate(halves).tolist() == events
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(one=ANY, other=ANY, pair=st.tuples(NUMBERS, NUMBERS), steps=CLOCKS, clocks=st.lists(CLOCKS, min_size=1))
+def test_the_algebra_is_that_of_the_values(one, other, pair, steps, clocks):
+    t, values = np.array(clocks), one.values(clocks, KEY)
+    low, high = sorted(pair)
+    exact = not (one.random and other.random)
+    if exact:  # else each has a key of its own
+        np.testing.assert_allclose((one + other).values(t, KEY), values + other.values(t, KEY), rtol=1e-12)
+        np.testing.assert_allclose((one * other).values(t, KEY), values * other.values(t, KEY), rtol=1e-12)
+    np.testing.assert_allclose((one * 2 + 1).values(t, KEY), values * 2 + 1, rtol=1e-12, atol=1e-12)
+    assert one.delay(steps).values(t + steps, KEY).tolist() == values.tolist()
+    assert one.ahead(steps).values(t, KEY).tolist() == one.values(t + steps, KEY).tolist()
+    assert one.delay(steps).ahead(steps).values(t, KEY).tolist() == values.tolist()
+    if low < high:
+        assert one.clip(low, high).values(t, KEY).tolist() == np.clip(values, low, high).tolist()
+        mirrored = one.reflect(low, high).values(t, KEY)
+        assert (low <= mirrored).all()
+        assert (mirrored <= high).all()
+        within = (values >= low) & (values <= high)
+        np.testing.assert_allclose(mirrored[within], values[within], rtol=1e-9, atol=1e-9)
+    at = steps + 1
+    first, second = part_keys((one, other), KEY)
+    then = one.then(other, at=at).values(t, KEY)
+    assert then[t < at].tolist() == one.values(t[t < at], first).tolist()
+    assert then[t >= at].tolist() == other.values(t[t >= at] - at, second).tolist()
+
+
+@settings(deadline=None)
+@given(config=configs(WILD | st.just({"step": {"before": 0, "after": 1, "at": 5}}), WILD) | WILD, t=CLOCKS)
+def test_wild_arguments_make_a_schedule_or_are_named(config, t):
+    schedule, said = None, ""
+    try:
+        schedule = Schedule.from_config(config)
+    except ValueError as error:
+        said = str(error)
+    if schedule is None:
+        assert " got " in said or "must " in said
+        return
+    schedule.values([t], KEY)
+    assert Schedule.from_config(schedule.to_config()) == schedule

@@ -119,7 +119,8 @@ def test_the_timescale_of_a_recording_is_where_its_correlation_falls_below_1_ove
     # fallen to 1 / e of 1/12 at k = 0.2524.
     assert Trace(np.arange(1_000) / 1_000.0).timescale == pytest.approx(252.4, rel=0.005)
     # Two values: correlations 1 and -1, 7 env steps from each other.
-    assert Trace([0, 1], every=7).timescale == pytest.approx(7 * (1 - 1 / math.e) / 2)
+    for scale in (1, 1e-200, 1e308):
+        assert Trace([0, scale], every=7).timescale == pytest.approx(7 * (1 - 1 / math.e) / 2)
 
 
 def test_recordings_are_read_from_files(tmp_path, monkeypatch):

@@ -1,0 +1,318 @@
+"""What a long run leaves behind: memory, file handles and threads of a training, rounding of the optimizer.
+
+Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--output benchmarks/results/soak.json]
+
+- *training*: A2C on CartPole whose gravity swings and whose pole's length and motor jump (the packaged
+  ``drifting_cartpole``), with all that a run does beside training: TensorBoard, ``metrics.csv``, evaluations,
+  checkpoints, histograms, its lines of progress. A hundred times it is read how much memory the process holds (its
+  resident set), how many files it has open and how many threads it has. The warm-up is the first fifth: by then
+  each of these has happened many times. Memory grows by the most that the process holds at any later reading,
+  beside what it held at the warm-up's end.
+- *optimizer*: `rl_rms.RMSprop` on its fast path, and the rule itself, `rl_rms.update.rmsprop_update`, both in
+  float32, on the same stream of gradients: 64 coordinates of scales from 1e-6 to 1e3 that swing slowly and jump
+  now and then, one in ten of them 0. A third, the equations in numpy and float64, says which of the two drifts.
+  v deviates by the greatest ``|v - v64| / v64`` of any coordinate, parameters by the greatest
+  ``|p - p64| / max |p64|``, p64 over the whole stream so far. Both may deviate by 1e-3.
+"""
+
+import argparse
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import rl_rms
+from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.agents.callbacks import Periodic
+from rl_rms.agents.logger import Logger
+from rl_rms.cli import train
+from rl_rms.cli.config import RunConfig, read_config
+from rl_rms.half_life import rho_from_half_life
+from rl_rms.update import rmsprop_init, rmsprop_update
+
+TABLE = Path(__file__).parent / "results" / "soak.md"
+WARM_UP = 0.2
+HALF_LIVES = (200.0, 100_000.0)
+COORDINATES, BLOCK = 64, 1_000
+LR, EPS = 1e-3, 1e-8
+TOLERANCE = 1e-3
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+# -- training ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the process holds after some env steps."""
+
+    steps: int
+    resident: int
+    files: int
+    threads: int
+
+
+def read(steps: int) -> Reading:
+    """Ask Linux."""
+    own = Path("/proc/self")
+    resident = int((own / "statm").read_text().split()[1]) * _PAGE
+    return Reading(steps, resident, len(os.listdir(own / "fd")), len(os.listdir(own / "task")))
+
+
+class Watch(Periodic):
+    """Reads at regular env steps what the process holds."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__(every)
+        self.readings: list[Reading] = []
+
+    def act(self, agent: OnPolicyAgent, logger: Logger) -> None:
+        """Read once."""
+        self.readings.append(read(agent.num_timesteps))
+
+
+def config(steps: int, folder: Path) -> RunConfig:
+    """A run that evaluates, saves and draws histograms fifty times, or every 1,000 env steps."""
+    every = max(steps // 50, 1_000)
+    return replace(
+        read_config("drifting_cartpole"),
+        total_timesteps=steps,
+        eval_every=every,
+        checkpoint_every=every,
+        histogram_every=every,
+        runs_dir=str(folder),
+        progress="lines",
+    )
+
+
+def train_long(steps: int, folder: Path) -> list[Reading]:
+    """Train for so many env steps, and read a hundred times what the process holds."""
+    run = config(steps, folder)
+    torch.set_num_threads(run.num_threads)
+    env = train.make_env(run)
+    agent, watch, home = train.build(run, env), Watch(max(steps // 100, 1)), train.begin(run, "soak")
+    callbacks = [*train.make_callbacks(run, home), watch]
+    agent.learn(steps, callbacks, log_dir=home, log_interval=run.log_interval)
+    env.close()
+    return watch.readings
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What was held at the warm-up's end, and the most at any time after it."""
+
+    before: Reading
+    resident: int
+    files: int
+    threads: int
+
+    @property
+    def memory(self) -> float:
+        """Growth of the memory, as a share of what was held at the warm-up's end."""
+        return self.resident / self.before.resident - 1.0
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether memory has grown by at most 1 %, and neither files nor threads have."""
+        return self.memory <= 0.01 and self.files <= self.before.files and self.threads <= self.before.threads
+
+
+def growth(readings: Sequence[Reading]) -> Growth:
+    """What has grown since the warm-up's end."""
+    end = WARM_UP * readings[-1].steps
+    before = next(one for one in readings if one.steps >= end)
+    later = [one for one in readings if one.steps >= before.steps]
+    return Growth(
+        before,
+        max(one.resident for one in later),
+        max(one.files for one in later),
+        max(one.threads for one in later),
+    )
+
+
+# -- optimizer --------------------------------------------------------------------------------------------
+
+Array = NDArray[np.float64]
+
+
+def gradients(blocks: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
+    """The stream, in blocks of shape (BLOCK, COORDINATES)."""
+    chance = np.random.default_rng(seed)
+    scales = 10.0 ** np.linspace(-6.0, 3.0, COORDINATES)
+    level = np.zeros(COORDINATES)
+    for block in range(blocks):
+        if chance.random() < 0.02:  # every 50,000 updates
+            level = chance.normal(0.0, 2.0, COORDINATES)
+        swing = np.sin(2.0 * math.pi * block / 97.0 + np.arange(COORDINATES))
+        noise = chance.standard_normal((BLOCK, COORDINATES)) * (chance.random((BLOCK, COORDINATES)) > 0.1)
+        yield (noise * (scales * np.exp(level + swing))).astype(np.float32)
+
+
+class FastPath:
+    """`rl_rms.RMSprop`, on two tensors that lie in one buffer."""
+
+    def __init__(self, half_life: float) -> None:
+        self.params = [torch.nn.Parameter(torch.zeros(COORDINATES // 2)) for _ in range(2)]
+        self.optimizer = rl_rms.RMSprop(self.params, lr=LR, eps=EPS, half_life=half_life, debias=True, flat=True)
+        for param in self.params:
+            param.grad = torch.zeros_like(param)
+        self.optimizer.lay_out()
+        self.optimizer.zero_grad(set_to_none=False)
+
+    def run(self, block: NDArray[np.float32]) -> None:
+        """An update with each gradient."""
+        first, second = (param.grad for param in self.params)
+        assert first is not None
+        assert second is not None
+        for g in torch.from_numpy(block):
+            first.copy_(g[: COORDINATES // 2])
+            second.copy_(g[COORDINATES // 2 :])
+            self.optimizer.step()
+
+    @property
+    def v(self) -> Array:
+        """The second moment."""
+        return np.concatenate([self.optimizer.state[one]["square_avg"].double().numpy() for one in self.params])
+
+    @property
+    def p(self) -> Array:
+        """The parameters."""
+        return np.concatenate([one.detach().double().numpy() for one in self.params])
+
+
+class Rule:
+    """`rl_rms.update.rmsprop_update` on one tensor."""
+
+    def __init__(self, half_life: float) -> None:
+        self.half_life = half_life
+        self.param = torch.zeros(COORDINATES)
+        self.state = rmsprop_init(self.param)
+
+    def run(self, block: NDArray[np.float32]) -> None:
+        """An update with each gradient."""
+        for g in torch.from_numpy(block):
+            self.param, self.state = rmsprop_update(
+                self.param, g, self.state, lr=LR, half_life=self.half_life, eps=EPS, debias=True
+            )
+
+    @property
+    def v(self) -> Array:
+        """The second moment."""
+        return self.state["square_avg"].double().numpy()
+
+    @property
+    def p(self) -> Array:
+        """The parameters."""
+        return self.param.double().numpy()
+
+
+class Exact:
+    """The equations, in float64."""
+
+    def __init__(self, half_life: float) -> None:
+        self.rho, self.gain = rho_from_half_life(half_life), -math.expm1(-math.log(2.0) / half_life)
+        self.v, self.p, self.reach = np.zeros(COORDINATES), np.zeros(COORDINATES), np.zeros(COORDINATES)
+        self.initial_weight = 1.0
+
+    def run(self, block: NDArray[np.float32]) -> None:
+        """An update with each gradient."""
+        v, p = self.v, self.p
+        for g in block.astype(np.float64):
+            v += self.gain * (g * g - v)
+            self.initial_weight *= self.rho
+            p -= LR * g / (np.sqrt(v / (1.0 - self.initial_weight)) + EPS)
+            np.maximum(self.reach, np.abs(p), out=self.reach)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far v and the parameters are from float64 after some updates, on the fast path and by the rule."""
+
+    half_life: float
+    updates: int
+    fast_v: float
+    rule_v: float
+    fast_parameter: float
+    rule_parameter: float
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the fast path is within tolerance."""
+        return max(self.fast_v, self.fast_parameter) <= TOLERANCE
+
+
+def deviations(half_life: float, updates: int) -> Iterator[Deviation]:
+    """After each power of ten of updates, from BLOCK on, and at the end."""
+    fast, rule, exact = FastPath(half_life), Rule(half_life), Exact(half_life)
+    for number, block in enumerate(gradients(updates // BLOCK), 1):
+        for one in (fast, rule, exact):
+            one.run(block)
+        done = number * BLOCK
+        if done == 10 ** round(math.log10(done)) or done == updates:
+            v = [float(np.max(np.abs(one.v - exact.v) / exact.v)) for one in (fast, rule)]
+            p = [float(np.max(np.abs(one.p - exact.p) / exact.reach)) for one in (fast, rule)]
+            yield Deviation(half_life, done, *v, *p)
+
+
+# -- table ------------------------------------------------------------------------------------------------
+
+
+def table(readings: Sequence[Reading], found: Sequence[Deviation]) -> str:
+    """Both, as Markdown."""
+    grown = growth(readings)
+    held = {
+        "memory, MB": (f"{grown.before.resident / 1e6:.1f}", f"{grown.resident / 1e6:.1f}", f"{grown.memory:.2%}"),
+        "open files": (grown.before.files, grown.files, grown.files - grown.before.files),
+        "threads": (grown.before.threads, grown.threads, grown.threads - grown.before.threads),
+    }
+    lines = [
+        "# Long runs",
+        "",
+        f"`python benchmarks/soak.py`: {readings[-1].steps:,} env steps of A2C on a drifting CartPole with "
+        f"evaluations, checkpoints and TensorBoard; the warm-up ends at {grown.before.steps:,}.",
+        "",
+        "| held | at the warm-up's end | at most after it | growth |",
+        "|---|---:|---:|---:|",
+        *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in held.items()),
+        "",
+        "The optimizer beside float64, on one stream of gradients; the greatest deviation of any coordinate.",
+        "",
+        "| half-life | updates | v, fast path | v, the rule | parameters, fast path | parameters, the rule |",
+        "|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {one.half_life:,.0f} | {one.updates:,} | {one.fast_v:.1e} | {one.rule_v:.1e} "
+            f"| {one.fast_parameter:.1e} | {one.rule_parameter:.1e} |"
+            for one in found
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run both and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1_000_000, help="env steps of the training")
+    parser.add_argument("--updates", type=int, default=10_000_000, help="updates of the optimizer")
+    parser.add_argument("--output", type=Path, default=TABLE.with_suffix(".json"))
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        readings = train_long(args.steps, Path(folder))
+    found = [one for half_life in HALF_LIVES for one in deviations(half_life, args.updates)]
+    written: dict[str, Any] = {"training": [asdict(one) for one in readings]}
+    args.output.write_text(json.dumps({**written, "optimizer": [asdict(one) for one in found]}, indent=1) + "\n")
+    args.output.with_suffix(".md").write_text(table(readings, found))
+    print(table(readings, found))
+    if not (growth(readings).is_flat and all(one.is_within for one in found)):
+        raise SystemExit("something grew, or the fast path drifted")
+
+
+if __name__ == "__main__":
+    main()

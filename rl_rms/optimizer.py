@@ -39,7 +39,7 @@ _TRACKING = "tracking"
 _MOST_REBUILDS = 8
 # Updates between two looks for averages that have left the normal numbers.
 _SETTLE_EVERY = 256
-# Beside this epsilon the root of the largest number that is not normal is lost in rounding, in float32 and float64.
+# Beside this epsilon the root of the largest number that is not normal is lost in rounding.
 _LEAST_EPS = 1e-11
 _FOREACH_DEVICES = frozenset({"cuda", "xpu"})
 _CAPTURABLE_DEVICES = frozenset({"cuda", "xpu", "hpu", "xla"})

@@ -1,4 +1,4 @@
-"""Gradients at the ends of float32's range: squares that overflow, and averages that decay out of the normal numbers."""
+"""Gradients at the ends of float32's range: squares that overflow, averages below the normal numbers."""
 
 import math
 

@@ -583,13 +583,20 @@ class OnPolicyAgent(ABC):
 
     def _name_cause(self, rollout: Rollout, said: str) -> str:
         """A sentence about gradients that are not finite: where they come from, as far as that can be seen."""
+        for name, param in self.policy.named_parameters():
+            if param.grad is not None and not param.grad.isfinite().all():
+                wrong = param.grad[~param.grad.isfinite()]
+                said = (
+                    f"the gradient of {name} must be finite, got {float(wrong[0]):g} in {len(wrong)} of "
+                    f'{param.numel()} numbers; nothing was updated; mend the loss, or set on_nonfinite to "skip", '
+                    'which leaves such updates out, or to "clip", which replaces such numbers'
+                )
+                break
         cause = first_nonfinite(
             self.policy, self._as_seen(rollout), self.used(rollout), self.terms(), self._rollout_state
         )
-        return (
-            f"in update {self.num_updates + 1:,}, after {self.num_timesteps:,} env steps, {said}"
-            f"{cause and '. There ' + cause}"
-        )
+        where = f"in update {self.num_updates + 1:,}, after {self.num_timesteps:,} env steps, "
+        return where + said + (cause and f". There {cause}")
 
     def _average(self, tensors: list[Tensor]) -> None:
         """Put everyone's mean in the tensors' place, each worker's weighted with its share of the transitions."""

@@ -19,22 +19,16 @@ Bools = npt.NDArray[np.bool_]
 
 _LARGEST = float(np.finfo(np.float32).max)
 # Where the sum of squares is below, so is every magnitude below its root, which float32 holds.
-_TAME = 1e38
+TAME = 1e38
 
 
-def are_tame(numbers: Array) -> bool:
-    """Whether numbers are finite and not huge, at the price of one sum; a huge one may be finite yet.
-
-    Args:
-        numbers: Any shape; whole numbers always are.
-    """
-    return numbers.dtype.kind != "f" or bool(np.vdot(numbers, numbers) < _TAME)
-
-
-def all_tame(observations: Tree) -> bool:
-    """Whether all numbers of observations are, as `are_tame` says it."""
+def are_tame(observations: Tree) -> bool:
+    """Whether all numbers are finite and not huge, at the price of one sum; a huge one may be finite yet."""
     if isinstance(observations, np.ndarray):
-        return are_tame(observations)
+        if observations.dtype.kind != "f":
+            return True
+        # Other products warn of an overflow.
+        return bool(np.vdot(observations, observations) < TAME)
     return all(are_tame(leaf) for _, leaf in leaves(observations))
 
 
@@ -109,10 +103,10 @@ def without_infinities(tree: Tree, space: gym.Space[Any]) -> Tree:
     if not (wrong.any() and isinstance(space, spaces.Box)):
         return tree
     largest = max(1.0, float(np.where(wrong, 0.0, np.abs(tree)).max()))
-    low = np.where(not_finite(space.low), -largest, space.low)
-    high = np.where(not_finite(space.high), largest, space.high)
-    bound = np.where(np.less(tree, 0), low, high)
-    clipped: Array = np.where(wrong & ~np.isnan(tree), bound, tree).astype(tree.dtype)
+    clipped = np.array(tree)
+    for bounds, sign, where in ((space.low, -1.0, tree < 0), (space.high, 1.0, tree > 0)):
+        bound = np.where(not_finite(bounds), sign * largest, bounds)
+        np.copyto(clipped, bound, where=wrong & where, casting="same_kind")
     return clipped
 
 
@@ -123,4 +117,8 @@ def replaced(tree: Tree, stand_ins: Tree) -> Tree:
         tree: Observations, any shape.
         stand_ins: Arrays that broadcast to them.
     """
-    return tree_map(lambda leaf, one: np.where(not_finite(leaf), one, leaf).astype(leaf.dtype), tree, stand_ins)
+
+    def put(leaf: Array, one: Array) -> Array:
+        return np.where(not_finite(leaf), one, leaf).astype(leaf.dtype)
+
+    return tree_map(put, tree, stand_ins)

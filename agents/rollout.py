@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_rms.agents.config import OnNonfinite
-from rl_rms.agents.finite import Found, all_tame, are_tame, find, not_finite, replaced, without_infinities
+from rl_rms.agents.finite import TAME, Found, are_tame, find, not_finite, replaced, without_infinities
 from rl_rms.agents.spaces import ACTION_MASK, action_mask_size
 from rl_rms.agents.trees import Tree, tree_map, tree_stack
 
@@ -169,7 +169,7 @@ class Collector:
         self._buffers: _Buffers | None = None
         # Which of the present observations are made up, None for none.
         self._made_up: Bools | None = None
-        # Largest sum of squares of a vector step's rewards, where infinities are to be replaced.
+        # Largest sum of squares of a vector step's rewards.
         self._most = 0.0
         self.num_timesteps = 0
         self.share = 1
@@ -195,7 +195,7 @@ class Collector:
         self._lengths[:] = 0
         self._observations = tree_map(np.array, observations)
         self._made_up = None
-        if not all_tame(self._observations):
+        if not are_tame(self._observations):
             self._observations, self._made_up = self._mended(self._observations)
         self._read_masks(info, self._all)
 
@@ -274,13 +274,14 @@ class Collector:
         else:
             self._resetting = done if over else self._none
         left_out, self._made_up = self._made_up, None
-        if not are_tame(rewards):
+        squares = np.vdot(rewards, rewards)
+        if not squares < TAME:
             rewards, left_out = self._mended_rewards(rewards, valid, left_out)
-        elif self._on_nonfinite == "clip":
-            self._most = max(self._most, float(np.vdot(rewards, rewards)))
-        if finals and not all(all_tame(final) for _, final in finals):
+        elif squares > self._most:
+            self._most = float(squares)
+        if finals and not all(are_tame(final) for _, final in finals):
             finals, left_out = self._mended_finals(finals, left_out)
-        if not all_tame(following):
+        if not are_tame(following):
             following, self._made_up = self._mended(following)
         self._observations = following
         if self._masks is not None:

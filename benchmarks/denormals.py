@@ -1,4 +1,4 @@
-"""What numbers below float32's smallest normal one cost: training dead units, and policies that are nearly certain.
+"""What numbers below the smallest normal float32 cost: training dead units, and policies that are nearly certain.
 
 Run: python benchmarks/denormals.py [--rounds 30] [--output benchmarks/results/denormals.md]
 

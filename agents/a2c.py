@@ -7,7 +7,15 @@ import numpy.typing as npt
 from torch import nn
 
 from rl_rms.agents.base import EnvLike, OnPolicyAgent, policy_config, policy_module
-from rl_rms.agents.config import DEFAULT_OPTIMIZER, A2CConfig, AgentConfig, MetaConfig, OnChange, PolicyConfig
+from rl_rms.agents.config import (
+    DEFAULT_OPTIMIZER,
+    A2CConfig,
+    AgentConfig,
+    MetaConfig,
+    OnChange,
+    OnNonfinite,
+    PolicyConfig,
+)
 from rl_rms.agents.losses import LossTerms
 from rl_rms.agents.optimizers import OptimizerLike, optimizer_path
 from rl_rms.agents.rollout import Episode, Rollout
@@ -24,7 +32,7 @@ class A2C(OnPolicyAgent):
     Args:
         env: A Gymnasium id, environment or vector environment.
         learning_rate: A number, or a schedule over env steps such as `rl_rms.envs.schedules.Linear`. See
-            `A2CConfig`, as for every argument up to ``forget_updates``.
+            `A2CConfig`, as for every argument up to ``on_nonfinite``.
         n_steps: Vector steps between two updates.
         critic_learning_rate: The critic's own; None is the actor's.
         gamma: Discount per env step.
@@ -40,6 +48,7 @@ class A2C(OnPolicyAgent):
         on_change: What becomes of RMSprop's state at a change of regime: ``"keep"``, ``"reset"`` or ``"forget"``.
         forget_half_life: Half-life with which it then forgets, in updates.
         forget_updates: For how many updates.
+        on_nonfinite: What to do about numbers that are nan or infinite: ``"raise"``, ``"skip"`` or ``"clip"``.
         meta: A `MetaConfig` of what adapts itself by meta-gradient.
         optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
         optimizer_kwargs: Its further arguments.
@@ -83,6 +92,7 @@ class A2C(OnPolicyAgent):
         on_change: OnChange = "keep",
         forget_half_life: float = 10.0,
         forget_updates: int = 50,
+        on_nonfinite: OnNonfinite = "raise",
         meta: MetaConfig | None = None,
         optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -108,6 +118,7 @@ class A2C(OnPolicyAgent):
             on_change=on_change,
             forget_half_life=forget_half_life,
             forget_updates=forget_updates,
+            on_nonfinite=on_nonfinite,
             meta=meta,
             optimizer=optimizer_path(optimizer),
             optimizer_kwargs=optimizer_kwargs or {},
@@ -127,8 +138,8 @@ class A2C(OnPolicyAgent):
         return num_steps >= self.config.n_steps
 
     def used(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
-        """All true transitions."""
-        return rollout.valid
+        """All true transitions whose numbers are known."""
+        return rollout.known
 
     def terms(self) -> LossTerms:
         """Those of the configuration."""

@@ -28,7 +28,7 @@ from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, PolicyConfig, a
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.fused import FusedActorCritic, fuse
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.losses import LossTerms, actor_critic_loss
+from rl_rms.agents.losses import LossTerms, actor_critic_loss, first_nonfinite
 from rl_rms.agents.meta import Experience, MetaGradient
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
 from rl_rms.agents.optimizers import OptimizerLike, describe_memory, group_rates, make_optimizer
@@ -42,6 +42,7 @@ from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.snapshots import decode, encode
+from rl_rms.guard import GradientGuard, mend_
 from rl_rms.half_life import Timescale
 from rl_rms.optimizer import RMSprop
 
@@ -76,6 +77,7 @@ class OnPolicyAgent(ABC):
         meta: What adapts the optimizer's hyperparameters, None where they stay.
         num_timesteps: Env steps lived so far, all sub-environments together.
         num_updates: Optimizer steps taken so far.
+        num_nonfinite: Rewards, observations and updates' gradients so far that were nan or infinite.
         episodes: The last 100 finished episodes.
         new_episodes: Those that finished in the last update's rollout.
         workers: The processes that train it together, see `join`.
@@ -89,6 +91,8 @@ class OnPolicyAgent(ABC):
     # Everyone's env steps in the last rollout, and this worker's share of the transitions that were used.
     _env_steps = 0
     _share = 1.0
+    # Whether anyone has a transition to learn from.
+    _learns = True
 
     def __init__(
         self,
@@ -146,7 +150,7 @@ class OnPolicyAgent(ABC):
                     f"meta adapts {DEFAULT_OPTIMIZER}, not {type(self.optimizer).__name__}; leave one of them out"
                 )
             self.meta = MetaGradient(self.policy, self.optimizer, config.meta)
-        self.num_timesteps = self.num_updates = 0
+        self.num_timesteps = self.num_updates = self.num_nonfinite = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
         self.new_episodes: list[Episode] = []
         self._collector: Collector | None = None
@@ -303,13 +307,21 @@ class OnPolicyAgent(ABC):
         """
         workers = self.workers
         self._env_steps, counts = rollout.env_steps, [len(rollout.episodes)]
+        found, collector.num_nonfinite = collector.num_nonfinite, 0
         if not workers.alone:
             used = np.count_nonzero(self.used(rollout))
-            told = workers.rows(np.array([self._env_steps, used, counts[0], stops], dtype=np.float64))
+            row = [self._env_steps, used, counts[0], stops, found]
+            told = workers.rows(np.array(row, dtype=np.float64))
             if told[:, 3].any():
                 return True
             self._env_steps, self._share = int(told[:, 0].sum()), used / max(told[:, 1].sum(), 1.0)
-            counts = told[:, 2].astype(int).tolist()
+            self._learns = bool(told[:, 1].any())
+            counts, found = told[:, 2].astype(int).tolist(), int(told[:, 4].sum())
+        elif rollout.left_out is not None or self._env_steps == 0:
+            self._learns = bool(self.used(rollout).any())
+        else:
+            self._learns = True
+        self.num_nonfinite += found
         self.num_timesteps += self._env_steps
         self.new_episodes = workers.episodes(rollout.episodes, counts, rollout.valid.shape[1])
         self.episodes.extend(self.new_episodes)
@@ -374,11 +386,13 @@ class OnPolicyAgent(ABC):
         if self.env is None:
             raise ValueError("this agent has no environment to learn in; load it with env=...")
         if self._collector is None:
-            self._collector = Collector(self.env, mask_actions=self.config.mask_actions)
+            self._collector = Collector(
+                self.env, mask_actions=self.config.mask_actions, on_nonfinite=self.config.on_nonfinite
+            )
         if not self._collector.started:
             self._collector.num_timesteps, self._collector.share = self.num_timesteps, self.workers.size
             # Where new episodes are to begin: another seed than the first ones', which it has seen already.
-            first_row = self.workers.rank * self._collector.env.num_envs
+            first_row = self._collector.first_index = self.workers.rank * self._collector.env.num_envs
             self._collector.start(self.seed + self.num_timesteps + first_row)
             if self._saved_place is not None:
                 self._go_back(self._collector, self._saved_place)
@@ -474,14 +488,17 @@ class OnPolicyAgent(ABC):
         """One optimizer step on a rollout, and the normalizers' statistics moved."""
         raw = rollout.observations
         if self.reward_normalizer is not None:
-            scaled = self.reward_normalizer(rollout.rewards, rollout.valid, rollout.done, self.workers)
+            scaled = self.reward_normalizer(rollout.rewards, rollout.known, rollout.done, self.workers)
             rollout = dataclasses.replace(rollout, rewards=scaled)
         metrics: dict[str, float] = {}
-        if self.meta is None or self.meta.learns_from(self._experience(rollout)):
+        if self._learns and (self.meta is None or self.meta.learns_from(self._experience(rollout))):
             metrics = self._write_gradients(rollout, with_metrics=with_metrics)
+            if self._share == 0.0:
+                # The mean over none of its transitions is nan; the others' gradients are everyone's.
+                torch._foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
             self._step(rollout, metrics, with_metrics=with_metrics)
         if self.observation_normalizer is not None:
-            self.observation_normalizer.update(raw, rollout.valid, self.workers)
+            self.observation_normalizer.update(raw, rollout.known, self.workers)
         return metrics
 
     def _step(self, rollout: Rollout, metrics: dict[str, float], *, with_metrics: bool) -> None:
@@ -497,13 +514,62 @@ class OnPolicyAgent(ABC):
             self.optimizer.steps_per_update = self._env_steps
             if self._follows_curriculum:
                 self._tell_timescale()
-        else:
-            max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
-            norm = nn.utils.clip_grad_norm_(self.policy.parameters(), max_norm)
-            if with_metrics:
-                metrics["optim/gradient_norm"] = float(norm)
         if self.meta is not None:
             self.meta.before_step()
+        try:
+            self._step_with(metrics, with_metrics=with_metrics)
+        except FloatingPointError as error:
+            raise FloatingPointError(self._name_cause(rollout, str(error))) from None
+        self._changes.after_update()
+        self.num_updates += 1
+
+    def _step_with(self, metrics: dict[str, float], *, with_metrics: bool) -> None:
+        """The optimizer's part of a step.
+
+        Raises:
+            FloatingPointError: If a gradient is not finite and that is to be raised.
+        """
+        if isinstance(self.optimizer, RMSprop):
+            before = self.optimizer.guard.num_nonfinite
+            self._move()
+            found = self.optimizer.guard.num_nonfinite - before
+            if found and self.meta is not None:
+                # What it would go back through is no update.
+                self.meta.restart()
+        else:
+            norm = self._clip()
+            found = 0 if math.isfinite(norm) else 1
+            if with_metrics:
+                metrics["optim/gradient_norm"] = norm
+            if not found or self.config.on_nonfinite == "clip":
+                self._move()
+        self.num_nonfinite += found
+
+    def _clip(self) -> float:
+        """Clip the gradients by norm, for an optimizer that does not do it itself; gives their norm before."""
+        params = [param for param in self.policy.parameters() if param.grad is not None]
+        grads = [param.grad for param in params if param.grad is not None]
+        max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
+        norm = nn.utils.get_total_norm(grads)
+        if not math.isfinite(norm):
+            guard = GradientGuard(max_grad_norm=self.config.max_grad_norm, on_nonfinite=self.config.on_nonfinite)
+            if guard.admit(grads):
+                # Only the squares overflow.
+                assert guard.gradient_norm is not None
+                torch._foreach_mul_(grads, guard.scale(guard.gradient_norm))
+                return guard.gradient_norm
+            if self.config.on_nonfinite == "skip":
+                return math.nan
+            mend_(grads)
+            nn.utils.clip_grads_with_norm_(
+                params, max_norm, nn.utils.get_total_norm([one.double() for one in grads])
+            )
+            return math.nan
+        nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+        return float(norm)
+
+    def _move(self) -> None:
+        """The optimizer's step, and where each worker takes its own, their mean."""
         if self._where == "global":
             self.optimizer.step()
         else:
@@ -514,8 +580,23 @@ class OnPolicyAgent(ABC):
             self._average(steps)
             for param, start, step in zip(params, before, steps, strict=True):
                 param.detach().copy_(start + step)
-        self._changes.after_update()
-        self.num_updates += 1
+
+    def _name_cause(self, rollout: Rollout, said: str) -> str:
+        """A sentence about gradients that are not finite: where they come from, as far as that can be seen."""
+        for name, param in self.policy.named_parameters():
+            if param.grad is not None and not param.grad.isfinite().all():
+                wrong = param.grad[~param.grad.isfinite()]
+                said = (
+                    f"the gradient of {name} must be finite, got {float(wrong[0]):g} in {len(wrong)} of "
+                    f'{param.numel()} numbers; nothing was updated; mend the loss, or set on_nonfinite to "skip", '
+                    'which leaves such updates out, or to "clip", which replaces such numbers'
+                )
+                break
+        cause = first_nonfinite(
+            self.policy, self._as_seen(rollout), self.used(rollout), self.terms(), self._rollout_state
+        )
+        where = f"in update {self.num_updates + 1:,}, after {self.num_timesteps:,} env steps, "
+        return where + said + (cause and f". There {cause}")
 
     def _average(self, tensors: list[Tensor]) -> None:
         """Put everyone's mean in the tensors' place, each worker's weighted with its share of the transitions."""
@@ -564,6 +645,8 @@ class OnPolicyAgent(ABC):
         started, timesteps = self._clock
         scalars["time/fps"] = (self.num_timesteps - timesteps) / max(time.perf_counter() - started, 1e-9)
         scalars["train/n_updates"] = float(self.num_updates)
+        if self.config.on_nonfinite != "raise":
+            scalars["train/num_nonfinite"] = float(self.num_nonfinite)
         scalars["train/learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         if self.config.critic_learning_rate is not None:
             scalars["train/critic_learning_rate"] = float(self.optimizer.param_groups[1]["lr"])
@@ -693,6 +776,7 @@ class OnPolicyAgent(ABC):
             "meta": None if self.meta is None else self.meta.state_dict(),
             "num_timesteps": self.num_timesteps,
             "num_updates": self.num_updates,
+            "num_nonfinite": self.num_nonfinite,
             "normalizers": {
                 name: one.state_dict() for name, one in self._normalizers().items() if one is not None
             },
@@ -753,6 +837,7 @@ class OnPolicyAgent(ABC):
             agent.meta.load_state_dict(contents["meta"])
         agent.num_timesteps = contents["num_timesteps"]
         agent.num_updates = contents["num_updates"]
+        agent.num_nonfinite = contents["num_nonfinite"]
         for name, one in agent._normalizers().items():
             if one is not None:
                 one.load_state_dict(contents["normalizers"][name])

@@ -17,6 +17,7 @@ Activation = Literal["tanh", "relu", "elu", "silu"]
 Norm = Literal["none", "layer", "batch"]
 Recurrent = Literal["none", "gru", "lstm"]
 OnChange = Literal["keep", "reset", "forget"]
+OnNonfinite = Literal["raise", "skip", "clip"]
 Adaptable = Literal["learning_rate", "half_life", "eps"]
 
 
@@ -134,6 +135,9 @@ class AgentConfig:
             updates).
         forget_half_life: Half-life with which RMSprop forgets after a change, in updates, > 0.
         forget_updates: For how many updates, >= 1.
+        on_nonfinite: What to do about a reward, observation or gradient that is nan or infinite: ``raise`` says
+            which; ``skip`` leaves the transition, or the update, out of learning; ``clip`` puts finite numbers in
+            their place. RMSprop is given the same word.
         meta: Hyperparameters of RMSprop that adapt themselves by meta-gradient, as in ``{adapt: [learning_rate,
             half_life], window: 4}``; null for none. What the others state is then where they begin.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
@@ -160,6 +164,7 @@ class AgentConfig:
     on_change: OnChange = "keep"
     forget_half_life: float = 10.0
     forget_updates: int = 50
+    on_nonfinite: OnNonfinite = "raise"
     meta: MetaConfig | None = None
     optimizer: str = DEFAULT_OPTIMIZER
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -181,6 +186,7 @@ class AgentConfig:
         if self.half_life is not None:
             parse_half_life(self.half_life)
         _check_choice("on_change", self.on_change, get_args(OnChange))
+        _check_choice("on_nonfinite", self.on_nonfinite, get_args(OnNonfinite))
         HalfLife(check_number("forget_half_life", self.forget_half_life, above=0.0))
         check_whole("forget_updates", self.forget_updates, least=1, unit="updates")
         if self.meta is not None and "half_life" in self.meta.adapt and self.on_change == "forget":

@@ -89,7 +89,7 @@ def evaluate(
     venv = as_vector_env(env)
     share = np.full(venv.num_envs, episodes // venv.num_envs)
     share[: episodes % venv.num_envs] += 1
-    collector = Collector(venv, mask_actions=agent.config.mask_actions)
+    collector = Collector(venv, mask_actions=agent.config.mask_actions, on_nonfinite=agent.config.on_nonfinite)
     collector.start(seed, clock)
     kept: list[Episode] = []
     state = None

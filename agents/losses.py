@@ -1,5 +1,6 @@
 """The loss of advantage actor-critic, which REINFORCE with a baseline shares."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +83,7 @@ def targets(
         if len(rollout.final_index):
             next_values[tuple(rollout.final_index.T)] = final_values
     advantages = generalized_advantages(
-        rollout.rewards, known, next_values, rollout.done, terms.gamma, terms.gae_lambda
+        rollout.rewards, known, next_values, rollout.cut, terms.gamma, terms.gae_lambda
     )
     returns = advantages + known
     if terms.normalize_advantage:
@@ -161,6 +162,46 @@ def actor_critic_loss(
         metrics["train/value_loss"] = value_loss.item()
         metrics["train/explained_variance"] = explained_variance(values[:-1][used], returns[used])
     return loss, metrics
+
+
+@torch.no_grad()
+def first_nonfinite(
+    policy: nn.Module, rollout: Rollout, used: Bools, terms: LossTerms, state: Tensor | None = None
+) -> str:
+    """What of the loss is not finite first, as a phrase; empty where all is.
+
+    Args:
+        policy: As in `actor_critic_loss`, as what follows.
+        rollout: What happened, as the policy saw it.
+        used: Which transitions count.
+        terms: Discounts and weights.
+        state: What a recurrent policy remembered.
+    """
+    for name, param in policy.named_parameters():
+        if not param.isfinite().all():
+            return f"the parameter {name} is nan or infinite already"
+    features, after = _features(policy, rollout, state, next(policy.parameters()).device)
+    distribution: Distribution = policy.actor(features)  # type: ignore[operator]
+    actions = torch.as_tensor(rollout.actions, device=distribution.entropy().device).flatten(0, 1)
+    everything = tree_map(lambda *parts: torch.cat(parts), features, after)
+    known = policy.critic(everything).cpu().numpy()  # type: ignore[operator]
+    values, final_values = (
+        known[: used.size + used.shape[1]].reshape(len(used) + 1, -1),
+        known[used.size + used.shape[1] :],
+    )
+    plain = dataclasses.replace(terms, normalize_advantage=False)
+    advantages, _ = targets(rollout, used, values, final_values, plain)
+    parts = {
+        "log-probability of the action": distribution.log_prob(actions).cpu().numpy().reshape(used.shape),
+        "value": values[:-1],
+        "advantage": advantages,
+    }
+    for name, numbers in parts.items():
+        wrong = ~np.isfinite(numbers) & used
+        if wrong.any():
+            t, i = np.argwhere(wrong)[0]
+            return f"the {name} of sub-environment {i} in step {t} of the rollout is {numbers[t, i]:g}"
+    return ""
 
 
 def _features(

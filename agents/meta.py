@@ -64,10 +64,11 @@ class Experience:
         copies = {
             one.name: tree_map(np.array, getattr(rollout, one.name))
             for one in dataclasses.fields(rollout)
-            if one.name not in ("episodes", "action_masks")
+            if one.name not in ("episodes", "action_masks", "left_out")
         }
         masks = None if rollout.action_masks is None else rollout.action_masks.copy()
-        return cls(Rollout(**copies, action_masks=masks, episodes=[]), used.copy(), terms, state)
+        kept = Rollout(**copies, action_masks=masks, episodes=[], left_out=rollout.left_out)
+        return cls(kept, used.copy(), terms, state)
 
 
 class _Loss(nn.Module):
@@ -337,7 +338,7 @@ _LARGEST_LOG = math.log(1e4)
 
 
 def _check(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) -> None:
-    others = [name for name in optimizer.guard.in_use() if name != "max_grad_norm"]
+    others = [name for name in optimizer.guard.in_use() if name not in ("max_grad_norm", "on_nonfinite")]
     if others:
         raise ValueError(
             f"meta unrolls updates that max_grad_norm alone clips; leave {others[0]} out of optimizer_kwargs"

@@ -65,7 +65,8 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     chosen = optimizer if isinstance(optimizer, type) else optimizer_class(optimizer or config.optimizer)
     kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
     if issubclass(chosen, RMSprop):
-        kwargs = {"eps": DEFAULT_EPS, "debias": True, "max_grad_norm": config.max_grad_norm, **kwargs}
+        ours = {"max_grad_norm": config.max_grad_norm, "on_nonfinite": config.on_nonfinite}
+        kwargs = {"eps": DEFAULT_EPS, "debias": True, **ours, **kwargs}
         if config.half_life is not None:
             kwargs["half_life"] = config.half_life
         elif not _MEMORY_NAMES & kwargs.keys():

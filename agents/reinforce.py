@@ -12,6 +12,7 @@ from rl_rms.agents.config import (
     AgentConfig,
     MetaConfig,
     OnChange,
+    OnNonfinite,
     PolicyConfig,
     ReinforceConfig,
 )
@@ -32,7 +33,7 @@ class Reinforce(OnPolicyAgent):
     Args:
         env: A Gymnasium id, environment or vector environment.
         learning_rate: A number, or a schedule over env steps such as `rl_rms.envs.schedules.Linear`. See
-            `ReinforceConfig`, as for every argument up to ``forget_updates``.
+            `ReinforceConfig`, as for every argument up to ``on_nonfinite``.
         critic_learning_rate: The critic's own; None is the actor's.
         gamma: Discount per env step.
         episodes_per_env: Whole episodes of each sub-environment for one update.
@@ -48,6 +49,7 @@ class Reinforce(OnPolicyAgent):
         on_change: What becomes of RMSprop's state at a change of regime: ``"keep"``, ``"reset"`` or ``"forget"``.
         forget_half_life: Half-life with which it then forgets, in updates.
         forget_updates: For how many updates.
+        on_nonfinite: What to do about numbers that are nan or infinite: ``"raise"``, ``"skip"`` or ``"clip"``.
         meta: A `MetaConfig` of what adapts itself by meta-gradient.
         optimizer: Any ``torch.optim.Optimizer`` class, or its import path.
         optimizer_kwargs: Its further arguments.
@@ -91,6 +93,7 @@ class Reinforce(OnPolicyAgent):
         on_change: OnChange = "keep",
         forget_half_life: float = 10.0,
         forget_updates: int = 50,
+        on_nonfinite: OnNonfinite = "raise",
         meta: MetaConfig | None = None,
         optimizer: OptimizerLike = DEFAULT_OPTIMIZER,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -116,6 +119,7 @@ class Reinforce(OnPolicyAgent):
             on_change=on_change,
             forget_half_life=forget_half_life,
             forget_updates=forget_updates,
+            on_nonfinite=on_nonfinite,
             meta=meta,
             optimizer=optimizer_path(optimizer),
             optimizer_kwargs=optimizer_kwargs or {},
@@ -165,4 +169,4 @@ def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bo
     """
     done = rollout.done.astype(np.int64)
     finished_before = np.cumsum(done, axis=0) - done
-    return rollout.valid & (finished_before < episodes_per_env)
+    return rollout.known & (finished_before < episodes_per_env)

@@ -67,5 +67,5 @@ def explained_variance(values: Floats, returns: Floats) -> float:
     Returns:
         1 for a perfect prediction, 0 or less for a useless one, NaN where the returns do not vary.
     """
-    variance = float(np.var(returns))
+    variance = float(np.var(returns)) if returns.size else 0.0
     return float("nan") if variance == 0.0 else 1.0 - float(np.var(returns - values)) / variance

@@ -6,6 +6,8 @@ Gymnasium replaces a finished episode's final observation by the next one's firs
 and the true final observation of every truncated episode is kept.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from rl_rms.agents.config import OnNonfinite
+from rl_rms.agents.finite import TAME, Found, are_tame, find, not_finite, replaced, without_infinities
 from rl_rms.agents.spaces import ACTION_MASK, action_mask_size
 from rl_rms.agents.trees import Tree, tree_map, tree_stack
 
@@ -61,6 +65,8 @@ class Rollout:
             ``observations``, shape ``(num_finals, 2)``.
         final_observations: Those observations, shape ``(num_finals, *observation)``.
         episodes: The episodes that ended, in order.
+        left_out: Transitions of which a number was not finite and is made up, same shape as ``valid``; None for
+            none.
     """
 
     observations: Tree
@@ -74,11 +80,26 @@ class Rollout:
     final_index: npt.NDArray[np.int64]
     final_observations: Tree
     episodes: list[Episode]
+    left_out: Bools | None = None
 
     @property
     def done(self) -> Bools:
         """Whether the transition was its episode's last, shape ``(num_steps, num_envs)``."""
         return self.terminated | self.truncated
+
+    @property
+    def known(self) -> Bools:
+        """Which transitions may be learned from, shape ``(num_steps, num_envs)``."""
+        return self.valid if self.left_out is None else self.valid & ~self.left_out
+
+    @property
+    def cut(self) -> Bools:
+        """Where advantages end: with an episode, and before and after what is left out, same shape."""
+        if self.left_out is None:
+            return self.done
+        cut = self.done | self.left_out
+        cut[:-1] |= self.left_out[1:]
+        return cut
 
     @property
     def env_steps(self) -> int:
@@ -95,6 +116,7 @@ class Step(NamedTuple):
         truncated: Whether the episode was cut off from outside.
         valid: False where the step was a reset frame.
         finals: Sub-environments that were truncated and whose final observation is no longer to be seen, with it.
+        left_out: Where a number of the transition was not finite and is made up; None for nowhere.
     """
 
     rewards: Array
@@ -102,6 +124,7 @@ class Step(NamedTuple):
     truncated: Bools
     valid: Bools
     finals: list[tuple[int, Tree]]
+    left_out: Bools | None
 
 
 class Collector:
@@ -111,17 +134,21 @@ class Collector:
         env: The vector environment.
         mask_actions: Whether the environment says which actions are valid, in ``info["action_mask"]`` or, in a
             Dict observation, under ``action_mask``.
+        on_nonfinite: What to do about rewards and observations that are not finite: see `AgentConfig`.
 
     Attributes:
         num_timesteps: Env steps lived, all sub-environments together.
         share: Env steps that are counted for one of these sub-environments': how many workers do as these do.
+        first_index: What errors call the first of these sub-environments.
+        num_nonfinite: Rewards and observations that were not finite, until somebody sets it to 0.
 
     Raises:
         ValueError: If the environment does not say how it resets, or its actions cannot be masked.
     """
 
-    def __init__(self, env: VectorEnv, *, mask_actions: bool = False) -> None:
+    def __init__(self, env: VectorEnv, *, mask_actions: bool = False, on_nonfinite: OnNonfinite = "raise") -> None:
         self.env = env
+        self._on_nonfinite = on_nonfinite
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise ValueError(
@@ -140,8 +167,14 @@ class Collector:
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._buffers: _Buffers | None = None
+        # Which of the present observations are made up, None for none.
+        self._made_up: Bools | None = None
+        # Largest sum of squares of a vector step's rewards.
+        self._most = 0.0
         self.num_timesteps = 0
         self.share = 1
+        self.first_index = 0
+        self.num_nonfinite = 0
 
     @property
     def started(self) -> bool:
@@ -157,11 +190,14 @@ class Collector:
         """
         options = None if clock is None else {"clock": clock}
         observations, info = self.env.reset(seed=seed, options=options)
-        self._observations = tree_map(np.array, observations)
         self._resetting, self._starts = self._none, self._all
-        self._read_masks(info, self._all)
         self._returns[:] = 0.0
         self._lengths[:] = 0
+        self._observations = tree_map(np.array, observations)
+        self._made_up = None
+        if not are_tame(self._observations):
+            self._observations, self._made_up = self._mended(self._observations)
+        self._read_masks(info, self._all)
 
     @property
     def observations(self) -> Tree:
@@ -194,6 +230,8 @@ class Collector:
             "masks": self._masks,
             "returns": self._returns,
             "lengths": self._lengths,
+            "made_up": self._made_up,
+            "most": self._most,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -203,6 +241,7 @@ class Collector:
         if self._masks is not None:
             self._masks = state["masks"]
         self._returns, self._lengths = state["returns"], state["lengths"]
+        self._made_up, self._most = state["made_up"], state["most"]
 
     def step(self, actions: Array, episodes: list[Episode]) -> Step:
         """One vector step.
@@ -210,6 +249,9 @@ class Collector:
         Args:
             actions: As the environment takes them, shape ``(num_envs, *action)``.
             episodes: Those that end are appended.
+
+        Raises:
+            FloatingPointError: If a reward or an observation is not finite and that is to be raised.
         """
         following, rewards, terminated, truncated, info = self.env.step(actions)
         valid = self._all if self._resetting is self._none else ~self._resetting
@@ -231,13 +273,23 @@ class Collector:
             self._resetting = self._none
         else:
             self._resetting = done if over else self._none
+        left_out, self._made_up = self._made_up, None
+        squares = np.vdot(rewards, rewards)
+        if not squares < TAME:
+            rewards, left_out = self._mended_rewards(rewards, valid, left_out)
+        elif squares > self._most:
+            self._most = float(squares)
+        if finals and not all(are_tame(final) for _, final in finals):
+            finals, left_out = self._mended_finals(finals, left_out)
+        if not are_tame(following):
+            following, self._made_up = self._mended(following)
         self._observations = following
         if self._masks is not None:
             self._read_masks(info, self._starts)
         self._count(rewards, valid)
         if over:
             self._close(done, ending, episodes)
-        return Step(rewards, terminated, truncated, valid, finals)
+        return Step(rewards, terminated, truncated, valid, finals, left_out)
 
     def collect(
         self, act: Callable[[int], tuple[Array, Array]], stop: Callable[[int, list[Episode]], bool]
@@ -255,6 +307,7 @@ class Collector:
         num_steps = 0
         episodes: list[Episode] = []
         finals: list[tuple[int, int, Tree]] = []
+        left_out: dict[int, Bools] = {}
         buffers = self._buffers
         while not stop(num_steps, episodes):
             masks, starts, observations = self._masks, self._starts, self._observations
@@ -267,12 +320,93 @@ class Collector:
                 buffers.double()
             step = self.step(env_action, episodes)
             finals += [(num_steps, i, final) for i, final in step.finals]
+            if step.left_out is not None:
+                left_out[num_steps] = step.left_out
             buffers.write(num_steps, action, masks, step, self._observations, self._starts)
             # Not the environment's own array, which it may use again.
             self._observations = buffers.observations_at(num_steps + 1)
             num_steps += 1
         assert buffers is not None
-        return buffers.rollout(num_steps, finals, episodes)
+        rollout = buffers.rollout(num_steps, finals, episodes)
+        if not left_out:
+            return rollout
+        return dataclasses.replace(
+            rollout, left_out=np.stack([left_out.get(t, self._none) for t in range(num_steps)]) & rollout.valid
+        )
+
+    def _mended_rewards(self, rewards: Array, valid: Bools, left_out: Bools | None) -> tuple[Array, Bools | None]:
+        """Rewards that are finite, and which transitions are left out now."""
+        # That of a reset frame is nobody's.
+        rewards = np.where(valid, rewards, 0.0)
+        found = find("the reward", rewards)
+        if not found:
+            return rewards, left_out
+        self._meet(found)
+        largest = math.sqrt(self._most / len(rewards)) if self._on_nonfinite == "clip" else 0.0
+        wrong = not_finite(rewards)
+        stand_ins = np.where(np.isnan(rewards), 0.0, np.where(rewards < 0, -largest, largest))
+        return np.where(wrong, stand_ins, rewards), self._also(left_out, found)
+
+    def _mended_finals(
+        self, finals: list[tuple[int, Tree]], left_out: Bools | None
+    ) -> tuple[list[tuple[int, Tree]], Bools | None]:
+        """Final observations that are finite, and which transitions are left out now."""
+        mended = []
+        for i, final in finals:
+            tree = tree_map(lambda leaf: np.asarray(leaf)[None], final)
+            found = [dataclasses.replace(one, env_index=i) for one in find("the final observation", tree)]
+            if found:
+                self._meet(found)
+                left_out = self._also(left_out, found)
+                before = tree_map(lambda leaf, i=i: leaf[i : i + 1], self._observations)
+                tree = self._finite(tree, before)
+            mended.append((i, tree_map(lambda leaf: leaf[0], tree)))
+        return mended, left_out
+
+    def _mended(self, observations: Tree) -> tuple[Tree, Bools | None]:
+        """Observations that are finite, and which of them are made up."""
+        found = find("the observation", observations)
+        if not found:
+            return observations, None
+        self._meet(found)
+        # The last one's number where there is one in the episode.
+        starts = self._starts
+
+        def last(leaf: Array) -> Array:
+            return np.where(starts.reshape(-1, *[1] * (leaf.ndim - 1)), np.zeros((), leaf.dtype), leaf)
+
+        return self._finite(observations, tree_map(last, self._observations)), self._also(None, found)
+
+    def _finite(self, observations: Tree, before: Tree) -> Tree:
+        """Observations with what came before for what is not finite, infinities clipped if they are to be."""
+        if self._on_nonfinite == "clip":
+            observations = without_infinities(observations, self.env.single_observation_space)
+        return replaced(observations, before)
+
+    def _also(self, left_out: Bools | None, found: list[Found]) -> Bools | None:
+        """Which transitions are left out with those that were found; where numbers are clipped, none is."""
+        if self._on_nonfinite == "clip":
+            return None
+        left_out = self._none.copy() if left_out is None else left_out.copy()
+        left_out[[one.env_index for one in found]] = True
+        return left_out
+
+    def _meet(self, found: list[Found]) -> None:
+        """Count numbers that are not finite.
+
+        Raises:
+            FloatingPointError: If that is to be raised.
+        """
+        if self._on_nonfinite == "raise":
+            first = found[0]
+            step = int(self._lengths[first.env_index])
+            named = dataclasses.replace(first, env_index=self.first_index + first.env_index)
+            raise FloatingPointError(
+                f"{named}, after {self.num_timesteps:,} env steps and {step:,} of its episode; mend the "
+                'environment, or set on_nonfinite to "skip", which leaves such transitions out of learning, or to '
+                '"clip", which replaces such numbers'
+            )
+        self.num_nonfinite += len(found)
 
     def _read_masks(self, info: Mapping[str, Any], begun: Bools) -> None:
         """Take the masks of the valid actions out of an observation or an info."""

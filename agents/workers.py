@@ -110,7 +110,9 @@ class Workers:
         if self.alone:
             return dict(metrics)
         names = sorted(metrics)
-        summed = self.sum(weight * np.array([*(metrics[name] for name in names), 1.0]))
+        # Without any weight they may be nan, as the mean of nothing is.
+        own = np.array([*(metrics[name] for name in names), 1.0]) if weight else np.zeros(len(names) + 1)
+        summed = self.sum(weight * own)
         return dict(zip(names, (summed[:-1] / summed[-1]).tolist(), strict=True))
 
     def episodes(self, episodes: Sequence[Episode], counts: Sequence[int], num_envs: int) -> list[Episode]:

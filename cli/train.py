@@ -201,6 +201,8 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         interrupted = True
     except LostWorkersError as error:
         raise UserError(f"{error}; rl-rms resume {folder} goes on from the newest checkpoint") from error
+    except FloatingPointError as error:
+        raise UserError(f"{error} (on the command line --agent.on_nonfinite)") from error
     finally:
         env.close()
     if workers.rank == 0:

@@ -222,7 +222,7 @@ def _do(study: "optuna.Study", trial: "Trial", search: Search) -> None:
         value = objective(trial, search)
     except TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-    except (UserError, ValueError, RuntimeError) as error:
+    except (UserError, ValueError, RuntimeError, FloatingPointError) as error:
         trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
     else:

@@ -142,8 +142,9 @@ def _guard(run: Run) -> str:
         return ""
     if skipped[-1] == 0:
         return "The guard skipped no update: all gradients were finite."
+    did = "mended the gradients of" if run.config.agent.on_nonfinite == "clip" else "skipped"
     return (
-        f"The guard skipped {skipped[-1]:,.0f} updates whose gradients were not finite; look at rewards and "
+        f"The guard {did} {skipped[-1]:,.0f} updates whose gradients were not finite; look at rewards and "
         "learning rate."
     )
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rl_rms.options import looks_at_tensors, rule_options, weight_decay_in_force
-from rl_rms.update import State, mean_of_each, rmsprop_init, rmsprop_update, update_flat
+from rl_rms.update import State, largest_root, mean_of_each, rmsprop_init, rmsprop_update, update_flat
 
 _CACHE_LINE = 64
 # More parameters than this are not copied into the flat gradient when backward() put them elsewhere: a kernel call
@@ -205,7 +205,7 @@ class FlatBucket:
             torch._foreach_mul_(self.gradients, scale)
         grads = [self._transformed_gradient(group["maximize"], coupled)] if transformed else self.gradients
         if group["exclude_current"] and not (group["centered"] or group["momentum"] or group["optimism"]):
-            self._move_left_out(grads[0], group, lr, 1.0 - lr * weight_decay)
+            self._move_left_out(_cut_off(grads[0]), group, lr, 1.0 - lr * weight_decay)
         elif group["exclude_current"] or group["optimism"] or looks_at_tensors(group):
             self._update_by_rule(grads[0], group)
         else:
@@ -219,7 +219,7 @@ class FlatBucket:
             else:
                 length, target, kept = lr, "param", decay
             if kernel is None:
-                self._move(target, grads[0], group, length, kept)
+                self._move(target, _cut_off(grads[0]), group, length, kept)
             else:
                 self._move_by_kernel(kernel, target, grads, group, length, kept, scale if by_kernel else 1.0)
             if momentum:
@@ -377,6 +377,12 @@ class FlatBucket:
         self.state["initial_weight"] = initial_weight
         for state in self.states:
             state["initial_weight"] = initial_weight
+
+
+def _cut_off(grad: Tensor) -> Tensor:
+    """A gradient whose squares are finite; the kernel takes such a step as none, and v is settled later."""
+    bound = largest_root(grad.dtype)
+    return grad.clamp(-bound, bound)
 
 
 @functools.cache

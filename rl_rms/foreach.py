@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_rms.update import Scalar, State, as_dtype, real
+from rl_rms.update import Scalar, State, as_dtype, largest_root, real
 
 
 def rmsprop_update_foreach(
@@ -58,6 +58,8 @@ def rmsprop_update_foreach(
 
     if weight_decay != 0 and not decoupled_weight_decay:
         gs = list(torch._foreach_add(gs, ps, alpha=weight_decay))
+    bound = largest_root(dtype)
+    gs = list(torch._foreach_clamp_max(torch._foreach_clamp_min(gs, -bound), bound))
     torch._foreach_add_([state["step"] for state in states], 1)
     torch._foreach_lerp_(square_avgs, torch._foreach_mul(gs, gs), 1 - rho)
     have_past = [state["initial_weight"] != 1.0 for state in states]

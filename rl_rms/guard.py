@@ -5,7 +5,7 @@ ever. Clipping goes by coordinate, by tensor and by the norm of all gradients, i
 """
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from rl_rms.estimators import ChangeDetector
 from rl_rms.update import State, real, second_moment
 
-OnNonfinite = Literal["raise", "skip"]
+OnNonfinite = Literal["raise", "skip", "clip"]
 
 _CLIPS = ("max_grad_value", "max_grad_ratio", "max_tensor_norm", "max_grad_norm")
 _COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "clip_share")
@@ -37,7 +37,8 @@ class GradientGuard:
         gradient_norm: Global norm of the last gradients before clipping; None where nothing asks for it.
         num_updates: Updates let through.
         num_clipped: Those of them whose gradients were clipped.
-        num_nonfinite: Updates that were skipped.
+        num_nonfinite: Updates whose gradients were not finite, and that were skipped, or made with mended ones.
+        overflows: Whether squares of the last gradients, which are finite, may be too large for their precision.
         clip_share: Share of clipped updates among the last hundred or so.
 
     Raises:
@@ -62,9 +63,10 @@ class GradientGuard:
             bound, least = getattr(self, name), 1 if name == "max_grad_ratio" else 0
             if bound is not None and not bound > least:
                 raise ValueError(f"{name} must be > {least}, or None for no clipping, got {bound!r}")
-        if on_nonfinite not in ("raise", "skip", None):
-            raise ValueError(f'on_nonfinite must be "raise", "skip" or None, got {on_nonfinite!r}')
+        if on_nonfinite not in (*get_args(OnNonfinite), None):
+            raise ValueError(f'on_nonfinite must be "raise", "skip", "clip" or None, got {on_nonfinite!r}')
         self.gradient_norm: float | None = None
+        self.overflows = False
         self.num_updates = 0
         self.num_clipped = 0
         self.num_nonfinite = 0
@@ -110,7 +112,8 @@ class GradientGuard:
             FloatingPointError: If it is not finite and ``on_nonfinite="raise"``.
         """
         norm = total_norm(grads)
-        if not math.isfinite(norm):
+        self.overflows = not math.isfinite(norm)
+        if self.overflows:
             # In float32 the squares of finite gradients may overflow.
             norm = total_norm([grad.double() for grad in grads])
         self.gradient_norm = norm
@@ -173,6 +176,18 @@ class GradientGuard:
         self._change_points = state["num_change_points"]
         self._detector.load_state_dict(state["detector"])
         self._norms.clear()
+
+
+def mend_(grads: list[Tensor]) -> None:
+    """Put 0 for nan, and the largest finite magnitude among all gradients for infinities, in place.
+
+    Args:
+        grads: Real gradients.
+    """
+    finite = [torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0) for grad in grads if grad.numel() > 0]
+    largest = max((float(grad.abs().max()) for grad in finite), default=0.0)
+    for grad in grads:
+        grad.nan_to_num_(nan=0.0, posinf=largest, neginf=-largest)
 
 
 def total_norm(grads: list[Tensor]) -> float:

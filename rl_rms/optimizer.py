@@ -16,7 +16,7 @@ from torch.optim.optimizer import ParamsT, _global_optimizer_post_hooks, _global
 from rl_rms.diagnostics import diagnostics
 from rl_rms.estimators import HalfLifeEstimator
 from rl_rms.foreach import rmsprop_update_foreach
-from rl_rms.guard import GradientGuard, OnNonfinite, describe_nonfinite, total_norm
+from rl_rms.guard import GradientGuard, OnNonfinite, describe_nonfinite, mend_, total_norm
 from rl_rms.half_life import HalfLife, Timescale, parse_half_life
 from rl_rms.layout import Layout
 from rl_rms.memory import Memory
@@ -29,7 +29,7 @@ from rl_rms.options import (
     state_options,
 )
 from rl_rms.presets import Preset, preset
-from rl_rms.update import State, real, rmsprop_init, rmsprop_update
+from rl_rms.update import AVERAGES, State, largest_root, real, rmsprop_init, rmsprop_update, settle_
 
 # What an optimizer knows beside its groups and states, and takes along when it is copied.
 _KEPT = ("guard", "memory")
@@ -37,6 +37,10 @@ _KEPT = ("guard", "memory")
 _TRACKING = "tracking"
 # How often the flat buffers are built anew before the optimizer does without them.
 _MOST_REBUILDS = 8
+# Updates between two looks for averages that have left the normal numbers.
+_SETTLE_EVERY = 256
+# Beside this epsilon the root of the largest number that is not normal is lost in rounding.
+_LEAST_EPS = 1e-11
 _FOREACH_DEVICES = frozenset({"cuda", "xpu"})
 _CAPTURABLE_DEVICES = frozenset({"cuda", "xpu", "hpu", "xla"})
 
@@ -123,8 +127,9 @@ class RMSprop(Optimizer):
         max_grad_ratio: The same in root second moments of that coordinate, as they were before this gradient, > 1:
             3 contains a burst in one coordinate, which a norm hardly shows.
         on_nonfinite: What to do when a gradient has a nan or an infinite coordinate: ``"raise"``, or ``"skip"``
-            the whole step and count it; parameters and state stay as they were. None lets it through, as torch
-            does.
+            the whole step, so that parameters and state stay as they were, or ``"clip"``: put 0 for nan and the
+            largest finite magnitude of all gradients for infinities, and go on. Both are counted. None lets it
+            through, as torch does.
         flat: Whether the first step moves parameters, gradients and state of each precision into one buffer, over
             which a step is many times faster for small networks: ``param.data`` then points elsewhere than
             before, as after ``.to()``. "auto" does so on a CPU wherever it may be done (not to memory that
@@ -334,17 +339,27 @@ class RMSprop(Optimizer):
                 group["alpha"] = self.memory.decay(group)
         layout = None if torch.compiler.is_compiling() else self._present_layout()
         if self.guard.needs_norm and not self._admit(layout):
-            return loss
+            if self.guard.on_nonfinite != "clip":
+                return loss
+            mend_([real(param.grad) for param in self._params() if param.grad is not None])
+            layout = self._present_layout()
+            if not self._admit(layout):
+                return loss
         clipped = self.guard.clips_in_place and self._clip_in_place()
         if clipped:
             layout = self._present_layout()
         scale = self._scale(layout, clipped=clipped)
+        if self.guard.overflows:
+            self._cut_squares_off(scale)
+            scale, layout = 1.0, self._present_layout()
         if layout is not None and layout.is_in_place():
             # Nothing here that autograd could see.
             self._update_flat(layout, scale)
         else:
             with torch.set_grad_enabled(self.defaults["differentiable"]):
                 self._update_all(layout, scale)
+        if not torch.compiler.is_compiling() and self.guard.num_updates % _SETTLE_EVERY == 0:
+            self._settle()
         if self.memory.estimates:
             self.memory.observe(self.param_groups, [] if self._layout is None else self._layout.buckets)
         return loss
@@ -422,6 +437,24 @@ class RMSprop(Optimizer):
             states = [self.state.get(param, {}) for param in params]
             clipped |= self.guard.clip_in_place(params, states, group)
         return clipped
+
+    @torch.no_grad()
+    def _cut_squares_off(self, scale: float) -> None:
+        """Scale gradients, and bring coordinates whose squares would be infinite to where they are not."""
+        for param in self._params():
+            if param.grad is not None:
+                bound = largest_root(torch.promote_types(real(param).dtype, torch.float32))
+                real(param.grad).mul_(scale).clamp_(-bound, bound)
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Bring averages that have left the normal numbers back, where no step depends on such small ones."""
+        assert self._layout is not None
+        for own, group in zip(self._layout.groups, self.param_groups, strict=True):
+            if group["eps"] < _LEAST_EPS or group["differentiable"] or group["capturable"]:
+                continue
+            states = [bucket.state for bucket in own.buckets] + [self.state.get(one, {}) for one in own.others]
+            settle_([real(state[name]) for state in states for name in AVERAGES if name in state])
 
     def _gradients(self, layout: Layout | None) -> list[Tensor]:
         if layout is not None:

@@ -3,6 +3,7 @@
 The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (arXiv:1308.0850, equations 38 to 45):
 
     g   <- g + weight_decay p                   unless decoupled_weight_decay
+    g   <- clip(g, +-sqrt(largest number))      so that g*g is finite: above 1.8e19 in float32
     v   <- rho v + (1 - rho) g*g
     m   <- rho m + (1 - rho) g                  centered
     v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if debias;  of the update before  if exclude_current
@@ -295,6 +296,8 @@ def _update(
 
     if is_used(weight_decay) and not decoupled_weight_decay:
         g = g + weight_decay * p
+    largest = largest_root(v.dtype)
+    g = g.clamp(-largest, largest)
     new: State = {
         "step": state["step"] + 1,
         # v + (1 - rho) (g*g - v): in float32 a rho near 1 is rounded coarsely, 1 - rho is not.
@@ -324,7 +327,7 @@ def _update(
         p = p * (1 - lr * weight_decay)
     p = p - (u if lr_in_momentum else lr * u)
 
-    averages = {name: _as_complex_as(param, new[name]) for name in _AVERAGES if name in new}
+    averages = {name: _as_complex_as(param, new[name]) for name in AVERAGES if name in new}
     return _as_complex_as(param, p).to(param.dtype), {**new, **averages}
 
 
@@ -357,6 +360,25 @@ def denominator(v_hat: Tensor, eps: Scalar, *, eps_inside_sqrt: bool) -> Tensor:
     return _sqrt(v_hat + eps) if eps_inside_sqrt else _sqrt(v_hat) + eps
 
 
+def largest_root(dtype: torch.dtype) -> float:
+    """The largest magnitude whose square is finite, 1.8e19 in float32."""
+    return _LARGEST_ROOTS[dtype]
+
+
+def settle_(averages: list[Tensor]) -> None:
+    """Bring averages that have left the normal numbers back, in place.
+
+    An infinite one would stay so for ever; what is below the smallest normal number is nothing beside epsilon, but
+    CPUs take many times as long for it, and rounding keeps it from ever reaching 0.
+
+    Args:
+        averages: Real tensors.
+    """
+    for x in averages:
+        limits = torch.finfo(x.dtype)
+        torch.hardshrink(x.clamp_(-limits.max, limits.max), limits.tiny, out=x)
+
+
 def real(x: Tensor) -> Tensor:
     """A view of a complex tensor as pairs of reals, along a new last dimension; a real tensor as it is."""
     return torch.view_as_real(x) if x.is_complex() else x
@@ -370,7 +392,15 @@ def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
 # Where hardly any coordinate descends, the rest of a cautious step is lengthened by no more than its inverse.
 _LEAST_AGREEMENT = 1e-3
 
-_AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")
+AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")
+
+# Rounded down.
+_LARGEST_ROOTS = {
+    dtype: float(
+        torch.nextafter(torch.tensor(torch.finfo(dtype).max, dtype=dtype).sqrt(), torch.zeros((), dtype=dtype))
+    )
+    for dtype in (torch.float32, torch.float64)
+}
 
 
 def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar]:

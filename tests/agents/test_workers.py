@@ -4,11 +4,13 @@ import dataclasses
 import datetime
 import time
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from gymnasium.vector import SyncVectorEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
@@ -337,3 +339,54 @@ def test_worlds_that_several_workers_cannot_share():
     agent.prepare()
     with pytest.raises(ValueError, match="joins other workers before it learns"):
         agent.join(ALONE)
+
+
+class Holes(gym.RewardWrapper):
+    """Rewards that are nan at steps of the wrapper's life."""
+
+    def __init__(self, env, steps):
+        super().__init__(env)
+        self.steps, self.life = steps, 0
+
+    def reward(self, reward):
+        self.life += 1
+        return float("nan") if self.life in self.steps else reward
+
+
+def train_with_holes(workers, where, on_nonfinite="skip", **options):
+    """One worker has a rollout of nothing known, then both have one, then one."""
+    torch.set_num_threads(1)
+    steps = {*range(6, 16), 20} if workers.rank == 1 else {*range(11, 16), 23}
+    env = SyncVectorEnv([lambda: Holes(gym.make("CartPole-v1"), steps)] * 1)
+    agent = A2C(env, seed=7, on_nonfinite=on_nonfinite, n_steps=5, **options).join(workers, where)
+    agent.learn(10 * 8, log_dir=None)
+    return {
+        "params": [param.detach().numpy() for param in agent.policy.parameters()],
+        "counts": (agent.num_nonfinite, agent.num_updates, agent.num_timesteps),
+    }
+
+
+@pytest.mark.parametrize("where", ["global", "local"])
+@pytest.mark.parametrize("options", [{}, {"fused": False, **NORMALIZED}])
+def test_workers_leave_out_alike(where, options, tmp_path):
+    first, second = together(tmp_path, train_with_holes, where, **options)
+    for own, other in zip(first["params"], second["params"], strict=True):
+        assert np.isfinite(own).all()
+        np.testing.assert_array_equal(own, other)
+    # Of the eight or so rollouts the third is nobody's.
+    assert first["counts"] == second["counts"]
+    assert first["counts"][0] == 11 + 6
+
+
+def name_it(workers):
+    """What the worker with the fault says; the other one does not wait for ever."""
+    try:
+        train_with_holes(workers, "global", "raise")
+    except (FloatingPointError, LostWorkersError) as error:
+        return str(error)
+
+
+def test_the_worker_that_has_it_names_it(tmp_path):
+    said = together(tmp_path, name_it, timeout=10.0)
+    assert "the reward of sub-environment 1 must be finite" in said[1]
+    assert "waited for the others in vain" in said[0]

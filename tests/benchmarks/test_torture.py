@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from rl_rms.agents import storage
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "torture.py"
@@ -13,9 +15,25 @@ def test_nothing_is_lost(benchmark, tmp_path):
     assert benchmark.checkpoints.flips(tmp_path, 200)[1:] == (200, 0)
 
 
+@pytest.mark.parametrize("what", ["reward", "observation", "gradient"])
+@pytest.mark.parametrize("on_nonfinite", ["raise", "skip", "clip"])
+def test_no_number_ends_a_training_that_is_not_to_end(benchmark, what, on_nonfinite):
+    assert benchmark.numbers.put_in(what, on_nonfinite, 12)[1:] == (12, 0)
+
+
+def test_numbers_that_are_let_through_would_be_counted(benchmark, monkeypatch):
+    monkeypatch.setattr("rl_rms.agents.rollout.are_tame", lambda observations: True)
+    assert benchmark.numbers.put_in("observation", "raise", 12).lost > 0
+    assert benchmark.numbers.put_in("observation", "skip", 12).lost > 0
+
+
+def test_squares_that_overflow_stop_nothing(benchmark):
+    assert benchmark.numbers.overflows(6)[1:] == (6, 0)
+
+
 def test_losses_would_be_counted(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_digest", lambda text, tensors: "0")
-    assert benchmark.checkpoints.flips(tmp_path, 200).lost > 100
+    assert benchmark.checkpoints.flips(tmp_path, 200).lost > 50
 
 
 def test_the_committed_table_has_lost_nothing():

@@ -157,7 +157,7 @@ def test_without_a_guard_they_come_through_as_in_torch():
         ({"max_grad_value": 0}, "max_grad_value must be > 0, or None for no clipping, got 0"),
         ({"max_grad_ratio": 1.0}, "max_grad_ratio must be > 1, or None for no clipping, got 1.0"),
         ({"max_grad_value": 1.0, "differentiable": True}, "max_grad_value reads gradients as numbers"),
-        ({"on_nonfinite": "ignore"}, 'on_nonfinite must be "raise", "skip" or None, got \'ignore\''),
+        ({"on_nonfinite": "ignore"}, 'on_nonfinite must be "raise", "skip", "clip" or None, got \'ignore\''),
         ({"max_grad_norm": 1.0, "differentiable": True}, "clip before the step"),
     ],
 )

@@ -1,0 +1,124 @@
+"""Numbers from the world that are not finite: whose they are, and what stands in for them.
+
+Infinite is what float32 cannot hold, too, which is what policies and losses are computed in.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from rl_rms.agents.trees import Tree, tree_map
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+
+_LARGEST = float(np.finfo(np.float32).max)
+# Where the sum of squares is below, so is every magnitude below its root, which float32 holds.
+TAME = 1e38
+
+
+def are_tame(observations: Tree) -> bool:
+    """Whether all numbers are finite and not huge, at the price of one sum; a huge one may be finite yet."""
+    if isinstance(observations, np.ndarray):
+        if observations.dtype.kind != "f":
+            return True
+        # Other products warn of an overflow.
+        return bool(np.vdot(observations, observations) < TAME)
+    return all(are_tame(leaf) for _, leaf in leaves(observations))
+
+
+def leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
+    """A tree's arrays, each with what indexes it, such as ``['camera'][0]``."""
+    if isinstance(tree, (Mapping, tuple)):
+        for key, part in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            yield from leaves(part, f"{name}[{key!r}]")
+    else:
+        yield name, np.asarray(tree)
+
+
+def not_finite(numbers: Array) -> Bools:
+    """Which numbers are nan, infinite, or beyond float32; same shape."""
+    if numbers.dtype.kind != "f":
+        return np.zeros(numbers.shape, np.bool_)
+    return ~(np.abs(numbers) <= _LARGEST)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Numbers that are not finite.
+
+    Attributes:
+        what: What they are part of, such as ``observation['camera']``.
+        env_index: Sub-environment.
+        value: One of them.
+        count: How many there are.
+        size: Of how many.
+    """
+
+    what: str
+    env_index: int
+    value: float
+    count: int
+    size: int
+
+    def __str__(self) -> str:
+        among = f" in {self.count} of {self.size} numbers" if self.size > 1 else ""
+        return f"{self.what} of sub-environment {self.env_index} must be finite, got {self.value:g}{among}"
+
+
+def find(what: str, tree: Tree) -> list[Found]:
+    """The first array with numbers that are not finite, of each sub-environment that has some.
+
+    Args:
+        what: What they are.
+        tree: Shape ``(num_envs, ...)`` each.
+    """
+    found: dict[int, Found] = {}
+    for name, leaf in leaves(tree):
+        wrong = not_finite(leaf).reshape(len(leaf), -1)
+        for i in np.flatnonzero(wrong.any(axis=1)).tolist():
+            if i not in found:
+                value = float(leaf.reshape(len(leaf), -1)[i][wrong[i]][0])
+                found[i] = Found(what + name, i, value, int(wrong[i].sum()), wrong.shape[1])
+    return [found[i] for i in sorted(found)]
+
+
+def without_infinities(tree: Tree, space: gym.Space[Any]) -> Tree:
+    """Observations whose infinities are finite: the space's bound, or the largest finite magnitude beside it.
+
+    Args:
+        tree: Shape ``(num_envs, *observation)`` each; nan stays.
+        space: Of one observation.
+    """
+    if isinstance(space, spaces.Dict):
+        return {key: without_infinities(part, space[key]) for key, part in tree.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(without_infinities(part, one) for part, one in zip(tree, space.spaces, strict=True))
+    wrong = not_finite(tree)
+    if not (wrong.any() and isinstance(space, spaces.Box)):
+        return tree
+    largest = max(1.0, float(np.where(wrong, 0.0, np.abs(tree)).max()))
+    clipped = np.array(tree)
+    for bounds, sign, where in ((space.low, -1.0, tree < 0), (space.high, 1.0, tree > 0)):
+        bound = np.where(not_finite(bounds), sign * largest, bounds)
+        np.copyto(clipped, bound, where=wrong & where, casting="same_kind")
+    return clipped
+
+
+def replaced(tree: Tree, stand_ins: Tree) -> Tree:
+    """Observations with stand-ins for the numbers that are not finite.
+
+    Args:
+        tree: Observations, any shape.
+        stand_ins: Arrays that broadcast to them.
+    """
+
+    def put(leaf: Array, one: Array) -> Array:
+        return np.where(not_finite(leaf), one, leaf).astype(leaf.dtype)
+
+    return tree_map(put, tree, stand_ins)

@@ -1,0 +1,174 @@
+"""Numbers that are nan, infinite or huge, in rewards, observations and gradients, under each `on_nonfinite`.
+
+Each fault is put in at a random place of a short training of its own: A2C or REINFORCE, fused or by autograd, with
+and without normalizers and a recurrent policy, under a random autoreset mode. Lost is what under "skip" and "clip"
+ends the training, is not counted, or leaves a parameter, a normalizer's statistic or a return not finite; and what
+under "raise" is not raised as a `FloatingPointError` that names what it is and whose. A huge number, 1e30, is no
+fault: it is not to be raised, and is lost where it leaves a parameter not finite.
+"""
+
+import math
+import random
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from faults.count import Count
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import nn
+
+from rl_rms import RMSprop
+from rl_rms.agents import A2C, PolicyConfig, Reinforce
+
+ENVS, STEPS = 3, 240
+VALUES = (math.nan, math.inf, -math.inf, 1e30)
+KINDS: tuple[tuple[Any, dict[str, Any]], ...] = (
+    (A2C, {}),
+    (A2C, {"fused": False}),
+    (A2C, {"normalize_observation": True, "normalize_reward": True, "normalize_advantage": True}),
+    (A2C, {"policy": PolicyConfig(recurrent="gru", recurrent_size=8, hidden_sizes=(8,))}),
+    (A2C, {"max_grad_norm": None}),
+    (A2C, {"optimizer": "torch.optim.Adam"}),
+    (Reinforce, {}),
+    (Reinforce, {"baseline": False, "fused": False}),
+)
+
+
+class Faulty(gym.Env):
+    """CartPole's spaces, random numbers, and one number that is put in at a step of the world's life."""
+
+    observation_space = gym.spaces.Box(-4.0, np.inf, (4,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.life, self.at, self.what, self.value = 0, -1, "", 0.0
+        self.met = False
+
+    def _see(self) -> np.ndarray:
+        observation = self.np_random.standard_normal(4).astype(np.float32)
+        if self.life == self.at and self.what == "observation" and not self.met:
+            self.met = True
+            observation[self.np_random.integers(4)] = self.value
+        return observation
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode of 5 to 15 steps."""
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(5, 16))
+        return self._see(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Pay at random; end one way or the other."""
+        self.life += 1
+        self.left -= 1
+        reward = float(self.np_random.standard_normal())
+        if self.life == self.at and self.what == "reward":
+            self.met = True
+            reward = self.value
+        ended = bool(self.np_random.integers(2))
+        return self._see(), reward, self.left == 0 and ended, self.left == 0 and not ended, {}
+
+
+def is_lost(what: str, value: float, on_nonfinite: str, chance: random.Random) -> bool:
+    """Train with one fault; whether it cost anything."""
+    kind, options = chance.choice(KINDS)
+    mode, index = chance.choice(list(AutoresetMode)), chance.randrange(ENVS)
+    worlds = [Faulty() for _ in range(ENVS)]
+    worlds[index].at, worlds[index].what, worlds[index].value = chance.randrange(1, 30), what, value
+    env = SyncVectorEnv([lambda world=world: world for world in worlds], autoreset_mode=mode)
+    agent = kind(env, seed=chance.randrange(1000), on_nonfinite=on_nonfinite, **options)
+    is_fault = not math.isfinite(value)
+    if what == "gradient":
+        worlds[index].at = -1
+        # Of the update to come, in one coordinate.
+        agent.learn(60)
+        real, left = agent._write_gradients, [1]
+        params = list(agent.policy.parameters())
+
+        def write(*args: Any, **kwargs: Any) -> Any:
+            metrics = real(*args, **kwargs)
+            if left:
+                left.clear()
+                grad = chance.choice(params).grad
+                grad.view(-1)[chance.randrange(grad.numel())] = value
+                worlds[index].met = True
+            return metrics
+
+        agent._write_gradients = write
+    try:
+        agent.learn(STEPS)
+    except FloatingPointError as error:
+        named = f"{what} of"
+        whose = what == "gradient" or f"sub-environment {index} " in str(error)
+        return on_nonfinite != "raise" or not is_fault or named not in str(error) or not whose
+    except (ArithmeticError, ValueError, RuntimeError):
+        return True
+    healthy = all(param.isfinite().all() for param in agent.policy.parameters())
+    normalizers = [str(one.state_dict()) for one in agent._normalizers().values() if one is not None]
+    healthy = healthy and not any("nan" in one or "inf" in one for one in normalizers)
+    healthy = healthy and all(math.isfinite(episode.ret) for episode in agent.episodes)
+    if not is_fault:
+        return not healthy
+    # A terminated episode's last observation is seen by nobody but in the mode that has it as a step.
+    unseen = what == "observation" and mode is not AutoresetMode.NEXT_STEP and agent.num_nonfinite == 0
+    counted = on_nonfinite != "raise" and agent.num_nonfinite == 1
+    return not healthy or not (counted or unseen)
+
+
+def put_in(what: str, on_nonfinite: str, wanted: int, seed: int = 0) -> Count:
+    """Put faults of one kind into as many trainings."""
+    chance = random.Random(f"{seed} {what} {on_nonfinite}")
+    with warnings.catch_warnings():
+        # numpy's, of 1e30.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        lost = sum(is_lost(what, VALUES[i % len(VALUES)], on_nonfinite, chance) for i in range(wanted))
+    return Count(
+        f'a {what} of nan, +-inf or 1e30, on_nonfinite="{on_nonfinite}"'.replace("a obs", "an obs"), wanted, lost
+    )
+
+
+def overflows(wanted: int, seed: int = 0) -> Count:
+    """Put gradients above 1.8e19 into plain RMSprops, whose squares float32 does not hold.
+
+    Lost is a parameter or second moment that is not finite at the end, or one that does not move any more.
+    """
+    chance = random.Random(seed)
+    torch.manual_seed(seed)
+    lost = 0
+    for _ in range(wanted):
+        param = nn.Parameter(torch.zeros(8))
+        options = chance.choice(
+            (
+                {},
+                {"flat": False},
+                {"foreach": True},
+                {"centered": True},
+                {"momentum": 0.5},
+                {"on_nonfinite": "raise"},
+            )
+        )
+        optimizer = RMSprop([param], lr=1e-3, half_life=2, debias=True, **options)
+        at, size = chance.randrange(300), 10 ** chance.uniform(19.3, 38.5)
+        for step in range(900):
+            param.grad = torch.randn(8)
+            if step == at:
+                param.grad[chance.randrange(8)] = size
+            optimizer.step()
+        before = param.detach().clone()
+        param.grad = torch.randn(8)
+        optimizer.step()
+        lost += not (param.isfinite().all() and optimizer.state[param]["square_avg"].isfinite().all())
+        lost += bool((param == before).any())
+    return Count("a gradient of 2e19 to 3e38 in float32, no clipping", wanted, lost)
+
+
+def counts(folder: Path) -> Iterator[Count]:
+    """All of them, in full."""
+    for what in ("reward", "observation", "gradient"):
+        for on_nonfinite in ("raise", "skip", "clip"):
+            yield put_in(what, on_nonfinite, 400)
+    yield overflows(200)

@@ -1,0 +1,423 @@
+"""Rewards, observations and gradients that are not finite, put in at known places."""
+
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import nn
+
+from rl_rms.agents import A2C, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents.config import A2CConfig, MetaConfig
+from rl_rms.agents.finite import TAME, are_tame, find, replaced, without_infinities
+from rl_rms.agents.losses import LossTerms, targets
+from rl_rms.agents.rollout import Collector
+
+NAN, INF = math.nan, math.inf
+MODES = list(AutoresetMode)
+
+
+class Faulty(gym.Env):
+    """Counts its steps, as observation and as reward; what is put in at a step of its life stands there instead.
+
+    Args:
+        length: Steps of an episode.
+        truncates: Whether it ends from outside.
+        rewards: By step of the life, from 1 on.
+        observations: Likewise; number 0 is the first reset's.
+    """
+
+    observation_space = spaces.Box(-4.0, np.inf, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, length=100, truncates=True, rewards=None, observations=None):
+        self.length, self.truncates = length, truncates
+        self.rewards, self.faults = rewards or {}, observations or {}
+        self.life = 0
+
+    def see(self):
+        return np.array(self.faults.get(self.life, [self.count, 0.5]), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return (self.see() if self.life == 0 else np.array([0.0, 0.5], np.float32)), {}
+
+    def step(self, action):
+        self.count += 1
+        self.life += 1
+        over = self.count == self.length
+        reward = self.rewards.get(self.life, float(self.count))
+        return self.see(), reward, over and not self.truncates, over and self.truncates, {}
+
+
+def vector(*faults, mode=AutoresetMode.NEXT_STEP, **options):
+    return SyncVectorEnv([lambda one=one: Faulty(**{**options, **one}) for one in faults], autoreset_mode=mode)
+
+
+def play(env, num_steps, on_nonfinite, collector=None):
+    collector = collector or Collector(env, on_nonfinite=on_nonfinite)
+    if not collector.started:
+        collector.start(seed=0)
+    actions = np.zeros(env.num_envs, np.int64)
+    return collector, collector.collect(lambda _: (actions, actions), lambda steps, _: steps == num_steps)
+
+
+def finite(agent):
+    return all(param.isfinite().all() for param in agent.policy.parameters())
+
+
+# -- pure functions ------------------------------------------------------------------------------------------
+
+
+def test_tame_numbers_are_finite_and_not_huge():
+    assert are_tame(np.array([1e18, -3.0], np.float32))
+    assert are_tame({"a": np.array([1, 2]), "b": (np.zeros((2, 3)),)})
+    for value in (NAN, INF, -INF, 2 * math.sqrt(TAME)):
+        assert not are_tame(np.array([[1.0, value]], np.float32))
+        assert not are_tame({"a": np.array([1, 2]), "b": (np.array([value]),)})
+
+
+def test_what_is_found_is_named():
+    tree = {"far": (np.array([[1.0, 2.0], [NAN, -INF], [1e39, 1.0]]),), "near": np.array([NAN, 1.0, 1.0])}
+    assert list(map(str, find("the observation", tree))) == [
+        "the observation['near'] of sub-environment 0 must be finite, got nan",
+        "the observation['far'][0] of sub-environment 1 must be finite, got nan in 2 of 2 numbers",
+        "the observation['far'][0] of sub-environment 2 must be finite, got 1e+39 in 1 of 2 numbers",
+    ]
+    assert find("the reward", np.array([3e38, 0.0])) == []
+
+
+def test_infinities_go_to_the_bound_or_the_largest_beside_them():
+    box = spaces.Box(np.array([-4.0, -np.inf]), np.array([np.inf, 9.0]), dtype=np.float64)
+    space = spaces.Dict({"box": box, "n": spaces.Discrete(3)})
+    tree = {"box": np.array([[-INF, INF], [INF, -INF], [-7.0, NAN]]), "n": np.array([0, 1, 2])}
+    clipped = without_infinities(tree, space)
+    np.testing.assert_array_equal(clipped["box"], [[-4.0, 9.0], [7.0, -7.0], [-7.0, NAN]])
+    assert clipped["n"] is tree["n"]
+    assert tree["box"][0, 0] == -INF
+    pair = without_infinities((tree["box"], tree["n"]), spaces.Tuple((box, spaces.Discrete(3))))
+    np.testing.assert_array_equal(pair[0], clipped["box"])
+
+
+def test_stand_ins_take_the_place_of_what_is_not_finite_only():
+    leaf = replaced(
+        {"a": np.array([[1.0, NAN], [INF, 2.0]], np.float32)}, {"a": np.array([[5.0, 6.0], [7.0, 8.0]])}
+    )
+    np.testing.assert_array_equal(leaf["a"], np.array([[1.0, 6.0], [7.0, 2.0]], np.float32))
+    assert leaf["a"].dtype == np.float32
+
+
+# -- raise ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_reward_is_named_with_its_place(value, mode):
+    env = vector({}, {"rewards": {5: value}}, mode=mode)
+    with pytest.raises(
+        FloatingPointError,
+        match=f"the reward of sub-environment 1 must be finite, got {value:g}, "
+        "after 8 env steps and 4 of its episode; mend the environment, or set on_nonfinite to",
+    ):
+        play(env, 10, "raise")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_observation_is_named_with_its_place(mode):
+    env = vector({}, {"observations": {3: [1.0, NAN]}}, mode=mode)
+    said = (
+        "the observation of sub-environment 1 must be finite, got nan in 1 of 2 numbers, after 4 env steps and 2"
+    )
+    with pytest.raises(FloatingPointError, match=said):
+        play(env, 10, "raise")
+
+
+def test_a_resets_observation_is_one_too():
+    with pytest.raises(
+        FloatingPointError, match="sub-environment 0 must be finite, got inf in 1 of 2 numbers, after 0"
+    ):
+        play(vector({"observations": {0: [INF, 1.0]}}), 1, "raise")
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_a_final_observation_is_one_too(mode):
+    env = vector({}, {"length": 3, "observations": {3: [NAN, 1.0]}}, mode=mode)
+    with pytest.raises(
+        FloatingPointError, match="the final observation of sub-environment 1 must be finite, got nan"
+    ):
+        play(env, 10, "raise")
+
+
+def test_huge_but_finite_numbers_pass():
+    env = vector({"rewards": {2: 1e30}, "observations": {1: [1e30, -3e38]}})
+    _, rollout = play(env, 3, "raise")
+    assert rollout.rewards[1, 0] == np.float32(1e30)
+
+
+def test_a_reward_beyond_float32_is_infinite():
+    with pytest.raises(FloatingPointError, match=r"got 1e\+39"):
+        play(vector({"rewards": {2: 1e39}}), 3, "raise")
+
+
+# -- skip ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_skipped_is_left_out_and_cuts(mode):
+    env = vector({"rewards": {2: NAN}}, {"observations": {3: [NAN, INF]}}, {}, mode=mode)
+    collector, rollout = play(env, 5, "skip")
+    expected = np.zeros((5, 3), bool)
+    expected[1, 0] = expected[3, 1] = True
+    np.testing.assert_array_equal(rollout.left_out, expected)
+    np.testing.assert_array_equal(rollout.known, rollout.valid & ~expected)
+    assert rollout.cut.tolist() == [
+        [True, False, False],
+        [True, False, False],
+        [False, True, False],
+        [False, True, False],
+        [False, False, False],
+    ]
+    assert rollout.env_steps == 15
+    assert rollout.rewards[:, 0].tolist() == [1.0, 0.0, 3.0, 4.0, 5.0]
+    # The last finite one is acted on.
+    assert rollout.observations[3, 1].tolist() == [2.0, 0.5]
+    assert collector.num_nonfinite == 2
+
+
+def test_an_observation_at_a_rollouts_end_is_left_out_of_the_next():
+    env = vector({"observations": {3: [NAN, 1.0]}})
+    collector, rollout = play(env, 3, "skip")
+    assert rollout.left_out is None
+    assert rollout.observations[3, 0].tolist() == [2.0, 1.0]
+    saved = collector.state_dict()
+    other = Collector(env, on_nonfinite="skip")
+    other.load_state_dict(saved)
+    _, rollout = play(env, 2, "skip", other)
+    assert rollout.left_out.tolist() == [[True], [False]]
+
+
+def test_at_an_episodes_start_0_stands_in():
+    _, rollout = play(vector({"observations": {0: [NAN, 3.0]}}), 2, "skip")
+    assert rollout.observations[0, 0].tolist() == [0.0, 3.0]
+    assert rollout.left_out.tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_a_final_observation_leaves_its_transition_out(mode):
+    env = vector({}, {"length": 3, "observations": {3: [NAN, 1.0]}}, mode=mode)
+    _, rollout = play(env, 4, "skip")
+    assert rollout.left_out.tolist() == [[False, False], [False, False], [False, True], [False, False]]
+    assert rollout.final_observations.tolist() == [[2.0, 1.0]]
+
+
+def test_returns_are_those_of_the_finite_rewards():
+    env = vector({"length": 3, "rewards": {2: NAN}}, mode=AutoresetMode.SAME_STEP)
+    _, rollout = play(env, 3, "skip")
+    assert [episode.ret for episode in rollout.episodes] == [4.0]
+
+
+def test_advantages_before_a_hole_bootstrap_and_nothing_leaks():
+    env = vector({"rewards": {3: NAN}}, {})
+    _, rollout = play(env, 4, "skip")
+    values = np.arange(10.0, dtype=np.float32).reshape(5, 2)
+    terms = LossTerms(gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False)
+    _, returns = targets(rollout, rollout.known, values, np.zeros(0, np.float32), terms)
+    # V(o_2) is 4: r_1 + V / 2 = 2 + 2; r_0 + 4 / 2 = 1 + 2. After it: r_3 + V(o_4) / 2 = 4 + 4.
+    assert returns[[0, 1, 3], 0].tolist() == [3.0, 4.0, 8.0]
+    # 4 + 9 / 2 = 8.5, 3 + 8.5 / 2 = 7.25, 2 + 7.25 / 2 = 5.625, 1 + 5.625 / 2 = 3.8125
+    assert returns[:, 1].tolist() == [3.8125, 5.625, 7.25, 8.5]
+
+
+# -- clip ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_clipped_is_learned_from():
+    env = vector({"rewards": {3: -INF, 4: NAN, 5: INF}, "observations": {2: [-INF, INF], 3: [NAN, 1.0]}}, {})
+    collector, rollout = play(env, 6, "clip")
+    assert rollout.left_out is None
+    # Of the vector steps so far the largest root mean square is sqrt((2**2 + 2**2) / 2) = 2.
+    assert rollout.rewards[:3, 0].tolist() == [1.0, 2.0, -2.0]
+    assert rollout.rewards[3, 0] == 0.0
+    assert rollout.rewards[4, 0] == 2.0
+    # The bound, and the largest number beside it, at least 1; then the last one for nan.
+    assert rollout.observations[2, 0].tolist() == [-4.0, 2.0]
+    assert rollout.observations[3, 0].tolist() == [-4.0, 1.0]
+    assert collector.num_nonfinite == 5
+
+
+# -- agents --------------------------------------------------------------------------------------------------
+
+FAULTS = (
+    {"rewards": {n: (NAN, INF, -INF)[n % 3] for n in range(3, 400, 7)}},
+    {"observations": {n: [(NAN, INF, -INF, 1e30)[n % 4], 0.0] for n in range(2, 400, 5)}},
+    {},
+)
+AGENTS = {
+    "a2c": (A2C, {}),
+    "autograd": (A2C, {"fused": False, "normalize_advantage": True}),
+    "reinforce": (Reinforce, {}),
+    "no baseline": (Reinforce, {"baseline": False}),
+    "recurrent": (A2C, {"policy": PolicyConfig(recurrent="gru", hidden_sizes=(8,))}),
+    "normalized": (A2C, {"normalize_observation": True, "normalize_reward": True}),
+    "adam": (A2C, {"optimizer": "torch.optim.Adam"}),
+    "meta": (A2C, {"meta": MetaConfig(window=2)}),
+    "found": (A2C, {"half_life": "auto"}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("on_nonfinite", ["skip", "clip"])
+@pytest.mark.parametrize("mode", MODES)
+def test_training_goes_on(name, on_nonfinite, mode):
+    kind, options = AGENTS[name]
+    agent = kind(vector(*FAULTS, length=7, mode=mode), seed=0, on_nonfinite=on_nonfinite, **options).learn(900)
+    assert finite(agent)
+    assert agent.num_nonfinite > 50
+    assert all(math.isfinite(episode.ret) for episode in agent.episodes)
+    for one in agent._normalizers().values():
+        if one is not None:
+            assert "nan" not in str(one.state_dict())
+            assert "inf" not in str(one.state_dict())
+
+
+@pytest.mark.parametrize("on_nonfinite", ["skip", "clip"])
+def test_healthy_runs_are_the_same_to_the_bit(on_nonfinite):
+    agents = [
+        A2C(vector({}, {}, length=7), seed=0, on_nonfinite=mode).learn(400) for mode in ("raise", on_nonfinite)
+    ]
+    for own, other in zip(*(agent.policy.parameters() for agent in agents), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_a_rollout_of_nothing_known_is_no_update():
+    env = vector({"rewards": dict.fromkeys(range(1, 11), NAN)})
+    agent = A2C(env, n_steps=5, seed=0, on_nonfinite="skip").learn(10)
+    assert (agent.num_updates, agent.num_timesteps, agent.num_nonfinite) == (0, 10, 10)
+    assert agent.learn(5).num_updates == 1
+    assert finite(agent)
+
+
+def test_a_rollout_of_reset_frames_is_no_update():
+    agent = A2C(vector({}, length=3), n_steps=1, seed=0).learn(30)
+    assert finite(agent)
+    assert agent.num_updates == 30
+
+
+def test_a_resumed_training_counts_on(tmp_path):
+    def make():
+        return vector({"rewards": {3: NAN}}, length=50)
+
+    agent = A2C(make(), seed=0, on_nonfinite="skip").learn(10)
+    assert agent.num_nonfinite == 1
+    loaded = A2C.load(agent.save(tmp_path / "agent"), make())
+    assert (loaded.num_nonfinite, loaded.config.on_nonfinite) == (1, "skip")
+    assert loaded.optimizer.guard.on_nonfinite == "skip"
+
+
+def test_the_count_is_logged(tmp_path):
+    env = vector({"rewards": {3: NAN}})
+    A2C(env, seed=0, on_nonfinite="skip").learn(20, log_dir=tmp_path, log_interval=1)
+    assert "train/num_nonfinite" in (tmp_path / "metrics.csv").read_text()
+
+
+def test_evaluations_go_by_it_too():
+    agent = A2C(vector({}), seed=0)
+    with pytest.raises(FloatingPointError, match="the reward of sub-environment 0"):
+        evaluate(agent, vector({"length": 5, "rewards": {2: NAN}}), episodes=1)
+    agent = A2C(vector({}), seed=0, on_nonfinite="skip")
+    assert evaluate(agent, vector({"length": 5, "rewards": {2: NAN}}), episodes=1).returns.tolist() == [13.0]
+
+
+class Bad(nn.Module):
+    """A policy whose gradients or values can be made bad."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.factor = nn.Parameter(torch.ones(()))
+        self.bad = None
+
+    def actor(self, observations):
+        from rl_rms.agents.distributions import Categorical
+
+        return Categorical(self.layer(observations))
+
+    def critic(self, observations):
+        values = observations.sum(-1) * self.factor
+        if self.bad == "value":
+            return values * torch.where(observations[..., 0] == 2.0, NAN, 1.0)
+        if self.bad == "gradient":
+            # 0 forward, nan backward.
+            return values + (self.factor * 0.0).sqrt()
+        return values
+
+
+@pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.Adam"])
+def test_a_gradient_is_named_with_its_cause(optimizer):
+    agent = A2C(vector({}, {}), seed=0, policy=Bad(), optimizer=optimizer, n_steps=5).learn(10)
+    before = [param.detach().clone() for param in agent.policy.parameters()]
+    agent._collector.start(0)
+    agent.policy.bad = "value"
+    with pytest.raises(
+        FloatingPointError,
+        match="in update 2, after 20 env steps, the gradient of factor must be finite, got nan .* "
+        "There the value of sub-environment 0 in step 2 of the rollout is nan",
+    ):
+        agent.learn(10)
+    assert all(map(torch.equal, before, agent.policy.parameters()))
+    agent.policy.bad = "gradient"
+    with pytest.raises(FloatingPointError, match='mend the loss, or set on_nonfinite to "skip"') as raised:
+        agent.learn(10)
+    assert "There" not in str(raised.value)
+    with torch.no_grad():
+        agent.policy.factor.fill_(NAN)
+    agent.policy.bad = None
+    with pytest.raises(FloatingPointError, match="There the parameter factor is nan or infinite already"):
+        agent.learn(10)
+
+
+@pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.Adam"])
+@pytest.mark.parametrize("on_nonfinite", ["skip", "clip"])
+def test_gradients_are_skipped_or_clipped(optimizer, on_nonfinite):
+    agent = A2C(vector({}, {}), seed=0, policy=Bad(), optimizer=optimizer, on_nonfinite=on_nonfinite).learn(10)
+    before = [param.detach().clone() for param in agent.policy.parameters()]
+    agent.policy.bad = "gradient"
+    agent.learn(10)
+    assert agent.num_nonfinite == 1
+    moved = [not torch.equal(*pair) for pair in zip(before, agent.policy.parameters(), strict=True)]
+    # The factor's gradient is nan; the others' are not.
+    assert any(moved) is (on_nonfinite == "clip")
+    assert finite(agent)
+    agent.policy.bad = None
+    assert finite(agent.learn(10))
+
+
+def test_huge_finite_gradients_are_clipped_by_norm_with_any_optimizer():
+    agents = []
+    for factor in (1.0, 1e25):
+        agent = A2C(vector({}, {}), seed=0, optimizer="torch.optim.SGD", fused=False)
+        agent.prepare()
+        for param in agent.policy.parameters():
+            torch.manual_seed(param.numel())
+            param.grad = factor * torch.randn_like(param)
+        agent._clip()
+        agents.append(agent)
+    for own, other in zip(*(agent.policy.parameters() for agent in agents), strict=True):
+        torch.testing.assert_close(own.grad, other.grad)
+        assert own.grad.abs().max() > 0
+
+
+def test_the_optimizer_is_given_the_same_word():
+    assert A2C("CartPole-v1", seed=0).optimizer.guard.on_nonfinite == "raise"
+    own = A2C("CartPole-v1", seed=0, on_nonfinite="skip", optimizer_kwargs={"on_nonfinite": None})
+    assert own.optimizer.guard.on_nonfinite is None
+
+
+def test_the_word_is_checked():
+    with pytest.raises(ValueError, match="on_nonfinite must be one of raise, skip, clip, got 'ignore'"):
+        A2CConfig(on_nonfinite="ignore")

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "denormals.py"
+
+
+@pytest.mark.parametrize(("name", "are_denormal"), [("rl_rms.RMSprop", False), ("torch.optim.RMSprop", True)])
+def test_what_is_timed_is_there(benchmark, name, are_denormal):
+    optimizer = benchmark.trained(benchmark.MAKERS[name], dies=True)
+    (param,) = optimizer.param_groups[0]["params"]
+    moment = optimizer.state[param]["square_avg"]
+    assert bool(((moment > 0) & (moment < torch.finfo(torch.float32).tiny)).all()) is are_denormal
+    live = benchmark.trained(benchmark.MAKERS[name], dies=False)
+    assert live.state[live.param_groups[0]["params"][0]]["square_avg"].min() > torch.finfo(torch.float32).tiny
+
+
+def test_gradients_can_be_written_again_and_again(benchmark):
+    write = benchmark.writing(92.0)
+    assert benchmark.seconds(write) > 0.0
+
+
+def test_the_committed_table_has_every_row(benchmark):
+    text = (PATH.parent / "results" / "denormals.md").read_text()
+    assert all(name in text for name in benchmark.MAKERS)

@@ -1,10 +1,15 @@
 # Everything happens inside this folder: the virtual environment is .venv, caches lie in it, runs go to runs/.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt
+INSTALL := -m pip install --quiet --no-cache-dir --disable-pip-version-check
+PIP := $(BIN)/python $(INSTALL) -c constraints.txt
+# All but box2d, which the oldest Gymnasium needs another way.
+EXTRAS := mujoco,curricula,video,plots,sweep,ray,flower
+# Named wherever constraints.txt does not hold: left to pip, it may come as a build for CUDA of several gigabytes.
+TORCH := $(shell grep '^torch==' constraints.txt)
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: train test lint docs torture fuzz rllib clean
+.PHONY: train test lint docs torture fuzz rllib dist audit lock newest test-newest test-lowest clean
 
 train: .venv/installed  ## train the quickstart configuration and say where to look
 	$(BIN)/rl-rms train drifting_cartpole
@@ -12,10 +17,12 @@ train: .venv/installed  ## train the quickstart configuration and say where to l
 test: .venv/installed-dev .venv/browser  ## run the whole default suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-lint: .venv/installed-dev  ## style, types and the floors' imports
+# NumPy's types need a newer Python than 3.10: there its arrays are Any.
+lint: .venv/installed-dev  ## style, types, what Python 3.10 lacks, and the floors' imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p rl_rms
+	$(BIN)/mypy --python-version 3.10 --no-warn-return-any --no-warn-unused-ignores -p rl_rms
 	$(BIN)/lint-imports
 
 docs: .venv/installed-dev  ## the documentation site, into build/site
@@ -33,8 +40,41 @@ fuzz: .venv/installed-dev  ## thousands of examples for each property, and a mil
 rllib: .venv-rllib/installed  ## the optimizer in RLlib's PPO and IMPALA
 	.venv-rllib/bin/python examples/rllib.py
 
+dist: .venv/installed-dev  ## sdist and wheel in dist, the same bytes from the same commit
+	rm -rf build/source dist
+	mkdir -p build/source
+	git archive HEAD | tar -x -C build/source
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist build/source
+	sha256sum dist/*
+
+# A service that knows nothing of a package finds nothing wrong with it. So it must first find what is known to be wrong.
+AUDIT := .venv-audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --cache-dir .venv-audit/cache
+audit: .venv-audit/installed  ## the versions in constraints.txt against PyPI's list of vulnerabilities
+	@echo 'jinja2==3.1.2' >.venv-audit/vulnerable.txt
+	@$(AUDIT) -r .venv-audit/vulnerable.txt >.venv-audit/answer.txt 2>&1; \
+		grep -q CVE-2024-22195 .venv-audit/answer.txt || { echo "audit: nothing was audited, for PyPI's list of" \
+		"vulnerabilities does not tell of one in jinja2 3.1.2; is it reachable? Its answer is in" \
+		".venv-audit/answer.txt"; exit 1; }
+	$(AUDIT) -r constraints.txt
+
+lock: newest  ## constraints.txt anew, from the newest versions that pyproject.toml allows
+	{ echo '# What make and CI install; other Pythons take the ranges of pyproject.toml. Written by `make lock`.'; \
+		.venv-newest/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed -E \
+		-e 's/\+[a-z0-9.]+$$//' -e "/^torch==/!s/$$/ ; $$(.venv-newest/bin/python -c \
+		'import sys; print("python_version == \x27%d.%d\x27" % sys.version_info[:2])')/"; \
+	} >.venv-newest/constraints.txt
+	mv .venv-newest/constraints.txt constraints.txt
+
+test-newest: newest  ## the suite with the newest versions that pyproject.toml allows
+	.venv-newest/bin/python -m pytest -n 2 --dist loadgroup
+
+# What is old uses what newer releases of others deprecate.
+test-lowest: .venv-lowest/installed  ## the suite with the oldest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadgroup -W ignore::DeprecationWarning
+
 clean:  ## remove everything that the other targets made, except runs
-	rm -rf .venv .venv-rllib build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-rllib .venv-audit .venv-newest .venv-lowest build dist *.egg-info \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # torch first and alone: pulled in by another package it may come as a build for CUDA of several gigabytes.
 .venv/torch: constraints.txt
@@ -45,9 +85,25 @@ clean:  ## remove everything that the other targets made, except runs
 # RLlib pins an older Gymnasium than is installed with the rest.
 .venv-rllib/installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-rllib
-	.venv-rllib/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt torch
-	.venv-rllib/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check -c constraints.txt \
-		-e . 'ray[rllib]>=2.55'
+	.venv-rllib/bin/python $(INSTALL) $(TORCH) -e . 'ray[rllib]>=2.55'
+	touch $@
+
+.venv-audit/installed:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python $(INSTALL) pip-audit
+	touch $@
+
+# What is newest changes without a file here changing.
+newest:
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python $(INSTALL) --upgrade $(TORCH) -e '.[dev,docs,box2d,$(EXTRAS)]'
+
+# The extra box2d of the oldest Gymnasium compiles Box2D with the system's swig; here it comes compiled. The tools
+# for the documentation need a newer Markdown.
+.venv-lowest/installed: constraints-lowest.txt pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python $(INSTALL) -c constraints-lowest.txt -e '.[dev,$(EXTRAS)]' box2d pygame
 	touch $@
 
 .venv/installed: .venv/torch pyproject.toml
@@ -55,7 +111,7 @@ clean:  ## remove everything that the other targets made, except runs
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) -e '.[dev,docs,box2d,mujoco,curricula,video,plots,sweep,ray,flower]'
+	$(PIP) -e '.[dev,docs,box2d,$(EXTRAS)]'
 	touch $@
 
 # What the tests look at TensorBoard and reports with; where it cannot be installed, they say so and are skipped.

@@ -1,8 +1,10 @@
 """What a user gets: the wheel, built from the sdist, in an environment of its own outside this folder."""
 
+import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -24,30 +26,45 @@ assert len(list(Path("runs").glob("drifting_cartpole/*/summary.json"))) == 1
 """
 
 
-def run(*words, cwd):
-    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True, check=False)
+def run(*words, cwd, **settings):
+    environment = os.environ | settings
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    base = tmp_path_factory.mktemp("dist")
+def copy_sources(to):
+    """Only what is committed or about to be, so that no leftover of an earlier build slips into this one."""
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
-    source = ROOT
-    if files.returncode == 0:
-        # Only what is committed or about to be, so that no leftover of an earlier build slips into this one.
-        source = base / "source"
-        for name in filter(None, files.stdout.split("\0")):
-            copy = source / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if (ROOT / name).is_symlink():
-                copy.symlink_to((ROOT / name).readlink())
-            elif (ROOT / name).is_file():
-                copy.write_bytes((ROOT / name).read_bytes())
-    # With neither --sdist nor --wheel, build makes the wheel from the sdist.
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", base, source, cwd=base)
-    (built,) = base.glob("*.whl")
-    return built
+    if files.returncode != 0:
+        pytest.skip("the sources are not in a git repository")
+    for name in filter(None, files.stdout.split("\0")):
+        copy = to / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_symlink():
+            copy.symlink_to((ROOT / name).readlink())
+        elif (ROOT / name).is_file():
+            copy.write_bytes((ROOT / name).read_bytes())
+
+
+def build(source, to, **settings):
+    """The sdist and the wheel: with neither --sdist nor --wheel, build makes the wheel from the sdist."""
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", to, source, cwd=source.parent, **settings)
+    (sdist,), (wheel,) = to.glob("*.tar.gz"), to.glob("*.whl")
+    return sdist, wheel
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    base = tmp_path_factory.mktemp("dist")
+    copy_sources(base / "source")
+    return build(base / "source", base, SOURCE_DATE_EPOCH="1700000000")
+
+
+@pytest.fixture(scope="module")
+def wheel(archives):
+    return archives[1]
 
 
 def test_the_wheel_holds_one_package_and_its_configurations(wheel):
@@ -78,3 +95,28 @@ def test_the_wheel_trains_outside_the_clone(wheel, tmp_path):
     # that an editable install of this clone stays out of sight.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     run(python, "-c", SMOKE.format(site=str(site)), cwd=tmp_path)
+
+
+def test_the_same_sources_give_the_same_archives(archives, tmp_path):
+    """Somebody else's folder, umask, clock, time zone and order of hashing change no byte."""
+    source = tmp_path / "somebody's" / "clone"
+    before = os.umask(0o077)
+    try:
+        copy_sources(source)
+        for path in source.rglob("*.py"):
+            os.utime(path, (1_500_000_000, 1_500_000_000))
+        again = build(
+            source, tmp_path, SOURCE_DATE_EPOCH="1700000000", TZ="Asia/Tokyo", LC_ALL="C", PYTHONHASHSEED="3"
+        )
+    finally:
+        os.umask(before)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in archives]
+
+
+def test_an_sdist_tells_nothing_of_who_built_it(archives):
+    with tarfile.open(archives[0]) as archive:
+        members = archive.getmembers()
+    assert {(one.uid, one.gid, one.uname, one.gname, one.mtime) for one in members} == {
+        (0, 0, "", "", 1_700_000_000)
+    }
+    assert {one.mode for one in members} <= {0o644, 0o755}

@@ -1044,6 +1044,8 @@ SCHEDULERS = {
 }
 
 
+# SequentialLR itself steps as an older torch warns against.
+@pytest.mark.filterwarnings("ignore:The epoch parameter in .scheduler.step:UserWarning")
 @over_paths
 @pytest.mark.parametrize("lr", [0.05, torch.tensor(0.05)], ids=["number", "tensor"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

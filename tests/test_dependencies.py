@@ -1,0 +1,148 @@
+"""What is installed beside the package: all of it named, bounded as CONTRIBUTING.md says, pinned, and audited."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import distributions, packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+tomllib = pytest.importorskip("tomllib")  # since Python 3.11
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+TOOLS = ("dev", "docs")
+# What users install: the core and the extras that are no tools for developers.
+USED = [Requirement(text) for text in PROJECT["dependencies"]] + [
+    Requirement(text)
+    for extra, texts in PROJECT["optional-dependencies"].items()
+    if extra not in TOOLS
+    for text in texts
+]
+BUILDING = [Requirement(text) for text in PYPROJECT["build-system"]["requires"]]
+# Imported where they happen to be installed: Gymnasium's extra box2d brings it.
+BROUGHT = {"Box2D"}
+
+
+def bound(requirement, operator):
+    (version,) = [part.version for part in requirement.specifier if part.operator == operator]
+    return Version(version)
+
+
+def pins(name):
+    lines = (ROOT / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("requirement", USED, ids=str)
+def test_what_users_install_has_an_oldest_version_and_ends_before_another_major_one(requirement):
+    assert {part.operator for part in requirement.specifier} == {">=", "<"}
+    assert bound(requirement, ">=") < bound(requirement, "<")
+
+
+def test_tools_and_the_builder_have_an_oldest_version():
+    tools = [Requirement(text) for extra in TOOLS for text in PROJECT["optional-dependencies"][extra]]
+    assert all({part.operator for part in requirement.specifier} == {">="} for requirement in tools + BUILDING)
+
+
+def test_the_oldest_versions_that_are_allowed_are_those_that_are_tested():
+    allowed = {canonicalize_name(one.name): bound(one, ">=") for one in USED + BUILDING}
+    tested = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints-lowest.txt")}
+    assert tested == allowed
+
+
+def test_a_package_has_the_same_bounds_wherever_it_is_named():
+    for requirement in USED:
+        same = {str(one.specifier) for one in USED if one.name == requirement.name}
+        assert len(same) == 1, requirement.name
+
+
+def test_the_pinned_versions_are_allowed():
+    pinned = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints.txt")}
+    extras = [Requirement(text) for texts in PROJECT["optional-dependencies"].values() for text in texts]
+    for requirement in USED + BUILDING + extras:
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def test_what_the_pinned_versions_need_is_pinned():
+    pinned = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints.txt")}
+    for distribution in distributions():
+        # Another version, as where the oldest are tested, may need something else.
+        if pinned.get(canonicalize_name(distribution.name)) != Version(Version(distribution.version).public):
+            continue
+        for requirement in map(Requirement, distribution.requires or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                version = pinned.get(canonicalize_name(requirement.name))
+                assert version, f"{distribution.name} needs {requirement}: run `make lock`"
+                assert requirement.specifier.contains(version), (distribution.name, str(requirement), str(version))
+
+
+def test_other_pythons_are_bound_to_the_pinned_torch_alone():
+    assert [one.name for one in pins("constraints.txt") if one.marker is None] == ["torch"]
+
+
+def test_everything_imported_is_named():
+    named = {canonicalize_name(requirement.name) for requirement in USED}
+    homes = packages_distributions()
+    for floor in ("rl_rms", "envs", "agents", "studies", "cli"):
+        for path in (ROOT / floor).glob("*.py") if floor == "rl_rms" else (ROOT / floor).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    modules = {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    modules = {str(node.module).split(".")[0]}
+                else:
+                    continue
+                for module in modules - sys.stdlib_module_names - BROUGHT - {"rl_rms"}:
+                    distributions = {canonicalize_name(name) for name in homes.get(module, [module])}
+                    assert distributions & named, f"{path} imports {module}, which pyproject.toml does not name"
+
+
+@pytest.fixture
+def audit(tmp_path):
+    """`make audit` with a pip-audit that knows of vulnerabilities in the packages that a test names."""
+    if shutil.which("make") is None:
+        pytest.skip("make is missing")
+    tool = tmp_path / ".venv-audit" / "bin" / "pip-audit"
+    tool.parent.mkdir(parents=True)
+    for name in ("Makefile", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def run(script):
+        tool.write_text(f'#!/bin/sh\nfor file; do :; done\necho "$file" >>asked\n{script}\n')
+        tool.chmod(0o755)
+        (tmp_path / ".venv-audit" / "installed").touch()
+        return subprocess.run(
+            ["make", "audit"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    return run
+
+
+def test_an_audit_that_finds_nothing_has_first_found_what_is_known(audit, tmp_path):
+    done = audit('case "$file" in *vulnerable.txt) echo jinja2 3.1.2 CVE-2024-22195; exit 1;; esac')
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "asked").read_text().split() == [".venv-audit/vulnerable.txt", "constraints.txt"]
+    assert (tmp_path / ".venv-audit" / "vulnerable.txt").read_text() == "jinja2==3.1.2\n"
+
+
+@pytest.mark.parametrize("unknown", ["exit 1", 'case "$*" in *--strict*) exit 1;; esac'])
+def test_an_audit_fails_on_a_vulnerability_and_on_a_package_that_nothing_is_known_of(audit, unknown):
+    done = audit(f'case "$file" in *vulnerable.txt) echo jinja2 3.1.2 CVE-2024-22195; exit 1;; esac; {unknown}')
+    assert done.returncode != 0
+    assert "nothing was audited" not in done.stdout
+
+
+@pytest.mark.parametrize("script", ["echo No known vulnerabilities found", "echo cannot connect; exit 1"])
+def test_an_audit_without_a_service_that_knows_is_no_audit(audit, tmp_path, script):
+    done = audit(script)
+    assert done.returncode != 0
+    assert re.search("nothing was audited, for PyPI's list of vulnerabilities does not tell of one", done.stdout)
+    assert "constraints.txt" not in (tmp_path / "asked").read_text()

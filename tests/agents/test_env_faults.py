@@ -157,6 +157,8 @@ def test_what_is_saved_after_a_fault_goes_on_in_new_episodes_of_the_same_world(t
     assert {one.length for one in loaded.episodes} == {4}
     world.close()
     if mode == "sync":  # whose environment is still there
+        with pytest.raises(EnvError, match="sub-environment 1 .* in step 1 of its episode"):
+            agent.learn(20)
         agent.learn(20)
         env.close()
 

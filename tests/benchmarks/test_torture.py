@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from rl_rms.agents import storage
+from rl_rms.envs import faults
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "torture.py"
 
@@ -11,6 +12,16 @@ def test_nothing_is_lost(benchmark, tmp_path):
     assert cut.injected > 1_000
     assert cut.lost == 0
     assert benchmark.checkpoints.flips(tmp_path, 200)[1:] == (200, 0)
+
+
+def test_no_fault_of_an_environment_is_lost(benchmark, tmp_path):
+    for way, mend, how in (("sync", "raise", "wrong shape"), ("fork", "restart", "worker killed")):
+        assert benchmark.environments.trainings(tmp_path, way, mend, how, 2)[1:] == (2, 0)
+
+
+def test_faults_of_environments_that_nobody_tells_of_would_be_counted(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(faults.EnvError, "__str__", lambda error: "something failed")
+    assert benchmark.environments.trainings(tmp_path, "sync", "raise", "raises", 2).lost == 2
 
 
 def test_losses_would_be_counted(benchmark, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from rl_rms.agents.config import (
 from rl_rms.agents.losses import LossTerms
 from rl_rms.agents.optimizers import OptimizerLike, optimizer_path
 from rl_rms.agents.rollout import Episode, Rollout
+from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Schedule
 
 
@@ -44,6 +45,8 @@ class A2C(OnPolicyAgent):
         normalize_observation: Whether to scale observations by their running mean and deviation.
         normalize_reward: Whether to scale rewards by the running deviation of the discounted return.
         mask_actions: Whether to play only actions that the environment says are valid.
+        on_env_error: ``"raise"`` where a sub-environment fails, or ``"restart"`` it.
+        env_timeout: Seconds that a worker of an AsyncVectorEnv may take over a step or a reset; None for ever.
         half_life: ``69``, ``"69 updates"`` or ``"20_000 steps"``; None means 200 updates.
         on_change: What becomes of RMSprop's state at a change of regime: ``"keep"``, ``"reset"`` or ``"forget"``.
         forget_half_life: Half-life with which it then forgets, in updates.
@@ -88,6 +91,8 @@ class A2C(OnPolicyAgent):
         normalize_observation: bool = False,
         normalize_reward: bool = False,
         mask_actions: bool = False,
+        on_env_error: OnEnvError = "raise",
+        env_timeout: float | None = None,
         half_life: float | str | None = None,
         on_change: OnChange = "keep",
         forget_half_life: float = 10.0,
@@ -114,6 +119,8 @@ class A2C(OnPolicyAgent):
             normalize_observation=normalize_observation,
             normalize_reward=normalize_reward,
             mask_actions=mask_actions,
+            on_env_error=on_env_error,
+            env_timeout=env_timeout,
             half_life=half_life,
             on_change=on_change,
             forget_half_life=forget_half_life,

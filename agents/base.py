@@ -40,6 +40,7 @@ from rl_rms.agents.workers import ALONE, Chance, SharedChance, Workers
 from rl_rms.agents.world import Surroundings, world_scalars
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
+from rl_rms.envs.faults import EnvError
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.guard import GradientGuard, mend_
@@ -106,6 +107,11 @@ class OnPolicyAgent(ABC):
         action_space: gym.Space[Any] | None = None,
     ) -> None:
         self.config = config
+        if isinstance(env, gym.Env) and config.on_env_error == "restart":
+            raise ValueError(
+                f"on_env_error='restart' needs a way to make the environment anew, got {env!r}; give its id, or "
+                "gymnasium.vector.SyncVectorEnv([make])"
+            )
         self.env = None if env is None else as_vector_env(env)
         if self.env is not None:
             observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
@@ -252,6 +258,7 @@ class OnPolicyAgent(ABC):
 
         Raises:
             ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
+            EnvError: If a sub-environment failed; what callbacks save then goes on in new episodes.
         """
         for name, value in (("total_timesteps", total_timesteps), ("log_interval", log_interval)):
             if value < 1:
@@ -290,6 +297,11 @@ class OnPolicyAgent(ABC):
                     stops = callbacks.on_update(self, logger) is False
                     if stops and self.workers.alone:
                         break
+            except EnvError:
+                # What is saved now goes on in new episodes.
+                collector.stop()
+                self._saved_place = self._place(collector, within_episodes=False)
+                raise
             finally:
                 callbacks.on_training_end(self, logger)
         return self
@@ -387,7 +399,11 @@ class OnPolicyAgent(ABC):
             raise ValueError("this agent has no environment to learn in; load it with env=...")
         if self._collector is None:
             self._collector = Collector(
-                self.env, mask_actions=self.config.mask_actions, on_nonfinite=self.config.on_nonfinite
+                self.env,
+                mask_actions=self.config.mask_actions,
+                on_nonfinite=self.config.on_nonfinite,
+                on_env_error=self.config.on_env_error,
+                env_timeout=self.config.env_timeout,
             )
         if not self._collector.started:
             self._collector.num_timesteps, self._collector.share = self.num_timesteps, self.workers.size
@@ -661,6 +677,9 @@ class OnPolicyAgent(ABC):
         world = self._surroundings.world
         if world is not None:
             scalars.update(world_scalars(world))
+        if self.config.on_env_error == "restart":
+            assert self._collector is not None
+            scalars["env/num_restarts"] = float(self._collector.num_restarts)
         logger.write(self.num_timesteps, scalars)
 
     # -- using --------------------------------------------------------------------------------------------
@@ -757,10 +776,7 @@ class OnPolicyAgent(ABC):
         """
         place = self._saved_place
         if self._surroundings is not None and self._collector is not None and self._collector.started:
-            place = {
-                "surroundings": self._surroundings.state_dict(self._collector.observations),
-                "episodes": encode(self._collector.state_dict()),
-            }
+            place = self._place(self._collector)
         contents = {
             "algorithm": self.algorithm,
             "config": checkpoint.config_to_dict(self.config),
@@ -784,6 +800,14 @@ class OnPolicyAgent(ABC):
             "place": None if place is None else json.dumps(place),
         }
         return checkpoint.write(Path(path), contents)
+
+    def _place(self, collector: Collector, *, within_episodes: bool = True) -> dict[str, Any]:
+        """Where it is in its environment, or only when and where the world was, as plain JSON data."""
+        assert self._surroundings is not None
+        return {
+            "surroundings": self._surroundings.state_dict(collector.observations, within_episodes=within_episodes),
+            "episodes": encode(collector.state_dict()),
+        }
 
     @classmethod
     def load(

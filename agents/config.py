@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
 from rl_rms.half_life import HalfLife, parse_half_life
 
@@ -125,6 +126,11 @@ class AgentConfig:
             return before they are learned from; returns are reported as they are.
         mask_actions: Whether only valid actions are played: those that ``info["action_mask"]`` or, in a Dict
             observation, the entry ``action_mask`` says.
+        on_env_error: What is to be done where a sub-environment raises, returns what its spaces do not allow, or
+            its worker ends or hangs: ``raise`` ends the training and says which; ``restart`` makes it anew, cuts
+            off its episode before the failed step, and goes on. Only ``sync`` and ``async`` can restart.
+        env_timeout: Seconds that a worker of ``async`` may take over a step or a reset before it counts as hung,
+            > 0; null for ever.
         half_life: Memory of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
             steps, converted with the steps that each update spans); ``match`` takes it from the time scale of the
             environment's changes and from the gradients' signal-to-noise ratio, ``auto`` from the gradients
@@ -160,6 +166,8 @@ class AgentConfig:
     normalize_observation: bool = False
     normalize_reward: bool = False
     mask_actions: bool = False
+    on_env_error: OnEnvError = "raise"
+    env_timeout: float | None = None
     half_life: float | str | None = None
     on_change: OnChange = "keep"
     forget_half_life: float = 10.0
@@ -183,6 +191,9 @@ class AgentConfig:
         check_number("vf_coef", self.vf_coef, least=0.0)
         if self.max_grad_norm is not None:
             check_number("max_grad_norm", self.max_grad_norm, above=0.0)
+        _check_choice("on_env_error", self.on_env_error, get_args(OnEnvError))
+        if self.env_timeout is not None:
+            check_number("env_timeout", self.env_timeout, above=0.0)
         if self.half_life is not None:
             parse_half_life(self.half_life)
         _check_choice("on_change", self.on_change, get_args(OnChange))

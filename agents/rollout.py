@@ -22,6 +22,8 @@ from rl_rms.agents.config import OnNonfinite
 from rl_rms.agents.finite import TAME, Found, are_tame, find, not_finite, replaced, without_infinities
 from rl_rms.agents.spaces import ACTION_MASK, action_mask_size
 from rl_rms.agents.trees import Tree, tree_map, tree_stack
+from rl_rms.envs.config import OnEnvError
+from rl_rms.envs.faults import EnvError, broken_in, watch
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -114,9 +116,11 @@ class Step(NamedTuple):
         rewards: Shape ``(num_envs,)``.
         terminated: Likewise, as the following.
         truncated: Whether the episode was cut off from outside.
-        valid: False where the step was a reset frame.
+        valid: False where the step was a reset frame, or the sub-environment failed in it.
         finals: Sub-environments that were truncated and whose final observation is no longer to be seen, with it.
         left_out: Where a number of the transition was not finite and is made up; None for nowhere.
+        broken: Where the sub-environment failed and was made anew, so that the episode ended a step before; None
+            if nowhere.
     """
 
     rewards: Array
@@ -125,6 +129,7 @@ class Step(NamedTuple):
     valid: Bools
     finals: list[tuple[int, Tree]]
     left_out: Bools | None
+    broken: Bools | None
 
 
 class Collector:
@@ -135,6 +140,10 @@ class Collector:
         mask_actions: Whether the environment says which actions are valid, in ``info["action_mask"]`` or, in a
             Dict observation, under ``action_mask``.
         on_nonfinite: What to do about rewards and observations that are not finite: see `AgentConfig`.
+        on_env_error: What is to be done where a sub-environment fails, ``"raise"`` or ``"restart"``; None leaves
+            it as it is in this environment, ``"raise"`` at first.
+        env_timeout: Seconds that a worker of an AsyncVectorEnv may take over a step or a reset; None leaves it as
+            it is, for ever at first.
 
     Attributes:
         num_timesteps: Env steps lived, all sub-environments together.
@@ -143,10 +152,19 @@ class Collector:
         num_nonfinite: Rewards and observations that were not finite, until somebody sets it to 0.
 
     Raises:
-        ValueError: If the environment does not say how it resets, or its actions cannot be masked.
+        ValueError: If the environment does not say how it resets, its actions cannot be masked, or its
+            sub-environments cannot be watched as they are to be.
     """
 
-    def __init__(self, env: VectorEnv, *, mask_actions: bool = False, on_nonfinite: OnNonfinite = "raise") -> None:
+    def __init__(
+        self,
+        env: VectorEnv,
+        *,
+        mask_actions: bool = False,
+        on_nonfinite: OnNonfinite = "raise",
+        on_env_error: OnEnvError | None = None,
+        env_timeout: float | None = None,
+    ) -> None:
         self.env = env
         self._on_nonfinite = on_nonfinite
         mode = env.metadata.get("autoreset_mode")
@@ -175,11 +193,22 @@ class Collector:
         self.share = 1
         self.first_index = 0
         self.num_nonfinite = 0
+        self._is_over = False
+        self._watch = watch(env, on_env_error, env_timeout)
+
+    @property
+    def num_restarts(self) -> int:
+        """How often a sub-environment failed and was made anew."""
+        return 0 if self._watch is None else sum(self._watch.restarts)
 
     @property
     def started(self) -> bool:
         """Whether the environment has been reset and waits for actions."""
-        return self._observations is not None
+        return self._observations is not None and not self._is_over
+
+    def stop(self) -> None:
+        """Leave the episodes, since they cannot go on; only `start` begins others."""
+        self._is_over = True
 
     def start(self, seed: int | None, clock: int | None = None) -> None:
         """Reset the environment and begin new episodes everywhere.
@@ -189,7 +218,12 @@ class Collector:
             clock: Where a changing world's clock is to stand, in env steps; None leaves it to the reset.
         """
         options = None if clock is None else {"clock": clock}
-        observations, info = self.env.reset(seed=seed, options=options)
+        try:
+            observations, info = self.env.reset(seed=seed, options=options)
+        except EnvError as error:
+            error.when = f" at a reset, after {self.num_timesteps:,} env steps"
+            raise
+        self._is_over = False
         self._resetting, self._starts = self._none, self._all
         self._returns[:] = 0.0
         self._lengths[:] = 0
@@ -232,6 +266,7 @@ class Collector:
             "lengths": self._lengths,
             "made_up": self._made_up,
             "most": self._most,
+            "faults": None if self._watch is None else self._watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -242,6 +277,8 @@ class Collector:
             self._masks = state["masks"]
         self._returns, self._lengths = state["returns"], state["lengths"]
         self._made_up, self._most = state["made_up"], state["most"]
+        if self._watch is not None and state["faults"] is not None:
+            self._watch.load_state_dict(state["faults"])
 
     def step(self, actions: Array, episodes: list[Episode]) -> Step:
         """One vector step.
@@ -252,10 +289,22 @@ class Collector:
 
         Raises:
             FloatingPointError: If a reward or an observation is not finite and that is to be raised.
+            EnvError: If a sub-environment failed for good.
         """
-        following, rewards, terminated, truncated, info = self.env.step(actions)
+        try:
+            following, rewards, terminated, truncated, info = self.env.step(actions)
+        except EnvError as error:
+            steps = ", ".join(f"{self._lengths[i] + 1:,}" for i in error.indices)
+            where = (
+                f"steps {steps} of their episodes" if len(error.indices) > 1 else f"step {steps} of its episode"
+            )
+            error.when = f" in {where}, after {self.num_timesteps:,} env steps"
+            raise
+        broken = broken_in(info, truncated)
         valid = self._all if self._resetting is self._none else ~self._resetting
         done = terminated | truncated
+        if broken is not None:
+            valid = valid & ~broken
         finals: list[tuple[int, Tree]] = []
         self._starts = self._resetting
         over = np.count_nonzero(done)
@@ -263,7 +312,7 @@ class Collector:
         ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
         if over and self._mode is not AutoresetMode.NEXT_STEP:
             self._starts = done
-            cut = np.flatnonzero(truncated & ~terminated).tolist()
+            cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
             if self._mode is AutoresetMode.SAME_STEP:
                 finals = [(i, info["final_obs"][i]) for i in cut]
             else:
@@ -287,9 +336,13 @@ class Collector:
         if self._masks is not None:
             self._read_masks(info, self._starts)
         self._count(rewards, valid)
+        if broken is not None:
+            # What the episode came to is not the policy's doing.
+            self._returns[broken], self._lengths[broken] = 0.0, 0
+            done = done & ~broken
         if over:
             self._close(done, ending, episodes)
-        return Step(rewards, terminated, truncated, valid, finals, left_out)
+        return Step(rewards, terminated, truncated, valid, finals, left_out, broken)
 
     def collect(
         self, act: Callable[[int], tuple[Array, Array]], stop: Callable[[int, list[Episode]], bool]
@@ -323,6 +376,8 @@ class Collector:
             if step.left_out is not None:
                 left_out[num_steps] = step.left_out
             buffers.write(num_steps, action, masks, step, self._observations, self._starts)
+            if step.broken is not None and num_steps:
+                buffers.cut(num_steps - 1, step.broken)
             # Not the environment's own array, which it may use again.
             self._observations = buffers.observations_at(num_steps + 1)
             num_steps += 1
@@ -493,6 +548,10 @@ class _Buffers:
         self._rewards[t] = step.rewards
         self._terminated[t], self._truncated[t] = step.terminated, step.truncated
         self._valid[t] = step.valid
+
+    def cut(self, t: int, where: Bools) -> None:
+        """Have the transitions of step ``t`` be the last of their episodes, which were cut off from outside."""
+        self._truncated[t] |= where & self._valid[t] & ~self._terminated[t]
 
     def observations_at(self, t: int) -> Tree:
         """What was seen before step ``t``."""

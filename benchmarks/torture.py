@@ -9,10 +9,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from faults import checkpoints, numbers
+from faults import checkpoints, environments, numbers
 
 TABLE = Path(__file__).parent / "results" / "torture.md"
-KINDS = (checkpoints, numbers)
+KINDS = (checkpoints, numbers, environments)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.callbacks import Callback
     from rl_rms.agents.workers import Workers
     from rl_rms.envs import NonStationary, NonStationaryVector
+    from rl_rms.envs.faults import EnvError
 
 INTERRUPTED = 130
 # The extra of this package that brings what an environment needs.
@@ -172,6 +174,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.callbacks import Callback
     from rl_rms.agents.workers import LostWorkersError
+    from rl_rms.envs.faults import EnvError
 
     torch.set_num_threads(config.num_threads)
     workers, env = agent.workers, agent.env
@@ -199,6 +202,9 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
             )
     except KeyboardInterrupt:
         interrupted = True
+    except EnvError as error:
+        _print_cause(error)
+        raise UserError(f"{error}; rl-rms resume {folder} goes on, in new episodes") from error
     except LostWorkersError as error:
         raise UserError(f"{error}; rl-rms resume {folder} goes on from the newest checkpoint") from error
     except FloatingPointError as error:
@@ -316,6 +322,7 @@ def build(
     """
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.reinforce import Reinforce
+    from rl_rms.envs.faults import EnvError
 
     agents = {agent.algorithm: agent for agent in (A2C, Reinforce)}
     kind = agents[config.agent.algorithm]
@@ -327,9 +334,18 @@ def build(
         if workers is not None:
             agent.join(workers, config.scale.where)
         agent.prepare()
+    except EnvError as error:
+        _print_cause(error)
+        raise UserError(f"env: {error}") from error
     except (ValueError, TypeError) as error:
         raise UserError(f"agent: {error}") from error
     return agent
+
+
+def _print_cause(error: "EnvError") -> None:
+    """Show the way through the environment's own code, of which the error's sentence has only the end."""
+    if error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)
 
 
 def summarize(

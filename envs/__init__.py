@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rl_rms.envs import curricula, schedules
 
 if TYPE_CHECKING:
+    from rl_rms.envs.faults import EnvError
     from rl_rms.envs.nonstationary import NonStationary
     from rl_rms.envs.parameters import register_parameter
     from rl_rms.envs.snapshots import register_state
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rl_rms.envs.vector import NonStationaryVector, make_vec
 
 __all__ = [
+    "EnvError",
     "NonStationary",
     "NonStationaryVector",
     "TaskSwitch",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 # Where each of the others is; Gymnasium is imported with it at first use.
 _FOUND_IN = {
+    "EnvError": "faults",
     "NonStationary": "nonstationary",
     "NonStationaryVector": "vector",
     "TaskSwitch": "switching",

@@ -16,6 +16,7 @@ from gymnasium.vector.utils import concatenate, iterate
 from rl_rms.envs.chance import Moment
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.controls import Controls
+from rl_rms.envs.faults import RESTARTED
 from rl_rms.envs.parametrized import Parametrized
 from rl_rms.envs.snapshots import decode, encode, has_known_state, known_state, restore_known_state
 from rl_rms.envs.transforms import DRAWN, NOISES
@@ -107,7 +108,7 @@ class SubEnvs(Backend):
         assert isinstance(base, (SyncVectorEnv, AsyncVectorEnv))
         self._base: SyncVectorEnv | AsyncVectorEnv = base
         self._is_ready = _make_ready(self._base, tuple(targets))
-        self._sub_envs = [_find(one) for one in self._base.envs] if isinstance(self._base, SyncVectorEnv) else []
+        self._find_sub_envs()
         envs = self._base.envs if isinstance(self._base, SyncVectorEnv) else []
         self._stateful = {type(layer).__name__ for one in envs for layer in _around(one)} & _STATEFUL
         self._columns: tuple[Column | None, ...] = (None,) * len(targets)
@@ -117,6 +118,10 @@ class SubEnvs(Backend):
         self.episodic = self._get("parameter_episodic")[0] if targets else ()
         self.late = self._get("parameter_late")[0] if targets else ()
         self.asks_where = bool(self.episodic)
+
+    def _find_sub_envs(self) -> None:
+        """Find those in this process, which are others after one was made anew."""
+        self._sub_envs = [_find(one) for one in self._base.envs] if isinstance(self._base, SyncVectorEnv) else []
 
     def set(self, columns: tuple[Column, ...]) -> None:
         """Hand each sub-environment its values, if any is another than before."""
@@ -138,12 +143,16 @@ class SubEnvs(Backend):
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         """Begin episodes."""
         self.last, infos = self._env.reset(seed=seed, options=options)
+        if RESTARTED in infos:
+            self._find_sub_envs()
         return self.last, infos
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
         """Make a vector step."""
         transitions = self._env.step(actions)
         self.last = transitions[0]
+        if RESTARTED in transitions[4] or RESTARTED in transitions[4].get("final_info", ()):
+            self._find_sub_envs()
         return transitions
 
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:

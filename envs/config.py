@@ -12,6 +12,7 @@ VectorizationMode = Literal["vector_entry_point", "sync", "async"]
 Autoreset = Literal["NextStep", "SameStep", "Disabled"]
 Observe = Literal["params", "time", "change"]
 Sharing = Literal["shared", "phase", "independent"]
+OnEnvError = Literal["raise", "restart"]
 
 
 @dataclass(frozen=True, kw_only=True)

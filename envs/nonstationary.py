@@ -13,6 +13,7 @@ from rl_rms.envs.checks import check_whole
 from rl_rms.envs.counting import EpisodeCounter, success_in
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import Drift, timescale, trace
+from rl_rms.envs.faults import EnvError
 from rl_rms.envs.observers import Observer
 from rl_rms.envs.parametrized import Parametrized, Transition
 from rl_rms.envs.schedules import Floats, Ints, Schedule, as_schedules
@@ -337,6 +338,10 @@ def standing_still(world: Stoppable, time: Any, clock: int | None) -> Iterator[N
         if clock is not None:
             world.clock = clock
         yield
+    except EnvError:
+        # Its environment is in no state to be brought back to where it was.
+        state = {**state, "environment": None}
+        raise
     finally:
         time.is_frozen = False
         world.load_state_dict(state)

@@ -21,6 +21,7 @@ from rl_rms.envs.config import EnvConfig, Sharing
 from rl_rms.envs.counting import EpisodeCounter
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import timescale
+from rl_rms.envs.faults import Checked, broken_in
 from rl_rms.envs.nonstationary import (
     ask_for_task,
     check_span,
@@ -173,6 +174,10 @@ class NonStationaryVector(VectorWrapper):
             self._announce(valid)
         transitions = self._backend.step(actions, valid)
         infos = transitions[4]
+        broken = broken_in(infos, transitions[3])
+        if broken is not None:
+            valid = ~(self._resetting | broken)
+            begins = len(valid) - int(np.count_nonzero(valid))
         if self._mode is AutoresetMode.NEXT_STEP:
             self._resetting = transitions[2] | transitions[3]
         clocks = self._clocks
@@ -488,6 +493,9 @@ def make_vec(
     if vectorization_mode in ("sync", "async"):
         targets = join_targets(as_schedules(changes), curriculum)
         wrappers = (partial(Parametrized, targets=targets), *wrappers)
+    if vectorization_mode == "async":
+        # Here, since what a worker writes into shared memory can no longer be told from a right observation.
+        wrappers = (*wrappers, Checked)
     env = gym.make_vec(
         id,
         num_envs,

@@ -35,6 +35,7 @@ INTERNAL = {
     *("rl_rms.presets", "rl_rms.probes", "rl_rms.envs.adversary", "rl_rms.envs.backends", "rl_rms.envs.chance"),
     *("rl_rms.envs.checks", "rl_rms.envs.clocks", "rl_rms.envs.controls", "rl_rms.envs.counting"),
     *("rl_rms.envs.delays", "rl_rms.envs.observers", "rl_rms.envs.verification", "rl_rms.envs.parametrized"),
+    "rl_rms.envs.worker_faults",
     *("rl_rms.envs.schedules.bridges", "rl_rms.envs.schedules.plotting", "rl_rms.envs.curricula.choice"),
     *("rl_rms.envs.parameters.box2d", "rl_rms.envs.parameters.classic_control", "rl_rms.envs.parameters.mujoco"),
     *("rl_rms.envs.parameters.toy_text", "rl_rms.envs.parameters.paths", "rl_rms.configs"),

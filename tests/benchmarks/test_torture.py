@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from rl_rms.agents import storage
+from rl_rms.envs import faults
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "torture.py"
 
@@ -29,6 +30,16 @@ def test_numbers_that_are_let_through_would_be_counted(benchmark, monkeypatch):
 
 def test_squares_that_overflow_stop_nothing(benchmark):
     assert benchmark.numbers.overflows(6)[1:] == (6, 0)
+
+
+def test_no_fault_of_an_environment_is_lost(benchmark, tmp_path):
+    for way, mend, how in (("sync", "raise", "wrong shape"), ("fork", "restart", "worker killed")):
+        assert benchmark.environments.trainings(tmp_path, way, mend, how, 2)[1:] == (2, 0)
+
+
+def test_faults_of_environments_that_nobody_tells_of_would_be_counted(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(faults.EnvError, "__str__", lambda error: "something failed")
+    assert benchmark.environments.trainings(tmp_path, "sync", "raise", "raises", 2).lost == 2
 
 
 def test_losses_would_be_counted(benchmark, tmp_path, monkeypatch):

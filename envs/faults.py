@@ -1,0 +1,411 @@
+"""Environments that fail: found, told of by number, seed and step, and made anew where that is asked for.
+
+A sub-environment fails when it raises, or when what it returns is not what its spaces and Gymnasium's interface
+promise; one in a worker (`rl_rms.envs.worker_faults`) also when the worker ends or does not answer in time. An
+observation that is none of its space in shape or kind would otherwise be broadcast or cut into its row, unseen.
+"""
+
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+
+from rl_rms.envs.config import OnEnvError
+from rl_rms.envs.parametrized import Parametrized, Transition
+
+RESTARTED = "restarted"
+"""Key of info that tells which sub-environments failed in a step and were made anew: no transition of theirs."""
+
+# Restarts of one sub-environment without a good step between them, after which it is given up.
+MOST_IN_A_ROW = 5
+# What Parametrized is told to be and to remain, as opposed to what holds for one step.
+LASTING = ("parameter_values", "parameter_moment")
+
+_REALS = (float, int, np.floating, np.integer)
+_BOOLS = (bool, np.bool_)
+
+
+class EnvError(RuntimeError):
+    """Sub-environments failed.
+
+    Args:
+        indices: Their numbers.
+        seeds: The seed that each was reset with last, None where there was none.
+        problem: What happened.
+        mend: What can be done.
+
+    Attributes:
+        when: When it happened, once somebody who counts has said so.
+    """
+
+    def __init__(self, indices: Sequence[int], seeds: Sequence[int | None], problem: str, mend: str) -> None:
+        super().__init__(indices, seeds, problem, mend)
+        self.indices, self.seeds, self.problem, self.mend = tuple(indices), tuple(seeds), problem, mend
+        self.when = ""
+
+    def __str__(self) -> str:
+        many = len(self.indices) > 1
+        numbers = " and ".join(map(str, self.indices))
+        seeds = " and ".join("none" if seed is None else str(seed) for seed in self.seeds)
+        who = f"sub-environment{'s' if many else ''} {numbers} (seed{'s' if many else ''} {seeds})"
+        return f"{who} failed{self.when}: {self.problem}; {self.mend}"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What one sub-environment did wrong.
+
+    Attributes:
+        problem: In words.
+        error: The error that it raised, if it did.
+    """
+
+    problem: str
+    error: Exception | None = None
+
+
+class Watch:
+    """Who failed how often, and what is to be done about it.
+
+    Args:
+        num_envs: Number of sub-environments.
+
+    Attributes:
+        on_error: ``"raise"`` or ``"restart"``.
+        timeout: Seconds that a worker may take over a step or a reset, None for ever.
+        seeds: What each sub-environment was seeded with last.
+        restarts: How often each was made anew.
+        in_a_row: How often since its last good step.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self.on_error: OnEnvError = "raise"
+        self.timeout: float | None = None
+        self.seeds: list[int | None] = [None] * num_envs
+        self.restarts = [0] * num_envs
+        self.in_a_row = [0] * num_envs
+
+    def seed(self, seeds: Sequence[int | None]) -> None:
+        """Note what the sub-environments are seeded with; None is nothing new."""
+        self.seeds = [old if new is None else new for old, new in zip(self.seeds, seeds, strict=True)]
+
+    def meet(self, faults: Mapping[int, Fault]) -> None:
+        """Count the faults and warn of them, in order to restart; their seeds are new ones then.
+
+        Raises:
+            EnvError: If they are to be raised, or one of them came too often.
+        """
+        hopeless = [index for index in faults if self.in_a_row[index] >= MOST_IN_A_ROW]
+        if self.on_error == "raise" or hopeless:
+            mend = "mend the environment, or have it made anew each time with on_env_error='restart'"
+            if hopeless:
+                mend = (
+                    f"it was made anew {MOST_IN_A_ROW} times in a row without one good step: mend the environment"
+                )
+            told = {index: faults[index] for index in hopeless or faults}
+            problem = "; ".join(dict.fromkeys(fault.problem for fault in told.values()))
+            seeds = [self.seeds[index] for index in told]
+            raise EnvError(list(told), seeds, problem, mend) from next(iter(told.values())).error
+        for index, fault in faults.items():
+            self.restarts[index] += 1
+            self.in_a_row[index] += 1
+            warnings.warn(
+                f"sub-environment {index} (seed {self.seeds[index]}) failed and is made anew (restart "
+                f"{self.restarts[index]}): {fault.problem}",
+                stacklevel=2,
+            )
+            if self.seeds[index] is not None:
+                # Another one, or what chance brought about would come about again; the same in every such run.
+                chance = np.random.SeedSequence((self.seeds[index] or 0, self.restarts[index]))
+                self.seeds[index] = int(chance.generate_state(1)[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All counts, as plain JSON data."""
+        return {"seeds": list(self.seeds), "restarts": list(self.restarts), "in_a_row": list(self.in_a_row)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from a state of `state_dict`."""
+        # In place: those who are watched may have them at hand.
+        self.seeds[:], self.restarts[:] = state["seeds"], state["restarts"]
+        self.in_a_row[:] = state["in_a_row"]
+
+
+class Checked(gym.Wrapper[Any, Any, Any, Any]):
+    """Raises a ValueError where an environment returns what its observation space or the interface does not allow.
+
+    Numbers outside of a Box's bounds are left alone, as Gymnasium's own checker only warns of them; so are kinds
+    of numbers that NumPy casts safely or within the same kind, such as float64 for float32.
+
+    Args:
+        env: The environment.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._space = env.observation_space
+        # What almost every step has, and is recognized by in no time.
+        self._shape, self._dtype = self._space.shape, self._space.dtype
+        self._is_box = isinstance(self._space, spaces.Box)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        result: Any = self.env.reset(seed=seed, options=options)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ValueError(f"reset() must return (observation, info), got {_shown(result)}")
+        self._check(*result)
+        return result
+
+    def step(self, action: Any) -> Transition:
+        """Make a transition."""
+        transition: Any = self.env.step(action)
+        if not (isinstance(transition, tuple) and len(transition) == 5):
+            raise ValueError(
+                f"step() must return (observation, reward, terminated, truncated, info), got {_shown(transition)}"
+            )
+        observation, reward, terminated, truncated, info = transition
+        if not (
+            self._is_box
+            and type(observation) is np.ndarray
+            and observation.shape == self._shape
+            and observation.dtype == self._dtype
+            and type(terminated) in _BOOLS
+            and type(truncated) in _BOOLS
+            and isinstance(reward, _REALS)
+            and type(info) is dict
+        ):
+            self._check(observation, info)
+            if not isinstance(reward, _REALS) and not _is_one(reward, "iuf"):
+                raise ValueError(f"reward must be a number, got {_shown(reward)}")
+            for name, value in (("terminated", terminated), ("truncated", truncated)):
+                if type(value) not in _BOOLS and not _is_one(value, "b"):
+                    raise ValueError(f"{name} must be True or False, got {_shown(value)}")
+        return observation, reward, terminated, truncated, info
+
+    def _check(self, observation: Any, info: Any) -> None:
+        check_observation(self._space, observation)
+        if not isinstance(info, dict):
+            raise ValueError(f"info must be a dictionary, got {_shown(info)}")
+
+
+class Watched(Checked):
+    """An environment of this process that is told of by its number when it fails, and made anew if it is to be.
+
+    Args:
+        env: The environment.
+        index: Its number.
+        watch: What is to be done.
+        make: Makes it anew.
+    """
+
+    def __init__(
+        self, env: gym.Env[Any, Any], index: int, watch: Watch, make: Callable[[], gym.Env[Any, Any]]
+    ) -> None:
+        super().__init__(env)
+        self._index, self._watch, self._make = index, watch, make
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode, in a new environment if this one cannot."""
+        if seed is not None:
+            self._watch.seeds[self._index] = seed
+        try:
+            return super().reset(seed=seed, options=options)
+        except Exception as error:
+            observation, info = self._restart(fault_of(error), options)
+            return observation, {**info, RESTARTED: True}
+
+    def step(self, action: Any) -> Transition:
+        """Make a transition; if it fails, a new environment shows its first observation, truncated."""
+        try:
+            transition = super().step(action)
+        except Exception as error:
+            observation, info = self._restart(fault_of(error), None)
+            return observation, 0.0, False, True, {**info, RESTARTED: True}
+        if self._watch.in_a_row[self._index]:
+            self._watch.in_a_row[self._index] = 0
+        return transition
+
+    def _restart(self, fault: Fault, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+        """Have a new environment begin an episode."""
+        while True:
+            self._watch.meet({self._index: fault})
+            broken = self.env
+            with suppress(Exception):
+                broken.close()
+            try:
+                self.env = self._make()
+                _hand_over(broken, self.env)
+                return super().reset(seed=self._watch.seeds[self._index], options=options)
+            except Exception as error:
+                fault = fault_of(error)
+
+
+def watch(env: VectorEnv, on_error: OnEnvError | None = None, timeout: float | None = None) -> Watch | None:
+    """Have the sub-environments of a vector environment watched, those of Sync and Async ones.
+
+    Args:
+        env: The vector environment; is changed in place.
+        on_error: What is to be done about a fault; None leaves it as it is, ``"raise"`` at first.
+        timeout: Seconds that a worker may take over a step or a reset; None leaves it as it is, for ever at first.
+
+    Returns:
+        The counts; None where there are no sub-environments to be watched.
+
+    Raises:
+        ValueError: If it is not possible in this environment.
+    """
+    from rl_rms.envs.worker_faults import WatchedAsync  # which stands on this module
+
+    base: Any = env.unwrapped
+    kind = type(base).__name__
+    if timeout is not None and not isinstance(base, AsyncVectorEnv):
+        raise ValueError(
+            f"env_timeout needs sub-environments in workers, which can be ended from outside, got {kind}; make "
+            'them with vectorization_mode="async", or leave env_timeout out'
+        )
+    if not isinstance(base, SyncVectorEnv) and type(base) not in (AsyncVectorEnv, WatchedAsync):
+        if on_error == "restart":
+            raise ValueError(
+                f"on_env_error='restart' needs sub-environments that can be made anew one by one, which {kind} "
+                'does not offer; make them with vectorization_mode="sync" or "async", or leave on_env_error out'
+            )
+        return None
+    if on_error == "restart":
+        _check_restartable(base)
+    counts: Watch | None = vars(base).get("fault_watch")
+    if counts is None:
+        counts = base.fault_watch = Watch(base.num_envs)
+        if isinstance(base, SyncVectorEnv):
+            base.envs = [
+                Watched(one, index, counts, partial(_made_like, base.env_fns[index], one))
+                for index, one in enumerate(base.envs)
+            ]
+        else:
+            # In place, since whatever stands around it holds on to it, and calls it itself.
+            base.__class__ = WatchedAsync
+            base.begin_watch()
+    counts.on_error = on_error or counts.on_error
+    counts.timeout = counts.timeout if timeout is None else timeout
+    return counts
+
+
+def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+    """Where a vector step was no transition, since the sub-environment failed in it; None if nowhere.
+
+    Args:
+        infos: The vector step's.
+        truncated: The vector step's; a sub-environment that failed at a reset has been truncated before.
+    """
+    ended = infos.get("final_info", infos)
+    if RESTARTED not in ended:
+        return None
+    broken: npt.NDArray[np.bool_] = truncated & np.asarray(ended[RESTARTED], dtype=np.bool_)
+    return broken if broken.any() else None
+
+
+def fault_of(error: Exception, trace: str = "") -> Fault:
+    """An environment's error in words, with the place in the code that it comes from.
+
+    Args:
+        error: The error.
+        trace: Its traceback as text, where it comes from another process.
+    """
+    if trace:
+        places = re.findall(r'File "(.+)", line (\d+)', trace)
+    else:
+        places = [(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(error.__traceback__)]
+    where = f" ({places[-1][0]}, line {places[-1][1]})" if places and places[-1][0] != __file__ else ""
+    return Fault(f"{type(error).__name__}: {error}{where}", error)
+
+
+def check_observation(space: gym.Space[Any], observation: Any, name: str = "observation") -> None:
+    """Refuse what is none of a space's observations, but for bounds and safe casts of a Box.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        is_dict = isinstance(space, spaces.Dict)
+        parts = dict(space.items() if isinstance(space, spaces.Dict) else enumerate(space))
+        good = isinstance(observation, Mapping if is_dict else tuple)
+        if not (good and (parts.keys() <= observation.keys() if is_dict else len(parts) == len(observation))):
+            raise ValueError(f"{name} must be of {space}, got {_shown(observation)}")
+        for key, part in parts.items():
+            check_observation(part, observation[key], f"{name}[{key!r}]")
+    elif isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete, spaces.Discrete)):
+        try:
+            array = np.asarray(observation)
+        except ValueError:  # rows of different lengths
+            array = np.asarray(None)
+        if array.shape != space.shape:
+            got = _shown(observation) if array.dtype == object else f"shape {array.shape}"
+            raise ValueError(f"{name} must have shape {space.shape}, as its space {space} says, got {got}")
+        if not np.can_cast(array.dtype, space.dtype, "same_kind"):
+            raise ValueError(
+                f"{name} must be of dtype {space.dtype}, as its space {space} says, got {array.dtype}"
+            )
+        if not isinstance(space, spaces.Box) and not space.contains(array.astype(space.dtype)[()]):
+            raise ValueError(f"{name} must be one of {space}, got {_shown(observation)}")
+
+
+def _check_restartable(base: Any) -> None:
+    """Refuse sub-environments that could not be put in the failed one's place.
+
+    Raises:
+        ValueError: If there are such.
+    """
+    if any(base.call("has_wrapper_attr", "schedules")):
+        raise ValueError(
+            "on_env_error='restart' cannot be with sub-environments that change each by itself, whose clocks "
+            'would be lost; make them with rl_rms.envs.make_vec(..., sharing="independent")'
+        )
+    if getattr(base, "max_concurrency", None) is not None:
+        raise ValueError(
+            "on_env_error='restart' cannot be with max_concurrency, since a worker that is ended keeps its turn; "
+            "leave one of them out"
+        )
+
+
+def _made_like(make: Callable[[], gym.Env[Any, Any]], model: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """A new environment, made ready to be changed and saved if the former one was made so later."""
+    one = make()
+    if model.has_wrapper_attr("parameter_targets") and not one.has_wrapper_attr("parameter_targets"):
+        one = Parametrized(one, model.get_wrapper_attr("parameter_targets"))
+    return one
+
+
+def _hand_over(old: gym.Env[Any, Any], new: gym.Env[Any, Any]) -> None:
+    """Have the same hold in a new environment."""
+    if old.has_wrapper_attr("parameter_targets"):
+        for name in LASTING:
+            value = old.get_wrapper_attr(name)
+            if is_set(value):
+                new.set_wrapper_attr(name, value)
+
+
+def is_set(value: Any) -> bool:
+    """Whether somebody has said what an environment's `LASTING` attribute is to be."""
+    return value is not None and None not in value
+
+
+def _is_one(value: Any, kinds: str) -> bool:
+    """Whether it is an array that holds one number of these kinds, and has no axes."""
+    return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in kinds
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

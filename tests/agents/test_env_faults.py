@@ -1,0 +1,206 @@
+"""What becomes of a training whose environment fails."""
+
+import json
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+from rl_rms.agents import A2C, EvalCallback, Reinforce, checkpoint, evaluate
+from rl_rms.agents.losses import LossTerms, targets
+from rl_rms.agents.reinforce import whole_episodes
+from rl_rms.agents.rollout import Collector
+from rl_rms.envs import make_vec
+from rl_rms.envs.curricula import DomainRandomization
+from rl_rms.envs.faults import EnvError
+from rl_rms.envs.schedules import Sinusoid
+from tests.faulty import Faulty
+
+MODES = ["NextStep", "SameStep", "Disabled"]
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """Restarts warn, which tests/envs read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*failed and is made anew")
+        yield
+
+
+def vector(*kinds, mode="NextStep"):
+    return SyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in kinds], autoreset_mode=mode)
+
+
+def collect(num_steps, *kinds, mode="NextStep"):
+    """A rollout of environments that are restarted."""
+    collector = Collector(vector(*kinds, mode=mode), on_env_error="restart")
+    collector.start(0)
+    actions = np.zeros(len(kinds), np.int64)
+    return collector, collector.collect(lambda t: (actions, actions), lambda t, episodes: t == num_steps)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_episode_ends_before_the_step_that_failed(mode):
+    # Of its steps 1, 2, 3 the third fails.
+    collector, rollout = collect(5, {"at": 3}, {}, mode=mode)
+    reset_frame = mode == "NextStep"
+    assert rollout.valid[:, 0].tolist() == [True, True, False, not reset_frame, True]
+    assert rollout.truncated[:, 0].tolist() == [False, True, True, False, False]
+    assert not rollout.terminated[:, 0].any()
+    assert rollout.starts[:, 0].tolist() == [True, False, False, not reset_frame, reset_frame, False]
+    counted = [0, 1, 2, 0, 0, 1] if reset_frame else [0, 1, 2, 0, 1, 2]
+    assert rollout.observations[:, 0, 0].tolist() == counted
+    # The other one plays its episode of four steps as ever, and only that one is told of.
+    assert rollout.terminated[:, 1].tolist() == [False, False, False, True, False]
+    assert [(one.env_index, one.ret, one.length) for one in rollout.episodes] == [(1, 4.0, 4)]
+    assert len(rollout.final_index) == 0
+    assert collector.num_timesteps == rollout.env_steps == np.count_nonzero(rollout.valid)
+    assert collector.num_restarts == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_last_good_observation_is_bootstrapped_from(mode):
+    rollout = collect(5, {"at": 3}, mode=mode)[1]
+    values = np.array([[1.0], [2.0], [30.0], [400.0], [500.0], [600.0]], np.float32)
+    terms = LossTerms(gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False)
+    advantages = targets(rollout, rollout.valid, values, np.zeros(0, np.float32), terms)[0]
+    # r + gamma V(o_2) - V(o_1), and what stands before it by r + gamma V(o_1) - V(o_0).
+    assert advantages[1, 0] == 1.0 + 0.5 * 30.0 - 2.0
+    assert advantages[0, 0] == 1.0 + 0.5 * 2.0 - 1.0 + 0.5 * advantages[1, 0]
+
+
+def test_a_fault_in_the_first_step_of_an_episode_leaves_the_one_before_alone():
+    rollout = collect(7, {"at": 5})[1]
+    assert rollout.terminated[:, 0].tolist() == [False] * 3 + [True] + [False] * 3
+    assert rollout.valid[:, 0].tolist() == [True] * 4 + [False] * 3
+    assert rollout.truncated[:, 0].tolist() == [False] * 5 + [True, False]
+    assert whole_episodes(rollout, 1)[:, 0].tolist() == [True] * 4 + [False] * 3
+
+
+def test_reinforce_goes_on_until_there_are_whole_episodes():
+    agent = Reinforce(vector({"at": 7}, {}), seed=0, on_env_error="restart").learn(100)
+    assert {one.ret for one in agent.episodes} == {4.0}
+    assert all(bool(torch.isfinite(one).all()) for one in agent.policy.parameters())
+    rollout = collect(12, {"at": 3})[1]
+    # The broken episode counts as one that was cut off.
+    assert whole_episodes(rollout, 1)[:, 0].tolist() == [True, True] + [False] * 10
+
+
+def check_resume(make_agent, make_env, path):
+    def saving(agent):
+        if agent.num_updates == 8:
+            agent.save(path)
+        return agent.num_updates < 20
+
+    whole = make_agent(make_env()).learn(10**6, callback=saving)
+    loaded = type(whole).load(path, env=make_env())
+    loaded.prepare()
+    assert loaded._collector.num_restarts > 0
+    loaded.learn(10**6, callback=lambda agent: agent.num_updates < 20)
+    assert list(loaded.episodes) == list(whole.episodes)
+    assert loaded._collector.num_restarts == whole._collector.num_restarts
+    for one, other in zip(loaded.policy.parameters(), whole.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for agent in (whole, loaded):
+        agent.env.close()
+
+
+class Stumbling(Faulty):
+    """Fails by chance, which is part of its state; it is lived through again by a resumed training."""
+
+    def step(self, action):
+        observation, *others = super().step(action)
+        if observation[1] > 0.9:
+            raise RuntimeError("stumbled")
+        return (observation, *others)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_training_with_restarts_resumes_to_the_bit(tmp_path, mode):
+    gym.register("Stumbling-v0", entry_point=Stumbling)
+
+    def make_env():
+        changes = {"reward.scale": Sinusoid(mean=2.0, amplitude=1.0, period=50)}
+        return make_vec(
+            "Stumbling-v0",
+            3,
+            changes,
+            curriculum=DomainRandomization({"level": (1.0, 2.0)}),
+            vectorization_mode=mode,
+            seed=0,
+        )
+
+    try:
+        check_resume(lambda env: A2C(env, seed=0, on_env_error="restart"), make_env, tmp_path / "agent")
+    finally:
+        del gym.registry["Stumbling-v0"]
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_what_is_saved_after_a_fault_goes_on_in_new_episodes_of_the_same_world(tmp_path, mode):
+    changes = {"reward.scale": Sinusoid(mean=2.0, amplitude=1.0, period=50)}
+    env = make_vec("Faulty-v0", 2, changes, vectorization_mode=mode, seed=0, at=35)
+    agent = A2C(env, seed=0)
+    with pytest.raises(EnvError, match="3 of (its episode|their episodes), after 68 env steps: Run"):
+        agent.learn(1000)
+    saved = agent.save(tmp_path / "agent")
+    place = json.loads(checkpoint.read(saved, "a2c")["place"])
+    assert place["surroundings"]["environment"] is None
+    world = make_vec("Faulty-v0", 2, changes, vectorization_mode=mode, seed=0)
+    loaded = A2C.load(saved, env=world)
+    loaded.prepare()
+    assert world.clock == env.clock > agent.num_timesteps == loaded.num_timesteps
+    loaded.learn(50)
+    assert {one.length for one in loaded.episodes} == {4}
+    world.close()
+    if mode == "sync":  # whose environment is still there
+        with pytest.raises(EnvError, match="sub-environment 1 .* in step 1 of its episode"):
+            agent.learn(20)
+        agent.learn(20)
+        env.close()
+
+
+def test_a_failed_evaluation_is_told_of_as_such():
+    changes = {"reward.scale": Sinusoid(mean=2.0, amplitude=1.0, period=50)}
+    env = make_vec("Faulty-v0", 2, changes, vectorization_mode="async", seed=0, how="exit", at=30)
+    agent = A2C(env, seed=0)
+    with pytest.raises(EnvError, match="ended by itself, with exit status 3"):
+        agent.learn(1000, EvalCallback(every=40, episodes=50, clocks=[500]))
+    assert env.clock < 100
+    assert not any(process.is_alive() for process in env.unwrapped.processes)
+
+
+def test_an_evaluation_plays_another_episode_in_place_of_a_broken_one():
+    agent = A2C(vector({}), seed=0)
+    with pytest.raises(EnvError, match="sub-environment 0"):
+        evaluate(agent, vector({"at": 7}), episodes=5)
+    env = vector({"at": 7})
+    Collector(env, on_env_error="restart")  # as it is left by a training
+    assert evaluate(agent, env, episodes=3).returns.tolist() == [4.0, 4.0, 4.0]
+
+
+def test_restarts_are_logged(tmp_path):
+    A2C(vector({"at": 7}, {}), seed=0, on_env_error="restart").learn(200, log_dir=tmp_path, log_interval=1)
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    column = header.split(",").index("env/num_restarts")
+    restarts = [float(row.split(",")[column]) for row in rows]
+    assert restarts == sorted(restarts)
+    assert restarts[-1] > 3
+    A2C(vector({}, {}), seed=0).learn(20, log_dir=tmp_path / "other", log_interval=1)
+    assert "num_restarts" not in (tmp_path / "other" / "metrics.csv").read_text()
+
+
+def test_options_are_checked():
+    with pytest.raises(ValueError, match="on_env_error must be one of raise, restart, got 'ignore'"):
+        A2C("CartPole-v1", on_env_error="ignore")
+    with pytest.raises(ValueError, match="env_timeout must be a finite number > 0, got 0"):
+        A2C("CartPole-v1", env_timeout=0)
+    with pytest.raises(ValueError, match="needs a way to make the environment anew, got <Time.*give its id, or"):
+        A2C(gym.make("CartPole-v1"), on_env_error="restart")
+    agent = A2C(AsyncVectorEnv([Faulty]), env_timeout=3.0)
+    agent.prepare()
+    assert agent.env.fault_watch.timeout == 3.0
+    agent.env.close()

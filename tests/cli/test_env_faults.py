@@ -1,0 +1,70 @@
+"""``rl-rms train`` in an environment that fails."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from rl_rms.cli.main import main
+from tests.faulty import register
+
+register()
+WORDS = ["--log_interval", "10", "--agent.device", "cpu"]
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    """A configuration of it, in a folder that runs go to."""
+    monkeypatch.chdir(tmp_path)
+    text = "env: {id: Faulty-v0, num_envs: 2, vectorization_mode: MODE, kwargs: {at: 60}}\ntotal_timesteps: 300\n"
+
+    def write(mode):
+        (tmp_path / "f.yaml").write_text(text.replace("MODE", mode))
+        return "f.yaml"
+
+    return write
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_failed_environment_ends_a_run_that_can_be_resumed(faulty, capsys, mode):
+    assert main(["train", faulty(mode), *WORDS, "--progress", "none"]) == 2
+    error = capsys.readouterr().err
+    assert "in fail" in error  # the way through the environment's code
+    sentence = error.splitlines()[-1]
+    assert sentence.startswith("rl-rms: error: sub-environment")
+    folder = next(Path("runs/f").iterdir())
+    assert sentence.endswith(f"rl-rms resume {folder} goes on, in new episodes")
+    assert main(["resume", str(folder), "--total_timesteps", "150", "--progress", "none"]) == 0
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_run_goes_on_in_an_environment_that_is_made_anew(faulty, capsys, mode):
+    words = ["--agent.on_env_error", "restart"]
+    if mode == "async":
+        words += ["--agent.env_timeout", "60"]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert main(["train", faulty(mode), *WORDS, *words]) == 0
+    sentences = [str(one.message) for one in told]
+    assert [one.split(" (")[0] for one in sentences[:2]] == ["sub-environment 0", "sub-environment 1"]
+    assert "failed and is made anew (restart 1): RuntimeError: the motor burnt" in sentences[1]
+
+
+def test_an_environment_that_cannot_begin_is_told_of(faulty, capsys):
+    words = ["train", faulty("sync"), *WORDS, "--env.kwargs", "{at_reset: 1}"]
+    assert main(words) == 2
+    assert (
+        "rl-rms: error: env: sub-environment 0 (seed 0) failed at a reset, after 0 env" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--agent.on_env_error", "ignore"], "agent.on_env_error"),
+        (["--agent.env_timeout", "5"], "agent: env_timeout needs sub-environments in workers"),
+    ],
+)
+def test_options_are_checked(faulty, capsys, words, sentence):
+    assert main(["train", faulty("sync"), *WORDS, *words]) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,234 @@
+"""Sub-environments that fail in workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+from rl_rms.envs import make_vec, worker_faults
+from rl_rms.envs.faults import EnvError, watch
+from rl_rms.envs.schedules import Linear
+from tests.faulty import Faulty
+
+# Long enough for a worker that is slow because others use the machine, and waited for only by those that hang.
+TIMEOUT = 2.0
+
+
+def vector(*envs, **kwargs):
+    return AsyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in envs], **kwargs)
+
+
+def play(env, num_steps, seed=7):
+    """What some steps show, and where they were no transitions."""
+    shown = [env.reset(seed=seed)[0]]
+    told = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(num_steps):
+            observations, rewards, terminated, truncated, infos = env.step(np.zeros(env.num_envs, int))
+            shown.append(observations)
+            restarted = infos.get("final_info", infos).get("restarted", np.zeros(env.num_envs, bool))
+            told.append((rewards.tolist(), terminated.tolist(), truncated.tolist(), restarted.tolist()))
+    env.close()
+    return np.array(shown), told
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [
+        ("raise", "RuntimeError: the motor burnt .*faulty.py, line"),
+        ("unpicklable", "it raised an error that could not be brought here"),
+        ("hang", rf"its worker \(process \d+\) did not answer within env_timeout={TIMEOUT} seconds"),
+        ("kill", r"its worker \(process \d+\) was ended by signal 9 \(SIGKILL\), as the system ends a"),
+        ("exit", r"its worker \(process \d+\) ended by itself, with exit status 3"),
+    ],
+)
+def test_a_fault_in_a_worker_is_told_of(how, problem, monkeypatch):
+    monkeypatch.setattr(worker_faults, "GRACE", 1.0)
+    env = vector({}, {"how": how, "at": 3}, {})
+    watch(env, timeout=TIMEOUT)
+    env.reset(seed=7)
+    for _ in range(2):
+        env.step(np.zeros(3, int))
+    with pytest.raises(EnvError, match=rf"^sub-environment 1 \(seed 8\) failed: {problem}") as raised:
+        env.step(np.zeros(3, int))
+    assert raised.value.indices == (1,)
+    if how == "raise":
+        assert "in fail" in str(raised.value.__cause__.__cause__)
+    assert not any(process.is_alive() for process in env.processes)
+    env.close()
+
+
+def test_all_that_hang_are_named():
+    env = vector({"how": "hang", "at": 1}, {}, {"how": "hang", "at": 1})
+    watch(env, timeout=TIMEOUT)
+    env.reset(seed=7)
+    with pytest.raises(EnvError, match=r"^sub-environments 0 and 2 \(seeds 7 and 9\) failed: its") as raised:
+        env.step(np.zeros(3, int))
+    assert raised.value.indices == (0, 2)
+    assert not any(process.is_alive() for process in env.processes)
+
+
+def test_a_reset_that_hangs_is_told_of():
+    env = vector({}, {"how": "hang", "at_reset": 1})
+    watch(env, timeout=TIMEOUT)
+    with pytest.raises(EnvError, match="sub-environment 1 .* did not answer"):
+        env.reset(seed=7)
+
+
+def test_what_is_written_into_shared_memory_is_checked_before():
+    env = make_vec("Faulty-v0", 2, vectorization_mode="async", how="shape", at=2)
+    watch(env)
+    env.reset(seed=0)
+    env.step(np.zeros(2, int))
+    with pytest.raises(EnvError, match=r"sub-environments 0 and 1 .*observation must have shape \(3,\)"):
+        env.step(np.zeros(2, int))
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+@pytest.mark.parametrize("how", ["raise", "kill", "exit"])
+def test_a_new_worker_goes_on_as_a_new_one_here_would(mode, how):
+    # Disabled ends with the first fault, after which there would have to be a reset.
+    num_steps, num_faults = {"NextStep": (9, 2), "SameStep": (9, 3), "Disabled": (3, 1)}[mode]
+    kinds = {}, {"at": 3}, {}
+    here = SyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in kinds], autoreset_mode=mode)
+    there = vector(*({**kind, "how": how} for kind in kinds), autoreset_mode=mode)
+    watch(here, "restart")
+    watch(there, "restart")
+    shown, told = play(here, num_steps)
+    again, told_again = play(there, num_steps)
+    assert told_again == told
+    assert [row[3][1] for row in told].count(True) == num_faults
+    if mode == "SameStep":  # where Sync resets once more
+        shown, again = (np.delete(one, 1, axis=1) for one in (shown, again))
+    assert np.array_equal(again, shown)
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"context": "spawn"}, {"context": "forkserver"}, {"shared_memory": False}, {"copy": False}]
+)
+def test_new_workers_begin_as_the_first_ones_did(kwargs):
+    env = vector({}, {"how": "kill", "at": 3}, **kwargs)
+    watch(env, "restart")
+    shown, told = play(env, 7)
+    expected, told_so = play(vector_here({}, {"at": 3}), 7)
+    assert told == told_so
+    if kwargs != {"copy": False}:
+        assert np.array_equal(shown, expected)
+
+
+def vector_here(*kinds):
+    env = SyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in kinds])
+    watch(env, "restart")
+    return env
+
+
+def test_a_hung_worker_is_replaced_and_the_others_go_on():
+    env = vector({}, {"how": "hang", "at": 3})
+    watch(env, "restart", TIMEOUT)
+    hung = env.processes[1]
+    shown, told = play(env, 4)
+    assert shown[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert shown[:, 1, 0].tolist() == [0, 1, 2, 0, 0]
+    assert told[2][2:] == ([False, True], [False, True])
+    assert not hung.is_alive()
+
+
+class Keyed(Faulty):
+    """The same, in a Dict with a Tuple."""
+
+    observation_space = spaces.Dict({"a": Faulty.observation_space, "b": spaces.Tuple((spaces.Discrete(9),))})
+
+    def observation(self):
+        return {"a": super().observation(), "b": (self.count,)}
+
+
+def test_memory_of_nested_observations_is_found_again():
+    env = AsyncVectorEnv([lambda: Keyed("kill", at=3)] * 2)
+    watch(env, "restart")
+    env.reset(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shown = [env.step(np.zeros(2, int))[0] for _ in range(5)]
+    assert [one["b"][0].tolist() for one in shown] == [[1, 1], [2, 2], [0, 0], [0, 0], [1, 1]]
+    assert [one["a"][1, 0] for one in shown] == [1, 2, 0, 0, 1]
+    env.close()
+
+
+def test_new_workers_live_in_the_same_world():
+    changes = {"reward.scale": Linear(0.0, 100.0, over=100)}
+    env = make_vec("Faulty-v0", 2, changes, seed=0, vectorization_mode="async", how="kill", at=3)
+    watch(env, "restart")
+    assert [row[0] for row in play(env, 6)[1]] == [[0, 0], [2, 2], [0, 0], [0, 0], [4, 4], [6, 6]]
+    assert env.clock == 8
+
+
+def test_a_worker_that_dies_between_two_steps_is_found_by_whoever_asks():
+    env = vector({}, {})
+    watch(env, "restart")
+    env.reset(seed=0)
+    env.step(np.zeros(2, int))
+    os.kill(env.processes[1].pid, signal.SIGKILL)
+    env.processes[1].join()
+    with pytest.warns(UserWarning, match="sub-environment 1 .* was ended by signal 9"):
+        assert env.get_attr("count") == (1, 0)
+    observations, _, _, truncated, infos = env.step(np.zeros(2, int))
+    assert observations[:, 0].tolist() == [2, 0]
+    assert truncated.tolist() == infos["restarted"].tolist() == [False, True]
+    assert env.step(np.zeros(2, int))[0][:, 0].tolist() == [3, 0]
+    assert env.step(np.zeros(2, int))[0][:, 0].tolist() == [4, 1]
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        env.get_attr("no_such_thing")
+
+
+def test_an_always_failing_environment_is_given_up():
+    env = vector({}, {"how": "exit", "at": 1})
+    watch(env, "restart")
+    with pytest.raises(EnvError, match="sub-environment 1 .* made anew 5 times in a row"):
+        play(env, 20)
+    assert not any(process.is_alive() for process in env.processes)
+
+
+def test_closing_does_not_wait_for_a_hung_worker():
+    env = vector({"how": "hang", "at": 1}, {})
+    watch(env, timeout=TIMEOUT)
+    env.reset(seed=0)
+    env.step_async(np.zeros(2, int))
+    env.close()
+    assert not any(process.is_alive() for process in env.processes)
+
+
+@pytest.mark.parametrize("how", ["hang", "kill", "raise"])
+@pytest.mark.parametrize("on_error", ["raise", "restart"])
+def test_no_process_is_left_behind(how, on_error):
+    program = f"""
+        import os, signal, warnings
+        import numpy as np
+        from gymnasium.vector import AsyncVectorEnv
+        from rl_rms.envs.faults import watch
+        from tests.faulty import Faulty
+        warnings.simplefilter("ignore")
+        env = AsyncVectorEnv([lambda at=at: Faulty({how!r}, at=at) for at in (2, 3, None)])
+        watch(env, {on_error!r}, 1.0)
+        env.reset(seed=0)
+        try:
+            for _ in range(4):
+                env.step(np.zeros(3, int))
+        finally:
+            print(*(process.pid for process in env.processes), flush=True)
+            if {on_error!r} == "restart":
+                os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == (-signal.SIGKILL if on_error == "restart" else 1), done.stderr
+    # Its output ends only once all of its workers have ended, or else this has timed out.
+    assert len(done.stdout.split()) == 3

@@ -1,0 +1,71 @@
+"""An environment that fails when it is told to, for the tests of what happens then."""
+
+import os
+import signal
+import threading
+import time
+
+import gymnasium as gym
+import numpy as np
+
+
+class LostError(Exception):
+    """Cannot be pickled, nor be made of its text."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one} and {other}")
+        self.lock = threading.Lock()
+
+
+class Faulty(gym.Env):
+    """Counts steps, in episodes of 4; fails at its step number ``at`` over all episodes, or at a reset.
+
+    The observation is (steps in the episode, a random number, level), the reward is ``level``.
+    """
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    level = 1.0
+
+    def __init__(self, how="raise", at=None, at_reset=None):
+        self.how, self.at, self.at_reset = how, at, at_reset
+        self.lived = self.resets = 0
+
+    def observation(self):
+        return np.array([self.count, self.np_random.random(), self.level], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        self.resets += 1
+        if self.resets == self.at_reset:
+            return self.fail(), {}
+        return self.observation(), {}
+
+    def step(self, action):
+        self.count += 1
+        self.lived += 1
+        observation = self.fail() if self.lived == self.at else self.observation()
+        return observation, float(self.level), self.count == 4, False, {}
+
+    def fail(self):
+        if self.how == "raise":
+            raise RuntimeError("the motor burnt")
+        if self.how == "unpicklable":
+            raise LostError("this", "that")
+        if self.how == "hang":
+            time.sleep(3600)
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "exit":
+            os._exit(3)
+        return np.zeros(1, np.float32)
+
+
+def register():
+    """Have Gymnasium know it as ``Faulty-v0``."""
+    if "Faulty-v0" not in gym.registry:
+        gym.register("Faulty-v0", entry_point="tests.faulty:Faulty")
+
+
+register()

@@ -27,6 +27,7 @@ from rl_rms.agents.changes import ChangeResponse
 from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, PolicyConfig, as_schedule
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.fused import FusedActorCritic, fuse
+from rl_rms.agents.interruption import first_waits
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.losses import LossTerms, actor_critic_loss
 from rl_rms.agents.meta import Experience, MetaGradient
@@ -89,6 +90,8 @@ class OnPolicyAgent(ABC):
     # Everyone's env steps in the last rollout, and this worker's share of the transitions that were used.
     _env_steps = 0
     _share = 1.0
+    # Whether `interrupt` was called, and whether anything broke off a rollout or an optimizer step.
+    _is_interrupted = _is_within_rollout = _is_half_stepped = False
 
     def __init__(
         self,
@@ -235,6 +238,9 @@ class OnPolicyAgent(ABC):
     ) -> Self:
         """Train for at least ``total_timesteps`` more env steps.
 
+        Ctrl-C ends it by KeyboardInterrupt once the update in progress is done, so that what is saved then goes on
+        to the bit; a second Ctrl-C ends it at once. `interrupt` does the same for other signals.
+
         Args:
             total_timesteps: Env steps, all sub-environments together; the update that passes them is the last.
             callback: A function of the agent, called after every update, that stops the training by returning
@@ -248,6 +254,9 @@ class OnPolicyAgent(ABC):
 
         Raises:
             ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
+            KeyboardInterrupt: If it was interrupted.
+            rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
+            rl_rms.agents.files.TakenError: If another process logs into it.
         """
         for name, value in (("total_timesteps", total_timesteps), ("log_interval", log_interval)):
             if value < 1:
@@ -263,7 +272,8 @@ class OnPolicyAgent(ABC):
             callbacks.add(ProgressCallback())
         # Small products are several times slower on many threads.
         threads = nullcontext() if self._fused is None else threadpool_limits(1, user_api="blas")
-        with threads, Logger(None if log_dir is None else Path(log_dir), self.num_timesteps) as logger:
+        folder = None if log_dir is None else Path(log_dir)
+        with threads, Logger(folder, self.num_timesteps) as logger, first_waits(self.interrupt):
             logger.hyperparameters(self.hyperparameters(), callbacks.metrics())
             self._clock = (time.perf_counter(), self.num_timesteps)
             callbacks.on_training_start(self, logger)
@@ -273,6 +283,9 @@ class OnPolicyAgent(ABC):
                 # Metrics are everyone's, so all compute them where one logs.
                 logs = not self.workers.every(logger.folder is None)
                 while self.num_timesteps < self.target_timesteps:
+                    if self._is_interrupted and self.workers.alone:
+                        break
+                    self._is_within_rollout = True
                     rollout = self._collect(collector)
                     if self._take_stock(rollout, collector, stops=stops):
                         break
@@ -281,6 +294,7 @@ class OnPolicyAgent(ABC):
                     first = False
                     self._meet_changes(logger)
                     metrics = self._update(rollout, with_metrics=due)
+                    self._is_within_rollout = False
                     if due:
                         self._log(logger, self.workers.mean(metrics, self._share))
                     stops = callbacks.on_update(self, logger) is False
@@ -288,7 +302,23 @@ class OnPolicyAgent(ABC):
                         break
             finally:
                 callbacks.on_training_end(self, logger)
+        if self._is_interrupted:
+            self._is_interrupted = False
+            raise KeyboardInterrupt
         return self
+
+    def interrupt(self) -> None:
+        """Have `learn` end by KeyboardInterrupt, the agent being whole: once the update in progress is done.
+
+        It may be called from a signal's handler or from another thread. Of workers that train together it ends
+        all, whichever of them it is called in.
+        """
+        self._is_interrupted = True
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether nothing broke off an optimizer step, which would have left some weights moved and others not."""
+        return not self._is_half_stepped
 
     def _take_stock(self, rollout: Rollout, collector: Collector, *, stops: bool) -> bool:
         """Count what everyone's rollouts came to.
@@ -305,8 +335,10 @@ class OnPolicyAgent(ABC):
         self._env_steps, counts = rollout.env_steps, [len(rollout.episodes)]
         if not workers.alone:
             used = np.count_nonzero(self.used(rollout))
-            told = workers.rows(np.array([self._env_steps, used, counts[0], stops], dtype=np.float64))
-            if told[:, 3].any():
+            own = [self._env_steps, used, counts[0], stops, self._is_interrupted]
+            told = workers.rows(np.array(own, dtype=np.float64))
+            self._is_interrupted = bool(told[:, 4].any())
+            if self._is_interrupted or told[:, 3].any():
                 return True
             self._env_steps, self._share = int(told[:, 0].sum()), used / max(told[:, 1].sum(), 1.0)
             counts = told[:, 2].astype(int).tolist()
@@ -504,6 +536,16 @@ class OnPolicyAgent(ABC):
                 metrics["optim/gradient_norm"] = float(norm)
         if self.meta is not None:
             self.meta.before_step()
+        try:
+            self._move()
+        except FloatingPointError:  # the guard's, before anything is moved
+            raise
+        except BaseException:
+            self._is_half_stepped = True
+            raise
+
+    def _move(self) -> None:
+        """The optimizer's step, everyone's mean of it where each worker takes its own, and its count."""
         if self._where == "global":
             self.optimizer.step()
         else:
@@ -667,16 +709,29 @@ class OnPolicyAgent(ABC):
     def save(self, path: str | Path) -> Path:
         """Write weights, optimizer, counters and generators to one file.
 
+        After an error or a second Ctrl-C within a rollout, its episodes are left out: who goes on begins new ones.
+
         Args:
             path: Where to; ``.safetensors`` is added where there is no suffix.
 
         Returns:
             The file's path.
+
+        Raises:
+            rl_rms.agents.files.UnwritableError: If the file cannot be written; the earlier one stands.
+            RuntimeError: If a step of the optimizer was broken off, so that the weights are no longer an agent's.
         """
+        if not self.can_be_saved:
+            raise RuntimeError(
+                "the agent was interrupted within a step of its optimizer, which moved some weights and not "
+                "others; load its last checkpoint"
+            )
         place = self._saved_place
         if self._surroundings is not None and self._collector is not None and self._collector.started:
             place = {
-                "surroundings": self._surroundings.state_dict(self._collector.observations),
+                "surroundings": self._surroundings.state_dict(
+                    self._collector.observations, within_episodes=not self._is_within_rollout
+                ),
                 "episodes": encode(self._collector.state_dict()),
             }
         contents = {

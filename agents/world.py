@@ -35,14 +35,17 @@ class Surroundings:
         )
         self._backend = None if self.world is not None or changing else make_backend(env, (), ())
 
-    def state_dict(self, observations: Any) -> dict[str, Any]:
+    def state_dict(self, observations: Any, *, within_episodes: bool = True) -> dict[str, Any]:
         """All of it as plain JSON data; what cannot be kept is None, with a warning.
 
         Args:
             observations: What the environment showed last.
+            within_episodes: False leaves out the sub-environments, for new episodes to begin.
         """
         if self.world is not None:
-            return self.world.state_dict()
+            return self.world.state_dict(environment=within_episodes)
+        if not within_episodes:
+            return {"environment": None}
         if self._backend is None:
             warnings.warn(
                 "the state of sub-environments that change each by itself cannot be kept; make them with "

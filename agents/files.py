@@ -78,7 +78,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         UnwritableError: If that fails.
     """
-    probe = folder / f".{os.getpid()}{UNFINISHED}"
+    probe = folder / f".{os.getpid()}"
     write(probe, bytes(_ROOM))
     with suppress(OSError):
         probe.unlink()

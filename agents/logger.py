@@ -202,13 +202,16 @@ class Logger:
         if self._writer is not None:
             if self._events.error is not None:
                 raise self._events.error
-            if not self.folder.exists() or (self._columns and not self._csv.exists()):
-                warnings.warn(f"the log in {self.folder} has been deleted; it is begun anew", stacklevel=5)
-                self._close()
-        if self._writer is None:
+            is_gone = not self.folder.exists() or (self._columns and not self._csv.exists())
+            if not is_gone:
+                return self._writer
+            self._close()
             files.check_writable(self.folder)
-            self._open(self.folder)
-            self._is_failing = False
+            warnings.warn(f"the log in {self.folder} has been deleted; it is begun anew", stacklevel=5)
+        else:
+            files.check_writable(self.folder)
+        self._open(self.folder)
+        self._is_failing = False
         return self._writer
 
     def _give_up(self, error: OSError) -> None:

@@ -9,10 +9,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from faults import checkpoints
+from faults import checkpoints, processes
 
 TABLE = Path(__file__).parent / "results" / "torture.md"
-KINDS = (checkpoints,)
+KINDS = (checkpoints, processes)
 
 
 def main() -> None:

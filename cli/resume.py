@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl_rms.agents import files
 from rl_rms.cli.config import Parser, parse_config, read_yaml
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG, read_run
@@ -44,6 +43,4 @@ def main(argv: Sequence[str]) -> int:
 
     from rl_rms.cli.train import go_on, train_with_ray
 
-    if words:
-        files.write(folder / CONFIG, config.to_yaml())
     return train_with_ray(config, folder) if config.scale.engine == "ray" else go_on(config, folder)

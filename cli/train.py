@@ -153,6 +153,8 @@ def go_on(config: RunConfig, folder: Path) -> int:
             raise UserError(
                 f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to go on"
             )
+        if workers.rank == 0:
+            files.write(folder / CONFIG, config.to_yaml())
         return run(config, agent, folder)
 
 

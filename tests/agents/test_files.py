@@ -103,6 +103,7 @@ def test_a_folder_belongs_to_one_process_until_it_dies_whatever_its_children_do(
     finally:
         os.kill(child, signal.SIGKILL)
         process.kill()
+        process.stdout.close()
 
 
 def test_where_there_are_no_locks_there_is_none(tmp_path, monkeypatch):

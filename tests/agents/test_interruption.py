@@ -7,7 +7,7 @@ import time
 import gymnasium as gym
 import pytest
 import torch
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rl_rms.agents import A2C, CheckpointCallback, PolicyConfig
 from rl_rms.envs import make_vec
@@ -16,8 +16,9 @@ from rl_rms.envs.schedules import Redraw
 CHANGES = {"length": Redraw(low=0.2, high=1.0, every=50)}
 
 
-def world(mode=None, context=None, wrappers=()):
-    options = {} if context is None else {"context": context}
+def world(mode="sync", context=None, wrappers=()):
+    # In which every transition is an env step.
+    options = {"autoreset_mode": "SameStep", **({} if context is None else {"context": context})}
     return make_vec(
         "CartPole-v1", 2, CHANGES, seed=0, vectorization_mode=mode, vector_kwargs=options, wrappers=wrappers
     )
@@ -51,14 +52,14 @@ def signalling():
 )
 def test_ctrl_c_waits_for_the_update_and_what_is_saved_goes_on_to_the_bit(tmp_path, signalling, options):
     options = {"policy": PolicyConfig(hidden_sizes=(8,)), **options}
-    interrupted = A2C(world("sync", wrappers=(signalling(),)), n_steps=10, seed=0, **options)
+    interrupted = A2C(world(wrappers=(signalling(),)), n_steps=10, seed=0, **options)
     with pytest.raises(KeyboardInterrupt):
         interrupted.learn(200, CheckpointCallback(tmp_path / "checkpoints", 10_000))
     # Of rollouts of 20 env steps, the signal came within the second.
     assert (interrupted.num_timesteps, interrupted.num_updates) == (40, 2)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    resumed = A2C.load(tmp_path / "checkpoints" / "final", world("sync", wrappers=(gym.Wrapper,))).learn(160)
-    whole = A2C(world("sync", wrappers=(gym.Wrapper,)), n_steps=10, seed=0, **options).learn(200)
+    resumed = A2C.load(tmp_path / "checkpoints" / "final", world()).learn(160)
+    whole = A2C(world(), n_steps=10, seed=0, **options).learn(200)
     assert resumed.save(tmp_path / "resumed").read_bytes() == whole.save(tmp_path / "whole").read_bytes()
     # The agent that was interrupted goes on in memory just so.
     interrupted.learn(160)
@@ -66,11 +67,11 @@ def test_ctrl_c_waits_for_the_update_and_what_is_saved_goes_on_to_the_bit(tmp_pa
 
 
 def test_a_second_ctrl_c_ends_within_the_rollout_and_new_episodes_begin(tmp_path, signalling):
-    interrupted = agent(world("sync", wrappers=(signalling(times=2),)))
+    interrupted = agent(world(wrappers=(signalling(times=2),)))
     with pytest.raises(KeyboardInterrupt):
         interrupted.learn(200, CheckpointCallback(tmp_path, 10_000))
     assert (interrupted.num_timesteps, interrupted.num_updates) == (20, 1)
-    resumed = A2C.load(tmp_path / "final", world("sync", wrappers=(gym.Wrapper,)))
+    resumed = A2C.load(tmp_path / "final", world())
     resumed.prepare()
     assert not resumed._collector._lengths.any()
     assert resumed.learn(40).num_timesteps == 60
@@ -92,7 +93,7 @@ def test_a_handler_of_the_users_own_stays(signalling):
     earlier = signal.signal(signal.SIGTERM, lambda *_: (came.append("SIGTERM"), trained.interrupt()))
     earlier_int = signal.signal(signal.SIGINT, lambda *_: came.append("SIGINT"))
     try:
-        trained = agent(world("sync", wrappers=(signalling(), signalling(at=45, number=signal.SIGTERM))))
+        trained = agent(world(wrappers=(signalling(), signalling(at=45, number=signal.SIGTERM))))
         with pytest.raises(KeyboardInterrupt):
             trained.learn(200)
     finally:
@@ -158,7 +159,7 @@ class Failing(gym.Wrapper):
 @pytest.mark.parametrize("changes", [{}, CHANGES])
 def test_an_error_within_a_rollout_keeps_what_was_learned(tmp_path, changes):
     envs = [lambda: Failing(gym.make("CartPole-v1")), lambda: gym.make("CartPole-v1")]
-    env = SyncVectorEnv(envs) if not changes else world("sync", wrappers=(Failing,))
+    env = world(wrappers=(Failing,)) if changes else SyncVectorEnv(envs, autoreset_mode=AutoresetMode.SAME_STEP)
     trained = agent(env)
     with pytest.raises(ArithmeticError, match="a bug"):
         trained.learn(200, CheckpointCallback(tmp_path, 10_000))

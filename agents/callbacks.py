@@ -178,7 +178,7 @@ class CheckpointCallback(Periodic):
         saved = save_or_warn(agent, self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}")
         if saved and self.keep is not None:
             for old in sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))[: -self.keep]:
-                old.unlink()
+                old.unlink(missing_ok=True)  # whoever deletes the run's folder may have been faster
         return None
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:

@@ -112,6 +112,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def clear_log(folder: Path) -> None:
+    """Remove what was logged of a run that begins again, having been killed before its first checkpoint."""
+    for file in (folder / METRICS, *folder.glob("events.out.tfevents.*")):
+        file.unlink(missing_ok=True)
+
+
 def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
     """The newest run of a configuration in a folder that has not come to its end, None where there is none."""
     text = config.to_yaml()

@@ -17,6 +17,7 @@ from rl_rms.cli.runs import (
     CHECKPOINTS,
     CONFIG,
     best_evaluation,
+    clear_log,
     find_unfinished,
     new_folder,
     newest_checkpoint,
@@ -154,6 +155,8 @@ def go_on(config: RunConfig, folder: Path) -> int:
                 f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to go on"
             )
         if workers.rank == 0:
+            if checkpoint is None:
+                clear_log(folder)
             files.write(folder / CONFIG, config.to_yaml())
         return run(config, agent, folder)
 

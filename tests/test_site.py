@@ -40,6 +40,7 @@ INTERNAL = {
     *("rl_rms.envs.parameters.toy_text", "rl_rms.envs.parameters.paths", "rl_rms.configs"),
     *("rl_rms.agents.changes", "rl_rms.agents.checkpoint", "rl_rms.agents.encoders", "rl_rms.agents.optimizers"),
     *("rl_rms.agents.live", "rl_rms.agents.spaces", "rl_rms.agents.trees", "rl_rms.agents.world"),
+    "rl_rms.agents.interruption",
     "rl_rms.studies.episodes",
     "rl_rms.studies.regression",
 }

@@ -46,6 +46,8 @@ def in_a_child(*words: str) -> int:
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             warnings.simplefilter("default")
+            # Who is started in the background ignores it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             status = main(words)
         finally:
             os._exit(status)
@@ -164,14 +166,21 @@ def deleted_folders(folder: Path, wanted: int, seed: int = 0) -> Count:
         while (run := run_under(place)) is None or not list(run.glob("checkpoints/*.safetensors")):
             time.sleep(0.01)
         time.sleep(chance.uniform(0.0, 0.3))
-        while run.exists():
-            # Files may come into it meanwhile.
-            shutil.rmtree(run, ignore_errors=True)
-            if list(place.glob("*/*/checkpoints/*")):
-                break
+        # Files may come into it meanwhile.
+        while not is_deleted(run):
+            pass
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         lost += status != 0 or steps_saved(run_under(place)) < 20_000
     return Count("a run's folder deleted while training", wanted, lost)
+
+
+def is_deleted(folder: Path) -> bool:
+    """Delete a folder, unless that fails."""
+    try:
+        shutil.rmtree(folder)
+    except OSError:
+        return False
+    return True
 
 
 def second_writers(folder: Path, wanted: int) -> Count:

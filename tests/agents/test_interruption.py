@@ -41,6 +41,14 @@ class Signalling(gym.Wrapper):
         return super().step(action)
 
 
+@pytest.fixture(autouse=True)
+def usual():
+    """Who is started in the background ignores Ctrl-C."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
 @pytest.fixture
 def signalling():
     """Makes a class of wrappers that send signals."""

@@ -15,6 +15,7 @@ import pytest
 
 from rl_rms.cli import train
 from rl_rms.cli.main import main
+from rl_rms.cli.runs import read_run
 
 ENV = {"env.num_envs": 4, "agent.n_steps": 8, "progress": "none"}
 
@@ -112,6 +113,10 @@ def test_a_run_that_is_being_trained_is_not_resumed(tmp_path, started, capsys):
     process.kill()
     process.wait()
     assert main(["resume", str(folder), "--total_timesteps=2_000", "--progress=none"]) == 0
+    # It was killed before its first checkpoint, so it began again, and its log did too.
+    steps = read_run(folder).steps
+    assert steps == sorted(steps)
+    assert steps[-1] < 2_100
 
 
 def test_a_full_disk_costs_neither_the_training_nor_its_checkpoints(tmp_path, started):

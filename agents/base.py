@@ -27,6 +27,7 @@ from rl_rms.agents.changes import ChangeResponse
 from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, PolicyConfig, as_schedule
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.fused import FusedActorCritic, fuse
+from rl_rms.agents.interruption import first_waits
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.losses import LossTerms, actor_critic_loss, first_nonfinite
 from rl_rms.agents.meta import Experience, MetaGradient
@@ -94,6 +95,8 @@ class OnPolicyAgent(ABC):
     _share = 1.0
     # Whether anyone has a transition to learn from.
     _learns = True
+    # Whether `interrupt` was called, and whether anything broke off an optimizer step.
+    _is_interrupted = _is_half_stepped = False
 
     def __init__(
         self,
@@ -245,6 +248,9 @@ class OnPolicyAgent(ABC):
     ) -> Self:
         """Train for at least ``total_timesteps`` more env steps.
 
+        Ctrl-C ends it by KeyboardInterrupt once the update in progress is done, so that what is saved then goes on
+        to the bit; a second Ctrl-C ends it at once. `interrupt` does the same for other signals.
+
         Args:
             total_timesteps: Env steps, all sub-environments together; the update that passes them is the last.
             callback: A function of the agent, called after every update, that stops the training by returning
@@ -259,6 +265,9 @@ class OnPolicyAgent(ABC):
         Raises:
             ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
             EnvError: If a sub-environment failed; what callbacks save then goes on in new episodes.
+            KeyboardInterrupt: If it was interrupted.
+            rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
+            rl_rms.agents.files.TakenError: If another process logs into it.
         """
         for name, value in (("total_timesteps", total_timesteps), ("log_interval", log_interval)):
             if value < 1:
@@ -274,16 +283,20 @@ class OnPolicyAgent(ABC):
             callbacks.add(ProgressCallback())
         # Small products are several times slower on many threads.
         threads = nullcontext() if self._fused is None else threadpool_limits(1, user_api="blas")
-        with threads, Logger(None if log_dir is None else Path(log_dir), self.num_timesteps) as logger:
+        folder = None if log_dir is None else Path(log_dir)
+        with threads, Logger(folder, self.num_timesteps) as logger, first_waits(self.interrupt):
             logger.hyperparameters(self.hyperparameters(), callbacks.metrics())
             self._clock = (time.perf_counter(), self.num_timesteps)
             callbacks.on_training_start(self, logger)
             try:
                 first = True
-                stops = False
+                stops = within_rollout = False
                 # Metrics are everyone's, so all compute them where one logs.
                 logs = not self.workers.every(logger.folder is None)
                 while self.num_timesteps < self.target_timesteps:
+                    if self._is_interrupted and self.workers.alone:
+                        break
+                    within_rollout = True
                     rollout = self._collect(collector)
                     if self._take_stock(rollout, collector, stops=stops):
                         break
@@ -292,19 +305,37 @@ class OnPolicyAgent(ABC):
                     first = False
                     self._meet_changes(logger)
                     metrics = self._update(rollout, with_metrics=due)
+                    within_rollout = False
                     if due:
                         self._log(logger, self.workers.mean(metrics, self._share))
                     stops = callbacks.on_update(self, logger) is False
                     if stops and self.workers.alone:
                         break
-            except EnvError:
-                # What is saved now goes on in new episodes.
-                collector.stop()
-                self._saved_place = self._place(collector, within_episodes=False)
+            except BaseException:
+                if within_rollout:
+                    # What is saved now goes on in new episodes.
+                    collector.stop()
+                    self._saved_place = self._place(collector, within_episodes=False)
                 raise
             finally:
                 callbacks.on_training_end(self, logger)
+        if self._is_interrupted:
+            self._is_interrupted = False
+            raise KeyboardInterrupt
         return self
+
+    def interrupt(self) -> None:
+        """Have `learn` end by KeyboardInterrupt, the agent being whole: once the update in progress is done.
+
+        It may be called from a signal's handler or from another thread. Of workers that train together it ends
+        all, whichever of them it is called in.
+        """
+        self._is_interrupted = True
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether nothing broke off an optimizer step, which would have left some weights moved and others not."""
+        return not self._is_half_stepped
 
     def _take_stock(self, rollout: Rollout, collector: Collector, *, stops: bool) -> bool:
         """Count what everyone's rollouts came to.
@@ -322,13 +353,14 @@ class OnPolicyAgent(ABC):
         found, collector.num_nonfinite = collector.num_nonfinite, 0
         if not workers.alone:
             used = np.count_nonzero(self.used(rollout))
-            row = [self._env_steps, used, counts[0], stops, found]
+            row = [self._env_steps, used, counts[0], stops, self._is_interrupted, found]
             told = workers.rows(np.array(row, dtype=np.float64))
-            if told[:, 3].any():
+            self._is_interrupted = bool(told[:, 4].any())
+            if self._is_interrupted or told[:, 3].any():
                 return True
             self._env_steps, self._share = int(told[:, 0].sum()), used / max(told[:, 1].sum(), 1.0)
             self._learns = bool(told[:, 1].any())
-            counts, found = told[:, 2].astype(int).tolist(), int(told[:, 4].sum())
+            counts, found = told[:, 2].astype(int).tolist(), int(told[:, 5].sum())
         elif rollout.left_out is not None or self._env_steps == 0:
             self._learns = bool(self.used(rollout).any())
         else:
@@ -534,10 +566,13 @@ class OnPolicyAgent(ABC):
             self.meta.before_step()
         try:
             self._step_with(metrics, with_metrics=with_metrics)
-        except FloatingPointError as error:
+            self._changes.after_update()
+            self.num_updates += 1
+        except FloatingPointError as error:  # the guard's, before anything is moved
             raise FloatingPointError(self._name_cause(rollout, str(error))) from None
-        self._changes.after_update()
-        self.num_updates += 1
+        except BaseException:
+            self._is_half_stepped = True
+            raise
 
     def _step_with(self, metrics: dict[str, float], *, with_metrics: bool) -> None:
         """The optimizer's part of a step.
@@ -768,12 +803,23 @@ class OnPolicyAgent(ABC):
     def save(self, path: str | Path) -> Path:
         """Write weights, optimizer, counters and generators to one file.
 
+        After an error or a second Ctrl-C within a rollout, its episodes are left out: who goes on begins new ones.
+
         Args:
             path: Where to; ``.safetensors`` is added where there is no suffix.
 
         Returns:
             The file's path.
+
+        Raises:
+            rl_rms.agents.files.UnwritableError: If the file cannot be written; the earlier one stands.
+            RuntimeError: If a step of the optimizer was broken off, so that the weights are no longer an agent's.
         """
+        if not self.can_be_saved:
+            raise RuntimeError(
+                "the agent was interrupted within a step of its optimizer, which moved some weights and not "
+                "others; load its last checkpoint"
+            )
         place = self._saved_place
         if self._surroundings is not None and self._collector is not None and self._collector.started:
             place = self._place(self._collector)

@@ -1,6 +1,8 @@
 """What may happen around an agent's updates: checkpoints, evaluation, stopping."""
 
 import math
+import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gymnasium.vector import VectorEnv
 
-from rl_rms.agents import storage
+from rl_rms.agents import files, storage
 from rl_rms.agents.evaluation import Evaluation, evaluate
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.world import find_world
@@ -77,9 +79,15 @@ class CallbackList(Callback):
         return False if False in answers else None
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
-        """End all."""
+        """End all, also those behind one that fails."""
+        errors = []
         for callback in self._callbacks:
-            callback.on_training_end(agent, logger)
+            try:
+                callback.on_training_end(agent, logger)
+            except Exception as error:  # noqa: PERF203 - once a training
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 class Periodic(Callback):
@@ -118,8 +126,25 @@ class Periodic(Callback):
         raise NotImplementedError
 
 
+def save_or_warn(agent: "OnPolicyAgent", path: Path) -> bool:
+    """Save an agent in the midst of its training, which a full disk is not to end.
+
+    Returns:
+        Whether it is saved; if not, a warning has said why, and an earlier file is as it was.
+    """
+    try:
+        agent.save(path)
+    except files.UnwritableError as error:
+        warnings.warn(f"{error}; the training goes on, and is saved when it is time again", stacklevel=2)
+        return False
+    return True
+
+
 class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end, whatever ends the training.
+
+    A checkpoint on the way that cannot be written is left out, with a warning. The last one is then written to the
+    system's folder for temporary files instead, and the training ends with an error that says where it is.
 
     Args:
         folder: Where ``step_<env steps>.safetensors`` and, at the end, ``final.safetensors`` go.
@@ -138,22 +163,42 @@ class CheckpointCallback(Periodic):
         self.keep = keep
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
-        """Remove what a process that was killed while it saved left behind."""
+        """See that the folder can be written to, and remove what a process that was killed left behind.
+
+        Raises:
+            UnwritableError: If it cannot.
+        """
         super().on_training_start(agent, logger)
-        for unfinished in self.folder.glob(f".*{storage.SUFFIX}{storage.UNFINISHED}"):
+        files.check_writable(self.folder)
+        for unfinished in self.folder.glob(f".*{storage.SUFFIX}{files.UNFINISHED}"):
             unfinished.unlink()
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Save one checkpoint."""
-        agent.save(self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}")
-        if self.keep is not None:
+        saved = save_or_warn(agent, self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}")
+        if saved and self.keep is not None:
             for old in sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))[: -self.keep]:
-                old.unlink()
+                old.unlink(missing_ok=True)  # whoever deletes the run's folder may have been faster
         return None
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
-        """Save the last one."""
-        agent.save(self.folder / f"final{storage.SUFFIX}")
+        """Save the last one, unless a step of the optimizer was broken off.
+
+        Raises:
+            UnwritableError: If it cannot be written there; it is elsewhere then, if there is room anywhere.
+        """
+        if not agent.can_be_saved:
+            return
+        path = self.folder / f"final{storage.SUFFIX}"
+        try:
+            agent.save(path)
+        except files.UnwritableError as error:
+            instead = agent.save(Path(tempfile.mkdtemp(prefix="rl_rms-")) / path.name)
+            error.args = (
+                f"{error}. What was learned until env step {agent.num_timesteps:,} is in {instead}: move it "
+                f"to {self.folder} to go on from there",
+            )
+            raise
 
 
 class Evaluated(NamedTuple):
@@ -276,7 +321,7 @@ class EvalCallback(Periodic):
         if mean_reward > self.best_mean_reward:
             self.best_mean_reward, self._since_best = mean_reward, 0
             if self.best_path is not None:
-                agent.save(self.best_path)
+                save_or_warn(agent, self.best_path)
         reached = self.stop_at is not None and mean_reward >= self.stop_at
         return reached or (self.patience is not None and self._since_best >= self.patience)
 

@@ -1,11 +1,19 @@
-"""A run's scalars, written at once to TensorBoard events and to ``metrics.csv``."""
+"""A run's scalars, written at once to TensorBoard events and to ``metrics.csv``.
+
+A log that cannot be written any more, on a full disk or in a folder that is gone, does not end a training.
+"""
 
 import csv
+import io
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from rl_rms.agents import files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,14 +95,53 @@ def _matching(patterns: Iterable[str], tags: Iterable[str]) -> list[str]:
     return [tag for pattern in patterns for tag in known if re.fullmatch(pattern, tag)]
 
 
+class _EventFile:
+    """The file of a summary writer, whose thread would end with a traceback where it cannot be written.
+
+    Args:
+        file: The file itself.
+
+    Attributes:
+        error: What went wrong; from then on nothing more is written, since it would stand behind half a record.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, record: bytes) -> None:
+        """Write one record."""
+        if self.error is None:
+            try:
+                self._file.write(record)
+            except OSError as error:
+                self.error = error
+
+    def flush(self) -> None:
+        """Hand it to the system."""
+        if self.error is None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """No more records."""
+        if self.error is None:
+            self._file.close()
+
+
 class Logger:
     """Writes scalars by env step; with no folder it writes nothing.
 
+    An entry that cannot be written is left out, with a warning at the first of several; the next is tried anew.
+
     Args:
-        folder: Where ``events.out.tfevents.*`` and ``metrics.csv`` go; created if missing. A ``metrics.csv``
-            that is there already is continued.
+        folder: Where ``events.out.tfevents.*`` and ``metrics.csv`` go; created if missing, and this process's
+            alone until the end. A ``metrics.csv`` that is there already is continued.
         resumed_at: Env steps from which a training goes on. What was logged in the folder later than that, by one
             that was cut off, is dropped, unless it is 0.
+
+    Raises:
+        UnwritableError: If the folder cannot be written to now, at the beginning.
+        TakenError: If another process logs into it.
     """
 
     def __init__(self, folder: Path | None, resumed_at: int = 0) -> None:
@@ -103,23 +150,84 @@ class Logger:
         self._columns: list[str] = []
         self._hyperparameters: dict[str, bool | int | float | str] = {}
         self._promised: list[str] = []
-        self._is_laid_out = False
+        self._is_laid_out = self._is_failing = False
+        self._hold = ExitStack()
         if folder is not None:
-            from torch.utils import tensorboard  # slow to import, so only where it is used
-
-            folder.mkdir(parents=True, exist_ok=True)
-            # What the folder holds already is laid out as it was.
-            self._is_laid_out = bool(resumed_at) and any(folder.glob("events.out.tfevents.*"))
-            purge = resumed_at + 1 if resumed_at else None
-            self._writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge)
             self._csv = folder / "metrics.csv"
-            if self._csv.exists():
-                with self._csv.open(newline="") as file:
-                    reader = csv.DictReader(file)
-                    rows = list(reader)
-                    self._columns = list(reader.fieldnames or [])
-                if resumed_at and any(float(row[_STEP]) > resumed_at for row in rows):
-                    self._rewrite([row for row in rows if float(row[_STEP]) <= resumed_at])
+            self._hold.enter_context(files.owned(folder))
+            try:
+                self._open(folder, resumed_at)
+            except BaseException:
+                self._hold.close()
+                raise
+
+    def _open(self, folder: Path, resumed_at: int = 0) -> None:
+        """Begin an event file, and go on with ``metrics.csv`` behind its last whole line."""
+        from torch.utils import tensorboard  # slow to import, so only where it is used
+
+        has_events = any(folder.glob("events.out.tfevents.*"))
+        # What the folder holds already is laid out as it was.
+        self._is_laid_out = has_events and (bool(resumed_at) or self._is_laid_out)
+        purge = resumed_at + 1 if resumed_at else None
+        self._writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge)
+        records = self._writer._get_file_writer().event_writer._async_writer._writer  # type: ignore[no-untyped-call]
+        self._events = records._writer = _EventFile(records._writer)
+        if self._hyperparameters and not has_events:
+            self._show_hyperparameters()
+        content = self._csv.read_bytes() if self._csv.exists() else b""
+        reader = csv.DictReader(files.whole_lines(self._csv))
+        rows = list(reader)
+        self._columns = list(reader.fieldnames or [])
+        kept = [row for row in rows if not resumed_at or float(row[_STEP]) <= resumed_at]
+        if content and (len(kept) < len(rows) or not content.endswith(b"\n")):
+            self._rewrite(kept)
+
+    @contextmanager
+    def _entry(self) -> "Iterator[SummaryWriter | None]":
+        """What an entry is written with; None where it is to be left out."""
+        writer = None
+        try:
+            writer = self._usable_writer()
+        except OSError as error:
+            self._give_up(error)
+        try:
+            yield writer
+        except OSError as error:
+            self._give_up(error)
+
+    def _usable_writer(self) -> "SummaryWriter | None":
+        """The summary writer, a new one where the last has failed or its folder is gone."""
+        if self.folder is None:
+            return None
+        if self._writer is not None:
+            if self._events.error is not None:
+                raise self._events.error
+            is_gone = not self.folder.exists() or (self._columns and not self._csv.exists())
+            if not is_gone:
+                return self._writer
+            self._close()
+            files.check_writable(self.folder)
+            warnings.warn(f"the log in {self.folder} has been deleted; it is begun anew", stacklevel=5)
+        else:
+            files.check_writable(self.folder)
+        self._open(self.folder)
+        self._is_failing = False
+        return self._writer
+
+    def _give_up(self, error: OSError) -> None:
+        """Leave an entry out, and say so once."""
+        self._close()
+        if not self._is_failing:
+            self._is_failing = True
+            said = error if isinstance(error, files.UnwritableError) else files.UnwritableError(self._csv, error)
+            warnings.warn(
+                f"{said}; the training goes on, its log is left out until there is a way to write it", stacklevel=5
+            )
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def write(self, num_timesteps: int, scalars: dict[str, float]) -> None:
         """Write scalars at an env step.
@@ -128,14 +236,15 @@ class Logger:
             num_timesteps: Env steps lived so far: the horizontal axis in TensorBoard.
             scalars: Values by tag, such as ``"rollout/ep_rew_mean"``.
         """
-        if self._writer is None:
-            return
-        for tag, value in scalars.items():
-            self._writer.add_scalar(tag, value, num_timesteps)
-        if not self._is_laid_out and any(tag.startswith(("rollout/", "train/")) for tag in scalars):
-            self._is_laid_out = True
-            self._writer.add_custom_scalars(layout([_RETURN, *self._promised, *scalars]))
-        self._append({_STEP: num_timesteps, **scalars})
+        with self._entry() as writer:
+            if writer is None:
+                return
+            for tag, value in scalars.items():
+                writer.add_scalar(tag, value, num_timesteps)
+            if not self._is_laid_out and any(tag.startswith(("rollout/", "train/")) for tag in scalars):
+                self._is_laid_out = True
+                writer.add_custom_scalars(layout([_RETURN, *self._promised, *scalars]))
+            self._append({_STEP: num_timesteps, **scalars})
 
     def mark(self, num_timesteps: int, event: str, response: str) -> None:
         """Mark an event at an env step, such as a change of regime, in TensorBoard's Text tab.
@@ -145,8 +254,9 @@ class Logger:
             event: What happened.
             response: What was done.
         """
-        if self._writer is not None:
-            self._writer.add_text("events/changes", f"{event}: {response}", num_timesteps)
+        with self._entry() as writer:
+            if writer is not None:
+                writer.add_text("events/changes", f"{event}: {response}", num_timesteps)
 
     def text(self, num_timesteps: int, tag: str, markdown: str) -> None:
         """Show a text in TensorBoard's Text tab.
@@ -156,8 +266,9 @@ class Logger:
             tag: Its name.
             markdown: The text.
         """
-        if self._writer is not None:
-            self._writer.add_text(tag, markdown, num_timesteps)
+        with self._entry() as writer:
+            if writer is not None:
+                writer.add_text(tag, markdown, num_timesteps)
 
     def picture(self, num_timesteps: int, tag: str, encoded: bytes) -> None:
         """Show a picture in TensorBoard's Images tab.
@@ -167,12 +278,13 @@ class Logger:
             tag: Its name.
             encoded: A PNG, or a GIF, which moves.
         """
-        if self._writer is None:
-            return
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        with self._entry() as writer:
+            if writer is None:
+                return
+            from tensorboard.compat.proto.summary_pb2 import Summary
 
-        value = Summary.Value(tag=tag, image=Summary.Image(encoded_image_string=encoded))
-        self._add_summary(Summary(value=[value]), num_timesteps)
+            value = Summary.Value(tag=tag, image=Summary.Image(encoded_image_string=encoded))
+            self._add_summary(Summary(value=[value]), num_timesteps)
 
     def histogram(self, num_timesteps: int, tag: str, values: "Tensor") -> None:
         """Show how values are spread, in TensorBoard's Histograms and Distributions tabs.
@@ -182,8 +294,9 @@ class Logger:
             tag: Their name.
             values: Any shape; nothing is shown of none.
         """
-        if self._writer is not None and values.numel() > 0:
-            self._writer.add_histogram(tag, values, num_timesteps)
+        with self._entry() as writer:
+            if writer is not None and values.numel() > 0:
+                writer.add_histogram(tag, values, num_timesteps)
 
     def hyperparameters(self, values: dict[str, Any], results: Iterable[str] = ()) -> None:
         """Show hyperparameters in TensorBoard's HParams tab, at the start so that an interrupted run is there too.
@@ -192,15 +305,18 @@ class Logger:
             values: By name.
             results: Tags that are going to be logged beside those of every run, for the Custom Scalars tab.
         """
-        if self._writer is None:
-            return
-        from torch.utils.tensorboard.summary import hparams
-
         self._promised = list(results)
         self._hyperparameters = {
             name: value if isinstance(value, (bool, int, float, str)) else str(value)
             for name, value in values.items()
         }
+        with self._entry() as writer:
+            if writer is not None:
+                self._show_hyperparameters()
+
+    def _show_hyperparameters(self) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
         _, start, _ = hparams(self._hyperparameters, {})  # type: ignore[no-untyped-call]
         self._add_summary(start)
 
@@ -230,22 +346,17 @@ class Logger:
         """Add a row to ``metrics.csv``; a new column rewrites the file."""
         new = [column for column in row if column not in self._columns]
         if new:
-            earlier: list[dict[str, str]] = []
-            if self._csv.exists():
-                with self._csv.open(newline="") as file:
-                    earlier = list(csv.DictReader(file))
             self._columns += new
-            self._rewrite(earlier)
+            self._rewrite(list(csv.DictReader(files.whole_lines(self._csv))))
         with self._csv.open("a", newline="") as file:
             csv.DictWriter(file, self._columns, restval="").writerow(row)
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        beside = self._csv.with_suffix(".csv.part")
-        with beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        beside.replace(self._csv)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write(self._csv, text.getvalue())
 
     def __enter__(self) -> "Logger":
         return self
@@ -253,7 +364,9 @@ class Logger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
+        with self._hold:
             if kind is None and self._hyperparameters:
-                self._show_results()
-            self._writer.close()
+                with self._entry() as writer:
+                    if writer is not None:
+                        self._show_results()
+            self._close()

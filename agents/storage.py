@@ -7,7 +7,6 @@ one is refused. Nothing in it can name code.
 
 import json
 import math
-import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from rl_rms.agents import files
+
 SUFFIX = ".safetensors"
-UNFINISHED = ".part"
 _ENTRY = "rl_rms"
 VERSION = 2
 # What a header may hold at most, in bytes; the longest of an agent's is far below.
@@ -32,7 +32,7 @@ def with_suffix(path: Path) -> Path:
 
 
 def write(path: Path, contents: dict[str, Any]) -> Path:
-    """Write beside, flush to the disk and rename into place: whenever it is cut off, the earlier file stands.
+    """Write a file whole; see `rl_rms.agents.files.write`.
 
     Args:
         path: Where to; ``.safetensors`` is added where there is no suffix.
@@ -44,23 +44,13 @@ def write(path: Path, contents: dict[str, Any]) -> Path:
 
     Raises:
         TypeError: If there is anything else in it.
+        UnwritableError: If the file cannot be written, with the earlier one as it was.
     """
     path = with_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_plain(contents, tensors), allow_nan=False)
     about = {_ENTRY: f"{VERSION} {_digest(text, tensors)} {text}"}
-    beside = path.with_name(f".{path.name}{UNFINISHED}")
-    try:
-        with beside.open("wb") as file:
-            file.write(save(tensors, about))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _flush_folder(path.parent)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    files.write(path, save(tensors, about))
     return path
 
 
@@ -181,14 +171,3 @@ def _restored(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if _ITEMS in value:
         return {key: _restored(one, tensors) for key, one in value[_ITEMS]}
     return {key: _restored(one, tensors) for key, one in value.items()}
-
-
-def _flush_folder(folder: Path) -> None:
-    """Have the disk know the new name, where folders can be opened (not on Windows)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -40,7 +40,7 @@ class Surroundings:
 
         Args:
             observations: What the environment showed last.
-            within_episodes: False leaves out the episodes in progress, for others to begin.
+            within_episodes: False leaves out the sub-environments, for new episodes to begin.
         """
         if self.world is not None:
             return self.world.state_dict(environment=within_episodes)

@@ -9,10 +9,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from faults import checkpoints, environments, numbers
+from faults import checkpoints, environments, numbers, processes
 
 TABLE = Path(__file__).parent / "results" / "torture.md"
-KINDS = (checkpoints, numbers, environments)
+KINDS = (checkpoints, numbers, environments, processes)
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from rl_rms.agents import files
 from rl_rms.cli.config import Parser, RunConfig, read_yaml
 from rl_rms.cli.errors import UserError, suggestion
-from rl_rms.cli.runs import write_text
 from rl_rms.cli.search import Search, SweepConfig, find_sweep, label, read_varied
 from rl_rms.cli.sweep import add_options, options_of, sweep
 from rl_rms.cli.trials import counted, open_study
@@ -261,5 +261,5 @@ def report(study: "optuna.Study", search: Architectures, folder: Path) -> None:
     said = ", ".join(f"{name}: {label(dict(keys))}" for name, keys in search.networks.items())
     text = "\n".join(lines)
     path = folder / "architectures.md"
-    write_text(path, f"# Networks ranked: {search.name}\n\n{text}\n\nNetworks: {said}.\n")
+    files.write(path, f"# Networks ranked: {search.name}\n\n{text}\n\nNetworks: {said}.\n")
     print(f"\n{text}\n\n{path}")

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rl_rms.agents import files
 from rl_rms.cli.config import Parser, read_yaml
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
-from rl_rms.cli.runs import new_folder, write_text
+from rl_rms.cli.runs import new_folder
 
 FEDERATION = "federation.json"
 # What `flwr run` reads: the same apps, for Flower's deployment.
@@ -102,8 +103,8 @@ def main(argv: Sequence[str]) -> int:
     else:
         federation = read_federation(arguments.federation, changes)
         folder = new_folder(Path(arguments.runs_dir), folder.stem, federation.seed)
-    write_text(folder / FEDERATION, federation.to_text())
-    write_text(folder / "pyproject.toml", APP.format(folder=folder.absolute()))
+    files.write(folder / FEDERATION, federation.to_text())
+    files.write(folder / "pyproject.toml", APP.format(folder=folder.absolute()))
     if arguments.prepare:
         print(f"flwr run {folder}")
         return 0

@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after ``rl-rms``; the process's own by default.
 
     Returns:
-        Exit status: 0, 2 for wrong input, 130 after an interruption.
+        Exit status: 0, 1 for a file that cannot be read or written, 2 for wrong input, 130 after Ctrl-C, 143 after
+        SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help"}:
@@ -47,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"rl-rms: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # before there is a training that could be saved
+        print("rl-rms: interrupted", file=sys.stderr)
+        return 130
     return status
 
 

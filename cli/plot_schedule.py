@@ -76,14 +76,9 @@ def main(argv: Sequence[str]) -> int:
         first_seed = config.drift_seed
         until = config.total_timesteps / config.pace if arguments.until is None else arguments.until
     figure = drawn(title, changes, until, range(first_seed, first_seed + arguments.seeds))
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # Beside and renamed into place, so that nothing half-written is left.
-        beside = output.with_name(f".{output.stem}.part{output.suffix}")
-        figure.savefig(beside, dpi=130)
-        beside.replace(output)
-    except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror}") from error
+    from rl_rms.cli.plots import save
+
+    save(figure, output)
     print(output)
     return 0
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rl_rms.agents import files
 from rl_rms.cli.groups import Group
 from rl_rms.cli.regimes import read_regimes
 from rl_rms.cli.runs import RETURN, Run
@@ -186,9 +188,10 @@ def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG or SVG, by the file's ending; the same figure gives the same file."""
     import matplotlib as mpl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    picture, kind = BytesIO(), path.suffix[1:]
     with mpl.rc_context({"svg.hashsalt": "rl_rms"}):
-        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
+        figure.savefig(picture, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    files.write(path, picture.getvalue())
 
 
 def _title(groups: Sequence[Group]) -> str:

@@ -9,9 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_rms.agents import files
 from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError, require_plots
-from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Run, read_summary, write_text
+from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Run, read_summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
     folder = groups[0].logs[0].folder if single else Path()
     output = Path(arguments.output) if arguments.output else folder / REPORT
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, page(groups))
+    files.write(output, page(groups))
     print(output)
     return 0
 

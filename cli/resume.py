@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rl_rms.cli.config import Parser, parse_config, read_yaml
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import CONFIG, read_run, write_text
+from rl_rms.cli.runs import CONFIG, read_run
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,6 +43,4 @@ def main(argv: Sequence[str]) -> int:
 
     from rl_rms.cli.train import go_on, train_with_ray
 
-    if words:
-        write_text(folder / CONFIG, config.to_yaml())
     return train_with_ray(config, folder) if config.scale.engine == "ray" else go_on(config, folder)

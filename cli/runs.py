@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rl_rms.agents import files
 from rl_rms.cli.config import RunConfig, parse_config, read_yaml
 from rl_rms.cli.errors import UserError
 
@@ -36,13 +37,6 @@ def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
             raise UserError(f"cannot make the run's folder {folder}: {error.strerror}") from error
         return folder
     raise UserError(f"cannot make a folder {base} under {runs_dir / name}: there are a thousand; remove some")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside and rename into place."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text)
-    beside.replace(path)
 
 
 @dataclass(frozen=True)
@@ -90,11 +84,9 @@ def read_run(folder: str | Path) -> Run:
         )
     config = parse_config(read_yaml((folder / CONFIG).read_text(), str(folder / CONFIG)))
     metrics: dict[str, list[float]] = {}
-    if (folder / METRICS).is_file():
-        with (folder / METRICS).open(newline="") as file:
-            for row in csv.DictReader(file):
-                for tag, text in row.items():
-                    metrics.setdefault(tag, []).append(float(text) if text else math.nan)
+    for row in csv.DictReader(files.whole_lines(folder / METRICS)):
+        for tag, text in row.items():
+            metrics.setdefault(tag, []).append(float(text) if text else math.nan)
     steps = metrics.pop(_STEP, [])
     return Run(folder, metrics, steps, config)
 
@@ -118,6 +110,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
     if found:
         raise UserError(f"none of the {len(found)} checkpoints in {folder / CHECKPOINTS} can be read")
     return None
+
+
+def clear_log(folder: Path) -> None:
+    """Remove what was logged of a run that begins again, having been killed before its first checkpoint."""
+    for file in (folder / METRICS, *folder.glob("events.out.tfevents.*")):
+        file.unlink(missing_ok=True)
 
 
 def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
@@ -155,4 +153,4 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write ``summary.json``."""
-    write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    files.write(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rl_rms.agents import files
 from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError, require_plots, suggestion
-from rl_rms.cli.runs import write_text
 
 REPORT = "report.html"
 _PAGE = """<!doctype html>
@@ -156,10 +156,10 @@ def report(names: Sequence[str], folder: Path) -> None:
         picture = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
         page = re.sub(r'src="[^"]+\.png"', f'src="data:image/png;base64,{picture}"', page)
         sections.append(f'<section id="{name}">{page}</section>')
-    write_text(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))
+    files.write(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))
     overview = "\n".join(lines)
     takes = (
         "`rl-rms study all`, or `rl-rms study NAME`: one to five minutes each on two cores, with `--quick` some "
         "seconds."
     )
-    write_text(folder / "README.md", f"# The theory, claim by claim\n\n{takes}\n\n{overview}\n")
+    files.write(folder / "README.md", f"# The theory, claim by claim\n\n{takes}\n\n{overview}\n")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_rms.agents import files
 from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import write_text
 from rl_rms.cli.search import Engine, Search, read_search
 from rl_rms.cli.trials import Watch, counted, open_study, reclaim, results, work
 
@@ -258,7 +258,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
         writer = csv.DictWriter(text, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-        write_text(folder / "trials.csv", text.getvalue())
+        files.write(folder / "trials.csv", text.getvalue())
     if done:
         table = Table(*map(_last, columns))
         for row in done[:_SHOWN]:
@@ -271,7 +271,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
         return
     best = max((one for one in study.best_trials), key=lambda one: one.value or -math.inf)
     chosen = {key: one.suggest(best, key) for key, one in search.sweep.distributions.items()}
-    write_text(folder / "best.yaml", search.run_config(chosen, search.sweep.seeds[0]).to_yaml())
+    files.write(folder / "best.yaml", search.run_config(chosen, search.sweep.seeds[0]).to_yaml())
     lines = {"best": f"rl-rms train {folder / 'best.yaml'}", "trials": folder / "trials.csv"}
     if len(done) > 1:
         importances = _importances(study)
@@ -326,7 +326,9 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
     for name, make in plots.items():
         with experimental():
             make()
-        plt.gcf().savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
+        picture = io.BytesIO()
+        plt.gcf().savefig(picture, format="png", dpi=110, bbox_inches="tight")
+        files.write(folder / f"{name}.png", picture.getvalue())
         plt.close("all")
 
 

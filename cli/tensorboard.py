@@ -3,15 +3,18 @@
 import platform
 import shlex
 import sys
+import warnings
+from contextlib import suppress
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_rms.agents import files
 from rl_rms.agents.callbacks import Callback
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.config import RunConfig
-from rl_rms.cli.runs import CURVE, RETURN, read_run
+from rl_rms.cli.runs import CONFIG, CURVE, RETURN, read_run
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
@@ -43,15 +46,33 @@ class RunPages(Callback):
         if agent.num_timesteps == 0 and self.config.env.schedules():
             logger.picture(0, "world/schedule", draw_world(self.config))
 
+    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """See that the folder remains that of a run: who deleted it can still go on with it."""
+        if agent.num_updates % self.config.log_interval == 0:
+            self._keep_config()
+        return None
+
+    def _keep_config(self) -> None:
+        if not (self.folder / CONFIG).exists():
+            with suppress(files.UnwritableError):  # the log has told of it
+                files.write(self.folder / CONFIG, self.config.to_yaml())
+
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """The learning curve, if anything was logged."""
+        self._keep_config()
+        if not (self.folder / CONFIG).exists():
+            return
         from rl_rms.cli.groups import Group
         from rl_rms.cli.plots import learning_curve, save
 
         run = read_run(self.folder)
         if run.series(RETURN)[0]:
             path = self.folder / CURVE
-            save(learning_curve([Group(self.folder.name, [run])]), path)
+            try:
+                save(learning_curve([Group(self.folder.name, [run])]), path)
+            except files.UnwritableError as error:
+                warnings.warn(f"{error}; rl-rms plot {self.folder} draws it later", stacklevel=2)
+                return
             logger.picture(agent.num_timesteps, "run/learning_curve", path.read_bytes())
 
 

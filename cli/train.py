@@ -1,17 +1,16 @@
 """``rl-rms train CONFIG``: one run, from its configuration to its folder, in one process or in several."""
 
 import math
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_rms.agents import files
 from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.keys import help_of
@@ -19,14 +18,15 @@ from rl_rms.cli.runs import (
     CHECKPOINTS,
     CONFIG,
     best_evaluation,
+    clear_log,
     find_unfinished,
     new_folder,
     newest_checkpoint,
     read_summary,
     write_summary,
-    write_text,
 )
 from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
+from rl_rms.cli.signals import heeded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +74,7 @@ def train(config: RunConfig, name: str) -> int:
         name: Name of the run's parent folder.
 
     Returns:
-        Exit status: 0, or 130 if it was interrupted.
+        Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
 
     Raises:
         UserError: If the configuration does not fit the environment.
@@ -100,14 +100,15 @@ def train(config: RunConfig, name: str) -> int:
             make_pictured_env(config).close()
         # After all that can be wrong, so that a wrong configuration leaves no folder.
         folder = workers.tell(begin(config, name) if workers.rank == 0 else None)
-        return run(config, agent, folder)
+        with owned_by(workers, folder):
+            return run(config, agent, folder)
 
 
 def train_with_ray(config: RunConfig, folder: Path) -> int:
     """Have Ray's workers begin a run, or go on with it.
 
     Returns:
-        Exit status: 0, or 130 if it was interrupted.
+        Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
 
     Raises:
         UserError: If they failed.
@@ -131,7 +132,7 @@ def train_with_ray(config: RunConfig, folder: Path) -> int:
 def begin(config: RunConfig, name: str) -> Path:
     """Make a run's folder, with its configuration."""
     folder = new_folder(Path(config.runs_dir), name, config.seed)
-    write_text(folder / CONFIG, config.to_yaml())
+    files.write(folder / CONFIG, config.to_yaml())
     return folder
 
 
@@ -143,19 +144,43 @@ def go_on(config: RunConfig, folder: Path) -> int:
         folder: Its folder.
 
     Returns:
-        Exit status: 0, or 130 if it was interrupted.
+        Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
 
     Raises:
         UserError: If its checkpoint cannot be read, or it has come to its end.
     """
-    with process_group(config.scale) as workers:
+    with process_group(config.scale) as workers, owned_by(workers, folder):
         checkpoint = workers.tell(newest_checkpoint(folder))
         agent = build(config, make_env(config, workers), workers, checkpoint)
         if agent.num_timesteps >= config.total_timesteps:
             raise UserError(
                 f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to go on"
             )
+        if workers.rank == 0:
+            if checkpoint is None:
+                clear_log(folder)
+            files.write(folder / CONFIG, config.to_yaml())
         return run(config, agent, folder)
+
+
+@contextmanager
+def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
+    """Have a run's folder for these workers alone.
+
+    Raises:
+        UserError: In all of them, if another process trains in it or it cannot be written to.
+    """
+    with ExitStack() as stack:
+        refused = None
+        if workers.rank == 0:
+            try:
+                stack.enter_context(files.owned(folder))
+            except (files.TakenError, files.UnwritableError) as error:
+                refused = str(error)
+        refused = workers.tell(refused)
+        if refused is not None:
+            raise UserError(refused)
+        yield
 
 
 def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
@@ -167,7 +192,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         folder: The run's folder.
 
     Returns:
-        Exit status: 0, or 130 if it was interrupted.
+        Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
     """
     import torch
 
@@ -191,9 +216,9 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         highlight=False,
     )
     began = time.perf_counter()
-    interrupted = False
+    interrupted, received = False, list[int]()
     try:
-        with _terminated_as_interrupted():
+        with heeded(agent) as received:
             agent.learn(
                 config.total_timesteps - agent.num_timesteps,
                 callbacks,
@@ -215,7 +240,8 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         summary = summarize(agent, adaptation, time.perf_counter() - began, interrupted)
         write_summary(folder, summary)
         report(config, summary, folder)
-    return INTERRUPTED if interrupted else 0
+    # As shells tell that a signal ended a process.
+    return 128 + received[0] if received else INTERRUPTED if interrupted else 0
 
 
 def make_console(config: RunConfig, rank: int = 0) -> "Console":
@@ -390,25 +416,12 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
         "TensorBoard": f"tensorboard --logdir {folder.parent}",
     }
     if summary["interrupted"]:
-        console.print("interrupted; what was learned until then is saved")
+        console.print(
+            f"interrupted, saved at env step {summary['total_timesteps']:,}; go on with rl-rms resume {folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
     width = max(map(len, rows))
     for key, value in rows.items():
         if value is not None:
             console.print(f"{key:<{width}}  {value}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Have a terminated process leave the same usable folder as an interrupted one."""
-    if threading.current_thread() is not threading.main_thread():  # one of Ray's, which has no signals
-        yield
-        return
-    earlier = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt

@@ -8,10 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rl_rms.agents import files
 from rl_rms.agents.config import Adaptable, AgentConfig, MetaConfig
 from rl_rms.cli.config import Parser, RunConfig, find_config, parse_config, read_yaml
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import CONFIG, new_folder, write_text
+from rl_rms.cli.runs import CONFIG, new_folder
+from rl_rms.cli.signals import heeded
 from rl_rms.half_life import HalfLife, parse_half_life
 
 Ratios = dict[str, float]
@@ -129,7 +131,7 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
     check(config, tuning)
     console = make_console(config)
     folder = new_folder(Path(config.runs_dir), f"{name}-tune", config.seed)
-    write_text(folder / CONFIG, config.to_yaml())
+    files.write(folder / CONFIG, config.to_yaml())
     console.print(
         f"tune {', '.join(tuning.adapt)} of {name}: {tuning.lives} lives of {config.total_timesteps:,} env steps, "
         f"windows of {tuning.window} updates that hold at most {tuning.memory_mb:g} MB",
@@ -154,7 +156,7 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
             soft_wrap=True,
         )
     if lives:
-        write_text(
+        files.write(
             folder / TUNED, dataclasses.replace(config, agent=scaled(config.agent, outcome(lives))).to_yaml()
         )
         console.print(f"train        rl-rms train {folder / TUNED}", highlight=False, soft_wrap=True)
@@ -233,12 +235,13 @@ def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | No
             stretches[min(stretch, len(stretches) - 1)].append(episode.ret)
 
     try:
-        agent.learn(
-            config.total_timesteps,
-            [count, *make_progress(config)],
-            log_dir=folder,
-            log_interval=config.log_interval,
-        )
+        with heeded(agent):
+            agent.learn(
+                config.total_timesteps,
+                [count, *make_progress(config)],
+                log_dir=folder,
+                log_interval=config.log_interval,
+            )
     finally:
         env.close()
     assert agent.meta is not None

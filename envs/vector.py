@@ -1,6 +1,8 @@
 """Vector environments that drift, jump and follow a curriculum: the wrapper, and what makes them."""
 
 import copy
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -454,7 +456,7 @@ def make_vec(
     part: tuple[int, int] = (0, 1),
     vectorization_mode: str | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
-    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Wrapper[Any, Any, Any, Any]]] = (),
+    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]] = (),
     **kwargs: Any,
 ) -> NonStationaryVector:
     """Make a vector environment that changes, as ``gymnasium.make_vec`` makes one that does not.
@@ -490,6 +492,8 @@ def make_vec(
             curriculum = config.make_curriculum() if curriculum is None else curriculum
     if vectorization_mode is None and (vector_kwargs or wrappers):
         vectorization_mode = "sync"
+    if vectorization_mode == "async":
+        wrappers = (partial(_leaving_interrupts, parent=os.getpid()), *wrappers)
     if vectorization_mode in ("sync", "async"):
         targets = join_targets(as_schedules(changes), curriculum)
         wrappers = (partial(Parametrized, targets=targets), *wrappers)
@@ -507,6 +511,13 @@ def make_vec(
     return NonStationaryVector(
         env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed, part=part
     )
+
+
+def _leaving_interrupts(env: gym.Env[Any, Any], parent: int) -> gym.Env[Any, Any]:
+    """Have a worker leave Ctrl-C, which a terminal sends to it too, to the process that it steps for."""
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return env
 
 
 def make_from_config(config: EnvConfig, seed: int, part: tuple[int, int] = (0, 1)) -> NonStationaryVector:

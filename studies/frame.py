@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rl_rms.agents import files
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean
 
 if TYPE_CHECKING:
@@ -270,7 +272,6 @@ def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path
     from matplotlib.figure import Figure
 
     study, results = finding.study, finding.results
-    folder.mkdir(parents=True, exist_ok=True)
     data = {
         "study": study.name,
         "seeds": len(results.seeds),
@@ -279,14 +280,16 @@ def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path
             for cell, of_cell in zip(results.cells, results.measured, strict=True)
         ],
     }
-    (folder / f"{study.name}.json").write_text(json.dumps(data, separators=(",", ":")) + "\n")
+    files.write(folder / f"{study.name}.json", json.dumps(data, separators=(",", ":")) + "\n")
     figure = Figure(figsize=study.size, layout="constrained")
     study.draw(results, figure)
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / f"{study.name}.png", dpi=120)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    files.write(folder / f"{study.name}.png", picture.getvalue())
     page = folder / f"{study.name}.md"
-    page.write_text(finding.to_markdown())
+    files.write(page, finding.to_markdown())
     if events is not None:
         _write_events(finding, events, figure)
     return page

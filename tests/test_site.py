@@ -47,6 +47,7 @@ INTERNAL = {
         "rl_rms.agents.optimizers",
     ),
     *("rl_rms.agents.live", "rl_rms.agents.spaces", "rl_rms.agents.trees", "rl_rms.agents.world"),
+    "rl_rms.agents.interruption",
     "rl_rms.studies.episodes",
     "rl_rms.studies.regression",
 }

@@ -1,6 +1,10 @@
 import csv
+import errno
 import gc
+import os
+import re
 import sys
+import tempfile
 
 import gymnasium as gym
 import imageio_ffmpeg
@@ -9,7 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback
+from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback, files
 from rl_rms.agents.evaluation import Evaluation
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import Staged
@@ -241,3 +245,57 @@ def test_videos_are_recorded_of_the_world_as_it_is_then(tmp_path):
 def test_a_video_of_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="render_mode='rgb_array', got None"):
         VideoCallback(gym.make("CartPole-v1"), tmp_path, every=10)
+
+
+def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path, monkeypatch):
+    written = files.write
+    full = False
+
+    def write(path, content):
+        if full and path.is_relative_to(tmp_path / "checkpoints"):
+            raise files.UnwritableError(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        written(path, content)
+
+    def fill(trained):
+        nonlocal full
+        full = 100 <= trained.num_timesteps < 300
+
+    monkeypatch.setattr(files, "write", write)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    checkpoints = CheckpointCallback(tmp_path / "checkpoints", 100, keep=2)
+    trained = A2C("CartPole-v1", n_steps=50, seed=0)
+    with pytest.warns(
+        UserWarning, match="No space left on device; .*; the training goes on, and is saved when it is"
+    ):
+        trained.learn(350, [fill, checkpoints])
+    kept = sorted(file.stem for file in (tmp_path / "checkpoints").iterdir())
+    assert kept[0] == "final"
+    assert int(kept[1][5:]) >= 300
+
+    def fill_for_good(trained):
+        nonlocal full
+        full = True
+
+    with pytest.raises(
+        files.UnwritableError, match=r"until env step 4\d\d is in (.*): move it to .*checkpoints"
+    ) as said:
+        trained.learn(50, [fill_for_good, CheckpointCallback(tmp_path / "checkpoints", 1_000)])
+    instead = re.search(r" is in (\S+): move", str(said.value)).group(1)
+    assert A2C.load(instead).num_timesteps == trained.num_timesteps
+    assert A2C.load(tmp_path / "checkpoints" / "final").num_timesteps < trained.num_timesteps
+
+
+def test_all_callbacks_end_and_the_first_error_is_told():
+    ended = []
+
+    class Ending(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_training_end(self, agent, logger):
+            ended.append(self.name)
+            raise RuntimeError(self.name)
+
+    with pytest.raises(RuntimeError, match="first"):
+        A2C("CartPole-v1", seed=0).learn(10, [Ending("first"), Ending("second")])
+    assert ended == ["first", "second"]

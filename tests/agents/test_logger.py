@@ -1,5 +1,10 @@
+import errno
 import io
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from rl_rms.agents import A2C, AdaptationCallback
+from rl_rms.agents import A2C, AdaptationCallback, CheckpointCallback, files
 from rl_rms.agents.callbacks import EvalCallback, HistogramCallback
 from rl_rms.agents.logger import Logger, layout
 from rl_rms.agents.video import as_gif
@@ -172,3 +177,122 @@ def test_moving_pictures_are_small(frames, shown):
     assert gif.n_frames == shown
     assert gif.size == (320, 213)
     assert gif.info["duration"] == pytest.approx(1_000 * -(-frames // 100) / 50, abs=10)
+
+
+RETURN = "rollout/ep_rew_mean"
+
+
+def logged(folder, steps, **options):
+    with Logger(folder, **options) as logger:
+        for step in steps:
+            logger.write(step, {RETURN: float(step)})
+
+
+def charted(folder):
+    return [event.step for event in events(folder).Scalars(RETURN)]
+
+
+def test_a_log_that_cannot_be_written_does_not_end_a_training_and_is_taken_up_again(tmp_path):
+    folder = tmp_path / "run"
+    with Logger(folder) as logger:
+        logger.hyperparameters({"seed": 0})
+        logger.write(1, {RETURN: 1.0})
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+        with pytest.warns(UserWarning, match=r"cannot write .*run.*in the way; the training goes on"):
+            logger.write(2, {RETURN: 2.0})
+        # And said once.
+        logger.write(3, {RETURN: 3.0})
+        logger.mark(3, "regime 1", "nothing")
+        folder.unlink()
+        logger.write(4, {RETURN: 4.0})
+        logger.write(5, {RETURN: 5.0})
+    assert (folder / "metrics.csv").read_text().split() == [f"time/total_timesteps,{RETURN}", "4,4.0", "5,5.0"]
+    assert charted(folder) == [4, 5]
+    assert "_hparams_/session_start_info" in events(folder).summary_metadata
+    assert not list(folder.glob(".*.part"))
+
+
+def test_a_folder_that_was_deleted_is_made_anew_with_a_warning(tmp_path):
+    with Logger(tmp_path / "run") as logger:
+        logger.write(1, {RETURN: 1.0})
+        shutil.rmtree(tmp_path / "run")
+        with pytest.warns(UserWarning, match="the log in .*run has been deleted; it is begun anew"):
+            logger.write(2, {RETURN: 2.0})
+        logger.write(3, {RETURN: 3.0})
+    assert charted(tmp_path / "run") == [2, 3]
+
+
+def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_path, monkeypatch):
+    with Logger(tmp_path) as logger:
+        logger.write(1, {RETURN: 1.0})
+        logger._writer.flush()
+        (first,) = tmp_path.glob("events*")
+
+        def half(record):
+            with first.open("ab") as file:
+                file.write(record[: len(record) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(logger._events._file, "write", half)
+        logger.write(2, {RETURN: 2.0})
+        logger._writer.flush()
+        with pytest.warns(
+            UserWarning, match="No space left on device; make room on its disk; the training goes on"
+        ):
+            logger.write(3, {RETURN: 3.0})
+        logger.write(4, {RETURN: 4.0})
+    assert len(list(tmp_path.glob("events*"))) == 2
+    assert charted(tmp_path) == [1, 4]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_env_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    agent = A2C("CartPole-v1", seed=0)
+    with pytest.raises(files.UnwritableError, match=r"cannot write .*file/run"):
+        agent.learn(100, log_dir=tmp_path / "file" / "run")
+    with pytest.raises(files.UnwritableError, match="cannot write"):
+        agent.learn(100, CheckpointCallback(tmp_path / "file" / "checkpoints", 10))
+    assert agent.num_timesteps == 0
+
+
+@pytest.mark.parametrize("torn", ["12", "12800", "12800,", "12800,7"])
+def test_a_line_that_was_cut_off_is_mended_when_the_training_goes_on(tmp_path, torn):
+    logged(tmp_path, [100, 200])
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write(torn)
+    logged(tmp_path, [300], resumed_at=250)
+    lines = (tmp_path / "metrics.csv").read_text().split()
+    assert lines == [f"time/total_timesteps,{RETURN}", "100,100.0", "200,200.0", "300,300.0"]
+
+
+@pytest.mark.parametrize("cut", [1, 4, 13, 30, 60])
+def test_charts_go_on_behind_a_record_that_was_cut_off(tmp_path, cut):
+    logged(tmp_path, [100, 200])
+    (first,) = tmp_path.glob("events*")
+    os.truncate(first, first.stat().st_size - cut)
+    before = charted(tmp_path)
+    assert before in ([100], [100, 200])
+    logged(tmp_path, [300, 400], resumed_at=250)
+    assert charted(tmp_path) == [*before, 300, 400]
+
+
+def test_tensorboard_can_read_at_any_moment(tmp_path):
+    seen = []
+
+    def look(agent):
+        # What lies there now, half a record too, as for another process.
+        seen.append(len(EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] and charted(tmp_path)))
+
+    trained = A2C("CartPole-v1", n_steps=20, seed=0).learn(1_000, look, log_dir=tmp_path, log_interval=1)
+    assert seen == sorted(seen)
+    assert 0 < max(seen) <= trained.num_updates == len(charted(tmp_path))
+
+
+def test_another_process_cannot_log_into_the_folder(tmp_path):
+    with Logger(tmp_path):
+        script = "import pathlib, sys; from rl_rms.agents.logger import Logger; Logger(pathlib.Path(sys.argv[1]))"
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False
+        )
+    assert f"TakenError: {tmp_path} is being written by process {os.getpid()} on" in done.stderr

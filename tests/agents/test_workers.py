@@ -285,6 +285,21 @@ def test_one_who_stops_stops_all(tmp_path):
     assert together(tmp_path, stopped) == [{"updates": 7, "num_timesteps": 140}] * 2
 
 
+def interrupted(workers):
+    agent = A2C(world(part=(workers.rank, workers.size)), seed=0).join(workers)
+    try:
+        agent.learn(
+            10_000, callback=lambda one: one.interrupt() if workers.rank == 1 and one.num_updates == 7 else None
+        )
+    except KeyboardInterrupt:
+        return {"updates": agent.num_updates}
+    return {}
+
+
+def test_one_who_is_interrupted_interrupts_all(tmp_path):
+    assert together(tmp_path, interrupted) == [{"updates": 7}] * 2
+
+
 def logged(workers, folder):
     agent = A2C(world(changes=CHANGES, part=(workers.rank, workers.size)), seed=0).join(workers)
     agent.learn(2_000, log_dir=folder if workers.rank == 0 else None, log_interval=50)

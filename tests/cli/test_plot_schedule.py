@@ -100,7 +100,7 @@ def test_wrong_input_is_one_sentence_and_status_2(words, said, capsys, tmp_path,
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["plot-schedule", SWING, "--output", str(tmp_path / "file" / "a.png")]) == 2
+    assert main(["plot-schedule", SWING, "--output", str(tmp_path / "file" / "a.png")]) == 1
     assert "cannot write" in capsys.readouterr().err
 
 

@@ -1,0 +1,37 @@
+"""Ctrl-C during a training: the first waits until the update is done and the agent whole, the second does not."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def first_waits(ask: Callable[[], None]) -> Iterator[None]:
+    """Have the first SIGINT only ask, and the next ones raise KeyboardInterrupt at once, as they always do.
+
+    A handler that is another than Python's own stays in force, and so does all outside the main thread.
+
+    Args:
+        ask: What the first one does.
+    """
+    usual = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+    process = os.getpid()
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, usual)
+        if os.getpid() == process:
+            ask()
+        else:  # a child that was forked within the training
+            usual(number, frame)
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -1,0 +1,211 @@
+"""Faults of disks and processes: signals, full disks, deleted folders, second writers.
+
+- *signals*: ``rl-rms train`` gets SIGINT and SIGTERM in turn, each at a random moment, and ``rl-rms resume`` goes
+  on each time. Lost is a signal after which there are fewer env steps in the newest checkpoint than before. In the
+  end the last checkpoint must be that of a run without signals, to the bit.
+- *full disks*: the system takes a file only up to a random byte while a checkpoint is written, or a log. Lost is a
+  checkpoint if the one before is not there as it was, or anything half-written is; a log if the training does not
+  go on, or entries from before or after the full disk cannot be read in ``metrics.csv`` or by TensorBoard.
+- *deleted folders*: a run's folder is deleted at a random moment. Lost is a run that does not come to its end, or
+  whose last checkpoint cannot be read.
+- *second writers*: a run is resumed by a second process while the first trains, and again when that was killed.
+  Lost is a run that the second gets while the first lives, or does not get afterwards.
+"""
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from faults.checkpoints import begin
+from faults.count import Count
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rl_rms.agents import A2C, files
+from rl_rms.agents.logger import Logger
+from rl_rms.cli.main import main
+from rl_rms.cli.runs import METRICS, newest_checkpoint
+
+WORDS = ("--env.num_envs=8", "--agent.n_steps=16", "--agent.policy.hidden_sizes=[16]", "--progress=none")
+TAG = "rollout/ep_rew_mean"
+
+
+def in_a_child(*words: str) -> int:
+    """The number of a process that runs ``rl-rms`` and says nothing."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
+            warnings.simplefilter("default")
+            # Who is started in the background ignores it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            status = main(words)
+        finally:
+            os._exit(status)
+    return process
+
+
+def train(folder: Path, env_steps: int) -> tuple[str, ...]:
+    """The words that train a run under a folder."""
+    return ("train", "drifting_cartpole", f"--runs_dir={folder}", f"--total_timesteps={env_steps}", *WORDS)
+
+
+def run_under(folder: Path) -> Path | None:
+    """The folder of the run that lies under another, None before there is a configuration in it."""
+    return next((path.parent for path in folder.glob("drifting_cartpole/*/config.yaml")), None)
+
+
+def steps_saved(run: Path | None) -> int:
+    """Env steps in a run's newest checkpoint."""
+    newest = None if run is None else newest_checkpoint(run)
+    return 0 if newest is None else A2C.load(newest).num_timesteps
+
+
+def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
+    """Send ``wanted`` signals to a run, then let it end, and compare it with one that was left alone."""
+    env_steps = 6_000 * wanted
+    chance = random.Random(seed)
+    done, lost, saved = 0, 0, 0
+    while True:
+        run = run_under(folder / "run")
+        words = train(folder / "run", env_steps) if run is None else ("resume", str(run), "--progress=none")
+        process = in_a_child(*words)
+        if done < wanted:
+            time.sleep(chance.uniform(0.0, 0.8))
+            os.kill(process, (signal.SIGINT, signal.SIGTERM)[done % 2])
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        before, saved = saved, steps_saved(run_under(folder / "run"))
+        lost += saved < before
+        if status == 0:
+            break
+        if status not in (130, 143, -signal.SIGTERM):
+            raise RuntimeError(f"the run failed with status {status} after {done} signals: see {folder}")
+        done += 1
+    if main(train(folder / "whole", env_steps)) != 0:
+        raise RuntimeError("the run without signals failed")
+    ends = [
+        newest_checkpoint(run) for run in map(run_under, (folder / "run", folder / "whole")) if run is not None
+    ]
+    if len({end.read_bytes() for end in ends if end is not None}) != 1:
+        raise RuntimeError(f"after {done} signals the last checkpoint is another than without: see {folder}")
+    return Count("SIGINT and SIGTERM while training", done, lost)
+
+
+@contextlib.contextmanager
+def room_for(length: int) -> Iterator[None]:
+    """Let this process write files of so many bytes at most, as if the disk were full then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def full_disks(folder: Path, wanted: int, seed: int = 0) -> Count:
+    """Write checkpoints that the disk takes only a part of."""
+    agent = begin()
+    earlier = agent.save(folder / "agent").read_bytes()
+    chance = random.Random(seed)
+    lost = 0
+    for _ in range(wanted):
+        refused = False
+        with room_for(chance.randrange(len(earlier))):
+            try:
+                agent.save(folder / "agent")
+            except files.UnwritableError:
+                refused = True
+        left = {path.name: path.read_bytes() for path in folder.iterdir()}
+        lost += not refused or left != {"agent.safetensors": earlier}
+    return Count("a disk full while a checkpoint is written", wanted, lost)
+
+
+def full_logs(folder: Path, wanted: int, seed: int = 0) -> Count:
+    """Write logs that the disk takes only a part of, and more when there is room again."""
+    chance = random.Random(seed)
+    lost = 0
+    for number in range(wanted):
+        place = folder / str(number)
+        with warnings.catch_warnings(), Logger(place) as logger:
+            warnings.simplefilter("ignore")
+            for step in range(1, 51):
+                logger.write(step, {TAG: 1.0})
+            assert logger._writer is not None
+            logger._writer.flush()
+            now = min(path.stat().st_size for path in (place / METRICS, *place.glob("events*")))
+            with room_for(now + chance.randrange(400)):
+                for step in range(51, 101):
+                    logger.write(step, {TAG: 1.0})
+                    if logger._writer is not None:
+                        logger._writer.flush()
+            for step in range(101, 151):
+                logger.write(step, {TAG: 1.0})
+        wanted_steps = {*range(1, 51), *range(102, 151)}
+        rows = {int(line.split(",")[0]) for line in files.whole_lines(place / METRICS)[1:]}
+        shown = {event.step for event in EventAccumulator(str(place)).Reload().Scalars(TAG)}
+        lost += not (wanted_steps <= rows and wanted_steps <= shown)
+    return Count("a disk full while a log is written", wanted, lost)
+
+
+def deleted_folders(folder: Path, wanted: int, seed: int = 0) -> Count:
+    """Delete the folders of runs that are being trained."""
+    chance = random.Random(seed)
+    lost = 0
+    for number in range(wanted):
+        place = folder / str(number)
+        process = in_a_child(*train(place, 20_000), "--checkpoint_every=500", "--log_interval=1")
+        while (run := run_under(place)) is None or not list(run.glob("checkpoints/*.safetensors")):
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 0.3))
+        # Files may come into it meanwhile.
+        while not is_deleted(run):
+            pass
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        lost += status != 0 or steps_saved(run_under(place)) < 20_000
+    return Count("a run's folder deleted while training", wanted, lost)
+
+
+def is_deleted(folder: Path) -> bool:
+    """Delete a folder, unless that fails."""
+    try:
+        shutil.rmtree(folder)
+    except OSError:
+        return False
+    return True
+
+
+def second_writers(folder: Path, wanted: int) -> Count:
+    """Resume runs that are being trained."""
+    lost = 0
+    for number in range(wanted):
+        place = folder / str(number)
+        first = in_a_child(*train(place, 10**9), "--checkpoint_every=500")
+        while (run := run_under(place)) is None or not list(run.glob("checkpoints/*.safetensors")):
+            time.sleep(0.01)
+        words = ("resume", str(run), "--total_timesteps=1", "--progress=none")
+        second = os.waitstatus_to_exitcode(os.waitpid(in_a_child(*words), 0)[1])
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+        more = f"--total_timesteps={steps_saved(run) + 100}"
+        words = ("resume", str(run), more, "--progress=none")
+        third = os.waitstatus_to_exitcode(os.waitpid(in_a_child(*words), 0)[1])
+        lost += (second, third) != (2, 0)
+    return Count("a second process told to write a run", wanted, lost)
+
+
+def counts(folder: Path) -> Iterator[Count]:
+    """All of them, in full."""
+    yield signals(folder / "signals", 60)
+    yield full_disks(folder / "full", 2_000)
+    yield full_logs(folder / "logs", 100)
+    yield deleted_folders(folder / "deleted", 20)
+    yield second_writers(folder / "second", 20)

@@ -1,0 +1,231 @@
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import gymnasium as gym
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rl_rms.agents import A2C, CheckpointCallback, PolicyConfig
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Redraw
+
+CHANGES = {"length": Redraw(low=0.2, high=1.0, every=50)}
+
+
+def world(mode="sync", context=None, wrappers=()):
+    # In which every transition is an env step.
+    options = {"autoreset_mode": "SameStep", **({} if context is None else {"context": context})}
+    return make_vec(
+        "CartPole-v1", 2, CHANGES, seed=0, vectorization_mode=mode, vector_kwargs=options, wrappers=wrappers
+    )
+
+
+def agent(env, **options):
+    return A2C(env, n_steps=10, policy=PolicyConfig(hidden_sizes=(8,)), seed=0, **options)
+
+
+class Signalling(gym.Wrapper):
+    """Sends signals to its process at one of its env steps."""
+
+    at, times, number, steps = 35, 1, signal.SIGINT, 0
+
+    def step(self, action):
+        type(self).steps += 1
+        if self.steps == self.at:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+        return super().step(action)
+
+
+@pytest.fixture(autouse=True)
+def usual():
+    """Who is started in the background ignores Ctrl-C."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.fixture
+def signalling():
+    """Makes a class of wrappers that send signals."""
+    return lambda **attributes: type("Signalling", (Signalling,), attributes)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"policy": PolicyConfig(hidden_sizes=(8,), recurrent="gru")}, {"fused": False}]
+)
+def test_ctrl_c_waits_for_the_update_and_what_is_saved_goes_on_to_the_bit(tmp_path, signalling, options):
+    options = {"policy": PolicyConfig(hidden_sizes=(8,)), **options}
+    interrupted = A2C(world(wrappers=(signalling(),)), n_steps=10, seed=0, **options)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.learn(200, CheckpointCallback(tmp_path / "checkpoints", 10_000))
+    # Of rollouts of 20 env steps, the signal came within the second.
+    assert (interrupted.num_timesteps, interrupted.num_updates) == (40, 2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = A2C.load(tmp_path / "checkpoints" / "final", world()).learn(160)
+    whole = A2C(world(), n_steps=10, seed=0, **options).learn(200)
+    assert resumed.save(tmp_path / "resumed").read_bytes() == whole.save(tmp_path / "whole").read_bytes()
+    # The agent that was interrupted goes on in memory just so.
+    interrupted.learn(160)
+    assert interrupted.save(tmp_path / "interrupted").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_second_ctrl_c_ends_within_the_rollout_and_new_episodes_begin(tmp_path, signalling):
+    interrupted = agent(world(wrappers=(signalling(times=2),)))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.learn(200, CheckpointCallback(tmp_path, 10_000))
+    assert (interrupted.num_timesteps, interrupted.num_updates) == (20, 1)
+    resumed = A2C.load(tmp_path / "final", world())
+    resumed.prepare()
+    assert not resumed._collector._lengths.any()
+    assert resumed.learn(40).num_timesteps == 60
+
+
+def test_ctrl_c_after_the_last_update_is_not_lost():
+    def at_the_end(trained):
+        if trained.num_timesteps == 40:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trained = agent(world())
+    with pytest.raises(KeyboardInterrupt):
+        trained.learn(40, at_the_end)
+    assert trained.learn(20).num_timesteps == 60  # and is over
+
+
+def test_a_handler_of_the_users_own_stays(signalling):
+    came = []
+    earlier = signal.signal(signal.SIGTERM, lambda *_: (came.append("SIGTERM"), trained.interrupt()))
+    earlier_int = signal.signal(signal.SIGINT, lambda *_: came.append("SIGINT"))
+    try:
+        trained = agent(world(wrappers=(signalling(), signalling(at=45, number=signal.SIGTERM))))
+        with pytest.raises(KeyboardInterrupt):
+            trained.learn(200)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+        signal.signal(signal.SIGINT, earlier_int)
+    assert came == ["SIGINT", "SIGTERM"]
+    assert trained.num_timesteps == 60
+
+
+def test_a_thread_can_train_and_be_interrupted():
+    ended = []
+
+    def train():
+        try:
+            trained.learn(10**9)
+        except KeyboardInterrupt:
+            ended.append(trained.num_timesteps % 20)
+
+    trained = agent(world())
+    thread = threading.Thread(target=train)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while trained.num_updates == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    trained.interrupt()
+    thread.join(60)
+    assert ended == [0]
+
+
+class BrokenOff(torch.optim.SGD):
+    """Is interrupted within its second step."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 2:
+            raise KeyboardInterrupt
+        return super().step(closure)
+
+
+def test_half_a_step_is_not_saved(tmp_path):
+    trained = agent(world(), optimizer=BrokenOff)
+    with pytest.raises(KeyboardInterrupt):
+        trained.learn(200, CheckpointCallback(tmp_path, 20))
+    assert [file.name for file in tmp_path.iterdir()] == ["step_0000000020.safetensors"]
+    with pytest.raises(
+        RuntimeError, match="interrupted within a step of its optimizer.*; load its last checkpoint"
+    ):
+        trained.save(tmp_path / "half")
+
+
+class Failing(gym.Wrapper):
+    """An environment that fails within an episode."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 25:
+            raise ArithmeticError("a bug of the environment's")
+        return super().step(action)
+
+
+@pytest.mark.parametrize("changes", [{}, CHANGES])
+def test_an_error_within_a_rollout_keeps_what_was_learned(tmp_path, changes):
+    envs = [lambda: Failing(gym.make("CartPole-v1")), lambda: gym.make("CartPole-v1")]
+    env = world(wrappers=(Failing,)) if changes else SyncVectorEnv(envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    trained = agent(env)
+    with pytest.raises(ArithmeticError, match="a bug"):
+        trained.learn(200, CheckpointCallback(tmp_path, 10_000))
+    saved = A2C.load(tmp_path / "final")
+    assert (saved.num_timesteps, saved.num_updates) == (40, 2)
+    assert all(map(torch.equal, saved.policy.parameters(), trained.policy.parameters()))
+
+
+def _train(folder, name):
+    agent(world()).learn(100, log_dir=folder / name).save(folder / name / "agent")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_trains_as_its_parent_does(tmp_path, method):
+    _train(tmp_path, "parent")
+    torch.ones(400, 400) @ torch.ones(400, 400)  # as large as takes several threads
+    context = multiprocessing.get_context(method)
+
+    def in_a_child(trained):
+        if trained.num_updates == 2:
+            child = context.Process(target=_train, args=(tmp_path, "child"))
+            child.start()
+            child.join(120)
+            assert child.exitcode == 0
+
+    agent(world()).learn(60, in_a_child, log_dir=tmp_path / "around")
+    names = [tmp_path / name / "agent.safetensors" for name in ("parent", "child")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def _until_interrupted(folder, context, pipe):
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    env = world("async", context)
+    trained = agent(env)
+    try:
+        trained.learn(10**9, lambda one: one.num_updates != 3 or pipe.send("learning"))
+    except KeyboardInterrupt:
+        trained.save(folder / "interrupted")
+        env.close()
+        pipe.send(trained.num_timesteps)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_does_not_end_them(tmp_path, context):
+    heard, told = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_until_interrupted, args=(tmp_path, context, told), daemon=False
+    )
+    process.start()
+    assert heard.poll(120)
+    assert heard.recv() == "learning"
+    os.killpg(process.pid, signal.SIGINT)
+    assert heard.poll(120)
+    env_steps = heard.recv()
+    process.join(60)
+    assert process.exitcode == 0
+    whole = agent(world("async")).learn(env_steps)
+    assert whole.num_timesteps == env_steps
+    assert whole.save(tmp_path / "whole").read_bytes() == (tmp_path / "interrupted.safetensors").read_bytes()
+    whole.env.close()

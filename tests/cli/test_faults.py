@@ -1,0 +1,168 @@
+"""What becomes of a run when its disk, its folder or its process fails."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rl_rms.cli import train
+from rl_rms.cli.main import main
+from rl_rms.cli.runs import read_run
+
+ENV = {"env.num_envs": 4, "agent.n_steps": 8, "progress": "none"}
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts ``rl-rms`` in a process of its own, in the folder, and kills it in the end."""
+    processes = []
+
+    def start(*words, config=True, **options):
+        keys = [f"--{key}={value}" for key, value in ENV.items()] if config else ["--progress=none"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rl_rms.cli.main", *words, *keys],
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def folder_of(tmp_path, name="cartpole_a2c"):
+    (folder,) = (tmp_path / "runs" / name).iterdir()
+    return folder
+
+
+def is_logging(tmp_path):
+    return any(file.stat().st_size > 2_000 for file in (tmp_path / "runs").glob("*/*/metrics.csv"))
+
+
+def _caught(pid, number):
+    """Whether a process has a handler of a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_goes_on_to_the_bit(tmp_path, started, number):
+    words = ("--total_timesteps=12_000", "--log_interval=5")
+    process = started("train", "drifting_cartpole", *words)
+    wait(lambda: is_logging(tmp_path))
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert (
+        err == f"{number.name}: stopping when this update is done; once more stops at once, with nothing saved\n"
+    )
+    folder = folder_of(tmp_path, "drifting_cartpole")
+    assert 0 < json.loads((folder / "summary.json").read_text())["total_timesteps"] < 12_000
+    assert main(["resume", str(folder), "--progress=none"]) == 0
+    keys = [f"--{key}={value}" for key, value in ENV.items()]
+    assert main(["train", "drifting_cartpole", *words, *keys, f"--runs_dir={tmp_path / 'whole'}"]) == 0
+    (whole,) = (tmp_path / "whole" / "drifting_cartpole").iterdir()
+    saved = [one / "checkpoints" / "final.safetensors" for one in (folder, whole)]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path, started):
+    process = started("train", "cartpole_a2c", "--agent.n_steps=1_000_000", "--agent.fused=false")
+    wait(lambda: list((tmp_path / "runs").glob("*/*/events*")))
+    # Within the one update that it is never done with; the first signal after its handler is in place.
+    wait(lambda: _caught(process.pid, signal.SIGTERM))
+    process.send_signal(signal.SIGTERM)
+    assert "stopping when this update is done" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    assert process.returncode == -signal.SIGTERM
+    assert list(folder_of(tmp_path).glob("checkpoints/*.safetensors")) == []
+
+
+def test_a_run_that_is_being_trained_is_not_resumed(tmp_path, started, capsys):
+    process = started("train", "cartpole_a2c", "--total_timesteps=1_000_000_000", "--log_interval=5")
+    wait(lambda: is_logging(tmp_path))
+    folder = folder_of(tmp_path)
+    config = (folder / "config.yaml").read_text()
+    assert main(["resume", str(folder), "--total_timesteps=2_000_000_000", "--progress=none"]) == 2
+    said = rf"rl-rms: error: {re.escape(str(folder))} is being written by process {process.pid} on .*; wait until"
+    assert re.match(said, capsys.readouterr().err)
+    assert (folder / "config.yaml").read_text() == config
+    # A process that was killed holds nothing.
+    process.kill()
+    process.wait()
+    assert main(["resume", str(folder), "--total_timesteps=2_000", "--progress=none"]) == 0
+    # It was killed before its first checkpoint, so it began again, and its log did too.
+    steps = read_run(folder).steps
+    assert steps == sorted(steps)
+    assert steps[-1] < 2_100
+
+
+def test_a_full_disk_costs_neither_the_training_nor_its_checkpoints(tmp_path, started):
+    limit = 30_000
+    process = started(
+        "train",
+        "cartpole_a2c",
+        "--total_timesteps=10_000",
+        "--log_interval=1",
+        "--agent.policy.hidden_sizes=[64, 64]",
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert re.match(r"rl-rms: error: cannot write \S+: File too large; see to its disk", last)
+    folder = folder_of(tmp_path)
+    assert list(tmp_path.rglob("*.part")) == []
+    assert main(["resume", str(folder), "--progress=none"]) == 0
+    assert json.loads((folder / "summary.json").read_text())["total_timesteps"] >= 10_000
+
+
+def test_a_run_whose_folder_is_deleted_goes_on_in_a_new_one(tmp_path, started):
+    process = started("train", "cartpole_a2c", "--total_timesteps=20_000", "--log_interval=5")
+    wait(lambda: is_logging(tmp_path))
+    folder = folder_of(tmp_path)
+    shutil.rmtree(folder)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "has been deleted; it is begun anew" in err
+    assert main(["resume", str(folder), "--total_timesteps=21_000", "--progress=none"]) == 0
+    assert main(["plot", str(folder)]) == 0
+
+
+def test_a_place_where_nothing_can_be_written_is_told_at_the_start(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["train", "cartpole_a2c", f"--runs_dir={tmp_path / 'file'}", "--progress=none"]) == 2
+    assert re.match(r"rl-rms: error: cannot make the run's folder .*: Not a directory\n$", capsys.readouterr().err)
+
+
+def test_ctrl_c_before_the_training_is_told_in_a_word(capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", interrupt)
+    assert main(["train", "cartpole_a2c"]) == 130
+    assert capsys.readouterr().err == "rl-rms: interrupted\n"

@@ -41,7 +41,6 @@ from rl_rms.agents.workers import ALONE, Chance, SharedChance, Workers
 from rl_rms.agents.world import Surroundings, world_scalars
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
-from rl_rms.envs.faults import EnvError
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.guard import GradientGuard, mend_

@@ -159,7 +159,7 @@ class FusedActorCritic:
 
         weights = np.full((num, 1), 1.0 / num, np.float32)
         if not used.all():
-            weights = used.reshape(num, 1) * np.float32(1.0 / max(np.count_nonzero(used), 1))
+            weights = used.reshape(num, 1) * np.float32(1.0 / max(int(np.count_nonzero(used)), 1))
         passed = [kept[:num_steps].reshape(num, -1) for kept in self._passes[self._actor]]
         weighted = advantages.reshape(num, 1) * weights
         actions = rollout.actions.reshape(num, -1)

@@ -303,6 +303,16 @@ def test_a_run_whose_workers_are_lost_can_be_gone_on_with(elsewhere, monkeypatch
     assert said in capsys.readouterr().err
 
 
+def test_a_number_that_is_not_finite_is_one_sentence(elsewhere, monkeypatch, capsys):
+    def learn(*_, **__):
+        raise FloatingPointError("the reward of sub-environment 3 must be finite, got nan")
+
+    monkeypatch.setattr(A2C, "learn", learn)
+    assert main(["train", "cartpole_a2c", *QUICK]) == 2
+    said = "the reward of sub-environment 3 must be finite, got nan (on the command line --agent.on_nonfinite)"
+    assert said in capsys.readouterr().err
+
+
 def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):
     process = start("train", "cartpole_a2c", "--env.num_envs=7", launcher=torchrun())
     printed = end(process)

@@ -291,15 +291,7 @@ class Collector:
             FloatingPointError: If a reward or an observation is not finite and that is to be raised.
             EnvError: If a sub-environment failed for good.
         """
-        try:
-            following, rewards, terminated, truncated, info = self.env.step(actions)
-        except EnvError as error:
-            steps = ", ".join(f"{self._lengths[i] + 1:,}" for i in error.indices)
-            where = (
-                f"steps {steps} of their episodes" if len(error.indices) > 1 else f"step {steps} of its episode"
-            )
-            error.when = f" in {where}, after {self.num_timesteps:,} env steps"
-            raise
+        following, rewards, terminated, truncated, info = self._step_env(actions)
         broken = broken_in(info, truncated)
         valid = self._all if self._resetting is self._none else ~self._resetting
         done = terminated | truncated
@@ -322,16 +314,7 @@ class Collector:
             self._resetting = self._none
         else:
             self._resetting = done if over else self._none
-        left_out, self._made_up = self._made_up, None
-        squares = np.vdot(rewards, rewards)
-        if not squares < TAME:
-            rewards, left_out = self._mended_rewards(rewards, valid, left_out)
-        elif squares > self._most:
-            self._most = float(squares)
-        if finals and not all(are_tame(final) for _, final in finals):
-            finals, left_out = self._mended_finals(finals, left_out)
-        if not are_tame(following):
-            following, self._made_up = self._mended(following)
+        rewards, finals, following, left_out = self._checked(rewards, finals, following, valid)
         self._observations = following
         if self._masks is not None:
             self._read_masks(info, self._starts)
@@ -388,6 +371,34 @@ class Collector:
         return dataclasses.replace(
             rollout, left_out=np.stack([left_out.get(t, self._none) for t in range(num_steps)]) & rollout.valid
         )
+
+    def _step_env(self, actions: Array) -> tuple[Tree, Array, Bools, Bools, dict[str, Any]]:
+        """The environment's step; where it fails, the error is told when that was."""
+        try:
+            return self.env.step(actions)
+        except EnvError as error:
+            steps = ", ".join(f"{self._lengths[i] + 1:,}" for i in error.indices)
+            where = (
+                f"steps {steps} of their episodes" if len(error.indices) > 1 else f"step {steps} of its episode"
+            )
+            error.when = f" in {where}, after {self.num_timesteps:,} env steps"
+            raise
+
+    def _checked(
+        self, rewards: Array, finals: list[tuple[int, Tree]], following: Tree, valid: Bools
+    ) -> tuple[Array, list[tuple[int, Tree]], Tree, Bools | None]:
+        """A step's numbers, all of them finite, and which transitions are left out for it."""
+        left_out, self._made_up = self._made_up, None
+        squares = np.vdot(rewards, rewards)
+        if not squares < TAME:
+            rewards, left_out = self._mended_rewards(rewards, valid, left_out)
+        elif squares > self._most:
+            self._most = float(squares)
+        if finals and not all(are_tame(final) for _, final in finals):
+            finals, left_out = self._mended_finals(finals, left_out)
+        if not are_tame(following):
+            following, self._made_up = self._mended(following)
+        return rewards, finals, following, left_out
 
     def _mended_rewards(self, rewards: Array, valid: Bools, left_out: Bools | None) -> tuple[Array, Bools | None]:
         """Rewards that are finite, and which transitions are left out now."""

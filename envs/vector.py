@@ -456,7 +456,7 @@ def make_vec(
     part: tuple[int, int] = (0, 1),
     vectorization_mode: str | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
-    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]] = (),
+    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Wrapper[Any, Any, Any, Any]]] = (),
     **kwargs: Any,
 ) -> NonStationaryVector:
     """Make a vector environment that changes, as ``gymnasium.make_vec`` makes one that does not.
@@ -492,11 +492,10 @@ def make_vec(
             curriculum = config.make_curriculum() if curriculum is None else curriculum
     if vectorization_mode is None and (vector_kwargs or wrappers):
         vectorization_mode = "sync"
-    if vectorization_mode == "async":
-        wrappers = (partial(_leaving_interrupts, parent=os.getpid()), *wrappers)
     if vectorization_mode in ("sync", "async"):
         targets = join_targets(as_schedules(changes), curriculum)
-        wrappers = (partial(Parametrized, targets=targets), *wrappers)
+        make = partial(_in_a_worker, parent=os.getpid()) if vectorization_mode == "async" else Parametrized
+        wrappers = (partial(make, targets=targets), *wrappers)
     if vectorization_mode == "async":
         # Here, since what a worker writes into shared memory can no longer be told from a right observation.
         wrappers = (*wrappers, Checked)
@@ -513,11 +512,11 @@ def make_vec(
     )
 
 
-def _leaving_interrupts(env: gym.Env[Any, Any], parent: int) -> gym.Env[Any, Any]:
-    """Have a worker leave Ctrl-C, which a terminal sends to it too, to the process that it steps for."""
+def _in_a_worker(env: gym.Env[Any, Any], targets: tuple[str, ...], parent: int) -> Parametrized:
+    """One that leaves Ctrl-C, which a terminal sends to workers too, to the process that they step for."""
     if os.getpid() != parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return env
+    return Parametrized(env, targets)
 
 
 def make_from_config(config: EnvConfig, seed: int, part: tuple[int, int] = (0, 1)) -> NonStationaryVector:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
-from functools import partial
 from multiprocessing.sharedctypes import synchronized
 from typing import Any
 
@@ -287,12 +286,7 @@ class WatchedAsync(AsyncVectorEnv[Any, Any]):
             self.autoreset_mode,
         ]
         arguments += [None] * (len(inspect.signature(worker).parameters) - len(arguments))
-        # A forked worker has the others' pipes, too, and with them open would not let them see this process end.
-        is_forked = context.get_start_method() == "fork"
-        others = [pipe for pipe in self.parent_pipes if pipe is not None and not pipe.closed] if is_forked else []
-        process = context.Process(
-            target=partial(_work, others, worker), name=f"Worker<{type(self).__name__}>-{i}", args=arguments
-        )
+        process = context.Process(target=worker, name=f"Worker<{type(self).__name__}>-{i}", args=arguments)
         process.daemon = self.daemon
         with clear_mpi_env_vars():
             process.start()
@@ -328,13 +322,6 @@ class _WorkerTracebackError(Exception):
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
-
-
-def _work(others: Sequence[Any], worker: Any, *arguments: Any) -> None:
-    """What a new worker's process does."""
-    for pipe in others:
-        pipe.close()
-    worker(*arguments)
 
 
 def _faults_in(answers: Sequence[Any]) -> dict[int, Fault]:

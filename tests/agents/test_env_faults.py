@@ -78,6 +78,9 @@ def test_a_fault_in_the_first_step_of_an_episode_leaves_the_one_before_alone():
     assert rollout.valid[:, 0].tolist() == [True] * 4 + [False] * 3
     assert rollout.truncated[:, 0].tolist() == [False] * 5 + [True, False]
     assert whole_episodes(rollout, 1)[:, 0].tolist() == [True] * 4 + [False] * 3
+    # The episode that came to nothing is none of the two.
+    rollout = collect(12, {"at": 5})[1]
+    assert whole_episodes(rollout, 2)[:, 0].tolist() == [True] * 4 + [False] * 3 + [True] * 4 + [False]
 
 
 def test_reinforce_goes_on_until_there_are_whole_episodes():

@@ -330,8 +330,10 @@ def test_a_number_that_is_missing_is_named(key):
 
 @pytest.mark.parametrize("key", ["env", "agent", "scale"])
 def test_a_part_without_keys_is_named(key):
-    with pytest.raises(UserError, match=f"{key} must hold keys, got null; leave it out for the defaults"):
+    with pytest.raises(UserError, match=f"{key} must hold keys, got (None|.1.); leave it out for the defaults"):
         parse_config({key: None})
+    with pytest.raises(UserError, match=f"{key} must hold keys"):
+        parse_config({key: [1]})
 
 
 @settings(deadline=None)

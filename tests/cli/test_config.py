@@ -281,7 +281,7 @@ def test_any_configuration_is_written_and_read_back_and_makes_an_agent(tree):
     for key, value in {**tree, "env": {}, "agent": {}}.items():
         if value != {}:
             assert getattr(config, key) == value
-    if config.env.observe is not None and not config.env.changes:
+    if "params" in (config.env.observe or ()) and not config.env.changes:
         with pytest.raises(UserError, match="observe='.*' needs changes or a curriculum"):
             make_env(config)
         return
@@ -326,6 +326,14 @@ def test_texts_stay_what_they_are(name):
 def test_a_number_that_is_missing_is_named(key):
     with pytest.raises(UserError, match=f"{key} must be a whole number >= ., got None"):
         parse_config({key: None})
+
+
+@pytest.mark.parametrize("key", ["env", "agent", "scale"])
+def test_a_part_without_keys_is_named(key):
+    with pytest.raises(UserError, match=f"{key} must hold keys, got (None|.1.); leave it out for the defaults"):
+        parse_config({key: None})
+    with pytest.raises(UserError, match=f"{key} must hold keys"):
+        parse_config({key: [1]})
 
 
 @settings(deadline=None)

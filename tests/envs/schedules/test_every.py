@@ -316,7 +316,7 @@ NAMED_OTHERWISE[During, "end"] = "at"
 PARTS = ("schedule", "schedules", "first", "second")
 WILD = st.one_of(
     st.sampled_from(
-        [None, True, math.nan, math.inf, -math.inf, -1, 0, 0.5, 10**30, -(10**30), 10**400, 1e308, 5e-324]
+        [None, True, math.nan, math.inf, -math.inf, -1, 0, 0.5, 10**30, -(10**30), 10**400, 1e100, 5e-324]
     ),
     st.text(max_size=3),
     st.lists(NUMBERS, max_size=2),

@@ -3,8 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := -m pip install --quiet --no-cache-dir --disable-pip-version-check
 PIP := $(BIN)/python $(INSTALL) -c constraints.txt
-# All but box2d, which the oldest Gymnasium needs another way.
-EXTRAS := mujoco,curricula,video,plots,sweep,ray,flower
+EXTRAS := box2d,mujoco,curricula,video,plots,sweep,ray,flower
 # Named wherever constraints.txt does not hold: left to pip, it may come as a build for CUDA of several gigabytes.
 TORCH := $(shell grep '^torch==' constraints.txt)
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
@@ -95,13 +94,12 @@ clean:  ## remove everything that the other targets made, except runs
 newest:
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/python $(INSTALL) --upgrade $(TORCH) -e '.[dev,docs,box2d,$(EXTRAS)]'
+	.venv-newest/bin/python $(INSTALL) --upgrade $(TORCH) -e '.[dev,docs,$(EXTRAS)]'
 
-# The extra box2d of the oldest Gymnasium compiles Box2D with the system's swig; here it comes compiled. The tools
-# for the documentation need a newer Markdown.
+# The tools for the documentation need a newer Markdown.
 .venv-lowest/installed: constraints-lowest.txt pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python $(INSTALL) -c constraints-lowest.txt -e '.[dev,$(EXTRAS)]' box2d pygame
+	.venv-lowest/bin/python $(INSTALL) -c constraints-lowest.txt -e '.[dev,$(EXTRAS)]'
 	touch $@
 
 .venv/installed: .venv/torch pyproject.toml
@@ -109,7 +107,7 @@ newest:
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) -e '.[dev,docs,box2d,$(EXTRAS)]'
+	$(PIP) -e '.[dev,docs,$(EXTRAS)]'
 	touch $@
 
 # What the tests look at TensorBoard and reports with; where it cannot be installed, they say so and are skipped.

@@ -16,11 +16,13 @@ Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--out
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -249,8 +251,10 @@ class Deviation:
         return max(self.fast_v, self.fast_parameter) <= TOLERANCE
 
 
-def deviations(half_life: float, updates: int) -> Iterator[Deviation]:
+def deviations(half_life: float, updates: int) -> list[Deviation]:
     """After each power of ten of updates, from BLOCK on, and at the end."""
+    torch.set_num_threads(1)
+    told = []
     fast, rule, exact = FastPath(half_life), Rule(half_life), Exact(half_life)
     for number, block in enumerate(gradients(updates // BLOCK), 1):
         for one in (fast, rule, exact):
@@ -259,7 +263,8 @@ def deviations(half_life: float, updates: int) -> Iterator[Deviation]:
         if done == 10 ** round(math.log10(done)) or done == updates:
             v = [float(np.max(np.abs(one.v - exact.v) / exact.v)) for one in (fast, rule)]
             p = [float(np.max(np.abs(one.p - exact.p) / exact.reach)) for one in (fast, rule)]
-            yield Deviation(half_life, done, *v, *p)
+            told.append(Deviation(half_life, done, *v, *p))
+    return told
 
 
 # -- table ------------------------------------------------------------------------------------------------
@@ -305,7 +310,8 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         readings = train_long(args.steps, Path(folder))
-    found = [one for half_life in HALF_LIVES for one in deviations(half_life, args.updates)]
+    with ProcessPoolExecutor(len(HALF_LIVES)) as pool:
+        found = [*itertools.chain(*pool.map(deviations, HALF_LIVES, [args.updates] * len(HALF_LIVES)))]
     written: dict[str, Any] = {"training": [asdict(one) for one in readings]}
     args.output.write_text(json.dumps({**written, "optimizer": [asdict(one) for one in found]}, indent=1) + "\n")
     args.output.with_suffix(".md").write_text(table(readings, found))

@@ -133,7 +133,8 @@ class RandomWalk(Bridged):
 
     def _timescale(self) -> float:
         low, high = self.bounds
-        return (high - low) ** 2 / (6 * self.std**2)
+        width = (high - low) / self.std
+        return width * width / 6
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         if math.isinf(self.amplitude):

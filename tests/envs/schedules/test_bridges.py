@@ -1,5 +1,7 @@
 """Whether what is drawn from coarse to fine has the law of what goes step by step."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -159,3 +161,8 @@ def test_forgotten_blocks_come_back_the_same():
     assert schedule.values(np.arange(19_999, -1, -1), KEY).tolist() == before[::-1]
     assert bridges._states.cache_info().maxsize is not None
     assert bridges._end.cache_info().maxsize is not None
+
+
+def test_the_smallest_steps_need_for_ever_from_wall_to_wall():
+    assert RandomWalk(start=0, std=2.3e-243, low=-1, high=1).timescale == math.inf
+    assert RandomWalk(start=0, std=0.5, low=-1, high=1).timescale == 16 / 6

@@ -123,4 +123,4 @@ def counts(folder: Path) -> Iterator[Count]:
         kinds = ("raises", "wrong shape") if way == "sync" else ("raises", "wrong shape", "hangs", "worker killed")
         for how in kinds:
             for mend in ("raise", "restart"):
-                yield trainings(folder, way, mend, how, 10 if way == "spawn" else 50)
+                yield trainings(folder, way, mend, how, 3 if way == "spawn" else 50)

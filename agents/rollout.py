@@ -292,7 +292,7 @@ class Collector:
             EnvError: If a sub-environment failed for good.
         """
         following, rewards, terminated, truncated, info = self._step_env(actions)
-        broken = broken_in(info, truncated)
+        broken = None if self._watch is None else broken_in(info, truncated)
         valid = self._all if self._resetting is self._none else ~self._resetting
         done = terminated | truncated
         if broken is not None:

@@ -31,8 +31,9 @@ MOST_IN_A_ROW = 5
 # What Parametrized is told to be and to remain, as opposed to what holds for one step.
 LASTING = ("parameter_values", "parameter_moment")
 
-_REALS = (float, int, np.floating, np.integer)
-_BOOLS = (bool, np.bool_)
+# The usual ones, which are recognized in no time.
+_REALS = frozenset({float, int, np.float64, np.float32})
+_BOOLS = frozenset({bool, np.bool_})
 
 
 class EnvError(RuntimeError):
@@ -169,28 +170,38 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> Transition:
         """Make a transition."""
-        transition: Any = self.env.step(action)
+        return self._checked(self.env.step(action))
+
+    def _checked(self, transition: Any) -> Transition:
+        """A transition that is one."""
+        if type(transition) is tuple and len(transition) == 5:
+            observation, reward, terminated, truncated, info = transition
+            if (
+                type(observation) is np.ndarray
+                and observation.dtype is self._dtype
+                and observation.shape == self._shape
+                and type(reward) in _REALS
+                and type(terminated) in _BOOLS
+                and type(truncated) in _BOOLS
+                and type(info) is dict
+                and self._is_box
+            ):
+                return transition
+        return self._looked_through(transition)
+
+    def _looked_through(self, transition: Any) -> Transition:
+        """A transition of an unusual kind, if it is one."""
         if not (isinstance(transition, tuple) and len(transition) == 5):
             raise ValueError(
                 f"step() must return (observation, reward, terminated, truncated, info), got {_shown(transition)}"
             )
         observation, reward, terminated, truncated, info = transition
-        if not (
-            self._is_box
-            and type(observation) is np.ndarray
-            and observation.shape == self._shape
-            and observation.dtype == self._dtype
-            and type(terminated) in _BOOLS
-            and type(truncated) in _BOOLS
-            and isinstance(reward, _REALS)
-            and type(info) is dict
-        ):
-            self._check(observation, info)
-            if not isinstance(reward, _REALS) and not _is_one(reward, "iuf"):
-                raise ValueError(f"reward must be a number, got {_shown(reward)}")
-            for name, value in (("terminated", terminated), ("truncated", truncated)):
-                if type(value) not in _BOOLS and not _is_one(value, "b"):
-                    raise ValueError(f"{name} must be True or False, got {_shown(value)}")
+        self._check(observation, info)
+        if not isinstance(reward, (float, int, np.floating, np.integer)) and not _is_one(reward, "iuf"):
+            raise ValueError(f"reward must be a number, got {_shown(reward)}")
+        for name, value in (("terminated", terminated), ("truncated", truncated)):
+            if type(value) not in _BOOLS and not _is_one(value, "b"):
+                raise ValueError(f"{name} must be True or False, got {_shown(value)}")
         return observation, reward, terminated, truncated, info
 
     def _check(self, observation: Any, info: Any) -> None:
@@ -230,7 +241,7 @@ class Watched(Checked):
     def step(self, action: Any) -> Transition:
         """Make a transition; if it fails, a new environment shows its first observation, truncated."""
         try:
-            transition = super().step(action)
+            transition = self._checked(self.env.step(action))
         except Exception as error:
             observation, info = self._restart(fault_of(error), None)
             return observation, 0.0, False, True, {**info, RESTARTED: True}

@@ -125,7 +125,7 @@ class OnPolicyAgent(ABC):
         self.device = _device(config.device)
         self.user_policy = policy is not None
         if policy is None:
-            with torch.random.fork_rng(devices=[]):
+            with _one_thread(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 policy = ActorCriticPolicy(self.observation_space, self.action_space, config.policy)
         self.policy = _checked(policy).to(self.device).eval()
@@ -948,6 +948,17 @@ def _check_shared(agent: OnPolicyAgent, workers: Workers, where: Where) -> None:
                 "curricula and adversaries go by all episodes, of which a worker sees its own; leave them out, or "
                 "train in one process"
             )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have torch work in one thread: orthogonal weights differ in their last bits by how many there are."""
+    number = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(number)
 
 
 def policy_config(policy: PolicyConfig | nn.Module | None) -> PolicyConfig:

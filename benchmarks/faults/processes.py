@@ -71,27 +71,27 @@ def steps_saved(run: Path | None) -> int:
 
 
 def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Send ``wanted`` signals to a run, then let it end, and compare it with one that was left alone."""
-    env_steps = 6_000 * wanted
+    """Send signals, an even number, to a run, then let it end, and compare it with one that was left alone."""
     chance = random.Random(seed)
     done, lost, saved = 0, 0, 0
-    while True:
+    for number in (signal.SIGINT, signal.SIGTERM) * (wanted // 2):
         run = run_under(folder / "run")
-        words = train(folder / "run", env_steps) if run is None else ("resume", str(run), "--progress=none")
+        words = ("resume", str(run), "--progress=none") if run else train(folder / "run", 10**9)
         process = in_a_child(*words)
-        if done < wanted:
-            time.sleep(chance.uniform(0.0, 0.8))
-            os.kill(process, (signal.SIGINT, signal.SIGTERM)[done % 2])
+        time.sleep(chance.uniform(0.0, 0.8))
+        os.kill(process, number)
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        before, saved = saved, steps_saved(run_under(folder / "run"))
-        lost += saved < before
-        if status == 0:
-            break
-        if status not in (130, 143, -signal.SIGTERM):
+        # By the system itself where there is no handler yet.
+        if status not in (128 + number, -number):
             raise RuntimeError(f"the run failed with status {status} after {done} signals: see {folder}")
         done += 1
-    if main(train(folder / "whole", env_steps)) != 0:
-        raise RuntimeError("the run without signals failed")
+        before, saved = saved, steps_saved(run_under(folder / "run"))
+        lost += saved < before
+    run = run_under(folder / "run")
+    end = f"--total_timesteps={saved + 5_000}"
+    words = ("resume", str(run), end, "--progress=none") if run else train(folder / "run", saved + 5_000)
+    if main(words) != 0 or main(train(folder / "whole", saved + 5_000)) != 0:
+        raise RuntimeError(f"the run failed after {done} signals, or the one without: see {folder}")
     ends = [
         newest_checkpoint(run) for run in map(run_under, (folder / "run", folder / "whole")) if run is not None
     ]

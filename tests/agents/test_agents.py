@@ -356,3 +356,16 @@ def test_an_observation_of_another_kind_is_named():
     agent = A2C.from_config(A2CConfig(), None, observation_space=space, action_space=gym.spaces.Discrete(2))
     with pytest.raises(ValueError, match=r"observation must be of Dict\(.*\), got \{'b': 1\}"):
         agent.predict({"b": 1})
+
+
+def test_the_first_weights_do_not_depend_on_the_number_of_threads():
+    number = torch.get_num_threads()
+    weights = []
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            weights.append([*A2C("CartPole-v1", seed=0).policy.parameters()])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(number)
+    assert all(map(torch.equal, *weights))

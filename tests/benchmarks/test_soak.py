@@ -1,8 +1,8 @@
 import json
+import mmap
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from rl_rms.agents.callbacks import Callback
@@ -24,7 +24,7 @@ def test_a_training_is_watched(benchmark, tmp_path):
 
 
 class Leak(Callback):
-    """Keeps a megabyte, a file and a thread after each update."""
+    """Keeps four megabytes, a file and a thread after each update."""
 
     def __init__(self, folder):
         self.folder, self.kept, self.end = folder, [], threading.Event()
@@ -32,7 +32,9 @@ class Leak(Callback):
     def on_update(self, agent, logger):
         thread = threading.Thread(target=self.end.wait)
         thread.start()
-        self.kept.append((np.ones(1 << 17), (self.folder / "leak").open("w"), thread))
+        memory = mmap.mmap(-1, 4 << 20)  # the system's own, not what others have freed
+        memory.write(bytes(len(memory)))
+        self.kept.append((memory, (self.folder / "leak").open("w"), thread))
 
     def on_training_end(self, agent, logger):
         self.end.set()

@@ -145,7 +145,8 @@ def test_a_run_whose_folder_is_deleted_goes_on_in_a_new_one(tmp_path, started):
     process = started("train", "cartpole_a2c", "--total_timesteps=20_000", "--log_interval=5")
     wait(lambda: is_logging(tmp_path))
     folder = folder_of(tmp_path)
-    shutil.rmtree(folder)
+    # At one moment, or files would come into it while it is being deleted.
+    shutil.rmtree(folder.rename(tmp_path / "deleted"), ignore_errors=True)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert "has been deleted; it is begun anew" in err

@@ -31,6 +31,8 @@ Array = npt.NDArray[Any]
 
 # The largest network, in weights, for which numpy on one thread is faster than torch.
 _MOST_WEIGHTS = 200_000
+# Rows of inputs for which weights are worth copying.
+_COPIED_FOR = range(32, 257)
 _ONE = np.float32(1.0)
 _HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -95,7 +97,7 @@ class FusedActorCritic:
         """
         if t == 0:
             self._shared.refresh()
-            self._actor.transpose(self._shared)
+            self._actor.look(self._shared, len(observations))
         num_envs = len(observations)
         if t + 1 >= len(self._inputs) or num_envs != self._inputs.shape[1]:
             self._make_room(t, num_envs)
@@ -148,7 +150,7 @@ class FusedActorCritic:
         values = final_values = None
         hidden: list[Floats] = []
         if terms.baseline:
-            self._critic.transpose(shared)
+            self._critic.look(shared, len(inputs))
             hidden = [kept[: num_steps + 1].reshape(len(inputs), -1) for kept in self._passes[self._critic]]
             values = self._critic.forward(shared, inputs, hidden).reshape(num_steps + 1, num_envs)
             if len(rollout.final_index):
@@ -292,9 +294,7 @@ class _Network:
         self._linears = [layer for layer in network if isinstance(layer, nn.Linear)]
         self._activation = next((type(layer) for layer in network if type(layer) in _ACTIVATIONS), nn.Tanh)
         self._at: list[tuple[int, int]] = []
-        self._transposed = [
-            np.empty((layer.in_features, layer.out_features), np.float32) for layer in self._linears
-        ]
+        self._weights: list[Floats] = []
 
     def room(self, shape: tuple[int, ...]) -> list[Floats]:
         """Arrays for what every layer gives for inputs of a shape."""
@@ -305,16 +305,17 @@ class _Network:
             self._at = [(shared.index(layer.weight), shared.index(layer.bias)) for layer in self._linears]
         return self._at
 
-    def transpose(self, shared: _Shared) -> None:
-        """See the weights as they are now; products with few rows are faster with transposed ones."""
-        for (weight, _), copy in zip(self._places(shared), self._transposed, strict=True):
-            np.copyto(copy, shared.values[weight].T)
+    def look(self, shared: _Shared, num_rows: int) -> None:
+        """See the weights as they are now, for inputs of so many rows."""
+        weights = [shared.values[weight].T for weight, _ in self._places(shared)]
+        # As copies they multiply some rows faster; fewer or more do not make up for the copying.
+        self._weights = list(map(np.ascontiguousarray, weights)) if num_rows in _COPIED_FOR else weights
 
     def forward(self, shared: _Shared, inputs: Floats, passed: list[Floats]) -> Floats:
-        """What the last layer gives, by the weights of the last `transpose`; what each gives is kept."""
+        """What the last layer gives, by the weights of the last `look`; what each gives is kept."""
         activate, last = _ACTIVATIONS[self._activation][0], len(passed) - 1
         for i, ((_, bias), weight, out) in enumerate(
-            zip(self._places(shared), self._transposed, passed, strict=True)
+            zip(self._places(shared), self._weights, passed, strict=True)
         ):
             np.matmul(inputs, weight, out=out)
             np.add(out, shared.values[bias], out=out)

@@ -195,11 +195,13 @@ class Collector:
         self.num_nonfinite = 0
         self._is_over = False
         self._watch = watch(env, on_env_error, env_timeout)
+        # As many as the last step knew of.
+        self._restarts = 0
 
     @property
     def num_restarts(self) -> int:
         """How often a sub-environment failed and was made anew."""
-        return 0 if self._watch is None else sum(self._watch.restarts)
+        return 0 if self._watch is None else self._watch.num_restarts
 
     @property
     def started(self) -> bool:
@@ -292,7 +294,10 @@ class Collector:
             EnvError: If a sub-environment failed for good.
         """
         following, rewards, terminated, truncated, info = self._step_env(actions)
-        broken = None if self._watch is None else broken_in(info, truncated)
+        broken = None
+        if self.num_restarts != self._restarts:
+            self._restarts = self.num_restarts
+            broken = broken_in(info, truncated)
         valid = self._all if self._resetting is self._none else ~self._resetting
         done = terminated | truncated
         if broken is not None:

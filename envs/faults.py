@@ -86,6 +86,7 @@ class Watch:
         timeout: Seconds that a worker may take over a step or a reset, None for ever.
         seeds: What each sub-environment was seeded with last.
         restarts: How often each was made anew.
+        num_restarts: How often any was.
         in_a_row: How often since its last good step.
     """
 
@@ -94,6 +95,7 @@ class Watch:
         self.timeout: float | None = None
         self.seeds: list[int | None] = [None] * num_envs
         self.restarts = [0] * num_envs
+        self.num_restarts = 0
         self.in_a_row = [0] * num_envs
 
     def seed(self, seeds: Sequence[int | None]) -> None:
@@ -119,6 +121,7 @@ class Watch:
             raise EnvError(list(told), seeds, problem, mend) from next(iter(told.values())).error
         for index, fault in faults.items():
             self.restarts[index] += 1
+            self.num_restarts += 1
             self.in_a_row[index] += 1
             warnings.warn(
                 f"sub-environment {index} (seed {self.seeds[index]}) failed and is made anew (restart "
@@ -139,6 +142,7 @@ class Watch:
         # In place: those who are watched may have them at hand.
         self.seeds[:], self.restarts[:] = state["seeds"], state["restarts"]
         self.in_a_row[:] = state["in_a_row"]
+        self.num_restarts = sum(self.restarts)
 
 
 class Checked(gym.Wrapper[Any, Any, Any, Any]):

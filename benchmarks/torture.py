@@ -1,38 +1,58 @@
 """Faults put in on purpose, and what became of the work: injected, survived, lost.
 
-Run: python benchmarks/torture.py; or make torture
+Run: python benchmarks/torture.py [KIND ...]; or make torture
 
-Each module of benchmarks/faults has some of them, and says what counts as lost.
+Each module of benchmarks/faults has some of them, and says what counts as lost. Those that are named are put in
+again, and their counts replaced in benchmarks/results/torture.json; without names, all are.
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from faults import checkpoints, environments, numbers, processes
 
 TABLE = Path(__file__).parent / "results" / "torture.md"
-KINDS = (checkpoints, numbers, environments, processes)
+KINDS = {one.__name__.rpartition(".")[2]: one for one in (checkpoints, numbers, environments, processes)}
 
 
-def main() -> None:
-    """Put in all faults and write the table."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+def table(found: dict[str, list[list[Any]]]) -> str:
+    """The counts of each kind, as Markdown."""
     lines = [
         "# Faults",
         "",
-        "`python benchmarks/torture.py`; the last checkpoint of the training that was killed is that of one that "
-        "was not, to the bit.",
+        "`python benchmarks/torture.py`; the last checkpoint of the trainings that were killed or interrupted is "
+        "that of one that was not, to the bit.",
         "",
         "| fault | injected | survived | lost |",
         "|---|---:|---:|---:|",
     ]
     for kind in KINDS:
+        for fault, injected, lost in found[kind]:
+            lines.append(f"| {fault} | {injected:,} | {injected - lost:,} | {lost:,} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Put in the faults and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; all without")
+    kinds = parser.parse_args().kinds or list(KINDS)
+    unknown = sorted(set(kinds) - KINDS.keys())
+    if unknown:
+        parser.error(f"KIND must be one of {', '.join(KINDS)}, got {unknown[0]!r}")
+    written = TABLE.with_suffix(".json")
+    found = json.loads(written.read_text())
+    for kind in kinds:
         with tempfile.TemporaryDirectory() as folder:
-            for one in kind.counts(Path(folder)):
-                lines.append(f"| {one.fault} | {one.injected:,} | {one.injected - one.lost:,} | {one.lost:,} |")
-                print(lines[-1], flush=True)
-    TABLE.write_text("\n".join(lines) + "\n")
+            found[kind] = []
+            for one in KINDS[kind].counts(Path(folder)):
+                found[kind].append(list(one))
+                print(one, flush=True)
+        written.write_text(json.dumps(found, indent=1) + "\n")
+        TABLE.write_text(table(found))
 
 
 if __name__ == "__main__":

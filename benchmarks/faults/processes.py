@@ -38,6 +38,8 @@ TAG = "rollout/ep_rew_mean"
 
 def in_a_child(*words: str) -> int:
     """The number of a process that runs ``rl-rms`` and says nothing."""
+    # Who is started in the background ignores it; here it ends the child until that has a handler of its own.
+    earlier = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = os.fork()
     if process == 0:
         status = 1
@@ -46,11 +48,10 @@ def in_a_child(*words: str) -> int:
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             warnings.simplefilter("default")
-            # Who is started in the background ignores it.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             status = main(words)
         finally:
             os._exit(status)
+    signal.signal(signal.SIGINT, earlier)
     return process
 
 

@@ -6,6 +6,7 @@ The only place where the library writes a file that is to be read again.
 import errno
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,7 +90,7 @@ def owned(folder: Path) -> Iterator[None]:
     """Have a folder to oneself, as long as it lasts and this process lives; again and again within one process.
 
     The system drops the lock with the process, however that ends. Where its file system has no locks, such as some
-    network file systems, there is none.
+    network file systems, there is none, and a warning.
 
     Args:
         folder: The folder, which is made.
@@ -111,8 +112,11 @@ def owned(folder: Path) -> Iterator[None]:
         raise TakenError(
             f"{folder} is being written by {who}; wait until it has ended, stop it, or choose another folder"
         ) from error
-    except OSError:
-        pass
+    except OSError as error:
+        warnings.warn(
+            f"{folder} cannot be locked ({error.strerror or error}); see to it that no other process writes to it",
+            stacklevel=3,
+        )
     try:
         write(folder / OWNER, f"process {os.getpid()} on {socket.gethostname()}")
         yield

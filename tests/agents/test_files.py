@@ -106,9 +106,12 @@ def test_a_folder_belongs_to_one_process_until_it_dies_whatever_its_children_do(
         process.stdout.close()
 
 
-def test_where_there_are_no_locks_there_is_none(tmp_path, monkeypatch):
+def test_where_there_are_no_locks_there_is_a_warning(tmp_path, monkeypatch):
     import filelock
 
     monkeypatch.setattr(filelock.FileLock, "acquire", fail(errno.ENOLCK))
-    with files.owned(tmp_path):
+    with (
+        pytest.warns(UserWarning, match="cannot be locked .*; see to it that no other process"),
+        files.owned(tmp_path),
+    ):
         assert (tmp_path / files.OWNER).exists()

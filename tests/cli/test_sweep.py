@@ -229,6 +229,20 @@ seeds: [0]
     assert "1 failed, the first with ValueError: no episode ended" in capsys.readouterr().out
 
 
+def test_a_training_that_meets_numbers_that_are_not_finite_fails_alone(monkeypatch):
+    def diverge(*_):
+        raise FloatingPointError("the reward of sub-environment 0 must be finite, got nan")
+
+    monkeypatch.setattr(trials, "objective", diverge)
+    study = optuna.create_study()
+    trials._do(study, study.ask(), None)
+    (trial,) = study.trials
+    assert trial.state is TrialState.FAIL
+    assert trial.user_attrs[trials.ERROR] == (
+        "FloatingPointError: the reward of sub-environment 0 must be finite, got nan"
+    )
+
+
 def test_a_grid_is_walked_through_once(sweep_file):
     text = FILE.replace("{low: 1.0e-4, high: 1.0e-2, log: true}", "[1.0e-3, 2.0e-3]").replace("trials: 4", "")
     text = text.replace("{low: 2.0, high: 2000.0, log: true}", "[20, 2_000 steps]").replace("[3, 7]", "[3]")

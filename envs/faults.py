@@ -8,10 +8,8 @@ observation that is none of its space in shape or kind would otherwise be broadc
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -21,7 +19,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from rl_rms.envs.config import OnEnvError
-from rl_rms.envs.parametrized import Parametrized, Transition
+from rl_rms.envs.parametrized import Transition
 
 RESTARTED = "restarted"
 """Key of info that tells which sub-environments failed in a step and were made anew: no transition of theirs."""
@@ -145,39 +143,39 @@ class Watch:
         self.num_restarts = sum(self.restarts)
 
 
-class Checked(gym.Wrapper[Any, Any, Any, Any]):
-    """Raises a ValueError where an environment returns what its observation space or the interface does not allow.
+class Look:
+    """Looks at what an environment returns: passes on what its observation space and the interface allow.
 
     Numbers outside of a Box's bounds are left alone, as Gymnasium's own checker only warns of them; so are kinds
     of numbers that NumPy casts safely or within the same kind, such as float64 for float32.
 
     Args:
-        env: The environment.
+        space: The observation space.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
-        self._space = env.observation_space
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self._space = space
         # What almost every step has, and is recognized by in no time.
-        self._shape, self._dtype = self._space.shape, self._space.dtype
-        self._is_box = isinstance(self._space, spaces.Box)
+        self._shape, self._dtype = space.shape, space.dtype
+        self._is_box = isinstance(space, spaces.Box)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        result: Any = self.env.reset(seed=seed, options=options)
+    def reset(self, result: Any) -> tuple[Any, dict[str, Any]]:
+        """What a reset returned.
+
+        Raises:
+            ValueError: If it is none of that.
+        """
         if not (isinstance(result, tuple) and len(result) == 2):
             raise ValueError(f"reset() must return (observation, info), got {_shown(result)}")
         self._check(*result)
         return result
 
-    def step(self, action: Any) -> Transition:
-        """Make a transition."""
-        return self._checked(self.env.step(action))
+    def step(self, transition: Any) -> Transition:
+        """What a step returned.
 
-    def _checked(self, transition: Any) -> Transition:
-        """A transition that is one."""
+        Raises:
+            ValueError: If it is none of that.
+        """
         if type(transition) is tuple and len(transition) == 5:
             observation, reward, terminated, truncated, info = transition
             if (
@@ -214,58 +212,28 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             raise ValueError(f"info must be a dictionary, got {_shown(info)}")
 
 
-class Watched(Checked):
-    """An environment of this process that is told of by its number when it fails, and made anew if it is to be.
+class Checked(gym.Wrapper[Any, Any, Any, Any]):
+    """Raises a ValueError where an environment returns what its observation space or the interface does not allow.
+
+    A Box's bounds are not looked at, nor are kinds of numbers that NumPy casts within the same kind.
 
     Args:
         env: The environment.
-        index: Its number.
-        watch: What is to be done.
-        make: Makes it anew.
     """
 
-    def __init__(
-        self, env: gym.Env[Any, Any], index: int, watch: Watch, make: Callable[[], gym.Env[Any, Any]]
-    ) -> None:
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
-        self._index, self._watch, self._make = index, watch, make
+        self._look = Look(env.observation_space)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode, in a new environment if this one cannot."""
-        if seed is not None:
-            self._watch.seeds[self._index] = seed
-        try:
-            return super().reset(seed=seed, options=options)
-        except Exception as error:
-            observation, info = self._restart(fault_of(error), options)
-            return observation, {**info, RESTARTED: True}
+        """Begin an episode."""
+        return self._look.reset(self.env.reset(seed=seed, options=options))
 
     def step(self, action: Any) -> Transition:
-        """Make a transition; if it fails, a new environment shows its first observation, truncated."""
-        try:
-            transition = self._checked(self.env.step(action))
-        except Exception as error:
-            observation, info = self._restart(fault_of(error), None)
-            return observation, 0.0, False, True, {**info, RESTARTED: True}
-        if self._watch.in_a_row[self._index]:
-            self._watch.in_a_row[self._index] = 0
-        return transition
-
-    def _restart(self, fault: Fault, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
-        """Have a new environment begin an episode."""
-        while True:
-            self._watch.meet({self._index: fault})
-            broken = self.env
-            with suppress(Exception):
-                broken.close()
-            try:
-                self.env = self._make()
-                _hand_over(broken, self.env)
-                return super().reset(seed=self._watch.seeds[self._index], options=options)
-            except Exception as error:
-                fault = fault_of(error)
+        """Make a transition."""
+        return self._look.step(self.env.step(action))
 
 
 def watch(env: VectorEnv, on_error: OnEnvError | None = None, timeout: float | None = None) -> Watch | None:
@@ -282,7 +250,8 @@ def watch(env: VectorEnv, on_error: OnEnvError | None = None, timeout: float | N
     Raises:
         ValueError: If it is not possible in this environment.
     """
-    from rl_rms.envs.worker_faults import WatchedAsync  # which stands on this module
+    from rl_rms.envs.local_faults import WatchedSync  # which stand on this module
+    from rl_rms.envs.worker_faults import WatchedAsync
 
     base: Any = env.unwrapped
     kind = type(base).__name__
@@ -291,7 +260,8 @@ def watch(env: VectorEnv, on_error: OnEnvError | None = None, timeout: float | N
             f"env_timeout needs sub-environments in workers, which can be ended from outside, got {kind}; make "
             'them with vectorization_mode="async", or leave env_timeout out'
         )
-    if not isinstance(base, SyncVectorEnv) and type(base) not in (AsyncVectorEnv, WatchedAsync):
+    watched = {SyncVectorEnv: WatchedSync, AsyncVectorEnv: WatchedAsync}
+    if type(base) not in (*watched, *watched.values()):
         if on_error == "restart":
             raise ValueError(
                 f"on_env_error='restart' needs sub-environments that can be made anew one by one, which {kind} "
@@ -303,15 +273,9 @@ def watch(env: VectorEnv, on_error: OnEnvError | None = None, timeout: float | N
     counts: Watch | None = vars(base).get("fault_watch")
     if counts is None:
         counts = base.fault_watch = Watch(base.num_envs)
-        if isinstance(base, SyncVectorEnv):
-            base.envs = [
-                Watched(one, index, counts, partial(_made_like, base.env_fns[index], one))
-                for index, one in enumerate(base.envs)
-            ]
-        else:
-            # In place, since whatever stands around it holds on to it, and calls it itself.
-            base.__class__ = WatchedAsync
-            base.begin_watch()
+        # In place, since whatever stands around it holds on to it, and calls it itself.
+        base.__class__ = watched[type(base)]
+        base.begin_watch()
     counts.on_error = on_error or counts.on_error
     counts.timeout = counts.timeout if timeout is None else timeout
     return counts
@@ -329,6 +293,26 @@ def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt
         return None
     broken: npt.NDArray[np.bool_] = truncated & np.asarray(ended[RESTARTED], dtype=np.bool_)
     return broken if broken.any() else None
+
+
+def reset_mask_of(
+    options: dict[str, Any] | None, num_envs: int
+) -> tuple[npt.NDArray[np.bool_], dict[str, Any] | None]:
+    """Which sub-environments a reset is for, and its options without that.
+
+    Raises:
+        ValueError: If ``options["reset_mask"]`` says it wrongly.
+    """
+    if options is None or "reset_mask" not in options:
+        return np.ones(num_envs, dtype=np.bool_), options
+    options = dict(options)
+    mask = np.asarray(options.pop("reset_mask"))
+    if mask.dtype != np.bool_ or mask.shape != (num_envs,) or not mask.any():
+        raise ValueError(
+            f'options["reset_mask"] must be an array of bool, shape ({num_envs},), with one True at least, got '
+            f"{_shown(mask)}"
+        )
+    return mask, options
 
 
 def fault_of(error: Exception, trace: str = "") -> Fault:
@@ -392,23 +376,6 @@ def _check_restartable(base: Any) -> None:
             "on_env_error='restart' cannot be with max_concurrency, since a worker that is ended keeps its turn; "
             "leave one of them out"
         )
-
-
-def _made_like(make: Callable[[], gym.Env[Any, Any]], model: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    """A new environment, made ready to be changed and saved if the former one was made so later."""
-    one = make()
-    if model.has_wrapper_attr("parameter_targets") and not one.has_wrapper_attr("parameter_targets"):
-        one = Parametrized(one, model.get_wrapper_attr("parameter_targets"))
-    return one
-
-
-def _hand_over(old: gym.Env[Any, Any], new: gym.Env[Any, Any]) -> None:
-    """Have the same hold in a new environment."""
-    if old.has_wrapper_attr("parameter_targets"):
-        for name in LASTING:
-            value = old.get_wrapper_attr(name)
-            if is_set(value):
-                new.set_wrapper_attr(name, value)
 
 
 def is_set(value: Any) -> bool:

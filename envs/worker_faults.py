@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 from gymnasium.vector.utils import CloudpickleWrapper, clear_mpi_env_vars, concatenate, iterate
 
-from rl_rms.envs.faults import LASTING, RESTARTED, EnvError, Fault, Watch, fault_of, is_set
+from rl_rms.envs.faults import LASTING, RESTARTED, EnvError, Fault, Watch, fault_of, is_set, reset_mask_of
 
 # Seconds that something which is only due after a fault may take: a worker's error, its end, the others' end.
 GRACE = 5.0
@@ -27,7 +27,7 @@ BEGINNING = 60.0
 Message = tuple[str, Any]
 
 
-class WatchedAsync(AsyncVectorEnv[Any, Any]):
+class WatchedAsync(AsyncVectorEnv):
     """An AsyncVectorEnv whose workers' faults are found; `rl_rms.envs.faults.watch` makes it of one that there is.
 
     A worker that failed is ended and another one begun in its place, or all are ended and `EnvError` is raised.
@@ -62,9 +62,7 @@ class WatchedAsync(AsyncVectorEnv[Any, Any]):
         if isinstance(seed, int):
             seeds = [seed + i for i in range(self.num_envs)]
         self.fault_watch.seed(seeds)
-        options = None if options is None else dict(options)
-        mask = None if options is None else options.pop("reset_mask", None)
-        beginning = np.ones(self.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
+        beginning, options = reset_mask_of(options, self.num_envs)
         self._options = options
         for i in range(self.num_envs):
             if beginning[i]:

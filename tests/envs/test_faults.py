@@ -1,11 +1,14 @@
 """Sub-environments that fail, in this process; tests/envs/test_worker_faults.py has those in workers."""
 
 import warnings
+from copy import deepcopy
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.envs import NonStationary, faults, make_vec
@@ -220,6 +223,89 @@ def test_a_reset_that_fails_is_tried_again_in_a_new_one():
             hopeless.reset(seed=0)
 
 
+class Varied(gym.Env):
+    """Observations of a space's samples, info that comes and goes, episodes of 3 steps."""
+
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, space):
+        self.observation_space = space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.count = 0
+        return self.observation_space.sample(), {"begun": True, "options": str(options)}
+
+    def step(self, action):
+        self.count += 1
+        info = {"sum": action.sum(), "deep": {"count": self.count}} if self.np_random.random() < 0.5 else {}
+        return self.observation_space.sample(), float(action[0]), self.count == 3, self.count == 2, info
+
+
+@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+@pytest.mark.parametrize(
+    "space",
+    [
+        BOX,
+        spaces.Box(-1.0, 1.0, (), np.float32),
+        spaces.Box(0, 255, (2, 3, 4), np.uint8),
+        spaces.Discrete(3),
+        KEYED,
+        spaces.Tuple((BOX, spaces.Discrete(3))),
+        spaces.Text(3),
+    ],
+)
+def test_watching_changes_nothing_that_is_seen(space, mode, copy):
+    def play(env):
+        env.action_space.seed(0)
+        seen = [env.reset(seed=7)]
+        for _ in range(10):
+            transition = env.step(env.action_space.sample())
+            seen.append(transition)
+            over = transition[2] | transition[3]
+            if mode == "Disabled" and over.any():
+                seen.append(env.reset(options={"reset_mask": over, "level": 3}))
+            if not copy:
+                seen = [*seen[:-1], (deepcopy(seen[-1][0]), *seen[-1][1:])]
+        return seen
+
+    def make():
+        return SyncVectorEnv([lambda: Varied(deepcopy(space))] * 3, autoreset_mode=mode, copy=copy)
+
+    watched = make()
+    watch(watched)
+    assert data_equivalence(play(watched), play(make()))
+    assert any("final_obs" in seen[-1] for seen in play(watched)) == (mode == "SameStep")
+
+
+def test_ended_episodes_have_to_be_begun_where_nothing_else_begins_them():
+    env = SyncVectorEnv([Faulty] * 2, autoreset_mode="Disabled")
+    watch(env)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(np.zeros(2, int))
+    with pytest.raises(
+        ResetNeeded, match=r"of sub-environments 0 and 1 are over and autoreset is disabled: begin"
+    ):
+        env.step(np.zeros(2, int))
+    env.reset(options={"reset_mask": np.array([True, False])})
+    with pytest.raises(ResetNeeded, match="of sub-environments 1 are over"):
+        env.step(np.zeros(2, int))
+
+
+@pytest.mark.parametrize("mask", [np.ones(2), np.ones(3, bool), np.zeros(2, bool)])
+def test_wrong_reset_masks_are_refused(mask):
+    env = vector({}, {})
+    watch(env)
+    with pytest.raises(
+        ValueError, match=r'options\["reset_mask"\] must be an array of bool, shape \(2,\), with one'
+    ):
+        env.reset(options={"reset_mask": mask})
+
+
 def test_good_steps_make_hope():
     env = vector({"at": 2})
     watch(env, "restart")
@@ -237,7 +323,7 @@ def test_watching_twice_is_watching_once():
     assert watch(env) is counts
     assert counts.on_error == "restart"
     assert watch(env, "raise").on_error == "raise"
-    assert isinstance(env.envs[0].env, Faulty)
+    assert isinstance(env.envs[0], Faulty)
 
 
 def test_what_cannot_be_made_anew_is_refused():

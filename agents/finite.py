@@ -27,8 +27,9 @@ def are_tame(observations: Tree) -> bool:
     if isinstance(observations, np.ndarray):
         if observations.dtype.kind != "f":
             return True
-        # Other products warn of an overflow.
-        return bool(np.vdot(observations, observations) < TAME)
+        # As they lie in memory, which spares a copy; other products warn of an overflow.
+        numbers = observations.ravel(order="K")
+        return bool(np.vdot(numbers, numbers) < TAME)
     return all(are_tame(leaf) for _, leaf in leaves(observations))
 
 

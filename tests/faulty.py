@@ -7,6 +7,9 @@ import time
 
 import gymnasium as gym
 import numpy as np
+import pytest
+
+from rl_rms.envs.faults import EnvError
 
 
 class LostError(Exception):
@@ -69,3 +72,15 @@ def register():
 
 
 register()
+
+
+def fail_in_the_third_step(env, problem):
+    """Step until number 1 fails for a problem; gives its error."""
+    env.reset(seed=7)
+    for _ in range(2):
+        env.step(np.zeros(3, int))
+    with pytest.raises(EnvError, match=rf"^sub-environment 1 \(seed 8\) failed: {problem}") as raised:
+        env.step(np.zeros(3, int))
+    assert raised.value.indices == (1,)
+    assert raised.value.seeds == (8,)
+    return raised.value

@@ -45,6 +45,7 @@ def test_faults_of_environments_that_nobody_tells_of_would_be_counted(benchmark,
 
 def test_losses_would_be_counted(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_digest", lambda text, tensors: "0")
+    # Three quarters of this small file are its header, where most changed bits make no JSON.
     assert benchmark.checkpoints.flips(tmp_path, 200).lost > 50
 
 

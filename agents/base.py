@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -32,28 +31,25 @@ from rl_rms.agents.logger import Logger
 from rl_rms.agents.losses import LossTerms, actor_critic_loss, first_nonfinite
 from rl_rms.agents.meta import Experience, MetaGradient
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
-from rl_rms.agents.optimizers import OptimizerLike, describe_memory, group_rates, make_optimizer
+from rl_rms.agents.optimizers import OptimizerLike, describe_memory, make_optimizer
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Collector, Episode, Rollout, as_vector_env
 from rl_rms.agents.spaces import ACTION_MASK, action_mask_size, space_from_dict, space_to_dict, to_env
+from rl_rms.agents.stepping import NO_CHANCE, Stepper, Where, name_nonfinite_gradient
 from rl_rms.agents.trees import Tree, first_leaf, tree_map
 from rl_rms.agents.workers import ALONE, Chance, SharedChance, Workers
 from rl_rms.agents.world import Surroundings, world_scalars
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
-from rl_rms.envs.schedules import Constant, Key, Schedule
+from rl_rms.envs.schedules import Constant
 from rl_rms.envs.snapshots import decode, encode
-from rl_rms.guard import GradientGuard, mend_
 from rl_rms.half_life import Timescale
 from rl_rms.optimizer import RMSprop
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Self = TypeVar("Self", bound="OnPolicyAgent")
-# Schedules of the agents' own numbers have no chance in them.
-_NO_CHANCE = Key(0)
 EnvLike = str | gym.Env[Any, Any] | VectorEnv
-Where = Literal["global", "local"]
 
 
 class OnPolicyAgent(ABC):
@@ -88,7 +84,6 @@ class OnPolicyAgent(ABC):
     config_class: ClassVar[type[AgentConfig]]
     config: AgentConfig
     workers: Workers = ALONE
-    _where: Where = "global"
     # Everyone's env steps in the last rollout, and this worker's share of the transitions that were used.
     _env_steps = 0
     _share = 1.0
@@ -135,9 +130,6 @@ class OnPolicyAgent(ABC):
             raise ValueError(
                 'norm="batch" needs more than one transition in an update; take more sub-environments or n_steps'
             )
-        # Constant rates are left to whoever changes them in the optimizer.
-        schedules = [as_schedule(group_rate) for group_rate in group_rates(config)]
-        self._rates: list[Schedule | None] = [None if isinstance(one, Constant) else one for one in schedules]
         self._ent_coef = as_schedule(config.ent_coef)
         self._fused: FusedActorCritic | None = None
         if config.mask_actions:
@@ -158,6 +150,7 @@ class OnPolicyAgent(ABC):
                     f"meta adapts {DEFAULT_OPTIMIZER}, not {type(self.optimizer).__name__}; leave one of them out"
                 )
             self.meta = MetaGradient(self.policy, self.optimizer, config.meta)
+        self._stepper = Stepper(self.policy, self.optimizer, config, self.meta)
         self.num_timesteps = self.num_updates = self.num_nonfinite = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
         self.new_episodes: list[Episode] = []
@@ -200,7 +193,8 @@ class OnPolicyAgent(ABC):
             ValueError: If something of the agent goes by what one worker alone does not see.
         """
         _check_shared(self, workers, where)
-        self.workers, self._where = workers, "global" if workers.alone else where
+        self.workers = self._stepper.workers = workers
+        self._stepper.where = "global" if workers.alone else where
         self._tell_timescale()
         return self
 
@@ -221,7 +215,7 @@ class OnPolicyAgent(ABC):
     @property
     def ent_coef(self) -> float:
         """The entropy bonus' present weight."""
-        return self._ent_coef.value(self.num_timesteps, _NO_CHANCE)
+        return self._ent_coef.value(self.num_timesteps, NO_CHANCE)
 
     def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, float]]:
         """The scalar to minimize, `actor_critic_loss`, and its parts by TensorBoard tag.
@@ -543,28 +537,19 @@ class OnPolicyAgent(ABC):
             if self._share == 0.0:
                 # The mean over none of its transitions is nan; the others' gradients are everyone's.
                 torch._foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
-            self._step(rollout, metrics, with_metrics=with_metrics)
+            self._step(rollout, metrics)
         if self.observation_normalizer is not None:
             self.observation_normalizer.update(raw, rollout.known, self.workers)
         return metrics
 
-    def _step(self, rollout: Rollout, metrics: dict[str, float], *, with_metrics: bool) -> None:
+    def _step(self, rollout: Rollout, metrics: dict[str, float]) -> None:
         """One optimizer step, the gradients being there."""
-        if self._where == "global" and not self.workers.alone:
-            self._average([param.grad for param in self.policy.parameters() if param.grad is not None])
-        for i, (rate, group) in enumerate(zip(self._rates, self.optimizer.param_groups, strict=True)):
-            if rate is not None:
-                group["lr"] = rate.value(self.num_timesteps, _NO_CHANCE)
-                if self.meta is not None:
-                    self.meta.state_rate(i, group["lr"])
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.steps_per_update = self._env_steps
             if self._follows_curriculum:
                 self._tell_timescale()
-        if self.meta is not None:
-            self.meta.before_step()
         try:
-            self._step_with(metrics, with_metrics=with_metrics)
+            self.num_nonfinite += self._stepper.step(self.num_timesteps, self._share, metrics)
             self._changes.after_update()
             self.num_updates += 1
         except FloatingPointError as error:  # the guard's, before anything is moved
@@ -573,85 +558,14 @@ class OnPolicyAgent(ABC):
             self._is_half_stepped = True
             raise
 
-    def _step_with(self, metrics: dict[str, float], *, with_metrics: bool) -> None:
-        """The optimizer's part of a step.
-
-        Raises:
-            FloatingPointError: If a gradient is not finite and that is to be raised.
-        """
-        if isinstance(self.optimizer, RMSprop):
-            before = self.optimizer.guard.num_nonfinite
-            self._move()
-            found = self.optimizer.guard.num_nonfinite - before
-            if found and self.meta is not None:
-                # What it would go back through is no update.
-                self.meta.restart()
-        else:
-            norm = self._clip()
-            found = 0 if math.isfinite(norm) else 1
-            if with_metrics:
-                metrics["optim/gradient_norm"] = norm
-            if not found or self.config.on_nonfinite == "clip":
-                self._move()
-        self.num_nonfinite += found
-
-    def _clip(self) -> float:
-        """Clip the gradients by norm, for an optimizer that does not do it itself; gives their norm before."""
-        params = [param for param in self.policy.parameters() if param.grad is not None]
-        grads = [param.grad for param in params if param.grad is not None]
-        max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
-        norm = nn.utils.get_total_norm(grads)
-        if not math.isfinite(norm):
-            guard = GradientGuard(max_grad_norm=self.config.max_grad_norm, on_nonfinite=self.config.on_nonfinite)
-            if guard.admit(grads):
-                # Only the squares overflow.
-                assert guard.gradient_norm is not None
-                torch._foreach_mul_(grads, guard.scale(guard.gradient_norm))
-                return guard.gradient_norm
-            if self.config.on_nonfinite == "skip":
-                return math.nan
-            mend_(grads)
-            nn.utils.clip_grads_with_norm_(
-                params, max_norm, nn.utils.get_total_norm([one.double() for one in grads])
-            )
-            return math.nan
-        nn.utils.clip_grads_with_norm_(params, max_norm, norm)
-        return float(norm)
-
-    def _move(self) -> None:
-        """The optimizer's step, and where each worker takes its own, their mean."""
-        if self._where == "global":
-            self.optimizer.step()
-        else:
-            params = [param for param in self.policy.parameters() if param.requires_grad]
-            before = [param.detach().clone() for param in params]
-            self.optimizer.step()
-            steps = [param.detach() - start for param, start in zip(params, before, strict=True)]
-            self._average(steps)
-            for param, start, step in zip(params, before, steps, strict=True):
-                param.detach().copy_(start + step)
-
     def _name_cause(self, rollout: Rollout, said: str) -> str:
         """A sentence about gradients that are not finite: where they come from, as far as that can be seen."""
-        for name, param in self.policy.named_parameters():
-            if param.grad is not None and not param.grad.isfinite().all():
-                wrong = param.grad[~param.grad.isfinite()]
-                said = (
-                    f"the gradient of {name} must be finite, got {float(wrong[0]):g} in {len(wrong)} of "
-                    f'{param.numel()} numbers; nothing was updated; mend the loss, or set on_nonfinite to "skip", '
-                    'which leaves such updates out, or to "clip", which replaces such numbers'
-                )
-                break
+        said = name_nonfinite_gradient(self.policy) or said
         cause = first_nonfinite(
             self.policy, self._as_seen(rollout), self.used(rollout), self.terms(), self._rollout_state
         )
         where = f"in update {self.num_updates + 1:,}, after {self.num_timesteps:,} env steps, "
         return where + said + (cause and f". There {cause}")
-
-    def _average(self, tensors: list[Tensor]) -> None:
-        """Put everyone's mean in the tensors' place, each worker's weighted with its share of the transitions."""
-        torch._foreach_mul_(tensors, self._share)
-        self.workers.add_up(tensors)
 
     def _experience(self, rollout: Rollout) -> Experience:
         """A rollout as the policy saw it, to be kept."""

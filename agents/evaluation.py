@@ -89,11 +89,35 @@ def evaluate(
     venv = as_vector_env(env)
     share = np.full(venv.num_envs, episodes // venv.num_envs)
     share[: episodes % venv.num_envs] += 1
-    collector = Collector(venv, mask_actions=agent.config.mask_actions, on_nonfinite=agent.config.on_nonfinite)
+    try:
+        kept = _play(agent, venv, share, seed, clock, deterministic=deterministic)
+    finally:
+        if isinstance(env, str):
+            venv.close()
+        elif venv is not env:
+            venv.closed = True  # or Gymnasium before 1.3 closes the user's environment with it
+    return Evaluation(
+        returns=np.array([episode.ret for episode in kept]),
+        lengths=np.array([episode.length for episode in kept]),
+        successes=np.array([one.success for one in kept if one.success is not None], dtype=np.bool_),
+    )
+
+
+def _play(
+    agent: "OnPolicyAgent",
+    env: VectorEnv,
+    share: npt.NDArray[np.int_],
+    seed: int | None,
+    clock: int | None,
+    *,
+    deterministic: bool,
+) -> list[Episode]:
+    """Episodes, as many of each sub-environment as its share says, which are counted down there."""
+    collector = Collector(env, mask_actions=agent.config.mask_actions, on_nonfinite=agent.config.on_nonfinite)
     collector.start(seed, clock)
     kept: list[Episode] = []
     state = None
-    while len(kept) < episodes:
+    while share.any():
         actions, state = agent.predict(
             collector.observations, state, collector.starts, deterministic, collector.action_masks
         )
@@ -103,8 +127,4 @@ def evaluate(
             if share[episode.env_index] > 0:
                 share[episode.env_index] -= 1
                 kept.append(episode)
-    return Evaluation(
-        returns=np.array([episode.ret for episode in kept]),
-        lengths=np.array([episode.length for episode in kept]),
-        successes=np.array([one.success for one in kept if one.success is not None], dtype=np.bool_),
-    )
+    return kept

@@ -371,6 +371,12 @@ def _check_restartable(base: Any) -> None:
             "on_env_error='restart' cannot be with sub-environments that change each by itself, whose clocks "
             'would be lost; make them with rl_rms.envs.make_vec(..., sharing="independent")'
         )
+    if not isinstance(base.env_fns, Sequence):
+        raise ValueError(
+            "on_env_error='restart' needs the functions that made the sub-environments, which gymnasium.make_vec "
+            "did not keep before Gymnasium 1.4; make them with rl_rms.envs.make_vec, or with "
+            "SyncVectorEnv([make] * num_envs)"
+        )
     if getattr(base, "max_concurrency", None) is not None:
         raise ValueError(
             "on_env_error='restart' cannot be with max_concurrency, since a worker that is ended keeps its turn; "

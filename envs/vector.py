@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from rl_rms.envs.adversary import find_adversaries
@@ -507,9 +507,23 @@ def make_vec(
         wrappers=wrappers,
         **kwargs,
     )
+    base = env.unwrapped
+    if isinstance(base, SyncVectorEnv) and not isinstance(getattr(base, "env_fns", None), Sequence):
+        # Before Gymnasium 1.4 an iterator that is at its end, from which none can be made anew.
+        base.env_fns = [partial(_make_one, id, wrappers, kwargs)] * num_envs
     return NonStationaryVector(
         env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed, part=part
     )
+
+
+def _make_one(
+    id: str | EnvSpec, wrappers: Sequence[Callable[[Any], gym.Env[Any, Any]]], kwargs: Mapping[str, Any]
+) -> gym.Env[Any, Any]:
+    """A sub-environment as ``gymnasium.make_vec`` makes it."""
+    env = gym.make(id, **kwargs)
+    for wrapper in wrappers:
+        env = wrapper(env)
+    return env
 
 
 def _in_a_worker(env: gym.Env[Any, Any], targets: tuple[str, ...], parent: int) -> Parametrized:

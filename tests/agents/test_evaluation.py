@@ -1,5 +1,9 @@
+import gc
+
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from rl_rms.agents import A2C, A2CConfig, evaluate
 
@@ -35,3 +39,27 @@ def test_the_same_seed_plays_the_same_episodes():
 def test_episodes_are_counted_from_one():
     with pytest.raises(ValueError, match="episodes must be >= 1"):
         evaluate(Still(), "CartPole-v1", episodes=0)
+
+
+def test_what_is_made_for_it_is_closed_and_what_is_given_is_not(monkeypatch):
+    closed = []
+
+    class Open(gym.Wrapper):
+        def close(self):
+            closed.append("given")
+
+    # As before Gymnasium 1.3.
+    monkeypatch.setattr(VectorEnv, "__del__", lambda env: None if env.closed else env.close(), raising=False)
+
+    def close(env):
+        closed.append(env.num_envs)
+        env.closed = True
+
+    monkeypatch.setattr(VectorEnv, "close", close)
+    evaluate(Still(), "MountainCar-v0", episodes=1)
+    assert closed == [1]
+    several = SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 3)
+    evaluate(Still(), several, episodes=1)
+    evaluate(Still(), Open(gym.make("CartPole-v1")), episodes=1)
+    gc.collect()
+    assert closed == [1]

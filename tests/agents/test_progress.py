@@ -236,11 +236,12 @@ def test_another_optimizer_and_a_world_without_regimes_have_less_to_tell():
 
 
 def test_a_view_that_an_error_ends_gives_the_cursor_back():
-    shown = console()
+    file = io.StringIO()
 
     def fail(_):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        agent().learn(500, [ProgressCallback(shown), fail])
-    assert not shown._live_stack
+        agent().learn(500, [ProgressCallback(console(file=file)), fail])
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    assert 0 <= file.getvalue().rfind(hide) < file.getvalue().rfind(show)

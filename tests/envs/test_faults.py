@@ -299,6 +299,28 @@ def test_wrong_reset_masks_are_refused(mask):
         env.reset(options={"reset_mask": mask})
 
 
+def test_those_of_make_vec_can_be_made_anew_by_any_gymnasium(monkeypatch):
+    def wrapped(env):
+        return gym.wrappers.TransformReward(env, lambda reward: 3.0 * reward)
+
+    make = gym.make_vec
+
+    def make_vec_before(*args, **kwargs):
+        env = make(*args, **kwargs)
+        env.unwrapped.env_fns = iter(())
+        return env
+
+    monkeypatch.setattr(gym, "make_vec", make_vec_before)
+    env = make_vec("Faulty-v0", 2, vectorization_mode="sync", wrappers=[wrapped], at=2)
+    watch(env, "restart")
+    env.reset(seed=0)
+    assert env.step(np.zeros(2, int))[1].tolist() == [3, 3]
+    with pytest.warns(UserWarning, match="is made anew"):
+        env.step(np.zeros(2, int))
+    env.step(np.zeros(2, int))
+    assert env.step(np.zeros(2, int))[1].tolist() == [3, 3]
+
+
 def test_good_steps_make_hope():
     env = vector({"at": 2})
     watch(env, "restart")
@@ -329,6 +351,12 @@ def test_what_cannot_be_made_anew_is_refused():
     changing = SyncVectorEnv([lambda: NonStationary(Faulty(), {"level": 2.0})])
     with pytest.raises(ValueError, match="cannot be with sub-environments that change each by itself"):
         watch(changing, "restart")
+    forgetful = vector({})
+    forgetful.env_fns = iter(())
+    with pytest.raises(
+        ValueError, match="needs the functions that made the sub-environments, which gymnasium.make"
+    ):
+        watch(forgetful, "restart")
     limited = AsyncVectorEnv([Faulty, Faulty], max_concurrency=1)
     with pytest.raises(ValueError, match="on_env_error='restart' cannot be with max_concurrency"):
         watch(limited, "restart")

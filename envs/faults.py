@@ -295,6 +295,22 @@ def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt
     return broken if broken.any() else None
 
 
+def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
+    """The sub-environments' seeds at a reset: one's successors, or as many as there are.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, (int, np.integer)):
+        return [int(seed) + i for i in range(num_envs)]
+    seeds = list(seed)
+    if len(seeds) != num_envs:
+        raise ValueError(f"seed must be one, or one for each of {num_envs} sub-environments, got {len(seeds)}")
+    return seeds
+
+
 def reset_mask_of(
     options: dict[str, Any] | None, num_envs: int
 ) -> tuple[npt.NDArray[np.bool_], dict[str, Any] | None]:

@@ -12,7 +12,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
-from rl_rms.envs.faults import LASTING, RESTARTED, Fault, Look, Watch, fault_of, is_set, reset_mask_of
+from rl_rms.envs.faults import LASTING, RESTARTED, Fault, Look, Watch, fault_of, is_set, reset_mask_of, seeds_of
 from rl_rms.envs.parametrized import Parametrized
 
 Env = gym.Env[Any, Any]
@@ -40,11 +40,9 @@ class WatchedSync(SyncVectorEnv):
         """Begin episodes, in new environments where the present ones cannot.
 
         Raises:
-            ValueError: If ``reset_mask`` is none.
+            ValueError: If ``reset_mask`` is none, or there are more or fewer seeds than sub-environments.
         """
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seed, int):
-            seeds = [seed + i for i in range(self.num_envs)]
+        seeds = seeds_of(seed, self.num_envs)
         self.fault_watch.seed(seeds)
         beginning, options = reset_mask_of(options, self.num_envs)
         infos: dict[str, Any] = {}

@@ -17,7 +17,17 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 from gymnasium.vector.utils import CloudpickleWrapper, clear_mpi_env_vars, concatenate, iterate
 
-from rl_rms.envs.faults import LASTING, RESTARTED, EnvError, Fault, Watch, fault_of, is_set, reset_mask_of
+from rl_rms.envs.faults import (
+    LASTING,
+    RESTARTED,
+    EnvError,
+    Fault,
+    Watch,
+    fault_of,
+    is_set,
+    reset_mask_of,
+    seeds_of,
+)
 
 # Seconds that something which is only due after a fault may take: a worker's error, its end, the others' end.
 GRACE = 5.0
@@ -58,9 +68,7 @@ class WatchedAsync(AsyncVectorEnv):
     def reset_async(self, seed: Any = None, options: dict[str, Any] | None = None) -> None:
         """Tell the workers to begin episodes."""
         self._assert_is_running()
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seed, int):
-            seeds = [seed + i for i in range(self.num_envs)]
+        seeds = seeds_of(seed, self.num_envs)
         self.fault_watch.seed(seeds)
         beginning, options = reset_mask_of(options, self.num_envs)
         self._options = options

@@ -299,6 +299,17 @@ def test_wrong_reset_masks_are_refused(mask):
         env.reset(options={"reset_mask": mask})
 
 
+def test_wrong_seeds_are_refused():
+    env = vector({}, {})
+    watch(env)
+    env.reset(seed=np.int64(3))
+    assert env.fault_watch.seeds == [3, 4]
+    env.reset(seed=[None, 9])
+    assert env.fault_watch.seeds == [3, 9]
+    with pytest.raises(ValueError, match="seed must be one, or one for each of 2 sub-environments, got 3"):
+        env.reset(seed=[1, 2, 3])
+
+
 def test_those_of_make_vec_can_be_made_anew_by_any_gymnasium(monkeypatch):
     def wrapped(env):
         return gym.wrappers.TransformReward(env, lambda reward: 3.0 * reward)

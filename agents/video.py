@@ -1,5 +1,7 @@
 """Videos of what an agent does, by gymnasium's own recorder."""
 
+import re
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 # Of the moving picture in TensorBoard.
 _MOST_FRAMES, _LARGEST = 100, 320
+# What ffmpeg writes last into a video, without which nothing plays it.
+_INDEX = b"moov"
 
 
 class VideoCallback(Periodic):
@@ -46,6 +50,7 @@ class VideoCallback(Periodic):
             self._recorder = RecordVideo(env, str(folder), episode_trigger=lambda _: True, disable_logger=True)
         except DependencyNotInstalled as error:
             raise ImportError("a video needs moviepy; install it with pip install 'rl_rms[video]'") from error
+        self._folder = Path(folder)
         self._has_clock = has_clock(env)
         self._deterministic = deterministic
 
@@ -56,9 +61,34 @@ class VideoCallback(Periodic):
         with agent.undisturbed():
             evaluate(agent, self._recorder, 1, deterministic=self._deterministic, seed=agent.seed, clock=clock)
         frames = self._recorder.recorded_frames[:]
-        self._recorder.stop_recording()  # type: ignore[no-untyped-call]
+        problem = self._write()
+        if problem:
+            warnings.warn(
+                f"the video of env step {agent.num_timesteps:,} cannot be written to {self._folder}: {problem}; "
+                "the training goes on, and records another when it is time again",
+                stacklevel=2,
+            )
         logger.picture(agent.num_timesteps, "eval/episode", as_gif(frames, self._recorder.frames_per_sec))
         return None
+
+    def _write(self) -> str:
+        """Write what is recorded, or nothing of it; gives what is in the way."""
+        problem = ""
+        try:
+            self._recorder.stop_recording()  # type: ignore[no-untyped-call]
+        except OSError as error:
+            # Or the recorder would try again at its next reset.
+            self._recorder.recorded_frames, self._recorder.recording = [], False
+            # moviepy says what ffmpeg said, behind the names of its parts, and then guesses.
+            said = re.search(r"^\s*\[(?!Errno).*?\] (.+)$", str(error), re.MULTILINE)
+            problem = said[1] if said else str(error)
+        files = list(self._folder.glob(f"{self._recorder.name_prefix}*"))
+        if not problem and not all(_INDEX in file.read_bytes() for file in files):
+            problem = "ffmpeg has not brought it to an end; there may be no room left"
+        if problem:
+            for torn in files:
+                torn.unlink()
+        return problem
 
 
 def as_gif(frames: Sequence[Any], fps: float) -> bytes:

@@ -5,12 +5,14 @@ import os
 import re
 import sys
 import tempfile
+from pathlib import Path
 
 import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
+from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback, files
@@ -240,6 +242,30 @@ def test_videos_are_recorded_of_the_world_as_it_is_then(tmp_path):
     assert np.frombuffer(next(reader), np.uint8).std() > 1.0  # something is to be seen
     reader.close()
     gc.collect()  # of the pipes that ffmpeg's wrappers leave to be closed
+
+
+def test_a_video_that_does_not_fit_on_the_disk_ends_no_training(tmp_path, monkeypatch):
+    folder = tmp_path / "videos"
+    callback = VideoCallback(
+        gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12), folder, every=100
+    )
+    write = ImageSequenceClip.write_videofile
+
+    def fill(clip, path, **options):
+        if "step_00000001" in path:
+            Path(path).write_bytes(b"begun")
+            raise OSError("[Errno 32] Broken pipe\n\n [mp4 @ 0x5] No header: No space left on device\n\n Perhaps")
+        write(clip, path, **options)
+        if "step_00000002" in path:
+            Path(path).write_bytes(Path(path).read_bytes()[:500])
+
+    monkeypatch.setattr(ImageSequenceClip, "write_videofile", fill)
+    with pytest.warns(UserWarning, match="the video of env step") as told:
+        trained = A2C("CartPole-v1", n_steps=50, seed=0).learn(300, callback)
+    assert trained.num_timesteps >= 300
+    problems = [str(one.message).split(f" cannot be written to {folder}: ")[1].split(";")[0] for one in told]
+    assert problems == ["No header: No space left on device", "ffmpeg has not brought it to an end"]
+    assert [video.name[:13] for video in folder.iterdir()] == ["step_00000003"]
 
 
 def test_a_video_of_nothing_is_refused(tmp_path):

@@ -299,6 +299,15 @@ def test_wrong_reset_masks_are_refused(mask):
         env.reset(options={"reset_mask": mask})
 
 
+def test_as_many_actions_as_sub_environments_are_needed():
+    env = vector({}, {})
+    watch(env)
+    env.reset(seed=0)
+    for actions in (np.zeros(1, int), np.zeros(3, int)):
+        with pytest.raises(ValueError, match=r"zip\(\) argument 2 is (longer|shorter) than argument 1"):
+            env.step(actions)
+
+
 def test_wrong_seeds_are_refused():
     env = vector({}, {})
     watch(env)

@@ -188,7 +188,8 @@ class Parser(ArgumentParser):
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The help, with the examples at its end."""
         shown = "".join(f"  {example}\n" for example in self.examples)
-        return super().format_help(formatter) + (f"\nexamples:\n{shown}" if shown else "")
+        given = () if formatter is None else (formatter,)  # which jsonargparse 4.49 does not take
+        return super().format_help(*given) + (f"\nexamples:\n{shown}" if shown else "")
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """End with status 2 and a sentence."""

@@ -94,11 +94,14 @@ def make_sampler(search: Search) -> samplers.BaseSampler:
             ) from error
         return samplers.CmaEsSampler(seed=seed, independent_sampler=by_chance)
     if sweep.sampler == "tpe":
-        # With a constant lie about the running trials, parallel workers keep out of each other's way.
-        return SeededByTrial(
-            lambda own: samplers.TPESampler(seed=own, multivariate=True, constant_liar=True), seed
-        )
+        return SeededByTrial(_make_tpe, seed)
     return by_chance
+
+
+def _make_tpe(seed: int) -> samplers.BaseSampler:
+    # With a constant lie about the running trials, parallel workers keep out of each other's way.
+    with experimental():  # before optuna 5
+        return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def make_pruner(search: Search) -> pruners.BasePruner:

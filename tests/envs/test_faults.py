@@ -377,7 +377,8 @@ def test_what_cannot_be_made_anew_is_refused():
         ValueError, match="needs the functions that made the sub-environments, which gymnasium.make"
     ):
         watch(forgetful, "restart")
-    limited = AsyncVectorEnv([Faulty, Faulty], max_concurrency=1)
+    limited = AsyncVectorEnv([Faulty, Faulty])
+    limited.max_concurrency = 1  # an argument since Gymnasium 1.4
     with pytest.raises(ValueError, match="on_env_error='restart' cannot be with max_concurrency"):
         watch(limited, "restart")
     limited.close()

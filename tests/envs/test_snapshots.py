@@ -30,7 +30,7 @@ WORLDS = {
     "Pendulum-v1": {"g": Redraw(low=5.0, high=15.0, every=37), "action.delay": 2.0},
     "FrozenLake-v1": {"success_rate": Sinusoid(0.6, 0.3, period=50)},
     "CliffWalking-v1": {"reward.scale": Redraw(values=[1.0, 10.0], every=20)},
-    "Taxi-v4": {"reward.noise": 0.1},
+    max(id for id in gym.registry if id.startswith("Taxi-v")): {"reward.noise": 0.1},
     "Blackjack-v1": {"reward.scale": Redraw(values=[1.0, 10.0], every=20)},
     "LunarLander-v3": {"gravity": Sinusoid(-8.0, 2.0, period=100)},
     "BipedalWalker-v3": {"gravity": Redraw(low=-12.0, high=-8.0, every=100)},

@@ -514,14 +514,18 @@ def test_it_finds_the_sub_environments_below_other_vector_wrappers(probes):
 
 
 def test_workers_that_are_not_ready_are_refused():
-    bare = AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
+    def bare():
+        return AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
+
+    refused = bare()
     with pytest.raises(ValueError, match='make_vec.id, num_envs, changes, vectorization_mode="async"'):
-        NonStationaryVector(bare, CHANGES)
-    env = NonStationaryVector(bare)  # nothing to be set in them
+        NonStationaryVector(refused, CHANGES)
+    refused.close()
+    env = NonStationaryVector(bare())  # nothing to be set in them
     env.reset(seed=0)
     env.step(np.zeros(2, dtype=int))
     assert env.clock == 2
-    bare.close()
+    env.close()
 
 
 @pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])

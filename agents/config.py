@@ -54,10 +54,12 @@ class PolicyConfig:
     orthogonal_init: bool = True
 
     def __post_init__(self) -> None:
-        sizes = tuple(self.hidden_sizes)
-        if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
-            raise ValueError(f"hidden_sizes must be whole numbers >= 1 such as [64, 64], got {list(sizes)}")
-        object.__setattr__(self, "hidden_sizes", sizes)
+        sizes = self.hidden_sizes
+        if not isinstance(sizes, (list, tuple)) or any(
+            isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
+        ):
+            raise ValueError(f"hidden_sizes must be whole numbers >= 1 such as [64, 64], got {sizes!r}")
+        object.__setattr__(self, "hidden_sizes", tuple(sizes))
         for name, allowed in (("activation", Activation), ("norm", Norm), ("recurrent", Recurrent)):
             _check_choice(name, getattr(self, name), get_args(allowed))
         check_whole("recurrent_size", self.recurrent_size, least=1)
@@ -89,12 +91,12 @@ class MetaConfig:
     memory_mb: float = 256.0
 
     def __post_init__(self) -> None:
-        adapt = tuple(self.adapt)
-        if not adapt or len(set(adapt)) < len(adapt):
-            raise ValueError(f"meta.adapt must name at least one hyperparameter, and each once, got {list(adapt)}")
+        adapt = self.adapt
+        if not isinstance(adapt, (list, tuple)) or not adapt or any(adapt.count(name) > 1 for name in adapt):
+            raise ValueError(f"meta.adapt must name at least one hyperparameter, and each once, got {adapt!r}")
         for name in adapt:
             _check_choice("meta.adapt", name, get_args(Adaptable))
-        object.__setattr__(self, "adapt", adapt)
+        object.__setattr__(self, "adapt", tuple(adapt))
         check_whole("meta.window", self.window, least=1, unit="updates")
         check_whole("meta.fresh", self.fresh, least=1)
         check_number("meta.rate", self.rate, above=0.0)

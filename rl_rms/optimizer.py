@@ -545,6 +545,8 @@ class RMSprop(Optimizer):
         self.param_groups[0][_TRACKING] = {
             "guard": self.guard.state_dict(),
             "memory": self.memory.state_dict(),
+            # Which decide, one day, on where numbers lie, and so on the last bits of sums of them.
+            "rebuilds": self._rebuilds,
         }
         try:
             return super().state_dict()
@@ -594,6 +596,7 @@ class RMSprop(Optimizer):
         if tracking is not None:
             self.guard.load_state_dict(tracking["guard"])
             self.memory.load_state_dict(tracking["memory"])
+            self._rebuilds = tracking["rebuilds"]
         for group in self.param_groups:
             for name, meaning in TORCH_MEANS.items():
                 group.setdefault(name, meaning)

@@ -1,7 +1,8 @@
 """Schedules made of others clock by clock: sums, products, limits and mirrors.
 
 The parts of a sum or product share no random numbers: each random part gets a key of its own. Where only one part
-is random it keeps the whole's, so that ``2 * s + 1`` follows the very trace of ``s``.
+is random it keeps the whole's, so that ``2 * s + 1`` follows the very trace of ``s``, as ``2 + (r + s)`` does that
+of ``r + s``.
 
 A whole jumps where a part jumps and the whole's value is another one than a clock before: jumps that cancel each
 other, or that a limit hides, are no events.
@@ -11,6 +12,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,10 +24,11 @@ from rl_rms.envs.schedules.diffusion import check_walls, fold
 
 
 def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:
-    """A key for each part of a whole."""
+    """A key for each part of a whole; parts that are not random count for nothing."""
     if sum(part.random for part in parts) <= 1:
         return [key] * len(parts)
-    return [key.of_part(index) for index in range(len(parts))]
+    indices = accumulate((int(part.random) for part in parts), initial=0)
+    return [key.of_part(index) for index, _ in zip(indices, parts, strict=False)]
 
 
 @dataclass(frozen=True, init=False, repr=False)

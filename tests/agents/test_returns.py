@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.agents.returns import bootstrap_values, explained_variance, generalized_advantages
+from tests.examples import fewer
 
 
 def column(*values):
@@ -49,7 +50,7 @@ def test_no_reward_leaks_over_an_end_of_an_episode():
     assert loud[2, 0] == pytest.approx(100 + 0.99 * 0.95 * 100)
 
 
-@settings(max_examples=30, deadline=None)
+@fewer(2)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
 def test_equals_the_sum_of_discounted_errors(seed, gamma, gae_lambda):
     rng = np.random.default_rng(seed)

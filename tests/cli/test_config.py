@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.agents import A2CConfig, ReinforceConfig
@@ -273,7 +273,6 @@ TREES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(tree=TREES)
 def test_any_configuration_is_written_and_read_back_and_makes_an_agent(tree):
     config = parse_config(copy.deepcopy(tree))
@@ -336,7 +335,6 @@ def test_a_part_without_keys_is_named(key):
         parse_config({key: [1]})
 
 
-@settings(deadline=None)
 @given(place=st.sampled_from(PLACES), value=WILD)
 def test_wild_values_make_a_configuration_or_are_named(place, value):
     tree = value

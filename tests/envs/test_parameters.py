@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.envs import register_parameter
@@ -15,6 +15,7 @@ from rl_rms.envs.parameters import OutOfBoundsError, find_parameter, parameter_n
 from rl_rms.envs.schedules import Linear, Step
 from rl_rms.envs.vector import make_vec
 from rl_rms.envs.verification import copy_env
+from tests.examples import fewer
 
 
 def observations(env, steps=6):
@@ -587,7 +588,7 @@ LAKE = gym.make("FrozenLake-v1").unwrapped
 
 
 @given(rates=st.lists(st.floats(0, 1), min_size=1, max_size=3))
-@settings(max_examples=30, deadline=None)
+@fewer(2)
 def test_chances_always_sum_to_one(rates):
     for rate in rates:
         find_parameter(LAKE, "success_rate").setter(LAKE)(rate)

@@ -5,11 +5,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.estimators import Bank, ChangeDetector, HalfLifeEstimator, Matched
 from rl_rms.laws import least_error_half_life
+from tests.examples import fewer
 
 WIDE = (1.0, 1e6)
 ALL = [Bank, Matched]
@@ -42,7 +43,7 @@ def telegraph(dwell: float, ratio: float = 25.0, updates: int = 6000, seed: int 
 
 
 @pytest.mark.parametrize("cls", ALL)
-@settings(max_examples=10, deadline=None)
+@fewer(5)
 @given(shortest=st.floats(0.5, 1e4), ratio=st.floats(1, 1e4), seed=st.integers(0, 9))
 def test_the_half_life_is_within_bounds_that_may_change(cls, shortest, ratio, seed):
     estimator = feed(make(cls), gaussian(64, seed=seed))

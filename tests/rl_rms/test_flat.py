@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 import torch.multiprocessing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -482,7 +482,6 @@ def coupled(options):
     return options.get("weight_decay", 0.0) and not options.get("decoupled_weight_decay")
 
 
-@settings(deadline=None)
 @given(options=RANDOM_OPTIONS, sizes=SIZES, flat=st.sampled_from(["auto", False]))
 def test_any_options_and_gradients_leave_finite_numbers_or_are_named(options, sizes, flat):
     said = ""
@@ -504,7 +503,6 @@ def test_any_options_and_gradients_leave_finite_numbers_or_are_named(options, si
             assert float(state["square_avg"].max()) <= highest * (1 + 1e-5)
 
 
-@settings(deadline=None)
 @given(options=RANDOM_OPTIONS, sizes=SIZES, later=SIZES, flat=st.sampled_from(["auto", False]))
 def test_any_optimizer_goes_on_to_the_bit_from_its_state(options, sizes, later, flat):
     try:
@@ -523,7 +521,6 @@ def test_any_optimizer_goes_on_to_the_bit_from_its_state(options, sizes, later, 
     assert_same((model, again), (optimizer, other), tolerance=0.0)
 
 
-@settings(deadline=None)
 @given(options=RANDOM_OPTIONS, sizes=SIZES)
 def test_any_options_give_the_same_over_flat_memory(options, sizes):
     try:

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms import HalfLife, half_life_from_rho, rho_from_half_life
@@ -23,7 +23,6 @@ def test_half_life_of_common_decays():
     assert half_life_from_rho(0.0) == 0.0
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.floats(0.05, 1e6))
 def test_decay_and_half_life_are_inverse(half_life):
     assert half_life_from_rho(rho_from_half_life(half_life)) == pytest.approx(half_life, rel=1e-8)
@@ -138,7 +137,6 @@ TEXTS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_any_text_is_a_half_life_that_is_written_and_read_back_or_is_named(text):
     half_life, said = None, ""
@@ -157,7 +155,6 @@ def test_any_text_is_a_half_life_that_is_written_and_read_back_or_is_named(text)
     assert rho_from_half_life(half_life.value) > 0.0 or half_life.value < 1e-3
 
 
-@settings(deadline=None)
 @given(st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 10**15, 10**15 + 1]))
 def test_any_number_is_a_half_life_or_is_named(number):
     if 0 < number <= 1e15:
@@ -169,7 +166,6 @@ def test_any_number_is_a_half_life_or_is_named(number):
         HalfLife.parse(number)
 
 
-@settings(deadline=None)
 @given(st.floats(0.0, 1.0, exclude_max=True))
 def test_any_decay_is_a_half_life_and_back(rho):
     half_life = half_life_from_rho(rho)

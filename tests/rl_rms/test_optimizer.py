@@ -6,12 +6,13 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 import rl_rms.optimizer
 from rl_rms import HalfLife, RMSprop
+from tests.examples import fewer
 
 SHAPES = [(3, 4), (5,), ()]
 FLAGS = [False, True]
@@ -111,7 +112,7 @@ def test_equals_torch(momentum, centered, weight_decay, maximize, dtype, toleran
     assert_close(ours, theirs, tolerance)
 
 
-@settings(max_examples=30, deadline=None)
+@fewer(2)
 @given(
     lr=st.floats(0, 1),
     alpha=st.floats(0, 0.9999),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
@@ -155,7 +155,6 @@ ANY = {
 
 @pytest.mark.parametrize("path", PATHS, ids=named)
 @pytest.mark.parametrize("like", list(LIVE))
-@settings(max_examples=40, deadline=None)
 @given(options=st.fixed_dictionaries({}, optional=ANY), seed=st.integers(0, 2**31))
 def test_goes_where_torch_and_stable_baselines3_go(like, path, options, seed):
     generator = torch.Generator().manual_seed(seed)

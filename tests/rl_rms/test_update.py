@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
@@ -125,7 +125,6 @@ def test_nothing_is_changed_in_place():
     assert all(torch.equal(torch.as_tensor(state[name]), before[name]) for name in before)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.floats(-1e6, 1e6).filter(lambda g: g == 0 or abs(g) > 1e-6), min_size=1, max_size=30),
     st.floats(0.0, 0.999),
@@ -145,7 +144,6 @@ def test_containment_is_tight():
     assert abs(param.item()) == pytest.approx(0.1 / math.sqrt(0.01))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=5), st.floats(0.1, 1e5), st.booleans())
 def test_debiased_first_step_is_the_learning_rate(magnitudes, half_life, downwards):
     grad = torch.tensor(magnitudes, dtype=torch.float64) * (-1 if downwards else 1)

@@ -46,6 +46,7 @@ from rl_rms.envs.schedules import (
     Trace,
 )
 from rl_rms.envs.schedules.algebra import part_keys
+from tests.examples import fewer
 
 KEY = Key(seed=7, stream=3)
 CYCLE = ((0.0, 1.0, 0.0), (0.0, 0.5, 0.5), (0.1, 0.0, 0.9))
@@ -115,7 +116,7 @@ def test_every_kind_is_here():
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
-@settings(max_examples=10, deadline=None)
+@fewer(5)
 @given(
     clocks=st.lists(st.integers(0, 10_000), max_size=30),
     seed=st.integers(0, 2**63),
@@ -131,7 +132,7 @@ def test_any_clock_in_any_order_has_the_same_value(schedule, clocks, seed, far):
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
-@settings(max_examples=10, deadline=None)
+@fewer(5)
 @given(seed=st.integers(0, 2**63), start=st.integers(0, 2**40))
 def test_values_lie_within_the_bounds(schedule, seed, start):
     low, high = schedule.bounds
@@ -150,7 +151,7 @@ def test_values_lie_within_the_bounds(schedule, seed, start):
 
 
 @pytest.mark.parametrize("schedule", HELD, ids=repr)
-@settings(max_examples=10, deadline=None)
+@fewer(5)
 @given(seed=st.integers(0, 2**63), t0=st.integers(0, 6_000), length=st.integers(0, 3_000))
 def test_events_are_exactly_where_held_values_change(schedule, seed, t0, length):
     key = KEY._replace(seed=seed)
@@ -255,7 +256,7 @@ def test_functions_cannot_be_written():
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
-@settings(max_examples=10, deadline=None)
+@fewer(5)
 @given(seed=st.integers(0, 2**63), steps=st.integers(0, 10_000), first=st.integers(0, 500))
 def test_ahead_is_the_same_schedule_seen_from_later_on(schedule, seed, steps, first):
     key = KEY._replace(seed=seed)
@@ -355,7 +356,7 @@ ANY = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(schedule=ANY, seed=st.integers(0, 2**63), clocks=st.lists(CLOCKS, min_size=2, max_size=20))
 def test_any_schedule_keeps_what_every_schedule_promises(schedule, seed, clocks):
     key = KEY._replace(seed=seed)
@@ -387,7 +388,7 @@ def test_any_schedule_keeps_what_every_schedule_promises(schedule, seed, clocks)
     assert np.concatenate(halves).tolist() == events
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(one=ANY, other=ANY, pair=st.tuples(NUMBERS, NUMBERS), steps=CLOCKS, clocks=st.lists(CLOCKS, min_size=1))
 def test_the_algebra_is_that_of_the_values(one, other, pair, steps, clocks):
     t, values = np.array(clocks), one.values(clocks, KEY)
@@ -420,7 +421,6 @@ def test_the_algebra_is_that_of_the_values(one, other, pair, steps, clocks):
     assert then[t >= at].tolist() == other.values(t[t >= at] - at, second).tolist()
 
 
-@settings(deadline=None)
 @given(config=configs(WILD | st.just({"step": {"before": 0, "after": 1, "at": 5}}), WILD) | WILD, t=CLOCKS)
 def test_wild_arguments_make_a_schedule_or_are_named(config, t):
     schedule, said = None, ""

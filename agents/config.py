@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_keys, check_number, check_whole
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
 from rl_rms.half_life import HalfLife, parse_half_life
@@ -193,6 +193,7 @@ class AgentConfig:
         check_number("vf_coef", self.vf_coef, least=0.0)
         if self.max_grad_norm is not None:
             check_number("max_grad_norm", self.max_grad_norm, above=0.0)
+        check_keys("optimizer_kwargs", self.optimizer_kwargs)
         _check_choice("on_env_error", self.on_env_error, get_args(OnEnvError))
         if self.env_timeout is not None:
             check_number("env_timeout", self.env_timeout, above=0.0)

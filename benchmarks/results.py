@@ -126,8 +126,8 @@ RECIPES = {
     ),
     "BipedalWalker-v3": Recipe(
         5_000_000,
-        8,
-        {"lr": 2e-3, "n_steps": 16, "gamma": 0.99, "gae_lambda": 0.95, "vf_coef": 0.4, **_NORMALIZED},
+        16,
+        {"lr": 1e-3, "n_steps": 16, "gamma": 0.99, "gae_lambda": 0.95, "vf_coef": 0.4, **_NORMALIZED},
         {**_TUNED, "n_envs": 16, "gamma": 0.99, "lin": 9.6e-4, "policy_kwargs": _SDE},
         -103.0,
         "299.8 (zoo)",

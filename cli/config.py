@@ -249,9 +249,12 @@ def parse_config(tree: dict[str, Any], overrides: Sequence[str] = ()) -> RunConf
             raise UserError(
                 f"there is no key {str(key)!r}; there are {', '.join(known)}{suggestion(str(key), known)}"
             )
-    for key in ("env", "agent", "scale"):
-        if not isinstance(tree.get(key, {}), dict):
-            raise UserError(f"{key} must hold keys, got {tree[key]!r}; leave it out for the defaults")
+    agent = tree.get("agent", {})
+    held = {key: tree.get(key, {}) for key in ("env", "agent", "scale")}
+    held["agent.policy"] = agent.get("policy", {}) if isinstance(agent, dict) else {}
+    for key, value in held.items():
+        if not isinstance(value, dict):
+            raise UserError(f"{key} must hold keys, got {value!r}; leave it out for the defaults")
     rest = _apply_free_form(tree, list(overrides))
     parser = run_parser(algorithm_of(tree, rest))
     try:

@@ -77,14 +77,15 @@ def make_sampler(search: Search) -> samplers.BaseSampler:
     """
     sweep = search.sweep
     seed = sweep.sampler_seed
+    by_chance = SeededByTrial(lambda own: samplers.RandomSampler(seed=own), seed)
     if sweep.sampler == "grid":
         grid = {key: [label(one) for one in given.ends] for key, given in sweep.distributions.items()}
         return Grid(grid, seed=seed)
     if sweep.sampler == "qmc":
-        # All workers count on in one sequence, which has to be the same.
+        # All workers count on in one sequence, which has to be the same; before the first trial is at its end,
+        # optuna 4 does not know of what.
         with experimental():
-            return samplers.QMCSampler(seed=seed, scramble=True)
-    by_chance = SeededByTrial(lambda own: samplers.RandomSampler(seed=own), seed)
+            return samplers.QMCSampler(seed=seed, scramble=True, independent_sampler=by_chance)
     if sweep.sampler == "cmaes":
         try:
             import cmaes  # noqa: F401

@@ -96,3 +96,13 @@ def choose(kind: str, known: Mapping[str, type], config: Any, example: str) -> t
     if missing:
         raise ValueError(f"{name} needs {' and '.join(missing)}, got {dict(given)!r}")
     return name, dict(given)
+
+
+def check_keys(name: str, value: Any) -> None:
+    """Refuse what is no dictionary whose keys are names.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name} must hold keys, each with its value, got {value!r}; leave it out for none")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_keys, check_whole
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.schedules import Schedule, as_schedules
 
@@ -66,6 +66,8 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         check_whole("env.num_envs", self.num_envs, least=1)
+        check_keys("env.changes", self.changes)
+        check_keys("env.kwargs", self.kwargs)
         _check_choice("env.vectorization_mode", self.vectorization_mode, (*get_args(VectorizationMode), None))
         _check_choice("env.autoreset_mode", self.autoreset_mode, (*get_args(Autoreset), None))
         _check_choice("env.sharing", self.sharing, get_args(Sharing))

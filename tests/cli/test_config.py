@@ -327,12 +327,17 @@ def test_a_number_that_is_missing_is_named(key):
         parse_config({key: None})
 
 
-@pytest.mark.parametrize("key", ["env", "agent", "scale"])
-def test_a_part_without_keys_is_named(key):
-    with pytest.raises(UserError, match=f"{key} must hold keys, got (None|.1.); leave it out for the defaults"):
-        parse_config({key: None})
-    with pytest.raises(UserError, match=f"{key} must hold keys"):
-        parse_config({key: [1]})
+@pytest.mark.parametrize(
+    "key", ["env", "agent", "scale", "agent.policy", "agent.optimizer_kwargs", "env.kwargs", "env.changes"]
+)
+@pytest.mark.parametrize("value", [None, [1], 3])
+def test_a_part_without_keys_is_named(key, value):
+    place, _, part = key.partition(".")
+    with pytest.raises(UserError) as refused:
+        parse_config({place: {part: value}} if part else {place: value})
+    said = str(refused.value)
+    assert "optimizer_kwargs" in said if part == "optimizer_kwargs" else key in said
+    assert str(value) in said
 
 
 @given(place=st.sampled_from(PLACES), value=WILD)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -255,13 +256,30 @@ def parse_config(tree: dict[str, Any], overrides: Sequence[str] = ()) -> RunConf
     for key, value in held.items():
         if not isinstance(value, dict):
             raise UserError(f"{key} must hold keys, got {value!r}; leave it out for the defaults")
+        for one in map(str, value):
+            if not one or any(map(str.isspace, one)):
+                raise UserError(f"there is no key {f'{key}.{one}'!r}: a key is a word")
     rest = _apply_free_form(tree, list(overrides))
     parser = run_parser(algorithm_of(tree, rest))
     try:
         values = parser.instantiate(parser.parse_args(["--config", _as_text(tree), *rest]))
         return RunConfig(**{one.name: values[one.name] for one in fields(RunConfig)})
+    except OverflowError as error:
+        raise UserError(f"{_too_large(tree, rest)} is a number larger than any here may be") from error
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+
+
+def _too_large(tree: dict[str, Any], overrides: Sequence[str]) -> str:
+    """The key of a whole number that no float comes near, or the words of an override with one."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found = _too_large(value, ())
+            if found:
+                return f"{key}.{found}"
+        elif isinstance(value, int) and abs(value) > sys.float_info.max:
+            return str(key)
+    return " ".join(overrides)
 
 
 def _as_text(tree: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 import copy
 import math
+import re
 import subprocess
 import sys
 from importlib import resources
@@ -338,6 +339,27 @@ def test_a_part_without_keys_is_named(key, value):
     said = str(refused.value)
     assert "optimizer_kwargs" in said if part == "optimizer_kwargs" else key in said
     assert str(value) in said
+
+
+@pytest.mark.parametrize("key", ["", " lr", "a\tb"])
+@pytest.mark.parametrize("part", ["env", "agent", "agent.policy"])
+def test_a_key_that_is_no_word_is_named(part, key):
+    tree = {key: 0}
+    for name in reversed(part.split(".")):
+        tree = {name: tree}
+    with pytest.raises(UserError, match=f"there is no key {re.escape(repr(f'{part}.{key}'))}: a key is a word"):
+        parse_config(tree)
+
+
+def test_a_number_beyond_all_is_named():
+    huge = 10**400
+    for tree, words, said in (
+        ({"env": {}, "scale": {"timeout": huge}}, [], "scale.timeout"),
+        ({"agent": {"gamma": -huge}}, [], "agent.gamma"),
+        ({}, [f"--scale.timeout={huge}"], f"--scale.timeout={huge}"),
+    ):
+        with pytest.raises(UserError, match=f"^{said} is a number larger than any here may be$"):
+            parse_config(tree, words)
 
 
 @given(place=st.sampled_from(PLACES), value=WILD)

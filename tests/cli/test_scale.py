@@ -83,15 +83,23 @@ def end(process, seconds=120):
     """A process's output after its end, which leaves no other process of its session behind."""
     try:
         output, _ = process.communicate(timeout=seconds)
+        left = alive_in_session(process.pid)
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            left = False
-        else:
-            left = process.poll() is not None
     assert not left, output
     return output
+
+
+def alive_in_session(session):
+    """The processes of a session that have not ended; those that only nobody has heard of yet have."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state != "Z":
+                found.append(path.parent.name)
+    return found
 
 
 def children(process):

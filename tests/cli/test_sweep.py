@@ -284,7 +284,7 @@ def test_workers_draw_different_points_and_the_same_again(sweep_file, sampler):
     assert draw("second.log") == first
 
 
-@pytest.mark.filterwarnings("ignore:Exact p-value calculation")  # of scipy before 1.13
+@pytest.mark.filterwarnings("ignore:(Exact p-value|Sample size)")  # of scipy before 1.13
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband", "wilcoxon"])
 def test_pruners_give_up_on_what_does_badly(sweep_file, monkeypatch, pruner):
     text = FILE.replace("seeds: [3, 7]", "seeds: [0, 1, 2, 3, 4, 5, 6, 7]")

@@ -256,9 +256,7 @@ def parse_config(tree: dict[str, Any], overrides: Sequence[str] = ()) -> RunConf
     for key, value in held.items():
         if not isinstance(value, dict):
             raise UserError(f"{key} must hold keys, got {value!r}; leave it out for the defaults")
-        for one in map(str, value):
-            if not one or any(map(str.isspace, one)):
-                raise UserError(f"there is no key {f'{key}.{one}'!r}: a key is a word")
+    _check_words(tree, "")
     rest = _apply_free_form(tree, list(overrides))
     parser = run_parser(algorithm_of(tree, rest))
     try:
@@ -268,6 +266,22 @@ def parse_config(tree: dict[str, Any], overrides: Sequence[str] = ()) -> RunConf
         raise UserError(f"{_too_large(tree, rest)} is a number larger than any here may be") from error
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+
+
+def _check_words(tree: dict[str, Any], where: str) -> None:
+    """Refuse keys that are no words, where not any text may be a key.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for key, value in tree.items():
+        place = where + str(key)
+        if place in _FREE_FORM:
+            continue
+        if not str(key) or any(map(str.isspace, str(key))):
+            raise UserError(f"there is no key {place!r}: a key is a word")
+        if isinstance(value, dict):
+            _check_words(value, f"{place}.")
 
 
 def _too_large(tree: dict[str, Any], overrides: Sequence[str]) -> str:

@@ -337,7 +337,8 @@ class RMSprop(Optimizer):
             # Not where it is stated: compiled, a step that writes to a group writes all of it.
             if group["half_life"] is not None:
                 group["alpha"] = self.memory.decay(group)
-        layout = None if torch.compiler.is_compiling() else self._present_layout()
+        # At once, so that the norm is a sum in the same order in a first step after loading as in any other.
+        layout = None if torch.compiler.is_compiling() else self._present_layout() or self._new_layout()
         if self.guard.needs_norm and not self._admit(layout):
             if self.guard.on_nonfinite != "clip":
                 return loss

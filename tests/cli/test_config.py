@@ -342,7 +342,7 @@ def test_a_part_without_keys_is_named(key, value):
 
 
 @pytest.mark.parametrize("key", ["", " lr", "a\tb"])
-@pytest.mark.parametrize("part", ["env", "agent", "agent.policy"])
+@pytest.mark.parametrize("part", ["env", "agent", "agent.policy", "env.nonsense", "agent.meta"])
 def test_a_key_that_is_no_word_is_named(part, key):
     tree = {key: 0}
     for name in reversed(part.split(".")):

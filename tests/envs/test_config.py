@@ -38,7 +38,7 @@ def test_it_holds_schedules_and_a_curriculum_in_their_yaml_form():
             {"changes": {"length": {"redraw": {"low": 1, "high": 2, "every": 0}}}},
             "env.changes.length: Redraw: every must be a whole number >= 1 env steps, got 0",
         ),
-        ({"changes": [1]}, "env.changes must be a mapping"),
+        ({"changes": [1]}, "env.changes must hold keys"),
         ({"curriculum": {"stagd": {}}}, "env.curriculum: a curriculum must be one of linear_ramp, staged"),
         (
             {"curriculum": STAGED, "changes": {"length": 1}},

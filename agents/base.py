@@ -548,8 +548,9 @@ class OnPolicyAgent(ABC):
             self.optimizer.steps_per_update = self._env_steps
             if self._follows_curriculum:
                 self._tell_timescale()
+        self._stepper.prepare(self.num_timesteps, self._share)
         try:
-            self.num_nonfinite += self._stepper.step(self.num_timesteps, self._share, metrics)
+            self.num_nonfinite += self._stepper.step(self._share, metrics)
             self._changes.after_update()
             self.num_updates += 1
         except FloatingPointError as error:  # the guard's, before anything is moved

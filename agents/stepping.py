@@ -45,19 +45,12 @@ class Stepper:
         self.workers: Workers = ALONE
         self.where: Where = "global"
 
-    def step(self, num_timesteps: int, share: float, metrics: dict[str, float]) -> int:
-        """One step, the gradients being there.
+    def prepare(self, num_timesteps: int, share: float) -> None:
+        """Everything before a step, the gradients being there: what fails here has moved no weight.
 
         Args:
             num_timesteps: Env steps lived.
             share: This worker's part of the transitions that the gradients are of.
-            metrics: The gradients' norm is added where the optimizer does not know it.
-
-        Returns:
-            The number of steps whose gradients were not finite, 0 or 1.
-
-        Raises:
-            FloatingPointError: If that is to be raised; nothing has been moved then.
         """
         if self.where == "global" and not self.workers.alone:
             self._average([param.grad for param in self._policy.parameters() if param.grad is not None], share)
@@ -68,6 +61,20 @@ class Stepper:
                     self._meta.state_rate(i, group["lr"])
         if self._meta is not None:
             self._meta.before_step()
+
+    def step(self, share: float, metrics: dict[str, float]) -> int:
+        """One step.
+
+        Args:
+            share: As in `prepare`.
+            metrics: The gradients' norm is added where the optimizer does not know it.
+
+        Returns:
+            The number of steps whose gradients were not finite, 0 or 1.
+
+        Raises:
+            FloatingPointError: If that is to be raised; nothing has been moved then.
+        """
         if not isinstance(self._optimizer, RMSprop):
             norm = metrics["optim/gradient_norm"] = self.clip()
             is_finite = math.isfinite(norm)

@@ -405,3 +405,16 @@ def test_the_worker_that_has_it_names_it(tmp_path):
     said = together(tmp_path, name_it, timeout=10.0)
     assert "the reward of sub-environment 1 must be finite" in said[1]
     assert "waited for the others in vain" in said[0]
+
+
+def test_who_waits_in_vain_for_gradients_is_whole_yet(monkeypatch):
+    agent = A2C("CartPole-v1", seed=0)
+    agent._stepper.workers = Workers(0, 2)
+
+    def add_up(workers, tensors):
+        raise LostWorkersError("nobody came")
+
+    monkeypatch.setattr(Workers, "add_up", add_up)
+    with pytest.raises(LostWorkersError, match="nobody came"):
+        agent.learn(100)
+    assert agent.can_be_saved

@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 import torch.multiprocessing
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -504,6 +504,15 @@ def test_any_options_and_gradients_leave_finite_numbers_or_are_named(options, si
 
 
 @given(options=RANDOM_OPTIONS, sizes=SIZES, later=SIZES, flat=st.sampled_from(["auto", False]))
+@example(  # a first step after loading
+    options={"lr": 0.1, "eps": 0.5, "max_grad_norm": 3.0, "half_life": 0.25}, sizes=[1.0], later=[1e6], flat="auto"
+)
+@example(  # one that was laid out anew often before
+    options={"lr": 0.1, "eps": 1.0, "max_tensor_norm": 1.0, "max_grad_norm": 1.0},
+    sizes=[None, 1.0] * 10,
+    later=[1.0, 1.0],
+    flat="auto",
+)
 def test_any_optimizer_goes_on_to_the_bit_from_its_state(options, sizes, later, flat):
     try:
         model, optimizer, _ = optimized(options, sizes, torch.float32, flat)

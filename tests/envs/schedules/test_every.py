@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rl_rms.envs import schedules
@@ -390,6 +390,13 @@ def test_any_schedule_keeps_what_every_schedule_promises(schedule, seed, clocks)
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(one=ANY, other=ANY, pair=st.tuples(NUMBERS, NUMBERS), steps=CLOCKS, clocks=st.lists(CLOCKS, min_size=1))
+@example(  # a constant beside several random parts
+    one=schedules.Constant(0.0),
+    other=schedules.Sum([schedules.RandomWalk(0.0, std=1.0), schedules.Redraw(low=0.0, high=1.0, every=1)]),
+    pair=(0.0, 1.0),
+    steps=0,
+    clocks=[0, 7],
+)
 def test_the_algebra_is_that_of_the_values(one, other, pair, steps, clocks):
     t, values = np.array(clocks), one.values(clocks, KEY)
     low, high = sorted(pair)

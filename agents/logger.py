@@ -6,6 +6,7 @@ A log that cannot be written any more, on a full disk or in a folder that is gon
 import csv
 import io
 import re
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -128,6 +129,29 @@ class _EventFile:
             self._file.close()
 
 
+def _summary_writer(folder: Path, purge: int | None, earlier: list[str]) -> "SummaryWriter":
+    """A summary writer whose event file TensorBoard reads behind the earlier ones.
+
+    It reads a folder's files in the order of their names, and none that comes before one that it has read. A name
+    goes by the second, and within a second by numbers that are compared as text, 10 before 9.
+    """
+    from torch.utils import tensorboard  # slow to import, so only where it is used
+
+    while True:
+        writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge)
+        file = Path(_events_of(writer)._file_name)
+        second = file.name.split(".")[3]
+        if not any(name > file.name and name.split(".")[3] == second for name in earlier):
+            return writer
+        writer.close()
+        file.unlink()
+        time.sleep(0.1)
+
+
+def _events_of(writer: "SummaryWriter") -> Any:
+    return writer._get_file_writer().event_writer  # type: ignore[no-untyped-call]
+
+
 class Logger:
     """Writes scalars by env step; with no folder it writes nothing.
 
@@ -163,16 +187,14 @@ class Logger:
 
     def _open(self, folder: Path, resumed_at: int = 0) -> None:
         """Begin an event file, and go on with ``metrics.csv`` behind its last whole line."""
-        from torch.utils import tensorboard  # slow to import, so only where it is used
-
-        has_events = any(folder.glob("events.out.tfevents.*"))
+        earlier = sorted(file.name for file in folder.glob("events.out.tfevents.*"))
         # What the folder holds already is laid out as it was.
-        self._is_laid_out = has_events and (bool(resumed_at) or self._is_laid_out)
+        self._is_laid_out = bool(earlier) and (bool(resumed_at) or self._is_laid_out)
         purge = resumed_at + 1 if resumed_at else None
-        self._writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge)
-        records = self._writer._get_file_writer().event_writer._async_writer._writer  # type: ignore[no-untyped-call]
+        self._writer = _summary_writer(folder, purge, earlier)
+        records = _events_of(self._writer)._async_writer._writer
         self._events = records._writer = _EventFile(records._writer)
-        if self._hyperparameters and not has_events:
+        if self._hyperparameters and not earlier:
             self._show_hyperparameters()
         content = self._csv.read_bytes() if self._csv.exists() else b""
         reader = csv.DictReader(files.whole_lines(self._csv))
@@ -200,10 +222,9 @@ class Logger:
         if self.folder is None:
             return None
         if self._writer is not None:
-            if self._events.error is not None:
-                raise self._events.error
-            is_gone = not self.folder.exists() or (self._columns and not self._csv.exists())
-            if not is_gone:
+            if not self._is_gone():
+                if self._events.error is not None:
+                    raise self._events.error
                 return self._writer
             self._close()
             files.check_writable(self.folder)
@@ -214,8 +235,15 @@ class Logger:
         self._is_failing = False
         return self._writer
 
+    def _is_gone(self) -> bool:
+        """Whether what has been written was deleted."""
+        assert self.folder is not None
+        return not self.folder.exists() or bool(self._columns and not self._csv.exists())
+
     def _give_up(self, error: OSError) -> None:
         """Leave an entry out, and say so once."""
+        if self._writer is not None and self._is_gone():
+            return  # deleted in the midst of an entry: the next begins the log anew, and says that
         self._close()
         if not self._is_failing:
             self._is_failing = True

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer import event_file_writer
 
 from rl_rms.agents import A2C, AdaptationCallback, CheckpointCallback, files
 from rl_rms.agents.callbacks import EvalCallback, HistogramCallback
@@ -221,6 +222,34 @@ def test_a_folder_that_was_deleted_is_made_anew_with_a_warning(tmp_path):
             logger.write(2, {RETURN: 2.0})
         logger.write(3, {RETURN: 3.0})
     assert charted(tmp_path / "run") == [2, 3]
+
+
+def test_a_folder_that_is_deleted_in_the_midst_of_an_entry_is_made_anew_by_the_next(tmp_path, monkeypatch):
+    append = Logger._append
+
+    def deleted_first(logger, row):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        append(logger, row)
+
+    with Logger(tmp_path / "run") as logger:
+        logger.write(1, {RETURN: 1.0})
+        with monkeypatch.context() as patch:
+            patch.setattr(Logger, "_append", deleted_first)
+            logger.write(2, {RETURN: 2.0})
+        with pytest.warns(UserWarning, match="the log in .*run has been deleted; it is begun anew"):
+            logger.write(3, {RETURN: 3.0})
+        logger.write(4, {RETURN: 4.0})
+    assert charted(tmp_path / "run") == [3, 4]
+
+
+@pytest.mark.parametrize("count", [9, 99])
+def test_event_files_of_one_second_are_read_in_the_order_in_which_they_were_begun(tmp_path, monkeypatch, count):
+    # The last number of a name counts up, and is compared as text.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(count))
+    for step in range(1, 4):
+        with Logger(tmp_path, resumed_at=step - 1) as logger:
+            logger.write(step, {RETURN: float(step)})
+    assert charted(tmp_path) == [1, 2, 3]
 
 
 def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ class FusedActorCritic:
             self._make_room(t, num_envs)
         inputs = self._inputs[t]
         inputs[...] = self._encode(observations)
-        outputs = self._actor.forward(self._shared, inputs, [kept[t] for kept in self._passes[self._actor]])
+        outputs = self._actor.forward(inputs, [kept[t] for kept in self._passes[self._actor]])
         if self._log_std_at is not None:
             noise = generator.standard_normal(outputs.shape, dtype=np.float32)
             noise *= np.exp(self._shared.values[self._log_std_at].reshape(-1))
@@ -152,11 +152,11 @@ class FusedActorCritic:
         if terms.baseline:
             self._critic.look(shared, len(inputs))
             hidden = [kept[: num_steps + 1].reshape(len(inputs), -1) for kept in self._passes[self._critic]]
-            values = self._critic.forward(shared, inputs, hidden).reshape(num_steps + 1, num_envs)
+            values = self._critic.forward(inputs, hidden).reshape(num_steps + 1, num_envs)
             if len(rollout.final_index):
                 finals = self._encode(final_observations)
                 room = self._critic.room((len(finals),))
-                final_values = self._critic.forward(shared, finals, room)[:, 0]
+                final_values = self._critic.forward(finals, room)[:, 0]
         advantages, returns = targets(rollout, used, values, final_values, terms, workers)
 
         weights = np.full((num, 1), 1.0 / num, np.float32)
@@ -240,8 +240,9 @@ class FusedActorCritic:
 
     def _encode(self, observations: Array) -> Floats:
         if isinstance(self._encoder, Flatten):
-            flat: Floats = observations.reshape(len(observations), -1).astype(np.float32, copy=False)
-            return flat
+            if observations.ndim != 2:
+                observations = observations.reshape(len(observations), -1)
+            return observations.astype(np.float32, copy=False)
         encoded: Floats = self._encoder(torch.as_tensor(observations)).numpy()
         return encoded
 
@@ -294,7 +295,7 @@ class _Network:
         self._linears = [layer for layer in network if isinstance(layer, nn.Linear)]
         self._activation = next((type(layer) for layer in network if type(layer) in _ACTIVATIONS), nn.Tanh)
         self._at: list[tuple[int, int]] = []
-        self._weights: list[Floats] = []
+        self._layers: list[tuple[Floats, Floats]] = []
 
     def room(self, shape: tuple[int, ...]) -> list[Floats]:
         """Arrays for what every layer gives for inputs of a shape."""
@@ -307,19 +308,20 @@ class _Network:
 
     def look(self, shared: _Shared, num_rows: int) -> None:
         """See the weights as they are now, for inputs of so many rows."""
-        weights = [shared.values[weight].T for weight, _ in self._places(shared)]
+        places = self._places(shared)
+        weights = [shared.values[weight].T for weight, _ in places]
         # As copies they multiply some rows faster; fewer or more do not make up for the copying.
-        self._weights = list(map(np.ascontiguousarray, weights)) if num_rows in _COPIED_FOR else weights
+        if num_rows in _COPIED_FOR:
+            weights = list(map(np.ascontiguousarray, weights))
+        self._layers = [(weight, shared.values[bias]) for weight, (_, bias) in zip(weights, places, strict=True)]
 
-    def forward(self, shared: _Shared, inputs: Floats, passed: list[Floats]) -> Floats:
-        """What the last layer gives, by the weights of the last `look`; what each gives is kept."""
-        activate, last = _ACTIVATIONS[self._activation][0], len(passed) - 1
-        for i, ((_, bias), weight, out) in enumerate(
-            zip(self._places(shared), self._weights, passed, strict=True)
-        ):
+    def forward(self, inputs: Floats, passed: list[Floats]) -> Floats:
+        """What the last layer gives, as of the last `look`; what each gives is kept."""
+        activate, last = _ACTIVATIONS[self._activation][0], passed[-1]
+        for (weight, bias), out in zip(self._layers, passed, strict=True):
             np.matmul(inputs, weight, out=out)
-            np.add(out, shared.values[bias], out=out)
-            if i < last:
+            np.add(out, bias, out=out)
+            if out is not last:
                 activate(out)
             inputs = out
         return inputs

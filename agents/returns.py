@@ -51,9 +51,10 @@ def generalized_advantages(
     decay = gamma * gae_lambda * ~done
     advantages = np.empty_like(deltas)
     following = np.zeros_like(deltas[0])
-    for t in range(len(deltas) - 1, -1, -1):
-        following = deltas[t] + decay[t] * following
-        advantages[t] = following
+    for delta, kept, advantage in zip(deltas[::-1], decay[::-1], advantages[::-1], strict=True):
+        following = kept * following
+        following += delta
+        advantage[...] = following
     return advantages
 
 

@@ -536,6 +536,9 @@ class _Buffers:
         self._actions = np.empty((1, *actions.shape), actions.dtype)
         self._rewards = np.empty((1, num_envs), np.float32)
         self._terminated, self._truncated, self._valid = np.empty((3, 1, num_envs), np.bool_)
+        self._like = observations
+        # What most rollouts have.
+        self._no_finals = self._stacked([])
 
     def double(self) -> None:
         """Make room for twice as many steps."""
@@ -577,6 +580,7 @@ class _Buffers:
 
     def rollout(self, num_steps: int, finals: list[tuple[int, int, Tree]], episodes: list[Episode]) -> Rollout:
         """The first ``num_steps`` steps."""
+        final_index, final_observations = self._stacked(finals) if finals else self._no_finals
         return Rollout(
             observations=tree_map(lambda leaf: leaf[: num_steps + 1], self._observations),
             actions=self._actions[:num_steps],
@@ -586,12 +590,15 @@ class _Buffers:
             valid=self._valid[:num_steps],
             starts=self._starts[: num_steps + 1],
             action_masks=None if self._masks is None else self._masks[:num_steps],
-            final_index=np.array([final[:2] for final in finals], dtype=np.int64).reshape(-1, 2),
-            final_observations=tree_stack(
-                [final[2] for final in finals], tree_map(lambda leaf: leaf[0], self._observations)
-            ),
+            final_index=final_index,
+            final_observations=final_observations,
             episodes=episodes,
         )
+
+    def _stacked(self, finals: list[tuple[int, int, Tree]]) -> tuple[npt.NDArray[np.int64], Tree]:
+        """Where final observations belong, and those observations."""
+        index = np.array([final[:2] for final in finals], dtype=np.int64).reshape(-1, 2)
+        return index, tree_stack([final[2] for final in finals], self._like)
 
 
 def _doubled(leaf: Array | None) -> Array | None:

@@ -61,6 +61,7 @@ class WatchedSync(SyncVectorEnv):
         infos: dict[str, Any] = {}
         rewards, terminated, truncated = [], [], []
         observations, in_a_row = self._env_obs, self.fault_watch.in_a_row
+        recovers = any(in_a_row)
         same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
         due = self._due()
         each = zip(iterate(self.action_space, actions), self.envs, self._looks, strict=True)
@@ -82,7 +83,7 @@ class WatchedSync(SyncVectorEnv):
                         info = {**info, RESTARTED: True}
                 else:
                     observations[i] = observation
-                    if in_a_row[i]:
+                    if recovers:
                         in_a_row[i] = 0
                     if same_step and (ends or is_cut):
                         infos = self._add_info(infos, {"final_obs": observation, "final_info": info}, i)
@@ -103,7 +104,7 @@ class WatchedSync(SyncVectorEnv):
         Raises:
             ResetNeeded: If they should have begun one before.
         """
-        if not self._autoreset_envs.any():
+        if not np.count_nonzero(self._autoreset_envs):
             return None
         if self.autoreset_mode is AutoresetMode.DISABLED:
             ended = " and ".join(map(str, self._autoreset_envs.nonzero()[0]))

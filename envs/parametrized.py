@@ -50,7 +50,12 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         # Set for one step: the values of the next episode, for which this one ends; or that a reset is due.
         self._upcoming: tuple[float, ...] | None = None
         self._reset_is_due = False
-        self._is_special = False
+        controls = self._controls
+        self._is_passive = self._episode is None and not (
+            controls.moves_actions or controls.moves_rewards or controls.moves_observations
+        )
+        # Whether the next step is the environment's own.
+        self._passes_on = self._is_passive
 
     @property
     def parameter_values(self) -> tuple[Any, ...]:
@@ -94,7 +99,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     @parameter_upcoming.setter
     def parameter_upcoming(self, values: tuple[float, ...] | None) -> None:
         self._upcoming = values
-        self._is_special = self._reset_is_due or values is not None
+        self._passes_on = self._is_passive and not self._is_special
 
     @property
     def parameter_snapshot(self) -> dict[str, Any] | None:
@@ -150,7 +155,11 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     @parameter_reset_is_due.setter
     def parameter_reset_is_due(self, is_due: bool) -> None:
         self._reset_is_due = is_due
-        self._is_special = is_due or self._upcoming is not None
+        self._passes_on = self._is_passive and not self._is_special
+
+    @property
+    def _is_special(self) -> bool:
+        return self._reset_is_due or self._upcoming is not None
 
     def current_values(self) -> tuple[float, ...]:
         """The value that each target has now, set or not."""
@@ -160,8 +169,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode under the values that are set."""
-        self._reset_is_due = self._is_special = False
-        self._upcoming = None
+        self._reset_is_due, self._upcoming = False, None
+        self._passes_on = self._is_passive
         if self._episode is not None:
             self._episode.begin(seed, options, self._controls.values)
         observation, info = self.env.reset(seed=seed, options=options)
@@ -175,12 +184,15 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def step(self, action: Any) -> Transition:
         """Make a transition under the values that are set."""
+        transition: Transition
+        if self._passes_on:
+            transition = self.env.step(action)
+            return transition
         if self._is_special:
             return self._special_step(action)
         controls = self._controls
         if controls.moves_actions:
             action = controls.action(action)
-        transition: Transition
         if self._episode is None:
             transition = self.env.step(action)
         else:
@@ -200,10 +212,11 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._reset_is_due:
             observation, info = self.reset()
             return observation, 0.0, False, False, info
-        upcoming, self._upcoming, self._is_special = self._upcoming, None, False
+        upcoming, self._upcoming = self._upcoming, None
         assert upcoming is not None
         observation, reward, terminated, truncated, info = Parametrized.step(self, action)
         self._controls.set(upcoming)
+        self._passes_on = self._is_passive
         return observation, reward, terminated, truncated or not terminated, info
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What REINFORCE and A2C share: the training loop, predicting, saving and loading."""
 
 import dataclasses
+import functools
 import json
 import secrets
 import time
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium.vector import VectorEnv
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from rl_rms.agents import checkpoint
@@ -275,7 +276,7 @@ class OnPolicyAgent(ABC):
 
             callbacks.add(ProgressCallback())
         # Small products are several times slower on many threads.
-        threads = nullcontext() if self._fused is None else threadpool_limits(1, user_api="blas")
+        threads = nullcontext() if self._fused is None else _blas().limit(limits=1, user_api="blas")
         folder = None if log_dir is None else Path(log_dir)
         with threads, Logger(folder, self.num_timesteps) as logger, first_waits(self.interrupt):
             logger.hyperparameters(self.hyperparameters(), callbacks.metrics())
@@ -863,6 +864,12 @@ def _check_shared(agent: OnPolicyAgent, workers: Workers, where: Where) -> None:
                 "curricula and adversaries go by all episodes, of which a worker sees its own; leave them out, or "
                 "train in one process"
             )
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """What sets numpy's threads; finding the libraries takes longer than an update."""
+    return ThreadpoolController()
 
 
 @contextmanager

@@ -34,6 +34,7 @@ _MOST_WEIGHTS = 200_000
 # Rows of inputs for which weights are worth copying.
 _COPIED_FOR = range(32, 257)
 _ONE = np.float32(1.0)
+_get_grad = operator.attrgetter("grad")
 _HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -83,6 +84,8 @@ class FusedActorCritic:
         self._action_shape = space.shape
         self._inputs: Floats = np.empty((0, 0, 0), np.float32)
         self._passes: dict[_Network, list[Floats]] = {}
+        # Of each step: the row of inputs, and of what the actor's layers give.
+        self._rows: list[tuple[Floats, list[Floats]]] = []
 
     def act(self, observations: Array, t: int, generator: Chance) -> Array:
         """Draw actions, keeping what `gradients` needs.
@@ -99,11 +102,11 @@ class FusedActorCritic:
             self._shared.refresh()
             self._actor.look(self._shared, len(observations))
         num_envs = len(observations)
-        if t + 1 >= len(self._inputs) or num_envs != self._inputs.shape[1]:
+        if t + 1 >= len(self._rows) or num_envs != self._inputs.shape[1]:
             self._make_room(t, num_envs)
-        inputs = self._inputs[t]
+        inputs, passed = self._rows[t]
         inputs[...] = self._encode(observations)
-        outputs = self._actor.forward(inputs, [kept[t] for kept in self._passes[self._actor]])
+        outputs = self._actor.forward(inputs, passed)
         if self._log_std_at is not None:
             noise = generator.standard_normal(outputs.shape, dtype=np.float32)
             noise *= np.exp(self._shared.values[self._log_std_at].reshape(-1))
@@ -160,8 +163,9 @@ class FusedActorCritic:
         advantages, returns = targets(rollout, used, values, final_values, terms, workers)
 
         weights = np.full((num, 1), 1.0 / num, np.float32)
-        if not used.all():
-            weights = used.reshape(num, 1) * np.float32(1.0 / max(int(np.count_nonzero(used)), 1))
+        num_used = int(np.count_nonzero(used))
+        if num_used < num:
+            weights = used.reshape(num, 1) * np.float32(1.0 / max(num_used, 1))
         passed = [kept[:num_steps].reshape(num, -1) for kept in self._passes[self._actor]]
         weighted = advantages.reshape(num, 1) * weights
         actions = rollout.actions.reshape(num, -1)
@@ -256,6 +260,7 @@ class FusedActorCritic:
             self._inputs[:t] = before[:t]
             for old, new in zip(passes[self._actor], self._passes[self._actor], strict=True):
                 new[:t] = old[:t]
+        self._rows = list(zip(self._inputs, map(list, zip(*self._passes[self._actor], strict=True)), strict=True))
 
 
 class _Shared:
@@ -264,7 +269,8 @@ class _Shared:
     def __init__(self, params: list[nn.Parameter]) -> None:
         self._params = params
         self._places: list[int] = []
-        self._grads: list[torch.Tensor | None] = [None] * len(params)
+        # What no gradient is, to begin with.
+        self._grads: list[Any] = [self] * len(params)
         self.values: list[Floats] = []
         self.grads: list[Floats] = []
 
@@ -279,8 +285,7 @@ class _Shared:
         if places != self._places:
             self._places = places
             self.values = [param.detach().numpy() for param in params]
-        now = [param.grad for param in params]
-        if any(grad is None for grad in now) or not all(map(operator.is_, now, self._grads)):
+        if not all(map(operator.is_, map(_get_grad, params), self._grads)):
             for param in params:
                 if param.grad is None:
                     param.grad = torch.zeros_like(param)

@@ -22,7 +22,8 @@ def bootstrap_values(values: Floats, last_values: Floats, terminated: Bools) -> 
         ``V(o_{t+1})`` with zeros where terminated, shape ``(num_steps, num_envs)``.
     """
     following = np.concatenate((values[1:], last_values[None]))
-    return np.where(terminated, np.zeros((), following.dtype), following)
+    following[terminated] = 0.0
+    return following
 
 
 def generalized_advantages(
@@ -49,13 +50,12 @@ def generalized_advantages(
     """
     deltas = rewards + gamma * next_values - values
     decay = gamma * gae_lambda * ~done
-    advantages = np.empty_like(deltas)
-    following = np.zeros_like(deltas[0])
+    advantages = np.empty(deltas.shape)
+    following = np.zeros(deltas.shape[1:])
     for delta, kept, advantage in zip(deltas[::-1], decay[::-1], advantages[::-1], strict=True):
-        following = kept * following
-        following += delta
-        advantage[...] = following
-    return advantages
+        np.multiply(kept, following, out=advantage)
+        following = np.add(advantage, delta, out=advantage)
+    return advantages.astype(deltas.dtype, copy=False)
 
 
 def explained_variance(values: Floats, returns: Floats) -> float:

@@ -508,10 +508,11 @@ class Collector:
         if valid is self._all:
             self.num_timesteps += len(valid) * self.share
             self._returns += rewards
+            self._lengths += 1
         else:
             self.num_timesteps += int(np.count_nonzero(valid)) * self.share
             self._returns += np.where(valid, rewards, 0.0)
-        self._lengths += valid
+            self._lengths += valid
 
     def _close(self, done: Bools, info: Mapping[str, Any], episodes: list[Episode]) -> None:
         """Append the episodes that ended, with what the info at their end says of them."""

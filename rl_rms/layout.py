@@ -12,6 +12,7 @@ from rl_rms.flat import FlatBucket, can_flatten
 from rl_rms.update import State, real
 
 Groups = list[dict[str, Any]]
+Places = list[list[list[int]]]
 _get_grad = operator.attrgetter("grad")
 _get_others = operator.attrgetter("others")
 _get_is_in_place = operator.attrgetter("is_in_place")
@@ -35,6 +36,7 @@ class Layout:
         state: The optimizer's states.
         make_state: Gives a parameter's state, made if it has none, for a parameter and its group.
         flat: Whether to make buckets at all.
+        like: What `places` told of a layout that is to be made again, as far as parameters and states allow it.
 
     Attributes:
         groups: One entry for each parameter group.
@@ -51,29 +53,33 @@ class Layout:
         make_state: Callable[[Tensor, dict[str, Any]], State],
         *,
         flat: bool,
+        like: Places | None = None,
     ) -> None:
         # What two parameters share would come apart.
         uses = Counter(_storage(param) for group in param_groups for param in group["params"])
         self.groups: list[_Group] = []
-        for group in param_groups:
+        for i, group in enumerate(param_groups):
             is_flat = _may_be_flat(group)
+            before = _bucket_by_param(group, like[i]) if like is not None and i < len(like) else None
             movable: list[Tensor] = []
             others: list[Tensor] = []
             waiting: list[Tensor] = []
             for param in group["params"]:
                 if flat and is_flat and uses[_storage(param)] == 1:
-                    (movable if _is_flattenable(param) else waiting).append(param)
+                    moves = _is_flattenable(param) if before is None else param in before and can_flatten(param)
+                    (movable if moves else waiting).append(param)
                 else:
                     others.append(param)
-            if group["flat"] is True and flat and is_flat:
+            if group["flat"] is True and flat and is_flat and before is None:
                 _refuse_stuck([*others, *waiting])
             by_past: dict[Any, tuple[list[Tensor], list[State]]] = defaultdict(lambda: ([], []))
             for param in movable:
                 param_state = make_state(param, group)
-                params, states = by_past[param.dtype, param_state["initial_weight"]]
+                bucket = 0 if before is None else before[param]
+                params, states = by_past[bucket, param.dtype, param_state["initial_weight"]]
                 params.append(param)
                 states.append(param_state)
-            buckets = [FlatBucket(*bucket) for bucket in by_past.values()]
+            buckets = [FlatBucket(*members) for members in by_past.values()]
             self.groups.append(_Group(list(group["params"]), is_flat, buckets, others + waiting, waiting))
         self.buckets = [bucket for group in self.groups for bucket in group.buckets]
         self._flat = flat
@@ -99,6 +105,14 @@ class Layout:
                 if _is_flattenable(param):
                     return False
         return all(map(FlatBucket.collect, self.buckets))
+
+    def places(self) -> Places:
+        """Which parameters lie in which bucket, as plain data: by group and bucket, their numbers in the group."""
+        number = [{id(param): i for i, param in enumerate(group.params)} for group in self.groups]
+        return [
+            [[numbers[id(param)] for param in bucket.params] for bucket in group.buckets]
+            for numbers, group in zip(number, self.groups, strict=True)
+        ]
 
     def is_in_place(self) -> bool:
         """Whether all parameters lie in buckets, and their gradients did at the last `collect`."""
@@ -136,6 +150,12 @@ class Layout:
                 return False
             self._states = list(states)
         return True
+
+
+def _bucket_by_param(group: dict[str, Any], places: list[list[int]]) -> dict[Tensor, int]:
+    """Which bucket each of a group's parameters lay in, for those that lay in one."""
+    params = group["params"]
+    return {params[i]: bucket for bucket, members in enumerate(places) for i in members if i < len(params)}
 
 
 def _are_same(these: Any, those: Any) -> bool:

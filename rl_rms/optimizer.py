@@ -18,7 +18,7 @@ from rl_rms.estimators import HalfLifeEstimator
 from rl_rms.foreach import rmsprop_update_foreach
 from rl_rms.guard import GradientGuard, OnNonfinite, describe_nonfinite, mend_, total_norm
 from rl_rms.half_life import HalfLife, Timescale, parse_half_life
-from rl_rms.layout import Layout
+from rl_rms.layout import Layout, Places
 from rl_rms.memory import Memory
 from rl_rms.options import (
     FOREACH_OPTIONS,
@@ -32,7 +32,7 @@ from rl_rms.presets import Preset, preset
 from rl_rms.update import AVERAGES, State, largest_root, real, rmsprop_init, rmsprop_update, settle_
 
 # What an optimizer knows beside its groups and states, and takes along when it is copied.
-_KEPT = ("guard", "memory")
+_KEPT = ("guard", "memory", "_rebuilds")
 # The key of the first group under which a state dict holds what is not any parameter's.
 _TRACKING = "tracking"
 # How often the flat buffers are built anew before the optimizer does without them.
@@ -209,6 +209,8 @@ class RMSprop(Optimizer):
             estimator=estimator,
         )
         self._layout: Layout | None = None
+        # Those of the layout before this optimizer was saved, which is made again.
+        self._places: Places | None = None
         self._rebuilds = 0
         options = preset(
             like,
@@ -397,21 +399,30 @@ class RMSprop(Optimizer):
         Parameters, options and what an estimator of the half-life has found stay.
         """
         self.state.clear()
-        self._layout = None
+        self._layout = self._places = None
 
     def _present_layout(self) -> Layout | None:
         """The layout, its buckets' gradients collected; None if there is none that describes the parameters."""
+        if self._layout is None and self._places is not None:
+            self._layout = self._make_layout(self._places)
         if self._layout is not None and not self._layout.collect(self.param_groups, self.state):
             self._layout = None
             self._rebuilds += 1
         return self._layout
 
     def _new_layout(self) -> Layout:
-        # Where somebody else moves the parameters about again and again, building costs more than it saves.
-        flat = self._rebuilds <= _MOST_REBUILDS
-        layout = self._layout = Layout(self.param_groups, self.state, self._state, flat=flat)
+        layout = self._layout = self._make_layout()
         layout.collect(self.param_groups, self.state)
         return layout
+
+    def _make_layout(self, like: Places | None = None) -> Layout:
+        self._places = None
+        # Where somebody else moves the parameters about again and again, building costs more than it saves.
+        flat = self._rebuilds <= _MOST_REBUILDS
+        return Layout(self.param_groups, self.state, self._state, flat=flat, like=like)
+
+    def _present_places(self) -> Places | None:
+        return self._places if self._layout is None else self._layout.places()
 
     def _admit(self, layout: Layout | None) -> bool:
         """Whether a step may be taken with the gradients."""
@@ -546,7 +557,8 @@ class RMSprop(Optimizer):
         self.param_groups[0][_TRACKING] = {
             "guard": self.guard.state_dict(),
             "memory": self.memory.state_dict(),
-            # Which decide, one day, on where numbers lie, and so on the last bits of sums of them.
+            # Where numbers lie, which decides on the last bits of sums of them.
+            "places": self._present_places(),
             "rebuilds": self._rebuilds,
         }
         try:
@@ -585,19 +597,21 @@ class RMSprop(Optimizer):
                     self.state[param][name] = value.to(device=param.device, dtype=dtype, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in _KEPT}}
+        kept = {name: getattr(self, name) for name in _KEPT}
+        return {**super().__getstate__(), **kept, "_places": self._present_places()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # Unless they are kept.
+        self._places, self._rebuilds = None, 0
         super().__setstate__(state)
         self._layout = None
-        self._rebuilds = 0
         if self._loading is not None:
             self._restore_precision(self._loading)
         tracking = self.param_groups[0].pop(_TRACKING, None)
         if tracking is not None:
             self.guard.load_state_dict(tracking["guard"])
             self.memory.load_state_dict(tracking["memory"])
-            self._rebuilds = tracking["rebuilds"]
+            self._places, self._rebuilds = tracking["places"], tracking["rebuilds"]
         for group in self.param_groups:
             for name, meaning in TORCH_MEANS.items():
                 group.setdefault(name, meaning)

@@ -265,6 +265,37 @@ def test_parameters_that_take_turns_end_on_the_plain_path():
     assert_same(models, optimizers)
 
 
+@pytest.mark.parametrize("saved_after", range(12))
+@pytest.mark.parametrize("way", ["state", "copy", "pickle"])
+def test_parameters_that_take_turns_go_on_to_the_bit(saved_after, way):
+    def step(model, optimizer, turn):
+        for i, param in enumerate(model.parameters()):
+            seed = torch.Generator().manual_seed(10 * turn + i)
+            moves = (turn >> i) % 2
+            param.grad = torch.randn(param.shape, generator=seed, dtype=param.dtype) if moves else None
+        optimizer.step()
+
+    options = {"lr": 0.1, "debias": True, "max_grad_norm": 0.01}
+    model = network(torch.float32)
+    optimizer = RMSprop(model.parameters(), **options)
+    for turn in range(saved_after):
+        step(model, optimizer, turn)
+    if way == "state":
+        again = copy.deepcopy(model)
+        other = RMSprop(again.parameters(), **options)
+        other.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
+        saved_again = copy.deepcopy(other.state_dict()["param_groups"])
+        assert saved_again == optimizer.state_dict()["param_groups"]
+    else:
+        through = copy.deepcopy if way == "copy" else lambda whole: pickle.loads(pickle.dumps(whole))
+        again, other = through((model, optimizer))
+    for turn in range(saved_after, 24):
+        step(model, optimizer, turn)
+        step(again, other, turn)
+    assert other._rebuilds == optimizer._rebuilds > 0
+    assert_same((model, again), (optimizer, other), tolerance=0.0)
+
+
 @pytest.mark.parametrize("make", [lambda grad: grad.t().contiguous().t(), lambda grad: grad.expand_as(grad)])
 @pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
 def test_gradients_with_other_strides(make, gather_at_most, monkeypatch):
@@ -511,6 +542,19 @@ def test_any_options_and_gradients_leave_finite_numbers_or_are_named(options, si
     options={"lr": 0.1, "eps": 1.0, "max_tensor_norm": 1.0, "max_grad_norm": 1.0},
     sizes=[None, 1.0] * 10,
     later=[1.0, 1.0],
+    flat="auto",
+)
+@example(  # one that gives up its flat memory later on
+    options={
+        "lr": 0.1,
+        "eps": 1.0,
+        "rho": 0.0,
+        "max_grad_value": 1.0,
+        "max_tensor_norm": 1.0,
+        "max_grad_norm": 1.0,
+    },
+    sizes=[None, 0.0],
+    later=[None, 0.0] * 3 + [None, 1.0],
     flat="auto",
 )
 def test_any_optimizer_goes_on_to_the_bit_from_its_state(options, sizes, later, flat):

@@ -32,6 +32,9 @@ _NO_CORRECTION = 1e9
 # more than this share (in float32, at half-lives from 23 260 updates on) it is not used.
 _MOST_BIAS = 1e-3
 
+# Learning rates that numbers are divided by before the kernel multiplies them again; smaller ones give infinities.
+_LEAST_LR = 1e-290
+
 _ONE = torch.ones(())
 _data_ptr = torch.Tensor.data_ptr
 _get_grad = operator.attrgetter("grad")
@@ -233,9 +236,8 @@ class FlatBucket:
         if group["centered"] or group["exclude_current"] or group["optimism"] or looks_at_tensors(group):
             return None
         # It would divide by these.
-        if (group["eps_inside_sqrt"] and group["alpha"] == 0.0) or (group["decoupled_weight_decay"] and lr == 0.0):
-            return None
-        if group["momentum"] and group["lr_in_momentum"] and lr == 0.0:
+        divides_by_lr = group["decoupled_weight_decay"] or (group["momentum"] and group["lr_in_momentum"])
+        if (divides_by_lr and lr < _LEAST_LR) or (group["eps_inside_sqrt"] and group["alpha"] == 0.0):
             return None
         if self._rounding > _MOST_BIAS * (1.0 - group["alpha"]):
             return None

@@ -238,7 +238,7 @@ def clip_by_second_moment_(
 
     Args:
         grads: Real gradients.
-        states: The parameters' states; an empty one is that of a parameter that was never updated.
+        states: Their states, empty or of step 0 where there was no update: an initial v is no gradient's.
         ratio: The largest magnitude in root second moments, > 1.
         eps: Below which a root second moment means nothing.
         centered: As in `rl_rms.update.rmsprop_update`.
@@ -249,7 +249,7 @@ def clip_by_second_moment_(
     """
     clipped = False
     for grad, state in zip(grads, states, strict=True):
-        if not state:
+        if not state or not state["step"]:
             continue
         root = second_moment(state, centered=centered, debias=debias).sqrt()
         bound = torch.where(root > eps, ratio * root, torch.inf).to(grad.dtype)

@@ -514,6 +514,11 @@ def coupled(options):
 
 
 @given(options=RANDOM_OPTIONS, sizes=SIZES, flat=st.sampled_from(["auto", False]))
+@example(
+    options={"lr": 2e-313, "eps": 1.0, "half_life": 1.0, "momentum": 0.5, "lr_in_momentum": True},
+    sizes=[0.0],
+    flat="auto",
+)
 def test_any_options_and_gradients_leave_finite_numbers_or_are_named(options, sizes, flat):
     said = ""
     try:
@@ -575,6 +580,9 @@ def test_any_optimizer_goes_on_to_the_bit_from_its_state(options, sizes, later, 
 
 
 @given(options=RANDOM_OPTIONS, sizes=SIZES)
+@example(
+    options={"lr": 0.0, "eps": 0.5, "rho": 0.0, "max_grad_ratio": 1.5, "initial_second_moment": 1.0}, sizes=[1.0]
+)
 def test_any_options_give_the_same_over_flat_memory(options, sizes):
     try:
         own, flat, _ = optimized(options, sizes, torch.float64, "auto")

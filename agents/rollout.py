@@ -148,7 +148,6 @@ class Collector:
     Attributes:
         num_timesteps: Env steps lived, all sub-environments together.
         share: Env steps that are counted for one of these sub-environments': how many workers do as these do.
-        first_index: What errors call the first of these sub-environments.
         num_nonfinite: Rewards and observations that were not finite, until somebody sets it to 0.
 
     Raises:
@@ -191,10 +190,10 @@ class Collector:
         self._most = 0.0
         self.num_timesteps = 0
         self.share = 1
-        self.first_index = 0
         self.num_nonfinite = 0
         self._is_over = False
         self._watch = watch(env, on_env_error, env_timeout)
+        self.first_index = 0
         # As many as the last step knew of.
         self._restarts = 0
 
@@ -202,6 +201,17 @@ class Collector:
     def num_restarts(self) -> int:
         """How often a sub-environment failed and was made anew."""
         return 0 if self._watch is None else self._watch.num_restarts
+
+    @property
+    def first_index(self) -> int:
+        """What errors call the first of these sub-environments."""
+        return self._first_index
+
+    @first_index.setter
+    def first_index(self, first_index: int) -> None:
+        self._first_index = first_index
+        if self._watch is not None:
+            self._watch.first_index = first_index
 
     @property
     def started(self) -> bool:
@@ -382,7 +392,7 @@ class Collector:
         try:
             return self.env.step(actions)
         except EnvError as error:
-            steps = ", ".join(f"{self._lengths[i] + 1:,}" for i in error.indices)
+            steps = ", ".join(f"{self._lengths[i - self.first_index] + 1:,}" for i in error.indices)
             where = (
                 f"steps {steps} of their episodes" if len(error.indices) > 1 else f"step {steps} of its episode"
             )

@@ -82,6 +82,7 @@ class Watch:
     Attributes:
         on_error: ``"raise"`` or ``"restart"``.
         timeout: Seconds that a worker may take over a step or a reset, None for ever.
+        first_index: What errors and warnings call the first sub-environment.
         seeds: What each sub-environment was seeded with last.
         restarts: How often each was made anew.
         num_restarts: How often any was.
@@ -91,6 +92,7 @@ class Watch:
     def __init__(self, num_envs: int) -> None:
         self.on_error: OnEnvError = "raise"
         self.timeout: float | None = None
+        self.first_index = 0
         self.seeds: list[int | None] = [None] * num_envs
         self.restarts = [0] * num_envs
         self.num_restarts = 0
@@ -116,14 +118,15 @@ class Watch:
             told = {index: faults[index] for index in hopeless or faults}
             problem = "; ".join(dict.fromkeys(fault.problem for fault in told.values()))
             seeds = [self.seeds[index] for index in told]
-            raise EnvError(list(told), seeds, problem, mend) from next(iter(told.values())).error
+            numbers = [self.first_index + index for index in told]
+            raise EnvError(numbers, seeds, problem, mend) from next(iter(told.values())).error
         for index, fault in faults.items():
             self.restarts[index] += 1
             self.num_restarts += 1
             self.in_a_row[index] += 1
             warnings.warn(
-                f"sub-environment {index} (seed {self.seeds[index]}) failed and is made anew (restart "
-                f"{self.restarts[index]}): {fault.problem}",
+                f"sub-environment {self.first_index + index} (seed {self.seeds[index]}) failed and is made anew "
+                f"(restart {self.restarts[index]}): {fault.problem}",
                 stacklevel=2,
             )
             if self.seeds[index] is not None:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import datetime
+import re
 import time
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -20,7 +22,9 @@ from rl_rms.agents.rollout import Episode
 from rl_rms.agents.workers import ALONE, LostWorkersError, SharedChance, Workers
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import LinearRamp
+from rl_rms.envs.faults import MOST_IN_A_ROW, EnvError
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
+from tests.faulty import Faulty
 
 NUM_ENVS = 4
 CHANGES = {"length": Sinusoid(mean=0.6, amplitude=0.4, period=500), "gravity": Redraw(low=5, high=15, every=160)}
@@ -393,18 +397,34 @@ def test_workers_leave_out_alike(where, options, tmp_path):
     assert first["counts"][0] == 11 + 6
 
 
-def name_it(workers):
+def train_with_a_fault(workers):
+    """The second of the second worker's sub-environments fails whenever it is made anew."""
+    env = SyncVectorEnv([Faulty, lambda: Faulty(at=1 if workers.rank else None)])
+    A2C(env, seed=7, n_steps=4, on_env_error="restart").join(workers).learn(1_000)
+
+
+def name_it(workers, train, *args):
     """What the worker with the fault says; the other one does not wait for ever."""
-    try:
-        train_with_holes(workers, "global", "raise")
-    except (FloatingPointError, LostWorkersError) as error:
-        return str(error)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            train(workers, *args)
+        except (FloatingPointError, EnvError, LostWorkersError) as error:
+            return str(error), [str(one.message) for one in warned]
 
 
 def test_the_worker_that_has_it_names_it(tmp_path):
-    said = together(tmp_path, name_it, timeout=10.0)
-    assert "the reward of sub-environment 1 must be finite" in said[1]
-    assert "waited for the others in vain" in said[0]
+    (waiting, _), (naming, _) = together(tmp_path, name_it, train_with_holes, "global", "raise", timeout=10.0)
+    assert "the reward of sub-environment 1 must be finite" in naming
+    assert "waited for the others in vain" in waiting
+
+
+def test_the_worker_whose_environment_fails_names_it_by_its_number_among_all(tmp_path):
+    (waiting, _), (naming, warned) = together(tmp_path, name_it, train_with_a_fault, timeout=10.0)
+    assert re.match(r"sub-environment 3 \(seed \d+\) failed in step 1 of its episode", naming)
+    again = [one for one in warned if re.match(r"sub-environment 3 \(seed \d+\) failed and is made anew", one)]
+    assert len(again) == MOST_IN_A_ROW
+    assert "waited for the others in vain" in waiting
 
 
 def test_who_waits_in_vain_for_gradients_is_whole_yet(monkeypatch):

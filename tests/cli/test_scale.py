@@ -331,7 +331,7 @@ def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):
 
 PROGRAM = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 from test_workers import save_training
 from rl_rms.cli.config import ScaleConfig
 from rl_rms.cli.scale import process_group
@@ -351,7 +351,9 @@ def assert_everyone_is(folder, alone):
 
 def test_under_torchrun_parameters_are_those_of_one_process(elsewhere, workers_module):
     program = elsewhere / "program.py"
-    program.write_text(PROGRAM.format(tests=str(Path(workers_module.__file__).parent), folder=str(elsewhere)))
+    tests = Path(workers_module.__file__).parent
+    paths = [str(tests), str(tests.parents[1])]
+    program.write_text(PROGRAM.format(paths=paths, folder=str(elsewhere)))
     done = subprocess.run([*torchrun(), str(program)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert_everyone_is(elsewhere, workers_module.save_training(elsewhere, ALONE))

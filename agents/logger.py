@@ -187,7 +187,7 @@ class Logger:
 
     def _open(self, folder: Path, resumed_at: int = 0) -> None:
         """Begin an event file, and go on with ``metrics.csv`` behind its last whole line."""
-        earlier = sorted(file.name for file in folder.glob("events.out.tfevents.*"))
+        earlier = [file.name for file in folder.glob("events.out.tfevents.*")]
         # What the folder holds already is laid out as it was.
         self._is_laid_out = bool(earlier) and (bool(resumed_at) or self._is_laid_out)
         purge = resumed_at + 1 if resumed_at else None

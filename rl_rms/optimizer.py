@@ -125,7 +125,7 @@ class RMSprop(Optimizer):
         max_tensor_norm: The same for each tensor's own norm.
         max_grad_value: Magnitude of a coordinate above which it is cut.
         max_grad_ratio: The same in root second moments of that coordinate, as they were before this gradient, > 1:
-            3 contains a burst in one coordinate, which a norm hardly shows.
+            3 contains a burst in one coordinate, which a norm hardly shows. A parameter's first gradient passes.
         on_nonfinite: What to do when a gradient has a nan or an infinite coordinate: ``"raise"``, or ``"skip"``
             the whole step, so that parameters and state stay as they were, or ``"clip"``: put 0 for nan and the
             largest finite magnitude of all gradients for infinities, and go on. Both are counted. None lets it

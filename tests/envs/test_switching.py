@@ -4,6 +4,7 @@ import pytest
 
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import Staged
+from rl_rms.envs.parametrized import Parametrized
 from rl_rms.envs.schedules import PiecewiseConstant, Step
 from rl_rms.envs.switching import TaskSwitch
 
@@ -31,6 +32,17 @@ def test_an_episode_that_ends_by_itself_at_the_switch_is_terminated_alone():
     env.reset(seed=0)
     env.step(RIGHT)
     assert env.step(DOWN)[:4] == (3, 1, True, False)
+
+
+def test_upcoming_values_end_an_episode_once_also_where_steps_are_otherwise_the_environments_own():
+    env = Parametrized(gym.make("CartPole-v1"), ["gravity"])
+    env.reset(seed=0)
+    env.parameter_values = (9.8,)
+    assert env.step(0)[2:4] == (False, False)
+    env.parameter_upcoming = (5.0,)
+    assert env.step(0)[2:4] == (False, True)
+    assert env.unwrapped.gravity == 5.0
+    assert env.step(0)[2:4] == (False, False)
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])

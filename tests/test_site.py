@@ -188,7 +188,8 @@ def test_a_reader_searches_and_finds_and_asks_only_this_host(site):
             asked, wrong = [], []
             page.on("request", lambda request: asked.append(request.url))
             page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.goto(f"{home}index.html")
+            # Not before the search listens: what was typed earlier is not looked for.
+            page.goto(f"{home}index.html", wait_until="networkidle")
             page.get_by_placeholder("Search").fill("matched_half_life")
             page.locator(".md-search-result__link").first.wait_for()
             assert "matched_half_life" in page.locator(".md-search-result__list").inner_text()

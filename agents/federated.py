@@ -35,6 +35,10 @@ from rl_rms.update import State, denominator, rmsprop_init, rmsprop_update, seco
 Placement = Literal["server", "pooled", "client", "none"]
 """Where RMSprop's normalizer lives."""
 Params = dict[str, Tensor]
+# Squares of larger values can overflow float32, and one infinite second moment stays infinite.
+_LARGEST_DIRECTION = 1e18
+# Sums of larger returns can overflow float64.
+_LARGEST_RETURN = 1e300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +49,15 @@ class FederationConfig:
         rounds: Rounds of local training and aggregation, >= 1.
         local_updates: Updates that a client takes in its own world in a round, >= 1.
         local_learning_rate: Of these, which are plain gradient descent, > 0.
-        placement: Where RMSprop's normalizer lives: ``server``, ``pooled`` (the server's, with the mean of the
+        placement: Owner of RMSprop's second moment: ``server``, ``pooled`` (the server, from the mean of the
             clients' squared directions), ``client`` or ``none``.
         learning_rate: Of the server's step, > 0.
         half_life: Of the second moment, in rounds, > 0.
         eps: Added to the root of the second moment, >= 0.
         weighted: Whether clients weigh by the env steps of their round, or all alike.
         participation: Share of the clients that take part in a round, in (0, 1].
-        max_norm_ratio: A direction whose norm is more than this many times the median of the round's is rejected,
-            > 1; null rejects only what is not finite.
+        max_norm_ratio: The server rejects a direction whose norm is more than this many times the round's median,
+            > 1. null switches this check off.
     """
 
     rounds: int = 50
@@ -82,16 +86,15 @@ class FederationConfig:
 
 @dataclass(frozen=True)
 class Report:
-    """What a client tells of a round.
+    """A client's result of one round.
 
     Attributes:
-        direction: By parameter: the mean gradient on its way, or that normalized with ``client``.
-        squares: Its squares, with ``pooled``; else None.
-        metrics: ``env_steps``, ``episodes``, ``mean_return`` (nan without episodes) and the direction's ``norm``.
+        direction: Mean gradient by parameter name, divided by the root of the client's second moment if the
+            placement is ``client``.
+        metrics: ``env_steps``, ``episodes`` and ``mean_return``, which is nan without episodes.
     """
 
     direction: Params
-    squares: Params | None
     metrics: dict[str, float]
 
 
@@ -139,19 +142,15 @@ class Client:
         agent.learn(10**12, count, log_interval=10**9)
         way = config.local_learning_rate * config.local_updates
         direction = {name: (params[name] - param.detach()) / way for name, param in own.items()}
-        squares = None
-        if config.placement == "pooled":
-            squares = {name: g * g for name, g in direction.items()}
-        elif config.placement == "client":
+        if config.placement == "client":
             direction, self.state = normalize(direction, self.state, config)
         returns = [episode.ret for episode in episodes]
         metrics = {
             "env_steps": float(agent.num_timesteps - steps),
             "episodes": float(len(returns)),
             "mean_return": statistics.fmean(returns) if returns else math.nan,
-            "norm": norm(direction),
         }
-        return Report(direction, squares, metrics)
+        return Report(direction, metrics)
 
     def save(self, folder: Path) -> None:
         """Write the agent, in its world and episodes, and the second moment."""
@@ -159,8 +158,13 @@ class Client:
         storage.write(folder / "normalizer", self.state)
 
     def load_state(self, folder: Path) -> None:
-        """Read the second moment that `save` wrote."""
-        self.state = storage.read(folder / "normalizer")
+        """Read the second moment that `save` wrote.
+
+        Raises:
+            ValueError: If the file does not hold the second moment of this agent's policy.
+        """
+        own = dict(self.agent.policy.named_parameters())
+        self.state = _checked_state(storage.read(folder / "normalizer"), own)
 
 
 def normalize(
@@ -187,80 +191,110 @@ def normalize(
 
 @dataclass
 class Server:
-    """Who owns the policy.
+    """Holds the policy and updates it from the clients' reports.
 
     Attributes:
-        params: Its parameters.
-        config: How it takes steps.
-        state: The second moment, with ``server`` and ``pooled``.
+        params: The policy's parameters by name.
+        config: The federation's settings.
+        most_env_steps: Env steps that a client can take in one round. `check` rejects a report with more.
+        state: Second moments by parameter name, with ``server`` and ``pooled``.
         round: Rounds so far.
-        rejected: Reports that were not used so far.
+        rejected: Rejected reports so far.
     """
 
     params: Params
     config: FederationConfig
+    most_env_steps: int = 2**31
     state: dict[str, State] = field(default_factory=dict)
     round: int = 0
     rejected: int = 0
 
-    def step(self, reports: Sequence[Report]) -> dict[str, float]:
-        """One step from a round's reports; those that cannot be right are rejected and counted.
+    def check(self, report: Report) -> None:
+        """Check a report's names, shapes, dtypes and ranges.
+
+        Raises:
+            ValueError: If the server cannot use the report. The message names the part and the value.
+        """
+        if report.direction.keys() != self.params.keys():
+            raise ValueError(f"direction must hold the {len(self.params)} parameters of the policy and no others")
+        for name, param in self.params.items():
+            one = report.direction[name]
+            if one.shape != param.shape or one.dtype != param.dtype:
+                raise ValueError(
+                    f"direction of {name} must be {param.dtype} of shape {tuple(param.shape)}, got {one.dtype} of "
+                    f"shape {tuple(one.shape)}"
+                )
+            if not bool((one.abs() <= _LARGEST_DIRECTION).all()):  # false for nan
+                raise ValueError(f"direction of {name} must be finite and within {_LARGEST_DIRECTION:g}")
+        missing = [name for name in ("env_steps", "episodes", "mean_return") if name not in report.metrics]
+        if missing:
+            raise ValueError(f"the metrics lack {', '.join(missing)}")
+        env_steps, episodes = report.metrics["env_steps"], report.metrics["episodes"]
+        check_whole("env_steps", env_steps, least=1)
+        check_number("env_steps", env_steps, most=self.most_env_steps)
+        check_whole("episodes", episodes, least=0)
+        check_number("episodes", episodes, most=env_steps)
+        mean_return = report.metrics["mean_return"]
+        if episodes or not math.isnan(mean_return):
+            check_number("mean_return", mean_return, least=-_LARGEST_RETURN, most=_LARGEST_RETURN)
+
+    def step(self, reports: Sequence[Report], *, unreadable: int = 0) -> dict[str, float]:
+        """Take one step from a round's reports. A report that fails `check` is rejected and counted.
 
         Args:
-            reports: Of those who took part and answered.
+            reports: Reports of the clients that answered.
+            unreadable: Further answers that held no report, which count as rejected.
 
         Returns:
-            ``clients`` and ``rejected`` of this round, ``update_norm`` of the step, the clients' ``mean_return``.
+            ``clients`` and ``rejected`` of this round, the step's ``update_norm`` and the mean of the clients'
+            ``mean_return``.
         """
         self.round += 1
         good = self._accepted(reports)
-        rejected = len(reports) - len(good)
+        rejected = unreadable + len(reports) - len(good)
         self.rejected += rejected
-        told = {"clients": float(len(good)), "rejected": float(rejected)}
+        counts = {"clients": float(len(good)), "rejected": float(rejected)}
         if not good:
-            return {**told, "update_norm": 0.0, "mean_return": math.nan}
+            return {**counts, "update_norm": 0.0, "mean_return": math.nan}
         weights = [report.metrics["env_steps"] if self.config.weighted else 1.0 for report in good]
         total = sum(weights)
         shares = [weight / total for weight in weights]
         direction = _mean([report.direction for report in good], shares)
-        if self.config.placement in ("server", "pooled"):
-            squares = None
-            if self.config.placement == "pooled":
-                squares = _mean([report.squares or {} for report in good], shares)
-            direction = self._normalized(direction, squares)
+        if self.config.placement == "server":
+            direction = self._normalized(direction, direction)
+        elif self.config.placement == "pooled":
+            squares = _mean([{name: g * g for name, g in report.direction.items()} for report in good], shares)
+            direction = self._normalized(direction, {name: one.sqrt() for name, one in squares.items()})
         for name, step in direction.items():
             self.params[name] = self.params[name] - self.config.learning_rate * step
         returns = [report.metrics["mean_return"] for report in good]
         known = [one for one in returns if not math.isnan(one)]
         return {
-            **told,
+            **counts,
             "update_norm": self.config.learning_rate * norm(direction),
             "mean_return": statistics.fmean(known) if known else math.nan,
         }
 
     def _accepted(self, reports: Sequence[Report]) -> list[Report]:
-        finite = [report for report in reports if _is_finite(report) and self._fits(report)]
+        good = [report for report in reports if self._is_usable(report)]
         ratio = self.config.max_norm_ratio
-        if ratio is None or len(finite) < 3:  # of two, which is the odd one?
-            return finite
-        median = statistics.median(norm(report.direction) for report in finite)
-        return [report for report in finite if norm(report.direction) <= ratio * median]
+        if ratio is None or len(good) < 3:  # two reports have no odd one out
+            return good
+        median = statistics.median(norm(report.direction) for report in good)
+        return [report for report in good if norm(report.direction) <= ratio * median]
 
-    def _fits(self, report: Report) -> bool:
-        """Whether it has the policy's parameters in their shapes."""
-        parts = [report.direction] + ([report.squares or {}] if self.config.placement == "pooled" else [])
-        return all(
-            part.keys() == self.params.keys()
-            and all(part[name].shape == one.shape for name, one in self.params.items())
-            for part in parts
-        )
+    def _is_usable(self, report: Report) -> bool:
+        try:
+            self.check(report)
+        except ValueError:
+            return False
+        return True
 
-    def _normalized(self, direction: Params, squares: Params | None) -> Params:
-        """The direction by the root of the second moment, of its own squares or of those given."""
+    def _normalized(self, direction: Params, seen: Params) -> Params:
+        """Divide the direction by the root of the second moment, once it has averaged ``seen`` squared."""
         config = self.config
         self.state = self.state or rmsprop_init(direction)
-        seen = direction if squares is None else {name: one.sqrt() for name, one in squares.items()}
-        # The rule itself keeps v; of its step only what v is there for is taken.
+        # lr=0: only the rule's second moment is of use here.
         _, self.state = rmsprop_update(seen, seen, self.state, lr=0.0, half_life=config.half_life)
         return {
             name: g
@@ -275,21 +309,24 @@ class Server:
         return {"params": self.params, "state": self.state, "round": self.round, "rejected": self.rejected}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Continue from a state of `state_dict`.
+
+        Raises:
+            ValueError: If a part is missing, has another shape, is not finite or is below its range.
+        """
+        missing = [name for name in ("params", "state", "round", "rejected") if name not in state]
+        if missing:
+            raise ValueError(f"the server's state lacks {', '.join(missing)}; give one that state_dict returned")
         _check_names(state["params"], self.params)
-        self.params, self.state = dict(state["params"]), dict(state["state"])
-        self.round, self.rejected = int(state["round"]), int(state["rejected"])
+        moments = _checked_state(state["state"], self.params)
+        counts = [check_whole(name, state[name], least=0) for name in ("round", "rejected")]
+        self.params, self.state = dict(state["params"]), moments
+        self.round, self.rejected = counts
 
 
 def norm(params: Mapping[str, Tensor]) -> float:
     """The Euclidean norm of all parameters together."""
     return math.sqrt(sum(float(one.double().square().sum()) for one in params.values()))
-
-
-def _is_finite(report: Report) -> bool:
-    tensors = [*report.direction.values(), *(report.squares or {}).values()]
-    env_steps = report.metrics.get("env_steps", math.nan)
-    return all(bool(one.isfinite().all()) for one in tensors) and math.isfinite(env_steps) and env_steps > 0
 
 
 def _mean(all_params: Sequence[Params], shares: Sequence[float]) -> Params:
@@ -300,5 +337,38 @@ def _mean(all_params: Sequence[Params], shares: Sequence[float]) -> Params:
 
 
 def _check_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    if given.keys() != own.keys() or any(given[name].shape != own[name].shape for name in own):
+    """Check names, shapes and finiteness of parameters."""
+    if (
+        not isinstance(given, Mapping)
+        or given.keys() != own.keys()
+        or not all(isinstance(one, Tensor) for one in given.values())
+        or any(given[name].shape != own[name].shape for name in own)
+    ):
         raise ValueError("the parameters are of another policy than this one's; give both the same configuration")
+    for name, one in given.items():
+        if not one.is_floating_point() or not bool(one.isfinite().all()):
+            raise ValueError(
+                f"the parameter {name} must hold finite floating point values; give another checkpoint"
+            )
+
+
+def _checked_state(given: Any, own: Mapping[str, Tensor]) -> dict[str, State]:
+    """Second moments by parameter name, or none before the first round.
+
+    Raises:
+        ValueError: If names, shapes or values are wrong.
+    """
+    expected = rmsprop_init(dict(own)) if given else {}
+    if not isinstance(given, Mapping) or given.keys() != expected.keys():
+        raise ValueError("the second moments are of another policy than this one's; give another checkpoint")
+    for name, parts in expected.items():
+        for part, one in parts.items():
+            shape = torch.as_tensor(one).shape
+            value = given[name].get(part) if isinstance(given[name], Mapping) else None
+            is_number = isinstance(value, (Tensor, int, float))
+            tensor = torch.as_tensor(value, dtype=torch.float64) if is_number else torch.tensor(math.nan)
+            if tensor.shape != shape or not bool((tensor.isfinite() & (tensor >= 0)).all()):
+                raise ValueError(
+                    f"{part} of {name} must be finite, >= 0 and of shape {tuple(shape)}; give another checkpoint"
+                )
+    return {name: dict(given[name]) for name in expected}

@@ -7,17 +7,21 @@ client's app is a new one in every round.
 Flower is in the extra ``flower``; the simulation needs Ray beside it.
 """
 
+import io
 import math
 import os
 import random
+import reprlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # It would tell its makers of its use.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -25,12 +29,17 @@ from flwr.serverapp import Grid, ServerApp
 from torch import Tensor
 
 from rl_rms.agents import storage
-from rl_rms.agents.federated import Client, FederationConfig, Report, Server
+from rl_rms.agents.config import A2CConfig, ReinforceConfig
+from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.federation import Federation
+from rl_rms.envs.checks import check_number, check_whole
 
 SERVER = "server.safetensors"
-_PARAMS, _DIRECTION, _SQUARES, _METRICS, _TASK = "params", "direction", "squares", "metrics", "task"
+_PARAMS, _DIRECTION, _METRICS, _TASK = "params", "direction", "metrics", "task"
+_METRIC_NAMES = ("client", "env_steps", "episodes", "mean_return")
+_LARGEST_METRIC = 1e300
+_LONGEST_EPISODE = 1_000_000
 
 client_app = ClientApp()
 server_app = ServerApp()
@@ -56,17 +65,14 @@ def train(message: Message, context: Context) -> Message:
     if checkpoint.exists():
         client.load_state(folder)
     try:
-        report = client.train(_tensors(message.content[_PARAMS]))
+        own = dict(client.agent.policy.named_parameters())
+        report = client.train(read_arrays(message.content[_PARAMS], own))
         client.save(folder)
     finally:
         env.close()
-    content: dict[str, Any] = {
-        _DIRECTION: ArrayRecord(report.direction),
-        _METRICS: MetricRecord({**report.metrics, "client": float(number)}),
-    }
-    if report.squares is not None:
-        content[_SQUARES] = ArrayRecord(report.squares)
-    return Message(content=RecordDict(content), reply_to=message)
+    metrics = MetricRecord({**report.metrics, "client": float(number)})
+    content = RecordDict({_DIRECTION: ArrayRecord(report.direction), _METRICS: metrics})
+    return Message(content=content, reply_to=message)
 
 
 def client_folder(context: Context, run: str, number: int) -> Path:
@@ -97,7 +103,7 @@ class Rounds:
     def __init__(self, federation: Federation, folder: Path, grid: Grid, timeout: float = 600.0) -> None:
         self.federation, self.folder, self.grid, self.timeout = federation, folder, grid, timeout
         self.config = FederationConfig(**federation.federation)
-        self.server = Server(first_params(federation), self.config)
+        self.server = Server(first_params(federation), self.config, most_env_steps(federation, self.config))
         if (folder / SERVER).exists():
             self.server.load_state_dict(storage.read(folder / SERVER))
 
@@ -122,9 +128,26 @@ class Rounds:
         messages = [Message(content=content, message_type=MessageType.TRAIN, dst_node_id=node) for node in chosen]
         replies = list(self.grid.send_and_receive(messages, timeout=self.timeout))
         answers = [reply.content for reply in replies if reply.has_content()]
-        told = self.server.step([_report(answer) for answer in answers])
+        reports, reasons = self._read(answers)
+        scalars = self.server.step(reports, unreadable=len(reasons))
         storage.write(self.folder / SERVER, self.server.state_dict())
-        logger.write(number, _scalars(told, answers, dropped=count - len(answers)))
+        logger.write(number, _scalars(scalars, reports, dropped=count - len(answers)))
+        if reasons:
+            logger.text(number, "federation/rejected", "\n\n".join(reasons))
+
+    def _read(self, answers: Sequence[RecordDict]) -> tuple[list[Report], list[str]]:
+        """The reports among a round's answers, and a sentence for each answer that the server rejects."""
+        reports: list[Report] = []
+        reasons: list[str] = []
+        for answer in answers:
+            try:
+                report = read_report(answer, self.server.params, len(self.federation.clients))
+                self.server.check(report)
+            except ValueError as error:  # noqa: PERF203 - once a client and round
+                reasons.append(str(error))
+            else:
+                reports.append(report)
+        return reports, reasons
 
     def _wait_for_nodes(self) -> list[int]:
         """The clients' nodes, as soon as there is one for each client, or those that are there when it is time."""
@@ -155,29 +178,93 @@ def first_params(federation: Federation) -> dict[str, Tensor]:
         env.close()
 
 
-def _numbers(content: RecordDict) -> dict[str, float]:
-    record: dict[str, Any] = dict(content.get(_METRICS, {}))
-    return {name: float(value) for name, value in record.items()}
+def most_env_steps(federation: Federation, config: FederationConfig) -> int:
+    """The env steps that a client can take in one round, by the clients' configurations.
+
+    An episode of an environment without a time limit counts as 1,000,000 env steps.
+    """
+    import gymnasium as gym
+    from gymnasium.error import Error
+
+    most = 0
+    for client in range(len(federation.clients)):
+        run = federation.run_config(client)
+        if isinstance(run.agent, A2CConfig):
+            steps = run.agent.n_steps
+        else:
+            limit = run.env.kwargs.get("max_episode_steps")
+            with suppress(Error):
+                limit = limit or gym.spec(run.env.id).max_episode_steps
+            steps = cast("ReinforceConfig", run.agent).episodes_per_env * int(limit or _LONGEST_EPISODE)
+        most = max(most, config.local_updates * run.env.num_envs * steps)
+    return most
 
 
-def _tensors(record: Any) -> dict[str, Tensor]:
-    return dict(record.to_torch_state_dict())
+def read_arrays(record: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read the arrays of a message without trusting it: no pickles, and no allocation that a header asks for.
+
+    Args:
+        record: The message's record.
+        expected: Tensors by name with the shapes that the record must have, all float32.
+
+    Raises:
+        ValueError: If the record is another kind, or a name, a header or a size is not the expected one.
+    """
+    if not isinstance(record, ArrayRecord) or record.keys() != expected.keys():
+        raise ValueError(f"the answer must hold {len(expected)} arrays, named as the policy's parameters are")
+    return {name: _read_array(name, record[name].data, one.shape) for name, one in expected.items()}
 
 
-def _report(content: RecordDict) -> Report:
-    """What a client's message tells; of one that lacks something, a report that is rejected."""
-    metrics = _numbers(content)
-    squares = _tensors(content[_SQUARES]) if _SQUARES in content else None
-    return Report(_tensors(content[_DIRECTION]) if _DIRECTION in content else {}, squares, metrics)
+def _read_array(name: str, data: bytes, shape: torch.Size) -> Tensor:
+    """A float32 tensor from the bytes that ``numpy.save`` writes for its shape."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)})
+    start = header.getvalue()
+    size = len(start) + 4 * shape.numel()
+    if len(data) != size or not data.startswith(start):
+        raise ValueError(
+            f"the array {name} must be the {size:,} bytes of a float32 .npy of shape {tuple(shape)}, got "
+            f"{len(data):,} bytes that begin with {data[:80]!r}"
+        )
+    return torch.from_numpy(np.frombuffer(data, "<f4", offset=len(start)).reshape(shape).astype(np.float32))
 
 
-def _scalars(told: dict[str, float], answers: Sequence[RecordDict], *, dropped: int) -> dict[str, float]:
-    """A round by TensorBoard tag: what the server did, and each client's return, update size and env steps."""
+def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: int) -> Report:
+    """Read a client's answer. `rl_rms.agents.federated.Server.check` checks the ranges of its values.
+
+    Args:
+        content: The answer.
+        params: The policy's parameters.
+        num_clients: Clients of the federation.
+
+    Raises:
+        ValueError: If the answer is no report.
+    """
+    if content.keys() != {_DIRECTION, _METRICS}:
+        raise ValueError(f"the answer must hold {_DIRECTION} and {_METRICS}, got {reprlib.repr(list(content))}")
+    direction = read_arrays(content[_DIRECTION], params)
+    record = content[_METRICS]
+    if not isinstance(record, MetricRecord) or record.keys() != set(_METRIC_NAMES):
+        raise ValueError(
+            f"{_METRICS} must hold the numbers {', '.join(_METRIC_NAMES)}, got {reprlib.repr(record)}"
+        )
+    metrics: dict[str, float] = {}
+    for name, value in record.items():
+        if not isinstance(value, (int, float)) or abs(value) > _LARGEST_METRIC:
+            raise ValueError(f"{name} must be one number within {_LARGEST_METRIC:g}, got {reprlib.repr(value)}")
+        metrics[name] = float(value)
+    check_whole("client", metrics["client"], least=0)
+    check_number("client", metrics["client"], below=num_clients)
+    return Report(direction, metrics)
+
+
+def _scalars(told: dict[str, float], reports: Sequence[Report], *, dropped: int) -> dict[str, float]:
+    """A round's scalars by TensorBoard tag: the server's, and each client's return, update size and env steps."""
     scalars = {f"federation/{name}": value for name, value in told.items()}
     scalars["federation/dropped"] = float(dropped)
-    for answer in answers:
-        metrics = _numbers(answer)
-        client = f"client{metrics.get('client', math.nan):.0f}"
-        for name in ("mean_return", "norm", "env_steps"):
-            scalars[f"{client}/{name}"] = metrics.get(name, math.nan)
+    for report in reports:
+        client = f"client{report.metrics['client']:.0f}"
+        scalars[f"{client}/norm"] = norm(report.direction)
+        for name in ("mean_return", "env_steps"):
+            scalars[f"{client}/{name}"] = report.metrics[name]
     return {name: value for name, value in scalars.items() if not math.isnan(value)}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from rl_rms.agents import A2C
-from rl_rms.agents.federated import Client, FederationConfig, Placement, Report, Server, norm, normalize
+from rl_rms.agents.federated import Client, FederationConfig, Placement, Report, Server, normalize
 from rl_rms.envs import make_vec
 from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile_mean, short
@@ -86,11 +86,11 @@ def _quadratic(
         for i in chosen:
             noise = LOUD if i < NOISY else 1.0
             g = server.params["x"] - centers[i] + noise * torch.randn(COORDINATES, generator=generator)
-            direction, squares = {"x": g}, {"x": g * g} if placement == "pooled" else None
+            direction = {"x": g}
             if placement == "client":
                 direction, states[i] = normalize(direction, states[i], config)
-            told = {"env_steps": 1.0, "mean_return": 0.0, "norm": norm(direction)}
-            reports.append(Report(direction, squares, told))
+            told = {"env_steps": 1.0, "episodes": 1.0, "mean_return": 0.0}
+            reports.append(Report(direction, told))
         server.step(reports)
         if number >= rounds - LATE:
             x = server.params["x"]

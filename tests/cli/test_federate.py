@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -230,8 +231,8 @@ def test_no_message_holds_a_transition(rounds):
     one.run()
     shapes = {name: tuple(param.shape) for name, param in one.server.params.items()}
     for message in seen:
-        assert message.pop("metrics") == {"client", "env_steps", "episodes", "mean_return", "norm"}
-        assert message == {"direction": shapes, "squares": shapes}
+        assert message.pop("metrics") == {"client", "env_steps", "episodes", "mean_return"}
+        assert message == {"direction": shapes}
 
 
 def test_a_federation_goes_on_where_it_was_cut_off(rounds):
@@ -270,6 +271,139 @@ def test_clients_that_drop_out_or_answer_nonsense_are_counted(rounds):
             "1.0",
             "1.0",
         )
+
+
+def _npy(array):
+    from io import BytesIO
+
+    import numpy as np
+
+    file = BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def _hostile():
+    """Functions that spoil an answer, by name, with a part of the reason that the server logs."""
+    import numpy as np
+    from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+    name = "actor_network.0.weight"
+
+    def data(make):
+        def spoil(content):
+            array = content["direction"][name]
+            content["direction"][name] = Array(array.dtype, array.shape, array.stype, make(array))
+
+        return spoil
+
+    def array(make):
+        return data(lambda one: _npy(make(one.numpy())))
+
+    def metric(key, value):
+        return lambda content: content["metrics"].__setitem__(key, value)
+
+    def header(one, shape):
+        return one.data.replace(str(one.numpy().shape).encode(), shape, 1)
+
+    def only(**records):
+        def spoil(content):
+            content.clear()
+            for key, record in records.items():
+                content[key] = record
+
+        return spoil
+
+    return {
+        "object array": (array(lambda one: one.astype(object)), name),
+        "garbage bytes": (data(lambda one: b"\x93garbage"), name),
+        "no bytes": (data(lambda one: b""), "got 0 bytes"),
+        "terabytes": (data(lambda one: header(one, b"(99999999999999, 4)")), name),
+        "another shape": (array(lambda one: one.reshape(-1)), name),
+        "another dtype": (array(lambda one: one.astype("f8")), name),
+        "integers": (array(lambda one: one.astype("i4")), name),
+        "complex": (array(lambda one: one.astype("c8")), name),
+        "column order": (array(np.asfortranarray), name),
+        "more bytes": (data(lambda one: one.data + b"\0" * 1000), name),
+        "fewer bytes": (data(lambda one: one.data[:-1]), name),
+        "nan": (array(lambda one: one * np.float32("nan")), "must be finite"),
+        "another parameter": (
+            lambda content: content["direction"].__setitem__("x", content["direction"][name]),
+            "",
+        ),
+        "no parameter": (lambda content: content["direction"].pop(name), "arrays, named as the policy"),
+        "nothing": (only(), "must hold direction and metrics"),
+        "a record more": (lambda content: content.__setitem__("squares", ArrayRecord({})), "squares"),
+        "records of another kind": (
+            only(direction=MetricRecord({}), metrics=MetricRecord({})),
+            "arrays, named as the policy",
+        ),
+        "metrics of another kind": (lambda content: content.__setitem__("metrics", ConfigRecord({})), "metrics"),
+        "no mean_return": (lambda content: content["metrics"].pop("mean_return"), "mean_return"),
+        "a list": (metric("mean_return", [1.0, 2.0]), "mean_return must be one number"),
+        "one metric more": (metric("norm", 1.0), "metrics must hold the numbers client"),
+        "too many env steps": (metric("env_steps", 10**18), "env_steps must be"),
+        "a number beyond floats": (metric("env_steps", 10**400), "env_steps must be"),
+        "no env steps": (metric("env_steps", 0), "env_steps must be"),
+        "an infinite return": (metric("mean_return", math.inf), "mean_return must be"),
+        "a client that there is not": (metric("client", 3.0), "client must be"),
+        "no client": (metric("client", math.nan), "client must be"),
+        "a string": (
+            lambda content: content.__setitem__("metrics", ConfigRecord({"client": "0", "mean_return": "9"})),
+            "metrics must hold the numbers client",
+        ),
+        "an empty record": (lambda content: content.__setitem__("metrics", RecordDict()), ""),
+    }
+
+
+def test_round_with_a_hostile_answer_goes_on_with_the_others(rounds):
+    """A server that gets one hostile answer of each kind ends where it would without that client."""
+    import contextlib
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for number, (kind, (spoil, reason)) in enumerate(_hostile().items()):
+
+        def answer(client, content, spoil=spoil):
+            if client == 1:
+                with contextlib.suppress(TypeError):  # Flower itself refuses some of them
+                    spoil(content)
+                    return content
+                raise RuntimeError("refused")
+            return content
+
+        def lose(client, content):
+            if client == 1:
+                raise RuntimeError("gone")
+            return content
+
+        one = rounds(f"hostile{number}", post=Post(3, answer), placement="pooled", rounds=1)
+        other = rounds(f"without{number}", post=Post(3, lose), placement="pooled", rounds=1)
+        one.run()
+        other.run()
+        (row,) = rows(f"hostile{number}")
+        assert float(row["federation/clients"]) == 2, kind
+        assert float(row["federation/rejected"]) + float(row["federation/dropped"]) == 1, kind
+        assert not any(key.startswith("client1") for key in row), kind
+        for name, param in other.server.params.items():
+            assert torch.equal(param, one.server.params[name]), kind
+        if one.server.rejected:
+            events = EventAccumulator(f"hostile{number}").Reload()
+            (said,) = events.Tensors("federation/rejected/text_summary")
+            assert reason.encode() in said.tensor_proto.string_val[0], kind
+
+
+def test_most_env_steps_of_each_algorithm(elsewhere):
+    from rl_rms.agents.federated import FederationConfig
+    from rl_rms.cli.flower import most_env_steps
+
+    pytest.importorskip("flwr")
+    config = FederationConfig(local_updates=2)
+    assert most_env_steps(read_federation("mine.yaml", {}), config) == 2 * 2 * 4
+    (elsewhere / "mine.yaml").write_text(
+        FILE.replace("cartpole_a2c", "cartpole_reinforce").replace("agent.n_steps: 4", "agent.episodes_per_env: 3")
+    )
+    assert most_env_steps(read_federation("mine.yaml", {}), config) == 2 * 2 * 3 * 500
 
 
 def test_an_answer_that_lacks_everything_is_rejected(rounds):
@@ -399,3 +533,15 @@ def test_the_same_apps_run_in_flowers_deployment(deployment, elsewhere):
     for client in range(2):
         assert (elsewhere / f"owner{client}" / "agent.safetensors").is_file()
     assert not (folder / "clients").exists()
+
+
+def test_flower_commands_of_the_documentation_take_the_options_shown():
+    pytest.importorskip("flwr")
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "federate.md").read_text().replace("\\\n", " ")
+    shown = [line.split() for line in text.splitlines() if line.startswith("flower-super")]
+    assert {words[0] for words in shown} == {"flower-superlink", "flower-supernode"}
+    for command, *words in shown:
+        helped = subprocess.run(
+            [str(Path(sys.executable).parent / command), "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[a-z-]+", helped))

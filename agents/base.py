@@ -126,7 +126,6 @@ class OnPolicyAgent(ABC):
                 policy = ActorCriticPolicy(self.observation_space, self.action_space, config.policy)
         self.policy = _checked(policy).to(self.device).eval()
         self.optimizer = make_optimizer(self.policy, config, optimizer)
-        self._lay_out()
         if self.steps_per_update == 1 and config.policy.norm == "batch":
             raise ValueError(
                 'norm="batch" needs more than one transition in an update; take more sub-environments or n_steps'
@@ -393,12 +392,6 @@ class OnPolicyAgent(ABC):
         """The optimizer's memory in updates and env steps as one sentence, None where it states no half-life."""
         return describe_memory(self.optimizer, self.steps_per_update)
 
-    def _lay_out(self) -> None:
-        """Have all numbers lie where they will lie, so that a resumed training is the same to the bit."""
-        if isinstance(self.optimizer, RMSprop):
-            self.optimizer.lay_out()
-            self.optimizer.zero_grad(set_to_none=False)  # moves the gradients there, too
-
     @property
     def _follows_curriculum(self) -> bool:
         """Whether episodes decide how fast the world changes."""
@@ -520,10 +513,8 @@ class OnPolicyAgent(ABC):
         """Do to the optimizer what is to be done when the world's regime has changed."""
         world = None if self._surroundings is None else self._surroundings.world
         if world is not None and self._changes.meet(int(np.max(world.regime))):
-            if self.config.on_change == "reset":
-                self._lay_out()
-                if self.meta is not None:
-                    self.meta.restart()
+            if self.config.on_change == "reset" and self.meta is not None:
+                self.meta.restart()
             logger.mark(self.num_timesteps, f"regime {self._changes.regime}", self.config.on_change)
 
     def _update(self, rollout: Rollout, *, with_metrics: bool) -> dict[str, float]:
@@ -594,8 +585,7 @@ class OnPolicyAgent(ABC):
             )
         self.policy.train()
         loss, metrics = self.loss(self._as_seen(rollout))
-        # Gradients that stay allocated stay in the flat buffer of a fast optimizer.
-        self.optimizer.zero_grad(set_to_none=False)
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.policy.eval()
         return metrics
@@ -813,7 +803,6 @@ class OnPolicyAgent(ABC):
                 )
         agent.policy.load_state_dict(contents["policy"])
         agent.optimizer.load_state_dict(contents["optimizer"])
-        agent._lay_out()
         agent.generator.bit_generator.state = json.loads(contents["generator"])
         if agent._state is not None and agent._state.shape == contents["state"].shape:
             agent._state = contents["state"].to(agent.device)

@@ -90,9 +90,16 @@ class HalfLifeEstimator(ABC):
                 f"estimator must be {own!r} in the state to load, got {name!r}; choose the estimator "
                 "of the run that was saved"
             )
-        missing = self._state().keys() - state.keys()
+        present = self._state()
+        missing = present.keys() - state.keys()
         if missing:
             raise ValueError(f"the state of {own} must hold {sorted(missing)}, got {sorted(state)}")
+        for key, value in present.items():
+            if not _is_alike(state[key], value):
+                raise ValueError(
+                    f"{key!r} in the state of {own} must be like {value!r:.100}, got {state[key]!r:.100}; choose "
+                    "the estimator of the run that was saved"
+                )
         self._load({key: _copy(value) for key, value in state.items()})
 
     @abstractmethod
@@ -281,7 +288,16 @@ class ChangeDetector:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Continue from a `state_dict`.
+
+        Raises:
+            ValueError: If it is incomplete or holds anything but numbers.
+        """
+        present = self.state_dict()
+        if not isinstance(state, dict) or not all(
+            key in state and _is_alike(state[key], value) for key, value in present.items()
+        ):
+            raise ValueError(f"the state of a change detector must be like {present}, got {state!r:.200}")
         self._seen, self._since = int(state["seen"]), int(state["since"])
         self._mean, self._variance = float(state["mean"]), float(state["variance"])
         self._above, self._below = float(state["above"]), float(state["below"])
@@ -446,6 +462,26 @@ def _count(x: Tensor) -> Tensor:
 
 def _correlation(lag: float, timescale: float, smoothness: float) -> float:
     return math.exp(-((lag / timescale) ** smoothness) / math.gamma(smoothness + 1.0))
+
+
+def _is_alike(given: Any, present: Any) -> bool:
+    """Whether an entry of a saved state has the kind of the present one, and its shape but for the probes."""
+    if isinstance(present, Tensor):
+        return (
+            isinstance(given, Tensor)
+            and given.is_floating_point() == present.is_floating_point()
+            and not given.is_complex()
+            and given.layout is torch.strided
+            and given.shape[:-1] == present.shape[:-1]
+            and given.ndim == present.ndim
+        )
+    if isinstance(present, list):
+        return isinstance(given, list) and len(given) == len(present) and all(map(_is_alike, given, present))
+    if isinstance(present, float):
+        return isinstance(given, float | int) and not isinstance(given, bool)
+    if isinstance(present, int):
+        return isinstance(given, int) and not isinstance(given, bool) and given >= 0
+    return type(given) is type(present)
 
 
 def _copy(value: Any) -> Any:

@@ -1,11 +1,13 @@
-"""The fast path on a CPU: parameters, gradients and v of one precision in flat buffers, one kernel for all.
+"""The fast path on a CPU: one kernel call for all parameters of one precision.
 
-For the small networks of reinforcement learning a step costs what launching its kernels costs, some ten for each
-tensor. Over flat memory it is one: torch's fused AdamW with ``beta1 = 0`` and the gradient passed as its own
-first moment and a huge step count, at which its bias correction is 1, *is* RMSprop in one pass over memory; its
-decay is the decoupled one. It is a private function of torch, so `fused_kernel` compares it with
-`rl_rms.update.rmsprop_update` before its first use, and that function, applied to the flat buffers as if they
-were one parameter, takes over where the kernel is missing, differs, or lacks an option.
+The networks of reinforcement learning are small, so a step costs as much as its kernel launches, some ten for each
+tensor. torch's fused AdamW takes lists of tensors. With ``beta1 = 0``, the gradient as its own first moment and a
+step count at which its bias correction is 1, it computes RMSprop in one pass over memory. Its weight decay is the
+decoupled one. The kernel is a private function of torch and checks no sizes: `fused_kernel` compares it with
+`rl_rms.update.rmsprop_update` before its first use, and `FlatBucket.collect` checks all sizes before each use.
+
+Options that the kernel lacks are computed on flat copies of the gradients and on a flat state. Parameters and
+gradients are never moved, so other owners of their memory keep seeing them.
 """
 
 import functools
@@ -19,11 +21,11 @@ import torch
 from torch import Tensor
 
 from rl_rms.options import looks_at_tensors, rule_options, weight_decay_in_force
-from rl_rms.update import State, largest_root, mean_of_each, rmsprop_init, rmsprop_update, update_flat
+from rl_rms.update import AVERAGES, State, largest_root, mean_of_each, rmsprop_init, rmsprop_update, update_flat
 
 _CACHE_LINE = 64
-# More parameters than this are not copied into the flat gradient when backward() put them elsewhere: a kernel call
-# per tensor is then cheaper than one more pass over memory.
+# Gradients of more coordinates are not gathered for their norm: one kernel call for each tensor is then cheaper
+# than one more pass over memory.
 _GATHER_AT_MOST = 1 << 18
 # A step count at which the fused kernel's bias correction is 1 for every rho below 1 - 1e-7.
 _NO_CORRECTION = 1e9
@@ -32,204 +34,182 @@ _NO_CORRECTION = 1e9
 # more than this share (in float32, at half-lives from 23 260 updates on) it is not used.
 _MOST_BIAS = 1e-3
 
+_KINDS = [(dtype, torch.strided, True) for dtype in (torch.float32, torch.float64)]
+
 # Learning rates that numbers are divided by before the kernel multiplies them again; smaller ones give infinities.
 _LEAST_LR = 1e-290
 
 _ONE = torch.ones(())
 _data_ptr = torch.Tensor.data_ptr
+_numel = torch.Tensor.numel
+_is_contiguous = torch.Tensor.is_contiguous
 _get_grad = operator.attrgetter("grad")
+_get_shape = operator.attrgetter("shape")
+_get_kind = operator.attrgetter("dtype", "layout", "is_cpu")
 
 Kernel = Callable[..., None]
 
 
 def can_flatten(param: Tensor) -> bool:
-    """Whether a parameter's memory may be moved into a flat buffer.
-
-    Not one that is elsewhere, of a kind without the kernel, shared between processes, or a part of a storage that
-    is not its own, which somebody else has laid out.
-    """
-    data = param.data
+    """Whether the kernel can update a parameter: a contiguous float32 or float64 CPU tensor with coordinates."""
     return (
-        type(data) is Tensor
-        and data.device.type == "cpu"
-        and data.dtype in (torch.float32, torch.float64)
-        and data.layout is torch.strided
-        and data.is_contiguous()
-        and data.numel() > 0
-        and data.untyped_storage().nbytes() == data.nbytes
-        and not data.is_shared()  # type: ignore[no-untyped-call]
+        type(param.data) is Tensor and _get_kind(param) in _KINDS and param.is_contiguous() and param.numel() > 0
     )
 
 
 class FlatBucket:
-    """Parameters of one precision whose memory, gradients' memory and accumulators are each one flat buffer.
+    """Parameters of one precision and one past, updated together.
 
-    Building it moves the parameters' data and state into the buffers (``param.data`` points there afterwards), as
-    ``.to()`` would; the parameters stay the objects they were. Gradients are copied, until `zero_grad` gives what
-    they were up anyway and lets them lie there. Every tensor has a storage of its own on its part of a buffer, so
-    that saving or copying one of them does not take the others along.
+    The state of all parameters lies in one buffer for each average. ``state[name]`` of each parameter is a tensor
+    with a storage of its own on its part of the buffer, so that saving or copying one state does not take the
+    others along. Parameters and gradients stay where they are.
 
     Args:
         params: Parameters that `can_flatten`, of one precision, with dense gradients.
-        states: Their states, of equal ``initial_weight``.
+        states: Their states, of equal ``initial_weight``; the averages have their parameter's shape.
 
     Attributes:
-        param: All parameters, of shape ``(num_coordinates,)``.
-        grad: All gradients, likewise.
-        state: What the update rule keeps, likewise.
-        gradients: As of the last `collect`: ``grad`` alone where it ``is_whole``, else those of all parameters.
-        is_whole: Whether ``grad`` held them all then.
-        is_in_place: Whether they lay there already.
+        param_states: The states.
+        state: The state as flat tensors of shape ``(num_coordinates,)``, ``step`` of shape ``(num_params,)``.
+        is_whole: Whether the gradients are few enough to be gathered in one tensor.
     """
 
     def __init__(self, params: list[Tensor], states: list[State]) -> None:
         self.params = params
-        self.states = states
-        self.param, self._params = _flat_like(params)
-        self.grad, self._grads = _flat_like(params)
+        self.param_states = states
         self.state: State = dict(states[0])
-        self._views: dict[str, list[Tensor]] = {}
-        torch._foreach_copy_(self._params, [param.detach() for param in params])
-        for name in ("step", "square_avg", "grad_avg", "momentum_buffer", "previous_update"):
+        self._parts: dict[str, list[Tensor]] = {}
+        for name in ("step", *AVERAGES):
             if name in self.state:
                 old = [state[name] for state in states]
-                self.state[name], self._views[name] = _flat_like(old)
-                torch._foreach_copy_(self._views[name], old)
-        for index, (param, state) in enumerate(zip(params, states, strict=True)):
-            param.data = self._params[index]
-            for name, views in self._views.items():
-                state[name] = views[index]
-        self.gradients: list[Tensor] = []
-        self.is_whole = False
-        self.is_in_place = False
-        self._pointers = [param.data_ptr() for param in params]
-        self._grad_pointers = [grad.data_ptr() for grad in self._grads]
-        self._state_pointers = [
-            (operator.itemgetter(name), [view.data_ptr() for view in views]) for name, views in self._views.items()
+                self.state[name], self._parts[name] = _flat_like(old)
+                torch._foreach_copy_(self._parts[name], old)
+                for state, part in zip(states, self._parts[name], strict=True):
+                    state[name] = part
+        self._sizes = list(map(_numel, params))
+        self._shapes = list(map(_get_shape, params))
+        self._kinds = list(map(_get_kind, params))
+        self._state_places = [
+            (operator.itemgetter(name), list(map(_data_ptr, parts)), list(map(_get_shape, parts)))
+            for name, parts in self._parts.items()
         ]
+        self.is_whole = sum(self._sizes) <= _GATHER_AT_MOST
+        self._grads: list[Tensor] = []
+        self._is_gathered = False
+        self._rooms: dict[str, tuple[Tensor, list[Tensor]]] = {}
         self._kernel_steps = [torch.tensor(_NO_CORRECTION)] * len(params)
         self._divisor = torch.ones(())
-        # By how much a rho is rounded at most.
-        self._rounding = torch.finfo(self.param.dtype).eps / 4.0
-        self._scratch: Tensor | None = None
-        self._lengths = torch.tensor([param.numel() for param in params])
-        self._flat_gradient = [self.grad]
-        # What a kernel takes: a list of one tensor, or of one for each parameter.
-        self._parts = {"param": self._params, **self._views}
-        self._flat = {"param": [self.param], **{name: [self.state[name]] for name in self._views}}
+        # The largest rounding error of rho.
+        self._rounding = torch.finfo(params[0].dtype).eps / 4.0
+        self._lengths = torch.tensor(self._sizes)
 
     def starts(self) -> list[tuple[Tensor, int]]:
-        """Each parameter and the index of its first coordinate in the flat buffers."""
-        ends = itertools.accumulate(param.numel() for param in self.params)
+        """Each parameter and the index of its first coordinate in the flat tensors."""
+        ends = itertools.accumulate(self._sizes)
         return [(param, end - param.numel()) for param, end in zip(self.params, ends, strict=True)]
 
-    def _is_intact(self) -> bool:
-        """Whether parameters and state still lie in the buffers."""
-        if list(map(_data_ptr, self.params)) != self._pointers:
-            return False
-        try:
-            for get, pointers in self._state_pointers:
-                if list(map(_data_ptr, map(get, self.states))) != pointers:
-                    return False
-        except (KeyError, TypeError):  # some are missing, or no tensors
-            return False
-        return True
-
     def owns_states(self, state_of: Mapping[Tensor, State]) -> bool:
-        """Whether the parameters' states are still those that the averages belong to.
+        """Whether the bucket was built on these states.
 
         Args:
             state_of: The optimizer's present states.
         """
-        return all(map(operator.is_, map(state_of.get, self.params), self.states))
+        return all(map(operator.is_, map(state_of.get, self.params), self.param_states))
 
     def collect(self) -> bool:
-        """Look for the gradients.
-
-        Gradients that lie elsewhere are copied into the flat one, unless they are so large that a kernel call for
-        each costs less than that.
+        """Read the gradients, and check everything that the kernel does not check.
 
         Returns:
-            Whether every parameter has a dense one, and parameters and state still lie in the buffers.
+            Whether parameters, gradients and state still have the sizes and precision that the bucket was built
+            with, and the state is still in the bucket. If not, the bucket must not be used.
         """
-        if not self._is_intact():
+        self._is_gathered = False
+        grads: list[Any] = list(map(_get_grad, self.params))
+        if not all(map(_is_contiguous, self.params)) or list(map(_get_kind, self.params)) != self._kinds:
             return False
-        grads = list(map(_get_grad, self.params))
-        self.is_in_place = self.is_whole = self._are_in_place(grads)
-        if self.is_in_place:
-            self.gradients = self._flat_gradient
-            return True
-        self.gradients = [grad for grad in grads if grad is not None and not grad.is_sparse]
-        if len(self.gradients) < len(grads):
-            return False
-        if self.grad.numel() <= _GATHER_AT_MOST:
-            self._gather()
-        return True
-
-    def zero_grad(self) -> bool:
-        """Set the gradients to 0, in the flat buffer from here on.
-
-        Returns:
-            Whether that could be done: not without dense gradients that are no part of a graph.
-        """
-        grads = list(map(_get_grad, self.params))
-        if not self._are_in_place(grads):
-            if any(grad is None or grad.is_sparse or grad.requires_grad for grad in grads):
+        try:
+            if not (list(map(_get_shape, self.params)) == list(map(_get_shape, grads)) == self._shapes):
                 return False
-            torch._foreach_zero_([grad for grad in grads if grad is not None])
-            # New tensors, not other memory for the old ones: those may be somebody's views of a buffer of his own.
-            for param, grad in zip(self.params, self._grads, strict=True):
-                param.grad = grad
-        self.grad.zero_()
+            if any(grad.layout is not torch.strided for grad in grads) or not self._has_states():
+                return False
+        except (AttributeError, KeyError, TypeError):  # a gradient or an average is missing, or is no tensor
+            return False
+        self._grads = grads
         return True
 
+    def _has_states(self) -> bool:
+        """Whether the states are still the parts of the buffers."""
+        for get, places, shapes in self._state_places:
+            parts = list(map(get, self.param_states))
+            if list(map(_data_ptr, parts)) != places or list(map(_get_shape, parts)) != shapes:
+                return False
+            if not all(map(_is_contiguous, parts)):
+                return False
+        return True
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """All gradients: one flat tensor if `is_whole`, else one tensor for each parameter."""
+        return [self.gathered()] if self.is_whole else self._grads
+
+    def gathered(self) -> Tensor:
+        """A copy of all gradients in one tensor of shape ``(num_coordinates,)``."""
+        flat, parts = self._room("gradient")
+        if not self._is_gathered:
+            torch._foreach_copy_(parts, self._grads)
+            self._is_gathered = True
+        return flat
+
+    @torch.no_grad()
     def update(self, group: dict[str, Any], *, scale: float) -> None:
         """One update of all parameters, as `rl_rms.update.rmsprop_update` states it, outside of autograd.
 
         Args:
             group: The options of their parameter group.
-            scale: What the gradients are multiplied with, in place, before anything else.
+            scale: Multiplies the gradients, in place, before anything else.
         """
         lr, weight_decay = float(group["lr"]), float(weight_decay_in_force(group))
         coupled = 0.0 if group["decoupled_weight_decay"] else weight_decay
+        decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else 1.0
+        momentum = float(group["momentum"])
         kernel = self._find_kernel(group, lr)
-        as_it_is = kernel is not None and not (group["maximize"] or coupled or group["eps_inside_sqrt"])
-        if not self.is_whole and not (as_it_is and all(map(self._may_be_left, self.gradients))):
-            self._gather()
-        if scale != 1.0 and self.is_whole and not self.is_in_place:
-            # What the user sees is clipped too, as if it had been before the step.
-            torch._foreach_mul_([param.grad for param in self.params if param.grad is not None], scale)
-        transformed = group["maximize"] or coupled
-        # The kernel scales gradients on its way, which saves a pass over memory; by a number in float32.
-        by_kernel = (
-            kernel is not None and not transformed and 0.0 < scale < 1.0 and self.grad.dtype is torch.float32
-        )
-        if scale != 1.0 and not by_kernel:
-            torch._foreach_mul_(self.gradients, scale)
-        grads = [self._transformed_gradient(group["maximize"], coupled)] if transformed else self.gradients
-        if group["exclude_current"] and not (group["centered"] or group["momentum"] or group["optimism"]):
-            self._move_left_out(_cut_off(grads[0]), group, lr, 1.0 - lr * weight_decay)
-        elif group["exclude_current"] or group["optimism"] or looks_at_tensors(group):
-            self._update_by_rule(grads[0], group)
+        grads = self._grads
+        as_it_is = not (kernel is None or group["maximize"] or coupled or group["eps_inside_sqrt"])
+        if as_it_is and all(map(_is_contiguous, grads)) and list(map(_get_kind, grads)) == self._kinds:
+            # The kernel scales gradients by a float32 number on its way, which saves a pass over memory.
+            divides = 0.0 < scale < 1.0 and self.params[0].dtype is torch.float32
+            self._scale(scale, and_own=not divides)
         else:
-            decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else 1.0
-            momentum = float(group["momentum"])
+            divides = False
+            self._scale(scale, and_own=True)
+            grad, grads = self._transformed(group["maximize"], coupled)
+        if group["exclude_current"] and not (group["centered"] or momentum or group["optimism"]):
+            self._move_left_out(_cut_off(grad), group, lr, decay)
+        elif group["exclude_current"] or group["optimism"] or looks_at_tensors(group):
+            self._update_by_rule(grad, group)
+        else:
             self._count(self.state["initial_weight"] * group["alpha"])
             if momentum:
                 self._look_ahead(group, lr, decay, momentum)
-                # The buffer takes the place of the parameter, and momentum that of its decay.
+                # The buffer takes the place of the parameter, and momentum takes the place of its decay.
                 length, target, kept = -(lr if group["lr_in_momentum"] else 1.0), "momentum_buffer", momentum
             else:
                 length, target, kept = lr, "param", decay
             if kernel is None:
-                self._move(target, _cut_off(grads[0]), group, length, kept)
+                self._move(target, _cut_off(grad), group, length, kept)
             else:
-                self._move_by_kernel(kernel, target, grads, group, length, kept, scale if by_kernel else 1.0)
+                self._move_by_kernel(kernel, target, grads, group, length, kept, scale if divides else 1.0)
             if momentum:
                 self._follow_momentum(group, lr, momentum)
-        # Written through other tensors than the parameters: autograd must hear of it, or a graph from before the
-        # step would be taken for a valid one.
+        # The kernel does not tell autograd that it has written to the parameters.
         torch.autograd.graph.increment_version(self.params)
+
+    def _scale(self, scale: float, *, and_own: bool) -> None:
+        """Scale the gathered gradients, and the parameters' own."""
+        if scale != 1.0 and and_own:
+            torch._foreach_mul_(self._grads, scale)
+        if scale != 1.0 and self._is_gathered:
+            self._room("gradient")[0].mul_(scale)
 
     def _find_kernel(self, group: dict[str, Any], lr: float) -> Kernel | None:
         """The kernel, None where it lacks an option."""
@@ -241,7 +221,7 @@ class FlatBucket:
             return None
         if self._rounding > _MOST_BIAS * (1.0 - group["alpha"]):
             return None
-        return fused_kernel(self.param.dtype)
+        return fused_kernel(self.params[0].dtype)
 
     def _move_by_kernel(
         self,
@@ -259,15 +239,18 @@ class FlatBucket:
         weight = 1.0 - self.state["initial_weight"] if group["debias"] else 1.0
         root = math.sqrt(weight)
         inside = group["eps"] if group["eps_inside_sqrt"] else 0.0
-        # With v + c eps / rho for v the kernel divides by the root of rho v + (1 - rho) g*g + c eps.
-        squares = torch.add(v, inside * weight / rho) if inside else v
+        squares = self._parts["square_avg"]
+        if inside:
+            # With v + c eps / rho for v the kernel divides by the root of rho v + (1 - rho) g*g + c eps.
+            shifted, squares = self._room("shifted")
+            torch.add(v, inside * weight / rho, out=shifted)
         kernel(
-            self._flat[target] if self.is_whole else self._parts[target],
+            self.params if target == "param" else self._parts[target],
             grads,
             grads,
-            [squares] if self.is_whole else self._parts["square_avg"],
+            squares,
             [],
-            self._kernel_steps[: len(grads)],
+            self._kernel_steps,
             lr=length * root,
             beta1=0.0,
             beta2=rho,
@@ -278,8 +261,9 @@ class FlatBucket:
             grad_scale=None if scale == 1.0 else self._divisor.fill_(1.0 / scale),
         )
         if inside:
-            # Not what the kernel made of the sum, less eps: beside eps a small v would be lost in rounding.
-            v.mul_(rho).addcmul_(grads[0], grads[0], value=1.0 - rho)
+            # The kernel's sum less eps would lose a small v in rounding.
+            v.mul_(rho)
+            torch._foreach_addcmul_(self._parts["square_avg"], grads, grads, value=1.0 - rho)
 
     def _move(self, target: str, grad: Tensor, group: dict[str, Any], length: float, kept: float) -> None:
         """The same without the kernel, and for the centered form."""
@@ -297,10 +281,11 @@ class FlatBucket:
             d.add_(group["eps"]).sqrt_()
         else:
             d.sqrt_().add_(group["eps"])
-        moved = self._flat[target][0]
-        if kept != 1.0:
-            moved.mul_(kept)
-        moved.addcdiv_(grad, d, value=-length)
+        if target == "param":
+            self._shrink_params(kept)
+            self._add_to_params(torch.div(grad, d, out=d), -length)
+        else:
+            self.state[target].mul_(kept).addcdiv_(grad, d, value=-length)
 
     def _move_left_out(self, grad: Tensor, group: dict[str, Any], lr: float, decay: float) -> None:
         """Divide by the root of v from before the gradient; without momentum and optimism, not centered."""
@@ -319,9 +304,8 @@ class FlatBucket:
         u = torch.div(grad, d, out=d)
         if group["max_update_rms"] is not None:
             u.div_((mean_of_each(u * u, self._lengths).sqrt_() / group["max_update_rms"]).clamp_min_(1.0))
-        if group["decoupled_weight_decay"] and decay != 1.0:
-            self.param.mul_(decay)
-        self.param.add_(u, alpha=-lr)
+        self._shrink_params(decay)
+        self._add_to_params(u, -lr)
         self._count(after)
 
     def _look_ahead(self, group: dict[str, Any], lr: float, decay: float, momentum: float) -> None:
@@ -329,60 +313,67 @@ class FlatBucket:
 
         Its step ``u + momentum b`` is ``(1 + momentum) b - momentum b_before``: u is ``b - momentum b_before``.
         """
-        if decay != 1.0:
-            self.param.mul_(decay)
+        self._shrink_params(decay)
         if group["nesterov"]:
             alpha = momentum * (1.0 if group["lr_in_momentum"] else lr)
-            self.param.add_(self.state["momentum_buffer"], alpha=alpha)
+            torch._foreach_add_(self.params, self._parts["momentum_buffer"], alpha=alpha)
 
     def _follow_momentum(self, group: dict[str, Any], lr: float, momentum: float) -> None:
         alpha = (1.0 if group["lr_in_momentum"] else lr) * (1.0 + momentum if group["nesterov"] else 1.0)
-        self.param.add_(self.state["momentum_buffer"], alpha=-alpha)
+        torch._foreach_add_(self.params, self._parts["momentum_buffer"], alpha=-alpha)
 
     def _update_by_rule(self, grad: Tensor, group: dict[str, Any]) -> None:
         """The rule itself on the flat buffers, for what has no faster form."""
         options = rule_options(group)
         if not group["decoupled_weight_decay"]:
             options["weight_decay"] = 0.0  # it is in the gradient
-        param, state = update_flat(self.param, grad, self.state, self._lengths, **options)
-        self.param.copy_(param)
-        for name in self._views.keys() - {"step"}:
+        before = torch.cat([param.reshape(-1) for param in self.params])
+        after, state = update_flat(before, grad, self.state, self._lengths, **options)
+        torch._foreach_copy_(self.params, self._split(after))
+        for name in self._parts.keys() - {"step"}:
             self.state[name].copy_(state[name])
         self._count(state["initial_weight"])
 
-    def _are_in_place(self, grads: list[Tensor | None]) -> bool:
-        try:
-            return list(map(_data_ptr, grads)) == self._grad_pointers  # type: ignore[arg-type]
-        except TypeError:  # some are None
-            return False
-
-    def _gather(self) -> None:
-        torch._foreach_copy_(self._grads, [grad.detach() for grad in self.gradients])
-        self.gradients = self._flat_gradient
-        self.is_whole = True
-
-    def _may_be_left(self, grad: Tensor) -> bool:
-        """Whether the kernel may take a gradient from where it is: it does not look at strides."""
-        return grad.is_contiguous() and grad.dtype == self.grad.dtype
-
-    def _transformed_gradient(self, maximize: bool, coupled_weight_decay: float) -> Tensor:
-        """The flat gradient, or one made from it elsewhere: the user's stays as it is."""
+    def _transformed(self, maximize: bool, coupled_weight_decay: float) -> tuple[Tensor, list[Tensor]]:
+        """The gradient to descend, as a flat tensor and as its parts; the user's gradients stay as they are."""
+        gathered = self.gathered()
         if not (maximize or coupled_weight_decay):
-            return self.grad
-        if self._scratch is None:
-            self._scratch = torch.empty_like(self.grad)
-        grad = torch.neg(self.grad, out=self._scratch) if maximize else self.grad
-        return torch.add(grad, self.param, alpha=coupled_weight_decay, out=self._scratch)
+            return self._room("gradient")
+        flat, parts = self._room("transformed")
+        if maximize:
+            torch.neg(gathered, out=flat)
+        else:
+            flat.copy_(gathered)
+        if coupled_weight_decay:
+            torch._foreach_add_(parts, self.params, alpha=coupled_weight_decay)
+        return flat, parts
+
+    def _room(self, name: str) -> tuple[Tensor, list[Tensor]]:
+        """A flat tensor for all coordinates and its parts, allocated at the first use."""
+        if name not in self._rooms:
+            self._rooms[name] = _flat_like(self.params)
+        return self._rooms[name]
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        parts = torch.split(flat, self._sizes)
+        return [part.view(param.shape) for part, param in zip(parts, self.params, strict=True)]
+
+    def _shrink_params(self, decay: float) -> None:
+        if decay != 1.0:
+            torch._foreach_mul_(self.params, decay)
+
+    def _add_to_params(self, u: Tensor, alpha: float) -> None:
+        torch._foreach_add_(self.params, self._split(u), alpha=alpha)
 
     def _count(self, initial_weight: float) -> None:
         self.state["step"].add_(_ONE)
         self.state["initial_weight"] = initial_weight
-        for state in self.states:
+        for state in self.param_states:
             state["initial_weight"] = initial_weight
 
 
 def _cut_off(grad: Tensor) -> Tensor:
-    """A gradient whose squares are finite; the kernel takes such a step as none, and v is settled later."""
+    """A gradient whose squares are finite. The kernel takes no step on others, and v is settled later."""
     bound = largest_root(grad.dtype)
     return grad.clamp(-bound, bound)
 

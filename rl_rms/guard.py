@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rl_rms.estimators import ChangeDetector
-from rl_rms.update import State, real, second_moment
+from rl_rms.update import State, gathered, real, second_moment
 
 OnNonfinite = Literal["raise", "skip", "clip"]
 
@@ -170,11 +170,24 @@ class GradientGuard:
         return {**counts, "num_change_points": self.num_change_points, "detector": self._detector.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting from what `state_dict` gave."""
+        """Continue from a `state_dict`.
+
+        Raises:
+            ValueError: If a count is missing, or is no number >= 0.
+        """
+        for name in (*_COUNTS, "num_change_points", "detector"):
+            if not isinstance(state, dict) or name not in state:
+                raise ValueError(f"the state of the guard must hold {name!r}, got {state!r:.200}")
+            kind = (float, int) if name == "clip_share" else int
+            value = state[name]
+            if name != "detector" and (
+                not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < math.inf
+            ):
+                raise ValueError(f"{name} in the state of the guard must be a number >= 0, got {value!r}")
+        self._detector.load_state_dict(state["detector"])
         for name in _COUNTS:
             setattr(self, name, state[name])
         self._change_points = state["num_change_points"]
-        self._detector.load_state_dict(state["detector"])
         self._norms.clear()
 
 
@@ -185,23 +198,23 @@ def mend_(grads: list[Tensor]) -> None:
         grads: Real gradients.
     """
     finite = [torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0) for grad in grads if grad.numel() > 0]
-    largest = max((float(grad.abs().max()) for grad in finite), default=0.0)
+    largest = max((float(gathered(grad.abs().max())) for grad in finite), default=0.0)
     for grad in grads:
         grad.nan_to_num_(nan=0.0, posinf=largest, neginf=-largest)
 
 
 def total_norm(grads: list[Tensor]) -> float:
-    """Norm of all coordinates; a single flat gradient is spared torch's sorting by device and precision."""
+    """Norm of all coordinates on all processes. A single gradient needs no sorting by device and precision."""
     if len(grads) == 1:
-        return float(torch.linalg.vector_norm(grads[0]))
-    return float(torch.nn.utils.get_total_norm(grads))
+        return float(gathered(torch.linalg.vector_norm(grads[0])))
+    return float(gathered(torch.nn.utils.get_total_norm(grads)))
 
 
 def describe_nonfinite(params: list[Tensor]) -> str:
     """A sentence about the first gradient that is not finite, empty if all are."""
     for index, param in enumerate(params):
-        if param.grad is not None and not param.grad.isfinite().all():
-            wrong = int((~param.grad.isfinite()).sum())
+        if param.grad is not None and not gathered(param.grad.isfinite().all()):
+            wrong = int(gathered((~param.grad.isfinite()).sum()))
             return (
                 f"the gradient of parameter {index}, of shape {tuple(param.shape)}, is nan or infinite in "
                 f"{wrong} of {param.numel()} coordinates; nothing was updated; mend the loss, or use "
@@ -222,7 +235,7 @@ def clip_by_value_(grads: list[Tensor], bound: float) -> bool:
     """
     clipped = False
     for grad in grads:
-        if grad.numel() > 0 and bool(torch.linalg.vector_norm(grad, ord=torch.inf) > bound):
+        if grad.numel() > 0 and bool(gathered(torch.linalg.vector_norm(grad, ord=torch.inf)) > bound):
             grad.clamp_(-bound, bound)
             clipped = True
     return clipped
@@ -253,7 +266,7 @@ def clip_by_second_moment_(
             continue
         root = second_moment(state, centered=centered, debias=debias).sqrt()
         bound = torch.where(root > eps, ratio * root, torch.inf).to(grad.dtype)
-        if bool((grad.abs() > bound).any()):
+        if bool(gathered((grad.abs() > bound).any())):
             grad.copy_(torch.clamp(grad, -bound, bound))
             clipped = True
     return clipped
@@ -271,7 +284,7 @@ def clip_by_tensor_norm_(grads: list[Tensor], max_norm: float) -> bool:
     """
     clipped = False
     for grad in grads:
-        norm = float(torch.linalg.vector_norm(grad))
+        norm = float(gathered(torch.linalg.vector_norm(grad)))
         if norm > max_norm:
             grad.mul_(max_norm / norm)
             clipped = True

@@ -195,12 +195,26 @@ class Memory:
         return {kind: estimator.state_dict() for kind, estimator in self._estimators.items()} | {"probes": probes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with what `state_dict` gave."""
-        self._probes.clear()
-        self._loaded_probes = dict(state.get("probes", {}))
+        """Continue from a `state_dict`.
+
+        Raises:
+            ValueError: If an estimator's state does not fit it.
+        """
+        if not isinstance(state, dict):
+            raise ValueError(f"'memory' must be a dictionary, got {state!r:.100}; save the optimizer again")
+        probes = state.get("probes", {})
+        if not (isinstance(probes, dict) and all(map(Probes.is_state, probes.values()))):
+            raise ValueError(
+                "the state of the probes must be a tensor 'block' and a row 'filled' of it, got "
+                f"{probes!r:.200}; save the optimizer again"
+            )
         for kind, estimate in state.items():
             if kind in _ESTIMATED:
+                if not isinstance(estimate, dict):
+                    raise ValueError(f"{kind!r} must be an estimator's state, got {estimate!r:.100}")
                 self._estimator(kind).load_state_dict(estimate)  # type: ignore[arg-type]
+        self._probes.clear()
+        self._loaded_probes = dict(probes)
 
     def _estimator(self, kind: EstimatedHalfLife) -> HalfLifeEstimator:
         """What finds the half-life for a kind, made when it is first needed."""

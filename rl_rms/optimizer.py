@@ -4,12 +4,14 @@ The rule itself stands in `rl_rms.update`; here is what an optimizer keeps aroun
 torch's conventions, and the half-life in force.
 """
 
+import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
@@ -18,25 +20,23 @@ from rl_rms.estimators import HalfLifeEstimator
 from rl_rms.foreach import rmsprop_update_foreach
 from rl_rms.guard import GradientGuard, OnNonfinite, describe_nonfinite, mend_, total_norm
 from rl_rms.half_life import HalfLife, Timescale, parse_half_life
-from rl_rms.layout import Layout, Places
+from rl_rms.layout import Layout
 from rl_rms.memory import Memory
 from rl_rms.options import (
     FOREACH_OPTIONS,
-    TORCH_MEANS,
     check_options,
     looks_at_tensors,
     rule_options,
     state_options,
 )
 from rl_rms.presets import Preset, preset
+from rl_rms.states import checked_state, has_whole_state, local
 from rl_rms.update import AVERAGES, State, largest_root, real, rmsprop_init, rmsprop_update, settle_
 
-# What an optimizer knows beside its groups and states, and takes along when it is copied.
-_KEPT = ("guard", "memory", "_rebuilds")
-# The key of the first group under which a state dict holds what is not any parameter's.
+# Attributes beside groups and states that a copy of an optimizer has too.
+_KEPT = ("guard", "memory")
+# The key of the first group under which a state dict holds the counts and estimates of the whole optimizer.
 _TRACKING = "tracking"
-# How often the flat buffers are built anew before the optimizer does without them.
-_MOST_REBUILDS = 8
 # Updates between two looks for averages that have left the normal numbers.
 _SETTLE_EVERY = 256
 # Beside this epsilon the root of the largest number that is not normal is lost in rounding.
@@ -130,10 +130,9 @@ class RMSprop(Optimizer):
             the whole step, so that parameters and state stay as they were, or ``"clip"``: put 0 for nan and the
             largest finite magnitude of all gradients for infinities, and go on. Both are counted. None lets it
             through, as torch does.
-        flat: Whether the first step moves parameters, gradients and state of each precision into one buffer, over
-            which a step is many times faster for small networks: ``param.data`` then points elsewhere than
-            before, as after ``.to()``. "auto" does so on a CPU wherever it may be done (not to memory that
-            processes share or that somebody else has laid out), True says so when it cannot be done.
+        flat: Whether one kernel updates all parameters of a precision, many times faster for small networks. The
+            state then lies in one buffer; parameters and gradients stay where they are. "auto" does so for
+            contiguous float32 and float64 parameters on a CPU, True raises an error for others.
 
     Raises:
         ValueError: If an argument is out of its range, two names of the decay are given, or two options exclude
@@ -146,8 +145,6 @@ class RMSprop(Optimizer):
         >>> optimizer.half_life
         250.0
     """
-
-    _loading: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -209,9 +206,6 @@ class RMSprop(Optimizer):
             estimator=estimator,
         )
         self._layout: Layout | None = None
-        # Those of the layout before this optimizer was saved, which is made again.
-        self._places: Places | None = None
-        self._rebuilds = 0
         options = preset(
             like,
             lr=lr,
@@ -324,6 +318,8 @@ class RMSprop(Optimizer):
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
         """
+        if torch.compiler.is_compiling():
+            return _step_outside_of_the_graph(self, *args, **kwargs)
         # Hooks may look at, and replace, the arguments as the user gave them.
         return _watched_step(self, *args, **kwargs) if _is_watched(self) else self._step(*args, **kwargs)
 
@@ -336,11 +332,10 @@ class RMSprop(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            # Not where it is stated: compiled, a step that writes to a group writes all of it.
-            if group["half_life"] is not None:
-                group["alpha"] = self.memory.decay(group)
+            group["alpha"] = self.memory.decay(group)
         # At once, so that the norm is a sum in the same order in a first step after loading as in any other.
-        layout = None if torch.compiler.is_compiling() else self._present_layout() or self._new_layout()
+        layout = self._present_layout()
+        self._check_gradients(layout)
         if self.guard.needs_norm and not self._admit(layout):
             if self.guard.on_nonfinite != "clip":
                 return loss
@@ -355,87 +350,57 @@ class RMSprop(Optimizer):
         if self.guard.overflows:
             self._cut_squares_off(scale)
             scale, layout = 1.0, self._present_layout()
-        if layout is not None and layout.is_in_place():
-            # Nothing here that autograd could see.
-            self._update_flat(layout, scale)
-        else:
-            with torch.set_grad_enabled(self.defaults["differentiable"]):
-                self._update_all(layout, scale)
-        if not torch.compiler.is_compiling() and self.guard.num_updates % _SETTLE_EVERY == 0:
-            self._settle()
+        self._update_all(layout, scale)
+        if self.guard.num_updates % _SETTLE_EVERY == 0:
+            self._settle(layout)
         if self.memory.estimates:
-            self.memory.observe(self.param_groups, [] if self._layout is None else self._layout.buckets)
+            self.memory.observe(self.param_groups, layout.buckets)
         return loss
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients.
+    def _check_gradients(self, layout: Layout) -> None:
+        for own, group in zip(layout.groups, self.param_groups, strict=True):
+            for param in own.others:
+                _check_can_update(param, capturable=group["capturable"])
 
-        Args:
-            set_to_none: Whether to set them to None, as torch does by default. False sets them to 0 where they
-                are, which is one kernel for all that lie in a flat buffer, and leaves them there.
-        """
-        profiled = torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
-        if set_to_none or profiled or self._layout is None or not self._layout.zero_grad(self.param_groups):
-            super().zero_grad(set_to_none)
-
-    def lay_out(self) -> None:
-        """Lay parameters, gradients and states side by side now, rather than at the first step.
-
-        Parameters without a gradient get one of zeros; the gradients move at the next ``zero_grad(False)``. Where
-        numbers lie decides, in their last bit, on what sums of them are: a training that is resumed is the same to
-        the bit only if they lie as they did.
-        """
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.requires_grad and param.grad is None:
-                    param.grad = torch.zeros_like(param)
-        self._new_layout()
+    def _update_all(self, layout: Layout, scale: float) -> None:
+        for own, group in zip(layout.groups, self.param_groups, strict=True):
+            for bucket in own.buckets:
+                bucket.update(group, scale=scale)
+            if own.others:
+                with torch.set_grad_enabled(self.defaults["differentiable"]):
+                    self._update(group, own.others, scale)
 
     def reset(self) -> None:
-        """Forget all gradients there have been, for a world that is another now.
+        """Forget all past gradients, after a change of the environment.
 
-        The state is as before the first step.
-
-        Parameters, options and what an estimator of the half-life has found stay.
+        The state is as before the first step. Parameters, options and the estimates of the half-life stay.
         """
         self.state.clear()
-        self._layout = self._places = None
+        self._layout = None
 
-    def _present_layout(self) -> Layout | None:
-        """The layout, its buckets' gradients collected; None if there is none that describes the parameters."""
-        if self._layout is None and self._places is not None:
-            self._layout = self._make_layout(self._places)
-        if self._layout is not None and not self._layout.collect(self.param_groups, self.state):
-            self._layout = None
-            self._rebuilds += 1
+    def _present_layout(self) -> Layout:
+        """The layout of the present parameters, gradients and states, with its gradients collected."""
+        if self._layout is None or not self._layout.collect(self.param_groups, self.state):
+            self._layout = Layout(self.param_groups, self.state, self._state)
+            if not self._layout.collect(self.param_groups, self.state):
+                raise RuntimeError(
+                    "parameters, gradients or states must not change while step() reads them; keep other threads "
+                    "from writing to them"
+                )
         return self._layout
 
-    def _new_layout(self) -> Layout:
-        layout = self._layout = self._make_layout()
-        layout.collect(self.param_groups, self.state)
-        return layout
-
-    def _make_layout(self, like: Places | None = None) -> Layout:
-        self._places = None
-        # Where somebody else moves the parameters about again and again, building costs more than it saves.
-        flat = self._rebuilds <= _MOST_REBUILDS
-        return Layout(self.param_groups, self.state, self._state, flat=flat, like=like)
-
-    def _present_places(self) -> Places | None:
-        return self._places if self._layout is None else self._layout.places()
-
-    def _admit(self, layout: Layout | None) -> bool:
+    def _admit(self, layout: Layout) -> bool:
         """Whether a step may be taken with the gradients."""
         try:
-            return self.guard.admit(self._gradients(layout))
+            return self.guard.admit(layout.gradients())
         except FloatingPointError as error:
             raise FloatingPointError(describe_nonfinite(self._params()) or str(error)) from None
 
-    def _scale(self, layout: Layout | None, *, clipped: bool) -> float:
-        """What all gradients are to be multiplied with, so that their global norm is at most the allowed one."""
+    def _scale(self, layout: Layout, *, clipped: bool) -> float:
+        """The factor that brings the global norm of all gradients to the allowed one, at most 1."""
         scale = 1.0
         if self.guard.max_grad_norm is not None:
-            norm = total_norm(self._gradients(layout)) if clipped else self.guard.gradient_norm
+            norm = total_norm(layout.gradients()) if clipped else self.guard.gradient_norm
             assert norm is not None
             scale = self.guard.scale(norm)
         self.guard.count(clipped=clipped or scale < 1.0)
@@ -445,7 +410,7 @@ class RMSprop(Optimizer):
     def _clip_in_place(self) -> bool:
         clipped = False
         for group in self.param_groups:
-            params = [param for param in group["params"] if param.grad is not None and not param.grad.is_sparse]
+            params = [param for param in group["params"] if param.grad is not None]
             states = [self.state.get(param, {}) for param in params]
             clipped |= self.guard.clip_in_place(params, states, group)
         return clipped
@@ -459,48 +424,23 @@ class RMSprop(Optimizer):
                 real(param.grad).mul_(scale).clamp_(-bound, bound)
 
     @torch.no_grad()
-    def _settle(self) -> None:
+    def _settle(self, layout: Layout) -> None:
         """Bring averages that have left the normal numbers back, where no step depends on such small ones."""
-        assert self._layout is not None
-        for own, group in zip(self._layout.groups, self.param_groups, strict=True):
+        for own, group in zip(layout.groups, self.param_groups, strict=True):
             if group["eps"] < _LEAST_EPS or group["differentiable"] or group["capturable"]:
                 continue
             states = [bucket.state for bucket in own.buckets] + [self.state.get(one, {}) for one in own.others]
-            settle_([real(state[name]) for state in states for name in AVERAGES if name in state])
-
-    def _gradients(self, layout: Layout | None) -> list[Tensor]:
-        if layout is not None:
-            return layout.gradients()
-        return [real(param.grad) for param in self._params() if param.grad is not None]
+            settle_([local(real(state[name])) for state in states for name in AVERAGES if name in state])
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
 
-    def _update_flat(self, layout: Layout, scale: float) -> None:
-        """Update what lies in the buckets of a layout."""
-        for own, group in zip(layout.groups, self.param_groups, strict=True):
-            for bucket in own.buckets:
-                bucket.update(group, scale=scale)
-
-    def _update_all(self, layout: Layout | None, scale: float) -> None:
-        if torch.compiler.is_compiling():
-            for group in self.param_groups:
-                self._update(group, group["params"], scale, rule_options(group))
-            return
-        layout = layout or self._new_layout()
-        self._update_flat(layout, scale)
-        for own, group in zip(layout.groups, self.param_groups, strict=True):
-            if own.others:
-                self._update(group, own.others, scale, rule_options(group))
-
-    def _update(
-        self, group: dict[str, Any], candidates: list[Tensor], scale: float, options: dict[str, Any]
-    ) -> None:
-        """Update parameters that lie by themselves."""
+    def _update(self, group: dict[str, Any], candidates: list[Tensor], scale: float) -> None:
+        """Update parameters outside of the buckets."""
+        options = rule_options(group)
         params, grads = [], []
         for param in candidates:
             if param.grad is not None:
-                _check_can_update(param, param.grad, capturable=group["capturable"])
                 if scale != 1.0:
                     param.grad.mul_(scale)
                 params.append(param)
@@ -512,16 +452,21 @@ class RMSprop(Optimizer):
                 rmsprop_update_foreach(*bucket, **options)
             return
         for param, grad, state in zip(params, grads, states, strict=True):
-            # What autograd keeps for a differentiable step must not be the memory that the step overwrites.
+            # Autograd must not keep the memory that a differentiable step overwrites.
             before = param.clone() if group["differentiable"] else param
             _write(param, state, *rmsprop_update(before, grad, state, **options))
 
     def _state(self, param: Tensor, group: dict[str, Any]) -> State:
         state: State = self.state[param]
-        if not state:
+        if has_whole_state(state, param, group):
+            return state
+        if state:
+            number = [one is param for one in group["params"]].index(True)
+            state.update(checked_state(state, param, group, name=_name(group, number), needed={}))
+        else:
             state.update(rmsprop_init(param, **state_options(group)))
-            if group["capturable"]:
-                _make_capturable(state, param.device)
+        if group["capturable"]:
+            _make_capturable(state, param.device)
         return state
 
     def diagnostics(self) -> dict[str, float]:
@@ -557,9 +502,6 @@ class RMSprop(Optimizer):
         self.param_groups[0][_TRACKING] = {
             "guard": self.guard.state_dict(),
             "memory": self.memory.state_dict(),
-            # Where numbers lie, which decides on the last bits of sums of them.
-            "places": self._present_places(),
-            "rebuilds": self._rebuilds,
         }
         try:
             return super().state_dict()
@@ -567,63 +509,107 @@ class RMSprop(Optimizer):
             del self.param_groups[0][_TRACKING]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore state and options that this class or `torch.optim.RMSprop` saved.
+        """Restore state and options that this class, `torch.optim.RMSprop` or ``RMSpropTFLike`` saved.
+
+        The optimizer copies all tensors. Options that the state dict lacks stay as they are. A state dict that
+        does not fit leaves the optimizer as it was.
 
         Args:
             state_dict: From ``state_dict()``.
 
         Raises:
-            ValueError: If its groups are others than this optimizer's.
+            ValueError: If the groups, an option, or the shape, kind or range of a state does not fit. The
+                message names the parameter.
         """
-        self._layout = None
+        if not isinstance(state_dict, dict):
+            raise ValueError(
+                f"state_dict must be a dictionary from state_dict(), got {type(state_dict).__name__}; load "
+                "the file first"
+            )
+        states: dict[Tensor, State] = {}
 
-        def remember(_: Optimizer, final: dict[str, Any]) -> None:
-            self._loading = final
+        def check(_: Optimizer, final: dict[str, Any]) -> dict[str, Any]:
+            groups = self._checked_groups(final)
+            saved = final["state"]
+            if [len(group["params"]) for group in groups] != [len(group["params"]) for group in self.param_groups]:
+                return final  # which torch refuses
+            for group, own, given in zip(groups, self.param_groups, final["param_groups"], strict=True):
+                for number, param in enumerate(own["params"]):
+                    index = group["params"][number]
+                    name = _name(group, number)
+                    state = checked_state(saved.get(index, {}), param, group, name=name, needed=given)
+                    if state:
+                        states[param] = state
+            self._load_tracking(groups[0].pop(_TRACKING, {}))
+            known = {index for group in groups for index in group["params"]}
+            rest = {index: copy.deepcopy(value) for index, value in saved.items() if index not in known}
+            return {"state": rest, "param_groups": groups}
 
-        last_hook = self.register_load_state_dict_pre_hook(remember)
+        def install(_: Optimizer) -> None:
+            for group in self.param_groups:
+                for param in group["params"]:
+                    if param in states:
+                        self.state[param] = states[param]
+                        if group["capturable"]:
+                            _make_capturable(states[param], param.device)
+
+        # After the user's hooks that see what is to be loaded, and before those that see what was loaded.
+        hooks = (
+            self.register_load_state_dict_pre_hook(check),
+            self.register_load_state_dict_post_hook(install, prepend=True),
+        )
         try:
             super().load_state_dict(state_dict)
         finally:
-            last_hook.remove()
-            self._loading = None
+            for hook in hooks:
+                hook.remove()
 
-    def _restore_precision(self, loaded: dict[str, Any]) -> None:
-        """Load again what torch has rounded to the parameters' precision; where that is half, ours is float32."""
-        saved_ids = [index for group in loaded["param_groups"] for index in group["params"]]
-        for index, param in zip(saved_ids, self._params(), strict=True):
-            dtype = torch.promote_types(param.dtype, torch.float32)
-            for name, value in loaded["state"].get(index, {}).items():
-                if dtype != param.dtype and name != "step" and isinstance(value, Tensor):
-                    self.state[param][name] = value.to(device=param.device, dtype=dtype, copy=True)
+    def _checked_groups(self, state_dict: dict[str, Any]) -> list[dict[str, Any]]:
+        """The groups of a state dict, each with the options that it lacks.
+
+        Raises:
+            ValueError: If they do not fit this optimizer's groups.
+        """
+        saved = state_dict.get("param_groups")
+        if not (isinstance(saved, list) and isinstance(state_dict.get("state"), dict)):
+            raise ValueError(
+                f"a state dict must hold a dictionary 'state' and a list 'param_groups', got {sorted(state_dict)}; "
+                "save the optimizer again with state_dict()"
+            )
+        try:
+            for group in saved:
+                hash(tuple(group["params"]))
+        except (KeyError, TypeError, IndexError):
+            raise ValueError(
+                "each entry of 'param_groups' must be a dictionary with a list 'params' of numbers, got "
+                f"{saved!r:.200}; save the optimizer again with state_dict()"
+            ) from None
+        groups = []
+        for own, group in zip(self.param_groups, saved, strict=False):
+            merged = {**{name: own[name] for name in self.defaults}, **group}
+            check_options(merged)
+            groups.append(merged)
+        return groups
+
+    def _load_tracking(self, tracking: Any) -> None:
+        """Load counts and estimates; torch's distributed checkpoints drop those that are empty."""
+        if not isinstance(tracking, dict):
+            raise ValueError(f"{_TRACKING!r} must be a dictionary, got {tracking!r}; save the optimizer again")
+        before = self.memory.state_dict()
+        self.memory.load_state_dict(tracking.get("memory", {}))
+        try:
+            if "guard" in tracking:
+                self.guard.load_state_dict(tracking["guard"])
+        except ValueError:
+            self.memory.load_state_dict(before)
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: getattr(self, name) for name in _KEPT}
-        return {**super().__getstate__(), **kept, "_places": self._present_places()}
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in _KEPT}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Unless they are kept.
-        self._places, self._rebuilds = None, 0
         super().__setstate__(state)
         self._layout = None
-        if self._loading is not None:
-            self._restore_precision(self._loading)
-        tracking = self.param_groups[0].pop(_TRACKING, None)
-        if tracking is not None:
-            self.guard.load_state_dict(tracking["guard"])
-            self.memory.load_state_dict(tracking["memory"])
-            self._places, self._rebuilds = tracking["places"], tracking["rebuilds"]
-        for group in self.param_groups:
-            for name, meaning in TORCH_MEANS.items():
-                group.setdefault(name, meaning)
-            for param in group["params"]:
-                param_state = self.state.get(param)
-                if not param_state:
-                    continue
-                param_state["step"] = torch.as_tensor(param_state["step"], dtype=torch.float32)
-                if "initial_weight" not in param_state:
-                    param_state["initial_weight"] = group["alpha"] ** float(param_state["step"])
-                if group["capturable"]:
-                    _make_capturable(param_state, param.device)
 
 
 def _is_watched(optimizer: Optimizer) -> bool:
@@ -633,23 +619,33 @@ def _is_watched(optimizer: Optimizer) -> bool:
         or optimizer._optimizer_step_post_hooks
         or _global_optimizer_pre_hooks
         or _global_optimizer_post_hooks
-        or (
-            not torch.compiler.is_compiling() and torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
-        )
+        or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
     )
 
 
 # The hooks and the profiler's record around a step, as torch has them around every optimizer's.
 _watched_step: Callable[..., float | None] = Optimizer.profile_hook_step(RMSprop._step)
 
+# A compiled function steps outside of its graph: Python numbers that change with every update would be constants
+# or new compilations there, and the CPU kernel is one call anyway.
+_step_outside_of_the_graph: Callable[..., float | None] = _disable_dynamo(RMSprop.step)
 
-def _check_can_update(param: Tensor, grad: Tensor, *, capturable: bool) -> None:
-    if grad.is_sparse:
+
+def _name(group: Mapping[str, Any], number: int) -> str:
+    """A parameter's name in messages: its number in the group, and its own name if it has one."""
+    names = group.get("param_names")
+    return f"parameter {number}" + (f" ({names[number]!r})" if names and len(names) > number else "")
+
+
+def _check_can_update(param: Tensor, *, capturable: bool) -> None:
+    if param.grad is None:
+        return
+    if param.grad.layout is not torch.strided:
         raise RuntimeError(
             f"RMSprop does not support sparse gradients, got one for a parameter of shape {tuple(param.shape)}; "
             "build the embedding with sparse=False"
         )
-    if capturable and not torch.compiler.is_compiling() and param.device.type not in _CAPTURABLE_DEVICES:
+    if capturable and param.device.type not in _CAPTURABLE_DEVICES:
         raise RuntimeError(
             f"capturable=True needs parameters on one of {sorted(_CAPTURABLE_DEVICES)}, got one on "
             f"{param.device.type}; leave capturable out"

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from rl_rms.half_life import parse_half_life
 from rl_rms.update import Scalar, is_used
 
 FOREACH_OPTIONS = (
@@ -19,29 +21,23 @@ FOREACH_OPTIONS = (
     "lr_in_momentum",
 )
 _RULE_OPTIONS = (*FOREACH_OPTIONS, "caution", "max_update_rms", "exclude_current")
-# What a group without the option, saved by torch or by an older torch, was trained with.
-TORCH_MEANS: dict[str, Any] = {
-    "momentum": 0,
-    "centered": False,
-    "capturable": False,
-    "foreach": None,
-    "maximize": False,
-    "differentiable": False,
-    "half_life": None,
-    "debias": False,
-    "eps_inside_sqrt": False,
-    "initial_second_moment": 0.0,
-    "decoupled_weight_decay": False,
-    "corrected_weight_decay": False,
-    "max_lr": None,
-    "nesterov": False,
-    "lr_in_momentum": False,
-    "caution": False,
-    "optimism": 0.0,
-    "max_update_rms": None,
-    "exclude_current": False,
-    "flat": "auto",
-}
+_FLAGS = (
+    "centered",
+    "capturable",
+    "foreach",
+    "maximize",
+    "differentiable",
+    "debias",
+    "eps_inside_sqrt",
+    "decoupled_weight_decay",
+    "corrected_weight_decay",
+    "nesterov",
+    "lr_in_momentum",
+    "caution",
+    "exclude_current",
+)
+_OPTIONAL = ("alpha", "max_lr", "max_update_rms")
+_NUMBERS = ("lr", "eps", "weight_decay", "momentum", "optimism", "initial_second_moment", *_OPTIONAL)
 
 
 def check_options(group: dict[str, Any]) -> None:
@@ -78,6 +74,17 @@ def _check_ranges(group: dict[str, Any]) -> None:
     lr = group["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
+    for name in _FLAGS:
+        if not isinstance(group[name], int | np.bool_) and not (name == "foreach" and group[name] is None):
+            raise ValueError(f"{name} must be True or False, got {group[name]!r}")
+    for name in _NUMBERS:
+        if not _is_number(group[name]) and not (name in _OPTIONAL and group[name] is None):
+            raise ValueError(f"{name} must be a number, got {group[name]!r}")
+    stated = group.get("half_life")
+    if stated is not None:
+        parse_half_life(stated)
+    elif not (group["alpha"] is not None and 0 <= group["alpha"] < 1):
+        raise ValueError(f"alpha must be in [0, 1) where half_life is None, got {group['alpha']!r}")
     for name in ("lr", "eps", "weight_decay", "optimism", "initial_second_moment"):
         if not group[name] >= 0:
             raise ValueError(f"{name} must be >= 0, got {group[name]!r}")
@@ -87,8 +94,14 @@ def _check_ranges(group: dict[str, Any]) -> None:
         )
     if group["max_update_rms"] is not None and not group["max_update_rms"] > 0:
         raise ValueError(f"max_update_rms must be > 0, or None for no clipping, got {group['max_update_rms']!r}")
-    if group["flat"] not in (True, False, "auto"):
+    if not (isinstance(group["flat"], bool) or group["flat"] == "auto"):
         raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def weight_decay_in_force(group: dict[str, Any]) -> Scalar:

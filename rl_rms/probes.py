@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rl_rms.update import real
+from rl_rms.update import gathered, real
 
 if TYPE_CHECKING:
     from rl_rms.flat import FlatBucket
@@ -44,9 +44,8 @@ class Probes:
         self._rows = list(self._block)
         self._filled = 0
         self._buckets: list[FlatBucket] | None = None
-        # Of flat gradients (gradient, indices, columns or None for all), of others by device (parameter, offset,
-        # column).
-        self._flat: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        # Of buckets (bucket, indices, columns or None for all), of others by device (parameter, offset, column).
+        self._flat: list[tuple[FlatBucket, Tensor, Tensor | None]] = []
         self._others: list[list[tuple[Tensor, int, int]]] = []
 
     def record(self, buckets: Iterable["FlatBucket"]) -> Tensor | None:
@@ -64,14 +63,15 @@ class Probes:
             self._buckets = whole
             self._find_sources(whole)
         row = self._rows[self._filled]
-        for grad, indices, columns in self._flat:
+        for bucket, indices, columns in self._flat:
+            grad = bucket.gathered()
             if columns is None:
                 torch.index_select(grad, 0, indices, out=row)
             else:
                 row[columns] = grad[indices].to(row.dtype)
         for coordinates in self._others:
             values = [
-                param.new_zeros(()) if param.grad is None else real(param.grad.detach()).reshape(-1)[offset]
+                torch.zeros((), device=param.device) if param.grad is None else _flat_gradient(param.grad)[offset]
                 for param, offset, _ in coordinates
             ]
             row[[column for _, _, column in coordinates]] = torch.stack(values).to(row)
@@ -81,6 +81,21 @@ class Probes:
     def state_dict(self) -> dict[str, Any]:
         """The block in progress."""
         return {"block": self._block.clone(), "filled": self._filled}
+
+    @staticmethod
+    def is_state(state: Any) -> bool:
+        """Whether something is a `state_dict` of probes."""
+        if not isinstance(state, dict):
+            return False
+        block, filled = state.get("block"), state.get("filled")
+        return (
+            isinstance(block, Tensor)
+            and block.is_floating_point()
+            and block.layout is torch.strided
+            and isinstance(filled, int)
+            and block.ndim == 2
+            and 0 <= filled < len(block)
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with a block of `state_dict`, unless it is of other coordinates."""
@@ -102,6 +117,11 @@ class Probes:
         for bucket, entries in flat.items():
             # In the columns' own order, so that a row may be filled as a whole.
             indices, columns = torch.tensor(entries).T.contiguous()
-            fills_row = len(entries) == len(self._coordinates) and bucket.grad.dtype == self._block.dtype
-            self._flat.append((bucket.grad, indices, None if fills_row else columns))
+            fills_row = len(entries) == len(self._coordinates) and bucket.params[0].dtype == self._block.dtype
+            self._flat.append((bucket, indices, None if fills_row else columns))
         self._others = list(others.values())
+
+
+def _flat_gradient(grad: Tensor) -> Tensor:
+    """All coordinates of a gradient, gathered from all processes if it is distributed."""
+    return real(gathered(grad.detach())).reshape(-1)

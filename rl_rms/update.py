@@ -384,6 +384,11 @@ def real(x: Tensor) -> Tensor:
     return torch.view_as_real(x) if x.is_complex() else x
 
 
+def gathered(x: Tensor) -> Tensor:
+    """All values of a distributed tensor, the same on every process; another tensor as it is."""
+    return x.full_tensor() if hasattr(x, "full_tensor") else x
+
+
 def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
     """A hyperparameter that is a tensor in precision ``dtype``, a number as it is."""
     return x.to(dtype) if isinstance(x, Tensor) else x

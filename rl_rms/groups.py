@@ -30,7 +30,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from rl_rms.half_life import HalfLife
-from rl_rms.update import State, denominator, real, rmsprop_init, rmsprop_update, second_moment
+from rl_rms.states import checked_state
+from rl_rms.update import denominator, real, rmsprop_init, rmsprop_update, second_moment
 
 Label: TypeAlias = int | str
 Gradients: TypeAlias = Mapping[Label, Sequence[Tensor | None]]
@@ -209,23 +210,44 @@ class GroupRMSprop(Optimizer):
         param.copy_(new)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore state and options.
+        """Restore state and options; all tensors are copied.
 
         Args:
             state_dict: From ``state_dict()``.
 
         Raises:
-            ValueError: If its parameters are others than this optimizer's.
+            ValueError: If its parameters are others than this optimizer's, or a state does not fit its parameter.
         """
-        super().load_state_dict(state_dict)
-        params = [param for options in self.param_groups for param in options["params"]]
-        numbers = [number for options in state_dict["param_groups"] for number in options["params"]]
-        for param, number in zip(params, numbers, strict=True):
-            saved = state_dict["state"].get(number, {})
-            for label, state in saved.get("groups", {}).items():
-                _restore_precision(self.state[param]["groups"][label], state)
-            if "common" in saved:
-                _restore_precision(self.state[param]["common"], saved["common"])
+        checked = {}
+
+        def check(_: Optimizer, final: dict[str, Any]) -> None:
+            params = [param for options in self.param_groups for param in options["params"]]
+            numbers = [number for options in final["param_groups"] for number in options["params"]]
+            names = [name for options in self.param_groups for name in options.get("param_names", ())]
+            # torch refuses other numbers of parameters.
+            for place, (param, number) in enumerate(zip(params, numbers, strict=False)):
+                saved = final["state"].get(number, {})
+                name = f"parameter {place}" + (f" ({names[place]!r})" if names else "")
+                options = {"momentum": 0, "optimism": 0, "initial_second_moment": 0.0, "alpha": None}
+                state: dict[str, Any] = {}
+                for label, one in saved.get("groups", {}).items():
+                    centered = {**options, "centered": isinstance(one, Mapping) and "grad_avg" in one}
+                    state.setdefault("groups", {})[label] = checked_state(
+                        one, param, centered, name=f"{name}, group {label!r}", needed={}
+                    )
+                if "common" in saved:
+                    state["common"] = checked_state(
+                        saved["common"], param, {**options, "centered": False}, name=f"{name}, common", needed={}
+                    )
+                if state:
+                    checked[param] = state
+
+        hook = self.register_load_state_dict_pre_hook(check)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        self.state.update(checked)
 
 
 def _shares(gradients: Gradients, weights: Mapping[Label, float] | None) -> dict[Label, float]:
@@ -241,10 +263,3 @@ def _shares(gradients: Gradients, weights: Mapping[Label, float] | None) -> dict
     if not (all(weight >= 0 for weight in given.values()) and total > 0):
         raise ValueError(f"weights must be >= 0 and not all 0, got {given!r}")
     return {label: weight / total for label, weight in given.items()}
-
-
-def _restore_precision(own: State, saved: State) -> None:
-    """Take averages as they were saved; torch has rounded them to the parameter's precision, which may be half."""
-    for name, value in saved.items():
-        if isinstance(value, Tensor) and value.dtype != own[name].dtype:
-            own[name] = value.to(device=own[name].device, copy=True)

@@ -61,14 +61,15 @@ class RMSprop(Optimizer):
     it from the gradients alone.
 
     In ``param_groups`` the decay in force is ``"alpha"``, as in torch, and ``"half_life"`` is None, the half-life
-    in env steps as a string, ``"match"`` or ``"auto"``. State dicts go to `torch.optim.RMSprop` and come
-    from it; options that torch does not have are then off, whatever this optimizer was built with.
-    `load_state_dict` restores what was saved, except that a half-life in env steps is converted with the present
+    in env steps as a string, ``"match"`` or ``"auto"``. State dicts go to `torch.optim.RMSprop` and come from
+    it. Options that a state dict lacks stay as they are. A half-life in env steps is converted with the present
     ``steps_per_update``.
 
-    Without momentum and optimism no step is longer than ``lr / sqrt(1 - rho)``, whatever the gradients. What
-    happens in a step, in order: guard against gradients that are not finite, clipping, second moment, division,
-    clipping of the quotient, momentum, optimism, decoupled weight decay.
+    Without momentum, optimism and ``exclude_current``, ``|step| <= lr / sqrt(1 - rho)`` for all gradients. With
+    ``centered`` update t of a constant rho has ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``:
+    gradients that stay alike have a variance near 0. A step applies, in this order: guard against gradients that
+    are not finite, clipping, second moment, division, clipping of the quotient, momentum, optimism, decoupled
+    weight decay.
 
     Args:
         params: Parameters, named parameters, or dictionaries of them with options of their own, which may be
@@ -97,8 +98,9 @@ class RMSprop(Optimizer):
             ``ln 2 * (max_step / lr)**2``, at which no step can be longer; None sets no such bound.
         estimator: What "auto" estimates the half-life with, an estimator of one's own; None is
             `rl_rms.estimators.Bank`.
-        like: Whose conventions and defaults hold where an argument is not given: ``"torch"``, ``"sb3"``
-            (``RMSpropTFLike``), ``"tf1"``, ``"keras"`` or ``"optax"``; see `rl_rms.presets`.
+        like: The implementation whose conventions and defaults hold where an argument is not given: ``"torch"``
+            (also the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (its ``RMSpropTFLike``),
+            ``"tf1"``, ``"keras"`` or ``"optax"``; see `rl_rms.presets`.
         debias: Whether to divide v by the weight that gradients have in it, so that the first step has length lr
             instead of ``lr / sqrt(1 - rho)``, ten times that at 0.99.
         eps_inside_sqrt: Whether the denominator is ``sqrt(v + eps)``, as in TensorFlow and in
@@ -573,7 +575,7 @@ class RMSprop(Optimizer):
         saved = state_dict.get("param_groups")
         if not (isinstance(saved, list) and isinstance(state_dict.get("state"), dict)):
             raise ValueError(
-                f"a state dict must hold a dictionary 'state' and a list 'param_groups', got {sorted(state_dict)}; "
+                f"a state dict must hold a dictionary 'state' and a list 'param_groups', got {list(state_dict)}; "
                 "save the optimizer again with state_dict()"
             )
         try:

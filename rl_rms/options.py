@@ -1,8 +1,8 @@
 """A parameter group's options: what they default to, which go together, and how the update rule takes them."""
 
+from numbers import Real
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from rl_rms.half_life import parse_half_life
@@ -75,7 +75,7 @@ def _check_ranges(group: dict[str, Any]) -> None:
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
     for name in _FLAGS:
-        if not isinstance(group[name], int | np.bool_) and not (name == "foreach" and group[name] is None):
+        if not _is_flag(group[name]) and not (name == "foreach" and group[name] is None):
             raise ValueError(f"{name} must be True or False, got {group[name]!r}")
     for name in _NUMBERS:
         if not _is_number(group[name]) and not (name in _OPTIONAL and group[name] is None):
@@ -98,10 +98,15 @@ def _check_ranges(group: dict[str, Any]) -> None:
         raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
 
 
+def _is_flag(value: Any) -> bool:
+    """Whether a value is True or False, also as 1 or 0 or as numpy's bool."""
+    return isinstance(value, int) or type(value).__name__ in ("bool", "bool_")
+
+
 def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.numel() == 1
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return not isinstance(value, bool) and isinstance(value, Real)
 
 
 def weight_decay_in_force(group: dict[str, Any]) -> Scalar:

@@ -1,4 +1,8 @@
-"""Other libraries' RMSprop as options of this one: their conventions and what they take for granted.
+"""The conventions and defaults of other RMSprop implementations.
+
+``"torch"`` is `torch.optim.RMSprop`, the default of Stable-Baselines3's A2C. ``"rmsprop_tf_like"`` is its
+``RMSpropTFLike``, made for results of the older, TensorFlow-based library. A2C takes that one only with
+``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
 
 Read from the sources of torch 2.13 (``torch.optim.RMSprop``), Stable-Baselines3 2.9
 (``common.sb2_compat.rmsprop_tf_like.RMSpropTFLike``), TensorFlow 2.21 (``tf.compat.v1.train.RMSPropOptimizer``),
@@ -8,7 +12,7 @@ Keras 3.15 (``keras.optimizers.RMSprop``) and optax 0.2.8 (``optax.rmsprop``). t
 
 from typing import Any, Literal, get_args
 
-Preset = Literal["torch", "sb3", "tf1", "keras", "optax"]
+Preset = Literal["torch", "rmsprop_tf_like", "tf1", "keras", "optax"]
 
 _OPTIONS = (
     "lr",
@@ -21,7 +25,7 @@ _OPTIONS = (
 )
 _VALUES: dict[Preset, tuple[Any, ...]] = {
     "torch": (1e-2, 0.99, 1e-8, False, 0.0, False, False),
-    "sb3": (1e-2, 0.99, 1e-8, True, 1.0, False, False),
+    "rmsprop_tf_like": (1e-2, 0.99, 1e-8, True, 1.0, False, False),
     "tf1": (None, 0.9, 1e-10, True, 1.0, True, False),
     "keras": (1e-3, 0.9, 1e-7, True, 0.0, True, True),
     "optax": (None, 0.9, 1e-8, True, 0.0, True, False),
@@ -43,7 +47,7 @@ def preset(like: Preset, **given: Any) -> dict[str, Any]:
         ValueError: If there is no such preset, or the library has no default learning rate and none is given.
 
     Examples:
-        >>> preset("sb3", lr=7e-4)["initial_second_moment"]
+        >>> preset("rmsprop_tf_like", lr=7e-4)["initial_second_moment"]
         1.0
     """
     if like not in _VALUES:

@@ -32,7 +32,7 @@ KINDS: dict[str, Any] = {
     "RMSprop, eps 1e-8": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-8),
     "RMSprop, eps 1e-5": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-5),
     "RMSprop, eps 1e-3": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-3),
-    "like sb3, eps 1e-5": lambda params: RMSprop(params, lr=RATE, like="sb3", eps=1e-5),
+    "RMSpropTFLike, eps 1e-5": lambda params: RMSprop(params, lr=RATE, like="rmsprop_tf_like", eps=1e-5),
 }
 # Decay, and how many updates are watched after a jump.
 RHOS = {0.5: 60, 0.9: 300, 0.99: 1_500, 0.999: 6_000}
@@ -46,7 +46,7 @@ def cells(quick: bool) -> Sequence[Cell]:
     """Constant gammas under every optimizer, and jumps of gamma under three memories."""
     if quick:
         return [
-            *grid(by=["SGD", "RMSprop, eps 1e-8", "like sb3, eps 1e-5"], gamma=[0.01, 1.0, 100.0]),
+            *grid(by=["SGD", "RMSprop, eps 1e-8", "RMSpropTFLike, eps 1e-5"], gamma=[0.01, 1.0, 100.0]),
             *grid(rho=[0.5, 0.9], jump=[10.0]),
         ]
     return [*grid(by=KINDS, gamma=GAMMAS), *grid(rho=RHOS, jump=JUMPS)]

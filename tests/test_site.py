@@ -32,6 +32,7 @@ PACKAGES = (
 # What no user imports: insides of an optimizer, a world, an agent. A new module is public, or one of these.
 INTERNAL = {
     *("rl_rms.flat", "rl_rms.foreach", "rl_rms.guard", "rl_rms.layout", "rl_rms.memory", "rl_rms.options"),
+    "rl_rms.states",
     *("rl_rms.presets", "rl_rms.probes", "rl_rms.envs.adversary", "rl_rms.envs.backends", "rl_rms.envs.chance"),
     *("rl_rms.envs.checks", "rl_rms.envs.clocks", "rl_rms.envs.controls", "rl_rms.envs.counting"),
     *("rl_rms.envs.delays", "rl_rms.envs.observers", "rl_rms.envs.verification", "rl_rms.envs.parametrized"),

@@ -140,10 +140,3 @@ def test_an_agent_responds_at_the_change_marks_it_and_goes_on_after_loading(tmp_
 def test_a_world_that_does_not_change_resets_nothing():
     agent = A2C(gym.make_vec("CartPole-v1", 2), on_change="reset", seed=0).learn(200)
     assert all(float(state["step"]) == agent.num_updates for state in agent.optimizer.state.values())
-
-
-def test_after_a_reset_steps_are_as_fast_as_before():
-    """Gradients lie in the optimizer's flat buffer again, instead of being copied there at every step."""
-    agent = A2C(world(), on_change="reset", seed=0).learn(600)
-    assert agent.env.regime == 1
-    assert agent.optimizer._layout.is_in_place()

@@ -10,6 +10,10 @@ from rl_rms.agents import A2C, ActorCriticPolicy, PolicyConfig, Reinforce
 from rl_rms.agents.fused import fuse
 
 
+def _gradient(param):
+    return torch.zeros_like(param) if param.grad is None else param.grad.clone()
+
+
 def both_ways(agent):
     """Gradients and metrics of one rollout, fused and by autograd."""
     agent.learn(1)
@@ -24,7 +28,7 @@ def both_ways(agent):
         assert (fused is None) == (len(found) == 1)
         agent._fused = fused
         metrics = agent._write_gradients(rollout, with_metrics=True)
-        found.append((metrics, [param.grad.clone() for param in agent.policy.parameters()]))
+        found.append((metrics, [_gradient(param) for param in agent.policy.parameters()]))
     return found
 
 

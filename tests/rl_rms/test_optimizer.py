@@ -252,7 +252,7 @@ def test_wrong_options_are_named(options, message):
         ({"max_step": 0}, "max_step must be > 0, or None for no bound, got 0"),
         ({"estimator": "oracle"}, "estimator must be a rl_rms.estimators.HalfLifeEstimator, .* got 'oracle'"),
         ({"timescale": "soon"}, "timescale must be .* got 'soon'"),
-        ({"like": "jax"}, "like must be one of 'torch', 'sb3', .* got 'jax'"),
+        ({"like": "jax"}, "like must be one of 'torch', 'rmsprop_tf_like', .* got 'jax'"),
         ({"like": "optax"}, "like='optax' has no default learning rate; give lr"),
     ],
 )

@@ -19,8 +19,8 @@ from rl_rms import RMSprop, rho_from_half_life
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("rmsprop.json").read_text(encoding="utf-8"))
 SHAPES = GOLDEN["shapes"]
 PATHS = [{}, {"flat": False}, {"foreach": True}]
-PRESETS = ["torch", "sb3", "tf1", "keras", "optax"]
-LIVE = {"torch": torch.optim.RMSprop, "sb3": RMSpropTFLike}
+PRESETS = ["torch", "rmsprop_tf_like", "tf1", "keras", "optax"]
+LIVE = {"torch": torch.optim.RMSprop, "rmsprop_tf_like": RMSpropTFLike}
 
 # The preset that stands for each library, and what its arguments are called here where the names differ.
 LIKE = {
@@ -207,7 +207,7 @@ def test_defaults_are_the_librarys(library):
     ("like", "conventions"),
     {
         "torch": (False, 0, False, False),
-        "sb3": (True, 1, False, False),
+        "rmsprop_tf_like": (True, 1, False, False),
         "tf1": (True, 1, True, False),
         "keras": (True, 0, True, True),
         "optax": (True, 0, True, False),
@@ -251,5 +251,7 @@ def test_names_the_learning_rate_that_is_missing(like):
 
 
 def test_names_an_unknown_preset_and_those_there_are():
-    with pytest.raises(ValueError, match="like must be one of 'torch', 'sb3', 'tf1', 'keras', 'optax', got 'jax'"):
+    with pytest.raises(
+        ValueError, match="like must be one of 'torch', 'rmsprop_tf_like', 'tf1', 'keras', 'optax', got 'jax'"
+    ):
         RMSprop(golden_parameters(), like="jax")

@@ -9,7 +9,7 @@ STUDY = load("batch_norm")
 def test_steps_do_not_depend_on_gamma_where_eps_is_small(quick):
     assert worst(quick, "RMSprop, eps 1e-8") < 0.01
     assert worst(quick, "SGD") > 10
-    assert worst(quick, "like sb3, eps 1e-5") > 0.5
+    assert worst(quick, "RMSpropTFLike, eps 1e-5") > 0.5
     assert STUDY.verdict(quick).word == "holds only if"
 
 

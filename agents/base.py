@@ -115,6 +115,8 @@ class OnPolicyAgent(ABC):
             observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
         if observation_space is None or action_space is None:
             raise ValueError("an agent needs env, or else observation_space and action_space, got env=None")
+        for space in (observation_space, action_space):
+            space_to_dict(space)  # raises before the training what could not be saved after it
         self.observation_space: gym.Space[Any] = observation_space
         self.action_space: gym.Space[Any] = action_space
         self.seed = secrets.randbelow(2**31) if seed is None else seed

@@ -108,7 +108,7 @@ class MultiCategorical:
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-probability of ``actions`` of shape ``(batch, *action)``: the components' sum."""
-        chosen = actions.flatten(1).unbind(-1)
+        chosen = actions.reshape(len(actions), -1).unbind(-1)
         return torch.stack([part.log_prob(one) for part, one in zip(self._parts, chosen, strict=True)]).sum(0)
 
     def entropy(self) -> Tensor:
@@ -141,12 +141,12 @@ class Bernoulli:
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-probability of ``actions`` of shape ``(batch, *action)``: the bits' sum."""
-        return -functional.softplus((1.0 - 2.0 * actions) * self._logits).flatten(1).sum(-1)
+        return -_sum_components(functional.softplus((1.0 - 2.0 * actions) * self._logits))
 
     def entropy(self) -> Tensor:
         """The bits' sum, shape ``(batch,)``."""
         entropy = functional.softplus(self._logits) - self._logits * torch.sigmoid(self._logits)
-        return entropy.flatten(1).sum(-1)
+        return _sum_components(entropy)
 
     def masked(self, mask: Tensor) -> "Bernoulli":
         """The distribution over the bits that ``mask``, two entries per bit (may be 0, may be 1), allows."""
@@ -174,11 +174,11 @@ class DiagonalGaussian:
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-density of ``actions`` of shape ``(batch, *action)``, summed over the action's components."""
         z = (actions - self.mean) * torch.exp(-self.log_std)
-        return (-0.5 * z * z - self.log_std - _LOG_SQRT_2_PI).flatten(1).sum(dim=-1)
+        return _sum_components(-0.5 * z * z - self.log_std - _LOG_SQRT_2_PI)
 
     def entropy(self) -> Tensor:
         """``sum (log std + log sqrt(2 pi e))``, shape ``(batch,)``."""
-        return (self.log_std + _LOG_SQRT_2_PI + 0.5).flatten(1).sum(dim=-1)
+        return _sum_components(self.log_std + _LOG_SQRT_2_PI + 0.5)
 
     def masked(self, mask: Tensor) -> "DiagonalGaussian":
         """There is no such thing: `rl_rms.agents.spaces.action_mask_size` refuses it."""
@@ -194,14 +194,19 @@ class SquashedGaussian(DiagonalGaussian):
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-density of ``tanh(actions)``, ``actions`` of shape ``(batch, *action)``."""
-        return super().log_prob(actions) - _log_slope(actions).flatten(1).sum(-1)
+        return super().log_prob(actions) - _sum_components(_log_slope(actions))
 
     def entropy(self) -> Tensor:
         """``H(u) + E[log tanh'(u)]``, the expectation by quadrature with 16 nodes, shape ``(batch,)``."""
         nodes = torch.as_tensor(_NODES, dtype=self.mean.dtype, device=self.mean.device)
         weights = torch.as_tensor(_WEIGHTS / _WEIGHTS.sum(), dtype=self.mean.dtype, device=self.mean.device)
         spread = self.mean.unsqueeze(-1) + self.log_std.exp().unsqueeze(-1) * nodes
-        return super().entropy() + (_log_slope(spread) * weights).sum(-1).flatten(1).sum(-1)
+        return super().entropy() + _sum_components((_log_slope(spread) * weights).sum(-1))
+
+
+def _sum_components(values: Tensor) -> Tensor:
+    """Sum over the action's components: shape ``(batch,)`` from ``(batch, *action)``."""
+    return values if values.ndim == 1 else values.flatten(1).sum(-1)
 
 
 def _log_slope(u: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_rms.agents.spaces import ACTION_MASK, is_image
+from rl_rms.agents.spaces import ACTION_MASK, is_image, sorted_items
 
 
 def make_encoder(space: gym.Space[Any], image_features: int) -> "Flatten | OneHot | NatureCNN | Together":
@@ -23,7 +23,7 @@ def make_encoder(space: gym.Space[Any], image_features: int) -> "Flatten | OneHo
         ValueError: If the space is of another kind.
     """
     if isinstance(space, spaces.Dict):
-        parts = {key: part for key, part in space.items() if key != ACTION_MASK}
+        parts = {key: part for key, part in sorted_items(space) if key != ACTION_MASK}
         return Together({key: make_encoder(part, image_features) for key, part in parts.items()})
     if isinstance(space, spaces.Tuple):
         return Together({str(i): make_encoder(part, image_features) for i, part in enumerate(space)})
@@ -49,7 +49,7 @@ class Flatten(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
-        return observations.float().flatten(1)
+        return observations.float().reshape(len(observations), self.num_features)
 
 
 class OneHot(nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from rl_rms.agents.spaces import ACTION_MASK, is_image
+from rl_rms.agents.spaces import ACTION_MASK, is_image, sorted_items
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, Workers
 
@@ -197,7 +197,7 @@ _Normalizer = Moments | dict[Any, Any] | None
 
 def _make(space: gym.Space[Any]) -> _Normalizer:
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        items = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        items = enumerate(space) if isinstance(space, spaces.Tuple) else sorted_items(space)
         parts = {key: _make(part) for key, part in items if key != ACTION_MASK}
         return parts if any(part is not None for part in parts.values()) else None
     return Moments(space.shape) if isinstance(space, spaces.Box) and not is_image(space) else None

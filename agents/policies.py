@@ -157,7 +157,10 @@ def _num_outputs(space: gym.Space[Any]) -> int:
         return int(space.nvec.sum())
     if isinstance(space, (spaces.Box, spaces.MultiBinary)):
         return math.prod(space.shape)
-    raise ValueError(f"actions must be Discrete, MultiDiscrete, MultiBinary or Box, got {space}")
+    raise ValueError(
+        f"actions must be Discrete, MultiDiscrete, MultiBinary or Box, got {space}; convert them with a "
+        "wrapper such as gymnasium.wrappers.TransformAction"
+    )
 
 
 def _mlp(num_inputs: int, num_outputs: int, config: PolicyConfig, head_gain: float | None) -> nn.Sequential:

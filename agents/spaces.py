@@ -46,19 +46,24 @@ def action_mask_size(space: gym.Space[Any]) -> int:
     )
 
 
+def sorted_items(space: spaces.Dict) -> list[tuple[Any, gym.Space[Any]]]:
+    """The parts of a Dict in the order of their keys; equal spaces may list them in different orders."""
+    return sorted(space.items(), key=lambda item: str(item[0]))
+
+
 def to_env(actions: Array, space: gym.Space[Any], *, squash: bool = False) -> Array:
     """A batch of the policy's actions as the environment takes them.
 
     Args:
         actions: Shape ``(batch, *action)``.
-        space: Discrete and MultiDiscrete get their start added, MultiBinary its dtype; Box is clipped to its
-            bounds, or scaled to them where ``squash`` says that tanh is to be applied first.
-        squash: Whether the policy's actions are from before a tanh.
+        space: Discrete and MultiDiscrete add their start. Box clips to its bounds.
+        squash: Apply tanh and scale to the bounds of a Box first.
+
+    Returns:
+        Actions of the same shape, in the space's dtype.
     """
-    if isinstance(space, spaces.Discrete):
-        return actions + space.start if space.start else actions
-    if isinstance(space, spaces.MultiDiscrete):
-        return (actions + space.start).astype(space.dtype)
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        return (actions + space.start).astype(space.dtype, copy=False)
     if isinstance(space, spaces.MultiBinary):
         return actions.astype(space.dtype)
     assert isinstance(space, spaces.Box)
@@ -70,13 +75,13 @@ def to_env(actions: Array, space: gym.Space[Any], *, squash: bool = False) -> Ar
 
 
 def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
-    """A space as plain data.
+    """Describe a space as plain data and tensors.
 
     Raises:
-        ValueError: If it is of a kind that no agent takes.
+        ValueError: If agents do not support the space, or a Dict's key is neither a string nor an integer.
     """
     if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": space.dtype.str}
     if isinstance(space, spaces.MultiDiscrete):
         return {
             "kind": "MultiDiscrete",
@@ -85,33 +90,41 @@ def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
             "dtype": space.dtype.str,
         }
     if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "shape": list(space.shape)}
+        # MultiBinary(2) and MultiBinary((2,)) differ.
+        return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
     if isinstance(space, spaces.Box):
-        return {
-            "kind": "Box",
-            "low": torch.from_numpy(np.array(space.low)),
-            "high": torch.from_numpy(np.array(space.high)),
-            "dtype": space.dtype.str,
-        }
+        names = ("low", "high", "bounded_below", "bounded_above")
+        arrays = {name: torch.from_numpy(np.array(getattr(space, name))) for name in names}
+        return {"kind": "Box", "dtype": space.dtype.str, **arrays}
     if isinstance(space, spaces.Dict):
-        return {"kind": "Dict", "parts": {key: space_to_dict(part) for key, part in space.items()}}
+        for key in space:
+            if not isinstance(key, (str, int)):
+                raise ValueError(f"keys of a Dict space must be strings or integers, got {key!r}; rename it")
+        return {"kind": "Dict", "parts": [[key, space_to_dict(part)] for key, part in space.items()]}
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "parts": [space_to_dict(part) for part in space]}
-    raise ValueError(f"spaces must be Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple, got {space}")
+    raise ValueError(
+        f"spaces must be Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple, got {space}; convert it with a "
+        "wrapper such as gymnasium.wrappers.FlattenObservation"
+    )
 
 
 def space_from_dict(plain: dict[str, Any]) -> gym.Space[Any]:
-    """The space that `space_to_dict` made plain."""
+    """Rebuild the space that `space_to_dict` described."""
     kind = plain["kind"]
-    if kind == "Discrete":
-        return spaces.Discrete(plain["n"], start=plain["start"])
-    if kind == "MultiDiscrete":
-        dtype: Any = np.dtype(plain["dtype"]).type
-        return spaces.MultiDiscrete(np.array(plain["nvec"]), dtype=dtype, start=np.array(plain["start"]))
-    if kind == "MultiBinary":
-        return spaces.MultiBinary(plain["shape"])
     if kind == "Dict":
-        return spaces.Dict({key: space_from_dict(part) for key, part in plain["parts"].items()})
+        # Gymnasium sorts the keys of a dictionary, but not of a list.
+        return spaces.Dict([(key, space_from_dict(part)) for key, part in plain["parts"]])
     if kind == "Tuple":
         return spaces.Tuple([space_from_dict(part) for part in plain["parts"]])
-    return spaces.Box(plain["low"].numpy(), plain["high"].numpy(), dtype=np.dtype(plain["dtype"]).type)
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(plain["n"])
+    dtype: Any = np.dtype(plain["dtype"]).type
+    if kind == "Discrete":
+        return spaces.Discrete(plain["n"], start=plain["start"], dtype=dtype)
+    if kind == "MultiDiscrete":
+        return spaces.MultiDiscrete(np.array(plain["nvec"]), dtype=dtype, start=np.array(plain["start"]))
+    space = spaces.Box(plain["low"].numpy(), plain["high"].numpy(), dtype=dtype)
+    # The bounds of an unbounded Box of integers are those of its dtype.
+    space.bounded_below, space.bounded_above = plain["bounded_below"].numpy(), plain["bounded_above"].numpy()
+    return space

@@ -178,7 +178,7 @@ class Controls:
             batch = transforms.permute(batch, self._orders("observation.permute", size))
         if "observation.mask" in targets:
             batch = transforms.hide(batch, self._ranks(size), values["observation.mask"])
-        return batch if self._num_envs is not None else batch[0]
+        return batch if self._num_envs is not None else batch[0, ...]
 
     def action(self, action: Any) -> Any:
         """See `rl_rms.envs.transforms`."""
@@ -193,7 +193,7 @@ class Controls:
         moved = self._moved_discrete(batch, space) if isinstance(space, Discrete) else self._moved_box(batch)
         if not single:
             return moved
-        return moved[0].item() if isinstance(space, Discrete) else moved[0]
+        return moved[0].item() if isinstance(space, Discrete) else moved[0, ...]
 
     def _moved_discrete(self, batch: npt.NDArray[Any], space: Discrete) -> npt.NDArray[Any]:
         values = self._transforms

@@ -33,7 +33,7 @@ class WatchedSync(SyncVectorEnv):
         # The observations one behind the other, where they are arrays that have an axis; None otherwise.
         self._in_a_row: npt.NDArray[Any] | None = None
         space = self.single_observation_space
-        if isinstance(space, spaces.Box) and space.shape:
+        if isinstance(space, spaces.Box) and space.shape and self._observations.size:
             self._in_a_row = self._observations.reshape(-1, *space.shape[1:])
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

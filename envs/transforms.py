@@ -153,8 +153,8 @@ def observation(observation: Array, gain: Any, offset: Any) -> Array:
         gain: One number, or one each, shape ``(num_envs,)``.
         offset: Likewise.
     """
-    moved: Array = _spread(gain, observation) * observation + _spread(offset, observation)
-    return moved
+    # NumPy turns arrays of shape () into scalars.
+    return np.asarray(_spread(gain, observation) * observation + _spread(offset, observation))
 
 
 def permute(batch: Array, orders: Array) -> Array:
@@ -201,7 +201,8 @@ def action(action: Any, space: Space, flip: Any, gain: Any, shift: Any = 0.0) ->
     assert isinstance(space, Box)
     action = np.asarray(action, dtype=space.dtype)
     sign = np.where(np.asarray(flip) >= 0.5, -1.0, 1.0)
-    return np.clip(_spread(sign * gain, action) * action + _spread(shift, action), space.low, space.high)
+    moved = np.clip(_spread(sign * gain, action) * action + _spread(shift, action), space.low, space.high)
+    return np.asarray(moved)
 
 
 def relabel(actions: Array, space: Discrete, orders: Array) -> Array:

@@ -160,7 +160,7 @@ class ProgressCallback(Callback):
     """
 
     def __init__(self, console: Console | None = None, form: Form = "auto", every: int = 100) -> None:
-        self._console = console or Console()
+        self._console = console or Console(markup=False, emoji=False)
         self._form, self._every = form, every
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:

@@ -13,6 +13,7 @@ from rl_rms.cli.config import Parser, read_yaml
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
 from rl_rms.cli.runs import new_folder
+from rl_rms.cli.signals import sigterm_raises, status_of
 
 FEDERATION = "federation.json"
 # What `flwr run` reads: the same apps, for Flower's deployment.
@@ -137,6 +138,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         folder: Of the run.
         workers: Clients that train at the same time.
     """
+    import ray
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
     from flwr.simulation import run_simulation
@@ -150,20 +152,19 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         Rounds(federation, folder.absolute(), grid).run()
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    backend: Any = {
-        "client_resources": {"num_cpus": 1},
-        "init_args": {"num_cpus": workers, "log_to_driver": False},
-    }
-    before = os.environ.get("PYTHONPATH")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's and Flower's own
-            run_simulation(server, client_app, len(federation.clients), backend_config=backend)
-    finally:
-        # Flower has put this process's own path there, for Ray's.
-        os.environ.pop("PYTHONPATH", None)
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
+    backend: Any = {"client_resources": {"num_cpus": 1}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's and Flower's own
+        ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
+        try:
+            with sigterm_raises():  # in place of Ray's handler, which aborts the process
+                run_simulation(server, client_app, len(federation.clients), backend_config=backend)
+        except KeyboardInterrupt as interrupt:
+            ray.shutdown()
+            print(f"interrupted; rl-rms federate {folder} goes on with it", flush=True)
+            # Flower's server thread waits for its clients, and nothing else ends it. Finished rounds are on disk.
+            os._exit(status_of(interrupt))
+        ray.shutdown()
 
 
 def _check(federation: Federation) -> None:

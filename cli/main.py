@@ -6,6 +6,7 @@ from importlib import import_module
 
 from rl_rms import __version__
 from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.signals import Terminated, sigterm_raises, status_of
 
 COMMANDS = {
     "train": "train an agent by a configuration, live in the terminal and in TensorBoard",
@@ -44,16 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"there is no command {words[0]!r}; rl-rms --help lists them{suggestion(words[0], COMMANDS)}"
             )
-        status: int = import_module(f"rl_rms.cli.{words[0].replace('-', '_')}").main(words[1:])
+        with sigterm_raises():
+            status: int = import_module(f"rl_rms.cli.{words[0].replace('-', '_')}").main(words[1:])
     except UserError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before there is a training that could be saved
-        print("rl-rms: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:  # outside a training, which ends by itself
+        name = "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
+        print(f"rl-rms: ended by {name}", file=sys.stderr)
+        return status_of(interrupt)
     return status
 
 

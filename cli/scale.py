@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.cli.config import ScaleConfig
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.signals import sigterm_raises
 
 if TYPE_CHECKING:
     from rl_rms.agents.workers import Workers
@@ -102,15 +103,16 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
         # Its workers' output would come in between, each line under the name of a process.
         ray.init(address=scale.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        TorchTrainer(
-            loop,
-            train_loop_config={"folder": folder, **arguments},
-            torch_config=TorchConfig(backend="gloo", timeout_s=math.ceil(scale.timeout)),
-            scaling_config=ScalingConfig(num_workers=scale.workers, resources_per_worker={"CPU": 1}),
-            run_config=RunConfig(
-                name="ray", storage_path=str(folder), failure_config=FailureConfig(max_failures=scale.restarts)
-            ),
-        ).fit()
+        with sigterm_raises():  # in place of Ray's handler, which aborts the process
+            TorchTrainer(
+                loop,
+                train_loop_config={"folder": folder, **arguments},
+                torch_config=TorchConfig(backend="gloo", timeout_s=math.ceil(scale.timeout)),
+                scaling_config=ScalingConfig(num_workers=scale.workers, resources_per_worker={"CPU": 1}),
+                run_config=RunConfig(
+                    name="ray", storage_path=str(folder), failure_config=FailureConfig(max_failures=scale.restarts)
+                ),
+            ).fit()
     except TrainingFailedError as error:
         raise UserError(
             f"the workers failed: {error}; rl-rms resume {folder} goes on from the newest checkpoint"

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a training: the first ends it after its update, the second the process."""
+"""SIGINT and SIGTERM: exit statuses, and an end of a training after its update."""
 
 import os
 import signal
@@ -11,15 +11,51 @@ if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where Ctrl-C raises KeyboardInterrupt, so that the same code cleans up."""
+
+
+def status_of(interrupt: KeyboardInterrupt) -> int:
+    """The exit status by which shells name the signal: 130 for SIGINT, 143 for SIGTERM."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raise `Terminated` at the first SIGTERM; the second ends the process. Outside the main thread do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def terminate(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != process:  # a forked child
+            os.kill(os.getpid(), number)
+            return
+        raise Terminated
+
+    earlier = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
 @contextmanager
 def heeded(agent: "OnPolicyAgent") -> Iterator[list[int]]:
-    """Interrupt an agent's training by signals, as `OnPolicyAgent.interrupt` does.
+    """End an agent's training after its update at the first SIGINT or SIGTERM, by `OnPolicyAgent.interrupt`.
+
+    The second signal ends the process.
 
     Args:
-        agent: The agent that is going to learn inside.
+        agent: The agent that learns inside.
 
     Yields:
-        The signals that have come, of which the second would not return.
+        The received signals.
+
+    Raises:
+        Terminated: In place of the agent's KeyboardInterrupt, if the signal was SIGTERM.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # one of Ray's, which has no signals
@@ -43,6 +79,10 @@ def heeded(agent: "OnPolicyAgent") -> Iterator[list[int]]:
     earlier = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
+    except KeyboardInterrupt as interrupt:
+        if signal.SIGTERM in received:
+            raise Terminated from interrupt
+        raise
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rl_rms.agents import files
 from rl_rms.cli.config import Parser
+from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError, require_plots, suggestion
 
 REPORT = "report.html"
@@ -106,14 +107,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:
     """Measure by the options, or read what was measured if there are none, and tell of it."""
-    from rich.console import Console
     from rich.table import Table
 
     from rl_rms.studies import load
     from rl_rms.studies.frame import Finding, read, run, write
 
     study = load(name)
-    console = Console()
+    console = make_console()
     began = time.perf_counter()
     with console.status(f"{name} ..."):
         results = read(study, output) if options is None else run(study, **options)

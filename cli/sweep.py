@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.cli.config import Parser
+from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.search import Engine, Search, read_search
+from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.trials import Watch, counted, open_study, reclaim, results, work
 
 if TYPE_CHECKING:
     import optuna
 
-INTERRUPTED = 130
 _SHOWN = 10
 _LOOK_EVERY = 0.5
 
@@ -95,9 +96,7 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
     Returns:
         Exit status.
     """
-    from rich.console import Console
-
-    console = Console()
+    console = make_console()
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(search, storage)
     console.print(
@@ -106,17 +105,17 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
         highlight=False,
         soft_wrap=True,
     )
-    interrupted = False
+    status = 0
     try:
         pool = _Local(search, storage) if engine == "local" else _Ray(search, storage)
         with pool:
             _supervise(study, search, pool, workers, console)
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as interrupt:
+        status = status_of(interrupt)
     report(study, search, folder, console)
-    if interrupted:
+    if status:
         console.print("interrupted; the same command goes on with it")
-    return INTERRUPTED if interrupted else 0
+    return status
 
 
 def _supervise(study: "optuna.Study", search: Search, pool: "_Local | _Ray", workers: int, console: Any) -> None:
@@ -140,7 +139,6 @@ def _supervise(study: "optuna.Study", search: Search, pool: "_Local | _Ray", wor
                     f"{trial.state.name.lower()}{value}",
                     highlight=False,
                     soft_wrap=True,
-                    markup=False,
                 )
         if len(ended) >= search.sweep.num_trials:
             return
@@ -230,9 +228,12 @@ class _Ray:
     def __enter__(self) -> "_Ray":
         if not self._ray.is_initialized():
             self._ray.init(include_dashboard=False, log_to_driver=False)
+        self._signals = sigterm_raises()  # in place of Ray's handler, which aborts the process
+        self._signals.__enter__()
         return self
 
     def __exit__(self, *raised: Any) -> None:
+        self._signals.__exit__(None, None, None)
         self._ray.shutdown()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
+from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.keys import help_of
 from rl_rms.cli.runs import (
@@ -26,7 +27,7 @@ from rl_rms.cli.runs import (
     write_summary,
 )
 from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
-from rl_rms.cli.signals import heeded
+from rl_rms.cli.signals import heeded, status_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +117,7 @@ def train_with_ray(config: RunConfig, folder: Path) -> int:
     from rl_rms.agents.progress import json_line
 
     where = "this machine" if config.scale.address is None else config.scale.address
-    console = make_console(config)
+    console = console_of(config)
     console.print(f"{config.scale.workers} workers of Ray on {where}; TensorBoard shows how they get on")
     run_with_ray(config.scale, go_on, folder=folder, config=config)
     summary = read_summary(folder)
@@ -204,7 +205,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     torch.set_num_threads(config.num_threads)
     workers, env = agent.workers, agent.env
     assert env is not None
-    console, adaptation = make_console(config, workers.rank), AdaptationCallback()
+    console, adaptation = console_of(config, workers.rank), AdaptationCallback()
     callbacks: list[Callback] = []
     if workers.rank == 0:
         callbacks = [*make_callbacks(config, folder), adaptation]
@@ -216,17 +217,17 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         highlight=False,
     )
     began = time.perf_counter()
-    interrupted, received = False, list[int]()
+    status = 0
     try:
-        with heeded(agent) as received:
+        with heeded(agent):
             agent.learn(
                 config.total_timesteps - agent.num_timesteps,
                 callbacks,
                 log_dir=folder if workers.rank == 0 else None,
                 log_interval=config.log_interval,
             )
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as interrupt:
+        status = status_of(interrupt)
     except EnvError as error:
         _print_cause(error)
         raise UserError(f"{error}; rl-rms resume {folder} goes on, in new episodes") from error
@@ -237,18 +238,15 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     finally:
         env.close()
     if workers.rank == 0:
-        summary = summarize(agent, adaptation, time.perf_counter() - began, interrupted)
+        summary = summarize(agent, adaptation, time.perf_counter() - began, status != 0)
         write_summary(folder, summary)
         report(config, summary, folder)
-    # As shells tell that a signal ended a process.
-    return 128 + received[0] if received else INTERRUPTED if interrupted else 0
+    return status
 
 
-def make_console(config: RunConfig, rank: int = 0) -> "Console":
-    """Where sentences are printed: nowhere by other workers than the first, and where scripts read along."""
-    from rich.console import Console
-
-    return Console(quiet=rank > 0 or config.progress in ("json", "none"))
+def console_of(config: RunConfig, rank: int = 0) -> "Console":
+    """The run's console. It is quiet in workers other than the first, and where a script reads the output."""
+    return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 
 def make_progress(config: RunConfig) -> "list[Callback]":
@@ -257,7 +255,7 @@ def make_progress(config: RunConfig) -> "list[Callback]":
 
     if config.progress == "none":
         return []
-    return [ProgressCallback(form=config.progress, every=config.log_interval)]
+    return [ProgressCallback(make_console(), form=config.progress, every=config.log_interval)]
 
 
 def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
@@ -404,7 +402,7 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
     if config.progress == "none":
         print(folder)
         return
-    console = make_console(config)
+    console = console_of(config)
     final = None if summary["final_return"] is None else f"{summary['final_return']:.1f}"
     seconds = summary["wall_time_seconds"]
     rows = {

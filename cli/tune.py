@@ -13,12 +13,11 @@ from rl_rms.agents.config import Adaptable, AgentConfig, MetaConfig
 from rl_rms.cli.config import Parser, RunConfig, find_config, parse_config, read_yaml
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG, new_folder
-from rl_rms.cli.signals import heeded
+from rl_rms.cli.signals import heeded, status_of
 from rl_rms.half_life import HalfLife, parse_half_life
 
 Ratios = dict[str, float]
 TUNED = "tuned.yaml"
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +125,10 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
     Raises:
         UserError: If there is something in the configuration that cannot be tuned.
     """
-    from rl_rms.cli.train import make_console
+    from rl_rms.cli.train import console_of
 
     check(config, tuning)
-    console = make_console(config)
+    console = console_of(config)
     folder = new_folder(Path(config.runs_dir), f"{name}-tune", config.seed)
     files.write(folder / CONFIG, config.to_yaml())
     console.print(
@@ -139,14 +138,14 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
         soft_wrap=True,
     )
     lives: list[Life] = []
-    interrupted = False
-    while len(lives) < tuning.lives and not interrupted:
+    status = 0
+    while len(lives) < tuning.lives and status == 0:
         number = len(lives)
         one = dataclasses.replace(config, seed=config.seed + number)
         try:
             life = live(one, tuning, beginning(lives, tuning), folder / f"life{number}")
-        except KeyboardInterrupt:
-            interrupted = True
+        except KeyboardInterrupt as interrupt:
+            status = status_of(interrupt)
             continue
         lives.append(life)
         failed = ", left, since it ended worse than it began" if life.collapsed else ""
@@ -163,7 +162,7 @@ def tune(config: RunConfig, tuning: TuneConfig, name: str) -> int:
     console.print(f"TensorBoard  tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
     if config.progress == "none":
         print(folder)
-    return INTERRUPTED if interrupted else 0
+    return status
 
 
 def beginning(lives: Sequence[Life], tuning: TuneConfig) -> Ratios:

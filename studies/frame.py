@@ -7,9 +7,9 @@ verdict ask for, `Finding` is what these come to, and `write` makes a page of it
 import itertools
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -174,8 +174,8 @@ def run(study: Study, *, quick: bool = False, seeds: int | None = None, processe
     cells = list(study.cells(quick))
     numbers = list(range(seeds or (study.quick_seeds if quick else study.seeds)))
     tasks = [(study.measure, seed, cell) for cell in cells for seed in numbers]
-    with _pool(processes) as pool:
-        told = list(map(_one, tasks) if pool is None else pool.map(_one, tasks))
+    with _map(processes) as apply:
+        told = list(apply(_one, tasks))
     measured = []
     for start in range(0, len(told), len(numbers)):
         of_seeds = told[start : start + len(numbers)]
@@ -183,11 +183,22 @@ def run(study: Study, *, quick: bool = False, seeds: int | None = None, processe
     return Results(numbers, cells, measured)
 
 
-def _pool(processes: int) -> AbstractContextManager[Executor | None]:
+@contextmanager
+def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """``map``, in other processes if there are to be several. An exception inside ends these at once."""
     if processes == 1:
-        return nullcontext()
-    # A fork of a process with threads, as torch and TensorBoard have them, may wait for ever.
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+        yield map
+        return
+    # Not forked: a fork of a process with threads, which torch and TensorBoard start, can deadlock.
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool.map
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _one(task: tuple[Callable[..., Mapping[str, Any]], int, Cell]) -> dict[str, Floats]:

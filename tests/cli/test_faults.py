@@ -166,4 +166,4 @@ def test_ctrl_c_before_the_training_is_told_in_a_word(capsys, monkeypatch):
 
     monkeypatch.setattr(train, "train", interrupt)
     assert main(["train", "cartpole_a2c"]) == 130
-    assert capsys.readouterr().err == "rl-rms: interrupted\n"
+    assert capsys.readouterr().err == "rl-rms: ended by Ctrl-C\n"

@@ -1,4 +1,6 @@
-"""Cases of distributed training, run by test_distributed.py in two processes: python distributed_cases.py RANK FOLDER.
+"""Cases of distributed training, which test_distributed.py runs in two processes.
+
+Run: python distributed_cases.py RANK FOLDER
 
 Each case returns the weights that a process group trains, and the weights that are right. Every process trains on
 the same data, so the right weights are those of one process.
@@ -168,7 +170,7 @@ def main(rank: int, folder: Path) -> None:
     for name, case in CASES.items():
         try:
             found[name] = case()
-        except Exception:
+        except Exception:  # noqa: PERF203
             found[name] = traceback.format_exc()
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()

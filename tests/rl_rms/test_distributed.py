@@ -1,4 +1,4 @@
-"""Distributed training beside torch's optimizer and beside one process: ZeRO, FSDP1, FSDP2 and their state dicts."""
+"""Distributed training beside torch's optimizer and beside one process: ZeRO, FSDP and state dicts."""
 
 import importlib.util
 import subprocess

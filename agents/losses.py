@@ -1,6 +1,7 @@
 """The loss of advantage actor-critic, which REINFORCE with a baseline shares."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from rl_rms.agents.workers import ALONE, Workers
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
+
+# Rounding errors of a sum of a few terms, in units of the last place of its largest.
+_ROUNDING = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,22 +91,38 @@ def targets(
     )
     returns = advantages + known
     if terms.normalize_advantage:
-        mean, deviation = _mean_and_deviation(advantages[used], workers)
-        if deviation is not None:
-            advantages = (advantages - mean) / (deviation + advantages.dtype.type(1e-8))
+        advantages = _standardized(advantages, used, np.hypot(returns, known), workers)
     return advantages, returns
 
 
-def _mean_and_deviation(values: Floats, workers: Workers) -> tuple[Any, Any]:
-    """Of everyone's values; the deviation is None where there are less than two."""
-    if workers.alone:
-        return (values.mean(), values.std(ddof=1)) if len(values) > 1 else (0.0, None)
-    count, total = workers.sum(np.array([len(values), values.sum(dtype=np.float64)]))
+def _standardized(advantages: Floats, used: Bools, sizes: Floats, workers: Workers) -> Floats:
+    """``(A - mean) / deviation`` over all workers, computed in float64.
+
+    Equal advantages become 0. They are equal if their deviation is below the rounding error of the returns and
+    values that they are differences of.
+
+    Args:
+        advantages: Shape ``(num_steps, num_envs)``.
+        used: The transitions that count, in the same shape.
+        sizes: Magnitudes of these numbers, in the same shape.
+        workers: The processes over whose transitions the mean goes.
+
+    Returns:
+        In the same shape; as given where less than two transitions count.
+    """
+    values, magnitudes = advantages[used].astype(np.float64), sizes[used].astype(np.float64)
+    count, total, squared_size = workers.sum(
+        np.array([len(values), values.sum(), np.square(magnitudes).sum()])
+    )
     if count < 2:
-        return 0.0, None
+        return advantages
     mean = total / count
-    squares = workers.sum(np.array([np.square(values - mean, dtype=np.float64).sum()]))[0]
-    return values.dtype.type(mean), values.dtype.type(np.sqrt(squares / (count - 1)))
+    squares = workers.sum(np.array([np.square(values - mean).sum()]))[0]
+    deviation = math.sqrt(squares / (count - 1))
+    if deviation <= _ROUNDING * np.finfo(advantages.dtype).eps * math.sqrt(squared_size / count):
+        return np.zeros_like(advantages)
+    standardized: Floats = ((advantages - mean) / (deviation + 1e-8)).astype(advantages.dtype)
+    return standardized
 
 
 def actor_critic_loss(

@@ -580,12 +580,15 @@ class RMSprop(Optimizer):
             )
         try:
             for group in saved:
-                hash(tuple(group["params"]))
+                hash((*group["params"], *group))
+            is_right = all(isinstance(group["params"], list) for group in saved)
         except (KeyError, TypeError, IndexError):
+            is_right = False
+        if not is_right:
             raise ValueError(
                 "each entry of 'param_groups' must be a dictionary with a list 'params' of numbers, got "
                 f"{saved!r:.200}; save the optimizer again with state_dict()"
-            ) from None
+            )
         groups = []
         for own, group in zip(self.param_groups, saved, strict=False):
             merged = {**{name: own[name] for name in self.defaults}, **group}

@@ -1,5 +1,6 @@
 """A parameter group's options: what they default to, which go together, and how the update rule takes them."""
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -21,6 +22,7 @@ FOREACH_OPTIONS = (
     "lr_in_momentum",
 )
 _RULE_OPTIONS = (*FOREACH_OPTIONS, "caution", "max_update_rms", "exclude_current")
+_LARGEST = 3.4e38
 _FLAGS = (
     "centered",
     "capturable",
@@ -43,6 +45,7 @@ _NUMBERS = ("lr", "eps", "weight_decay", "momentum", "optimism", "initial_second
 def check_options(group: dict[str, Any]) -> None:
     """Refuse options out of their range or against each other, by name."""
     _check_ranges(group)
+    _check_decay(group)
     if group["debias"] and group["initial_second_moment"] != 0:
         raise ValueError(
             "debias corrects an accumulator that starts at 0, got debias=True with "
@@ -78,13 +81,9 @@ def _check_ranges(group: dict[str, Any]) -> None:
         if not _is_flag(group[name]) and not (name == "foreach" and group[name] is None):
             raise ValueError(f"{name} must be True or False, got {group[name]!r}")
     for name in _NUMBERS:
-        if not _is_number(group[name]) and not (name in _OPTIONAL and group[name] is None):
-            raise ValueError(f"{name} must be a number, got {group[name]!r}")
-    stated = group.get("half_life")
-    if stated is not None:
-        parse_half_life(stated)
-    elif not (group["alpha"] is not None and 0 <= group["alpha"] < 1):
-        raise ValueError(f"alpha must be in [0, 1) where half_life is None, got {group['alpha']!r}")
+        is_one = _is_number(group[name]) and (name == "lr" or getattr(group[name], "ndim", 0) == 0)
+        if not is_one and not (name in _OPTIONAL and group[name] is None):
+            raise ValueError(f"{name} must be a number that float32 holds, got {group[name]!r}")
     for name in ("lr", "eps", "weight_decay", "optimism", "initial_second_moment"):
         if not group[name] >= 0:
             raise ValueError(f"{name} must be >= 0, got {group[name]!r}")
@@ -98,15 +97,28 @@ def _check_ranges(group: dict[str, Any]) -> None:
         raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
 
 
+def _check_decay(group: dict[str, Any]) -> None:
+    stated, alpha = group.get("half_life"), group["alpha"]
+    if stated is not None:
+        if not isinstance(stated, str):
+            raise ValueError(f"half_life of a parameter group must be None or a string, got {stated!r:.100}")
+        parse_half_life(stated)
+    if not (0 <= alpha < 1 if alpha is not None else stated is not None):
+        raise ValueError(f"alpha must be in [0, 1), or None where half_life is stated, got {alpha!r}")
+
+
 def _is_flag(value: Any) -> bool:
     """Whether a value is True or False, also as 1 or 0 or as numpy's bool."""
     return isinstance(value, int) or type(value).__name__ in ("bool", "bool_")
 
 
 def _is_number(value: Any) -> bool:
+    """Whether a value is one real number that float32 holds; nan and infinity are left to the ranges."""
     if isinstance(value, Tensor):
-        return value.numel() == 1
-    return not isinstance(value, bool) and isinstance(value, Real)
+        return value.numel() == 1 and not (value.is_meta or value.is_complex() or value.is_sparse)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return not _LARGEST < abs(float(value)) < math.inf
 
 
 def weight_decay_in_force(group: dict[str, Any]) -> Scalar:

@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents import A2C, ActorCriticPolicy
-from rl_rms.agents.losses import LossTerms, actor_critic_loss
+from rl_rms.agents.losses import LossTerms, actor_critic_loss, targets
 
 
 def terms(**changed):
@@ -71,6 +73,35 @@ def test_normalized_advantages_have_mean_zero_and_deviation_one(counting, rollou
     rollout = rollout_of(counting([(9, True), (3, False)]), 6, action=1)
     _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, terms(normalize_advantage=True))
     assert metrics["train/policy_loss"] == pytest.approx(0.0, abs=1e-5)  # every action was the same
+
+
+@pytest.mark.parametrize("shift", [0.0, 300.0])
+def test_normalized_advantages_of_equal_returns_are_zero(counting, rollout_of, shift):
+    rollout = rollout_of(counting([(90, True)]), 70, action=1)
+    # 0.1 has no exact float32, so that the mean of 70 of them is another number in float32.
+    noise = np.random.default_rng(0).choice([-1, 0, 1], rollout.rewards.shape) * np.spacing(np.float32(shift))
+    equal = dataclasses.replace(rollout, rewards=np.full_like(rollout.rewards, 0.1 + shift) + noise.astype("f4"))
+    policy = Fixed()
+    loss, metrics = actor_critic_loss(
+        policy, equal, equal.valid, terms(gamma=0.0, baseline=False, normalize_advantage=True)
+    )
+    loss.backward()
+    assert metrics["train/policy_loss"] == 0.0
+    assert policy.log_odds.grad.item() == 0.0
+
+
+def test_normalized_advantages_of_a_small_spread_have_deviation_one(counting, rollout_of):
+    rollout = rollout_of(counting([(90, True)]), 70, action=1)
+    rewards = np.full_like(rollout.rewards, 1.0)
+    rewards[::2] += 1e-4
+    found = targets(
+        dataclasses.replace(rollout, rewards=rewards),
+        rollout.valid,
+        None,
+        None,
+        terms(gamma=0.0, baseline=False, normalize_advantage=True),
+    )
+    assert found[0].std(ddof=1) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(counting, rollout_of):

@@ -1,15 +1,20 @@
-"""Coverage-guided fuzzing of what reads files from strangers: nothing but the announced errors may come out.
+"""Coverage-guided fuzzing of the readers of untrusted files: they may raise the documented errors and no others.
 
-Run: make fuzz, or python tests/fuzz/readers.py checkpoint|config [-runs=1000000] [options of libFuzzer]
+Run: make fuzz, or python tests/fuzz/readers.py checkpoint|config|optimizer [-runs=1000000] [options of libFuzzer]
 
 What was found interesting is kept in tests/fuzz/corpus/, which the default tests go through. Needs atheris, whose
 wheels are for Linux.
 """
 
+import copy
+import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+
+import torch
 
 FUZZING = __name__ == "__main__"
 if FUZZING:
@@ -17,7 +22,9 @@ if FUZZING:
 
 # What is to tell the fuzzer how far it gets.
 FOLLOWED = ["rl_rms.agents.storage", "rl_rms.cli.config", "yaml", "jsonargparse"]
+FOLLOWED += ["rl_rms.optimizer", "rl_rms.states", "rl_rms.options", "rl_rms.estimators", "rl_rms.guard"]
 with atheris.instrument_imports(FOLLOWED) if FUZZING else nullcontext():
+    from rl_rms import RMSprop
     from rl_rms.agents import storage
     from rl_rms.cli.config import read_yaml
     from rl_rms.cli.errors import UserError
@@ -47,7 +54,100 @@ def read_config(content: bytes) -> None:
     assert isinstance(tree, dict)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"checkpoint": read_checkpoint, "config": read_config}
+def _trained(make: Callable[..., torch.optim.Optimizer], **options: Any) -> torch.optim.Optimizer:
+    """An optimizer of a matrix and a vector after some updates."""
+    params = [torch.nn.Parameter(torch.ones(shape)) for shape in ((3, 2), (7,))]
+    optimizer = make(params, **options)
+    for update in range(20):
+        for param in params:
+            param.grad = torch.sin(update + torch.arange(float(param.numel()))).view(param.shape)
+        optimizer.step()
+    return optimizer
+
+
+STATES = [
+    lambda: _trained(RMSprop, momentum=0.5, centered=True, max_grad_norm=1.0),
+    lambda: _trained(RMSprop, half_life="auto", optimism=1.0),
+    lambda: _trained(torch.optim.RMSprop, momentum=0.5, centered=True),
+]
+# Each replaces a part of a state dict.
+MUTATIONS: list[Callable[[Any], Any]] = [
+    lambda part: None,
+    lambda part: -1,
+    lambda part: math.nan,
+    lambda part: 1e300,
+    lambda part: "auto",
+    lambda part: b"x",
+    lambda part: [],
+    lambda part: {},
+    lambda part: True,
+    lambda part: [part, part],
+    lambda part: {0: part, "params": part},
+    lambda part: torch.ones(64, 64),
+    lambda part: torch.ones(()),
+    lambda part: torch.ones(6, dtype=torch.int64),
+    lambda part: torch.full((3, 2), math.nan),
+    lambda part: torch.full((7,), math.inf),
+    lambda part: torch.ones(2, 3).t(),
+    lambda part: torch.ones(7).to_sparse(),
+    lambda part: torch.ones(3, 2, dtype=torch.complex64),
+    lambda part: torch.ones(7, device="meta"),
+    lambda part: -part if isinstance(part, torch.Tensor) else part,
+    lambda part: part[:1] if isinstance(part, list) else torch.ones(1) if isinstance(part, torch.Tensor) else part,
+]
+_DELETE = len(MUTATIONS)
+
+
+def _places(tree: Any) -> list[tuple[Any, Any]]:
+    """All containers and keys of a tree of dictionaries and lists."""
+    items = (
+        list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
+    )
+    return [place for key, value in items for place in ((tree, key), *_places(value))]
+
+
+def read_optimizer(content: bytes) -> None:
+    """An optimizer's state dict: each pair of bytes mutates one of its parts; the first byte chooses the dict."""
+    saved = copy.deepcopy(STATES[content[0] % len(STATES)]().state_dict()) if content else {}
+    for where, how in zip(content[1:17:2], content[2:18:2], strict=False):
+        places = _places(saved)
+        if not places:
+            break
+        tree, key = places[where % len(places)]
+        if how % (_DELETE + 1) == _DELETE:
+            del tree[key]
+        else:
+            tree[key] = MUTATIONS[how % (_DELETE + 1)](tree[key])
+    optimizer = _trained(RMSprop, half_life="auto", max_grad_norm=1.0)
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    params = optimizer.param_groups[0]["params"]
+    try:
+        optimizer.load_state_dict(saved)
+    except ValueError:
+        after = optimizer.state_dict()["state"]
+        for index, state in before.items():
+            assert all(
+                torch.equal(torch.as_tensor(one), torch.as_tensor(after[index][key])) for key, one in state.items()
+            )
+        return
+    if optimizer.param_groups[0]["capturable"]:
+        return  # for accelerators alone
+    with torch.set_grad_enabled(not optimizer.param_groups[0]["differentiable"]):
+        try:
+            optimizer.step()
+        except ValueError:  # a half-life in env steps without their number
+            return
+    for param in params:
+        state = optimizer.state[param]
+        assert state["square_avg"].shape == param.shape
+        assert bool((state["square_avg"] >= 0).all())
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "checkpoint": read_checkpoint,
+    "config": read_config,
+    "optimizer": read_optimizer,
+}
 
 
 def main() -> None:

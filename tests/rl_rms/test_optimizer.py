@@ -566,9 +566,22 @@ def test_named_parameters():
     assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
 
 
-def test_sparse_gradients_are_one_clear_error():
+@pytest.mark.parametrize(
+    "guard",
+    [
+        {},
+        {"max_grad_norm": 1.0},
+        {"max_tensor_norm": 1.0},
+        {"max_grad_value": 1.0},
+        {"max_grad_ratio": 2.0},
+        {"on_nonfinite": "clip"},
+        {"half_life": "auto"},
+    ],
+    ids=str,
+)
+def test_sparse_gradients_are_one_clear_error(guard):
     embedding = torch.nn.Embedding(10, 3, sparse=True)
-    optimizer = RMSprop(embedding.parameters())
+    optimizer = RMSprop(embedding.parameters(), **guard)
     embedding(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match=r"sparse gradients, got one for a parameter of shape \(10, 3\); build"):
         optimizer.step()
@@ -593,14 +606,63 @@ def test_capturable_state_holds_no_number_that_a_captured_graph_would_freeze():
         assert state["initial_weight"].item() == pytest.approx(0.81)
 
 
-def test_a_compiled_step_is_the_same_for_all_updates():
+COMPILED = [
+    {},
+    {"debias": True},
+    {"debias": True, "lr": torch.tensor(0.1)},
+    {"debias": True, "centered": True, "momentum": 0.5, "nesterov": True},
+    {"half_life": "auto", "half_life_bounds": (1.0, 1e6)},
+    {"half_life": "match", "timescale": "100 updates"},
+    {"half_life": "20 steps", "steps_per_update": 10},
+    {"max_grad_norm": 0.1, "on_nonfinite": "skip"},
+    {"max_tensor_norm": 0.1, "max_grad_value": 0.1, "max_grad_ratio": 1.5},
+    {"weight_decay": 0.1, "decoupled_weight_decay": True, "optimism": 1.0, "caution": True, "momentum": 0.5},
+    {"max_update_rms": 0.5, "exclude_current": True},
+    {"like": "rmsprop_tf_like"},
+    {"foreach": True, "debias": True},
+]
+
+
+# torch's own step, compiled, comes across a function that torch has deprecated.
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
+@pytest.mark.parametrize("whole", [False, True], ids=["step", "update"])
+@pytest.mark.parametrize("options", COMPILED, ids=str)
+def test_a_compiled_step_is_the_eager_step_for_every_option(options, whole):
     torch._dynamo.reset()
-    options = {"debias": True, "rho": 0.9, "lr": torch.tensor(0.1)}
-    compiled, eager = RMSprop(parameters(), **options), RMSprop(parameters(), **options)
-    compiled.step = torch.compile(compiled.step, backend="eager")
-    step(compiled, 8)
-    step(eager, 8)
+    compiled, eager = (RMSprop(parameters(), **copy.deepcopy(options)) for _ in range(2))
+
+    def update(optimizer):
+        params = optimizer.param_groups[0]["params"]
+        optimizer.zero_grad()
+        sum(((param - 1) ** 2).sum() for param in params).backward()
+        optimizer.step()
+
+    if whole:
+        run = torch.compile(update, backend="eager")
+        for _ in range(20):
+            run(compiled)
+            update(eager)
+    else:
+        compiled.step = torch.compile(compiled.step, backend="eager")
+        step(compiled, 20)
+        step(eager, 20)
     assert_close(compiled, eager)
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
+def test_a_compiled_step_with_debias_has_the_value_of_the_rule():
+    torch._dynamo.reset()
+    param = torch.nn.Parameter(torch.ones(1))
+    optimizer = RMSprop([param], lr=0.01, rho=0.99, debias=True)
+    compiled = torch.compile(optimizer.step)
+    for t in range(5):
+        param.grad = torch.full((1,), 1.0 + t)
+        compiled()
+    v, expected = 0.0, 1.0
+    for t in range(5):
+        v = 0.99 * v + 0.01 * (1.0 + t) ** 2
+        expected -= 0.01 * (1.0 + t) / ((v / (1 - 0.99 ** (t + 1))) ** 0.5 + 1e-8)
+    assert param.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_foreach_takes_parameters_of_several_precisions():

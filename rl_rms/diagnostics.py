@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rl_rms.update import denominator, real, second_moment
+from rl_rms.update import denominator, gathered, real, second_moment
 
 if TYPE_CHECKING:
     from rl_rms.optimizer import RMSprop
@@ -78,7 +78,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_inside_sqrt"] else v_hat.sqrt()))
         if param.grad is None:
             continue
-        grad = real(param.grad).to(v_hat.dtype)
+        grad = real(gathered(param.grad)).to(v_hat.dtype)
         u = grad / d
         sums.add("effective_step", (float(group["lr"]) * u).square())
         sums.add("step_over_lr", u.square())
@@ -124,7 +124,7 @@ def distributions(optimizer: "RMSprop") -> dict[str, Tensor]:
     for group, param, v_hat, d in _updated(optimizer):
         moments.append(v_hat[v_hat > 0].log10().float().cpu())
         if param.grad is not None:
-            step = float(group["lr"]) * real(param.grad).to(v_hat.dtype).abs() / d
+            step = float(group["lr"]) * real(gathered(param.grad)).to(v_hat.dtype).abs() / d
             steps.append(step[step > 0].log10().float().cpu())
     return {"log10_second_moment": torch.cat(moments), "log10_step": torch.cat(steps)}
 
@@ -135,7 +135,7 @@ def _updated(optimizer: "RMSprop") -> Iterator[tuple[dict[str, Any], Tensor, Ten
         for param in group["params"]:
             state = optimizer.state.get(param)
             if state:
-                v_hat = second_moment(state, centered=group["centered"], debias=group["debias"])
+                v_hat = gathered(second_moment(state, centered=group["centered"], debias=group["debias"]))
                 yield (
                     group,
                     param,

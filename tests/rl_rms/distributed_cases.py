@@ -100,6 +100,14 @@ def fsdp2_of_one_parameter(make) -> Weights:
     return weights(model)
 
 
+def diagnosed(make_model) -> Weights:
+    """The optimizer's diagnostics."""
+    model = make_model()
+    optimizer = OURS(model.parameters())
+    train(model, optimizer)
+    return [torch.tensor(value) for value in optimizer.diagnostics().values()]
+
+
 def resumed(make, make_model, *, full) -> Weights:
     """Train, save, load into a new optimizer, and go on."""
     options = StateDictOptions(full_state_dict=full)
@@ -152,6 +160,7 @@ CASES: dict[str, Callable[[], tuple[Weights, Weights]]] = {
     "fsdp2_centered": beside_one_process(centered=True, momentum=0.5, debias=True, eps=1e-2),
     "fsdp2_one_parameter_max_grad_norm": one_parameter(max_grad_norm=0.1),
     "fsdp2_one_parameter_max_tensor_norm": one_parameter(max_tensor_norm=0.1),
+    "fsdp2_diagnostics": lambda: (diagnosed(sharded), diagnosed(network)),
     "full_state_of_one_process": lambda: (resumed(OURS, network, full=True), uninterrupted(OURS)),
     "full_state": lambda: (resumed(OURS, sharded, full=True), uninterrupted(OURS)),
     "sharded_state": lambda: (resumed(OURS, sharded, full=False), uninterrupted(OURS)),

@@ -111,9 +111,7 @@ def _standardized(advantages: Floats, used: Bools, sizes: Floats, workers: Worke
         In the same shape; as given where less than two transitions count.
     """
     values, magnitudes = advantages[used].astype(np.float64), sizes[used].astype(np.float64)
-    count, total, squared_size = workers.sum(
-        np.array([len(values), values.sum(), np.square(magnitudes).sum()])
-    )
+    count, total, squared_size = workers.sum(np.array([len(values), values.sum(), np.square(magnitudes).sum()]))
     if count < 2:
         return advantages
     mean = total / count

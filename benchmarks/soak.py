@@ -159,15 +159,13 @@ def gradients(blocks: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
 
 
 class FastPath:
-    """`rl_rms.RMSprop`, on two tensors that lie in one buffer."""
+    """`rl_rms.RMSprop` on two tensors, updated by one kernel call."""
 
     def __init__(self, half_life: float) -> None:
         self.params = [torch.nn.Parameter(torch.zeros(COORDINATES // 2)) for _ in range(2)]
         self.optimizer = rl_rms.RMSprop(self.params, lr=LR, eps=EPS, half_life=half_life, debias=True, flat=True)
         for param in self.params:
             param.grad = torch.zeros_like(param)
-        self.optimizer.lay_out()
-        self.optimizer.zero_grad(set_to_none=False)
 
     def run(self, block: NDArray[np.float32]) -> None:
         """An update with each gradient."""

@@ -95,6 +95,7 @@ class FlatBucket:
         ]
         self.is_whole = sum(self._sizes) <= _GATHER_AT_MOST
         self._grads: list[Tensor] = []
+        self._fit_the_kernel = False
         self._is_gathered = False
         self._rooms: dict[str, tuple[Tensor, list[Tensor]]] = {}
         self._kernel_steps = [torch.tensor(_NO_CORRECTION)] * len(params)
@@ -130,11 +131,15 @@ class FlatBucket:
         try:
             if not (list(map(_get_shape, self.params)) == list(map(_get_shape, grads)) == self._shapes):
                 return False
-            if any(grad.layout is not torch.strided for grad in grads) or not self._has_states():
+            are_alike = list(map(_get_kind, grads)) == self._kinds
+            if not are_alike and any(grad.layout is not torch.strided for grad in grads):
+                return False
+            if not self._has_states():
                 return False
         except (AttributeError, KeyError, TypeError):  # a gradient or an average is missing, or is no tensor
             return False
         self._grads = grads
+        self._fit_the_kernel = are_alike and all(map(_is_contiguous, grads))
         return True
 
     def _has_states(self) -> bool:
@@ -174,14 +179,15 @@ class FlatBucket:
         momentum = float(group["momentum"])
         kernel = self._find_kernel(group, lr)
         grads = self._grads
-        as_it_is = not (kernel is None or group["maximize"] or coupled or group["eps_inside_sqrt"])
-        if as_it_is and all(map(_is_contiguous, grads)) and list(map(_get_kind, grads)) == self._kinds:
-            # The kernel scales gradients by a float32 number on its way, which saves a pass over memory.
-            divides = 0.0 < scale < 1.0 and self.params[0].dtype is torch.float32
-            self._scale(scale, and_own=not divides)
-        else:
-            divides = False
-            self._scale(scale, and_own=True)
+        transforms = group["maximize"] or coupled or group["eps_inside_sqrt"]
+        is_direct = kernel is not None and self._fit_the_kernel and not transforms
+        # The kernel scales gradients by a float32 number on its way, which saves a pass over memory.
+        divides = is_direct and 0.0 < scale < 1.0 and self.params[0].dtype is torch.float32
+        if scale != 1.0:
+            self._is_gathered = False
+            if not divides:
+                torch._foreach_mul_(grads, scale)
+        if not is_direct:
             grad, grads = self._transformed(group["maximize"], coupled)
         if group["exclude_current"] and not (group["centered"] or momentum or group["optimism"]):
             self._move_left_out(_cut_off(grad), group, lr, decay)
@@ -203,13 +209,6 @@ class FlatBucket:
                 self._follow_momentum(group, lr, momentum)
         # The kernel does not tell autograd that it has written to the parameters.
         torch.autograd.graph.increment_version(self.params)
-
-    def _scale(self, scale: float, *, and_own: bool) -> None:
-        """Scale the gathered gradients, and the parameters' own."""
-        if scale != 1.0 and and_own:
-            torch._foreach_mul_(self._grads, scale)
-        if scale != 1.0 and self._is_gathered:
-            self._room("gradient")[0].mul_(scale)
 
     def _find_kernel(self, group: dict[str, Any], lr: float) -> Kernel | None:
         """The kernel, None where it lacks an option."""

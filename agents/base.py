@@ -30,6 +30,7 @@ from rl_rms.agents.fused import FusedActorCritic, fuse
 from rl_rms.agents.interruption import first_waits
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.losses import LossTerms, actor_critic_loss, first_nonfinite
+from rl_rms.agents.masks import as_action_masks, check_action_masks
 from rl_rms.agents.meta import Experience, MetaGradient
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
 from rl_rms.agents.optimizers import OptimizerLike, describe_memory, make_optimizer
@@ -647,21 +648,24 @@ class OnPolicyAgent(ABC):
             episode_start: Where an observation is its episode's first and the state is to be forgotten, bool,
                 shape ``(batch,)``; None is nowhere.
             deterministic: Whether to take the most likely action instead of drawing one.
-            action_masks: Which actions are valid, bool, shape ``(batch, entries)``; None takes an ``action_mask``
-                in the observation, if the agent was configured to mask actions.
+            action_masks: True where an action is valid, shape ``(batch, entries)``. None reads the
+                ``action_mask`` of a Dict observation if the agent has ``mask_actions=True``.
 
         Returns:
             The action (or a batch of them) as the environment takes it, and the state for the next step, None
             unless the policy is recurrent.
 
         Raises:
-            ValueError: If the observation has another shape.
+            ValueError: If the observation or the mask has another shape, or a mask leaves no valid action.
         """
         batch, single = self._batch(observation)
         num = len(first_leaf(batch))
         if action_masks is None and self.config.mask_actions and isinstance(batch, dict):
             action_masks = batch.get(ACTION_MASK)
-        masks = None if action_masks is None else np.asarray(action_masks, dtype=np.bool_).reshape(num, -1)
+        masks = None
+        if action_masks is not None:
+            masks = as_action_masks(action_masks, self.action_space, num, "action_masks")
+            check_action_masks(masks, self.action_space, "action_masks, row")
         remembered = self._no_memory(num)
         if remembered is not None and state is not None:
             remembered = torch.as_tensor(state, device=self.device)

@@ -123,6 +123,7 @@ def _play(
         )
         ended: list[Episode] = []
         collector.step(actions, ended)
+        collector.keep_observations()
         for episode in ended:
             if share[episode.env_index] > 0:
                 share[episode.env_index] -= 1

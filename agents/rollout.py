@@ -20,10 +20,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_rms.agents.config import OnNonfinite
 from rl_rms.agents.finite import TAME, Found, are_tame, find, not_finite, replaced, without_infinities
+from rl_rms.agents.masks import as_action_masks, check_action_masks
 from rl_rms.agents.spaces import ACTION_MASK, action_mask_size
 from rl_rms.agents.trees import Tree, tree_map, tree_stack
 from rl_rms.envs.config import OnEnvError
-from rl_rms.envs.faults import EnvError, broken_in, watch
+from rl_rms.envs.faults import EnvError, broken_in, copied, watch
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -243,7 +244,7 @@ class Collector:
         self._made_up = None
         if not are_tame(self._observations):
             self._observations, self._made_up = self._mended(self._observations)
-        self._read_masks(info, self._all)
+        self._read_masks([info], self._all)
 
     @property
     def observations(self) -> Tree:
@@ -315,24 +316,29 @@ class Collector:
         finals: list[tuple[int, Tree]] = []
         self._starts = self._resetting
         over = np.count_nonzero(done)
-        # In the same-step mode the info beside a final observation is that of the next episode's beginning.
-        ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
+        infos = [info]
         if over and self._mode is not AutoresetMode.NEXT_STEP:
-            self._starts = done
+            self._starts, self._resetting = done, self._none
             cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
             if self._mode is AutoresetMode.SAME_STEP:
-                finals = [(i, info["final_obs"][i]) for i in cut]
+                finals = _finals_in(info, cut)
             else:
-                finals = [(i, tree_map(lambda leaf, i=i: np.array(leaf[i]), following)) for i in cut]
-                fresh, info = self.env.reset(options={"reset_mask": done})
+                # The reset may write into the arrays that the step returned.
+                following, rewards, terminated, truncated, info = copied(
+                    (following, rewards, terminated, truncated, info)
+                )
+                finals = [(i, tree_map(lambda leaf, i=i: leaf[i], following)) for i in cut]
+                fresh, beginning = self.env.reset(options={"reset_mask": done})
+                infos = [info, beginning]
                 following = tree_map(partial(_replaced, done), following, fresh)
-            self._resetting = self._none
         else:
             self._resetting = done if over else self._none
+        # In SAME_STEP mode the other keys describe the first observation of the next episode.
+        ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
         rewards, finals, following, left_out = self._checked(rewards, finals, following, valid)
         self._observations = following
         if self._masks is not None:
-            self._read_masks(info, self._starts)
+            self._read_masks(infos, self._starts)
         self._count(rewards, valid)
         if broken is not None:
             # What the episode came to is not the policy's doing.
@@ -341,6 +347,10 @@ class Collector:
         if over:
             self._close(done, ending, episodes)
         return Step(rewards, terminated, truncated, valid, finals, left_out, broken)
+
+    def keep_observations(self) -> None:
+        """Copy the last observations, whose arrays the environment may reuse; `collect` does so itself."""
+        self._observations = copied(self._observations)
 
     def collect(
         self, act: Callable[[int], tuple[Array, Array]], stop: Callable[[int, list[Episode]], bool]
@@ -489,28 +499,38 @@ class Collector:
             )
         self.num_nonfinite += len(found)
 
-    def _read_masks(self, info: Mapping[str, Any], begun: Bools) -> None:
-        """Take the masks of the valid actions out of an observation or an info."""
+    def _read_masks(self, infos: list[dict[str, Any]], starts: Bools) -> None:
+        """Read the masks of the valid actions from the observations or from infos.
+
+        A sub-environment that is about to reset ignores its action, so every action is valid there.
+
+        Args:
+            infos: Infos of a vector step and of the reset after it, in this order.
+            starts: Sub-environments whose observation is their episode's first.
+
+        Raises:
+            ValueError: If there are no masks, or a mask has another size or leaves no valid action.
+        """
         if self._masks is None:
             return
+        space, num_envs = self.env.single_action_space, self.env.num_envs
+        told = [info for info in infos if ACTION_MASK in info]
+        masks = self._masks.copy()
         if isinstance(self._observations, Mapping) and ACTION_MASK in self._observations:
-            masks = np.array(self._observations[ACTION_MASK], dtype=np.bool_).reshape(self._masks.shape)
-        elif ACTION_MASK in info:
-            given = np.asarray(info[ACTION_MASK], dtype=np.bool_).reshape(self._masks.shape)
-            told = np.asarray(info.get(f"_{ACTION_MASK}", self._all))
-            masks = np.where(told[:, None], given, self._masks)
-        elif begun.all():
+            name = f"observation[{ACTION_MASK!r}]"
+            masks = as_action_masks(self._observations[ACTION_MASK], space, num_envs, name)
+        elif starts.all() and not told:
             raise ValueError(
                 f"mask_actions is set, but the environment has neither info[{ACTION_MASK!r}] nor an observation "
                 "of that name; leave it out, or have the environment give it"
             )
         else:
-            return
-        if not masks.any(axis=1).all():
-            raise ValueError(
-                f"the action mask of sub-environment {int(np.argmin(masks.any(axis=1)))} allows no action; have "
-                "the environment allow one at least"
-            )
+            for info in told:
+                given = as_action_masks(info[ACTION_MASK], space, num_envs, f"info[{ACTION_MASK!r}]")
+                rows = np.asarray(info.get(f"_{ACTION_MASK}", self._all))
+                masks[rows] = given[rows]
+        masks[self._resetting] = True
+        check_action_masks(masks, space, "the action mask of sub-environment", self.first_index)
         self._masks = masks
 
     def _count(self, rewards: Array, valid: Bools) -> None:
@@ -610,6 +630,23 @@ class _Buffers:
         """Where final observations belong, and those observations."""
         index = np.array([final[:2] for final in finals], dtype=np.int64).reshape(-1, 2)
         return index, tree_stack([final[2] for final in finals], self._like)
+
+
+def _finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tree]]:
+    """Copy the final observations of some sub-environments from the info of a vector step in SAME_STEP mode.
+
+    Raises:
+        ValueError: If one of them is missing.
+    """
+    finals = info.get("final_obs", [None] * (max(indices, default=0) + 1))
+    for i in indices:
+        if finals[i] is None:
+            raise ValueError(
+                f"info['final_obs'][{i}] must be the final observation of the truncated episode in SAME_STEP "
+                f"mode, got an info with the keys {sorted(info)}; add it in the vector environment, or set "
+                "env.metadata['autoreset_mode'] to the mode that it has"
+            )
+    return [(i, copied(finals[i])) for i in indices]
 
 
 def _doubled(leaf: Array | None) -> Array | None:

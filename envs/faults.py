@@ -235,8 +235,9 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         return self._look.reset(self.env.reset(seed=seed, options=options))
 
     def step(self, action: Any) -> Transition:
-        """Make a transition."""
-        return self._look.step(self.env.step(action))
+        """Make a transition; the last one of an episode is a copy, which the next reset cannot change."""
+        transition = self._look.step(self.env.step(action))
+        return copied(transition) if transition[2] or transition[3] else transition
 
 
 def watch(env: VectorEnv, on_error: OnEnvError | None = None, timeout: float | None = None) -> Watch | None:
@@ -332,6 +333,17 @@ def reset_mask_of(
             f"{_shown(mask)}"
         )
     return mask, options
+
+
+def copied(value: Any) -> Any:
+    """Copy arrays and the dictionaries, lists and tuples that hold them; other objects are shared."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, Mapping):
+        return {key: copied(one) for key, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(copied, value))
+    return value
 
 
 def fault_of(error: Exception, trace: str = "") -> Fault:

@@ -12,7 +12,18 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
-from rl_rms.envs.faults import LASTING, RESTARTED, Fault, Look, Watch, fault_of, is_set, reset_mask_of, seeds_of
+from rl_rms.envs.faults import (
+    LASTING,
+    RESTARTED,
+    Fault,
+    Look,
+    Watch,
+    copied,
+    fault_of,
+    is_set,
+    reset_mask_of,
+    seeds_of,
+)
 from rl_rms.envs.parametrized import Parametrized
 
 Env = gym.Env[Any, Any]
@@ -86,6 +97,8 @@ class WatchedSync(SyncVectorEnv):
                     if recovers:
                         in_a_row[i] = 0
                     if same_step and (ends or is_cut):
+                        # The reset may write into what the step returned.
+                        observation, reward, ends, is_cut, info = copied((observation, reward, ends, is_cut, info))
                         infos = self._add_info(infos, {"final_obs": observation, "final_info": info}, i)
                         observations[i], info = self._begin(i, None, None)
             if info:

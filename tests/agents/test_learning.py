@@ -240,7 +240,7 @@ def test_masks_that_cannot_be_are_named():
         def _tell(self):
             return 0, {"action_mask": np.zeros(8, np.int8)}
 
-    with pytest.raises(ValueError, match="sub-environment 0 allows no action"):
+    with pytest.raises(ValueError, match="the action mask of sub-environment 0 must allow at least one action"):
         A2C(Shut(), mask_actions=True).learn(10)
 
 

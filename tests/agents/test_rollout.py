@@ -4,6 +4,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents.rollout import Collector, as_vector_env
+from rl_rms.envs import make_vec
 
 
 def rollout_of(env, num_steps):
@@ -115,3 +116,113 @@ def test_there_are_no_observations_before_the_start(counting):
     collector = Collector(counting([(3, False)]))
     with pytest.raises(RuntimeError, match=r"start\(\) must be called before there are observations"):
         _ = collector.observations
+
+
+class InPlace(gym.Env):
+    """Counts steps, and returns the same arrays and the same info each time; episodes end after 3 steps."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, nested):
+        self.nested = nested
+        count = gym.spaces.Box(-10, 10, (1,), np.float32)
+        self.observation_space = gym.spaces.Dict(count=count) if nested else count
+        self.array, self.reward, self.over = np.zeros(1, np.float32), np.zeros(()), np.zeros((), np.bool_)
+        self.info = {"is_success": False}
+
+    def _shown(self):
+        return {"count": self.array} if self.nested else self.array
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.array[:] = self.reward[...] = 0.0
+        self.over[...] = self.info["is_success"] = False
+        return self._shown(), self.info
+
+    def step(self, action):
+        self.array += 1
+        self.reward[...] = self.array[0]
+        self.over[...] = self.info["is_success"] = self.array[0] == 3
+        return self._shown(), self.reward, False, self.over, self.info
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("copy", [False, True])
+def test_collect_environment_that_reuses_its_arrays_keeps_each_transition(mode, nested, copy):
+    env = gym.vector.SyncVectorEnv([lambda: InPlace(nested)] * 2, autoreset_mode=mode, copy=copy)
+    _, rollout = rollout_of(env, 6 + 1)
+    valid = rollout.valid[:, 0]
+    assert rollout.rewards[valid, 0].tolist()[:6] == [1, 2, 3, 1, 2, 3]
+    assert rollout.truncated[valid, 0].tolist()[:6] == [False, False, True] * 2
+    assert [(one.ret, one.length, one.success) for one in rollout.episodes[:2]] == [(6.0, 3, True)] * 2
+    finals = rollout.final_observations["count"] if nested else rollout.final_observations
+    assert (finals == 3).all()
+    assert len(finals) == (0 if mode is AutoresetMode.NEXT_STEP else 4)
+    counts = rollout.observations["count"] if nested else rollout.observations
+    expected = [0, 1, 2, 3, 0, 1, 2, 3] if mode is AutoresetMode.NEXT_STEP else [0, 1, 2, 0, 1, 2, 0, 1]
+    assert counts[:, 0, 0].tolist() == expected
+
+
+def test_collect_worker_that_reuses_its_arrays_keeps_the_final_observation():
+    gym.register("InPlace-v0", lambda: InPlace(False), disable_env_checker=True)
+    env = make_vec("InPlace-v0", 2, vectorization_mode="async", vector_kwargs={"autoreset_mode": "SameStep"})
+    _, rollout = rollout_of(env, 3)
+    env.close()
+    assert rollout.final_observations.tolist() == [[3.0], [3.0]]
+    assert [one.success for one in rollout.episodes] == [True, True]
+
+
+class NativeInPlace(gym.vector.VectorEnv):
+    """A native vector environment whose resets write into the arrays that its steps returned."""
+
+    num_envs = 2
+    single_observation_space = gym.spaces.Box(-10, 10, (1,), np.float32)
+    single_action_space = gym.spaces.Discrete(2)
+    observation_space = gym.vector.utils.batch_space(single_observation_space, 2)
+    action_space = gym.vector.utils.batch_space(single_action_space, 2)
+
+    def __init__(self, mode, tells_finals=True):
+        self.metadata = {"autoreset_mode": mode}
+        self.mode, self.tells_finals = mode, tells_finals
+        self.array, self.rewards = np.zeros((2, 1), np.float32), np.zeros(2)
+        self.terminated, self.truncated = np.zeros((2, 2), np.bool_)
+        self.final = np.zeros((2, 1), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        mask = (options or {}).get("reset_mask", np.ones(2, np.bool_))
+        for one in (self.array, self.rewards, self.truncated):
+            one[mask] = 0
+        return self.array, {}
+
+    def step(self, actions):
+        self.array += 1
+        self.rewards[:] = self.array[:, 0]
+        self.truncated[:] = self.array[:, 0] == 3
+        infos = {}
+        if self.mode is AutoresetMode.SAME_STEP and self.truncated.any():
+            self.final[:] = self.array + 10 * actions[:, None]
+            self.array[:] = 0
+            infos = {"final_obs": self.final} if self.tells_finals else {}
+        return self.array, self.rewards, self.terminated, self.truncated, infos
+
+
+def test_collect_vector_environment_that_reuses_its_arrays_keeps_rewards_and_ends():
+    _, rollout = rollout_of(NativeInPlace(AutoresetMode.DISABLED), 4)
+    assert rollout.rewards[:, 0].tolist() == [1, 2, 3, 1]
+    assert rollout.truncated[:, 0].tolist() == [False, False, True, False]
+    assert rollout.final_observations.tolist() == [[3.0], [3.0]]
+    assert [one.ret for one in rollout.episodes] == [6.0, 6.0]
+
+
+def test_collect_vector_environment_that_reuses_final_observations_keeps_each():
+    collector = Collector(NativeInPlace(AutoresetMode.SAME_STEP))
+    collector.start(seed=0)
+    rollout = collector.collect(lambda t: (np.full(2, t),) * 2, lambda steps, _: steps == 6)
+    assert rollout.final_observations[:, 0].tolist() == [23.0, 23.0, 53.0, 53.0]
+
+
+def test_collect_same_step_without_final_observations_raises():
+    env = NativeInPlace(AutoresetMode.SAME_STEP, tells_finals=False)
+    with pytest.raises(ValueError, match=r"info\['final_obs'\]\[0\] must be the final observation .*reset_mode"):
+        rollout_of(env, 3)

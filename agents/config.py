@@ -217,7 +217,7 @@ class AgentConfig:
                 f"rl_rms.envs.schedules.Linear(7e-4, 0.0, over=1_000_000), got {given!r}"
             )
         if not isinstance(given, (Schedule, dict)):
-            check_number(name, given, least=0.0)
+            object.__setattr__(self, name, check_number(name, given, least=0.0))
             return
         try:
             schedule = Schedule.from_config(given)

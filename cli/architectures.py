@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.agents import files
-from rl_rms.cli.config import Parser, RunConfig, read_yaml
+from rl_rms.cli.config import Parser, RunConfig
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.search import Search, SweepConfig, find_sweep, label, read_varied
 from rl_rms.cli.sweep import add_options, options_of, sweep
 from rl_rms.cli.trials import counted, open_study
+from rl_rms.cli.yaml_files import read_file
 from rl_rms.studies.rankings import agreement, noise_floor, regret
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def read_architectures(name: str) -> Architectures:
         UserError: If the file, a key, a value or the configuration that it varies is wrong.
     """
     path = find_sweep(name)
-    tree = read_yaml(path.read_text(), name)
+    tree = read_file(path, name)
     for key in tree:
         if key not in _KEYS:
             raise UserError(

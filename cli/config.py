@@ -3,18 +3,20 @@
 import json
 import re
 import sys
-from argparse import SUPPRESS, HelpFormatter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from argparse import HelpFormatter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from rl_rms.agents.config import A2CConfig, AgentConfig, ReinforceConfig
 from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.overrides import annotations_of, read_words, with_whole_numbers, with_words
+from rl_rms.cli.yaml_files import read_file
 from rl_rms.envs.checks import check_number, check_whole
 from rl_rms.envs.config import EnvConfig
 
@@ -22,21 +24,22 @@ ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": Reinf
 
 HELP_WIDTH = 100
 
-# Keys whose contents are free, so that a dotted override may reach into them.
-_FREE_FORM = ("env.changes", "env.curriculum", "env.kwargs", "agent.optimizer_kwargs")
+# Keys whose values are of type Any, which jsonargparse must not see.
+_FREE_FORM = (
+    "env.changes",
+    "env.curriculum",
+    "env.kwargs",
+    "agent.optimizer_kwargs",
+    "agent.learning_rate",
+    "agent.critic_learning_rate",
+    "agent.ent_coef",
+)
 
-# Of a configuration.
-_MOST_VALUES, _DEEPEST = 100_000, 100
-
-# What YAML takes escaped only.
-_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
-
-# How jsonargparse names a wrong key inside a group.
-_GROUP = re.compile(r"Group '(.+?)' does not accept option '(.+?)'")
+_PRINT = "--print_config"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes in quotes what `read_yaml` would take for a number and YAML 1.1 would not, such as a folder 1e3."""
+    """Quotes text that `read_yaml` reads as a number and YAML 1.1 does not, such as a folder 1e3."""
 
 
 _Dumper.add_implicit_resolver(
@@ -57,7 +60,7 @@ class ScaleConfig:
             worker normalizes its own and the steps are averaged (``local``).
         timeout: Seconds that a worker waits for the others before it gives up, > 0; more than an evaluation takes.
         restarts: How often Ray starts the workers again from the last checkpoint, >= 0; torchrun is told its own.
-        address: Of the Ray cluster to run on; null starts Ray on this machine.
+        address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
     """
 
     engine: Literal["torchrun", "ray"] = "torchrun"
@@ -163,8 +166,9 @@ class RunConfig:
         return self.env.num_envs if self.env.sharing == "independent" else 1
 
     def to_yaml(self) -> str:
-        """The configuration as YAML that `read_config` reads back."""
-        return yaml.dump(json.loads(json.dumps(asdict(self))), Dumper=_Dumper, sort_keys=False)
+        """The configuration as YAML that `read_config` reads back, without an address."""
+        plain = asdict(replace(self, scale=replace(self.scale, address=None)))
+        return yaml.dump(json.loads(json.dumps(plain)), Dumper=_Dumper, sort_keys=False)
 
 
 class _HelpFormatter(DefaultHelpFormatter):
@@ -197,7 +201,6 @@ class Parser(ArgumentParser):
         raise UserError(self._with_suggestion(" ".join(message.split())))
 
     def _with_suggestion(self, message: str) -> str:
-        message = _GROUP.sub(r"there is no key '\1.\2'", message)
         known = [option for action in self._actions for option in action.option_strings if len(option) > 2]
         known += [option[2:] for option in known]
         for word in message.replace("'", " ").replace('"', " ").replace("=", " ").split():
@@ -214,18 +217,22 @@ def run_parser(algorithm: str = "a2c") -> Parser:
     Raises:
         UserError: If there is no such algorithm.
     """
-    if algorithm not in ALGORITHMS:
-        raise UserError(
-            f"agent.algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}"
-            + suggestion(str(algorithm), ALGORITHMS)
-        )
+    _check_algorithm(algorithm)
     parser = Parser()
-    parser.add_argument("--config", action="config", help=SUPPRESS)  # how parse_config passes the tree on
     parser.add_class_arguments(RunConfig, None, as_group=False, instantiate=False, skip={"env", "agent", "scale"})
     parser.add_class_arguments(EnvConfig, "env")
     parser.add_class_arguments(ALGORITHMS[algorithm], "agent")
     parser.add_class_arguments(ScaleConfig, "scale")
     return parser
+
+
+def _check_algorithm(algorithm: str) -> str:
+    if algorithm not in ALGORITHMS:
+        raise UserError(
+            f"agent.algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}"
+            + suggestion(str(algorithm), ALGORITHMS)
+        )
+    return algorithm
 
 
 def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -238,76 +245,141 @@ def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: If the file, a key, a type or a range is wrong.
     """
-    path = find_config(config)
-    return parse_config(read_yaml(path.read_text(), str(config)), overrides)
+    return parse_config(read_file(find_config(config), str(config)), overrides)
 
 
-def parse_config(tree: dict[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration of a tree of plain data and overrides as on the command line."""
-    known = [one.name for one in fields(RunConfig)]
-    for key in tree:
-        if key not in known:
-            raise UserError(
-                f"there is no key {str(key)!r}; there are {', '.join(known)}{suggestion(str(key), known)}"
-            )
-    agent = tree.get("agent", {})
-    held = {key: tree.get(key, {}) for key in ("env", "agent", "scale")}
-    held["agent.policy"] = agent.get("policy", {}) if isinstance(agent, dict) else {}
-    for key, value in held.items():
-        if not isinstance(value, dict):
-            raise UserError(f"{key} must hold keys, got {value!r}; leave it out for the defaults")
-    _check_words(tree, "")
-    rest = _apply_free_form(tree, list(overrides))
-    parser = run_parser(algorithm_of(tree, rest))
+def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Make a configuration of a file's tree, with keys overridden by words of a command line.
+
+    The word ``--print_config`` prints the configuration and exits.
+
+    Args:
+        tree: Plain data, as a file holds it.
+        overrides: As on the command line, applied from left to right.
+
+    Raises:
+        UserError: If a key, a type or a range is wrong, or the file holds what the command line alone may give.
+    """
+    _check_address(tree)
+    words = [word for word in overrides if word != _PRINT]
+    # Which keys there are depends on the algorithm; how the text of a word is read does not.
+    changed = with_words(tree, words, _annotations("a2c"))
+    config = _make_config(changed)
+    if len(words) < len(overrides):
+        print(config.to_yaml(), end="")
+        raise SystemExit(0)
+    return config
+
+
+def _check_address(tree: Mapping[str, Any]) -> None:
+    """Refuse an address in a file, since a stranger may have written it.
+
+    Raises:
+        UserError: If there is one.
+    """
+    scale = tree.get("scale")
+    if isinstance(scale, dict) and scale.get("address") is not None:
+        raise UserError(
+            f"scale.address must not stand in a file, got {scale['address']!r}; remove it there and give "
+            "--scale.address on the command line"
+        )
+
+
+def _make_config(tree: dict[str, Any]) -> RunConfig:
+    """Make a configuration of plain data.
+
+    jsonargparse builds objects from any ``class_path`` that it finds in values of type Any, so it never sees them.
+    """
+    agent = tree.get("agent")
+    annotations = _annotations(str(agent.get("algorithm", "a2c")) if isinstance(agent, dict) else "a2c")
+    _check_keys(tree, annotations)
+    _check_no_class(tree)
+    tree, free_form = _without_free_form(with_whole_numbers(tree, annotations))
+    parser = run_parser(algorithm_of(tree))
     try:
-        values = parser.instantiate(parser.parse_args(["--config", _as_text(tree), *rest]))
-        return RunConfig(**{one.name: values[one.name] for one in fields(RunConfig)})
+        values = parser.instantiate(parser.parse_object(tree))
+        parts = {one.name: values[one.name] for one in fields(RunConfig)}
+        for part, given in free_form.items():
+            parts[part] = replace(parts[part], **given)
+        return RunConfig(**parts)
     except OverflowError as error:
-        raise UserError(f"{_too_large(tree, rest)} is a number larger than any here may be") from error
+        raise UserError(f"{_too_large(tree)} is a number larger than any here may be") from error
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
 
 
-def _check_words(tree: dict[str, Any], where: str) -> None:
-    """Refuse keys that are no words, where not any text may be a key.
+def _annotations(algorithm: str) -> dict[str, Any]:
+    """The type of each dotted key of a run with an algorithm."""
+    return annotations_of(RunConfig, agent=ALGORITHMS[_check_algorithm(algorithm)])
+
+
+def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str = "") -> None:
+    """Refuse unknown keys, and parts that hold no keys.
 
     Raises:
         UserError: If there is one.
     """
     for key, value in tree.items():
-        place = where + str(key)
-        if place in _FREE_FORM:
+        place = f"{where}{key}"
+        if place not in annotations:
+            if not str(key) or any(map(str.isspace, str(key))):
+                raise UserError(f"there is no key {place!r}: a key is a word")
+            known = [one for one in annotations if one.rpartition(".")[0] == where[:-1]]
+            hint = suggestion(place, annotations) or f"; there are {', '.join(known)}"
+            raise UserError(f"there is no key {place!r}{hint}")
+        if place in _FREE_FORM or not any(one.startswith(f"{place}.") for one in annotations):
             continue
-        if not str(key) or any(map(str.isspace, str(key))):
-            raise UserError(f"there is no key {place!r}: a key is a word")
         if isinstance(value, dict):
-            _check_words(value, f"{place}.")
+            _check_keys(value, annotations, f"{place}.")
+        elif value is not None or type(None) not in get_args(annotations[place]):
+            raise UserError(f"{place} must hold keys, got {value!r}; leave it out for the defaults")
 
 
-def _too_large(tree: dict[str, Any], overrides: Sequence[str]) -> str:
-    """The key of a whole number that no float comes near, or the words of an override with one."""
+def _check_no_class(tree: Any, where: str = "") -> None:
+    """Refuse a key ``class_path``, with which jsonargparse names a class to build.
+
+    Raises:
+        UserError: If there is one.
+    """
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
+    for key, value in pairs:
+        if key == "class_path":
+            raise UserError(
+                f"{where}{key} must not be given, got {value!r}: a configuration builds no object from a path; "
+                "give the values themselves, or make the object in a script"
+            )
+        _check_no_class(value, f"{where}{key}.")
+
+
+def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """A tree without its free-form keys, and the values of those by part and key."""
+    kept, taken = dict(tree), dict[str, dict[str, Any]]()
+    for place in _FREE_FORM:
+        part, key = place.split(".")
+        if key in kept.get(part, {}):
+            kept[part] = dict(kept[part])
+            taken.setdefault(part, {})[key] = kept[part].pop(key)
+    return kept, taken
+
+
+def _too_large(tree: Mapping[str, Any]) -> str:
+    """The key of an integer that no float can hold."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            found = _too_large(value, ())
+            found = _too_large(value)
             if found:
                 return f"{key}.{found}"
         elif isinstance(value, int) and abs(value) > sys.float_info.max:
             return str(key)
-    return " ".join(overrides)
+    return ""
 
 
-def _as_text(tree: dict[str, Any]) -> str:
-    """JSON that YAML reads alike: of what JSON escapes as two halves it has no half, and some must be escaped."""
-    return _UNPRINTABLE.sub(lambda one: f"\\u{ord(one[0]):04x}", json.dumps(tree, ensure_ascii=False))
-
-
-def algorithm_of(tree: dict[str, Any], overrides: Sequence[str]) -> str:
-    """The algorithm that a tree and overrides choose: which keys the agent has depends on it."""
-    words = [word for override in overrides for word in override.split("=", 1)]
-    if "--agent.algorithm" in words[:-1]:
-        return words[words.index("--agent.algorithm") + 1]
+def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
+    """The algorithm that a tree and words of a command line choose, of which the last one holds."""
+    chosen = [text for key, text in read_words(overrides) if key == "agent.algorithm"]
     agent = tree.get("agent")
-    return str(agent.get("algorithm", "a2c")) if isinstance(agent, dict) else "a2c"
+    of_tree = agent.get("algorithm", "a2c") if isinstance(agent, dict) else "a2c"
+    return chosen[-1] if chosen else str(of_tree)
 
 
 def find_config(config: str | Path) -> Path:
@@ -329,77 +401,3 @@ def find_config(config: str | Path) -> Path:
         f"there is no configuration {str(config)!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
         + suggestion(str(config), packaged)
     )
-
-
-def read_yaml(text: str, name: str) -> dict[str, Any]:
-    """YAML as plain data, with ``7e-4`` and ``1e3`` read as numbers.
-
-    Raises:
-        UserError: If it is no YAML, holds no keys, or spells out more values than any configuration has.
-    """
-    try:
-        tree = get_loader("yaml")(text)
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # such as a date that there is not
-        raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise UserError(f"{name} is nested more than {_DEEPEST} levels deep") from error
-    _check_size(tree, name)
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UserError(f"{name} must hold keys such as env, agent and total_timesteps, got {tree!r}")
-    return tree
-
-
-def _check_size(tree: Any, name: str) -> None:
-    """Refuse a tree that no configuration is: a few lines of aliases can stand for billions of values.
-
-    Raises:
-        UserError: If it spells out too many values, or is nested too deeply.
-    """
-    seen = 0
-    waiting = [(tree, 0)]
-    while waiting:
-        node, depth = waiting.pop()
-        seen += 1
-        if seen > _MOST_VALUES:
-            raise UserError(
-                f"{name} spells out more than {_MOST_VALUES:,} values, counting all that aliases stand for"
-            )
-        if depth > _DEEPEST:
-            raise UserError(f"{name} is nested more than {_DEEPEST} levels deep")
-        if isinstance(node, (dict, list)):
-            inner = node.values() if isinstance(node, dict) else node
-            waiting.extend((one, depth + 1) for one in inner)
-
-
-def _apply_free_form(tree: dict[str, Any], overrides: list[str]) -> list[str]:
-    """Put overrides that reach into free-form keys into the tree; return the others."""
-    rest: list[str] = []
-    words = iter(overrides)
-    for word in words:
-        prefix = next((key for key in _FREE_FORM if word.startswith(f"--{key}.")), None)
-        if prefix is None:
-            rest.append(word)
-            continue
-        name, separator, text = word[2:].partition("=")
-        if not separator:
-            following = next(words, None)
-            if following is None:
-                raise UserError(f"--{name} needs a value")
-            text = following
-        *path, last = (*prefix.split("."), *_split(name[len(prefix) + 1 :]))
-        node = tree
-        for key in path:
-            child = node.get(key)
-            if not isinstance(child, dict):
-                child = node[key] = {}
-            node = child
-        node[last] = get_loader("yaml")(text)
-    return rest
-
-
-def _split(name: str) -> list[str]:
-    """``reward.scale.step.at`` into its keys: the targets reward.*, observation.* and action.* hold a dot."""
-    keys = name.split(".")
-    return [".".join(keys[:2]), *keys[2:]] if keys[0] in {"reward", "observation", "action"} else keys

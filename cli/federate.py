@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
-from rl_rms.cli.config import Parser, read_yaml
+from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
 from rl_rms.cli.runs import new_folder
 from rl_rms.cli.signals import sigterm_raises, status_of
+from rl_rms.cli.yaml_files import read_value
 
 FEDERATION = "federation.json"
 # What `flwr run` reads: the same apps, for Flower's deployment.
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     if not arguments.prepare:
         _require_flower()
     given = {name: arguments[name] for name in _MEANINGS if arguments[name] is not None}
-    changes = {name: read_yaml(f"value: {text}", name)["value"] for name, text in given.items()}
+    changes = {name: read_value(text, f"--{name}") for name, text in given.items()}
     folder = Path(arguments.federation)
     if (folder / FEDERATION).is_file():
         federation = Federation.from_text((folder / FEDERATION).read_text())

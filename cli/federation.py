@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
+from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.errors import UserError, suggestion
-from rl_rms.cli.search import find_packaged, override
+from rl_rms.cli.overrides import with_values
+from rl_rms.cli.search import find_packaged
+from rl_rms.cli.yaml_files import read_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +45,8 @@ class Federation:
             "agent.half_life": None,
         }
         chosen = {**self.clients[client], **plain, "seed": self.seed + client}
-        tree = json.loads(json.dumps(self.config))
         try:
-            return parse_config(tree, [override(*one) for one in chosen.items()])
+            return parse_config(with_values(self.config, chosen))
         except UserError as error:
             raise UserError(f"client {client}: {error}") from error
 
@@ -76,7 +77,7 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     from rl_rms.agents.federated import FederationConfig
 
     path = find_packaged(name, "federation")
-    tree = {**read_yaml(path.read_text(), name), **changes}
+    tree = {**read_file(path, name), **changes}
     of_federation = [one.name for one in fields(FederationConfig)]
     known = ["config", "fix", "clients", "seed", *of_federation]
     for key in tree:
@@ -100,7 +101,7 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     beside = path.parent / str(tree["config"])
     file = beside if beside.is_file() else find_config(tree["config"])
     federation = Federation(
-        config=read_yaml(file.read_text(), str(tree["config"])),
+        config=read_file(file, str(tree["config"])),
         clients=[{**fix, **one} for one in clients],
         seed=seed,
         federation={key: tree[key] for key in of_federation if key in tree},

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from rl_rms.cli.config import ALGORITHMS, algorithm_of, find_config, read_yaml, run_parser
+from rl_rms.cli.config import ALGORITHMS, algorithm_of, find_config, run_parser
+from rl_rms.cli.yaml_files import read_file
 
 KEYS = {
     "--env.id ID": "Gymnasium's id of the environment",
@@ -44,7 +45,7 @@ def help_of(config: str | None, words: Sequence[str]) -> str | None:
         UserError: If there is no such configuration or algorithm.
     """
     if _ALL in words:
-        tree = {} if config is None else read_yaml(find_config(config).read_text(), config)
+        tree = {} if config is None else read_file(find_config(config), config)
         parser = run_parser(algorithm_of(tree, words))
         parser.usage = _USAGE
         parser.description = (

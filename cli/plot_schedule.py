@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from jsonargparse import get_loader
-
 from rl_rms.cli.config import Parser, read_config
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.yaml_files import read_value
 from rl_rms.envs.schedules import Key, Schedule, stream_of
 
 if TYPE_CHECKING:
@@ -89,10 +87,7 @@ def _read_inline(spec: str) -> Schedule | None:
     Raises:
         UserError: If it is YAML of something else.
     """
-    try:
-        tree: Any = get_loader("yaml")(spec)
-    except yaml.YAMLError as error:
-        raise UserError(f"the schedule is not YAML: {' '.join(str(error).split())}") from error
+    tree = read_value(spec, "the schedule")
     if isinstance(tree, str) or tree is None:
         return None
     try:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl_rms.cli.config import Parser, parse_config, read_yaml
+from rl_rms.cli.config import Parser, parse_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG, read_run
+from rl_rms.cli.yaml_files import read_file
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
                 f"{word}"
             )
     read_run(folder)
-    config = parse_config(read_yaml((folder / CONFIG).read_text(), str(folder / CONFIG)), words)
+    config = parse_config(read_file(folder / CONFIG), words)
 
     from rl_rms.cli.train import go_on, train_with_ray
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
-from rl_rms.cli.config import RunConfig, parse_config, read_yaml
+from rl_rms.cli.config import RunConfig, parse_config
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.yaml_files import read_file
 
 CONFIG, METRICS, SUMMARY, CURVE = "config.yaml", "metrics.csv", "summary.json", "learning_curve.png"
 CHECKPOINTS = "checkpoints"
@@ -82,7 +83,7 @@ def read_run(folder: str | Path) -> Run:
         raise UserError(
             f"{folder} is not the folder of a run: it has no {CONFIG}; runs lie in runs/<name>/<date>-seed<seed>"
         )
-    config = parse_config(read_yaml((folder / CONFIG).read_text(), str(folder / CONFIG)))
+    config = parse_config(read_file(folder / CONFIG))
     metrics: dict[str, list[float]] = {}
     for row in csv.DictReader(files.whole_lines(folder / METRICS)):
         for tag, text in row.items():

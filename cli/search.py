@@ -12,8 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
+from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.overrides import with_values
+from rl_rms.cli.yaml_files import read_file
 
 Metric = Literal["life", "final", "worst_regime"]
 Sampler = Literal["tpe", "random", "grid", "qmc", "cmaes"]
@@ -195,9 +197,7 @@ class Search:
         Raises:
             UserError: If the configuration does not take them.
         """
-        chosen = {**self.sweep.fix, **values, "seed": seed}
-        # A copy, since overrides that reach into free-form keys are written into the tree.
-        return parse_config(json.loads(json.dumps(self.tree)), [override(*one) for one in chosen.items()])
+        return parse_config(with_values(self.tree, {**self.sweep.fix, **values, "seed": seed}))
 
     def question(self) -> dict[str, Any]:
         """What a study answers, as plain data: two searches that differ in it need two studies.
@@ -228,11 +228,6 @@ class Search:
             raise UserError(f"with {key} = {label(values[key])!r}, which vary allows: {error}") from error
 
 
-def override(key: str, value: Any) -> str:
-    """A key and its value as a word of the command line."""
-    return f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
-
-
 def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
     """Read a sweep by path or packaged name.
 
@@ -244,7 +239,7 @@ def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
         UserError: If the file, a key, a value or the configuration that it varies is wrong.
     """
     path = find_sweep(sweep)
-    tree = read_yaml(path.read_text(), sweep)
+    tree = read_file(path, sweep)
     known = [one.name for one in fields(SweepConfig)]
     for key in tree:
         if key not in known:
@@ -268,7 +263,7 @@ def read_varied(sweep: Path, config: str) -> dict[str, Any]:
     """
     beside = sweep.parent / config
     file = beside if beside.is_file() else find_config(config)
-    return read_yaml(file.read_text(), config)
+    return read_file(file, config)
 
 
 def find_sweep(sweep: str) -> Path:

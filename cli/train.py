@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
-from rl_rms.cli.config import RunConfig, find_config, parse_config, read_yaml
+from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.keys import help_of
@@ -28,6 +28,7 @@ from rl_rms.cli.runs import (
 )
 from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
 from rl_rms.cli.signals import heeded, status_of
+from rl_rms.cli.yaml_files import read_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
             "rl-rms train needs a configuration: a YAML file or a packaged name; see rl-rms train --help"
         )
     path = find_config(config)
-    return train(parse_config(read_yaml(path.read_text(), config), words), path.stem)
+    return train(parse_config(read_file(path, config), words), path.stem)
 
 
 def train(config: RunConfig, name: str) -> int:

@@ -10,10 +10,11 @@ from typing import Any
 
 from rl_rms.agents import files
 from rl_rms.agents.config import Adaptable, AgentConfig, MetaConfig
-from rl_rms.cli.config import Parser, RunConfig, find_config, parse_config, read_yaml
+from rl_rms.cli.config import Parser, RunConfig, find_config, parse_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG, new_folder
 from rl_rms.cli.signals import heeded, status_of
+from rl_rms.cli.yaml_files import read_file
 from rl_rms.half_life import HalfLife, parse_half_life
 
 Ratios = dict[str, float]
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
     path = find_config(config)
-    run = parse_config(read_yaml(path.read_text(), config), rest)
+    run = parse_config(read_file(path, config), rest)
     return tune(run, tuning, path.stem)
 
 

@@ -238,7 +238,7 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
         (["trian"], "there is no command 'trian'; rl-rms --help lists them; did you mean train?"),
         (["train"], "needs a configuration"),
         (["train", "nothing"], "there is no configuration 'nothing'"),
-        (["train", "drifting_cartpole", "--agent.half_lif", "3"], "did you mean --agent.half_life"),
+        (["train", "drifting_cartpole", "--agent.half_lif", "3"], "did you mean agent.half_life"),
         (["train", "drifting_cartpole", "--agent.half_life", "soon"], "half_life must be"),
         (["train", "drifting_cartpole", "--env.id", "CartPoel-v1"], "CartPoel"),
         (["train", "drifting_cartpole", "--env.changes.gravitas", "3"], "gravitas"),

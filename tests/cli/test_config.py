@@ -1,4 +1,5 @@
 import copy
+import json
 import math
 import re
 import subprocess
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.agents import A2CConfig, ReinforceConfig
-from rl_rms.cli.config import RunConfig, ScaleConfig, find_config, parse_config, read_config, read_yaml
+from rl_rms.cli.config import RunConfig, ScaleConfig, find_config, parse_config, read_config
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.overrides import with_values
 from rl_rms.cli.train import build, make_env
+from rl_rms.cli.yaml_files import read_yaml
 
 PACKAGED = sorted(
     Path(file.name).stem for file in resources.files("rl_rms.configs").iterdir() if file.name.endswith(".yaml")
@@ -74,10 +77,10 @@ def test_every_key_can_be_overridden():
 @pytest.mark.parametrize(
     ("tree", "overrides", "named"),
     [
-        ({}, ["--agent.half_lif", "3"], ["agent.half_lif", "did you mean --agent.half_life"]),
+        ({}, ["--agent.half_lif", "3"], ["agent.half_lif", "did you mean agent.half_life"]),
         ({"agent": {"half_lif": 3}}, [], ["half_lif", "did you mean agent.half_life"]),
-        ({}, ["--agent.learning_rate=fast"], ["agent.learning_rate", "fast"]),
-        ({}, ["--agent.learning_rate=-1"], ["learning_rate must be a finite number >= 0, got -1.0"]),
+        ({}, ["--agent.learning_rate=fast"], ["learning_rate", "fast"]),
+        ({}, ["--agent.learning_rate=-1"], ["learning_rate must be a finite number >= 0, got -1"]),
         ({}, ["--total_timesteps=0"], ["total_timesteps must be a whole number >= 1, got 0"]),
         ({}, ["--seed=-1"], ["seed must be a whole number >= 0, got -1"]),
         (
@@ -133,20 +136,6 @@ def test_configurations_are_found_by_path_and_by_name(tmp_path):
         find_config("drifting_cartpol")
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("a: [", "is not YAML"),
-        ("99:", "is not YAML"),
-        ("- 1", "must hold keys"),
-        ("3", "must hold keys"),
-    ],
-)
-def test_files_that_hold_no_configuration_are_refused(text, said):
-    with pytest.raises(UserError, match=said):
-        read_yaml(text, "mine.yaml")
-
-
 def test_help_imports_nothing_heavy():
     heavy = "torch gymnasium stable_baselines3 tensorboard ray flwr matplotlib pandas"
     for words in (["--help"], ["train", "--help"], ["plot", "--help"], ["evaluate", "--help"]):
@@ -158,33 +147,6 @@ def test_help_imports_nothing_heavy():
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, (words, done.stderr)
-
-
-BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
-    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (BOMB, "spells out more than 100,000 values, counting all that aliases stand for"),
-        ("env: &env {kwargs: *env}", "is nested more than 100 levels deep"),
-        ("a: " + "[" * 900 + "]" * 900, "is nested more than 100 levels deep"),
-    ],
-    ids=["aliases", "a circle", "nesting"],
-)
-def test_files_that_would_fill_the_memory_are_refused(text, said):
-    with pytest.raises(UserError, match=f"mine.yaml {said}"):
-        read_yaml(text, "mine.yaml")
-
-
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir [owned]", "!!python/name:os.system", "!mine {}"])
-def test_yaml_makes_no_objects(tag, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="is not YAML"):
-        read_yaml(f"env: {tag}", "mine.yaml")
-    assert not Path("owned").exists()
 
 
 def test_at_least_one_checkpoint_is_kept():
@@ -342,7 +304,7 @@ def test_a_part_without_keys_is_named(key, value):
 
 
 @pytest.mark.parametrize("key", ["", " lr", "a\tb"])
-@pytest.mark.parametrize("part", ["env", "agent", "agent.policy", "env.nonsense", "agent.meta"])
+@pytest.mark.parametrize("part", ["env", "agent", "agent.policy", "agent.meta"])
 def test_a_key_that_is_no_word_is_named(part, key):
     tree = {key: 0}
     for name in reversed(part.split(".")):
@@ -356,7 +318,7 @@ def test_a_number_beyond_all_is_named():
     for tree, words, said in (
         ({"env": {}, "scale": {"timeout": huge}}, [], "scale.timeout"),
         ({"agent": {"gamma": -huge}}, [], "agent.gamma"),
-        ({}, [f"--scale.timeout={huge}"], f"--scale.timeout={huge}"),
+        ({}, [f"--scale.timeout={huge}"], "scale.timeout"),
     ):
         with pytest.raises(UserError, match=f"^{said} is a number larger than any here may be$"):
             parse_config(tree, words)
@@ -376,3 +338,96 @@ def test_wild_values_make_a_configuration_or_are_named(place, value):
         assert place[-1] in said or place[0] in said
         return
     assert parse_config(read_yaml(config.to_yaml(), "written.yaml")) == config
+
+
+# -- overrides --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["--agent.algorithm", "reinforce"], ["--agent.algorithm=a2c"] * 2])
+def test_the_last_algorithm_on_the_command_line_replaces_the_files(words):
+    other = [*words, "--agent.algorithm", "reinforce"]
+    assert type(parse_config({"agent": {"algorithm": "a2c", "gamma": 0.5}}, other).agent) is ReinforceConfig
+
+
+def test_whole_floats_are_integers_where_keys_hold_integers():
+    tree = {"total_timesteps": 1e6, "env": {"num_envs": 4.0}, "agent": {"policy": {"hidden_sizes": [8.0]}}}
+    config = parse_config(tree, ["--eval_every=2e3", "--eval_clocks=[1e3]", "--scale.timeout=3e1"])
+    assert (config.total_timesteps, config.env.num_envs, config.agent.policy.hidden_sizes) == (1_000_000, 4, (8,))
+    assert (config.eval_every, config.eval_clocks) == (2_000, [1_000])
+    assert type(config.total_timesteps) is int
+    assert type(config.scale.timeout) is float
+    with pytest.raises(UserError, match=r"total_timesteps.*1\.5"):
+        parse_config({"total_timesteps": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["half_life"], "there is no use for the word 'half_life'; give keys as --KEY VALUE"),
+        (["--seed"], "--seed needs a value"),
+        (["--seed", "--agent.gamma=1"], "--seed needs a value"),
+        (["--env.kwargs={a: 1, a: 2}"], "--env.kwargs has the key 'a' twice"),
+        (["--env.kwargs={a"], "--env.kwargs is not YAML"),
+    ],
+)
+def test_a_word_that_is_no_override_is_named(words, named):
+    with pytest.raises(UserError, match=re.escape(named)):
+        parse_config({}, words)
+
+
+def test_print_config_prints_overridden_free_form_keys(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_config({}, ["--print_config", "--env.kwargs.gravity=3"])
+    assert end.value.code == 0
+    assert read_yaml(capsys.readouterr().out, "printed")["env"]["kwargs"] == {"gravity": 3}
+
+
+# -- files from strangers ---------------------------------------------------------------------------------
+
+FREE_FORM = [
+    "env.changes",
+    "env.changes.gravity",
+    "env.curriculum",
+    "env.kwargs",
+    "agent.optimizer_kwargs",
+    "agent.learning_rate",
+    "agent.critic_learning_rate",
+    "agent.ent_coef",
+]
+DATACLASSES = ["env", "agent", "agent.policy", "agent.meta", "scale"]
+
+
+@pytest.mark.parametrize("form", [lambda one: one, lambda one: {"x": one}, lambda one: {"x": [one]}, json.dumps])
+@pytest.mark.parametrize("key", [*FREE_FORM, *DATACLASSES])
+def test_a_class_path_builds_no_object(key, form, tmp_path):
+    command = {"class_path": "subprocess.run", "init_args": {"args": ["touch", str(tmp_path / "built")]}}
+    with pytest.raises(UserError):
+        parse_config(with_values({}, {key: form(command)}))
+    with pytest.raises(UserError):
+        parse_config({}, [f"--{key}", json.dumps(form(command))])
+    assert not (tmp_path / "built").exists()
+
+
+@pytest.mark.parametrize("key", FREE_FORM)
+def test_a_class_path_is_named_with_its_place(key):
+    with pytest.raises(UserError, match=re.escape(f"{key}.x.0.class_path must not be given, got 'os.system'")):
+        parse_config(with_values({}, {f"{key}.x": [{"class_path": "os.system"}]}))
+
+
+@pytest.mark.parametrize("text", ["{class_path: os.system}", "os.system", "config.yaml"])
+def test_text_in_a_free_form_value_stays_text(text):
+    kept = parse_config({"env": {"kwargs": {"x": text}}, "agent": {"optimizer_kwargs": {"x": {"y": text}}}})
+    assert kept.env.kwargs == {"x": text}
+    assert kept.agent.optimizer_kwargs == {"x": {"y": text}}
+
+
+def test_an_address_is_taken_from_the_command_line_alone():
+    words = ["--scale.engine=ray", "--scale.address=ray://elsewhere:10001"]
+    config = parse_config({}, words)
+    assert config.scale.address == "ray://elsewhere:10001"
+    assert "elsewhere" not in config.to_yaml()
+    tree = {"scale": {"engine": "ray", "address": "ray://elsewhere:10001"}}
+    with pytest.raises(
+        UserError, match=r"scale.address must not stand in a file.*ray://elsewhere.*--scale.address"
+    ):
+        parse_config(tree)

@@ -138,7 +138,7 @@ def test_the_critics_rate_and_eps_are_scaled_too():
         (["cartpole_a2c", "--tune.lives=0"], "tune.lives must be >= 1, got 0"),
         (["cartpole_a2c", "--tune.live=2"], "did you mean --tune.lives"),
         (["cartpole_a2c", "--tune.window=0"], "meta.window must be"),
-        (["cartpole_a2c", "--agent.half_lif=2"], "did you mean --agent.half_life"),
+        (["cartpole_a2c", "--agent.half_lif=2"], "did you mean agent.half_life"),
         (["cartpole_a2c", f"--agent.learning_rate={FALLING}"], "tune needs a number for agent.learning_rate"),
         (["cartpole_a2c", f"--agent.critic_learning_rate={FALLING}"], "a number for agent.critic_learning_rate"),
         (["cartpole_a2c", "--agent.half_life=auto"], "meta adapts a half-life that is stated"),

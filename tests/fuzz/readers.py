@@ -21,13 +21,13 @@ if FUZZING:
     import atheris
 
 # What is to tell the fuzzer how far it gets.
-FOLLOWED = ["rl_rms.agents.storage", "rl_rms.cli.config", "yaml", "jsonargparse"]
+FOLLOWED = ["rl_rms.agents.storage", "rl_rms.cli.config", "rl_rms.cli.yaml_files", "yaml", "jsonargparse"]
 FOLLOWED += ["rl_rms.optimizer", "rl_rms.states", "rl_rms.options", "rl_rms.estimators", "rl_rms.guard"]
 with atheris.instrument_imports(FOLLOWED) if FUZZING else nullcontext():
     from rl_rms import RMSprop
     from rl_rms.agents import storage
-    from rl_rms.cli.config import read_yaml
     from rl_rms.cli.errors import UserError
+    from rl_rms.cli.yaml_files import read_yaml
 
 CORPUS = Path(__file__).parent / "corpus"
 

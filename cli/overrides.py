@@ -1,0 +1,131 @@
+"""Change keys of a configuration's tree: by words of a command line, or by values with dotted keys."""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.yaml_files import read_value
+
+# Targets of env.changes whose own name holds a dot, such as reward.scale.
+_DOTTED_TARGETS = {"reward", "observation", "action"}
+
+
+def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Read ``--KEY VALUE`` and ``--KEY=VALUE`` from left to right.
+
+    Yields:
+        Key and text of each.
+
+    Raises:
+        UserError: If a word is no key, or a key has no value.
+    """
+    waiting = iter(words)
+    for word in waiting:
+        option, equals, text = word.partition("=")
+        if not option.startswith("--") or option == "--":
+            raise UserError(f"there is no use for the word {word!r}; give keys as --KEY VALUE")
+        if not equals:
+            following = next(waiting, None)
+            if following is None or following.startswith("--"):
+                raise UserError(f"{option} needs a value")
+            text = following
+        yield option[2:], text
+
+
+def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree with keys set by the words of a command line, from left to right.
+
+    Args:
+        tree: Plain data, which stays as it is.
+        words: Such as ``["--env.num_envs", "4", "--env.kwargs.gravity=9.8"]``.
+        annotations: Type of each dotted key. The text of a key that holds a string is taken as it stands; any
+            other is read as YAML.
+
+    Raises:
+        UserError: If a word is wrong, or its value is not YAML.
+    """
+    changed = dict(tree)
+    for key, text in read_words(words):
+        value = text if annotations.get(key) is str else read_value(text, f"--{key}")
+        changed = with_values(changed, {key: value})
+    return changed
+
+
+def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree with keys set to values.
+
+    Args:
+        tree: Plain data, which stays as it is.
+        values: By dotted key; nested keys nest.
+    """
+    changed = copy.deepcopy(dict(tree))
+    for key, value in values.items():
+        *path, last = _parts(key)
+        node = changed
+        for part in path:
+            child = node.get(part)
+            if not isinstance(child, dict):
+                child = node[part] = {}
+            node = child
+        node[last] = copy.deepcopy(value)
+    return changed
+
+
+def _parts(key: str) -> list[str]:
+    """The keys of a dotted key; a target of env.changes such as reward.scale is one of them."""
+    parts = key.split(".")
+    if parts[:2] == ["env", "changes"] and len(parts) > 3 and parts[2] in _DOTTED_TARGETS:
+        return [*parts[:2], ".".join(parts[2:4]), *parts[4:]]
+    return parts
+
+
+def annotations_of(kind: type, **instead: type) -> dict[str, Any]:
+    """The type of each dotted key of a dataclass and of the dataclasses in it.
+
+    Args:
+        kind: The dataclass.
+        **instead: Dataclasses for some of its fields.
+    """
+    found: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    for one in fields(kind):
+        hint = instead.get(one.name, hints[one.name])
+        found[one.name] = hint
+        inner = next((option for option in (hint, *get_args(hint)) if is_dataclass(option)), None)
+        if isinstance(inner, type):
+            found |= {f"{one.name}.{key}": of_key for key, of_key in annotations_of(inner).items()}
+    return found
+
+
+def with_whole_numbers(tree: dict[str, Any], annotations: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """A tree in which ``1e6`` is the integer 1000000 for each key that holds integers and no floats."""
+    changed = {}
+    for key, value in tree.items():
+        place = f"{where}{key}"
+        if isinstance(value, dict):
+            changed[key] = with_whole_numbers(value, annotations, f"{place}.")
+        else:
+            changed[key] = _whole(value) if _holds_integers(annotations.get(place)) else value
+    return changed
+
+
+def _holds_integers(annotation: Any) -> bool:
+    types = set(_types_in(annotation))
+    return int in types and float not in types
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for one in get_args(annotation):
+        yield from _types_in(one)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return int(value)
+    return value

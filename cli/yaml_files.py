@@ -1,0 +1,140 @@
+"""Read YAML as plain data, and refuse what no configuration file contains."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rl_rms.cli.errors import UserError
+
+_MOST_VALUES, _DEEPEST = 100_000, 100
+_FLOAT = "tag:yaml.org,2002:float"
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A safe loader that reads ``7e-4`` and ``1e3`` as numbers, and dates as text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it this way
+        first: [(tag, form) for tag, form in forms if tag not in (_FLOAT, "tag:yaml.org,2002:timestamp")]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)"
+        r"|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def read_file(path: Path, name: str | None = None) -> dict[str, Any]:
+    """Read a YAML file.
+
+    Args:
+        path: The file.
+        name: Name of the file in errors; its path by default.
+
+    Raises:
+        UserError: If it is not UTF-8, or `read_yaml` refuses it.
+    """
+    name = str(path) if name is None else name
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{name} is not UTF-8 text: byte {error.object[error.start]:#04x} at position {error.start}; "
+            "save it as UTF-8"
+        ) from error
+    return read_yaml(text, name)
+
+
+def read_yaml(text: str, name: str) -> dict[str, Any]:
+    """Read a YAML document that holds keys.
+
+    Raises:
+        UserError: If it is not YAML, has a key twice, holds no keys, or expands to more values than a
+            configuration has.
+    """
+    tree = read_value(text, name)
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"{name} must hold keys such as env, agent and total_timesteps, got {tree!r}")
+    return tree
+
+
+def read_value(text: str, name: str) -> Any:
+    """Read a YAML document that holds any value.
+
+    Raises:
+        UserError: As for `read_yaml`.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            _check_twice(node, name)
+            value = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # a ValueError for an integer of too many digits
+        raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise UserError(f"{name} is nested more than {_DEEPEST} levels deep") from error
+    _check_size(value, name)
+    return value
+
+
+def _check_twice(root: yaml.Node | None, name: str) -> None:
+    """Refuse a mapping that has a key twice.
+
+    Raises:
+        UserError: If there is one; names the key and its line.
+    """
+    waiting, visited = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in visited:
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+            continue
+        keys = set[tuple[str, str]]()
+        for key, value in node.value:
+            waiting.append(value)
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if (key.tag, key.value) in keys:
+                raise UserError(
+                    f"{name} has the key {key.value!r} twice, again in line {key.start_mark.line + 1}; keep one"
+                )
+            keys.add((key.tag, key.value))
+
+
+def _check_size(tree: Any, name: str) -> None:
+    """Refuse a tree larger than any configuration: a few lines of aliases can stand for billions of values.
+
+    Raises:
+        UserError: If it has too many values, or too many levels.
+    """
+    seen = 0
+    waiting = [(tree, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise UserError(f"{name} has more than {_MOST_VALUES:,} values once its aliases are expanded")
+        if depth > _DEEPEST:
+            raise UserError(f"{name} is nested more than {_DEEPEST} levels deep")
+        if isinstance(node, (dict, list)):
+            inner = node.values() if isinstance(node, dict) else node
+            waiting.extend((one, depth + 1) for one in inner)

@@ -313,7 +313,16 @@ class Native(Backend):
             )
             return None
         delayed = encode(self._controls.delayed)
-        return {"known": known_state(self._env), "last": encode(self.last), "delayed": delayed}
+        try:
+            known = known_state(self._env)
+        except ValueError as error:
+            warnings.warn(
+                f"the state of {type(self._env.unwrapped).__name__} within its episodes cannot be kept: {error}; "
+                "a restored environment begins new episodes",
+                stacklevel=2,
+            )
+            return None
+        return {"known": known, "last": encode(self.last), "delayed": delayed}
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
         """Bring the vector environment to where another was; it knows itself which of its episodes begin."""

@@ -227,6 +227,7 @@ class NonStationary(Parametrized):
         Args:
             environment: False leaves out the environment inside and its episode, for another one to begin.
         """
+        snapshot = self.parameter_snapshot if environment else None
         return {
             "clock": self._drift.clock,
             "seed": self._drift.seed,
@@ -235,8 +236,8 @@ class NonStationary(Parametrized):
             "curriculum": None if self._curriculum is None else self._curriculum.state_dict(),
             "episodes": None if self._episodes is None else self._episodes.state_dict(),
             "task": list(self._task),
-            "observation": encode(self.last_observation) if environment else None,
-            "environment": self.parameter_snapshot if environment else None,
+            "observation": None if snapshot is None else encode(self.last_observation),
+            "environment": snapshot,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -103,19 +103,18 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_snapshot(self) -> dict[str, Any] | None:
-        """The state within the episode as plain JSON data, such that another environment goes on exactly.
+        """The state within the episode as plain JSON data, from which another environment continues exactly.
 
-        None before the first reset, and where the state is neither known nor can be lived through again (an
-        episode of more than 100,000 env steps, actions that cannot be written as JSON), with a warning. It can be
-        set, to that of an environment which was made alike; an environment that turns out to go another way
-        through the same episode warns.
+        None before the first reset. None with a warning if the state cannot be saved: an episode of more than
+        100,000 env steps, actions that JSON cannot hold, or an unknown kind of random source. Setting it restores
+        the state of an environment that was made alike, and warns if the replayed episode turns out differently.
         """
         if not self._has_begun:
             return None
         delayed = encode(self._controls.delayed)
-        if self._episode is None:
-            return {"known": known_state(self.env), "delayed": delayed}
         try:
+            if self._episode is None:
+                return {"known": known_state(self.env), "delayed": delayed}
             return {"episode": self._episode.state_dict(self._shown), "delayed": delayed}
         except ValueError as error:
             warnings.warn(

@@ -61,7 +61,11 @@ def has_known_state(env: Any) -> bool:
 
 
 def known_state(env: Any) -> dict[str, Any]:
-    """The state of an environment of which `has_known_state` is true, single or vector."""
+    """Read the state of an environment of which `has_known_state` is true, single or vector.
+
+    Raises:
+        ValueError: If the state cannot be written as JSON.
+    """
     attributes: dict[str, Any] = {}
     while isinstance(env, (gym.Wrapper, gym.vector.VectorWrapper)):
         attributes |= {name: getattr(env, name) for name in _WRAPPERS[type(env)]}
@@ -93,6 +97,8 @@ class Episode:
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._env = env
         self._generator: dict[str, Any] = {}
+        # Why the random source at the episode's beginning could not be saved.
+        self._obstacle: str | None = None
         self._arguments: dict[str, Any] = {}
         self._actions: list[Any] = []
         # The settings before the reset, and then each time that they were others before a step, with its number.
@@ -104,7 +110,12 @@ class Episode:
         refresh = _FRESH.get(_qualified(type(base)))
         if refresh is not None:
             refresh(base)
-        self._generator = _generator_state(base) if seed is None else {}
+        self._generator, self._obstacle = {}, None
+        if seed is None:
+            try:
+                self._generator = _generator_state(base)
+            except ValueError as error:
+                self._obstacle = str(error)
         self._arguments = {"seed": seed, "options": options}
         self._actions = []
         self._settings = [(-1, settings)]
@@ -126,6 +137,8 @@ class Episode:
         Raises:
             ValueError: If it is longer than what is remembered, or something in it cannot be written.
         """
+        if self._obstacle is not None:
+            raise ValueError(self._obstacle)
         if len(self._actions) > LONGEST:
             raise ValueError(f"its episode is longer than {LONGEST} env steps")
         return {
@@ -234,17 +247,37 @@ def _decode_numbers(data: Mapping[str, Any]) -> Any:
 
 
 def _generator_state(env: Any) -> dict[str, Any]:
-    """An unwrapped environment's generator; one that has several has a property ``generator_state``."""
+    """Read the state of an unwrapped environment's random source.
+
+    An environment with several random sources has a property ``generator_state``.
+
+    Raises:
+        ValueError: If the state cannot be read.
+    """
     if hasattr(type(env), "generator_state"):
         states: dict[str, Any] = env.generator_state
         return states
-    state: dict[str, Any] = encode(env.np_random.bit_generator.state)
+    try:
+        source = env.np_random
+    except Exception as error:  # a property of the user's class may raise anything
+        raise ValueError(f"its np_random cannot be read ({type(error).__name__}: {error})") from error
+    if isinstance(source, np.random.RandomState):
+        state: dict[str, Any] = encode(source.get_state(legacy=False))
+    elif isinstance(source, np.random.Generator):
+        state = encode(source.bit_generator.state)
+    else:
+        raise ValueError(
+            f"its np_random must be a numpy.random.Generator or RandomState to be saved, got a "
+            f"{type(source).__name__}"
+        )
     return state
 
 
 def _set_generator(env: Any, state: Mapping[str, Any]) -> None:
     if hasattr(type(env), "generator_state"):
         env.generator_state = state
+    elif isinstance(env.np_random, np.random.RandomState):
+        env.np_random.set_state(decode(state))
     else:
         env.np_random.bit_generator.state = decode(state)
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import random
 import warnings
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AsyncVectorEnv
 
+from rl_rms.agents import A2C
 from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state, snapshots
 from rl_rms.envs.curricula import DomainRandomization, Staged
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
@@ -354,3 +356,85 @@ def test_a_state_with_other_adversaries_is_refused():
     said = r"saved with adversaries of \['force_mag'\], this world has them of nothing; make the environment as"
     with pytest.raises(ValueError, match=said):
         without.load_state_dict(with_one.state_dict())
+
+
+class Drawing(gym.Env):
+    """An environment whose random source is not Gymnasium's own."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+    kind = np.random.RandomState
+
+    def __init__(self):
+        self.np_random = self.kind()
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.np_random = self.kind(seed)
+        self.steps = 0
+        return self.observe(), {}
+
+    def observe(self):
+        return np.array([self.np_random.normal() if self.kind is np.random.RandomState else 0.0])
+
+    def step(self, action):
+        self.steps += 1
+        return self.observe(), 0.0, False, self.steps == 5, {}
+
+
+class OtherSource(Drawing):
+    kind = random.Random
+
+
+class Unreadable(Drawing):
+    np_random = property(lambda self: self.source, lambda self, source: None)
+
+    def observe(self):
+        return np.zeros(1)
+
+
+def test_snapshot_with_a_random_state_continues_in_a_later_episode():
+    env, loaded = (NonStationary(Drawing()) for _ in range(2))
+    env.reset(seed=0)
+    env.reset()
+    live(env, 3, seed=0)
+    loaded.load_state_dict(through_json(env.state_dict()))
+    assert same(live(loaded, 30, seed=5), live(env, 30, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [(OtherSource, "must be .* got a Random"), (Unreadable, "cannot be read .AttributeError")]
+)
+@pytest.mark.parametrize("world", [True, False], ids=["NonStationary", "plain"])
+def test_agent_trains_and_saves_where_the_random_source_cannot_be_saved(kind, named, world, tmp_path):
+    def make():
+        return NonStationary(kind()) if world else kind()
+
+    agent = A2C(make(), seed=0).learn(20)
+    with pytest.warns(
+        UserWarning, match=f"{kind.__name__} within its episode cannot be kept: its np_random {named}"
+    ):
+        path = agent.save(tmp_path / "agent")
+    assert A2C.load(path, make()).learn(20).num_timesteps >= 40
+
+
+def test_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
+    class Holder(Own):
+        pass
+
+    register_state(Holder, "total")
+    env = NonStationary(Holder())
+    env.reset(seed=0)
+    env.unwrapped.total = object()
+    with pytest.warns(UserWarning, match="Holder within its episode cannot be kept: .* of type object"):
+        assert env.state_dict()["environment"] is None
+
+
+def test_native_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
+    env = make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
+    env.reset(seed=0)
+    env.unwrapped.low = object()
+    with pytest.warns(
+        UserWarning, match="CartPoleVectorEnv within its episodes cannot be kept: .* of type object"
+    ):
+        assert env.state_dict()["environment"] is None

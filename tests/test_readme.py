@@ -4,6 +4,7 @@ import functools
 import importlib
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -111,7 +112,22 @@ def find_script(words):
     assert (ROOT / words[0]).is_file()
 
 
+def find_options(command, words):
+    """Check that the help of a Flower program lists each option."""
+    path = Path(sys.executable).with_name(command)
+    text = subprocess.run([path, "--help"], capture_output=True, text=True, check=True).stdout
+    assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[\w-]+", text))
+
+
+def find_register(words):
+    assert words[:2] == ["supernode", "register"]
+
+
 SHELL = {
+    "flower-superlink": functools.partial(find_options, "flower-superlink"),
+    "flower-supernode": functools.partial(find_options, "flower-supernode"),
+    "flwr": find_register,
+    "ssh-keygen": lambda words: None,
     "rl-rms": run_rl_rms,
     "torchrun": configure,
     "make": find_target,

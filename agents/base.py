@@ -293,6 +293,7 @@ class OnPolicyAgent(ABC):
                     if self._is_interrupted and self.workers.alone:
                         break
                     within_rollout = True
+                    collector = self._start()
                     rollout = self._collect(collector)
                     if self._take_stock(rollout, collector, stops=stops):
                         break
@@ -708,6 +709,42 @@ class OnPolicyAgent(ABC):
             yield
         finally:
             self.generator.bit_generator.state = generator
+
+    @contextmanager
+    def lent_env(self, clock: int | None = None) -> Iterator[None]:
+        """Let an evaluation step the agent's environment inside, and go on in the same episodes afterwards.
+
+        Where the episodes cannot be kept, `learn` begins new ones with the same clock, drift and curriculum.
+
+        Args:
+            clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the present.
+        """
+        assert self.env is not None
+        assert self._surroundings is not None
+        world = self._surroundings.world
+        is_vector = isinstance(world, NonStationaryVector)
+        frozen = world.frozen(clock) if isinstance(world, NonStationaryVector) else nullcontext()
+        collector = self._collector
+        if collector is None or not collector.started:
+            with frozen:
+                yield
+            return
+        place = self._place(collector)
+        is_kept = False
+        try:
+            with frozen:
+                yield
+            if is_vector:
+                is_kept = place["surroundings"]["environment"] is not None
+            else:
+                self.env.reset()
+                is_kept = self._surroundings.load_state_dict(place["surroundings"], collector.resetting)
+        finally:
+            # The evaluation's collector counts from 0.
+            collector.first_index = self.workers.rank * self.env.num_envs
+            if not is_kept:
+                collector.stop()
+                self._saved_place = place
 
     # -- saving -------------------------------------------------------------------------------------------
 

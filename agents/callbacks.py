@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from gymnasium.vector import VectorEnv
 
 from rl_rms.agents import files, storage
-from rl_rms.agents.evaluation import Evaluation, evaluate
+from rl_rms.agents.evaluation import Evaluation, evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.world import find_world
 from rl_rms.diagnostics import distributions
 from rl_rms.envs import NonStationaryVector
+from rl_rms.envs.checks import check_whole
 from rl_rms.optimizer import RMSprop
 
 if TYPE_CHECKING:
@@ -255,14 +256,16 @@ class EvalCallback(Periodic):
         stop_at: Mean return, over all clocks, with which the training stops.
         patience: Evaluations in a row without a better mean return after which the training stops, >= 1.
         at_end: Whether to evaluate at the end of the training too.
+        seed: Seeds the environment at each evaluation, >= 0. None derives another seed from the agent's, so that
+            evaluations do not repeat the training's episodes.
 
     Attributes:
         results: All evaluations so far.
         best_mean_reward: The best mean return, over all clocks; ``-inf`` before the first.
 
     Raises:
-        ValueError: If ``every`` or ``patience`` is below 1; when it is to evaluate, if the agent's environment
-            cannot be frozen.
+        ValueError: If ``every`` or ``patience`` is below 1, or ``seed`` is below 0. When it is to evaluate, if the
+            agent's environment cannot be frozen.
     """
 
     def __init__(
@@ -276,8 +279,10 @@ class EvalCallback(Periodic):
         stop_at: float | None = None,
         patience: int | None = None,
         at_end: bool = True,
+        seed: int | None = None,
     ) -> None:
         super().__init__(every, at_end=at_end)
+        self.seed = None if seed is None else check_whole("seed", seed, least=0)
         if patience is not None and patience < 1:
             raise ValueError(f"patience must be >= 1 evaluations, got {patience!r}")
         self.env = env
@@ -326,17 +331,19 @@ class EvalCallback(Periodic):
         return reached or (self.patience is not None and self._since_best >= self.patience)
 
     def _evaluate(self, agent: "OnPolicyAgent", clock: int | None, deterministic: bool) -> Evaluation:
-        play = partial(evaluate, agent, episodes=self.episodes, deterministic=deterministic, seed=agent.seed)
+        seed = evaluation_seed(agent.seed) if self.seed is None else self.seed
+        play = partial(
+            evaluate, agent, episodes=self.episodes, deterministic=deterministic, seed=seed, clock=clock
+        )
         if self.env is not None:
-            return play(self.env, clock=clock)
+            return play(self.env)
         world = None if agent.env is None else find_world(agent.env)
         if agent.env is None or not isinstance(world, NonStationaryVector):
             raise ValueError(
                 "EvalCallback needs an environment of its own, or an agent that lives in one that can be frozen; "
                 "give env=..., or make the agent's with rl_rms.envs.make_vec"
             )
-        with world.frozen(clock):
-            return play(agent.env)
+        return play(agent.env)
 
 
 def _at(clock: int | None) -> str:

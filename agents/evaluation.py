@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from rl_rms.agents.rollout import Collector, Episode, as_vector_env
+from rl_rms.agents.world import find_world
+from rl_rms.envs import NonStationaryVector
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
@@ -66,11 +68,14 @@ def evaluate(
 
     Args:
         agent: The agent.
-        env: A Gymnasium id, environment or vector environment; it is reset, and its clock advances.
+        env: A Gymnasium id, environment or vector environment. It is reset, and its clock advances. The agent's
+            own environment goes on afterwards in the episodes in which it was, or in new ones where these cannot
+            be kept; if it is a `rl_rms.envs.NonStationaryVector`, its clock stands still meanwhile.
         episodes: How many, >= 1.
         deterministic: Whether to play the most likely actions.
         seed: Seeds the environment; None goes on with its generator.
-        clock: Reading of the world's clock, in env steps, to begin at; None leaves it where the reset puts it.
+        clock: Clock reading of a changing environment to begin at, in env steps; None leaves it where the reset
+            puts it.
 
     Returns:
         The episodes' returns and lengths, in the order in which they ended.
@@ -90,7 +95,12 @@ def evaluate(
     share = np.full(venv.num_envs, episodes // venv.num_envs)
     share[: episodes % venv.num_envs] += 1
     try:
-        kept = _play(agent, venv, share, seed, clock, deterministic=deterministic)
+        if agent.env is None or _bases(agent.env).isdisjoint(_bases(venv)):
+            kept = _play(agent, venv, share, seed, clock, deterministic=deterministic)
+        else:
+            is_frozen = isinstance(find_world(agent.env), NonStationaryVector)
+            with agent.lent_env(clock):
+                kept = _play(agent, venv, share, seed, None if is_frozen else clock, deterministic=deterministic)
     finally:
         if isinstance(env, str):
             venv.close()
@@ -101,6 +111,18 @@ def evaluate(
         lengths=np.array([episode.length for episode in kept]),
         successes=np.array([one.success for one in kept if one.success is not None], dtype=np.bool_),
     )
+
+
+def evaluation_seed(seed: int) -> int:
+    """A seed for evaluations, whose episodes differ from those of a training with ``seed``."""
+    return int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
+
+
+def _bases(env: VectorEnv) -> set[int]:
+    """Identities of the unwrapped vector environment and of its sub-environments in this process."""
+    base = env.unwrapped
+    subs = base.envs if isinstance(base, SyncVectorEnv) else ()
+    return {id(base), *(id(one.unwrapped) for one in subs)}
 
 
 def _play(

@@ -12,7 +12,7 @@ from gymnasium.error import DependencyNotInstalled
 from gymnasium.wrappers import RecordVideo
 
 from rl_rms.agents.callbacks import Periodic
-from rl_rms.agents.evaluation import evaluate
+from rl_rms.agents.evaluation import evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
 from rl_rms.envs import NonStationary
 
@@ -59,7 +59,14 @@ class VideoCallback(Periodic):
         self._recorder.name_prefix = f"step_{agent.num_timesteps:010d}"
         clock = agent.num_timesteps if self._has_clock else None
         with agent.undisturbed():
-            evaluate(agent, self._recorder, 1, deterministic=self._deterministic, seed=agent.seed, clock=clock)
+            evaluate(
+                agent,
+                self._recorder,
+                1,
+                deterministic=self._deterministic,
+                seed=evaluation_seed(agent.seed),
+                clock=clock,
+            )
         frames = self._recorder.recorded_frames[:]
         problem = self._write()
         if problem:

@@ -6,6 +6,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 import gymnasium as gym
 import imageio_ffmpeg
@@ -325,3 +326,27 @@ def test_all_callbacks_end_and_the_first_error_is_told():
     with pytest.raises(RuntimeError, match="first"):
         A2C("CartPole-v1", seed=0).learn(10, [Ending("first"), Ending("second")])
     assert ended == ["first", "second"]
+
+
+def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
+    class Seeded(gym.Wrapper):
+        """Remembers its seeds."""
+
+        seeds: ClassVar[list[int]] = []
+
+        def reset(self, *, seed=None, options=None):
+            self.seeds.append(seed)
+            return super().reset(seed=seed, options=options)
+
+    def seeds_of(**options):
+        Seeded.seeds.clear()
+        env = gym.vector.SyncVectorEnv([lambda: Seeded(gym.make("CartPole-v1"))])
+        A2C("CartPole-v1", n_steps=50, seed=3).learn(100, EvalCallback(env, every=50, episodes=1, **options))
+        return [seed for seed in Seeded.seeds if seed is not None]
+
+    first, second = seeds_of()
+    assert first == second
+    assert abs(first - 3) > 1_000_000
+    assert seeds_of(seed=np.int64(7)) == [7, 7]
+    with pytest.raises(ValueError, match="seed must be a whole number >= 0, got -1"):
+        EvalCallback(seed=-1)

@@ -3,15 +3,19 @@ import gc
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import SyncVectorEnv, VectorEnv
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_rms.agents import A2C, A2CConfig, evaluate
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Linear
 
 
 class Still:
     """Any agent that only predicts."""
 
     config = A2CConfig()
+    env = None
 
     def predict(self, observations, state, episode_start, deterministic, action_masks):
         return np.zeros(len(observations), dtype=np.int64), None
@@ -63,3 +67,66 @@ def test_what_is_made_for_it_is_closed_and_what_is_given_is_not(monkeypatch):
     evaluate(Still(), Open(gym.make("CartPole-v1")), episodes=1)
     gc.collect()
     assert closed == [1]
+
+
+class Numbered(gym.Env):
+    """Counts the 10 steps of an episode in observations and rewards."""
+
+    observation_space = gym.spaces.Box(0, 10, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        return np.full(1, self.count, np.float32), float(self.count), self.count == 10, False, {}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("within_learn", [False, True])
+def test_evaluate_in_training_environment_goes_on_in_the_same_episode(mode, within_learn):
+    single = Numbered()
+    training = SyncVectorEnv([lambda: single], autoreset_mode=mode)
+    agent = A2C(training, n_steps=4, seed=0)
+    if within_learn:
+        agent.learn(40, lambda trained: evaluate(trained, training, 1).returns.tolist() == [55.0])
+    else:
+        agent.learn(4)
+        assert evaluate(agent, single, 1).returns.tolist() == [55.0]
+        assert evaluate(agent, training, 1).lengths.tolist() == [10]
+        agent.learn(36)
+    assert {(one.ret, one.length) for one in agent.episodes} == {(55.0, 10)}
+    alone = A2C(SyncVectorEnv([Numbered], autoreset_mode=mode), n_steps=4, seed=0).learn(40)
+    assert len(agent.episodes) == len(alone.episodes)
+
+
+def test_evaluate_in_training_environment_without_state_begins_new_episodes():
+    class Native(type(gym.make_vec("CartPole-v1", 2).unwrapped)):
+        """CartPole whose state nobody has registered."""
+
+    training = Native(num_envs=2)
+    agent = A2C(training, n_steps=5, seed=0).learn(20)
+    with pytest.warns(UserWarning, match="register_state says what it is"):
+        evaluate(agent, training, 2)
+    assert not agent._collector.started
+    agent.learn(200)
+    # A return is the length of an episode, which no reset frame or evaluation is part of.
+    assert all(one.ret == one.length for one in agent.episodes)
+
+
+def test_evaluate_in_training_world_leaves_training_alone():
+    def make():
+        return A2C(make_vec("CartPole-v1", 2, {"length": Linear(start=0.2, end=2.0, over=500)}, seed=0), seed=0)
+
+    evaluated, alone = make().learn(100), make().learn(100)
+    with evaluated.undisturbed():
+        evaluate(evaluated, evaluated.env, 3, seed=1)
+        evaluate(evaluated, evaluated.env, 3, seed=1, clock=400)
+    assert evaluated.env.state_dict() == alone.env.state_dict()
+    evaluated.learn(100)
+    alone.learn(100)
+    for one, other in zip(evaluated.policy.parameters(), alone.policy.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -78,7 +78,7 @@ class EnvConfig:
             )
         if self.frame_stack is not None:
             check_whole("env.frame_stack", self.frame_stack, least=1)
-            if self.id.startswith("rl_rms/"):
+            if self.id.rpartition(":")[2].startswith("rl_rms/"):
                 raise ValueError(
                     f"env.frame_stack cannot be with the ready-made world {self.id}; name its environment as "
                     "env.id and its changes under env.changes"

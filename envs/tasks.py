@@ -250,8 +250,12 @@ def task_config(name: str) -> EnvConfig:
 
 
 def find_task(id: str) -> EnvConfig | None:
-    """The configuration of the world with an id such as ``"rl_rms/DriftingCartPole-v0"``, if it is ready-made."""
-    name = id.removeprefix(f"{NAMESPACE}/")
+    """Return the configuration of a ready-made world, or None.
+
+    Args:
+        id: Such as ``"rl_rms/DriftingCartPole-v0"``, with or without a module and a colon before it.
+    """
+    name = id.rpartition(":")[2].removeprefix(f"{NAMESPACE}/")
     return task_config(name) if name in TASKS else None
 
 

@@ -1,6 +1,7 @@
 """Vector environments that drift, jump and follow a curriculum: the wrapper, and what makes them."""
 
 import copy
+import importlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec, WrapperSpec
+from gymnasium.envs.registration import EnvSpec, WrapperSpec, find_highest_version, get_env_id, parse_env_id
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
@@ -483,7 +484,7 @@ def make_vec(
     Raises:
         ValueError: See `NonStationaryVector`.
     """
-    if isinstance(id, str) and id.startswith("rl_rms/"):
+    if isinstance(id, str) and id.rpartition(":")[2].startswith("rl_rms/"):
         from rl_rms.envs.tasks import find_task  # which registers them, and stands on this module's wrappers
 
         config = find_task(id)
@@ -568,13 +569,32 @@ def make_from_config(config: EnvConfig, seed: int, part: tuple[int, int] = (0, 1
 
 
 def stacked(id: str, num_frames: int) -> EnvSpec:
-    """The specification of an environment that shows its last observations together, part of its own state."""
-    spec = copy.deepcopy(gym.spec(id))
+    """Return the specification of an environment that stacks its last observations."""
+    spec = copy.deepcopy(find_spec(id))
     wrapper = WrapperSpec(
         "FrameStackObservation", "gymnasium.wrappers:FrameStackObservation", {"stack_size": num_frames}
     )
     spec.additional_wrappers = (*spec.additional_wrappers, wrapper)
     return spec
+
+
+def find_spec(id: str) -> EnvSpec:
+    """Return the specification that ``gymnasium.make`` finds for an id.
+
+    Args:
+        id: ``"Name-v0"``, ``"Name"`` for the highest version, or ``"module:Name-v0"``, which imports the module.
+
+    Raises:
+        gymnasium.error.Error: If no such environment is registered.
+        ModuleNotFoundError: If there is no such module.
+    """
+    module, _, name = id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    namespace, base, version = parse_env_id(name)
+    if version is None and name not in gym.registry:
+        name = get_env_id(namespace, base, find_highest_version(namespace, base))
+    return gym.spec(name)
 
 
 def _autoreset_mode(env: VectorEnv) -> AutoresetMode:

@@ -3,12 +3,13 @@ import subprocess
 import sys
 from dataclasses import asdict
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.schedules import Constant, Sinusoid
-from rl_rms.envs.vector import make_from_config
+from rl_rms.envs.vector import find_spec, make_from_config, make_vec
 
 STAGED = {"staged": {"stages": [{"length": 1.0}, {"length": 0.5}], "threshold": 400}}
 
@@ -115,3 +116,36 @@ def test_stacked_frames_show_the_last_observations():
     assert first.shape == (2, 3, 4)
     assert np.array_equal(second[:, 1], first[:, 2])
     assert not np.array_equal(second[:, 2], second[:, 1])
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_frame_stack_takes_an_id_with_a_module(mode, tmp_path, monkeypatch):
+    (tmp_path / "windy.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Windy-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=7)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = EnvConfig(id="windy:Windy-v0", num_envs=2, frame_stack=3, vectorization_mode=mode)
+    env = make_from_config(config, seed=0)
+    assert env.single_observation_space.shape == (3, 4)
+    env.close()
+
+
+def test_frame_stack_of_an_id_without_a_version_takes_the_highest():
+    spec = find_spec("CartPole")
+    assert spec == gym.spec("CartPole-v1")
+    assert make_from_config(EnvConfig(id="CartPole", num_envs=1, frame_stack=2), seed=0).spec.id == "CartPole-v1"
+
+
+def test_frame_stack_of_an_unknown_id_names_it():
+    with pytest.raises(gym.error.Error, match="Windless"):
+        find_spec("Windless-v0")
+    with pytest.raises(gym.error.Error, match="Windless"):
+        find_spec("Windless")
+
+
+def test_ready_made_world_with_its_module_is_that_world():
+    env = make_vec("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", 2, seed=0)
+    assert set(env.parameters) == set(make_vec("rl_rms/DriftingCartPole-v0", 2, seed=0).parameters)
+    with pytest.raises(ValueError, match=r"env.frame_stack cannot be with the ready-made"):
+        EnvConfig(id="rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", frame_stack=2)

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 from gymnasium.vector import VectorEnv
 
 from rl_rms.agents import files, storage
@@ -55,8 +56,13 @@ class _FunctionCallback(Callback):
         return self._function(agent)
 
 
+def is_false(answer: object) -> bool:
+    """Whether a callback's answer stops the training: only ``False`` and ``np.False_`` do; 0 and arrays do not."""
+    return isinstance(answer, (bool, np.bool_)) and not answer
+
+
 class CallbackList(Callback):
-    """Several callbacks, called in order; each is called even if one before it wants to stop."""
+    """Several callbacks, called in order. Each is called even if one before it stops the training."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._callbacks = list(callbacks)
@@ -75,9 +81,9 @@ class CallbackList(Callback):
             callback.on_training_start(agent, logger)
 
     def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
-        """False if any of them wants to stop."""
+        """Call all. The result is False if any of them stops the training."""
         answers = [callback.on_update(agent, logger) for callback in self._callbacks]
-        return False if False in answers else None
+        return False if any(is_false(answer) for answer in answers) else None
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """End all, also those behind one that fails."""
@@ -150,7 +156,8 @@ class CheckpointCallback(Periodic):
     Args:
         folder: Where ``step_<env steps>.safetensors`` and, at the end, ``final.safetensors`` go.
         every: Env steps between two checkpoints.
-        keep: How many of the former stay, the newest; None for all.
+        keep: Number of the former that stay, those with the most env steps; None keeps all. Checkpoints with more
+            env steps than the agent has when its training starts belong to another training and stay.
 
     Raises:
         ValueError: If an argument is not positive.
@@ -164,23 +171,36 @@ class CheckpointCallback(Periodic):
         self.keep = keep
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
-        """See that the folder can be written to, and remove what a process that was killed left behind.
+        """Check that the folder can be written to, and remove unfinished files of a killed process.
 
         Raises:
-            UnwritableError: If it cannot.
+            UnwritableError: If the folder cannot be written to.
         """
         super().on_training_start(agent, logger)
         files.check_writable(self.folder)
+        there = sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))
+        # Names order checkpoints by env steps.
+        self._own = [path for path in there if agent.num_timesteps and path.name <= self._path(agent).name]
+        if len(self._own) < len(there):
+            warnings.warn(
+                f"{self.folder} holds {len(there) - len(self._own)} checkpoints of another training, such as "
+                f"{there[-1].name}, which stay; give each training its own folder",
+                stacklevel=4,
+            )
         for unfinished in self.folder.glob(f".*{storage.SUFFIX}{files.UNFINISHED}"):
             unfinished.unlink()
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Save one checkpoint."""
-        saved = save_or_warn(agent, self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}")
-        if saved and self.keep is not None:
-            for old in sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))[: -self.keep]:
-                old.unlink(missing_ok=True)  # whoever deletes the run's folder may have been faster
+        path = self._path(agent)
+        if save_or_warn(agent, path) and self.keep is not None:
+            self._own = [one for one in self._own if one != path] + [path]
+            while len(self._own) > self.keep:
+                self._own.pop(0).unlink(missing_ok=True)  # a user who deletes the run's folder may be faster
         return None
+
+    def _path(self, agent: "OnPolicyAgent") -> Path:
+        return self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}"
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Save the last one, unless a step of the optimizer was broken off.

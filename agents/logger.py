@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
+from rl_rms.agents.metrics import STEP, read_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +60,6 @@ _BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     }
 }
 _WORLD = "env/"
-_STEP = "time/total_timesteps"
 
 
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
@@ -152,16 +152,42 @@ def _events_of(writer: "SummaryWriter") -> Any:
     return writer._get_file_writer().event_writer  # type: ignore[no-untyped-call]
 
 
+def _set_aside(folder: Path) -> None:
+    """Move a folder's log to a subfolder, with a warning, so that two trainings do not make one curve."""
+    log = [file for file in (folder / "metrics.csv", *folder.glob("events.out.tfevents.*")) if file.exists()]
+    if not log:
+        return
+    number = 1
+    while (folder / f"earlier{number}").exists():
+        number += 1
+    aside = folder / f"earlier{number}"
+    aside.mkdir()
+    for file in log:
+        file.rename(aside / file.name)
+    warnings.warn(
+        f"{folder} held the log of another training, which is now in {aside}; give each training its own log_dir",
+        stacklevel=6,
+    )
+
+
+def _keep_damaged(path: Path) -> str:
+    """Rename a file that cannot be read, and say where it is."""
+    kept = path.with_name(f"{path.name}.damaged")
+    path.replace(kept)
+    return f"{path} could not be read and is now {kept}; a new one begins"
+
+
 class Logger:
     """Writes scalars by env step; with no folder it writes nothing.
 
     An entry that cannot be written is left out, with a warning at the first of several; the next is tried anew.
 
     Args:
-        folder: Where ``events.out.tfevents.*`` and ``metrics.csv`` go; created if missing, and this process's
-            alone until the end. A ``metrics.csv`` that is there already is continued.
-        resumed_at: Env steps from which a training goes on. What was logged in the folder later than that, by one
-            that was cut off, is dropped, unless it is 0.
+        folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``. It is created if missing, and locked
+            against other processes until the end.
+        resumed_at: Env steps at which the training continues. A log in the folder is continued after these env
+            steps; later rows are dropped with a warning. At 0 a log in the folder is another training's: it moves
+            to ``earlier1``, ``earlier2``, ... with a warning.
 
     Raises:
         UnwritableError: If the folder cannot be written to now, at the beginning.
@@ -180,6 +206,8 @@ class Logger:
             self._csv = folder / "metrics.csv"
             self._hold.enter_context(files.owned(folder))
             try:
+                if not resumed_at:
+                    _set_aside(folder)
                 self._open(folder, resumed_at)
             except BaseException:
                 self._hold.close()
@@ -197,12 +225,21 @@ class Logger:
         if self._hyperparameters and not earlier:
             self._show_hyperparameters()
         content = self._csv.read_bytes() if self._csv.exists() else b""
-        reader = csv.DictReader(files.whole_lines(self._csv))
-        rows = list(reader)
-        self._columns = list(reader.fieldnames or [])
-        kept = [row for row in rows if not resumed_at or float(row[_STEP]) <= resumed_at]
-        if content and (len(kept) < len(rows) or not content.endswith(b"\n")):
+        metrics = read_metrics(self._csv)
+        self._columns = metrics.columns
+        kept = [row for row in metrics.rows if not resumed_at or float(row[STEP]) <= resumed_at]
+        is_torn = bool(content) and not content.endswith(b"\n")
+        if not metrics.columns and content:
+            metrics.problems.append(_keep_damaged(self._csv))
+        elif len(kept) < len(metrics.rows) or metrics.problems or is_torn:
             self._rewrite(kept)
+        if len(kept) < len(metrics.rows):
+            metrics.problems.append(
+                f"{self._csv}: {len(metrics.rows) - len(kept)} rows after env step {resumed_at:,} are dropped, "
+                "because the training continues from there"
+            )
+        for problem in metrics.problems:
+            warnings.warn(problem, stacklevel=6)
 
     @contextmanager
     def _entry(self) -> "Iterator[SummaryWriter | None]":
@@ -272,7 +309,7 @@ class Logger:
             if not self._is_laid_out and any(tag.startswith(("rollout/", "train/")) for tag in scalars):
                 self._is_laid_out = True
                 writer.add_custom_scalars(layout([_RETURN, *self._promised, *scalars]))
-            self._append({_STEP: num_timesteps, **scalars})
+            self._append({STEP: num_timesteps, **scalars})
 
     def mark(self, num_timesteps: int, event: str, response: str) -> None:
         """Mark an event at an env step, such as a change of regime, in TensorBoard's Text tab.
@@ -375,7 +412,7 @@ class Logger:
         new = [column for column in row if column not in self._columns]
         if new:
             self._columns += new
-            self._rewrite(list(csv.DictReader(files.whole_lines(self._csv))))
+            self._rewrite(read_metrics(self._csv).rows)
         with self._csv.open("a", newline="") as file:
             csv.DictWriter(file, self._columns, restval="").writerow(row)
 

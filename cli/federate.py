@@ -3,16 +3,18 @@
 import dataclasses
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
+from rl_rms.agents.metrics import read_metrics
 from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
-from rl_rms.cli.runs import new_folder
+from rl_rms.cli.runs import METRICS, new_folder
 from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.yaml_files import read_value
 
@@ -99,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
     changes = {name: read_value(text, f"--{name}") for name, text in given.items()}
     folder = Path(arguments.federation)
     if (folder / FEDERATION).is_file():
-        federation = Federation.from_text((folder / FEDERATION).read_text())
+        federation = _read_prepared(folder / FEDERATION)
         federation = dataclasses.replace(federation, federation={**federation.federation, **changes})
         _check(federation)
     else:
@@ -168,6 +170,18 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         ray.shutdown()
 
 
+def _read_prepared(path: Path) -> Federation:
+    """The federation of a folder.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    try:
+        return Federation.from_text(path.read_text())
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}; begin the federation again from its YAML file") from error
+
+
 def _check(federation: Federation) -> None:
     from rl_rms.agents.federated import FederationConfig
 
@@ -178,14 +192,14 @@ def _check(federation: Federation) -> None:
 
 
 def report(folder: Path) -> None:
-    """Print what a federation has come to."""
-    import csv
-
-    with (folder / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    """Print a federation's rounds, last return, and rejected and lost updates."""
+    metrics = read_metrics(folder / METRICS)
+    for problem in metrics.problems:
+        print(problem, file=sys.stderr)
+    rows = metrics.rows
     returns = [float(row["federation/mean_return"]) for row in rows if row.get("federation/mean_return")]
-    rejected = sum(float(row["federation/rejected"]) for row in rows)
-    dropped = sum(float(row["federation/dropped"]) for row in rows)
+    rejected = sum(float(row.get("federation/rejected") or 0) for row in rows)
+    dropped = sum(float(row.get("federation/dropped") or 0) for row in rows)
     last = f"{returns[-1]:.1f}" if returns else "none"
     print(
         f"{len(rows)} rounds; clients' mean return at the end {last}; {rejected:.0f} updates rejected, "

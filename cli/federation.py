@@ -56,8 +56,24 @@ class Federation:
 
     @classmethod
     def from_text(cls, text: str) -> "Federation":
-        """What `to_text` wrote."""
-        return cls(**json.loads(text))
+        """Read the text of `to_text`.
+
+        Raises:
+            ValueError: If the text is no JSON, or a key has the wrong type.
+            TypeError: If a key is unknown or missing.
+        """
+        tree = json.loads(text)
+        if (
+            not isinstance(tree, dict)
+            or not isinstance(tree.get("config"), dict)
+            or not isinstance(tree.get("federation", {}), dict)
+            or not isinstance(tree.get("clients"), list)
+            or not all(isinstance(one, dict) for one in tree["clients"])
+        ):
+            raise ValueError(
+                "it must hold config and federation, which are mappings, and clients, a list of mappings"
+            )
+        return cls(**tree)
 
 
 def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -334,8 +335,12 @@ def _folded(run: Run) -> str:
     config = escape((run.folder / CONFIG).read_text())
     versions = ""
     if (run.folder / SUMMARY).is_file():
-        told: dict[str, Any] = read_summary(run.folder)["versions"]
-        versions = f"<p>{escape(', '.join(f'{name} {version}' for name, version in told.items()))}</p>"
+        try:
+            used: dict[str, Any] = read_summary(run.folder)["versions"]
+        except UserError as error:
+            print(f"{error}; the report leaves it out", file=sys.stderr)
+            used = {}
+        versions = f"<p>{escape(', '.join(f'{name} {version}' for name, version in used.items()))}</p>"
     return f"<details><summary>Configuration</summary>{versions}<pre>{config}</pre></details>"
 
 

@@ -1,6 +1,5 @@
 """A run's folder: what lies in it, how it is named and how it is read again."""
 
-import csv
 import json
 import math
 import statistics
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
+from rl_rms.agents.metrics import STEP, read_metrics
 from rl_rms.cli.config import RunConfig, parse_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.yaml_files import read_file
@@ -18,7 +18,16 @@ from rl_rms.cli.yaml_files import read_file
 CONFIG, METRICS, SUMMARY, CURVE = "config.yaml", "metrics.csv", "summary.json", "learning_curve.png"
 CHECKPOINTS = "checkpoints"
 RETURN = "rollout/ep_rew_mean"
-_STEP = "time/total_timesteps"
+# Keys of summary.json that are read, and their types.
+_SUMMARY: dict[str, type | tuple[type, ...]] = {
+    "total_timesteps": int,
+    "wall_time_seconds": (int, float),
+    "final_return": (int, float, type(None)),
+    "final_return_episodes": int,
+    "memory": (str, type(None)),
+    "interrupted": bool,
+    "versions": dict,
+}
 
 
 def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
@@ -75,6 +84,8 @@ class Run(Log):
 def read_run(folder: str | Path) -> Run:
     """Read a run's configuration and metrics, whether it ended or was interrupted.
 
+    Damaged rows and cells of the metrics are left out and named on the standard error output.
+
     Raises:
         UserError: If the folder is no run's.
     """
@@ -84,11 +95,15 @@ def read_run(folder: str | Path) -> Run:
             f"{folder} is not the folder of a run: it has no {CONFIG}; runs lie in runs/<name>/<date>-seed<seed>"
         )
     config = parse_config(read_file(folder / CONFIG))
-    metrics: dict[str, list[float]] = {}
-    for row in csv.DictReader(files.whole_lines(folder / METRICS)):
-        for tag, text in row.items():
-            metrics.setdefault(tag, []).append(float(text) if text else math.nan)
-    steps = metrics.pop(_STEP, [])
+    whole = read_metrics(folder / METRICS)
+    for problem in whole.problems:
+        print(problem, file=sys.stderr)
+    metrics = {
+        tag: [float(row[tag]) if row[tag] else math.nan for row in whole.rows]
+        for tag in whole.columns
+        if whole.rows
+    }
+    steps = metrics.pop(STEP, [])
     return Run(folder, metrics, steps, config)
 
 
@@ -124,10 +139,17 @@ def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
     text = config.to_yaml()
     for folder in sorted(parent.glob("*/"), reverse=True):
         file = folder / CONFIG
-        ended = (folder / SUMMARY).exists() and not read_summary(folder)["interrupted"]
-        if file.is_file() and file.read_text() == text and not ended:
+        if file.is_file() and file.read_text() == text and not _has_ended(folder):
             return folder
     return None
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether a run has a summary that is whole and says so."""
+    try:
+        return not read_summary(folder)["interrupted"]
+    except UserError:
+        return False
 
 
 def best_evaluation(folder: Path) -> float:
@@ -138,18 +160,23 @@ def best_evaluation(folder: Path) -> float:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """What `write_summary` wrote.
+    """The content of a run's ``summary.json``.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or it is damaged.
     """
+    path = folder / SUMMARY
+    mend = f"rl-rms resume {folder} goes on with it and writes that file"
     try:
-        summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+        summary = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise UserError(
-            f"the run in {folder} has not ended: it has no {SUMMARY}; rl-rms resume {folder} goes on with it"
-        ) from error
-    return summary
+        raise UserError(f"the run in {folder} has not ended: it has no {SUMMARY}; {mend}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}; {mend}") from error
+    for key, kind in _SUMMARY.items():
+        if not isinstance(summary, dict) or not isinstance(summary.get(key), kind):
+            raise UserError(f"{path} is damaged: it has no {key}; {mend}")
+    return summary  # type: ignore[no-any-return]
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -9,12 +9,14 @@ import math
 import os
 import socket
 import statistics
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_rms.agents import files
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.search import STRETCHES, Metric, Search
@@ -63,10 +65,12 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
         storage: Path of a journal file, which several machines may share, or an RDB's URL.
 
     Raises:
-        UserError: If the storage cannot be opened, or holds another sweep of the same name.
+        UserError: If the storage cannot be opened, is damaged, or holds another sweep of the same name.
     """
     optuna = require_optuna()
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.exceptions import OptunaError
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    from sqlalchemy.exc import SQLAlchemyError
 
     from rl_rms.cli.samplers import make_pruner, make_sampler
 
@@ -76,7 +80,10 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
             opened: Any = storage
         else:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            opened = optuna.storages.JournalStorage(JournalFileBackend(storage))
+            lock = JournalFileSymlinkLock(storage)
+            backend = JournalFileBackend(storage, lock_obj=lock)
+            cut_torn_line(Path(storage), lock)
+            opened = optuna.storages.JournalStorage(backend)
         study = optuna.create_study(
             study_name=search.name,
             storage=opened,
@@ -87,6 +94,10 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
         )
     except OSError as error:
         raise UserError(f"cannot open the sweep's storage {storage}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OptunaError, SQLAlchemyError) as error:
+        raise UserError(
+            f"the sweep's storage {storage} is damaged: {error}; put back a copy, or give another --storage"
+        ) from error
     now = search.question()
     then = study.user_attrs.get("sweep")
     if then is None:
@@ -98,6 +109,31 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
             "give this one another --storage, or rename its file"
         )
     return study  # type: ignore[no-any-return]
+
+
+def cut_torn_line(path: Path, lock: Any) -> None:
+    """Cut off a journal's last line if a crash tore it, or Optuna would append to it. A copy and a message remain.
+
+    Args:
+        path: The journal.
+        lock: Optuna's lock for it, which keeps other processes from writing meanwhile.
+    """
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            content = file.read()
+            end = content.rfind(b"\n") + 1
+            if end == len(content):
+                return
+            torn = path.with_name(f"{path.name}.torn")
+            files.write(torn, content[end:])
+            file.truncate(end)
+    finally:
+        lock.release()
+    print(
+        f"{path}: the last line was cut off by a crash; it is now in {torn}, and all others are used",
+        file=sys.stderr,
+    )
 
 
 # -- who is alive -----------------------------------------------------------------------------------------

@@ -32,6 +32,39 @@ def test_a_function_stops_the_training():
     assert 300 <= trained.num_timesteps < 320
 
 
+@pytest.mark.parametrize("answer", [0, 0.0, None, True, np.zeros(2), np.array([False]), [], "", np.True_])
+def test_learn_with_a_callback_that_returns_another_value_than_false_goes_on(answer):
+    trained = agent().learn(200, [lambda agent: answer, lambda agent: None])
+    assert trained.num_timesteps >= 200
+
+
+@pytest.mark.parametrize("answer", [False, np.False_])
+def test_learn_with_a_callback_that_returns_false_stops_after_one_update(answer):
+    assert agent().learn(200, lambda agent: answer).num_updates == 1
+
+
+def test_learn_with_a_count_as_answer_goes_on_at_zero():
+    assert agent().learn(200, lambda agent: agent.num_nonfinite).num_timesteps >= 200
+
+
+def test_checkpoint_callback_in_another_trainings_folder_keeps_the_new_checkpoints(tmp_path):
+    agent().learn(2_000, CheckpointCallback(tmp_path, every=300, keep=2))
+    old = {file.name: file.read_bytes() for file in tmp_path.glob("step_*")}
+    with pytest.warns(UserWarning, match="2 checkpoints of another training"):
+        agent().learn(1_000, CheckpointCallback(tmp_path, every=100, keep=3))
+    new = sorted(file.name for file in tmp_path.glob("step_*") if file.name not in old)
+    assert [int(name[5:15]) // 100 for name in new] == [8, 9, 10]
+    assert {name: (tmp_path / name).read_bytes() for name in old} == old
+
+
+def test_checkpoint_callback_of_a_resumed_training_goes_on_with_its_checkpoints(tmp_path):
+    agent().learn(1_000, CheckpointCallback(tmp_path, every=300, keep=2))
+    resumed = A2C.load(tmp_path / "final.safetensors", make_vec("CartPole-v1", num_envs=4))
+    resumed.learn(600, CheckpointCallback(tmp_path, every=300, keep=2))
+    steps = [int(file.stem[5:]) // 300 for file in sorted(tmp_path.glob("step_*"))]
+    assert steps == [4, 5]
+
+
 def test_several_callbacks_are_all_called_in_order_even_if_one_stops():
     calls = []
 

@@ -325,3 +325,41 @@ def test_another_process_cannot_log_into_the_folder(tmp_path):
             [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False
         )
     assert f"TakenError: {tmp_path} is being written by process {os.getpid()} on" in done.stderr
+
+
+def test_a_second_agent_in_one_log_dir_sets_the_first_log_aside(tmp_path):
+    first = A2C("CartPole-v1", seed=0).learn(200, log_dir=tmp_path, log_interval=10)
+    curve = charted(tmp_path)
+    with pytest.warns(UserWarning, match="the log of another training, which is now in .*earlier1"):
+        A2C("CartPole-v1", seed=1).learn(100, log_dir=tmp_path, log_interval=10)
+    assert charted(tmp_path / "earlier1") == curve
+    assert max(charted(tmp_path)) <= 105
+    steps = [int(line.split(",")[0]) for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(set(steps))
+    with pytest.warns(UserWarning, match="earlier2"):
+        A2C("CartPole-v1", seed=2).learn(100, log_dir=tmp_path, log_interval=10)
+    # The same agent goes on in its own log.
+    first.learn(100, log_dir=tmp_path / "earlier1", log_interval=10)
+    assert charted(tmp_path / "earlier1")[: len(curve)] == curve
+
+
+def test_a_damaged_log_is_continued_with_its_whole_rows(tmp_path):
+    logged(tmp_path, [100, 200, 300])
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(path.read_bytes().replace(b"200,100.0", b"2\0\0").replace(b"200,200.0", b"\0" * 9))
+    with pytest.warns(UserWarning, match=r"metrics\.csv, line 3: the row is damaged"):
+        logged(tmp_path, [400], resumed_at=300)
+    assert [line.split(",")[0] for line in path.read_text().split()[1:]] == ["100", "300", "400"]
+    path.write_bytes(b"\0" * 100 + b"\n")
+    with (
+        pytest.warns(UserWarning, match="line 1: the header is damaged"),
+        pytest.warns(UserWarning, match=r"metrics.csv.damaged; a new one begins"),
+    ):
+        logged(tmp_path, [500], resumed_at=400)
+    assert (tmp_path / "metrics.csv.damaged").read_bytes() == b"\0" * 100 + b"\n"
+
+
+def test_rows_behind_the_checkpoint_are_dropped_with_a_warning(tmp_path):
+    logged(tmp_path, [100, 200, 300])
+    with pytest.warns(UserWarning, match="2 rows after env step 150 are dropped"):
+        logged(tmp_path, [160], resumed_at=150)

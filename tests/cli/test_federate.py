@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -125,6 +124,20 @@ def test_a_prepared_folder_is_an_app_of_flowers(elsewhere, capsys):
     }
     assert app["config"]["folder"] == str(folder.absolute())
     assert Federation.from_text((folder / "federation.json").read_text()).federation["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"config": {}', "[]", '{"config": {}, "clients": [3]}', '{"clients": []}']
+)
+def test_a_damaged_prepared_file_is_named(elsewhere, capsys, content):
+    pytest.importorskip("flwr")
+    assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
+    (folder,) = Path("runs/mine").iterdir()
+    (folder / "federation.json").write_text(content)
+    assert main(["federate", str(folder), "--prepare", "true"]) == 2
+    said = capsys.readouterr().err
+    assert "federation.json is damaged" in said
+    assert "Expecting" in said or "it must hold config and federation, which are mappings" in said
 
 
 # -- messages ---------------------------------------------------------------------------------------------
@@ -533,15 +546,3 @@ def test_the_same_apps_run_in_flowers_deployment(deployment, elsewhere):
     for client in range(2):
         assert (elsewhere / f"owner{client}" / "agent.safetensors").is_file()
     assert not (folder / "clients").exists()
-
-
-def test_flower_commands_of_the_documentation_take_the_options_shown():
-    pytest.importorskip("flwr")
-    text = (Path(__file__).parents[2] / "docs" / "howto" / "federate.md").read_text().replace("\\\n", " ")
-    shown = [line.split() for line in text.splitlines() if line.startswith("flower-super")]
-    assert {words[0] for words in shown} == {"flower-superlink", "flower-supernode"}
-    for command, *words in shown:
-        helped = subprocess.run(
-            [str(Path(sys.executable).parent / command), "--help"], capture_output=True, text=True, check=True
-        ).stdout
-        assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[a-z-]+", helped))

@@ -352,3 +352,34 @@ def test_a_storage_that_cannot_be_opened(sweep_file, tmp_path):
 def test_no_workers(sweep_file, capsys, workers):
     assert main(["sweep", sweep_file(), "--workers", workers]) == 2
     assert f"--workers must be >= 1, got {workers}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cut", [1, 7, 40])
+def test_open_study_of_a_journal_with_a_torn_last_line_uses_the_others(sweep_file, capsys, cut):
+    search = read_search(sweep_file(), {})
+    study = study_of(search)
+    for _ in range(3):
+        study.tell(study.ask(), 1.0)
+    journal = Path("study.log")
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-cut])
+    again = study_of(search)
+    assert len(again.trials) == 3
+    assert [trial.state for trial in again.trials[:2]] == [TrialState.COMPLETE] * 2
+    again.tell(again.ask(), 2.0)
+    assert len(study_of(search).trials) == 4
+    last = whole.splitlines(keepends=True)[-1]
+    assert Path("study.log.torn").read_bytes() == last[:-cut]
+    assert "study.log.torn" in capsys.readouterr().err
+
+
+def test_open_study_of_a_damaged_journal_names_it(sweep_file, capsys):
+    search = read_search(sweep_file(), {})
+    study_of(search)
+    journal = Path("study.log")
+    journal.write_bytes(journal.read_bytes().replace(b"{", b"\0", 1))
+    with pytest.raises(UserError, match=r"the sweep's storage .*study.log is damaged: .*; put back a copy"):
+        study_of(search)
+    Path("no.db").write_bytes(b"garbage" * 1_000)
+    with pytest.raises(UserError, match=r"the sweep's storage sqlite:///no.db is damaged"):
+        trials.open_study(search, "sqlite:///no.db")

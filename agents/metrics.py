@@ -1,0 +1,66 @@
+"""Reads ``metrics.csv``: the whole rows of a file that a crash or a disk may have damaged."""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl_rms.agents import files
+
+STEP = "time/total_timesteps"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The rows of a ``metrics.csv``.
+
+    Attributes:
+        columns: Tags in the file's order, `STEP` included; empty if there is no file or its header is damaged.
+        rows: Cells by tag. Every cell is a number as text, or empty where nothing was logged.
+        problems: One sentence for each damaged row or cell, with its line. `rows` holds none of these.
+    """
+
+    columns: list[str]
+    rows: list[dict[str, str]]
+    problems: list[str]
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read the whole rows of a ``metrics.csv``, and name the others.
+
+    A row without a finite env step, or with another number of cells than the header, is left out. Of a row with a
+    cell that is no number, only that cell is left out.
+    """
+    lines = files.whole_lines(path)
+    if not lines:
+        return Metrics([], [], [])
+    columns = _cells(lines[0])
+    if STEP not in columns or len(set(columns)) < len(columns):
+        return Metrics([], [], [f"{path}, line 1: the header is damaged; no row can be read"])
+    rows: list[dict[str, str]] = []
+    problems: list[str] = []
+    for number, line in enumerate(lines[1:], start=2):
+        values = _cells(line)
+        cells = dict(zip(columns, values, strict=False))
+        step = _number(cells.get(STEP, ""))
+        if len(values) != len(columns) or step is None or not math.isfinite(step):
+            problems.append(f"{path}, line {number}: the row is damaged and left out")
+            continue
+        bad = [tag for tag, cell in cells.items() if cell and _number(cell) is None]
+        problems += [f"{path}, line {number}: {tag} is no number and left out" for tag in bad]
+        rows.append({tag: "" if tag in bad else cell for tag, cell in cells.items()})
+    return Metrics(columns, rows, problems)
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:  # a NUL, in Python 3.10
+        return []
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None

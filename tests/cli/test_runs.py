@@ -31,8 +31,17 @@ def test_folders_of_the_same_second_are_numbered_through_until_there_are_too_man
 def test_a_run_that_has_not_ended_has_no_summary(tmp_path):
     with pytest.raises(UserError, match="has not ended: it has no summary.json; rl-rms resume .* goes on with"):
         read_summary(tmp_path)
-    write_summary(tmp_path, {"seed": 1})
-    assert read_summary(tmp_path) == {"seed": 1}
+    summary = {
+        "total_timesteps": 1,
+        "wall_time_seconds": 0.5,
+        "final_return": None,
+        "final_return_episodes": 0,
+        "memory": None,
+        "interrupted": True,
+        "versions": {},
+    }
+    write_summary(tmp_path, summary)
+    assert read_summary(tmp_path) == summary
 
 
 @pytest.mark.parametrize(

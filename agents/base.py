@@ -43,6 +43,7 @@ from rl_rms.agents.workers import ALONE, Chance, SharedChance, Workers
 from rl_rms.agents.world import Surroundings, world_scalars
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
+from rl_rms.envs.checks import check_whole
 from rl_rms.envs.schedules import Constant
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.half_life import Timescale
@@ -120,7 +121,7 @@ class OnPolicyAgent(ABC):
             space_to_dict(space)  # raises before the training what could not be saved after it
         self.observation_space: gym.Space[Any] = observation_space
         self.action_space: gym.Space[Any] = action_space
-        self.seed = secrets.randbelow(2**31) if seed is None else seed
+        self.seed = secrets.randbelow(2**31) if seed is None else check_whole("seed", seed, least=0)
         self.device = _device(config.device)
         self.user_policy = policy is not None
         if policy is None:
@@ -244,8 +245,9 @@ class OnPolicyAgent(ABC):
     ) -> Self:
         """Train for at least ``total_timesteps`` more env steps.
 
-        Ctrl-C ends it by KeyboardInterrupt once the update in progress is done, so that what is saved then goes on
-        to the bit; a second Ctrl-C ends it at once. `interrupt` does the same for other signals.
+        Ctrl-C raises KeyboardInterrupt after the update in progress, and a run saved then is resumed
+        bit-identically. A second Ctrl-C raises it at once. An update or evaluation that waits for episodes to end
+        is left at a multiple of 1,000 vector steps. `interrupt` does the same for other signals.
 
         Args:
             total_timesteps: Env steps, all sub-environments together; the update that passes them is the last.
@@ -265,9 +267,8 @@ class OnPolicyAgent(ABC):
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
             rl_rms.agents.files.TakenError: If another process logs into it.
         """
-        for name, value in (("total_timesteps", total_timesteps), ("log_interval", log_interval)):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value!r}")
+        total_timesteps = check_whole("total_timesteps", total_timesteps, least=1)
+        log_interval = check_whole("log_interval", log_interval, least=1)
         collector = self._start()
         # Anew each time, since parameters may have been frozen or modules hooked meanwhile.
         self._fused = fuse(self.policy) if self.config.fused and not self.config.mask_actions else None
@@ -328,6 +329,16 @@ class OnPolicyAgent(ABC):
         all, whichever of them it is called in.
         """
         self._is_interrupted = True
+
+    def raise_if_interrupted(self) -> None:
+        """End a long update or evaluation if this worker, or one that trains with it, was interrupted.
+
+        Raises:
+            KeyboardInterrupt: If it was.
+        """
+        if not self.workers.every(not self._is_interrupted):
+            self._is_interrupted = False
+            raise KeyboardInterrupt
 
     @property
     def can_be_saved(self) -> bool:

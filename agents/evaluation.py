@@ -1,5 +1,6 @@
 """How good an agent is: whole episodes, without learning."""
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
+from rl_rms.agents.interruption import STEPS_TO_INTERRUPT
 from rl_rms.agents.rollout import Collector, Episode, as_vector_env
 from rl_rms.agents.world import find_world
 from rl_rms.envs import NonStationaryVector
+from rl_rms.envs.checks import check_whole
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
@@ -81,7 +84,7 @@ def evaluate(
         The episodes' returns and lengths, in the order in which they ended.
 
     Raises:
-        ValueError: If ``episodes`` is below 1.
+        ValueError: If ``episodes`` is below 1 or ``seed`` below 0.
 
     Examples:
         >>> from rl_rms.agents import A2C
@@ -89,8 +92,8 @@ def evaluate(
         >>> result.lengths.shape
         (3,)
     """
-    if episodes < 1:
-        raise ValueError(f"episodes must be >= 1, got {episodes!r}")
+    episodes = check_whole("episodes", episodes, least=1)
+    seed = None if seed is None else check_whole("seed", seed, least=0)
     venv = as_vector_env(env)
     share = np.full(venv.num_envs, episodes // venv.num_envs)
     share[: episodes % venv.num_envs] += 1
@@ -139,13 +142,18 @@ def _play(
     collector.start(seed, clock)
     kept: list[Episode] = []
     state = None
-    while share.any():
+    for step in itertools.count(1):
+        if not share.any():
+            break
         actions, state = agent.predict(
             collector.observations, state, collector.starts, deterministic, collector.action_masks
         )
         ended: list[Episode] = []
         collector.step(actions, ended)
         collector.keep_observations()
+        collector.warn_of_long_episode()
+        if step % STEPS_TO_INTERRUPT == 0 and agent.workers.alone:
+            agent.raise_if_interrupted()
         for episode in ended:
             if share[episode.env_index] > 0:
                 share[episode.env_index] -= 1

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STEPS_TO_INTERRUPT = 1_000
+"""Vector steps between two looks for Ctrl-C while whole episodes are played; short episodes end before."""
+
 
 @contextmanager
 def first_waits(ask: Callable[[], None]) -> Iterator[None]:

@@ -16,6 +16,7 @@ from rl_rms.agents.config import (
     PolicyConfig,
     ReinforceConfig,
 )
+from rl_rms.agents.interruption import STEPS_TO_INTERRUPT
 from rl_rms.agents.losses import LossTerms
 from rl_rms.agents.optimizers import OptimizerLike, optimizer_path
 from rl_rms.agents.rollout import Collector, Episode, Rollout
@@ -152,8 +153,18 @@ class Reinforce(OnPolicyAgent):
         return super()._collect(collector)
 
     def _enough(self, num_steps: int, episodes: list[Episode]) -> bool:
-        """Whether every worker's sub-environments have finished theirs: none begins the next update before."""
-        return self.workers.every(self.enough(num_steps, episodes))
+        """Whether the sub-environments of all workers have finished their episodes.
+
+        Raises:
+            KeyboardInterrupt: If the training was interrupted and the episodes are long.
+        """
+        if self.workers.every(self.enough(num_steps, episodes)):
+            return True
+        assert self._collector is not None
+        self._collector.warn_of_long_episode()
+        if num_steps and num_steps % STEPS_TO_INTERRUPT == 0:
+            self.raise_if_interrupted()
+        return False
 
     def used(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
         """The first ``episodes_per_env`` whole episodes of each sub-environment."""

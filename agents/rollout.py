@@ -8,6 +8,7 @@ and the true final observation of every truncated episode is kept.
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +24,12 @@ from rl_rms.agents.finite import TAME, Found, are_tame, find, not_finite, replac
 from rl_rms.agents.masks import as_action_masks, check_action_masks
 from rl_rms.agents.spaces import ACTION_MASK, action_mask_size
 from rl_rms.agents.trees import Tree, tree_map, tree_stack
+from rl_rms.envs.checks import check_reset
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.faults import EnvError, broken_in, copied, watch
+
+LONG_EPISODE = 100_000
+"""Env steps after which an episode that others wait for is reported as endless."""
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -232,7 +237,7 @@ class Collector:
         """
         options = None if clock is None else {"clock": clock}
         try:
-            observations, info = self.env.reset(seed=seed, options=options)
+            observations, info = check_reset(self.env.reset(seed=seed, options=options))
         except EnvError as error:
             error.when = f" at a reset, after {self.num_timesteps:,} env steps"
             raise
@@ -328,7 +333,7 @@ class Collector:
                     (following, rewards, terminated, truncated, info)
                 )
                 finals = [(i, tree_map(lambda leaf, i=i: leaf[i], following)) for i in cut]
-                fresh, beginning = self.env.reset(options={"reset_mask": done})
+                fresh, beginning = check_reset(self.env.reset(options={"reset_mask": done}))
                 infos = [info, beginning]
                 following = tree_map(partial(_replaced, done), following, fresh)
         else:
@@ -347,6 +352,15 @@ class Collector:
         if over:
             self._close(done, ending, episodes)
         return Step(rewards, terminated, truncated, valid, finals, left_out, broken)
+
+    def warn_of_long_episode(self) -> None:
+        """Warn if an episode has not ended after `LONG_EPISODE` env steps, or a multiple of them."""
+        if (self._lengths % LONG_EPISODE == 0)[self._lengths > 0].any():
+            warnings.warn(
+                f"an episode has not ended after {LONG_EPISODE:,} env steps; if the environment never ends its "
+                "episodes, wrap it in gymnasium.wrappers.TimeLimit, or make it with max_episode_steps",
+                stacklevel=3,
+            )
 
     def keep_observations(self) -> None:
         """Copy the last observations, whose arrays the environment may reuse; `collect` does so itself."""

@@ -36,7 +36,8 @@ class VideoCallback(Periodic):
         deterministic: Whether to play the most likely actions.
 
     Raises:
-        ValueError: If ``every`` is below 1, or the environment does not render pictures.
+        ValueError: If ``every`` is below 1, or the environment does not render pictures. When the training starts,
+            if the environment's spaces are not the agent's.
         ImportError: If moviepy is not installed.
     """
 
@@ -53,6 +54,21 @@ class VideoCallback(Periodic):
         self._folder = Path(folder)
         self._has_clock = has_clock(env)
         self._deterministic = deterministic
+
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Look for the next multiple.
+
+        Raises:
+            ValueError: If the environment's spaces are not the agent's.
+        """
+        super().on_training_start(agent, logger)
+        for name in ("observation_space", "action_space"):
+            needed, given = getattr(agent, name), getattr(self._recorder, name)
+            if given != needed:
+                raise ValueError(
+                    f"env of a video must have the agent's {name} {needed}, got {given}; use an environment made "
+                    "with the same wrappers, or train without videos"
+                )
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Record one episode."""

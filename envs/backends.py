@@ -14,6 +14,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import concatenate, iterate
 
 from rl_rms.envs.chance import Moment
+from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.controls import Controls
 from rl_rms.envs.faults import RESTARTED
@@ -142,7 +143,7 @@ class SubEnvs(Backend):
 
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         """Begin episodes."""
-        self.last, infos = self._env.reset(seed=seed, options=options)
+        self.last, infos = check_reset(self._env.reset(seed=seed, options=options))
         if RESTARTED in infos:
             self._find_sub_envs()
         return self.last, infos
@@ -267,7 +268,7 @@ class Native(Backend):
         """Begin episodes."""
         mask = None if options is None else options.get("reset_mask")
         beginning = np.ones(self._env.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
-        observations, infos = self._env.reset(seed=seed, options=options)
+        observations, infos = check_reset(self._env.reset(seed=seed, options=options))
         self._controls.again()
         self._controls.begin(np.flatnonzero(beginning).tolist())
         if self.moves_observations:

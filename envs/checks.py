@@ -3,7 +3,7 @@
 import inspect
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,8 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def arguments(one: type) -> dict[str, Any]:
-    """A class's constructor arguments and their defaults, ``inspect.Parameter.empty`` where there is none."""
+def arguments(one: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a function or constructor and their defaults, ``inspect.Parameter.empty`` for none."""
     return {name: parameter.default for name, parameter in inspect.signature(one).parameters.items()}
 
 
@@ -96,6 +96,23 @@ def choose(kind: str, known: Mapping[str, type], config: Any, example: str) -> t
     if missing:
         raise ValueError(f"{name} needs {' and '.join(missing)}, got {dict(given)!r}")
     return name, dict(given)
+
+
+def check_reset(result: Any) -> tuple[Any, dict[str, Any]]:
+    """Refuse a reset's result that is not an observation and an info.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise ValueError(f"reset() must return (observation, info), got {shown(result)}")
+    return result
+
+
+def shown(value: Any) -> str:
+    """A value's type and at most 80 characters of it, for errors."""
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
 
 
 def check_keys(name: str, value: Any) -> None:

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
+from rl_rms.envs.checks import check_reset, shown
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.parametrized import Transition
 
-RESTARTED = "restarted"
+RESTARTED = "rl_rms.restarted"
 """Key of info that tells which sub-environments failed in a step and were made anew: no transition of theirs."""
 
 # Restarts of one sub-environment without a good step between them, after which it is given up.
@@ -168,10 +169,9 @@ class Look:
         Raises:
             ValueError: If it is none of that.
         """
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise ValueError(f"reset() must return (observation, info), got {_shown(result)}")
-        self._check(*result)
-        return result
+        observation, info = check_reset(result)
+        self._check(observation, info)
+        return observation, info
 
     def step(self, transition: Any) -> Transition:
         """What a step returned.
@@ -198,21 +198,21 @@ class Look:
         """A transition of an unusual kind, if it is one."""
         if not (isinstance(transition, tuple) and len(transition) == 5):
             raise ValueError(
-                f"step() must return (observation, reward, terminated, truncated, info), got {_shown(transition)}"
+                f"step() must return (observation, reward, terminated, truncated, info), got {shown(transition)}"
             )
         observation, reward, terminated, truncated, info = transition
         self._check(observation, info)
         if not isinstance(reward, (float, int, np.floating, np.integer)) and not _is_one(reward, "iuf"):
-            raise ValueError(f"reward must be a number, got {_shown(reward)}")
+            raise ValueError(f"reward must be a number, got {shown(reward)}")
         for name, value in (("terminated", terminated), ("truncated", truncated)):
             if type(value) not in _BOOLS and not _is_one(value, "b"):
-                raise ValueError(f"{name} must be True or False, got {_shown(value)}")
+                raise ValueError(f"{name} must be True or False, got {shown(value)}")
         return observation, reward, terminated, truncated, info
 
     def _check(self, observation: Any, info: Any) -> None:
         check_observation(self._space, observation)
         if not isinstance(info, dict):
-            raise ValueError(f"info must be a dictionary, got {_shown(info)}")
+            raise ValueError(f"info must be a dictionary, got {shown(info)}")
 
 
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
@@ -309,7 +309,7 @@ def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
         return [None] * num_envs
     if isinstance(seed, (int, np.integer)):
         return [int(seed) + i for i in range(num_envs)]
-    seeds = list(seed)
+    seeds = [None if one is None else int(one) for one in seed]
     if len(seeds) != num_envs:
         raise ValueError(f"seed must be one, or one for each of {num_envs} sub-environments, got {len(seeds)}")
     return seeds
@@ -330,7 +330,7 @@ def reset_mask_of(
     if mask.dtype != np.bool_ or mask.shape != (num_envs,) or not mask.any():
         raise ValueError(
             f'options["reset_mask"] must be an array of bool, shape ({num_envs},), with one True at least, got '
-            f"{_shown(mask)}"
+            f"{shown(mask)}"
         )
     return mask, options
 
@@ -372,7 +372,7 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
         parts = dict(space.items() if isinstance(space, spaces.Dict) else enumerate(space))
         good = isinstance(observation, Mapping if is_dict else tuple)
         if not (good and (parts.keys() <= observation.keys() if is_dict else len(parts) == len(observation))):
-            raise ValueError(f"{name} must be of {space}, got {_shown(observation)}")
+            raise ValueError(f"{name} must be of {space}, got {shown(observation)}")
         for key, part in parts.items():
             check_observation(part, observation[key], f"{name}[{key!r}]")
     elif isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete, spaces.Discrete)):
@@ -381,14 +381,14 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
         except ValueError:  # rows of different lengths
             array = np.asarray(None)
         if array.shape != space.shape:
-            got = _shown(observation) if array.dtype == object else f"shape {array.shape}"
+            got = shown(observation) if array.dtype == object else f"shape {array.shape}"
             raise ValueError(f"{name} must have shape {space.shape}, as its space {space} says, got {got}")
         if not np.can_cast(array.dtype, space.dtype, "same_kind"):
             raise ValueError(
                 f"{name} must be of dtype {space.dtype}, as its space {space} says, got {array.dtype}"
             )
         if not isinstance(space, spaces.Box) and not space.contains(array.astype(space.dtype)[()]):
-            raise ValueError(f"{name} must be one of {space}, got {_shown(observation)}")
+            raise ValueError(f"{name} must be one of {space}, got {shown(observation)}")
 
 
 def _check_restartable(base: Any) -> None:
@@ -423,8 +423,3 @@ def is_set(value: Any) -> bool:
 def _is_one(value: Any, kinds: str) -> bool:
     """Whether it is an array that holds one number of these kinds, and has no axes."""
     return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in kinds
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

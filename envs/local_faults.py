@@ -33,7 +33,7 @@ class WatchedSync(SyncVectorEnv):
     """A SyncVectorEnv whose sub-environments' faults are found; `rl_rms.envs.faults.watch` makes it of one.
 
     A sub-environment that failed is made anew, or `EnvError` is raised. A transition in which one failed is
-    truncated, shows the first observation of the new one's episode, and has ``restarted`` in its info.
+    truncated, shows the first observation of the new one's episode, and has ``rl_rms.restarted`` in its info.
     """
 
     fault_watch: Watch

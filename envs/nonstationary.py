@@ -100,6 +100,7 @@ class NonStationary(Parametrized):
                 drift unless the constructor did. In `frozen` it only seeds the environment.
             options: ``"clock"`` sets the clock, in env steps; the others are the environment's.
         """
+        seed = None if seed is None else check_whole("seed", seed, least=0)
         clock, options = take_clock(options)
         frozen = self._drift.is_frozen
         if seed is not None and not frozen:

@@ -8,6 +8,7 @@ import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
 from rl_rms.envs.chance import Moment
+from rl_rms.envs.checks import check_reset
 from rl_rms.envs.controls import Controls
 from rl_rms.envs.snapshots import (
     Episode,
@@ -172,7 +173,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._passes_on = self._is_passive
         if self._episode is not None:
             self._episode.begin(seed, options, self._controls.values)
-        observation, info = self.env.reset(seed=seed, options=options)
+        observation, info = check_reset(self.env.reset(seed=seed, options=options))
         self._shown, self._has_begun = observation, True
         # Some environments restore their own values when they are reset.
         self._controls.again()

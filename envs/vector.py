@@ -4,7 +4,7 @@ import copy
 import importlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 
 from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.backends import Transitions, make_backend
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import arguments, check_whole
 from rl_rms.envs.clocks import Column, IndependentClocks, Mask, PhaseClocks, SharedClock
 from rl_rms.envs.config import EnvConfig, Sharing
 from rl_rms.envs.counting import EpisodeCounter
@@ -153,6 +153,10 @@ class NonStationaryVector(VectorWrapper):
             options: ``"clock"`` sets the clock, in env steps of all sub-environments together; the others are the
                 environment's, such as ``"reset_mask"``, which says where episodes are to begin.
         """
+        if isinstance(seed, Iterable):
+            seed = [None if one is None else check_whole("seed", one, least=0) for one in seed]
+        elif seed is not None:
+            seed = check_whole("seed", seed, least=0)
         clock, options = take_clock(options)
         mask = None if options is None else options.get("reset_mask")
         if seed is not None and mask is None and not self._clocks.is_frozen:
@@ -543,11 +547,18 @@ def make_from_config(config: EnvConfig, seed: int, part: tuple[int, int] = (0, 1
         part: See `NonStationaryVector`; of how many, ``num_envs`` is divided by.
 
     Raises:
-        ValueError: See `NonStationaryVector`; if the sub-environments cannot be divided.
+        ValueError: See `NonStationaryVector`. If the sub-environments cannot be divided, or ``kwargs`` has a key
+            that is an argument of `make_vec`.
     """
     if config.num_envs % part[1]:
         raise ValueError(
             f"num_envs must be a multiple of the {part[1]} workers that share it, got {config.num_envs}"
+        )
+    taken = [name for name in config.kwargs if name in arguments(make_vec)]
+    if taken:
+        raise ValueError(
+            f"env.kwargs cannot have the key {taken[0]!r}, which is not passed to the environment, got "
+            f"{config.kwargs!r}; leave it out, or set the key of the same purpose under env"
         )
     autoreset = {} if config.autoreset_mode is None else {"autoreset_mode": config.autoreset_mode}
     mode = config.vectorization_mode

@@ -42,7 +42,7 @@ class WatchedAsync(AsyncVectorEnv):
 
     A worker that failed is ended and another one begun in its place, or all are ended and `EnvError` is raised.
     A transition in which a worker failed is truncated, shows the first observation of the new one's episode, and
-    has ``restarted`` in its info.
+    has ``rl_rms.restarted`` in its info.
     """
 
     fault_watch: Watch

@@ -263,7 +263,7 @@ def test_user_modules_come_with_the_call(tmp_path):
 
 @pytest.mark.parametrize("total", [0, -5])
 def test_a_training_without_steps_is_refused(total):
-    with pytest.raises(ValueError, match="total_timesteps must be >= 1"):
+    with pytest.raises(ValueError, match="total_timesteps must be a whole number >= 1"):
         A2C("CartPole-v1").learn(total)
 
 
@@ -369,3 +369,31 @@ def test_the_first_weights_do_not_depend_on_the_number_of_threads():
     finally:
         torch.set_num_threads(number)
     assert all(map(torch.equal, *weights))
+
+
+def test_seed_numpy_integer_trains_as_an_int():
+    def trained(seed, whole):
+        env = make_vec("CartPole-v1", 2, seed=whole(4), vectorization_mode="sync")
+        env.reset(seed=whole(1))
+        env.reset(seed=[whole(1), whole(2)])
+        agent = A2C(env, seed=seed).learn(whole(40), log_interval=whole(1))
+        return agent, evaluate(agent, "CartPole-v1", whole(2), seed=whole(3)).returns.tolist()
+
+    (ours, returns), (plain, expected) = trained(np.int64(3), np.int64), trained(3, int)
+    assert (type(ours.seed), returns) == (int, expected)
+    for one, other in zip(ours.policy.parameters(), plain.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "3"])
+def test_seed_out_of_range_is_named(seed):
+    agent = A2C("CartPole-v1", seed=0)
+    env = make_vec("CartPole-v1", 2)
+    for use in (
+        lambda: A2C("CartPole-v1", seed=seed),
+        lambda: evaluate(agent, "CartPole-v1", seed=seed),
+        lambda: env.reset(seed=[0, seed]),
+        lambda: make_vec("CartPole-v1", seed=seed),
+    ):
+        with pytest.raises(ValueError, match="seed must be a whole number >= 0, got"):
+            use()

@@ -383,3 +383,9 @@ def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
     assert seeds_of(seed=np.int64(7)) == [7, 7]
     with pytest.raises(ValueError, match="seed must be a whole number >= 0, got -1"):
         EvalCallback(seed=-1)
+
+
+def test_video_of_other_spaces_is_refused_at_the_start(tmp_path):
+    env = gym.make("Acrobot-v1", render_mode="rgb_array")
+    with pytest.raises(ValueError, match="env of a video must have the agent's observation_space .*, got Box"):
+        agent().learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))

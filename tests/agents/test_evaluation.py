@@ -41,7 +41,7 @@ def test_the_same_seed_plays_the_same_episodes():
 
 
 def test_episodes_are_counted_from_one():
-    with pytest.raises(ValueError, match="episodes must be >= 1"):
+    with pytest.raises(ValueError, match="episodes must be a whole number >= 1"):
         evaluate(Still(), "CartPole-v1", episodes=0)
 
 

@@ -3,13 +3,14 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
 import gymnasium as gym
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_rms.agents import A2C, CheckpointCallback, PolicyConfig
+from rl_rms.agents import A2C, CheckpointCallback, EvalCallback, PolicyConfig, Reinforce, evaluate, rollout
 from rl_rms.envs import EnvError, make_vec
 from rl_rms.envs.schedules import Redraw
 
@@ -229,3 +230,57 @@ def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_does_not_end_them(tmp_
     assert whole.num_timesteps == env_steps
     assert whole.save(tmp_path / "whole").read_bytes() == (tmp_path / "interrupted.safetensors").read_bytes()
     whole.env.close()
+
+
+class Endless(gym.Env):
+    """An episode that never ends, in which Ctrl-C comes at step 1,500."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,), "float32")
+    action_space = gym.spaces.Discrete(2)
+    steps, at = 0, 1_500
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.low, {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert self.steps < 20_000
+        return self.observation_space.low, 1.0, False, False, {}
+
+
+def test_reinforce_endless_episode_heeds_the_first_ctrl_c(tmp_path):
+    env = Endless()
+    trained = Reinforce(env, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        trained.learn(10**6, CheckpointCallback(tmp_path, 10**6))
+    assert env.steps == 2_000
+    assert Reinforce.load(tmp_path / "final").num_updates == 0
+
+
+def test_evaluation_endless_episode_heeds_the_first_ctrl_c():
+    env = Endless()
+    trained = A2C(Endless(), n_steps=5, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        trained.learn(100, EvalCallback(SyncVectorEnv([lambda: env]), every=5, episodes=1))
+    assert env.steps == 2_000
+    assert trained.learn(5).num_timesteps == 10
+
+
+@pytest.mark.parametrize("play", ["learn", "evaluate"])
+def test_long_episode_warns_of_time_limit(monkeypatch, play):
+    class Long(Endless):
+        at = -1
+
+        def step(self, action):
+            observation, reward, _, _, info = super().step(action)
+            return observation, reward, False, self.steps == 25, info
+
+    monkeypatch.setattr(rollout, "LONG_EPISODE", 10)
+    agent = Reinforce(Long(), seed=0)
+    run = partial(agent.learn, 25) if play == "learn" else partial(evaluate, agent, Long(), 1)
+    with pytest.warns(UserWarning, match="has not ended after 10 env steps.*TimeLimit") as told:
+        run()
+    assert len(told) == 2

@@ -165,8 +165,8 @@ def test_collect_environment_that_reuses_its_arrays_keeps_each_transition(mode, 
 
 
 def test_collect_worker_that_reuses_its_arrays_keeps_the_final_observation():
-    gym.register("InPlace-v0", lambda: InPlace(False), disable_env_checker=True)
-    env = make_vec("InPlace-v0", 2, vectorization_mode="async", vector_kwargs={"autoreset_mode": "SameStep"})
+    spec = gym.envs.registration.EnvSpec("InPlace-v0", lambda: InPlace(False), disable_env_checker=True)
+    env = make_vec(spec, 2, vectorization_mode="async", vector_kwargs={"autoreset_mode": "SameStep"})
     _, rollout = rollout_of(env, 3)
     env.close()
     assert rollout.final_observations.tolist() == [[3.0], [3.0]]

@@ -149,3 +149,9 @@ def test_ready_made_world_with_its_module_is_that_world():
     assert set(env.parameters) == set(make_vec("rl_rms/DriftingCartPole-v0", 2, seed=0).parameters)
     with pytest.raises(ValueError, match=r"env.frame_stack cannot be with the ready-made"):
         EnvConfig(id="rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", frame_stack=2)
+
+
+@pytest.mark.parametrize("name", ["seed", "sharing", "num_envs"])
+def test_kwargs_argument_of_make_vec_is_named(name):
+    with pytest.raises(ValueError, match=rf"env.kwargs cannot have the key '{name}'.*; leave it out"):
+        make_from_config(EnvConfig(kwargs={name: 3}), seed=0)

@@ -11,8 +11,9 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
+from rl_rms.agents import A2C
 from rl_rms.envs import NonStationary, faults, make_vec
-from rl_rms.envs.faults import Checked, EnvError, Fault, Watch, check_observation, watch
+from rl_rms.envs.faults import Checked, EnvError, Fault, Watch, broken_in, check_observation, watch
 from rl_rms.envs.schedules import Linear
 from tests.faulty import Faulty, fail_in_the_third_step
 
@@ -177,7 +178,7 @@ def test_the_others_go_on_beside_one_that_is_made_anew(how):
         else:
             transition = env.step(np.zeros(3, int))
         shown.append(transition[0])
-        told.append((transition[3][1], "restarted" in transition[4]))
+        told.append((transition[3][1], "rl_rms.restarted" in transition[4]))
     others = [0, 2]
     assert np.array_equal(np.array(shown)[:, others], np.array(whole)[:, others])
     # Steps 1, 2, then the new one's beginning, its reset frame, and so on.
@@ -207,7 +208,7 @@ def test_a_reset_that_fails_is_tried_again_in_a_new_one():
     with pytest.warns(UserWarning, match=r"sub-environment 1 \(seed 1\) failed and is made anew"):
         observations, infos = env.reset()
     assert observations[:, 0].tolist() == [0, 0]
-    assert infos["restarted"].tolist() == [False, True]
+    assert infos["rl_rms.restarted"].tolist() == [False, True]
     hopeless = vector({"at_reset": 1})
     watch(hopeless, "restart")
     with warnings.catch_warnings():
@@ -382,3 +383,23 @@ def test_what_cannot_be_made_anew_is_refused():
     with pytest.raises(ValueError, match="on_env_error='restart' cannot be with max_concurrency"):
         watch(limited, "restart")
     limited.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_make_vec_reset_without_info_raises_a_named_error(mode):
+    spec = gym.envs.registration.EnvSpec(
+        "Old-v0", lambda: Told(reset=0), disable_env_checker=True, order_enforce=False
+    )
+    env = make_vec(spec, 2, vectorization_mode=mode)
+    watch(env)
+    with pytest.raises(EnvError, match=r"reset\(\) must return \(observation, info\), got int 0"):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_learn_own_info_key_restarted_loses_no_transition():
+    env = SyncVectorEnv([lambda: Told(step=(0, 1.0, False, True, {"restarted": True}))])
+    trained = A2C(env, n_steps=4, on_env_error="restart", seed=0).learn(8)
+    assert {one.ret for one in trained.episodes} == {1.0}
+    assert len(trained.episodes) >= 4
+    assert broken_in(env.step(np.zeros(1, np.int64))[4], np.ones(1, np.bool_)) is None

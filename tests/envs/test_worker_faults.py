@@ -34,7 +34,7 @@ def play(env, num_steps, seed=7):
         for _ in range(num_steps):
             observations, rewards, terminated, truncated, infos = env.step(np.zeros(env.num_envs, int))
             shown.append(observations)
-            restarted = infos.get("final_info", infos).get("restarted", np.zeros(env.num_envs, bool))
+            restarted = infos.get("final_info", infos).get("rl_rms.restarted", np.zeros(env.num_envs, bool))
             told.append((rewards.tolist(), terminated.tolist(), truncated.tolist(), restarted.tolist()))
     env.close()
     return np.array(shown), told
@@ -174,7 +174,7 @@ def test_a_worker_that_dies_between_two_steps_is_found_by_whoever_asks():
         assert env.get_attr("count") == (1, 0)
     observations, _, _, truncated, infos = env.step(np.zeros(2, int))
     assert observations[:, 0].tolist() == [2, 0]
-    assert truncated.tolist() == infos["restarted"].tolist() == [False, True]
+    assert truncated.tolist() == infos["rl_rms.restarted"].tolist() == [False, True]
     assert env.step(np.zeros(2, int))[0][:, 0].tolist() == [3, 0]
     assert env.step(np.zeros(2, int))[0][:, 0].tolist() == [4, 1]
     with pytest.raises(AttributeError, match="no_such_thing"):

@@ -32,6 +32,10 @@ class _UnlikeError(Exception):
     """Two copies differ before anything is changed."""
 
 
+class _CrashError(Exception):
+    """A copy raises an error after its value is moved."""
+
+
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
     """Show that each parameter has an effect, on copies of an environment; each is shown once in a process.
 
@@ -71,12 +75,16 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parame
     """None where an effect was seen, or why none could be seen.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or the environment fails with every other value that it takes.
     """
     owner = type(env).__name__
-    before = parameter.value(env)
+    try:
+        before = parameter.value(env)
+    except Exception as error:  # the user's property or function may raise anything
+        raise ValueError(f"{target!r} of {owner} cannot be read ({type(error).__name__}: {error})") from error
     tried: list[float] = []
     refusal: Exception | None = None
+    crash: tuple[float, BaseException | None] | None = None
     for moved_too in ([], others) if others else ([],):
         for value in _values_near(before, parameter):
             try:
@@ -90,12 +98,21 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parame
             except Exception as error:
                 refusal = error
                 continue
-            tried.append(value)
             try:
                 if _differ(usual, moved, parameter, value, moved_too):
                     return None
+                tried.append(value)
+            except _CrashError as error:
+                crash = crash or (value, error.__cause__)
             except _UnlikeError:
                 return "two copies with the same seed and actions differ before anything is changed"
+    if crash is not None:
+        value, cause = crash
+        raise ValueError(
+            f"{target!r} of {owner} cannot be changed: with {value:g} in place of {before:g} the environment "
+            f"raises {type(cause).__name__}: {cause}; mend the environment, or state the values that it takes "
+            "with register_parameter(..., low=..., high=...)"
+        ) from cause
     if not tried:
         raise ValueError(f"{target!r} of {owner} cannot be set: {refusal}") from refusal
     values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
@@ -135,7 +152,8 @@ def _values_near(before: float, parameter: Parameter) -> Iterator[float]:
     step = before if before != 0.0 else 1.0
     ends = (parameter.low, parameter.high)
     factors = (1.1, 0.9, 2.0, 0.5, 0.1, -1.0) if before != 0.0 else (0.1, -0.1, 1.0, -1.0)
-    candidates = (*(factor * step for factor in factors), *ends, 0.0)
+    # The neighbours are for attributes of whole numbers, which refuse fractions.
+    candidates = (*(factor * step for factor in factors), before + 1.0, before - 1.0, *ends, 0.0)
     seen = {before}
     for value in candidates:
         if math.isfinite(value) and value not in seen and parameter.allows(value):
@@ -148,6 +166,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
 
     Raises:
         _UnlikeError: If the copies differ before.
+        _CrashError: If the value makes the environment raise an error.
     """
     both = [(usual, one) for one in moved_too] + [(moved, one) for one in moved_too]
     others = [(one.setter(env), next(_values_near(one.value(env), one), one.value(env))) for env, one in both]
@@ -169,7 +188,11 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
     steps_left, episode = ALL_STEPS, -1
     while steps_left > 0:
         episode += 1
-        begun, begun_too = (env.reset(seed=episode)[0] for env in (usual, moved))
+        begun, _ = usual.reset(seed=episode)
+        try:
+            begun_too, _ = moved.reset(seed=episode)
+        except Exception as error:
+            raise _CrashError from error
         same = data_equivalence(begun, begun_too, exact=True)
         if episode > 0:
             if not same:
@@ -187,8 +210,8 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
             transition = usual.step(action)
             try:
                 other = moved.step(action)
-            except Exception:
-                return True  # a value that the environment breaks down under has an effect
+            except Exception as error:
+                raise _CrashError from error
             if not _same(transition, other):
                 if episode == 0 and step < WARM_UP:
                     raise _UnlikeError

@@ -63,6 +63,15 @@ register_parameter(_ACROBOT, "torque", set=_set_torque, get=lambda env: env.AVAI
 register_parameter(_ACROBOT, "LINK_LENGTH_2", inert=_only_drawn)
 
 
+# Gymnasium initializes these two with ints, but computes in floats.
+def _set_goal_velocity(env: Any, velocity: float) -> None:
+    env.goal_velocity = velocity
+
+
+def _set_max_speed(env: Any, speed: float) -> None:
+    env.max_speed = speed
+
+
 def _reach_the_goal(env: Any) -> None:
     # Just short of the goal, a little faster than is asked for.
     env.state = np.array([env.goal_position - 0.005, max(env.goal_velocity, 0.0) + 0.01])
@@ -81,7 +90,7 @@ def _reach_the_right_end(env: Any) -> None:
 for _class in (_CAR, _CONTINUOUS_CAR):
     register_parameter(_class, "max_speed", low=0, high=0.07)
     register_parameter(_class, "goal_position", low=-1.2, high=0.6, provoke=_reach_the_goal)
-    register_parameter(_class, "goal_velocity", provoke=_reach_the_goal)
+    register_parameter(_class, "goal_velocity", set=_set_goal_velocity, provoke=_reach_the_goal)
     register_parameter(_class, "min_position", low=-1.2, high=0.6, provoke=_reach_the_left_end)
     register_parameter(_class, "max_position", low=-1.2, high=0.6, provoke=_reach_the_right_end)
 for _name in ("force", "gravity"):
@@ -94,4 +103,4 @@ register_parameter(_PENDULUM, "g")
 for _name in ("m", "l", "dt"):
     register_parameter(_PENDULUM, _name, above=0)
 register_parameter(_PENDULUM, "max_torque", low=0, high=2)
-register_parameter(_PENDULUM, "max_speed", low=0, high=8)
+register_parameter(_PENDULUM, "max_speed", set=_set_max_speed, low=0, high=8)

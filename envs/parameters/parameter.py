@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from rl_rms.envs.checks import is_number
+
 Effect = Literal["step", "reset", "episode"]
 
 
@@ -21,7 +23,7 @@ class Parameter:
 
     Attributes:
         name: The attribute that is set, unless ``set`` says otherwise.
-        set: ``set(env, value)``; None sets the attribute.
+        set: ``set(env, value)``; None sets the attribute, in its own type.
         get: ``get(env)``, the value now; None reads the attribute.
         derive: ``derive(env)`` recomputes what depends on the parameter; None for nothing.
         batched: Whether a vector environment takes one value for each sub-environment.
@@ -59,8 +61,17 @@ class Parameter:
             )
 
     def setter(self, env: Any) -> Callable[[Any], None]:
-        """What sets the parameter of an environment, derives what depends on it, and refuses what is no value."""
-        assign = partial(setattr, env, self.name) if self.set is None else partial(self.set, env)
+        """Return the function that sets the parameter, derives what depends on it, and refuses wrong values.
+
+        Without ``set``, values take the attribute's own type; see `fit`.
+        """
+        assign: Callable[[Any], None]
+        if self.set is not None:
+            assign = partial(self.set, env)
+        elif type(getattr(env, self.name, 0.0)) is float:
+            assign = partial(setattr, env, self.name)
+        else:
+            assign = partial(_fit_and_assign, env, self.name)
         if self.derive is not None:
             assign = partial(_assign_and_derive, assign, partial(self.derive, env))
         if not self.is_bounded:
@@ -102,6 +113,48 @@ class Parameter:
                 f"{self.name!r} of {owner} must be {self.bounds}, got {value}; keep its schedule within them"
             )
         assign(value)
+
+
+def is_settable(value: Any) -> bool:
+    """Whether a value is a number, a bool, or an array of shape () that holds one."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype.kind in "biuf"
+    return is_number(value) or isinstance(value, (bool, np.bool_))
+
+
+def fit(name: str, owner: str, before: Any, value: Any) -> Any:
+    """Convert a value to the type of the one that it replaces.
+
+    Args:
+        name: Path of the attribute, for errors.
+        owner: Class of the environment, for errors.
+        before: The attribute now: a number, a bool or an array.
+        value: A number, or one for each sub-environment, shape ``(num_envs,)``.
+
+    Raises:
+        OutOfBoundsError: If the type cannot hold the value.
+    """
+    old, new = np.asarray(before), np.asarray(value)
+    kind = old.dtype.kind
+    if kind not in "biuf":
+        return value
+    if kind != "f":
+        # The first value above the highest, which float64 holds exactly.
+        low, end = (0, 2) if kind == "b" else (np.iinfo(old.dtype).min, np.iinfo(old.dtype).max + 1)
+        wrong = np.atleast_1d(new)[~np.atleast_1d((np.floor(new) == new) & (new >= low) & (new < float(end)))]
+        if wrong.size:
+            needed = "0 or 1" if kind == "b" else f"a whole number that {old.dtype.name} holds"
+            raise OutOfBoundsError(
+                f"{name!r} of {owner} is of type {type(before).__name__} and must be {needed}, got {wrong[0]}; "
+                "use a schedule of such values, or make the attribute a float in the environment"
+            )
+    if new.ndim == 0 and not isinstance(before, np.ndarray):
+        return type(before)(value)
+    return new.astype(old.dtype)
+
+
+def _fit_and_assign(env: Any, name: str, value: Any) -> None:
+    setattr(env, name, fit(name, type(env).__name__, getattr(env, name), value))
 
 
 def _assign_and_derive(assign: Callable[[Any], None], derive: Callable[[], None], value: Any) -> None:

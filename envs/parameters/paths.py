@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rl_rms.envs.checks import is_number
+from rl_rms.envs.parameters.parameter import fit, is_settable
 
 _STEP = r"[A-Za-z_]\w*(?:\[-?\d+\])*"
 _PATH = re.compile(rf"{_STEP}(?:\.{_STEP})*")
@@ -34,10 +34,14 @@ class AttributePath:
         return _walk(env, self.steps)
 
     def set(self, env: Any, value: Any) -> None:
-        """Put a value there."""
+        """Put a value there, in the type of the one that it replaces; see `rl_rms.envs.parameters.parameter.fit`.
+
+        Raises:
+            OutOfBoundsError: If the type cannot hold the value.
+        """
         *way, last = self.steps
         holder = _walk(env, way)
-        _put(holder, last, value)
+        _put(holder, last, fit(self.text, type(env).__name__, _walk(holder, (last,)), value))
         # Some libraries hand out copies of their vectors, Box2D for one, which must be handed back.
         if isinstance(last, int) and way and self.get(env) != holder[last]:
             _put(_walk(env, way[:-1]), way[-1], holder)
@@ -66,7 +70,7 @@ def find_path(env: Any, text: str) -> AttributePath | None:
                 f"{_say(step)!r}{none_yet}"
             ) from error
         here, so_far = there, so_far + _say(step) if isinstance(step, int) else f"{so_far}.{step}".lstrip(".")
-    if not is_number(here):
+    if not is_settable(here):
         if len(path.steps) == 1:
             return None
         inside = f"; give the path to one in it, such as '{text}[0]'" if hasattr(here, "__getitem__") else ""

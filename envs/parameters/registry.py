@@ -50,7 +50,8 @@ def register_parameter(
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
         name: The target's name.
-        set: ``set(env, value)``; None sets the attribute ``name``.
+        set: ``set(env, value)``; None sets the attribute ``name``, in its own type: an int takes whole numbers, a
+            bool 0 and 1.
         get: ``get(env)``; None reads the attribute ``name``.
         derive: ``derive(env)``, called after every change to recompute what depends on the parameter.
         batched: Whether a vector environment takes an array, shape ``(num_envs,)``.

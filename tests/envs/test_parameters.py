@@ -1,4 +1,5 @@
 import pickle
+import re
 import sys
 import warnings
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from rl_rms.envs import register_parameter
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import OutOfBoundsError, find_parameter, parameter_names
+from rl_rms.envs.parameters.paths import AttributePath
 from rl_rms.envs.schedules import Linear, Step
 from rl_rms.envs.vector import make_vec
 from rl_rms.envs.verification import copy_env
@@ -669,3 +671,92 @@ def test_a_path_goes_through_what_resets_make_anew():
     for seed in (0, 1):
         env.reset(seed=seed)
         assert tuple(env.unwrapped.world.gravity) == (1.5, -10.0)
+
+
+class Typed(gym.Env):
+    """Rewards depend on attributes of several types, one of which `range` takes."""
+
+    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(2)
+
+    def __init__(self):
+        self.n, self.flag, self.small = 3, False, np.int8(3)
+        self.single, self.scalar = np.float32(0.5), np.array(3, dtype=np.int16)
+        self.counts = np.array([1, 2], dtype=np.int32)
+        self.table = [1, True]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        counted = sum(1 for _ in range(self.n)) + int(self.scalar) + int(self.small) + int(self.counts.sum())
+        return 0, float(counted + self.single + self.flag + sum(self.table)), False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "right"),
+    [
+        ("n", 4.0, 4),
+        ("flag", 1.0, True),
+        ("small", 5.0, np.int8(5)),
+        ("single", 0.25, np.float32(0.25)),
+        ("scalar", 7.0, np.array(7, dtype=np.int16)),
+        ("counts[1]", 6.0, np.int32(6)),
+        ("table[0]", 2.0, 2),
+        ("table[1]", 0.0, False),
+    ],
+)
+def test_attribute_keeps_its_own_type(path, value, right):
+    env = NonStationary(Typed(), {path: value})
+    env.reset(seed=0)
+    env.step(0)
+    found = AttributePath(path).get(env.unwrapped)
+    assert (type(found), found) == (type(right), right)
+    assert np.asarray(found).dtype == np.asarray(right).dtype
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "needed"),
+    [
+        ("n", 2.5, "type int and must be a whole number"),
+        ("n", np.inf, "type int and must be a whole number"),
+        ("flag", 0.5, "type bool and must be 0 or 1"),
+        ("small", 128.0, "type int8 and must be a whole number that int8 holds"),
+        ("scalar", 1.5, "type ndarray and must be a whole number that int16 holds"),
+        ("counts[0]", 1.5, "type int32 and must be a whole number that int32 holds"),
+        ("table[1]", 2.0, "type bool and must be 0 or 1"),
+    ],
+)
+def test_value_that_the_attributes_type_cannot_hold_is_refused(path, value, needed):
+    env = Typed()
+    named = re.escape(f"'{path}' of Typed is of {needed}") + f".*, got {value}; use a schedule"
+    with pytest.raises(ValueError, match=named):
+        find_parameter(env, path).setter(env)(value)
+
+
+def test_continuous_schedule_of_an_integer_stops_at_the_first_fraction():
+    env = NonStationary(Typed(), {"n": Linear(start=3.0, end=5.0, over=4)})
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="'n' of Typed .* got 3.5"):
+        env.step(0)
+
+
+def test_registered_attribute_keeps_its_own_type():
+    class Registered(Typed):
+        pass
+
+    register_parameter(Registered, "n", low=0)
+    env = NonStationary(Registered(), {"n": 4.0})
+    env.reset(seed=0)
+    assert type(env.unwrapped.n) is int
+    with pytest.raises(ValueError, match="'n' of Registered .* got 0.5"):
+        NonStationary(Registered(), {"n": 0.5}).reset(seed=0)
+
+
+def test_registered_attribute_takes_an_array_of_its_own_type():
+    env = Typed()
+    assign = find_parameter(env, "n").setter(env)
+    assign(np.array([1.0, 2.0]))
+    assert env.n.dtype == np.int64
+    with pytest.raises(ValueError, match="'n' of Typed .* got 2.5"):
+        assign(np.array([1.0, 2.5]))

@@ -218,19 +218,52 @@ def test_an_environment_that_restores_its_values_is_set_again():
     verify(Restoring(), "level")
 
 
-def test_a_value_that_breaks_the_environment_has_an_effect_and_one_that_it_refuses_is_passed_over():
+@pytest.mark.parametrize("method", ["step", "reset"])
+def test_parameter_whose_every_other_value_crashes_the_environment_is_refused(method):
     class Brittle(Counted):
+        def reset(self, **kwargs):
+            self.crash("reset")
+            return super().reset(**kwargs)
+
         def step(self, action):
-            if self.level != 1.0:
-                raise RuntimeError("broken")
+            self.crash("step")
             return 0, 0.0, False, False, {}
 
+        def crash(self, where):
+            if self.level != 1.0 and where == method:
+                raise RuntimeError("broken")
+
+    said = (
+        r"'level' of Brittle cannot be changed: with 1.1 in place of 1 the environment raises RuntimeError: broken"
+    )
+    with pytest.raises(ValueError, match=said):
+        verify(Brittle(), "level")
+
+
+def test_parameter_with_some_crashing_values_is_verified_with_others():
+    class Bounded(Counted):
+        def step(self, action):
+            if self.level > 1.0:
+                raise RuntimeError("broken")
+            return 0, self.level, False, False, {}
+
+    verify(Bounded(), "level")
+
+
+def test_parameter_that_cannot_be_read_is_named():
+    class Lacking(Counted):
+        pass
+
+    register_parameter(Lacking, "missing")
+    with pytest.raises(ValueError, match=r"'missing' of Lacking cannot be read \(AttributeError"):
+        verify(Lacking(), "missing")
+
+
+def test_value_that_the_environment_refuses_is_passed_over():
     def refuse(env, value):
         if value > 1.0:
             raise TypeError("too much")
         env.level = value
-
-    verify(Brittle(), "level")
 
     class Picky(Counted):
         pass

@@ -78,7 +78,8 @@ def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
     """Describe a space as plain data and tensors.
 
     Raises:
-        ValueError: If agents do not support the space, or a Dict's key is neither a string nor an integer.
+        ValueError: If agents do not support the space or its dtype, or if a Dict's key is neither a string nor an
+            integer.
     """
     if isinstance(space, spaces.Discrete):
         return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": space.dtype.str}
@@ -93,6 +94,10 @@ def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
         # MultiBinary(2) and MultiBinary((2,)) differ.
         return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
     if isinstance(space, spaces.Box):
+        if not space.dtype.isnative or space.dtype == np.longdouble:
+            raise ValueError(
+                f"a Box must have a native dtype that torch has, got {space.dtype.str!r}; use float32"
+            )
         names = ("low", "high", "bounded_below", "bounded_above")
         arrays = {name: torch.from_numpy(np.array(getattr(space, name))) for name in names}
         return {"kind": "Box", "dtype": space.dtype.str, **arrays}

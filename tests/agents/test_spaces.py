@@ -200,3 +200,10 @@ def test_dict_and_tuple_actions_are_refused(space):
 def test_dict_key_that_cannot_be_saved_is_named():
     with pytest.raises(ValueError, match=r"keys of a Dict space must be strings or integers, got \(1, 2\)"):
         space_to_dict(spaces.Dict([((1, 2), spaces.Discrete(2))]))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8", np.longdouble], ids=str)
+def test_box_with_a_dtype_that_torch_lacks_is_refused_before_training(dtype):
+    space = spaces.Box(0, 1, (2,), np.dtype(dtype))
+    with pytest.raises(ValueError, match=r"a Box must have a native dtype that torch has, got '.*'; use float32"):
+        A2C(Sampled(space, spaces.Discrete(2)))

@@ -187,7 +187,7 @@ class CheckpointCallback(Periodic):
                 f"{there[-1].name}, which stay; give each training its own folder",
                 stacklevel=4,
             )
-        for unfinished in self.folder.glob(f".*{storage.SUFFIX}{files.UNFINISHED}"):
+        for unfinished in self.folder.glob(f".*{storage.SUFFIX}.*{files.UNFINISHED}"):
             unfinished.unlink()
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:

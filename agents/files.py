@@ -5,6 +5,7 @@ The only place where the library writes a file that is to be read again.
 
 import errno
 import os
+import secrets
 import socket
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ UNFINISHED = ".part"
 LOCK, OWNER = ".lock", ".owner"
 # What a folder has to have room for before a training begins, or a log is taken up again, in bytes.
 _ROOM = 4096
+# Never follow a link, and write bytes as they are; each where the system knows it.
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _MENDS = {
+    errno.ELOOP: "remove the link that stands in its place",
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on its disk"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that can be written to"),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "choose a path on which no file is in the way"),
@@ -35,20 +39,23 @@ class TakenError(RuntimeError):
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write beside, flush to the disk and rename into place: whenever it is cut off, the earlier file stands.
+    """Write to a new file in the same folder, flush it to the disk, and rename it.
+
+    The earlier file stays whole until then. The new file has a random name and is created exclusively: no link is
+    followed, and two processes that write one path do not mix their contents.
 
     Args:
-        path: Where to; its folder is made.
+        path: Path of the file; its folder is made. A link there is replaced, not followed.
         content: Bytes, or text that is encoded as UTF-8.
 
     Raises:
         UnwritableError: If that fails, with nothing left behind.
     """
-    beside = path.with_name(f".{path.name}{UNFINISHED}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with beside.open("wb") as file:
+            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o666), "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -60,6 +67,35 @@ def write(path: Path, content: bytes | str) -> None:
         _flush_folder(path.parent)
     except OSError as error:
         raise UnwritableError(path, error) from error
+
+
+def append(path: Path, text: str) -> None:
+    """Append text to a file, which is made if it is missing.
+
+    Raises:
+        UnwritableError: If that fails, also where a link stands in the file's place.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _SAFELY, 0o666), "wb") as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise UnwritableError(path, error) from error
+
+
+def check_no_links(folder: Path) -> None:
+    """Refuse a folder that holds a link, through which writing would change files elsewhere.
+
+    Args:
+        folder: The folder, which may itself be reached through links.
+
+    Raises:
+        ValueError: If there is one, at any depth; names it and its target.
+    """
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(parent) / name
+            if path.is_symlink():
+                raise ValueError(f"{path} is a link to {os.readlink(path)}; replace it by what it links to")
 
 
 def whole_lines(path: Path) -> list[str]:
@@ -79,7 +115,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         UnwritableError: If that fails.
     """
-    probe = folder / f".{os.getpid()}"
+    probe = folder / f".{secrets.token_hex(8)}"
     write(probe, bytes(_ROOM))
     with suppress(OSError):
         probe.unlink()

@@ -6,6 +6,7 @@ A log that cannot be written any more, on a full disk or in a folder that is gon
 import csv
 import io
 import re
+import secrets
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -138,7 +139,9 @@ def _summary_writer(folder: Path, purge: int | None, earlier: list[str]) -> "Sum
     from torch.utils import tensorboard  # slow to import, so only where it is used
 
     while True:
-        writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge)
+        # A random end, so that no link can wait where the file is made.
+        suffix = f".{secrets.token_hex(8)}"
+        writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge, filename_suffix=suffix)
         file = Path(_events_of(writer)._file_name)
         second = file.name.split(".")[3]
         if not any(name > file.name and name.split(".")[3] == second for name in earlier):
@@ -413,8 +416,9 @@ class Logger:
         if new:
             self._columns += new
             self._rewrite(read_metrics(self._csv).rows)
-        with self._csv.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns, restval="").writerow(row)
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns, restval="").writerow(row)
+        files.append(self._csv, text.getvalue())
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         text = io.StringIO(newline="")

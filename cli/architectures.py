@@ -20,6 +20,7 @@ from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.search import Search, SweepConfig, find_sweep, label, read_varied
 from rl_rms.cli.sweep import add_options, options_of, sweep
 from rl_rms.cli.trials import counted, open_study
+from rl_rms.cli.trust import see_working_folder
 from rl_rms.cli.yaml_files import read_file
 from rl_rms.studies.rankings import agreement, noise_floor, regret
 
@@ -91,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("search", type=str, metavar="SEARCH", help="YAML file or packaged name.")
     add_options(parser)
     arguments = parser.parse_args(list(argv))
+    see_working_folder()
     search = read_architectures(arguments.search)
     folder, storage, workers, engine = options_of(arguments, search)
     status = sweep(search, folder, storage, workers, engine)

@@ -7,6 +7,7 @@ from pathlib import Path
 from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CHECKPOINTS, read_run
+from rl_rms.cli.trust import HELP, check_folder, own_optimizer
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
         default=f"{CHECKPOINTS}/final.safetensors",
         help="Checkpoint within the run's folder.",
     )
+    parser.add_argument("--trust", action="store_true", help=HELP)
     arguments = parser.parse_args(list(argv))
     if arguments.episodes < 1:
         raise UserError(f"--episodes must be >= 1, got {arguments.episodes}")
@@ -56,12 +58,15 @@ def main(argv: Sequence[str]) -> int:
     from rl_rms.cli.train import build, make_env
 
     run = read_run(arguments.run)
+    check_folder(run.config, Path(arguments.run), "evaluate", trust=arguments.trust)
     torch.set_num_threads(run.config.num_threads)
     env_config = replace(run.config.env, num_envs=min(run.config.env.num_envs, arguments.episodes))
     config = replace(run.config, env=env_config)
     env = make_env(config)
     try:
-        agent = type(build(config, env)).load(Path(arguments.run) / arguments.checkpoint)
+        agent = type(build(config, env)).load(
+            Path(arguments.run) / arguments.checkpoint, optimizer=own_optimizer(config)
+        )
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
     agent.generator = np.random.default_rng(arguments.seed)

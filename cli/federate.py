@@ -16,6 +16,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
 from rl_rms.cli.runs import METRICS, new_folder
 from rl_rms.cli.signals import sigterm_raises, status_of
+from rl_rms.cli.trust import HELP, check_folder, see_working_folder
 from rl_rms.cli.yaml_files import read_value
 
 FEDERATION = "federation.json"
@@ -92,6 +93,7 @@ def main(argv: Sequence[str]) -> int:
     of_the_file = parser.add_argument_group("keys of the file, which can be overridden")
     for name, meaning in _MEANINGS.items():
         of_the_file.add_argument(f"--{name}", type=str, metavar="VALUE", help=meaning)
+    parser.add_argument("--trust", action="store_true", help=HELP)
     arguments = parser.parse_args(list(argv))
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
@@ -104,7 +106,10 @@ def main(argv: Sequence[str]) -> int:
         federation = _read_prepared(folder / FEDERATION)
         federation = dataclasses.replace(federation, federation={**federation.federation, **changes})
         _check(federation)
+        for client in range(len(federation.clients)):
+            check_folder(federation.run_config(client), folder, "federate", trust=arguments.trust)
     else:
+        see_working_folder()
         federation = read_federation(arguments.federation, changes)
         folder = new_folder(Path(arguments.runs_dir), folder.stem, federation.seed)
     files.write(folder / FEDERATION, federation.to_text())

@@ -6,6 +6,7 @@ from pathlib import Path
 from rl_rms.cli.config import Parser, parse_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG, read_run
+from rl_rms.cli.trust import HELP, check_folder
 from rl_rms.cli.yaml_files import read_file
 
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     parser = Parser(
         prog="rl-rms resume",
-        usage="rl-rms resume RUN [--total_timesteps N] [--progress HOW] [--scale.KEY VALUE ...]",
+        usage="rl-rms resume RUN [--total_timesteps N] [--progress HOW] [--scale.KEY VALUE ...] [--trust]",
         description="Go on with a run that was cut off, from its newest checkpoint, or further than it was to go.",
         examples=[
             "rl-rms resume runs/drifting_cartpole/*-seed0",
@@ -29,18 +30,22 @@ def main(argv: Sequence[str]) -> int:
         ],
     )
     parser.add_argument("run", type=str, metavar="RUN", help="Folder of the run.")
+    parser.add_argument("--trust", action="store_true", help=HELP)
     if not words or "-h" in words or "--help" in words:
         parser.print_help()
         return 0 if words else 2
     folder = Path(words.pop(0))
+    trust = "--trust" in words
+    words = [word for word in words if word != "--trust"]
     for word in words:
         if word.startswith("--") and not word.startswith(("--total_timesteps", "--progress", "--scale.")):
             raise UserError(
-                "a run goes on as it was: only --total_timesteps, --progress and --scale.KEY can be given, got "
-                f"{word}"
+                "a run goes on as it was: only --total_timesteps, --progress, --scale.KEY and --trust can be "
+                f"given, got {word}"
             )
     read_run(folder)
     config = parse_config(read_file(folder / CONFIG), words)
+    check_folder(config, folder, "resume", trust=trust)
 
     from rl_rms.cli.train import go_on, train_with_ray
 

@@ -17,6 +17,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.search import Engine, Search, read_search
 from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.trials import Watch, counted, open_study, reclaim, results, work
+from rl_rms.cli.trust import see_working_folder
 
 if TYPE_CHECKING:
     import optuna
@@ -52,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--trials", type=int | None, default=None, help="How many points, instead of the file's.")
     add_options(parser)
     arguments = parser.parse_args(list(argv))
+    see_working_folder()
     search = read_search(arguments.sweep, {} if arguments.trials is None else {"trials": arguments.trials})
     return sweep(search, *options_of(arguments, search))
 

@@ -28,6 +28,7 @@ from rl_rms.cli.runs import (
 )
 from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
 from rl_rms.cli.signals import heeded, status_of
+from rl_rms.cli.trust import own_optimizer, see_working_folder
 from rl_rms.cli.yaml_files import read_file
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             "rl-rms train needs a configuration: a YAML file or a packaged name; see rl-rms train --help"
         )
+    see_working_folder()
     path = find_config(config)
     return train(parse_config(read_file(path, config), words), path.stem)
 
@@ -355,7 +357,7 @@ def build(
         if checkpoint is None:
             agent: OnPolicyAgent = kind.from_config(config.agent, env, seed=config.seed)
         else:
-            agent = kind.load(checkpoint, env)
+            agent = kind.load(checkpoint, env, optimizer=own_optimizer(config))
         if workers is not None:
             agent.join(workers, config.scale.where)
         agent.prepare()

@@ -14,6 +14,7 @@ from rl_rms.cli.config import Parser, RunConfig, find_config, parse_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG, new_folder
 from rl_rms.cli.signals import heeded, status_of
+from rl_rms.cli.trust import see_working_folder
 from rl_rms.cli.yaml_files import read_file
 from rl_rms.half_life import HalfLife, parse_half_life
 
@@ -95,6 +96,7 @@ def main(argv: Sequence[str]) -> int:
         tuning = parser.instantiate(parser.parse_args(own)).tune
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+    see_working_folder()
     path = find_config(config)
     run = parse_config(read_file(path, config), rest)
     return tune(run, tuning, path.stem)

@@ -22,7 +22,7 @@ from rl_rms.envs.checks import arguments, check_whole
 from rl_rms.envs.clocks import Column, IndependentClocks, Mask, PhaseClocks, SharedClock
 from rl_rms.envs.config import EnvConfig, Sharing
 from rl_rms.envs.counting import EpisodeCounter
-from rl_rms.envs.curricula import Curriculum
+from rl_rms.envs.curricula import Curriculum, Teacher
 from rl_rms.envs.drift import timescale
 from rl_rms.envs.faults import Checked, broken_in
 from rl_rms.envs.nonstationary import (
@@ -564,11 +564,14 @@ def make_from_config(config: EnvConfig, seed: int, part: tuple[int, int] = (0, 1
     mode = config.vectorization_mode
     if config.frame_stack is not None and mode is None:
         mode = "sync"
+    curriculum = config.make_curriculum()
+    if isinstance(curriculum, Teacher):
+        _ = curriculum.function  # A wrong path is refused here, not in the first episode.
     return make_vec(
         config.id if config.frame_stack is None else stacked(config.id, config.frame_stack),
         config.num_envs // part[1],
         config.schedules(),
-        curriculum=config.make_curriculum(),
+        curriculum=curriculum,
         sharing=config.sharing,
         observe=config.observe,
         part=part,

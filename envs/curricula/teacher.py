@@ -20,7 +20,8 @@ class Teacher(Curriculum):
         targets: What the tasks set.
         choose: ``choose(history, random)`` gives a task, ``{target: value}``. ``history`` are the finished
             episodes, the last one last, as `Outcome`; ``random`` is the curriculum's own generator, from which all
-            chance must come. In YAML it is where to import it from, ``"module:function"``.
+            chance must come. In YAML it is the path ``"module:function"``, which is imported
+            when it is first needed.
         memory: Episodes in the history, >= 1.
 
     Raises:
@@ -45,11 +46,24 @@ class Teacher(Curriculum):
             raise ValueError(f"Teacher: targets must be a list of names, got {targets!r}")
         self._targets = tuple(targets)
         self.choose = choose
-        self._function = _import(choose) if isinstance(choose, str) else choose
-        if not callable(self._function):
-            raise ValueError(f"Teacher: choose must be a function of (history, random), got {choose!r}")
+        self._function = None if isinstance(choose, str) else choose
+        if not (callable(choose) or (isinstance(choose, str) and ":" in choose)):
+            raise ValueError(
+                f'Teacher: choose must be a function of (history, random) or "module:function", got {choose!r}'
+            )
         self.memory = check_whole("Teacher: memory", memory, least=1, unit="episodes")
         super().__init__()
+
+    @property
+    def function(self) -> Choose:
+        """The function, imported when it is first needed, so that reading a configuration imports nothing.
+
+        Raises:
+            ValueError: If it cannot be imported.
+        """
+        if self._function is None:
+            self._function = _import(str(self.choose))
+        return self._function
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -88,7 +102,7 @@ class Teacher(Curriculum):
         return super().to_config()
 
     def _draw(self) -> tuple[Task, Any]:
-        task = self._function(self.history, self._random)
+        task = self.function(self.history, self._random)
         if not isinstance(task, Mapping) or set(task) != set(self.targets):
             raise ValueError(
                 f"Teacher: choose must give a number for each of {', '.join(self.targets)}, got {task!r}"
@@ -114,13 +128,14 @@ class Teacher(Curriculum):
         self._last = None if kept["last"] is None else dict(kept["last"])
 
 
-def _import(path: str) -> Any:
-    module, colon, function = path.partition(":")
+def _import(path: str) -> Choose:
+    module, _, name = path.partition(":")
     try:
-        if not colon:
-            raise ImportError("there is no colon in it")
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+        function: Choose = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f'Teacher: choose must be a function or "module:function", got {path!r}: {error}'
         ) from error
+    if not callable(function):
+        raise ValueError(f"Teacher: choose must name a function, got {path!r}, which is {function!r}")
+    return function

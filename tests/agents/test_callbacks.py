@@ -102,7 +102,7 @@ def test_checkpoints_at_their_steps_and_at_the_end_even_when_interrupted(tmp_pat
 
 
 def test_only_the_newest_checkpoints_stay_and_what_was_cut_off_is_removed(tmp_path):
-    (tmp_path / ".step_0000000100.safetensors.part").write_bytes(b"half")
+    (tmp_path / ".step_0000000100.safetensors.0123456789abcdef.part").write_bytes(b"half")
     (tmp_path / "best.safetensors").write_bytes(b"another's")
     agent().learn(2_000, CheckpointCallback(tmp_path, every=300, keep=2))
     names = sorted(file.name for file in tmp_path.iterdir())

@@ -115,3 +115,68 @@ def test_where_there_are_no_locks_there_is_a_warning(tmp_path, monkeypatch):
         files.owned(tmp_path),
     ):
         assert (tmp_path / files.OWNER).exists()
+
+
+def test_write_gives_the_mode_of_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        files.write(tmp_path / "a.txt", "a")
+        files.append(tmp_path / "b.txt", "b")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.txt", "b.txt")] == [0o640, 0o640]
+
+
+def test_write_follows_no_link_and_takes_an_unpredictable_name(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for planted in ("a.txt", ".a.txt.part"):
+        (tmp_path / planted).symlink_to(victim)
+    beside = []
+    monkeypatch.setattr(os, "fsync", lambda _: beside.append({one.name for one in tmp_path.glob(".a.txt.*.part")}))
+    files.write(tmp_path / "a.txt", "new")
+    files.write(tmp_path / "a.txt", "new")
+    assert (victim.read_text(), (tmp_path / "a.txt").read_text()) == ("precious", "new")
+    assert not (tmp_path / "a.txt").is_symlink()
+    assert len(beside[0] | beside[2]) == 2
+
+
+def test_two_writers_of_one_path_do_not_mix_their_contents(tmp_path, monkeypatch):
+    path, inner = tmp_path / "a.txt", [b"short"]
+    replace = os.replace
+
+    def interleaved(*paths):
+        if inner:
+            files.write(path, inner.pop())
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", interleaved)
+    files.write(path, b"a long content")
+    assert path.read_bytes() == b"a long content"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_append_refuses_a_link(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "log.csv").symlink_to(tmp_path / "victim")
+    with pytest.raises(files.UnwritableError, match="log.csv: .*; remove the link that stands in its place"):
+        files.append(tmp_path / "log.csv", "row\n")
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_owned_follows_no_link(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run").mkdir()
+    for name in (files.OWNER, files.LOCK):
+        (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+    with pytest.warns(UserWarning, match="cannot be locked"), files.owned(tmp_path / "run"):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_check_no_links_names_the_link_and_its_target(tmp_path):
+    files.check_no_links(tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "link").symlink_to("/nowhere")
+    with pytest.raises(ValueError, match="deep/link is a link to /nowhere; replace it by what it links to"):
+        files.check_no_links(tmp_path)

@@ -253,10 +253,9 @@ def test_a_timescale_is_that_of_the_changes_so_far():
             "fit_every must be a whole number >= 10 episodes",
         ),
         (
-            {"teacher": {"targets": ["a"], "choose": "nowhere:f"}},
-            "a function or \"module:function\", got 'nowhere:f'",
+            {"teacher": {"targets": ["a"], "choose": "math.sin"}},
+            "choose must be a function of .* or \"module:function\", got 'math.sin'",
         ),
-        ({"teacher": {"targets": ["a"], "choose": "math.sin"}}, "there is no colon in it"),
         ({"teacher": {"targets": "a", "choose": "math:sin"}}, "targets must be a list of names, got 'a'"),
         ({"teacher": {"targets": ["a"], "choose": 3}}, "choose must be a function of .*, got 3"),
     ],
@@ -264,3 +263,17 @@ def test_a_timescale_is_that_of_the_changes_so_far():
 def test_what_is_wrong_is_named(config, said):
     with pytest.raises(ValueError, match=said):
         Curriculum.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere:f", "choose must be a function or \"module:function\", got 'nowhere:f'"),
+        (":f", "choose must be a function or \"module:function\", got ':f'"),
+        ("math:pi", "choose must name a function, got 'math:pi'"),
+    ],
+)
+def test_teacher_imports_its_function_at_the_first_task(path, said):
+    teacher = Curriculum.from_config({"teacher": {"targets": ["a"], "choose": path}})
+    with pytest.raises(ValueError, match=said):
+        teacher.task(0)

@@ -1,0 +1,78 @@
+"""Which code a configuration names, and which commands may import it."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rl_rms.cli.config import RunConfig
+from rl_rms.cli.errors import UserError
+
+# Optimizers under these paths are torch's or this library's.
+KNOWN_OPTIMIZERS = ("rl_rms.", "torch.optim.")
+HELP = "Import the code that the folder names, and follow its links; only for folders whose author you trust."
+_MODULE = re.compile(r"[A-Za-z_][\w.]*:[\w.\-/]+")
+
+
+def see_working_folder() -> None:
+    """Let imports find modules in the working folder, as ``python -m`` does."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def named_code(config: RunConfig) -> dict[str, str]:
+    """Code outside of this library that a run of the configuration would import, by dotted key."""
+    named = {}
+    if ":" in config.env.id:
+        named["env.id"] = config.env.id
+    if not config.agent.optimizer.startswith(KNOWN_OPTIMIZERS):
+        named["agent.optimizer"] = config.agent.optimizer
+    teacher = (config.env.curriculum or {}).get("teacher")
+    if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
+        named["env.curriculum.teacher.choose"] = teacher["choose"]
+    # An environment may pass an id on to another that it makes.
+    named |= {place: text for place, text in _texts("env.kwargs", config.env.kwargs) if _MODULE.fullmatch(text)}
+    return named
+
+
+def own_optimizer(config: RunConfig) -> str | None:
+    """The import path of the user's own optimizer, which a checkpoint may not choose; None for any other."""
+    return named_code(config).get("agent.optimizer")
+
+
+def _texts(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, (dict, list)):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(f"{place}.{key}", one)
+
+
+def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) -> None:
+    """Refuse code and links of a folder that a stranger may have written.
+
+    Args:
+        config: A configuration that the folder holds.
+        folder: The folder.
+        command: The command that would import the code.
+        trust: Whether the user trusts the folder; its code can then be found in the working folder, too.
+
+    Raises:
+        UserError: If the folder is not trusted, and names code or holds links.
+    """
+    if trust:
+        see_working_folder()
+        return
+    from rl_rms.agents import files
+
+    mend = f"give rl-rms {command} {folder} --trust if you trust who wrote the folder"
+    named = named_code(config)
+    if named:
+        told = ", ".join(f"{key} {path!r}" for key, path in named.items())
+        raise UserError(f"{folder} names code that would be imported and run: {told}; {mend}")
+    try:
+        files.check_no_links(folder)
+    except ValueError as error:
+        raise UserError(f"{error}, or {mend}") from error

@@ -1,0 +1,117 @@
+import sys
+
+import pytest
+
+from rl_rms.cli.config import parse_config, read_config
+from rl_rms.cli.main import main
+from rl_rms.cli.trust import named_code
+
+MODULE = """
+from pathlib import Path
+import gymnasium as gym
+from torch.optim import RMSprop
+
+Path("imported").touch()
+gym.register("Mine-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=50)
+
+
+class Mine(RMSprop):
+    pass
+
+
+def choose(history, random):
+    return {"length": 0.5}
+"""
+TEACHER = {"teacher": {"targets": ["length"], "choose": "strangers:choose"}}
+NAMED = {
+    "env.id": {"env": {"id": "strangers:Mine-v0"}},
+    "agent.optimizer": {"agent": {"optimizer": "strangers.Mine"}},
+    "env.curriculum.teacher.choose": {"env": {"curriculum": TEACHER}},
+    "env.kwargs.inner.0": {"env": {"kwargs": {"inner": ["strangers:Mine-v0"]}}},
+}
+METRICS = "time/total_timesteps,rollout/ep_rew_mean\n100,1\n200,2\n"
+
+
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch):
+    """A working folder with a module, which is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "strangers.py").write_text(MODULE)
+    yield tmp_path
+    sys.modules.pop("strangers", None)
+
+
+def write_run(folder, tree):
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(parse_config(tree).to_yaml())
+    (folder / "metrics.csv").write_text(METRICS)
+
+
+@pytest.mark.parametrize("key", NAMED)
+def test_named_code_of_a_users_own_code_names_its_key(key):
+    assert list(named_code(parse_config(NAMED[key]))) == [key]
+
+
+@pytest.mark.parametrize("name", ["drifting_cartpole", "mastery_cartpole", "pendulum_a2c"])
+def test_named_code_of_a_packaged_configuration_is_empty(name):
+    assert named_code(read_config(name)) == {}
+
+
+@pytest.mark.parametrize("key", NAMED)
+@pytest.mark.parametrize("command", ["resume", "evaluate"])
+def test_a_run_folder_that_names_code_is_refused_without_trust(command, key, working_folder, capsys):
+    sys.path.insert(0, str(working_folder))
+    write_run(working_folder / "run", NAMED[key])
+    assert main([command, "run"]) == 2
+    said = capsys.readouterr().err
+    assert "strangers" in said
+    for named in (key, "run names code that would be imported and run: ", f"rl-rms {command} run --trust"):
+        assert named in said
+    assert not (working_folder / "imported").exists()
+
+
+@pytest.mark.parametrize("key", NAMED)
+@pytest.mark.parametrize("command", ["report", "plot"])
+def test_report_and_plot_import_nothing_that_a_run_folder_names(command, key, working_folder):
+    sys.path.insert(0, str(working_folder))
+    write_run(working_folder / "run", NAMED[key])
+    assert main([command, "run"]) == 0
+    assert not (working_folder / "imported").exists()
+
+
+def test_train_imports_code_of_the_working_folder_and_trust_does_in_a_run_folder(working_folder, capsys):
+    words = ["--total_timesteps=200", "--env.num_envs=2", "--progress=none", "--runs_dir=runs"]
+    words += ["--env.id=strangers:Mine-v0", "--agent.optimizer=strangers.Mine", "--agent.half_life=null"]
+    assert main(["train", "cartpole_a2c", *words]) == 0
+    folder = capsys.readouterr().out.strip()
+    assert (working_folder / "imported").exists()
+    assert main(["evaluate", folder, "--episodes=1"]) == 2
+    assert main(["evaluate", folder, "--episodes=1", "--trust"]) == 0
+    assert main(["resume", folder, "--total_timesteps=400"]) == 2
+    assert main(["resume", folder, "--total_timesteps=400", "--trust"]) == 0
+
+
+@pytest.mark.parametrize("planted", ["checkpoints", "metrics.csv", "videos"])
+def test_a_run_folder_with_a_link_is_refused_without_trust(planted, working_folder, capsys):
+    write_run(working_folder / "run", {})
+    (working_folder / "victim").mkdir()
+    (working_folder / "run" / planted).unlink(missing_ok=True)
+    (working_folder / "run" / planted).symlink_to(working_folder / "victim")
+    if planted == "metrics.csv":
+        (working_folder / "run" / planted).unlink()
+        (working_folder / "victim.csv").write_text(METRICS)
+        (working_folder / "run" / planted).symlink_to(working_folder / "victim.csv")
+    assert main(["resume", "run"]) == 2
+    said = capsys.readouterr().err
+    for named in (planted, "victim", "is a link", "--trust"):
+        assert named in said
+    assert list((working_folder / "victim").iterdir()) == []
+
+
+def test_an_address_in_a_run_folder_names_the_option(working_folder, capsys):
+    write_run(working_folder / "run", {})
+    (working_folder / "run" / "config.yaml").write_text("scale: {engine: ray, address: 'ray://elsewhere:1'}\n")
+    for command in ("resume", "evaluate", "report", "plot"):
+        assert main([command, "run"]) == 2
+        assert "--scale.address" in capsys.readouterr().err

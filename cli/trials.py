@@ -75,6 +75,8 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
     from rl_rms.cli.samplers import make_pruner, make_sampler
 
     sampler, pruner = make_sampler(search), make_pruner(search)
+    if Path(storage).is_symlink():
+        raise UserError(f"--storage {storage} is a link, which is not followed; give the file that it links to")
     try:
         if "://" in storage:
             opened: Any = storage

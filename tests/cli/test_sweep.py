@@ -383,3 +383,11 @@ def test_open_study_of_a_damaged_journal_names_it(sweep_file, capsys):
     Path("no.db").write_bytes(b"garbage" * 1_000)
     with pytest.raises(UserError, match=r"the sweep's storage sqlite:///no.db is damaged"):
         trials.open_study(search, "sqlite:///no.db")
+
+
+def test_open_study_of_a_linked_journal_is_refused(sweep_file, tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "study.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="--storage .*study.log is a link, which is not followed; give the file"):
+        trials.open_study(read_search(sweep_file(), {}), str(tmp_path / "study.log"))
+    assert (tmp_path / "victim").read_text() == "precious"

@@ -27,6 +27,7 @@ from rl_rms.agents.trees import Tree, tree_map, tree_stack
 from rl_rms.envs.checks import check_reset
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.faults import EnvError, broken_in, copied, watch
+from rl_rms.envs.keys import CLOCK
 
 LONG_EPISODE = 100_000
 """Env steps after which an episode that others wait for is reported as endless."""
@@ -235,7 +236,7 @@ class Collector:
             seed: Seeds the environment; None goes on with its random generator.
             clock: Where a changing world's clock is to stand, in env steps; None leaves it to the reset.
         """
-        options = None if clock is None else {"clock": clock}
+        options = None if clock is None else {CLOCK: clock}
         try:
             observations, info = check_reset(self.env.reset(seed=seed, options=options))
         except EnvError as error:

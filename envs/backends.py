@@ -17,7 +17,7 @@ from rl_rms.envs.chance import Moment
 from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.controls import Controls
-from rl_rms.envs.faults import RESTARTED
+from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.parametrized import Parametrized
 from rl_rms.envs.snapshots import decode, encode, has_known_state, known_state, restore_known_state
 from rl_rms.envs.transforms import DRAWN, NOISES

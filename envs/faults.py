@@ -20,10 +20,8 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from rl_rms.envs.checks import check_reset, shown
 from rl_rms.envs.config import OnEnvError
+from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.parametrized import Transition
-
-RESTARTED = "rl_rms.restarted"
-"""Key of info that tells which sub-environments failed in a step and were made anew: no transition of theirs."""
 
 # Restarts of one sub-environment without a good step between them, after which it is given up.
 MOST_IN_A_ROW = 5

@@ -14,7 +14,6 @@ from gymnasium.vector.utils import concatenate, iterate
 
 from rl_rms.envs.faults import (
     LASTING,
-    RESTARTED,
     Fault,
     Look,
     Watch,
@@ -24,6 +23,7 @@ from rl_rms.envs.faults import (
     reset_mask_of,
     seeds_of,
 )
+from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.parametrized import Parametrized
 
 Env = gym.Env[Any, Any]

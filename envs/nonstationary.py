@@ -14,6 +14,7 @@ from rl_rms.envs.counting import EpisodeCounter, success_in
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import Drift, timescale, trace
 from rl_rms.envs.faults import EnvError
+from rl_rms.envs.keys import CLOCK, REGIME
 from rl_rms.envs.observers import Observer
 from rl_rms.envs.parametrized import Parametrized, Transition
 from rl_rms.envs.schedules import Floats, Ints, Schedule, as_schedules
@@ -24,9 +25,10 @@ class NonStationary(Parametrized):
     """An environment that changes while it is lived in.
 
     The clock counts transitions over the environment's whole life: ``reset()`` does not rewind it,
-    ``reset(seed=s)`` does, and ``reset(options={"clock": k})`` sets it. Clock, parameters and regime are always
+    ``reset(seed=s)`` does, and ``reset(options={"rl_rms.clock": k})`` sets it. Clock, parameters and regime are
+    always
     those that hold for the transition to come; what a step returns was made under those before it.
-    ``info["regime"]`` counts the changes of regime so far: the clocks at which any target jumped, and the
+    ``info["rl_rms.regime"]`` counts the changes of regime so far: the clocks at which any target jumped, and the
     stages that the curriculum has passed.
 
     Args:
@@ -53,7 +55,7 @@ class NonStationary(Parametrized):
         >>> from rl_rms.envs.schedules import Step
         >>> env = NonStationary(gym.make("CartPole-v1"), {"gravity": Step(before=9.8, after=1.6, at=2)}, seed=0)
         >>> _ = env.reset(seed=0)
-        >>> [env.step(0)[-1]["regime"] for _ in range(3)], env.parameters
+        >>> [env.step(0)[-1]["rl_rms.regime"] for _ in range(3)], env.parameters
         ([0, 1, 1], {'gravity': 1.6})
     """
 
@@ -98,7 +100,7 @@ class NonStationary(Parametrized):
         Args:
             seed: Seeds the environment, rewinds the clock to 0, makes the curriculum begin anew, and seeds the
                 drift unless the constructor did. In `frozen` it only seeds the environment.
-            options: ``"clock"`` sets the clock, in env steps; the others are the environment's.
+            options: ``"rl_rms.clock"`` sets the clock, in env steps; the others are the environment's.
         """
         seed = None if seed is None else check_whole("seed", seed, least=0)
         clock, options = take_clock(options)
@@ -117,7 +119,7 @@ class NonStationary(Parametrized):
         self._set()
         observation, info = super().reset(seed=seed, options=options)
         self.last_observation = observation = self._observed(observation)
-        info["regime"] = self.regime
+        info[REGIME] = self.regime
         return observation, info
 
     def step(self, action: Any) -> Transition:
@@ -136,7 +138,7 @@ class NonStationary(Parametrized):
             controls.set(drift.values)
         if controls.has_noise:
             controls.place(drift.moment)
-        transition[4]["regime"] = drift.regime
+        transition[4][REGIME] = drift.regime
         self.last_observation = transition[0]
         return transition
 
@@ -295,7 +297,7 @@ class NonStationary(Parametrized):
                         self._drift.replace(target, adversary.schedule)
         self._set()
         self.last_observation = observation = self._observed(observation)
-        info["regime"] = self.regime
+        info[REGIME] = self.regime
         return observation, reward, terminated, truncated, info
 
     def _observed(self, observation: Any) -> Any:
@@ -382,8 +384,8 @@ def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str,
     if options is None:
         return None, None
     rest = dict(options)
-    clock = rest.pop("clock", None)
-    return None if clock is None else check_whole("clock", clock, least=0, unit="env steps"), rest
+    clock = rest.pop(CLOCK, None)
+    return None if clock is None else check_whole(CLOCK, clock, least=0, unit="env steps"), rest
 
 
 def check_span(t0: int, t1: int) -> Ints:

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from rl_rms.envs.config import Sharing
 from rl_rms.envs.curricula import Curriculum
+from rl_rms.envs.keys import REGIME
 from rl_rms.envs.schedules import Schedule
 from rl_rms.envs.vector import NonStationaryVector, make_vec
 
@@ -98,7 +99,7 @@ class NonStationaryVecEnv(VecEnv):
                 # What else stands there is of the next episode's reset.
                 last = {**info.pop("final_info"), "terminal_observation": info.pop("final_obs")}
                 self.reset_infos[row] = info
-                info = {**last, "regime": info["regime"]}
+                info = {**last, REGIME: info[REGIME]}
             info["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
             told.append(info)
         return observations, np.asarray(rewards, dtype=np.float32), done, told

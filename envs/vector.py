@@ -25,6 +25,7 @@ from rl_rms.envs.counting import EpisodeCounter
 from rl_rms.envs.curricula import Curriculum, Teacher
 from rl_rms.envs.drift import timescale
 from rl_rms.envs.faults import Checked, broken_in
+from rl_rms.envs.keys import REGIME
 from rl_rms.envs.nonstationary import (
     ask_for_task,
     check_span,
@@ -40,6 +41,7 @@ from rl_rms.envs.schedules import Floats, Ints, Schedule, as_schedules
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.envs.transforms import unbounded
 
+_REGIME_MASK = f"_{REGIME}"
 _CLOCKS = {"shared": SharedClock, "phase": PhaseClocks, "independent": IndependentClocks}
 
 
@@ -48,8 +50,8 @@ class NonStationaryVector(VectorWrapper):
 
     The clock counts true transitions; the frames in which a sub-environment is only reset do not count. All that
     `NonStationary` says of the clock holds here too: ``reset()`` does not rewind it, ``reset(seed=s)`` does,
-    ``reset(options={"clock": k})`` sets it; a reset with a ``reset_mask`` never rewinds. All frames of a vector
-    step, the first ones of new episodes too, are made under the values that held when it began.
+    ``reset(options={"rl_rms.clock": k})`` sets it; a reset with a ``reset_mask`` never rewinds. All frames
+    of a vector step, the first ones of new episodes too, are made under the values that held when it began.
 
     Args:
         env: The vector environment: native, Sync, or an Async that `make_vec` made.
@@ -77,8 +79,10 @@ class NonStationaryVector(VectorWrapper):
         >>> from rl_rms.envs.schedules import Step
         >>> env = make_vec("CartPole-v1", 3, {"gravity": Step(before=9.8, after=1.6, at=5)}, seed=0)
         >>> _ = env.reset(seed=0)
-        >>> [env.step(np.zeros(3, dtype=int))[-1]["regime"].tolist() for _ in range(2)], env.clock, env.parameters
-        ([[0, 0, 0], [1, 1, 1]], 6, {'gravity': 1.6})
+        >>> [env.step(np.zeros(3, dtype=int))[-1]["rl_rms.regime"].tolist() for _ in range(2)]
+        [[0, 0, 0], [1, 1, 1]]
+        >>> env.clock, env.parameters
+        (6, {'gravity': 1.6})
     """
 
     def __init__(
@@ -150,8 +154,8 @@ class NonStationaryVector(VectorWrapper):
             seed: Seeds the environment, rewinds the clock to 0, makes the curriculum begin anew, and seeds the
                 drift unless the constructor did; of a list, the first seed in it does. In `frozen` it only seeds
                 the environment.
-            options: ``"clock"`` sets the clock, in env steps of all sub-environments together; the others are the
-                environment's, such as ``"reset_mask"``, which says where episodes are to begin.
+            options: ``"rl_rms.clock"`` sets the clock, in env steps of all sub-environments together. The others
+                are the environment's, such as ``"reset_mask"``, which says where episodes are to begin.
         """
         if isinstance(seed, Iterable):
             seed = [None if one is None else check_whole("seed", one, least=0) for one in seed]
@@ -194,7 +198,7 @@ class NonStationaryVector(VectorWrapper):
             self._backend.set(clocks.columns)
             self.last_observations = transitions[0]
             if clocks.regime is self._regime_told:
-                infos["regime"], infos["_regime"] = self._regimes, self._everywhere
+                infos[REGIME], infos[_REGIME_MASK] = self._regimes, self._everywhere
                 return transitions
         else:
             transitions = self._complete(valid, *transitions)
@@ -444,8 +448,8 @@ class NonStationaryVector(VectorWrapper):
         elif regime != self._regime_told:
             self._regimes = _read_only(np.full(self.num_envs, regime, dtype=np.int64))
             self._regime_told = regime
-        infos["regime"] = self._regimes
-        infos["_regime"] = self._everywhere
+        infos[REGIME] = self._regimes
+        infos[_REGIME_MASK] = self._everywhere
         return infos
 
 

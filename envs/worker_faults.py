@@ -19,7 +19,6 @@ from gymnasium.vector.utils import CloudpickleWrapper, clear_mpi_env_vars, conca
 
 from rl_rms.envs.faults import (
     LASTING,
-    RESTARTED,
     EnvError,
     Fault,
     Watch,
@@ -28,6 +27,7 @@ from rl_rms.envs.faults import (
     reset_mask_of,
     seeds_of,
 )
+from rl_rms.envs.keys import RESTARTED
 
 # Seconds that something which is only due after a fault may take: a worker's error, its end, the others' end.
 GRACE = 5.0

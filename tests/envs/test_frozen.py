@@ -23,7 +23,7 @@ def test_a_frozen_clock_stands_and_goes_on_where_it_was(probe):
         # In frozen time episodes begin, seeds and options are taken, and nothing of it is lived.
         env.reset(seed=9)
         assert (env.clock, env.step(None)[1]) == (70, 70)
-        env.reset(options={"clock": 20})
+        env.reset(options={"rl_rms.clock": 20})
         assert [env.step(None)[1] for _ in range(5)] == [20] * 5
     assert env.clock == 3
     # The episode of five steps goes on with its fourth.

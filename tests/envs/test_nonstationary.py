@@ -40,7 +40,7 @@ def live(env, steps, seed=None):
     shown = []
     for _ in range(steps):
         observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
-        shown.append((observation.tolist(), reward, terminated, info["regime"], dict(env.parameters)))
+        shown.append((observation.tolist(), reward, terminated, info["rl_rms.regime"], dict(env.parameters)))
         if terminated or truncated:
             env.reset()
     return shown
@@ -88,24 +88,24 @@ def test_only_a_seeded_reset_rewinds():
     live(env, 100, seed=0)
     assert env.clock == 100
     _, info = env.reset()
-    assert (env.clock, info["regime"]) == (100, env.regime)
+    assert (env.clock, info["rl_rms.regime"]) == (100, env.regime)
     assert env.regime > 3
     _, info = env.reset(seed=0)
-    assert (env.clock, info["regime"], env.parameters["reward.scale"]) == (0, 0, 1)
+    assert (env.clock, info["rl_rms.regime"], env.parameters["reward.scale"]) == (0, 0, 1)
 
 
 def test_the_clock_can_be_set(probe):
     env = NonStationary(probe(), {"level": Linear(0, 100, over=100)})
-    env.reset(seed=0, options={"clock": 40, "low": 3})
+    env.reset(seed=0, options={"rl_rms.clock": 40, "low": 3})
     assert (env.clock, env.unwrapped.level) == (40, 40)
     assert env.unwrapped.options == {"low": 3}
     env.clock = 70
     assert env.step(env.action_space.sample())[1] == 70
-    env.reset(options={"clock": 10})
+    env.reset(options={"rl_rms.clock": 10})
     assert env.clock == 10
     for wrong in (-1, 2.5, "now"):
         with pytest.raises(ValueError, match="clock must be a whole number >= 0 env steps, got"):
-            env.reset(options={"clock": wrong})
+            env.reset(options={"rl_rms.clock": wrong})
         with pytest.raises(ValueError, match="clock must be"):
             env.clock = wrong
 
@@ -170,7 +170,7 @@ def test_chance_comes_from_seed_and_clock(probe):
     assert len({value for one in shown for value in one}) == 24
     env.reset(seed=1)  # the drift has its own seed
     assert play(env, 8) == shown
-    env.reset(options={"clock": 5})
+    env.reset(options={"rl_rms.clock": 5})
     assert [reward for *_, reward in play(env, 3)] == [reward for *_, reward in shown[5:]]
     other = NonStationary(probe(length=100), changes, seed=4)
     other.reset(seed=0)
@@ -237,7 +237,7 @@ def test_delays_begin_anew_with_each_episode(probe):
 
 def test_values_out_of_bounds_are_refused():
     env = cartpole({"observation.mask": Linear(0, 2, over=10)})
-    env.reset(seed=0, options={"clock": 5})
+    env.reset(seed=0, options={"rl_rms.clock": 5})
     with pytest.raises(ValueError, match=r"observation.mask must be in \[0, 1\], got 1.2"):
         env.step(0)
 
@@ -297,7 +297,7 @@ def test_a_copy_goes_on_exactly(duplicate):
 def test_environments_that_unpickle_anew_get_their_values_back():
     pytest.importorskip("Box2D")
     env = NonStationary(gym.make("LunarLander-v3"), {"gravity": Linear(-10, -2, over=10)})
-    env.reset(seed=0, options={"clock": 5})
+    env.reset(seed=0, options={"rl_rms.clock": 5})
     twin = pickle.loads(pickle.dumps(env))
     assert (twin.clock, twin.unwrapped.gravity, twin.unwrapped.world.gravity[1]) == (5, -6.0, -6.0)
 
@@ -330,13 +330,13 @@ def test_a_curriculum_sets_the_task_of_each_episode(probe):
     for _ in range(9):
         _, reward, terminated, _, info = env.step(env.action_space.sample())
         rewards.append(reward)
-        regimes.append(info["regime"])
+        regimes.append(info["rl_rms.regime"])
         if terminated:
             env.reset()
     assert rewards == [1, 1, 1, 1, 1, 1, 5, 5, 5]
     assert regimes == [0, 0, 0, 0, 0, 1, 1, 1, 1]
     assert (env.curriculum.stage, env.regime) == (1, 1)
-    env.reset(options={"clock": 100})
+    env.reset(options={"rl_rms.clock": 100})
     assert env.regime == 2
 
     other = NonStationary(probe(length=3), {"reward.offset": 0.0}, curriculum=Staged(curriculum.stages, 3.0, 2))
@@ -399,3 +399,24 @@ def test_stable_baselines3_learns_in_it():
     env = cartpole(seed=0)
     A2C("MlpPolicy", env, seed=0).learn(100)
     assert env.clock == 100
+
+
+class OwnKeys(gym.Wrapper):
+    """Uses info entries and reset options with the names that the wrappers use without their prefix."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = self.env.reset(seed=seed)
+        return observation, {**info, "regime": "mine", "restarted": "mine", "clock": dict(options or {})["clock"]}
+
+    def step(self, action):
+        *transition, info = self.env.step(action)
+        return *transition, {**info, "regime": "mine", "restarted": "mine"}
+
+
+def test_own_info_keys_and_reset_options_of_the_environment_reach_the_user():
+    env = NonStationary(OwnKeys(gym.make("CartPole-v1")), {"gravity": 9.0})
+    _, info = env.reset(seed=0, options={"clock": "noon", "rl_rms.clock": 7})
+    assert (info["regime"], info["restarted"], info["clock"], info["rl_rms.regime"]) == ("mine", "mine", "noon", 0)
+    assert env.clock == 7
+    info = env.step(0)[-1]
+    assert (info["regime"], info["restarted"], info["rl_rms.regime"]) == ("mine", "mine", 0)

@@ -46,7 +46,7 @@ def test_where_nothing_changes_it_is_stable_baselines3s_own(id, mode):
         assert np.array_equal(our_dones, dones)
         for our_info, info, done in zip(our_infos, infos, dones, strict=True):
             assert our_info["TimeLimit.truncated"] == info["TimeLimit.truncated"]
-            assert our_info.keys() - {"regime", "episode"} == info.keys()
+            assert our_info.keys() - {"rl_rms.regime", "episode"} == info.keys()
             if done:
                 ended += 1
                 assert np.array_equal(our_info["terminal_observation"], info["terminal_observation"])
@@ -73,7 +73,7 @@ def test_the_world_changes_and_each_environment_says_what_it_sees(sharing):
             assert value == trace(CHANGES, [clock], 4, index)[target][0]
             assert env.get_attr(target)[row] == value
     assert env.get_attr("clock", indices=1) == [450]
-    assert env.get_attr("regime") == [info["regime"] for info in infos]
+    assert env.get_attr("regime") == [info["rl_rms.regime"] for info in infos]
     # All together live through the world's time scale.
     assert env.get_attr("timescale")[0] * 3 == world.timescale
 
@@ -217,11 +217,11 @@ def test_its_state_goes_on_exactly():
 
 def test_options_set_the_clock():
     env = make_vec_env("CartPole-v1", 2, CHANGES)
-    env.set_options({"clock": 50})
+    env.set_options({"rl_rms.clock": 50})
     env.reset()
     assert env.get_attr("clock") == [50, 50]
     env.reset()
-    env.set_options([{"clock": 50}, {"clock": 60}])
+    env.set_options([{"rl_rms.clock": 50}, {"rl_rms.clock": 60}])
     with pytest.raises(ValueError, match="all sub-environments must have the same options"):
         env.reset()
 

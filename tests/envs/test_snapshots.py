@@ -54,7 +54,7 @@ def live(env, steps, seed):
         else:
             action = random.uniform(space.low, space.high).astype(space.dtype)
         *transition, info = env.step(action)
-        seen.append((*transition, info["regime"], env.clock, dict(env.parameters)))
+        seen.append((*transition, info["rl_rms.regime"], env.clock, dict(env.parameters)))
         done = np.logical_or(transition[2], transition[3])
         if not isinstance(env, NonStationaryVector) and done:
             seen.append(env.reset()[0])
@@ -174,7 +174,7 @@ def test_a_reset_that_is_due_is_no_transition_of_a_single_environment_either():
     live(env, 2, seed=0)
     env.parameter_reset_is_due = True
     observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
-    assert (reward, terminated, truncated, info["regime"], env.clock) == (0.0, False, False, 0, 2)
+    assert (reward, terminated, truncated, info["rl_rms.regime"], env.clock) == (0.0, False, False, 0, 2)
     assert np.array_equal(observation, env.last_observation)
     env.step(env.action_space.sample())
     assert (env.clock, env.regime) == (3, 1)

@@ -125,7 +125,7 @@ def test_resets_rewind_only_with_a_seed_and_without_a_mask(sharing, probes):
     assert env.clock == 10
     env.reset(seed=1, options={"reset_mask": np.array([True, False])})
     assert env.clock == 10
-    env.reset(options={"clock": 7})
+    env.reset(options={"rl_rms.clock": 7})
     assert (env.clock, env.clocks.tolist()) == (7, [7, 7] if sharing == "shared" else [4, 3])
     env.clock = 5
     assert env.clock == 5
@@ -158,9 +158,9 @@ def test_a_native_environment_that_restores_its_own_values_is_set_again():
 
 def test_a_users_options_are_left_alone(probes):
     env = NonStationaryVector(probes([3, 4]), {"level": 2.0})
-    options = {"clock": 3, "reset_mask": np.array([True, True])}
+    options = {"rl_rms.clock": 3, "reset_mask": np.array([True, True])}
     env.reset(options=options)
-    assert set(options) == {"clock", "reset_mask"}
+    assert set(options) == {"rl_rms.clock", "reset_mask"}
 
 
 # -- the values -----------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_native_sync_and_async_live_in_the_same_world(sharing):
         shown[mode] = []
         for action in actions:
             *transition, info = env.step(np.full(3, action))
-            shown[mode].append((*(one.tolist() for one in transition), info["regime"].tolist()))
+            shown[mode].append((*(one.tolist() for one in transition), info["rl_rms.regime"].tolist()))
             # Whatever the episodes are, what holds is what the schedules say at the clocks.
             for i, clock in enumerate(env.clocks):
                 index = i if sharing == "independent" else 0
@@ -188,7 +188,7 @@ def test_native_sync_and_async_live_in_the_same_world(sharing):
                     changes = {name: one.ahead(round(i / 3 * spans[name])) for name, one in CHANGES.items()}
                 held = {name: float(np.broadcast_to(value, 3)[i]) for name, value in env.parameters.items()}
                 assert held == {name: values[0] for name, values in trace(changes, [clock], 4, index).items()}
-                assert info["regime"][i] == regime_changes(changes, 0, clock, 4, index).size
+                assert info["rl_rms.regime"][i] == regime_changes(changes, 0, clock, 4, index).size
         env.close()
     assert shown["sync"] == shown["async"]
 
@@ -208,7 +208,7 @@ def test_independent_worlds_are_those_of_single_environments():
                 continue
             observation, reward, *_, single_info = single.step(int(k % 3 == 0))
             assert observations[i].tolist() == observation.tolist()
-            assert (rewards[i], info["regime"][i]) == (reward, single_info["regime"])
+            assert (rewards[i], info["rl_rms.regime"][i]) == (reward, single_info["rl_rms.regime"])
         resetting = terminated | truncated
 
 
@@ -358,9 +358,9 @@ def test_a_world_where_nothing_changes_has_a_clock_all_the_same():
     env = make_vec("Acrobot-v1", 2)
     assert isinstance(env.unwrapped, SyncVectorEnv)
     _, info = env.reset(seed=0)
-    assert info["regime"].tolist() == [0, 0]
+    assert info["rl_rms.regime"].tolist() == [0, 0]
     *_, info = env.step(np.zeros(2, dtype=int))
-    assert (env.clock, env.parameters, info["regime"].dtype, info["_regime"].tolist()) == (
+    assert (env.clock, env.parameters, info["rl_rms.regime"].dtype, info["_rl_rms.regime"].tolist()) == (
         2,
         {},
         np.int64,
@@ -453,7 +453,7 @@ def test_a_curriculum_sets_the_task_of_each_ones_next_episode(mode, probes):
     }[mode]
     for i, expected in enumerate(rewards):
         assert [one[i] for _, one, _, _ in shown] == expected
-    assert [info["regime"].tolist() for *_, info in shown] == [[0, 0]] * 2 + [[1, 1]] * 6
+    assert [info["rl_rms.regime"].tolist() for *_, info in shown] == [[0, 0]] * 2 + [[1, 1]] * 6
     assert env.parameters["level"].tolist() == [5.0, 5.0]
     assert env.parameters["reward.offset"] == 0.0
 
@@ -467,7 +467,7 @@ def test_a_curriculum_is_the_same_in_native_environments(probes):
             env, {"reward.offset": Step(0, 1, at=20)}, curriculum=Staged(stages, 1.0, window=2)
         )
         env.reset(seed=0)
-        shown[kind] = [(rewards.tolist(), info["regime"].tolist()) for _, rewards, _, info in play(env, 40)]
+        shown[kind] = [(rewards.tolist(), info["rl_rms.regime"].tolist()) for _, rewards, _, info in play(env, 40)]
         assert env.curriculum.stage == 4
     assert shown["native"] == shown["sync"]
 

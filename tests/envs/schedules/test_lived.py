@@ -23,12 +23,12 @@ def live(changes, steps, policy_seed):
     env = NonStationary(gym.make("CartPole-v1"), changes, seed=0)
     env.action_space.seed(policy_seed)
     _, info = env.reset(seed=policy_seed)
-    told, regimes = [env.parameters], [info["regime"]]
+    told, regimes = [env.parameters], [info["rl_rms.regime"]]
     episodes = 0
     for _ in range(steps):
         _, _, terminated, truncated, info = env.step(env.action_space.sample())
         told.append(env.parameters)
-        regimes.append(info["regime"])
+        regimes.append(info["rl_rms.regime"])
         if terminated or truncated:
             episodes += 1
             env.reset()

@@ -1,0 +1,11 @@
+"""Names of the entries that the wrappers add to ``info`` and read from the options of a reset.
+
+The prefix keeps them apart from the names that environments use.
+"""
+
+REGIME = "rl_rms.regime"
+"""Entry of ``info``: the number of regime changes so far."""
+CLOCK = "rl_rms.clock"
+"""Option of ``reset``: the reading that the clock is set to, in environment steps."""
+RESTARTED = "rl_rms.restarted"
+"""Entry of ``info``: whether the sub-environment failed and was created again."""

@@ -765,7 +765,7 @@ class OnPolicyAgent(ABC):
         After an error or a second Ctrl-C within a rollout, its episodes are left out: who goes on begins new ones.
 
         Args:
-            path: Where to; ``.safetensors`` is added where there is no suffix.
+            path: Where to; ``.safetensors`` is added unless the path ends in it.
 
         Returns:
             The file's path.
@@ -843,35 +843,54 @@ class OnPolicyAgent(ABC):
             ValueError: If the file is no agent of this kind, or the environment's spaces differ.
         """
         contents = checkpoint.read(Path(path), cls.algorithm)
-        config = checkpoint.config_from_dict(cls.config_class, contents["config"], device=device)
+        with checkpoint.damage_named(f"{path}, config,"):
+            config = checkpoint.config_from_dict(cls.config_class, contents["config"], device=device)
         if contents["user_policy"] and policy is None:
             raise ValueError(f"{path} was saved with a policy of the user's own; pass it as policy=...")
         if optimizer is None:
             checkpoint.check_trusted(config.optimizer)
-        spaces = {name: space_from_dict(contents[name]) for name in ("observation_space", "action_space")}
+        with checkpoint.damage_named(f"{path}, observation_space or action_space,"):
+            spaces = {name: space_from_dict(contents[name]) for name in ("observation_space", "action_space")}
         agent = cls.from_config(config, env, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces)
         for name, space in spaces.items():
             if getattr(agent, name) != space:
                 raise ValueError(
                     f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}; give such a one"
                 )
-        agent.policy.load_state_dict(contents["policy"])
-        agent.optimizer.load_state_dict(contents["optimizer"])
-        agent.generator.bit_generator.state = json.loads(contents["generator"])
-        if agent._state is not None and agent._state.shape == contents["state"].shape:
-            agent._state = contents["state"].to(agent.device)
-        agent._changes.load_state_dict(contents["changes"])
-        if agent.meta is not None:
-            agent.meta.load_state_dict(contents["meta"])
-        agent.num_timesteps = contents["num_timesteps"]
-        agent.num_updates = contents["num_updates"]
-        agent.num_nonfinite = contents["num_nonfinite"]
-        for name, one in agent._normalizers().items():
-            if one is not None:
-                one.load_state_dict(contents["normalizers"][name])
-        agent.episodes.extend(Episode(*episode) for episode in contents["episodes"])
-        agent._saved_place = None if contents["place"] is None else json.loads(contents["place"])
+        with checkpoint.damage_named(str(path)):
+            agent._restore(contents)
         return agent
+
+    def _restore(self, contents: dict[str, Any]) -> None:
+        """Take the state of a checkpoint whose fields are checked."""
+        checkpoint.check_like("policy", contents["policy"], dict(self.policy.state_dict()))
+        normalizers = {name: one for name, one in self._normalizers().items() if one is not None}
+        for name, one in normalizers.items():
+            own, saved = one.state_dict(), contents["normalizers"][name]
+            # The number of sub-environments may be another one.
+            checkpoint.check_like(name, {**saved, "returns": []}, {**own, "returns": []})
+        self.generator.bit_generator.state = json.loads(contents["generator"])
+        if not isinstance(self.optimizer, RMSprop):
+            checkpoint.check_optimizer(contents["optimizer"], self.optimizer)
+        self.optimizer.load_state_dict(contents["optimizer"])
+        self._changes.load_state_dict(contents["changes"])
+        if self.meta is not None:
+            self.meta.load_state_dict(contents["meta"])
+        for name, one in normalizers.items():
+            one.load_state_dict(contents["normalizers"][name])
+        if self._state is not None and self._state.shape == contents["state"].shape:
+            self._state = contents["state"].to(self.device)
+        if contents["place"] is not None:
+            place = json.loads(contents["place"])
+            # An error in them shows now, not in `learn`.
+            decode(place["episodes"]), place["surroundings"]["environment"]
+            self._saved_place = place
+        self.num_timesteps = contents["num_timesteps"]
+        self.num_updates = contents["num_updates"]
+        self.num_nonfinite = contents["num_nonfinite"]
+        self.episodes.extend(Episode(*episode) for episode in contents["episodes"])
+        # A policy of the user's own changes last, when nothing can fail.
+        self.policy.load_state_dict(contents["policy"])
 
     def _normalizers(self) -> dict[str, ObservationNormalizer | RewardNormalizer | None]:
         return {"observation": self.observation_normalizer, "reward": self.reward_normalizer}

@@ -133,25 +133,26 @@ class Periodic(Callback):
         raise NotImplementedError
 
 
-def save_or_warn(agent: "OnPolicyAgent", path: Path) -> bool:
-    """Save an agent in the midst of its training, which a full disk is not to end.
+def save_or_warn(agent: "OnPolicyAgent", path: Path) -> Exception | None:
+    """Save an agent during its training, which no error of saving may end.
 
     Returns:
-        Whether it is saved; if not, a warning has said why, and an earlier file is as it was.
+        The error, of which a warning was given; the earlier file is unchanged then. None if the agent is saved.
     """
     try:
         agent.save(path)
-    except files.UnwritableError as error:
-        warnings.warn(f"{error}; the training goes on, and is saved when it is time again", stacklevel=2)
-        return False
-    return True
+    except Exception as error:
+        said = error if isinstance(error, files.UnwritableError) else f"cannot save {path}: {error}"
+        warnings.warn(f"{said}; the training goes on, and the next checkpoint is tried as usual", stacklevel=2)
+        return error
+    return None
 
 
 class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end, whatever ends the training.
 
-    A checkpoint on the way that cannot be written is left out, with a warning. The last one is then written to the
-    system's folder for temporary files instead, and the training ends with an error that says where it is.
+    A checkpoint that cannot be saved gives a warning, and the training goes on. The last checkpoint is then saved
+    to the system's folder for temporary files, if possible, and the warning names the file.
 
     Args:
         folder: Where ``step_<env steps>.safetensors`` and, at the end, ``final.safetensors`` go.
@@ -159,9 +160,14 @@ class CheckpointCallback(Periodic):
         keep: Number of the former that stay, those with the most env steps; None keeps all. Checkpoints with more
             env steps than the agent has when its training starts belong to another training and stay.
 
+    Attributes:
+        error: The error of the last checkpoint, if it is not in the folder.
+
     Raises:
         ValueError: If an argument is not positive.
     """
+
+    error: Exception | None = None
 
     def __init__(self, folder: str | Path, every: int, keep: int | None = 5) -> None:
         super().__init__(every)
@@ -193,7 +199,7 @@ class CheckpointCallback(Periodic):
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Save one checkpoint."""
         path = self._path(agent)
-        if save_or_warn(agent, path) and self.keep is not None:
+        if save_or_warn(agent, path) is None and self.keep is not None:
             self._own = [one for one in self._own if one != path] + [path]
             while len(self._own) > self.keep:
                 self._own.pop(0).unlink(missing_ok=True)  # a user who deletes the run's folder may be faster
@@ -203,23 +209,19 @@ class CheckpointCallback(Periodic):
         return self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}"
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
-        """Save the last one, unless a step of the optimizer was broken off.
-
-        Raises:
-            UnwritableError: If it cannot be written there; it is elsewhere then, if there is room anywhere.
-        """
+        """Save the last checkpoint, unless a step of the optimizer was interrupted."""
         if not agent.can_be_saved:
             return
         path = self.folder / f"final{storage.SUFFIX}"
-        try:
-            agent.save(path)
-        except files.UnwritableError as error:
-            instead = agent.save(Path(tempfile.mkdtemp(prefix="rl_rms-")) / path.name)
-            error.args = (
-                f"{error}. What was learned until env step {agent.num_timesteps:,} is in {instead}: move it "
-                f"to {self.folder} to go on from there",
-            )
-            raise
+        self.error = save_or_warn(agent, path)
+        if not isinstance(self.error, OSError):
+            return
+        instead = Path(tempfile.mkdtemp(prefix="rl_rms-")) / path.name
+        if save_or_warn(agent, instead) is None:
+            where = f"{instead}: move it to {self.folder} to resume"
+            said = f"the agent of env step {agent.num_timesteps:,} is in {where}"
+            self.error.args = (f"{self.error}. {said}",)
+            warnings.warn(said, stacklevel=2)
 
 
 class Evaluated(NamedTuple):

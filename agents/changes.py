@@ -6,6 +6,7 @@ import torch
 from torch.optim import Optimizer
 
 from rl_rms.agents.config import AgentConfig
+from rl_rms.envs.checks import check_whole
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optimizer import RMSprop
 
@@ -78,9 +79,19 @@ class ChangeResponse:
         return {"regime": self.regime, "updates_left": self._updates_left, "memories": self._memories}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
-        self.regime, self._updates_left = state["regime"], state["updates_left"]
-        self._memories = state["memories"]
+        """Load a state of `state_dict`.
+
+        Raises:
+            ValueError: If ``regime`` or ``updates_left`` is no whole number >= 0, or a group's memory is missing.
+        """
+        regime, updates_left, memories = (state[name] for name in ("regime", "updates_left", "memories"))
+        if regime is not None:
+            check_whole("regime", regime, least=0)
+        check_whole("updates_left", updates_left, least=0, unit="updates")
+        if updates_left and len(memories) != len(self._optimizer.param_groups):
+            raise ValueError(f"memories must have one entry per parameter group, got {memories!r}")
+        self.regime, self._updates_left = regime, updates_left
+        self._memories = [{name: memory[name] for name in ("half_life", "alpha")} for memory in memories]
 
 
 @torch.no_grad()

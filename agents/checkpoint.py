@@ -1,8 +1,15 @@
-"""An agent as one file of data: tensors, numbers and strings, which loading reads and never runs."""
+"""An agent as one file of data: tensors, numbers and strings, which loading reads and never runs.
+
+The fields of an agent are declared here. `read` checks every field before any agent is made of them.
+"""
 
 import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from rl_rms.agents import storage
 from rl_rms.agents.config import AgentConfig, MetaConfig, PolicyConfig
@@ -13,32 +20,223 @@ _TRUSTED = ("rl_rms.", "torch.optim.")
 ConfigT = TypeVar("ConfigT", bound=AgentConfig)
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_dict_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _is_state(value: Any) -> bool:
+    return value is None or (isinstance(value, torch.Tensor) and value.dim() == 2 and _is_finite(value))
+
+
+def _is_episode(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 5:
+        return False
+    *numbers, success = value
+    return isinstance(numbers[0], float) and all(map(_is_count, numbers[1:])) and success in (None, True, False)
+
+
+# Counters and mean squares in the states of torch's optimizers.
+_AT_LEAST_0 = {"step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum"}
+_COUNT = (_is_count, "a whole number >= 0")
+_DICT = (_is_dict, "a dictionary")
+# The fields of an agent, each with a check and what the check allows.
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "algorithm": (_is_text, "a string"),
+    "config": _DICT,
+    "user_policy": (lambda value: isinstance(value, bool), "true or false"),
+    "seed": _COUNT,
+    "observation_space": _DICT,
+    "action_space": _DICT,
+    "policy": _DICT,
+    "optimizer": _DICT,
+    "generator": (_is_text, "a string"),
+    "state": (_is_state, "null or a finite tensor of two dimensions"),
+    "changes": _DICT,
+    "meta": (_is_dict_or_none, "null or a dictionary"),
+    "num_timesteps": _COUNT,
+    "num_updates": _COUNT,
+    "num_nonfinite": _COUNT,
+    "normalizers": _DICT,
+    "episodes": (
+        lambda value: isinstance(value, list) and all(map(_is_episode, value)),
+        "a list of [return, length, env_index, num_timesteps, success]",
+    ),
+    "place": (lambda value: value is None or isinstance(value, str), "null or a string"),
+}
+
+
 def write(path: Path, contents: dict[str, Any]) -> Path:
     """Write an agent; see `rl_rms.agents.storage.write`."""
     return storage.write(path, {"kind": _KIND, **contents})
 
 
-def read(path: Path, algorithm: str) -> dict[str, Any]:
-    """Read what `write` wrote.
+def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
+    """Read an agent that `write` wrote, and check its fields.
 
     Args:
-        path: The file; ``.safetensors`` is added where there is no suffix.
-        algorithm: The algorithm it must be of.
+        path: The file; ``.safetensors`` is added unless the path ends in it.
+        algorithm: The algorithm that the agent must have; None allows any.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no agent, of another version or another algorithm, or damaged.
+        ValueError: If the file is no agent, is damaged, has another version or another algorithm, lacks a field,
+            or a field has a value that it cannot have, such as weights that are nan.
     """
     path = storage.with_suffix(path)
     contents = storage.read(path)
     if contents.get("kind") != _KIND:
         raise ValueError(f"{path} is not an agent that rl_rms saved")
-    if contents["algorithm"] != algorithm:
+    for name, (is_allowed, allowed) in _FIELDS.items():
+        if name not in contents:
+            raise ValueError(f"{path} is damaged: it has no {name}; load an earlier checkpoint")
+        if not is_allowed(contents[name]):
+            raise ValueError(
+                f"{path} is damaged: {name} must be {allowed}, got {_short(contents[name])}; load an earlier "
+                "checkpoint"
+            )
+    for name, weight in contents["policy"].items():
+        if isinstance(weight, torch.Tensor) and not _is_finite(weight):
+            raise ValueError(
+                f"{path} holds a policy whose {name} is nan or infinite, since its training diverged; load an "
+                "earlier checkpoint, or train anew with a smaller learning_rate"
+            )
+    if algorithm is not None and contents["algorithm"] != algorithm:
         raise ValueError(
             f"{path} holds an agent of algorithm {contents['algorithm']!r}, not {algorithm!r}; load it with the "
             "class of its own algorithm"
         )
     return contents
+
+
+@contextmanager
+def damage_named(where: str) -> Iterator[None]:
+    """Turn every error of a state that does not fit into a ValueError of one sentence.
+
+    Args:
+        where: The damaged object, at the beginning of the sentence.
+
+    Raises:
+        ValueError: If the body raises an error of a missing key, a wrong type, shape or value.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        said = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(f"{where} is damaged: {said}; load an earlier checkpoint") from error
+
+
+def check_like(name: str, value: Any, like: Any) -> None:
+    """Check that a loaded value has the structure of one that the agent has now.
+
+    Args:
+        name: Name of the value in errors.
+        value: The loaded value.
+        like: The agent's own: the same keys, lengths, shapes and types are allowed.
+
+    Raises:
+        ValueError: If the structure differs, a number is below 0 that counts, or a tensor or number is not finite.
+    """
+    if isinstance(like, torch.Tensor):
+        is_same = isinstance(value, torch.Tensor) and value.shape == like.shape
+        if not is_same or value.is_floating_point() != like.is_floating_point() or not _is_finite(value):
+            wanted = f"a finite tensor of {like.dtype} and shape {tuple(like.shape)}"
+            raise ValueError(f"{name} must be {wanted}, got {_short(value)}")
+    elif isinstance(like, dict):
+        if not isinstance(value, dict) or value.keys() != like.keys():
+            raise ValueError(f"{name} must have the keys {sorted(like)}, got {_short(value)}")
+        for key, part in like.items():
+            check_like(f"{name}.{key}", value[key], part)
+    elif isinstance(like, list):
+        if not isinstance(value, list) or len(value) != len(like):
+            raise ValueError(f"{name} must be a list of length {len(like)}, got {_short(value)}")
+        for number, part in enumerate(like):
+            check_like(f"{name}[{number}]", value[number], part)
+    elif isinstance(like, float):
+        if not isinstance(value, float) or not -float("inf") < value < float("inf"):
+            raise ValueError(f"{name} must be a finite number, got {_short(value)}")
+    elif type(value) is not type(like) or (isinstance(like, int) and value < 0):
+        raise ValueError(f"{name} must be a {type(like).__name__} >= 0, got {_short(value)}")
+
+
+def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
+    """Check that loaded options have the names and kinds of others.
+
+    Args:
+        name: Name of the options in errors.
+        value: The loaded options.
+        like: Options of the same names: numbers for numbers, and else the same types are allowed.
+
+    Raises:
+        ValueError: If a name or a kind differs.
+    """
+    if not isinstance(value, dict) or value.keys() != like.keys():
+        raise ValueError(f"{name} must have the keys {sorted(like)}, got {_short(value)}")
+    for key, one in like.items():
+        if _kind(value[key]) is not _kind(one):
+            raise ValueError(f"{name}.{key} must be like {_short(one)}, got {_short(value[key])}")
+
+
+def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Check a loaded state of an optimizer of torch's, which takes states unchecked.
+
+    Args:
+        state: The loaded state, in the layout of `torch.optim.Optimizer.state_dict`.
+        optimizer: The optimizer that is to load it.
+
+    Raises:
+        ValueError: If a tensor of several entries has another shape than its parameter, a tensor is not finite, a
+            counter or mean square is below 0, parameters have different entries, or a group has other options than
+            the optimizer's.
+    """
+    groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
+    for number, (own, loaded) in enumerate(groups):
+        check_options(f"optimizer.param_groups[{number}]", loaded, own)
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    states = {number: entries for number, entries in state["state"].items() if entries}
+    first = next(iter(states.values()), {})
+    for number, entries in states.items():
+        check_options(f"optimizer.state[{number}]", entries, first)
+        for name, value in entries.items():
+            if not isinstance(value, torch.Tensor):
+                continue
+            shape = params[number].shape
+            if (value.numel() != 1 and value.shape != shape) or not _is_finite(value):
+                wanted = f"a finite tensor of shape {tuple(shape)}"
+                raise ValueError(f"optimizer.state[{number}].{name} must be {wanted}, got {_short(value)}")
+            if name in _AT_LEAST_0 and bool((value < 0).any()):
+                raise ValueError(f"optimizer.state[{number}].{name} must be >= 0, got {float(value.min()):g}")
+
+
+def _kind(value: Any) -> type:
+    """The type of a value, where files keep neither tuples nor the difference between 1 and 1.0."""
+    kinds: dict[type, type] = {int: float, tuple: list, torch.nn.Parameter: torch.Tensor}
+    return kinds.get(type(value), type(value))
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _short(value: Any) -> str:
+    """A value in an error: of a tensor its dtype and shape, of a dictionary its keys."""
+    if isinstance(value, torch.Tensor):
+        finite = "" if _is_finite(value) else ", not finite"
+        return f"a tensor of {value.dtype} and shape {tuple(value.shape)}{finite}"
+    if isinstance(value, dict):
+        return f"the keys {list(value)}"[:200]
+    return repr(value)[:200]
 
 
 def config_to_dict(config: AgentConfig) -> dict[str, Any]:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from rl_rms.agents.checkpoint import check_like, check_options
 from rl_rms.agents.config import MetaConfig
 from rl_rms.agents.losses import LossTerms, actor_critic_loss
 from rl_rms.agents.rollout import Bools, Rollout
@@ -318,7 +319,21 @@ class MetaGradient:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Load a state of `state_dict`.
+
+        Raises:
+            ValueError: If a part has another structure than this object's own.
+        """
+        own = self.state_dict()
+        for name in ("logs", "moments", "initial_weight", "stated"):
+            check_like(f"meta.{name}", state[name], own[name])
+        if state["start"]["params"]:
+            params, states = self._snapshot()
+            check_like("meta.start", state["start"], {"params": params, "states": states})
+        options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
+        for one in state["window"]:
+            for like, loaded in zip(options, one["groups"], strict=True):
+                check_options("meta.window.groups", loaded, like)
         with torch.no_grad():
             self.logs.copy_(state["logs"])
         self._steps.load_state_dict(state["steps"])

@@ -74,9 +74,15 @@ class Moments:
         return {"count": self.count, "mean": self.mean.tolist(), "variance": self.variance.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the statistics of `state_dict`."""
-        self.count = state["count"]
-        self.mean, self.variance = np.array(state["mean"]), np.array(state["variance"])
+        """Load the statistics of `state_dict`.
+
+        Raises:
+            ValueError: If a variance is below 0.
+        """
+        variance = np.array(state["variance"])
+        if (variance < 0).any():
+            raise ValueError(f"variance must be >= 0, got {variance.min():g}")
+        self.count, self.mean, self.variance = state["count"], np.array(state["mean"]), variance
 
 
 class RewardNormalizer:
@@ -136,8 +142,9 @@ class RewardNormalizer:
         """Go on with the statistics of `state_dict`; with other sub-environments than then, returns begin anew."""
         self.moments.load_state_dict(state)
         self.frozen = state["frozen"]
-        if len(state["returns"]) == len(self.returns):
-            self.returns = np.array(state["returns"])
+        returns = np.array(state["returns"], dtype=np.float64)
+        if returns.shape == self.returns.shape:
+            self.returns = returns
 
 
 class ObservationNormalizer:

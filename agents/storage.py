@@ -27,15 +27,20 @@ _TENSOR, _ITEMS, _NUMBER = "$tensor", "$items", "$number"
 
 
 def with_suffix(path: Path) -> Path:
-    """The path, with ``.safetensors`` added where there is no suffix."""
-    return path if path.suffix else path.with_suffix(SUFFIX)
+    """Add ``.safetensors`` to a path, unless the path ends in it.
+
+    Examples:
+        >>> with_suffix(Path("lr_0.001")).name
+        'lr_0.001.safetensors'
+    """
+    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
 
 
 def write(path: Path, contents: dict[str, Any]) -> Path:
     """Write a file whole; see `rl_rms.agents.files.write`.
 
     Args:
-        path: Where to; ``.safetensors`` is added where there is no suffix.
+        path: Where to; ``.safetensors`` is added unless the path ends in it.
         contents: Tensors, numbers, strings, None, and lists, tuples and dictionaries of them, however nested.
             Tuples come back as lists, and keys as what they were: strings or whole numbers.
 
@@ -58,7 +63,7 @@ def read(path: Path) -> dict[str, Any]:
     """Read what `write` wrote, tensors on the CPU.
 
     Args:
-        path: The file; ``.safetensors`` is added where there is no suffix.
+        path: The file; ``.safetensors`` is added unless the path ends in it.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rl_rms.cli.config import Parser, parse_config
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import CONFIG, read_run
+from rl_rms.cli.runs import CONFIG, read_run, require_checkpoint
 from rl_rms.cli.trust import HELP, check_folder
 from rl_rms.cli.yaml_files import read_file
 
@@ -49,4 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
     from rl_rms.cli.train import go_on, train_with_ray
 
-    return train_with_ray(config, folder) if config.scale.engine == "ray" else go_on(config, folder)
+    if config.scale.engine == "ray":
+        require_checkpoint(folder)
+        return train_with_ray(config, folder)
+    return go_on(config, folder)

@@ -108,30 +108,58 @@ def read_run(folder: str | Path) -> Run:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of a run that was written last and is whole, ``best`` aside; None where there is none at all.
+    """Return the whole checkpoint with the most env steps; ``best`` does not count.
+
+    Args:
+        folder: Folder of a run.
+
+    Returns:
+        The checkpoint; of two with equal env steps ``final``. None if there is no file.
 
     Raises:
-        UserError: If all of them are damaged.
+        UserError: If every file is damaged.
     """
-    from rl_rms.agents import storage  # torch is slow to import
+    from rl_rms.agents import checkpoint  # torch is slow to import
 
-    found = [path for path in (folder / CHECKPOINTS).glob(f"*{storage.SUFFIX}") if path.stem != "best"]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    found = _checkpoints(folder)
+    env_steps: dict[Path, int] = {}
+    for path in found:
         try:
-            storage.read(path)
-        except ValueError as error:  # noqa: PERF203 - a file takes far longer
-            print(f"{error}; trying the one before", file=sys.stderr)
-        else:
-            return path
-    if found:
-        raise UserError(f"none of the {len(found)} checkpoints in {folder / CHECKPOINTS} can be read")
-    return None
+            env_steps[path] = checkpoint.read(path)["num_timesteps"]
+        except ValueError as error:  # noqa: PERF203 - reading a file takes far longer
+            print(f"{error}; it is skipped", file=sys.stderr)
+    if found and not env_steps:
+        raise UserError(
+            f"none of the {len(found)} checkpoints in {folder / CHECKPOINTS} can be read{_mend(folder)}"
+        )
+    return max(env_steps, key=lambda path: (env_steps[path], path.stem == "final"), default=None)
 
 
-def clear_log(folder: Path) -> None:
-    """Remove what was logged of a run that begins again, having been killed before its first checkpoint."""
-    for file in (folder / METRICS, *folder.glob("events.out.tfevents.*")):
-        file.unlink(missing_ok=True)
+def require_checkpoint(folder: Path) -> None:
+    """Check that a run has a checkpoint to resume from.
+
+    Raises:
+        UserError: If it has none, or ``best`` alone.
+    """
+    if not _checkpoints(folder):
+        raise UserError(f"{folder} has no checkpoint to resume from{_mend(folder)}")
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The files to resume from, whole or damaged."""
+    return sorted(path for path in (folder / CHECKPOINTS).glob("*.safetensors") if path != _best(folder))
+
+
+def _best(folder: Path) -> Path:
+    return folder / CHECKPOINTS / "best.safetensors"
+
+
+def _mend(folder: Path) -> str:
+    """The end of a sentence about a run without a whole checkpoint."""
+    best = _best(folder)
+    if best.is_file():
+        return f"; {best} is left: copy it to {best.with_stem('final')} to resume from the best evaluation"
+    return f"; rl-rms train {folder / CONFIG} trains from the beginning, in a new folder"
 
 
 def find_unfinished(parent: Path, config: RunConfig) -> Path | None:

@@ -19,11 +19,11 @@ from rl_rms.cli.runs import (
     CHECKPOINTS,
     CONFIG,
     best_evaluation,
-    clear_log,
     find_unfinished,
     new_folder,
     newest_checkpoint,
     read_summary,
+    require_checkpoint,
     write_summary,
 )
 from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
@@ -98,7 +98,7 @@ def train(config: RunConfig, name: str) -> int:
             parent = Path(config.runs_dir) / name
             unfinished: Path | None = workers.tell(find_unfinished(parent, config) if workers.rank == 0 else None)
             if unfinished is not None:
-                return go_on(config, unfinished)
+                return go_on(config, unfinished, can_begin=True)
         agent = build(config, make_env(config, workers), workers)
         if config.video_every is not None and workers.rank == 0:
             make_pictured_env(config).close()
@@ -122,7 +122,7 @@ def train_with_ray(config: RunConfig, folder: Path) -> int:
     where = "this machine" if config.scale.address is None else config.scale.address
     console = console_of(config)
     console.print(f"{config.scale.workers} workers of Ray on {where}; TensorBoard shows how they get on")
-    run_with_ray(config.scale, go_on, folder=folder, config=config)
+    run_with_ray(config.scale, go_on, folder=folder, config=config, can_begin=True)
     summary = read_summary(folder)
     if config.progress == "json":  # its workers have said the rest, but not here
         steps, seconds = summary["total_timesteps"], summary["wall_time_seconds"]
@@ -140,29 +140,30 @@ def begin(config: RunConfig, name: str) -> Path:
     return folder
 
 
-def go_on(config: RunConfig, folder: Path) -> int:
-    """Go on with a run from its newest checkpoint, or begin it where there is none.
+def go_on(config: RunConfig, folder: Path, *, can_begin: bool = False) -> int:
+    """Resume a run from its newest checkpoint.
 
     Args:
         config: The run.
         folder: Its folder.
+        can_begin: Whether a run without a checkpoint begins again; `Logger` then moves its log aside.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
 
     Raises:
-        UserError: If its checkpoint cannot be read, or it has come to its end.
+        UserError: If it has no checkpoint, its checkpoint cannot be read, or the run is complete.
     """
     with process_group(config.scale) as workers, owned_by(workers, folder):
         checkpoint = workers.tell(newest_checkpoint(folder))
+        if not can_begin:
+            require_checkpoint(folder)
         agent = build(config, make_env(config, workers), workers, checkpoint)
         if agent.num_timesteps >= config.total_timesteps:
             raise UserError(
                 f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to go on"
             )
         if workers.rank == 0:
-            if checkpoint is None:
-                clear_log(folder)
             files.write(folder / CONFIG, config.to_yaml())
         return run(config, agent, folder)
 
@@ -201,7 +202,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     import torch
 
     from rl_rms.agents.adaptation import AdaptationCallback
-    from rl_rms.agents.callbacks import Callback
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback
     from rl_rms.agents.workers import LostWorkersError
     from rl_rms.envs.faults import EnvError
 
@@ -240,6 +241,9 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         raise UserError(f"{error} (on the command line --agent.on_nonfinite)") from error
     finally:
         env.close()
+    for one in callbacks:
+        if isinstance(one, CheckpointCallback) and one.error is not None:
+            raise one.error
     if workers.rank == 0:
         summary = summarize(agent, adaptation, time.perf_counter() - began, status != 0)
         write_summary(folder, summary)

@@ -61,8 +61,8 @@ def train(folder: Path, env_steps: int) -> tuple[str, ...]:
 
 
 def run_under(folder: Path) -> Path | None:
-    """The folder of the run that lies under another, None before there is a configuration in it."""
-    return next((path.parent for path in folder.glob("drifting_cartpole/*/config.yaml")), None)
+    """The run with a checkpoint that a folder holds; None if there is none."""
+    return next((path.parents[1] for path in folder.glob("drifting_cartpole/*/checkpoints/*.safetensors")), None)
 
 
 def steps_saved(run: Path | None) -> int:

@@ -1,9 +1,14 @@
+import copy
+import re
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rl_rms.agents import A2C, ActorCriticPolicy, Reinforce, storage
+from rl_rms.agents import A2C, ActorCriticPolicy, MetaConfig, PolicyConfig, Reinforce, storage
 from rl_rms.agents.checkpoint import read, write
 
 
@@ -42,3 +47,125 @@ def test_a_policy_of_ones_own_has_to_be_given_again(tmp_path):
     with pytest.raises(ValueError, match=r"was saved with a policy of the user's own; pass it as policy=\.\.\."):
         A2C.load(path)
     assert A2C.load(path, policy=policy).policy is policy
+
+
+def paths_in(value, path=()):
+    """The path of every key and entry of nested data."""
+    if isinstance(value, (dict, list)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from paths_in(part, (*path, key))
+
+
+def mutated(value, how):
+    """Another value in place of one: of another shape, type or sign."""
+    if how == "type":
+        return "of another type" if not isinstance(value, str) else 0.5
+    if isinstance(value, torch.Tensor):
+        other = torch.zeros(value.numel() + 1) if how == "shape" else torch.full_like(value, -1)
+        return torch.full_like(value, float("nan")) if how == "nan" and value.is_floating_point() else other
+    if how == "shape":
+        return [value, value]
+    if how == "nan":
+        return float("nan")
+    return -abs(value) - 1 if isinstance(value, (int, float)) else None
+
+
+KINDS = {
+    "a2c": lambda: A2C("CartPole-v1", seed=0, normalize_observation=True, normalize_reward=True),
+    "adam": lambda: A2C("CartPole-v1", seed=0, optimizer="torch.optim.Adam", policy=PolicyConfig(recurrent="gru")),
+    "meta": lambda: A2C(
+        "CartPole-v1", seed=0, policy=PolicyConfig(hidden_sizes=(4,)), meta=MetaConfig(window=2), on_change="reset"
+    ),
+    "forget": lambda: A2C("CartPole-v1", seed=0, on_change="forget"),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The contents of a checkpoint by kind of agent."""
+    contents = {}
+    for kind, make in KINDS.items():
+        agent = make().learn(60)
+        contents[kind] = read(agent.save(tmp_path_factory.mktemp("saved") / kind))
+        agent.env.close()
+    return contents
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.data())
+def test_load_of_mutated_contents_raises_a_value_error_of_one_sentence(saved, tmp_path_factory, kind, data):
+    contents = copy.deepcopy(saved[kind])
+    path = data.draw(st.sampled_from(sorted(paths_in(contents), key=str)), "path")
+    how = data.draw(st.sampled_from(["delete", "shape", "type", "sign", "nan"]), "how")
+    owner = contents
+    for key in path[:-1]:
+        owner = owner[key]
+    if how == "delete":
+        del owner[path[-1]]
+    else:
+        owner[path[-1]] = mutated(owner[path[-1]], how)
+    file = storage.write(tmp_path_factory.mktemp("mutated") / "agent", contents)
+    env = gym.make_vec("CartPole-v1")
+    try:
+        A2C.load(file, env).learn(15)
+    except (ValueError, FloatingPointError) as error:
+        said = str(error)
+        assert said
+        assert "\n" not in said
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("num_timesteps", -1, r"num_timesteps must be a whole number >= 0, got -1"),
+        ("num_updates", 2.5, r"num_updates must be a whole number >= 0, got 2.5"),
+        ("seed", True, r"seed must be a whole number >= 0, got True"),
+        ("optimizer", None, r"optimizer must be a dictionary, got None"),
+        ("episodes", [[1.0, 2]], r"episodes must be a list of .*return"),
+    ],
+)
+def test_read_of_a_wrong_field_names_it(saved, tmp_path, name, value, named):
+    path = storage.write(tmp_path / "agent", {**saved["a2c"], name: value})
+    with pytest.raises(ValueError, match=rf"agent\.safetensors is damaged: {named}.*; load an earlier checkpoint"):
+        A2C.load(path)
+
+
+def test_read_without_a_field_names_it(saved, tmp_path):
+    contents = {name: value for name, value in saved["a2c"].items() if name != "episodes"}
+    path = storage.write(tmp_path / "agent", contents)
+    with pytest.raises(ValueError, match=r"it has no episodes; load an earlier checkpoint"):
+        read(path)
+
+
+def test_load_of_weights_that_are_nan_names_the_parameter(saved, tmp_path):
+    contents = copy.deepcopy(saved["a2c"])
+    name = next(iter(contents["policy"]))
+    contents["policy"][name].fill_(float("nan"))
+    path = storage.write(tmp_path / "agent", contents)
+    with pytest.raises(ValueError, match=rf"whose {re.escape(name)} is nan or infinite.*earlier checkpoint"):
+        A2C.load(path)
+
+
+def test_load_with_another_shape_leaves_a_policy_of_the_users_own_unchanged(tmp_path):
+    policy = ActorCriticPolicy(gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(2))
+    contents = read(A2C("CartPole-v1", policy=policy).save(tmp_path / "own"))
+    *_, last = contents["policy"]
+    contents["policy"][last] = torch.zeros(77)
+    for weights in list(contents["policy"].values())[:-1]:
+        weights.add_(1.0)
+    before = copy.deepcopy(policy.state_dict())
+    with pytest.raises(ValueError, match=rf"policy\.{re.escape(last)} must be a finite tensor.*shape \(77,\)"):
+        A2C.load(write(tmp_path / "own", contents), policy=policy)
+    assert all(map(torch.equal, policy.state_dict().values(), before.values()))
+
+
+@pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.Adam"])
+def test_load_of_optimizer_state_of_another_shape_names_the_entry(tmp_path, optimizer):
+    contents = read(A2C("CartPole-v1", seed=0, optimizer=optimizer).learn(20).save(tmp_path / "agent"))
+    entry = next(name for name, value in contents["optimizer"]["state"][0].items() if value.numel() > 1)
+    contents["optimizer"]["state"][0][entry] = torch.zeros(3)
+    with pytest.raises(ValueError, match=rf"is damaged: .*{entry}.*shape"):
+        A2C.load(write(tmp_path / "agent", contents))

@@ -18,10 +18,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import storage
-from rl_rms.cli.errors import UserError
 from rl_rms.cli.main import main
-from rl_rms.cli.runs import newest_checkpoint, read_run
+from rl_rms.cli.runs import read_run
 from rl_rms.envs.drift import trace
 
 QUICK = ["--total_timesteps", "3000", "--env.num_envs", "4", "--log_interval", "10"]
@@ -192,21 +190,6 @@ def test_another_optimizer_is_a_matter_of_configuration(tmp_path, monkeypatch, c
     assert run.config.agent.optimizer_kwargs == {"eps": 1e-5}
     assert run.series("optim/gradient_norm")[1]
     assert not run.series("optim/rho")[1]
-
-
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys):
-    folder = tmp_path / "run" / "checkpoints"
-    older, newer = (storage.write(folder / name, {"name": name}) for name in ("step_0000000001", "final"))
-    os.utime(older, (1, 1))
-    storage.write(folder / "best", {"name": "best"})
-    assert newest_checkpoint(tmp_path / "run") == newer
-    newer.write_bytes(newer.read_bytes()[:-1] + b"?")
-    assert newest_checkpoint(tmp_path / "run") == older
-    assert "it is damaged" in capsys.readouterr().err
-    older.write_bytes(b"")
-    with pytest.raises(UserError, match="none of the 2 checkpoints in .*checkpoints can be read"):
-        newest_checkpoint(tmp_path / "run")
-    assert newest_checkpoint(tmp_path) is None
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -15,7 +15,6 @@ import pytest
 
 from rl_rms.cli import train
 from rl_rms.cli.main import main
-from rl_rms.cli.runs import read_run
 
 ENV = {"env.num_envs": 4, "agent.n_steps": 8, "progress": "none"}
 
@@ -112,14 +111,13 @@ def test_a_run_that_is_being_trained_is_not_resumed(tmp_path, started, capsys):
     # A process that was killed holds nothing.
     process.kill()
     process.wait()
-    assert main(["resume", str(folder), "--total_timesteps=2_000", "--progress=none"]) == 0
-    # It was killed before its first checkpoint, so it began again, and its log did too.
-    steps = read_run(folder).steps
-    assert steps == sorted(steps)
-    assert steps[-1] < 2_100
+    log = (folder / "metrics.csv").read_text()
+    assert main(["resume", str(folder), "--total_timesteps=2_000", "--progress=none"]) == 2
+    assert "has no checkpoint to resume from; rl-rms train" in capsys.readouterr().err
+    assert (folder / "metrics.csv").read_text() == log
 
 
-def test_a_full_disk_costs_neither_the_training_nor_its_checkpoints(tmp_path, started):
+def test_train_without_room_for_checkpoints_ends_with_status_1_and_keeps_the_log(tmp_path, started, capsys):
     limit = 30_000
     process = started(
         "train",
@@ -137,8 +135,10 @@ def test_a_full_disk_costs_neither_the_training_nor_its_checkpoints(tmp_path, st
     assert re.match(r"rl-rms: error: cannot write \S+: File too large; see to its disk", last)
     folder = folder_of(tmp_path)
     assert list(tmp_path.rglob("*.part")) == []
-    assert main(["resume", str(folder), "--progress=none"]) == 0
-    assert json.loads((folder / "summary.json").read_text())["total_timesteps"] >= 10_000
+    log = (folder / "metrics.csv").read_text()
+    assert main(["resume", str(folder), "--progress=none"]) == 2
+    assert "has no checkpoint to resume from" in capsys.readouterr().err
+    assert (folder / "metrics.csv").read_text() == log
 
 
 def test_a_run_whose_folder_is_deleted_goes_on_in_a_new_one(tmp_path, started):

@@ -1,11 +1,21 @@
+import os
 from datetime import datetime
 
 import pytest
 
+from rl_rms.agents import A2C
 from rl_rms.cli import runs
 from rl_rms.cli.config import read_config
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import find_unfinished, new_folder, read_run, read_summary, write_summary
+from rl_rms.cli.runs import (
+    find_unfinished,
+    new_folder,
+    newest_checkpoint,
+    read_run,
+    read_summary,
+    require_checkpoint,
+    write_summary,
+)
 
 
 class Noon(datetime):
@@ -69,3 +79,56 @@ def test_read_run_with_damaged_metrics_names_the_line_and_returns_the_rest(tmp_p
     assert run.steps == [1, 3, 4]
     assert run.series("a") == ([1, 4], [2, 5])
     assert "metrics.csv, line 3" in capsys.readouterr().err
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Writes checkpoints by name and env steps into the folder of a run, the first one last by time."""
+
+    def write(**env_steps):
+        agent = A2C("CartPole-v1", seed=0)
+        for number, (name, steps) in enumerate(env_steps.items()):
+            agent.num_timesteps = steps
+            path = agent.save(tmp_path / "checkpoints" / name)
+            os.utime(path, (1_000 - number, 1_000 - number))
+        agent.env.close()
+        return tmp_path
+
+    return write
+
+
+def test_newest_checkpoint_with_another_order_of_times_goes_by_env_steps(checkpoints):
+    run = checkpoints(step_0000000100=100, step_0000000300=300, final=200, best=900)
+    assert newest_checkpoint(run).stem == "step_0000000300"
+
+
+def test_newest_checkpoint_with_equal_env_steps_is_final(checkpoints):
+    assert newest_checkpoint(checkpoints(step_0000000300=300, final=300)).stem == "final"
+
+
+def test_newest_checkpoint_skips_damaged_files_and_names_them(checkpoints, capsys):
+    run = checkpoints(step_0000000100=100, final=200, best=300)
+    final, older = (run / "checkpoints" / f"{name}.safetensors" for name in ("final", "step_0000000100"))
+    final.write_bytes(final.read_bytes()[:-1] + b"?")
+    assert newest_checkpoint(run) == older
+    error = capsys.readouterr().err
+    assert str(final) in error
+    assert "damaged" in error
+    older.write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of the 2 checkpoints .*best\.safetensors is left"):
+        newest_checkpoint(run)
+    assert newest_checkpoint(run / "elsewhere") is None
+
+
+def test_require_checkpoint_without_checkpoints_names_the_mend(tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoint to resume from; rl-rms train .*config\.yaml"):
+        require_checkpoint(tmp_path)
+
+
+def test_require_checkpoint_with_best_alone_offers_it(checkpoints):
+    run = checkpoints(best=100)
+    with pytest.raises(UserError, match=r"best\.safetensors is left: copy it to .*final\.safetensors"):
+        require_checkpoint(run)
+    best = run / "checkpoints" / "best.safetensors"
+    best.with_stem("final").write_bytes(best.read_bytes())
+    require_checkpoint(run)

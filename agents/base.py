@@ -870,8 +870,7 @@ class OnPolicyAgent(ABC):
             # The number of sub-environments may be another one.
             checkpoint.check_like(name, {**saved, "returns": []}, {**own, "returns": []})
         self.generator.bit_generator.state = json.loads(contents["generator"])
-        if not isinstance(self.optimizer, RMSprop):
-            checkpoint.check_optimizer(contents["optimizer"], self.optimizer)
+        checkpoint.check_optimizer(contents["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(contents["optimizer"])
         self._changes.load_state_dict(contents["changes"])
         if self.meta is not None:
@@ -956,12 +955,23 @@ def policy_module(policy: PolicyConfig | nn.Module | None) -> nn.Module | None:
 
 
 def _device(name: str) -> torch.device:
+    """The torch device of a name.
+
+    Raises:
+        ValueError: If there is no such device on this machine.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f'device must be "auto" or a torch device such as "cpu", got {name!r}') from error
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f'device {name!r} is not available here ({said}); give device="cpu", "auto", or a torch device of '
+            "this machine"
+        ) from error
+    return device
 
 
 def _checked(policy: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 
 from rl_rms.agents import storage
 from rl_rms.agents.config import AgentConfig, MetaConfig, PolicyConfig
+from rl_rms.optimizer import RMSprop
 
 _KIND = "agent"
 _TRUSTED = ("rl_rms.", "torch.optim.")
@@ -167,52 +168,63 @@ def check_like(name: str, value: Any, like: Any) -> None:
         if not isinstance(value, float) or not -float("inf") < value < float("inf"):
             raise ValueError(f"{name} must be a finite number, got {_short(value)}")
     elif type(value) is not type(like) or (isinstance(like, int) and value < 0):
-        raise ValueError(f"{name} must be a {type(like).__name__} >= 0, got {_short(value)}")
+        raise ValueError(f"{name} must be of type {type(like).__name__}, and >= 0, got {_short(value)}")
 
 
 def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
-    """Check that loaded options have the names and kinds of others.
+    """Check that loaded options fit those that a configuration gives.
 
     Args:
         name: Name of the options in errors.
         value: The loaded options.
-        like: Options of the same names: numbers for numbers, and else the same types are allowed.
+        like: The options of the configuration. Flags and lists must be equal, numbers be numbers, and all else be
+            of the same type.
 
     Raises:
-        ValueError: If a name or a kind differs.
+        ValueError: If a name differs, or a value does not fit.
     """
     if not isinstance(value, dict) or value.keys() != like.keys():
         raise ValueError(f"{name} must have the keys {sorted(like)}, got {_short(value)}")
     for key, one in like.items():
-        if _kind(value[key]) is not _kind(one):
+        is_alike = _kind(value[key]) is _kind(one)
+        if is_alike and isinstance(one, (bool, list, tuple)):
+            is_alike = value[key] == (list(one) if isinstance(one, tuple) else one)
+        if not is_alike:
             raise ValueError(f"{name}.{key} must be like {_short(one)}, got {_short(value[key])}")
 
 
 def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Check a loaded state of an optimizer of torch's, which takes states unchecked.
+    """Check a loaded optimizer state that the optimizer takes unchecked.
 
     Args:
         state: The loaded state, in the layout of `torch.optim.Optimizer.state_dict`.
-        optimizer: The optimizer that is to load it.
+        optimizer: The optimizer that is to load it. RMSprop checks all but its flags itself.
 
     Raises:
-        ValueError: If a tensor of several entries has another shape than its parameter, a tensor is not finite, a
-            counter or mean square is below 0, parameters have different entries, or a group has other options than
-            the optimizer's.
+        ValueError: If a tensor has another shape than the parameter, or several entries where the first
+            parameter's has one; a tensor is not finite; a counter or mean square is below 0; parameters have
+            different entries; or a group has other options than the optimizer's.
     """
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
     for number, (own, loaded) in enumerate(groups):
-        check_options(f"optimizer.param_groups[{number}]", loaded, own)
+        name = f"optimizer.param_groups[{number}]"
+        if isinstance(optimizer, RMSprop):
+            flags = {key: one for key, one in own.items() if isinstance(one, bool)}
+            check_options(name, {key: loaded[key] for key in flags}, flags)
+        else:
+            check_options(name, loaded, own)
+    if isinstance(optimizer, RMSprop):
+        return
     params = [param for group in optimizer.param_groups for param in group["params"]]
     states = {number: entries for number, entries in state["state"].items() if entries}
-    first = next(iter(states.values()), {})
+    first: Mapping[str, Any] = next(iter(states.values()), {})
     for number, entries in states.items():
         check_options(f"optimizer.state[{number}]", entries, first)
         for name, value in entries.items():
             if not isinstance(value, torch.Tensor):
                 continue
-            shape = params[number].shape
-            if (value.numel() != 1 and value.shape != shape) or not _is_finite(value):
+            shape = first[name].shape if first[name].numel() == 1 else params[number].shape
+            if value.shape != shape or not _is_finite(value):
                 wanted = f"a finite tensor of shape {tuple(shape)}"
                 raise ValueError(f"optimizer.state[{number}].{name} must be {wanted}, got {_short(value)}")
             if name in _AT_LEAST_0 and bool((value < 0).any()):
@@ -236,7 +248,7 @@ def _short(value: Any) -> str:
         return f"a tensor of {value.dtype} and shape {tuple(value.shape)}{finite}"
     if isinstance(value, dict):
         return f"the keys {list(value)}"[:200]
-    return repr(value)[:200]
+    return " ".join(repr(value).split())[:200]
 
 
 def config_to_dict(config: AgentConfig) -> dict[str, Any]:

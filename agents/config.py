@@ -5,7 +5,7 @@ so a range is checked here once for all of them. The module imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from rl_rms.envs.checks import check_keys, check_number, check_whole
@@ -20,6 +20,7 @@ Recurrent = Literal["none", "gru", "lstm"]
 OnChange = Literal["keep", "reset", "forget"]
 OnNonfinite = Literal["raise", "skip", "clip"]
 Adaptable = Literal["learning_rate", "half_life", "eps"]
+_KINDS: dict[Any, str] = {bool: "true or false", str: "a string"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class PolicyConfig:
     orthogonal_init: bool = True
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         sizes = self.hidden_sizes
         if not isinstance(sizes, (list, tuple)) or any(
             isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
@@ -183,6 +185,7 @@ class AgentConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         self._check_schedule("learning_rate")
         if self.critic_learning_rate is not None:
             self._check_schedule("critic_learning_rate")
@@ -275,6 +278,18 @@ class ReinforceConfig(AgentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("episodes_per_env", self.episodes_per_env, least=1)
+
+
+def _check_kinds(config: Any) -> None:
+    """Check the fields that must be true or false, or a string.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if one.type in _KINDS and type(value) is not one.type:
+            raise ValueError(f"{one.name} must be {_KINDS[one.type]}, got {value!r}")
 
 
 def _check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:

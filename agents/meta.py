@@ -325,15 +325,21 @@ class MetaGradient:
             ValueError: If a part has another structure than this object's own.
         """
         own = self.state_dict()
+        for name in ("path", "window", "fresh", "scalars"):
+            if type(state[name]) is not type(own[name]):
+                raise ValueError(f"meta.{name} must be of type {type(own[name]).__name__}, got {state[name]!r}")
         for name in ("logs", "moments", "initial_weight", "stated"):
             check_like(f"meta.{name}", state[name], own[name])
         if state["start"]["params"]:
             params, states = self._snapshot()
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
-        for one in state["window"]:
-            for like, loaded in zip(options, one["groups"], strict=True):
+        for one in (*state["window"], *state["fresh"]):
+            for like, loaded in zip(options, one["groups"] or options, strict=True):
                 check_options("meta.window.groups", loaded, like)
+            for name, term in one["terms"].items():
+                if not isinstance(term, (int, float)):
+                    raise ValueError(f"meta.window.terms.{name} must be a number, got {term!r}")
         with torch.no_grad():
             self.logs.copy_(state["logs"])
         self._steps.load_state_dict(state["steps"])

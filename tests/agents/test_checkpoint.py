@@ -92,6 +92,13 @@ def saved(tmp_path_factory):
     return contents
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_load_of_unchanged_contents_trains_on(saved, tmp_path, kind):
+    agent = A2C.load(storage.write(tmp_path / "agent", saved[kind]), gym.make_vec("CartPole-v1"))
+    assert agent.learn(15).num_updates > saved[kind]["num_updates"]
+    agent.env.close()
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.data())
@@ -169,3 +176,44 @@ def test_load_of_optimizer_state_of_another_shape_names_the_entry(tmp_path, opti
     contents["optimizer"]["state"][0][entry] = torch.zeros(3)
     with pytest.raises(ValueError, match=rf"is damaged: .*{entry}.*shape"):
         A2C.load(write(tmp_path / "agent", contents))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "named"),
+    [
+        ("forget", ("changes", "updates_left"), 3, "memories must have one entry per parameter group, got"),
+        ("a2c", ("normalizers", "reward"), {"count": 1}, "reward must have the keys .*variance.*, got the keys"),
+        ("a2c", ("normalizers", "reward", "variance"), -1.0, "variance must be >= 0, got -1"),
+        ("a2c", ("normalizers", "reward", "count"), -1, "reward.count must be of type int, and >= 0, got -1"),
+        ("a2c", ("normalizers", "reward", "mean"), float("nan"), "reward.mean must be a finite number, got nan"),
+        ("a2c", ("normalizers", "observation", "parts"), [], "observation.parts must be a list of length 1"),
+        (
+            "adam",
+            ("optimizer", "param_groups"),
+            [{}],
+            r"param_groups\[0\] must have the keys .*, got the keys \[\]",
+        ),
+        ("adam", ("optimizer", "state", 1, "step"), torch.tensor(-1.0), r"state\[1\].step must be >= 0, got -1"),
+        ("adam", ("optimizer", "state", 1, "step"), "one", r"state\[1\].step must be like .*, got 'one'"),
+        ("a2c", ("config", "device"), ["cpu"], r"config, is damaged: device must be a string, got \['cpu'\]"),
+        ("a2c", ("config", "policy", "shared_trunk"), 2, "shared_trunk must be true or false, got 2"),
+    ],
+)
+def test_load_of_a_wrong_part_names_it(saved, tmp_path, kind, path, value, named):
+    contents = copy.deepcopy(saved[kind])
+    owner = contents
+    for key in path[:-1]:
+        owner = owner[key]
+    owner[path[-1]] = value
+    file = storage.write(tmp_path / "agent", contents)
+    with pytest.raises(ValueError, match=rf"is damaged: .*{named}" if path[0] != "config" else named):
+        A2C.load(file)
+
+
+def test_load_of_a_device_that_is_missing_names_it_and_takes_another(saved, tmp_path):
+    contents = copy.deepcopy(saved["a2c"])
+    contents["config"]["device"] = "cuda:77"
+    file = storage.write(tmp_path / "agent", contents)
+    with pytest.raises(ValueError, match=r"device 'cuda:77' is not available here .*; give device=\"cpu\""):
+        A2C.load(file)
+    assert A2C.load(file, device="cpu").device.type == "cpu"

@@ -207,3 +207,17 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, content, sentence):
         read(path)
     with pytest.raises(FileNotFoundError, match="there is no checkpoint .*missing.safetensors"):
         read(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("lr_0.001", "lr_0.001.safetensors"),
+        ("agent", "agent.safetensors"),
+        ("agent.safetensors", "agent.safetensors"),
+        ("agent.pt", "agent.pt.safetensors"),
+    ],
+)
+def test_write_and_read_add_the_suffix_unless_the_path_ends_in_it(tmp_path, name, written):
+    assert write(tmp_path / name, {"value": 1}).name == written
+    assert read(tmp_path / name) == {"value": 1}

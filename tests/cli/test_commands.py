@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rl_rms.agents import storage
 from rl_rms.cli.main import main
 from rl_rms.cli.runs import read_run
 from rl_rms.envs.drift import trace
@@ -101,6 +103,20 @@ def test_evaluate_plays_the_saved_agent(trained, capsys):
     assert "4 episodes" in first
     assert main(["evaluate", str(folder), "--episodes", "4"]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_evaluate_of_weights_that_are_nan_names_the_parameter(trained, tmp_path, capsys):
+    folder, _ = trained
+    shutil.copytree(folder, tmp_path / "run")
+    final = tmp_path / "run" / "checkpoints" / "final.safetensors"
+    contents = storage.read(final)
+    name = next(iter(contents["policy"]))
+    contents["policy"][name].fill_(float("nan"))
+    storage.write(final, contents)
+    assert main(["evaluate", str(tmp_path / "run"), "--episodes", "4"]) == 2
+    error = capsys.readouterr().err
+    assert f"final.safetensors holds a policy whose {name} is nan or infinite" in error
+    assert error.count("\n") == 1
 
 
 def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
@@ -227,6 +243,7 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
         (["train", "drifting_cartpole", "--env.changes.gravitas", "3"], "gravitas"),
         (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adamm"], "torch.optim.Adamm"),
         (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adam"], "half_life"),
+        (["train", "cartpole_a2c", "--agent.device", "cuda:77"], "device 'cuda:77' is not available here"),
         (["evaluate", "nowhere"], "not the folder of a run"),
         (["plot", "nowhere"], "not the folder of a run"),
         (["plot"], "runs"),

@@ -335,7 +335,7 @@ class MetaGradient:
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
         for one in (*state["window"], *state["fresh"]):
-            for like, loaded in zip(options, one["groups"] or options, strict=True):
+            for like, loaded in zip(options, options if one["groups"] == [] else one["groups"], strict=True):
                 check_options("meta.window.groups", loaded, like)
             for name, term in one["terms"].items():
                 if not isinstance(term, (int, float)):

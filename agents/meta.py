@@ -330,13 +330,19 @@ class MetaGradient:
                 raise ValueError(f"meta.{name} must be of type {type(own[name]).__name__}, got {state[name]!r}")
         for name in ("logs", "moments", "initial_weight", "stated"):
             check_like(f"meta.{name}", state[name], own[name])
-        if state["start"]["params"]:
+        if state["start"] != {"params": {}, "states": {}}:
             params, states = self._snapshot()
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
         for one in (*state["window"], *state["fresh"]):
             for like, loaded in zip(options, options if one["groups"] == [] else one["groups"], strict=True):
                 check_options("meta.window.groups", loaded, like)
+                for name in ("momentum", "optimism"):  # which the saved averages go with
+                    if loaded[name] != like[name]:
+                        raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
+            is_recurrent = bool(getattr(self._loss.policy, "state_size", 0))
+            if not isinstance(one["state"], Tensor if is_recurrent else type(None)):
+                raise ValueError(f"meta.window.state does not fit the policy: got {one['state']!r}")
             for name, term in one["terms"].items():
                 if not isinstance(term, (int, float)):
                     raise ValueError(f"meta.window.terms.{name} must be a number, got {term!r}")

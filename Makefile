@@ -31,10 +31,11 @@ torture: .venv/installed-dev  ## faults put in on purpose, in full, and what bec
 	$(BIN)/python benchmarks/torture.py
 	$(BIN)/python benchmarks/soak.py
 
-fuzz: .venv/installed-dev  ## thousands of examples for each property, and a million inputs for each reader of files
+fuzz: .venv/installed-dev  ## thousands of examples for each property, and many inputs for each reader of files
 	$(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=fuzz -n 2
 	$(PIP) atheris
 	for reader in checkpoint config optimizer; do $(BIN)/python tests/fuzz/readers.py $$reader -runs=1000000 -max_len=2000; done
+	for reader in run sweep; do $(BIN)/python tests/fuzz/readers.py $$reader -runs=20000 -max_len=2000; done
 
 rllib: .venv-rllib/installed  ## the optimizer in RLlib's PPO and IMPALA
 	.venv-rllib/bin/python examples/rllib.py

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the readers of untrusted files: they may raise the documented errors and no others.
 
-Run: make fuzz, or python tests/fuzz/readers.py checkpoint|config|optimizer [-runs=1000000] [options of libFuzzer]
+Run: make fuzz, or python tests/fuzz/readers.py checkpoint|config|run|sweep|optimizer [-runs=1000000] [options of libFuzzer]
 
 What was found interesting is kept in tests/fuzz/corpus/, which the default tests go through. Needs atheris, whose
 wheels are for Linux.
@@ -9,6 +9,7 @@ wheels are for Linux.
 import copy
 import math
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,11 +23,15 @@ if FUZZING:
 
 # What is to tell the fuzzer how far it gets.
 FOLLOWED = ["rl_rms.agents.storage", "rl_rms.cli.config", "rl_rms.cli.yaml_files", "yaml", "jsonargparse"]
+FOLLOWED += ["rl_rms.cli.runs", "rl_rms.cli.search", "rl_rms.cli.overrides", "rl_rms.agents.metrics"]
 FOLLOWED += ["rl_rms.optimizer", "rl_rms.states", "rl_rms.options", "rl_rms.estimators", "rl_rms.guard"]
 with atheris.instrument_imports(FOLLOWED) if FUZZING else nullcontext():
     from rl_rms import RMSprop
     from rl_rms.agents import storage
+    from rl_rms.cli.config import find_config
     from rl_rms.cli.errors import UserError
+    from rl_rms.cli.runs import CONFIG, METRICS, SUMMARY, read_run, read_summary
+    from rl_rms.cli.search import find_sweep, read_search
     from rl_rms.cli.yaml_files import read_yaml
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -45,13 +50,56 @@ def read_checkpoint(content: bytes) -> None:
     assert isinstance(contents, dict)
 
 
-def read_config(content: bytes) -> None:
+def read_yaml_file(content: bytes) -> None:
     """A configuration of any text."""
     try:
         tree = read_yaml(content.decode(errors="replace"), "mine.yaml")
     except UserError:
         return
     assert isinstance(tree, dict)
+
+
+def _spliced(text: bytes, content: bytes) -> bytes:
+    """A text with some bytes replaced: the first two say where, the third how many, the others are the new ones."""
+    start = int.from_bytes(content[:2], "little") % (len(text) + 1)
+    length = content[2] if len(content) > 2 else 0
+    return text[:start] + content[3:] + text[start + length :]
+
+
+RUN = {
+    CONFIG: find_config("drifting_cartpole").read_bytes(),
+    METRICS: b"time/total_timesteps,rollout/ep_rew_mean\n128,20.5\n256,\n384,31.25\n",
+    SUMMARY: b'{"total_timesteps": 384, "wall_time_seconds": 1.5, "final_return": null, "final_return_episodes": 0, '
+    b'"memory": null, "interrupted": false, "versions": {"python": "3.11"}, "regimes": []}',
+}
+
+
+def read_run_folder(content: bytes) -> None:
+    """A run's folder with a damaged file: the first byte chooses the file, the others its splice."""
+    damaged = sorted(RUN)[content[0] % len(RUN)] if content else ""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, text in RUN.items():
+            (folder / file).write_bytes(_spliced(text, content[1:]) if file == damaged else text)
+        for read in (read_run, read_summary):
+            try:
+                read(folder)
+            except UserError:  # noqa: PERF203
+                continue
+
+
+SWEEP = find_sweep("half_life_cartpole").read_bytes()
+
+
+def read_sweep(content: bytes) -> None:
+    """A sweep's file with a splice."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "sweep.yaml"
+        path.write_bytes(_spliced(SWEEP, content))
+        try:
+            read_search(str(path), {})
+        except UserError:
+            return
 
 
 def _trained(make: Callable[..., torch.optim.Optimizer], **options: Any) -> torch.optim.Optimizer:
@@ -145,7 +193,9 @@ def read_optimizer(content: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "checkpoint": read_checkpoint,
-    "config": read_config,
+    "config": read_yaml_file,
+    "run": read_run_folder,
+    "sweep": read_sweep,
     "optimizer": read_optimizer,
 }
 

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the readers of untrusted files: they may raise the documented errors and no others.
 
-Run: make fuzz, or python tests/fuzz/readers.py checkpoint|config|run|sweep|optimizer [-runs=1000000] [options of libFuzzer]
+Run: make fuzz, or python tests/fuzz/readers.py READER [options of libFuzzer], READER a key of TARGETS.
 
 What was found interesting is kept in tests/fuzz/corpus/, which the default tests go through. Needs atheris, whose
 wheels are for Linux.
@@ -60,7 +60,7 @@ def read_yaml_file(content: bytes) -> None:
 
 
 def _spliced(text: bytes, content: bytes) -> bytes:
-    """A text with some bytes replaced: the first two say where, the third how many, the others are the new ones."""
+    """Replace bytes of a text: two bytes say where, the next how many, the others replace them."""
     start = int.from_bytes(content[:2], "little") % (len(text) + 1)
     length = content[2] if len(content) > 2 else 0
     return text[:start] + content[3:] + text[start + length :]
@@ -69,8 +69,8 @@ def _spliced(text: bytes, content: bytes) -> bytes:
 RUN = {
     CONFIG: find_config("drifting_cartpole").read_bytes(),
     METRICS: b"time/total_timesteps,rollout/ep_rew_mean\n128,20.5\n256,\n384,31.25\n",
-    SUMMARY: b'{"total_timesteps": 384, "wall_time_seconds": 1.5, "final_return": null, "final_return_episodes": 0, '
-    b'"memory": null, "interrupted": false, "versions": {"python": "3.11"}, "regimes": []}',
+    SUMMARY: b'{"total_timesteps": 384, "wall_time_seconds": 1.5, "final_return": null, '
+    b'"final_return_episodes": 0, "memory": null, "interrupted": false, "versions": {"python": "3.11"}, "regimes": []}',
 }
 
 

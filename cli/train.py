@@ -314,6 +314,10 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
         extra = EXTRAS.get(name.lower())
         mend = f"; install it with pip install 'rl_rms[{extra}]'" if extra else f": {error}"
         raise UserError(f"env: {config.env.id} needs {name}, which is not installed{mend}") from error
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"env: {error}; start rl-rms in the folder that holds the module, or install the module"
+        ) from error
     except (Error, ValueError, TypeError, ImportError) as error:
         raise UserError(f"env: {error}") from error
 

@@ -109,6 +109,22 @@ def check_reset(result: Any) -> tuple[Any, dict[str, Any]]:
     return result
 
 
+def check_reward(reward: Any) -> Any:
+    """Refuse a reward that is not one number.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(reward, (float, int, np.floating, np.integer)) or is_scalar(reward, "iuf"):
+        return reward
+    raise ValueError(f"reward must be a number, got {shown(reward)}")
+
+
+def is_scalar(value: Any, kinds: str) -> bool:
+    """Whether a value is an array of shape () whose dtype is of one of these kinds."""
+    return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in kinds
+
+
 def shown(value: Any) -> str:
     """A value's type and at most 80 characters of it, for errors."""
     text = repr(value)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from rl_rms.envs.checks import check_reset, shown
+from rl_rms.envs.checks import check_reset, check_reward, is_scalar, shown
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.parametrized import Transition
@@ -200,10 +200,9 @@ class Look:
             )
         observation, reward, terminated, truncated, info = transition
         self._check(observation, info)
-        if not isinstance(reward, (float, int, np.floating, np.integer)) and not _is_one(reward, "iuf"):
-            raise ValueError(f"reward must be a number, got {shown(reward)}")
+        check_reward(reward)
         for name, value in (("terminated", terminated), ("truncated", truncated)):
-            if type(value) not in _BOOLS and not _is_one(value, "b"):
+            if type(value) not in _BOOLS and not is_scalar(value, "b"):
                 raise ValueError(f"{name} must be True or False, got {shown(value)}")
         return observation, reward, terminated, truncated, info
 
@@ -416,8 +415,3 @@ def _check_restartable(base: Any) -> None:
 def is_set(value: Any) -> bool:
     """Whether somebody has said what an environment's `LASTING` attribute is to be."""
     return value is not None and None not in value
-
-
-def _is_one(value: Any, kinds: str) -> bool:
-    """Whether it is an array that holds one number of these kinds, and has no axes."""
-    return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in kinds

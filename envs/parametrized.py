@@ -8,7 +8,7 @@ import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
 from rl_rms.envs.chance import Moment
-from rl_rms.envs.checks import check_reset
+from rl_rms.envs.checks import check_reset, check_reward
 from rl_rms.envs.controls import Controls
 from rl_rms.envs.snapshots import (
     Episode,
@@ -203,7 +203,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             return transition
         observation, reward, terminated, truncated, info = transition
         if controls.moves_rewards:
-            reward = float(controls.reward(reward))
+            reward = float(controls.reward(check_reward(reward)))
         if controls.moves_observations:
             observation = controls.observation(observation)
         return observation, reward, terminated, truncated, info

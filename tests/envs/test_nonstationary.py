@@ -420,3 +420,19 @@ def test_own_info_keys_and_reset_options_of_the_environment_reach_the_user():
     assert env.clock == 7
     info = env.step(0)[-1]
     assert (info["regime"], info["restarted"], info["rl_rms.regime"]) == ("mine", "mine", 0)
+
+
+@pytest.mark.parametrize("reward", [None, "1", np.ones(1), np.ones(())])
+def test_reward_that_is_no_number_is_named_under_reward_drift(reward):
+    class Odd(gym.Wrapper):
+        def step(self, action):
+            observation, _, *rest = self.env.step(action)
+            return observation, reward, *rest
+
+    env = NonStationary(Odd(gym.make("CartPole-v1", disable_env_checker=True)), {"reward.scale": 2.0})
+    env.reset(seed=0)
+    if isinstance(reward, np.ndarray) and reward.shape == ():
+        assert env.step(0)[1] == 2.0
+        return
+    with pytest.raises(ValueError, match=r"reward must be a number, got"):
+        env.step(0)

@@ -20,6 +20,11 @@ Recurrent = Literal["none", "gru", "lstm"]
 OnChange = Literal["keep", "reset", "forget"]
 OnNonfinite = Literal["raise", "skip", "clip"]
 Adaptable = Literal["learning_rate", "half_life", "eps"]
+_NOT_IN_OPTIMIZER_KWARGS = {
+    "lr": "set learning_rate instead",
+    "params": "the optimizer trains the parameters of policy",
+    "half_life": "set half_life instead",
+}
 _KINDS: dict[Any, str] = {bool: "true or false", str: "a string"}
 
 
@@ -151,8 +156,8 @@ class AgentConfig:
         meta: Hyperparameters of RMSprop that adapt themselves by meta-gradient, as in ``{adapt: [learning_rate,
             half_life], window: 4}``; null for none. What the others state is then where they begin.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
-        optimizer_kwargs: Further keyword arguments of the optimizer. RMSprop gets ``eps=1e-5`` and
-            ``debias=True`` unless they are set here.
+        optimizer_kwargs: Further keyword arguments of the optimizer, without ``lr``, ``params`` and ``half_life``.
+            RMSprop gets ``eps=1e-5`` and ``debias=True`` unless they are set here.
         policy: The policy network.
         fused: Whether networks of plain linear layers on a CPU are run by `rl_rms.agents.fused`, which gives the
             same gradients in a fraction of autograd's time; false goes through autograd always.
@@ -197,6 +202,11 @@ class AgentConfig:
         if self.max_grad_norm is not None:
             check_number("max_grad_norm", self.max_grad_norm, above=0.0)
         check_keys("optimizer_kwargs", self.optimizer_kwargs)
+        for name, mend in _NOT_IN_OPTIMIZER_KWARGS.items():
+            if name in self.optimizer_kwargs:
+                raise ValueError(
+                    f"optimizer_kwargs must not have {name}, got {self.optimizer_kwargs[name]!r}; {mend}"
+                )
         _check_choice("on_env_error", self.on_env_error, get_args(OnEnvError))
         if self.env_timeout is not None:
             check_number("env_timeout", self.env_timeout, above=0.0)

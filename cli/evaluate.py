@@ -65,7 +65,9 @@ def main(argv: Sequence[str]) -> int:
     env = make_env(config)
     try:
         agent = type(build(config, env)).load(
-            Path(arguments.run) / arguments.checkpoint, optimizer=own_optimizer(config)
+            Path(arguments.run) / arguments.checkpoint,
+            optimizer=own_optimizer(config),
+            device=config.agent.device,
         )
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error

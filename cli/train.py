@@ -365,7 +365,8 @@ def build(
         if checkpoint is None:
             agent: OnPolicyAgent = kind.from_config(config.agent, env, seed=config.seed)
         else:
-            agent = kind.load(checkpoint, env, optimizer=own_optimizer(config))
+            agent = kind.load(checkpoint, env, optimizer=own_optimizer(config), device=config.agent.device)
+            _check_unedited(config, agent)
         if workers is not None:
             agent.join(workers, config.scale.where)
         agent.prepare()
@@ -375,6 +376,26 @@ def build(
     except (ValueError, TypeError) as error:
         raise UserError(f"agent: {error}") from error
     return agent
+
+
+def _check_unedited(config: RunConfig, agent: "OnPolicyAgent") -> None:
+    """Check that a run's configuration has the hyperparameters and the seed that its checkpoint was trained with.
+
+    Raises:
+        ValueError: If one differs.
+    """
+    from rl_rms.agents.checkpoint import config_to_dict
+
+    given, trained = config_to_dict(config.agent), config_to_dict(agent.config)
+    pairs = {f"agent.policy.{key}": (one, trained["policy"][key]) for key, one in given.pop("policy").items()}
+    pairs |= {f"agent.{key}": (one, trained[key]) for key, one in given.items() if key != "device"}
+    pairs["seed"] = (config.seed, agent.seed)
+    for name, (value, before) in pairs.items():
+        if value != before:
+            raise ValueError(
+                f"{name} is {value!r} in {CONFIG}, but the checkpoint was trained with {before!r}; write "
+                f"{before!r} there to resume, or train a new run with rl-rms train"
+            )
 
 
 def _print_cause(error: "EnvError") -> None:

@@ -57,3 +57,17 @@ def test_hidden_sizes_are_whole_numbers(sizes):
 def test_configurations_import_no_torch():
     code = "import sys, rl_rms.agents.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"), [("lr", "learning_rate"), ("params", "policy"), ("half_life", "half_life")]
+)
+def test_optimizer_kwargs_that_other_arguments_set_are_refused_by_name(name, mend):
+    with pytest.raises(ValueError, match=rf"optimizer_kwargs must not have {name}, got 0.5; .*{mend}"):
+        A2CConfig(optimizer_kwargs={name: 0.5})
+
+
+@pytest.mark.parametrize(("name", "value", "kind"), [("fused", "no", "true or false"), ("device", 3, "a string")])
+def test_flags_and_names_of_another_type_are_refused_by_name(name, value, kind):
+    with pytest.raises(ValueError, match=f"{name} must be {kind}, got {value!r}"):
+        A2CConfig(**{name: value})

@@ -105,6 +105,32 @@ def test_evaluate_plays_the_saved_agent(trained, capsys):
     assert capsys.readouterr().out == first
 
 
+@pytest.mark.parametrize(
+    ("line", "edited", "said"),
+    [
+        ("  fused: true", "  fused: false", "agent.fused is False .* trained with True"),
+        ("    shared_trunk: false", "    shared_trunk: true", "agent.policy.shared_trunk is True .* with False"),
+        ("  gamma: 0.99", "  gamma: 0.9", "agent.gamma is 0.9 .* trained with 0.99; write 0.99 there"),
+        ("seed: 0", "seed: 7", "seed is 7 .* trained with 0"),
+    ],
+)
+def test_resume_with_an_edited_configuration_names_the_key_and_both_values(
+    trained, tmp_path, capsys, line, edited, said
+):
+    folder, _ = trained
+    shutil.copytree(folder, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    before = config.read_text()
+    assert f"\n{line}\n" in f"\n{before}"
+    config.write_text(f"\n{before}".replace(f"\n{line}\n", f"\n{edited}\n").lstrip())
+    after = config.read_text()
+    assert main(["resume", str(tmp_path / "run"), "--total_timesteps=3500"]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert config.read_text() == after
+    config.write_text(before)
+    assert main(["resume", str(tmp_path / "run"), "--total_timesteps=3500", "--progress=none"]) == 0
+
+
 def test_evaluate_of_weights_that_are_nan_names_the_parameter(trained, tmp_path, capsys):
     folder, _ = trained
     shutil.copytree(folder, tmp_path / "run")

@@ -269,6 +269,10 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
         (["train", "drifting_cartpole", "--env.changes.gravitas", "3"], "gravitas"),
         (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adamm"], "torch.optim.Adamm"),
         (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adam"], "half_life"),
+        (
+            ["train", "cartpole_a2c", "--env.id", "no_such_module:Env-v0"],
+            "start rl-rms in the folder that holds the module, or install the module",
+        ),
         (["train", "cartpole_a2c", "--agent.device", "cuda:77"], "device 'cuda:77' is not available here"),
         (["evaluate", "nowhere"], "not the folder of a run"),
         (["plot", "nowhere"], "not the folder of a run"),

@@ -82,7 +82,7 @@ def another_process(run: Path, updates: int) -> Iterator[tuple[int, int]]:
 
 def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
     """Kill a training ``wanted`` times, then let it end, and compare it with one that was never killed."""
-    updates = 25 * wanted
+    updates = 100 * wanted
     whole = begin()
     whole.learn(updates * ENVS * STEPS)
     chance = random.Random(seed)

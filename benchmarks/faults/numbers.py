@@ -93,7 +93,7 @@ def is_lost(what: str, value: float, on_nonfinite: str, chance: random.Random) -
             metrics = real(*args, **kwargs)
             if left:
                 left.clear()
-                grad = chance.choice(params).grad
+                grad = chance.choice([param.grad for param in params if param.grad is not None])
                 grad.view(-1)[chance.randrange(grad.numel())] = value
                 worlds[index].met = True
             return metrics

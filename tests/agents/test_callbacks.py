@@ -269,7 +269,7 @@ def test_videos_are_recorded_of_the_world_as_it_is_then(tmp_path):
 
     class Watched(gym.Wrapper):
         def reset(self, *, seed=None, options=None):
-            clocks.append((options or {}).get("clock"))
+            clocks.append((options or {}).get("rl_rms.clock"))
             return super().reset(seed=seed, options=options)
 
     callback = VideoCallback(Watched(made), tmp_path / "videos", every=200)

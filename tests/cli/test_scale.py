@@ -208,10 +208,15 @@ def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
 
 
 def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
-    for number, resumed_at in enumerate((0, 250)):
-        with Logger(elsewhere / "run", resumed_at) as logger:
-            for step in (100, 200, 300) if number == 0 else (260, 360):
-                logger.write(step, {"eval/mean_reward": float(number), "time/fps": 1.0})
+    with Logger(elsewhere / "run") as logger:
+        for step in (100, 200, 300):
+            logger.write(step, {"eval/mean_reward": 0.0, "time/fps": 1.0})
+    with (
+        pytest.warns(UserWarning, match="rows after env step 250 are dropped"),
+        Logger(elsewhere / "run", 250) as logger,
+    ):
+        for step in (260, 360):
+            logger.write(step, {"eval/mean_reward": 1.0, "time/fps": 1.0})
     with (elsewhere / "run" / "metrics.csv").open(newline="") as file:
         assert [row["time/total_timesteps"] for row in csv.DictReader(file)] == ["100", "200", "260", "360"]
     events = EventAccumulator(str(elsewhere / "run")).Reload()

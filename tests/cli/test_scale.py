@@ -208,15 +208,14 @@ def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
 
 
 def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
-    with Logger(elsewhere / "run") as logger:
-        for step in (100, 200, 300):
-            logger.write(step, {"eval/mean_reward": 0.0, "time/fps": 1.0})
-    with (
-        pytest.warns(UserWarning, match="rows after env step 250 are dropped"),
-        Logger(elsewhere / "run", 250) as logger,
-    ):
-        for step in (260, 360):
-            logger.write(step, {"eval/mean_reward": 1.0, "time/fps": 1.0})
+    def write(resumed_at, steps, mean_reward):
+        with Logger(elsewhere / "run", resumed_at) as logger:
+            for step in steps:
+                logger.write(step, {"eval/mean_reward": mean_reward, "time/fps": 1.0})
+
+    write(0, (100, 200, 300), 0.0)
+    with pytest.warns(UserWarning, match="rows after env step 250 are dropped"):
+        write(250, (260, 360), 1.0)
     with (elsewhere / "run" / "metrics.csv").open(newline="") as file:
         assert [row["time/total_timesteps"] for row in csv.DictReader(file)] == ["100", "200", "260", "360"]
     events = EventAccumulator(str(elsewhere / "run")).Reload()

@@ -4,9 +4,9 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -130,6 +130,8 @@ class AdaptationCallback(Callback):
         self._episodes: list[Episode] = []
         self._start = 0
         self._number: int | None = None
+        # The state before the end of the training closed the last regime, from which a saved agent goes on.
+        self._before_end: dict[str, Any] | None = None
 
     @property
     def worst(self) -> Regime:
@@ -142,6 +144,7 @@ class AdaptationCallback(Callback):
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Begin with the regime that holds."""
+        self._before_end = None
         number = self._number_of(agent)
         if self._number is None:
             self._number, self._start = number, agent.num_timesteps
@@ -157,8 +160,26 @@ class AdaptationCallback(Callback):
 
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Close the last regime."""
+        self._before_end = self.state_dict()
         if agent.num_timesteps > self._start:
             self._close(agent, logger)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The regimes that are over, and the episodes of the present one."""
+        if self._before_end is not None:
+            return self._before_end
+        return {
+            "regimes": [list(astuple(regime)) for regime in self.regimes],
+            "episodes": [list(astuple(episode)) for episode in self._episodes],
+            "start": self._start,
+            "number": self._number,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`, in the regime that was the present one."""
+        self.regimes = [Regime(*regime) for regime in state["regimes"]]
+        self._episodes = [Episode(*episode) for episode in state["episodes"]]
+        self._start, self._number = int(state["start"]), state["number"]
 
     def _close(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         before = self.regimes[-1].last_tenth if self.regimes else math.nan

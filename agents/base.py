@@ -22,7 +22,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from rl_rms.agents import checkpoint
-from rl_rms.agents.callbacks import CallbackLike, as_callback
+from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
 from rl_rms.agents.changes import ChangeResponse
 from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, PolicyConfig, as_schedule
 from rl_rms.agents.distributions import Distribution
@@ -162,6 +162,9 @@ class OnPolicyAgent(ABC):
         self._surroundings = None if self.env is None else Surroundings(self.env)
         # Where a saved agent was in its environment, until it is put back there.
         self._saved_place: dict[str, Any] | None = None
+        # The callbacks of the present training; before the first `learn` of a loaded agent, their saved states.
+        self._callbacks: CallbackList | None = None
+        self._callback_states: dict[str, Any] = {}
         # The user's own word on the time scale stands.
         self._tells_timescale = isinstance(self.optimizer, RMSprop) and self.optimizer.timescale is None
         self._tell_timescale()
@@ -273,7 +276,7 @@ class OnPolicyAgent(ABC):
         # Anew each time, since parameters may have been frozen or modules hooked meanwhile.
         self._fused = fuse(self.policy) if self.config.fused and not self.config.mask_actions else None
         self.target_timesteps = self.num_timesteps + total_timesteps
-        callbacks = as_callback(callback)
+        callbacks = self._with_saved_states(as_callback(callback))
         if progress_bar:
             from rl_rms.agents.progress import ProgressCallback
 
@@ -339,6 +342,12 @@ class OnPolicyAgent(ABC):
         if not self.workers.every(not self._is_interrupted):
             self._is_interrupted = False
             raise KeyboardInterrupt
+
+    def _with_saved_states(self, callbacks: CallbackList) -> CallbackList:
+        """The callbacks, at a loaded agent's first `learn` with the states that were saved."""
+        callbacks.load_state_dict(self._callback_states)
+        self._callbacks, self._callback_states = callbacks, {}
+        return callbacks
 
     @property
     def can_be_saved(self) -> bool:
@@ -803,6 +812,7 @@ class OnPolicyAgent(ABC):
             },
             "episodes": [dataclasses.astuple(episode) for episode in self.episodes],
             "place": None if place is None else json.dumps(place),
+            "callbacks": self._callback_states if self._callbacks is None else self._callbacks.state_dict(),
         }
         return checkpoint.write(Path(path), contents)
 
@@ -888,6 +898,7 @@ class OnPolicyAgent(ABC):
         self.num_updates = contents["num_updates"]
         self.num_nonfinite = contents["num_nonfinite"]
         self.episodes.extend(Episode(*episode) for episode in contents["episodes"])
+        self._callback_states = contents["callbacks"]
         # A policy of the user's own changes last, when nothing can fail.
         self.policy.load_state_dict(contents["policy"])
 

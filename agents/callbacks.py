@@ -2,12 +2,13 @@
 
 import math
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -42,6 +43,16 @@ class Callback:
     def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Called at the end, also when an exception ends the training."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state that `OnPolicyAgent.save` writes: numbers, strings and None, in lists and dictionaries.
+
+        A saved state holds updates up to the one before the save, so list a callback before those that save.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`. A loaded agent's first `learn` calls it before the training."""
+
 
 CallbackLike = Callback | Callable[["OnPolicyAgent"], bool | None]
 
@@ -70,6 +81,29 @@ class CallbackList(Callback):
     def add(self, callback: Callback) -> None:
         """Append a callback."""
         self._callbacks.append(callback)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all by class name, a list for each class in the callbacks' order."""
+        states: dict[str, Any] = {}
+        for callback in self._callbacks:
+            states.setdefault(type(callback).__name__, []).append(callback.state_dict())
+        return {name: those for name, those in states.items() if any(those)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give each callback the state of its class and position. Callbacks without a state begin anew.
+
+        Raises:
+            ValueError: If a state is none of its class.
+        """
+        left = {name: list(those) for name, those in state.items()}
+        for callback in self._callbacks:
+            name = type(callback).__name__
+            own = left[name].pop(0) if left.get(name) else None
+            if own:
+                try:
+                    callback.load_state_dict(own)
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    raise ValueError(f"the checkpoint's state of {name} is damaged: {error!r}") from error
 
     def metrics(self) -> Iterable[str]:
         """Those of all."""
@@ -146,6 +180,34 @@ def save_or_warn(agent: "OnPolicyAgent", path: Path) -> Exception | None:
         warnings.warn(f"{said}; the training goes on, and the next checkpoint is tried as usual", stacklevel=2)
         return error
     return None
+
+
+class Stopwatch(Callback):
+    """Measures the wall time of a training in all its sessions.
+
+    Attributes:
+        seconds: Seconds so far.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Start."""
+        self._began = time.perf_counter() - self.seconds
+
+    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+        """Read the clock."""
+        self.seconds = time.perf_counter() - self._began
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`."""
+        self.seconds = float(state["seconds"])
 
 
 class CheckpointCallback(Periodic):
@@ -316,6 +378,14 @@ class EvalCallback(Periodic):
         self.results: list[Evaluated] = []
         self.best_mean_reward = -math.inf
         self._since_best = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best mean return, and the evaluations since."""
+        return {"best_mean_reward": self.best_mean_reward, "since_best": self._since_best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`."""
+        self.best_mean_reward, self._since_best = float(state["best_mean_reward"]), int(state["since_best"])
 
     def metrics(self) -> Iterable[str]:
         """Mean returns."""

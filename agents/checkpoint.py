@@ -50,6 +50,12 @@ def _is_episode(value: Any) -> bool:
 
 # Counters and mean squares in the states of torch's optimizers.
 _AT_LEAST_0 = {"step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum"}
+
+
+def _is_list_of_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_dict, value))
+
+
 _COUNT = (_is_count, "a whole number >= 0")
 _DICT = (_is_dict, "a dictionary")
 # The fields of an agent, each with a check and what the check allows.
@@ -75,6 +81,10 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a list of [return, length, env_index, num_timesteps, success]",
     ),
     "place": (lambda value: value is None or isinstance(value, str), "null or a string"),
+    "callbacks": (
+        lambda value: isinstance(value, dict) and all(map(_is_list_of_dicts, value.values())),
+        "a dictionary of lists of dictionaries",
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -178,13 +177,6 @@ def _has_ended(folder: Path) -> bool:
         return not read_summary(folder)["interrupted"]
     except UserError:
         return False
-
-
-def best_evaluation(folder: Path) -> float:
-    """The best mean return, over all clocks, of a run's evaluations so far; ``-inf`` before the first."""
-    evaluated = [values for tag, values in read_run(folder).metrics.items() if tag.startswith("eval/mean_reward")]
-    means = [statistics.fmean(row) for row in zip(*evaluated, strict=True) if not any(map(math.isnan, row))]
-    return max(means, default=-math.inf)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """``rl-rms train CONFIG``: one run, from its configuration to its folder, in one process or in several."""
 
 import math
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,6 @@ from rl_rms.cli.keys import help_of
 from rl_rms.cli.runs import (
     CHECKPOINTS,
     CONFIG,
-    best_evaluation,
     find_unfinished,
     new_folder,
     newest_checkpoint,
@@ -202,7 +200,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     import torch
 
     from rl_rms.agents.adaptation import AdaptationCallback
-    from rl_rms.agents.callbacks import Callback, CheckpointCallback
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback, Stopwatch
     from rl_rms.agents.workers import LostWorkersError
     from rl_rms.envs.faults import EnvError
 
@@ -211,8 +209,9 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     assert env is not None
     console, adaptation = console_of(config, workers.rank), AdaptationCallback()
     callbacks: list[Callback] = []
+    stopwatch = Stopwatch()
     if workers.rank == 0:
-        callbacks = [*make_callbacks(config, folder), adaptation]
+        callbacks = [adaptation, stopwatch, *make_callbacks(config, folder)]  # before the one that saves
     together = "" if workers.alone else f" in {workers.size} workers"
     since = f", going on from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
     console.print(
@@ -220,7 +219,6 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         f"{config.seed}{since}",
         highlight=False,
     )
-    began = time.perf_counter()
     status = 0
     try:
         with heeded(agent):
@@ -245,7 +243,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         if isinstance(one, CheckpointCallback) and one.error is not None:
             raise one.error
     if workers.rank == 0:
-        summary = summarize(agent, adaptation, time.perf_counter() - began, status != 0)
+        summary = summarize(agent, adaptation, stopwatch.seconds, interrupted=status != 0)
         write_summary(folder, summary)
         report(config, summary, folder)
     return status
@@ -282,7 +280,6 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
             stop_at=config.stop_at,
             patience=config.patience,
         )
-        evaluation.best_mean_reward = best_evaluation(folder)
         callbacks.append(evaluation)
     if config.video_every is not None:
         callbacks.append(VideoCallback(make_pictured_env(config), folder / "videos", config.video_every))
@@ -405,9 +402,9 @@ def _print_cause(error: "EnvError") -> None:
 
 
 def summarize(
-    agent: "OnPolicyAgent", adaptation: "AdaptationCallback", wall_time: float, interrupted: bool
+    agent: "OnPolicyAgent", adaptation: "AdaptationCallback", wall_time: float, *, interrupted: bool
 ) -> dict[str, Any]:
-    """What a run came to, as plain data."""
+    """The content of a run's ``summary.json``, for all its sessions together."""
     from rl_rms.cli.tensorboard import versions
 
     returns = [episode.ret for episode in agent.episodes]

@@ -3,8 +3,9 @@ import math
 
 import pytest
 
-from rl_rms.agents import A2C, AdaptationCallback
+from rl_rms.agents import A2C, AdaptationCallback, EvalCallback
 from rl_rms.agents.adaptation import regime_of
+from rl_rms.agents.callbacks import CallbackList
 from rl_rms.agents.rollout import Episode
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PiecewiseConstant
@@ -66,3 +67,39 @@ def test_regimes_of_a_training_are_logged_as_they_end(tmp_path):
 def test_a_world_without_regimes_is_named():
     with pytest.raises(ValueError, match="AdaptationCallback needs a world with regimes"):
         A2C("CartPole-v1").learn(10, AdaptationCallback())
+
+
+def test_regimes_of_a_resumed_training_are_those_of_an_uninterrupted_one(tmp_path):
+    def make():
+        changes = {"length": PiecewiseConstant([(0, 0.5), (700, 1.0)])}
+        return make_vec("CartPole-v1", 2, changes, seed=0)
+
+    whole = AdaptationCallback()
+    A2C(make(), seed=0).learn(1_500, whole)
+    first, second = AdaptationCallback(), AdaptationCallback()
+    path = A2C(make(), seed=0).learn(1_000, first).save(tmp_path / "agent")
+    assert len(first.regimes) == 2
+    resumed = A2C.load(path, make())
+    # Saved again without training, the states stay.
+    resumed = A2C.load(resumed.save(tmp_path / "again"), make())
+    resumed.learn(500, second)
+    assert len(whole.regimes) == 2
+    assert repr(second.regimes) == repr(whole.regimes)  # nan differs from itself
+
+
+def test_patience_of_a_resumed_training_counts_on(tmp_path):
+    def evaluations():
+        env = make_vec("CartPole-v1", 1, seed=0)
+        callback = EvalCallback(env, every=100, episodes=1, patience=6, at_end=False)
+        callback.best_mean_reward = 1e9
+        return callback
+
+    agent = A2C(make_vec("CartPole-v1", 2, seed=0), seed=0)
+    path = agent.learn(450, evaluations()).save(tmp_path / "agent")
+    resumed = A2C.load(path, make_vec("CartPole-v1", 2, seed=0))
+    callback = EvalCallback(make_vec("CartPole-v1", 1, seed=0), every=100, episodes=1, patience=6, at_end=False)
+    resumed.learn(5_000, callback)
+    assert callback.best_mean_reward == 1e9
+    assert 600 <= resumed.num_timesteps < 620
+    with pytest.raises(ValueError, match="the checkpoint's state of EvalCallback is damaged"):
+        CallbackList([callback]).load_state_dict({"EvalCallback": [{"best_mean_reward": "high"}]})

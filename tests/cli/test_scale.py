@@ -4,7 +4,6 @@ import csv
 import importlib
 import importlib.util
 import json
-import math
 import os
 import signal
 import socket
@@ -25,7 +24,6 @@ from rl_rms.agents.workers import ALONE, LostWorkersError
 from rl_rms.cli.config import ScaleConfig
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.main import main
-from rl_rms.cli.runs import best_evaluation
 from rl_rms.cli.scale import process_group, run_with_ray
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -220,18 +218,6 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
         assert [row["time/total_timesteps"] for row in csv.DictReader(file)] == ["100", "200", "260", "360"]
     events = EventAccumulator(str(elsewhere / "run")).Reload()
     assert [one.step for one in events.Scalars("eval/mean_reward")] == [100, 200, 260, 360]
-
-
-def test_a_resumed_run_remembers_its_best_evaluation(elsewhere):
-    folder = elsewhere / "run"
-    folder.mkdir()
-    (folder / "config.yaml").write_text("{}")
-    assert best_evaluation(folder) == -math.inf
-    with Logger(folder) as logger:
-        for step, (first, second) in enumerate(((10.0, 20.0), (40.0, 30.0), (50.0, 0.0)), 1):
-            logger.write(step, {"eval/mean_reward/at_0": first, "eval/mean_reward/at_9": second})
-        logger.write(4, {"time/fps": 1.0})
-    assert best_evaluation(folder) == 35.0
 
 
 def test_what_cannot_be_resumed(elsewhere, capsys):

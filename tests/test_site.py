@@ -56,6 +56,8 @@ INTERNAL = {
     ),
     *("rl_rms.agents.live", "rl_rms.agents.spaces", "rl_rms.agents.trees", "rl_rms.agents.world"),
     "rl_rms.agents.interruption",
+    "rl_rms.agents.masks",
+    "rl_rms.agents.metrics",
     "rl_rms.studies.episodes",
     "rl_rms.studies.regression",
 }

@@ -21,7 +21,7 @@ def test_a_switch_truncates_and_the_next_episode_is_the_other_task():
     env.reset(seed=0)
     told = [env.step(LEFT)[2:] for _ in range(3)]
     assert [one[:2] for one in told] == [(False, False), (False, False), (False, True)]
-    assert told[-1][2]["regime"] == 1
+    assert told[-1][2]["rl_rms.regime"] == 1
     env.reset()
     assert env.step(DOWN)[:4] == (2, 0, False, False)  # a hole in the first lake
     assert env.step(RIGHT)[:4] == (3, 1, True, False)

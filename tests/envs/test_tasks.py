@@ -76,7 +76,7 @@ def test_it_is_named_drift_that_moves(name):
             assert len({parameters[target] for parameters in seen}) > 1, target
     for _ in range(20):
         _, _, terminated, truncated, info = env.step(env.action_space.sample())
-        assert "regime" in info
+        assert "rl_rms.regime" in info
         if terminated or truncated:
             env.reset()
     env.close()

@@ -130,7 +130,7 @@ class AdaptationCallback(Callback):
         self._episodes: list[Episode] = []
         self._start = 0
         self._number: int | None = None
-        # The state before the end of the training closed the last regime, from which a saved agent goes on.
+        # A resumed agent continues the last regime, so its state is taken before the end of training closes it.
         self._before_end: dict[str, Any] | None = None
 
     @property

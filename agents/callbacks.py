@@ -90,7 +90,7 @@ class CallbackList(Callback):
         return {name: those for name, those in states.items() if any(those)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give each callback the state of its class and position. Callbacks without a state begin anew.
+        """Give each callback the state of its class and position. A callback without one starts fresh.
 
         Raises:
             ValueError: If a state is none of its class.
@@ -177,7 +177,7 @@ def save_or_warn(agent: "OnPolicyAgent", path: Path) -> Exception | None:
         agent.save(path)
     except Exception as error:
         said = error if isinstance(error, files.UnwritableError) else f"cannot save {path}: {error}"
-        warnings.warn(f"{said}; the training goes on, and the next checkpoint is tried as usual", stacklevel=2)
+        warnings.warn(f"{said}; training continues, and the next checkpoint is tried as usual", stacklevel=2)
         return error
     return None
 
@@ -213,7 +213,7 @@ class Stopwatch(Callback):
 class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end, whatever ends the training.
 
-    A checkpoint that cannot be saved gives a warning, and the training goes on. The last checkpoint is then saved
+    A checkpoint that cannot be saved gives a warning, and training continues. The last checkpoint is then saved
     to the system's folder for temporary files, if possible, and the warning names the file.
 
     Args:

@@ -121,7 +121,7 @@ def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
         if isinstance(weight, torch.Tensor) and not _is_finite(weight):
             raise ValueError(
                 f"{path} holds a policy whose {name} is nan or infinite, since its training diverged; load an "
-                "earlier checkpoint, or train anew with a smaller learning_rate"
+                "earlier checkpoint, or restart training with a smaller learning_rate"
             )
     if algorithm is not None and contents["algorithm"] != algorithm:
         raise ValueError(

@@ -72,8 +72,8 @@ def evaluate(
     Args:
         agent: The agent.
         env: A Gymnasium id, environment or vector environment. It is reset, and its clock advances. The agent's
-            own environment goes on afterwards in the episodes in which it was, or in new ones where these cannot
-            be kept; if it is a `rl_rms.envs.NonStationaryVector`, its clock stands still meanwhile.
+            own environment returns to its episodes afterwards, or begins new ones if it cannot. The clock of a
+            `rl_rms.envs.NonStationaryVector` of the agent's is frozen during the evaluation.
         episodes: How many, >= 1.
         deterministic: Whether to play the most likely actions.
         seed: Seeds the environment; None goes on with its generator.
@@ -117,7 +117,7 @@ def evaluate(
 
 
 def evaluation_seed(seed: int) -> int:
-    """A seed for evaluations, whose episodes differ from those of a training with ``seed``."""
+    """Derive an evaluation seed from a training seed, so that the two see different episodes."""
     return int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
 
 

@@ -130,6 +130,6 @@ def space_from_dict(plain: dict[str, Any]) -> gym.Space[Any]:
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(np.array(plain["nvec"]), dtype=dtype, start=np.array(plain["start"]))
     space = spaces.Box(plain["low"].numpy(), plain["high"].numpy(), dtype=dtype)
-    # The bounds of an unbounded Box of integers are those of its dtype.
+    # An unbounded Box of integers has the bounds of its dtype.
     space.bounded_below, space.bounded_above = plain["bounded_below"].numpy(), plain["bounded_above"].numpy()
     return space

@@ -169,7 +169,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
                 run_simulation(server, client_app, len(federation.clients), backend_config=backend)
         except KeyboardInterrupt as interrupt:
             ray.shutdown()
-            print(f"interrupted; rl-rms federate {folder} goes on with it", flush=True)
+            print(f"interrupted; resume with rl-rms federate {folder}", flush=True)
             # Flower's server thread waits for its clients, and nothing else ends it. Finished rounds are on disk.
             os._exit(status_of(interrupt))
         ray.shutdown()

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     for word in words:
         if word.startswith("--") and not word.startswith(("--total_timesteps", "--progress", "--scale.")):
             raise UserError(
-                "a run goes on as it was: only --total_timesteps, --progress, --scale.KEY and --trust can be "
+                "a resumed run keeps its configuration: only --total_timesteps, --progress, --scale.KEY and --trust can be "
                 f"given, got {word}"
             )
     read_run(folder)

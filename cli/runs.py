@@ -186,7 +186,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         UserError: If there is none, or it is damaged.
     """
     path = folder / SUMMARY
-    mend = f"rl-rms resume {folder} goes on with it and writes that file"
+    mend = f"rl-rms resume {folder} continues the run and writes that file"
     try:
         summary = json.loads(path.read_bytes())
     except FileNotFoundError as error:

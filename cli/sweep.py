@@ -116,7 +116,7 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
         status = status_of(interrupt)
     report(study, search, folder, console)
     if status:
-        console.print("interrupted; the same command goes on with it")
+        console.print("interrupted; resume with the same command")
     return status
 
 

@@ -141,7 +141,7 @@ def test_checkpoint_callback_with_saves_that_fail_warns_and_trains_on(tmp_path, 
         raise ValueError("the header is too long")
 
     monkeypatch.setattr(trained, "save", too_long)
-    with pytest.warns(UserWarning, match=r"cannot save .*: the header is too long; the training goes on"):
+    with pytest.warns(UserWarning, match=r"cannot save .*: the header is too long; training continues"):
         trained.learn(1_000, callback)
     assert trained.num_timesteps >= 1_000
     assert "too long" in str(callback.error)
@@ -339,7 +339,7 @@ def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path, monkeypa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     checkpoints = CheckpointCallback(tmp_path / "checkpoints", 100, keep=2)
     trained = A2C("CartPole-v1", n_steps=50, seed=0)
-    with pytest.warns(UserWarning, match="No space left on device; .*; the training goes on"):
+    with pytest.warns(UserWarning, match="No space left on device; .*; training continues"):
         trained.learn(350, [fill, checkpoints])
     kept = sorted(file.stem for file in (tmp_path / "checkpoints").iterdir())
     assert kept[0] == "final"

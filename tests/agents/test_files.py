@@ -141,6 +141,16 @@ def test_write_follows_no_link_and_takes_an_unpredictable_name(tmp_path, monkeyp
     assert len(beside[0] | beside[2]) == 2
 
 
+def test_write_with_a_link_at_the_temporary_name_fails_and_leaves_its_target(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    (tmp_path / ".a.txt.guessed.part").symlink_to(victim)
+    with pytest.raises(files.UnwritableError, match=r"a\.txt"):
+        files.write(tmp_path / "a.txt", "new")
+    assert victim.read_text() == "precious"
+
+
 def test_two_writers_of_one_path_do_not_mix_their_contents(tmp_path, monkeypatch):
     path, inner = tmp_path / "a.txt", [b"short"]
     replace = os.replace

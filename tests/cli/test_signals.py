@@ -23,6 +23,14 @@ sampler: grid
 """
 
 
+@pytest.fixture(autouse=True)
+def default_handler():
+    """Undo the SIGTERM handler that Ray leaves in a process."""
+    earlier = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, earlier)
+
+
 def children_of(pid):
     """Processes below a process, itself left out."""
     found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -40,8 +40,8 @@ def main(argv: Sequence[str]) -> int:
     for word in words:
         if word.startswith("--") and not word.startswith(("--total_timesteps", "--progress", "--scale.")):
             raise UserError(
-                "a resumed run keeps its configuration: only --total_timesteps, --progress, --scale.KEY and --trust "
-                f"can be given, got {word}"
+                "a resumed run keeps its configuration: only --total_timesteps, --progress, --scale.KEY and "
+                f"--trust can be given, got {word}"
             )
     read_run(folder)
     config = parse_config(read_file(folder / CONFIG), words)

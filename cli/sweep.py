@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
+from rl_rms.agents.interruption import signals_deferred
 from rl_rms.cli.config import Parser
 from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError
@@ -178,8 +179,9 @@ class _Local:
         """Start as many as are missing of a number."""
         for _ in range(number - self.busy()):
             process = self._context.Process(target=work, args=self._given)
-            process.start()
-            self._processes.append(process)
+            with signals_deferred():
+                process.start()
+                self._processes.append(process)
 
     def __enter__(self) -> "_Local":
         return self

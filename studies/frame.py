@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_rms.agents import files
+from rl_rms.agents.interruption import signals_deferred
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean
 
 if TYPE_CHECKING:
@@ -191,14 +192,21 @@ def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
         return
     # Not forked: a fork of a process with threads, which torch and TensorBoard start, can deadlock.
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+
+    def map_in_pool(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+        # Not pool.map, which cancels its futures at an exception: a pool whose processes end cannot handle those.
+        with signals_deferred():  # submit starts the processes
+            futures = [pool.submit(function, task) for task in tasks]
+        return (future.result() for future in futures)
+
     try:
-        yield pool.map
+        yield map_in_pool
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 
 def _one(task: tuple[Callable[..., Mapping[str, Any]], int, Cell]) -> dict[str, Floats]:

@@ -11,6 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rl_rms.agents import A2C, CheckpointCallback, EvalCallback, PolicyConfig, Reinforce, evaluate, rollout
+from rl_rms.agents.interruption import signals_deferred
 from rl_rms.envs import EnvError, make_vec
 from rl_rms.envs.schedules import Redraw
 
@@ -284,3 +285,17 @@ def test_long_episode_warns_of_time_limit(monkeypatch, play):
     with pytest.warns(UserWarning, match="has not ended after 10 env steps.*TimeLimit") as told:
         run()
     assert len(told) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_deferred_delivers_the_first_signal_after_the_block(number):
+    received = []
+    earlier = signal.signal(number, lambda got, _: received.append(got))
+    try:
+        with signals_deferred():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            assert received == []
+        assert received == [number]
+    finally:
+        signal.signal(number, earlier)

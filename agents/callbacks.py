@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -180,34 +179,6 @@ def save_or_warn(agent: "OnPolicyAgent", path: Path) -> Exception | None:
         warnings.warn(f"{said}; training continues, and the next checkpoint is tried as usual", stacklevel=2)
         return error
     return None
-
-
-class Stopwatch(Callback):
-    """Measures the wall time of a training in all its sessions.
-
-    Attributes:
-        seconds: Seconds so far.
-    """
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
-        """Start."""
-        self._began = time.perf_counter() - self.seconds
-
-    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
-        """Read the clock."""
-        self.seconds = time.perf_counter() - self._began
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        """The seconds so far."""
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`."""
-        self.seconds = float(state["seconds"])
 
 
 class CheckpointCallback(Periodic):

@@ -199,6 +199,14 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return summary  # type: ignore[no-any-return]
 
 
+def wall_time(folder: Path) -> float:
+    """Seconds that a run's earlier sessions took, by its summary; 0 without a whole one."""
+    try:
+        return float(read_summary(folder)["wall_time_seconds"])
+    except UserError:
+        return 0.0
+
+
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write ``summary.json``."""
     files.write(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")

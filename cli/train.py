@@ -1,6 +1,7 @@
 """``rl-rms train CONFIG``: one run, from its configuration to its folder, in one process or in several."""
 
 import math
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from rl_rms.cli.runs import (
     newest_checkpoint,
     read_summary,
     require_checkpoint,
+    wall_time,
     write_summary,
 )
 from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
@@ -200,7 +202,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     import torch
 
     from rl_rms.agents.adaptation import AdaptationCallback
-    from rl_rms.agents.callbacks import Callback, CheckpointCallback, Stopwatch
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback
     from rl_rms.agents.workers import LostWorkersError
     from rl_rms.envs.faults import EnvError
 
@@ -209,9 +211,9 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     assert env is not None
     console, adaptation = console_of(config, workers.rank), AdaptationCallback()
     callbacks: list[Callback] = []
-    stopwatch = Stopwatch()
+    earlier = wall_time(folder)
     if workers.rank == 0:
-        callbacks = [adaptation, stopwatch, *make_callbacks(config, folder)]  # before the one that saves
+        callbacks = [adaptation, *make_callbacks(config, folder)]  # before the one that saves
     together = "" if workers.alone else f" in {workers.size} workers"
     since = f", going on from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
     console.print(
@@ -220,6 +222,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         highlight=False,
     )
     status = 0
+    began = time.perf_counter()
     try:
         with heeded(agent):
             agent.learn(
@@ -243,7 +246,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         if isinstance(one, CheckpointCallback) and one.error is not None:
             raise one.error
     if workers.rank == 0:
-        summary = summarize(agent, adaptation, stopwatch.seconds, interrupted=status != 0)
+        summary = summarize(agent, adaptation, earlier + time.perf_counter() - began, interrupted=status != 0)
         write_summary(folder, summary)
         report(config, summary, folder)
     return status

@@ -1,12 +1,16 @@
 """What every test stands on: one thread, since more are slower on small networks and tests run side by side."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 from hypothesis.configuration import set_hypothesis_home_dir
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and the processes that they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Flower and Ray would write into the home folder; read where they are imported, and by the processes they start.
 os.environ.setdefault("FLWR_HOME", str(Path(__file__).parents[1] / ".pytest_cache" / "flower"))

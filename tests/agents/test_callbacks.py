@@ -17,7 +17,6 @@ from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback, files
-from rl_rms.agents.callbacks import Stopwatch
 from rl_rms.agents.evaluation import Evaluation
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import Staged
@@ -401,13 +400,3 @@ def test_video_of_other_spaces_is_refused_at_the_start(tmp_path):
     env = gym.make("Acrobot-v1", render_mode="rgb_array")
     with pytest.raises(ValueError, match="env of a video must have the agent's observation_space .*, got Box"):
         agent().learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))
-
-
-def test_stopwatch_of_a_resumed_training_counts_on(tmp_path, monkeypatch):
-    now = iter(range(10_000))
-    monkeypatch.setattr("rl_rms.agents.callbacks.time.perf_counter", lambda: next(now))
-    first, second = Stopwatch(), Stopwatch()
-    path = agent().learn(200, first).save(tmp_path / "agent")
-    assert first.seconds > 0
-    A2C.load(path, make_vec("CartPole-v1", num_envs=4)).learn(200, second)
-    assert second.seconds > first.seconds

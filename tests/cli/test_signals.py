@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C to commands: the exit status, and that no process stays behind."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -67,6 +68,7 @@ def test_signal_to_a_command_with_workers_ends_them_and_names_the_signal(tmp_pat
         stderr=subprocess.STDOUT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    workers = []
     try:
         # A resource tracker of multiprocessing, and two workers.
         wait_until(lambda: len(children_of(process.pid)) >= 3)
@@ -77,7 +79,10 @@ def test_signal_to_a_command_with_workers_ends_them_and_names_the_signal(tmp_pat
         assert "Traceback" not in output
         wait_until(lambda: not any(map(is_computing, workers)))
     finally:
-        process.kill()
+        # Workers without their parent would keep the pipe open.
+        for one in (*workers, process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
         process.communicate()
 
 

@@ -120,12 +120,12 @@ def test_stacked_frames_show_the_last_observations():
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_frame_stack_takes_an_id_with_a_module(mode, tmp_path, monkeypatch):
-    (tmp_path / "windy.py").write_text(
+    (tmp_path / "breezy.py").write_text(
         "import gymnasium\n"
-        "gymnasium.register('Windy-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=7)\n"
+        "gymnasium.register('Breezy-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=7)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    config = EnvConfig(id="windy:Windy-v0", num_envs=2, frame_stack=3, vectorization_mode=mode)
+    config = EnvConfig(id="breezy:Breezy-v0", num_envs=2, frame_stack=3, vectorization_mode=mode)
     env = make_from_config(config, seed=0)
     assert env.single_observation_space.shape == (3, 4)
     env.close()

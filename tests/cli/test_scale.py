@@ -185,6 +185,7 @@ def test_workers_do_not_wait_for_one_that_hangs(elsewhere):
     assert_whole(60_000)
 
 
+@pytest.mark.filterwarnings("ignore:.*rows after env step")  # logged between the last checkpoint and the kill
 def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
     process = start("train", "cartpole_a2c", *LONG, "--eval_every=2000", "--eval_episodes=2")
     until(lambda: len(checkpoints()) >= 3, process)

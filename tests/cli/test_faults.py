@@ -99,7 +99,6 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path, started):
     assert list(folder_of(tmp_path).glob("checkpoints/*.safetensors")) == []
 
 
-@pytest.mark.filterwarnings("ignore:.*rows after env step")  # logged between the last checkpoint and the kill
 def test_a_run_that_is_being_trained_is_not_resumed(tmp_path, started, capsys):
     process = started("train", "cartpole_a2c", "--total_timesteps=1_000_000_000", "--log_interval=5")
     wait(lambda: is_logging(tmp_path))

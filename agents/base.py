@@ -811,7 +811,8 @@ class OnPolicyAgent(ABC):
                 name: one.state_dict() for name, one in self._normalizers().items() if one is not None
             },
             "episodes": [dataclasses.astuple(episode) for episode in self.episodes],
-            "place": None if place is None else json.dumps(place),
+            # As a tensor, since the header of a file is bounded.
+            "place": None if place is None else _to_tensor(json.dumps(place)),
             "callbacks": self._callback_states if self._callbacks is None else self._callbacks.state_dict(),
         }
         return checkpoint.write(Path(path), contents)
@@ -890,7 +891,7 @@ class OnPolicyAgent(ABC):
         if self._state is not None and self._state.shape == contents["state"].shape:
             self._state = contents["state"].to(self.device)
         if contents["place"] is not None:
-            place = json.loads(contents["place"])
+            place = json.loads(contents["place"].numpy().tobytes())
             # An error in them shows now, not in `learn`.
             decode(place["episodes"]), place["surroundings"]["environment"]
             self._saved_place = place
@@ -904,6 +905,11 @@ class OnPolicyAgent(ABC):
 
     def _normalizers(self) -> dict[str, ObservationNormalizer | RewardNormalizer | None]:
         return {"observation": self.observation_normalizer, "reward": self.reward_normalizer}
+
+
+def _to_tensor(text: str) -> Tensor:
+    """A text as bytes, shape ``(length,)``."""
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
 def _check_shared(agent: OnPolicyAgent, workers: Workers, where: Where) -> None:

@@ -41,6 +41,10 @@ def _is_state(value: Any) -> bool:
     return value is None or (isinstance(value, torch.Tensor) and value.dim() == 2 and _is_finite(value))
 
 
+def _is_text_tensor(value: Any) -> bool:
+    return value is None or (isinstance(value, torch.Tensor) and value.dtype is torch.uint8 and value.dim() == 1)
+
+
 def _is_episode(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 5:
         return False
@@ -80,7 +84,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, list) and all(map(_is_episode, value)),
         "a list of [return, length, env_index, num_timesteps, success]",
     ),
-    "place": (lambda value: value is None or isinstance(value, str), "null or a string"),
+    "place": (_is_text_tensor, "null or a tensor of torch.uint8 that holds JSON"),
     "callbacks": (
         lambda value: isinstance(value, dict) and all(map(_is_list_of_dicts, value.values())),
         "a dictionary of lists of dictionaries",

@@ -1,12 +1,16 @@
 """An environment in the middle of an episode as plain JSON data, from which another one goes on exactly.
 
-Of an environment whose state is a few attributes that are known here (classic control, toy text), these are
-written down, with its random generator. Any other, such as Box2D's and MuJoCo's, whose engines hold much that
-cannot be set, is brought back by living through its episode again: the random generator at the episode's
-beginning is written down, and the actions and changes since. That is exact for every environment whose chance
-comes from ``np_random`` and whose episodes depend on nothing from before their reset.
+There are three ways to keep an episode:
+
+- Known attributes (classic control, toy text, `register_state`) are saved with the random generator.
+- MuJoCo's own state is saved from its data.
+- Any other environment, such as Box2D's, replays the episode: the generator at its beginning and the actions and
+  changes since are saved. A replay is exact if all random numbers come from ``np_random`` and the episode does not
+  depend on earlier ones. Loading costs one env step for each env step of the episode. An episode of more than
+  `LONGEST` env steps is not kept.
 """
 
+import base64
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -15,11 +19,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 from gymnasium.utils import EzPickle
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-# The longest episode that is remembered in order to be lived through again, in env steps.
-LONGEST = 100_000
+# The longest episode that is replayed, in env steps.
+LONGEST = 10_000
 
 _STATES: dict[str, tuple[str, ...]] = {}
 _FRESH: dict[str, Callable[[Any], None]] = {}
@@ -57,7 +62,7 @@ def has_known_state(env: Any) -> bool:
         if type(env) not in _WRAPPERS:
             return False
         env = env.env
-    return _qualified(type(env)) in _STATES
+    return _qualified(type(env)) in _STATES or _is_mujoco(env)
 
 
 def known_state(env: Any) -> dict[str, Any]:
@@ -71,8 +76,10 @@ def known_state(env: Any) -> dict[str, Any]:
         attributes |= {name: getattr(env, name) for name in _WRAPPERS[type(env)]}
         env = env.env
     # An attribute that the environment makes at its first reset is not there before.
-    attributes |= {name: getattr(env, name) for name in _STATES[_qualified(type(env))] if hasattr(env, name)}
-    return {"generator": _generator_state(env), "attributes": encode(attributes)}
+    names = _STATES.get(_qualified(type(env)), ())
+    attributes |= {name: getattr(env, name) for name in names if hasattr(env, name)}
+    state = {"generator": _generator_state(env), "attributes": encode(attributes)}
+    return {**state, "mujoco": encode(_mujoco_state(env))} if _is_mujoco(env) else state
 
 
 def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
@@ -84,14 +91,50 @@ def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
         env = env.env
     for name, value in attributes.items():
         setattr(env, name, value)
+    if _is_mujoco(env):
+        _set_mujoco_state(env, decode(state["mujoco"]))
     _set_generator(env, state["generator"])
 
 
+def _is_mujoco(env: Any) -> bool:
+    """Whether an unwrapped environment is one of Gymnasium's own on MuJoCo, whose data are their whole state."""
+    return type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data")
+
+
+def _mujoco_state(env: Any) -> dict[str, Any]:
+    """What the next step starts from, and what the last step computed."""
+    import mujoco
+
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    integration = np.empty(mujoco.mj_stateSize(env.model, kind))
+    mujoco.mj_getState(env.model, env.data, integration, kind)
+    return {"integration": integration, "arrays": {name: one.copy() for name, one in _mujoco_arrays(env)}}
+
+
+def _set_mujoco_state(env: Any, state: Mapping[str, Any]) -> None:
+    import mujoco
+
+    mujoco.mj_setState(env.model, env.data, state["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
+    for name, one in _mujoco_arrays(env):
+        saved = state["arrays"].get(name)
+        # Arrays of constraints and islands vary in length, and each step computes them anew.
+        if saved is not None and saved.shape == one.shape:
+            one[...] = saved
+
+
+def _mujoco_arrays(env: Any) -> list[tuple[str, npt.NDArray[Any]]]:
+    """The arrays of MuJoCo's data by name."""
+    arrays = [(name, getattr(env.data, name)) for name in dir(env.data) if not name.startswith("_")]
+    return [
+        (name, one) for name, one in arrays if isinstance(one, np.ndarray) and one.size and one.flags.writeable
+    ]
+
+
 class Episode:
-    """What it takes to live through an episode again: how it began, and what happened since.
+    """What a replay of an episode needs: how it began, and what happened since.
 
     Args:
-        env: The environment, with the wrappers that are to live through it too.
+        env: The environment, with the wrappers that replay the episode too.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -144,7 +187,7 @@ class Episode:
         return {
             "generator": self._generator,
             "arguments": encode(self._arguments),
-            "actions": encode(self._actions),
+            "actions": encode(_stacked(self._actions)),
             "settings": encode(self._settings),
             "shown": _fingerprint(shown),
         }
@@ -232,18 +275,20 @@ def _encode_numbers(value: Any) -> dict[str, Any]:
     kind = {"dtype": value.dtype.str}
     if isinstance(value, np.generic):
         return {**kind, "number": encode(value.item())}
-    if np.isfinite(value).all():
-        return {**kind, "array": value.tolist()}
-    # NaN and the infinities are none of JSON's numbers.
-    return {**kind, "shape": list(value.shape), "text": [repr(one) for one in value.ravel().tolist()]}
+    return {**kind, "shape": list(value.shape), "base64": base64.b64encode(value.tobytes()).decode()}
 
 
 def _decode_numbers(data: Mapping[str, Any]) -> Any:
     if "number" in data:
         return np.dtype(data["dtype"]).type(decode(data["number"]))
-    if "array" in data:
-        return np.array(data["array"], dtype=data["dtype"])
-    return np.array(data["text"], dtype=np.float64).astype(data["dtype"]).reshape(data["shape"])
+    content = base64.b64decode(data["base64"], validate=True)
+    return np.frombuffer(content, dtype=data["dtype"]).reshape(data["shape"]).copy()
+
+
+def _stacked(actions: list[Any]) -> Any:
+    """Actions as one array where all have one dtype and shape, which takes a fraction of the room."""
+    kinds = {(one.dtype, one.shape) if isinstance(one, (np.ndarray, np.generic)) else None for one in actions}
+    return np.stack(actions) if len(kinds) == 1 and None not in kinds else actions
 
 
 def _generator_state(env: Any) -> dict[str, Any]:

@@ -305,6 +305,36 @@ def test_an_episode_that_is_too_long_is_not_kept(monkeypatch):
         assert env.state_dict()["environment"] is None
 
 
+def test_state_of_a_long_mujoco_episode_stays_small_and_goes_on_exactly():
+    env, loaded = (NonStationary(gym.make("HalfCheetah-v5", max_episode_steps=None), {}) for _ in range(2))
+    sizes = []
+    env.reset(seed=0)
+    for _ in range(3):
+        live(env, 200, seed=0)
+        sizes.append(len(json.dumps(env.state_dict())))
+    assert max(sizes) < 1.1 * min(sizes) < 100_000
+    loaded.reset(seed=5)
+    loaded.load_state_dict(through_json(env.state_dict()))
+    assert same(live(loaded, 100, seed=1), live(env, 100, seed=1))
+
+
+def test_state_of_a_replayed_episode_takes_a_few_bytes_for_each_action():
+    class Arm(Own):
+        action_space = gym.spaces.Box(-1.0, 1.0, (8,), np.float32)
+
+        def step(self, action):
+            self.total += self.level * float(action.sum())
+            return np.array([self.total]), 0.0, False, False, {}
+
+    env, loaded = (NonStationary(Arm(), {"level": 1.0}) for _ in range(2))
+    env.reset(seed=0)
+    live(env, 1_000, seed=0)
+    state = through_json(env.state_dict())
+    assert len(json.dumps(state)) < 1_000 * 8 * 4 * 1.4 + 5_000
+    loaded.load_state_dict(state)
+    assert same(live(loaded, 100, seed=1), live(env, 100, seed=1))
+
+
 def test_workers_that_were_not_made_ready_are_not_kept():
     env = NonStationaryVector(AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2))
     env.reset(seed=0)

@@ -150,7 +150,7 @@ def test_what_is_saved_after_a_fault_goes_on_in_new_episodes_of_the_same_world(t
     with pytest.raises(EnvError, match="3 of (its episode|their episodes), after 68 env steps: Run"):
         agent.learn(1000)
     saved = agent.save(tmp_path / "agent")
-    place = json.loads(checkpoint.read(saved, "a2c")["place"])
+    place = json.loads(checkpoint.read(saved, "a2c")["place"].numpy().tobytes())
     assert place["surroundings"]["environment"] is None
     world = make_vec("Faulty-v0", 2, changes, vectorization_mode=mode, seed=0)
     loaded = A2C.load(saved, env=world)

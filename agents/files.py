@@ -69,15 +69,15 @@ def write(path: Path, content: bytes | str) -> None:
         raise UnwritableError(path, error) from error
 
 
-def append(path: Path, text: str) -> None:
-    """Append text to a file, which is made if it is missing.
+def append(path: Path, content: bytes | str) -> None:
+    """Append bytes, or text that is encoded as UTF-8, to a file, which is made if it is missing.
 
     Raises:
         UnwritableError: If that fails, also where a link stands in the file's place.
     """
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _SAFELY, 0o666), "wb") as file:
-            file.write(text.encode())
+            file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise UnwritableError(path, error) from error
 

@@ -7,7 +7,6 @@ import csv
 import io
 import re
 import secrets
-import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,6 +60,7 @@ _BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     }
 }
 _WORLD = "env/"
+_EVENT_FILE = re.compile(r"events\.out\.tfevents\.\d+\.")
 
 
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
@@ -101,58 +101,60 @@ class _EventFile:
     """The file of a summary writer, whose thread would end with a traceback where it cannot be written.
 
     Args:
-        file: The file itself.
+        path: Path of the file.
 
     Attributes:
-        error: What went wrong; from then on nothing more is written, since it would stand behind half a record.
+        error: The first error. After it nothing more is written, since it would stand behind half a record.
     """
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self.error: OSError | None = None
 
     def write(self, record: bytes) -> None:
         """Write one record."""
         if self.error is None:
             try:
-                self._file.write(record)
+                files.append(self._path, record)
             except OSError as error:
                 self.error = error
 
     def flush(self) -> None:
-        """Hand it to the system."""
-        if self.error is None:
-            self._file.flush()
+        """Do nothing: each record is written at once."""
 
     def close(self) -> None:
-        """No more records."""
-        if self.error is None:
-            self._file.close()
+        """Do nothing: the file is open only while a record is written."""
 
 
 def _summary_writer(folder: Path, purge: int | None, earlier: list[str]) -> "SummaryWriter":
-    """A summary writer whose event file TensorBoard reads behind the earlier ones.
+    """A summary writer whose event file TensorBoard reads after the earlier ones.
 
-    It reads a folder's files in the order of their names, and none that comes before one that it has read. A name
-    goes by the second, and within a second by numbers that are compared as text, 10 before 9.
+    TensorBoard reads a folder's files in the order of their names, which begin with a time in seconds. The new
+    file's second is later than that of each earlier file, whatever the clock shows.
     """
     from torch.utils import tensorboard  # slow to import, so only where it is used
 
-    while True:
-        # A random end, so that no link can wait where the file is made.
-        suffix = f".{secrets.token_hex(8)}"
-        writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge, filename_suffix=suffix)
-        file = Path(_events_of(writer)._file_name)
-        second = file.name.split(".")[3]
-        if not any(name > file.name and name.split(".")[3] == second for name in earlier):
-            return writer
-        writer.close()
-        file.unlink()
-        time.sleep(0.1)
+    # A random end, so that no link can wait where the file is made.
+    suffix = f".{secrets.token_hex(8)}"
+    writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge, filename_suffix=suffix)
+    writer.flush()
+    records = _records_of(writer)
+    records._writer.close()
+    file = Path(_events_of(writer)._file_name)
+    *_, second, rest = file.name.split(".", 4)
+    latest = max((int(name.split(".")[3]) for name in earlier if _EVENT_FILE.match(name)), default=0)
+    if int(second) <= latest:
+        file = file.rename(file.with_name(f"events.out.tfevents.{latest + 1:010d}.{rest}"))
+    records._writer = _EventFile(file)
+    return writer
 
 
 def _events_of(writer: "SummaryWriter") -> Any:
     return writer._get_file_writer().event_writer  # type: ignore[no-untyped-call]
+
+
+def _records_of(writer: "SummaryWriter") -> Any:
+    return _events_of(writer)._async_writer._writer
 
 
 def _set_aside(folder: Path) -> None:
@@ -223,8 +225,7 @@ class Logger:
         self._is_laid_out = bool(earlier) and (bool(resumed_at) or self._is_laid_out)
         purge = resumed_at + 1 if resumed_at else None
         self._writer = _summary_writer(folder, purge, earlier)
-        records = _events_of(self._writer)._async_writer._writer
-        self._events = records._writer = _EventFile(records._writer)
+        self._events = _records_of(self._writer)._writer
         if self._hyperparameters and not earlier:
             self._show_hyperparameters()
         content = self._csv.read_bytes() if self._csv.exists() else b""

@@ -174,14 +174,17 @@ def test_append_refuses_a_link(tmp_path):
     assert (tmp_path / "victim").read_text() == "precious"
 
 
-def test_owned_follows_no_link(tmp_path):
-    (tmp_path / "victim").write_text("precious")
+@pytest.mark.parametrize("content", ["precious", None])
+def test_owned_follows_no_link(tmp_path, content):
+    victim = tmp_path / "victim"
+    if content is not None:
+        victim.write_text(content)
     (tmp_path / "run").mkdir()
     for name in (files.OWNER, files.LOCK):
-        (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+        (tmp_path / "run" / name).symlink_to(victim)
     with pytest.warns(UserWarning, match="cannot be locked"), files.owned(tmp_path / "run"):
         pass
-    assert (tmp_path / "victim").read_text() == "precious"
+    assert (victim.read_text() if victim.exists() else None) == content
 
 
 def test_check_no_links_names_the_link_and_its_target(tmp_path):

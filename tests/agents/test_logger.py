@@ -3,8 +3,10 @@ import io
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -228,7 +230,8 @@ def test_a_folder_that_is_deleted_in_the_midst_of_an_entry_is_made_anew_by_the_n
     append = Logger._append
 
     def deleted_first(logger, row):
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        while (tmp_path / "run").exists():  # the writer's thread may add to it meanwhile
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
         append(logger, row)
 
     with Logger(tmp_path / "run") as logger:
@@ -243,13 +246,52 @@ def test_a_folder_that_is_deleted_in_the_midst_of_an_entry_is_made_anew_by_the_n
 
 
 @pytest.mark.parametrize("count", [9, 99])
-def test_event_files_of_one_second_are_read_in_the_order_in_which_they_were_begun(tmp_path, monkeypatch, count):
-    # The last number of a name counts up, and is compared as text.
+@pytest.mark.parametrize("shift", [-3_600.0, -1.0, 0.0, 3_600.0])
+@pytest.mark.filterwarnings("ignore:.*rows after env step")
+def test_logger_that_resumes_with_another_clock_shows_each_step_once(tmp_path, monkeypatch, count, shift):
+    # A file's name holds a second and a count, which TensorBoard compares as text.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(count))
-    for step in range(1, 4):
-        with Logger(tmp_path, resumed_at=step - 1) as logger:
-            logger.write(step, {RETURN: float(step)})
-    assert charted(tmp_path) == [1, 2, 3]
+    now = 1_700_000_000.0
+    for start in (0, 3, 6):
+        monkeypatch.setattr(event_file_writer.time, "time", lambda now=now: now)
+        logged(tmp_path, range(start + 1, start + 6), resumed_at=start)
+        now += shift
+    assert charted(tmp_path) == list(range(1, 12))
+
+
+def test_agent_that_resumes_with_the_clock_set_back_shows_each_step_once(tmp_path, monkeypatch):
+    path = tmp_path / "agent.safetensors"
+    agent = A2C("CartPole-v1", n_steps=5, seed=0)
+    agent.learn(200, log_dir=tmp_path, log_interval=1).save(path)
+    agent.learn(30, log_dir=tmp_path, log_interval=1)
+    before = time.time()
+    monkeypatch.setattr(event_file_writer.time, "time", lambda: before - 86_400.0)
+    resumed = A2C.load(path, env="CartPole-v1")
+    with pytest.warns(UserWarning, match="rows after env step"):
+        resumed.learn(150, log_dir=tmp_path, log_interval=1)
+    steps = [event.step for event in events(tmp_path).Scalars("time/fps")]
+    assert steps == sorted(set(steps))
+    assert len(steps) == resumed.num_updates
+
+
+def test_event_files_end_unpredictably_and_follow_no_link(tmp_path, monkeypatch):
+    folder, victim = tmp_path / "run", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text("precious")
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+    monkeypatch.setattr(event_file_writer.time, "time", lambda: 1_700_000_000.0)
+    for count in range(3):
+        name = f"events.out.tfevents.1700000000.{socket.gethostname()}.{os.getpid()}.{count}"
+        (folder / name).symlink_to(victim)
+    logged(folder, [2], resumed_at=1)
+    assert victim.read_text() == "precious"
+    ends = set()
+    for number in range(2):
+        logged(tmp_path / str(number), [1])
+        (file,) = (tmp_path / str(number)).glob("events*")
+        ends.add(file.suffix)
+    assert all(re.fullmatch(r"\.[0-9a-f]{16}", end) for end in ends)
+    assert len(ends) == 2
 
 
 def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_path, monkeypatch):
@@ -258,12 +300,15 @@ def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_pat
         logger._writer.flush()
         (first,) = tmp_path.glob("events*")
 
-        def half(record):
-            with first.open("ab") as file:
-                file.write(record[: len(record) // 2])
+        append = files.append
+
+        def half(path, content):
+            if path != first:
+                return append(path, content)
+            append(path, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(logger._events._file, "write", half)
+        monkeypatch.setattr(files, "append", half)
         logger.write(2, {RETURN: 2.0})
         logger._writer.flush()
         with pytest.warns(

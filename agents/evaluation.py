@@ -14,6 +14,7 @@ from rl_rms.agents.interruption import STEPS_TO_INTERRUPT
 from rl_rms.agents.rollout import Collector, Episode, as_vector_env
 from rl_rms.agents.world import find_world
 from rl_rms.envs import NonStationaryVector
+from rl_rms.envs.chance import derive_seeds
 from rl_rms.envs.checks import check_whole
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def evaluate(
 
 def evaluation_seed(seed: int) -> int:
     """Derive an evaluation seed from a training seed, so that the two see different episodes."""
-    return int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
+    return derive_seeds((seed, 1))[0]
 
 
 def _bases(env: VectorEnv) -> set[int]:

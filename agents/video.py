@@ -62,13 +62,7 @@ class VideoCallback(Periodic):
             ValueError: If the environment's spaces are not the agent's.
         """
         super().on_training_start(agent, logger)
-        for name in ("observation_space", "action_space"):
-            needed, given = getattr(agent, name), getattr(self._recorder, name)
-            if given != needed:
-                raise ValueError(
-                    f"env of a video must have the agent's {name} {needed}, got {given}; use an environment made "
-                    "with the same wrappers, or train without videos"
-                )
+        check_spaces(agent, self._recorder)
 
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Record one episode."""
@@ -112,6 +106,21 @@ class VideoCallback(Periodic):
             for torn in files:
                 torn.unlink()
         return problem
+
+
+def check_spaces(agent: "OnPolicyAgent", env: gym.Env[Any, Any]) -> None:
+    """Check that an agent can play an environment.
+
+    Raises:
+        ValueError: If the environment's spaces are not the agent's.
+    """
+    for name in ("observation_space", "action_space"):
+        needed, given = getattr(agent, name), getattr(env, name)
+        if given != needed:
+            raise ValueError(
+                f"env of a video must have the agent's {name} {needed}, got {given}; use an environment made "
+                "with the same wrappers, or train without videos"
+            )
 
 
 def as_gif(frames: Sequence[Any], fps: float) -> bytes:

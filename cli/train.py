@@ -90,7 +90,7 @@ def train(config: RunConfig, name: str) -> int:
         # Here, where what is wrong can be said in a sentence.
         one_of_them = Workers(0, config.scale.workers)
         env = make_env(config, one_of_them)
-        build(config, env, one_of_them)
+        check_video(config, build(config, env, one_of_them))
         env.close()
         return train_with_ray(config, begin(config, name))
     with process_group(config.scale) as workers:
@@ -100,8 +100,7 @@ def train(config: RunConfig, name: str) -> int:
             if unfinished is not None:
                 return go_on(config, unfinished, can_begin=True)
         agent = build(config, make_env(config, workers), workers)
-        if config.video_every is not None and workers.rank == 0:
-            make_pictured_env(config).close()
+        check_video(config, agent)
         # After all that can be wrong, so that a wrong configuration leaves no folder.
         folder = workers.tell(begin(config, name) if workers.rank == 0 else None)
         with owned_by(workers, folder):
@@ -163,6 +162,7 @@ def go_on(config: RunConfig, folder: Path, *, can_begin: bool = False) -> int:
             raise UserError(
                 f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to go on"
             )
+        check_video(config, agent)
         if workers.rank == 0:
             files.write(folder / CONFIG, config.to_yaml())
         return run(config, agent, folder)
@@ -322,6 +322,28 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
         raise UserError(f"env: {error}") from error
 
 
+def check_video(config: RunConfig, agent: "OnPolicyAgent") -> None:
+    """Check that a run's videos can be recorded.
+
+    Raises:
+        UserError: If they cannot.
+    """
+    from rl_rms.agents.video import check_spaces
+
+    if config.video_every is None or agent.workers.rank > 0:
+        return
+    env = make_pictured_env(config)
+    try:
+        check_spaces(agent, env)
+    except ValueError as error:
+        raise UserError(
+            f"video_every: {error}. Leave video_every out, or set env.vectorization_mode sync, which trains on "
+            "the spaces of the single environment"
+        ) from error
+    finally:
+        env.close()
+
+
 def make_pictured_env(config: RunConfig) -> "NonStationary":
     """One environment of a run's world, without its curriculum, that renders pictures.
 
@@ -332,13 +354,17 @@ def make_pictured_env(config: RunConfig) -> "NonStationary":
     from gymnasium.error import Error
 
     from rl_rms.envs import NonStationary
+    from rl_rms.envs.vector import stacked
 
     if find_spec("moviepy") is None:
         raise UserError(
             "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
         )
     try:
-        env = gym.make(config.env.id, **{**config.env.kwargs, "render_mode": "rgb_array"})
+        id, frames = config.env.id, config.env.frame_stack
+        env = gym.make(
+            id if frames is None else stacked(id, frames), **{**config.env.kwargs, "render_mode": "rgb_array"}
+        )
         return NonStationary(env, config.env.schedules(), observe=config.env.observe, seed=config.drift_seed)
     except (Error, ValueError, TypeError, ImportError) as error:
         raise UserError(f"video_every: {error}") from error

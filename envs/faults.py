@@ -18,6 +18,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
+from rl_rms.envs.chance import derive_seeds
 from rl_rms.envs.checks import check_reset, check_reward, is_scalar, shown
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
@@ -130,8 +131,7 @@ class Watch:
             )
             if self.seeds[index] is not None:
                 # Another one, or what chance brought about would come about again; the same in every such run.
-                chance = np.random.SeedSequence((self.seeds[index] or 0, self.restarts[index]))
-                self.seeds[index] = int(chance.generate_state(1)[0])
+                self.seeds[index] = derive_seeds((self.seeds[index] or 0, self.restarts[index]))[0]
 
     def state_dict(self) -> dict[str, Any]:
         """All counts, as plain JSON data."""

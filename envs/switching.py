@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from rl_rms.envs.chance import derive_seeds
 from rl_rms.envs.parameters import register_parameter
 
 EnvLike = str | EnvSpec | Mapping[str, Any] | Callable[[], gym.Env[Any, Any]]
@@ -84,7 +84,7 @@ class TaskSwitch(gym.Env[Any, Any]):
         """
         super().reset(seed=seed)
         if seed is not None:
-            self._seeds = list(map(int, np.random.SeedSequence(seed).generate_state(len(self.envs))))
+            self._seeds = [*derive_seeds(seed, len(self.envs))]
             self._seeds[self.task] = seed
         self._lived_in = self.task
         seed, self._seeds[self.task] = self._seeds[self.task], None

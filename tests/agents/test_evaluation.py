@@ -7,6 +7,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_rms.agents import A2C, A2CConfig, evaluate
+from rl_rms.agents.evaluation import evaluation_seed
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Linear
 
@@ -130,3 +131,7 @@ def test_evaluate_in_training_world_leaves_training_alone():
     alone.learn(100)
     for one, other in zip(evaluated.policy.parameters(), alone.policy.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_evaluation_seed_of_any_training_seed_fits_a_signed_32_bit_integer():
+    assert all(0 <= evaluation_seed(seed) + 10_000 < 2**31 for seed in (*range(100), 2**40))

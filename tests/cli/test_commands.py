@@ -382,6 +382,33 @@ def test_what_does_not_fit_the_environment_is_said_before_a_folder_is_made(
     assert not (tmp_path / "runs").exists()
 
 
+def test_video_of_a_vector_env_that_preprocesses_is_refused_before_a_folder_is_made(tmp_path, monkeypatch, capsys):
+    (tmp_path / "cropped.py").write_text(
+        "import gymnasium as gym\n"
+        "from gymnasium.envs.classic_control.cartpole import CartPoleEnv\n"
+        "def vector(num_envs):\n"
+        "    stack = lambda: gym.wrappers.FrameStackObservation(CartPoleEnv(), 2)\n"
+        "    return gym.vector.SyncVectorEnv([stack] * num_envs)\n"
+        "gym.register('Cropped-v0', CartPoleEnv, vector_entry_point=vector)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "cartpole_a2c", "--env.id=cropped:Cropped-v0", "--env.vectorization_mode=vector_entry_point"]
+    assert main([*words, "--video_every=10"]) == 2
+    said = capsys.readouterr().err
+    for named in ("video_every", "(2, 4)", "(4,)", "env.vectorization_mode sync"):
+        assert named in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_video_of_stacked_frames_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--env.frame_stack=2", "--video_every=64", "--total_timesteps=64", "--env.num_envs=2"]
+    assert main(["train", "cartpole_a2c", *words]) == 0
+    assert len(list((run_folder(tmp_path, "cartpole_a2c") / "videos").glob("*.mp4"))) == 1
+    gc.collect()  # of the pipes that ffmpeg's wrapper leaves to be closed
+
+
 def test_a_training_may_stop_when_it_is_good_enough(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["train", "cartpole_a2c", "--total_timesteps=100000", "--eval_every=500", "--eval_episodes=2"]

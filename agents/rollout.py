@@ -8,7 +8,6 @@ and the true final observation of every truncated episode is kept.
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from rl_rms.envs.checks import check_reset
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.faults import EnvError, broken_in, copied, watch
 from rl_rms.envs.keys import CLOCK
+from rl_rms.envs.notices import Notices
 
 LONG_EPISODE = 100_000
 """Env steps after which an episode that others wait for is reported as endless."""
@@ -190,6 +190,7 @@ class Collector:
             self._masks = np.ones((env.num_envs, action_mask_size(env.single_action_space)), dtype=np.bool_)
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._notices = Notices()
         self._buffers: _Buffers | None = None
         # Which of the present observations are made up, None for none.
         self._made_up: Bools | None = None
@@ -355,12 +356,11 @@ class Collector:
         return Step(rewards, terminated, truncated, valid, finals, left_out, broken)
 
     def warn_of_long_episode(self) -> None:
-        """Warn if an episode has not ended after `LONG_EPISODE` env steps, or a multiple of them."""
-        if (self._lengths % LONG_EPISODE == 0)[self._lengths > 0].any():
-            warnings.warn(
+        """Warn once if an episode has not ended after `LONG_EPISODE` env steps."""
+        if (self._lengths >= LONG_EPISODE).any():
+            self._notices.give(
                 f"an episode has not ended after {LONG_EPISODE:,} env steps; if the environment never ends its "
-                "episodes, wrap it in gymnasium.wrappers.TimeLimit, or make it with max_episode_steps",
-                stacklevel=3,
+                "episodes, wrap it in gymnasium.wrappers.TimeLimit, or make it with max_episode_steps"
             )
 
     def keep_observations(self) -> None:

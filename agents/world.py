@@ -1,7 +1,6 @@
 """What an agent lives in: what it can know and log of the change, and how its place there is saved."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWra
 
 from rl_rms.envs import NonStationary, NonStationaryVector
 from rl_rms.envs.backends import make_backend
+from rl_rms.envs.notices import Notices
 
 World = NonStationaryVector | NonStationary
 
@@ -28,6 +28,7 @@ class Surroundings:
 
     def __init__(self, env: VectorEnv) -> None:
         self._env = env
+        self._notices = Notices()
         self.world = find_world(env)
         # Sub-environments that change each by itself are several worlds, of which none stands for all.
         changing = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) and any(
@@ -47,10 +48,9 @@ class Surroundings:
         if not within_episodes:
             return {"environment": None}
         if self._backend is None:
-            warnings.warn(
+            self._notices.give(
                 "the state of sub-environments that change each by itself cannot be kept; make them with "
                 'rl_rms.envs.make_vec(..., sharing="independent")',
-                stacklevel=2,
             )
             return {"environment": None}
         self._backend.last = observations

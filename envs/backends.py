@@ -4,7 +4,6 @@ Sub-environments in this process or in workers are each a `Parametrized` that do
 vector environment, which has none, is moved as a whole.
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.controls import Controls
 from rl_rms.envs.keys import RESTARTED
+from rl_rms.envs.notices import Notices
 from rl_rms.envs.parametrized import Parametrized
 from rl_rms.envs.snapshots import decode, encode, has_known_state, known_state, restore_known_state
 from rl_rms.envs.transforms import DRAWN, NOISES
@@ -58,6 +58,9 @@ class Backend(ABC):
     late: tuple[str, ...]
     asks_where: bool
     last: Any = None
+
+    def __init__(self) -> None:
+        self._notices = Notices()
 
     @abstractmethod
     def set(self, columns: tuple[Column, ...]) -> None:
@@ -104,6 +107,7 @@ class SubEnvs(Backend):
     """
 
     def __init__(self, env: VectorEnv, targets: Sequence[str]) -> None:
+        super().__init__()
         self._env = env
         base = env.unwrapped
         assert isinstance(base, (SyncVectorEnv, AsyncVectorEnv))
@@ -168,21 +172,20 @@ class SubEnvs(Backend):
         if self.last is None:
             return None
         if not self._is_ready:
-            warnings.warn(
+            self._notices.give(
                 "the state of these AsyncVectorEnv's sub-environments within their episodes cannot be kept; make "
                 'it with rl_rms.envs.make_vec(..., vectorization_mode="async")',
-                stacklevel=2,
             )
             return None
         stateful = sorted(self._stateful)
         if stateful:
-            warnings.warn(
+            self._notices.give(
                 f"what is remembered within episodes by {' and '.join(stateful)} cannot be kept; have it inside "
-                "the environment, by the additional_wrappers of its specification or, for frames, env.frame_stack",
-                stacklevel=2,
+                "the environment, by the additional_wrappers of its specification or, for frames, env.frame_stack"
             )
             return None
         each = self._get("parameter_snapshot")
+        self._warn_of_problems()
         return None if None in each else {"each": each, "last": encode(self.last)}
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
@@ -192,10 +195,17 @@ class SubEnvs(Backend):
         # Whatever they have been doing, none of them is to begin an episode of its own accord now.
         self._env.reset()
         self._put("parameter_snapshot", snapshot["each"])
+        self._warn_of_problems()
         self._put("parameter_reset_is_due", resetting.tolist())
         self._columns = (None,) * len(self._columns)
         self.last = decode(snapshot["last"])
         self._remember(self.last)
+
+    def _warn_of_problems(self) -> None:
+        """Warn of states that were not saved or not restored exactly, once of each reason."""
+        for problem in dict.fromkeys(self._get("parameter_problem")):
+            if problem is not None:
+                self._notices.give(problem)
 
     def _remember(self, observations: Any) -> None:
         """Let the vector environment have observed this, for a reset of some that shows the others' again."""
@@ -234,6 +244,7 @@ class Native(Backend):
     """
 
     def __init__(self, env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> None:
+        super().__init__()
         self._env = env
         self._controls = Controls(
             env.unwrapped, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
@@ -307,20 +318,18 @@ class Native(Backend):
         if self.last is None:
             return None
         if not has_known_state(self._env):
-            warnings.warn(
+            self._notices.give(
                 f"the state of {type(self._env.unwrapped).__name__} within its episodes is not known and cannot "
-                "be kept; register_state says what it is",
-                stacklevel=2,
+                "be kept; register_state says what it is"
             )
             return None
         delayed = encode(self._controls.delayed)
         try:
             known = known_state(self._env)
         except ValueError as error:
-            warnings.warn(
+            self._notices.give(
                 f"the state of {type(self._env.unwrapped).__name__} within its episodes cannot be kept: {error}; "
-                "a restored environment begins new episodes",
-                stacklevel=2,
+                "a restored environment begins new episodes"
             )
             return None
         return {"known": known, "last": encode(self.last), "delayed": delayed}

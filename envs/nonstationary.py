@@ -230,7 +230,10 @@ class NonStationary(Parametrized):
         Args:
             environment: False leaves out the environment inside and its episode, for another one to begin.
         """
-        snapshot = self.parameter_snapshot if environment else None
+        snapshot = None
+        if environment:
+            snapshot = self.parameter_snapshot
+            self._warn_of_problem()
         return {
             "clock": self._drift.clock,
             "seed": self._drift.seed,
@@ -269,6 +272,7 @@ class NonStationary(Parametrized):
             if self._episodes is not None:
                 self._episodes.load_state_dict(state["episodes"])
             self.parameter_snapshot = state["environment"]
+            self._warn_of_problem()
             self.last_observation = decode(state["observation"])
         self._set()
 

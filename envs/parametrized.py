@@ -1,6 +1,5 @@
 """An environment whose parameters can be set between two steps; what decides on the values stands above it."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from gymnasium.utils import RecordConstructorArgs
 from rl_rms.envs.chance import Moment
 from rl_rms.envs.checks import check_reset, check_reward
 from rl_rms.envs.controls import Controls
+from rl_rms.envs.notices import Notices
 from rl_rms.envs.snapshots import (
     Episode,
     decode,
@@ -46,6 +46,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self.observation_space = unbounded(env.observation_space)
         self._episode = None if has_known_state(env) else Episode(env)
         self._has_begun = False
+        self._problem: str | None = None
+        self._notices = Notices()
         # What an environment that is lived through again showed last, before it was moved.
         self._shown: Any = None
         # Set for one step: the values of the next episode, for which this one ends; or that a reset is due.
@@ -106,10 +108,11 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def parameter_snapshot(self) -> dict[str, Any] | None:
         """The state within the episode as plain JSON data, from which another environment continues exactly.
 
-        None before the first reset. None with a warning if the state cannot be saved: an episode of more than
-        100,000 env steps, actions that JSON cannot hold, or an unknown kind of random source. Setting it restores
-        the state of an environment that was made alike, and warns if the replayed episode turns out differently.
+        None before the first reset. None if the state cannot be saved: an episode of too many env steps, actions
+        that JSON cannot hold, or an unknown kind of random source. Setting it restores the state of an environment
+        that was made alike. `parameter_problem` says why a state was not saved, or not restored exactly.
         """
+        self._problem = None
         if not self._has_begun:
             return None
         delayed = encode(self._controls.delayed)
@@ -118,15 +121,15 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 return {"known": known_state(self.env), "delayed": delayed}
             return {"episode": self._episode.state_dict(self._shown), "delayed": delayed}
         except ValueError as error:
-            warnings.warn(
+            self._problem = (
                 f"the state of {type(self.unwrapped).__name__} within its episode cannot be kept: {error}; a "
-                "restored environment begins a new episode. register_state says what an environment's state is",
-                stacklevel=2,
+                "restored environment begins a new episode. register_state says what an environment's state is"
             )
             return None
 
     @parameter_snapshot.setter
     def parameter_snapshot(self, snapshot: Mapping[str, Any] | None) -> None:
+        self._problem = None
         if snapshot is None:
             return
         if ("known" in snapshot) != (self._episode is None):
@@ -139,13 +142,22 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         else:
             self._shown, is_same = self._episode.relive(snapshot["episode"], self._controls.set)
             if not is_same:
-                warnings.warn(
+                self._problem = (
                     f"{type(self.unwrapped).__name__} could not be brought back to where it was: the same "
-                    "episode, lived through again, went another way; it goes on from where that led",
-                    stacklevel=2,
+                    "episode, lived through again, went another way; it goes on from where that led"
                 )
         self._controls.delayed = decode(snapshot["delayed"])
         self._has_begun = True
+
+    @property
+    def parameter_problem(self) -> str | None:
+        """The reason why the last state was not saved, or not restored exactly; None if it was."""
+        return self._problem
+
+    def _warn_of_problem(self) -> None:
+        """Warn of `parameter_problem`, once of each."""
+        if self._problem is not None:
+            self._notices.give(self._problem)
 
     @property
     def parameter_reset_is_due(self) -> bool:
@@ -222,7 +234,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __getstate__(self) -> dict[str, Any]:
         if not is_made_anew_by_pickle(self.unwrapped):
             return self.__dict__
-        return {**self.__dict__, "_snapshot": self.parameter_snapshot}
+        snapshot = self.parameter_snapshot
+        self._warn_of_problem()
+        return {**self.__dict__, "_snapshot": snapshot}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         snapshot = state.pop("_snapshot", None)
@@ -230,4 +244,5 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if snapshot is not None:
             values = self._controls.values
             self.parameter_snapshot = snapshot
+            self._warn_of_problem()
             self._controls.set(values)

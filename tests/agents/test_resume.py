@@ -274,7 +274,7 @@ def test_what_cannot_be_brought_back_is_said_and_goes_on_in_new_episodes(tmp_pat
     assert np.isfinite(np.concatenate([one.numpy().ravel() for one in weights(loaded)])).all()
 
 
-def test_several_worlds_in_one_vector_are_said_to_begin_anew(tmp_path):
+def test_several_worlds_in_one_vector_are_said_once_to_begin_anew(tmp_path):
     def make():
         worlds = [
             lambda i=i: NonStationary(gym.make("CartPole-v1"), {"gravity": 5.0}, env_index=i) for i in range(2)
@@ -282,8 +282,9 @@ def test_several_worlds_in_one_vector_are_said_to_begin_anew(tmp_path):
         return SyncVectorEnv(worlds)
 
     agent = a2c(make()).learn(100)
-    with pytest.warns(UserWarning, match='make them with rl_rms.envs.make_vec.*sharing="independent"'):
-        path = agent.save(tmp_path / "agent")
+    with pytest.warns(UserWarning, match='make them with rl_rms.envs.make_vec.*sharing="independent"') as told:
+        path, _ = [agent.save(tmp_path / name) for name in ("agent", "again")]
+    assert len(told) == 1
     assert A2C.load(path, env=make()).learn(100).num_timesteps >= 200
 
 

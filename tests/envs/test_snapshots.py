@@ -5,12 +5,13 @@ import json
 import pickle
 import random
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.vector import AsyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.agents import A2C
 from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state, snapshots
@@ -468,3 +469,55 @@ def test_native_snapshot_is_none_where_a_registered_attribute_cannot_be_written(
         UserWarning, match="CartPoleVectorEnv within its episodes cannot be kept: .* of type object"
     ):
         assert env.state_dict()["environment"] is None
+
+
+def unkept(kind):
+    """An environment whose state cannot be kept."""
+    if kind == "single":
+        env = NonStationary(Unreadable())
+    elif kind == "sub-environments":
+        env = NonStationaryVector(SyncVectorEnv([Unreadable] * 3))
+    elif kind == "stacked":
+        stacked = partial(gym.wrappers.FrameStackObservation, stack_size=3)
+        env = make_vec("CartPole-v1", 2, wrappers=[stacked], vectorization_mode="sync")
+    elif kind == "workers":
+        env = NonStationaryVector(AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2))
+    else:
+        env = make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
+    env.reset(seed=0)
+    env.reset()
+    if kind == "native":
+        env.unwrapped.low = object()
+    return env
+
+
+@pytest.mark.parametrize("kind", ["single", "sub-environments", "stacked", "workers", "native"])
+def test_state_that_cannot_be_kept_is_warned_of_once_by_each_environment(kind):
+    for _ in range(2):
+        env = unkept(kind)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                assert env.state_dict()["environment"] is None
+        assert len(told) == 1
+        env.close()
+
+
+def test_state_that_is_not_restored_exactly_is_warned_of_once_by_each_environment():
+    class Lucky(Own):
+        """A random source that no seed governs moves the total."""
+
+        def step(self, action):
+            self.total += np.random.default_rng().random()
+            return super().step(action)
+
+    for env in (NonStationary(Lucky()), NonStationaryVector(SyncVectorEnv([Lucky] * 3))):
+        env.reset(seed=0)
+        env.step(env.action_space.sample())
+        state = env.state_dict()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                env.load_state_dict(state)
+        assert len(told) == 1
+        assert "could not be brought back" in str(told[0].message)

@@ -1,0 +1,16 @@
+"""Warnings that are given once, whatever Python's warning filters are."""
+
+import warnings
+
+
+class Notices:
+    """Gives each warning once."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def give(self, message: str) -> None:
+        """Warn, unless this message has been given before."""
+        if message not in self._given:
+            self._given.add(message)
+            warnings.warn(message, stacklevel=3)

@@ -1,6 +1,7 @@
 """Videos of what an agent does, by gymnasium's own recorder."""
 
 import re
+import tempfile
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
@@ -11,6 +12,7 @@ import gymnasium as gym
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.wrappers import RecordVideo
 
+from rl_rms.agents import files
 from rl_rms.agents.callbacks import Periodic
 from rl_rms.agents.evaluation import evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
@@ -89,23 +91,25 @@ class VideoCallback(Periodic):
         return None
 
     def _write(self) -> str:
-        """Write what is recorded, or nothing of it; gives what is in the way."""
-        problem = ""
+        """Write the recorded episode, or nothing of it, and return the reason."""
         try:
-            self._recorder.stop_recording()  # type: ignore[no-untyped-call]
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # No link can wait in a new folder with a random name.
+            with tempfile.TemporaryDirectory(prefix=".", dir=self._folder) as beside:
+                self._recorder.video_folder = beside
+                self._recorder.stop_recording()  # type: ignore[no-untyped-call]
+                for video in Path(beside).iterdir():
+                    content = video.read_bytes()
+                    if _INDEX not in content:
+                        return "ffmpeg has not brought it to an end; there may be no room left"
+                    files.write(self._folder / video.name, content)
         except OSError as error:
             # Or the recorder would try again at its next reset.
             self._recorder.recorded_frames, self._recorder.recording = [], False
             # moviepy says what ffmpeg said, behind the names of its parts, and then guesses.
             said = re.search(r"^\s*\[(?!Errno).*?\] (.+)$", str(error), re.MULTILINE)
-            problem = said[1] if said else str(error)
-        files = list(self._folder.glob(f"{self._recorder.name_prefix}*"))
-        if not problem and not all(_INDEX in file.read_bytes() for file in files):
-            problem = "ffmpeg has not brought it to an end; there may be no room left"
-        if problem:
-            for torn in files:
-                torn.unlink()
-        return problem
+            return said[1] if said else str(error)
+        return ""
 
 
 def check_spaces(agent: "OnPolicyAgent", env: gym.Env[Any, Any]) -> None:

@@ -316,6 +316,21 @@ def test_a_video_that_does_not_fit_on_the_disk_ends_no_training(tmp_path, monkey
     assert [video.name[:13] for video in folder.iterdir()] == ["step_00000003"]
 
 
+def test_video_follows_no_link_at_its_name(tmp_path):
+    folder, victim = tmp_path / "videos", tmp_path / "victim"
+    env = gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12)
+    callback = VideoCallback(env, folder, every=100)
+    victim.write_text("precious")
+    names = [f"step_{step:010d}-episode-0.mp4" for step in range(50, 151)]
+    for name in names:
+        (folder / name).symlink_to(victim)
+    A2C("CartPole-v1", n_steps=50, seed=0).learn(100, callback)
+    assert victim.read_text() == "precious"
+    videos = [one for one in folder.iterdir() if not one.is_symlink()]
+    assert [one.name in names for one in videos] == [True]
+    gc.collect()  # of the pipes that ffmpeg's wrappers leave to be closed
+
+
 def test_a_video_of_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="render_mode='rgb_array', got None"):
         VideoCallback(gym.make("CartPole-v1"), tmp_path, every=10)

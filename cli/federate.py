@@ -151,7 +151,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
     from flwr.serverapp import Grid, ServerApp
     from flwr.simulation import run_simulation
 
-    from rl_rms.cli.flower import Rounds, client_app
+    from rl_rms.cli.flower import Rounds, make_client_app
 
     server = ServerApp()
 
@@ -166,7 +166,10 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
         try:
             with sigterm_raises():  # in place of Ray's handler, which aborts the process
-                run_simulation(server, client_app, len(federation.clients), backend_config=backend)
+                # The command has checked the code that the federation names.
+                run_simulation(
+                    server, make_client_app(trust=True), len(federation.clients), backend_config=backend
+                )
         except KeyboardInterrupt as interrupt:
             ray.shutdown()
             print(f"interrupted; resume with rl-rms federate {folder}", flush=True)

@@ -33,6 +33,7 @@ from rl_rms.agents.config import A2CConfig, ReinforceConfig
 from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.federation import Federation
+from rl_rms.cli.trust import check_code, see_working_folder
 from rl_rms.envs.checks import check_number, check_whole
 
 SERVER = "server.safetensors"
@@ -41,21 +42,48 @@ _METRIC_NAMES = ("client", "env_steps", "episodes", "mean_return")
 _LARGEST_METRIC = 1e300
 _LONGEST_EPISODE = 1_000_000
 
-client_app = ClientApp()
 server_app = ServerApp()
 
 
-@client_app.train()
-def train(message: Message, context: Context) -> Message:
-    """A client's round."""
+def make_client_app(*, trust: bool) -> ClientApp:
+    """A client's app.
+
+    Args:
+        trust: Whether the client imports code that its server names. A node with ``trust=true`` in its node-config
+            does so, too.
+    """
+    app = ClientApp()
+
+    @app.train()
+    def answer(message: Message, context: Context) -> Message:
+        return train(message, context, trust=trust or context.node_config.get("trust") is True)
+
+    return app
+
+
+client_app = make_client_app(trust=False)
+
+
+def train(message: Message, context: Context, *, trust: bool) -> Message:
+    """A client's round.
+
+    Raises:
+        UserError: If the server names code, and the client does not trust it.
+    """
     from rl_rms.cli.train import build, make_env
 
     torch.set_num_threads(1)
     task = message.content[_TASK]
     number = int(context.node_config["partition-id"])
     federation = Federation.from_text(str(task["federation"]))
-    folder = client_folder(context, str(task["folder"]), number)
     config = federation.run_config(number)
+    if trust:
+        see_working_folder()
+    else:
+        check_code(
+            config, "the server", "start the node with trust=true in its node-config if you trust the server"
+        )
+    folder = client_folder(context, str(task["folder"]), number)
     env = make_env(config)
     checkpoint = folder / f"agent{storage.SUFFIX}"
     client = Client(

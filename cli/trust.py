@@ -50,6 +50,23 @@ def _texts(place: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _texts(f"{place}.{key}", one)
 
 
+def check_code(config: RunConfig, source: str, mend: str) -> None:
+    """Refuse a configuration that names code.
+
+    Args:
+        config: The configuration.
+        source: Its source, for the error.
+        mend: The way to allow the code, for the error.
+
+    Raises:
+        UserError: If the configuration names code.
+    """
+    named = named_code(config)
+    if named:
+        told = ", ".join(f"{key} {path!r}" for key, path in named.items())
+        raise UserError(f"{source} names code that would be imported and run: {told}; {mend}")
+
+
 def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) -> None:
     """Refuse code and links of a folder that a stranger may have written.
 
@@ -68,10 +85,7 @@ def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) 
     from rl_rms.agents import files
 
     mend = f"give rl-rms {command} {folder} --trust if you trust who wrote the folder"
-    named = named_code(config)
-    if named:
-        told = ", ".join(f"{key} {path!r}" for key, path in named.items())
-        raise UserError(f"{folder} names code that would be imported and run: {told}; {mend}")
+    check_code(config, str(folder), mend)
     try:
         files.check_no_links(folder)
     except ValueError as error:

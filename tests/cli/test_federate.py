@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import torch
 
@@ -149,11 +150,15 @@ class Post:
     Args:
         number: Of clients.
         spoil: Changes a client's answer before it is carried back; None in its place loses it.
+        node_config: Keys of each client's node-config beside its number.
+
+    Attributes:
+        errors: What clients raised.
     """
 
-    def __init__(self, number, spoil=lambda client, content: content):
-        self.number, self.spoil = number, spoil
-        self.asked = []
+    def __init__(self, number, spoil=lambda client, content: content, node_config=None):
+        self.number, self.spoil, self.node_config = number, spoil, node_config or {}
+        self.asked, self.errors = [], []
 
     def get_node_ids(self):
         return [100 + client for client in range(self.number)]
@@ -167,12 +172,13 @@ class Post:
         for message in messages:
             client = message.metadata.dst_node_id - 100
             self.asked.append(client)
-            context = Context(0, client, {"partition-id": client}, RecordDict(), {})
+            context = Context(0, client, {"partition-id": client, **self.node_config}, RecordDict(), {})
             try:
                 reply = client_app(message, context)
                 content = self.spoil(client, reply.content)
                 replies.append(Message(content=content, reply_to=message))
-            except RuntimeError as error:
+            except (RuntimeError, UserError) as error:
+                self.errors.append(str(error))
                 replies.append(Message(error=Error(code=0, reason=str(error)), reply_to=message))
         return replies
 
@@ -438,6 +444,77 @@ def test_a_share_of_the_clients_takes_part_and_in_turn_all_do(rounds):
     again = Post(3)
     rounds("again", post=again, participation=0.34, rounds=12).run()
     assert again.asked == post.asked
+
+
+STRANGERS = """
+from pathlib import Path
+import gymnasium as gym
+
+Path("imported").touch()
+gym.register("Mine-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=50)
+"""
+
+
+@pytest.fixture
+def strangers(elsewhere, monkeypatch):
+    """A federation whose clients' environments are code of the working folder, which is forgotten afterwards."""
+    monkeypatch.setattr(sys, "path", [str(elsewhere), *sys.path])
+    (elsewhere / "strangers.py").write_text(STRANGERS)
+    (elsewhere / "mine.yaml").write_text(FILE.replace("fix: {", "fix: {env.id: 'strangers:Mine-v0', "))
+    registered = dict(gym.registry)
+    yield elsewhere
+    sys.modules.pop("strangers", None)
+    gym.registry.clear()
+    gym.registry.update(registered)
+
+
+def test_federate_folder_that_names_code_is_refused_without_trust(strangers, capsys):
+    assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
+    (folder,) = Path("runs/mine").iterdir()
+    before = (folder / "federation.json").read_bytes()
+    words = ["federate", str(folder), "--prepare", "true", "--rounds", "7"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    for named in ("env.id 'strangers:Mine-v0'", f"rl-rms federate {folder} --trust"):
+        assert named in said
+    assert (folder / "federation.json").read_bytes() == before
+    assert not (strangers / "imported").exists()
+    assert main([*words, "--trust"]) == 0
+    assert (folder / "federation.json").read_bytes() != before
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's and Flower's own
+def test_federate_folder_with_trust_runs_the_code_that_it_names(strangers, capsys):
+    pytest.importorskip("ray")
+    assert main(["federate", "mine.yaml", "--prepare", "true", "--rounds", "1"]) == 0
+    (folder,) = Path("runs/mine").iterdir()
+    assert main(["federate", str(folder)]) == 2
+    assert not (strangers / "imported").exists()
+    assert main(["federate", str(folder), "--trust"]) == 0
+    assert (strangers / "imported").exists()
+    assert [row["federation/clients"] for row in rows(folder)] == ["3.0"]
+
+
+@pytest.mark.parametrize("trust", [None, "true", False])
+def test_client_refuses_code_that_its_server_names(strangers, rounds, trust):
+    post = Post(3, node_config={} if trust is None else {"trust": trust})
+    one = rounds(post=post, rounds=1)
+    (strangers / "imported").unlink()  # by the server, whose own file it is
+    sys.modules.pop("strangers")
+    gym.registry.pop("Mine-v0")
+    one.run()
+    assert len(post.errors) == 3
+    for named in ("env.id 'strangers:Mine-v0'", "trust=true"):
+        assert named in post.errors[0]
+    assert not (strangers / "imported").exists()
+    assert not (strangers / "run" / "clients").exists()
+
+
+def test_client_that_trusts_its_server_imports_the_code_that_it_names(strangers, rounds):
+    post = Post(3, node_config={"trust": True})
+    rounds(post=post, rounds=1).run()
+    assert post.errors == []
+    assert [row["federation/clients"] for row in rows()] == ["3.0"]
 
 
 def test_who_waits_for_clients_in_vain_says_so(rounds):

@@ -19,6 +19,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.world import find_world
+from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.transforms import is_float_box
 
@@ -63,7 +64,9 @@ class FGSMAttack(VectorWrapper):
                 f"env must be a vector environment with a clock, got {env}; make it with rl_rms.envs.make_vec"
             )
         _check_spaces(env.single_observation_space, env.single_action_space)
-        self.strength = strength if isinstance(strength, Schedule) else Constant(strength)
+        if not isinstance(strength, Schedule):
+            strength = Constant(check_number("strength", strength, least=0.0))
+        self.strength = strength
         if not self.strength.bounds[0] >= 0:
             raise ValueError(f"strength must be >= 0 at every clock, got {strength!r}")
         self._world = world

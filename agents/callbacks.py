@@ -18,7 +18,7 @@ from rl_rms.agents.logger import Logger
 from rl_rms.agents.world import find_world
 from rl_rms.diagnostics import distributions
 from rl_rms.envs import NonStationaryVector
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_flag, check_number, check_whole
 from rl_rms.optimizer import RMSprop
 
 if TYPE_CHECKING:
@@ -142,10 +142,8 @@ class Periodic(Callback):
     """
 
     def __init__(self, every: int, *, at_end: bool = False) -> None:
-        if every < 1:
-            raise ValueError(f"every must be >= 1 env steps, got {every!r}")
-        self.every = every
-        self.at_end = at_end
+        self.every = check_whole("every", every, least=1, unit="env steps")
+        self.at_end = check_flag("at_end", at_end)
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Look for the next multiple."""
@@ -197,17 +195,15 @@ class CheckpointCallback(Periodic):
         error: The error of the last checkpoint, if it is not in the folder.
 
     Raises:
-        ValueError: If an argument is not positive.
+        ValueError: If ``every`` or ``keep`` is not a whole number >= 1.
     """
 
     error: Exception | None = None
 
     def __init__(self, folder: str | Path, every: int, keep: int | None = 5) -> None:
         super().__init__(every)
-        if keep is not None and keep < 1:
-            raise ValueError(f"keep must be at least 1 checkpoint, or None for all, got {keep}")
         self.folder = Path(folder)
-        self.keep = keep
+        self.keep = None if keep is None else check_whole("keep", keep, least=1, unit="checkpoints")
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Check that the folder can be written to, and remove unfinished files of a killed process.
@@ -319,8 +315,8 @@ class EvalCallback(Periodic):
         best_mean_reward: The best mean return, over all clocks; ``-inf`` before the first.
 
     Raises:
-        ValueError: If ``every`` or ``patience`` is below 1, or ``seed`` is below 0. When it is to evaluate, if the
-            agent's environment cannot be frozen.
+        ValueError: If an argument is out of its range. When it is to evaluate, if the agent's environment cannot
+            be frozen.
     """
 
     def __init__(
@@ -338,14 +334,17 @@ class EvalCallback(Periodic):
     ) -> None:
         super().__init__(every, at_end=at_end)
         self.seed = None if seed is None else check_whole("seed", seed, least=0)
-        if patience is not None and patience < 1:
-            raise ValueError(f"patience must be >= 1 evaluations, got {patience!r}")
+        self.patience = (
+            None if patience is None else check_whole("patience", patience, least=1, unit="evaluations")
+        )
         self.env = env
-        self.episodes = episodes
+        self.episodes = check_whole("episodes", episodes, least=1)
+        if deterministic != "both":
+            check_flag("deterministic", deterministic)
         self.deterministic = deterministic
-        self.clocks = None if clocks is None else tuple(clocks)
+        self.clocks = None if clocks is None else tuple(check_whole("clocks", one, least=0) for one in clocks)
         self.best_path = None if best_path is None else Path(best_path)
-        self.stop_at, self.patience = stop_at, patience
+        self.stop_at = None if stop_at is None else check_number("stop_at", stop_at)
         self.results: list[Evaluated] = []
         self.best_mean_reward = -math.inf
         self._since_best = 0

@@ -95,6 +95,7 @@ def evaluate(
     """
     episodes = check_whole("episodes", episodes, least=1)
     seed = None if seed is None else check_whole("seed", seed, least=0)
+    clock = None if clock is None else check_whole("clock", clock, least=0)
     venv = as_vector_env(env)
     share = np.full(venv.num_envs, episodes // venv.num_envs)
     share[: episodes % venv.num_envs] += 1

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from rl_rms.agents import storage
 from rl_rms.agents.base import OnPolicyAgent
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_flag, check_number, check_whole
 from rl_rms.update import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]
@@ -80,6 +80,7 @@ class FederationConfig:
         if self.placement not in get_args(Placement):
             raise ValueError(f"placement must be one of {', '.join(get_args(Placement))}, got {self.placement!r}")
         check_number("participation", self.participation, above=0.0, most=1.0)
+        check_flag("weighted", self.weighted)
         if self.max_norm_ratio is not None:
             check_number("max_norm_ratio", self.max_norm_ratio, above=1.0)
 

@@ -18,6 +18,7 @@ from rl_rms.agents.callbacks import Callback
 from rl_rms.agents.live import LiveView
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.world import find_world
+from rl_rms.envs.checks import check_whole
 from rl_rms.optimizer import RMSprop
 
 if TYPE_CHECKING:
@@ -157,11 +158,15 @@ class ProgressCallback(Callback):
         console: Where to; the standard output by default.
         form: ``"auto"`` for a live view where it can be drawn, else lines; ``"lines"`` or ``"json"`` always.
         every: Updates between two JSON objects of progress, >= 1.
+
+    Raises:
+        ValueError: If ``every`` is not a whole number >= 1.
     """
 
     def __init__(self, console: Console | None = None, form: Form = "auto", every: int = 100) -> None:
         self._console = console or Console(markup=False, emoji=False)
-        self._form, self._every = form, every
+        self._form = form
+        self._every = check_whole("every", every, least=1, unit="updates")
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Say what the optimizer's memory is and begin."""

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -140,6 +141,8 @@ def _plain(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     Raises:
         TypeError: If there is anything in it but data.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
         # Its own memory: safetensors writes no tensor that shares another's.

@@ -17,6 +17,7 @@ from rl_rms.agents.callbacks import Periodic
 from rl_rms.agents.evaluation import evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
 from rl_rms.envs import NonStationary
+from rl_rms.envs.checks import check_flag
 
 if TYPE_CHECKING:
     from rl_rms.agents.base import OnPolicyAgent
@@ -55,7 +56,7 @@ class VideoCallback(Periodic):
             raise ImportError("a video needs moviepy; install it with pip install 'rl_rms[video]'") from error
         self._folder = Path(folder)
         self._has_clock = has_clock(env)
-        self._deterministic = deterministic
+        self._deterministic = check_flag("deterministic", deterministic)
 
     def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
         """Look for the next multiple.

@@ -53,6 +53,17 @@ def check_whole(name: str, value: Any, *, least: int, unit: str = "") -> int:
     return int(value)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """True or False, NumPy's included.
+
+    Raises:
+        ValueError: If ``value`` is neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return bool(value)
+
+
 def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(value)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from rl_rms.envs.checks import check_number
+from rl_rms.envs.checks import check_number, check_whole
 
 Array = npt.NDArray[Any]
 
@@ -25,7 +25,7 @@ class PushedCartPole(gym.vector.VectorWrapper):
         strength: Of the largest push, in rad/s for each env step, >= 0.
 
     Raises:
-        ValueError: If ``strength`` is out of its range.
+        ValueError: If an argument is out of its range.
 
     Source: the disturbances of Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017).
 
@@ -40,6 +40,7 @@ class PushedCartPole(gym.vector.VectorWrapper):
     """
 
     def __init__(self, num_envs: int = 1, strength: float = 0.1) -> None:
+        num_envs = check_whole("PushedCartPole: num_envs", num_envs, least=1)
         self.strength = check_number("PushedCartPole: strength", strength, least=0.0)
         super().__init__(gym.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point"))
         both = spaces.Tuple((spaces.Discrete(2), spaces.Box(-1.0, 1.0)))

@@ -492,6 +492,7 @@ def make_vec(
     Raises:
         ValueError: See `NonStationaryVector`.
     """
+    num_envs = check_whole("num_envs", num_envs, least=1)
     if isinstance(id, str) and id.rpartition(":")[2].startswith("rl_rms/"):
         from rl_rms.envs.tasks import find_task  # which registers them, and stands on this module's wrappers
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from rl_rms.half_life import HalfLife
+from rl_rms.half_life import HalfLife, check_positive, is_number
 from rl_rms.states import checked_state
 from rl_rms.update import denominator, real, rmsprop_init, rmsprop_update, second_moment
 
@@ -114,8 +114,11 @@ class GroupRMSprop(Optimizer):
         steps_per_update: float | None = None,
     ) -> None:
         for name, value in (("lr", lr), ("eps", eps)):
-            if not value >= 0:
+            if not (is_number(value) and value >= 0):
                 raise ValueError(f"{name} must be >= 0, got {value!r}")
+        if not isinstance(equalize, bool):
+            raise ValueError(f"equalize must be True or False, got {equalize!r}")
+        check_positive("steps_per_update", steps_per_update, "unknown")
         updates = HalfLife.parse(half_life).in_updates(steps_per_update)
         super().__init__(params, {"lr": lr, "half_life": updates, "eps": eps, "equalize": equalize})
 

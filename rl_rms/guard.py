@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rl_rms.estimators import ChangeDetector
+from rl_rms.half_life import is_number
 from rl_rms.update import State, gathered, real, second_moment
 
 OnNonfinite = Literal["raise", "skip", "clip"]
@@ -61,7 +62,7 @@ class GradientGuard:
         self.on_nonfinite = on_nonfinite
         for name in _CLIPS:
             bound, least = getattr(self, name), 1 if name == "max_grad_ratio" else 0
-            if bound is not None and not bound > least:
+            if bound is not None and not (is_number(bound) and bound > least):
                 raise ValueError(f"{name} must be > {least}, or None for no clipping, got {bound!r}")
         if on_nonfinite not in (*get_args(OnNonfinite), None):
             raise ValueError(f'on_nonfinite must be "raise", "skip", "clip" or None, got {on_nonfinite!r}')

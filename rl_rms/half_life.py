@@ -7,7 +7,8 @@ With ``v_t = rho * v_{t-1} + (1 - rho) * g_t**2`` the weight of a past squared g
 import math
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar, get_args
+from numbers import Real
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
 
 Unit = Literal["updates", "steps"]
 Self = TypeVar("Self", bound="Duration")
@@ -29,6 +30,26 @@ _ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
 
 EstimatedHalfLife = Literal["match", "auto"]
 """Half-lives that are not stated: matched to a time scale, or found from the gradients alone."""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, NumPy's included; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_positive(name: str, value: Any, unset: str) -> None:
+    """Refuse a value that is neither a number above 0 nor None.
+
+    Args:
+        name: The argument, for the error.
+        value: Its value.
+        unset: The meaning of None, for the error.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if value is not None and not (is_number(value) and value > 0):
+        raise ValueError(f"{name} must be > 0, or None for {unset}, got {value!r}")
 
 
 def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
@@ -112,9 +133,9 @@ class Duration:
         """
         if isinstance(spec, cls):
             return spec
-        if isinstance(spec, (int, float)) and not isinstance(spec, bool):
+        if is_number(spec):
             try:
-                return cls(float(spec))
+                return cls(float(cast("float", spec)))
             except OverflowError:
                 raise ValueError(f"{cls.argument} must be {_ALLOWED}, got {spec!r}") from None
         if not isinstance(spec, str):
@@ -200,7 +221,7 @@ class Timescale(Duration):
     argument = "timescale"
 
     def _check(self) -> None:
-        if not self.value > 0:
+        if not (is_number(self.value) and self.value > 0):
             raise ValueError(f"timescale must be > 0, inf where nothing changes, got {self.value!r}")
 
 
@@ -226,5 +247,5 @@ def parse_half_life(spec: float | str | HalfLife) -> HalfLife | EstimatedHalfLif
 
 
 def _check_half_life(half_life: float) -> None:
-    if not 0 < half_life <= _LONGEST:
+    if not (is_number(half_life) and 0 < half_life <= _LONGEST):
         raise ValueError(f"half_life must be > 0 and at most {_LONGEST:g}, got {half_life!r}; give {_ALLOWED}")

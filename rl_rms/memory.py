@@ -11,7 +11,9 @@ from rl_rms.half_life import (
     EstimatedHalfLife,
     HalfLife,
     Timescale,
+    check_positive,
     half_life_from_rho,
+    is_number,
     parse_half_life,
     rho_from_half_life,
 )
@@ -49,8 +51,8 @@ class Memory:
         max_step: float | None,
         estimator: HalfLifeEstimator | None,
     ) -> None:
-        if max_step is not None and not max_step > 0:
-            raise ValueError(f"max_step must be > 0, or None for no bound, got {max_step!r}")
+        check_positive("max_step", max_step, "no bound")
+        check_positive("steps_per_update", steps_per_update, "unknown")
         if not (estimator is None or isinstance(estimator, HalfLifeEstimator)):
             raise ValueError(
                 f"estimator must be a rl_rms.estimators.HalfLifeEstimator, or None for Bank, got {estimator!r}"
@@ -94,7 +96,7 @@ class Memory:
             entries: dict[str, Any] = {"half_life": str(stated), "alpha": None}
             return {**entries, "alpha": self.decay(entries) if self.is_known(entries) else None}
         for name, value in given.items():
-            if not 0 <= value < 1:
+            if not (is_number(value) and 0 <= value < 1):
                 raise ValueError(f"{name} must be in [0, 1), got {value!r}; 0.99 is a half-life of 69 updates")
             return {"half_life": None, "alpha": float(value)}
         return {}

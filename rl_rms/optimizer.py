@@ -19,7 +19,7 @@ from rl_rms.diagnostics import diagnostics
 from rl_rms.estimators import HalfLifeEstimator
 from rl_rms.foreach import rmsprop_update_foreach
 from rl_rms.guard import GradientGuard, OnNonfinite, describe_nonfinite, mend_, total_norm
-from rl_rms.half_life import HalfLife, Timescale, parse_half_life
+from rl_rms.half_life import HalfLife, Timescale, check_positive, parse_half_life
 from rl_rms.layout import Layout
 from rl_rms.memory import Memory
 from rl_rms.options import (
@@ -283,6 +283,7 @@ class RMSprop(Optimizer):
 
     @steps_per_update.setter
     def steps_per_update(self, steps_per_update: float | None) -> None:
+        check_positive("steps_per_update", steps_per_update, "unknown")
         self.memory.steps_per_update = steps_per_update
 
     @property

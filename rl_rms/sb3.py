@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 from torch.optim import Optimizer
 
+from rl_rms.envs.checks import check_whole
 from rl_rms.half_life import HalfLife, Timescale, parse_half_life
 from rl_rms.optimizer import RMSprop
 
@@ -142,11 +143,9 @@ class HalfLifeCallback(BaseCallback):
         timescale: float | str | Timescale | None = None,
     ) -> None:
         super().__init__(verbose)
-        if not log_interval >= 1:
-            raise ValueError(f"log_interval must be >= 1 updates, got {log_interval!r}")
+        self.log_interval = check_whole("log_interval", log_interval, least=1, unit="updates")
         self.half_life = None if half_life is None else parse_half_life(half_life)
         self.timescale = None if timescale is None else Timescale.parse(timescale)
-        self.log_interval = log_interval
         self._optimizers: dict[OptimizerName, RMSprop] = {}
         self._rollout_began = 0
         self._updates_since_record = 0.0

@@ -1,10 +1,12 @@
 import csv
 import errno
 import gc
+import math
 import os
 import re
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,9 +19,14 @@ from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback, files
+from rl_rms.agents.adversarial import RobustTraining
+from rl_rms.agents.callbacks import HistogramCallback
 from rl_rms.agents.evaluation import Evaluation
+from rl_rms.agents.federated import FederationConfig
+from rl_rms.agents.progress import ProgressCallback
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import Staged
+from rl_rms.envs.pushes import PushedCartPole
 from rl_rms.envs.schedules import Linear
 
 
@@ -108,8 +115,6 @@ def test_only_the_newest_checkpoints_stay_and_what_was_cut_off_is_removed(tmp_pa
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names[:2] == ["best.safetensors", "final.safetensors"]
     assert [int(name[5:15]) // 300 for name in names[2:]] == [5, 6]
-    with pytest.raises(ValueError, match="keep must be at least 1 checkpoint, or None for all, got 0"):
-        CheckpointCallback(tmp_path, every=300, keep=0)
 
 
 def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
@@ -146,10 +151,62 @@ def test_checkpoint_callback_with_saves_that_fail_warns_and_trains_on(tmp_path, 
     assert "too long" in str(callback.error)
 
 
-@pytest.mark.parametrize("every", [0, -1])
-def test_periods_are_checked(tmp_path, every):
-    with pytest.raises(ValueError, match="every must be >= 1"):
-        CheckpointCallback(tmp_path, every)
+def make_robust_training(turn=100, seed=0):
+    return RobustTraining(lambda: PushedCartPole(2), turn=turn, seed=seed)
+
+
+WHOLE = [
+    (partial(CheckpointCallback, "checkpoints"), "every"),
+    (partial(CheckpointCallback, "checkpoints", 100), "keep"),
+    (EvalCallback, "every"),
+    (EvalCallback, "episodes"),
+    (EvalCallback, "patience"),
+    (HistogramCallback, "every"),
+    (ProgressCallback, "every"),
+    (make_robust_training, "turn"),
+    (PushedCartPole, "num_envs"),
+    (partial(make_vec, "CartPole-v1"), "num_envs"),
+]
+FLAGS = [
+    (EvalCallback, "deterministic"),
+    (partial(HistogramCallback, 100), "at_end"),
+    (FederationConfig, "weighted"),
+]
+
+
+@pytest.mark.parametrize(("make", "name"), WHOLE)
+@pytest.mark.parametrize("value", ["3", True, np.True_, 0, -1, 2.5, math.nan, math.inf, [3]])
+def test_constructor_with_a_wrong_whole_number_names_it(make, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {re.escape(repr(value))}"):
+        make(**{name: value})
+
+
+@pytest.mark.parametrize(("make", "name"), WHOLE)
+@pytest.mark.parametrize("value", [np.int64(3), np.uint8(3), 3.0])
+def test_constructor_takes_numpy_integers_and_whole_floats(make, name, value):
+    made = make(**{name: value})
+    assert type(getattr(made, name, 3)) is int
+    assert getattr(made, name, 3) == 3
+
+
+@pytest.mark.parametrize("value", ["1", True, math.nan, [1.0]])
+def test_eval_callback_with_a_wrong_mean_return_names_it(value):
+    with pytest.raises(ValueError, match=f"stop_at must be .*, got {re.escape(repr(value))}"):
+        EvalCallback(stop_at=value)
+
+
+@pytest.mark.parametrize("value", ["3", True, -1, 2.5])
+def test_eval_callback_with_a_wrong_clock_names_it(value):
+    with pytest.raises(ValueError, match=f"clocks must be .*, got {re.escape(repr(value))}"):
+        EvalCallback(clocks=[0, value])
+
+
+@pytest.mark.parametrize(("make", "name"), FLAGS)
+@pytest.mark.parametrize("value", ["false", 2, None, [True]])
+def test_constructor_with_a_wrong_flag_names_it(make, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be true or false, got {re.escape(repr(value))}"):
+        make(**{name: value})
+    make(**{name: np.True_})
 
 
 def test_a_resumed_training_acts_at_the_same_multiples(tmp_path):
@@ -227,11 +284,6 @@ def test_a_training_stops_when_it_is_good_enough_or_no_longer_gets_better(return
     trained = A2C("CartPole-v1", seed=0).learn(100_000, callback)
     assert len(callback.results) == evaluations
     assert trained.num_timesteps < 1_000
-
-
-def test_patience_is_checked():
-    with pytest.raises(ValueError, match="patience must be >= 1 evaluations, got 0"):
-        EvalCallback(patience=0)
 
 
 def test_the_end_is_evaluated_too_and_once():

@@ -3,6 +3,7 @@ import inspect
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from rl_rms.agents import A2C, A2CConfig, PolicyConfig, Reinforce, ReinforceConfig
@@ -52,6 +53,14 @@ def test_reinforce_checks_its_own():
 def test_hidden_sizes_are_whole_numbers(sizes):
     with pytest.raises(ValueError, match="hidden_sizes"):
         PolicyConfig(hidden_sizes=sizes)
+
+
+def test_agent_with_numpy_hyperparameters_is_saved(tmp_path):
+    given = {"n_steps": np.int64(5), "gamma": np.float32(0.5), "half_life": np.int64(20), "seed": np.int64(3)}
+    agent = A2C("CartPole-v1", learning_rate=np.float32(0.25), **given).learn(np.int64(20))
+    loaded = A2C.load(agent.save(tmp_path / "agent"))
+    assert (loaded.config.n_steps, loaded.config.gamma, loaded.config.learning_rate) == (5, 0.5, 0.25)
+    assert loaded.hyperparameters()["half_life"] == "20 updates"
 
 
 def test_configurations_import_no_torch():

@@ -5,6 +5,7 @@ import pickle
 import struct
 from hashlib import sha256
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -82,6 +83,13 @@ def test_it_is_a_file_of_safetensors(tmp_path):
     from safetensors.torch import load_file
 
     assert set(load_file(write(tmp_path / "data", CONTENTS))) == {"0", "1", "2", "3", "4"}
+
+
+def test_numpy_numbers_are_written_as_python_numbers(tmp_path):
+    written = {"whole": np.int64(3), "real": np.float32(0.5), "flag": np.True_, "infinite": np.float32("inf")}
+    restored = read(write(tmp_path / "data", written))
+    assert restored == {"whole": 3, "real": 0.5, "flag": True, "infinite": math.inf}
+    assert [type(one) for one in restored.values()] == [int, float, bool, float]
 
 
 def test_what_is_no_data_is_not_written(tmp_path):

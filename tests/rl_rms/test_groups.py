@@ -207,6 +207,11 @@ def test_an_update_of_an_actor_and_a_critic():
     ("options", "message"),
     [
         ({"lr": -1.0}, "lr must be >= 0, got -1.0"),
+        ({"lr": "1"}, "lr must be >= 0, got '1'"),
+        ({"lr": True}, "lr must be >= 0, got True"),
+        ({"eps": None}, "eps must be >= 0, got None"),
+        ({"equalize": "false"}, "equalize must be True or False, got 'false'"),
+        ({"steps_per_update": "5"}, "steps_per_update must be .*, got '5'"),
         ({"eps": -1.0}, "eps must be >= 0"),
         ({"half_life": 0}, "half_life must be > 0"),
         ({"half_life": "20_000 steps"}, "steps_per_update"),

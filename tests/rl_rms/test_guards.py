@@ -1,7 +1,9 @@
 """What stands before the accumulator: clipping, and gradients that are not finite."""
 
 import copy
+import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -165,6 +167,14 @@ def test_without_a_guard_they_come_through_as_in_torch():
 def test_guards_are_checked(options, said):
     with pytest.raises(ValueError, match=said):
         RMSprop(parameters(), **options)
+
+
+@pytest.mark.parametrize("name", ["max_grad_norm", "max_tensor_norm", "max_grad_value", "max_grad_ratio"])
+@pytest.mark.parametrize("value", ["3", True, float("nan"), [3.0]])
+def test_bound_that_is_no_number_is_named(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {re.escape(repr(value))}"):
+        RMSprop(parameters(), **{name: value})
+    RMSprop(parameters(), **{name: np.int64(3)})
 
 
 def test_diagnostics_tell_the_norm_before_clipping():

@@ -1,5 +1,7 @@
 import math
+import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,19 @@ def test_impossible_half_lives_are_named(half_life):
         rho_from_half_life(half_life)
     with pytest.raises(ValueError, match=r"half_life must be > 0"):
         HalfLife(half_life)
+
+
+@pytest.mark.parametrize("value", ["3", True, None, [3.0]])
+def test_half_life_that_is_no_number_is_named(value):
+    with pytest.raises(ValueError, match=rf"half_life must be .*, got {re.escape(repr(value))}"):
+        HalfLife(value)
+    with pytest.raises(ValueError, match=rf"timescale must be .*, got {re.escape(repr(value))}"):
+        Timescale(value)
+
+
+@pytest.mark.parametrize("value", [np.int64(69), np.float32(69), np.uint8(69)])
+def test_half_life_takes_numpy_numbers(value):
+    assert HalfLife.parse(value) == HalfLife(69.0)
 
 
 def test_the_longest_half_life_still_learns():

@@ -3,7 +3,9 @@ import inspect
 import io
 import itertools
 import pickle
+import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -243,6 +245,22 @@ def test_wrong_options_are_named(options, message):
         RMSprop(parameters(), **options)
     with pytest.raises(ValueError, match=message):
         RMSprop([{"params": parameters(), **options}])
+
+
+@pytest.mark.parametrize("name", ["alpha", "rho", "max_step", "steps_per_update"])
+@pytest.mark.parametrize("value", ["0.5", True, float("nan"), -1, [0.5]])
+def test_option_that_is_no_number_is_named(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {re.escape(repr(value))}"):
+        RMSprop(parameters(), **{name: value})
+    RMSprop(parameters(), **{name: np.float32(0.5)})
+
+
+def test_steps_per_update_that_is_no_number_is_refused_when_it_is_set():
+    optimizer = RMSprop(parameters(), half_life="100 steps", steps_per_update=np.int64(5))
+    assert optimizer.half_life == 20.0
+    with pytest.raises(ValueError, match="steps_per_update must be .*, got '5'"):
+        optimizer.steps_per_update = "5"
+    assert optimizer.half_life == 20.0
 
 
 @pytest.mark.parametrize(

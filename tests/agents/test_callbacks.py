@@ -177,8 +177,9 @@ FLAGS = [
 @pytest.mark.parametrize(("make", "name"), WHOLE)
 @pytest.mark.parametrize("value", ["3", True, np.True_, 0, -1, 2.5, math.nan, math.inf, [3]])
 def test_constructor_with_a_wrong_whole_number_names_it(make, name, value):
-    with pytest.raises(ValueError, match=f"{name} must be .*, got {re.escape(repr(value))}"):
+    with pytest.raises(ValueError, match=name) as caught:
         make(**{name: value})
+    assert repr(value) in str(caught.value)
 
 
 @pytest.mark.parametrize(("make", "name"), WHOLE)

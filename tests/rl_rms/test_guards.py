@@ -1,7 +1,6 @@
 """What stands before the accumulator: clipping, and gradients that are not finite."""
 
 import copy
-import re
 
 import numpy as np
 import pytest
@@ -172,8 +171,9 @@ def test_guards_are_checked(options, said):
 @pytest.mark.parametrize("name", ["max_grad_norm", "max_tensor_norm", "max_grad_value", "max_grad_ratio"])
 @pytest.mark.parametrize("value", ["3", True, float("nan"), [3.0]])
 def test_bound_that_is_no_number_is_named(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be .*, got {re.escape(repr(value))}"):
+    with pytest.raises(ValueError, match=name) as caught:
         RMSprop(parameters(), **{name: value})
+    assert repr(value) in str(caught.value)
     RMSprop(parameters(), **{name: np.int64(3)})
 
 

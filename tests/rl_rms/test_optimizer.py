@@ -3,7 +3,6 @@ import inspect
 import io
 import itertools
 import pickle
-import re
 
 import numpy as np
 import pytest
@@ -250,8 +249,9 @@ def test_wrong_options_are_named(options, message):
 @pytest.mark.parametrize("name", ["alpha", "rho", "max_step", "steps_per_update"])
 @pytest.mark.parametrize("value", ["0.5", True, float("nan"), -1, [0.5]])
 def test_option_that_is_no_number_is_named(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be .*, got {re.escape(repr(value))}"):
+    with pytest.raises(ValueError, match=name) as caught:
         RMSprop(parameters(), **{name: value})
+    assert repr(value) in str(caught.value)
     RMSprop(parameters(), **{name: np.float32(0.5)})
 
 

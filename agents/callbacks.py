@@ -4,7 +4,6 @@ import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -315,7 +314,7 @@ class EvalCallback(Periodic):
         best_mean_reward: The best mean return, over all clocks; ``-inf`` before the first.
 
     Raises:
-        ValueError: If an argument is out of its range. When it is to evaluate, if the agent's environment cannot
+        ValueError: If an argument is out of its range. When the training starts, if the agent's environment cannot
             be frozen.
     """
 
@@ -361,6 +360,15 @@ class EvalCallback(Periodic):
         """Mean returns."""
         return [f"eval/mean_reward{_at(clock)}" for clock in self.clocks or (None,)]
 
+    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+        """Look for the next multiple.
+
+        Raises:
+            ValueError: If there is no environment to evaluate in.
+        """
+        super().on_training_start(agent, logger)
+        self._find_env(agent)
+
     def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
         """Evaluate once, at each of the clocks."""
         scalars: dict[str, float] = {}
@@ -394,18 +402,23 @@ class EvalCallback(Periodic):
 
     def _evaluate(self, agent: "OnPolicyAgent", clock: int | None, deterministic: bool) -> Evaluation:
         seed = evaluation_seed(agent.seed) if self.seed is None else self.seed
-        play = partial(
-            evaluate, agent, episodes=self.episodes, deterministic=deterministic, seed=seed, clock=clock
-        )
+        env = self._find_env(agent)
+        return evaluate(agent, env, self.episodes, deterministic=deterministic, seed=seed, clock=clock)
+
+    def _find_env(self, agent: "OnPolicyAgent") -> VectorEnv:
+        """The environment to evaluate in.
+
+        Raises:
+            ValueError: If there is none.
+        """
         if self.env is not None:
-            return play(self.env)
-        world = None if agent.env is None else find_world(agent.env)
-        if agent.env is None or not isinstance(world, NonStationaryVector):
+            return self.env
+        if agent.env is None or not isinstance(find_world(agent.env), NonStationaryVector):
             raise ValueError(
                 "EvalCallback needs an environment of its own, or an agent that lives in one that can be frozen; "
                 "give env=..., or make the agent's with rl_rms.envs.make_vec"
             )
-        return play(agent.env)
+        return agent.env
 
 
 def _at(clock: int | None) -> str:

@@ -561,10 +561,11 @@ class Collector:
 
     def _close(self, done: Bools, info: Mapping[str, Any], episodes: list[Episode]) -> None:
         """Append the episodes that ended, with what the info at their end says of them."""
-        told = info.get("_is_success", self._all) if "is_success" in info else self._none
+        successes: Any = info.get("is_success")
+        told = info.get("_is_success", self._all) if isinstance(successes, (np.ndarray, list)) else self._none
         for i in done.nonzero()[0].tolist():
             ret, length = float(self._returns[i]), int(self._lengths[i])
-            success = bool(info["is_success"][i]) if told[i] else None
+            success = bool(successes[i]) if told[i] and np.size(successes[i]) == 1 else None
             episodes.append(Episode(ret, length, i, self.num_timesteps, success))
             self._returns[i] = 0.0
             self._lengths[i] = 0

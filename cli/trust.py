@@ -1,6 +1,5 @@
 """Which code a configuration names, and which commands may import it."""
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from rl_rms.cli.errors import UserError
 # Optimizers under these paths are torch's or this library's.
 KNOWN_OPTIMIZERS = ("rl_rms.", "torch.optim.")
 HELP = "Import the code that the folder names, and follow its links; only for folders whose author you trust."
-_MODULE = re.compile(r"[A-Za-z_][\w.]*:[\w.\-/]+")
 
 
 def see_working_folder() -> None:
@@ -32,8 +30,8 @@ def named_code(config: RunConfig) -> dict[str, str]:
     teacher = (config.env.curriculum or {}).get("teacher")
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
         named["env.curriculum.teacher.choose"] = teacher["choose"]
-    # An environment may pass an id on to another that it makes.
-    named |= {place: text for place, text in _texts("env.kwargs", config.env.kwargs) if _MODULE.fullmatch(text)}
+    # An environment may make another by an id that it is given. Gymnasium imports all that stands before a colon.
+    named |= {place: text for place, text in _texts("env.kwargs", config.env.kwargs) if ":" in text}
     return named
 
 
@@ -45,9 +43,13 @@ def own_optimizer(config: RunConfig) -> str | None:
 def _texts(place: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield place, value
-    elif isinstance(value, (dict, list)):
-        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _texts(place, key)
             yield from _texts(f"{place}.{key}", one)
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _texts(f"{place}.{index}", one)
 
 
 def check_code(config: RunConfig, source: str, mend: str) -> None:

@@ -239,16 +239,18 @@ def test_evaluations_in_the_agents_own_world_do_not_disturb_it(tmp_path, determi
         assert {"eval/mean_reward/at_0", "eval/mean_ep_length/at_4000"} <= set(next(csv.reader(file)))
 
 
-def test_what_cannot_be_frozen_is_said():
-    with pytest.raises(ValueError, match="give env=..., or make the agent's with rl_rms.envs.make_vec"):
-        A2C("CartPole-v1", seed=0).learn(200, EvalCallback(every=100))
+def test_evaluation_in_an_environment_that_cannot_be_frozen_is_refused_at_the_start():
+    trained = A2C("CartPole-v1", seed=0)
+    with pytest.raises(ValueError, match=r"EvalCallback .*env=.*rl_rms.envs.make_vec"):
+        trained.learn(200, EvalCallback(every=100))
+    assert trained.num_timesteps == 0
 
 
 class Told(EvalCallback):
     """Evaluations whose results are told beforehand."""
 
     def __init__(self, *returns, **kwargs):
-        super().__init__(every=100, at_end=False, **kwargs)
+        super().__init__(make_vec("CartPole-v1", 1), every=100, at_end=False, **kwargs)
         self.returns = list(returns)
 
     def _evaluate(self, agent, clock, deterministic):

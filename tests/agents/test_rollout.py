@@ -96,6 +96,22 @@ def test_successes_are_read_at_the_episodes_end(mode):
     assert {(episode.env_index, episode.success) for episode in rollout.episodes} == {(0, False), (1, True)}
 
 
+@pytest.mark.parametrize("told", [{"arm": True}, np.ones(3, np.bool_)])
+def test_close_episode_whose_success_is_no_single_value_leaves_it_out(told):
+    class Goals(gym.Env):
+        observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(1, np.float32), {"is_success": told}
+
+        def step(self, action):
+            return np.zeros(1, np.float32), 0.0, True, False, {"is_success": told}
+
+    _, rollout = rollout_of(gym.vector.SyncVectorEnv([Goals, Goals]), 3)
+    assert [episode.success for episode in rollout.episodes] == [None] * 4
+
+
 def test_episodes_of_worlds_that_do_not_tell_have_no_success(counting):
     _, rollout = rollout_of(counting(KINDS), 5)
     assert [episode.success for episode in rollout.episodes] == [None, None, None][: len(rollout.episodes)]

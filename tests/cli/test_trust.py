@@ -28,6 +28,8 @@ NAMED = {
     "agent.optimizer": {"agent": {"optimizer": "strangers.Mine"}},
     "env.curriculum.teacher.choose": {"env": {"curriculum": TEACHER}},
     "env.kwargs.inner.0": {"env": {"kwargs": {"inner": ["strangers:Mine-v0"]}}},
+    "env.kwargs.no_id": {"env": {"kwargs": {"no_id": "strangers:$"}}},
+    "env.kwargs.by_id": {"env": {"kwargs": {"by_id": {"strangers:Mine-v0": 1}}}},
 }
 METRICS = "time/total_timesteps,rollout/ep_rew_mean\n100,1\n200,2\n"
 

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from rl_rms.agents import storage
 from rl_rms.agents.base import OnPolicyAgent
-from rl_rms.envs.checks import check_flag, check_number, check_whole
+from rl_rms.envs.checks import check_flag, check_number, check_whole, is_number, shown
 from rl_rms.update import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]
@@ -216,17 +216,20 @@ class Server:
         Raises:
             ValueError: If the server cannot use the report. The message names the part and the value.
         """
-        if report.direction.keys() != self.params.keys():
+        if not isinstance(report.direction, Mapping) or report.direction.keys() != self.params.keys():
             raise ValueError(f"direction must hold the {len(self.params)} parameters of the policy and no others")
         for name, param in self.params.items():
             one = report.direction[name]
-            if one.shape != param.shape or one.dtype != param.dtype:
+            if not isinstance(one, Tensor) or _kind(one) != _kind(param):
+                got = f"{one.dtype} of shape {tuple(one.shape)}" if isinstance(one, Tensor) else shown(one)
                 raise ValueError(
-                    f"direction of {name} must be {param.dtype} of shape {tuple(param.shape)}, got {one.dtype} of "
-                    f"shape {tuple(one.shape)}"
+                    f"direction of {name} must be a dense tensor on {param.device}, {param.dtype} of shape "
+                    f"{tuple(param.shape)}, got {got}"
                 )
             if not bool((one.abs() <= _LARGEST_DIRECTION).all()):  # false for nan
                 raise ValueError(f"direction of {name} must be finite and within {_LARGEST_DIRECTION:g}")
+        if not isinstance(report.metrics, Mapping):
+            raise ValueError(f"the metrics must be numbers by name, got {shown(report.metrics)}")
         missing = [name for name in ("env_steps", "episodes", "mean_return") if name not in report.metrics]
         if missing:
             raise ValueError(f"the metrics lack {', '.join(missing)}")
@@ -236,7 +239,7 @@ class Server:
         check_whole("episodes", episodes, least=0)
         check_number("episodes", episodes, most=env_steps)
         mean_return = report.metrics["mean_return"]
-        if episodes or not math.isnan(mean_return):
+        if episodes or not is_number(mean_return) or not math.isnan(mean_return):
             check_number("mean_return", mean_return, least=-_LARGEST_RETURN, most=_LARGEST_RETURN)
 
     def step(self, reports: Sequence[Report], *, unreadable: int = 0) -> dict[str, float]:
@@ -323,6 +326,10 @@ class Server:
         counts = [check_whole(name, state[name], least=0) for name in ("round", "rejected")]
         self.params, self.state = dict(state["params"]), moments
         self.round, self.rejected = counts
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.dtype, tensor.layout, tensor.device
 
 
 def norm(params: Mapping[str, Tensor]) -> float:

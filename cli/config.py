@@ -324,6 +324,12 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
         if place not in annotations:
             if not str(key) or any(map(str.isspace, str(key))):
                 raise UserError(f"there is no key {place!r}: a key is a word")
+            others = [name for name, kind in ALGORITHMS.items() if place in annotations_of(RunConfig, agent=kind)]
+            if others:
+                raise UserError(
+                    f"{place} is a key of agent.algorithm {' and '.join(others)} alone; remove {place}, or set "
+                    f"agent.algorithm to {others[0]}"
+                )
             known = [one for one in annotations if one.rpartition(".")[0] == where[:-1]]
             hint = suggestion(place, annotations) or f"; there are {', '.join(known)}"
             raise UserError(f"there is no key {place!r}{hint}")

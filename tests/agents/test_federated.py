@@ -170,7 +170,7 @@ def test_huge_and_misshapen_reports_are_rejected():
 @pytest.mark.parametrize(
     ("bad", "named"),
     [
-        (report(torch.tensor([1j, 1.0])), "direction of w must be torch.float32"),
+        (report(torch.tensor([1j, 1.0])), "direction of w must be .* torch.float32"),
         (report(torch.tensor([1.0, 1.0], dtype=torch.float64)), "got torch.float64"),
         (report(torch.tensor([1, 1])), "got torch.int64"),
         (report([[1.0, 1.0]]), r"got torch.float32 of shape \(1, 2\)"),
@@ -189,6 +189,12 @@ def test_huge_and_misshapen_reports_are_rejected():
         (report([1.0, 1.0], mean_return=math.inf), "mean_return must be"),
         (report([1.0, 1.0], mean_return=1e308), "mean_return must be"),
         (report([1.0, 1.0], mean_return="9"), "mean_return must be"),
+        (report([1.0, 1.0], mean_return=[1.0], episodes=0.0), "mean_return must be"),
+        (report(torch.ones(2).to_sparse()), "direction of w must be a dense tensor"),
+        (report(torch.ones(2, device="meta")), "direction of w must be .* on cpu"),
+        (Report({"w": [1.0, 1.0]}, report([1.0, 1.0]).metrics), "direction of w must be .*got list"),
+        (Report(None, report([1.0, 1.0]).metrics), "the 1 parameters of the policy"),
+        (Report({"w": torch.ones(2)}, None), "the metrics must be .*got NoneType"),
     ],
 )
 def test_step_rejects_and_counts_a_report_out_of_range(placement, bad, named):

@@ -99,6 +99,11 @@ def test_every_key_can_be_overridden():
         ({}, ["--agent.policy.norm=leyer"], ["norm", "leyer"]),
         ({}, ["--agent.algorithm=a2d"], ["a2d", "did you mean a2c"]),
         (
+            {"agent": {"algorithm": "a2c", "n_steps": 5}},
+            ["--agent.algorithm=reinforce"],
+            ["agent.n_steps is a key of agent.algorithm a2c", "remove agent.n_steps"],
+        ),
+        (
             {"env": {"changes": {"gravity": {"sinusoid": {"ampltude": 3}}}}},
             [],
             ["gravity", "ampltude", "amplitude"],

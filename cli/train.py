@@ -205,6 +205,7 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
     from rl_rms.agents.callbacks import Callback, CheckpointCallback
     from rl_rms.agents.workers import LostWorkersError
     from rl_rms.envs.faults import EnvError
+    from rl_rms.envs.parameters import OutOfBoundsError
 
     torch.set_num_threads(config.num_threads)
     workers, env = agent.workers, agent.env
@@ -238,6 +239,8 @@ def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
         raise UserError(f"{error}; rl-rms resume {folder} goes on, in new episodes") from error
     except LostWorkersError as error:
         raise UserError(f"{error}; rl-rms resume {folder} goes on from the newest checkpoint") from error
+    except OutOfBoundsError as error:
+        raise UserError(f"env.changes or env.curriculum: {error}") from error
     except FloatingPointError as error:
         raise UserError(f"{error} (on the command line --agent.on_nonfinite)") from error
     finally:

@@ -146,7 +146,8 @@ def fit(name: str, owner: str, before: Any, value: Any) -> Any:
             needed = "0 or 1" if kind == "b" else f"a whole number that {old.dtype.name} holds"
             raise OutOfBoundsError(
                 f"{name!r} of {owner} is of type {type(before).__name__} and must be {needed}, got {wrong[0]}; "
-                "use a schedule of such values, or make the attribute a float in the environment"
+                "use a schedule of such values, or make the attribute a float, such as "
+                f"{float(old.flat[0])!r}, in the environment's constructor if the environment takes fractions"
             )
     if new.ndim == 0 and not isinstance(before, np.ndarray):
         return type(before)(value)

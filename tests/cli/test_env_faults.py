@@ -68,3 +68,16 @@ def test_an_environment_that_cannot_begin_is_told_of(faulty, capsys):
 def test_options_are_checked(faulty, capsys, words, sentence):
     assert main(["train", faulty("sync"), *WORDS, *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "vector_entry_point"])
+def test_train_with_a_schedule_that_leaves_the_bounds_names_the_attribute_and_the_key(
+    tmp_path, monkeypatch, capsys, mode
+):
+    monkeypatch.chdir(tmp_path)
+    words = [f"--env.vectorization_mode={mode}", "--env.num_envs=2", "--total_timesteps=300", "--progress=none"]
+    leaving = "--env.changes.length={step: {before: 0.5, after: -0.5, at: 100}}"
+    assert main(["train", "cartpole_a2c", *words, leaving]) == 2
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    for named in ("env.changes", "'length'", "must be > 0", "-0.5"):
+        assert named in sentence

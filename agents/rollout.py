@@ -28,9 +28,12 @@ from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.faults import EnvError, broken_in, copied, watch
 from rl_rms.envs.keys import CLOCK
 from rl_rms.envs.notices import Notices
+from rl_rms.envs.worker_faults import WatchedAsync
 
 LONG_EPISODE = 100_000
 """Env steps after which an episode that others wait for is reported as endless."""
+
+_MANY_OVERWRITTEN = 3
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -204,6 +207,8 @@ class Collector:
         self.first_index = 0
         # As many as the last step knew of.
         self._restarts = 0
+        # Final observations so far that equal the next episode's first; None once one does not.
+        self._num_overwritten = 0 if type(env) is WatchedAsync else None
 
     @property
     def num_restarts(self) -> int:
@@ -329,6 +334,8 @@ class Collector:
             cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
             if self._mode is AutoresetMode.SAME_STEP:
                 finals = _finals_in(info, cut)
+                if finals and self._num_overwritten is not None:
+                    self._look_for_overwritten(finals, following)
             else:
                 # The reset may write into the arrays that the step returned.
                 following, rewards, terminated, truncated, info = copied(
@@ -354,6 +361,30 @@ class Collector:
         if over:
             self._close(done, ending, episodes)
         return Step(rewards, terminated, truncated, valid, finals, left_out, broken)
+
+    def _look_for_overwritten(self, finals: list[tuple[int, Tree]], following: Tree) -> None:
+        """Warn if all final observations equal the first ones of the next episodes.
+
+        Gymnasium's own workers reset an environment before they send its final observation, which an environment
+        that writes into one array has overwritten then.
+        """
+        assert self._num_overwritten is not None
+        same = True
+
+        def compare(final: Array, first: Array) -> None:
+            nonlocal same
+            same = same and np.array_equal(final, first)
+
+        for i, final in finals:
+            tree_map(lambda leaf, row, i=i: compare(leaf, row[i]), final, following)
+        self._num_overwritten = self._num_overwritten + len(finals) if same else None
+        if self._num_overwritten is not None and self._num_overwritten >= _MANY_OVERWRITTEN:
+            self._num_overwritten = None
+            self._notices.give(
+                "the final observations of truncated episodes equal the first ones of the next episodes; if the "
+                "environment returns the same array at every step, return copies, or make the vector environment "
+                "with rl_rms.envs.make_vec",
+            )
 
     def warn_of_long_episode(self) -> None:
         """Warn once if an episode has not ended after `LONG_EPISODE` env steps."""

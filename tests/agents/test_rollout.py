@@ -1,3 +1,5 @@
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -187,6 +189,21 @@ def test_collect_worker_that_reuses_its_arrays_keeps_the_final_observation():
     env.close()
     assert rollout.final_observations.tolist() == [[3.0], [3.0]]
     assert [one.success for one in rollout.episodes] == [True, True]
+
+
+@pytest.mark.parametrize("reuses", [True, False])
+def test_collect_gymnasiums_worker_that_overwrites_the_final_observation_warns(reuses):
+    class Worker(InPlace):
+        def step(self, action):
+            observation, reward, terminated, truncated, info = super().step(action)
+            return observation if reuses else observation.copy(), float(reward), terminated, bool(truncated), info
+
+    env = gym.vector.AsyncVectorEnv([lambda: Worker(False)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        rollout_of(env, 13)
+    env.close()
+    assert ["rl_rms.envs.make_vec" in str(one.message) for one in told] == [True] * reuses
 
 
 class NativeInPlace(gym.vector.VectorEnv):

@@ -207,42 +207,61 @@ def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}.{key} must be like {_short(one)}, got {_short(value[key])}")
 
 
-def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+def check_numbers(name: str, value: Any) -> None:
+    """Check that every number in loaded dictionaries and lists fits into a float.
+
+    Args:
+        name: Name of the value in errors.
+        value: The loaded value.
+
+    Raises:
+        ValueError: If a whole number is too large.
+    """
+    if isinstance(value, (dict, list)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            check_numbers(f"{name}.{key}", part)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {_short(value)}")
+
+
+def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, name: str = "optimizer") -> None:
     """Check a loaded optimizer state that the optimizer takes unchecked.
 
     Args:
         state: The loaded state, in the layout of `torch.optim.Optimizer.state_dict`.
         optimizer: The optimizer that is to load it. RMSprop checks all but its flags itself.
+        name: Name of the state in errors.
 
     Raises:
         ValueError: If a tensor has another shape than the parameter, or several entries where the first
             parameter's has one; a tensor is not finite; a counter or mean square is below 0; parameters have
             different entries; or a group has other options than the optimizer's.
     """
+    check_numbers(name, state)
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
     for number, (own, loaded) in enumerate(groups):
-        name = f"optimizer.param_groups[{number}]"
+        where = f"{name}.param_groups[{number}]"
         if isinstance(optimizer, RMSprop):
             flags = {key: one for key, one in own.items() if isinstance(one, bool)}
-            check_options(name, {key: loaded[key] for key in flags}, flags)
+            check_options(where, {key: loaded[key] for key in flags}, flags)
         else:
-            check_options(name, loaded, own)
+            check_options(where, loaded, own)
     if isinstance(optimizer, RMSprop):
         return
     params = [param for group in optimizer.param_groups for param in group["params"]]
     states = {number: entries for number, entries in state["state"].items() if entries}
     first: Mapping[str, Any] = next(iter(states.values()), {})
     for number, entries in states.items():
-        check_options(f"optimizer.state[{number}]", entries, first)
-        for name, value in entries.items():
+        check_options(f"{name}.state[{number}]", entries, first)
+        for entry, value in entries.items():
             if not isinstance(value, torch.Tensor):
                 continue
-            shape = first[name].shape if first[name].numel() == 1 else params[number].shape
+            shape = first[entry].shape if first[entry].numel() == 1 else params[number].shape
             if value.shape != shape or not _is_finite(value):
                 wanted = f"a finite tensor of shape {tuple(shape)}"
-                raise ValueError(f"optimizer.state[{number}].{name} must be {wanted}, got {_short(value)}")
-            if name in _AT_LEAST_0 and bool((value < 0).any()):
-                raise ValueError(f"optimizer.state[{number}].{name} must be >= 0, got {float(value.min()):g}")
+                raise ValueError(f"{name}.state[{number}].{entry} must be {wanted}, got {_short(value)}")
+            if entry in _AT_LEAST_0 and bool((value < 0).any()):
+                raise ValueError(f"{name}.state[{number}].{entry} must be >= 0, got {float(value.min()):g}")
 
 
 def _kind(value: Any) -> type:

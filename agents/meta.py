@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rl_rms.agents.checkpoint import check_like, check_options
+from rl_rms.agents.checkpoint import check_like, check_numbers, check_optimizer, check_options
 from rl_rms.agents.config import MetaConfig
 from rl_rms.agents.losses import LossTerms, actor_critic_loss
 from rl_rms.agents.rollout import Bools, Rollout
@@ -334,9 +334,12 @@ class MetaGradient:
             params, states = self._snapshot()
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
-        for one in (*state["window"], *state["fresh"]):
-            for like, loaded in zip(options, options if one["groups"] == [] else one["groups"], strict=True):
+        for number, one in enumerate((*state["window"], *state["fresh"])):
+            # Updates were made on the window's rollouts alone.
+            groups = options if number < len(state["window"]) else []
+            for like, loaded in zip(groups, one["groups"], strict=True):
                 check_options("meta.window.groups", loaded, like)
+                check_numbers("meta.window.groups", loaded)
                 for name in ("momentum", "optimism"):  # which the saved averages go with
                     if loaded[name] != like[name]:
                         raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
@@ -346,14 +349,21 @@ class MetaGradient:
             for name, term in one["terms"].items():
                 if not isinstance(term, (int, float)):
                     raise ValueError(f"meta.window.terms.{name} must be a number, got {term!r}")
+        check_like("meta.path", state["path"], [[0.0] * len(self.logs) for _ in state["path"]])
+        check_like("meta.scalars", state["scalars"], dict.fromkeys(state["scalars"], 0.0))
+        window, fresh = (list(map(_from_plain, state[name])) for name in ("window", "fresh"))
+        with torch.no_grad():
+            for one in (*window, *fresh):
+                self._loss(one, with_critic=True)  # which fails for arrays of other shapes
+        check_optimizer(state["steps"], self._steps, "meta.steps")
+        self._steps.load_state_dict(state["steps"])
         with torch.no_grad():
             self.logs.copy_(state["logs"])
-        self._steps.load_state_dict(state["steps"])
         self._stated, self.path = state["stated"], state["path"]
         self._moments, self._initial_weight = state["moments"].clone(), state["initial_weight"]
         self.scalars = state["scalars"]
         self._start = (state["start"]["params"], state["start"]["states"])
-        self._window, self._fresh = (list(map(_from_plain, state[name])) for name in ("window", "fresh"))
+        self._window, self._fresh = window, fresh
 
 
 # What a group's entries of each hyperparameter are called.

@@ -1,6 +1,8 @@
 """What becomes of a training whose environment fails."""
 
 import json
+import multiprocessing
+import threading
 import warnings
 
 import gymnasium as gym
@@ -207,3 +209,26 @@ def test_options_are_checked():
     agent.prepare()
     assert agent.env.fault_watch.timeout == 3.0
     agent.env.close()
+
+
+class Unclosable(Faulty):
+    """Its worker never ends by itself."""
+
+    def close(self):
+        if multiprocessing.parent_process() is not None:
+            threading.Event().wait()
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+def test_close_of_a_worker_that_hangs_ends_within_env_timeout(is_prepared):
+    env = AsyncVectorEnv([Unclosable])
+    agent = A2C(env, seed=0, env_timeout=0.5)
+    if is_prepared:
+        agent.prepare()
+    closing = threading.Thread(target=env.close, daemon=True)
+    closing.start()
+    closing.join(60.0)
+    ended = not closing.is_alive()
+    for process in env.processes:
+        process.kill()
+    assert ended

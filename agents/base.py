@@ -158,7 +158,8 @@ class OnPolicyAgent(ABC):
         self.num_timesteps = self.num_updates = self.num_nonfinite = 0
         self.episodes: deque[Episode] = deque(maxlen=100)
         self.new_episodes: list[Episode] = []
-        self._collector: Collector | None = None
+        # Made here, so that the time limit of workers holds from now on.
+        self._collector = None if self.env is None else self._make_collector(self.env)
         self._surroundings = None if self.env is None else Surroundings(self.env)
         # Where a saved agent was in its environment, until it is put back there.
         self._saved_place: dict[str, Any] | None = None
@@ -436,18 +437,19 @@ class OnPolicyAgent(ABC):
         """
         self._start()
 
+    def _make_collector(self, env: VectorEnv) -> Collector:
+        return Collector(
+            env,
+            mask_actions=self.config.mask_actions,
+            on_nonfinite=self.config.on_nonfinite,
+            on_env_error=self.config.on_env_error,
+            env_timeout=self.config.env_timeout,
+        )
+
     def _start(self) -> Collector:
         """The collector, its environment reset if this agent has not stepped it yet."""
-        if self.env is None:
-            raise ValueError("this agent has no environment to learn in; load it with env=...")
         if self._collector is None:
-            self._collector = Collector(
-                self.env,
-                mask_actions=self.config.mask_actions,
-                on_nonfinite=self.config.on_nonfinite,
-                on_env_error=self.config.on_env_error,
-                env_timeout=self.config.env_timeout,
-            )
+            raise ValueError("this agent has no environment to learn in; load it with env=...")
         if not self._collector.started:
             self._collector.num_timesteps, self._collector.share = self.num_timesteps, self.workers.size
             # Where new episodes are to begin: another seed than the first ones', which it has seen already.
@@ -730,6 +732,11 @@ class OnPolicyAgent(ABC):
         finally:
             self.generator.bit_generator.state = generator
 
+    @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the environment's wrappers whose state neither a save nor an evaluation can restore."""
+        return [] if self._surroundings is None else self._surroundings.lost_wrappers
+
     @contextmanager
     def lent_env(self, clock: int | None = None) -> Iterator[None]:
         """Let an evaluation step the agent's environment inside, and go on in the same episodes afterwards.
@@ -756,6 +763,8 @@ class OnPolicyAgent(ABC):
                 yield
             if is_vector:
                 is_kept = place["surroundings"]["environment"] is not None
+                if is_kept:
+                    self._surroundings.load_wrappers(place["surroundings"])
             else:
                 self.env.reset()
                 is_kept = self._surroundings.load_state_dict(place["surroundings"], collector.resetting)

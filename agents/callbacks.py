@@ -1,15 +1,18 @@
 """What may happen around an agent's updates: checkpoints, evaluation, stopping."""
 
+import copy
 import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AsyncVectorEnv, VectorEnv
 
 from rl_rms.agents import files, storage
 from rl_rms.agents.evaluation import Evaluation, evaluate, evaluation_seed
@@ -291,7 +294,8 @@ class EvalCallback(Periodic):
     actions under ``eval/stochastic/``.
 
     The training is not disturbed: they are played in an environment of their own, or in the agent's, whose world
-    is frozen meanwhile and then goes on in the same episodes; the agent's random numbers are put back, too.
+    is frozen meanwhile and then goes on in the same episodes; the agent's random numbers are put back, too. If the
+    state of a wrapper there cannot be restored, they are played in a copy, or a warning says that there is none.
 
     Args:
         env: Environment of its own, on a clock of its own; None for the agent's, which then has to be a
@@ -347,6 +351,7 @@ class EvalCallback(Periodic):
         self.results: list[Evaluated] = []
         self.best_mean_reward = -math.inf
         self._since_best = 0
+        self._has_warned = False
 
     def state_dict(self) -> dict[str, Any]:
         """The best mean return, and the evaluations since."""
@@ -402,8 +407,22 @@ class EvalCallback(Periodic):
 
     def _evaluate(self, agent: "OnPolicyAgent", clock: int | None, deterministic: bool) -> Evaluation:
         seed = evaluation_seed(agent.seed) if self.seed is None else self.seed
+        play = partial(evaluate, agent, episodes=self.episodes, deterministic=deterministic, seed=seed)
         env = self._find_env(agent)
-        return evaluate(agent, env, self.episodes, deterministic=deterministic, seed=seed, clock=clock)
+        copied = None if env is self.env else self._copy(agent)
+        if copied is None:
+            return play(env, clock=clock)
+        world = find_world(copied)
+        assert isinstance(world, NonStationaryVector)
+        try:
+            with ExitStack() as stack:
+                with warnings.catch_warnings():
+                    # The copy needs no way back.
+                    warnings.simplefilter("ignore")
+                    stack.enter_context(world.frozen(clock))
+                return play(copied)
+        finally:
+            copied.close()
 
     def _find_env(self, agent: "OnPolicyAgent") -> VectorEnv:
         """The environment to evaluate in.
@@ -419,6 +438,26 @@ class EvalCallback(Periodic):
                 "give env=..., or make the agent's with rl_rms.envs.make_vec"
             )
         return agent.env
+
+    def _copy(self, agent: "OnPolicyAgent") -> VectorEnv | None:
+        """A copy of the agent's environment, or None if it can be restored or cannot be copied."""
+        lost = agent.lost_wrappers
+        if not lost or self._has_warned:
+            return None
+        assert agent.env is not None
+        try:
+            if isinstance(agent.env.unwrapped, AsyncVectorEnv):
+                raise TypeError("its workers are other processes")
+            return copy.deepcopy(agent.env)
+        except Exception as error:
+            self._has_warned = True
+            warnings.warn(
+                f"evaluations in the agent's environment change its training, since the state of "
+                f"{' and '.join(lost)} cannot be restored and the environment cannot be copied "
+                f"({type(error).__name__}: {error}); give EvalCallback env=...",
+                stacklevel=2,
+            )
+            return None
 
 
 def _at(clock: int | None) -> str:

@@ -11,6 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWra
 
 from rl_rms.envs import NonStationary, NonStationaryVector
 from rl_rms.envs.backends import make_backend
+from rl_rms.envs.layers import Layers, lost_sentence
 from rl_rms.envs.notices import Notices
 
 World = NonStationaryVector | NonStationary
@@ -34,7 +35,23 @@ class Surroundings:
         changing = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) and any(
             env.unwrapped.call("has_wrapper_attr", "schedules")
         )
+        self._layers: list[Layers] = []
+        if isinstance(self.world, NonStationaryVector):
+            self._layers = [Layers(env, self.world)]
+        elif isinstance(self.world, NonStationary):
+            assert isinstance(env.unwrapped, SyncVectorEnv)
+            self._layers = [Layers(env, env.unwrapped), Layers(env.unwrapped.envs[0], self.world)]
         self._backend = None if self.world is not None or changing else make_backend(env, (), ())
+
+    @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the wrappers whose state cannot be saved."""
+        inside = self._backend if self.world is None else self.world
+        inner = [] if inside is None else inside.lost_wrappers
+        return sorted({*inner, *self._lost_outer_wrappers()})
+
+    def _lost_outer_wrappers(self) -> set[str]:
+        return {name for layers in self._layers for name in layers.lost}
 
     def state_dict(self, observations: Any, *, within_episodes: bool = True) -> dict[str, Any]:
         """All of it as plain JSON data; what cannot be kept is None, with a warning.
@@ -44,7 +61,13 @@ class Surroundings:
             within_episodes: False leaves out the sub-environments, for new episodes to begin.
         """
         if self.world is not None:
-            return self.world.state_dict(environment=within_episodes)
+            outer = self._lost_outer_wrappers()
+            # A NonStationaryVector warns of the wrappers inside it.
+            lost = self.lost_wrappers if isinstance(self.world, NonStationary) else sorted(outer)
+            if within_episodes and lost:
+                self._notices.give(lost_sentence(lost))
+            state = self.world.state_dict(environment=within_episodes and not outer)
+            return {**state, "wrappers": [layers.state_dict() for layers in self._layers]}
         if not within_episodes:
             return {"environment": None}
         if self._backend is None:
@@ -72,11 +95,19 @@ class Surroundings:
         """
         if self.world is not None:
             self.world.load_state_dict(state)
-            if isinstance(self.world, NonStationary):
-                self.world.parameter_reset_is_due = bool(resetting[0])
+            if state["environment"] is not None:
+                self.load_wrappers(state)
+                if isinstance(self.world, NonStationary):
+                    base: Any = self._env.unwrapped
+                    base._autoreset_envs[:] = resetting
         elif self._backend is not None and state["environment"] is not None:
             self._backend.restore(state["environment"], resetting)
         return state["environment"] is not None and (self.world is not None or self._backend is not None)
+
+    def load_wrappers(self, state: Mapping[str, Any]) -> None:
+        """Restore the wrappers around what changes from a state of `state_dict`."""
+        for layers, states in zip(self._layers, state["wrappers"], strict=True):
+            layers.load_state_dict(states)
 
 
 def find_world(env: VectorEnv) -> World | None:

@@ -17,8 +17,9 @@ from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.controls import Controls
 from rl_rms.envs.keys import RESTARTED
+from rl_rms.envs.layers import Layers, lost_sentence
 from rl_rms.envs.notices import Notices
-from rl_rms.envs.parametrized import Parametrized
+from rl_rms.envs.parametrized import Parametrized, find_parametrized
 from rl_rms.envs.snapshots import decode, encode, has_known_state, known_state, restore_known_state
 from rl_rms.envs.transforms import DRAWN, NOISES
 
@@ -26,15 +27,6 @@ OTHERWISE = (
     "the state was saved of a vector environment that was made otherwise; make it with the same "
     "vectorization_mode and the same wrappers"
 )
-# gymnasium's wrappers that remember something from one transition to the next.
-_STATEFUL = {
-    "DelayObservation",
-    "FrameStackObservation",
-    "NormalizeObservation",
-    "NormalizeReward",
-    "StickyAction",
-    "TimeAwareObservation",
-}
 Transitions = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
@@ -49,6 +41,7 @@ class Backend(ABC):
         late: Targets that take effect only with the next reset.
         asks_where: Whether `step` asks which of the sub-environments are valid.
         last: The observations that were returned last; None before the first reset.
+        lost_wrappers: Names of the wrappers whose state cannot be saved.
     """
 
     moves_observations: bool
@@ -58,9 +51,19 @@ class Backend(ABC):
     late: tuple[str, ...]
     asks_where: bool
     last: Any = None
+    _layers: Layers
 
     def __init__(self) -> None:
         self._notices = Notices()
+
+    @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the wrappers whose state cannot be saved."""
+        return self._layers.lost
+
+    def _warn_of_lost(self, names: list[str]) -> None:
+        if names:
+            self._notices.give(lost_sentence(names))
 
     @abstractmethod
     def set(self, columns: tuple[Column, ...]) -> None:
@@ -114,8 +117,10 @@ class SubEnvs(Backend):
         self._base: SyncVectorEnv | AsyncVectorEnv = base
         self._is_ready = _make_ready(self._base, tuple(targets))
         self._find_sub_envs()
-        envs = self._base.envs if isinstance(self._base, SyncVectorEnv) else []
-        self._stateful = {type(layer).__name__ for one in envs for layer in _around(one)} & _STATEFUL
+        self._layers = Layers(env, base)
+        # Workers' wrappers are reached through the outermost one, which make_vec adds.
+        is_reached = isinstance(base, SyncVectorEnv) or all(base.call("has_wrapper_attr", "wrapper_states"))
+        self._can_save = self._is_ready and is_reached
         self._columns: tuple[Column | None, ...] = (None,) * len(targets)
         self.moves_observations = any(target.startswith("observation.") for target in targets)
         self.has_noise = not set(NOISES).isdisjoint(targets)
@@ -126,7 +131,23 @@ class SubEnvs(Backend):
 
     def _find_sub_envs(self) -> None:
         """Find those in this process, which are others after one was made anew."""
-        self._sub_envs = [_find(one) for one in self._base.envs] if isinstance(self._base, SyncVectorEnv) else []
+        envs = self._base.envs if isinstance(self._base, SyncVectorEnv) else []
+        self._sub_envs = [find_parametrized(one) for one in envs]
+        self._sub_layers = [Layers(one, sub_env) for one, sub_env in zip(envs, self._sub_envs, strict=True)]
+
+    @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the wrappers whose state cannot be saved."""
+        inner = self._get("lost_wrappers") if self._can_save else []
+        return sorted({*self._lost_outer_wrappers(), *(name for names in inner for name in names)})
+
+    def _lost_outer_wrappers(self) -> set[str]:
+        """Names of those around the environments that a replay restores."""
+        if isinstance(self._base, SyncVectorEnv):
+            each = [layers.lost for layers in self._sub_layers]
+        else:
+            each = self._get("lost_outer_wrappers") if self._can_save else []
+        return {*self._layers.lost, *(name for names in each for name in names)}
 
     def set(self, columns: tuple[Column, ...]) -> None:
         """Hand each sub-environment its values, if any is another than before."""
@@ -171,32 +192,46 @@ class SubEnvs(Backend):
         """Each sub-environment's own, and what was observed last."""
         if self.last is None:
             return None
-        if not self._is_ready:
+        if not self._can_save:
             self._notices.give(
                 "the state of these AsyncVectorEnv's sub-environments within their episodes cannot be kept; make "
                 'it with rl_rms.envs.make_vec(..., vectorization_mode="async")',
             )
             return None
-        stateful = sorted(self._stateful)
-        if stateful:
-            self._notices.give(
-                f"what is remembered within episodes by {' and '.join(stateful)} cannot be kept; have it inside "
-                "the environment, by the additional_wrappers of its specification or, for frames, env.frame_stack"
-            )
+        self._warn_of_lost(self.lost_wrappers)
+        if self._lost_outer_wrappers():
             return None
         each = self._get("parameter_snapshot")
         self._warn_of_problems()
-        return None if None in each else {"each": each, "last": encode(self.last)}
+        if None in each:
+            return None
+        if isinstance(self._base, SyncVectorEnv):
+            wrappers = [layers.state_dict() for layers in self._sub_layers]
+        else:
+            wrappers = self._get("wrapper_states")
+        return {
+            "each": each,
+            "wrappers": wrappers,
+            "vector_wrappers": self._layers.state_dict(),
+            "last": encode(self.last),
+        }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
         """Hand each sub-environment its own."""
-        if not self._is_ready or "each" not in snapshot:
+        if not self._can_save or "each" not in snapshot:
             raise ValueError(OTHERWISE)
         # Whatever they have been doing, none of them is to begin an episode of its own accord now.
         self._env.reset()
         self._put("parameter_snapshot", snapshot["each"])
         self._warn_of_problems()
-        self._put("parameter_reset_is_due", resetting.tolist())
+        if isinstance(self._base, SyncVectorEnv):
+            for layers, states in zip(self._sub_layers, snapshot["wrappers"], strict=True):
+                layers.load_state_dict(states)
+            self._base._autoreset_envs[:] = resetting
+        else:
+            self._put("wrapper_states", snapshot["wrappers"])
+            self._put("reset_is_due", resetting.tolist())
+        self._layers.load_state_dict(snapshot["vector_wrappers"])
         self._columns = (None,) * len(self._columns)
         self.last = decode(snapshot["last"])
         self._remember(self.last)
@@ -246,6 +281,7 @@ class Native(Backend):
     def __init__(self, env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> None:
         super().__init__()
         self._env = env
+        self._layers = Layers(env, env.unwrapped)
         self._controls = Controls(
             env.unwrapped, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
         )
@@ -323,6 +359,10 @@ class Native(Backend):
                 "be kept; register_state says what it is"
             )
             return None
+        lost = self.lost_wrappers
+        if lost:
+            self._warn_of_lost(lost)
+            return None
         delayed = encode(self._controls.delayed)
         try:
             known = known_state(self._env)
@@ -332,13 +372,19 @@ class Native(Backend):
                 "a restored environment begins new episodes"
             )
             return None
-        return {"known": known, "last": encode(self.last), "delayed": delayed}
+        return {
+            "known": known,
+            "wrappers": self._layers.state_dict(),
+            "last": encode(self.last),
+            "delayed": delayed,
+        }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
         """Bring the vector environment to where another was; it knows itself which of its episodes begin."""
         if "known" not in snapshot or not has_known_state(self._env):
             raise ValueError(OTHERWISE)
         restore_known_state(self._env, snapshot["known"])
+        self._layers.load_state_dict(snapshot["wrappers"])
         self._controls.delayed = decode(snapshot["delayed"])
         self.last = decode(snapshot["last"])
 
@@ -406,18 +452,3 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
             f"{', '.join(targets) or 'nothing'}; make the vector environment anew"
         )
     return True
-
-
-def _around(env: Any) -> list[Any]:
-    """The wrappers around the one that moves an environment."""
-    layers = []
-    while not isinstance(env, Parametrized):
-        layers.append(env)
-        env = env.env
-    return layers
-
-
-def _find(env: Any) -> Parametrized:
-    while not isinstance(env, Parametrized):
-        env = env.env
-    return env

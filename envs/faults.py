@@ -22,7 +22,8 @@ from rl_rms.envs.chance import derive_seeds
 from rl_rms.envs.checks import check_reset, check_reward, is_scalar, shown
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
-from rl_rms.envs.parametrized import Transition
+from rl_rms.envs.layers import Layers, State
+from rl_rms.envs.parametrized import Transition, find_parametrized
 
 # Restarts of one sub-environment without a good step between them, after which it is given up.
 MOST_IN_A_ROW = 5
@@ -219,20 +220,47 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: The environment.
+
+    Attributes:
+        reset_is_due: Whether the next step begins an episode instead, as an autoreset does.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         self._look = Look(env.observation_space)
+        is_inside = env.has_wrapper_attr("parameter_targets")
+        self._layers = Layers(env, find_parametrized(env) if is_inside else env.unwrapped)
+        self.reset_is_due = False
+
+    @property
+    def lost_outer_wrappers(self) -> list[str]:
+        """Names of the wrappers around the environment that changes whose state cannot be saved."""
+        return self._layers.lost
+
+    @property
+    def wrapper_states(self) -> State:
+        """The state of the other wrappers around it."""
+        return self._layers.state_dict()
+
+    @wrapper_states.setter
+    def wrapper_states(self, states: State) -> None:
+        self._layers.load_state_dict(states)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
+        self.reset_is_due = False
         return self._look.reset(self.env.reset(seed=seed, options=options))
 
     def step(self, action: Any) -> Transition:
-        """Make a transition; the last one of an episode is a copy, which the next reset cannot change."""
+        """Make a transition, or begin an episode if ``reset_is_due``.
+
+        The last transition of an episode is a copy, which the next reset cannot change.
+        """
+        if self.reset_is_due:
+            observation, info = self.reset()
+            return observation, 0.0, False, False, info
         transition = self._look.step(self.env.step(action))
         return copied(transition) if transition[2] or transition[3] else transition
 

@@ -124,9 +124,6 @@ class NonStationary(Parametrized):
 
     def step(self, action: Any) -> Transition:
         """Make a transition, then let the clock go on by one."""
-        if self._reset_is_due:
-            observation, info = self.reset()
-            return observation, 0.0, False, False, info
         transition = Parametrized.step(self, action)
         drift = self._drift
         drift.advance()

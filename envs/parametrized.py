@@ -9,6 +9,7 @@ from gymnasium.utils import RecordConstructorArgs
 from rl_rms.envs.chance import Moment
 from rl_rms.envs.checks import check_reset, check_reward
 from rl_rms.envs.controls import Controls
+from rl_rms.envs.layers import Layers, State
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.snapshots import (
     Episode,
@@ -44,15 +45,19 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._controls = Controls(env.unwrapped, targets, env.observation_space, env.action_space)
         if self._controls.moves_observations:
             self.observation_space = unbounded(env.observation_space)
-        self._episode = None if has_known_state(env) else Episode(env)
+        self._layers = Layers(env, env.unwrapped)
+        # A replay also restores wrappers whose state cannot be saved.
+        is_known = has_known_state(env) and not self._layers.lost
+        self._episode = None if is_known else Episode(env)
+        # The wrappers' state at the beginning of an episode that is replayed.
+        self._first_wrappers: State = []
         self._has_begun = False
         self._problem: str | None = None
         self._notices = Notices()
         # What an environment that is lived through again showed last, before it was moved.
         self._shown: Any = None
-        # Set for one step: the values of the next episode, for which this one ends; or that a reset is due.
+        # Set for one step: the values of the next episode, for which this one ends.
         self._upcoming: tuple[float, ...] | None = None
-        self._reset_is_due = False
         controls = self._controls
         self._is_passive = self._episode is None and not (
             controls.moves_actions or controls.moves_rewards or controls.moves_observations
@@ -102,7 +107,12 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     @parameter_upcoming.setter
     def parameter_upcoming(self, values: tuple[float, ...] | None) -> None:
         self._upcoming = values
-        self._passes_on = self._is_passive and not self._is_special
+        self._passes_on = self._is_passive and values is None
+
+    @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the wrappers inside whose state cannot be saved."""
+        return self._layers.lost
 
     @property
     def parameter_snapshot(self) -> dict[str, Any] | None:
@@ -118,14 +128,16 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         delayed = encode(self._controls.delayed)
         try:
             if self._episode is None:
-                return {"known": known_state(self.env), "delayed": delayed}
-            return {"episode": self._episode.state_dict(self._shown), "delayed": delayed}
+                wrappers, inside = self._layers.state_dict(), {"known": known_state(self.env)}
+            else:
+                wrappers, inside = self._first_wrappers, {"episode": self._episode.state_dict(self._shown)}
         except ValueError as error:
             self._problem = (
                 f"the state of {type(self.unwrapped).__name__} within its episode cannot be kept: {error}; a "
                 "restored environment begins a new episode. register_state says what an environment's state is"
             )
             return None
+        return {**inside, "wrappers": wrappers, "delayed": delayed}
 
     @parameter_snapshot.setter
     def parameter_snapshot(self, snapshot: Mapping[str, Any] | None) -> None:
@@ -137,6 +149,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 f"the state was saved of an environment that was made in another way than this "
                 f"{type(self.unwrapped).__name__}; make it with the same wrappers, in the same order"
             )
+        self._layers.load_state_dict(snapshot["wrappers"])
+        self._first_wrappers = snapshot["wrappers"]
         if self._episode is None:
             restore_known_state(self.env, snapshot["known"])
         else:
@@ -159,20 +173,6 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._problem is not None:
             self._notices.give(self._problem)
 
-    @property
-    def parameter_reset_is_due(self) -> bool:
-        """Whether the next step is to begin an episode instead, as a vector environment does in NEXT_STEP mode."""
-        return self._reset_is_due
-
-    @parameter_reset_is_due.setter
-    def parameter_reset_is_due(self, is_due: bool) -> None:
-        self._reset_is_due = is_due
-        self._passes_on = self._is_passive and not self._is_special
-
-    @property
-    def _is_special(self) -> bool:
-        return self._reset_is_due or self._upcoming is not None
-
     def current_values(self) -> tuple[float, ...]:
         """The value that each target has now, set or not."""
         return self._controls.current()
@@ -181,9 +181,10 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode under the values that are set."""
-        self._reset_is_due, self._upcoming = False, None
+        self._upcoming = None
         self._passes_on = self._is_passive
         if self._episode is not None:
+            self._first_wrappers = self._layers.state_dict()
             self._episode.begin(seed, options, self._controls.values)
         observation, info = check_reset(self.env.reset(seed=seed, options=options))
         self._shown, self._has_begun = observation, True
@@ -200,8 +201,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._passes_on:
             transition = self.env.step(action)
             return transition
-        if self._is_special:
-            return self._special_step(action)
+        if self._upcoming is not None:
+            return self._last_step(action)
         controls = self._controls
         if controls.moves_actions:
             action = controls.action(action)
@@ -220,10 +221,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             observation = controls.observation(observation)
         return observation, reward, terminated, truncated, info
 
-    def _special_step(self, action: Any) -> Transition:
-        if self._reset_is_due:
-            observation, info = self.reset()
-            return observation, 0.0, False, False, info
+    def _last_step(self, action: Any) -> Transition:
+        """Make a transition that ends the episode, since other values follow."""
         upcoming, self._upcoming = self._upcoming, None
         assert upcoming is not None
         observation, reward, terminated, truncated, info = Parametrized.step(self, action)
@@ -246,3 +245,10 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self.parameter_snapshot = snapshot
             self._warn_of_problem()
             self._controls.set(values)
+
+
+def find_parametrized(env: Any) -> Parametrized:
+    """The wrapper inside others that sets an environment's targets."""
+    while not isinstance(env, Parametrized):
+        env = env.env
+    return env

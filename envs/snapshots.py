@@ -21,19 +21,12 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import EzPickle
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 # The longest episode that is replayed, in env steps.
 LONGEST = 10_000
 
 _STATES: dict[str, tuple[str, ...]] = {}
 _FRESH: dict[str, Callable[[Any], None]] = {}
-# Of the wrappers that gymnasium.make puts around every environment.
-_WRAPPERS: dict[type, tuple[str, ...]] = {
-    TimeLimit: ("_elapsed_steps",),
-    OrderEnforcing: ("_has_reset",),
-    PassiveEnvChecker: (),
-}
 
 Settings = tuple[Any, ...]
 
@@ -57,38 +50,39 @@ def register_state(env_class: type | str, *attributes: str) -> None:
 
 
 def has_known_state(env: Any) -> bool:
-    """Whether the state of an environment, single or vector, is known by its attributes."""
-    while isinstance(env, (gym.Wrapper, gym.vector.VectorWrapper)):
-        if type(env) not in _WRAPPERS:
-            return False
-        env = env.env
-    return _qualified(type(env)) in _STATES or _is_mujoco(env)
+    """Whether the state of an environment inside its wrappers, single or vector, is known by its attributes."""
+    return _qualified(type(env.unwrapped)) in _STATES or _is_mujoco(env.unwrapped)
 
 
 def known_state(env: Any) -> dict[str, Any]:
-    """Read the state of an environment of which `has_known_state` is true, single or vector.
+    """Read the state of an environment of which `has_known_state` is true, without its wrappers.
 
     Raises:
         ValueError: If the state cannot be written as JSON.
     """
-    attributes: dict[str, Any] = {}
-    while isinstance(env, (gym.Wrapper, gym.vector.VectorWrapper)):
-        attributes |= {name: getattr(env, name) for name in _WRAPPERS[type(env)]}
-        env = env.env
+    env = env.unwrapped
     # An attribute that the environment makes at its first reset is not there before.
     names = _STATES.get(_qualified(type(env)), ())
-    attributes |= {name: getattr(env, name) for name in names if hasattr(env, name)}
+    attributes = {name: getattr(env, name) for name in names if hasattr(env, name)}
     state = {"generator": _generator_state(env), "attributes": encode(attributes)}
     return {**state, "mujoco": encode(_mujoco_state(env))} if _is_mujoco(env) else state
 
 
 def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
-    """Bring an environment of the same kind to where another was."""
+    """Restore the state of an environment of the same kind.
+
+    Raises:
+        ValueError: If an attribute is not registered, or an array has another shape than the environment's own.
+    """
+    env = env.unwrapped
     attributes = decode(state["attributes"])
-    while isinstance(env, (gym.Wrapper, gym.vector.VectorWrapper)):
-        for name in _WRAPPERS[type(env)]:
-            setattr(env, name, attributes.pop(name))
-        env = env.env
+    unknown = set(attributes).difference(_STATES.get(_qualified(type(env)), ()))
+    if unknown:
+        raise ValueError(f"the state of {type(env).__name__} has the unknown attributes {sorted(unknown)}")
+    for name, value in attributes.items():
+        own = getattr(env, name, None)
+        if isinstance(own, np.ndarray) and value is not None and np.shape(value) != own.shape:
+            raise ValueError(f"{name} of {type(env).__name__} must have shape {own.shape}, got {np.shape(value)}")
     for name, value in attributes.items():
         setattr(env, name, value)
     if _is_mujoco(env):
@@ -279,6 +273,8 @@ def _encode_numbers(value: Any) -> dict[str, Any]:
 
 
 def _decode_numbers(data: Mapping[str, Any]) -> Any:
+    if np.dtype(data["dtype"]).kind not in "biuf":
+        raise ValueError(f"dtype must be of booleans or numbers, got {data['dtype']!r}")
     if "number" in data:
         return np.dtype(data["dtype"]).type(decode(data["number"]))
     content = base64.b64decode(data["base64"], validate=True)

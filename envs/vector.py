@@ -246,6 +246,11 @@ class NonStationaryVector(VectorWrapper):
         return drifting if self._curriculum is None else min(drifting, self._curriculum.timescale)
 
     @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the wrappers inside whose state cannot be saved."""
+        return self._backend.lost_wrappers
+
+    @property
     def curriculum(self) -> Curriculum | None:
         """The curriculum, if there is one."""
         return self._curriculum

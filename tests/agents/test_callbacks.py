@@ -6,6 +6,8 @@ import os
 import re
 import sys
 import tempfile
+import threading
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -470,3 +472,68 @@ def test_video_of_other_spaces_is_refused_at_the_start(tmp_path):
     env = gym.make("Acrobot-v1", render_mode="rgb_array")
     with pytest.raises(ValueError, match="env of a video must have the agent's observation_space .*, got Box"):
         agent().learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))
+
+
+class Counted(gym.Wrapper):
+    """Pays by how often it has been stepped, which only ``holder`` knows."""
+
+    class Holder:
+        count = 0
+
+    def __init__(self, env, lock=None):
+        super().__init__(env)
+        self.holder, self.lock = self.Holder(), lock
+
+    def step(self, action):
+        self.holder.count += 1
+        observation, reward, *rest = self.env.step(action)
+        return observation, reward / self.holder.count, *rest
+
+
+class CountedVector(gym.vector.VectorWrapper):
+    """Counts vector steps."""
+
+    steps = 0
+
+    def step(self, actions):
+        self.steps += 1
+        observations, rewards, *rest = self.env.step(actions)
+        return observations, rewards / self.steps, *rest
+
+
+def trained_weights(make, callback):
+    agent = A2C(make(), seed=0, n_steps=20).learn(400, callback)
+    agent.env.close()
+    return torch.cat([one.detach().ravel() for one in agent.policy.parameters()])
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "around", "how"),
+    [
+        ([Counted], None, "sync"),
+        ([partial(gym.wrappers.TimeLimit, max_episode_steps=17)], None, "sync"),
+        ([partial(gym.wrappers.TimeLimit, max_episode_steps=17)], None, "async"),
+        ([partial(gym.wrappers.FrameStackObservation, stack_size=2)], CountedVector, "async"),
+    ],
+)
+def test_evaluation_in_the_agents_environment_leaves_the_training_alone_under_a_wrapper(wrappers, around, how):
+    def make():
+        changes = {"g": Linear(8.0, 12.0, over=300)}
+        env = make_vec("Pendulum-v1", 2, changes, seed=0, wrappers=wrappers, vectorization_mode=how)
+        return env if around is None else around(env)
+
+    callback = EvalCallback(every=100, episodes=2, clocks=[0, 200])
+    assert torch.equal(trained_weights(make, callback), trained_weights(make, None))
+    assert len(callback.results) >= 8
+
+
+@pytest.mark.parametrize(("how", "named"), [("sync", "lock"), ("async", "other processes")])
+def test_evaluation_that_can_neither_restore_nor_copy_the_environment_warns_once(how, named):
+    wrapper = Counted if how == "async" else lambda env: Counted(env, threading.Lock())
+    env = make_vec("Pendulum-v1", 2, {}, seed=0, wrappers=[wrapper], vectorization_mode=how)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        A2C(env, seed=0, n_steps=20).learn(400, EvalCallback(every=100, episodes=2))
+    said = [str(one.message) for one in caught if "Counted" in str(one.message) and named in str(one.message)]
+    assert len(said) == 1
+    env.close()

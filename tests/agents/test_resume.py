@@ -3,16 +3,18 @@
 import subprocess
 import sys
 import warnings
+from collections import deque
 from functools import partial
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
-from rl_rms.envs import NonStationary, make_vec
+from rl_rms.envs import NonStationary, NonStationaryVector, make_vec
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.curricula import DomainRandomization, LearningProgress
 from rl_rms.envs.schedules import AdversarialBurst, Linear, Redraw, Sinusoid
@@ -288,15 +290,128 @@ def test_several_worlds_in_one_vector_are_said_once_to_begin_anew(tmp_path):
     assert A2C.load(path, env=make()).learn(100).num_timesteps >= 200
 
 
-def test_stacked_frames_go_on_where_they_are_inside_and_are_warned_of_where_they_are_not(tmp_path):
+class Counting(gym.Wrapper):
+    """Pays and shows less by what it counted, in episodes and over all of them."""
+
+    def __init__(self, env, rate=1e-3):
+        super().__init__(env)
+        self.rate, self.steps, self.seen, self.rng = rate, 0, deque(maxlen=3), np.random.default_rng(0)
+        self.total = {"steps": np.zeros(1)}
+
+    def reset(self, **options):
+        self.steps = 0
+        return self.env.reset(**options)
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.steps += 1
+        self.total["steps"] += 1
+        self.seen.append(float(reward))
+        factor = 1 - self.rate * (self.steps + self.total["steps"][0] + sum(self.seen) + self.rng.random())
+        return (observation * factor).astype(np.float32), float(reward * factor), terminated, truncated, info
+
+
+class Opaque(Counting):
+    """Holds its count in an object of its own kind."""
+
+    class Count:
+        value = 0
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.count = self.Count()
+
+    def step(self, action):
+        self.count.value += 1
+        observation, reward, *rest = super().step(action)
+        return observation, reward / (1 + self.count.value), *rest
+
+
+WRAPPERS = {
+    "time limit": partial(gym.wrappers.TimeLimit, max_episode_steps=33),
+    "frames": partial(gym.wrappers.FrameStackObservation, stack_size=3),
+    "delay": partial(gym.wrappers.DelayObservation, delay=2),
+    "time": gym.wrappers.TimeAwareObservation,
+    "sticky": partial(gym.wrappers.StickyAction, repeat_action_probability=0.3),
+    "observations": gym.wrappers.NormalizeObservation,
+    "rewards": gym.wrappers.NormalizeReward,
+    "statistics": gym.wrappers.RecordEpisodeStatistics,
+    "stateless": lambda env: gym.wrappers.TransformReward(env, lambda reward: reward / 2),
+    "own": Counting,
+}
+CHANGES = {"g": Sinusoid(10.0, 3.0, period=500)}
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+@pytest.mark.parametrize("where", ["sync", "async", "above a single world", "inside", "inside a replayed episode"])
+def test_run_under_a_stateful_wrapper_that_is_saved_within_an_episode_goes_on_exactly(kind, where, tmp_path):
+    wrap, id = WRAPPERS[kind], "Pendulum-v1"
+    if where == "above a single world":
+        make = lambda: wrap(NonStationary(gym.make(id), CHANGES, seed=1))  # noqa: E731
+    elif where == "inside":
+        make = lambda: NonStationary(wrap(gym.make(id)), CHANGES, seed=1)  # noqa: E731
+    elif where == "inside a replayed episode":
+        make = lambda: SyncVectorEnv([lambda: wrap(gym.wrappers.TimeLimit(Unregistered(), 200))] * 2)  # noqa: E731
+    else:
+        make = lambda: make_vec(id, 2, CHANGES, seed=1, wrappers=[wrap], vectorization_mode=where)  # noqa: E731
+    # Saved within the first and the second episode.
+    for updates in (5, 23):
+        check(lambda env: A2C(env, seed=0, n_steps=10), make, tmp_path / "agent", updates=updates)
+
+
+@pytest.mark.parametrize("kind", ["time limit", "frames", "own"])
+@pytest.mark.parametrize("where", ["sync", "async"])
+def test_run_under_a_stateful_wrapper_that_is_saved_before_a_reset_goes_on_exactly(kind, where, tmp_path):
+    limit = partial(gym.wrappers.TimeLimit, max_episode_steps=20)
+
+    def make():
+        wrappers = [limit, WRAPPERS[kind]] if kind != "time limit" else [limit]
+        return make_vec("Pendulum-v1", 2, CHANGES, seed=1, wrappers=wrappers, vectorization_mode=where)
+
+    check(lambda env: A2C(env, seed=0, n_steps=10), make, tmp_path / "agent", updates=2)
+
+
+class Unregistered(PendulumEnv):
+    """Has no registered state."""
+
+
+def test_run_under_vector_wrappers_goes_on_exactly(tmp_path):
+    def make():
+        env = gym.wrappers.vector.NormalizeReward(gym.make_vec("CartPole-v1", 2))
+        return gym.wrappers.vector.NormalizeObservation(NonStationaryVector(env, {"gravity": 9.0}, seed=0))
+
+    check(a2c, make, tmp_path / "agent")
+
+
+def test_setting_of_a_wrapper_stays_the_one_of_the_environment_that_goes_on(tmp_path):
+    make = lambda limit: gym.wrappers.TimeLimit(NonStationary(PendulumEnv()), limit)  # noqa: E731
+    agent = A2C(make(50), seed=0).learn(70)
+    loaded = A2C.load(agent.save(tmp_path / "agent"), env=make(40)).learn(200)
+    assert [episode.length for episode in loaded.episodes][1:] == [40] * (len(loaded.episodes) - 1)
+
+
+@pytest.mark.parametrize("how", ["sync", "async", "single"])
+def test_wrapper_whose_state_cannot_be_saved_is_named_once_and_begins_a_new_episode(how, tmp_path):
+    if how == "single":
+        make = lambda: Opaque(NonStationary(gym.make("Pendulum-v1"), CHANGES, seed=0))  # noqa: E731
+    else:
+        make = lambda: make_vec(  # noqa: E731
+            "Pendulum-v1", 2, CHANGES, seed=0, wrappers=[Opaque], vectorization_mode=how
+        )
+    agent = a2c(make()).learn(90)
+    with pytest.warns(UserWarning, match="the state of Opaque .* cannot be kept"):
+        agent.save(tmp_path / "agent")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = agent.save(tmp_path / "agent")
+    loaded = A2C.load(path, env=make())
+    loaded.prepare()
+    assert not loaded._collector._lengths.any()
+    for one in (agent, loaded):
+        one.env.close()
+
+
+def test_stateful_wrapper_inside_a_specification_goes_on_exactly(tmp_path):
     changes = {"g": {"linear": {"start": 8.0, "end": 12.0, "over": 500}}}
     config = EnvConfig(id="Pendulum-v1", num_envs=2, frame_stack=3, changes=changes)
     check(a2c, lambda: make_from_config(config, seed=0), tmp_path / "agent")
-    outside = [partial(gym.wrappers.FrameStackObservation, stack_size=3)]
-    agent = a2c(make_vec("Pendulum-v1", 2, {"g": 9.0}, seed=0, wrappers=outside)).learn(50)
-    with pytest.warns(
-        UserWarning, match="what is remembered within episodes by FrameStackObservation cannot be kept"
-    ):
-        path = agent.save(tmp_path / "outside")
-    loaded = A2C.load(path, env=make_vec("Pendulum-v1", 2, {"g": 9.0}, seed=0, wrappers=outside)).learn(50)
-    assert loaded.num_timesteps >= 100

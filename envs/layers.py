@@ -1,0 +1,203 @@
+"""The state of wrappers around an environment, saved and restored with it.
+
+Gymnasium's stateless wrappers have none. The state of any other wrapper are its attributes that hold numbers,
+arrays, strings, None, random generators, and lists, tuples, dictionaries and deques of these. Functions, spaces
+and enums are settings, not state.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers.utils import RunningMeanStd
+
+from rl_rms.envs.snapshots import decode, encode
+
+# Gymnasium's wrappers, single and vector, that change no later transition, by class name.
+_STATELESS = frozenset(
+    {
+        "AddRenderObservation",
+        "AddWhiteNoise",
+        "ArrayConversion",
+        "ClipAction",
+        "ClipReward",
+        "DictInfoToList",
+        "DiscretizeAction",
+        "DiscretizeObservation",
+        "DtypeObservation",
+        "FilterObservation",
+        "FlattenObservation",
+        "GrayscaleObservation",
+        "HumanRendering",
+        "JaxToNumpy",
+        "JaxToTorch",
+        "NumpyToTorch",
+        "ObstructView",
+        "PassiveEnvChecker",
+        "RecordVideo",
+        "RenderCollection",
+        "RepeatAction",
+        "RescaleAction",
+        "RescaleObservation",
+        "ReshapeObservation",
+        "ResizeObservation",
+        "TransformAction",
+        "TransformObservation",
+        "TransformReward",
+        "VectorizeTransformAction",
+        "VectorizeTransformObservation",
+        "VectorizeTransformReward",
+    }
+)
+_OURS = frozenset({"rl_rms.envs.faults:Checked", "rl_rms.agents.attacks:FGSMAttack"})
+# What Gymnasium's base classes of wrappers hold.
+_INHERITED = frozenset(
+    {
+        "env",
+        "_saved_kwargs",
+        "_action_space",
+        "_observation_space",
+        "_single_action_space",
+        "_single_observation_space",
+        "_metadata",
+        "_cached_spec",
+        "metadata",
+        "spec",
+        "render_mode",
+        "closed",
+        "_np_random",
+        "_np_random_seed",
+    }
+)
+_SETTINGS = (
+    gym.Space,
+    Enum,
+    Path,
+    FunctionType,
+    BuiltinFunctionType,
+    MethodType,
+    ModuleType,
+    partial,
+    type,
+    np.dtype,
+    np.ufunc,
+)
+
+State = list[dict[str, Any]]
+
+
+class Layers:
+    """The stateful wrappers around an environment.
+
+    Args:
+        env: The outermost wrapper, single or vector.
+        inner: The environment inside them, which is none of them.
+    """
+
+    def __init__(self, env: Any, inner: Any) -> None:
+        self._wrappers = []
+        while env is not inner:
+            if not _is_stateless(type(env)):
+                self._wrappers.append(env)
+            env = env.env
+        # Attributes that never change are settings, which a restored environment keeps.
+        self._first = [_read(one)[0] for one in self._wrappers]
+
+    @property
+    def lost(self) -> list[str]:
+        """Names of the wrappers with an attribute that cannot be saved."""
+        return sorted({type(one).__name__ for one in self._wrappers if not _read(one)[1]})
+
+    def state_dict(self) -> State:
+        """The wrappers' attributes as plain JSON data, from the outermost wrapper inward."""
+        states = []
+        for wrapper, first in zip(self._wrappers, self._first, strict=True):
+            values, _ = _read(wrapper)
+            unchanged = [name for name, value in values.items() if first.get(name) == value]
+            states.append({"wrapper": _name(wrapper), "attributes": values, "unchanged": unchanged})
+        return states
+
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Restore a state of `state_dict`, after a reset.
+
+        Raises:
+            ValueError: If it is the state of other wrappers.
+        """
+        saved, own = [state["wrapper"] for state in states], [_name(one) for one in self._wrappers]
+        if saved != own:
+            raise ValueError(
+                f"the state was saved with the wrappers {saved}, this environment has {own}; make it with the "
+                "same wrappers, in the same order"
+            )
+        for wrapper, first, state in zip(self._wrappers, self._first, states, strict=True):
+            for name, value in state["attributes"].items():
+                is_setting = name in state["unchanged"] and name in first and first[name] != value
+                if not is_setting and name not in _INHERITED:
+                    _write(wrapper, name, value)
+
+
+def lost_sentence(names: Sequence[str]) -> str:
+    """A warning that the state of wrappers cannot be saved, with the mend."""
+    return (
+        f"the state of {' and '.join(names)} within episodes cannot be kept, since an attribute holds neither "
+        "numbers, arrays, strings nor containers of them; keep the state in such attributes"
+    )
+
+
+def _is_stateless(kind: type) -> bool:
+    if kind.__module__.startswith("gymnasium.wrappers."):
+        return kind.__name__ in _STATELESS
+    return f"{kind.__module__}:{kind.__qualname__}" in _OURS
+
+
+def _name(wrapper: Any) -> str:
+    return f"{type(wrapper).__module__}:{type(wrapper).__qualname__}"
+
+
+def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:
+    """The attributes of a wrapper as JSON data, and whether they are all."""
+    values, is_all = {}, True
+    for name, value in vars(wrapper).items():
+        if name in _INHERITED or isinstance(value, _SETTINGS):
+            continue
+        try:
+            values[name] = _pack(value)
+        except ValueError:
+            is_all = False
+    return values, is_all
+
+
+def _pack(value: Any) -> dict[str, Any]:
+    if isinstance(value, deque):
+        return {"deque": encode(list(value))}
+    if isinstance(value, np.random.Generator):
+        return {"generator": encode(value.bit_generator.state)}
+    if type(value) is RunningMeanStd:
+        return {"statistics": encode(vars(value))}
+    return {"value": encode(value)}
+
+
+def _write(wrapper: Any, name: str, packed: Mapping[str, Any]) -> None:
+    """Set an attribute; containers that others may hold on to are changed in place."""
+    own = getattr(wrapper, name, None)
+    ((kind, data),) = packed.items()
+    value = decode(data)
+    if kind == "value":
+        if callable(own):
+            raise ValueError(f"{name} of {type(wrapper).__name__} must be a function, got {value!r}")
+        setattr(wrapper, name, value)
+    elif kind == "deque" and isinstance(own, deque):
+        own.clear()
+        own.extend(value)
+    elif kind == "generator" and isinstance(own, np.random.Generator):
+        own.bit_generator.state = value
+    elif kind == "statistics" and type(own) is RunningMeanStd:
+        own.mean, own.var, own.count = value["mean"], value["var"], value["count"]
+    else:
+        raise ValueError(f"{name} of {type(wrapper).__name__} cannot be restored from a {kind}")

@@ -1,6 +1,7 @@
 """Building the optimizer that a configuration names: RMSprop with its half-life, or any other of torch's form."""
 
 import importlib
+import inspect
 import math
 from typing import Any, get_args
 
@@ -50,6 +51,25 @@ def optimizer_class(path: str) -> type[Optimizer]:
     return found
 
 
+def _check_step(chosen: type[Optimizer]) -> None:
+    """Refuse an optimizer whose step needs an argument, such as a closure.
+
+    Raises:
+        ValueError: If it does.
+    """
+    _, *parameters = inspect.signature(chosen.step).parameters.values()
+    needed = [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ValueError(
+            f"optimizer must take a step without arguments, got {optimizer_path(chosen)}, whose step needs "
+            f"{' and '.join(needed)}; choose another, such as {DEFAULT_OPTIMIZER} or torch.optim.Adam"
+        )
+
+
 def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerLike | None = None) -> Optimizer:
     """The optimizer of a configuration.
 
@@ -63,6 +83,7 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
         ValueError: If the class or its arguments are wrong, or a half-life is stated for a class without one.
     """
     chosen = optimizer if isinstance(optimizer, type) else optimizer_class(optimizer or config.optimizer)
+    _check_step(chosen)
     kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
     if issubclass(chosen, RMSprop):
         ours = {"max_grad_norm": config.max_grad_norm, "on_nonfinite": config.on_nonfinite}

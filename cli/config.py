@@ -178,6 +178,19 @@ class _HelpFormatter(DefaultHelpFormatter):
         super().__init__(prog, max_help_position=30, width=HELP_WIDTH)  # type: ignore[no-untyped-call]
 
 
+# The types in errors of jsonargparse, and their names in sentences.
+_KINDS = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "a string",
+    "<class 'NoneType'>": "null",
+    "list[int]": "a list of whole numbers",
+    "list[str]": "a list of strings",
+}
+_TYPE = re.compile(rf"{'|'.join(map(re.escape, _KINDS))}|typing\.Literal\[[^\]]*\]")
+
+
 class Parser(ArgumentParser):
     """jsonargparse's parser whose help ends with examples and whose errors suggest what was probably meant.
 
@@ -198,7 +211,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """End with status 2 and a sentence."""
-        raise UserError(self._with_suggestion(" ".join(message.split())))
+        raise UserError(self._with_suggestion(one_sentence(message)))
 
     def _with_suggestion(self, message: str) -> str:
         known = [option for action in self._actions for option in action.option_strings if len(option) > 2]
@@ -209,6 +222,31 @@ class Parser(ArgumentParser):
                 if hint:
                     return message + hint
         return message
+
+
+def one_sentence(message: str) -> str:
+    """An error of jsonargparse as one plain sentence.
+
+    Args:
+        message: The error's text.
+    """
+    text = " ".join(message.split())
+    key = ".".join(re.findall(r'Parser key "([^"]+)":', text))
+    alternatives = re.search(r"Subtypes: \[(.*?)\] Errors: - (.+?) (?:- |Given value).*Given value: (.+)", text)
+    stated = re.search(r"Expected a (.+?)\. Got value: (.+)", text)
+    if alternatives:
+        kinds, reason, value = alternatives.groups()
+    elif stated:
+        kinds, value = stated.groups()
+        reason = text
+    else:
+        return text
+    known = _TYPE.findall(kinds)
+    if not key or _TYPE.sub("", kinds).strip(", "):
+        # A part's own parser names its key without the part's.
+        return f"{key}.{reason}" if key and re.match(r"\w+ must be ", reason) else str(reason)
+    names = [_KINDS.get(one) or f"one of {one[len('typing.Literal[') : -1]}" for one in known]
+    return f"{key} must be {' or '.join(names)}, got {value}"
 
 
 def run_parser(algorithm: str = "a2c") -> Parser:
@@ -305,7 +343,7 @@ def _make_config(tree: dict[str, Any]) -> RunConfig:
     except OverflowError as error:
         raise UserError(f"{_too_large(tree)} is a number larger than any here may be") from error
     except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(one_sentence(str(error))) from error
 
 
 def _annotations(algorithm: str) -> dict[str, Any]:

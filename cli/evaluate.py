@@ -48,8 +48,9 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--trust", action="store_true", help=HELP)
     arguments = parser.parse_args(list(argv))
-    if arguments.episodes < 1:
-        raise UserError(f"--episodes must be >= 1, got {arguments.episodes}")
+    for name, least in (("episodes", 1), ("seed", 0), ("clock", 0)):
+        if arguments[name] is not None and arguments[name] < least:
+            raise UserError(f"--{name} must be >= {least}, got {arguments[name]}")
 
     import numpy as np
     import torch

@@ -13,6 +13,7 @@ from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
 from rl_rms.cli.search import find_packaged
 from rl_rms.cli.yaml_files import read_file
+from rl_rms.envs.checks import check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +25,20 @@ class Federation:
         clients: What each client's differs in, by dotted key.
         seed: Seeds the policy; client i has this and i more for its world.
         federation: Keys of `rl_rms.agents.federated.FederationConfig`.
+
+    Raises:
+        ValueError: If there is no client, or the seed is not a whole number >= 0.
     """
 
     config: Mapping[str, Any]
     clients: Sequence[Mapping[str, Any]]
     seed: int = 0
     federation: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_whole("seed", self.seed, least=0)
+        if not self.clients:
+            raise ValueError("clients must be a list of at least one client, got none")
 
     def run_config(self, client: int) -> RunConfig:
         """The run of a client: its agent is the common one but for the optimizer, its world its own.
@@ -114,15 +123,20 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
             f"{name}: clients must be a list of what each differs in, by dotted keys, and fix such keys for all, "
             f"got {clients!r} and {fix!r}"
         )
-    beside = path.parent / str(tree["config"])
+    if not isinstance(tree["config"], str):
+        raise UserError(
+            f"{name}: config must be a packaged name or the path of a YAML file, got {tree['config']!r}"
+        )
+    beside = path.parent / tree["config"]
     file = beside if beside.is_file() else find_config(tree["config"])
-    federation = Federation(
-        config=read_file(file, str(tree["config"])),
-        clients=[{**fix, **one} for one in clients],
-        seed=seed,
-        federation={key: tree[key] for key in of_federation if key in tree},
-    )
+    config = read_file(file, tree["config"])
     try:
+        federation = Federation(
+            config=config,
+            clients=[{**fix, **one} for one in clients],
+            seed=seed,
+            federation={key: tree[key] for key in of_federation if key in tree},
+        )
         FederationConfig(**federation.federation)
     except (ValueError, TypeError) as error:
         raise UserError(f"{name}: {error}") from error

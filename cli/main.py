@@ -1,8 +1,12 @@
 """``rl-rms COMMAND``: finds the command's module and turns wrong input into one sentence and exit status 2."""
 
+import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 from rl_rms import __version__
 from rl_rms.cli.errors import UserError, suggestion
@@ -45,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"there is no command {words[0]!r}; rl-rms --help lists them{suggestion(words[0], COMMANDS)}"
             )
-        with sigterm_raises():
+        with sigterm_raises(), _warnings_as_sentences():
             status: int = import_module(f"rl_rms.cli.{words[0].replace('-', '_')}").main(words[1:])
     except UserError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
@@ -58,6 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rl-rms: ended by {name}", file=sys.stderr)
         return status_of(interrupt)
     return status
+
+
+@contextmanager
+def _warnings_as_sentences() -> Iterator[None]:
+    """Print warnings without the place in the code and Gymnasium's colors."""
+
+    def sentence(message: Warning | str, *_: Any, **__: Any) -> str:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).removeprefix("WARN: ")
+        return f"rl-rms: warning: {text}\n"
+
+    before, warnings.formatwarning = warnings.formatwarning, sentence
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def usage() -> str:

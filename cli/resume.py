@@ -31,9 +31,11 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("run", type=str, metavar="RUN", help="Folder of the run.")
     parser.add_argument("--trust", action="store_true", help=HELP)
-    if not words or "-h" in words or "--help" in words:
+    if "-h" in words or "--help" in words:
         parser.print_help()
-        return 0 if words else 2
+        return 0
+    if not words:
+        raise UserError("rl-rms resume needs the folder of a run; see rl-rms resume --help")
     folder = Path(words.pop(0))
     trust = "--trust" in words
     words = [word for word in words if word != "--trust"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from rl_rms.agents import files
 from rl_rms.agents.config import Adaptable, AgentConfig, MetaConfig
-from rl_rms.cli.config import Parser, RunConfig, find_config, parse_config
+from rl_rms.cli.config import Parser, RunConfig, find_config, one_sentence, parse_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG, new_folder
 from rl_rms.cli.signals import heeded, status_of
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         tuning = parser.instantiate(parser.parse_args(own)).tune
     except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(one_sentence(str(error))) from error
     see_working_folder()
     path = find_config(config)
     run = parse_config(read_file(path, config), rest)

@@ -52,6 +52,14 @@ def test_wrong_arguments_are_named():
         make_optimizer(module(), A2CConfig(optimizer="torch.optim.Adam", half_life=69))
 
 
+@pytest.mark.parametrize(
+    ("path", "needed"), [("torch.optim.LBFGS", "closure"), ("rl_rms.groups.GroupRMSprop", "gradients")]
+)
+def test_optimizer_whose_step_needs_an_argument_is_refused(path, needed):
+    with pytest.raises(ValueError, match=f"optimizer must take a step without arguments, got .*{needed}"):
+        make_optimizer(module(), A2CConfig(optimizer=path))
+
+
 def test_paths_of_classes():
     assert optimizer_path(rl_rms.RMSprop) == "rl_rms.RMSprop"
     assert optimizer_class(optimizer_path(torch.optim.Adam)) is torch.optim.Adam

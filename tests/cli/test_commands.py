@@ -278,6 +278,11 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
         (["plot", "nowhere"], "not the folder of a run"),
         (["plot"], "runs"),
         (["evaluate", ".", "--episodes=0"], "episodes must be >= 1"),
+        (["evaluate", ".", "--seed=-1"], "seed must be >= 0, got -1"),
+        (["evaluate", ".", "--clock=-5"], "clock must be >= 0, got -5"),
+        (["resume"], "rl-rms resume --help"),
+        (["tune", "cartpole_a2c", "--agent.meta.rate=-1"], "meta.rate must be"),
+        (["train", "cartpole_a2c", "--agent.optimizer=torch.optim.LBFGS", "--agent.half_life=null"], "closure"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_status_2(words, said, capsys, tmp_path, monkeypatch):
@@ -287,6 +292,17 @@ def test_wrong_input_is_one_sentence_and_status_2(words, said, capsys, tmp_path,
     assert said in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_command_prints_a_warning_as_one_sentence(tmp_path, monkeypatch):
+    words, options = command(
+        "train", "cartpole_a2c", "--env.id=CartPole", "--total_timesteps=40", "--progress=none", cwd=tmp_path
+    )
+    done = subprocess.run(words, **options, capture_output=True, check=True)
+    (said,) = [line for line in done.stderr.splitlines() if "CartPole-v1" in line]
+    assert said.startswith("rl-rms: warning: ")
+    assert "\x1b" not in done.stderr
+    assert ".py:" not in done.stderr
 
 
 def test_a_run_that_logged_no_episode_is_named(trained, tmp_path, capsys):

@@ -69,6 +69,8 @@ def test_the_packaged_federation_is_right():
         ("config: cartpole_a2c", "", "config is missing"),
         ("config: cartpole_a2c", "config: nothing", "there is no configuration 'nothing'"),
         ("local_updates: 2", "local_updates: 0", "local_updates must be"),
+        ("rounds: 3", "seed: x", "seed must be a whole number >= 0, got 'x'"),
+        ("config: cartpole_a2c", "config: [1]", r"config must be .*, got \[1\]"),
         ("placement: client", "placement: moon", "placement must be one of"),
         ("- {env.changes: {length: 0.3}}", "- {env.changes: {lenght: 0.3}, agent.gama: 1}", "client 0: .*gama"),
         ("- {env.changes: {length: 0.3}}", "- 3", "clients must be a list"),
@@ -128,9 +130,18 @@ def test_a_prepared_folder_is_an_app_of_flowers(elsewhere, capsys):
 
 
 @pytest.mark.parametrize(
-    "content", ["", '{"config": {}', "[]", '{"config": {}, "clients": [3]}', '{"clients": []}']
+    ("content", "reason"),
+    [
+        ("", "Expecting"),
+        ('{"config": {}', "Expecting"),
+        ("[]", "it must hold config and federation, which are mappings"),
+        ('{"config": {}, "clients": [3]}', "it must hold config and federation, which are mappings"),
+        ('{"clients": []}', "it must hold config and federation, which are mappings"),
+        ('{"config": {}, "clients": []}', "clients must be a list of at least one client"),
+        ('{"config": {}, "clients": [{}], "seed": "x"}', "seed must be"),
+    ],
 )
-def test_a_damaged_prepared_file_is_named(elsewhere, capsys, content):
+def test_a_damaged_prepared_file_is_named(elsewhere, capsys, content, reason):
     pytest.importorskip("flwr")
     assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
     (folder,) = Path("runs/mine").iterdir()
@@ -138,7 +149,7 @@ def test_a_damaged_prepared_file_is_named(elsewhere, capsys, content):
     assert main(["federate", str(folder), "--prepare", "true"]) == 2
     said = capsys.readouterr().err
     assert "federation.json is damaged" in said
-    assert "Expecting" in said or "it must hold config and federation, which are mappings" in said
+    assert reason in said
 
 
 # -- messages ---------------------------------------------------------------------------------------------

@@ -67,9 +67,9 @@ class RMSprop(Optimizer):
 
     Without momentum, optimism and ``exclude_current``, ``|step| <= lr / sqrt(1 - rho)`` for all gradients. With
     ``centered`` update t of a constant rho has ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``:
-    gradients that stay alike have a variance near 0. A step applies, in this order: guard against gradients that
-    are not finite, clipping, second moment, division, clipping of the quotient, momentum, optimism, decoupled
-    weight decay.
+    gradients that stay alike have a variance near 0. Where rounding loses that variance, only the bound by eps
+    holds. A step applies, in this order: guard against gradients that are not finite, clipping, second moment,
+    division, clipping of the quotient, momentum, optimism, decoupled weight decay.
 
     Args:
         params: Parameters, named parameters, or dictionaries of them with options of their own, which may be

@@ -44,6 +44,7 @@ from rl_rms.agents.world import Surroundings, world_scalars
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.checks import check_whole
+from rl_rms.envs.faults import EnvError
 from rl_rms.envs.schedules import Constant
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.half_life import Timescale
@@ -456,7 +457,17 @@ class OnPolicyAgent(ABC):
             first_row = self._collector.first_index = self.workers.rank * self._collector.env.num_envs
             self._collector.start(self.seed + self.num_timesteps + first_row)
             if self._saved_place is not None:
-                self._go_back(self._collector, self._saved_place)
+                try:
+                    self._go_back(self._collector, self._saved_place)
+                except EnvError:
+                    raise
+                except Exception as error:  # the environment's own, when it replays what the file says, included
+                    self._collector.stop()
+                    said = " ".join(str(error).split())
+                    raise ValueError(
+                        f"the saved state of the environment cannot be restored: {type(error).__name__}: {said}; "
+                        "make the environment as it was then, or load an earlier checkpoint"
+                    ) from error
             world = None if self._surroundings is None else self._surroundings.world
             self._clock_at_start = 0 if world is None else world.clock - self.num_timesteps
         return self._collector
@@ -474,6 +485,7 @@ class OnPolicyAgent(ABC):
             if self._surroundings.world is not None:
                 self._surroundings.load_state_dict(place["surroundings"], collector.resetting)
         elif self._surroundings.load_state_dict(place["surroundings"], episodes["resetting"]):
+            checkpoint.check_episodes(episodes, collector.state_dict())
             collector.load_state_dict(episodes)
         elif self.reward_normalizer is not None:
             self.reward_normalizer.restart()
@@ -901,8 +913,7 @@ class OnPolicyAgent(ABC):
             self._state = contents["state"].to(self.device)
         if contents["place"] is not None:
             place = json.loads(contents["place"].numpy().tobytes())
-            # An error in them shows now, not in `learn`.
-            decode(place["episodes"]), place["surroundings"]["environment"]
+            checkpoint.check_place(place)
             self._saved_place = place
         self.num_timesteps = contents["num_timesteps"]
         self.num_updates = contents["num_updates"]

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from rl_rms.agents import storage
 from rl_rms.agents.config import AgentConfig, MetaConfig, PolicyConfig
+from rl_rms.envs.snapshots import decode
 from rl_rms.optimizer import RMSprop
 
 _KIND = "agent"
@@ -163,7 +165,9 @@ def check_like(name: str, value: Any, like: Any) -> None:
     Raises:
         ValueError: If the structure differs, a number is below 0 that counts, or a tensor or number is not finite.
     """
-    if isinstance(like, torch.Tensor):
+    if isinstance(like, np.ndarray):
+        _check_array(name, value, like)
+    elif isinstance(like, torch.Tensor):
         is_same = isinstance(value, torch.Tensor) and value.shape == like.shape
         if not is_same or value.is_floating_point() != like.is_floating_point() or not _is_finite(value):
             wanted = f"a finite tensor of {like.dtype} and shape {tuple(like.shape)}"
@@ -183,6 +187,48 @@ def check_like(name: str, value: Any, like: Any) -> None:
             raise ValueError(f"{name} must be a finite number, got {_short(value)}")
     elif type(value) is not type(like) or (isinstance(like, int) and value < 0):
         raise ValueError(f"{name} must be of type {type(like).__name__}, and >= 0, got {_short(value)}")
+
+
+def _check_array(name: str, value: Any, like: np.ndarray[Any, Any]) -> None:
+    if not isinstance(value, np.ndarray) or (value.dtype, value.shape) != (like.dtype, like.shape):
+        wanted = f"an array of {like.dtype} and shape {like.shape}"
+        raise ValueError(f"{name} must be {wanted}, got {_short(value)}")
+
+
+def check_place(place: Any) -> None:
+    """Check the structure of the saved place in an environment, as far as it can be seen without the environment.
+
+    Raises:
+        ValueError: If a part is missing or of another type.
+    """
+    if not isinstance(place, dict) or not isinstance(place.get("surroundings"), dict):
+        raise ValueError(f"place must have the keys ['episodes', 'surroundings'], got {_short(place)}")
+    environment = place["surroundings"]["environment"]
+    if not _is_dict_or_none(environment):
+        raise ValueError(f"place.surroundings.environment must be null or a dictionary, got {_short(environment)}")
+    episodes = decode(place["episodes"])
+    resetting = episodes["resetting"] if isinstance(episodes, dict) else None
+    if not isinstance(resetting, np.ndarray) or resetting.dtype != np.bool_ or resetting.ndim != 1:
+        raise ValueError(f"place.episodes.resetting must be an array of booleans, got {_short(resetting)}")
+
+
+def check_episodes(episodes: Any, like: Mapping[str, Any]) -> None:
+    """Check the saved episodes in progress.
+
+    Args:
+        episodes: The loaded state of a `rl_rms.agents.rollout.Collector`.
+        like: The state of the agent's own.
+
+    Raises:
+        ValueError: If the structure differs, or an array has another shape or dtype.
+    """
+    made_up = episodes.get("made_up")
+    optional = {"faults": episodes.get("faults"), "made_up": None if made_up is None else like["resetting"]}
+    if like["faults"] is not None and episodes.get("faults") is not None:
+        seeds = [0 if seed is None else seed for seed in episodes["faults"]["seeds"]]
+        counts = {**episodes["faults"], "seeds": seeds}
+        check_like("place.episodes.faults", counts, {**like["faults"], "seeds": [0] * len(like["resetting"])})
+    check_like("place.episodes", episodes, {**like, **optional})
 
 
 def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
@@ -279,6 +325,8 @@ def _short(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         finite = "" if _is_finite(value) else ", not finite"
         return f"a tensor of {value.dtype} and shape {tuple(value.shape)}{finite}"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} and shape {value.shape}"
     if isinstance(value, dict):
         return f"the keys {list(value)}"[:200]
     return " ".join(repr(value).split())[:200]

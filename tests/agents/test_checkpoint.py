@@ -1,4 +1,5 @@
 import copy
+import json
 import re
 
 import gymnasium as gym
@@ -240,3 +241,54 @@ def test_load_of_a_device_that_is_missing_names_it_and_takes_another(saved, tmp_
     with pytest.raises(ValueError, match=r"device 'cuda:77' is not available here .*; give device=\"cpu\""):
         A2C.load(file)
     assert A2C.load(file, device="cpu").device.type == "cpu"
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory):
+    """The contents of an agent that was saved within an episode."""
+    agent = A2C(gym.make("CartPole-v1"), seed=0).learn(20)
+    return read(agent.save(tmp_path_factory.mktemp("placed") / "agent"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("surroundings",), None, "place must have the keys"),
+        (("surroundings", "environment"), [], "place.surroundings.environment must be null or a dictionary"),
+        (("surroundings", "environment", "each"), 5, "environment cannot be restored: .*"),
+        (("surroundings", "environment", "each", 0, "known", "attributes"), {"dict": [["step", 1]]}, "'step'"),
+        (("surroundings", "environment", "each", 0, "known", "generator"), {}, "environment cannot be restored"),
+        (("surroundings", "environment", "each", 0, "wrappers"), [], "saved with the wrappers"),
+        (("episodes",), None, "place.episodes.resetting must be an array of booleans"),
+        (("episodes", "dict", 4), ["returns", [1.0]], "place.episodes.returns must be an array of float64"),
+        (
+            ("episodes", "dict", 0),
+            ["observations", 1.0],
+            "place.episodes.observations must be an array of float32",
+        ),
+    ],
+)
+def test_load_of_a_malformed_place_raises_a_value_error_and_leaves_the_agent_whole(
+    placed, tmp_path, path, value, named
+):
+    place = json.loads(placed["place"].numpy().tobytes())
+    owner = place
+    for key in path[:-1]:
+        owner = owner[key]
+    owner[path[-1]] = value
+    text = torch.frombuffer(bytearray(json.dumps(place).encode()), dtype=torch.uint8)
+    file = storage.write(tmp_path / "agent", {**placed, "place": text})
+    loaded = []
+
+    def go_on():
+        if not loaded:
+            loaded.append(A2C.load(file, gym.make("CartPole-v1")))
+        loaded[0].learn(10)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match=named) as raised:
+            go_on()
+        assert "\n" not in str(raised.value)
+    for agent in loaded:
+        assert agent.num_timesteps == placed["num_timesteps"]
+        assert all(map(torch.equal, agent.policy.state_dict().values(), placed["policy"].values()))

@@ -17,7 +17,7 @@ test: .venv/installed-dev .venv/browser  ## run the whole default suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # NumPy's types need a newer Python than 3.10: there its arrays are Any.
-lint: .venv/installed-dev  ## style, types, what Python 3.10 lacks, and the floors' imports
+lint: .venv/installed-dev  ## style, types, Python 3.10, and the layers' imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p rl_rms

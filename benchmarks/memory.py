@@ -10,10 +10,10 @@ rollout's env steps are shared out evenly among them.
 
 Stated as rho = 0.99: Stable-Baselines3's A2C as it comes (its own ``RMSpropTFLike``), its PPO with
 ``torch.optim.RMSprop`` (alpha=0.99) in place of Adam, our A2C with ``rho=0.99``. Stated as a half-life of 4,000
-env steps: `rl_rms.RMSprop` everywhere, kept by `rl_rms.sb3.HalfLifeCallback` or by our agent. A2C has 5 steps to a
-rollout; PPO once Stable-Baselines3's defaults (2,048 steps to a rollout, batches of 64, 10 epochs), of which the
-batch and the epochs, not the environments, fix an update's env steps, and once what RL Baselines3 Zoo uses for
-Atari (128 steps, batches of 256, 4 epochs).
+env steps: `rl_rms.RMSprop` everywhere, kept by `rl_rms.optim.sb3.HalfLifeCallback` or by our agent. A2C has
+5 steps to a rollout; PPO once Stable-Baselines3's defaults (2,048 steps to a rollout, batches of 64, 10 epochs),
+of which the batch and the epochs, not the environments, fix an update's env steps, and once what RL Baselines3
+Zoo uses for Atari (128 steps, batches of 256, 4 epochs).
 """
 
 import argparse
@@ -37,7 +37,7 @@ from torch.optim import Optimizer
 import rl_rms
 from rl_rms.agents import A2C
 from rl_rms.agents.base import OnPolicyAgent
-from rl_rms.sb3 import HalfLifeCallback
+from rl_rms.optim.sb3 import HalfLifeCallback
 
 RHO = 0.99
 HALF_LIFE = 4_000

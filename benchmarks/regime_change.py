@@ -19,7 +19,7 @@ policy, so s is that of a rollout independent of them; the jump may come a vecto
 not advance the run's clock; and 64 squares are noisy, which the logarithm turns into a surplus of the tracking
 error, the same for all half-lives and reported beside it.
 
-*v* is the debiased accumulator of `rl_rms.update` as the update uses it, with its own gradient in it, for many
+*v* is the debiased accumulator of `rl_rms.optim.rule` as the update uses it, with its own gradient in it, for many
 half-lives in shadow, fed by the run's own gradients, and for those that "match" and "auto" find. The run itself
 learns with 69 updates, rho = 0.99; another half-life would have led it elsewhere.
 
@@ -48,8 +48,8 @@ from rl_rms.agents.rollout import Collector, Rollout
 from rl_rms.agents.world import find_world
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Step
-from rl_rms.estimators import Bank, HalfLifeEstimator, Matched
-from rl_rms.update import State, rmsprop_init, rmsprop_update, second_moment
+from rl_rms.optim.estimators import Bank, HalfLifeEstimator, Matched
+from rl_rms.optim.rule import State, rmsprop_init, rmsprop_update, second_moment
 
 NUM_ENVS, NUM_STEPS = 16, 8
 UPDATE_STEPS = NUM_ENVS * NUM_STEPS

@@ -8,7 +8,7 @@ Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--out
   resident set), how many files it has open and how many threads it has. The warm-up is the first fifth: by then
   each of these has happened many times. Memory grows by the most that the process holds at any later reading,
   beside what it held at the warm-up's end.
-- *optimizer*: `rl_rms.RMSprop` on its fast path, and the rule itself, `rl_rms.update.rmsprop_update`, both in
+- *optimizer*: `rl_rms.RMSprop` on its fast path, and the rule itself, `rl_rms.optim.rule.rmsprop_update`, both in
   float32, on the same stream of gradients: 64 coordinates of scales from 1e-6 to 1e3 that swing slowly and jump
   now and then, one in ten of them 0. A third, the equations in numpy and float64, says which of the two drifts.
   v deviates by the greatest ``|v - v64| / v64`` of any coordinate, parameters by the greatest
@@ -38,7 +38,7 @@ from rl_rms.agents.logger import Logger
 from rl_rms.cli import train
 from rl_rms.cli.config import RunConfig, read_config
 from rl_rms.half_life import rho_from_half_life
-from rl_rms.update import rmsprop_init, rmsprop_update
+from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 
 TABLE = Path(__file__).parent / "results" / "soak.md"
 WARM_UP = 0.2
@@ -189,7 +189,7 @@ class FastPath:
 
 
 class Rule:
-    """`rl_rms.update.rmsprop_update` on one tensor."""
+    """`rl_rms.optim.rule.rmsprop_update` on one tensor."""
 
     def __init__(self, half_life: float) -> None:
         self.half_life = half_life

@@ -29,8 +29,8 @@ import rivals  # beside this file
 import torch
 from numpy.typing import NDArray
 
-from rl_rms.estimators import Bank, HalfLifeEstimator, Matched
 from rl_rms.laws import LN2
+from rl_rms.optim.estimators import Bank, HalfLifeEstimator, Matched
 
 Array = NDArray[np.float64]
 WIDE, DEFAULT = (1.0, 1e6), (32.0, 10_000.0)

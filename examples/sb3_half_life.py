@@ -1,6 +1,6 @@
 """A memory in env steps for Stable-Baselines3, whatever the number of environments, epochs and minibatches.
 
-``rho = 0.99`` is another memory in each of these runs; `rl_rms.sb3.HalfLifeCallback` gives all the same one.
+``rho = 0.99`` is another memory in each of these runs; `rl_rms.optim.sb3.HalfLifeCallback` gives all the same one.
 
 Run: python examples/sb3_half_life.py
 """
@@ -10,7 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
 import rl_rms
-from rl_rms.sb3 import HalfLifeCallback, env_steps_per_update
+from rl_rms.optim.sb3 import HalfLifeCallback, env_steps_per_update
 
 OURS = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"eps": 1e-5, "debias": True}}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rl_rms.half_life import HalfLife, half_life_from_rho, rho_from_half_life
 
 if TYPE_CHECKING:
-    from rl_rms.optimizer import RMSprop
+    from rl_rms.optim.rmsprop import RMSprop
 
 __version__ = "0.1.0"
 
@@ -20,7 +20,7 @@ __all__ = ["HalfLife", "RMSprop", "__version__", "half_life_from_rho", "rho_from
 def __getattr__(name: str) -> Any:
     """Import the optimizer, and torch with it, at first use."""
     if name == "RMSprop":
-        from rl_rms.optimizer import RMSprop
+        from rl_rms.optim.rmsprop import RMSprop
 
         return RMSprop
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

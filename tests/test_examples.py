@@ -27,7 +27,7 @@ def test_rllib_with_the_optimizer(capsys):
     main(env_steps=1_000)
     printed = capsys.readouterr().out
     assert "PPO: mean return" in printed
-    assert "rl_rms.optimizer.RMSprop, half-life 200 updates = 10000 env steps" in printed
+    assert "rl_rms.optim.rmsprop.RMSprop, half-life 200 updates = 10000 env steps" in printed
     assert "half-life 100 updates = 50000 env steps" in printed
 
 

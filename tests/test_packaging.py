@@ -1,9 +1,8 @@
-"""What a user gets: the wheel, built from the sdist, in an environment of its own outside this folder."""
+"""Every way to install the package gives all modules and trains outside the clone."""
 
 import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import venv
 import zipfile
@@ -34,18 +33,43 @@ def run(*words, cwd, **settings):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def copy_sources(to):
-    """Only what is committed or about to be, so that no leftover of an earlier build slips into this one."""
+def committed():
+    """Names of the files that are committed or about to be, without leftovers of an earlier build."""
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if files.returncode != 0:
         pytest.skip("the sources are not in a git repository")
-    for name in filter(None, files.stdout.split("\0")):
+    return [name for name in files.stdout.split("\0") if name and os.path.lexists(ROOT / name)]
+
+
+def copy_sources(to):
+    """Copy the sources; links become text files, as in a zip archive or with ``core.symlinks=false``."""
+    for name in committed():
         copy = to / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_symlink():
-            copy.symlink_to((ROOT / name).readlink())
-        elif (ROOT / name).is_file():
+            copy.write_text(str((ROOT / name).readlink()))
+        else:
             copy.write_bytes((ROOT / name).read_bytes())
+
+
+def zip_sources(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in committed():
+            source = ROOT / name
+            archive.writestr(name, str(source.readlink()) if source.is_symlink() else source.read_bytes())
+
+
+def new_environment(folder):
+    """A virtual environment that sees the dependencies of this one, but not an editable install of this clone."""
+    venv.create(folder, with_pip=False)
+    site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    # A path file inside the dependencies' folder is not followed from here.
+    (site / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    return folder / "bin" / "python", site
+
+
+def modules_in(folder):
+    return {path.relative_to(folder).as_posix() for path in (folder / "rl_rms").rglob("*.py")}
 
 
 def build(source, to, **settings):
@@ -85,16 +109,47 @@ def test_the_wheel_holds_one_package_and_its_configurations(wheel):
         assert f"rl_rms/{name}" in names
 
 
-def test_the_wheel_trains_outside_the_clone(wheel, tmp_path):
-    environment = tmp_path / "venv"
-    venv.create(environment, with_pip=False)
-    python = environment / "bin" / "python"
-    site = environment / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel, cwd=tmp_path)
-    # The dependencies are those of the tests' own environment; a path file there is not followed from here, so
-    # that an editable install of this clone stays out of sight.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    run(python, "-c", SMOKE.format(site=str(site)), cwd=tmp_path)
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    """A clone from a zip archive, whose links are text files."""
+    base = tmp_path_factory.mktemp("zip")
+    zip_sources(base / "source.zip")
+    with zipfile.ZipFile(base / "source.zip") as archive:
+        archive.extractall(base / "source")
+    return base / "source"
+
+
+def test_links_without_support_for_links_are_text_files(unpacked):
+    assert (unpacked / "agents").read_text() == "rl_rms/agents"
+
+
+@pytest.mark.parametrize("way", ["wheel", "sdist", "zip", "editable"])
+def test_install_without_links_gives_every_module_and_trains(way, archives, unpacked, tmp_path):
+    python, site = new_environment(tmp_path / "venv")
+    source = {"wheel": archives[1], "sdist": archives[0]}.get(way, unpacked)
+    words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    if way == "editable":
+        run(sys.executable, *words, "--prefix", tmp_path / "venv", "--editable", source, cwd=tmp_path)
+        home = unpacked
+    else:
+        run(sys.executable, *words, "--target", site, source, cwd=tmp_path)
+        home = site
+    assert modules_in(home) == modules_in(ROOT)
+    run(python, "-c", SMOKE.format(site=str(home)), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["agents", "envs", "configs"])
+def test_a_link_at_the_root_leads_into_the_package(name):
+    assert (ROOT / name).is_symlink()
+    assert (ROOT / name).resolve() == ROOT / "rl_rms" / name
+
+
+@pytest.mark.parametrize("name", ["agents", "envs", "configs"])
+def test_import_through_a_root_link_raises_importerror(name):
+    code = f"import {name}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"rl_rms.{name}" in done.stderr.splitlines()[-1]
 
 
 def test_the_same_sources_give_the_same_archives(archives, tmp_path):

@@ -18,7 +18,7 @@ from rl_rms.agents.distributions import Categorical
 from rl_rms.agents.losses import actor_critic_loss
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Linear, Redraw
-from rl_rms.update import rmsprop_update
+from rl_rms.optim.rule import rmsprop_update
 
 NEGLIGIBLE = 1e-12
 

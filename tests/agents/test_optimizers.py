@@ -53,7 +53,7 @@ def test_wrong_arguments_are_named():
 
 
 @pytest.mark.parametrize(
-    ("path", "needed"), [("torch.optim.LBFGS", "closure"), ("rl_rms.groups.GroupRMSprop", "gradients")]
+    ("path", "needed"), [("torch.optim.LBFGS", "closure"), ("rl_rms.optim.groups.GroupRMSprop", "gradients")]
 )
 def test_optimizer_whose_step_needs_an_argument_is_refused(path, needed):
     with pytest.raises(ValueError, match=f"optimizer must take a step without arguments, got .*{needed}"):

@@ -16,7 +16,7 @@ from rl_rms.envs.curricula import EpisodeGate, Staged
 from rl_rms.envs.drift import trace
 from rl_rms.envs.sb3 import ChangeCallback, NonStationaryVecEnv, make_vec_env
 from rl_rms.envs.schedules import Redraw, Sinusoid
-from rl_rms.sb3 import HalfLifeCallback
+from rl_rms.optim.sb3 import HalfLifeCallback
 
 CHANGES = {"gravity": Sinusoid(mean=9.8, amplitude=4.0, period=1_000), "length": Redraw(0.2, 0.9, every=300)}
 

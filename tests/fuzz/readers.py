@@ -24,7 +24,13 @@ if FUZZING:
 # What is to tell the fuzzer how far it gets.
 FOLLOWED = ["rl_rms.agents.storage", "rl_rms.cli.config", "rl_rms.cli.yaml_files", "yaml", "jsonargparse"]
 FOLLOWED += ["rl_rms.cli.runs", "rl_rms.cli.search", "rl_rms.cli.overrides", "rl_rms.agents.metrics"]
-FOLLOWED += ["rl_rms.optimizer", "rl_rms.states", "rl_rms.options", "rl_rms.estimators", "rl_rms.guard"]
+FOLLOWED += [
+    "rl_rms.optim.rmsprop",
+    "rl_rms.optim.states",
+    "rl_rms.optim.options",
+    "rl_rms.optim.estimators",
+    "rl_rms.optim.guard",
+]
 with atheris.instrument_imports(FOLLOWED) if FUZZING else nullcontext():
     from rl_rms import RMSprop
     from rl_rms.agents import storage

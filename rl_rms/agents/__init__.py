@@ -1,0 +1,68 @@
+"""Agents that learn with a stated memory: REINFORCE and A2C on Gymnasium's vector environments."""
+
+if __name__ != "rl_rms.agents":
+    raise ImportError(f"cannot import {__name__} through the link at the root; import rl_rms.agents")
+
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rl_rms.agents.a2c import A2C
+    from rl_rms.agents.adaptation import AdaptationCallback
+    from rl_rms.agents.attacks import FGSMAttack
+    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback, HistogramCallback
+    from rl_rms.agents.config import A2CConfig, MetaConfig, PolicyConfig, ReinforceConfig
+    from rl_rms.agents.evaluation import Evaluation, evaluate
+    from rl_rms.agents.policies import ActorCriticPolicy
+    from rl_rms.agents.progress import ProgressCallback
+    from rl_rms.agents.reinforce import Reinforce
+    from rl_rms.agents.video import VideoCallback
+
+_HOME = {
+    "A2C": "a2c",
+    "A2CConfig": "config",
+    "ActorCriticPolicy": "policies",
+    "AdaptationCallback": "adaptation",
+    "Callback": "callbacks",
+    "CheckpointCallback": "callbacks",
+    "EvalCallback": "callbacks",
+    "Evaluation": "evaluation",
+    "FGSMAttack": "attacks",
+    "HistogramCallback": "callbacks",
+    "MetaConfig": "config",
+    "PolicyConfig": "config",
+    "ProgressCallback": "progress",
+    "Reinforce": "reinforce",
+    "ReinforceConfig": "config",
+    "VideoCallback": "video",
+    "evaluate": "evaluation",
+}
+
+__all__ = [
+    "A2C",
+    "A2CConfig",
+    "ActorCriticPolicy",
+    "AdaptationCallback",
+    "Callback",
+    "CheckpointCallback",
+    "EvalCallback",
+    "Evaluation",
+    "FGSMAttack",
+    "HistogramCallback",
+    "MetaConfig",
+    "PolicyConfig",
+    "ProgressCallback",
+    "Reinforce",
+    "ReinforceConfig",
+    "VideoCallback",
+    "evaluate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that the configurations load without torch."""
+    if name in _HOME:
+        from importlib import import_module
+
+        return getattr(import_module(f"rl_rms.agents.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

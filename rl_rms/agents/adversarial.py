@@ -1,0 +1,173 @@
+"""Robust training: a protagonist and an adversary that is paid what the protagonist loses.
+
+Source: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017).
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import gymnasium as gym
+import numpy.typing as npt
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rl_rms.agents.a2c import A2C
+from rl_rms.agents.config import A2CConfig
+from rl_rms.envs.checks import check_whole
+
+Array = npt.NDArray[Any]
+# From observations to actions as the environment takes them.
+Rival = Callable[[Any], Array]
+Turns = Literal["simultaneous", "alternating"]
+
+
+class Side(gym.vector.VectorWrapper):
+    """A game of two players as one of them meets it: the other acts in the same env step.
+
+    Args:
+        env: Whose actions are pairs, and whose reward is the first player's.
+        player: 0 for the first, 1 for the second, whose reward is the negative.
+        rival: The other's actions for a batch of observations.
+
+    Raises:
+        ValueError: If the environment's actions are no pairs.
+
+    Examples:
+        >>> import numpy as np
+        >>> from rl_rms.envs.pushes import PushedCartPole
+        >>> side = Side(PushedCartPole(2), 1, lambda observations: np.zeros(2, dtype=np.int64))
+        >>> _ = side.reset(seed=0)
+        >>> _, rewards, *_ = side.step(np.zeros((2, 1), dtype=np.float32))
+        >>> rewards.tolist()
+        [-1.0, -1.0]
+    """
+
+    def __init__(self, env: VectorEnv, player: Literal[0, 1], rival: Rival) -> None:
+        super().__init__(env)
+        spaces = env.single_action_space
+        if not (isinstance(spaces, gym.spaces.Tuple) and len(spaces) == 2):
+            raise ValueError(f"env must have a Tuple of two action spaces, one for each player, got {spaces}")
+        self.player, self.rival = player, rival
+        self.single_action_space = spaces[player]
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._seen: Any = None
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin, see `gymnasium.vector.VectorEnv.reset`."""
+        self._seen, info = self.env.reset(**options)
+        return self._seen, info
+
+    def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
+        """One step with this player's actions and the rival's."""
+        pair = (actions, self.rival(self._seen)) if self.player == 0 else (self.rival(self._seen), actions)
+        self._seen, rewards, terminated, truncated, info = self.env.step(pair)
+        return self._seen, rewards if self.player == 0 else -rewards, terminated, truncated, info
+
+
+class RobustTraining:
+    """Two A2C agents who learn in turns, each in its own copies of the game against the other's policy.
+
+    The adversary's pushes are where the protagonist is weakest, and move on when it has learned to stand them.
+
+    Args:
+        make_env: Makes the game, a vector environment whose actions are pairs and whose reward is the
+            protagonist's; it is called once for each player.
+        protagonist: The first player's hyperparameters; None is A2C's defaults.
+        adversary: The second player's, likewise.
+        turns: ``"alternating"``: the adversary learns against what the protagonist has just become.
+            ``"simultaneous"``: both learn against what the other was when the round began.
+        turn: Env steps that each learns for in a round, at least, >= 1.
+        seed: Of the protagonist; the adversary's is one more.
+
+    Attributes:
+        protagonist: The first player, an `A2C`.
+        adversary: The second.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Examples:
+        >>> from rl_rms.envs.pushes import PushedCartPole
+        >>> training = RobustTraining(lambda: PushedCartPole(4, strength=0.1), turn=100).learn(200)
+        >>> training.protagonist.num_timesteps >= 200, training.adversary.num_timesteps >= 200
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        make_env: Callable[[], VectorEnv],
+        *,
+        protagonist: A2CConfig | None = None,
+        adversary: A2CConfig | None = None,
+        turns: Turns = "alternating",
+        turn: int = 1_000,
+        seed: int = 0,
+    ) -> None:
+        if turns not in get_args(Turns):
+            raise ValueError(f"turns must be one of {', '.join(map(repr, get_args(Turns)))}, got {turns!r}")
+        turn = check_whole("turn", turn, least=1, unit="env steps")
+        seed = check_whole("seed", seed, least=0)
+        protagonist, adversary = protagonist or A2CConfig(), adversary or A2CConfig()
+        for name, config in (("protagonist", protagonist), ("adversary", adversary)):
+            if config.policy.recurrent != "none":
+                raise ValueError(
+                    f"{name} must remember nothing, since rivals meet it step by step, got policy.recurrent="
+                    f'{config.policy.recurrent!r}; take "none"'
+                )
+        self.turns, self.turn = turns, turn
+        self.protagonist = A2C.from_config(protagonist, Side(make_env(), 0, self._push), seed=seed)
+        self.adversary = A2C.from_config(adversary, Side(make_env(), 1, self._move), seed=seed + 1)
+        # The players as their rivals meet them.
+        self._shown = _frozen(self.protagonist), _frozen(self.adversary)
+
+    def learn(self, total_timesteps: int) -> "RobustTraining":
+        """Rounds until each player has learned for at least ``total_timesteps`` more env steps.
+
+        Args:
+            total_timesteps: Env steps of each, all sub-environments together.
+
+        Returns:
+            The training itself.
+
+        Raises:
+            ValueError: If ``total_timesteps`` is not a whole number >= 1.
+        """
+        total_timesteps = check_whole("total_timesteps", total_timesteps, least=1, unit="env steps")
+        target = self.protagonist.num_timesteps + total_timesteps
+        while self.protagonist.num_timesteps < target:
+            self._show(0)
+            self._show(1)
+            self.protagonist.learn(self.turn)
+            if self.turns == "alternating":
+                self._show(0)
+            self.adversary.learn(self.turn)
+        return self
+
+    def _show(self, player: Literal[0, 1]) -> None:
+        _copy((self.protagonist, self.adversary)[player], self._shown[player])
+
+    def _move(self, observations: Any) -> Array:
+        return self._shown[0].predict(observations)[0]
+
+    def _push(self, observations: Any) -> Array:
+        return self._shown[1].predict(observations)[0]
+
+
+def _frozen(agent: A2C) -> A2C:
+    """An agent that plays as this one does now, and does not learn with it."""
+    other = A2C.from_config(
+        agent.config,
+        None,
+        seed=agent.seed,
+        observation_space=agent.observation_space,
+        action_space=agent.action_space,
+    )
+    _copy(agent, other)
+    return other
+
+
+def _copy(agent: A2C, other: A2C) -> None:
+    """Have another agent of the same configuration play as this one does now."""
+    other.policy.load_state_dict(agent.policy.state_dict())
+    if agent.observation_normalizer is not None and other.observation_normalizer is not None:
+        other.observation_normalizer.load_state_dict(agent.observation_normalizer.state_dict())

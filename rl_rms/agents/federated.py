@@ -1,0 +1,382 @@
+"""Federated reinforcement learning: clients that own different worlds train one policy and never send transitions.
+
+In every round the server sends the policy's parameters p. Client i takes some updates by plain gradient descent in
+its own world and tells in which direction they went, ``g_i``, the mean of the gradients on its way. Where
+RMSprop's normalizer lives is a `Placement`:
+
+    server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           where FedAdam has its Adam
+    pooled   p <- p - lr d / sqrt(v),  d = mean g_i,  v from mean g_i*g_i
+    client   p <- p - lr d,            d = mean g_i / sqrt(v_i),           v_i the client's own, kept over rounds
+    none     p <- p - lr d,            d = mean g_i                        federated averaging
+
+Federated averaging it is exactly where lr is ``local_learning_rate * local_updates``: p is then the mean of where
+the clients' ways have led. Who carries the messages does not matter here.
+
+Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", 2017, for
+federated averaging; Reddi et al., "Adaptive federated optimization", 2021, for adaptive servers: FedAdam's
+normalizer is the server's.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from rl_rms.agents import storage
+from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.envs.checks import check_flag, check_number, check_whole, is_number, shown
+from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
+
+Placement = Literal["server", "pooled", "client", "none"]
+"""Where RMSprop's normalizer lives."""
+Params = dict[str, Tensor]
+# Squares of larger values can overflow float32, and one infinite second moment stays infinite.
+_LARGEST_DIRECTION = 1e18
+# Sums of larger returns can overflow float64.
+_LARGEST_RETURN = 1e300
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationConfig:
+    """How clients and server share the work.
+
+    Args:
+        rounds: Rounds of local training and aggregation, >= 1.
+        local_updates: Updates that a client takes in its own world in a round, >= 1.
+        local_learning_rate: Of these, which are plain gradient descent, > 0.
+        placement: Owner of RMSprop's second moment: ``server``, ``pooled`` (the server, from the mean of the
+            clients' squared directions), ``client`` or ``none``.
+        learning_rate: Of the server's step, > 0.
+        half_life: Of the second moment, in rounds, > 0.
+        eps: Added to the root of the second moment, >= 0.
+        weighted: Whether clients weigh by the env steps of their round, or all alike.
+        participation: Share of the clients that take part in a round, in (0, 1].
+        max_norm_ratio: The server rejects a direction whose norm is more than this many times the round's median,
+            > 1. null switches this check off.
+    """
+
+    rounds: int = 50
+    local_updates: int = 5
+    local_learning_rate: float = 0.05
+    placement: Placement = "client"
+    learning_rate: float = 0.01
+    half_life: float = 20.0
+    eps: float = 1e-5
+    weighted: bool = True
+    participation: float = 1.0
+    max_norm_ratio: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        check_whole("rounds", self.rounds, least=1)
+        check_whole("local_updates", self.local_updates, least=1)
+        for name in ("local_learning_rate", "learning_rate", "half_life"):
+            check_number(name, getattr(self, name), above=0.0)
+        check_number("eps", self.eps, least=0.0)
+        if self.placement not in get_args(Placement):
+            raise ValueError(f"placement must be one of {', '.join(get_args(Placement))}, got {self.placement!r}")
+        check_number("participation", self.participation, above=0.0, most=1.0)
+        check_flag("weighted", self.weighted)
+        if self.max_norm_ratio is not None:
+            check_number("max_norm_ratio", self.max_norm_ratio, above=1.0)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A client's result of one round.
+
+    Attributes:
+        direction: Mean gradient by parameter name, divided by the root of the client's second moment if the
+            placement is ``client``.
+        metrics: ``env_steps``, ``episodes`` and ``mean_return``, which is nan without episodes.
+    """
+
+    direction: Params
+    metrics: dict[str, float]
+
+
+class Client:
+    """One who trains in a world of its own.
+
+    Args:
+        agent: Lives in that world; built with ``torch.optim.SGD`` at the local learning rate.
+        config: How.
+
+    Attributes:
+        state: Its second moment, with ``client``.
+    """
+
+    def __init__(self, agent: OnPolicyAgent, config: FederationConfig) -> None:
+        if not isinstance(agent.optimizer, torch.optim.SGD):
+            raise ValueError(
+                "a client's own updates are plain gradient descent, which needs optimizer=torch.optim.SGD, got "
+                f"{type(agent.optimizer).__name__}; RMSprop's place is the federation's placement"
+            )
+        self.agent, self.config = agent, config
+        self.state: dict[str, State] = {}
+
+    def train(self, params: Mapping[str, Tensor]) -> Report:
+        """Train for a round, beginning with the server's parameters.
+
+        Args:
+            params: By the names of the agent's policy.
+        """
+        agent, config = self.agent, self.config
+        own = dict(agent.policy.named_parameters())
+        _check_names(params, own)
+        with torch.no_grad():
+            for name, param in own.items():
+                param.copy_(params[name])
+        before, episodes = agent.num_updates, []
+
+        def count(trained: OnPolicyAgent) -> bool:
+            episodes.extend(trained.new_episodes)
+            return trained.num_updates - before < config.local_updates
+
+        steps = agent.num_timesteps
+        for group in agent.optimizer.param_groups:
+            group["lr"] = config.local_learning_rate
+        agent.learn(10**12, count, log_interval=10**9)
+        way = config.local_learning_rate * config.local_updates
+        direction = {name: (params[name] - param.detach()) / way for name, param in own.items()}
+        if config.placement == "client":
+            direction, self.state = normalize(direction, self.state, config)
+        returns = [episode.ret for episode in episodes]
+        metrics = {
+            "env_steps": float(agent.num_timesteps - steps),
+            "episodes": float(len(returns)),
+            "mean_return": statistics.fmean(returns) if returns else math.nan,
+        }
+        return Report(direction, metrics)
+
+    def save(self, folder: Path) -> None:
+        """Write the agent, in its world and episodes, and the second moment."""
+        self.agent.save(folder / f"agent{storage.SUFFIX}")
+        storage.write(folder / "normalizer", self.state)
+
+    def load_state(self, folder: Path) -> None:
+        """Read the second moment that `save` wrote.
+
+        Raises:
+            ValueError: If the file does not hold the second moment of this agent's policy.
+        """
+        own = dict(self.agent.policy.named_parameters())
+        self.state = _checked_state(storage.read(folder / "normalizer"), own)
+
+
+def normalize(
+    direction: Params, state: dict[str, State], config: FederationConfig
+) -> tuple[Params, dict[str, State]]:
+    """A client's direction by the root of its own second moment, ``g_i / (sqrt(v_i) + eps)``, and the new state.
+
+    Args:
+        direction: By parameter.
+        state: The client's, empty before its first round.
+        config: With half-life and eps.
+    """
+    moved, state = rmsprop_update(
+        {name: torch.zeros_like(g) for name, g in direction.items()},
+        direction,
+        state or rmsprop_init(direction),
+        lr=1.0,
+        half_life=config.half_life,
+        eps=config.eps,
+        debias=True,
+    )
+    return {name: -step for name, step in moved.items()}, state
+
+
+@dataclass
+class Server:
+    """Holds the policy and updates it from the clients' reports.
+
+    Attributes:
+        params: The policy's parameters by name.
+        config: The federation's settings.
+        most_env_steps: Env steps that a client can take in one round. `check` rejects a report with more.
+        state: Second moments by parameter name, with ``server`` and ``pooled``.
+        round: Rounds so far.
+        rejected: Rejected reports so far.
+    """
+
+    params: Params
+    config: FederationConfig
+    most_env_steps: int = 2**31
+    state: dict[str, State] = field(default_factory=dict)
+    round: int = 0
+    rejected: int = 0
+
+    def check(self, report: Report) -> None:
+        """Check a report's names, shapes, dtypes and ranges.
+
+        Raises:
+            ValueError: If the server cannot use the report. The message names the part and the value.
+        """
+        if not isinstance(report.direction, Mapping) or report.direction.keys() != self.params.keys():
+            raise ValueError(f"direction must hold the {len(self.params)} parameters of the policy and no others")
+        for name, param in self.params.items():
+            one = report.direction[name]
+            if not isinstance(one, Tensor) or _kind(one) != _kind(param):
+                got = f"{one.dtype} of shape {tuple(one.shape)}" if isinstance(one, Tensor) else shown(one)
+                raise ValueError(
+                    f"direction of {name} must be a dense tensor on {param.device}, {param.dtype} of shape "
+                    f"{tuple(param.shape)}, got {got}"
+                )
+            if not bool((one.abs() <= _LARGEST_DIRECTION).all()):  # false for nan
+                raise ValueError(f"direction of {name} must be finite and within {_LARGEST_DIRECTION:g}")
+        if not isinstance(report.metrics, Mapping):
+            raise ValueError(f"the metrics must be numbers by name, got {shown(report.metrics)}")
+        missing = [name for name in ("env_steps", "episodes", "mean_return") if name not in report.metrics]
+        if missing:
+            raise ValueError(f"the metrics lack {', '.join(missing)}")
+        env_steps, episodes = report.metrics["env_steps"], report.metrics["episodes"]
+        check_whole("env_steps", env_steps, least=1)
+        check_number("env_steps", env_steps, most=self.most_env_steps)
+        check_whole("episodes", episodes, least=0)
+        check_number("episodes", episodes, most=env_steps)
+        mean_return = report.metrics["mean_return"]
+        if episodes or not is_number(mean_return) or not math.isnan(mean_return):
+            check_number("mean_return", mean_return, least=-_LARGEST_RETURN, most=_LARGEST_RETURN)
+
+    def step(self, reports: Sequence[Report], *, unreadable: int = 0) -> dict[str, float]:
+        """Take one step from a round's reports. A report that fails `check` is rejected and counted.
+
+        Args:
+            reports: Reports of the clients that answered.
+            unreadable: Further answers that held no report, which count as rejected.
+
+        Returns:
+            ``clients`` and ``rejected`` of this round, the step's ``update_norm`` and the mean of the clients'
+            ``mean_return``.
+        """
+        self.round += 1
+        good = self._accepted(reports)
+        rejected = unreadable + len(reports) - len(good)
+        self.rejected += rejected
+        counts = {"clients": float(len(good)), "rejected": float(rejected)}
+        if not good:
+            return {**counts, "update_norm": 0.0, "mean_return": math.nan}
+        weights = [report.metrics["env_steps"] if self.config.weighted else 1.0 for report in good]
+        total = sum(weights)
+        shares = [weight / total for weight in weights]
+        direction = _mean([report.direction for report in good], shares)
+        if self.config.placement == "server":
+            direction = self._normalized(direction, direction)
+        elif self.config.placement == "pooled":
+            squares = _mean([{name: g * g for name, g in report.direction.items()} for report in good], shares)
+            direction = self._normalized(direction, {name: one.sqrt() for name, one in squares.items()})
+        for name, step in direction.items():
+            self.params[name] = self.params[name] - self.config.learning_rate * step
+        returns = [report.metrics["mean_return"] for report in good]
+        known = [one for one in returns if not math.isnan(one)]
+        return {
+            **counts,
+            "update_norm": self.config.learning_rate * norm(direction),
+            "mean_return": statistics.fmean(known) if known else math.nan,
+        }
+
+    def _accepted(self, reports: Sequence[Report]) -> list[Report]:
+        good = [report for report in reports if self._is_usable(report)]
+        ratio = self.config.max_norm_ratio
+        if ratio is None or len(good) < 3:  # two reports have no odd one out
+            return good
+        median = statistics.median(norm(report.direction) for report in good)
+        return [report for report in good if norm(report.direction) <= ratio * median]
+
+    def _is_usable(self, report: Report) -> bool:
+        try:
+            self.check(report)
+        except ValueError:
+            return False
+        return True
+
+    def _normalized(self, direction: Params, seen: Params) -> Params:
+        """Divide the direction by the root of the second moment, once it has averaged ``seen`` squared."""
+        config = self.config
+        self.state = self.state or rmsprop_init(direction)
+        # lr=0: only the rule's second moment is of use here.
+        _, self.state = rmsprop_update(seen, seen, self.state, lr=0.0, half_life=config.half_life)
+        return {
+            name: g
+            / denominator(
+                second_moment(self.state[name], centered=False, debias=True), config.eps, eps_inside_sqrt=False
+            )
+            for name, g in direction.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed federation needs."""
+        return {"params": self.params, "state": self.state, "round": self.round, "rejected": self.rejected}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of `state_dict`.
+
+        Raises:
+            ValueError: If a part is missing, has another shape, is not finite or is below its range.
+        """
+        missing = [name for name in ("params", "state", "round", "rejected") if name not in state]
+        if missing:
+            raise ValueError(f"the server's state lacks {', '.join(missing)}; give one that state_dict returned")
+        _check_names(state["params"], self.params)
+        moments = _checked_state(state["state"], self.params)
+        counts = [check_whole(name, state[name], least=0) for name in ("round", "rejected")]
+        self.params, self.state = dict(state["params"]), moments
+        self.round, self.rejected = counts
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.dtype, tensor.layout, tensor.device
+
+
+def norm(params: Mapping[str, Tensor]) -> float:
+    """The Euclidean norm of all parameters together."""
+    return math.sqrt(sum(float(one.double().square().sum()) for one in params.values()))
+
+
+def _mean(all_params: Sequence[Params], shares: Sequence[float]) -> Params:
+    return {
+        name: torch.stack([share * params[name] for params, share in zip(all_params, shares, strict=True)]).sum(0)
+        for name in all_params[0]
+    }
+
+
+def _check_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Check names, shapes and finiteness of parameters."""
+    if (
+        not isinstance(given, Mapping)
+        or given.keys() != own.keys()
+        or not all(isinstance(one, Tensor) for one in given.values())
+        or any(given[name].shape != own[name].shape for name in own)
+    ):
+        raise ValueError("the parameters are of another policy than this one's; give both the same configuration")
+    for name, one in given.items():
+        if not one.is_floating_point() or not bool(one.isfinite().all()):
+            raise ValueError(
+                f"the parameter {name} must hold finite floating point values; give another checkpoint"
+            )
+
+
+def _checked_state(given: Any, own: Mapping[str, Tensor]) -> dict[str, State]:
+    """Second moments by parameter name, or none before the first round.
+
+    Raises:
+        ValueError: If names, shapes or values are wrong.
+    """
+    expected = rmsprop_init(dict(own)) if given else {}
+    if not isinstance(given, Mapping) or given.keys() != expected.keys():
+        raise ValueError("the second moments are of another policy than this one's; give another checkpoint")
+    for name, parts in expected.items():
+        for part, one in parts.items():
+            shape = torch.as_tensor(one).shape
+            value = given[name].get(part) if isinstance(given[name], Mapping) else None
+            is_number = isinstance(value, (Tensor, int, float))
+            tensor = torch.as_tensor(value, dtype=torch.float64) if is_number else torch.tensor(math.nan)
+            if tensor.shape != shape or not bool((tensor.isfinite() & (tensor >= 0)).all()):
+                raise ValueError(
+                    f"{part} of {name} must be finite, >= 0 and of shape {tuple(shape)}; give another checkpoint"
+                )
+    return {name: dict(given[name]) for name in expected}

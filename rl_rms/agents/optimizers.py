@@ -1,0 +1,169 @@
+"""Building the optimizer that a configuration names: RMSprop with its half-life, or any other of torch's form."""
+
+import importlib
+import inspect
+import math
+from typing import Any, get_args
+
+from torch import nn
+from torch.optim import Optimizer
+
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, as_schedule
+from rl_rms.envs.schedules import Key
+from rl_rms.half_life import EstimatedHalfLife, HalfLife
+from rl_rms.optim.rmsprop import RMSprop
+
+OptimizerLike = str | type[Optimizer]
+
+# The agents' memory where none is stated. A long one: the largest gradients carry the signal, and a short memory
+# divides them away.
+DEFAULT_HALF_LIFE = 200.0
+DEFAULT_EPS = 1e-5
+_MEMORY_NAMES = {"half_life", "rho", "alpha"}
+
+
+def optimizer_path(optimizer: OptimizerLike) -> str:
+    """The import path of an optimizer class."""
+    if isinstance(optimizer, str):
+        return optimizer
+    return DEFAULT_OPTIMIZER if optimizer is RMSprop else f"{optimizer.__module__}.{optimizer.__qualname__}"
+
+
+def optimizer_class(path: str) -> type[Optimizer]:
+    """Import an optimizer class.
+
+    Args:
+        path: Such as ``"torch.optim.Adam"``.
+
+    Raises:
+        ValueError: If there is no such class, or it is no torch optimizer.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"optimizer must be the import path of a torch.optim.Optimizer class such as {DEFAULT_OPTIMIZER} or "
+            f"torch.optim.Adam, got {path!r}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise ValueError(f"optimizer must be a torch.optim.Optimizer class, got {path!r}, which is {found!r}")
+    return found
+
+
+def _check_step(chosen: type[Optimizer]) -> None:
+    """Refuse an optimizer whose step needs an argument, such as a closure.
+
+    Raises:
+        ValueError: If it does.
+    """
+    _, *parameters = inspect.signature(chosen.step).parameters.values()
+    needed = [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ValueError(
+            f"optimizer must take a step without arguments, got {optimizer_path(chosen)}, whose step needs "
+            f"{' and '.join(needed)}; choose another, such as {DEFAULT_OPTIMIZER} or torch.optim.Adam"
+        )
+
+
+def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerLike | None = None) -> Optimizer:
+    """The optimizer of a configuration.
+
+    Args:
+        policy: What it trains; with a learning rate of its own, the parameters whose names begin with ``critic``
+            are a second group.
+        config: Names the class, its arguments, learning rate and half-life.
+        optimizer: The class itself, where it cannot be imported by the configuration's path.
+
+    Raises:
+        ValueError: If the class or its arguments are wrong, or a half-life is stated for a class without one.
+    """
+    chosen = optimizer if isinstance(optimizer, type) else optimizer_class(optimizer or config.optimizer)
+    _check_step(chosen)
+    kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
+    if issubclass(chosen, RMSprop):
+        ours = {"max_grad_norm": config.max_grad_norm, "on_nonfinite": config.on_nonfinite}
+        kwargs = {"eps": DEFAULT_EPS, "debias": True, **ours, **kwargs}
+        if config.half_life is not None:
+            kwargs["half_life"] = config.half_life
+        elif not _MEMORY_NAMES & kwargs.keys():
+            kwargs["half_life"] = DEFAULT_HALF_LIFE
+    elif config.half_life is not None:
+        raise ValueError(
+            f"half_life={config.half_life!r} is an argument of {DEFAULT_OPTIMIZER}, not of "
+            f"{optimizer_path(chosen)}; leave it out, or give that optimizer's own arguments in optimizer_kwargs"
+        )
+    try:
+        return chosen(_groups(policy, config), **kwargs)
+    except TypeError as error:
+        raise ValueError(f"optimizer_kwargs of {optimizer_path(chosen)}: {error}") from error
+
+
+def group_rates(config: AgentConfig) -> list[float | dict[str, Any]]:
+    """The learning rate of each of the optimizer's groups, as the configuration has it."""
+    critic = config.critic_learning_rate
+    return [config.learning_rate] if critic is None else [config.learning_rate, critic]
+
+
+def _groups(policy: nn.Module, config: AgentConfig) -> list[dict[str, Any]]:
+    """Parameters with their learning rates at the beginning.
+
+    Raises:
+        ValueError: If the critic is to have a rate of its own, and there are no parameters of that name.
+    """
+    rates = [as_schedule(rate).value(0, Key(0)) for rate in group_rates(config)]
+    if len(rates) == 1:
+        return [{"params": list(policy.parameters()), "lr": rates[0]}]
+    named = list(policy.named_parameters())
+    critic = [param for name, param in named if name.startswith("critic")]
+    if not critic:
+        raise ValueError(
+            f"critic_learning_rate needs parameters whose names begin with critic; {type(policy).__name__} has "
+            f"{', '.join(name for name, _ in named)}"
+        )
+    return [
+        {"params": [param for name, param in named if not name.startswith("critic")], "lr": rates[0]},
+        {"params": critic, "lr": rates[1]},
+    ]
+
+
+def describe_memory(optimizer: Optimizer, steps_per_update: float | None) -> str | None:
+    """The half-life in updates and in env steps as one sentence.
+
+    Args:
+        optimizer: Any optimizer.
+        steps_per_update: Env steps between two updates, None where that varies.
+
+    Returns:
+        The sentence, or None for an optimizer that states no half-life.
+    """
+    if not isinstance(optimizer, RMSprop):
+        return None
+    stated = optimizer.param_groups[0]["half_life"]
+    if stated in get_args(EstimatedHalfLife):
+        return _describe_estimate(optimizer, stated)
+    half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
+    if steps_per_update is None:
+        return f"half-life {half_life} (updates span whole episodes, so the other unit varies)"
+    updates, steps = half_life.in_updates(steps_per_update), half_life.in_steps(steps_per_update)
+    return (
+        f"half-life {updates:,.1f} updates = {steps:,.0f} env steps ({steps_per_update:,.0f} env steps per update)"
+    )
+
+
+def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:
+    shortest, longest = optimizer.memory.bounds
+    bounds = f"between {shortest:,.6g} and {longest:,.6g} updates"
+    if kind == "auto":
+        return f"half-life found from the gradients, {bounds}"
+    timescale = optimizer.timescale
+    if timescale is None:
+        return f"half-life matched to the world's time scale, {bounds}"
+    if math.isinf(timescale.value):
+        return f"half-life {longest:,.6g} updates, the longest allowed: nothing in this world changes"
+    unit = "env steps" if timescale.unit == "steps" else "updates"
+    return f"half-life matched to a time scale of {timescale.value:,.6g} {unit}, {bounds}"

@@ -1,0 +1,52 @@
+"""Worlds that change: what changes and when, on a lifelong clock that the library knows.
+
+`NonStationary` wraps an environment, `NonStationaryVector` a vector of them, and `make_vec` makes one.
+`schedules` say what a parameter's value is at which clock, `curricula` what an episode's task is. Gymnasium is
+imported only when a wrapper is first asked for, so that the command line starts quickly without it.
+"""
+
+if __name__ != "rl_rms.envs":
+    raise ImportError(f"cannot import {__name__} through the link at the root; import rl_rms.envs")
+
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rl_rms.envs import curricula, schedules
+
+if TYPE_CHECKING:
+    from rl_rms.envs.faults import EnvError
+    from rl_rms.envs.nonstationary import NonStationary
+    from rl_rms.envs.parameters import register_parameter
+    from rl_rms.envs.snapshots import register_state
+    from rl_rms.envs.switching import TaskSwitch
+    from rl_rms.envs.vector import NonStationaryVector, make_vec
+
+__all__ = [
+    "EnvError",
+    "NonStationary",
+    "NonStationaryVector",
+    "TaskSwitch",
+    "curricula",
+    "make_vec",
+    "register_parameter",
+    "register_state",
+    "schedules",
+]
+# Where each of the others is; Gymnasium is imported with it at first use.
+_FOUND_IN = {
+    "EnvError": "faults",
+    "NonStationary": "nonstationary",
+    "NonStationaryVector": "vector",
+    "TaskSwitch": "switching",
+    "make_vec": "vector",
+    "register_parameter": "parameters",
+    "register_state": "snapshots",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the wrappers, and Gymnasium with them, at first use."""
+    if name in _FOUND_IN:
+        return getattr(import_module(f"rl_rms.envs.{_FOUND_IN[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,264 @@
+"""The parameters of Gymnasium's MuJoCo environments: gravity, medium, masses, contacts, joints, motors, rewards.
+
+Where a model has many values of a kind, a parameter ``*_scale`` multiplies those that it was made with. Forces,
+frictions and damping take effect at the next step as they are; masses and armatures also need the constants that
+MuJoCo derives from them (``mj_setConst``).
+"""
+
+import math
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.parameters.parameter import Effect, Parameter
+from rl_rms.envs.parameters.registry import Family, register_family, register_parameter
+
+_MUJOCO = "gymnasium.envs.mujoco.mujoco_env:MujocoEnv"
+_AS_MADE = "_as_made"
+
+
+class _AsMade:
+    """The values that a model was made with, and by what each kind is multiplied now.
+
+    It is kept in the environment, so that copies of the environment have it too.
+
+    Args:
+        model: An ``mujoco.MjModel``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.values: dict[str, npt.NDArray[np.float64]] = {}
+        self.scales: dict[str, float] = {}
+        self.mass_of = np.ones(model.nbody)  # times what each body alone was made with
+        self._scratch: Any = None
+
+    def __getitem__(self, field: str) -> npt.NDArray[np.float64]:
+        if field not in self.values:
+            self.values[field] = getattr(self.model, field).copy()
+        return self.values[field]
+
+    def derive(self) -> None:
+        """Have MuJoCo derive its constants, which it does at the joints' initial positions, in other data.
+
+        The environment's own data, with positions, contacts and warm starts, stay as they are.
+        """
+        import mujoco
+
+        if self._scratch is None:
+            self._scratch = mujoco.MjData(self.model)  # pyright: ignore[reportAttributeAccessIssue]
+        mujoco.mj_setConst(self.model, self._scratch)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _as_made(env: Any) -> _AsMade:
+    found: _AsMade | None = vars(env).get(_AS_MADE)
+    if found is None or found.model is not env.model:
+        found = _AsMade(env.model)
+        setattr(env, _AS_MADE, found)
+    return found
+
+
+# -- the world ------------------------------------------------------------------------------------------------
+
+
+def _register_option(name: str, field: str, index: int | None = None, **bounds: float) -> None:
+    """Register a number of ``model.opt``, or an element of one of its vectors."""
+
+    def assign(env: Any, value: float) -> None:
+        if index is None:
+            setattr(env.model.opt, field, value)
+        else:
+            getattr(env.model.opt, field)[index] = value
+
+    def read(env: Any) -> float:
+        value = getattr(env.model.opt, field)
+        return float(value if index is None else value[index])
+
+    register_parameter(_MUJOCO, name, set=assign, get=read, **bounds)  # type: ignore[arg-type]
+
+
+_register_option("gravity", "gravity", 2)
+_register_option("timestep", "timestep", above=0.0)  # an env step is frame_skip of these, in seconds
+_register_option("density", "density", low=0.0)
+_register_option("viscosity", "viscosity", low=0.0)
+# Felt where there is a medium: density or viscosity > 0.
+for _index, _axis in enumerate("xyz"):
+    _register_option(f"wind_{_axis}", "wind", _index)
+
+# -- contacts -------------------------------------------------------------------------------------------------
+
+
+def _register_friction(name: str, column: int, condim: int, what: str) -> None:
+    """Register a friction of all geoms alike, which only contacts of at least ``condim`` dimensions have."""
+
+    def assign(env: Any, friction: float) -> None:
+        # Two geoms in contact slide with the larger of their frictions, so one of them alone may change nothing.
+        env.model.geom_friction[:, column] = friction
+
+    def read(env: Any) -> float:
+        return float(env.model.geom_friction[:, column].max())
+
+    def inert(env: Any) -> str | None:
+        return None if env.model.geom_condim.max() >= condim else f"its contacts {what} (condim < {condim})"
+
+    register_parameter(_MUJOCO, name, set=assign, get=read, inert=inert, low=0)
+
+
+_register_friction("friction", 0, 3, "are free of friction")
+_register_friction("torsional_friction", 1, 4, "turn freely")
+_register_friction("rolling_friction", 2, 6, "roll freely")
+
+# -- masses ---------------------------------------------------------------------------------------------------
+
+
+def _weigh(env: Any) -> None:
+    made = _as_made(env)
+    factors = made.mass_of * made.scales.get("body_mass", 1.0)
+    mass = made["body_mass"] * factors
+    if (mass != env.model.body_mass).any():
+        env.model.body_mass[:] = mass
+        env.model.body_inertia[:] = made["body_inertia"] * factors[:, None]
+        made.derive()
+
+
+def _set_mass_scale(env: Any, scale: float) -> None:
+    made = _as_made(env)
+    _ = made["body_mass"], made["body_inertia"]
+    made.scales["body_mass"] = scale
+    _weigh(env)
+
+
+def _bodies(env: Any) -> list[str]:
+    named = [(env.model.body(number).name, env.model.body_mass[number]) for number in range(env.model.nbody)]
+    return [name for name, mass in named if name and mass > 0]
+
+
+def _set_body_mass(body: str, env: Any, mass: float) -> None:
+    made = _as_made(env)
+    number = env.model.body(body).id
+    made.mass_of[number] = mass / made["body_mass"][number]
+    _ = made["body_inertia"]
+    _weigh(env)
+
+
+def _body_mass(body: str, env: Any) -> float:
+    return float(env.model.body(body).mass[0] / _as_made(env).scales.get("body_mass", 1.0))
+
+
+@cache
+def _mass_of(target: str, body: str) -> Parameter:
+    """The mass of a body in kg, before ``mass_scale``; its inertia goes with it."""
+    return Parameter(target, set=partial(_set_body_mass, body), get=partial(_body_mass, body), above=0)
+
+
+register_parameter(
+    _MUJOCO,
+    "mass_scale",
+    set=_set_mass_scale,
+    get=lambda env: _as_made(env).scales.get("body_mass", 1.0),
+    above=0,
+)
+register_family(_MUJOCO, "mass", Family(_bodies, _mass_of))
+
+# -- joints and motors ----------------------------------------------------------------------------------------
+
+
+def _register_scale(
+    name: str,
+    field: str,
+    what: str,
+    *,
+    column: int | None = None,
+    derives: bool = False,
+    high: float = math.inf,
+) -> None:
+    """Register a multiple of one of the model's arrays, or of a column of it."""
+    part = ... if column is None else (..., column)
+
+    def assign(env: Any, scale: float) -> None:
+        made, now = _as_made(env), getattr(env.model, field)
+        scaled = made[field][part] * scale
+        moves = bool((scaled != now[part]).any())
+        now[part] = scaled
+        made.scales[field] = scale
+        if derives and moves:
+            made.derive()
+
+    def read(env: Any) -> float:
+        return _as_made(env).scales.get(field, 1.0)
+
+    def inert(env: Any) -> str | None:
+        return None if _as_made(env)[field][part].any() else f"the model was made without {what}"
+
+    register_parameter(_MUJOCO, name, set=assign, get=read, inert=inert, low=0, high=high)
+
+
+_register_scale("friction_scale", "geom_friction", "friction", column=0)
+_register_scale("damping_scale", "dof_damping", "damping")
+_register_scale("armature_scale", "dof_armature", "armatures", derives=True)
+_register_scale("stiffness_scale", "jnt_stiffness", "springs in its joints")
+_register_scale("gear_scale", "actuator_gear", "motors")
+# Controls beyond the range are clipped to it. A wider one would change nothing: actions have the bounds of old.
+_register_scale("control_range_scale", "actuator_ctrlrange", "ranges of control", high=1)
+
+
+def _moved_dofs(env: Any) -> npt.NDArray[np.intp]:
+    """The degrees of freedom that have a motor; the others are the body's own way through the world."""
+    import mujoco
+
+    moves_joint = env.model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT  # pyright: ignore[reportAttributeAccessIssue]
+    joints = env.model.actuator_trnid[moves_joint, 0]
+    dofs: npt.NDArray[np.intp] = env.model.jnt_dofadr[joints]
+    return dofs
+
+
+def _set_frictionloss(env: Any, torque: float) -> None:
+    env.model.dof_frictionloss[_moved_dofs(env)] = torque
+
+
+# Dry friction of the joints that have a motor, in their units of force: N or N m.
+register_parameter(
+    _MUJOCO,
+    "frictionloss",
+    set=_set_frictionloss,
+    get=lambda env: float(env.model.dof_frictionloss[_moved_dofs(env)].max(initial=0.0)),
+    low=0,
+)
+
+# -- rewards and resets ---------------------------------------------------------------------------------------
+
+
+def _register_private(name: str, effect: Effect = "step", low: float = -math.inf) -> None:
+    """Register what an environment keeps of an argument of its constructor."""
+
+    def assign(env: Any, value: float) -> None:
+        setattr(env, f"_{name}", value)
+
+    def inert(env: Any) -> str | None:
+        return None if hasattr(env, f"_{name}") else "it has none"
+
+    register_parameter(
+        _MUJOCO,
+        name,
+        set=assign,
+        get=lambda env: getattr(env, f"_{name}"),
+        inert=inert,
+        low=low,
+        effect=effect,
+    )
+
+
+for _name in (
+    "forward_reward_weight",
+    "ctrl_cost_weight",
+    "contact_cost_weight",
+    "impact_cost_weight",
+    "healthy_reward",
+    "reward_near_weight",
+    "reward_dist_weight",
+    "reward_control_weight",
+):
+    _register_private(_name)
+_register_private("reset_noise_scale", effect="reset", low=0)

@@ -1,0 +1,164 @@
+"""Random numbers that can be asked for at any clock: counter-based, so that none depends on those before it.
+
+Chance comes from Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
+its key is (seed, target, env index), its counter the number of the block of draws, the lane, and the part of an
+expression that asks.
+"""
+
+import hashlib
+import math
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+"""Values, one a clock."""
+Ints = npt.NDArray[np.int64]
+"""Clocks."""
+Numbers = TypeVar("Numbers", Floats, Ints)
+
+# Uniform numbers in a block of draws: a Philox generator costs about as much to make as this many numbers.
+DRAWS = 512
+# Mean number of jumps in a block of them: far enough below DRAWS (16 standard deviations) that a block never runs
+# out of draws, and far enough above 0 that looking back for the last jump ends after one block.
+_JUMPS = 256
+
+
+class Key(NamedTuple):
+    """What tells one stream of random numbers from another.
+
+    Attributes:
+        seed: Seed of the whole drift, >= 0.
+        stream: Number of the target, see `stream_of`.
+        env_index: Number of the sub-environment.
+        part: Number of the part of an expression such as ``a + b``, see `of_part`; 0 is the whole.
+    """
+
+    seed: int
+    stream: int = 0
+    env_index: int = 0
+    part: int = 0
+
+    def of_part(self, index: int) -> "Key":
+        """The key of a part of an expression, so that its parts share no random numbers."""
+        digest = hashlib.blake2b(f"{self.part}/{index}".encode(), digest_size=8).digest()
+        return self._replace(part=int.from_bytes(digest, "big"))
+
+
+def stream_of(target: str) -> int:
+    """A target's number: the same in every process and on every machine, as Python's own ``hash`` is not."""
+    return zlib.crc32(target.encode())
+
+
+@lru_cache(maxsize=1024)
+def uniforms(key: Key, block: int, lane: int = 0) -> Floats:
+    """A block's uniform numbers in [0, 1), shape ``(DRAWS,)``; blocks and lanes are independent of each other."""
+    drawn = draw(key, block, lane, DRAWS)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def draw(key: Key, block: int, lane: int, count: int) -> Floats:
+    """The first ``count`` uniform numbers in [0, 1) of a block; not kept.
+
+    Args:
+        key: Stream of random numbers.
+        block: Number of the block, >= 0.
+        lane: Number of the lane, >= 0.
+        count: How many, at most ``2**60``.
+    """
+    words = np.array([key.seed % 2**64, key.stream << 32 | key.env_index], dtype=np.uint64)
+    # Philox advances the counter's first word with every four numbers; the others tell the streams apart.
+    counter = np.array([0, block, lane, key.part], dtype=np.uint64)
+    # Raw words, since NumPy keeps those of a bit generator the same for ever but not what Generator makes of them.
+    raw = np.random.Philox(key=words, counter=counter).random_raw(count)
+    drawn: Floats = np.ldexp((raw >> np.uint64(11)).astype(np.float64), -53)
+    return drawn
+
+
+def normals(first: Floats, second: Floats) -> Floats:
+    """Standard normal numbers from two independent uniform ones each, by Box and Muller's transform.
+
+    ``sqrt(-2 ln(1 - u)) cos(2 pi w)``.
+
+    Args:
+        first: Numbers u in [0, 1), any shape.
+        second: Numbers w in [0, 1), the same shape.
+    """
+    normal: Floats = np.sqrt(-2.0 * np.log1p(-first)) * np.cos(2 * math.pi * second)
+    return normal
+
+
+def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbers]) -> Numbers:
+    """Values at clocks, read block by block.
+
+    Args:
+        clocks: Clocks in any order, shape ``(n,)``.
+        span: Clocks in a block.
+        read: Takes a block's number and the clocks inside it, and returns their values.
+
+    Returns:
+        Values, shape ``(n,)``.
+    """
+    clocks = np.asarray(clocks)
+    if not clocks.size:
+        return read(0, clocks)
+    blocks = clocks // span
+    order = np.argsort(blocks, kind="stable")
+    numbers, starts = np.unique(blocks[order], return_index=True)
+    groups = np.split(order, starts[1:])
+    values = [read(number, clocks[its]) for number, its in zip(numbers.tolist(), groups, strict=True)]
+    # Back into the order in which the clocks were given.
+    restored: Numbers = np.concatenate(values)[np.argsort(order, kind="stable")]  # pyright: ignore[reportAssignmentType]
+    return restored
+
+
+def jump_span(mean_dwell: float) -> int:
+    """Env steps in a block of jumps; it grows with the dwell time, so that asking costs the same for any."""
+    return math.ceil(_JUMPS * mean_dwell)
+
+
+@lru_cache(maxsize=1024)
+def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
+    """A block's jumps, which come at each clock >= 1 with probability ``1 / mean_dwell``.
+
+    A geometric wait has no memory, so each block of ``jump_span(mean_dwell)`` env steps may draw its waits anew
+    from its own first clock.
+
+    Args:
+        mean_dwell: Mean time between two jumps in env steps, >= 1.
+        key: Stream of random numbers.
+        block: Number of the block, >= 0.
+
+    Returns:
+        The jumps' clocks, ascending, and for each a uniform number that says what it brings.
+    """
+    span = jump_span(mean_dwell)
+    log_stay = math.log1p(-1.0 / mean_dwell) if mean_dwell > 1 else -math.inf
+    waits = 1 + np.floor(np.log1p(-uniforms(key, block, lane=0)) / log_stay).astype(np.int64)
+    times = block * span - 1 + np.cumsum(waits)
+    inside = times < (block + 1) * span
+    return times[inside], uniforms(key, block, lane=1)[inside]
+
+
+def last_jump(mean_dwell: float, key: Key, block: int) -> tuple[int, float] | None:
+    """Clock and uniform number of the last jump before a block of `jumps`; None if there was none."""
+    while block > 0:
+        block -= 1
+        times, brought = jumps(mean_dwell, key, block)
+        if times.size:
+            return int(times[-1]), float(brought[-1])
+    return None
+
+
+def jumps_between(mean_dwell: float, key: Key, t0: int, t1: int) -> Ints:
+    """The clocks of the `jumps` in ``(t0, t1]``, ascending; none lies below 0."""
+    span = jump_span(mean_dwell)
+    blocks = range(max(t0, 0) // span, t1 // span + 1)
+    times = np.concatenate([np.empty(0, dtype=np.int64), *(jumps(mean_dwell, key, block)[0] for block in blocks)])
+    within: Ints = times[(times > t0) & (times <= t1)]
+    return within

@@ -1,0 +1,173 @@
+"""Regimes that follow each other by chance: drawn by bridges, so that any clock can be asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+
+from rl_rms.envs.checks import check_number
+from rl_rms.envs.schedules.base import Bounds
+from rl_rms.envs.schedules.bridges import Bridged
+from rl_rms.envs.schedules.chance import Floats, Ints, Key
+from rl_rms.envs.schedules.jumps import check_levels
+
+Rows = tuple[tuple[float, ...], ...]
+
+# Clocks whose values are compared at once when jumps are looked for.
+_COMPARED_AT_ONCE = 2**16
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Markov(Bridged):
+    """A Markov chain on a list of values, stationary from clock 0 on.
+
+    With ``mean_dwell`` each value holds for geometrically distributed times and any other one may follow. Its
+    timescale is the time constant with which its autocovariance begins to fall: the variance over time divided by
+    half the mean square of the change in one env step. That of two values with ``mean_dwell`` is
+    ``mean_dwell / 2``.
+
+    Args:
+        values: The values, at least two.
+        mean_dwell: Mean time for which a value holds, in env steps, >= 1.
+        transitions: In place of ``mean_dwell``, for each value the probabilities of every value one env step
+            later, shape ``(n, n)``; each row sums to 1, and every value can be reached from every other.
+
+    Raises:
+        ValueError: If an argument is none of these, or there are both or neither of the last two.
+
+    Examples:
+        >>> chain = Markov([1.0, 5.0], transitions=[[0.99, 0.01], [0.03, 0.97]])
+        >>> chain.stationary.round(2).tolist(), round(chain.timescale)
+        ([0.75, 0.25], 25)
+    """
+
+    name: ClassVar[str] = "markov"
+    _kept_as: ClassVar[Mapping[str, str]] = {"values": "levels"}
+
+    levels: tuple[float, ...]
+    mean_dwell: float | None
+    transitions: Rows | None
+
+    def __init__(
+        self,
+        values: Sequence[float],
+        mean_dwell: float | None = None,
+        transitions: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        levels = check_levels("Markov", values)
+        if len(levels) < 2:
+            raise ValueError(f"Markov: values must be at least two, got {values!r}")
+        if (mean_dwell is None) == (transitions is None):
+            raise ValueError(
+                f"Markov needs either mean_dwell or transitions, got mean_dwell={mean_dwell!r}, "
+                f"transitions={transitions!r}"
+            )
+        object.__setattr__(self, "levels", levels)
+        if mean_dwell is not None:
+            mean_dwell = check_number("Markov: mean_dwell", mean_dwell, least=1)
+        object.__setattr__(self, "mean_dwell", mean_dwell)
+        rows = None if transitions is None else _check_transitions(transitions, len(levels))
+        object.__setattr__(self, "transitions", rows)
+
+    @property
+    def matrix(self) -> Floats:
+        """Probabilities of every value one env step after each, shape ``(n, n)``."""
+        if self.transitions is not None:
+            return np.array(self.transitions)
+        assert self.mean_dwell is not None
+        number = len(self.levels)
+        matrix = np.full((number, number), 1.0 / self.mean_dwell / (number - 1))
+        np.fill_diagonal(matrix, 1.0 - 1.0 / self.mean_dwell)
+        return matrix
+
+    @property
+    def stationary(self) -> Floats:
+        """Share of time of each value in the long run, shape ``(n,)``."""
+        number = len(self.levels)
+        # The shares stay as they are in a step, and sum to 1.
+        equations = np.vstack([self.matrix.T - np.eye(number), np.ones(number)])
+        shares = np.linalg.lstsq(equations, np.append(np.zeros(number), 1.0), rcond=None)[0].astype(np.float64)
+        positive: Floats = np.clip(shares, 0.0, None)
+        return positive
+
+    @property
+    def bounds(self) -> Bounds:
+        """The lowest value and the highest."""
+        return min(self.levels), max(self.levels)
+
+    def _timescale(self) -> float:
+        levels, shares = np.array(self.levels), self.stationary
+        variance = shares @ (levels - shares @ levels) ** 2
+        changes = shares @ (self.matrix * (levels - levels[:, None]) ** 2).sum(axis=1)
+        return float(2 * variance / changes)
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The clocks in ``(t0, t1]`` at which another value follows."""
+        found = [np.empty(0, dtype=np.int64)]
+        for start in range(t0, t1, _COMPARED_AT_ONCE):
+            values = self.values(np.arange(start, min(start + _COMPARED_AT_ONCE, t1) + 1), key)
+            found.append(start + 1 + np.flatnonzero(values[1:] != values[:-1]))
+        return np.concatenate(found)
+
+    # States are numbers of values.
+
+    def _begin(self, chance: Floats) -> Floats:
+        return _choose(self.stationary, chance[0])
+
+    def _go_on(self, states: Floats, steps: int, chance: Floats) -> Floats:
+        return _choose(_power(self, steps.bit_length() - 1)[states.astype(np.int64)], chance[0])
+
+    def _between(self, before: Floats, after: Floats, steps: int, chance: Floats) -> Floats:
+        power = _power(self, steps.bit_length() - 1)
+        # By Bayes' rule, up to a factor: to the middle from the one, and from there to the other.
+        weights = power[before.astype(np.int64)] * power.T[after.astype(np.int64)]
+        return _choose(weights, chance[0])
+
+    def _held(self, states: Floats) -> Floats:
+        held: Floats = np.array(self.levels)[states.astype(np.int64)]
+        return held
+
+
+@lru_cache(maxsize=1024)
+def _power(chain: Markov, squarings: int) -> Floats:
+    """Probabilities of every value ``2**squarings`` env steps after each."""
+    if squarings == 0:
+        return chain.matrix
+    root = _power(chain, squarings - 1)
+    power = root @ root
+    # Rows of probabilities sum to 1; what rounding adds would double with every squaring.
+    rows: Floats = power / power.sum(axis=1, keepdims=True)
+    return rows
+
+
+def _choose(weights: Floats, uniform: Floats) -> Floats:
+    """Numbers of states by their weights, of any sum, along the last axis."""
+    sums = np.cumsum(weights, axis=-1)
+    threshold = uniform[:, None] * sums[..., -1:]
+    chosen: Floats = np.count_nonzero(sums <= threshold, axis=-1).astype(np.float64)
+    return chosen
+
+
+def _check_transitions(transitions: Sequence[Sequence[float]], number: int) -> Rows:
+    shaped = isinstance(transitions, (list, tuple)) and all(
+        isinstance(row, (list, tuple)) and len(row) == number for row in transitions
+    )
+    if not shaped or len(transitions) != number:
+        raise ValueError(
+            f"Markov: transitions must be {number} rows of {number} probabilities, one for each of values, got "
+            f"{transitions!r}"
+        )
+    rows = tuple(tuple(check_number("Markov: transitions", one, least=0) for one in row) for row in transitions)
+    for row in rows:
+        if abs(sum(row) - 1) > 1e-9:
+            raise ValueError(f"Markov: each row of transitions must sum to 1, got {list(row)} with {sum(row):g}")
+    reached = np.linalg.matrix_power((np.array(rows) > 0) | np.eye(number, dtype=bool), number) > 0
+    if not reached.all():
+        origin, target = np.argwhere(~reached)[0]
+        raise ValueError(
+            f"Markov: transitions must let every value be reached from every other, but number {target} is never "
+            f"reached from number {origin}"
+        )
+    return rows

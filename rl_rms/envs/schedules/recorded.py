@@ -1,0 +1,256 @@
+"""Values that come from elsewhere: a recording, or a function of the user's."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.schedules.base import Bounds, Schedule
+from rl_rms.envs.schedules.chance import Floats, Ints, Key
+
+Between = Literal["hold", "linear"]
+End = Literal["hold", "repeat"]
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Trace(Schedule):
+    """Recorded values, one every so many env steps.
+
+    Its timescale is the lag at which its autocorrelation first falls below ``1 / e``; the length of the recording
+    where it never does.
+
+    Args:
+        values: The values, or the path of a file of them, ``.npy`` or ``.csv`` (one number a line). The file is
+            read once; a relative path counts from the working directory.
+        every: Env steps from one value to the next, >= 1.
+        between: ``hold``: each value holds until the next; ``linear``: straight lines between them.
+        end: After the last value, ``hold`` it or ``repeat`` from the first.
+
+    Raises:
+        ValueError: If an argument is none of these, or the file cannot be read.
+
+    Examples:
+        >>> trace = Trace([1.0, 3.0, 2.0], every=10, end="repeat")
+        >>> trace.values([0, 9, 10, 29, 30], Key(seed=0)).tolist()
+        [1.0, 1.0, 3.0, 2.0, 1.0]
+    """
+
+    name: ClassVar[str] = "trace"
+    _kept_as: ClassVar[Mapping[str, str]] = {"values": "_source_or_samples"}
+
+    source: str | None
+    samples: tuple[float, ...]
+    every: int
+    between: Between
+    end: End
+
+    def __init__(
+        self,
+        values: Sequence[float] | npt.NDArray[Any] | str | Path,
+        every: int = 1,
+        between: Between = "hold",
+        end: End = "hold",
+    ) -> None:
+        from_file = isinstance(values, (str, Path))
+        samples = _read(Path(values)) if isinstance(values, (str, Path)) else values
+        object.__setattr__(self, "source", str(values) if from_file else None)
+        object.__setattr__(self, "samples", _check_samples(samples, f" in {values}" if from_file else ""))
+        object.__setattr__(self, "every", check_whole("Trace: every", every, least=1, unit="env steps"))
+        for name, value, allowed in (("between", between, get_args(Between)), ("end", end, get_args(End))):
+            if value not in allowed:
+                raise ValueError(f"Trace: {name} must be one of {', '.join(allowed)}, got {value!r}")
+            object.__setattr__(self, name, value)
+
+    @property
+    def _source_or_samples(self) -> str | tuple[float, ...]:
+        return self.samples if self.source is None else self.source
+
+    @cached_property
+    def _array(self) -> Floats:
+        return np.array(self.samples)
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """The recorded value, or that on the line between two."""
+        index, rest = np.divmod(np.asarray(t), self.every)
+        held = self._array[self._wrap(index)]
+        if self.between == "hold":
+            return held
+        share = rest / self.every
+        # Both products, so that a share of 0 or two equal ends are exact.
+        return (1 - share) * held + share * self._array[self._wrap(index + 1)]
+
+    @property
+    def bounds(self) -> Bounds:
+        """The lowest value and the highest."""
+        return float(self._array.min()), float(self._array.max())
+
+    @property
+    def cycle(self) -> float:
+        """The record's length, where it is repeated."""
+        return float(len(self.samples) * self.every) if self.end == "repeat" else math.inf
+
+    def _timescale(self) -> float:
+        values = _near_one(self._array)
+        deviations = _near_one(values - values.mean())
+        number = len(deviations)
+        # Padded with as many zeros, so that the far end does not count as a neighbor of the beginning.
+        power = np.abs(np.fft.rfft(deviations, 2 * number)) ** 2
+        products = np.fft.irfft(power, 2 * number)[:number] / np.arange(number, 0, -1)
+        correlation = products / products[0]
+        below = np.flatnonzero(correlation < math.exp(-1))
+        if not below.size:
+            return float(number * self.every)
+        lag = int(below[0])
+        # Where the line through the lags before and after crosses.
+        share = (correlation[lag - 1] - math.exp(-1)) / (correlation[lag - 1] - correlation[lag])
+        return float((lag - 1 + share) * self.every)
+
+    def _telling_span(self) -> float:
+        return 1.25 * len(self.samples) * self.every
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The clocks in ``(t0, t1]`` at which another value is held; lines have none."""
+        if self.between == "linear":
+            return np.empty(0, dtype=np.int64)
+        last = t1 if self.end == "repeat" else min(t1, (len(self.samples) - 1) * self.every)
+        draws = np.arange(t0 // self.every + 1, last // self.every + 1, dtype=np.int64)
+        return self._where_changed(draws * self.every, key)
+
+    def _wrap(self, index: Ints) -> Ints:
+        number = len(self.samples)
+        return index % number if self.end == "repeat" else np.minimum(index, number - 1)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Function(Schedule):
+    """A function of the clock that a user wrote; it has no YAML form, no bounds and no events.
+
+    Args:
+        function: Takes clocks in env steps, shape ``(n,)``, and returns as many values; it must be pure, so that
+            asking twice gives the same. Defined in a module, it can be pickled.
+        timescale: Autocorrelation time of the values in env steps, > 0, kept as ``tau``.
+        amplitude: Their standard deviation over time or half of their range, >= 0, kept as ``deviation``.
+        center: The value about which they move.
+
+    Raises:
+        ValueError: If an argument is none of these, or the function returns anything else.
+
+    Examples:
+        >>> import numpy as np
+        >>> Function(np.sqrt, timescale=1_000, amplitude=30).values([0, 4, 9], Key(seed=0)).tolist()
+        [0.0, 2.0, 3.0]
+    """
+
+    name: ClassVar[str] = "function"
+    _kept_as: ClassVar[Mapping[str, str]] = {"timescale": "tau", "amplitude": "deviation", "center": "middle"}
+
+    function: Callable[[Ints], npt.ArrayLike]
+    tau: float
+    deviation: float
+    middle: float
+
+    def __init__(
+        self,
+        function: Callable[[Ints], npt.ArrayLike],
+        timescale: float,
+        amplitude: float,
+        center: float = 0.0,
+    ) -> None:
+        if not callable(function):
+            raise ValueError(f"Function: function must be a function of clocks, got {function!r}")
+        object.__setattr__(self, "function", function)
+        object.__setattr__(self, "tau", check_number("Function: timescale", timescale, above=0))
+        object.__setattr__(self, "deviation", check_number("Function: amplitude", amplitude, least=0))
+        object.__setattr__(self, "middle", check_number("Function: center", center))
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """What the function returns."""
+        clocks = np.asarray(t, dtype=np.int64)
+        values = np.asarray(self.function(clocks), dtype=np.float64)
+        if values.shape != clocks.shape:
+            raise ValueError(
+                f"Function: function must return one value for each clock, got shape {values.shape} for clocks of "
+                f"shape {clocks.shape}"
+            )
+        return values
+
+    @property
+    def bounds(self) -> Bounds:
+        """Unknown: minus and plus infinity."""
+        return -math.inf, math.inf
+
+    @property
+    def center(self) -> float:
+        """As given."""
+        return self.middle
+
+    @property
+    def amplitude(self) -> float:
+        """As given."""
+        return self.deviation
+
+    def _timescale(self) -> float:
+        return self.tau
+
+    def to_config(self) -> dict[str, Any]:
+        """Not possible.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f"{self!r} cannot be written as YAML, which holds no functions of Python; write its values to a file "
+            "and use trace"
+        )
+
+
+def _read(path: Path) -> npt.NDArray[Any]:
+    """The numbers in a file.
+
+    Raises:
+        ValueError: If it is missing, of another kind, or holds something else.
+    """
+    if path.suffix not in {".csv", ".npy"}:
+        raise ValueError(f"Trace: values must be numbers or the path of a .csv or .npy file, got {str(path)!r}")
+    if not path.is_file():
+        raise ValueError(f"Trace: there is no file {str(path)!r}; relative paths count from {str(Path.cwd())!r}")
+    if path.suffix == ".npy":
+        try:
+            numbers: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"Trace: {str(path)!r} is no .npy file of numbers: {error}") from error
+        return numbers
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    try:
+        return np.array([float(line) for line in lines if line])
+    except ValueError as error:
+        raise ValueError(f"Trace: {str(path)!r} must hold one number a line: {error}") from error
+
+
+def _near_one(values: Floats) -> Floats:
+    """Values times a power of two, with which neither their sum nor their squares leave the range of numbers."""
+    scaled: Floats = np.ldexp(values, -math.frexp(np.abs(values).max())[1])
+    return scaled
+
+
+def _check_samples(samples: Any, where: str) -> tuple[float, ...]:
+    """Recorded values as a tuple.
+
+    Raises:
+        ValueError: If they are anything but a list of finite numbers.
+    """
+    try:
+        array = np.asarray(samples)
+    except ValueError:
+        array = np.empty(())
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise ValueError(
+            f"Trace: values must be a list of finite numbers{where}, got shape {array.shape} of {array.dtype}"
+        )
+    return tuple(float(value) for value in array)

@@ -1,0 +1,145 @@
+"""Two worlds so small that the best policy is known exactly: a bandit, and a decision process of two states.
+
+They have no physics to simulate, so a benchmark over a whole life takes seconds, and regret is exact. Their
+numbers are plain attributes: `rl_rms.envs.NonStationary` makes them drift.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
+
+from rl_rms.envs.checks import check_number, check_whole
+
+Floats = npt.NDArray[np.float64]
+Observation = npt.NDArray[np.float32]
+
+
+class GaussianBandit(gym.Env[Observation, np.int64]):
+    """A bandit whose arms pay ``mean_i + noise * standard normal``; an episode never ends by itself.
+
+    The observation is always 0. Targets that can change: ``mean_0`` to ``mean_{k-1}`` and ``noise``.
+
+    Args:
+        num_arms: Number of arms k, >= 1; arm i starts with mean ``i / (k - 1)``.
+        noise: Standard deviation of a reward, >= 0.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Examples:
+        >>> env = GaussianBandit(num_arms=3, noise=0.0)
+        >>> _ = env.reset(seed=0)
+        >>> env.step(1)[1], env.optimal_reward()
+        (0.5, 1.0)
+    """
+
+    def __init__(self, num_arms: int = 10, noise: float = 1.0) -> None:
+        self.num_arms = check_whole("num_arms", num_arms, least=1)
+        self.noise = check_number("noise", noise, least=0.0)
+        for arm in range(self.num_arms):
+            setattr(self, f"mean_{arm}", arm / max(self.num_arms - 1, 1))
+        self.observation_space = Box(0.0, 1.0, (1,), np.float32)
+        self.action_space = Discrete(self.num_arms)
+
+    @property
+    def means(self) -> Floats:
+        """Expected reward of each arm now, shape ``(num_arms,)``."""
+        return np.array([getattr(self, f"mean_{arm}") for arm in range(self.num_arms)])
+
+    def optimal_reward(self) -> float:
+        """Expected reward of the best arm now: what regret is counted from."""
+        return float(self.means.max())
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode."""
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Pull an arm."""
+        reward = float(self.means[action] + self.noise * self.np_random.standard_normal())
+        return np.zeros(1, np.float32), reward, False, False, {}
+
+
+class TwoStates(gym.Env[Observation, np.int64]):
+    """Two states and two actions, of which the first stays and the second goes to the other state.
+
+    A transition to state 1 pays ``reward_1``, one to state 0 ``reward_0``; with probability ``slip`` an action
+    does what the other would. When the two rewards change places, the best policy turns round in both states. A
+    policy that has converged has small gradients, and an optimizer that has forgotten the large ones answers the
+    change with long steps: the setting in which policies are seen to collapse (Dohare, Lan and Mahmood,
+    "Overcoming policy collapse in deep reinforcement learning", EWRL 2023, use a process of two states; this one
+    is not theirs).
+
+    The observation is the state as a one-hot vector. Targets that can change: ``reward_0``, ``reward_1`` and
+    ``slip``.
+
+    Args:
+        reward_0: Reward of a transition to state 0.
+        reward_1: Reward of a transition to state 1.
+        slip: Probability in [0, 1] that the other action is taken.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Examples:
+        >>> env = TwoStates()
+        >>> env.optimal_policy(gamma=0.9).tolist(), env.values([[0, 1], [1, 0]], gamma=0.9).round(3).tolist()
+        ([1, 0], [10.0, 10.0])
+    """
+
+    def __init__(self, reward_0: float = 0.0, reward_1: float = 1.0, slip: float = 0.0) -> None:
+        self.reward_0 = check_number("reward_0", reward_0)
+        self.reward_1 = check_number("reward_1", reward_1)
+        self.slip = check_number("slip", slip, least=0, most=1)
+        self.observation_space = Box(0.0, 1.0, (2,), np.float32)
+        self.action_space = Discrete(2)
+        self.state = 0
+
+    def values(self, policy: npt.ArrayLike, gamma: float) -> Floats:
+        """Exact values of both states under a policy, in the world as it is now.
+
+        The solution of ``v = r + gamma P v``.
+
+        Args:
+            policy: Probability of each action in each state, shape ``(2, 2)``.
+            gamma: Discount per env step, in [0, 1).
+
+        Returns:
+            Values, shape ``(2,)``.
+        """
+        policy = np.asarray(policy, dtype=np.float64)
+        goes = policy @ [self.slip, 1.0 - self.slip]
+        transitions = np.array([[1.0 - goes[0], goes[0]], [goes[1], 1.0 - goes[1]]])
+        rewards = transitions @ [self.reward_0, self.reward_1]
+        return np.linalg.solve(np.eye(2) - gamma * transitions, rewards).astype(np.float64)
+
+    def optimal_policy(self, gamma: float) -> npt.NDArray[np.int64]:
+        """The best action in each state, in the world as it is now, shape ``(2,)``; the lower one of equals."""
+        candidates = [(first, second) for first in (0, 1) for second in (0, 1)]
+        best = max(candidates, key=lambda actions: self.values(np.eye(2)[list(actions)], gamma).sum().round(9))
+        return np.array(best, dtype=np.int64)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode in either state, with equal probability."""
+        super().reset(seed=seed)
+        self.state = int(self.np_random.integers(2))
+        return self._observation(), {}
+
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Stay or go."""
+        goes = (action == 1) != (self.np_random.random() < self.slip)
+        self.state = 1 - self.state if goes else self.state
+        reward = self.reward_1 if self.state else self.reward_0
+        return self._observation(), float(reward), False, False, {}
+
+    def _observation(self) -> Observation:
+        observation: Observation = np.eye(2, dtype=np.float32)[self.state]
+        return observation

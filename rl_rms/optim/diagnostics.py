@@ -1,0 +1,188 @@
+"""What an optimizer is doing, as a few numbers for a log: read from its state on demand, never while it steps."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rl_rms.optim.rule import denominator, gathered, real, second_moment
+
+if TYPE_CHECKING:
+    from rl_rms.optim.rmsprop import RMSprop
+
+_QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
+# Coordinates.
+_SAMPLE = 1024
+
+
+@torch.no_grad()
+def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
+    """The memory in force and what the last step did.
+
+    Means go over all coordinates of the parameters that have been updated, for whatever needs the gradient over
+    those that still hold it; where there are none (before the first update, after ``zero_grad()``) they are 0.
+
+    - ``half_life_updates``: the first group's half-life in updates.
+    - ``half_life_steps``: the same in env steps; left out while ``steps_per_update`` is not set.
+    - ``rho``: the decay per update that it comes to. The three are left out while a half-life in env steps
+      or a time scale cannot be converted yet.
+    - ``half_life_matched``: the half-life in updates that "match" has; where another is in force, the one that
+      "match" would begin with, before it has estimated the signal. Left out where no time scale is known.
+    - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum, optimism
+      and weight decay.
+    - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
+    - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
+    - ``squared_gradient``: mean of ``g**2``, what v^ is to follow.
+    - ``log10_second_moment_low``, ``_median`` and ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^``
+      where v^ is above 0, over some thousand coordinates, evenly spread; left out where there are none.
+    - ``median_rate``: median of ``lr / d`` over the same coordinates: the learning rate that one of them has.
+      Left out before the first update.
+    - ``tracking_ratio``: mean of ``g**2 / v^``: 1 where v tracks, above where it lags behind gradients that
+      have grown, below where it is still large from before.
+    - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
+      ``lr / sqrt(1 - rho)``, as a share of it; 0 is a burst out of nothing. Left out where there is no such
+      bound (centered, or ``exclude_current``).
+    - ``eps_dominance``: share of coordinates in which eps is more than half of what the gradient is divided
+      by, or of what is under the root: there the step is nearly proportional to the gradient.
+    - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping where that computes
+      it.
+    - ``clip_share``: share of clipped updates among the last hundred or so.
+    - ``num_nonfinite``, ``num_change_points``: updates skipped, and changes of regime found in the gradient
+      norm, since the optimizer was built; the second only where a guard computes that norm.
+    - what finds the half-life, where one is found: ``half_life_shortest`` and ``half_life_longest``, its
+      bounds in updates, and the estimator's own diagnostics.
+
+    Args:
+        optimizer: An `rl_rms.RMSprop`.
+
+    Returns:
+        The values by these names.
+    """
+    values: dict[str, float] = {}
+    steps_per_update = optimizer.steps_per_update
+    if optimizer.memory.is_known(optimizer.param_groups[0]):
+        values["half_life_updates"] = optimizer.half_life
+        if steps_per_update is not None:
+            values["half_life_steps"] = optimizer.half_life * steps_per_update
+        values["rho"] = optimizer.rho
+    matched = optimizer.memory.matched()
+    if matched is not None:
+        values["half_life_matched"] = matched
+
+    sums, sample = _Sums(), _Sample(optimizer)
+    for group, param, v_hat, d in _updated(optimizer):
+        sums.add("second_moment", v_hat)
+        sample.add(v_hat, d, float(group["lr"]))
+        sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_inside_sqrt"] else v_hat.sqrt()))
+        if param.grad is None:
+            continue
+        grad = real(gathered(param.grad)).to(v_hat.dtype)
+        u = grad / d
+        sums.add("effective_step", (float(group["lr"]) * u).square())
+        sums.add("step_over_lr", u.square())
+        sums.add("tracking_ratio", torch.where(v_hat > 0, grad.square() / v_hat, 0.0))
+        sums.add("gradient_norm", grad.square())
+        weight = 1.0 - float(optimizer.state[param]["initial_weight"]) if group["debias"] else 1.0
+        if not (group["centered"] or group["exclude_current"]) and u.numel() > 0:
+            sums.longest = max(sums.longest, float(u.abs().max()) * math.sqrt((1.0 - group["alpha"]) / weight))
+
+    for name in ("effective_step", "step_over_lr"):
+        values[name] = math.sqrt(sums.mean(name))
+    for name in ("second_moment", "tracking_ratio", "eps_dominance"):
+        values[name] = sums.mean(name)
+    values["squared_gradient"] = sums.mean("gradient_norm")
+    values |= sample.quantiles()
+    if sums.longest >= 0.0:
+        values["containment_margin"] = 1.0 - sums.longest
+    guard = optimizer.guard
+    norm = guard.gradient_norm
+    return {
+        **values,
+        "gradient_norm": math.sqrt(sums.total("gradient_norm")) if norm is None else norm,
+        "clip_share": guard.clip_share,
+        "num_nonfinite": float(guard.num_nonfinite),
+        **({"num_change_points": float(guard.num_change_points)} if guard.needs_norm else {}),
+        **optimizer.memory.diagnostics(),
+    }
+
+
+@torch.no_grad()
+def distributions(optimizer: "RMSprop") -> dict[str, Tensor]:
+    """What `diagnostics` gives the means of, for every coordinate, as decimal logarithms.
+
+    Args:
+        optimizer: An `rl_rms.RMSprop`.
+
+    Returns:
+        - ``log10_second_moment``: of v^, float, shape (coordinates,), without those that are 0.
+        - ``log10_step``: of ``lr * |g| / d``, the last step without momentum, optimism and weight decay, without
+          those that are 0; empty where no gradients are held.
+    """
+    moments, steps = [torch.empty(0)], [torch.empty(0)]
+    for group, param, v_hat, d in _updated(optimizer):
+        moments.append(v_hat[v_hat > 0].log10().float().cpu())
+        if param.grad is not None:
+            step = float(group["lr"]) * real(gathered(param.grad)).to(v_hat.dtype).abs() / d
+            steps.append(step[step > 0].log10().float().cpu())
+    return {"log10_second_moment": torch.cat(moments), "log10_step": torch.cat(steps)}
+
+
+def _updated(optimizer: "RMSprop") -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor]]:
+    """The parameters that have been updated: each with its group, v^ and what its gradient is divided by."""
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            state = optimizer.state.get(param)
+            if state:
+                v_hat = gathered(second_moment(state, centered=group["centered"], debias=group["debias"]))
+                yield (
+                    group,
+                    param,
+                    v_hat,
+                    denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"]),
+                )
+
+
+class _Sample:
+    """Some coordinates of all that have been updated, since sorting many would cost too much."""
+
+    def __init__(self, optimizer: "RMSprop") -> None:
+        known = sum(param.numel() for param, state in optimizer.state.items() if state)
+        self._every = max(1, math.ceil(known / _SAMPLE))
+        self._second_moments: list[Tensor] = []
+        self._rates: list[Tensor] = []
+
+    def add(self, v_hat: Tensor, d: Tensor, lr: float) -> None:
+        self._second_moments.append(v_hat.flatten()[:: self._every].float().cpu())
+        self._rates.append(lr / d.flatten()[:: self._every].float().cpu())
+
+    def quantiles(self) -> dict[str, float]:
+        if not self._rates:
+            return {}
+        v_hat = torch.cat(self._second_moments)
+        logs = v_hat[v_hat > 0].log10()
+        found = logs.quantile(torch.tensor(list(_QUANTILES.values()))).tolist() if len(logs) else []
+        # None of the names where none were found.
+        named = {f"log10_second_moment_{name}": one for name, one in zip(_QUANTILES, found, strict=False)}
+        return {**named, "median_rate": float(torch.cat(self._rates).median())}
+
+
+class _Sums:
+    """Sums and counts over coordinates, by name."""
+
+    def __init__(self) -> None:
+        self.longest = -1.0
+        self._totals: dict[str, float] = {}
+        self._numbers: dict[str, int] = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        self._totals[name] = self.total(name) + float(values.sum())
+        self._numbers[name] = self._numbers.get(name, 0) + values.numel()
+
+    def total(self, name: str) -> float:
+        return self._totals.get(name, 0.0)
+
+    def mean(self, name: str) -> float:
+        """Mean over all coordinates, 0 where there are none."""
+        return self.total(name) / max(self._numbers.get(name, 0), 1)

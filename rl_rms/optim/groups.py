@@ -1,0 +1,268 @@
+"""RMSprop for samples of several groups, such as people of two groups or worlds of two kinds.
+
+A group whose gradients vary much has a large second moment. Where all groups share one, theirs is mixed, and the
+loud groups decide on how long everybody's steps are. `GroupRMSprop` gives each group k, of weight ``w_k``, a
+memory of its own, coordinate by coordinate, and is RMSprop where there is one group:
+
+    v_k <- rho v_k + (1 - rho) g_k*g_k
+    u   =  sum_k w_k g_k / (sqrt(v^_k) + eps)
+    p   <- p - lr u
+
+With ``equalize`` it makes the groups' noise alike, at what it is on average, and has one second moment after that:
+
+    m_k <- rho m_k + (1 - rho) g_k
+    s_k =  sqrt(v^_k - m^_k**2),  s = sqrt(sum_k w_k s_k**2)
+    g   =  sum_k w_k g_k (s + eps) / (s_k + eps)
+    v   <- rho v + (1 - rho) g*g
+    p   <- p - lr g / (sqrt(v^) + eps)
+
+``v^`` and the variances are debiased, so that a group that is seen late starts like the others. Neither form is a
+descent on the groups' mean loss. Where the groups share a parameter, it comes to rest where the scaled gradients
+cancel, which favors quiet groups; parameters of one group alone rest where they would anyway.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
+
+from rl_rms.half_life import HalfLife, check_positive, is_number
+from rl_rms.optim.rule import denominator, real, rmsprop_init, rmsprop_update, second_moment
+from rl_rms.optim.states import checked_state
+
+Label: TypeAlias = int | str
+Gradients: TypeAlias = Mapping[Label, Sequence[Tensor | None]]
+"""Of each group that a batch has samples of: its gradient of each parameter, None where it has none."""
+
+
+def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) -> dict[Label, list[Tensor | None]]:
+    """The gradients of the groups' mean losses, one backward pass for each group in the batch.
+
+    Args:
+        losses: Of each sample, such as ``-log_prob * advantage + vf_coef * value_loss``, shape ``(num_samples,)``.
+        groups: Each sample's group, whole numbers, shape ``(num_samples,)``.
+        params: As the optimizer has them, in the same order.
+
+    Returns:
+        By group, gradients in the order of ``params``; None for a parameter that the losses do not depend on. The
+        parameters' ``.grad`` stays as it was.
+
+    Raises:
+        ValueError: If the shapes are others, or the groups are no whole numbers.
+
+    Examples:
+        >>> weight = torch.tensor(2.0, requires_grad=True)
+        >>> samples, groups = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1])
+        >>> group_gradients(weight * samples, groups, [weight])
+        {0: [tensor(2.)], 1: [tensor(5.)]}
+    """
+    if losses.ndim != 1 or groups.shape != losses.shape:
+        raise ValueError(
+            "losses and groups must both have the shape (num_samples,), got "
+            f"{tuple(losses.shape)} and {tuple(groups.shape)}; flatten them, and do not average the losses"
+        )
+    if groups.is_floating_point() or groups.is_complex():
+        raise ValueError(f"groups must be whole numbers, got {groups.dtype}; convert them with groups.long()")
+    params = list(params)
+    trained = [param for param in params if param.requires_grad]
+    gradients: dict[Label, list[Tensor | None]] = {}
+    for label in torch.unique(groups).tolist():
+        mean = losses[groups == label].mean()
+        told = iter(torch.autograd.grad(mean, trained, retain_graph=True, allow_unused=True))
+        gradients[label] = [next(told) if param.requires_grad else None for param in params]
+    return gradients
+
+
+class GroupRMSprop(Optimizer):
+    """RMSprop with a normalizer for each group of samples, or with their noise made alike before a common one.
+
+    The module's equations say what a step is. Its state is each group's ``square_avg`` (and ``grad_avg``), under
+    ``"groups"`` by label, and ``"common"`` with ``equalize``; both in the layout of `rl_rms.optim.rule`.
+
+    Args:
+        params: Parameters, or dictionaries of them with an ``lr``, ``half_life`` (in updates), ``eps`` or
+            ``equalize`` of their own.
+        lr: Learning rate, >= 0.
+        half_life: Of all second moments: ``69`` or ``"69 updates"``, ``"20_000 steps"``, or a `HalfLife`. A group
+            that a batch has no samples of forgets nothing.
+        eps: Added to the roots, >= 0.
+        equalize: Whether to make the groups' noise alike instead of dividing by each one's second moment.
+        steps_per_update: Env steps that an update spans; needed where the half-life is in env steps.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Examples:
+        >>> policy = torch.nn.Linear(4, 1)
+        >>> optimizer = GroupRMSprop(policy.parameters(), lr=0.01, half_life=69)
+        >>> features, groups = torch.randn(32, 4), torch.arange(32) % 2
+        >>> losses = policy(features).squeeze(1).square()
+        >>> optimizer.step(group_gradients(losses, groups, policy.parameters()))
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.01,
+        half_life: float | str | HalfLife = 69.0,
+        *,
+        eps: float = 1e-8,
+        equalize: bool = False,
+        steps_per_update: float | None = None,
+    ) -> None:
+        for name, value in (("lr", lr), ("eps", eps)):
+            if not (is_number(value) and value >= 0):
+                raise ValueError(f"{name} must be >= 0, got {value!r}")
+        if not isinstance(equalize, bool):
+            raise ValueError(f"equalize must be True or False, got {equalize!r}")
+        check_positive("steps_per_update", steps_per_update, "unknown")
+        updates = HalfLife.parse(half_life).in_updates(steps_per_update)
+        super().__init__(params, {"lr": lr, "half_life": updates, "eps": eps, "equalize": equalize})
+
+    @torch.no_grad()
+    def step(self, gradients: Gradients, weights: Mapping[Label, float] | None = None) -> None:  # type: ignore[override]
+        """One update from the gradients of the groups that a batch has samples of.
+
+        Args:
+            gradients: By group, in the order of the parameters, as `group_gradients` gives them.
+            weights: By group, >= 0; only their ratios among the groups given count. None is all alike; the
+                numbers of their samples are what a mean over samples has.
+
+        Raises:
+            ValueError: If there is no group, a group has not one gradient for each parameter, or weights are
+                missing or negative or sum to 0.
+        """
+        params = [param for options in self.param_groups for param in options["params"]]
+        shares = _shares(gradients, weights)
+        for label, of_group in gradients.items():
+            if len(of_group) != len(params):
+                raise ValueError(
+                    f"gradients[{label!r}] must have one gradient for each of the {len(params)} parameters, got "
+                    f"{len(of_group)}; give group_gradients the optimizer's parameters"
+                )
+        number = 0
+        for options in self.param_groups:
+            for param in options["params"]:
+                told = {label: of_group[number] for label, of_group in gradients.items()}
+                found = {label: real(grad) for label, grad in told.items() if grad is not None}
+                update = self._update_equalized if options["equalize"] else self._update_by_group
+                update(real(param), found, shares, self.state[param], options)
+                number += 1
+
+    def _update_by_group(
+        self,
+        param: Tensor,
+        grads: Mapping[Label, Tensor],
+        shares: Mapping[Label, float],
+        state: dict[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        """A step of each group's own, in proportion to its weight; none looks at where the others have led."""
+        groups = state.setdefault("groups", {})
+        for label, grad in grads.items():
+            new, groups[label] = rmsprop_update(
+                param,
+                grad,
+                groups.get(label) or rmsprop_init(param),
+                lr=options["lr"] * shares[label],
+                half_life=options["half_life"],
+                eps=options["eps"],
+                debias=True,
+            )
+            param.copy_(new)
+
+    def _update_equalized(
+        self,
+        param: Tensor,
+        grads: Mapping[Label, Tensor],
+        shares: Mapping[Label, float],
+        state: dict[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        """A step of the rule with the sum of the gradients, whose noise is alike."""
+        if not grads:
+            return
+        groups = state.setdefault("groups", {})
+        variances = {}
+        for label, grad in grads.items():
+            before = groups.get(label) or rmsprop_init(param, centered=True)
+            # The rule itself keeps the moments; it takes no step.
+            _, groups[label] = rmsprop_update(
+                grad, grad, before, lr=0.0, half_life=options["half_life"], centered=True
+            )
+            variances[label] = second_moment(groups[label], centered=True, debias=True)
+        eps = options["eps"]
+        typical = torch.stack([shares[label] * variance for label, variance in variances.items()]).sum(0)
+        noise = denominator(typical, eps, eps_inside_sqrt=False)
+        alike = [
+            shares[label] * grad * (noise / denominator(variances[label], eps, eps_inside_sqrt=False))
+            for label, grad in grads.items()
+        ]
+        new, state["common"] = rmsprop_update(
+            param,
+            torch.stack(alike).sum(0),
+            state.get("common") or rmsprop_init(param),
+            lr=options["lr"],
+            half_life=options["half_life"],
+            eps=eps,
+            debias=True,
+        )
+        param.copy_(new)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore state and options; all tensors are copied.
+
+        Args:
+            state_dict: From ``state_dict()``.
+
+        Raises:
+            ValueError: If its parameters are others than this optimizer's, or a state does not fit its parameter.
+        """
+        checked = {}
+
+        def check(_: Optimizer, final: dict[str, Any]) -> None:
+            params = [param for options in self.param_groups for param in options["params"]]
+            numbers = [number for options in final["param_groups"] for number in options["params"]]
+            names = [name for options in self.param_groups for name in options.get("param_names", ())]
+            # torch refuses other numbers of parameters.
+            for place, (param, number) in enumerate(zip(params, numbers, strict=False)):
+                saved = final["state"].get(number, {})
+                name = f"parameter {place}" + (f" ({names[place]!r})" if names else "")
+                options = {"momentum": 0, "optimism": 0, "initial_second_moment": 0.0, "alpha": None}
+                state: dict[str, Any] = {}
+                for label, one in saved.get("groups", {}).items():
+                    centered = {**options, "centered": isinstance(one, Mapping) and "grad_avg" in one}
+                    state.setdefault("groups", {})[label] = checked_state(
+                        one, param, centered, name=f"{name}, group {label!r}", needed={}
+                    )
+                if "common" in saved:
+                    state["common"] = checked_state(
+                        saved["common"], param, {**options, "centered": False}, name=f"{name}, common", needed={}
+                    )
+                if state:
+                    checked[param] = state
+
+        hook = self.register_load_state_dict_pre_hook(check)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        self.state.update(checked)
+
+
+def _shares(gradients: Gradients, weights: Mapping[Label, float] | None) -> dict[Label, float]:
+    """The groups' weights, brought to the sum 1 among those given."""
+    if not gradients:
+        raise ValueError("gradients must have at least one group, got none; leave the step out")
+    weights = dict.fromkeys(gradients, 1.0) if weights is None else weights
+    missing = [label for label in gradients if label not in weights]
+    if missing:
+        raise ValueError(f"weights must have every group of the gradients, got none for {missing!r}; add it")
+    given = {label: float(weights[label]) for label in gradients}
+    total = sum(given.values())
+    if not (all(weight >= 0 for weight in given.values()) and total > 0):
+        raise ValueError(f"weights must be >= 0 and not all 0, got {given!r}")
+    return {label: weight / total for label, weight in given.items()}

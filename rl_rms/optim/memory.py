@@ -1,0 +1,235 @@
+"""The memory of an optimizer: half-lives as users state them, and those that are found while it learns."""
+
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from torch import Tensor
+
+from rl_rms.half_life import (
+    EstimatedHalfLife,
+    HalfLife,
+    Timescale,
+    check_positive,
+    half_life_from_rho,
+    is_number,
+    parse_half_life,
+    rho_from_half_life,
+)
+from rl_rms.laws import longest_half_life
+from rl_rms.optim.estimators import Bank, HalfLifeEstimator, Matched
+from rl_rms.optim.flat import FlatBucket
+from rl_rms.optim.probes import Probes
+
+_ESTIMATED = get_args(EstimatedHalfLife)
+# Shorter ones predict squared gradients better and earn less: the largest gradients carry the signal.
+_BOUNDS = (32.0, 10_000.0)
+
+
+class Memory:
+    """What turns the half-life of a parameter group into the decay in force.
+
+    A group holds the decay under ``"alpha"``, and under ``"half_life"`` None where that decay was stated, a
+    half-life in env steps as a string, ``"match"`` or ``"auto"``.
+
+    Args:
+        steps_per_update: As in `rl_rms.RMSprop`, like the others.
+        timescale: Time scale of the world.
+        bounds: Shortest and longest half-life, in updates, of those that are found.
+        max_step: Longest step that a parameter may make.
+        estimator: What finds the half-life for "auto"; None for `Bank`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps_per_update: float | None,
+        timescale: float | str | Timescale | None,
+        bounds: tuple[float, float] | None,
+        max_step: float | None,
+        estimator: HalfLifeEstimator | None,
+    ) -> None:
+        check_positive("max_step", max_step, "no bound")
+        check_positive("steps_per_update", steps_per_update, "unknown")
+        if not (estimator is None or isinstance(estimator, HalfLifeEstimator)):
+            raise ValueError(
+                "estimator must be a rl_rms.optim.estimators.HalfLifeEstimator, or None for Bank, "
+                f"got {estimator!r}"
+            )
+        self.steps_per_update = steps_per_update
+        self.timescale = None if timescale is None else Timescale.parse(timescale)
+        if bounds is None:
+            bounds = _BOUNDS if estimator is None else estimator.bounds
+        self.bounds = Matched(bounds).bounds  # checked, whatever they will be used for
+        self.max_step = max_step
+        self._own_estimator = estimator
+        self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}
+        self._probes: dict[EstimatedHalfLife, Probes] = {}
+        self._loaded_probes: dict[EstimatedHalfLife, dict[str, Any]] = {}
+        # Never shown a gradient: what "match" would begin with.
+        self._beginning = Matched(self.bounds)
+
+    def entries(
+        self,
+        *,
+        half_life: float | str | HalfLife | None = None,
+        rho: float | None = None,
+        alpha: float | None = None,
+    ) -> dict[str, Any]:
+        """A group's entries for the one of the three names that is given, none where none is.
+
+        Raises:
+            ValueError: If more than one is given, or it is out of its range.
+        """
+        candidates: dict[str, Any] = {"half_life": half_life, "rho": rho, "alpha": alpha}
+        given = {name: value for name, value in candidates.items() if value is not None}
+        if len(given) > 1:
+            listed = " and ".join(f"{name}={value!r}" for name, value in given.items())
+            raise ValueError(
+                f"half_life, rho and alpha are three names for one number, got {listed}; give one of them"
+            )
+        if half_life is not None:
+            stated = parse_half_life(half_life)
+            if isinstance(stated, HalfLife) and stated.unit == "updates":
+                return {"half_life": None, "alpha": rho_from_half_life(stated.value)}
+            entries: dict[str, Any] = {"half_life": str(stated), "alpha": None}
+            return {**entries, "alpha": self.decay(entries) if self.is_known(entries) else None}
+        for name, value in given.items():
+            if not (is_number(value) and 0 <= value < 1):
+                raise ValueError(f"{name} must be in [0, 1), got {value!r}; 0.99 is a half-life of 69 updates")
+            return {"half_life": None, "alpha": float(value)}
+        return {}
+
+    def is_known(self, group: dict[str, Any]) -> bool:
+        """Whether all is set that a group's half-life needs."""
+        stated = group["half_life"]
+        if stated is None or stated == "auto":
+            return True
+        if stated == "match":
+            needs_steps = self.timescale is not None and self.timescale.unit == "steps"
+            return self.timescale is not None and not (needs_steps and self.steps_per_update is None)
+        return self.steps_per_update is not None
+
+    def half_life(self, group: dict[str, Any]) -> float:
+        """The half-life in force for a group, in updates.
+
+        Raises:
+            ValueError: If it is stated in env steps and ``steps_per_update`` is not set, or is to be matched and
+                the time scale is not.
+        """
+        stated = group["half_life"]
+        if stated is None:
+            return half_life_from_rho(group["alpha"])
+        if stated in _ESTIMATED:
+            estimator = self._estimator(stated)
+            if self.max_step is not None:
+                estimator.bounds = self._bounds_in_force(self.max_step, float(group.get("lr", 0.0)))
+            if stated == "match":
+                estimator.timescale = self._known_timescale().in_updates(self.steps_per_update)
+            return estimator.half_life
+        return HalfLife.parse(stated).in_updates(self.steps_per_update)
+
+    def decay(self, group: dict[str, Any]) -> float:
+        """The decay in force for a group; raises as `half_life` does."""
+        return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
+
+    def matched(self) -> float | None:
+        """The half-life in updates that "match" has, or would begin with; None where no time scale is known."""
+        if "match" in self._estimators:
+            return self._estimators["match"].half_life
+        if not self.is_known({"half_life": "match"}):
+            return None
+        self._beginning.timescale = self._known_timescale().in_updates(self.steps_per_update)
+        return self._beginning.half_life
+
+    @property
+    def estimates(self) -> bool:
+        """Whether any half-life is found while the optimizer learns."""
+        return bool(self._estimators)
+
+    def observe(self, groups: Iterable[dict[str, Any]], buckets: Iterable[FlatBucket]) -> None:
+        """Show the estimators the gradients of an update.
+
+        Args:
+            groups: All parameter groups.
+            buckets: The flat buckets in which some of them lie.
+        """
+        for kind, estimator in self._estimators.items():
+            if kind not in self._probes:
+                params: list[Tensor] = [param for group in groups for param in group["params"]]
+                seen = [param for param in params if param.grad is not None and param.numel() > 0]
+                if not seen:
+                    return
+                probes = self._probes[kind] = Probes(seen, estimator.num_probes, estimator.block)
+                if kind in self._loaded_probes:
+                    probes.load_state_dict(self._loaded_probes.pop(kind))
+            block = self._probes[kind].record(buckets)
+            if block is not None:
+                estimator.observe(block)
+
+    def _known_timescale(self) -> Timescale:
+        if self.timescale is None:
+            raise ValueError(
+                'half_life="match" needs the time scale of the world\'s changes, got timescale=None; give '
+                'timescale="50_000 steps" or what it is, or use half_life="auto"'
+            )
+        return self.timescale
+
+    def forget_estimates_but(self, groups: Iterable[dict[str, Any]]) -> None:
+        """Stop finding half-lives that none of these groups has."""
+        stated = {group["half_life"] for group in groups}
+        for kind in self._estimators.keys() - stated:
+            del self._estimators[kind]
+            self._probes.pop(kind, None)
+
+    def diagnostics(self) -> dict[str, float]:
+        """What the estimators say of themselves, with their bounds."""
+        values: dict[str, float] = {}
+        for estimator in self._estimators.values():
+            low, high = estimator.bounds
+            values |= {"half_life_shortest": low, "half_life_longest": high, **estimator.diagnostics()}
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """The estimators' states, and what their probes have read of the block in progress."""
+        probes = {**self._loaded_probes, **{kind: one.state_dict() for kind, one in self._probes.items()}}
+        return {kind: estimator.state_dict() for kind, estimator in self._estimators.items()} | {"probes": probes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`.
+
+        Raises:
+            ValueError: If an estimator's state does not fit it.
+        """
+        if not isinstance(state, dict):
+            raise ValueError(f"'memory' must be a dictionary, got {state!r:.100}; save the optimizer again")
+        probes = state.get("probes", {})
+        if not (isinstance(probes, dict) and all(map(Probes.is_state, probes.values()))):
+            raise ValueError(
+                "the state of the probes must be a tensor 'block' and a row 'filled' of it, got "
+                f"{probes!r:.200}; save the optimizer again"
+            )
+        for kind, estimate in state.items():
+            if kind in _ESTIMATED:
+                if not isinstance(estimate, dict):
+                    raise ValueError(f"{kind!r} must be an estimator's state, got {estimate!r:.100}")
+                self._estimator(kind).load_state_dict(estimate)  # type: ignore[arg-type]
+        self._probes.clear()
+        self._loaded_probes = dict(probes)
+
+    def _estimator(self, kind: EstimatedHalfLife) -> HalfLifeEstimator:
+        """What finds the half-life for a kind, made when it is first needed."""
+        if kind not in self._estimators:
+            if kind == "match":
+                self._estimators[kind] = Matched(self.bounds)
+            else:
+                self._estimators[kind] = self._own_estimator or Bank(self.bounds)
+        return self._estimators[kind]
+
+    def _bounds_in_force(self, max_step: float, lr: float) -> tuple[float, float]:
+        low, high = self.bounds
+        if lr > 0:
+            high = min(high, longest_half_life(max_step, lr))
+        return min(low, high), high

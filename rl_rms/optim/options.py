@@ -1,0 +1,153 @@
+"""A parameter group's options: what they default to, which go together, and how the update rule takes them."""
+
+import math
+from numbers import Real
+from typing import Any
+
+from torch import Tensor
+
+from rl_rms.half_life import parse_half_life
+from rl_rms.optim.rule import Scalar, is_used
+
+FOREACH_OPTIONS = (
+    "eps",
+    "weight_decay",
+    "momentum",
+    "optimism",
+    "centered",
+    "debias",
+    "eps_inside_sqrt",
+    "decoupled_weight_decay",
+    "nesterov",
+    "lr_in_momentum",
+)
+_RULE_OPTIONS = (*FOREACH_OPTIONS, "caution", "max_update_rms", "exclude_current")
+_LARGEST = 3.4e38
+_FLAGS = (
+    "centered",
+    "capturable",
+    "foreach",
+    "maximize",
+    "differentiable",
+    "debias",
+    "eps_inside_sqrt",
+    "decoupled_weight_decay",
+    "corrected_weight_decay",
+    "nesterov",
+    "lr_in_momentum",
+    "caution",
+    "exclude_current",
+)
+_OPTIONAL = ("alpha", "max_lr", "max_update_rms")
+_NUMBERS = ("lr", "eps", "weight_decay", "momentum", "optimism", "initial_second_moment", *_OPTIONAL)
+
+
+def check_options(group: dict[str, Any]) -> None:
+    """Refuse options out of their range or against each other, by name."""
+    _check_ranges(group)
+    _check_decay(group)
+    if group["debias"] and group["initial_second_moment"] != 0:
+        raise ValueError(
+            "debias corrects an accumulator that starts at 0, got debias=True with "
+            f"initial_second_moment={group['initial_second_moment']!r}; leave one of them out"
+        )
+    for name in ("nesterov", "caution"):
+        if group[name] and not is_used(group["momentum"]):
+            raise ValueError(
+                f"{name} acts on momentum, got {name}=True with momentum=0; set momentum, such as 0.9"
+            )
+    if group["corrected_weight_decay"]:
+        if not group["decoupled_weight_decay"]:
+            raise ValueError(
+                "corrected_weight_decay corrects decoupled weight decay, got corrected_weight_decay=True with "
+                "decoupled_weight_decay=False; set it too"
+            )
+        if not (group["max_lr"] is not None and group["max_lr"] > 0):
+            raise ValueError(
+                "corrected_weight_decay needs the optimizer's first learning rate as a yardstick, got "
+                f"{group['max_lr']!r}; give the optimizer itself corrected_weight_decay=True and an lr > 0"
+            )
+    if group["differentiable"] and group["foreach"]:
+        raise ValueError(
+            "foreach kernels are outside of autograd, got foreach=True with differentiable=True; leave foreach out"
+        )
+
+
+def _check_ranges(group: dict[str, Any]) -> None:
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
+    for name in _FLAGS:
+        if not _is_flag(group[name]) and not (name == "foreach" and group[name] is None):
+            raise ValueError(f"{name} must be True or False, got {group[name]!r}")
+    for name in _NUMBERS:
+        is_one = _is_number(group[name]) and (name == "lr" or getattr(group[name], "ndim", 0) == 0)
+        if not is_one and not (name in _OPTIONAL and group[name] is None):
+            raise ValueError(f"{name} must be a number that float32 holds, got {group[name]!r}")
+    for name in ("lr", "eps", "weight_decay", "optimism", "initial_second_moment"):
+        if not group[name] >= 0:
+            raise ValueError(f"{name} must be >= 0, got {group[name]!r}")
+    if not group["momentum"] > -1:
+        raise ValueError(
+            f"momentum must be > -1, got {group['momentum']!r}; at -1 and below its buffer grows for ever"
+        )
+    if group["max_update_rms"] is not None and not group["max_update_rms"] > 0:
+        raise ValueError(f"max_update_rms must be > 0, or None for no clipping, got {group['max_update_rms']!r}")
+    if not (isinstance(group["flat"], bool) or group["flat"] == "auto"):
+        raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
+
+
+def _check_decay(group: dict[str, Any]) -> None:
+    stated, alpha = group.get("half_life"), group["alpha"]
+    if stated is not None:
+        if not isinstance(stated, str):
+            raise ValueError(f"half_life of a parameter group must be None or a string, got {stated!r:.100}")
+        parse_half_life(stated)
+    if not (0 <= alpha < 1 if alpha is not None else stated is not None):
+        raise ValueError(f"alpha must be in [0, 1), or None where half_life is stated, got {alpha!r}")
+
+
+def _is_flag(value: Any) -> bool:
+    """Whether a value is True or False, also as 1 or 0 or as numpy's bool."""
+    return isinstance(value, int) or type(value).__name__ in ("bool", "bool_")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is one real number that float32 holds; nan and infinity are left to the ranges."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not (value.is_meta or value.is_complex() or value.is_sparse)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return not _LARGEST < abs(float(value)) < math.inf
+
+
+def weight_decay_in_force(group: dict[str, Any]) -> Scalar:
+    """A group's weight decay, lessened by its schedule where it is corrected for that."""
+    weight_decay: Scalar = group["weight_decay"]
+    if group["corrected_weight_decay"]:
+        weight_decay = weight_decay * _as_scalar(group["lr"]) / group["max_lr"]
+    return weight_decay
+
+
+def rule_options(group: dict[str, Any]) -> dict[str, Any]:
+    """The rule's arguments for a group."""
+    return {
+        **{name: group[name] for name in _RULE_OPTIONS},
+        "lr": _as_scalar(group["lr"]),
+        "rho": group["alpha"],
+        "weight_decay": weight_decay_in_force(group),
+    }
+
+
+def state_options(group: dict[str, Any]) -> dict[str, Any]:
+    """What `rl_rms.optim.rule.rmsprop_init` takes for a group."""
+    return {name: group[name] for name in ("momentum", "optimism", "centered", "initial_second_moment")}
+
+
+def looks_at_tensors(group: dict[str, Any]) -> bool:
+    """Whether an option of the rule takes a mean over each tensor."""
+    return group["max_update_rms"] is not None or bool(group["caution"] and group["momentum"])
+
+
+def _as_scalar(lr: Scalar) -> Scalar:
+    return lr.reshape(()) if isinstance(lr, Tensor) else lr

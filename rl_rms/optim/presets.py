@@ -1,0 +1,59 @@
+"""The conventions and defaults of other RMSprop implementations.
+
+``"torch"`` is `torch.optim.RMSprop`, the default of Stable-Baselines3's A2C. ``"rmsprop_tf_like"`` is its
+``RMSpropTFLike``, made for results of the older, TensorFlow-based library. A2C takes that one only with
+``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
+
+Read from the sources of torch 2.13 (``torch.optim.RMSprop``), Stable-Baselines3 2.9
+(``common.sb2_compat.rmsprop_tf_like.RMSpropTFLike``), TensorFlow 2.21 (``tf.compat.v1.train.RMSPropOptimizer``),
+Keras 3.15 (``keras.optimizers.RMSprop``) and optax 0.2.8 (``optax.rmsprop``). timm's ``RMSpropTF`` is the preset
+"tf1" with ``lr=1e-2``.
+"""
+
+from typing import Any, Literal, get_args
+
+Preset = Literal["torch", "rmsprop_tf_like", "tf1", "keras", "optax"]
+
+_OPTIONS = (
+    "lr",
+    "rho",
+    "eps",
+    "eps_inside_sqrt",
+    "initial_second_moment",
+    "lr_in_momentum",
+    "decoupled_weight_decay",
+)
+_VALUES: dict[Preset, tuple[Any, ...]] = {
+    "torch": (1e-2, 0.99, 1e-8, False, 0.0, False, False),
+    "rmsprop_tf_like": (1e-2, 0.99, 1e-8, True, 1.0, False, False),
+    "tf1": (None, 0.9, 1e-10, True, 1.0, True, False),
+    "keras": (1e-3, 0.9, 1e-7, True, 0.0, True, True),
+    "optax": (None, 0.9, 1e-8, True, 0.0, True, False),
+}
+
+
+def preset(like: Preset, **given: Any) -> dict[str, Any]:
+    """The options of a library's RMSprop, with those that the user gave in their place.
+
+    Args:
+        like: Whose.
+        **given: Options of `rl_rms.RMSprop` by name; None stands for not given.
+
+    Returns:
+        ``lr``, ``rho``, ``eps``, ``eps_inside_sqrt``, ``initial_second_moment``, ``lr_in_momentum`` and
+        ``decoupled_weight_decay``.
+
+    Raises:
+        ValueError: If there is no such preset, or the library has no default learning rate and none is given.
+
+    Examples:
+        >>> preset("rmsprop_tf_like", lr=7e-4)["initial_second_moment"]
+        1.0
+    """
+    if like not in _VALUES:
+        raise ValueError(f"like must be one of {', '.join(map(repr, get_args(Preset)))}, got {like!r}")
+    options: dict[str, Any] = dict(zip(_OPTIONS, _VALUES[like], strict=True))
+    options.update({name: value for name, value in given.items() if value is not None})
+    if options["lr"] is None:
+        raise ValueError(f"like={like!r} has no default learning rate; give lr")
+    return options

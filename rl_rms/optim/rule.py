@@ -1,0 +1,458 @@
+"""RMSprop's update rule, the one place where it is written: pure, differentiable functions of tensors.
+
+The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (arXiv:1308.0850, equations 38 to 45):
+
+    g   <- g + weight_decay p                   unless decoupled_weight_decay
+    g   <- clip(g, +-sqrt(largest number))      so that g*g is finite: above 1.8e19 in float32
+    v   <- rho v + (1 - rho) g*g
+    m   <- rho m + (1 - rho) g                  centered
+    v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if debias;  of the update before  if exclude_current
+    d   =  sqrt(v^) + eps,  sqrt(v^ + eps)  if eps_inside_sqrt
+    u   =  g / d,  / max(1, rms(u) / max_update_rms)
+    b   <- momentum b + u,  u = b               momentum != 0;  u = u + momentum b  if nesterov
+    u   =  u [u g > 0] / mean([u g > 0])        momentum != 0 and caution
+    u   =  u + optimism (u - u')                u' is the update before's u, without optimism; at first u itself
+    p   <- (1 - lr weight_decay) p              decoupled_weight_decay
+    p   <- p - lr u                             b and u' hold lr u instead of u  if lr_in_momentum
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypeAlias, overload
+
+import torch
+from torch import Tensor
+
+from rl_rms.half_life import rho_from_half_life
+
+Scalar: TypeAlias = float | Tensor
+
+State: TypeAlias = dict[str, Any]
+"""What one parameter's update remembers, in `torch.optim.RMSprop`'s layout and one entry more.
+
+``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
+``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
+``initial_weight``: the weight that v's first value still has in v, the product of every rho so far;
+``rho ** step`` where rho never changed.
+"""
+
+
+@overload
+def rmsprop_init(
+    param: Tensor,
+    *,
+    momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
+    centered: bool = False,
+    initial_second_moment: float = 0.0,
+) -> State: ...
+@overload
+def rmsprop_init(
+    param: Mapping[str, Tensor],
+    *,
+    momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
+    centered: bool = False,
+    initial_second_moment: float = 0.0,
+) -> dict[str, State]: ...
+def rmsprop_init(
+    param: Tensor | Mapping[str, Tensor],
+    *,
+    momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
+    centered: bool = False,
+    initial_second_moment: float = 0.0,
+) -> State | dict[str, State]:
+    """The state before the first update.
+
+    Args:
+        param: The parameter, of any shape, or parameters by name; they are not kept.
+        momentum: As in `rmsprop_update`.
+        optimism: As in `rmsprop_update`.
+        centered: As in `rmsprop_update`.
+        initial_second_moment: What v starts from in every coordinate; 0 in torch, 1 in TensorFlow's form.
+
+    Returns:
+        The state, in the parameter's precision, and float32 for half precision: there an accumulator stalls as
+        soon as ``(1 - rho) g*g`` falls below half a unit in the last place of v. Of parameters by name, their
+        states by name.
+    """
+    if isinstance(param, Mapping):
+        options: dict[str, Any] = {
+            "momentum": momentum,
+            "optimism": optimism,
+            "centered": centered,
+            "initial_second_moment": initial_second_moment,
+        }
+        return {name: rmsprop_init(one, **options) for name, one in param.items()}
+    dtype = torch.promote_types(param.dtype, torch.float32)
+    zeros = torch.zeros_like(param, dtype=dtype, requires_grad=False)
+    state: State = {"step": torch.zeros((), dtype=torch.float32), "square_avg": zeros, "initial_weight": 1.0}
+    real(state["square_avg"]).fill_(initial_second_moment)
+    if centered:
+        state["grad_avg"] = torch.zeros_like(zeros)
+    if is_used(momentum):
+        state["momentum_buffer"] = torch.zeros_like(zeros)
+    if is_used(optimism):
+        state["previous_update"] = torch.zeros_like(zeros)
+    return state
+
+
+@overload
+def rmsprop_update(
+    param: Tensor,
+    grad: Tensor,
+    state: State,
+    *,
+    lr: Scalar,
+    rho: Scalar | None = None,
+    half_life: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
+    centered: bool = False,
+    debias: bool = False,
+    eps_inside_sqrt: bool = False,
+    decoupled_weight_decay: bool = False,
+    nesterov: bool = False,
+    lr_in_momentum: bool = False,
+    caution: bool = False,
+    max_update_rms: float | None = None,
+    exclude_current: bool = False,
+) -> tuple[Tensor, State]: ...
+@overload
+def rmsprop_update(
+    param: Mapping[str, Tensor],
+    grad: Mapping[str, Tensor],
+    state: Mapping[str, State],
+    *,
+    lr: Scalar,
+    rho: Scalar | None = None,
+    half_life: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
+    centered: bool = False,
+    debias: bool = False,
+    eps_inside_sqrt: bool = False,
+    decoupled_weight_decay: bool = False,
+    nesterov: bool = False,
+    lr_in_momentum: bool = False,
+    caution: bool = False,
+    max_update_rms: float | None = None,
+    exclude_current: bool = False,
+) -> tuple[dict[str, Tensor], dict[str, State]]: ...
+def rmsprop_update(
+    param: Any,
+    grad: Any,
+    state: Any,
+    *,
+    lr: Scalar,
+    rho: Scalar | None = None,
+    half_life: Scalar | None = None,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    optimism: Scalar = 0.0,
+    centered: bool = False,
+    debias: bool = False,
+    eps_inside_sqrt: bool = False,
+    decoupled_weight_decay: bool = False,
+    nesterov: bool = False,
+    lr_in_momentum: bool = False,
+    caution: bool = False,
+    max_update_rms: float | None = None,
+    exclude_current: bool = False,
+) -> tuple[Tensor, State] | tuple[dict[str, Tensor], dict[str, State]]:
+    """One update, as the module's equations state it; nothing is changed in place.
+
+    Every hyperparameter may be a tensor (a scalar, or one that broadcasts to the parameter's shape), and gradients
+    flow to it, as they do to ``param``, ``grad`` and ``state``. Complex parameters are updated as pairs of reals.
+
+    Args:
+        param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``, each of which
+            is updated by itself, with the same hyperparameters.
+        grad: Its gradient g, of the same shape; or gradients by the same names.
+        state: From `rmsprop_init` or the update before, likewise.
+        lr: Learning rate.
+        rho: Decay of v per update, in [0, 1).
+        half_life: The same as a number of updates, after which a squared gradient's weight in v has halved:
+            ``rho = 2 ** (-1 / half_life)``. Exactly one of the two is needed.
+        eps: Added to the denominator, or to v^ under the root.
+        weight_decay: Added to the gradient as ``weight_decay * p``, or decoupled.
+        momentum: Decay of the momentum buffer, in (-1, 1) for one that forgets; below 0 it takes back a part of
+            the steps before, which damps the turning in a game (Gidel et al., arXiv:1807.04740).
+        optimism: How far the step goes along what changed since the update before; 1 is the optimistic gradient
+            ``2 u - u'`` of games (Daskalakis et al., arXiv:1711.00141).
+        centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
+        debias: Whether to divide v by the weight that gradients have in it, so that the first step has length lr
+            instead of ``lr / sqrt(1 - rho)``. For an accumulator that starts at 0. When centered, the difference
+            is divided as a whole: each part divided alone would make it 0 after the first update.
+        eps_inside_sqrt: Whether eps stands under the root, as in TensorFlow.
+        decoupled_weight_decay: Whether the parameter shrinks by ``1 - lr * weight_decay`` whatever its gradients
+            were (AdamW, arXiv:1711.05101) instead of through the gradient.
+        nesterov: Whether the step looks ahead along the momentum buffer.
+        lr_in_momentum: Whether the buffer holds steps with their learning rate, as in TensorFlow, Keras and optax,
+            so that a learning rate that changes does not reach what is in it.
+        caution: Whether a step with momentum takes only the coordinates that descend by the present gradient,
+            lengthened to make up for the others (arXiv:2411.16085).
+        max_update_rms: Root mean square of u above which it is scaled down (Adafactor, arXiv:1804.04235, section
+            6); None for no such clipping.
+        exclude_current: Whether the normalizer is the one from before this gradient, so that a large gradient is
+            not divided by itself (ADOPT, arXiv:2411.02853). A step then has no bound; max_update_rms gives it
+            one. A coordinate's first gradient has no other normalizer than itself.
+
+    Returns:
+        The new parameter and the new state; or both by name.
+
+    Raises:
+        ValueError: Unless exactly one of ``rho`` and ``half_life`` is given, or where names differ.
+        KeyError: If the state was made without what ``momentum``, ``optimism`` or ``centered`` need.
+
+    Examples:
+        >>> param, grad = torch.tensor([1.0, 1.0]), torch.tensor([0.3, -20.0])
+        >>> param, state = rmsprop_update(param, grad, rmsprop_init(param), lr=0.5, half_life=69, debias=True)
+        >>> param
+        tensor([0.5000, 1.5000])
+    """
+    update = partial(
+        _update,
+        decay=_decay(rho, half_life),
+        lr=lr,
+        eps=eps,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        optimism=optimism,
+        centered=centered,
+        debias=debias,
+        eps_inside_sqrt=eps_inside_sqrt,
+        decoupled_weight_decay=decoupled_weight_decay,
+        nesterov=nesterov,
+        lr_in_momentum=lr_in_momentum,
+        caution=caution,
+        max_update_rms=max_update_rms,
+        exclude_current=exclude_current,
+    )
+    if isinstance(param, Tensor):
+        return update(param, grad, state)
+    for what, other in (("grad", grad), ("state", state)):
+        if other.keys() != param.keys():
+            raise ValueError(
+                f"{what} must have the parameters' names {sorted(param)}, got {sorted(map(str, other))}; "
+                "a parameter that is not to be updated is left out of all three"
+            )
+    updated = {name: update(one, grad[name], state[name]) for name, one in param.items()}
+    return {name: new for name, (new, _) in updated.items()}, {name: new for name, (_, new) in updated.items()}
+
+
+def update_flat(
+    param: Tensor, grad: Tensor, state: State, lengths: Tensor, *, rho: float, **options: Any
+) -> tuple[Tensor, State]:
+    """`rmsprop_update` of tensors that lie one after another in a single one.
+
+    Args:
+        param: Shape ``(num_coordinates,)``.
+        grad: Likewise.
+        state: Likewise.
+        lengths: How many coordinates each tensor has, for what takes a mean over each.
+        rho: As in `rmsprop_update`.
+        **options: All its other options.
+    """
+    return _update(param, grad, state, decay=_decay(rho, None), lengths=lengths, **options)
+
+
+def _update(
+    param: Tensor,
+    grad: Tensor,
+    state: State,
+    *,
+    decay: tuple[Scalar, Scalar],
+    lengths: Tensor | None = None,
+    lr: Scalar,
+    eps: Scalar,
+    weight_decay: Scalar,
+    momentum: Scalar,
+    optimism: Scalar,
+    centered: bool,
+    debias: bool,
+    eps_inside_sqrt: bool,
+    decoupled_weight_decay: bool,
+    nesterov: bool,
+    lr_in_momentum: bool,
+    caution: bool,
+    max_update_rms: float | None,
+    exclude_current: bool,
+) -> tuple[Tensor, State]:
+    """One parameter's update, or one of several that lie in it, with rho and 1 - rho in ``decay``."""
+    rho, gain = decay
+    v = real(state["square_avg"])
+    # A scalar tensor of higher precision would promote a scalar parameter, and lerp wants one precision.
+    gain, lr, eps, weight_decay = (as_dtype(x, v.dtype) for x in (gain, lr, eps, weight_decay))
+    momentum, optimism = as_dtype(momentum, v.dtype), as_dtype(optimism, v.dtype)
+    p, g = real(param).to(v.dtype), real(grad).to(v.dtype)
+
+    if is_used(weight_decay) and not decoupled_weight_decay:
+        g = g + weight_decay * p
+    largest = largest_root(v.dtype)
+    g = g.clamp(-largest, largest)
+    new: State = {
+        "step": state["step"] + 1,
+        # v + (1 - rho) (g*g - v): in float32 a rho near 1 is rounded coarsely, 1 - rho is not.
+        "square_avg": torch.lerp(v, g * g, gain),
+        "initial_weight": state["initial_weight"] * rho,
+    }
+    if centered:
+        new["grad_avg"] = torch.lerp(real(state["grad_avg"]), g, gain)
+    v_hat = second_moment(new, centered=centered, debias=debias)
+    if exclude_current:
+        v_hat = torch.where(v > 0, second_moment(state, centered=centered, debias=debias), v_hat)
+    u = g / denominator(v_hat, eps, eps_inside_sqrt=eps_inside_sqrt)
+    if max_update_rms is not None:
+        u = u / (_sqrt(mean_of_each(u.square(), lengths)) / max_update_rms).clamp_min(1.0)
+    u = lr * u if lr_in_momentum else u
+    if is_used(momentum):
+        buffer = new["momentum_buffer"] = momentum * real(state["momentum_buffer"]) + u
+        u = u + momentum * buffer if nesterov else buffer
+        if caution:
+            agrees = (u * g > 0).to(u.dtype)
+            u = u * agrees / mean_of_each(agrees, lengths).clamp_min(_LEAST_AGREEMENT)
+    if is_used(optimism):
+        new["previous_update"] = u
+        # Before the first update there is nothing that u could have changed from.
+        u = u + optimism * (state["initial_weight"] != 1.0) * (u - real(state["previous_update"]))
+    if is_used(weight_decay) and decoupled_weight_decay:
+        p = p * (1 - lr * weight_decay)
+    p = p - (u if lr_in_momentum else lr * u)
+
+    averages = {name: _as_complex_as(param, new[name]) for name in AVERAGES if name in new}
+    return _as_complex_as(param, p).to(param.dtype), {**new, **averages}
+
+
+def second_moment(state: State, *, centered: bool, debias: bool) -> Tensor:
+    """The estimate v^ that the next step is divided by the root of.
+
+    Args:
+        state: Before the first update it is 0, or what v starts from.
+        centered: As in `rmsprop_update`.
+        debias: As in `rmsprop_update`.
+
+    Returns:
+        v^ in the parameter's shape; with a last dimension of 2 for a complex one.
+    """
+    v = real(state["square_avg"])
+    if centered:
+        m = real(state["grad_avg"])
+        # Of two nearly equal numbers the difference may be rounded below 0, and its root would be nan.
+        v = (v - m * m).clamp_min(0.0)
+    if not debias:
+        return v
+    weight = 1 - state["initial_weight"]
+    if not isinstance(weight, Tensor):
+        return v / (weight or 1.0)
+    return v / torch.where(weight > 0, weight, 1.0).to(v.dtype)
+
+
+def denominator(v_hat: Tensor, eps: Scalar, *, eps_inside_sqrt: bool) -> Tensor:
+    """``sqrt(v^) + eps``, or ``sqrt(v^ + eps)`` with ``eps_inside_sqrt``."""
+    return _sqrt(v_hat + eps) if eps_inside_sqrt else _sqrt(v_hat) + eps
+
+
+def largest_root(dtype: torch.dtype) -> float:
+    """The largest magnitude whose square is finite, 1.8e19 in float32."""
+    return _LARGEST_ROOTS[dtype]
+
+
+def settle_(averages: list[Tensor]) -> None:
+    """Bring averages that have left the normal numbers back, in place.
+
+    An infinite one would stay so for ever; what is below the smallest normal number is nothing beside epsilon, but
+    CPUs take many times as long for it, and rounding keeps it from ever reaching 0.
+
+    Args:
+        averages: Real tensors.
+    """
+    for x in averages:
+        limits = torch.finfo(x.dtype)
+        torch.hardshrink(x.clamp_(-limits.max, limits.max), limits.tiny, out=x)
+
+
+def real(x: Tensor) -> Tensor:
+    """A view of a complex tensor as pairs of reals, along a new last dimension; a real tensor as it is."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def gathered(x: Tensor) -> Tensor:
+    """All values of a distributed tensor, the same on every process; another tensor as it is."""
+    return x.full_tensor() if hasattr(x, "full_tensor") else x  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
+    """A hyperparameter that is a tensor in precision ``dtype``, a number as it is."""
+    return x.to(dtype) if isinstance(x, Tensor) else x
+
+
+# Where hardly any coordinate descends, the rest of a cautious step is lengthened by no more than its inverse.
+_LEAST_AGREEMENT = 1e-3
+
+AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")
+
+# Rounded down.
+_LARGEST_ROOTS = {
+    dtype: float(
+        torch.nextafter(torch.tensor(torch.finfo(dtype).max, dtype=dtype).sqrt(), torch.zeros((), dtype=dtype))
+    )
+    for dtype in (torch.float32, torch.float64)
+}
+
+
+def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar]:
+    """The decay and 1 - rho in float64, the second without the cancellation of ``1 - 2 ** (-1 / half_life)``."""
+    if rho is not None and half_life is None:
+        rho = as_dtype(rho, torch.float64)
+        return rho, 1 - rho
+    if half_life is not None and rho is None:
+        if isinstance(half_life, Tensor):
+            exponent = -math.log(2.0) / half_life.to(torch.float64)
+            return torch.exp(exponent), -torch.expm1(exponent)
+        return rho_from_half_life(half_life), -math.expm1(-math.log(2.0) / half_life)
+    raise ValueError(
+        f"exactly one of rho and half_life must be given, got rho={rho!r} and half_life={half_life!r}; "
+        "rho=0.99 is half_life=69"
+    )
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """The square root, with derivative 0 instead of infinity at 0.
+
+    A coordinate without any gradient so far has v = 0 and a step of 0 for every rho; the infinite derivative would
+    make nan of every hyperparameter's gradient.
+    """
+    if not x.requires_grad:
+        return torch.sqrt(x)
+    positive = x > 0
+    return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
+
+
+def mean_of_each(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """The mean of a tensor; of several in one, that of each at all of its coordinates.
+
+    Args:
+        x: Any shape; ``(num_coordinates,)`` where it is several.
+        lengths: How many coordinates each of them has, None for one.
+    """
+    if lengths is None:
+        return x.mean()
+    means = torch.segment_reduce(x, "mean", lengths=lengths)
+    return torch.repeat_interleave(means, lengths, output_size=x.numel())
+
+
+def is_used(x: Scalar) -> bool:
+    """Whether a coefficient takes part: a tensor does even at 0, where it may have a gradient."""
+    return isinstance(x, Tensor) or x != 0
+
+
+def _as_complex_as(param: Tensor, x: Tensor) -> Tensor:
+    return torch.view_as_complex(x) if param.is_complex() else x

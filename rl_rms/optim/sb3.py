@@ -1,0 +1,233 @@
+"""Half-lives in env steps for Stable-Baselines3: how much experience an update spans, and a callback that tells.
+
+Stable-Baselines3 never tells an optimizer how much experience lies between two of its steps; its algorithms' own
+arguments do (``stable_baselines3``, each algorithm's ``train`` and ``learn``).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal, cast
+
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv
+from torch.optim import Optimizer
+
+from rl_rms.envs.checks import check_whole
+from rl_rms.half_life import HalfLife, Timescale, parse_half_life
+from rl_rms.optim.rmsprop import RMSprop
+
+OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
+
+_KNOWN = "A2C, PPO, DQN, SAC, TD3 and DDPG"
+# The actor's loss is propagated through the critic after the critic's step, and leaves its gradients there.
+_OF_GRADIENTS = ("effective_step", "step_over_lr", "tracking_ratio", "containment_margin", "gradient_norm")
+_OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset(_OF_GRADIENTS)}
+
+
+def env_steps_per_update(
+    model: BaseAlgorithm, optimizer: OptimizerName = "policy", *, rollout_steps: int | None = None
+) -> float:
+    """Env steps, summed over all environments, that one step of a model's optimizer spans.
+
+    | algorithm             | env steps per update                                                    |
+    |-----------------------|-------------------------------------------------------------------------|
+    | A2C                   | ``n_steps * n_envs``                                                    |
+    | PPO                   | ``n_steps * n_envs / (n_epochs * ceil(n_steps * n_envs / batch_size))`` |
+    | DQN, SAC, TD3, DDPG   | ``train_freq * n_envs / gradient_steps``                                |
+    | the same, in episodes | ``rollout_steps / gradient_steps``                                      |
+    | ``gradient_steps=-1`` | 1                                                                       |
+    | the actor of TD3      | the above times ``policy_delay``                                        |
+
+    Where PPO's ``target_kl`` ends epochs early, updates span more than that.
+
+    Args:
+        model: A model of Stable-Baselines3, or of a class derived from one of these.
+        optimizer: Which of the model's optimizers: the policy's, or an actor's, a critic's, or that of SAC's
+            entropy coefficient.
+        rollout_steps: Env steps of the last rollout; needed, and read, only where ``train_freq`` counts episodes.
+
+    Returns:
+        Env steps per update, > 0.
+
+    Raises:
+        ValueError: If the algorithm is none of these, never updates (``gradient_steps=0``), or counts episodes
+            and ``rollout_steps`` is missing.
+    """
+    if isinstance(model, A2C):
+        return float(model.n_steps * model.n_envs)
+    if isinstance(model, PPO):
+        collected = model.n_steps * model.n_envs
+        return collected / (model.n_epochs * math.ceil(collected / model.batch_size))
+    if isinstance(model, (DQN, SAC, TD3)):
+        delay = model.policy_delay if isinstance(model, TD3) and optimizer == "actor" else 1
+        return delay * _env_steps_per_gradient_step(model, rollout_steps)
+    raise ValueError(
+        f"model must be one of {_KNOWN}, got {type(model).__name__}; for other algorithms set "
+        "optimizer.steps_per_update to the env steps that an update spans"
+    )
+
+
+def _env_steps_per_gradient_step(model: OffPolicyAlgorithm, rollout_steps: int | None) -> float:
+    if model.gradient_steps == 0:
+        raise ValueError(
+            "gradient_steps must be -1 or above 0 for a half-life, got 0, with which nothing is learned"
+        )
+    if model.gradient_steps < 0:
+        return 1.0
+    if not _counts_episodes(model):
+        rollout_steps = _train_freq(model).frequency * model.n_envs
+    if rollout_steps is None:
+        raise ValueError(
+            f"train_freq={_train_freq(model).frequency} episodes may be any number of env steps, got "
+            "rollout_steps=None; give the number that the last rollout had"
+        )
+    return rollout_steps / model.gradient_steps
+
+
+def _counts_episodes(model: BaseAlgorithm) -> bool:
+    return isinstance(model, OffPolicyAlgorithm) and _train_freq(model).unit == TrainFrequencyUnit.EPISODE
+
+
+def _train_freq(model: OffPolicyAlgorithm) -> TrainFreq:
+    # Typed as what the constructor takes; a model that has been set up holds the pair.
+    return cast(TrainFreq, model.train_freq)
+
+
+class HalfLifeCallback(BaseCallback):
+    """Keeps the memory of a model's `rl_rms.RMSprop` as stated, in env steps, and logs what the optimizer does.
+
+    When training starts it tells every such optimizer how many env steps its updates span, so that a half-life in
+    env steps stays the same for any number of environments, epochs or minibatches. A half-life given here is put
+    in force at each start, also in a loaded model, whose optimizer would go on with the saved one.
+
+    Diagnostics go to the model's logger as ``optim/half_life_updates`` and so on, those of an actor-critic with
+    two optimizers as ``optim/actor/...`` and ``optim/critic/...``; see `rl_rms.optim.diagnostics.diagnostics`. The
+    critic's that depend on the gradient are left out: when they can be read, the actor's loss has added to the
+    critic's gradients.
+
+    A half-life that is matched takes the time scale from the environments where they are
+    `rl_rms.envs.NonStationary`; each has a clock of its own, so all together live through it ``n_envs`` times as
+    many env steps.
+
+    Args:
+        half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, a `HalfLife`, ``"match"`` or
+            ``"auto"``; None keeps what each optimizer has.
+        log_interval: Updates between two records of the diagnostics, >= 1. They are taken at the end of a
+            rollout and written when the model next writes its log.
+        verbose: 1 prints the half-lives in force when training starts.
+        timescale: As in `rl_rms.RMSprop`; None asks the environments.
+
+    Raises:
+        ValueError: If an argument is out of its range; when training starts, if the algorithm is unknown or none
+            of the model's optimizers is an `rl_rms.RMSprop`.
+
+    Examples:
+        >>> import rl_rms
+        >>> from stable_baselines3 import A2C
+        >>> from rl_rms.optim.sb3 import HalfLifeCallback
+        >>> model = A2C("MlpPolicy", "CartPole-v1", policy_kwargs={"optimizer_class": rl_rms.RMSprop})
+        >>> model = model.learn(10, callback=HalfLifeCallback("4_000 steps"))
+        >>> model.policy.optimizer.half_life
+        800.0
+    """
+
+    def __init__(
+        self,
+        half_life: float | str | HalfLife | None = None,
+        log_interval: int = 100,
+        verbose: int = 0,
+        timescale: float | str | Timescale | None = None,
+    ) -> None:
+        super().__init__(verbose)
+        self.log_interval = check_whole("log_interval", log_interval, least=1, unit="updates")
+        self.half_life = None if half_life is None else parse_half_life(half_life)
+        self.timescale = None if timescale is None else Timescale.parse(timescale)
+        self._optimizers: dict[OptimizerName, RMSprop] = {}
+        self._rollout_began = 0
+        self._updates_since_record = 0.0
+        self._asks_for_timescale = False
+
+    def _on_training_start(self) -> None:
+        self._optimizers = _find_optimizers(self.model)
+        self._updates_since_record = 0.0
+        # Rollouts of whole episodes are measured; the first ends before the first update.
+        if not _counts_episodes(self.model):
+            self._tell_span(rollout_steps=None)
+        found = None if self.timescale is not None else _find_timescale(self.training_env)
+        self._asks_for_timescale = found is not None
+        self._tell_timescale(self.timescale or found)
+        for name, optimizer in self._optimizers.items():
+            if self.half_life is not None:
+                optimizer.half_life = self.half_life
+            if self.verbose >= 1 and optimizer.steps_per_update is not None:
+                in_steps = optimizer.half_life * optimizer.steps_per_update
+                print(
+                    f"half-life of the {name}'s optimizer: {optimizer.half_life:g} updates, {in_steps:g} env steps"
+                )
+
+    def _on_rollout_start(self) -> None:
+        self._rollout_began = self.model.num_timesteps
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        rollout_steps = self.model.num_timesteps - self._rollout_began
+        self._tell_span(rollout_steps)
+        if self._asks_for_timescale:
+            # That of a curriculum shows only as it goes on.
+            self._tell_timescale(_find_timescale(self.training_env))
+        spans = [optimizer.steps_per_update for optimizer in self._optimizers.values()]
+        self._updates_since_record += rollout_steps / min(span for span in spans if span is not None)
+        if self._updates_since_record >= self.log_interval:
+            self._updates_since_record = 0.0
+            self._record()
+
+    def _tell_timescale(self, timescale: Timescale | None) -> None:
+        if timescale is not None:
+            for optimizer in self._optimizers.values():
+                optimizer.timescale = timescale
+
+    def _tell_span(self, rollout_steps: int | None) -> None:
+        for name, optimizer in self._optimizers.items():
+            optimizer.steps_per_update = env_steps_per_update(self.model, name, rollout_steps=rollout_steps)
+
+    def _record(self) -> None:
+        for name, optimizer in self._optimizers.items():
+            prefix = "optim" if name == "policy" else f"optim/{name}"
+            for key, value in optimizer.diagnostics().items():
+                if key not in _OF_OTHER_GRADIENTS.get(name, ()):
+                    self.logger.record(f"{prefix}/{key}", value)
+
+
+def _find_timescale(env: VecEnv) -> Timescale | None:
+    """The time scale of environments that change, in env steps of all together; None where they do not know it."""
+    # Not by trying: a worker of SubprocVecEnv that is asked for what it does not have ends.
+    if not env.has_attr("timescale"):
+        return None
+    return Timescale(min(env.get_attr("timescale")) * env.num_envs, "steps")
+
+
+def _find_optimizers(model: BaseAlgorithm) -> dict[OptimizerName, RMSprop]:
+    """Those of a model's optimizers that are ours, by name."""
+    candidates: dict[OptimizerName, Optimizer | None] = {
+        "policy": getattr(model.policy, "optimizer", None),
+        "actor": getattr(getattr(model, "actor", None), "optimizer", None),
+        "critic": getattr(getattr(model, "critic", None), "optimizer", None),
+        "ent_coef": getattr(model, "ent_coef_optimizer", None),
+    }
+    ours: dict[OptimizerName, RMSprop] = {
+        name: optimizer for name, optimizer in candidates.items() if isinstance(optimizer, RMSprop)
+    }
+    if not ours:
+        found = {name: type(optimizer).__name__ for name, optimizer in candidates.items() if optimizer is not None}
+        listed = ", ".join(f"{kind} ({name})" for name, kind in found.items())
+        raise ValueError(
+            f"HalfLifeCallback needs a model that learns with rl_rms.RMSprop, got {listed}; build the model with "
+            'policy_kwargs={"optimizer_class": rl_rms.RMSprop}'
+        )
+    return ours

@@ -1,0 +1,133 @@
+"""Checks of the optimizer states that users and files give: shape, kind, range and finite values."""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_rms.optim.options import state_options
+from rl_rms.optim.rule import AVERAGES, State, rmsprop_init
+
+_ENTRIES = {"step", "initial_weight", *AVERAGES}
+_NEEDED_BY = {"centered": "grad_avg", "momentum": "momentum_buffer", "optimism": "previous_update"}
+
+
+def checked_state(
+    given: Any, param: Tensor, group: Mapping[str, Any], *, name: str, needed: Mapping[str, Any]
+) -> State:
+    """Copy one parameter's state from the layout of this optimizer or of `torch.optim.RMSprop`.
+
+    A state without ``initial_weight``, which torch does not keep, gets ``rho ** step``. Infinite averages become
+    the largest finite number, as in training.
+
+    Args:
+        given: The state. Empty for a parameter without updates.
+        param: The parameter.
+        group: The options of its group.
+        name: What error messages call the parameter.
+        needed: The options whose averages must be there. Averages of other options start at 0.
+
+    Returns:
+        A new state whose tensors share no memory with the given one.
+
+    Raises:
+        ValueError: If an entry is missing or has another shape, kind or range.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError(f"the state of {name} must be a dictionary, got {type(given).__name__}; save it again")
+    if not given:
+        return {}
+    own = rmsprop_init(param, **state_options(dict(group)))
+    # Entries of the user's own.
+    state: State = {**copy.deepcopy({key: given[key] for key in given.keys() - _ENTRIES}), **own}
+    for key in ("step", "square_avg"):
+        if key not in given:
+            raise _error(name, key, "is missing", "be there, as in every state of RMSprop")
+    step = _number(given["step"], 0.0, math.inf, name, "step")
+    if not step.is_integer():
+        raise _error(name, "step", f"is {step}", "be a whole number")
+    # float32 stops counting at 2**24.
+    is_double = step >= 2**24 or getattr(given["step"], "dtype", None) is torch.float64
+    state["step"] = torch.tensor(step, dtype=torch.float64 if is_double else torch.float32)
+    for option, key in _NEEDED_BY.items():
+        if needed.get(option) and key not in given:
+            raise _error(name, key, "is missing", f"be there with {option}={needed[option]!r}")
+    for key in AVERAGES:
+        if key in given:
+            state[key] = _average(given[key], param, name, key)
+    decay = group["alpha"]
+    if "initial_weight" in given:
+        weight = _number(given["initial_weight"], 0.0, 1.0, name, "initial_weight")
+    else:
+        weight = 1.0 if decay is None else float(decay) ** float(state["step"])
+    state["initial_weight"] = weight
+    return state
+
+
+def _average(value: Any, param: Tensor, name: str, key: str) -> Tensor:
+    """A checked copy of an average, in the parameter's precision and at least float32."""
+    shape = tuple(param.shape)
+    if not isinstance(value, Tensor):
+        raise _error(name, key, f"is of type {type(value).__name__}", f"be a tensor of shape {shape}")
+    if tuple(value.shape) != shape:
+        raise _error(name, key, f"has shape {tuple(value.shape)}", f"have the parameter's shape {shape}")
+    if value.layout is not torch.strided or not (value.is_floating_point() or value.is_complex()):
+        raise _error(name, key, f"has {value.dtype} and {value.layout}", "be a dense tensor of floating point")
+    if value.is_complex() != param.is_complex():
+        raise _error(name, key, f"has {value.dtype}", f"be {'complex' if param.is_complex() else 'real'}")
+    if hasattr(value, "to_local") != hasattr(param, "to_local"):
+        raise _error(
+            name,
+            key,
+            f"is of type {type(value).__name__}",
+            f"be distributed as the parameter, a {type(param).__name__}, is",
+        )
+    if value.is_meta != param.is_meta:
+        raise _error(name, key, f"is on {value.device}", f"have values, as the parameter on {param.device}")
+    dtype = torch.promote_types(param.dtype, torch.float32)
+    with torch.no_grad():
+        own = torch.empty_like(param, dtype=dtype, requires_grad=False).copy_(value)
+        numbers = torch.view_as_real(local(own)) if own.is_complex() else local(own)
+        if bool(numbers.isnan().any()):
+            raise _error(name, key, "holds nan", "be finite")
+        if key == "square_avg" and bool((numbers < 0).any()):
+            raise _error(name, key, f"holds {float(numbers.min()):g}", "be >= 0")
+        largest = torch.finfo(numbers.dtype).max
+        numbers.clamp_(-largest, largest)
+    return own
+
+
+def has_whole_state(state: State, param: Tensor, group: Mapping[str, Any]) -> bool:
+    """Whether a state has everything that an update of a parameter needs, in its shape and precision."""
+    if "initial_weight" not in state or "step" not in state or "square_avg" not in state:
+        return False
+    if any(group[option] and key not in state for option, key in _NEEDED_BY.items()):
+        return False
+    kind = (param.shape, torch.promote_types(param.dtype, torch.float32), param.device)
+    averages = [state[key] for key in AVERAGES if key in state]
+    return all(isinstance(one, Tensor) and (one.shape, one.dtype, one.device) == kind for one in averages)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a distributed tensor that this process holds; another tensor as it is."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _number(value: Any, least: float, most: float, name: str, key: str) -> float:
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex() and not value.is_meta:
+        value = value.item()
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _error(name, key, f"is {value!r}", "be one number")
+    if not (least <= value <= most and math.isfinite(value)):
+        raise _error(name, key, f"is {value!r}", f"be finite and in [{least:g}, {most:g}]")
+    return float(value)
+
+
+def _error(name: str, key: str, got: str, wanted: str) -> ValueError:
+    return ValueError(
+        f"the optimizer state of {name} does not fit: {key!r} {got}; it must {wanted}. Load the state of an "
+        "optimizer of the same parameters"
+    )

@@ -1,0 +1,204 @@
+"""Whether an optimizer's steps depend on the scale gamma of a BatchNorm behind the weights that it moves.
+
+With ReLU and without biases behind it, gamma multiplies all that comes after, and so the gradient of every weight
+before it: ``g(gamma) = gamma g(1)``. An optimizer that does not care for gamma moves those weights alike.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor, nn
+
+from rl_rms.agents import PolicyConfig
+from rl_rms.agents.policies import ActorCriticPolicy
+from rl_rms.optim.rmsprop import RMSprop
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import interquartile_mean, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GAMMAS = tuple(10.0**k for k in range(-3, 4))
+RATE = 1e-3
+UPDATES = 100
+# Whose steps are looked at; jumps of gamma are answered by memories of three lengths.
+KINDS: dict[str, Any] = {
+    "SGD": lambda params: torch.optim.SGD(params, lr=RATE),
+    "Adam": lambda params: torch.optim.Adam(params, lr=RATE),
+    "RMSprop, eps 1e-8": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-8),
+    "RMSprop, eps 1e-5": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-5),
+    "RMSprop, eps 1e-3": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-3),
+    "RMSpropTFLike, eps 1e-5": lambda params: RMSprop(params, lr=RATE, like="rmsprop_tf_like", eps=1e-5),
+}
+# Decay, and how many updates are watched after a jump.
+RHOS = {0.5: 60, 0.9: 300, 0.99: 1_500, 0.999: 6_000}
+JUMPS = (0.1, 10.0)
+WARM_UP = 200
+CLOSE = 0.1
+MEASURED = ("first", "updates")
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Constant gammas under every optimizer, and jumps of gamma under three memories."""
+    if quick:
+        return [
+            *grid(by=["SGD", "RMSprop, eps 1e-8", "RMSpropTFLike, eps 1e-5"], gamma=[0.01, 1.0, 100.0]),
+            *grid(rho=[0.5, 0.9], jump=[10.0]),
+        ]
+    return [*grid(by=KINDS, gamma=GAMMAS), *grid(rho=RHOS, jump=JUMPS)]
+
+
+class Gradients:
+    """The gradients of a policy's first weights on random batches, by gamma.
+
+    Args:
+        seed: Of the policy, the observations and the directions in which its outputs are pushed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        config = PolicyConfig(hidden_sizes=(32,), activation="relu", norm="batch", orthogonal_init=False)
+        self.policy = ActorCriticPolicy(Box(-1.0, 1.0, (8,)), Discrete(4), config).double()
+        self.generator = torch.Generator().manual_seed(seed)
+        (self.norm,) = (one for one in self.policy.actor_network if isinstance(one, nn.BatchNorm1d))
+        (first, *_) = (one for one in self.policy.actor_network if isinstance(one, nn.Linear))
+        self.weights: Tensor = first.weight
+
+    def collect(self, gamma: float) -> None:
+        """Leave the next batch's gradient with the weights, under a gamma."""
+        with torch.no_grad():
+            self.norm.weight.fill_(gamma)
+        observations = torch.randn(64, 8, generator=self.generator, dtype=torch.float64)
+        push = torch.randn(64, 4, generator=self.generator, dtype=torch.float64)
+        (self.weights.grad,) = torch.autograd.grad(
+            (self.policy.actor_network(observations) * push).mean(), [self.weights]
+        )
+
+
+@functools.cache
+def moved(seed: int, by: str, gamma: float) -> Tensor:
+    """How far the first weights go in a hundred updates."""
+    source = Gradients(seed)
+    before = source.weights.detach().clone()
+    optimizer = KINDS[by]([source.weights])
+    for _ in range(UPDATES):
+        source.collect(gamma)
+        optimizer.step()
+    return (source.weights - before).detach()
+
+
+def measure(seed: int, **cell: Any) -> dict[str, Any]:
+    """With a constant gamma, or with one that jumps."""
+    return _jump(seed, **cell) if "jump" in cell else _constant(seed, **cell)
+
+
+def _constant(seed: int, *, by: str, gamma: float) -> dict[str, float]:
+    """How far the weights go, and how much of the way is another than with gamma 1."""
+    own, usual = moved(seed, by, gamma), moved(seed, by, 1.0)
+    return {"distance": float(own.norm()), "difference": float((own - usual).norm() / usual.norm())}
+
+
+def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
+    """The first step after a jump of gamma by what it would be without, and updates until they are alike."""
+    lengths = []
+    for factor in (1.0, jump):
+        source = Gradients(seed)
+        optimizer = RMSprop([source.weights], lr=RATE, rho=rho, debias=True)
+        of_gamma = []
+        for update in range(WARM_UP + RHOS[rho]):
+            source.collect(1.0 if update < WARM_UP else factor)
+            before = source.weights.detach().clone()
+            optimizer.step()
+            of_gamma.append(float((source.weights.detach() - before).norm()))
+        lengths.append(np.array(of_gamma[WARM_UP:]))
+    off = np.abs(np.log(lengths[1] / lengths[0])) > np.log(1 + CLOSE)
+    return {"first": lengths[1][0] / lengths[0][0], "updates": float(np.flatnonzero(off).max(initial=-1) + 1)}
+
+
+def worst(results: Results, by: str) -> float:
+    """The largest difference that any gamma makes to an optimizer's way."""
+    return max(results.middle("difference", by=by, gamma=gamma) for gamma in results.levels("gamma", by=by))
+
+
+def tables(results: Results) -> Sequence[Table]:
+    """How much of the way is another than with gamma 1; then jumps."""
+    gammas = results.levels("gamma")
+    rows = [
+        [by, *(short(results.middle("difference", by=by, gamma=gamma)) for gamma in gammas)]
+        for by in results.levels("by")
+    ]
+    jumps = [
+        [f"rho {rho:g}, gamma jumps x {jump:g}", *(str(results.estimate(m, rho=rho, jump=jump)) for m in MEASURED)]
+        for rho in results.levels("rho")
+        for jump in results.levels("jump", rho=rho)
+    ]
+    return [
+        Table(["difference of the way", *(f"gamma {gamma:g}" for gamma in gammas)], rows),
+        Table(["", "first step after it, x", "updates until right"], jumps),
+    ]
+
+
+def verdict(results: Results) -> Verdict:
+    """By the worst gamma, with a small eps and with others, and by the longest that a jump of gamma is felt."""
+    small, gammas = worst(results, "RMSprop, eps 1e-8"), results.levels("gamma")
+    told = ", ".join(
+        f"{100 * worst(results, by):.2g} % with {by}" for by in results.levels("by") if by.startswith(("R", "l"))
+    )
+    slowest = max(
+        (results.middle("updates", rho=rho, jump=jump), rho, jump)
+        for rho in results.levels("rho")
+        for jump in results.levels("jump", rho=rho)
+    )
+    sentence = (
+        f"gammas of {min(gammas):g} to {max(gammas):g} change the way by at most "
+        f"{told} (SGD {short(worst(results, 'SGD'))} times), and a gamma that jumps x {slowest[2]:g} is felt for "
+        f"{short(slowest[0])} updates at rho {slowest[1]:g}."
+    )
+    if small > CLOSE:
+        return Verdict("does not hold", sentence)
+    return Verdict("holds only if", f"eps is far below the gradients and gamma stands still: {sentence}")
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """How far the weights go by gamma, and how long a jump is felt by rho."""
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    for color, by in zip(COLORS, results.levels("by"), strict=False):
+        gammas = results.levels("gamma", by=by)
+        distances = [results.middle("distance", by=by, gamma=gamma) for gamma in gammas]
+        left.plot(gammas, distances, "o-", color=color, markersize=4, label=by)
+    left.set(xscale="log", yscale="log", xlabel="gamma", ylabel=f"distance in {UPDATES} updates, lr {RATE:g}")
+    left.legend(fontsize=7)
+    for color, jump in zip(COLORS, results.levels("jump"), strict=False):
+        rhos = results.levels("rho", jump=jump)
+        told = [interquartile_mean(results.values("updates", rho=rho, jump=jump)) for rho in rhos]
+        spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
+        memories = [1 / (1 - rho) for rho in rhos]
+        right.errorbar(memories, [t.middle for t in told], spread, fmt="o-", color=color, label=f"x {jump:g}")
+    right.set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until right within 10 %")
+    right.set_title("after a jump of gamma", fontsize=9, loc="left")
+    right.legend(fontsize=7)
+
+
+STUDY = Study(
+    name="batch_norm",
+    claim="A BatchNorm's scale gamma multiplies the gradients of the layers before it, and RMSprop, whose "
+    "denominator grows alike, takes the same steps whatever gamma is.",
+    mechanism='`PolicyConfig(norm="batch")` (`agent.policy.norm: batch` in a configuration); eps, its place and '
+    "the presets of `rl_rms.RMSprop`.",
+    setup="The first weights of an actor with one BatchNorm and ReLU, 100 updates on random batches of 64 with "
+    "random pushes on its four outputs, lr 1e-3; the way with a gamma against the way with gamma 1 on the same "
+    "batches, as a share of its length. Then gamma jumps after 200 updates: how many later ones have steps "
+    "more than a tenth off.",
+    caveat="Gradients are in proportion to gamma exactly only where the layers behind are (ReLU, no biases) and "
+    "the loss is; with tanh or a loss that saturates gamma also changes their direction.",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    verdict=verdict,
+    draw=draw,
+    quick_seeds=2,
+)

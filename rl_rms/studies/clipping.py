@@ -1,0 +1,217 @@
+"""What a burst of gradients leaves in the second moment, and for how long, under each kind of clipping.
+
+Gradients are noise of a thousand scales, one a coordinate; a burst is one update in which all coordinates, or a
+single one, are so many times their scale. In a change that lasts, all are so from then on.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_rms.optim.rmsprop import RMSprop
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import interquartile, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUM_TENSORS = 5
+SCALES = torch.logspace(-2, 0, 1_000, dtype=torch.float64)
+WARM_UP = 300
+NEAR = 0.1
+# Norms and the quotient's root mean square at twice the ordinary ones; coordinates at three root mean squares, of
+# the coordinate of the largest scale or of each one's own.
+CLIPS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "max_grad_norm": {"max_grad_norm": 2.0 * float(SCALES.norm())},
+    "max_tensor_norm": {"max_tensor_norm": 2.0 * float(SCALES.norm()) / math.sqrt(NUM_TENSORS)},
+    "max_grad_value": {"max_grad_value": 3.0},
+    "max_grad_ratio": {"max_grad_ratio": 3.0},
+    "max_update_rms": {"max_update_rms": 2.0},
+}
+BEFORE = ("max_grad_norm", "max_tensor_norm", "max_grad_value", "max_grad_ratio")
+# One update's burst in all coordinates or in one of large or of small scale, and a change that lasts.
+WHERE = {"all": slice(None), "large": slice(-1, None), "small": slice(0, 1), "lasting": slice(None)}
+BURSTS = ("all", "large", "small")
+SIZE, LASTING_SIZE = 1_000.0, 10.0
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Kind of clipping, where the burst is, and updates looked at from it on."""
+    return grid(clip=CLIPS, burst=WHERE, after=[60 if quick else 1_200])
+
+
+def measure(seed: int, *, clip: str, burst: str, after: int) -> dict[str, Any]:
+    """The burst's traces, beside the same noise without burst and without clipping.
+
+    Returns:
+        ``root``, root second moment of the coordinates in the burst over what it should be, at `moments`;
+        ``recovery``, updates after the burst's own until it is within a tenth of 1, ``after`` if never;
+        ``others``, the step of the coordinates without burst in that update over what it should be, nan where
+        there are none.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = SCALES * torch.randn(WARM_UP + after, len(SCALES), generator=generator, dtype=torch.float64)
+    hit = torch.zeros(len(SCALES), dtype=torch.bool)
+    hit[WHERE[burst]] = True
+    grads = noise.clone()
+    if burst == "lasting":
+        grads[WARM_UP:] *= LASTING_SIZE
+    else:
+        grads[WARM_UP, hit] = SIZE * (SCALES * noise[WARM_UP].sign())[hit]
+    roots, steps = _descend(grads, hit, NUM_TENSORS, **CLIPS[clip])
+    due, steps_due = _descend(noise, hit, 1)
+    ratio = (roots / due).mean(1).numpy() / (LASTING_SIZE if burst == "lasting" else 1.0)
+    near = np.abs(ratio - 1.0) <= NEAR
+    return {
+        "root": ratio[moments(after)],
+        "recovery": int(near.argmax()) if near.any() else after,
+        "others": float((steps / steps_due)[~hit].mean()),
+    }
+
+
+def _descend(grads: Tensor, hit: Tensor, num_tensors: int, **options: Any) -> tuple[Tensor, Tensor]:
+    """RMSprop on tensors with these gradients.
+
+    Args:
+        grads: Shape ``(WARM_UP + after, coordinates)``.
+        hit: Whether a coordinate is in the burst, shape ``(coordinates,)``.
+        num_tensors: Each has coordinates of all scales.
+        **options: The optimizer's.
+
+    Returns:
+        Root v of the coordinates in the burst after every update from the burst's on, ``(after, hit coordinates)``
+        (without the debiasing, which is the same for all), and the burst's own step in learning rates,
+        ``(coordinates,)``.
+    """
+    params = [torch.zeros_like(part, requires_grad=True) for part in _split(grads[0], num_tensors)]
+    optimizer = RMSprop(params, lr=1.0, debias=True, **options)
+    roots = []
+    for update, grad in enumerate(grads):
+        for param, part in zip(params, _split(grad, num_tensors), strict=True):
+            param.grad = part.clone()
+        before = _join(params) if update == WARM_UP else None
+        optimizer.step()
+        if before is not None:
+            steps = _join(params) - before
+        if update >= WARM_UP:
+            roots.append(_join([optimizer.state[param]["square_avg"] for param in params])[hit].sqrt())
+    return torch.stack(roots), steps
+
+
+def _split(coordinates: Tensor, num_tensors: int) -> list[Tensor]:
+    return [coordinates[i::num_tensors] for i in range(num_tensors)]
+
+
+def _join(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([tensor.detach() for tensor in tensors], dim=1).flatten()
+
+
+def moments(after: int) -> list[int]:
+    """Updates after the burst's own at which the second moment is kept, the burst's own the first of them."""
+    return sorted({round(moment) - 1 for moment in np.geomspace(1, after, 40)})
+
+
+def pollution(results: Results, clip: str, burst: str) -> float:
+    """The root second moment right after a burst over what it should be."""
+    return interquartile(results.values("root", clip=clip, burst=burst)[:, 0])
+
+
+def contained(results: Results, clip: str) -> list[str]:
+    """The bursts after which the root second moment is within a tenth of what it should be at once."""
+    return [burst for burst in BURSTS if pollution(results, clip, burst) <= 1 + NEAR]
+
+
+def tables(results: Results) -> Sequence[Table]:
+    """Pollution and recovery by clip and burst, and what a burst in one coordinate costs the others."""
+    rows = []
+    for clip in CLIPS:
+        row = [short(pollution(results, clip, burst)) for burst in BURSTS]
+        row += [_recovery(results, clip, burst) for burst in WHERE]
+        row.append(short(interquartile(results.values("others", clip=clip, burst="large"))))
+        rows.append([clip, *row])
+    header = [
+        "clip",
+        *(f"root v over its due: {burst}" for burst in BURSTS),
+        *(f"updates to recover: {burst}" for burst in WHERE),
+        "large: others' steps over their due",
+    ]
+    return [Table(header, rows)]
+
+
+def _recovery(results: Results, clip: str, burst: str) -> str:
+    of = {"clip": clip, "burst": burst}
+    recovery = interquartile(results.values("recovery", **of))
+    after = results.cells[results.where(**of)[0]]["after"]
+    return f"> {after:,}" if recovery >= after else f"{recovery:,.0f}"
+
+
+def verdict(results: Results) -> Verdict:
+    """By the clips that contain a burst wherever it is."""
+    wherever = [clip for clip in BEFORE if contained(results, clip) == list(BURSTS)]
+    told = "; ".join(
+        f"{clip} {', '.join(short(pollution(results, clip, burst)) for burst in BURSTS)}" for clip in CLIPS
+    )
+    lasting = ", ".join(
+        f"{_recovery(results, clip, 'lasting')} with {clip}"
+        for clip in ("none", "max_grad_norm", "max_grad_ratio")
+    )
+    sentence = (
+        "root v over its due after a burst in all coordinates, in one of large scale, in one of small scale: "
+        f"{told}. A change that lasts is known after so many updates: {lasting}."
+    )
+    if wherever == list(BEFORE):
+        return Verdict("holds", sentence)
+    if not wherever:
+        return Verdict("does not hold", sentence)
+    return Verdict("holds only if", f"it is {' or '.join(wherever)} that clips: {sentence}")
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """The root second moment after a burst, and how it gets to know a change that lasts."""
+    titles = {
+        "all": "burst in all coordinates",
+        "small": "burst in one coordinate of small scale",
+        "lasting": "gradients ten times as large for good",
+    }
+    axes = figure.subplots(1, 3)
+    for axis, (burst, title) in zip(axes, titles.items(), strict=True):
+        for i, clip in enumerate(CLIPS):
+            traces = results.values("root", clip=clip, burst=burst)
+            after = results.cells[results.where(clip=clip, burst=burst)[0]]["after"]
+            middle = [interquartile(column) for column in traces.T]
+            # Some lie on each other.
+            style = {"none": "-", "max_update_rms": ":", "max_grad_norm": "--"}.get(clip, "-")
+            axis.plot(np.array(moments(after)) + 1, middle, style, color=COLORS[i], label=clip)
+        axis.set(xscale="log", yscale="log", xlabel="updates from the burst on")
+        axis.set_title(title, fontsize=9, loc="left")
+    axes[0].set_ylabel("root second moment over its due")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside right center")
+
+
+STUDY = Study(
+    name="clipping",
+    claim="Clipping gradients before the accumulator keeps outliers out of the second moment v.",
+    mechanism="`rl_rms.RMSprop(max_grad_norm=..., max_tensor_norm=..., max_grad_value=..., max_grad_ratio=...)`, "
+    "all of them before v; `max_update_rms` after it (`rl_rms.optim.guard`).",
+    setup="A thousand coordinates in five tensors, normal noise of scales from 0.01 to 1, rho = 0.99. One "
+    "update's gradient is 1,000 times its scale, in all coordinates, in the one of the largest scale (large) or "
+    "in the one of the smallest (small); or all are ten times as large from then on (lasting). Root v of these "
+    "coordinates over its due, which is root v on the same noise without burst and clipping (ten times that for a "
+    "change that lasts): right after the burst, and updates until it is within 10 %. Clips are at twice the "
+    "ordinary norm, three root mean squares of the largest scale (max_grad_value), three of each coordinate's own "
+    "(max_grad_ratio), twice the quotient's ordinary root mean square (max_update_rms).",
+    caveat="Gradients are normal: of heavy-tailed ones max_grad_ratio takes the tails too, and v is then that of "
+    "what is left. A tighter norm contains more, and shortens ordinary updates more often.",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    verdict=verdict,
+    draw=draw,
+    quick_seeds=2,
+    size=(11.0, 3.6),
+)

@@ -1,0 +1,186 @@
+"""How long RMSprop's second moment takes to follow a curriculum's stages, and what memory earns in one.
+
+When gradients become R times as large, root v is within a tenth of their size after ``t`` updates with
+``1 - rho**t = 0.81``, which is ``1.66 / (1 - rho)``; when they become R times smaller, ``rho**t R**2 = 0.21``: a
+time that grows with log R.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rl_rms.agents import A2C
+from rl_rms.envs import make_vec
+from rl_rms.envs.curricula import Staged
+from rl_rms.optim.rmsprop import RMSprop
+from rl_rms.studies.episodes import episode_returns
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import interquartile, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COORDINATES = 2_000
+CLOSE = 0.1
+RHOS = (0.9, 0.97, 0.99, 0.997, 0.999)
+RATIOS = (4.0, 100.0)
+HALF_LIVES = (7, 69, 700)
+RATES = (1e-3, 3e-3)
+LIFE = 60_000
+STAGES = [{"length": length} for length in (1.0, 0.5, 0.25, 0.12)]
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Streams of gradients whose scale changes once, and A2C in a curriculum."""
+    if quick:
+        return grid(rho=[0.9, 0.97, 0.99], ratio=[4.0, 0.25, 100.0, 0.01])
+    streams = grid(rho=RHOS, ratio=[ratio**sign for ratio in RATIOS for sign in (1, -1)])
+    return [*streams, *grid(half_life=HALF_LIVES, rate=RATES)]
+
+
+def measure(seed: int, **cell: Any) -> dict[str, float]:
+    """Of a stream, or of a training."""
+    return _stream(seed, **cell) if "rho" in cell else _training(seed, **cell)
+
+
+def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
+    """Updates after the change until root v is within a tenth of the gradients' size, and the first step's length.
+
+    The step is by what it will be when v has followed: above 1 is under-normalization.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    param = torch.zeros(COORDINATES, requires_grad=True)
+    optimizer = RMSprop([param], lr=1.0, rho=rho, debias=True, eps=0.0)
+    memory = 1 / (1 - rho)
+    before, most = int(5 * memory), int((3 + 2 * abs(math.log(ratio))) * memory)
+    first, adapted = math.nan, most
+    for update in range(before + most):
+        size = ratio if update >= before else 1.0
+        was = param.detach().clone()
+        param.grad = size * torch.randn(COORDINATES, generator=generator)
+        optimizer.step()
+        if update == before:
+            first = float((param.detach() - was).square().mean().sqrt())
+        if update >= before:
+            root = float(optimizer.state[param]["square_avg"].mean().sqrt()) / size
+            if 1 - CLOSE <= root <= 1 + CLOSE:
+                adapted = update - before + 1
+                break
+    return {"updates": adapted, "first": first}
+
+
+def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
+    """Mean return, and the stage that was reached."""
+    env = make_vec("CartPole-v1", 16, curriculum=Staged(STAGES, threshold=100, window=30), seed=seed)
+    agent = A2C(env, half_life=half_life, learning_rate=rate, n_steps=8, gae_lambda=0.95, seed=seed, device="cpu")
+    returns = episode_returns(agent, LIFE)
+    assert env.curriculum is not None
+    return {"return": float(np.mean(returns)), "stage": float(env.curriculum.stage)}
+
+
+def slope(results: Results, ratio: float) -> float:
+    """Of the adaptation time over ``1 / (1 - rho)``, by least squares through 0."""
+    rhos = results.levels("rho", ratio=ratio)
+    memories = np.array([1 / (1 - rho) for rho in rhos])
+    times = np.array([interquartile(results.values("updates", rho=rho, ratio=ratio)) for rho in rhos])
+    return float(memories @ times / (memories @ memories))
+
+
+def expected(ratio: float) -> float:
+    """The slope of the theory, for rho near 1."""
+    return -math.log(1 - (1 - CLOSE) ** 2) if ratio > 1 else math.log((ratio**-2 - 1) / ((1 + CLOSE) ** 2 - 1))
+
+
+def tables(results: Results) -> Sequence[Table]:
+    """Adaptation times by ratio and rho, slopes; then returns."""
+    rhos = results.levels("rho")
+    rows = []
+    for ratio in results.levels("ratio"):
+        times = [results.middle("updates", rho=rho, ratio=ratio) for rho in rhos]
+        first = results.middle("first", rho=rhos[-1], ratio=ratio)
+        told = f"{slope(results, ratio):.2f} ({expected(ratio):.2f})"
+        rows.append([f"gradients x {ratio:g}", *(short(time) for time in times), told, f"x {short(first)}"])
+    header = [f"rho {rho:g}" for rho in rhos]
+    streams = Table(["updates to adapt", *header, "slope (theory)", "first step"], rows)
+    if not results.levels("half_life"):
+        return [streams]
+    trained = []
+    for half_life in results.levels("half_life"):
+        of = {"half_life": half_life, "rate": _rate(results, half_life)}
+        values = [str(results.estimate(metric, **of)) for metric in ("return", "stage")]
+        trained.append([f"{half_life} updates", f"{of['rate']:g}", *values])
+    return [streams, Table(["A2C's half-life", "rate", "return", "last stage"], trained)]
+
+
+def verdict(results: Results) -> Verdict:
+    """By the slopes up and down: the claim has one of about 1, whatever the ratio."""
+    ratios = results.levels("ratio")
+    up = [slope(results, ratio) for ratio in ratios if ratio > 1]
+    down = {ratio: slope(results, ratio) for ratio in ratios if ratio < 1}
+    falls = ", ".join(f"{found:.1f} for gradients {1 / ratio:g} times smaller" for ratio, found in down.items())
+    sentence = (
+        f"updates to adapt are {min(up):.2f} to {max(up):.2f} times 1 / (1 - rho) upwards, whatever the ratio"
+    )
+    half_lives = results.levels("half_life")
+    returns = ""
+    if half_lives:
+        told = [
+            f"{short(results.middle('return', half_life=h, rate=_rate(results, h)))} at {h}" for h in half_lives
+        ]
+        returns = f" Return of A2C in a staged curriculum by half-life: {', '.join(told)}."
+    if max(up) / min(up) > 1.5:
+        return Verdict("does not hold", f"{sentence}; {falls} downwards.{returns}")
+    if max(down.values()) > 1.5 * min(down.values()):
+        return Verdict(
+            "holds only if",
+            f"gradients grow: {sentence}; downwards it takes a factor log R more, {falls}.{returns}",
+        )
+    return Verdict("holds", f"{sentence}; {falls} downwards.{returns}")
+
+
+def _rate(results: Results, half_life: float) -> float:
+    rate: float = results.best("return", "rate", highest=True, half_life=half_life)
+    return rate
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Adaptation time over memory; return over half-life."""
+    half_lives = results.levels("half_life")
+    axes = figure.subplots(1, 1 + bool(half_lives), squeeze=False)[0]
+    for color, ratio in zip(COLORS, results.levels("ratio"), strict=False):
+        memories = np.array([1 / (1 - rho) for rho in results.levels("rho")])
+        times = [results.middle("updates", rho=rho, ratio=ratio) for rho in results.levels("rho")]
+        axes[0].plot(memories, times, "o", color=color, label=f"gradients x {ratio:g}")
+        axes[0].plot(memories, expected(ratio) * memories, color=color, linewidth=0.8)
+    axes[0].set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until root v is right")
+    axes[0].set_title("dots measured, lines theory", fontsize=9, loc="left")
+    axes[0].legend(fontsize=7)
+    if half_lives:
+        told = [results.estimate("return", half_life=h, rate=_rate(results, h)) for h in half_lives]
+        spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
+        axes[1].errorbar(half_lives, [t.middle for t in told], spread, fmt="o-", color=COLORS[0])
+        axes[1].set(xscale="log", xlabel="half-life in updates", ylim=(0, None))
+        axes[1].set_ylabel("mean return over the curriculum")
+
+
+STUDY = Study(
+    name="curriculum",
+    claim="In a curriculum the easy phase's influence on v decays as rho**t, so that RMSprop is right again after "
+    "some 1 / (1 - rho) updates.",
+    mechanism="The curricula of `rl_rms.envs.curricula`, here `Staged`; `optim/tracking_ratio` in TensorBoard "
+    "shows how far v lags.",
+    setup=f"{COORDINATES:,} normal gradients whose size changes once by a ratio: updates until root v is within a "
+    "tenth, their slope over 1 / (1 - rho), and the first step by what is usual. Then A2C on 16 CartPoles "
+    f"through four stages of shorter poles in {LIFE:,} env steps, at three half-lives, each at the better of two "
+    "rates.",
+    caveat="A tenth is a choice: a twentieth takes 1.4 times as long upwards. In CartPole's curriculum gradients "
+    "differ more from update to update than from stage to stage.",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    verdict=verdict,
+    draw=draw,
+)

@@ -1,0 +1,290 @@
+"""How long a step a burst of gradients makes, for how long steps are then too short, and what agents lose by it.
+
+A burst of size B is one update whose gradients are B times as large as the others' root mean square.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rl_rms.agents import A2C
+from rl_rms.agents.attacks import FGSMAttack
+from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Constant
+from rl_rms.optim.rmsprop import RMSprop
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RHOS = (0.9, 0.99, 0.999)
+SIZES = (10.0, 100.0, 1_000.0)
+COORDINATES, BURST_AT, MOST = 100, 100, 12_000
+NEAR = 0.1
+RATIO = 3.0
+
+# What befalls an agent from the middle of its life on, and for how many env steps.
+EVENTS = {"none": 0, "attack": 2_000, "rewards": 128}
+HARM = {"attack": "an attack", "rewards": "rewards x 1,000"}
+STRENGTH, REWARD_SCALE = 0.5, 1_000.0
+# By whether gradients are clipped.
+RATES = {False: (1e-3, 3e-3, 1e-2), True: (3e-3, 1e-2, 3e-2)}
+NUM_ENVS, NUM_STEPS = 16, 8
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Of the normalizer: rho, clipping and the burst's size; of agents: rho, clipping, event and learning rate."""
+    bursts = [
+        *grid(of=["normalizer"], rho=RHOS[:2] if quick else RHOS, clips=[False], size=SIZES),
+        *grid(of=["normalizer"], rho=[0.99], clips=[True], size=SIZES[-1:]),
+    ]
+    agents = {"of": ["agent"], "event": EVENTS}
+    if quick:
+        return [*bursts, *grid(rho=[0.99], clips=[False], rate=[3e-3], life=[8_000], **agents)]
+    return [
+        *bursts,
+        *grid(rho=RHOS, clips=[False], rate=RATES[False], life=[40_000], **agents),
+        *grid(rho=[0.99], clips=[True], rate=RATES[True], life=[40_000], **agents),
+    ]
+
+
+def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
+    """What a burst does to steps, or what becomes of an agent."""
+    return (burst if of == "normalizer" else train)(seed, **cell)
+
+
+def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
+    """A burst in all coordinates beside the same noise without.
+
+    Returns:
+        ``step``, the longest one in the burst's update, in learning rates; ``recovery``, updates after it until
+        root v is within a tenth of what it would be; ``lost``, by how many ordinary steps it falls short until
+        then.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # The first row meets the burst, the second does not; no coordinate knows of another.
+    weight = torch.zeros(2, COORDINATES, dtype=torch.float64, requires_grad=True)
+    ratio = RATIO if clips else None
+    optimizer = RMSprop([weight], lr=1.0, rho=rho, initial_second_moment=1.0, max_grad_ratio=ratio)
+    lost = 0.0
+    for update in range(MOST):
+        grad = torch.randn(COORDINATES, generator=generator, dtype=torch.float64).repeat(2, 1)
+        if update == BURST_AT:
+            grad[0] = size * grad[0].sign()
+        before = weight.detach().clone()
+        weight.grad = grad
+        optimizer.step()
+        if update < BURST_AT:
+            continue
+        if update == BURST_AT:
+            step = float((weight.detach() - before)[0].abs().max())
+        with_burst, without = optimizer.state[weight]["square_avg"].sqrt()
+        if float((with_burst / without).mean()) <= 1 + NEAR:
+            break
+        lost += 1.0 - float((without / with_burst).mean())
+    return {"step": step, "recovery": update - BURST_AT, "lost": lost}
+
+
+def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, life: int) -> dict[str, Any]:
+    """A2C on CartPole, in the middle of whose life something happens.
+
+    Returns:
+        ``return``, the mean length of the episodes that end after the time of the attack; ``root``, the largest
+        norm that root v has in that time over the one before.
+    """
+    middle, over = life // 2, life // 2 + EVENTS["attack"]
+    changes = {}
+    if event == "rewards":
+        changes["reward.scale"] = Constant(REWARD_SCALE).during(middle, middle + EVENTS[event], rest=1.0)
+    world = make_vec("CartPole-v1", NUM_ENVS, changes, seed=seed)
+    strength = Constant(STRENGTH if event == "attack" else 0.0).during(middle, over, rest=0.0)
+    env = FGSMAttack(world, strength)
+    agent = A2C(
+        env,
+        learning_rate=rate,
+        n_steps=NUM_STEPS,
+        gae_lambda=0.95,
+        ent_coef=0.01,
+        max_grad_norm=0.5 if clips else None,
+        optimizer_kwargs={"rho": rho},
+        seed=seed,
+        device="cpu",
+    )
+    env.aim(agent)
+    lengths: list[int] = []
+    roots = {"before": 0.0, "after": 0.0}
+
+    def collect(trained: OnPolicyAgent) -> None:
+        lengths.extend(one.length for one in trained.new_episodes if one.num_timesteps > over)
+        root = math.sqrt(sum(float(state["square_avg"].sum()) for state in trained.optimizer.state.values()))
+        if trained.num_timesteps <= middle:
+            roots["before"] = root
+        elif trained.num_timesteps <= over:
+            roots["after"] = max(roots["after"], root)
+
+    agent.learn(life, callback=collect, log_interval=life)
+    env.close()
+    return {"return": float(np.mean(lengths)), "root": roots["after"] / roots["before"]}
+
+
+def bound(rho: float) -> float:
+    """The longest step that any gradients can make, in learning rates."""
+    return 1.0 / math.sqrt(1.0 - rho)
+
+
+def contenders(results: Results) -> list[Cell]:
+    """The decays, and clipping, that agents have."""
+    found = [{"rho": c["rho"], "clips": c["clips"]} for c in results.cells if c["of"] == "agent"]
+    return [one for i, one in enumerate(found) if one not in found[:i]]
+
+
+def best_rate(results: Results, which: Cell) -> float:
+    """The learning rate that is best where nothing happens."""
+    rate: float = results.best("return", "rate", highest=True, of="agent", event="none", **which)
+    return rate
+
+
+def returns(results: Results, event: str, **which: Any) -> Floats:
+    """Return of each seed, at the learning rate that is best where nothing happens."""
+    return results.values("return", of="agent", event=event, rate=best_rate(results, which), **which)
+
+
+def lost(results: Results, event: str, **which: Any) -> Estimate:
+    """Return that an event costs, seed by seed."""
+    return interquartile_mean(returns(results, "none", **which) - returns(results, event, **which))
+
+
+def sooner(results: Results) -> list[float]:
+    """The sizes of bursts from which a smaller rho recovers sooner."""
+
+    def recoveries(size: float) -> list[float]:
+        of = {"of": "normalizer", "clips": False, "size": size}
+        return [interquartile(results.values("recovery", rho=rho, **of)) for rho in results.levels("rho", **of)]
+
+    return [size for size in SIZES if recoveries(size) == sorted(recoveries(size)) and recoveries(size)[0] > 0]
+
+
+def tables(results: Results) -> Sequence[Table]:
+    """Steps, recovery and what they cost by rho and size; then agents' returns and what they lose."""
+    rows = []
+    for cell in results.cells:
+        if cell["of"] == "normalizer":
+            told = [short(interquartile(results.values(name, **cell))) for name in ("step", "recovery", "lost")]
+            told[0] += f" of {short(RATIO if cell['clips'] else bound(cell['rho']))}"
+            rows.append([f"burst of {cell['size']:,g}, {_named(cell)}", *told])
+    earned = []
+    for which in contenders(results):
+        plain = str(interquartile_mean(returns(results, "none", **which)))
+        earned.append([f"A2C, {_named(which)}", plain, *(_cost(results, event, which) for event in HARM)])
+    return [
+        Table(["", "longest step / lr", "updates to recover", "ordinary steps lost"], rows),
+        Table(["", "return", *(f"lost by {event}" for event in HARM.values())], earned),
+    ]
+
+
+def _cost(results: Results, event: str, which: Cell) -> str:
+    root = interquartile(results.values("root", of="agent", event=event, rate=best_rate(results, which), **which))
+    return f"{lost(results, event, **which)}, root v x {short(root)}"
+
+
+def _named(cell: Cell) -> str:
+    return f"rho {cell['rho']:g}" + (", clipped" if cell["clips"] else "")
+
+
+def verdict(results: Results) -> Verdict:
+    """By the bound on steps, and by whether a smaller rho recovers sooner."""
+    of = {"of": "normalizer", "clips": False}
+    rhos = results.levels("rho", **of)
+    steps = {rho: results.values("step", rho=rho, size=max(SIZES), **of).max() for rho in rhos}
+    contained = all(
+        (results.values("step", rho=rho, size=size, **of) <= bound(rho) * 1.0001).all()
+        for rho in rhos
+        for size in SIZES
+    )
+    recoveries = "; ".join(
+        f"{', '.join(short(interquartile(results.values('recovery', rho=rho, size=size, **of))) for rho in rhos)} "
+        f"after one of {size:,g}"
+        for size in SIZES
+    )
+    costs = "; ".join(
+        f"{' and '.join(short(lost(results, event, **which).middle) for event in HARM)} of "
+        f"{short(interquartile(returns(results, 'none', **which)))} with {_named(which)}"
+        for which in contenders(results)
+    )
+    sentence = (
+        f"with rho {', '.join(f'{rho:g}' for rho in rhos)} the longest step is "
+        f"{', '.join(short(step) for step in steps.values())} times lr, and root v recovers in so many updates: "
+        f"{recoveries}. Return that A2C loses by an attack on its observations and by rewards x 1,000: {costs}."
+    )
+    large = sooner(results)
+    if not contained or not large:
+        return Verdict("does not hold", sentence)
+    if large == list(SIZES):
+        return Verdict("holds", sentence)
+    return Verdict("holds only if", f"the burst is large ({min(large):,g} times the others here): {sentence}")
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Longest step and recovery by rho and size; returns by rho and event."""
+    first, second, third = figure.subplots(1, 3)
+    of = {"of": "normalizer", "clips": False}
+    rhos = results.levels("rho", **of)
+    for color, rho in zip(COLORS, rhos, strict=False):
+        steps = [interquartile(results.values("step", rho=rho, size=size, **of)) for size in SIZES]
+        recoveries = [interquartile(results.values("recovery", rho=rho, size=size, **of)) for size in SIZES]
+        first.plot(SIZES, steps, "o-", color=color, label=f"rho {rho:g}")
+        first.axhline(bound(rho), color=color, linestyle=":")
+        second.plot(SIZES, recoveries, "o-", color=color, label=f"rho {rho:g}")
+    first.set(xscale="log", yscale="log", xlabel="size of the burst", ylabel="longest step, in learning rates")
+    first.set_yticks([3, 10, 30], ["3", "10", "30"])
+    first.minorticks_off()
+    first.set_title("contained: dotted, 1 / sqrt(1 - rho)", fontsize=9, loc="left")
+    second.set(xscale="log", xlabel="size of the burst", ylabel="updates until root v is within 10 %")
+    second.set_yscale("symlog", linthresh=10)
+    second.set_ylim(-1, 2 * MOST)
+    second.set_title("over-damped", fontsize=9, loc="left")
+    second.legend(fontsize=8)
+    all_of_them = contenders(results)
+    labels = {"none": "nothing happens", **HARM}
+    for shift, (color, event) in enumerate(zip(COLORS[3:], EVENTS, strict=False)):
+        told = [interquartile_mean(returns(results, event, **which)) for which in all_of_them]
+        middle = np.array([one.middle for one in told])
+        reach = np.abs(np.array([[one.low, one.high] for one in told]).T - middle)
+        third.bar(
+            np.arange(len(told)) + 0.27 * (shift - 1), middle, 0.25, yerr=reach, color=color, label=labels[event]
+        )
+    third.set_xticks(
+        range(len(all_of_them)), [_named(which).replace(", ", "\n") for which in all_of_them], fontsize=8
+    )
+    third.set(ylabel="return from then on", ylim=(0, 600))
+    third.set_title("A2C on CartPole", fontsize=9, loc="left")
+    third.legend(fontsize=8)
+
+
+STUDY = Study(
+    name="gradient_burst",
+    claim="The normalizer contains bursts of gradients; a small rho contains them tighter and recovers sooner.",
+    mechanism="The bound |step| <= lr / sqrt(1 - rho) of `rl_rms.RMSprop`, logged as `containment_margin`; its "
+    "clipping; `rl_rms.agents.attacks.FGSMAttack`, which moves observations against the agent's policy.",
+    setup="Normal gradients in 100 coordinates and one update whose gradients are B: its longest step, updates "
+    "until root v is within 10 % of what it would be, and ordinary steps lost until then; clipped is "
+    "max_grad_ratio=3. A2C on 16 CartPoles, 40,000 env steps; in the middle either an attack (observations moved "
+    "by 0.5 for 2,000 env steps) or rewards 1,000 times as large for one rollout: mean length of the episodes "
+    "that end later than that, at the learning rate out of three that is best where nothing happens, and how much "
+    "shorter they are, seed by seed. A2C does not clip, unless it says clipped, which is max_grad_norm=0.5.",
+    caveat="An attack also harms by the actions that it brings about, which no normalizer undoes. A training of "
+    "250 updates ends long before a burst of 1,000 has left v at rho = 0.999. Ten seeds hardly tell what "
+    "one rho loses from what another does, and the life was made longer after a look at a shorter one, in "
+    "which they told less.",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    verdict=verdict,
+    draw=draw,
+    size=(12.0, 3.8),
+)

@@ -1,0 +1,188 @@
+"""Whether LayerNorm makes results depend less on RMSprop's rho, and how much of that is the missing debias.
+
+Without debias an accumulator that starts at 0 makes the first steps ``1 / sqrt(1 - rho)`` times too long: the
+more, the longer the memory.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rl_rms.agents import A2C, PolicyConfig
+from rl_rms.envs import make_vec
+from rl_rms.optim.rule import rmsprop_init, rmsprop_update
+from rl_rms.studies.episodes import episode_returns
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, Floats, estimate, interquartile_mean, short
+from rl_rms.studies.regression import Params, Regression
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HALF_LIVES = (7, 69, 700, 7_000)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)
+UPDATES = 400
+AGENT_HALF_LIVES = (20, 200, 2_000)
+AGENT_RATES = (3e-3, 1e-2)
+LIFE = 25_000
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Task, LayerNorm and debias; an agent's cells are one training each."""
+    if quick:
+        return grid(task=["regression"], layer_norm=[False, True], debias=[False, True], updates=[150])
+    return [
+        *grid(task=["regression"], layer_norm=[False, True], debias=[False, True], updates=[UPDATES]),
+        *grid(task=["CartPole"], layer_norm=[False, True], debias=[False, True]),
+    ]
+
+
+def measure(seed: int, *, task: str, layer_norm: bool, debias: bool, updates: int = UPDATES) -> dict[str, Any]:
+    """Scores by half-life and learning rate, shape ``(half-lives, rates)``; more is better."""
+    if task == "regression":
+        return {"scores": _regression(seed, layer_norm, debias, updates)}
+    scores = [
+        [_agent(seed, layer_norm, debias, half_life, rate) for rate in AGENT_RATES]
+        for half_life in AGENT_HALF_LIVES
+    ]
+    return {"scores": scores}
+
+
+def _regression(seed: int, layer_norm: bool, debias: bool, updates: int) -> list[list[float]]:
+    """Minus log10 of the mean loss in the last tenth of the updates."""
+    copies = len(HALF_LIVES) * len(RATES)
+    half_life = torch.tensor(HALF_LIVES, dtype=torch.float32).repeat_interleave(len(RATES)).view(-1, 1, 1)
+    lr = torch.tensor(RATES).repeat(len(HALF_LIVES)).view(-1, 1, 1)
+    task = Regression(seed, copies, layer_norm=layer_norm)
+    states = rmsprop_init(task.params)
+
+    def step(params: Params, grads: Params) -> Params:
+        nonlocal states
+        new, states = rmsprop_update(params, grads, states, lr=lr, half_life=half_life, debias=debias)
+        return new
+
+    losses = task.train(step, updates)[-updates // 10 :].mean(0)
+    scores = -losses.nan_to_num(nan=1e9, posinf=1e9).clamp(1e-9, 1e9).log10()
+    told: list[list[float]] = scores.view(len(HALF_LIVES), len(RATES)).tolist()
+    return told
+
+
+def _agent(seed: int, layer_norm: bool, debias: bool, half_life: float, rate: float) -> float:
+    """Mean length of the episodes that end in the last quarter of a short training."""
+    agent = A2C(
+        make_vec("CartPole-v1", 16, seed=seed),
+        policy=PolicyConfig(norm="layer" if layer_norm else "none"),
+        half_life=half_life,
+        learning_rate=rate,
+        n_steps=8,
+        gae_lambda=0.95,
+        optimizer_kwargs={"debias": debias},
+        seed=seed,
+        device="cpu",
+    )
+    returns = episode_returns(agent, LIFE, since=0.75 * LIFE)
+    return float(np.mean(returns)) if returns else 500.0
+
+
+def best_rate(scores: Floats) -> int:
+    """The number of the rate that is best for all half-lives together.
+
+    Args:
+        scores: Shape ``(seeds, half-lives, rates)``.
+    """
+    return int(scores.mean((0, 1)).argmax())
+
+
+def at_best_rate(results: Results, **which: Any) -> Floats:
+    """Scores at that rate, shape ``(seeds, half-lives)``."""
+    scores = results.values("scores", **which)
+    return scores[:, :, best_rate(scores)]
+
+
+def deviation(scores: Floats) -> float:
+    """Of the seeds' means over half-lives."""
+    return float(scores.mean(0).std())
+
+
+def tables(results: Results) -> Sequence[Table]:
+    """Spread over half-lives and the score itself, by task, LayerNorm and debias."""
+    rows = []
+    for cell in results.cells:
+        scores = at_best_rate(results, **{key: cell[key] for key in ("task", "layer_norm", "debias")})
+        means = scores.mean(0)
+        spread = str(estimate(scores, deviation))
+        rows.append([f"{cell['task']}, {_name(cell)}", spread, short(means.min()), short(means.max())])
+    return [Table(["", "spread over half-lives", "score at the worst half-life", "at the best"], rows)]
+
+
+def _name(cell: Cell) -> str:
+    with_norm, with_debias = cell["layer_norm"], cell["debias"]
+    return f"{'LayerNorm' if with_norm else 'plain'}, {'debias' if with_debias else 'no debias'}"
+
+
+def effect(results: Results, task: str, before: Cell, after: Cell) -> Estimate:
+    """How much smaller a task's spread becomes from one setting to another."""
+    both = [at_best_rate(results, task=task, **setting) for setting in (before, after)]
+    number = both[0].shape[1]
+    return estimate(np.hstack(both), lambda x: deviation(x[:, :number]) - deviation(x[:, number:]))
+
+
+def verdict(results: Results) -> Verdict:
+    """By whether LayerNorm lessens the spread, beyond chance, without debias and with it, in each task."""
+    told, lessens = [], []
+    for task in results.levels("task"):
+        of = []
+        for debias in (False, True):
+            plain, norm = ({"layer_norm": layer_norm, "debias": debias} for layer_norm in (False, True))
+            of += [short(deviation(at_best_rate(results, task=task, **one))) for one in (plain, norm)]
+            if effect(results, task, plain, norm).low > 0:
+                lessens.append(f"{task} {'with' if debias else 'without'} debias")
+        told.append(f"{task} {of[0]} plain, {of[1]} with LayerNorm, {of[2]} with debias alone, {of[3]} with both")
+    sentence = f"spread of the score over half-lives: {'; '.join(told)}."
+    if len(lessens) == 2 * len(told):
+        return Verdict("holds", sentence)
+    if lessens:
+        return Verdict("holds only if", f"it is {' or '.join(lessens)}: {sentence}")
+    return Verdict("does not hold", sentence)
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Scores over half-lives at the best rate, with and without."""
+    tasks = results.levels("task")
+    for axis, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        half_lives = HALF_LIVES if task == "regression" else AGENT_HALF_LIVES
+        for i in results.where(task=task):
+            cell, scores = results.cells[i], results.measured[i]["scores"]
+            told = [interquartile_mean(of_seeds) for of_seeds in scores[:, :, best_rate(scores)].T]
+            color = COLORS[2 * cell["layer_norm"] + cell["debias"]]
+            axis.plot(half_lives, [one.middle for one in told], "o-", color=color, label=_name(cell))
+            axis.fill_between(
+                half_lives, [one.low for one in told], [one.high for one in told], color=color, alpha=0.15
+            )
+        axis.set(xscale="log", xlabel="half-life in updates")
+        axis.set_ylabel("-log10 loss" if task == "regression" else "episode length, last quarter")
+        axis.set_title(f"{task}, at the rate that is best for all half-lives", fontsize=9, loc="left")
+        axis.legend(fontsize=7)
+
+
+STUDY = Study(
+    name="layer_norm",
+    claim="LayerNorm steadies the scale of gradients, and with it results depend less on RMSprop's rho.",
+    mechanism='`PolicyConfig(norm="layer")` (`agent.policy.norm: layer`); `debias` of `rl_rms.RMSprop`, which the '
+    "agents set.",
+    setup="Standard deviation over half-lives of the seeds' mean score, with and without LayerNorm, each with "
+    "and without debias, at the learning rate that is best for all half-lives together. Regression of a fixed "
+    f"network's outputs: -log10 of the loss in the last tenth of {UPDATES} updates, half-lives 7 to 7,000, "
+    f"five rates. A2C on 16 CartPoles for {LIFE:,} env steps: length of the episodes in the last quarter, "
+    "half-lives 20 to 2,000, two rates.",
+    caveat="Short trainings, in which a long memory never fills; the rate is chosen with the same seeds, once "
+    "for all half-lives. Over 200,000 env steps half-lives from 20 to 2,000 are alike on CartPole with debias "
+    "(docs/half_life.md).",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    verdict=verdict,
+    draw=draw,
+)

@@ -1,0 +1,252 @@
+"""Learning rate, half-life and epsilon learned by differentiating a training, beside those of a grid.
+
+The meta-objective is the loss on a fresh batch after T updates plus a penalty on its fluctuation on the way,
+``J(x) = L_T + c Var_t log L_t``, and x are the logarithms of the three.
+"""
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_rms.agents.meta import SavedTensors
+from rl_rms.optim.rule import rmsprop_init, rmsprop_update
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+from rl_rms.studies.regression import Params, Regression
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAMES: tuple[str, ...] = ("lr", "half_life", "eps")
+START = {"lr": 1e-3, "half_life": 69.0, "eps": 1e-4}
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)
+HALF_LIVES = (3.0, 20.0, 69.0, 300.0)
+EPSILONS = (1e-8, 1e-4, 1e-2)
+LENGTHS = (1, 3, 10, 30, 100)
+DRAWS = 24
+LIFE = 200
+META_UPDATES, META_RATE, HORIZON = 80, 0.1, 30
+PENALTIES = (0.0, 0.1)
+# Beyond which nothing is learned.
+LEAST = {"lr": 1e-5, "half_life": 1.0, "eps": 1e-10}
+MOST = {"lr": 1.0, "half_life": 1e4, "eps": 1.0}
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """The signal by unroll length; then hyperparameters as they start, learned and by grid."""
+    if quick:
+        return [*grid(length=[3, 30]), *grid(by=["start", "learned"], penalty=[0.0])]
+    return [*grid(length=LENGTHS), *grid(by=["start", "grid"]), *grid(by=["learned"], penalty=PENALTIES)]
+
+
+def measure(seed: int, **cell: Any) -> dict[str, Any]:
+    """Of the signal, or of a way to hyperparameters."""
+    return _signal(seed, **cell) if "length" in cell else _scores(seed, **cell)
+
+
+def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: float) -> Tensor:
+    """The meta-objective of a training, differentiable with respect to x.
+
+    Args:
+        task: Gives batches.
+        params: Where it begins, of one copy.
+        x: Logarithms of learning rate, half-life and epsilon.
+        length: Updates.
+        penalty: Weight of the fluctuation.
+    """
+    lr, half_life, eps = x.exp()
+    params = {name: param.detach().requires_grad_() for name, param in params.items()}
+    states, losses = rmsprop_init(params), []
+    for _ in range(length):
+        loss = task.losses(params).sum()
+        grads = torch.autograd.grad(loss, list(params.values()), create_graph=True)
+        losses.append(loss.log())
+        params, states = rmsprop_update(
+            params, dict(zip(params, grads, strict=True)), states, lr=lr, half_life=half_life, eps=eps, debias=True
+        )
+    objective = task.losses(params).sum()
+    return objective + penalty * torch.stack(losses).var() if penalty else objective
+
+
+def _signal(seed: int, length: int) -> dict[str, Any]:
+    """Mean over standard deviation of the meta-gradient over batches, and what it costs beside plain updates."""
+    task = Regression(seed, 1, layer_norm=False)
+    task.train(_descent(START), 100)
+    begin, gradients, times, saved = task.params, [], [], SavedTensors()
+    for draw in range(DRAWS):
+        x, began = _logs(START).requires_grad_(), time.perf_counter()
+        with saved if draw == 0 else nullcontext():
+            objective = unroll(task, begin, x, length, 0.0)
+        (gradient,) = torch.autograd.grad(objective, x)
+        times.append(time.perf_counter() - began)
+        gradients.append(gradient.double().numpy())
+    began = time.perf_counter()
+    task.train(_descent(START), length)
+    plain = time.perf_counter() - began
+    mean, deviation = np.mean(gradients, axis=0), np.std(gradients, axis=0, ddof=1)
+    clear = np.abs(mean) / np.maximum(deviation, 1e-30)
+    return {
+        **dict(zip(NAMES, clear.tolist(), strict=True)),
+        "times": statistics.median(times) / plain,
+        "kilobytes": saved.bytes / 1e3,
+    }
+
+
+def _logs(values: Mapping[str, float]) -> Tensor:
+    return torch.tensor([values[name] for name in NAMES]).log()
+
+
+def _descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
+    """Plain updates with some hyperparameters."""
+    states: Any = None
+
+    def step(params: Params, grads: Params) -> Params:
+        nonlocal states
+        states = states or rmsprop_init(params)
+        lr, half_life, eps = (values[name] for name in NAMES)
+        new, states = rmsprop_update(params, grads, states, lr=lr, half_life=half_life, eps=eps, debias=True)
+        return dict(new)
+
+    return step
+
+
+def _score(seed: int, values: Mapping[str, float]) -> float:
+    """Minus log10 of the mean loss in the last tenth of a training."""
+    losses = Regression(seed, 1, layer_norm=False).train(_descent(values), LIFE)[-LIFE // 10 :]
+    return -math.log10(min(float(losses.mean().nan_to_num(nan=1e9)), 1e9))
+
+
+def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
+    """The score of a training with the hyperparameters that a way leads to, and these."""
+    if by == "grid":
+        points = [dict(zip(NAMES, point, strict=True)) for point in itertools.product(RATES, HALF_LIVES, EPSILONS)]
+        found = max(points, key=lambda point: _score(10_000 + seed, point))
+    else:
+        found = _learned(10_000 + seed, penalty) if by == "learned" else START
+    return {"score": _score(seed, found), **found}
+
+
+def _learned(seed: int, penalty: float) -> dict[str, float]:
+    """Hyperparameters after some steps down the meta-gradient, each over a window of a life."""
+    x, state = _logs(START), None
+    task = Regression(seed, 1, layer_norm=False)
+    first, windows = task.params, LIFE // HORIZON
+    for number in range(META_UPDATES):
+        begin = first if number % windows == 0 else task.params
+        values = dict(zip(NAMES, x.exp().tolist(), strict=True))
+        free = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(unroll(task, begin, free, HORIZON, penalty), free)
+        state = state or rmsprop_init(x)
+        # A window in which the loss explodes tells nothing but that it did.
+        gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        x, state = rmsprop_update(x, gradient, state, lr=META_RATE, half_life=20, debias=True)
+        x = torch.minimum(torch.maximum(x, _logs(LEAST)), _logs(MOST))
+        task.params = begin
+        task.train(_descent(values), HORIZON)
+    return dict(zip(NAMES, x.exp().tolist(), strict=True))
+
+
+def share(results: Results, penalty: float) -> Estimate:
+    """Of the way from the start's score to the grid's, how much the learned ones make, seed by seed."""
+    start, best = (results.values("score", by=by) for by in ("start", "grid"))
+    learned = results.values("score", by="learned", penalty=penalty)
+    return interquartile_mean((learned - start) / (best - start))
+
+
+def tables(results: Results) -> Sequence[Table]:
+    """Signal to noise and cost by unroll length; scores and hyperparameters by way."""
+    signal = []
+    for length in results.levels("length"):
+        clear = [str(results.estimate(name, length=length)) for name in NAMES]
+        times, memory = (results.middle(name, length=length) for name in ("times", "kilobytes"))
+        signal.append([f"{length} updates", *clear, f"{times:.1f}", f"{short(memory)} kB"])
+    found = []
+    for i in (i for i in results.where() if "by" in results.cells[i]):
+        cell = results.cells[i]
+        learned = cell["by"] == "learned"
+        name = f"learned, penalty {cell['penalty']:g}" if learned else cell["by"]
+        gained = str(share(results, cell["penalty"])) if learned and results.where(by="grid") else ""
+        values = [short(float(np.median(results.measured[i][name]))) for name in NAMES]
+        found.append([name, *values, str(interquartile_mean(results.measured[i]["score"])), gained])
+    return [
+        Table(["signal to noise over", *NAMES, "times a plain update", "memory"], signal),
+        Table(["hyperparameters", *NAMES, "-log10 loss", "share of the grid's gain"], found),
+    ]
+
+
+def verdict(results: Results) -> Verdict:
+    """By whether what was learned is better than the start, and by whose signal is clear."""
+    lengths = results.levels("length")
+    clear = {name: [results.middle(name, length=length) for length in lengths] for name in NAMES}
+    start = results.values("score", by="start")
+    gain = interquartile_mean(results.values("score", by="learned", penalty=0.0) - start)
+    parts = [f"learning them lowers log10 of the loss by {gain}"]
+    if results.where(by="grid"):
+        parts += [
+            f"{100 * share(results, c).middle:.0f} % of what a grid gains with penalty {c:g}" for c in PENALTIES
+        ]
+    told = ", ".join(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
+    sentence = (
+        f"{'; '.join(parts)}; the meta-gradient's signal to noise over {min(lengths)} to {max(lengths)} updates "
+        f"is {told}."
+    )
+    if gain.low <= 0:
+        return Verdict("does not hold", sentence)
+    unclear = " and ".join(name for name in NAMES if min(clear[name]) < 1)
+    if unclear:
+        return Verdict("holds only if", f"many windows are averaged, for {unclear}: {sentence}")
+    return Verdict("holds", sentence)
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Signal to noise over length, cost, and scores."""
+    signal, cost, score = figure.subplots(1, 3)
+    lengths = results.levels("length")
+    for color, name in zip(COLORS, NAMES, strict=False):
+        told = [results.estimate(name, length=length) for length in lengths]
+        signal.plot(lengths, [one.middle for one in told], "o-", color=color, label=name)
+        signal.fill_between(lengths, [t.low for t in told], [t.high for t in told], color=color, alpha=0.2)
+    signal.axhline(1.0, color="#AAAAAA", linewidth=0.8)
+    signal.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="signal to noise")
+    signal.legend(fontsize=7)
+    memory = [results.middle("kilobytes", length=length) for length in lengths]
+    cost.plot(lengths, memory, "o-", color=COLORS[0])
+    cost.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="kilobytes kept for going backward")
+    found = [i for i in results.where() if "by" in results.cells[i]]
+    told = [interquartile_mean(results.measured[i]["score"]) for i in found]
+    spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
+    score.errorbar(range(len(told)), [t.middle for t in told], spread, fmt="o", color=COLORS[0])
+    names = [" ".join(str(value) for value in results.cells[i].values()) for i in found]
+    score.set_xticks(range(len(told)), names, rotation=45, ha="right", fontsize=8)
+    score.set_ylabel("-log10 loss, last tenth")
+
+
+STUDY = Study(
+    name="meta_gradient",
+    claim="rho and eps can be learned by differentiating through the training, with a penalty on fluctuations "
+    "for stability.",
+    mechanism="`rl_rms.optim.rule.rmsprop_update`, differentiable in all hyperparameters; `agent.meta` and "
+    "`rl-rms tune` do this for agents.",
+    setup=f"Regression of a fixed network's outputs, from lr {START['lr']:g}, half-life {START['half_life']:g} "
+    f"and eps {START['eps']:g}. Mean over standard deviation of the meta-gradient over {DRAWS} draws of "
+    f"batches, by updates unrolled. Then {META_UPDATES} meta-updates over windows of {HORIZON}, with and "
+    f"without a penalty, against a grid of {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} points; both choose "
+    f"on another task, and are scored on a training of {LIFE} updates.",
+    caveat="Windows much shorter than the training prefer larger rates than the training does (short-horizon "
+    "bias). Where v is 0 and eps stands outside the root, the gradient by half-life is not a number; the first "
+    "update here is never such.",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    verdict=verdict,
+    draw=draw,
+    size=(11.0, 3.6),
+)

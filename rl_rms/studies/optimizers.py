@@ -1,0 +1,67 @@
+"""The optimizers that studies set beside each other, stepping at all learning rates of a ladder at once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_rms.optim.rmsprop import RMSprop
+
+# From parameters and options to an optimizer; RMSprop's half-life is 69 updates, torch's rho = 0.99.
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "SGD": torch.optim.SGD,
+    "momentum": lambda params, **options: torch.optim.SGD(params, **{"momentum": 0.9, **options}),
+    "RMSprop": lambda params, **options: RMSprop(params, **{"debias": True, **options}),
+    "Adam": torch.optim.Adam,
+}
+
+
+def half_decades(low: float, high: float) -> list[float]:
+    """Learning rates a factor of about 3 apart: 1, 3, 10, 30, ... times a power of ten.
+
+    Args:
+        low: The first, a power of ten.
+        high: No rate is larger.
+    """
+    rates = []
+    while low <= high * 1.001:
+        rates += [low, 3 * low]
+        low *= 10
+    return [float(f"{rate:.3g}") for rate in rates if rate <= high * 1.001]
+
+
+class Ladder:
+    """One problem trained at several learning rates at once.
+
+    The steps of these optimizers go by coordinate and are in proportion to the learning rate, so that one of them
+    with the rate 1, on the gradients of all copies of the problem, tells every copy's step.
+
+    Args:
+        name: One of `OPTIMIZERS`.
+        rates: Learning rates.
+        **options: The optimizer's.
+    """
+
+    def __init__(self, name: str, rates: Sequence[float], **options: Any) -> None:
+        self.rates = torch.tensor(rates, dtype=torch.float64)
+        self._name, self._options = name, options
+        self._unit: Tensor | None = None
+
+    def step(self, params: Tensor, grad: Tensor, factor: float | Tensor = 1.0) -> Tensor:
+        """The parameters after an update.
+
+        Args:
+            params: Shape ``(rates, ...)``.
+            grad: Likewise.
+            factor: Of a schedule, by which rates are multiplied in this update; broadcasts to the parameters.
+        """
+        if self._unit is None:
+            self._unit = torch.zeros_like(params, requires_grad=True)
+            self._optimizer = OPTIMIZERS[self._name]([self._unit], lr=1.0, **self._options)
+        with torch.no_grad():
+            self._unit.zero_()
+            self._unit.grad = grad
+            self._optimizer.step()
+            rates = self.rates.to(params.dtype).view(-1, *[1] * (params.ndim - 1))
+            return params + factor * rates * self._unit

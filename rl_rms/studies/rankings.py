@@ -1,0 +1,68 @@
+"""How alike two rankings are, how alike noise lets them be, and what a choice made by one costs under another."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+_DRAWS = 2_000
+_SPLITS = 200
+
+
+def tau(one: Floats, other: Floats) -> float:
+    """Kendall's tau-b of two rankings: 1 for the same, 0 for unrelated, -1 for reversed.
+
+    Args:
+        one: Scores of shape ``(networks,)``.
+        other: Likewise.
+    """
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(one, other).statistic)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Tau between two optimizers' rankings by mean score, and its 95 % bootstrap interval over seeds.
+
+    Args:
+        one: Scores of shape ``(networks, seeds)``.
+        other: Likewise.
+        rng: Where chance comes from.
+    """
+    drawn = []
+    for _ in range(_DRAWS):
+        means = [scores[:, rng.integers(scores.shape[1], size=scores.shape[1])].mean(1) for scores in (one, other)]
+        drawn.append(tau(means[0], means[1]))
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return tau(one.mean(1), other.mean(1)), float(low), float(high)
+
+
+def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
+    """Tau between the rankings of two halves of the seeds, in the mean over ways to halve them.
+
+    What no tau between optimizers can be expected to exceed: the same optimizer's rankings differ as much.
+
+    Args:
+        scores: Shape ``(networks, seeds)``.
+        rng: Where chance comes from.
+    """
+    half = scores.shape[1] // 2
+    found = []
+    for _ in range(_SPLITS):
+        order = rng.permutation(scores.shape[1])
+        found.append(tau(scores[:, order[:half]].mean(1), scores[:, order[half : 2 * half]].mean(1)))
+    return float(np.nanmean(found))
+
+
+def regret(scores: Floats, chosen: int) -> tuple[float, float, float]:
+    """What a network falls short of the best under an optimizer, with Student's 95 % interval over paired seeds.
+
+    Args:
+        scores: Shape ``(networks, seeds)``.
+        chosen: The network's row.
+    """
+    from scipy.stats import t
+
+    difference = scores[scores.mean(1).argmax()] - scores[chosen]
+    mean = float(difference.mean())
+    margin = float(t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference)))
+    return mean, mean - margin, mean + margin

@@ -1,0 +1,330 @@
+"""How near RMSprop comes to the equilibrium of a game of two players, by how they take turns and remember.
+
+The first game is ``x y``: x makes it small, y large, and (0, 0) is where neither can gain. The second is CartPole
+with an adversary that pushes the pole and is paid what the balancing agent loses.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl_rms.agents import A2C, A2CConfig
+from rl_rms.agents.adversarial import Rival, RobustTraining, Side
+from rl_rms.agents.evaluation import evaluate
+from rl_rms.envs.pushes import PushedCartPole
+from rl_rms.optim.games import Play, cycle_radius, play_round
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import interquartile, interquartile_mean, short
+from rl_rms.studies.optimizers import OPTIMIZERS, half_decades
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RHO = 0.95
+ROUNDS = 500
+STARTS = 4
+RATES = half_decades(1e-3, 0.3)
+# What plays: optimizer, turns, options.
+Player = tuple[str, Play, dict[str, float]]
+PLAYERS: dict[str, Player] = {
+    "SGD": ("SGD", "simultaneous", {}),
+    "SGD, extragradient": ("SGD", "extragradient", {}),
+    "RMSprop": ("RMSprop", "simultaneous", {}),
+    "momentum 0.5": ("RMSprop", "simultaneous", {"momentum": 0.5}),
+    "momentum 0.9": ("RMSprop", "simultaneous", {"momentum": 0.9}),
+    "momentum -0.5": ("RMSprop", "simultaneous", {"momentum": -0.5}),
+    "optimism 1": ("RMSprop", "simultaneous", {"optimism": 1.0}),
+    "alternating": ("RMSprop", "alternating", {}),
+    "alternating, momentum 0.9": ("RMSprop", "alternating", {"momentum": 0.9}),
+    "extragradient": ("RMSprop", "extragradient", {}),
+}
+CURES = ("optimism 1", "alternating", "extragradient")
+JUDGED = ("momentum 0.5", "momentum 0.9", "momentum -0.5", *CURES)
+NOISES = (0.0, 0.1)
+
+# CartPole: who pushes while the agent learns, and the strength of pushes then and afterwards, in rad/s for each
+# env step.
+TRAININGS = ("nobody", "chance", "adversary at once", "adversary by turns")
+STRENGTHS = (0.03, 0.05)
+UNSEEN = ("gusts", "swings", "lean")
+NUM_ENVS, NUM_STEPS = 32, 8
+UPDATES_IN_TURN = 10
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Who plays at which noise of the gradients; who pushes, at which learning rate and for how many env steps."""
+    if quick:
+        return [
+            *grid(player=["RMSprop", "momentum 0.9", *CURES], noise=[0.0]),
+            *grid(training=["nobody", "adversary by turns"], rate=[0.01], steps=[3_000]),
+        ]
+    return [
+        *grid(player=list(PLAYERS), noise=[0.0]),
+        *grid(player=["RMSprop", "momentum 0.9", *CURES], noise=[NOISES[1]]),
+        *grid(training=TRAININGS, rate=[0.003, 0.01], steps=[100_000]),
+    ]
+
+
+def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: float, seed: int) -> Iterator[Floats]:
+    """Distances from the equilibrium before each round, shape ``(rates, starts)``, from 1 on.
+
+    The parameters are x and y in units of the rate (for SGD, whose steps go by the gradient, of its root), so that
+    one optimizer with the learning rate 1 plays at all rates. A rate is that of a steady step: momentum's is
+    ``lr / (1 - momentum)``.
+
+    Args:
+        player: Of `PLAYERS`.
+        rates: Learning rates.
+        angles: Where the games begin on the circle, shape ``(starts,)``.
+        noise: Standard deviation of the gradients' noise.
+        seed: Of the noise.
+    """
+    by, play, options = player
+    unit = torch.tensor(rates, dtype=torch.float64)[:, None]
+    unit = unit.sqrt() if by == "SGD" else unit
+    x, y = (nn.Parameter(at / unit) for at in (torch.cos(angles), torch.sin(angles)))
+    options = {**options, "lr": 1 - options.get("momentum", 0.0)}
+    if by == "RMSprop":
+        options |= {"rho": RHO, "eps": 1e-12}
+    players = [OPTIMIZERS[by]([one], **options) for one in (x, y)]
+    generator = torch.Generator().manual_seed(seed)
+
+    def losses() -> tuple[Tensor, Tensor]:
+        value = (unit.square() * x * y).sum()
+        if not noise:
+            return value, -value
+        chance = noise * unit * torch.randn(2, *x.shape, generator=generator, dtype=torch.float64)
+        return value + (chance[0] * x).sum(), (chance[1] * y).sum() - value
+
+    while True:
+        with torch.no_grad():
+            yield (unit * torch.hypot(x, y)).numpy()
+        play_round(players, losses, play)
+
+
+def measure(seed: int, **cell: Any) -> dict[str, Any]:
+    """One of the two games."""
+    return balance(seed, **cell) if "training" in cell else circle(seed, **cell)
+
+
+def circle(seed: int, *, player: str, noise: float) -> dict[str, Any]:
+    """Root mean square of the distance over the last fifth of the rounds, at each rate."""
+    angles = 2 * math.pi * torch.rand(STARTS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    way = distances(PLAYERS[player], RATES, angles, noise, seed)
+    found = np.array([next(way) for _ in range(ROUNDS)])[-ROUNDS // 5 :]
+    return {"distance": np.sqrt(np.square(found).mean((0, 2)))}
+
+
+def pushes(kind: str, num_envs: int, seed: int) -> Rival:
+    """Somebody who pushes poles: an action in [-1, 1] for each of a batch of observations.
+
+    Args:
+        kind: ``"nobody"``; ``"chance"``, evenly in [-1, 1]; ``"gusts"``, with all strength to one side, for 10 of
+            20 env steps; ``"swings"``, a sinusoid of 50 env steps; ``"lean"``, always to where the pole leans.
+        num_envs: Size of the batch.
+        seed: Of the chance in it.
+    """
+    chance, clock = np.random.default_rng(seed), itertools.count()
+    sides = np.ones(num_envs)
+
+    def gusts(_: Any) -> Floats:
+        t = next(clock) % 20
+        if t == 0:
+            sides[:] = chance.choice([-1.0, 1.0], num_envs)
+        return sides * (t < 10)
+
+    kinds: dict[str, Rival] = {
+        "nobody": lambda _: np.zeros(num_envs),
+        "chance": lambda _: chance.uniform(-1.0, 1.0, num_envs),
+        "gusts": gusts,
+        "swings": lambda _: np.full(num_envs, math.sin(2 * math.pi * next(clock) / 50)),
+        "lean": lambda observations: np.sign(observations[:, 2]),
+    }
+    return kinds[kind]
+
+
+def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, Any]:
+    """Mean return of 32 episodes under each kind of pushes, and over those that nobody was trained with."""
+    config = A2CConfig(
+        learning_rate={"linear": {"start": rate, "end": 0.0, "over": steps}},
+        n_steps=NUM_STEPS,
+        gae_lambda=0.95,
+        normalize_advantage=True,
+    )
+    trained, tested = STRENGTHS
+    if training in ("nobody", "chance"):
+        side = Side(PushedCartPole(NUM_ENVS, trained), 0, pushes(training, NUM_ENVS, seed))
+        agent = A2C.from_config(config, side, seed=seed).learn(steps)
+    else:
+        agent = (
+            RobustTraining(
+                lambda: PushedCartPole(NUM_ENVS, trained),
+                protagonist=config,
+                adversary=config,
+                turns="alternating" if training.endswith("by turns") else "simultaneous",
+                turn=UPDATES_IN_TURN * NUM_ENVS * NUM_STEPS,
+                seed=seed,
+            )
+            .learn(steps)
+            .protagonist
+        )
+    told = {}
+    for kind in ("nobody", *UNSEEN):
+        side = Side(PushedCartPole(32, tested), 0, pushes(kind, 32, seed))
+        told[kind] = evaluate(agent, side, 32, seed=1_000 + seed).mean_reward
+    return {**told, "unseen": float(np.mean([told[kind] for kind in UNSEEN]))}
+
+
+def best(results: Results, player: str, noise: float) -> int:
+    """The number of the rate at which a player comes nearest."""
+    values = results.values("distance", player=player, noise=noise)
+    return int(np.argmin([interquartile(values[:, rate]) for rate in range(len(RATES))]))
+
+
+def nearest(results: Results, player: str, noise: float = 0.0) -> float:
+    """The distance at that rate."""
+    return interquartile(results.values("distance", player=player, noise=noise)[:, best(results, player, noise)])
+
+
+def formula(player: str, rate: float) -> float | None:
+    """The radius that theory says of simultaneous RMSprop."""
+    by, play, options = PLAYERS[player]
+    if by == "SGD" or play != "simultaneous":
+        return None
+    lr = rate * (1 - options.get("momentum", 0.0))
+    return cycle_radius(lr, RHO, **options)
+
+
+def tables(results: Results) -> Sequence[Table]:
+    """Distances at the best rate, and at the largest beside the formula's; returns at the best rate."""
+    rows = []
+    for player in results.levels("player"):
+        row = [player]
+        for noise in NOISES:
+            if not results.where(player=player, noise=noise):
+                row.append("")
+                continue
+            rate = best(results, player, noise)
+            told = interquartile_mean(results.values("distance", player=player, noise=noise)[:, rate])
+            row.append(f"{told} at {RATES[rate]:g}")
+        radius = formula(player, RATES[-1])
+        row += [short(largest(results, player)), "" if radius is None else short(radius)]
+        rows.append(row)
+    trained = []
+    for training in results.levels("training"):
+        rate = results.best("unseen", over="rate", highest=True, training=training)
+        returns = [results.estimate(kind, training=training, rate=rate) for kind in ("nobody", *UNSEEN)]
+        trained.append([f"{training}, at {rate:g}", *map(str, returns)])
+    nearer = [f"nearest, noise {noise:g}" for noise in NOISES]
+    pushed = ["unpushed", *(f"pushed: {kind}" for kind in UNSEEN)]
+    return [
+        Table([f"x y: distance after {ROUNDS} rounds", *nearer, f"at rate {RATES[-1]:g}", "formula"], rows),
+        Table(["CartPole, pushed in training by: mean return", *pushed], trained),
+    ]
+
+
+def unseen(results: Results, training: str) -> float:
+    """Mean return under pushes that nobody was trained with, at the best rate."""
+    rate = results.best("unseen", over="rate", highest=True, training=training)
+    return results.middle("unseen", training=training, rate=rate)
+
+
+def largest(results: Results, player: str) -> float:
+    """The distance at the largest rate, without noise."""
+    return interquartile(results.values("distance", player=player, noise=0.0)[:, -1])
+
+
+def verdict(results: Results) -> Verdict:
+    """Whether RMSprop leaves the circle that the formula says, and whether momentum comes nearer than none."""
+    radius = cycle_radius(RATES[-1], RHO)
+    spirals = largest(results, "RMSprop") > 1.2 * radius
+    plain = nearest(results, "RMSprop")
+    told = {player: nearest(results, player) for player in results.levels("player") if player in JUDGED}
+    damps = min(told[player] for player in told if player.startswith("momentum 0")) < plain
+    sentence = (
+        f"at rate {RATES[-1]:g} RMSprop ends at a distance of {short(largest(results, 'RMSprop'))}, where a cycle "
+        f"of radius {short(radius)} is expected; at each one's best rate it comes to {short(plain)}, "
+        + ", ".join(f"{player} to {short(distance)}" for player, distance in told.items())
+        + "; CartPole returns, under pushes of kinds that nobody was trained with, "
+        + ", ".join(
+            f"{short(unseen(results, one))} if pushed in training by {one}" for one in results.levels("training")
+        )
+        + "."
+    )
+    if spirals and damps:
+        return Verdict("holds", sentence)
+    if spirals or damps:
+        half = "only its first half is meant" if spirals else "only its second half is meant"
+        return Verdict("holds only if", f"{half}: {sentence}")
+    return Verdict("does not hold", sentence)
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """Distances over rounds at one rate; at the end, over rates; CartPole's returns by pushes."""
+    left, right, last = figure.subplots(1, 3, width_ratios=[1.0, 1.0, 1.2])
+    shown = [player for player in results.levels("player") if not player.startswith("SGD")]
+    colors = dict(zip(shown, [*COLORS, "#999999"], strict=False))
+    for player in shown:
+        way = distances(PLAYERS[player], [0.03], torch.zeros(1, dtype=torch.float64), 0.0, seed=0)
+        left.plot([float(next(way)[0, 0]) for _ in range(ROUNDS)], color=colors[player], linewidth=1, label=player)
+        values = results.values("distance", player=player, noise=0.0)
+        right.plot(RATES, [interquartile(one) for one in values.T], "o-", color=colors[player], markersize=3)
+        radii = [formula(player, rate) for rate in RATES]
+        if radii[0]:
+            right.plot(RATES, radii, ":", color=colors[player], linewidth=1)
+    left.set(yscale="log", xlabel="round", ylabel="distance from the equilibrium")
+    left.set_title("at rate 0.03", fontsize=9, loc="left")
+    right.set(xscale="log", yscale="log", xlabel="learning rate of a steady step", ylim=(2e-4, 30))
+    right.set_title(f"after {ROUNDS} rounds; dotted: the formula", fontsize=9, loc="left")
+    right.legend(*left.get_legend_handles_labels(), fontsize=6, loc="lower right")
+    kinds = ("nobody", *UNSEEN)
+    trainings = results.levels("training")
+    for i, training in enumerate(trainings):
+        rate = results.best("unseen", over="rate", highest=True, training=training)
+        told = [results.estimate(kind, training=training, rate=rate) for kind in kinds]
+        at = np.arange(len(kinds)) + 0.8 * ((i + 0.5) / len(trainings) - 0.5)
+        middles = np.array([one.middle for one in told])
+        sides = np.abs([[one.low for one in told], [one.high for one in told]] - middles)
+        last.errorbar(at, middles, sides, fmt="o", color=COLORS[i], markersize=4, capsize=2, label=training)
+    last.set_xticks(range(len(kinds)), ["unpushed", *UNSEEN])
+    last.set(ylim=(0, 520), ylabel="CartPole's mean return")
+    last.set_title("pushed in training by", fontsize=9, loc="left")
+    last.legend(fontsize=6)
+
+
+STUDY = Study(
+    name="two_player",
+    claim="In a bilinear game of two players simultaneous RMSprop spirals away from the equilibrium, and momentum "
+    "damps that.",
+    mechanism="`rl_rms.optim.games.play_round` plays optimizers against each other, simultaneously, in "
+    "alternation or with extragradient steps; `rl_rms.RMSprop` has `momentum` of either sign and `optimism`; "
+    "`rl_rms.agents.adversarial.RobustTraining` trains an A2C against an adversary.",
+    setup=f"The game x y from a distance of 1, {ROUNDS} rounds, RMSprop with rho = {RHO} and debias; root mean "
+    "square of the distance over the last fifth, over four starts for each seed, at each player's best learning "
+    f"rate out of {len(RATES)}. The rate is that of a steady step, lr / (1 - momentum). The formula is "
+    "`rl_rms.optim.games.cycle_radius`: 2 sqrt(2) lr / sqrt(1 - rho) for plain RMSprop, "
+    "times sqrt((1 + m) / (1 - m) - 2 optimism) at that rate. CartPole: A2C for 100,000 env steps, pushed by "
+    "nobody, by chance, or by a second A2C that is paid the negative reward and learns as long, both at once "
+    "against what the other was, or by turns; the largest push changes the pole's angular velocity by "
+    f"{STRENGTHS[0]} rad/s in an env step. Then 32 "
+    "episodes without pushes, and under gusts, swings and pushes to where the pole leans, of "
+    f"{STRENGTHS[1]} rad/s, at the better of two learning rates.",
+    caveat="Two numbers, each the other's gradient: a game of many, in which players' coordinates are mixed, may "
+    "circle more widely than the formula says. A best rate is best for so many rounds; cycles are as large "
+    "as their learning rate, and shrink where that falls. CartPole's trainings are short, and an adversary "
+    "takes as many env steps again as the agent; its players take turns of ten updates, not of one. The "
+    "pushes' strength was chosen, on a few seeds, such that A2C learns at all, and the better rate by the "
+    "returns that are shown; the word of the verdict is the bilinear game's.",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    verdict=verdict,
+    draw=draw,
+    quick_seeds=2,
+    size=(13.0, 3.8),
+)

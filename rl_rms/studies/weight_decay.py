@@ -1,0 +1,230 @@
+"""How much of a weight is left after decay, whatever its gradients were, and what an agent earns with it.
+
+Coupled decay passes through the gradient, and is divided by the root second moment as that is; decoupled decay
+multiplies the weight by ``1 - lr * strength``; corrected decay by ``1 - strength * lr**2 / max_lr``.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rl_rms.agents import A2C
+from rl_rms.envs import make_vec
+from rl_rms.optim.rmsprop import RMSprop
+from rl_rms.studies.episodes import episode_returns
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMS: dict[str, dict[str, Any]] = {
+    "coupled": {},
+    "decoupled": {"decoupled_weight_decay": True},
+    "corrected": {"decoupled_weight_decay": True, "corrected_weight_decay": True},
+}
+# Scale of a weight's gradients, and how many times that the single burst among them is.
+HISTORIES = {
+    "none, unused": (0.0, 1.0),
+    "0.01": (0.01, 1.0),
+    "0.1": (0.1, 1.0),
+    "1": (1.0, 1.0),
+    "1, once 1,000": (1.0, 1_000.0),
+    "10": (10.0, 1.0),
+}
+LR, UPDATES, BURST_AT, WEIGHTS = 0.01, 1_000, 50, 200
+NUM_ENVS, NUM_STEPS = 16, 8
+RATES = (1e-3, 3e-3, 1e-2)
+# Coupled decay is divided by root second moments, which are far below 1 here.
+STRENGTHS = {"none": (0.0,), "coupled": (1e-4, 1e-3, 0.01), "decoupled": (0.01, 0.1, 1.0)}
+STRONG = 0.1
+
+
+def cells(quick: bool) -> Sequence[Cell]:
+    """Form and strength of the decay: of weights with given gradients, then of an agent's, by learning rate."""
+    decay = grid(of=["weights"], form=FORMS, strength=[1e-3, STRONG])
+    if quick:
+        return [*decay, *grid(of=["agent"], form=STRENGTHS, strength=[0.01], rate=[3e-3], life=[10_000])]
+    agents = [
+        grid(of=["agent"], form=[form], strength=strengths, rate=RATES, life=[40_000])
+        for form, strengths in STRENGTHS.items()
+    ]
+    return [*decay, *itertools.chain(*agents)]
+
+
+def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
+    """What is left of weights, or what an agent earns."""
+    return (left if of == "weights" else earned)(seed, **cell)
+
+
+def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
+    """Share of a weight that is left, by history of its gradients, while the learning rate falls linearly to 0.
+
+    What the gradients themselves move is taken off: the weights go the same way without decay.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scales, bursts = torch.tensor(list(HISTORIES.values()), dtype=torch.float64).T.unsqueeze(-1)
+    weights = [torch.ones(len(HISTORIES), WEIGHTS, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    optimizers = [
+        RMSprop([weights[0]], lr=LR, debias=True, weight_decay=strength, **FORMS[form]),
+        RMSprop([weights[1]], lr=LR, debias=True),
+    ]
+    for update in range(UPDATES):
+        grad = scales * torch.randn(weights[0].shape, generator=generator, dtype=torch.float64)
+        if update == BURST_AT:
+            grad = grad * bursts
+        for weight, optimizer in zip(weights, optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = LR * (1 - update / UPDATES)
+            weight.grad = grad.clone()
+            optimizer.step()
+    with_decay, without = (weight.detach().mean(1) for weight in weights)
+    return {"left": (with_decay - (without - 1.0)).tolist()}
+
+
+def due(strength: float) -> float:
+    """What decoupled decay is to leave."""
+    return float(np.prod([1 - strength * LR * (1 - update / UPDATES) for update in range(UPDATES)]))
+
+
+def earned(seed: int, *, form: str, strength: float, rate: float, life: int) -> dict[str, Any]:
+    """Mean return of the episodes in the second half of A2C's life on CartPole, and how decay differs in it.
+
+    Returns:
+        ``return``; and ``spread``, how many times as strong coupled decay is at the end at the weight that has the
+        90th percentile of it as at that of the 10th.
+    """
+    env = make_vec("CartPole-v1", NUM_ENVS, {}, seed=seed)
+    options = {} if form == "none" else {"weight_decay": strength, **FORMS[form]}
+    agent = A2C(
+        env,
+        learning_rate=rate,
+        n_steps=NUM_STEPS,
+        gae_lambda=0.95,
+        ent_coef=0.01,
+        optimizer_kwargs=options,
+        seed=seed,
+        device="cpu",
+    )
+    scores = episode_returns(agent, life, since=life / 2)
+    env.close()
+    moments = torch.cat([state["square_avg"].flatten() for state in agent.optimizer.state.values()])
+    low, high = np.quantile(moments.sqrt().numpy() + agent.optimizer.param_groups[0]["eps"], (0.1, 0.9))
+    return {"return": float(np.mean(scores)), "spread": float(high / low)}
+
+
+def remaining(results: Results, form: str, strength: float) -> dict[str, float]:
+    """Share of a weight that decay leaves, by history of its gradients."""
+    values = results.values("left", of="weights", form=form, strength=strength)
+    return {history: interquartile(column) for history, column in zip(HISTORIES, values.T, strict=True)}
+
+
+def best(results: Results, form: str, strength: float) -> Cell:
+    """An agent's cell at the learning rate that earns most."""
+    of = {"of": "agent", "form": form, "strength": strength}
+    return {**of, "rate": results.best("return", "rate", highest=True, **of)}
+
+
+def returns(results: Results, form: str) -> dict[float, Estimate]:
+    """An agent's return by strength of decay."""
+    strengths = results.levels("strength", of="agent", form=form)
+    return {strength: results.estimate("return", **best(results, form, strength)) for strength in strengths}
+
+
+def spread(results: Results) -> Estimate:
+    """How many times as strong coupled decay is at one weight of an agent as at another."""
+    return results.estimate("spread", **best(results, "none", results.levels("strength", form="none")[0]))
+
+
+def tables(results: Results) -> Sequence[Table]:
+    """What is left of weights, and what agents earn."""
+    rows = []
+    for strength in results.levels("strength", of="weights"):
+        by_form = [remaining(results, form, strength) for form in FORMS]
+        rows += [
+            [
+                f"strength {strength:g}, gradients {history}",
+                "1",
+                *(short(one[history]) for one in by_form),
+            ]
+            for history in HISTORIES
+        ]
+    rows.append(["decay of A2C's weights, 90th percentile over 10th", "", str(spread(results)), "1", "1"])
+    earned = []
+    by_strength = [returns(results, form) for form in STRENGTHS]
+    for strength in sorted({strength for one in by_strength for strength in one}):
+        told = [str(one[strength]) if strength in one else "" for one in by_strength]
+        earned.append([f"strength {strength:g}", *told])
+    names = ["no decay" if form == "none" else form for form in STRENGTHS]
+    return [Table(["left of a weight", "no decay", *FORMS], rows), Table(["return of A2C", *names], earned)]
+
+
+def verdict(results: Results) -> Verdict:
+    """By whether decoupled decay leaves the same whatever the gradients were."""
+    coupled, decoupled = (remaining(results, form, STRONG) for form in ("coupled", "decoupled"))
+    off = max(abs(value / due(STRONG) - 1) for value in decoupled.values())
+    earned = "; ".join(
+        ("no decay " if form == "none" else f"{form} ")
+        + ", ".join(
+            short(one.middle) + (f" at {strength:g}" if strength else "")
+            for strength, one in returns(results, form).items()
+        )
+        for form in STRENGTHS
+    )
+    unused = [abs(remaining(results, "coupled", strength)["none, unused"]) for strength in (STRONG, 1e-3)]
+    least, most = short(min(decoupled.values())), short(max(decoupled.values()))
+    sentence = (
+        f"at strength {STRONG:g} it leaves {least} to {most} of a weight whose due is {short(due(STRONG))}. "
+        f"Coupled decay leaves {short(max(coupled.values()))} where gradients are large and {short(unused[0])} "
+        f"where there are none, at strength 0.001 too ({short(unused[1])}); among the weights of one A2C it "
+        f"differs {short(spread(results).middle)} times. A2C's returns: {earned}."
+    )
+    return Verdict("holds" if off < 0.05 else "does not hold", sentence)
+
+
+def draw(results: Results, figure: "Figure") -> None:
+    """What is left by history, and return by strength."""
+    first, second = figure.subplots(1, 2)
+    for color, form in zip(COLORS, FORMS, strict=False):
+        values = results.values("left", of="weights", form=form, strength=STRONG)
+        middle = [interquartile(column) for column in values.T]
+        first.plot(range(len(HISTORIES)), middle, "o-", color=color, label=form)
+    first.axhline(due(STRONG), color="grey", linestyle=":", linewidth=1)
+    first.set_xticks(range(len(HISTORIES)), [name.replace(", ", ",\n") for name in HISTORIES], fontsize=8)
+    first.set(xlabel="scale of the gradients", ylabel="left of a weight")
+    first.set_title(f"after decay of strength {STRONG:g}", fontsize=9, loc="left")
+    first.legend(fontsize=8)
+    for color, form in zip(COLORS, ("coupled", "decoupled"), strict=False):
+        told = returns(results, form)
+        second.plot(list(told), [one.middle for one in told.values()], "o-", color=color, label=form)
+        ends = np.array(list(told.values()))[:, 1:].T
+        second.fill_between(list(told), *ends, color=color, alpha=0.2)
+    (plain,) = returns(results, "none").values()
+    second.axhline(plain.middle, color="grey", linestyle=":", label="no decay")
+    second.axhspan(plain.low, plain.high, color="grey", alpha=0.15)
+    second.set(xscale="log", xlabel="strength of the decay", ylabel="return")
+    second.set_title("A2C on CartPole, at the best learning rate", fontsize=9, loc="left")
+    second.legend(fontsize=8)
+
+
+STUDY = Study(
+    name="weight_decay",
+    claim="Decoupled weight decay does not depend on the history of the gradients.",
+    mechanism="`rl_rms.RMSprop(weight_decay=..., decoupled_weight_decay=True)`, also with "
+    "`corrected_weight_decay=True`; the agents take them in `optimizer_kwargs`.",
+    setup="Weights of 1 whose gradients are normal noise of a scale (none at all, or one burst at update 50), "
+    "1,000 updates while the learning rate falls linearly from 0.01 to 0, rho = 0.99: the share that is left of "
+    "them, but for what the gradients themselves do. A2C on 16 CartPoles, 40,000 env steps, half-life 200 "
+    "updates: mean return of the episodes in the second half, at the best of three learning rates.",
+    caveat="A short training on a small network that does not overfit: decay has little to gain here, and may do "
+    "more where a network has to stay able to learn. Between the returns of decoupled decay and of none there is "
+    "hardly more than chance.",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    verdict=verdict,
+    draw=draw,
+    size=(10.0, 3.8),
+)

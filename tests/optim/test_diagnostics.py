@@ -1,0 +1,224 @@
+import math
+
+import pytest
+import torch
+
+from rl_rms import RMSprop
+from rl_rms.laws import least_error_half_life
+from rl_rms.optim.diagnostics import diagnostics
+
+
+def stepped(*grads, **options):
+    params = [torch.nn.Parameter(torch.zeros(len(grad), dtype=torch.float64)) for grad in grads]
+    optimizer = RMSprop(params, **options)
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = torch.tensor(grad, dtype=torch.float64)
+    optimizer.step()
+    return optimizer
+
+
+def test_by_hand():
+    # v = g*g / 2: every step is sqrt(2) lr, the bound; the mean of v is (16 + 4 + 36) / 6.
+    optimizer = stepped([4.0, 2.0], [-6.0], lr=0.1, half_life=1, eps=0.0)
+    optimizer.steps_per_update = 40
+    assert optimizer.diagnostics() == pytest.approx(
+        {
+            "half_life_updates": 1.0,
+            "half_life_steps": 40.0,
+            "rho": 0.5,
+            "effective_step": 0.1 * math.sqrt(2),
+            "step_over_lr": math.sqrt(2),
+            "second_moment": 56 / 6,
+            "log10_second_moment_low": math.log10(2) + 0.2 * (math.log10(8) - math.log10(2)),
+            "log10_second_moment_median": math.log10(8),
+            "log10_second_moment_high": math.log10(18) - 0.2 * (math.log10(18) - math.log10(8)),
+            "median_rate": 0.1 / math.sqrt(8),
+            "squared_gradient": 56 / 3,
+            "tracking_ratio": 2.0,
+            "containment_margin": 0.0,
+            "eps_dominance": 0.0,
+            "gradient_norm": math.sqrt(56),
+            "clip_share": 0.0,
+            "num_nonfinite": 0.0,
+        }
+    )
+
+
+def test_after_a_second_update_by_hand():
+    # rho = 1/2, debiased: v^ is (16 / 4 + 1 / 2) / (3 / 4) = 6 in the first coordinate, in the second
+    # (4 / 4 + 4 / 2) / (3 / 4) = 4; the bound of u is sqrt((3 / 4) / (1 / 2)).
+    optimizer = stepped([4.0, 2.0], lr=0.1, half_life=1, eps=0.0, debias=True)
+    optimizer.param_groups[0]["params"][0].grad = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    optimizer.step()
+    values = optimizer.diagnostics()
+    assert values["second_moment"] == pytest.approx(5)
+    assert values["tracking_ratio"] == pytest.approx((1 / 6 + 1) / 2)
+    assert values["step_over_lr"] == pytest.approx(math.sqrt((1 / 6 + 1) / 2))
+    assert values["containment_margin"] == pytest.approx(1 - 1 / math.sqrt(1.5))
+
+
+def test_where_eps_dominates():
+    def share(eps, inside):
+        optimizer = stepped([4.0, 0.2], [0.02, 0.0], rho=0.0, eps=eps, eps_inside_sqrt=inside)
+        return optimizer.diagnostics()["eps_dominance"]
+
+    assert share(0.1, inside=False) == 0.5
+    assert share(0.1, inside=True) == 0.75
+    assert share(0.0, inside=False) == 0.0
+
+
+@pytest.mark.parametrize("options", [{"centered": True}, {"exclude_current": True}])
+def test_no_margin_where_there_is_no_bound(options):
+    assert "containment_margin" not in stepped([4.0], **options).diagnostics()
+
+
+def test_share_of_clipped_updates():
+    optimizer = stepped([4.0], max_grad_norm=1.0)
+    (param,) = optimizer.param_groups[0]["params"]
+    for grad in (0.5, 3.0, 0.5):
+        param.grad = torch.tensor([grad], dtype=torch.float64)
+        optimizer.step()
+    assert optimizer.diagnostics()["clip_share"] == 0.5
+    param.grad = torch.tensor([0.5], dtype=torch.float64)
+    for _ in range(300):
+        optimizer.step()
+    assert optimizer.diagnostics()["clip_share"] < 0.1
+    assert optimizer.guard.num_clipped == 2
+    assert optimizer.guard.num_updates == 304
+
+
+def test_changes_of_regime_are_counted_from_the_norm():
+    generator = torch.Generator().manual_seed(0)
+    param = torch.nn.Parameter(torch.zeros(20))
+    optimizer = RMSprop([param], on_nonfinite="raise")
+    for scale in (1.0, 5.0, 0.5):
+        for _ in range(300):
+            param.grad = scale * torch.randn(20, generator=generator)
+            optimizer.step()
+    assert optimizer.diagnostics()["num_change_points"] == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"debias": True},
+        {"eps": 0.5},
+        {"eps": 0.5, "eps_inside_sqrt": True},
+        {"centered": True, "maximize": True},
+    ],
+)
+def test_effective_step_is_what_parameters_moved(options):
+    optimizer = stepped([4.0, -2.0, 0.5], lr=0.1, half_life=3, **options)
+    (param,) = optimizer.param_groups[0]["params"]
+    assert diagnostics(optimizer)["effective_step"] == pytest.approx(param.square().mean().sqrt().item())
+
+
+def test_effective_step_of_groups_with_learning_rates_of_their_own():
+    fast, slow = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
+    optimizer = RMSprop([{"params": fast, "lr": 0.3}, {"params": slow, "lr": torch.tensor(0.1)}], debias=True)
+    fast.grad = slow.grad = torch.ones(3)
+    optimizer.step()
+    assert optimizer.diagnostics()["effective_step"] == pytest.approx(math.sqrt((0.09 + 0.01) / 2))
+
+
+def test_second_moment_is_the_debiased_and_centered_one():
+    assert stepped([4.0], half_life=1, debias=True).diagnostics()["second_moment"] == pytest.approx(16)
+    assert stepped([4.0], half_life=1, centered=True).diagnostics()["second_moment"] == pytest.approx(8 - 4)
+
+
+def test_half_life_in_steps():
+    optimizer = stepped([1.0], half_life="20_000 steps", steps_per_update=80)
+    values = optimizer.diagnostics()
+    assert values["half_life_updates"] == 250.0
+    assert values["half_life_steps"] == 20_000.0
+    assert values["rho"] == pytest.approx(2 ** (-1 / 250))
+
+
+def test_before_the_first_update():
+    optimizer = RMSprop([torch.nn.Parameter(torch.zeros(2))], half_life=1)
+    names = (
+        "effective_step",
+        "step_over_lr",
+        "second_moment",
+        "squared_gradient",
+        "tracking_ratio",
+        "eps_dominance",
+        "gradient_norm",
+        "clip_share",
+        "num_nonfinite",
+    )
+    nothing_yet = dict.fromkeys(names, 0.0)
+    assert optimizer.diagnostics() == {"half_life_updates": 1.0, "rho": 0.5, **nothing_yet}
+    optimizer.half_life = "20_000 steps"
+    assert optimizer.diagnostics() == nothing_yet
+
+
+def test_after_zero_grad_the_second_moment_is_still_known():
+    optimizer = stepped([4.0], half_life=1)
+    optimizer.zero_grad()
+    values = optimizer.diagnostics()
+    assert (values["effective_step"], values["second_moment"], values["gradient_norm"]) == (0.0, 8.0, 0.0)
+
+
+def test_complex_and_half_precision():
+    params = [torch.nn.Parameter(torch.zeros(1, dtype=dtype)) for dtype in (torch.complex64, torch.float16)]
+    optimizer = RMSprop(params, half_life=1)
+    params[0].grad = torch.tensor([3.0 + 4.0j])
+    params[1].grad = torch.tensor([300.0], dtype=torch.float16)  # its square overflows half precision
+    optimizer.step()
+    values = optimizer.diagnostics()
+    assert values["gradient_norm"] == pytest.approx(math.sqrt(9 + 16 + 90_000))
+    assert values["second_moment"] == pytest.approx((9 + 16 + 90_000) / 6)
+
+
+def test_reading_changes_nothing():
+    optimizer = stepped([4.0, 2.0], centered=True)
+    before = str(optimizer.state_dict())
+    optimizer.diagnostics()
+    assert str(optimizer.state_dict()) == before
+
+
+def test_distributions_have_every_coordinate_by_hand():
+    """v = g**2 / 2 after a first step with a half-life of one update; the step is lr * |g| / sqrt(v)."""
+    from rl_rms.optim.diagnostics import distributions
+
+    found = distributions(stepped([4.0, -100.0, 0.0], half_life=1, lr=0.01))
+    assert found["log10_second_moment"].tolist() == pytest.approx([math.log10(8), math.log10(5_000)])
+    assert found["log10_step"].tolist() == pytest.approx([math.log10(0.01 * math.sqrt(2))] * 2, abs=1e-6)
+
+
+def test_quantiles_are_of_v_above_0_and_of_coordinates_from_all_over():
+    optimizer = stepped([0.0] * 500, lr=0.1, rho=0.0, eps=0.5)
+    values = optimizer.diagnostics()
+    assert "log10_second_moment_median" not in values
+    assert values["median_rate"] == pytest.approx(0.2)
+    # Of many coordinates some are looked at; v is from 1 to 100, evenly in its logarithm.
+    values = stepped([10.0 ** (i / 9_000) for i in range(9_000)], [0.0] * 5_000, rho=0.0).diagnostics()
+    assert values["log10_second_moment_low"] == pytest.approx(0.2, abs=0.02)
+    assert values["log10_second_moment_median"] == pytest.approx(1.0, abs=0.02)
+    assert values["log10_second_moment_high"] == pytest.approx(1.8, abs=0.02)
+
+
+def test_the_matched_half_life_stands_beside_the_one_in_force():
+    optimizer = stepped([1.0], half_life=500, timescale=20_000, half_life_bounds=(10, 10_000))
+    # The law's answer to a signal of 1, which "match" assumes at the beginning.
+    assert optimizer.diagnostics()["half_life_matched"] == pytest.approx(least_error_half_life(20_000, 1.0))
+    assert optimizer.diagnostics()["half_life_updates"] == pytest.approx(500)
+    optimizer.timescale = "20_000 steps"
+    assert "half_life_matched" not in optimizer.diagnostics()
+    optimizer.steps_per_update = 1_000
+    assert least_error_half_life(20, 1.0) < 10
+    assert optimizer.diagnostics()["half_life_matched"] == 10
+    # In force it goes by what it has seen: gradients that grow and shrink a thousandfold.
+    optimizer.timescale = 1_000
+    (param,) = optimizer.param_groups[0]["params"]
+    optimizer.half_life = "match"
+    for update in range(2_000):
+        param.grad.fill_((30.0 if update // 500 % 2 else 0.03) * (1 + update % 3))
+        optimizer.step()
+    values = optimizer.diagnostics()
+    beginning = least_error_half_life(1_000, 1.0)
+    assert values["half_life_matched"] == values["half_life_updates"] < 0.95 * beginning
+    optimizer.half_life = 500
+    assert optimizer.diagnostics()["half_life_matched"] == pytest.approx(beginning)

@@ -1,0 +1,161 @@
+import copy
+import math
+
+import pytest
+import torch
+
+from rl_rms import RMSprop
+from rl_rms.optim.games import cycle_radius, play_round
+
+
+def bilinear(make, x=1.0, y=1.0):
+    """The game x y, which the first player makes small and the second large; its point after a round."""
+    params = [torch.nn.Parameter(torch.tensor([value], dtype=torch.float64)) for value in (x, y)]
+    players = [make([param]) for param in params]
+
+    def losses():
+        value = (params[0] * params[1]).sum()
+        return value, -value
+
+    def play(how):
+        told = play_round(players, losses, how)
+        return [param.item() for param in params], told
+
+    return play, players
+
+
+def sgd(params):
+    return torch.optim.SGD(params, lr=0.5)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        # The gradients at (1, 1) are 1 and -1.
+        ("simultaneous", [0.5, 1.5]),
+        # The second player's at (0.5, 1) is -0.5.
+        ("alternating", [0.5, 1.25]),
+        # At the trial's (0.5, 1.5) they are 1.5 and -0.5.
+        ("extragradient", [0.25, 1.25]),
+    ],
+)
+def test_a_round_by_hand(how, expected):
+    play, _ = bilinear(sgd)
+    point, told = play(how)
+    assert point == expected
+    assert told == [1.0, -1.0]
+
+
+def test_rmsprops_memory_holds_the_look_ahead_gradients_alone():
+    play, players = bilinear(lambda params: RMSprop(params, lr=0.5, rho=0.5, eps=0.0, debias=True))
+    # A trial to (0.5, 1.5), where the gradients are 1.5 and -0.5; a first step is one of lr in their direction.
+    assert play("extragradient")[0] == pytest.approx([0.5, 1.5], rel=1e-12)
+    first, second = (next(iter(player.state.values())) for player in players)
+    assert first["square_avg"].item() == pytest.approx(0.5 * 1.5**2)
+    assert second["square_avg"].item() == pytest.approx(0.5 * 0.5**2)
+    assert first["step"].item() == 1.0
+    # A trial to (0, 2): both gradients are as before, so the steps are lr again. There they are 2 and 0.
+    point, _ = play("extragradient")
+    v = (0.25 * 1.5**2 + 0.5 * 2.0**2) / 0.75
+    assert point == pytest.approx([0.5 - 0.5 * 2.0 / math.sqrt(v), 1.5], rel=1e-12)
+
+
+OPTIMIZERS = {
+    "momentum": lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
+    "Adam": lambda params: torch.optim.Adam(params, lr=0.1),
+    "RMSprop": lambda params: RMSprop(params, lr=0.1, momentum=0.5, optimism=1.0, centered=True),
+    "not flat": lambda params: RMSprop(params, lr=0.1, optimism=1.0, flat=False),
+    "guarded": lambda params: RMSprop(params, lr=0.1, max_grad_norm=0.3, half_life="auto", debias=True),
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_extragradient_steps_as_if_the_trial_had_been_a_copys(make):
+    play, _ = bilinear(make)
+    x, y = (torch.nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2))
+    players = [make([x]), make([y])]
+    for _ in range(70):  # longer than a block of the norms that the guard keeps
+        trial_x, trial_y, trial_players = copy.deepcopy((x, y, players))
+        for one, other, sign, player in ((trial_x, y, 1, trial_players[0]), (trial_y, x, -1, trial_players[1])):
+            one.grad = sign * other.detach().clone()
+            player.step()
+        x.grad, y.grad = trial_y.detach().clone(), -trial_x.detach()
+        for player in players:
+            player.step()
+        point, _ = play("extragradient")
+    assert point == pytest.approx([x.item(), y.item()], rel=1e-9)
+    assert math.hypot(*point) != pytest.approx(math.sqrt(2), rel=1e-3)
+
+
+def test_a_guard_counts_the_steps_that_were_kept():
+    play, players = bilinear(OPTIMIZERS["guarded"])
+    for _ in range(5):
+        play("extragradient")
+    assert [player.guard.num_updates for player in players] == [5, 5]
+
+
+def test_losses_that_fail_ahead_leave_the_players_where_they_were():
+    x = torch.nn.Parameter(torch.ones(1))
+    player, calls = torch.optim.SGD([x], lr=0.1, momentum=0.9), []
+
+    def losses():
+        calls.append(x.item())
+        if len(calls) == 2:
+            raise RuntimeError("off the board")
+        return [x.square().sum()]
+
+    with pytest.raises(RuntimeError, match="off the board"):
+        play_round([player], losses, "extragradient")
+    assert calls[1] == pytest.approx(0.8)
+    assert x.item() == 1.0
+    assert not player.state
+
+
+@pytest.mark.parametrize("how", ["simultaneous", "alternating", "extragradient"])
+def test_each_descends_its_own_loss_and_frozen_and_unused_parameters_stay(how):
+    # Not zero-sum: the second player's loss is no function of its parameter that is unused.
+    x, y, unused = (torch.nn.Parameter(torch.ones(1)) for _ in range(3))
+    frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
+    players = [torch.optim.SGD([x, frozen], lr=0.1), torch.optim.SGD([y, unused], lr=0.1)]
+    play_round(players, lambda: ((x * frozen).sum() + 5 * y.sum(), 3 * y.sum() + 7 * x.sum()), how)
+    assert (x.item(), y.item()) == pytest.approx((0.9, 0.7))
+    assert frozen.item() == unused.item() == 1.0
+
+
+def test_wrong_arguments_are_named():
+    play, players = bilinear(sgd)
+    with pytest.raises(
+        ValueError, match="play must be one of 'simultaneous', 'alternating', 'extragradient', got"
+    ):
+        play("by turns")
+    with pytest.raises(ValueError, match="losses must give one for each of 2 optimizers, got 1"):
+        play_round(players, lambda: [torch.ones(())])
+
+
+@pytest.mark.parametrize(
+    ("rho", "options"),
+    [
+        (0.9, {}),
+        (0.99, {}),
+        (0.99, {"momentum": 0.5}),
+        (0.99, {"momentum": -0.5}),
+        (0.99, {"optimism": 0.25}),
+        (0.99, {"momentum": 0.5, "optimism": 1.0}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("start", [0.7, 1.4])
+def test_rmsprop_circles_at_the_radius_of_the_formula_from_inside_and_outside(rho, options, start):
+    radius = cycle_radius(0.01, rho, **options)
+    play, _ = bilinear(
+        lambda params: RMSprop(params, lr=0.01, rho=rho, eps=1e-12, debias=True, **options), start * radius, 0.0
+    )
+    last = [math.hypot(*play("simultaneous")[0]) for _ in range(3_000)][-1_000:]
+    assert math.sqrt(sum(r * r for r in last) / len(last)) == pytest.approx(radius, rel=0.06)
+
+
+def test_the_radius_by_hand():
+    # 2 sqrt 2 * 0.1 / 0.1, twice sqrt 3 times that with momentum 0.5.
+    assert cycle_radius(0.1, 0.99) == pytest.approx(2 * math.sqrt(2))
+    assert cycle_radius(0.1, 0.99, momentum=0.5) == pytest.approx(4 * math.sqrt(6))
+    assert cycle_radius(0.1, 0.99, optimism=0.5) == 0.0

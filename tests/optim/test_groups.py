@@ -1,0 +1,255 @@
+"""RMSprop for samples of several groups."""
+
+import io
+import math
+
+import pytest
+import torch
+
+from rl_rms import HalfLife, RMSprop
+from rl_rms.optim.groups import GroupRMSprop, group_gradients
+
+FLAGS = [False, True]
+
+
+def one_parameter(**options):
+    param = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    return param, GroupRMSprop([param], **{"lr": 1.0, "half_life": 1, "eps": 0.0, **options})
+
+
+def step(optimizer, weights=None, **gradients):
+    optimizer.step({name: [torch.tensor([float(g)]).double()] for name, g in gradients.items()}, weights)
+
+
+def train(optimizer, updates, seed=0):
+    """Steps with random gradients of two groups, one a hundred times as loud, which is now and then away."""
+    generator = torch.Generator().manual_seed(seed)
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    for update in range(updates):
+        gradients = {
+            label: [scale * torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) for p in params]
+            for label, scale in ((0, 1.0), (1, 100.0))
+        }
+        optimizer.step(gradients if update % 3 else {0: gradients[0]}, {0: 3, 1: 1})
+
+
+# -- by hand ----------------------------------------------------------------------------------------------
+
+
+def test_each_group_is_divided_by_its_own_root_second_moment():
+    param, optimizer = one_parameter()
+    step(optimizer, loud=1000, quiet=1)
+    assert param.item() == pytest.approx(-1)  # both debiased to g / |g|
+    # rho = 1/2: v = 1000**2 / 4 and v = 1/4 + 49/2 = 24.75, of which gradients have the weight 3/4.
+    step(optimizer, loud=0, quiet=-7)
+    assert param.item() == pytest.approx(-1 + 0.5 * 7 / math.sqrt(24.75 / 0.75))
+
+
+def test_loud_and_quiet_groups_weigh_alike_or_as_said():
+    param, optimizer = one_parameter()
+    step(optimizer, loud=1000, quiet=-1)
+    assert param.item() == pytest.approx(0)
+    step(optimizer, {"loud": 10, "quiet": 30, "away": 5}, loud=1000, quiet=-1)
+    assert param.item() == pytest.approx(0.75 - 0.25)
+
+
+def test_a_group_that_is_away_forgets_nothing_and_leaves_its_weight_to_the_others():
+    param, optimizer = one_parameter()
+    step(optimizer, a=3, b=4)
+    step(optimizer, a=3)
+    assert param.item() == pytest.approx(-2)
+    groups = optimizer.state[param]["groups"]
+    assert [float(groups[label]["step"]) for label in "ab"] == [2, 1]
+    assert [groups[label]["square_avg"].item() for label in "ab"] == [9 * 0.75, 16 * 0.5]
+
+
+def test_equalized_noise_by_hand():
+    param, optimizer = one_parameter(equalize=True)
+    # After one gradient g the variance is rho g**2 = g**2 / 2.
+    step(optimizer, loud=4, quiet=1)
+    alike = math.sqrt((16 + 1) / 2)  # loud and quiet then both have g = noise * sqrt(2) = sqrt(8.5)
+    assert param.item() == pytest.approx(-1)
+    common = optimizer.state[param]["common"]
+    assert common["square_avg"].item() == pytest.approx(0.5 * alike**2)
+    # loud: v = 16/4 + 16/2 = 12 and m = 4/4 - 4/2 = -1; quiet: v = 3/4 and m = 3/4, of weight 3/4.
+    step(optimizer, loud=-4, quiet=1)
+    loud, quiet = (12 - 1) / 0.75, (3 / 4 - 9 / 16) / 0.75
+    alike_now = math.sqrt((loud + quiet) / 2)
+    g = 0.5 * (-4 * alike_now / math.sqrt(loud) + alike_now / math.sqrt(quiet))
+    v = 0.25 * alike**2 + 0.5 * g**2
+    assert param.item() == pytest.approx(-1 - g / math.sqrt(v / 0.75))
+
+
+def test_a_noisy_group_does_not_hide_what_a_quiet_one_says():
+    ends = {}
+    for name, equalize in (("by group", False), ("equalized", True)):
+        param, optimizer = one_parameter(lr=0.01, half_life=69, equalize=equalize)
+        generator = torch.Generator().manual_seed(0)
+        for noise in torch.randn(400, 2, generator=generator).tolist():
+            step(optimizer, noisy=100 * noise[0], quiet=1 + noise[1])
+        ends[name] = param.item()
+    assert ends["by group"] < -1.0
+    assert ends["equalized"] < -1.0
+    param = torch.zeros(1, requires_grad=True)
+    together = RMSprop([param], lr=0.01, debias=True)
+    for noise in torch.randn(400, 2, generator=torch.Generator().manual_seed(0)).tolist():
+        param.grad = torch.tensor([0.5 * (100 * noise[0] + 1 + noise[1])])
+        together.step()
+    assert param.item() > -0.5
+
+
+# -- equal to RMSprop -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("equalize", FLAGS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_one_group_is_rmsprop(equalize, dtype):
+    ours, theirs = (torch.nn.Parameter(torch.ones(3, 2, dtype=dtype)) for _ in range(2))
+    grouped = GroupRMSprop([ours], lr=0.1, half_life="5 updates", eps=1e-3, equalize=equalize)
+    plain = RMSprop([theirs], lr=0.1, half_life=5, eps=1e-3, debias=True)
+    for scale in (1.0, 30.0, 0.0, 1e-3, 2.0):
+        theirs.grad = scale * torch.randn(3, 2, dtype=dtype, generator=torch.Generator().manual_seed(1))
+        grouped.step({"all": [theirs.grad.clone()]}, {"all": 7.0})
+        plain.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+# -- torch's conventions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("equalize", FLAGS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_saved_and_loaded_it_goes_on_exactly(equalize, dtype):
+    def make():
+        params = [torch.nn.Parameter(torch.ones(shape, dtype=dtype)) for shape in ((3, 2), ())]
+        groups = [{"params": params[:1]}, {"params": params[1:], "lr": 0.5}]
+        return params, GroupRMSprop(groups, lr=0.1, half_life=7, equalize=equalize)
+
+    params, optimizer = make()
+    train(optimizer, 5)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    others, other = make()
+    other.load_state_dict(torch.load(file, weights_only=True))
+    with torch.no_grad():
+        for param, its in zip(others, params, strict=True):
+            param.copy_(its)
+    for one in (optimizer, other):
+        train(one, 5, seed=1)
+    assert all(torch.equal(*pair) for pair in zip(params, others, strict=True))
+
+
+def test_its_learning_rate_can_be_scheduled():
+    param, optimizer = one_parameter()
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.1)
+    step(optimizer, a=1)
+    schedule.step()
+    step(optimizer, a=1)
+    assert param.item() == pytest.approx(-1.1)
+
+
+def test_parameters_that_a_group_does_not_touch_stay():
+    params = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    for equalize in FLAGS:
+        optimizer = GroupRMSprop(params, lr=1.0, equalize=equalize)
+        optimizer.step({0: [torch.ones(2), None], 1: [-torch.ones(2), None]})
+        assert params[1].tolist() == [0, 0]
+
+
+def test_a_half_life_in_env_steps():
+    half_lives = [
+        GroupRMSprop([torch.zeros(1)], half_life=one, steps_per_update=80).param_groups[0]["half_life"]
+        for one in ("20_000 steps", HalfLife(20_000, "steps"), 250)
+    ]
+    assert half_lives == [250, 250, 250]
+
+
+# -- gradients by group -----------------------------------------------------------------------------------
+
+
+def test_gradients_are_those_of_each_groups_mean_loss():
+    layer, unused = torch.nn.Linear(3, 1), torch.nn.Parameter(torch.zeros(2))
+    layer.bias.requires_grad_(False)
+    x, groups = torch.randn(10, 3), torch.tensor([2, 0, 0, 2, 2, 0, 0, 0, 0, 0])
+    told = group_gradients(layer(x).squeeze(1).square(), groups, [*layer.parameters(), unused])
+    assert list(told) == [0, 2]
+    assert layer.weight.grad is None
+    for label, gradients in told.items():
+        layer.zero_grad()
+        layer(x[groups == label]).square().mean().backward()
+        torch.testing.assert_close(gradients[0], layer.weight.grad)
+        assert gradients[1:] == [None, None]
+
+
+def test_an_update_of_an_actor_and_a_critic():
+    # Advantages of one group are of another size; the policy gradient is scaled, what the groups teach is not.
+    actor, critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+    params = [*actor.parameters(), *critic.parameters()]
+    optimizer = GroupRMSprop(params, lr=0.05, half_life=20)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        groups = torch.arange(32) % 2
+        x = torch.nn.functional.one_hot(groups, 2).float()
+        policy = torch.distributions.Categorical(logits=actor(x))
+        actions = torch.multinomial(policy.probs, 1, generator=generator).squeeze(1)
+        returns = torch.where(actions == groups, 1.0, -1.0) * torch.where(groups == 1, 100.0, 1.0)
+        values = critic(x).squeeze(1)
+        losses = -policy.log_prob(actions) * (returns - values).detach() + 0.5 * (returns - values).square()
+        optimizer.step(group_gradients(losses, groups, params))
+    assert actor(torch.eye(2)).softmax(1).diagonal().min() > 0.9
+
+
+# -- errors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -1.0}, "lr must be >= 0, got -1.0"),
+        ({"lr": "1"}, "lr must be >= 0, got '1'"),
+        ({"lr": True}, "lr must be >= 0, got True"),
+        ({"eps": None}, "eps must be >= 0, got None"),
+        ({"equalize": "false"}, "equalize must be True or False, got 'false'"),
+        ({"steps_per_update": "5"}, "steps_per_update must be .*, got '5'"),
+        ({"eps": -1.0}, "eps must be >= 0"),
+        ({"half_life": 0}, "half_life must be > 0"),
+        ({"half_life": "20_000 steps"}, "steps_per_update"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        GroupRMSprop([torch.zeros(1)], **options)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "weights", "message"),
+    [
+        ({}, None, "at least one group"),
+        ({0: []}, None, r"gradients\[0\] must have one gradient for each of the 1 parameters, got 0"),
+        ({0: [torch.ones(1)], 1: [torch.ones(1)]}, {0: 1.0}, r"got none for \[1\]"),
+        ({0: [torch.ones(1)]}, {0: -1.0}, "weights must be >= 0 and not all 0"),
+        ({0: [torch.ones(1)]}, {0: 0.0, 1: 1.0}, "weights must be >= 0 and not all 0"),
+        ({0: [torch.ones(1)]}, {0: math.nan}, "weights must be >= 0 and not all 0"),
+    ],
+)
+def test_steps_are_checked_before_anything_moves(gradients, weights, message):
+    param = torch.nn.Parameter(torch.zeros(1))
+    optimizer = GroupRMSprop([param])
+    with pytest.raises(ValueError, match=message):
+        optimizer.step(gradients, weights)
+    assert not optimizer.state
+    assert param.item() == 0
+
+
+@pytest.mark.parametrize(
+    ("losses", "groups", "message"),
+    [
+        (torch.ones(()), torch.zeros(3, dtype=torch.long), r"got \(\) and \(3,\); flatten"),
+        (torch.ones(3), torch.zeros(2, dtype=torch.long), r"got \(3,\) and \(2,\)"),
+        (torch.ones(3), torch.zeros(3), "whole numbers, got torch.float32"),
+    ],
+)
+def test_samples_are_checked(losses, groups, message):
+    with pytest.raises(ValueError, match=message):
+        group_gradients(losses, groups, [torch.zeros(1, requires_grad=True)])

@@ -1,0 +1,292 @@
+"""What stands before the accumulator: clipping, and gradients that are not finite."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import rl_rms.optim.flat
+from rl_rms import RMSprop
+
+FLAT = pytest.mark.parametrize("flat", [True, False])
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+def parameters(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(4, 3), (3,), ()]
+    return [nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for shape in shapes]
+
+
+def set_gradients(params, scale, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for param in params:
+        param.grad = scale * torch.randn(param.shape, generator=generator, dtype=param.dtype)
+
+
+def snapshot(optimizer):
+    return copy.deepcopy((optimizer.param_groups[0]["params"], optimizer.state_dict()["state"]))
+
+
+def assert_unchanged(optimizer, before):
+    params, state = before
+    for own, other in zip(optimizer.param_groups[0]["params"], params, strict=True):
+        assert torch.equal(own, other)
+    for own, other in zip(optimizer.state_dict()["state"].values(), state.values(), strict=True):
+        assert all(
+            own[name] == other[name] if name == "initial_weight" else torch.equal(own[name], other[name])
+            for name in own
+        )
+
+
+@FLAT
+@DTYPES
+@pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"maximize": True}, {"momentum": 0.5}], ids=str)
+def test_clipping_inside_the_step_is_clip_grad_norm_before_it(
+    flat, dtype, gather_at_most, keeps, options, monkeypatch
+):
+    monkeypatch.setattr(rl_rms.optim.flat, "_GATHER_AT_MOST", gather_at_most)
+    ours, theirs = parameters(dtype), parameters(dtype)
+    inside = RMSprop(ours, lr=0.1, max_grad_norm=0.5, flat=flat, debias=True, **options)
+    plain = RMSprop(theirs, lr=0.1, flat=False, debias=True, **options)
+    for seed, scale in enumerate([1.0, 1e-3, 1e3, 0.2, 1e-3, 50.0]):
+        set_gradients(theirs, scale, seed)
+        for own, other in zip(ours, theirs, strict=True):
+            if keeps and own.grad is not None:
+                own.grad.copy_(other.grad)
+            else:
+                own.grad = other.grad.clone()
+        norm = nn.utils.clip_grad_norm_(theirs, 0.5)
+        inside.step()
+        plain.step()
+        assert inside.guard.gradient_norm == pytest.approx(norm.item())
+        for own, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(own, other)
+            torch.testing.assert_close(own.grad, other.grad)
+
+
+@FLAT
+def test_one_outlier_does_not_pollute_v(flat):
+    (param,) = params = [nn.Parameter(torch.zeros(3))]
+    optimizer = RMSprop(params, lr=0.1, max_grad_norm=1.0, flat=flat)
+    param.grad = torch.full((3,), 1e6)
+    optimizer.step()
+    assert optimizer.state[param]["square_avg"].sum() <= 0.01 * 1.0 + 1e-6
+
+
+def test_the_norm_goes_over_all_groups():
+    first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = RMSprop([{"params": [first]}, {"params": [second], "lr": 0.5}], max_grad_norm=1.0)
+    first.grad, second.grad = torch.tensor([3.0]), torch.tensor([4.0])
+    optimizer.step()
+    assert optimizer.guard.gradient_norm == pytest.approx(5.0)
+    assert [first.grad.item(), second.grad.item()] == pytest.approx([0.6, 0.8], rel=1e-4)
+
+
+@FLAT
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
+def test_skipping_leaves_parameters_and_state_and_counts(flat, value, max_grad_norm):
+    params = parameters()
+    optimizer = RMSprop(params, lr=0.1, on_nonfinite="skip", max_grad_norm=max_grad_norm, flat=flat)
+    for _ in range(2):
+        set_gradients(params, 1.0)
+        optimizer.step()
+    before = snapshot(optimizer)
+    set_gradients(params, 1.0)
+    params[0].grad[1, 2] = value
+    optimizer.step()
+    assert_unchanged(optimizer, before)
+    assert optimizer.guard.num_nonfinite == 1
+    set_gradients(params, 1.0)
+    optimizer.step()
+    assert not torch.equal(params[0], before[0][0])
+    assert copy.deepcopy(optimizer).guard.num_nonfinite == 1
+
+
+@FLAT
+def test_raising_names_the_parameter_and_leaves_all_as_it_was(flat):
+    params = parameters()
+    optimizer = RMSprop(params, on_nonfinite="raise", flat=flat)
+    set_gradients(params, 1.0)
+    optimizer.step()
+    before = snapshot(optimizer)
+    params[1].grad[:2] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"parameter 1, of shape \(3,\), is nan or infinite in 2 of 3"):
+        optimizer.step()
+    assert_unchanged(optimizer, before)
+
+
+def test_raising_names_the_norm_where_only_that_is_not_finite():
+    (param,) = params = [nn.Parameter(torch.zeros(2, dtype=torch.float64))]
+    optimizer = RMSprop(params, on_nonfinite="raise")
+    param.grad = torch.full_like(param, 1e300)
+    with pytest.raises(
+        FloatingPointError, match=r"the gradients' norm must be finite, got inf; nothing was updated"
+    ):
+        optimizer.step()
+    assert not param.any()
+    assert optimizer.state[param]["step"] == 0
+
+
+def test_large_finite_gradients_whose_squares_overflow_are_no_fault():
+    (param,) = params = [nn.Parameter(torch.zeros(2))]
+    optimizer = RMSprop(params, lr=0.1, on_nonfinite="raise", max_grad_norm=1.0)
+    param.grad = torch.full((2,), 1e30)
+    optimizer.step()
+    assert optimizer.guard.gradient_norm == pytest.approx(2**0.5 * 1e30)
+    assert param.isfinite().all()
+
+
+def test_without_a_guard_they_come_through_as_in_torch():
+    (param,) = params = [nn.Parameter(torch.zeros(2))]
+    optimizer = RMSprop(params, lr=0.1)
+    param.grad = torch.tensor([1.0, float("nan")])
+    optimizer.step()
+    assert param.isnan().tolist() == [False, True]
+    assert optimizer.guard.gradient_norm is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be > 0, or None for no clipping, got 0.0"),
+        ({"max_tensor_norm": -1.0}, "max_tensor_norm must be > 0, or None for no clipping, got -1.0"),
+        ({"max_grad_value": 0}, "max_grad_value must be > 0, or None for no clipping, got 0"),
+        ({"max_grad_ratio": 1.0}, "max_grad_ratio must be > 1, or None for no clipping, got 1.0"),
+        ({"max_grad_value": 1.0, "differentiable": True}, "max_grad_value reads gradients as numbers"),
+        ({"on_nonfinite": "ignore"}, 'on_nonfinite must be "raise", "skip", "clip" or None, got \'ignore\''),
+        ({"max_grad_norm": 1.0, "differentiable": True}, "clip before the step"),
+    ],
+)
+def test_guards_are_checked(options, said):
+    with pytest.raises(ValueError, match=said):
+        RMSprop(parameters(), **options)
+
+
+@pytest.mark.parametrize("name", ["max_grad_norm", "max_tensor_norm", "max_grad_value", "max_grad_ratio"])
+@pytest.mark.parametrize("value", ["3", True, float("nan"), [3.0]])
+def test_bound_that_is_no_number_is_named(name, value):
+    with pytest.raises(ValueError, match=name) as caught:
+        RMSprop(parameters(), **{name: value})
+    assert repr(value) in str(caught.value)
+    RMSprop(parameters(), **{name: np.int64(3)})
+
+
+def test_diagnostics_tell_the_norm_before_clipping():
+    params = parameters()
+    optimizer = RMSprop(params, max_grad_norm=0.5)
+    set_gradients(params, 3.0)
+    norm = nn.utils.get_total_norm([param.grad for param in params]).item()
+    optimizer.step()
+    assert optimizer.diagnostics()["gradient_norm"] == pytest.approx(norm)
+    assert norm > 1
+
+
+def clipped(grads, flat=False, updates=1, **options):
+    """Gradients of one parameter after a step with each of some gradients, and its optimizer."""
+    param = nn.Parameter(torch.zeros(len(grads[0]), dtype=torch.float64))
+    optimizer = RMSprop([param], flat=flat, **options)
+    seen = []
+    for grad in grads:
+        param.grad = torch.tensor(grad, dtype=torch.float64)
+        optimizer.step()
+        seen.append(param.grad.tolist())
+    return seen, optimizer
+
+
+@FLAT
+def test_clipping_by_value(flat):
+    seen, optimizer = clipped([[3.0, -0.5, -9.0], [0.1, 0.2, 0.3]], flat=flat, max_grad_value=1.0)
+    assert seen == [[1.0, -0.5, -1.0], [0.1, 0.2, 0.3]]
+    assert (optimizer.guard.num_clipped, optimizer.guard.num_updates) == (1, 2)
+    (state,) = optimizer.state.values()
+    expected = torch.tensor([1.0, 0.25, 1.0]) * 0.01 * 0.99 + torch.tensor([0.01, 0.04, 0.09]) * 0.01
+    torch.testing.assert_close(state["square_avg"], expected.double(), rtol=1e-6, atol=0)
+
+
+@FLAT
+def test_clipping_by_tensor_norm(flat):
+    params = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimizer = RMSprop(params, max_tensor_norm=1.0, flat=flat)
+    params[0].grad, params[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])
+    optimizer.step()
+    torch.testing.assert_close(params[0].grad, torch.tensor([0.6, 0.8]))
+    assert params[1].grad.tolist() == pytest.approx([0.3, 0.4])
+    assert optimizer.guard.num_clipped == 1
+
+
+@FLAT
+def test_a_burst_in_one_coordinate_is_contained_where_it_is(flat):
+    # Debiased, the root second moment of a constant gradient is that gradient.
+    calm = [[1.0, -1.0, 0.0]] * 5
+    seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_ratio=3.0, debias=True)
+    assert seen[:5] == calm
+    # A coordinate of which nothing was known is left as it is.
+    assert seen[5] == pytest.approx([3.0, -1.0, 7.0])
+    assert optimizer.guard.num_clipped == 1
+    # The norm of all gradients, scaled down to what it was, would have buried the second coordinate.
+    by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_norm=2**0.5, debias=True)
+    assert abs(by_norm[5][1]) < 0.01
+
+
+@FLAT
+def test_a_coordinate_grows_out_of_its_clipping(flat):
+    seen, _ = clipped([[1.0]] * 20 + [[100.0]] * 60, flat=flat, max_grad_ratio=3.0, debias=True, half_life=8)
+    assert seen[20] == pytest.approx([3.0])
+    assert seen[-1] == [100.0]
+
+
+@FLAT
+def test_clips_go_by_coordinate_then_by_tensor_then_all_together(flat):
+    params = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimizer = RMSprop(params, max_grad_value=4.0, max_tensor_norm=1.0, max_grad_norm=0.5, flat=flat)
+    params[0].grad, params[1].grad = torch.tensor([3.0, 400.0]), torch.tensor([0.0, 0.5])
+    optimizer.step()
+    # (3, 400) -> (3, 4) -> (0.6, 0.8), with (0, 0.5) of norm sqrt(1.25), scaled to 0.5.
+    scale = 0.5 / 1.25**0.5
+    assert params[0].grad.tolist() == pytest.approx([0.6 * scale, 0.8 * scale], rel=1e-4)
+    assert params[1].grad.tolist() == pytest.approx([0.0, 0.5 * scale], rel=1e-4)
+    assert optimizer.guard.gradient_norm == pytest.approx((9 + 160_000 + 0.25) ** 0.5)
+
+
+def test_clipping_of_the_update_goes_tensor_by_tensor():
+    # The first steps are 10 long without debias; v is not clipped.
+    params = [nn.Parameter(torch.zeros(4)) for _ in range(2)]
+    optimizer = RMSprop(params, lr=1.0, eps=1e-12, max_update_rms=2.0)
+    params[0].grad, params[1].grad = torch.full((4,), 5.0), torch.tensor([1.0, 0.0, 0.0, 0.0])
+    optimizer.step()
+    torch.testing.assert_close(params[0].detach(), torch.full((4,), -2.0))
+    # Root mean square of (10, 0, 0, 0): 5.
+    torch.testing.assert_close(params[1].detach(), torch.tensor([-4.0, 0.0, 0.0, 0.0]))
+    assert optimizer.state[params[0]]["square_avg"].tolist() == pytest.approx([0.25] * 4)
+    for _ in range(500):
+        optimizer.step()
+    before = params[0].detach().clone()
+    optimizer.step()
+    assert (before - params[0].detach()).tolist() == pytest.approx([1.0] * 4, rel=0.01)
+
+
+@FLAT
+@pytest.mark.parametrize("debias", [False, True])
+def test_a_gradient_that_is_left_out_of_its_own_normalizer(flat, debias):
+    param = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    options = {"lr": 1.0, "half_life": 1, "eps": 0.0, "debias": debias}
+    optimizer = RMSprop([param], exclude_current=True, flat=flat, **options)
+    first = 1.0 if debias else 2**0.5
+    param.grad = torch.tensor([2.0, 0.0], dtype=torch.float64)
+    optimizer.zero_grad(set_to_none=False)
+    param.grad.copy_(torch.tensor([2.0, 0.0]))
+    optimizer.param_groups[0]["eps"] = 1e-30
+    optimizer.step()
+    assert param.tolist() == pytest.approx([-first, 0.0])
+    # v^ from before: 4, or half of it; the second coordinate's first gradient has only itself.
+    param.grad.copy_(torch.tensor([10.0, 3.0]))
+    optimizer.step()
+    root = 2.0 if debias else 2**0.5
+    own = (9 / 2 / (3 / 4)) ** 0.5 if debias else (9 / 2) ** 0.5
+    assert param.tolist() == pytest.approx([-first - 10 / root, -3 / own])

@@ -1,0 +1,254 @@
+"""Half-lives that are found: matched to a time scale, or estimated from the gradients alone."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from rl_rms import HalfLife, RMSprop, rho_from_half_life
+from rl_rms.half_life import Timescale
+from rl_rms.optim.estimators import HalfLifeEstimator
+
+FLAT = pytest.mark.parametrize("flat", [True, False])
+
+
+class Recorder(HalfLifeEstimator):
+    """Keeps what it is shown; its half-life is the number of blocks plus one."""
+
+    block = 4
+    num_probes = 6
+
+    def __init__(self, bounds=(1.0, 1e6)):
+        super().__init__(bounds)
+        self.blocks = []
+
+    def observe(self, grads):
+        self.blocks.append(grads.clone())
+
+    def diagnostics(self):
+        return {"num_blocks": float(len(self.blocks))}
+
+    def _unbounded(self):
+        return len(self.blocks) + 1.0
+
+    def _state(self):
+        return {"num_blocks": len(self.blocks)}
+
+    def _load(self, state):
+        self.blocks = [None] * state["num_blocks"]
+
+
+def parameters(*shapes):
+    return [nn.Parameter(torch.zeros(shape)) for shape in shapes or [(3, 4), (5,)]]
+
+
+def step(optimizer, seed, scale=1.0, keep=False):
+    generator = torch.Generator().manual_seed(seed)
+    for param in optimizer._params():
+        grad = scale * torch.randn(param.shape, generator=generator)
+        if keep and param.grad is not None:
+            param.grad.copy_(grad)
+        else:
+            param.grad = grad
+    optimizer.step()
+
+
+@FLAT
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_estimator_sees_the_same_coordinates_of_every_gradient_as_v_sees_them(flat, keep):
+    estimator = Recorder()
+    params = parameters()
+    optimizer = RMSprop(params, half_life="auto", estimator=estimator, max_grad_norm=0.5, flat=flat)
+    rows = []
+    for update in range(8):
+        step(optimizer, update, keep=keep)
+        rows.append(torch.cat([param.grad.flatten() for param in params]))
+    gradients = torch.stack(rows)
+    seen = torch.cat(estimator.blocks)
+    assert seen.shape == (8, 6)
+    assert gradients[0].norm() == pytest.approx(0.5, rel=1e-4)
+    columns = [
+        next(
+            place
+            for place in range(gradients.shape[1])
+            if torch.allclose(gradients[:, place], seen[:, column], atol=0)
+        )
+        for column in range(6)
+    ]
+    assert len(set(columns)) == 6
+
+
+def test_small_networks_show_all_they_have():
+    estimator = Recorder()
+    optimizer = RMSprop(parameters((2,), ()), half_life="auto", estimator=estimator)
+    for update in range(4):
+        step(optimizer, update)
+    assert estimator.blocks[0].shape == (4, 3)
+
+
+@FLAT
+def test_probes_stay_the_same_when_the_layout_changes(flat):
+    estimator = Recorder()
+    params = parameters((30,), (2, 2))
+    optimizer = RMSprop(params, half_life="auto", estimator=estimator, flat=flat)
+    for update in range(4):
+        step(optimizer, update)
+    for param in params:
+        param.data = param.data.clone()
+    for update in range(4):
+        step(optimizer, update)
+    assert torch.equal(estimator.blocks[0], estimator.blocks[-1])
+
+
+def test_a_parameter_without_gradient_shows_zeros():
+    estimator = Recorder()
+    kept, dropped = parameters((3,), (3,))
+    optimizer = RMSprop([kept, dropped], half_life="auto", estimator=estimator)
+    for update in range(4):
+        kept.grad = torch.ones(3)
+        dropped.grad = torch.full((3,), 2.0) if update == 0 else None
+        optimizer.step()
+    assert sorted(estimator.blocks[0][0].tolist()) == [1, 1, 1, 2, 2, 2]
+    assert sorted(estimator.blocks[0][-1].tolist()) == [0, 0, 0, 1, 1, 1]
+
+
+def test_what_is_found_is_in_force_and_told():
+    optimizer = RMSprop(parameters(), half_life="auto", estimator=Recorder())
+    assert optimizer.param_groups[0]["half_life"] == "auto"
+    for update in range(9):
+        step(optimizer, update)
+    assert optimizer.half_life == 3.0
+    assert optimizer.rho == optimizer.param_groups[0]["alpha"] == rho_from_half_life(3.0)
+    values = optimizer.diagnostics()
+    assert values["half_life_updates"] == 3.0
+    assert values["num_blocks"] == 2.0
+    assert (values["half_life_shortest"], values["half_life_longest"]) == (1.0, 1e6)
+
+
+def test_skipped_updates_are_not_shown():
+    estimator = Recorder()
+    optimizer = RMSprop(parameters(), half_life="auto", estimator=estimator, on_nonfinite="skip")
+    for update in range(8):
+        step(optimizer, update, scale=float("nan") if update % 2 else 1.0)
+    assert len(estimator.blocks) == 1
+    assert estimator.blocks[0].isfinite().all()
+
+
+def test_bounds_and_the_cap_of_the_longest_step():
+    bounded = RMSprop(parameters(), half_life="auto", half_life_bounds=(5.0, 9.0))
+    assert 5.0 <= bounded.half_life <= 9.0
+    # |step| <= lr / sqrt(1 - rho): at a half-life of ln 2 * 10**2 that is ten times lr, to first order in 1 - rho.
+    capped = RMSprop(parameters(), lr=0.01, half_life="auto", half_life_bounds=(1e3, 1e4), max_step=0.1)
+    assert capped.half_life == pytest.approx(69.3, rel=1e-3)
+    assert 0.01 / (1 - capped.rho) ** 0.5 == pytest.approx(0.1, rel=0.01)
+    capped.param_groups[0]["lr"] = 0.001
+    assert capped.half_life >= 1e3
+
+
+def test_matching_needs_a_time_scale():
+    optimizer = RMSprop(parameters(), half_life="match")
+    before = [param.clone() for param in optimizer._params()]
+    assert "half_life_updates" not in optimizer.diagnostics()
+    with pytest.raises(ValueError, match='timescale=None; give timescale="50_000 steps"'):
+        step(optimizer, 0)
+    optimizer.timescale = "50_000 steps"
+    with pytest.raises(ValueError, match="timescale '50000 steps' needs the number of env steps between two"):
+        step(optimizer, 0)
+    assert all(map(torch.equal, optimizer._params(), before))
+    optimizer.steps_per_update = 80
+    step(optimizer, 0)
+    assert optimizer.diagnostics()["half_life_updates"] == optimizer.half_life
+
+
+def test_matching_follows_the_noise_to_signal_ratio_and_the_time_scale():
+    def matched(spread, timescale):
+        generator = torch.Generator().manual_seed(0)
+        optimizer = RMSprop(
+            parameters((40,)), half_life="match", timescale=timescale, half_life_bounds=(1.0, 1e6), lr=1e-3
+        )
+        log_scale = torch.zeros(())
+        for _ in range(4000):
+            # An Ornstein-Uhlenbeck drift of the logarithm of the variance, time constant 100 updates.
+            log_scale = 0.99 * log_scale + spread * (2 * 0.01) ** 0.5 * torch.randn((), generator=generator)
+            (param,) = optimizer._params()
+            param.grad = (0.5 * log_scale).exp() * torch.randn(40, generator=generator)
+            optimizer.step()
+        return optimizer.half_life
+
+    strong, weak = matched(1.5, 100.0), matched(0.3, 100.0)
+    # The law gives ln 2 * 100 / (sqrt(200 S / 2) - 1): 5 updates for a variance S of 2.25, 35 for one of 0.09.
+    assert strong == pytest.approx(5.0, rel=0.5)
+    assert weak == pytest.approx(34.7, rel=0.6)
+    assert matched(1.5, float("inf")) == 1e6
+
+
+def test_the_time_scale_is_converted_with_the_steps_of_an_update():
+    optimizer = RMSprop(parameters(), half_life="match", timescale="8_000 steps", steps_per_update=80)
+    for update in range(16):
+        step(optimizer, update)
+    assert optimizer.diagnostics()["match_timescale"] == 100.0
+    assert optimizer.timescale == Timescale(8_000.0, "steps")
+    assert optimizer.diagnostics()["half_life_steps"] == pytest.approx(80 * optimizer.half_life)
+
+
+@FLAT
+def test_auto_goes_on_where_it_stopped(flat):
+    def build():
+        return RMSprop(parameters(), half_life="auto", half_life_bounds=(1.0, 1e6), flat=flat)
+
+    first = build()
+    for update in range(64):
+        step(first, update, scale=1.0 if update < 40 else 10.0)
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = build()
+    second.load_state_dict(torch.load(file, weights_only=True))
+    for own, other in zip(second._params(), first._params(), strict=True):
+        own.data.copy_(other.data)
+    for update in range(64, 128):
+        for optimizer in (first, second):
+            step(optimizer, update)
+    assert first.half_life == second.half_life
+    for own, other in zip(second._params(), first._params(), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_a_state_of_another_estimator_is_refused():
+    optimizer = RMSprop(parameters(), half_life="auto", estimator=Recorder())
+    assert optimizer.half_life == 1.0
+    saved = optimizer.state_dict()
+    with pytest.raises(ValueError, match="estimator must be 'Bank' .* got 'Recorder'"):
+        RMSprop(parameters(), half_life="auto").load_state_dict(saved)
+
+
+def test_torch_goes_on_with_what_was_found():
+    optimizer = RMSprop(parameters(), half_life="auto", estimator=Recorder())
+    for update in range(9):
+        step(optimizer, update)
+    theirs = torch.optim.RMSprop(parameters())
+    theirs.load_state_dict(optimizer.state_dict())
+    assert theirs.param_groups[0]["alpha"] == rho_from_half_life(3.0)
+
+
+def test_a_copy_estimates_on_its_own():
+    first = RMSprop(parameters(), half_life="auto", estimator=Recorder())
+    for update in range(6):
+        step(first, update)
+    second = copy.deepcopy(first)
+    for update in range(4):
+        step(second, update)
+    assert (first.half_life, second.half_life) == (2.0, 3.0)
+
+
+def test_stating_a_half_life_ends_the_search():
+    estimator = Recorder()
+    optimizer = RMSprop(parameters(), half_life="auto", estimator=estimator)
+    optimizer.half_life = HalfLife(69)
+    for update in range(8):
+        step(optimizer, update)
+    assert optimizer.half_life == pytest.approx(69)
+    assert estimator.blocks == []
+    assert "num_blocks" not in optimizer.diagnostics()

@@ -1,0 +1,828 @@
+import copy
+import inspect
+import io
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+
+import rl_rms.optim.rmsprop
+from rl_rms import HalfLife, RMSprop
+from tests.examples import fewer
+
+SHAPES = [(3, 4), (5,), ()]
+FLAGS = [False, True]
+OURS_ALONE = {
+    "half_life",
+    "debias",
+    "eps_inside_sqrt",
+    "initial_second_moment",
+    "decoupled_weight_decay",
+    "corrected_weight_decay",
+    "max_lr",
+    "nesterov",
+    "lr_in_momentum",
+    "caution",
+    "optimism",
+    "max_update_rms",
+    "exclude_current",
+    "flat",
+}
+
+
+@pytest.fixture(autouse=True, params=["flat", "plain"])
+def path(request, monkeypatch):
+    """Every property holds on the fast path and without it."""
+    if request.param == "plain":
+        monkeypatch.setattr(rl_rms.optim.layout, "_may_be_flat", lambda group: False)
+
+
+def parameters(dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.nn.Parameter(torch.randn(shape, dtype=dtype, generator=generator)) for shape in SHAPES]
+
+
+def step(optimizer, updates=1, seed=1):
+    """Steps with random gradients of very different sizes, the same for every optimizer."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(updates):
+        scale = 10.0 ** torch.randn((), generator=generator).item()
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                param.grad = scale * torch.randn(param.shape, dtype=param.dtype, generator=generator)
+        optimizer.step()
+
+
+def weights(optimizer):
+    return [param.detach() for group in optimizer.param_groups for param in group["params"]]
+
+
+def assert_close(ours, theirs, tolerance=1e-10):
+    for mine, other in zip(weights(ours), weights(theirs), strict=True):
+        torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance)
+
+
+def one_parameter(grad=1.0, **options):
+    param = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    param.grad = torch.full_like(param, grad)
+    return param, RMSprop([param], **options)
+
+
+# -- equal to other libraries -----------------------------------------------------------------------------
+
+
+def test_positional_arguments_are_torchs():
+    theirs = list(inspect.signature(torch.optim.RMSprop).parameters)
+    assert list(inspect.signature(RMSprop).parameters)[: len(theirs)] == theirs
+    assert RMSprop(parameters(), 0.1, 0.9, 1e-3, 0.2, 0.5, True).rho == 0.9
+
+
+def test_defaults_are_torchs():
+    ours, theirs = RMSprop(parameters()), torch.optim.RMSprop(parameters())
+    assert {name: value for name, value in ours.defaults.items() if name not in OURS_ALONE} == theirs.defaults
+    assert ours.defaults.keys() - theirs.defaults.keys() == OURS_ALONE
+
+
+@pytest.mark.parametrize("foreach", FLAGS)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5), (torch.complex128, 1e-10)]
+)
+@pytest.mark.parametrize(
+    ("momentum", "centered", "weight_decay", "maximize"),
+    list(itertools.product([0.0, 0.9], FLAGS, [0.0, 0.1], FLAGS)),
+)
+def test_equals_torch(momentum, centered, weight_decay, maximize, dtype, tolerance, foreach):
+    options = {
+        "lr": 0.01,
+        "alpha": 0.9,
+        "eps": 1e-3,
+        "momentum": momentum,
+        "centered": centered,
+        "weight_decay": weight_decay,
+        "maximize": maximize,
+        "foreach": foreach,
+    }
+    ours, theirs = RMSprop(parameters(dtype), **options), torch.optim.RMSprop(parameters(dtype), **options)
+    for optimizer in (ours, theirs):
+        step(optimizer, 25)
+    assert_close(ours, theirs, tolerance)
+
+
+@fewer(2)
+@given(
+    lr=st.floats(0, 1),
+    alpha=st.floats(0, 0.9999),
+    eps=st.floats(1e-8, 1),
+    weight_decay=st.floats(0, 1),
+    momentum=st.floats(0, 0.99),
+    seed=st.integers(0, 99),
+)
+def test_equals_torch_for_any_numbers(seed, **options):
+    ours, theirs = RMSprop(parameters(), **options), torch.optim.RMSprop(parameters(), **options)
+    for optimizer in (ours, theirs):
+        step(optimizer, 20, seed)
+    assert_close(ours, theirs, 1e-8)
+
+
+@pytest.mark.parametrize("foreach", FLAGS)
+@pytest.mark.parametrize(
+    ("momentum", "centered", "weight_decay"), list(itertools.product([0.0, 0.9], FLAGS, [0.0, 0.1]))
+)
+def test_equals_stable_baselines3(momentum, centered, weight_decay, foreach):
+    options = {
+        "lr": 0.01,
+        "alpha": 0.9,
+        "eps": 1e-3,
+        "momentum": momentum,
+        "centered": centered,
+        "weight_decay": weight_decay,
+    }
+    theirs = RMSpropTFLike(parameters(), **options)
+    ours = RMSprop(parameters(), eps_inside_sqrt=True, initial_second_moment=1.0, foreach=foreach, **options)
+    for optimizer in (ours, theirs):
+        step(optimizer, 25)
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("options", [{"debias": True}, {"decoupled_weight_decay": True, "weight_decay": 0.1}])
+def test_options_that_torch_does_not_have_reach_both_paths(options):
+    plain, foreach, without = (
+        RMSprop(parameters(), **chosen) for chosen in (options, options | {"foreach": True}, {})
+    )
+    for optimizer in (plain, foreach, without):
+        step(optimizer, 5)
+    assert_close(plain, foreach)
+    with pytest.raises(AssertionError):
+        assert_close(plain, without, 1e-4)
+
+
+@pytest.mark.parametrize("foreach", FLAGS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_keeps_single_precision_state(dtype, foreach):
+    optimizer = RMSprop(parameters(dtype), foreach=foreach, momentum=0.9, centered=True)
+    step(optimizer, 3)
+    assert all(torch.isfinite(param).all() and param.dtype == dtype for param in weights(optimizer))
+    for state in optimizer.state.values():
+        assert {state[name].dtype for name in ("square_avg", "grad_avg", "momentum_buffer")} == {torch.float32}
+
+
+# -- one number under three names -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decay", "rho"),
+    [
+        ({}, 0.99),
+        ({"alpha": 0.9}, 0.9),
+        ({"rho": 0.0}, 0.0),
+        ({"half_life": 1}, 0.5),
+        ({"half_life": "2 updates"}, 0.5**0.5),
+        ({"half_life": HalfLife(1)}, 0.5),
+        ({"half_life": "80 steps", "steps_per_update": 40}, 0.5**0.5),
+    ],
+)
+def test_names_of_the_decay(decay, rho):
+    optimizer = RMSprop(parameters(), **decay)
+    assert optimizer.rho == pytest.approx(rho)
+    assert optimizer.param_groups[0]["alpha"] == optimizer.rho
+    assert 0.5 ** (1 / optimizer.half_life) == pytest.approx(rho) if rho else optimizer.half_life == 0
+
+
+@pytest.mark.parametrize(
+    ("decay", "message"),
+    [
+        ({"half_life": 69, "rho": 0.9}, "half_life=69 and rho=0.9"),
+        ({"rho": 0.9, "alpha": 0.9}, "rho=0.9 and alpha=0.9"),
+        ({"half_life": 1, "rho": 0.5, "alpha": 0.5}, "half_life=1 and rho=0.5 and alpha=0.5"),
+    ],
+)
+def test_two_names_are_an_error(decay, message):
+    with pytest.raises(ValueError, match=f"three names for one number, got {message}; give one of them"):
+        RMSprop(parameters(), **decay)
+    with pytest.raises(ValueError, match=f"three names for one number, got {message}"):
+        RMSprop([{"params": parameters(), **decay}])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -0.1}, r"lr must be >= 0, got -0\.1"),
+        ({"lr": torch.tensor(-0.1)}, r"lr must be >= 0, got tensor"),
+        ({"lr": torch.ones(2)}, r"lr must be a number or a tensor with one element, got one of shape \(2,\)"),
+        ({"eps": -1e-8}, "eps must be >= 0, got -1e-08"),
+        ({"weight_decay": -1}, "weight_decay must be >= 0, got -1"),
+        ({"momentum": float("nan")}, "momentum must be > -1, got nan"),
+        ({"momentum": -1.0}, r"momentum must be > -1, got -1\.0; at -1 and below its buffer grows for ever"),
+        ({"optimism": -0.5}, r"optimism must be >= 0, got -0\.5"),
+        ({"initial_second_moment": -1.0}, "initial_second_moment must be >= 0"),
+        ({"rho": 1.0}, r"rho must be in \[0, 1\), got 1\.0; 0\.99 is a half-life of 69 updates"),
+        ({"alpha": 1.5}, r"alpha must be in \[0, 1\), got 1\.5"),
+        ({"half_life": -3}, "half_life must be > 0"),
+        ({"half_life": "3 episodes"}, "half_life must be .*, got '3 episodes'"),
+        ({"debias": True, "initial_second_moment": 1.0}, "debias=True with initial_second_moment=1.0; leave one"),
+        ({"foreach": True, "differentiable": True}, "foreach=True with differentiable=True; leave foreach out"),
+        ({"nesterov": True}, "nesterov acts on momentum, got nesterov=True with momentum=0; set momentum"),
+        ({"caution": True}, "caution acts on momentum"),
+        ({"max_update_rms": 0}, "max_update_rms must be > 0, or None for no clipping, got 0"),
+        (
+            {"corrected_weight_decay": True},
+            "corrects decoupled weight decay, .* decoupled_weight_decay=False; set it",
+        ),
+        (
+            {"corrected_weight_decay": True, "decoupled_weight_decay": True, "lr": 0},
+            "needs the optimizer's first learning rate",
+        ),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RMSprop(parameters(), **options)
+    with pytest.raises(ValueError, match=message):
+        RMSprop([{"params": parameters(), **options}])
+
+
+@pytest.mark.parametrize("name", ["alpha", "rho", "max_step", "steps_per_update"])
+@pytest.mark.parametrize("value", ["0.5", True, float("nan"), -1, [0.5]])
+def test_option_that_is_no_number_is_named(name, value):
+    with pytest.raises(ValueError, match=name) as caught:
+        RMSprop(parameters(), **{name: value})
+    assert repr(value) in str(caught.value)
+    RMSprop(parameters(), **{name: np.float32(0.5)})
+
+
+def test_steps_per_update_that_is_no_number_is_refused_when_it_is_set():
+    optimizer = RMSprop(parameters(), half_life="100 steps", steps_per_update=np.int64(5))
+    assert optimizer.half_life == 20.0
+    with pytest.raises(ValueError, match="steps_per_update must be .*, got '5'"):
+        optimizer.steps_per_update = "5"
+    assert optimizer.half_life == 20.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"half_life_bounds": (5, 2)}, r"bounds must be 0 < shortest <= longest .*, got \(5, 2\)"),
+        ({"max_step": 0}, "max_step must be > 0, or None for no bound, got 0"),
+        (
+            {"estimator": "oracle"},
+            "estimator must be .*HalfLifeEstimator, .* got 'oracle'",
+        ),
+        ({"timescale": "soon"}, "timescale must be .* got 'soon'"),
+        ({"like": "jax"}, "like must be one of 'torch', 'rmsprop_tf_like', .* got 'jax'"),
+        ({"like": "optax"}, "like='optax' has no default learning rate; give lr"),
+    ],
+)
+def test_wrong_options_of_the_whole_optimizer_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RMSprop(parameters(), **options)
+
+
+def test_the_half_life_can_be_set():
+    optimizer = RMSprop(parameters(), half_life="20_000 steps", steps_per_update=80)
+    optimizer.half_life = 1
+    assert (optimizer.rho, optimizer.half_life, optimizer.param_groups[0]["half_life"]) == (0.5, 1.0, None)
+    optimizer.half_life = "160 steps"
+    assert (optimizer.half_life, optimizer.param_groups[0]["half_life"]) == (2.0, "160 steps")
+    optimizer.rho = 0.9
+    assert optimizer.param_groups[0]["alpha"] == 0.9
+    assert optimizer.param_groups[0]["half_life"] is None
+    with pytest.raises(ValueError, match="rho must be in"):
+        optimizer.rho = 1.0
+    with pytest.raises(TypeError, match="half_life must be .* got None"):
+        optimizer.half_life = None
+    assert optimizer.rho == 0.9
+
+
+def test_a_half_life_that_is_set_takes_effect():
+    param, optimizer = one_parameter(4.0, half_life=100)
+    optimizer.half_life = 1
+    optimizer.step()
+    assert optimizer.state[param]["square_avg"].item() == 8.0
+
+
+def test_groups_with_memories_of_their_own():
+    first, second, third = parameters()
+    optimizer = RMSprop([{"params": first, "rho": 0.5}, {"params": second}], half_life=2)
+    optimizer.add_param_group({"params": third, "half_life": "80 steps"})
+    optimizer.steps_per_update = 20
+    step(optimizer)
+    assert [group["alpha"] for group in optimizer.param_groups] == pytest.approx([0.5, 2**-0.5, 2**-0.25])
+    for param, rho in ((first, 0.5), (second, 2**-0.5), (third, 2**-0.25)):
+        expected = (1 - rho) * param.grad.square()
+        torch.testing.assert_close(optimizer.state[param]["square_avg"], expected)
+    assert optimizer.half_life == pytest.approx(1.0)
+
+
+def test_a_late_group_takes_the_memory_that_was_set():
+    first, second, _ = parameters()
+    group = {"params": [second], "lr": 0.5}
+    optimizer = RMSprop([first], half_life=2)
+    optimizer.half_life = "10 steps"
+    optimizer.add_param_group(group)
+    assert optimizer.param_groups[1]["half_life"] == "10 steps"
+    assert group == {"params": [second], "lr": 0.5}
+
+
+# -- half-lives in env steps ------------------------------------------------------------------------------
+
+
+def test_updates_of_varying_length_weigh_as_stated():
+    param, optimizer = one_parameter(half_life="40 steps", debias=True)
+    for grad, steps in ((3.0, 30), (5.0, 50)):
+        param.grad.fill_(grad)
+        optimizer.steps_per_update = steps
+        optimizer.step()
+    first, second = 2 ** (-30 / 40), 2 ** (-50 / 40)
+    state = optimizer.state[param]
+    assert state["square_avg"].item() == pytest.approx(9 * (1 - first) * second + 25 * (1 - second), rel=1e-12)
+    assert state["initial_weight"] == pytest.approx(2 ** (-80 / 40), rel=1e-12)
+    assert optimizer.param_groups[0]["alpha"] == pytest.approx(second)
+    assert optimizer.half_life == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("splits", [[80], [40, 40], [10, 30, 40]])
+def test_the_memory_is_the_same_however_steps_are_split_into_updates(splits):
+    param, optimizer = one_parameter(3.0, half_life="40 steps")
+    for steps in splits:
+        optimizer.steps_per_update = steps
+        optimizer.step()
+    assert optimizer.state[param]["square_avg"].item() == pytest.approx(9 * (1 - 2**-2), rel=1e-12)
+
+
+def test_missing_steps_per_update_is_named_before_anything_changes():
+    first, second, _ = parameters()
+    optimizer = RMSprop([{"params": first}, {"params": second, "half_life": "20_000 steps"}])
+    before = [param.clone() for param in (first, second)]
+    with pytest.raises(
+        ValueError, match="half_life '20000 steps' needs .* got steps_per_update=None; set optimizer"
+    ):
+        step(optimizer)
+    assert not optimizer.state
+    assert all(torch.equal(*pair) for pair in zip((first, second), before, strict=True))
+    only = RMSprop([first], half_life="20_000 steps")
+    for read in ("half_life", "rho"):
+        with pytest.raises(ValueError, match="steps_per_update=None"):
+            getattr(only, read)
+
+
+# -- state ------------------------------------------------------------------------------------------------
+
+ALL_STATE = {"momentum": 0.9, "centered": True, "alpha": 0.9, "lr": 0.01, "eps": 1e-3}
+
+
+@pytest.mark.parametrize("foreach", FLAGS)
+def test_goes_on_where_torch_stopped(foreach):
+    theirs = torch.optim.RMSprop(parameters(), **ALL_STATE)
+    step(theirs, 5)
+    ours = RMSprop(weights_copy(theirs), half_life=20, foreach=foreach)
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.rho == 0.9
+    assert all(state["initial_weight"] == pytest.approx(0.9**5) for state in ours.state.values())
+    for optimizer in (ours, theirs):
+        step(optimizer, 10, seed=2)
+    assert_close(ours, theirs)
+
+
+def test_load_state_dict_keeps_options_that_the_state_dict_lacks():
+    theirs = torch.optim.RMSprop(parameters(), alpha=0.9)
+    step(theirs, 5)
+    ours = RMSprop(weights_copy(theirs), half_life="20 steps", steps_per_update=10, debias=True)
+    ours.load_state_dict(theirs.state_dict())
+    assert (ours.half_life, ours.param_groups[0]["debias"]) == (2.0, True)
+
+
+def test_torch_goes_on_where_ours_stopped():
+    ours = RMSprop(parameters(), half_life=7, momentum=0.9, centered=True, eps=1e-3)
+    step(ours, 5)
+    theirs = torch.optim.RMSprop(weights_copy(ours))
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+    for optimizer in (ours, theirs):
+        step(optimizer, 10, seed=2)
+    assert_close(ours, theirs)
+
+
+def weights_copy(optimizer):
+    return [torch.nn.Parameter(weight.clone()) for weight in weights(optimizer)]
+
+
+def saved_and_loaded(optimizer):
+    """By way of a file that may hold data only, as Stable-Baselines3 reads it."""
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    other = RMSprop(weights_copy(optimizer), rho=0.5)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    return other
+
+
+@pytest.mark.parametrize(
+    "copied", [saved_and_loaded, copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))]
+)
+def test_a_copy_goes_on_alike(copied):
+    original = RMSprop(
+        parameters(), half_life="70 steps", steps_per_update=10, debias=True, momentum=-0.5, optimism=1.0
+    )
+    step(original, 5)
+    assert all("previous_update" in state for state in original.state.values())
+    other = copied(original)
+    other.steps_per_update = 10
+    assert other.state_dict()["param_groups"] == original.state_dict()["param_groups"]
+    for optimizer in (original, other):
+        step(optimizer, 5, seed=2)
+    assert_close(original, other, 0)
+    assert other.half_life == 7.0
+
+
+def test_a_half_life_that_cannot_be_converted_yet_is_saved_and_loaded():
+    optimizer = RMSprop(parameters())
+    step(optimizer)
+    optimizer.half_life = "20 steps"
+    loaded = saved_and_loaded(optimizer)
+    loaded.steps_per_update = 10
+    assert loaded.half_life == 2.0
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+def test_copies_know_the_steps_per_update(copied):
+    assert copied(RMSprop(parameters(), steps_per_update=10)).steps_per_update == 10
+
+
+def test_loading_restores_what_was_saved_but_converts_with_the_present_steps_per_update():
+    saved = RMSprop(parameters(), half_life="80 steps", steps_per_update=80)
+    step(saved)
+    loaded = RMSprop(parameters(), half_life=69, steps_per_update=40)
+    loaded.load_state_dict(saved.state_dict())
+    assert loaded.half_life == 2.0
+    step(loaded)
+    assert loaded.param_groups[0]["alpha"] == pytest.approx(0.5**0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_loading_keeps_the_state_of_half_precision(dtype):
+    saved = RMSprop(parameters(dtype), momentum=0.9, optimism=1.0, centered=True)
+    step(saved, 3)
+    loaded = saved_and_loaded(saved)
+    for mine, other in zip(loaded.state.values(), saved.state.values(), strict=True):
+        for name in ("square_avg", "grad_avg", "momentum_buffer", "previous_update", "step"):
+            assert mine[name].dtype == torch.float32
+            assert torch.equal(mine[name], other[name])
+            assert mine[name] is not other[name]
+
+
+def test_states_of_older_torch_load():
+    optimizer = RMSprop(parameters(), rho=0.9)
+    step(optimizer, 4)
+    old = optimizer.state_dict()
+    for state in old["state"].values():
+        state["step"] = 4
+        del state["initial_weight"]
+    for group in old["param_groups"]:
+        for name in ("maximize", "foreach", "differentiable", "capturable", *OURS_ALONE):
+            del group[name]
+    optimizer.load_state_dict(old)
+    step(optimizer)
+    for state in optimizer.state.values():
+        assert state["step"].item() == 5
+        assert state["initial_weight"] == pytest.approx(0.9**5)
+
+
+def test_load_state_dict_of_other_groups_raises_value_error():
+    optimizer = RMSprop(parameters())
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        optimizer.load_state_dict({"state": {}, "param_groups": []})
+
+
+def test_load_hooks_see_and_may_replace_what_is_loaded():
+    saved = RMSprop(parameters(torch.float16))
+    step(saved)
+    replaced = copy.deepcopy(saved.state_dict())
+    for state in replaced["state"].values():
+        state["square_avg"].fill_(7.0)
+    loaded = RMSprop(parameters(torch.float16))
+    loaded.register_load_state_dict_pre_hook(lambda optimizer, state_dict: replaced)
+    loaded.load_state_dict(saved.state_dict())
+    assert all((state["square_avg"] == 7).all() for state in loaded.state.values())
+
+
+# -- torch's conventions ----------------------------------------------------------------------------------
+
+
+def test_closure():
+    param, optimizer = one_parameter()
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (param - 3).square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 9.0
+    assert param.item() == pytest.approx(0.1)
+    assert optimizer.step() is None
+
+
+def test_step_hooks():
+    _, optimizer = one_parameter()
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+    optimizer.step()
+    assert seen == ["before", "after"]
+
+
+def test_parameters_without_gradient_are_left_alone():
+    first, second, third = parameters()
+    optimizer = RMSprop([first, second, third], weight_decay=0.1, foreach=True)
+    before = second.detach().clone()
+    first.grad, third.grad = torch.ones_like(first), torch.ones_like(third)
+    optimizer.step()
+    assert torch.equal(second, before)
+    assert second not in optimizer.state
+    optimizer.zero_grad()
+    optimizer.step()
+    assert optimizer.state[first]["step"].item() == 1
+
+
+@pytest.mark.parametrize("debias", FLAGS)
+@pytest.mark.parametrize("foreach", FLAGS)
+def test_a_parameter_whose_gradient_comes_late_has_a_count_of_its_own(foreach, debias):
+    early, late, _ = parameters()
+    optimizer = RMSprop([early, late], lr=0.1, rho=0.9, eps=0, debias=debias, foreach=foreach)
+    early.grad = torch.ones_like(early)
+    optimizer.step()
+    before = late.detach().clone()
+    late.grad = torch.ones_like(late)
+    optimizer.step()
+    torch.testing.assert_close(before - late.detach(), torch.full_like(late, 0.1 if debias else 0.1 / 0.1**0.5))
+
+
+@pytest.mark.parametrize("lr", [torch.tensor(0.05), torch.tensor([0.05]), torch.tensor(0.05, dtype=torch.float64)])
+@pytest.mark.parametrize("foreach", FLAGS)
+def test_tensors_as_learning_rate(lr, foreach):
+    dtype = torch.float32
+    ours = RMSprop(parameters(dtype), lr=lr, foreach=foreach, weight_decay=0.1, decoupled_weight_decay=True)
+    same = RMSprop(parameters(dtype), lr=0.05, weight_decay=0.1, decoupled_weight_decay=True)
+    for optimizer in (ours, same):
+        step(optimizer, 5)
+    assert_close(ours, same, 1e-5)
+
+
+def test_schedulers():
+    param, optimizer = one_parameter(lr=0.1, debias=True, eps=0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step()
+    assert param.item() == pytest.approx(-(0.1 + 0.05 + 0.025))
+
+
+def test_named_parameters():
+    layer = torch.nn.Linear(2, 1)
+    optimizer = RMSprop(layer.named_parameters())
+    assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        {},
+        {"max_grad_norm": 1.0},
+        {"max_tensor_norm": 1.0},
+        {"max_grad_value": 1.0},
+        {"max_grad_ratio": 2.0},
+        {"on_nonfinite": "clip"},
+        {"half_life": "auto"},
+    ],
+    ids=str,
+)
+def test_sparse_gradients_are_one_clear_error(guard):
+    embedding = torch.nn.Embedding(10, 3, sparse=True)
+    optimizer = RMSprop(embedding.parameters(), **guard)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match=r"sparse gradients, got one for a parameter of shape \(10, 3\); build"):
+        optimizer.step()
+    assert not optimizer.state
+
+
+def test_capturable_needs_an_accelerator():
+    _, optimizer = one_parameter(capturable=True)
+    with pytest.raises(RuntimeError, match="capturable=True needs parameters on one of .* got one on cpu; leave"):
+        optimizer.step()
+
+
+def test_capturable_state_holds_no_number_that_a_captured_graph_would_freeze():
+    saved = RMSprop(parameters(), rho=0.9)
+    step(saved, 2)
+    state_dict = copy.deepcopy(saved.state_dict())
+    state_dict["param_groups"][0]["capturable"] = True
+    loaded = RMSprop(parameters(), capturable=True)
+    loaded.load_state_dict(state_dict)
+    for state in loaded.state.values():
+        assert all(isinstance(value, torch.Tensor) for value in state.values())
+        assert state["initial_weight"].item() == pytest.approx(0.81)
+
+
+COMPILED = [
+    {},
+    {"debias": True},
+    {"debias": True, "lr": torch.tensor(0.1)},
+    {"debias": True, "centered": True, "momentum": 0.5, "nesterov": True},
+    {"half_life": "auto", "half_life_bounds": (1.0, 1e6)},
+    {"half_life": "match", "timescale": "100 updates"},
+    {"half_life": "20 steps", "steps_per_update": 10},
+    {"max_grad_norm": 0.1, "on_nonfinite": "skip"},
+    {"max_tensor_norm": 0.1, "max_grad_value": 0.1, "max_grad_ratio": 1.5},
+    {"weight_decay": 0.1, "decoupled_weight_decay": True, "optimism": 1.0, "caution": True, "momentum": 0.5},
+    {"max_update_rms": 0.5, "exclude_current": True},
+    {"like": "rmsprop_tf_like"},
+    {"foreach": True, "debias": True},
+]
+
+
+# torch's own step, compiled, comes across a function that torch has deprecated.
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
+@pytest.mark.parametrize("whole", [False, True], ids=["step", "update"])
+@pytest.mark.parametrize("options", COMPILED, ids=str)
+def test_a_compiled_step_is_the_eager_step_for_every_option(options, whole):
+    torch._dynamo.reset()
+    compiled, eager = (RMSprop(parameters(), **copy.deepcopy(options)) for _ in range(2))
+
+    def update(optimizer):
+        params = optimizer.param_groups[0]["params"]
+        optimizer.zero_grad()
+        sum(((param - 1) ** 2).sum() for param in params).backward()
+        optimizer.step()
+
+    if whole:
+        run = torch.compile(update, backend="eager")
+        for _ in range(20):
+            run(compiled)
+            update(eager)
+    else:
+        compiled.step = torch.compile(compiled.step, backend="eager")
+        step(compiled, 20)
+        step(eager, 20)
+    assert_close(compiled, eager)
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
+def test_a_compiled_step_with_debias_has_the_value_of_the_rule():
+    torch._dynamo.reset()
+    param = torch.nn.Parameter(torch.ones(1))
+    optimizer = RMSprop([param], lr=0.01, rho=0.99, debias=True)
+    compiled = torch.compile(optimizer.step)
+    for t in range(5):
+        param.grad = torch.full((1,), 1.0 + t)
+        compiled()
+    v, expected = 0.0, 1.0
+    for t in range(5):
+        v = 0.99 * v + 0.01 * (1.0 + t) ** 2
+        expected -= 0.01 * (1.0 + t) / ((v / (1 - 0.99 ** (t + 1))) ** 0.5 + 1e-8)
+    assert param.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_foreach_takes_parameters_of_several_precisions():
+    def mixed():
+        return [
+            torch.nn.Parameter(torch.ones(3, dtype=dtype)) for dtype in (torch.float64, torch.float32, torch.half)
+        ]
+
+    plain, foreach = RMSprop(mixed()), RMSprop(mixed(), foreach=True)
+    for optimizer in (plain, foreach):
+        step(optimizer, 5)
+    assert_close(plain, foreach, 1e-6)
+
+
+def test_foreach_is_the_default_where_it_pays(monkeypatch):
+    calls = []
+    monkeypatch.setattr(rl_rms.optim.rmsprop, "rmsprop_update_foreach", lambda *args, **_: calls.append(args))
+
+    def uses_foreach(**options):
+        calls.clear()
+        optimizer = RMSprop(weights(RMSprop(parameters())), flat=False, **options)
+        step(optimizer)
+        return bool(calls)
+
+    assert not uses_foreach()
+    assert uses_foreach(foreach=True)
+    monkeypatch.setattr(rl_rms.optim.rmsprop, "_FOREACH_DEVICES", {"cpu"})
+    assert uses_foreach()
+    assert not uses_foreach(foreach=False)
+    assert not uses_foreach(differentiable=True)
+
+
+# -- differentiable steps ---------------------------------------------------------------------------------
+
+
+START = torch.tensor([1.0, -2.0], dtype=torch.float64)
+
+
+def after_three_steps(start, optimizer_class=RMSprop, **options):
+    param = start.clone()
+    optimizer = optimizer_class([param], lr=0.01, eps=0.1, differentiable=True, **options)
+    for _ in range(3):
+        # A clone, since the step overwrites what autograd would keep of the parameter itself.
+        (param.grad,) = torch.autograd.grad((param.clone() ** 4).sum(), param, create_graph=True)
+        optimizer.step()
+    return param
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"maximize": True}])
+def test_differentiable_steps_equal_torch(options):
+    ours, theirs = (
+        torch.autograd.functional.jacobian(lambda start, c=c: after_three_steps(start, c, **options), START)
+        for c in (RMSprop, torch.optim.RMSprop)
+    )
+    assert theirs.diagonal().ne(0).all()
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"centered": True}, {"debias": True, "momentum": 0.9}, {"eps_inside_sqrt": True}, {"optimism": 1.0}],
+)
+def test_differentiable_steps_equal_finite_differences(options):
+    # Centered torch's own cannot be differentiated through more than one step.
+    start = START.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda start: after_three_steps(start, **options), start)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": True}])
+def test_gradient_of_the_learning_rate(options):
+    # torch.optim.RMSprop takes the learning rate as a number only.
+    def after(lr):
+        param = torch.tensor([1.0, -2.0], dtype=torch.float64)
+        optimizer = RMSprop([param], lr=lr, differentiable=True, **options)
+        for grad in (3.0, -1.0, 2.0):
+            param.grad = torch.full_like(param, grad)
+            optimizer.step()
+        return param
+
+    assert torch.autograd.gradcheck(after, torch.tensor(0.01, dtype=torch.float64, requires_grad=True))
+
+
+def test_an_estimate_goes_on_within_its_block_of_updates():
+    def made():
+        layer = torch.nn.Linear(3, 3)
+        bounds = (1.0, 1e6)
+        return layer, rl_rms.RMSprop(layer.parameters(), half_life="auto", half_life_bounds=bounds, debias=True)
+
+    def feed(layer, optimizer, updates):
+        found = []
+        for update in updates:
+            for param in layer.parameters():
+                generator = torch.Generator().manual_seed(update)
+                param.grad = torch.randn(param.shape, generator=generator) * (10.0 if update > 30 else 1.0)
+            optimizer.step()
+            found.append(optimizer.half_life)
+        return found
+
+    layer, optimizer = made()
+    feed(layer, optimizer, range(21))  # which no block ends with
+    state = copy.deepcopy(optimizer.state_dict())
+    other_layer, other = made()
+    other.load_state_dict(state)
+    again = copy.deepcopy(other.state_dict())  # saved again before the first step
+    third_layer, third = made()
+    third.load_state_dict(again)
+    expected = feed(layer, optimizer, range(21, 80))
+    assert feed(other_layer, other, range(21, 80)) == expected
+    assert feed(third_layer, third, range(21, 80)) == expected
+    assert len(set(expected)) > 2
+
+
+def test_reset_forgets_the_gradients_and_keeps_the_parameters_and_the_memory():
+    layer = torch.nn.Linear(3, 3)
+    optimizer = rl_rms.RMSprop(layer.parameters(), lr=0.1, half_life=7, debias=True, momentum=0.9)
+    for _ in range(3):
+        layer(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+    before = [param.detach().clone() for param in layer.parameters()]
+    optimizer.reset()
+    assert all(torch.equal(one, other) for one, other in zip(layer.parameters(), before, strict=True))
+    assert optimizer.half_life == pytest.approx(7)
+    assert not optimizer.state
+    for param in layer.parameters():
+        param.grad = torch.full_like(param, 5.0)
+    optimizer.step()
+    # The first debiased step has length lr, whatever was seen before.
+    for param, old in zip(layer.parameters(), before, strict=True):
+        torch.testing.assert_close(old - param, torch.full_like(old, 0.1))
+
+
+def test_reset_before_the_first_step_is_nothing():
+    optimizer = rl_rms.RMSprop([torch.nn.Parameter(torch.ones(2))])
+    optimizer.reset()
+    assert not optimizer.state
+
+
+def test_a_group_that_is_no_dictionary_is_named():
+    param = torch.nn.Parameter(torch.zeros(2))
+    optimizer = RMSprop([param])
+    with pytest.raises(TypeError, match="param_group must be a dict, but got <class 'list'>"):
+        optimizer.add_param_group([torch.nn.Parameter(torch.zeros(2))])

@@ -32,6 +32,7 @@ from rl_rms.agents import storage
 from rl_rms.agents.config import A2CConfig, ReinforceConfig
 from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
 from rl_rms.agents.logger import Logger
+from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation
 from rl_rms.cli.trust import check_code, see_working_folder
 from rl_rms.envs.checks import check_number, check_whole
@@ -49,8 +50,8 @@ def make_client_app(*, trust: bool) -> ClientApp:
     """A client's app.
 
     Args:
-        trust: Whether the client imports code that its server names. A node with ``trust=true`` in its node-config
-            does so, too.
+        trust: Whether the client imports code that its server names and writes to the folder that its server
+            names. A node with ``trust=true`` in its node-config does so, too.
     """
     app = ClientApp()
 
@@ -68,7 +69,7 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
     """A client's round.
 
     Raises:
-        UserError: If the server names code, and the client does not trust it.
+        UserError: If the client does not trust the server, and the server names code or the node has no folder.
     """
     from rl_rms.cli.train import build, make_env
 
@@ -83,7 +84,7 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
         check_code(
             config, "the server", "start the node with trust=true in its node-config if you trust the server"
         )
-    folder = client_folder(context, str(task["folder"]), number)
+    folder = client_folder(context.node_config, str(task["folder"]) if trust else None, number)
     env = make_env(config)
     checkpoint = folder / f"agent{storage.SUFFIX}"
     client = Client(
@@ -103,9 +104,26 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
     return Message(content=content, reply_to=message)
 
 
-def client_folder(context: Context, run: str, number: int) -> Path:
-    """Where a client keeps its agent: its node's own ``folder``, or one within the run's on a shared disk."""
-    folder = Path(str(context.node_config.get("folder", Path(run) / "clients" / str(number))))
+def client_folder(node_config: Mapping[str, Any], run: str | None, number: int) -> Path:
+    """The folder of a client's agent.
+
+    Args:
+        node_config: Its key ``folder``, if there is one, is the folder.
+        run: The server's folder, from a server that the client trusts; None from any other.
+        number: The client's number.
+
+    Raises:
+        UserError: If the node has no folder and the client does not trust the server.
+    """
+    if "folder" in node_config:
+        folder = Path(str(node_config["folder"]))
+    elif run is not None:
+        folder = Path(run) / "clients" / str(number)
+    else:
+        raise UserError(
+            f"node-config must have a folder for the client's agent, got the keys {sorted(node_config)}; start "
+            "node with --node-config 'partition-id=0 folder=\"/path\"'"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

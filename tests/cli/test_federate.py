@@ -183,7 +183,9 @@ class Post:
         for message in messages:
             client = message.metadata.dst_node_id - 100
             self.asked.append(client)
-            context = Context(0, client, {"partition-id": client, **self.node_config}, RecordDict(), {})
+            folder = f"{message.content['task']['folder']}/clients/{client}"
+            node_config = {"partition-id": client, "folder": folder, **self.node_config}
+            context = Context(0, client, node_config, RecordDict(), {})
             try:
                 reply = client_app(message, context)
                 content = self.spoil(client, reply.content)
@@ -210,6 +212,17 @@ def rounds(elsewhere, monkeypatch):
         return Rounds(federation, path, post or Post(3))
 
     return build
+
+
+def test_client_folder_from_an_untrusted_server_raises_an_error(elsewhere):
+    pytest.importorskip("flwr")
+    from rl_rms.cli.flower import client_folder
+
+    with pytest.raises(UserError, match=r"node-config.*folder"):
+        client_folder({"partition-id": 0}, None, 0)
+    assert client_folder({"partition-id": 0}, "run", 2) == Path("run/clients/2")
+    assert client_folder({"folder": "mine"}, "run", 2) == Path("mine")
+    assert sorted(path.name for path in Path().iterdir() if path.is_dir()) == ["mine", "run"]
 
 
 def rows(folder="run"):

@@ -54,8 +54,9 @@ def writing(gap: float) -> Callable[[], None]:
     with torch.no_grad():
         last.weight.zero_()
         last.bias.copy_(torch.tensor([gap, 0.0]))
-    rollout = agent._collect(agent._collector)
-    return lambda: agent._write_gradients(rollout, with_metrics=False)
+    trainer = agent.make_trainer()
+    batch = agent.learner.batch(*trainer.collect(), agent.num_timesteps)
+    return lambda: trainer.backend.gradients(batch, with_metrics=False)
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -36,7 +36,7 @@ from torch.optim import Optimizer
 
 import rl_rms
 from rl_rms.agents import A2C
-from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.agents.agent import Agent
 from rl_rms.optim.sb3 import HalfLifeCallback
 
 RHO = 0.99
@@ -195,7 +195,7 @@ def measure_own(case: Case, stated: str, seed: int) -> float:
     marker = Marker(agent.optimizer, agent.policy.actor_network[0].weight)
     clocks: list[float] = []
 
-    def after_update(agent: OnPolicyAgent) -> bool:
+    def after_update(agent: Agent) -> bool:
         clocks.append(agent.num_timesteps)
         marker.after_update()
         return not marker.has_halved

@@ -43,9 +43,10 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from rl_rms.agents import A2C
+from rl_rms.agents.collector import Collector
+from rl_rms.agents.env_state import find_changing
 from rl_rms.agents.returns import bootstrap_values, generalized_advantages
-from rl_rms.agents.rollout import Collector, Rollout
-from rl_rms.agents.world import find_world
+from rl_rms.agents.rollout import Rollout
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Step
 from rl_rms.optim.estimators import Bank, HalfLifeEstimator, Matched
@@ -98,13 +99,13 @@ class Copies:
             clock: The run's, in env steps. The copies' own would run ahead of it by their number.
         """
 
-        def act(vector_step: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        def act(vector_step: int, observations: Any, *_: Any) -> tuple[NDArray[Any], NDArray[Any]]:
             self.env.clock = clock + NUM_ENVS * vector_step
-            distribution, _ = agent.policy(torch.as_tensor(self.collector.observations))
+            distribution, _ = agent.policy(torch.as_tensor(observations))
             actions = distribution.sample(self.generator).numpy()
             return actions, actions
 
-        return self.collector.collect(act, agent.enough)
+        return self.collector.collect(act, agent.learner.rollout_done)
 
     def squared_gradients(self, agent: A2C, rollout: Rollout) -> Tensor:
         """The square of each copy's gradient, shape ``(num_copies, num_coordinates)``."""
@@ -121,7 +122,7 @@ def gradients_of_parts(agent: A2C, rollout: Rollout, num_parts: int) -> Tensor:
         num_parts: Number of parts.
 
     Returns:
-        Shape ``(num_parts, num_coordinates)``, the same as ``agent.loss`` and autograd give part by part.
+        Shape ``(num_parts, num_coordinates)``, the same as `actor_critic_loss` and autograd give part by part.
     """
     policy, config = agent.policy, agent.config
     num_steps, num_envs = rollout.valid.shape
@@ -265,7 +266,7 @@ def run(
         seed=seed,
         device="cpu",
     )
-    world = find_world(env)
+    world = find_changing(env)
     assert world is not None
     params = list(agent.policy.parameters())
     timescale = world.timescale / UPDATE_STEPS

@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 import rl_rms
-from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.agents.agent import Agent
 from rl_rms.agents.callbacks import Periodic
 from rl_rms.agents.logger import Logger
 from rl_rms.cli import train
@@ -76,7 +76,7 @@ class Watch(Periodic):
         super().__init__(every)
         self.readings: list[Reading] = []
 
-    def act(self, agent: OnPolicyAgent, logger: Logger) -> None:
+    def act(self, agent: Agent, logger: Logger) -> None:
         """Read once."""
         self.readings.append(read(agent.num_timesteps))
 

@@ -31,7 +31,7 @@ PACKAGES = (
 )
 # What no user imports: insides of an optimizer, a world, an agent. A new module is public, or one of these.
 INTERNAL = {
-    "rl_rms.agents.changes",
+    "rl_rms.agents.regime_change",
     "rl_rms.agents.checkpoint",
     "rl_rms.agents.encoders",
     "rl_rms.agents.finite",
@@ -43,7 +43,7 @@ INTERNAL = {
     "rl_rms.agents.spaces",
     "rl_rms.agents.stepping",
     "rl_rms.agents.trees",
-    "rl_rms.agents.world",
+    "rl_rms.agents.env_state",
     "rl_rms.configs",
     "rl_rms.envs.adversary",
     "rl_rms.envs.backends",
@@ -186,7 +186,7 @@ def test_names_in_pages_lead_to_the_reference(site):
     assert re.search(r'<td><a [^>]*href="api/agents.html#rl_rms.agents.evaluate"[^>]*><code>', table)
     # What a class inherits has its place with the base.
     (inherited,) = re.findall(r"<td>(.*rl_rms\.agents\.A2C\.learn.*)</td>", table)
-    assert 'href="api/agents.html#rl_rms.agents.base.OnPolicyAgent.learn"' in inherited
+    assert 'href="api/agents.html#rl_rms.agents.agent.Agent.learn"' in inherited
 
 
 def test_nothing_is_loaded_from_other_hosts(site):

@@ -86,19 +86,26 @@ def is_lost(what: str, value: float, on_nonfinite: str, chance: random.Random) -
         worlds[index].at = -1
         # Of the update to come, in one coordinate.
         agent.learn(60)
-        real, left = agent._write_gradients, [1]
+        make_trainer, left = agent.make_trainer, [1]
         params = list(agent.policy.parameters())
 
-        def write(*args: Any, **kwargs: Any) -> Any:
-            metrics = real(*args, **kwargs)
-            if left:
-                left.clear()
-                grad = chance.choice([param.grad for param in params if param.grad is not None])
-                grad.view(-1)[chance.randrange(grad.numel())] = value
-                worlds[index].met = True
-            return metrics
+        def make_faulty_trainer() -> Any:
+            trainer = make_trainer()
+            real = trainer.backend.gradients
 
-        agent._write_gradients = write
+            def gradients(*args: Any, **kwargs: Any) -> Any:
+                metrics = real(*args, **kwargs)
+                if left:
+                    left.clear()
+                    grad = chance.choice([param.grad for param in params if param.grad is not None])
+                    grad.view(-1)[chance.randrange(grad.numel())] = value
+                    worlds[index].met = True
+                return metrics
+
+            trainer.backend.gradients = gradients
+            return trainer
+
+        agent.make_trainer = make_faulty_trainer
     try:
         agent.learn(STEPS)
     except FloatingPointError as error:
@@ -108,7 +115,7 @@ def is_lost(what: str, value: float, on_nonfinite: str, chance: random.Random) -
     except (ArithmeticError, ValueError, RuntimeError):
         return True
     healthy = all(param.isfinite().all() for param in agent.policy.parameters())
-    normalizers = [str(one.state_dict()) for one in agent._normalizers().values() if one is not None]
+    normalizers = [str(one.state_dict()) for one in agent.learner.normalizers.values()]
     healthy = healthy and not any("nan" in one or "inf" in one for one in normalizers)
     healthy = healthy and all(math.isfinite(episode.ret) for episode in agent.episodes)
     if not is_fault:

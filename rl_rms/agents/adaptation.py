@@ -6,17 +6,15 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rl_rms.agents.callbacks import Callback
+from rl_rms.agents.env_state import find_changing
 from rl_rms.agents.logger import Logger
+from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
-from rl_rms.agents.world import find_world
-
-if TYPE_CHECKING:
-    from rl_rms.agents.base import OnPolicyAgent
 
 _RECOVERED = 0.9
 _WINDOW = 20
@@ -142,14 +140,14 @@ class AdaptationCallback(Callback):
         """
         return min((one for one in self.regimes if not math.isnan(one.mean)), key=lambda one: one.mean)
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Begin with the regime that holds."""
         self._before_end = None
         number = self._number_of(agent)
         if self._number is None:
             self._number, self._start = number, agent.num_timesteps
 
-    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Take the update's episodes in, and close the regime if it is over."""
         self._episodes += agent.new_episodes
         number = self._number_of(agent)
@@ -158,7 +156,7 @@ class AdaptationCallback(Callback):
             self._number = number
         return None
 
-    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
         """Close the last regime."""
         self._before_end = self.state_dict()
         if agent.num_timesteps > self._start:
@@ -181,7 +179,7 @@ class AdaptationCallback(Callback):
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         self._start, self._number = int(state["start"]), state["number"]
 
-    def _close(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def _close(self, agent: TrainedAgent, logger: Logger) -> None:
         before = self.regimes[-1].last_tenth if self.regimes else math.nan
         regime = regime_of(self._episodes, self._start, agent.num_timesteps, before)
         self.regimes.append(regime)
@@ -198,8 +196,8 @@ class AdaptationCallback(Callback):
         finite = {f"adaptation/{name}": value for name, value in scalars.items() if math.isfinite(value)}
         logger.write(agent.num_timesteps, finite)
 
-    def _number_of(self, agent: "OnPolicyAgent") -> int:
-        world = None if agent.env is None else find_world(agent.env)
+    def _number_of(self, agent: TrainedAgent) -> int:
+        world = None if agent.env is None else find_changing(agent.env)
         if world is None:
             raise ValueError(
                 "AdaptationCallback needs a world with regimes; make the agent's with rl_rms.envs.make_vec or "

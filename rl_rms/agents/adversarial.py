@@ -115,8 +115,8 @@ class RobustTraining:
                     f'{config.policy.recurrent!r}; take "none"'
                 )
         self.turns, self.turn = turns, turn
-        self.protagonist = A2C.from_config(protagonist, Side(make_env(), 0, self._push), seed=seed)
-        self.adversary = A2C.from_config(adversary, Side(make_env(), 1, self._move), seed=seed + 1)
+        self.protagonist = A2C(Side(make_env(), 0, self._push), config=protagonist, seed=seed)
+        self.adversary = A2C(Side(make_env(), 1, self._move), config=adversary, seed=seed + 1)
         # The players as their rivals meet them.
         self._shown = _frozen(self.protagonist), _frozen(self.adversary)
 
@@ -155,9 +155,9 @@ class RobustTraining:
 
 def _frozen(agent: A2C) -> A2C:
     """An agent that plays as this one does now, and does not learn with it."""
-    other = A2C.from_config(
-        agent.config,
+    other = A2C(
         None,
+        config=agent.config,
         seed=agent.seed,
         observation_space=agent.observation_space,
         action_space=agent.action_space,

@@ -16,9 +16,9 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.agents.agent import Agent
 from rl_rms.agents.distributions import Distribution
-from rl_rms.agents.world import find_world
+from rl_rms.agents.env_state import find_changing
 from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.transforms import is_float_box
@@ -58,7 +58,7 @@ class FGSMAttack(VectorWrapper):
 
     def __init__(self, env: VectorEnv, strength: float | Schedule) -> None:
         super().__init__(env)
-        world = find_world(env)
+        world = find_changing(env)
         if world is None:
             raise ValueError(
                 f"env must be a vector environment with a clock, got {env}; make it with rl_rms.envs.make_vec"
@@ -70,9 +70,9 @@ class FGSMAttack(VectorWrapper):
         if not self.strength.bounds[0] >= 0:
             raise ValueError(f"strength must be >= 0 at every clock, got {strength!r}")
         self._world = world
-        self._agent: OnPolicyAgent | None = None
+        self._agent: Agent | None = None
 
-    def aim(self, agent: OnPolicyAgent) -> None:
+    def aim(self, agent: Agent) -> None:
         """Attack this agent's policy from now on.
 
         Args:
@@ -118,7 +118,7 @@ class FGSMAttack(VectorWrapper):
         return moved
 
 
-def adversarial_direction(agent: OnPolicyAgent, observations: Array) -> Array:
+def adversarial_direction(agent: Agent, observations: Array) -> Array:
     """The sign of the gradient of ``-log pi(a | x)`` by x, a being the most likely action at x.
 
     Args:

@@ -9,22 +9,20 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
 
 from rl_rms.agents import files, storage
+from rl_rms.agents.env_state import find_changing
 from rl_rms.agents.evaluation import Evaluation, evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.world import find_world
+from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.checks import check_flag, check_number, check_whole
 from rl_rms.optim.diagnostics import distributions
 from rl_rms.optim.rmsprop import RMSprop
-
-if TYPE_CHECKING:
-    from rl_rms.agents.base import OnPolicyAgent
 
 
 class Callback:
@@ -34,18 +32,18 @@ class Callback:
         """Tags of what it is going to log that TensorBoard's Custom Scalars tab is to show."""
         return ()
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Called before the first rollout."""
 
-    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Called after each update; returning False stops the training."""
         return None
 
-    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
         """Called at the end, also when an exception ends the training."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state that `OnPolicyAgent.save` writes: numbers, strings and None, in lists and dictionaries.
+        """The state for checkpoints: numbers, strings and None, in lists and dictionaries.
 
         A saved state holds updates up to the one before the save, so list a callback before those that save.
         """
@@ -55,16 +53,16 @@ class Callback:
         """Continue from a state of `state_dict`. A loaded agent's first `learn` calls it before the training."""
 
 
-CallbackLike = Callback | Callable[["OnPolicyAgent"], bool | None]
+CallbackLike = Callback | Callable[[Any], bool | None]
 
 
 class _FunctionCallback(Callback):
     """A plain function of the agent, called after each update."""
 
-    def __init__(self, function: Callable[["OnPolicyAgent"], bool | None]) -> None:
+    def __init__(self, function: Callable[[Any], bool | None]) -> None:
         self._function = function
 
-    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         return self._function(agent)
 
 
@@ -110,17 +108,17 @@ class CallbackList(Callback):
         """Those of all."""
         return [tag for callback in self._callbacks for tag in callback.metrics()]
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Start all."""
         for callback in self._callbacks:
             callback.on_training_start(agent, logger)
 
-    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Call all. The result is False if any of them stops the training."""
         answers = [callback.on_update(agent, logger) for callback in self._callbacks]
         return False if any(is_false(answer) for answer in answers) else None
 
-    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
         """End all, also those behind one that fails."""
         errors = []
         for callback in self._callbacks:
@@ -147,12 +145,12 @@ class Periodic(Callback):
         self.every = check_whole("every", every, least=1, unit="env steps")
         self.at_end = check_flag("at_end", at_end)
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Look for the next multiple."""
         # Of multiples from the agent's first step on, so that a resumed training acts where it would have.
         self._next = self.every * (1 + agent.num_timesteps // self.every)
 
-    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Act if it is time."""
         if agent.num_timesteps >= self._next:
             self._next += self.every * (1 + (agent.num_timesteps - self._next) // self.every)
@@ -161,12 +159,12 @@ class Periodic(Callback):
             return self.act(agent, logger)
         return None
 
-    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """What it does; returning False stops the training."""
         raise NotImplementedError
 
 
-def save_or_warn(agent: "OnPolicyAgent", path: Path) -> Exception | None:
+def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
     """Save an agent during its training, which no error of saving may end.
 
     Returns:
@@ -207,7 +205,7 @@ class CheckpointCallback(Periodic):
         self.folder = Path(folder)
         self.keep = None if keep is None else check_whole("keep", keep, least=1, unit="checkpoints")
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Check that the folder can be written to, and remove unfinished files of a killed process.
 
         Raises:
@@ -227,7 +225,7 @@ class CheckpointCallback(Periodic):
         for unfinished in self.folder.glob(f".*{storage.SUFFIX}.*{files.UNFINISHED}"):
             unfinished.unlink()
 
-    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Save one checkpoint."""
         path = self._path(agent)
         if save_or_warn(agent, path) is None and self.keep is not None:
@@ -236,10 +234,10 @@ class CheckpointCallback(Periodic):
                 self._own.pop(0).unlink(missing_ok=True)  # a user who deletes the run's folder may be faster
         return None
 
-    def _path(self, agent: "OnPolicyAgent") -> Path:
+    def _path(self, agent: TrainedAgent) -> Path:
         return self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}"
 
-    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
         """Save the last checkpoint, unless a step of the optimizer was interrupted."""
         if not agent.can_be_saved:
             return
@@ -278,7 +276,7 @@ class HistogramCallback(Periodic):
     with another optimizer have none.
     """
 
-    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Show them once."""
         if isinstance(agent.optimizer, RMSprop):
             for name, values in distributions(agent.optimizer).items():
@@ -365,7 +363,7 @@ class EvalCallback(Periodic):
         """Mean returns."""
         return [f"eval/mean_reward{_at(clock)}" for clock in self.clocks or (None,)]
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Look for the next multiple.
 
         Raises:
@@ -374,7 +372,7 @@ class EvalCallback(Periodic):
         super().on_training_start(agent, logger)
         self._find_env(agent)
 
-    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Evaluate once, at each of the clocks."""
         scalars: dict[str, float] = {}
         returns = []
@@ -395,7 +393,7 @@ class EvalCallback(Periodic):
         logger.write(agent.num_timesteps, scalars)
         return False if self._is_enough(agent, fmean(returns)) else None
 
-    def _is_enough(self, agent: "OnPolicyAgent", mean_reward: float) -> bool:
+    def _is_enough(self, agent: TrainedAgent, mean_reward: float) -> bool:
         """Whether the training is to stop; keeps the best agent."""
         self._since_best += 1
         if mean_reward > self.best_mean_reward:
@@ -405,14 +403,14 @@ class EvalCallback(Periodic):
         reached = self.stop_at is not None and mean_reward >= self.stop_at
         return reached or (self.patience is not None and self._since_best >= self.patience)
 
-    def _evaluate(self, agent: "OnPolicyAgent", clock: int | None, deterministic: bool) -> Evaluation:
+    def _evaluate(self, agent: TrainedAgent, clock: int | None, deterministic: bool) -> Evaluation:
         seed = evaluation_seed(agent.seed) if self.seed is None else self.seed
         play = partial(evaluate, agent, episodes=self.episodes, deterministic=deterministic, seed=seed)
         env = self._find_env(agent)
         copied = None if env is self.env else self._copy(agent)
         if copied is None:
             return play(env, clock=clock)
-        world = find_world(copied)
+        world = find_changing(copied)
         assert isinstance(world, NonStationaryVector)
         try:
             with ExitStack() as stack:
@@ -424,7 +422,7 @@ class EvalCallback(Periodic):
         finally:
             copied.close()
 
-    def _find_env(self, agent: "OnPolicyAgent") -> VectorEnv:
+    def _find_env(self, agent: TrainedAgent) -> VectorEnv:
         """The environment to evaluate in.
 
         Raises:
@@ -432,14 +430,14 @@ class EvalCallback(Periodic):
         """
         if self.env is not None:
             return self.env
-        if agent.env is None or not isinstance(find_world(agent.env), NonStationaryVector):
+        if agent.env is None or not isinstance(find_changing(agent.env), NonStationaryVector):
             raise ValueError(
                 "EvalCallback needs an environment of its own, or an agent that lives in one that can be frozen; "
                 "give env=..., or make the agent's with rl_rms.envs.make_vec"
             )
         return agent.env
 
-    def _copy(self, agent: "OnPolicyAgent") -> VectorEnv | None:
+    def _copy(self, agent: TrainedAgent) -> VectorEnv | None:
         """A copy of the agent's environment, or None if it can be restored or cannot be copied."""
         lost = agent.lost_wrappers
         if not lost or self._has_warned:

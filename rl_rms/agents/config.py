@@ -82,8 +82,8 @@ class MetaConfig:
         adapt: Which: ``learning_rate``, ``half_life`` and ``eps`` of RMSprop. An adapted half-life is kept within
             RMSprop's half_life_bounds, 32 to 10,000 updates.
         window: Updates through which the meta-gradient goes back, >= 1.
-        fresh: Rollouts on which the policy after them is judged, >= 1. The last of them is then learned from, too;
-            the others cost env steps, and make the meta-gradient less noisy.
+        num_eval_rollouts: Rollouts that evaluate the policy after the window, >= 1. The policy also learns from
+            the last of them; the others cost env steps, and make the meta-gradient less noisy.
         rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
         fluctuation: Weight of the variance of the whole loss along the window in what is minimized, >= 0.
         memory_mb: Megabytes that the window's graph may hold, > 0. One that would hold more goes back through its
@@ -92,7 +92,7 @@ class MetaConfig:
 
     adapt: Sequence[Adaptable] = ("learning_rate", "half_life")
     window: int = 4
-    fresh: int = 1
+    num_eval_rollouts: int = 1
     rate: float = 0.05
     fluctuation: float = 0.0
     memory_mb: float = 256.0
@@ -105,7 +105,7 @@ class MetaConfig:
             _check_choice("meta.adapt", name, get_args(Adaptable))
         object.__setattr__(self, "adapt", tuple(adapt))
         check_whole("meta.window", self.window, least=1, unit="updates")
-        check_whole("meta.fresh", self.fresh, least=1)
+        check_whole("meta.num_eval_rollouts", self.num_eval_rollouts, least=1)
         check_number("meta.rate", self.rate, above=0.0)
         check_number("meta.fluctuation", self.fluctuation, least=0.0)
         check_number("meta.memory_mb", self.memory_mb, above=0.0)
@@ -159,8 +159,8 @@ class AgentConfig:
         optimizer_kwargs: Further keyword arguments of the optimizer, without ``lr``, ``params`` and ``half_life``.
             RMSprop gets ``eps=1e-5`` and ``debias=True`` unless they are set here.
         policy: The policy network.
-        fused: Whether networks of plain linear layers on a CPU are run by `rl_rms.agents.fused`, which gives the
-            same gradients in a fraction of autograd's time; false goes through autograd always.
+        fused: Whether small networks of linear layers on a CPU run in numpy, which gives the same gradients in a
+            fraction of autograd's time, see `rl_rms.agents.numpy_backend`; false always uses autograd.
         device: torch device of the network, ``"auto"`` takes CUDA where there is one.
     """
 

@@ -3,22 +3,21 @@
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
+from rl_rms.agents.collector import Collector
+from rl_rms.agents.env_state import as_vector_env, find_changing
 from rl_rms.agents.interruption import STEPS_TO_INTERRUPT
-from rl_rms.agents.rollout import Collector, Episode, as_vector_env
-from rl_rms.agents.world import find_world
+from rl_rms.agents.protocols import TrainedAgent
+from rl_rms.agents.rollout import Episode
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.chance import derive_seeds
 from rl_rms.envs.checks import check_whole
-
-if TYPE_CHECKING:
-    from rl_rms.agents.base import OnPolicyAgent
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Evaluation:
 
 
 def evaluate(
-    agent: "OnPolicyAgent",
+    agent: TrainedAgent,
     env: str | gym.Env[Any, Any] | VectorEnv,
     episodes: int = 10,
     *,
@@ -103,7 +102,7 @@ def evaluate(
         if agent.env is None or _bases(agent.env).isdisjoint(_bases(venv)):
             kept = _play(agent, venv, share, seed, clock, deterministic=deterministic)
         else:
-            is_frozen = isinstance(find_world(agent.env), NonStationaryVector)
+            is_frozen = isinstance(find_changing(agent.env), NonStationaryVector)
             with agent.lent_env(clock):
                 kept = _play(agent, venv, share, seed, None if is_frozen else clock, deterministic=deterministic)
     finally:
@@ -131,7 +130,7 @@ def _bases(env: VectorEnv) -> set[int]:
 
 
 def _play(
-    agent: "OnPolicyAgent",
+    agent: TrainedAgent,
     env: VectorEnv,
     share: npt.NDArray[np.int_],
     seed: int | None,

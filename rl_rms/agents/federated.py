@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from rl_rms.agents import storage
-from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.agents.agent import Agent
 from rl_rms.envs.checks import check_flag, check_number, check_whole, is_number, shown
 from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
@@ -110,7 +110,7 @@ class Client:
         state: Its second moment, with ``client``.
     """
 
-    def __init__(self, agent: OnPolicyAgent, config: FederationConfig) -> None:
+    def __init__(self, agent: Agent, config: FederationConfig) -> None:
         if not isinstance(agent.optimizer, torch.optim.SGD):
             raise ValueError(
                 "a client's own updates are plain gradient descent, which needs optimizer=torch.optim.SGD, got "
@@ -133,7 +133,7 @@ class Client:
                 param.copy_(params[name])
         before, episodes = agent.num_updates, []
 
-        def count(trained: OnPolicyAgent) -> bool:
+        def count(trained: Agent) -> bool:
             episodes.extend(trained.new_episodes)
             return trained.num_updates - before < config.local_updates
 

@@ -1,4 +1,4 @@
-"""The loss of advantage actor-critic, which REINFORCE with a baseline shares."""
+"""The loss of advantage actor-critic, ``-mean(A log pi) - ent_coef * H + vf_coef * mean((R - V)**2)``."""
 
 import dataclasses
 import math
@@ -25,15 +25,15 @@ _ROUNDING = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossTerms:
-    """What makes a loss of a rollout.
+class LossCoefficients:
+    """Discounts and weights of the loss.
 
     Attributes:
         gamma: Discount per env step.
         gae_lambda: See `rl_rms.agents.returns.generalized_advantages`.
         ent_coef: Weight of the entropy bonus.
         vf_coef: Weight of the value loss.
-        normalize_advantage: Whether advantages are brought to mean 0 and standard deviation 1.
+        normalize_advantage: Whether advantages are standardized to mean 0 and standard deviation 1.
         baseline: Whether the critic is used and trained; without it advantages are plain returns.
     """
 
@@ -45,8 +45,10 @@ class LossTerms:
     baseline: bool = True
 
     @classmethod
-    def of(cls, config: AgentConfig, *, gae_lambda: float, ent_coef: float, baseline: bool = True) -> "LossTerms":
-        """Those of a configuration, with what it does not know itself."""
+    def of(
+        cls, config: AgentConfig, *, gae_lambda: float, ent_coef: float, baseline: bool = True
+    ) -> "LossCoefficients":
+        """The coefficients of a configuration."""
         return cls(
             gamma=config.gamma,
             gae_lambda=gae_lambda,
@@ -57,28 +59,51 @@ class LossTerms:
         )
 
 
+@dataclass(frozen=True)
+class Batch:
+    """A rollout and everything else that its loss depends on, besides the policy.
+
+    Attributes:
+        rollout: Observations and rewards as the policy and the critic see them.
+        loss_mask: Transitions that the loss averages over, shape ``(num_steps, num_envs)``.
+        coefficients: The loss's discounts and weights.
+        state: Recurrent state before the first step, ``(num_envs, state_size)``; None for a policy without one.
+    """
+
+    rollout: Rollout
+    loss_mask: Bools
+    coefficients: LossCoefficients
+    state: Tensor | None = None
+
+    def copied(self) -> "Batch":
+        """A batch with arrays of its own, which the collector does not overwrite. It has no episodes."""
+        shared = ("episodes", "action_masks", "masked")
+        copies = {
+            one.name: tree_map(np.array, getattr(self.rollout, one.name))
+            for one in dataclasses.fields(self.rollout)
+            if one.name not in shared
+        }
+        masks = None if self.rollout.action_masks is None else self.rollout.action_masks.copy()
+        rollout = Rollout(**copies, action_masks=masks, episodes=[], masked=self.rollout.masked)
+        return dataclasses.replace(self, rollout=rollout, loss_mask=self.loss_mask.copy())
+
+
 def targets(
-    rollout: Rollout,
-    used: Bools,
-    values: Floats | None,
-    final_values: Floats | None,
-    terms: LossTerms,
-    workers: Workers = ALONE,
+    batch: Batch, values: Floats | None, final_values: Floats | None, workers: Workers = ALONE
 ) -> tuple[Floats, Floats]:
-    """What the policy and the critic are to learn from.
+    """The advantages and the critic's targets.
 
     Args:
-        rollout: What happened.
-        used: Which transitions count, shape ``(num_steps, num_envs)``.
+        batch: The rollout with its loss mask and coefficients.
         values: ``V`` of the rollout's observations, shape ``(num_steps + 1, num_envs)``; None for no baseline.
         final_values: ``V`` of its final observations, shape ``(num_finals,)``.
-        terms: Discounts and whether to normalize.
-        workers: Over whose transitions advantages are normalized.
+        workers: The processes over whose transitions advantages are standardized.
 
     Returns:
-        Advantages, normalized over the transitions used if they are to be, and the critic's targets, both of shape
-        ``(num_steps, num_envs)``.
+        Advantages, standardized over the loss mask if ``normalize_advantage`` is set, and the critic's
+        targets, both of shape ``(num_steps, num_envs)``.
     """
+    rollout, coefficients = batch.rollout, batch.coefficients
     if values is None:
         known = next_values = np.zeros_like(rollout.rewards)
     else:
@@ -87,15 +112,15 @@ def targets(
         if len(rollout.final_index):
             next_values[tuple(rollout.final_index.T)] = final_values
     advantages = generalized_advantages(
-        rollout.rewards, known, next_values, rollout.cut, terms.gamma, terms.gae_lambda
+        rollout.rewards, known, next_values, rollout.cut, coefficients.gamma, coefficients.gae_lambda
     )
     returns = advantages + known
-    if terms.normalize_advantage:
-        advantages = _standardized(advantages, used, np.hypot(returns, known), workers)
+    if coefficients.normalize_advantage:
+        advantages = _standardized(advantages, batch.loss_mask, np.hypot(returns, known), workers)
     return advantages, returns
 
 
-def _standardized(advantages: Floats, used: Bools, sizes: Floats, workers: Workers) -> Floats:
+def _standardized(advantages: Floats, loss_mask: Bools, sizes: Floats, workers: Workers) -> Floats:
     """``(A - mean) / deviation`` over all workers, computed in float64.
 
     Equal advantages become 0. They are equal if their deviation is below the rounding error of the returns and
@@ -103,14 +128,14 @@ def _standardized(advantages: Floats, used: Bools, sizes: Floats, workers: Worke
 
     Args:
         advantages: Shape ``(num_steps, num_envs)``.
-        used: The transitions that count, in the same shape.
+        loss_mask: The transitions that count, in the same shape.
         sizes: Magnitudes of these numbers, in the same shape.
         workers: The processes over whose transitions the mean goes.
 
     Returns:
-        In the same shape; as given where less than two transitions count.
+        The same shape; unchanged if less than two transitions count.
     """
-    values, magnitudes = advantages[used].astype(np.float64), sizes[used].astype(np.float64)
+    values, magnitudes = advantages[loss_mask].astype(np.float64), sizes[loss_mask].astype(np.float64)
     count, total, squared_size = workers.sum(np.array([len(values), values.sum(), np.square(magnitudes).sum()]))
     if count < 2:
         return advantages
@@ -124,111 +149,100 @@ def _standardized(advantages: Floats, used: Bools, sizes: Floats, workers: Worke
 
 
 def actor_critic_loss(
-    policy: nn.Module,
-    rollout: Rollout,
-    used: Bools,
-    terms: LossTerms,
-    state: Tensor | None = None,
-    workers: Workers = ALONE,
+    policy: nn.Module, batch: Batch, workers: Workers = ALONE
 ) -> tuple[Tensor, dict[str, float]]:
-    """``-mean(A log pi) - ent_coef * mean(entropy) + vf_coef * mean((R - V)**2)`` over the transitions used.
+    """``-mean(A log pi) - ent_coef * mean(entropy) + vf_coef * mean((R - V)**2)`` over the loss mask.
 
-    The policy that is trained is the one that played the rollout, so one forward pass gives both the values that
-    the advantages are made of and the graph of the loss.
+    The policy played the rollout, so one forward pass gives both the advantages' values and the loss's graph.
 
     Args:
         policy: Module with `ActorCriticPolicy`'s interface.
-        rollout: What happened, as the policy saw it.
-        used: Which transitions count, shape ``(num_steps, num_envs)``.
-        terms: Discounts and weights.
-        state: What a recurrent policy remembered at the rollout's beginning, ``(num_envs, state_size)``.
-        workers: As in `targets`.
+        batch: The rollout with its loss mask, coefficients and recurrent state.
+        workers: The processes over whose transitions advantages are standardized.
 
     Returns:
         The scalar loss, and its parts by TensorBoard tag.
     """
+    rollout, coefficients = batch.rollout, batch.coefficients
     device = next(policy.parameters()).device
-    num = used.size
-    features, after = _features(policy, rollout, state, device)
+    features, after = _features(policy, batch, device)
     predicted: Tensor | None = None
     values = final_values = None
-    if terms.baseline:
-        everything = tree_map(lambda *parts: torch.cat(parts), features, after)
-        predicted = policy.critic(everything)  # type: ignore[operator]
-        known = predicted.detach().cpu().numpy()
-        num_known = num + used.shape[1]
-        values, final_values = known[:num_known].reshape(len(used) + 1, -1), known[num_known:]
-    advantages, returns = targets(rollout, used, values, final_values, terms, workers)
+    if coefficients.baseline:
+        predicted, values, final_values = _values(policy, batch, features, after)
+    advantages, returns = targets(batch, values, final_values, workers)
 
     distribution: Distribution = policy.actor(features)  # type: ignore[operator]
     if rollout.action_masks is not None:
         distribution = distribution.masked(torch.as_tensor(rollout.action_masks, device=device).flatten(0, 1))
-    mask = torch.as_tensor(used.reshape(-1), device=device)
+    mask = torch.as_tensor(batch.loss_mask.reshape(-1), device=device)
     advantage = torch.as_tensor(advantages.reshape(-1), device=device)[mask]
     log_prob = distribution.log_prob(torch.as_tensor(rollout.actions, device=device).flatten(0, 1))[mask]
     policy_loss = -(advantage * log_prob).mean()
     entropy_loss = -distribution.entropy()[mask].mean()
-    loss = policy_loss + terms.ent_coef * entropy_loss
+    loss = policy_loss + coefficients.ent_coef * entropy_loss
     metrics = {"train/policy_loss": policy_loss.item(), "train/entropy_loss": entropy_loss.item()}
     log_std = getattr(distribution, "log_std", None)
     if log_std is not None:
         metrics["train/std"] = log_std.detach().exp().mean().item()
     if predicted is not None and values is not None:
         target = torch.as_tensor(returns.reshape(-1), device=device)[mask]
-        value_loss = nn.functional.mse_loss(predicted[:num][mask], target)
-        loss = loss + terms.vf_coef * value_loss
+        value_loss = nn.functional.mse_loss(predicted[: len(mask)][mask], target)
+        loss = loss + coefficients.vf_coef * value_loss
         metrics["train/value_loss"] = value_loss.item()
-        metrics["train/explained_variance"] = explained_variance(values[:-1][used], returns[used])
+        metrics["train/explained_variance"] = explained_variance(
+            values[:-1][batch.loss_mask], returns[batch.loss_mask]
+        )
     return loss, metrics
 
 
 @torch.no_grad()
-def first_nonfinite(
-    policy: nn.Module, rollout: Rollout, used: Bools, terms: LossTerms, state: Tensor | None = None
-) -> str:
-    """What of the loss is not finite first, as a phrase; empty where all is.
+def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
+    """The first non-finite part of the loss, as a phrase; empty if all parts are finite.
 
     Args:
-        policy: As in `actor_critic_loss`, as what follows.
-        rollout: What happened, as the policy saw it.
-        used: Which transitions count.
-        terms: Discounts and weights.
-        state: What a recurrent policy remembered.
+        policy: As in `actor_critic_loss`.
+        batch: As in `actor_critic_loss`.
     """
     for name, param in policy.named_parameters():
         if not param.isfinite().all():
             return f"the parameter {name} is nan or infinite already"
-    features, after = _features(policy, rollout, state, next(policy.parameters()).device)
+    rollout, shape = batch.rollout, batch.loss_mask.shape
+    features, after = _features(policy, batch, next(policy.parameters()).device)
     distribution: Distribution = policy.actor(features)  # type: ignore[operator]
     actions = torch.as_tensor(rollout.actions, device=distribution.entropy().device).flatten(0, 1)
-    everything = tree_map(lambda *parts: torch.cat(parts), features, after)
-    known = policy.critic(everything).cpu().numpy()  # type: ignore[operator]
-    values, final_values = (
-        known[: used.size + used.shape[1]].reshape(len(used) + 1, -1),
-        known[used.size + used.shape[1] :],
-    )
-    plain = dataclasses.replace(terms, normalize_advantage=False)
-    advantages, _ = targets(rollout, used, values, final_values, plain)
+    _, values, final_values = _values(policy, batch, features, after)
+    plain = dataclasses.replace(batch.coefficients, normalize_advantage=False)
+    advantages, _ = targets(dataclasses.replace(batch, coefficients=plain), values, final_values)
     parts = {
-        "log-probability of the action": distribution.log_prob(actions).cpu().numpy().reshape(used.shape),
+        "log-probability of the action": distribution.log_prob(actions).cpu().numpy().reshape(shape),
         "value": values[:-1],
         "advantage": advantages,
     }
     for name, numbers in parts.items():
-        wrong = ~np.isfinite(numbers) & used
+        wrong = ~np.isfinite(numbers) & batch.loss_mask
         if wrong.any():
             t, i = np.argwhere(wrong)[0]
             return f"the {name} of sub-environment {i} in step {t} of the rollout is {numbers[t, i]:g}"
     return ""
 
 
-def _features(
-    policy: nn.Module, rollout: Rollout, state: Tensor | None, device: torch.device
-) -> tuple[Tree, Tree]:
-    """What actor and critic see of the observations that were acted on, in rows, and of those that were not.
+def _values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> tuple[Tensor, Floats, Floats]:
+    """The critic's values of all observations, with their graph, then as arrays as `targets` takes them."""
+    num_steps, num_envs = batch.loss_mask.shape
+    everything = tree_map(lambda *parts: torch.cat(parts), features, after)
+    predicted: Tensor = policy.critic(everything)  # type: ignore[operator]
+    values = predicted.detach().cpu().numpy()
+    num_values = (num_steps + 1) * num_envs
+    return predicted, values[:num_values].reshape(num_steps + 1, -1), values[num_values:]
 
-    The latter, the last ones and the final ones, are only bootstrapped from, so they have no graph.
+
+def _features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tree, Tree]:
+    """The inputs of actor and critic: for observations that were acted on, in rows, and for the others.
+
+    The others, the last ones and the final ones, are only bootstrapped from, so they have no graph.
     """
+    rollout, state = batch.rollout, batch.state
 
     def encode(observations: Any) -> Any:
         return policy.encode(observations) if hasattr(policy, "encode") else observations  # type: ignore[operator]
@@ -252,6 +266,6 @@ def _features(
         states.append(state)
     with torch.no_grad():
         remembered = torch.cat([states[-1], *(states[t][i : i + 1] for t, i in rollout.final_index.tolist())])
-        going_on = torch.zeros(len(rollout.final_index), dtype=torch.bool, device=device)
-        after, _ = policy.remember(after, remembered, torch.cat((starts[-1], going_on)))  # type: ignore[operator]
+        continuing = torch.zeros(len(rollout.final_index), dtype=torch.bool, device=device)
+        after, _ = policy.remember(after, remembered, torch.cat((starts[-1], continuing)))  # type: ignore[operator]
     return torch.cat(seen), after

@@ -1,6 +1,7 @@
-"""Masks of the valid actions: their shape, and which of them leave an action."""
+"""Masks of the valid actions: read from an environment, converted and checked."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -8,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from rl_rms.agents.spaces import action_mask_size
+from rl_rms.agents.spaces import ACTION_MASK, action_mask_size
+from rl_rms.agents.trees import Tree
 
 Bools = npt.NDArray[np.bool_]
 
@@ -66,3 +68,58 @@ def _first_entries(space: gym.Space[Any]) -> list[int]:
     if isinstance(space, spaces.MultiDiscrete):
         return [0, *itertools.accumulate(space.nvec.ravel()[:-1].tolist())]
     return list(range(0, action_mask_size(space), 2)) if isinstance(space, spaces.MultiBinary) else [0]
+
+
+def initial_action_masks(space: gym.Space[Any], num_envs: int) -> Bools:
+    """Masks that allow every action, shape ``(num_envs, action_mask_size(space))``.
+
+    Raises:
+        ValueError: If actions of the space cannot be masked.
+    """
+    return np.ones((num_envs, action_mask_size(space)), dtype=np.bool_)
+
+
+def read_action_masks(
+    masks: Bools,
+    observations: Tree,
+    infos: list[dict[str, Any]],
+    *,
+    starts: Bools,
+    resetting: Bools,
+    space: gym.Space[Any],
+    first_index: int = 0,
+) -> Bools:
+    """The masks of the valid actions after a step, from the observations or from infos.
+
+    A sub-environment that is about to reset ignores its action, so every action is valid there.
+
+    Args:
+        masks: The masks before the step, shape ``(num_envs, action_mask_size(space))``.
+        observations: The observations after it.
+        infos: Infos of the vector step and of the reset after it, in this order.
+        starts: Sub-environments whose observation is their episode's first.
+        resetting: Sub-environments that reset in the next step.
+        space: Action space of one environment.
+        first_index: Number of the first sub-environment in errors.
+
+    Raises:
+        ValueError: If there are no masks, or a mask has another size or leaves no valid action.
+    """
+    num_envs = len(masks)
+    given = [info for info in infos if ACTION_MASK in info]
+    masks = masks.copy()
+    if isinstance(observations, Mapping) and ACTION_MASK in observations:
+        masks = as_action_masks(observations[ACTION_MASK], space, num_envs, f"observation[{ACTION_MASK!r}]")
+    elif starts.all() and not given:
+        raise ValueError(
+            f"mask_actions is set, but the environment has neither info[{ACTION_MASK!r}] nor an observation "
+            "of that name; leave it out, or have the environment give it"
+        )
+    else:
+        for info in given:
+            those = as_action_masks(info[ACTION_MASK], space, num_envs, f"info[{ACTION_MASK!r}]")
+            rows = np.asarray(info.get(f"_{ACTION_MASK}", np.ones(num_envs, np.bool_)))
+            masks[rows] = those[rows]
+    masks[resetting] = True
+    check_action_masks(masks, space, "the action mask of sub-environment", first_index)
+    return masks

@@ -1,16 +1,16 @@
-"""Hyperparameters by meta-gradient: how the policy after some updates would have been better with other ones.
+"""Adapts RMSprop's hyperparameters by meta-gradient: the gradient of the loss after some updates by them.
 
-With log hyperparameters x (learning rate, half-life, epsilon), the last ``window`` updates are done once more from
-where they began, differentiably, on the rollouts that they were done on:
+For log hyperparameters x (learning rate, half-life, epsilon), the last ``window`` updates are repeated
+differentiably from their first parameters, on their own rollouts:
 
     p_{k+1}, s_{k+1} = rmsprop_update(p_k, grad L(p_k), s_k; x)        J(x) = L_policy(p_K) + c Var_k L(p_k)
 
-L_policy is the policy's own loss on rollouts that none of these updates has seen, and x takes a step down
-``dJ/dx``. What is trained meanwhile is trained as ever, by the optimizer itself.
+L_policy is the policy's loss on rollouts that none of these updates has seen, and x takes a step down ``dJ/dx``.
+The optimizer itself trains the policy as usual.
 
-L_policy has no critic's loss, which still falls with larger steps where the policy gets worse by them, and whose
-gradient is the larger one. Its advantages are normalized: while a critic lags behind, all have one sign, policies
-are pushed to whatever they do, and more of it looks good from then on. Otherwise learning rates can run away.
+L_policy leaves the critic's loss out: its gradient dominates, and it still falls with larger steps when the
+policy gets worse. The advantages in L_policy are standardized. Otherwise a critic that lags behind gives all
+advantages one sign, which favors larger steps whatever the policy does, and learning rates can run away.
 
 Source: Xu, van Hasselt and Silver, "Meta-gradient reinforcement learning", 2018, for the objective on later data;
 Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.
@@ -23,16 +23,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim import Optimizer
 
-from rl_rms.agents.checkpoint import check_like, check_numbers, check_optimizer, check_options
-from rl_rms.agents.config import MetaConfig
-from rl_rms.agents.losses import LossTerms, actor_critic_loss
-from rl_rms.agents.rollout import Bools, Rollout
-from rl_rms.agents.trees import tree_map
+from rl_rms.agents.checkpoint_checks import check_like, check_numbers, check_optimizer, check_options
+from rl_rms.agents.config import DEFAULT_OPTIMIZER, MetaConfig
+from rl_rms.agents.losses import Batch, LossCoefficients, actor_critic_loss
+from rl_rms.agents.rollout import Rollout
 from rl_rms.envs.snapshots import decode, encode
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.options import rule_options, state_options
@@ -41,53 +40,34 @@ from rl_rms.optim.rule import State, rmsprop_init, rmsprop_update
 
 
 @dataclass(frozen=True)
-class Experience:
-    """A rollout as the policy saw it, and what makes a loss of it.
+class _Update:
+    """One update of the window.
 
     Attributes:
-        rollout: With arrays of its own.
-        used: Which transitions count, shape ``(num_steps, num_envs)``.
-        terms: The loss's discounts and weights.
-        state: What a recurrent policy remembered at its beginning, None for one that does not.
-        groups: Of each of the optimizer's groups, the rule's arguments at the update on it, before they were
-            adapted; none where there was no update.
+        batch: The batch of the update.
+        groups: The rule's arguments of each of the optimizer's groups, before the hyperparameters were adapted.
     """
 
-    rollout: Rollout
-    used: Bools
-    terms: LossTerms
-    state: Tensor | None
+    batch: Batch
     groups: Sequence[Mapping[str, Any]] = ()
-
-    @classmethod
-    def copied(cls, rollout: Rollout, used: Bools, terms: LossTerms, state: Tensor | None) -> "Experience":
-        """One that stays as it is when the collector fills its arrays again."""
-        copies = {
-            one.name: tree_map(np.array, getattr(rollout, one.name))
-            for one in dataclasses.fields(rollout)
-            if one.name not in ("episodes", "action_masks", "left_out")
-        }
-        masks = None if rollout.action_masks is None else rollout.action_masks.copy()
-        kept = Rollout(**copies, action_masks=masks, episodes=[], left_out=rollout.left_out)
-        return cls(kept, used.copy(), terms, state)
 
 
 class _Loss(nn.Module):
-    """The loss as a module's call, which is what `functional_call` takes.
+    """The loss as a module, for `functional_call`.
 
     Args:
-        policy: Whose parameters are this module's, under ``policy.``.
+        policy: The policy. The module has its parameters under ``policy.``.
     """
 
     def __init__(self, policy: nn.Module) -> None:
         super().__init__()
         self.policy = policy
 
-    def forward(self, experience: Experience, *, with_critic: bool) -> Tensor:
-        terms = experience.terms
+    def forward(self, batch: Batch, *, with_critic: bool) -> Tensor:
         if not with_critic:
-            terms = dataclasses.replace(terms, vf_coef=0.0, normalize_advantage=True)
-        return actor_critic_loss(self.policy, experience.rollout, experience.used, terms, experience.state)[0]
+            coefficients = dataclasses.replace(batch.coefficients, vf_coef=0.0, normalize_advantage=True)
+            batch = dataclasses.replace(batch, coefficients=coefficients)
+        return actor_critic_loss(self.policy, batch)[0]
 
 
 class MetaGradient:
@@ -96,22 +76,26 @@ class MetaGradient:
     Args:
         policy: The policy.
         optimizer: Its optimizer.
-        config: What is adapted, and how.
+        config: The hyperparameters to adapt, and how.
 
     Attributes:
-        logs: Logarithms of the ratios in which the adapted hyperparameters stand to what was stated.
-        path: ``logs`` after each step of them.
-        scalars: What the last step of them saw and what is in force, the first group's, by TensorBoard tag.
-            ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last fresh rollouts by
-            their root mean square: -1 or 1 where all say the same, about 0 where they are noise; above 0 they say
-            that it should be smaller.
-        saved_bytes: The most that the graph of a window has held, by its saved tensors.
+        logs: Logarithms of the ratios of the adapted hyperparameters to the stated ones.
+        path: ``logs`` after each of its steps.
+        scalars: The last meta-gradient and the first group's hyperparameters in force, by TensorBoard tag.
+            ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation rollouts
+            divided by their root mean square: -1 or 1 if all agree, about 0 for noise, positive if the
+            hyperparameter should be smaller.
+        saved_bytes: The largest memory of a window's graph, by its saved tensors.
 
     Raises:
-        ValueError: If the optimizer or the policy is of a kind that cannot be unrolled.
+        ValueError: If the optimizer or the policy cannot be unrolled.
     """
 
-    def __init__(self, policy: nn.Module, optimizer: RMSprop, config: MetaConfig) -> None:
+    def __init__(self, policy: nn.Module, optimizer: Optimizer, config: MetaConfig) -> None:
+        if not isinstance(optimizer, RMSprop):
+            raise ValueError(
+                f"meta adapts {DEFAULT_OPTIMIZER}, not {type(optimizer).__name__}; leave one of them out"
+            )
         _check(policy, optimizer, config)
         self._loss = _Loss(policy)
         self._optimizer = optimizer
@@ -120,12 +104,12 @@ class MetaGradient:
         names = {id(param): name for name, param in self._params.items()}
         groups = optimizer.param_groups
         self._names = [[names[id(param)] for param in group["params"] if id(param) in names] for group in groups]
-        # What the groups state of what is adapted; in force is this times the ratios.
+        # The groups' own values; the values in force are these times the ratios.
         stated = [entry for name in config.adapt for entry in _ENTRIES[name]]
         self._stated = [{entry: group[entry] for entry in stated} for group in groups]
         self.logs = torch.zeros(len(config.adapt), dtype=torch.float64)
-        # Steps as long as the rate, whatever the meta-gradient's scale, and none that follows an outlier. A long
-        # memory: a policy that has stopped learning gives tiny gradients, whose noise is not to be scaled up.
+        # Steps of the rate's length at every scale of the meta-gradient, which clip outliers. The half-life is
+        # long: a policy that has stopped learning gives tiny gradients, whose noise must not be scaled up.
         self._steps = RMSprop(
             [self.logs], lr=config.rate, half_life=1_000.0, debias=True, max_grad_ratio=2.0, flat=False
         )
@@ -133,36 +117,37 @@ class MetaGradient:
         self.scalars: dict[str, float] = {}
         self.saved_bytes = 0
         self._start: tuple[dict[str, Tensor], dict[str, State]] = ({}, {})
-        self._window: list[Experience] = []
-        self._fresh: list[Experience] = []
-        self._next: Experience | None = None
+        self._window: list[_Update] = []
+        self._eval_batches: list[Batch] = []
+        self._next: Batch | None = None
         # Running mean and mean square of each log hyperparameter's gradient, and the weight of 0 in them.
         self._moments = torch.zeros(2, len(config.adapt), dtype=torch.float64)
         self._initial_weight = 1.0
 
     @property
     def ratios(self) -> dict[str, float]:
-        """What each adapted hyperparameter is multiplied with now."""
+        """The factor of each adapted hyperparameter."""
         return dict(zip(self._config.adapt, self.logs.exp().tolist(), strict=True))
 
-    def learns_from(self, experience: Experience) -> bool:
-        """Whether the policy is to learn from a rollout, or only the hyperparameters are.
+    def learns_from(self, batch: Batch) -> bool:
+        """Whether the policy learns from a batch, or only the hyperparameters do.
 
         Args:
-            experience: The rollout, which the policy has played as it is now.
+            batch: A batch with arrays of its own, from a rollout of the present policy.
         """
         if len(self._window) == self._config.window:
-            self._fresh.append(experience)
-            if len(self._fresh) < self._config.fresh:
+            self._eval_batches.append(batch)
+            if len(self._eval_batches) < self._config.num_eval_rollouts:
                 return False
             self._adapt()
             self.restart()
-        self._next = experience
+        self._next = batch
         return True
 
     def before_step(self) -> None:
-        """Put the hyperparameters in force into the optimizer's groups, before its step on the rollout."""
-        assert self._next is not None
+        """Set the optimizer's hyperparameters for its step on the batch of `learns_from`."""
+        if self._next is None:
+            raise RuntimeError("learns_from() must be called before each step")
         if not self._window:
             self._start = self._snapshot()
         self._keep_within_bounds()
@@ -176,12 +161,12 @@ class MetaGradient:
             group["eps"] *= ratios.get("eps", 1.0)
             if "half_life" in ratios:
                 group.update(half_life=None, alpha=rho_from_half_life(half_life * ratios["half_life"]))
-        self._window.append(dataclasses.replace(self._next, groups=bases))
+        self._window.append(_Update(self._next, bases))
         stated = {"learning_rate": bases[0]["lr"], "half_life": bases[0]["half_life"], "eps": bases[0]["eps"]}
         self.scalars.update({f"meta/{name}": stated[name] * ratio for name, ratio in ratios.items()})
 
     def _keep_within_bounds(self) -> None:
-        """Keep numbers numbers, and a half-life within the bounds of the optimizer's memory."""
+        """Keep hyperparameters finite, and a half-life within the optimizer's bounds."""
         with torch.no_grad():
             self.logs.clamp_(-_LARGEST_LOG, _LARGEST_LOG)
             if "half_life" in self._config.adapt:
@@ -192,13 +177,13 @@ class MetaGradient:
                 self.logs[own].clamp_(math.log(shortest / stated), math.log(longest / stated))
 
     def state_rate(self, group: int, lr: float) -> None:
-        """Tell the learning rate that a group's schedule has come to."""
+        """State the learning rate of a group's schedule."""
         if "lr" in self._stated[group]:
             self._stated[group]["lr"] = lr
 
     def restart(self) -> None:
-        """Begin a new window, after a step of the hyperparameters or where something else moved the optimizer."""
-        self._window, self._fresh = [], []
+        """Begin a new window, after a step of the hyperparameters or when something else moved the optimizer."""
+        self._window, self._eval_batches = [], []
 
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, State]]:
         params = {name: param.detach().clone() for name, param in self._params.items()}
@@ -212,10 +197,12 @@ class MetaGradient:
         return params, states
 
     def _adapt(self) -> None:
-        """One step of the hyperparameters, down the gradient of what fresh rollouts say."""
+        """One step of the hyperparameters down the meta-gradient."""
         logs = self.logs.clone().requires_grad_()
         params, losses = self._unroll(dict(zip(self._config.adapt, logs.exp(), strict=True)))
-        judged = [functional_call(self._loss, params, (fresh,), {"with_critic": False}) for fresh in self._fresh]
+        judged = [
+            functional_call(self._loss, params, (batch,), {"with_critic": False}) for batch in self._eval_batches
+        ]
         penalty = torch.zeros(())
         if self._config.fluctuation and len(losses) > 1:
             penalty = self._config.fluctuation * torch.stack(losses).var()
@@ -239,10 +226,10 @@ class MetaGradient:
         self.path.append(self.logs.tolist())
 
     def _agreement(self, parts: Tensor) -> Tensor:
-        """How far the gradients of fresh rollouts agree, of each hyperparameter.
+        """The agreement of the evaluation rollouts' gradients, for each hyperparameter.
 
         Args:
-            parts: The latest gradients, shape ``(fresh, num_hyperparameters)``.
+            parts: The latest gradients, shape ``(num_eval_rollouts, num_hyperparameters)``.
         """
         for part in parts:
             self._moments.lerp_(torch.stack([part, part.square()]), 1 - _AGREEMENT_RHO)
@@ -264,14 +251,14 @@ class MetaGradient:
         losses: list[Tensor] = []
         limit = self._config.memory_mb * 2**20
         saved = SavedTensors()
-        for experience in self._window:
+        for update in self._window:
             before = saved.bytes
             with saved:
-                loss = functional_call(self._loss, params, (experience,), {"with_critic": True})
+                loss = functional_call(self._loss, params, (update.batch,), {"with_critic": True})
                 found = torch.autograd.grad(loss, list(params.values()), create_graph=True, materialize_grads=True)
                 grads = self._clipped(dict(zip(params, found, strict=True)))
                 after: dict[str, Tensor] = {}
-                for names, base in zip(self._names, experience.groups, strict=True):
+                for names, base in zip(self._names, update.groups, strict=True):
                     updated, new_states = rmsprop_update(
                         {name: params[name] for name in names},
                         {name: grads[name] for name in names},
@@ -315,7 +302,7 @@ class MetaGradient:
             "scalars": self.scalars,
             "start": {"params": params, "states": states},
             "window": [_to_plain(one) for one in self._window],
-            "fresh": [_to_plain(one) for one in self._fresh],
+            "eval_batches": [_to_plain(_Update(batch)) for batch in self._eval_batches],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -325,7 +312,7 @@ class MetaGradient:
             ValueError: If a part has another structure than this object's own.
         """
         own = self.state_dict()
-        for name in ("path", "window", "fresh", "scalars"):
+        for name in ("path", "window", "eval_batches", "scalars"):
             if type(state[name]) is not type(own[name]):
                 raise ValueError(f"meta.{name} must be of type {type(own[name]).__name__}, got {state[name]!r}")
         for name in ("logs", "moments", "initial_weight", "stated"):
@@ -334,7 +321,7 @@ class MetaGradient:
             params, states = self._snapshot()
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
-        for number, one in enumerate((*state["window"], *state["fresh"])):
+        for number, one in enumerate((*state["window"], *state["eval_batches"])):
             # Updates were made on the window's rollouts alone.
             groups = options if number < len(state["window"]) else []
             for like, loaded in zip(groups, one["groups"], strict=True):
@@ -346,15 +333,16 @@ class MetaGradient:
             is_recurrent = bool(getattr(self._loss.policy, "state_size", 0))
             if not isinstance(one["state"], Tensor if is_recurrent else type(None)):
                 raise ValueError(f"meta.window.state does not fit the policy: got {one['state']!r}")
-            for name, term in one["terms"].items():
-                if not isinstance(term, (int, float)):
-                    raise ValueError(f"meta.window.terms.{name} must be a number, got {term!r}")
+            for name, value in one["coefficients"].items():
+                if not isinstance(value, (int, float)):
+                    raise ValueError(f"meta.window.coefficients.{name} must be a number, got {value!r}")
         check_like("meta.path", state["path"], [[0.0] * len(self.logs) for _ in state["path"]])
         check_like("meta.scalars", state["scalars"], dict.fromkeys(state["scalars"], 0.0))
-        window, fresh = (list(map(_from_plain, state[name])) for name in ("window", "fresh"))
+        window = list(map(_from_plain, state["window"]))
+        eval_batches = [_from_plain(one).batch for one in state["eval_batches"]]
         with torch.no_grad():
-            for one in (*window, *fresh):
-                self._loss(one, with_critic=True)  # which fails for arrays of other shapes
+            for batch in (*(update.batch for update in window), *eval_batches):
+                self._loss(batch, with_critic=True)  # which fails for arrays of other shapes
         check_optimizer(state["steps"], self._steps, "meta.steps")
         self._steps.load_state_dict(state["steps"])
         with torch.no_grad():
@@ -363,14 +351,14 @@ class MetaGradient:
         self._moments, self._initial_weight = state["moments"].clone(), state["initial_weight"]
         self.scalars = state["scalars"]
         self._start = (state["start"]["params"], state["start"]["states"])
-        self._window, self._fresh = window, fresh
+        self._window, self._eval_batches = window, eval_batches
 
 
-# What a group's entries of each hyperparameter are called.
+# The entries of a group that belong to each hyperparameter.
 _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps": ("eps",)}
-# Of the agreement over batches, fresh rollouts: a half-life of ten.
+# The agreement is over evaluation rollouts, with a half-life of ten.
 _AGREEMENT_RHO = rho_from_half_life(10.0)
-# A hyperparameter stays within this ratio of what was stated, so that it stays a number.
+# A hyperparameter stays within this ratio of its stated value, so that it stays finite.
 _LARGEST_LOG = math.log(1e4)
 
 
@@ -406,10 +394,10 @@ def _apart(value: Any) -> Any:
 
 
 class SavedTensors:
-    """Counts what autograd saves for backward passes, while it is entered.
+    """Counts the memory that autograd saves for backward passes, while it is entered.
 
     Attributes:
-        bytes: Of all tensors saved so far, each time that it was.
+        bytes: Bytes of all tensors saved so far, counted each time.
     """
 
     def __init__(self) -> None:
@@ -425,22 +413,24 @@ class SavedTensors:
 
     def _count(self, tensor: Tensor) -> Tensor:
         self.bytes += tensor.numel() * tensor.element_size()
-        # Without its history, which autograd puts back: a node that saves its output would hold itself for ever.
+        # Without its history, which autograd restores: a node that saves its output would keep itself alive.
         return tensor.detach()
 
 
-def _to_plain(one: Experience) -> dict[str, Any]:
-    arrays = {field.name: getattr(one.rollout, field.name) for field in dataclasses.fields(one.rollout)}
+def _to_plain(one: _Update) -> dict[str, Any]:
+    batch = one.batch
+    arrays = {field.name: getattr(batch.rollout, field.name) for field in dataclasses.fields(batch.rollout)}
     arrays["episodes"] = []
     return {
-        "rollout": json.dumps(encode({**arrays, "used": one.used})),
-        "terms": dataclasses.asdict(one.terms),
-        "state": one.state,
+        "rollout": json.dumps(encode({**arrays, "loss_mask": batch.loss_mask})),
+        "coefficients": dataclasses.asdict(batch.coefficients),
+        "state": batch.state,
         "groups": [dict(group) for group in one.groups],
     }
 
 
-def _from_plain(plain: Mapping[str, Any]) -> Experience:
+def _from_plain(plain: Mapping[str, Any]) -> _Update:
     arrays = decode(json.loads(plain["rollout"]))
-    used = arrays.pop("used")
-    return Experience(Rollout(**arrays), used, LossTerms(**plain["terms"]), plain["state"], plain["groups"])
+    loss_mask = arrays.pop("loss_mask")
+    batch = Batch(Rollout(**arrays), loss_mask, LossCoefficients(**plain["coefficients"]), plain["state"])
+    return _Update(batch, plain["groups"])

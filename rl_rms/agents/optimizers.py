@@ -131,7 +131,7 @@ def _groups(policy: nn.Module, config: AgentConfig) -> list[dict[str, Any]]:
     ]
 
 
-def describe_memory(optimizer: Optimizer, steps_per_update: float | None) -> str | None:
+def describe_half_life(optimizer: Optimizer, steps_per_update: float | None) -> str | None:
     """The half-life in updates and in env steps as one sentence.
 
     Args:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -143,6 +145,72 @@ class ActorCriticPolicy(nn.Module):
             zeros = torch.zeros(len(features), self.state_size, dtype=features.dtype, device=features.device)
             features, _ = self.remember(features, zeros, torch.zeros_like(zeros[:, 0], dtype=torch.bool))
         return self.actor(features), self.critic(features)
+
+
+def make_policy(
+    policy: nn.Module | None,
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    config: PolicyConfig,
+    *,
+    seed: int,
+    device: torch.device,
+) -> nn.Module:
+    """A user's policy, or a new `ActorCriticPolicy`, on a device and in evaluation mode.
+
+    Args:
+        policy: A module with ``actor`` and ``critic``; None makes one.
+        observation_space: See `ActorCriticPolicy`.
+        action_space: See `ActorCriticPolicy`.
+        config: See `ActorCriticPolicy`.
+        seed: Seeds the initial weights of a new policy.
+        device: The device.
+
+    Raises:
+        ValueError: If the module lacks ``actor`` or ``critic``.
+    """
+    if policy is None:
+        with _one_thread(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            policy = ActorCriticPolicy(observation_space, action_space, config)
+    missing = [name for name in ("actor", "critic") if not callable(getattr(policy, name, None))]
+    if missing:
+        raise ValueError(
+            f"policy must be a torch module with the methods actor(observations), which gives a distribution, and "
+            f"critic(observations), which gives values; {type(policy).__name__} has no {' and no '.join(missing)}"
+        )
+    return policy.to(device).eval()
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of a name; ``"auto"`` is CUDA if there is one.
+
+    Raises:
+        ValueError: If there is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f'device {name!r} is not available here ({said}); give device="cpu", "auto", or a torch device of '
+            "this machine"
+        ) from error
+    return device
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Limit torch to one thread: the last bits of orthogonal weights depend on the number of threads."""
+    number = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(number)
 
 
 def _num_outputs(space: gym.Space[Any]) -> int:

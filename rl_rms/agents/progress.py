@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -15,14 +15,12 @@ from rich.live import Live
 
 from rl_rms.agents.adaptation import Returns
 from rl_rms.agents.callbacks import Callback
+from rl_rms.agents.env_state import find_changing
 from rl_rms.agents.live import LiveView
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.world import find_world
+from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs.checks import check_whole
 from rl_rms.optim.rmsprop import RMSprop
-
-if TYPE_CHECKING:
-    from rl_rms.agents.base import OnPolicyAgent
 
 Form = Literal["auto", "lines", "json"]
 _SECONDS_BETWEEN_VIEWS = 0.25
@@ -65,9 +63,9 @@ class Story:
         half_life: In force, in updates; None before the first update and for an optimizer that states none.
     """
 
-    def __init__(self, agent: "OnPolicyAgent") -> None:
+    def __init__(self, agent: TrainedAgent) -> None:
         self._agent = agent
-        self._world = None if agent.env is None else find_world(agent.env)
+        self._world = None if agent.env is None else find_changing(agent.env)
         self._began, self._first = time.perf_counter(), agent.num_timesteps
         self._returns = Returns()
         self._over: deque[LivedRegime] = deque(maxlen=_REGIMES_SHOWN - 1)
@@ -168,9 +166,9 @@ class ProgressCallback(Callback):
         self._form = form
         self._every = check_whole("every", every, least=1, unit="updates")
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Say what the optimizer's memory is and begin."""
-        self._story, memory = Story(agent), agent.memory()
+        self._story, memory = Story(agent), agent.describe_half_life()
         self._live: Live | None = None
         if self._form == "json":
             self._print_json("start", memory=memory, folder=logger.folder)
@@ -186,7 +184,7 @@ class ProgressCallback(Callback):
             self._live.start(refresh=True)
         self._next = time.perf_counter() + self._pause
 
-    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Bring it up to date."""
         ended = self._story.go_on()
         if self._form == "json":
@@ -201,7 +199,7 @@ class ProgressCallback(Callback):
             self._show()
         return None
 
-    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
         """Show the last state and leave it standing."""
         if self._form == "json":
             self._print_json("end", folder=logger.folder)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.error import DependencyNotInstalled
@@ -16,11 +16,9 @@ from rl_rms.agents import files
 from rl_rms.agents.callbacks import Periodic
 from rl_rms.agents.evaluation import evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
+from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs import NonStationary
 from rl_rms.envs.checks import check_flag
-
-if TYPE_CHECKING:
-    from rl_rms.agents.base import OnPolicyAgent
 
 # Of the moving picture in TensorBoard.
 _MOST_FRAMES, _LARGEST = 100, 320
@@ -58,7 +56,7 @@ class VideoCallback(Periodic):
         self._has_clock = has_clock(env)
         self._deterministic = check_flag("deterministic", deterministic)
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Look for the next multiple.
 
         Raises:
@@ -67,7 +65,7 @@ class VideoCallback(Periodic):
         super().on_training_start(agent, logger)
         check_spaces(agent, self._recorder)
 
-    def act(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Record one episode."""
         self._recorder.name_prefix = f"step_{agent.num_timesteps:010d}"
         clock = agent.num_timesteps if self._has_clock else None
@@ -113,7 +111,7 @@ class VideoCallback(Periodic):
         return ""
 
 
-def check_spaces(agent: "OnPolicyAgent", env: gym.Env[Any, Any]) -> None:
+def check_spaces(agent: TrainedAgent, env: gym.Env[Any, Any]) -> None:
     """Check that an agent can play an environment.
 
     Raises:

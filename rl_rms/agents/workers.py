@@ -1,8 +1,8 @@
 """Several processes that train one agent together, each in its share of the sub-environments.
 
-All begin with the same weights and the same random generators, live through their own sub-environments, and take
-the same optimizer steps: what goes between them is gradients and a few counts, never transitions. It goes over
-torch.distributed; who starts the processes, torchrun or Ray, makes no difference.
+All begin with the same weights and random generators, step their own sub-environments, and take the same
+optimizer steps. They exchange gradients and a few counts over torch.distributed, never transitions. torchrun and
+Ray can start the processes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,19 +22,19 @@ Floats = npt.NDArray[np.float64]
 
 
 class LostWorkersError(RuntimeError):
-    """A worker waited for the others in vain: one has died, or did not come within the group's time limit."""
+    """Another worker has died, or did not answer within the group's time limit."""
 
 
 class Workers:
-    """The processes that train one agent together, as one of them sees them.
+    """The group of processes that train one agent together.
 
-    Every method but `of_process_group` is a meeting: all workers have to call it, and none goes on before all
-    have; where that does not happen it raises `LostWorkersError`. Alone it gives back what it was given.
+    Every method but `of_process_group` is a collective operation: all workers must call it, and it returns after
+    all have; otherwise it raises `LostWorkersError`. In a group of one process it returns its argument.
 
     Args:
         rank: Number of this worker, from 0 on.
-        size: How many there are.
-        group: The process group that they meet in; None is torch.distributed's own.
+        size: Number of workers.
+        group: The process group; None is torch.distributed's default.
 
     Examples:
         >>> alone = Workers()
@@ -49,45 +49,45 @@ class Workers:
 
     @classmethod
     def of_process_group(cls, group: dist.ProcessGroup | None = None) -> "Workers":
-        """Those of a process group, of torch.distributed's own by default; alone where that is not initialized."""
+        """The workers of a process group, torch.distributed's default for None; one if it is not initialized."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         return cls(dist.get_rank(group), dist.get_world_size(group), group)
 
     def sum(self, values: Floats) -> Floats:
-        """The sum of everyone's values, of the same shape everywhere."""
+        """The sum of all workers' values, which have one shape."""
         if self.alone:
             return values
         total = torch.from_numpy(np.array(values, dtype=np.float64))
-        with self._meeting():
+        with self._collective():
             dist.all_reduce(total, group=self._group)
         return total.numpy()
 
-    def rows(self, values: Floats) -> Floats:
-        """Everyone's values, of the same shape everywhere, by rank: shape ``(size, *shape)``."""
+    def all_gather(self, values: Floats) -> Floats:
+        """All workers' values by rank, shape ``(size, *shape)``."""
         own = torch.from_numpy(np.array(values, dtype=np.float64))
         if self.alone:
             return own.numpy()[None]
         everyone = [torch.empty_like(own) for _ in range(self.size)]
-        with self._meeting():
+        with self._collective():
             dist.all_gather(everyone, own, group=self._group)
         return torch.stack(everyone).numpy()
 
-    def every(self, holds: bool) -> bool:
+    def all_true(self, holds: bool) -> bool:
         """Whether something holds for every worker."""
         return holds if self.alone else bool(self.sum(np.array([float(not holds)]))[0] == 0.0)
 
-    def tell(self, value: Any) -> Any:
-        """The first worker's value, everywhere; of any kind that can be pickled."""
+    def broadcast(self, value: Any) -> Any:
+        """The first worker's value, which can be pickled."""
         if self.alone:
             return value
-        told = [value]
-        with self._meeting():
-            dist.broadcast_object_list(told, group=self._group, group_src=0)
-        return told[0]
+        values = [value]
+        with self._collective():
+            dist.broadcast_object_list(values, group=self._group, group_src=0)
+        return values[0]
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum of everyone's tensors in their place."""
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their sums over all workers."""
         if self.alone:
             return
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
@@ -95,32 +95,32 @@ class Workers:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
         for alike in by_dtype.values():
             flat = torch.cat([tensor.reshape(-1) for tensor in alike])
-            with self._meeting():
+            with self._collective():
                 dist.all_reduce(flat, group=self._group)
             for tensor, summed in zip(alike, torch.split(flat, [tensor.numel() for tensor in alike]), strict=True):
                 tensor.copy_(summed.view_as(tensor))
 
     def mean(self, metrics: Mapping[str, float], weight: float) -> dict[str, float]:
-        """The weighted mean of everyone's numbers, which have the same names everywhere.
+        """The weighted mean of all workers' metrics, which have the same names.
 
         Args:
-            metrics: The numbers.
-            weight: How much this worker's count.
+            metrics: This worker's metrics.
+            weight: This worker's weight.
         """
         if self.alone:
             return dict(metrics)
         names = sorted(metrics)
-        # Without any weight they may be nan, as the mean of nothing is.
+        # Metrics of weight 0 may be nan.
         own = np.array([*(metrics[name] for name in names), 1.0]) if weight else np.zeros(len(names) + 1)
         summed = self.sum(weight * own)
         return dict(zip(names, (summed[:-1] / summed[-1]).tolist(), strict=True))
 
     def episodes(self, episodes: Sequence[Episode], counts: Sequence[int], num_envs: int) -> list[Episode]:
-        """Everyone's episodes in the order in which they ended, sub-environments numbered through.
+        """All workers' episodes in the order in which they ended, with sub-environments numbered over all workers.
 
         Args:
-            episodes: This worker's.
-            counts: How many each worker has, by rank.
+            episodes: This worker's episodes.
+            counts: Number of episodes of each worker, by rank.
             num_envs: Sub-environments of each worker.
         """
         if self.alone:
@@ -131,7 +131,11 @@ class Workers:
         for row, one in zip(table, episodes, strict=False):
             success = np.nan if one.success is None else float(one.success)
             row[:] = one.ret, one.length, self.rank * num_envs + one.env_index, one.num_timesteps, success
-        rows = [row for part, count in zip(self.rows(table), counts, strict=True) for row in part[:count].tolist()]
+        rows = [
+            row
+            for part, count in zip(self.all_gather(table), counts, strict=True)
+            for row in part[:count].tolist()
+        ]
         rows.sort(key=lambda row: (row[3], row[2]))
         return [
             Episode(ret, int(length), int(index), int(steps), None if np.isnan(success) else bool(success))
@@ -139,7 +143,7 @@ class Workers:
         ]
 
     @contextmanager
-    def _meeting(self) -> Iterator[None]:
+    def _collective(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
@@ -150,7 +154,7 @@ class Workers:
 
 
 ALONE = Workers()
-"""Nobody else: what training in one process goes by."""
+"""A group of one process."""
 
 
 class SharedChance:

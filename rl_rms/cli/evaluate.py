@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         )
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
-    agent.generator = np.random.default_rng(arguments.seed)
+    agent.generator.bit_generator.state = np.random.default_rng(arguments.seed).bit_generator.state
     clock = agent.num_timesteps if arguments.clock is None else arguments.clock
     result = evaluate(
         agent, env, arguments.episodes, deterministic=arguments.deterministic, seed=arguments.seed, clock=clock

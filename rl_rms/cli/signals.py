@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rl_rms.agents.base import OnPolicyAgent
+    from rl_rms.agents.agent import Agent
 
 
 class Terminated(KeyboardInterrupt):
@@ -43,8 +43,8 @@ def sigterm_raises() -> Iterator[None]:
 
 
 @contextmanager
-def heeded(agent: "OnPolicyAgent") -> Iterator[list[int]]:
-    """End an agent's training after its update at the first SIGINT or SIGTERM, by `OnPolicyAgent.interrupt`.
+def heeded(agent: "Agent") -> Iterator[list[int]]:
+    """End an agent's training after its update at the first SIGINT or SIGTERM, by `Agent.interrupt`.
 
     The second signal ends the process.
 

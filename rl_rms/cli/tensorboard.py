@@ -17,7 +17,7 @@ from rl_rms.cli.config import RunConfig
 from rl_rms.cli.runs import CONFIG, CURVE, RETURN, read_run
 
 if TYPE_CHECKING:
-    from rl_rms.agents.base import OnPolicyAgent
+    from rl_rms.agents.protocols import TrainedAgent
 
 _PACKAGES = ("rl_rms", "torch", "gymnasium", "numpy")
 
@@ -33,7 +33,7 @@ class RunPages(Callback):
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
 
-    def on_training_start(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_start(self, agent: "TrainedAgent", logger: Logger) -> None:
         """What is known before."""
         logger.text(agent.num_timesteps, "run/config", as_code(self.config.to_yaml(), "yaml"))
         logger.text(
@@ -46,7 +46,7 @@ class RunPages(Callback):
         if agent.num_timesteps == 0 and self.config.env.schedules():
             logger.picture(0, "world/schedule", draw_world(self.config))
 
-    def on_update(self, agent: "OnPolicyAgent", logger: Logger) -> bool | None:
+    def on_update(self, agent: "TrainedAgent", logger: Logger) -> bool | None:
         """See that the folder remains that of a run: who deleted it can still go on with it."""
         if agent.num_updates % self.config.log_interval == 0:
             self._keep_config()
@@ -57,7 +57,7 @@ class RunPages(Callback):
             with suppress(files.UnwritableError):  # the log has told of it
                 files.write(self.folder / CONFIG, self.config.to_yaml())
 
-    def on_training_end(self, agent: "OnPolicyAgent", logger: Logger) -> None:
+    def on_training_end(self, agent: "TrainedAgent", logger: Logger) -> None:
         """The learning curve, if anything was logged."""
         self._keep_config()
         if not (self.folder / CONFIG).exists():

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rl_rms.agents.adaptation import AdaptationCallback
-    from rl_rms.agents.base import OnPolicyAgent
+    from rl_rms.agents.agent import Agent
     from rl_rms.agents.callbacks import Callback
     from rl_rms.agents.workers import Workers
     from rl_rms.envs import NonStationary, NonStationaryVector
@@ -96,13 +96,15 @@ def train(config: RunConfig, name: str) -> int:
     with process_group(config.scale) as workers:
         if was_restarted():
             parent = Path(config.runs_dir) / name
-            unfinished: Path | None = workers.tell(find_unfinished(parent, config) if workers.rank == 0 else None)
+            unfinished: Path | None = workers.broadcast(
+                find_unfinished(parent, config) if workers.rank == 0 else None
+            )
             if unfinished is not None:
                 return go_on(config, unfinished, can_begin=True)
         agent = build(config, make_env(config, workers), workers)
         check_video(config, agent)
         # After all that can be wrong, so that a wrong configuration leaves no folder.
-        folder = workers.tell(begin(config, name) if workers.rank == 0 else None)
+        folder = workers.broadcast(begin(config, name) if workers.rank == 0 else None)
         with owned_by(workers, folder):
             return run(config, agent, folder)
 
@@ -154,7 +156,7 @@ def go_on(config: RunConfig, folder: Path, *, can_begin: bool = False) -> int:
         UserError: If it has no checkpoint, its checkpoint cannot be read, or the run is complete.
     """
     with process_group(config.scale) as workers, owned_by(workers, folder):
-        checkpoint = workers.tell(newest_checkpoint(folder))
+        checkpoint = workers.broadcast(newest_checkpoint(folder))
         if not can_begin:
             require_checkpoint(folder)
         agent = build(config, make_env(config, workers), workers, checkpoint)
@@ -182,13 +184,13 @@ def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
                 stack.enter_context(files.owned(folder))
             except (files.TakenError, files.UnwritableError) as error:
                 refused = str(error)
-        refused = workers.tell(refused)
+        refused = workers.broadcast(refused)
         if refused is not None:
             raise UserError(refused)
         yield
 
 
-def run(config: RunConfig, agent: "OnPolicyAgent", folder: Path) -> int:
+def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
     """Train an agent up to the run's env steps, as all of its workers do.
 
     Args:
@@ -325,7 +327,7 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
         raise UserError(f"env: {error}") from error
 
 
-def check_video(config: RunConfig, agent: "OnPolicyAgent") -> None:
+def check_video(config: RunConfig, agent: "Agent") -> None:
     """Check that a run's videos can be recorded.
 
     Raises:
@@ -378,7 +380,7 @@ def build(
     env: "NonStationaryVector",
     workers: "Workers | None" = None,
     checkpoint: Path | None = None,
-) -> "OnPolicyAgent":
+) -> "Agent":
     """The agent of a run, at its beginning or as it was saved.
 
     Raises:
@@ -392,7 +394,7 @@ def build(
     kind = agents[config.agent.algorithm]
     try:
         if checkpoint is None:
-            agent: OnPolicyAgent = kind.from_config(config.agent, env, seed=config.seed)
+            agent: Agent = kind(env, config=config.agent, seed=config.seed)
         else:
             agent = kind.load(checkpoint, env, optimizer=own_optimizer(config), device=config.agent.device)
             _check_unedited(config, agent)
@@ -407,7 +409,7 @@ def build(
     return agent
 
 
-def _check_unedited(config: RunConfig, agent: "OnPolicyAgent") -> None:
+def _check_unedited(config: RunConfig, agent: "Agent") -> None:
     """Check that a run's configuration has the hyperparameters and the seed that its checkpoint was trained with.
 
     Raises:
@@ -434,7 +436,7 @@ def _print_cause(error: "EnvError") -> None:
 
 
 def summarize(
-    agent: "OnPolicyAgent", adaptation: "AdaptationCallback", wall_time: float, *, interrupted: bool
+    agent: "Agent", adaptation: "AdaptationCallback", wall_time: float, *, interrupted: bool
 ) -> dict[str, Any]:
     """The content of a run's ``summary.json``, for all its sessions together."""
     from rl_rms.cli.tensorboard import versions
@@ -450,7 +452,7 @@ def summarize(
             {name: value if math.isfinite(value) else None for name, value in asdict(regime).items()}
             for regime in adaptation.regimes
         ],
-        "memory": agent.memory(),
+        "memory": agent.describe_half_life(),
         "seed": agent.seed,
         "wall_time_seconds": round(wall_time, 3),
         "interrupted": interrupted,

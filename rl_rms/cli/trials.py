@@ -319,7 +319,7 @@ def train(config: RunConfig, metric: Metric, report: Any) -> dict[str, Any]:
     import torch
 
     from rl_rms.agents.adaptation import AdaptationCallback
-    from rl_rms.agents.base import OnPolicyAgent
+    from rl_rms.agents.agent import Agent
     from rl_rms.cli.train import build, make_env
 
     torch.set_num_threads(config.num_threads)
@@ -329,7 +329,7 @@ def train(config: RunConfig, metric: Metric, report: Any) -> dict[str, Any]:
     means: list[float] = []
     inside: list[float] = []
 
-    def follow(trained: OnPolicyAgent) -> None:
+    def follow(trained: Agent) -> None:
         inside.extend(episode.ret for episode in trained.new_episodes)
         reached = min(trained.num_timesteps * STRETCHES // config.total_timesteps, STRETCHES)
         while len(means) < reached:

@@ -222,7 +222,7 @@ def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | No
     """
     import torch
 
-    from rl_rms.agents.base import OnPolicyAgent
+    from rl_rms.agents.agent import Agent
     from rl_rms.cli.train import build, make_env, make_progress
 
     torch.set_num_threads(config.num_threads)
@@ -231,7 +231,7 @@ def live(config: RunConfig, tuning: TuneConfig, began: Ratios, folder: Path | No
     agent = build(dataclasses.replace(config, agent=agent_config), env)
     stretches: list[list[float]] = [[] for _ in range(20)]
 
-    def count(trained: OnPolicyAgent) -> None:
+    def count(trained: Agent) -> None:
         for episode in trained.new_episodes:
             stretch = (episode.num_timesteps - 1) * len(stretches) // config.total_timesteps
             stretches[min(stretch, len(stretches) - 1)].append(episode.ret)

@@ -1,9 +1,9 @@
 """What an agent's episodes pay while it lives, for studies that train one."""
 
-from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.agents.agent import Agent
 
 
-def episode_returns(agent: OnPolicyAgent, life: int, since: float = 0.0) -> list[float]:
+def episode_returns(agent: Agent, life: int, since: float = 0.0) -> list[float]:
     """Train an agent, and tell the returns of its episodes in the order in which they end.
 
     Args:
@@ -13,7 +13,7 @@ def episode_returns(agent: OnPolicyAgent, life: int, since: float = 0.0) -> list
     """
     returns: list[float] = []
 
-    def collect(trained: OnPolicyAgent) -> None:
+    def collect(trained: Agent) -> None:
         returns.extend(one.ret for one in trained.new_episodes if one.num_timesteps > since)
 
     agent.learn(life, collect, log_interval=life)

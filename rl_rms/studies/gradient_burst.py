@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from rl_rms.agents import A2C
+from rl_rms.agents.agent import Agent
 from rl_rms.agents.attacks import FGSMAttack
-from rl_rms.agents.base import OnPolicyAgent
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Constant
 from rl_rms.optim.rmsprop import RMSprop
@@ -119,7 +119,7 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, life: 
     lengths: list[int] = []
     roots = {"before": 0.0, "after": 0.0}
 
-    def collect(trained: OnPolicyAgent) -> None:
+    def collect(trained: Agent) -> None:
         lengths.extend(one.length for one in trained.new_episodes if one.num_timesteps > over)
         root = math.sqrt(sum(float(state["square_avg"].sum()) for state in trained.optimizer.state.values()))
         if trained.num_timesteps <= middle:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from rl_rms.agents import A2C
-from rl_rms.agents.base import OnPolicyAgent
+from rl_rms.agents.agent import Agent
 from rl_rms.envs import make_vec
 from rl_rms.envs.drift import trace
 from rl_rms.envs.schedules import Redraw, Schedule, Square
@@ -139,7 +139,7 @@ def _training(seed: int, world: str, half_life: str, rate: float, life: int | No
     agent = A2C(env, half_life=half_life, learning_rate=rate, seed=seed, device="cpu", **of.agent)
     scores: list[float] = []
 
-    def collect(trained: OnPolicyAgent) -> None:
+    def collect(trained: Agent) -> None:
         if world == "CartPole":
             scores.extend(one.length for one in trained.new_episodes)
         else:
@@ -149,7 +149,7 @@ def _training(seed: int, world: str, half_life: str, rate: float, life: int | No
     return {"score": float(np.mean(scores))}
 
 
-def _expected(agent: OnPolicyAgent, of: World, seed: int) -> float:
+def _expected(agent: Agent, of: World, seed: int) -> float:
     """What the policy earns in the world as it is now: minus the bandit's regret, or reward an env step."""
     traces = trace(of.changes, np.array([agent.num_timesteps]), seed)
     now = {name: float(values[0]) for name, values in traces.items()}

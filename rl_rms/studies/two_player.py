@@ -159,7 +159,7 @@ def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, A
     trained, tested = STRENGTHS
     if training in ("nobody", "chance"):
         side = Side(PushedCartPole(NUM_ENVS, trained), 0, pushes(training, NUM_ENVS, seed))
-        agent = A2C.from_config(config, side, seed=seed).learn(steps)
+        agent = A2C(side, config=config, seed=seed).learn(steps)
     else:
         agent = (
             RobustTraining(

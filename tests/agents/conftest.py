@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_rms.agents.rollout import Collector
+from rl_rms.agents.collector import Collector
 
 
 class Counting(gym.Env):
@@ -67,6 +67,6 @@ def rollout_of():
         collector = Collector(env)
         collector.start(seed=0)
         actions = np.full((env.num_envs, *env.single_action_space.shape), action, env.single_action_space.dtype)
-        return collector.collect(lambda _: (actions, actions), lambda steps, _: steps == num_steps)
+        return collector.collect(lambda *_: (actions, actions), lambda steps, _: steps == num_steps)
 
     return play

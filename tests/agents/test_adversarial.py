@@ -86,7 +86,7 @@ def balance(observations):
 
 def test_an_adversary_learns_to_push_where_it_hurts():
     config = A2CConfig(learning_rate=1e-2, n_steps=8, gae_lambda=0.95, normalize_advantage=True)
-    adversary = A2C.from_config(config, Side(PushedCartPole(16, strength=0.2), 1, balance), seed=0)
+    adversary = A2C(Side(PushedCartPole(16, strength=0.2), 1, balance), config=config, seed=0)
     env = Side(PushedCartPole(16, strength=0.2), 1, balance)
     before = evaluate(adversary, env, 16, deterministic=False, seed=1).mean_reward
     after = evaluate(adversary.learn(20_000), env, 16, deterministic=False, seed=1).mean_reward
@@ -99,8 +99,8 @@ def test_observations_are_shown_to_rivals_as_the_player_sees_them():
     training = RobustTraining(make, protagonist=config, turn=50, turns="alternating").learn(50)
     observations = np.array([[1.0, -2.0, 0.1, 0.5]], dtype=np.float32)
     shown, own = training._shown[0], training.protagonist
-    assert shown._seen(observations) == pytest.approx(own._seen(observations))
-    assert shown._seen(observations) != pytest.approx(observations)
+    assert shown.observation_normalizer(observations) == pytest.approx(own.observation_normalizer(observations))
+    assert shown.observation_normalizer(observations) != pytest.approx(observations)
 
 
 @pytest.mark.parametrize(

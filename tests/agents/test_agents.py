@@ -12,8 +12,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, A2CConfig, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents.collector import Collector
 from rl_rms.agents.reinforce import whole_episodes
-from rl_rms.agents.rollout import Collector
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PoissonJumps
 from rl_rms.laws import matched_half_life
@@ -27,7 +27,7 @@ def test_a_random_policys_return_is_what_the_learning_tests_and_the_readme_say()
     collector = Collector(env)
     collector.start(seed=0)
     episodes = collector.collect(
-        lambda _: (env.action_space.sample(),) * 2, lambda steps, _: steps == 500
+        lambda *_: (env.action_space.sample(),) * 2, lambda steps, _: steps == 500
     ).episodes
     assert np.mean([episode.ret for episode in episodes]) == pytest.approx(RANDOM_RETURN, abs=0.5)
 
@@ -83,7 +83,7 @@ def test_a_half_life_in_steps_counts_the_true_transitions_of_each_update():
     # 40 env steps an update, or a few less where reset frames fell in it.
     assert agent.optimizer.steps_per_update <= 40
     assert agent.optimizer.half_life == pytest.approx(400 / agent.optimizer.steps_per_update)
-    assert agent.memory() == "half-life 10.0 updates = 400 env steps (40 env steps per update)"
+    assert agent.describe_half_life() == "half-life 10.0 updates = 400 env steps (40 env steps per update)"
 
 
 def test_reset_frames_do_not_lengthen_an_update(counting):
@@ -109,7 +109,7 @@ def jumping_world():
 
 def test_a_matched_half_life_takes_the_time_scale_of_the_environment(tmp_path):
     agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"half_life_bounds": (1, 1e6)}, seed=0)
-    assert "time scale of 3,000 env steps, between 1 and 1e+06 updates" in agent.memory()
+    assert "time scale of 3,000 env steps, between 1 and 1e+06 updates" in agent.describe_half_life()
     agent.learn(4_000, log_dir=tmp_path, log_interval=10)
     events = EventAccumulator(str(tmp_path)).Reload()
     last = {tag: events.Scalars(f"optim/{tag}")[-1].value for tag in ("match_timescale", "match_snr")}
@@ -124,7 +124,7 @@ def test_a_matched_half_life_takes_the_time_scale_of_the_environment(tmp_path):
 
 def test_a_stated_time_scale_goes_before_the_environments():
     agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"timescale": "500 steps"}, seed=0)
-    assert "time scale of 500 env steps" in agent.memory()
+    assert "time scale of 500 env steps" in agent.describe_half_life()
 
 
 def test_matching_in_a_world_that_tells_no_time_scale_is_refused():
@@ -143,23 +143,23 @@ def test_a_loaded_agent_goes_on_with_what_was_found(half_life, tmp_path):
 
 
 def test_twice_the_environments_keep_the_memory_in_env_steps():
-    memories = [
-        A2C(make_vec("CartPole-v1", num_envs=num_envs), half_life="800 steps", seed=0).memory()
+    half_lives = [
+        A2C(make_vec("CartPole-v1", num_envs=num_envs), half_life="800 steps", seed=0).describe_half_life()
         for num_envs in (4, 8)
     ]
-    assert all("= 800 env steps" in memory for memory in memories)
-    assert [memory.split()[1] for memory in memories] == ["40.0", "20.0"]
+    assert all("= 800 env steps" in memory for memory in half_lives)
+    assert [memory.split()[1] for memory in half_lives] == ["40.0", "20.0"]
 
 
 def test_reinforce_uses_the_first_episodes_of_every_world(counting):
     env = counting([(2, False), (5, False)])
     agent = Reinforce(env, seed=0)
-    collector = agent._start()
-    rollout = agent._collect(collector)
+    trainer = agent.make_trainer()
+    rollout, _ = trainer.collect()
     used = whole_episodes(rollout, 1)
     assert used[:, 0].tolist() == [True, True, False, False, False]
     assert used[:, 1].tolist() == [True] * 5
-    again = agent._collect(collector)
+    again, _ = trainer.collect()
     assert again.observations[0].tolist() == [[0.0], [0.0]]  # begins with new episodes
 
 
@@ -185,14 +185,16 @@ def test_predict_takes_one_observation_and_a_batch():
 
 def test_actions_reach_the_environment_as_it_takes_them():
     shifted = gym.spaces.Discrete(3, start=5)
-    agent = A2C.from_config(
-        A2C("CartPole-v1").config, None, seed=0, observation_space=gym.spaces.Discrete(2), action_space=shifted
+    agent = A2C(
+        None,
+        config=A2C("CartPole-v1").config,
+        seed=0,
+        observation_space=gym.spaces.Discrete(2),
+        action_space=shifted,
     )
     assert all(shifted.contains(agent.predict(1)[0]) for _ in range(20))
     narrow = gym.spaces.Box(-0.1, 0.1, (2,), np.float32)
-    agent = A2C.from_config(
-        agent.config, None, seed=0, observation_space=gym.spaces.Discrete(2), action_space=narrow
-    )
+    agent = A2C(None, config=agent.config, seed=0, observation_space=gym.spaces.Discrete(2), action_space=narrow)
     assert all(narrow.contains(agent.predict(1)[0]) for _ in range(20))
 
 
@@ -348,12 +350,12 @@ SPACES = {"observation_space": gym.spaces.Box(-1, 1, (4,), np.float32), "action_
 )
 def test_what_an_agent_cannot_be_made_of_is_named(arguments, said):
     with pytest.raises(ValueError, match=said):
-        A2C.from_config(A2CConfig(), None, **arguments)
+        A2C(None, config=A2CConfig(), **arguments)
 
 
 def test_an_observation_of_another_kind_is_named():
     space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (4,), np.float32)})
-    agent = A2C.from_config(A2CConfig(), None, observation_space=space, action_space=gym.spaces.Discrete(2))
+    agent = A2C(None, config=A2CConfig(), observation_space=space, action_space=gym.spaces.Discrete(2))
     with pytest.raises(ValueError, match=r"observation must be of Dict\(.*\), got \{'b': 1\}"):
         agent.predict({"b": 1})
 

@@ -8,8 +8,9 @@ import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_rms.agents import A2C
-from rl_rms.agents.fused import fuse
+from rl_rms.agents.numpy_backend import NumpyBackend
 from rl_rms.agents.rollout import Rollout
+from rl_rms.agents.torch_backend import TorchBackend
 
 NAMES = {
     "mlp_extractor.policy_net": "actor_network",
@@ -75,13 +76,12 @@ def test_gradients(id, fused):
     ours = A2C(gym.make_vec(id, 3), seed=0, fused=fused, **options)
     weights = {our_name(name): param.detach().clone() for name, param in theirs.policy.named_parameters()}
     ours.policy.load_state_dict(weights)
-    ours._fused = fuse(ours.policy) if fused else None
-    if fused:
-        # Acting keeps what the gradients need of the actor, so the same steps are gone through.
-        for t in range(9):
-            ours._fused.act(rollout.observations[t], t, ours.generator)
-    ours._start()._observations = rollout.observations[-1]
-    ours._write_gradients(rollout, with_metrics=False)
+    backend = ours.make_trainer().backend
+    assert isinstance(backend, NumpyBackend if fused else TorchBackend)
+    # The gradients in numpy reuse the activations of acting.
+    for t in range(9):
+        backend.act(t, rollout.observations[t], rollout.starts[t], None, None, ours.generator)
+    backend.gradients(ours.learner.batch(rollout, None, 0), with_metrics=False)
 
     theirs.train()
     expected = {our_name(name): param.grad for name, param in theirs.policy.named_parameters()}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.agents import A2C, ActorCriticPolicy, MetaConfig, PolicyConfig, Reinforce, storage
-from rl_rms.agents.checkpoint import read, write
+from rl_rms.agents.checkpoint import read
 
 
 def test_other_files_are_refused_by_name(tmp_path):
@@ -36,7 +36,7 @@ def test_an_optimizer_that_only_the_file_names_is_not_imported(tmp_path):
     path = A2C("CartPole-v1", optimizer=torch.optim.SGD).save(tmp_path / "sgd")
     contents = read(path, "a2c")
     contents["config"]["optimizer"] = "antigravity.SGD"
-    write(path, contents)
+    storage.write(path, contents)
     with pytest.raises(ValueError, match="pass the class as optimizer="):
         A2C.load(path)
     assert isinstance(A2C.load(path, optimizer=torch.optim.SGD).optimizer, torch.optim.SGD)
@@ -166,7 +166,7 @@ def test_load_with_another_shape_leaves_a_policy_of_the_users_own_unchanged(tmp_
         weights.add_(1.0)
     before = copy.deepcopy(policy.state_dict())
     with pytest.raises(ValueError, match=rf"policy\.{re.escape(last)} must be a finite tensor.*shape \(77,\)"):
-        A2C.load(write(tmp_path / "own", contents), policy=policy)
+        A2C.load(storage.write(tmp_path / "own", contents), policy=policy)
     assert all(map(torch.equal, policy.state_dict().values(), before.values()))
 
 
@@ -176,13 +176,13 @@ def test_load_of_optimizer_state_of_another_shape_names_the_entry(tmp_path, opti
     entry = next(name for name, value in contents["optimizer"]["state"][0].items() if value.numel() > 1)
     contents["optimizer"]["state"][0][entry] = torch.zeros(3)
     with pytest.raises(ValueError, match=rf"is damaged: .*{entry}.*shape"):
-        A2C.load(write(tmp_path / "agent", contents))
+        A2C.load(storage.write(tmp_path / "agent", contents))
 
 
 @pytest.mark.parametrize(
     ("kind", "path", "value", "named"),
     [
-        ("forget", ("changes", "updates_left"), 3, "memories must have one entry per parameter group, got"),
+        ("forget", ("changes", "updates_left"), 3, "half_lives must have one entry per parameter group, got"),
         ("a2c", ("normalizers", "reward"), {"count": 1}, "reward must have the keys .*variance.*, got the keys"),
         ("a2c", ("normalizers", "reward", "variance"), -1.0, "variance must be >= 0, got -1"),
         ("a2c", ("normalizers", "reward", "count"), -1, "reward.count must be of type int, and >= 0, got -1"),
@@ -199,9 +199,9 @@ def test_load_of_optimizer_state_of_another_shape_names_the_entry(tmp_path, opti
         ("meta", ("meta", "window", 0, "state"), "none", "meta.window.state does not fit the policy: got 'none'"),
         (
             "meta",
-            ("meta", "window", 0, "terms", "gamma"),
+            ("meta", "window", 0, "coefficients", "gamma"),
             "one",
-            "meta.window.terms.gamma must be a number, got 'one'",
+            "meta.window.coefficients.gamma must be a number, got 'one'",
         ),
         (
             "meta",

@@ -1,25 +1,10 @@
-import dataclasses
-import inspect
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from rl_rms.agents import A2C, A2CConfig, PolicyConfig, Reinforce, ReinforceConfig
-
-
-@pytest.mark.parametrize(("agent", "config"), [(A2C, A2CConfig), (Reinforce, ReinforceConfig)])
-def test_constructors_take_what_the_configuration_holds_with_the_same_defaults(agent, config):
-    parameters = dict(inspect.signature(agent.__init__).parameters)
-    for name in ("self", "env", "seed"):
-        parameters.pop(name)
-    held = {field.name: field.default for field in dataclasses.fields(config)}
-    assert held.pop("algorithm") == agent.algorithm
-    assert set(parameters) == set(held)
-    for name, default in held.items():
-        if default is not dataclasses.MISSING:
-            assert parameters[name].default == default, name
+from rl_rms.agents import A2C, A2CConfig, PolicyConfig, ReinforceConfig
 
 
 @pytest.mark.parametrize(

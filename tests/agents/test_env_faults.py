@@ -12,9 +12,9 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.agents import A2C, EvalCallback, Reinforce, checkpoint, evaluate
-from rl_rms.agents.losses import LossTerms, targets
+from rl_rms.agents.collector import Collector
+from rl_rms.agents.losses import Batch, LossCoefficients, targets
 from rl_rms.agents.reinforce import whole_episodes
-from rl_rms.agents.rollout import Collector
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import DomainRandomization
 from rl_rms.envs.faults import EnvError
@@ -41,7 +41,7 @@ def collect(num_steps, *kinds, mode="NextStep"):
     collector = Collector(vector(*kinds, mode=mode), on_env_error="restart")
     collector.start(0)
     actions = np.zeros(len(kinds), np.int64)
-    return collector, collector.collect(lambda t: (actions, actions), lambda t, episodes: t == num_steps)
+    return collector, collector.collect(lambda *_: (actions, actions), lambda t, episodes: t == num_steps)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -67,8 +67,10 @@ def test_an_episode_ends_before_the_step_that_failed(mode):
 def test_the_last_good_observation_is_bootstrapped_from(mode):
     rollout = collect(5, {"at": 3}, mode=mode)[1]
     values = np.array([[1.0], [2.0], [30.0], [400.0], [500.0], [600.0]], np.float32)
-    terms = LossTerms(gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False)
-    advantages = targets(rollout, rollout.valid, values, np.zeros(0, np.float32), terms)[0]
+    coefficients = LossCoefficients(
+        gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False
+    )
+    advantages = targets(Batch(rollout, rollout.valid, coefficients), values, np.zeros(0, np.float32))[0]
     # r + gamma V(o_2) - V(o_1), and what stands before it by r + gamma V(o_1) - V(o_0).
     assert advantages[1, 0] == 1.0 + 0.5 * 30.0 - 2.0
     assert advantages[0, 0] == 1.0 + 0.5 * 2.0 - 1.0 + 0.5 * advantages[1, 0]
@@ -103,10 +105,10 @@ def check_resume(make_agent, make_env, path):
     whole = make_agent(make_env()).learn(10**6, callback=saving)
     loaded = type(whole).load(path, env=make_env())
     loaded.prepare()
-    assert loaded._collector.num_restarts > 0
+    assert loaded.session.collector.num_restarts > 0
     loaded.learn(10**6, callback=lambda agent: agent.num_updates < 20)
     assert list(loaded.episodes) == list(whole.episodes)
-    assert loaded._collector.num_restarts == whole._collector.num_restarts
+    assert loaded.session.collector.num_restarts == whole.session.collector.num_restarts
     for one, other in zip(loaded.policy.parameters(), whole.policy.parameters(), strict=True):
         assert torch.equal(one, other)
     for agent in (whole, loaded):

@@ -112,7 +112,7 @@ def test_evaluate_in_training_environment_without_state_begins_new_episodes():
     agent = A2C(training, n_steps=5, seed=0).learn(20)
     with pytest.warns(UserWarning, match="register_state says what it is"):
         evaluate(agent, training, 2)
-    assert not agent._collector.started
+    assert not agent.session.started
     agent.learn(200)
     # A return is the length of an episode, which no reset frame or evaluation is part of.
     assert all(one.ret == one.length for one in agent.episodes)

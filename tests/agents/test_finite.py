@@ -11,10 +11,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
 
 from rl_rms.agents import A2C, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents.clipping import clip_gradients
+from rl_rms.agents.collector import Collector
 from rl_rms.agents.config import A2CConfig, MetaConfig
 from rl_rms.agents.finite import TAME, are_tame, find, replaced, without_infinities
-from rl_rms.agents.losses import LossTerms, targets
-from rl_rms.agents.rollout import Collector
+from rl_rms.agents.losses import Batch, LossCoefficients, targets
 
 NAN, INF = math.nan, math.inf
 MODES = list(AutoresetMode)
@@ -63,7 +64,7 @@ def play(env, num_steps, on_nonfinite, collector=None):
     if not collector.started:
         collector.start(seed=0)
     actions = np.zeros(env.num_envs, np.int64)
-    return collector, collector.collect(lambda _: (actions, actions), lambda steps, _: steps == num_steps)
+    return collector, collector.collect(lambda *_: (actions, actions), lambda steps, _: steps == num_steps)
 
 
 def finite(agent):
@@ -167,12 +168,12 @@ def test_a_reward_beyond_float32_is_infinite():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_skipped_is_left_out_and_cuts(mode):
+def test_what_is_skipped_is_masked_and_cuts(mode):
     env = vector({"rewards": {2: NAN}}, {"observations": {3: [NAN, INF]}}, {}, mode=mode)
     collector, rollout = play(env, 5, "skip")
     expected = np.zeros((5, 3), bool)
     expected[1, 0] = expected[3, 1] = True
-    np.testing.assert_array_equal(rollout.left_out, expected)
+    np.testing.assert_array_equal(rollout.masked, expected)
     np.testing.assert_array_equal(rollout.known, rollout.valid & ~expected)
     assert rollout.cut.tolist() == [
         [True, False, False],
@@ -185,32 +186,32 @@ def test_what_is_skipped_is_left_out_and_cuts(mode):
     assert rollout.rewards[:, 0].tolist() == [1.0, 0.0, 3.0, 4.0, 5.0]
     # The last finite one is acted on.
     assert rollout.observations[3, 1].tolist() == [2.0, 0.5]
-    assert collector.num_nonfinite == 2
+    assert collector.pop_num_nonfinite() == 2
 
 
-def test_an_observation_at_a_rollouts_end_is_left_out_of_the_next():
+def test_an_observation_at_a_rollouts_end_is_masked_of_the_next():
     env = vector({"observations": {3: [NAN, 1.0]}})
     collector, rollout = play(env, 3, "skip")
-    assert rollout.left_out is None
+    assert rollout.masked is None
     assert rollout.observations[3, 0].tolist() == [2.0, 1.0]
     saved = collector.state_dict()
     other = Collector(env, on_nonfinite="skip")
     other.load_state_dict(saved)
     _, rollout = play(env, 2, "skip", other)
-    assert rollout.left_out.tolist() == [[True], [False]]
+    assert rollout.masked.tolist() == [[True], [False]]
 
 
 def test_at_an_episodes_start_0_stands_in():
     _, rollout = play(vector({"observations": {0: [NAN, 3.0]}}), 2, "skip")
     assert rollout.observations[0, 0].tolist() == [0.0, 3.0]
-    assert rollout.left_out.tolist() == [[True], [False]]
+    assert rollout.masked.tolist() == [[True], [False]]
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
 def test_a_final_observation_leaves_its_transition_out(mode):
     env = vector({}, {"length": 3, "observations": {3: [NAN, 1.0]}}, mode=mode)
     _, rollout = play(env, 4, "skip")
-    assert rollout.left_out.tolist() == [[False, False], [False, False], [False, True], [False, False]]
+    assert rollout.masked.tolist() == [[False, False], [False, False], [False, True], [False, False]]
     assert rollout.final_observations.tolist() == [[2.0, 1.0]]
 
 
@@ -224,8 +225,10 @@ def test_advantages_before_a_hole_bootstrap_and_nothing_leaks():
     env = vector({"rewards": {3: NAN}}, {})
     _, rollout = play(env, 4, "skip")
     values = np.arange(10.0, dtype=np.float32).reshape(5, 2)
-    terms = LossTerms(gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False)
-    _, returns = targets(rollout, rollout.known, values, np.zeros(0, np.float32), terms)
+    coefficients = LossCoefficients(
+        gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False
+    )
+    _, returns = targets(Batch(rollout, rollout.known, coefficients), values, np.zeros(0, np.float32))
     # V(o_2) is 4: r_1 + V / 2 = 2 + 2; r_0 + 4 / 2 = 1 + 2. After it: r_3 + V(o_4) / 2 = 4 + 4.
     assert returns[[0, 1, 3], 0].tolist() == [3.0, 4.0, 8.0]
     # 4 + 9 / 2 = 8.5, 3 + 8.5 / 2 = 7.25, 2 + 7.25 / 2 = 5.625, 1 + 5.625 / 2 = 3.8125
@@ -238,7 +241,7 @@ def test_advantages_before_a_hole_bootstrap_and_nothing_leaks():
 def test_what_is_clipped_is_learned_from():
     env = vector({"rewards": {3: -INF, 4: NAN, 5: INF}, "observations": {2: [-INF, INF], 3: [NAN, 1.0]}}, {})
     collector, rollout = play(env, 6, "clip")
-    assert rollout.left_out is None
+    assert rollout.masked is None
     # Of the vector steps so far the largest root mean square is sqrt((2**2 + 2**2) / 2) = 2.
     assert rollout.rewards[:3, 0].tolist() == [1.0, 2.0, -2.0]
     assert rollout.rewards[3, 0] == 0.0
@@ -246,7 +249,7 @@ def test_what_is_clipped_is_learned_from():
     # The bound, and the largest number beside it, at least 1; then the last one for nan.
     assert rollout.observations[2, 0].tolist() == [-4.0, 2.0]
     assert rollout.observations[3, 0].tolist() == [-4.0, 1.0]
-    assert collector.num_nonfinite == 5
+    assert collector.pop_num_nonfinite() == 5
 
 
 # -- agents --------------------------------------------------------------------------------------------------
@@ -279,7 +282,7 @@ def test_training_goes_on(name, on_nonfinite, mode):
     assert finite(agent)
     assert agent.num_nonfinite > 50
     assert all(math.isfinite(episode.ret) for episode in agent.episodes)
-    for one in agent._normalizers().values():
+    for one in agent.learner.normalizers.values():
         if one is not None:
             assert "nan" not in str(one.state_dict())
             assert "inf" not in str(one.state_dict())
@@ -361,7 +364,7 @@ class Bad(nn.Module):
 def test_a_gradient_is_named_with_its_cause(optimizer):
     agent = A2C(vector({}, {}), seed=0, policy=Bad(), optimizer=optimizer, n_steps=5).learn(10)
     before = [param.detach().clone() for param in agent.policy.parameters()]
-    agent._collector.start(0)
+    agent.session.collector.start(0)
     agent.policy.bad = "value"
     with pytest.raises(
         FloatingPointError,
@@ -405,7 +408,7 @@ def test_huge_finite_gradients_are_clipped_by_norm_with_any_optimizer():
         for param in agent.policy.parameters():
             torch.manual_seed(param.numel())
             param.grad = factor * torch.randn_like(param)
-        agent._stepper.clip()
+        clip_gradients(list(agent.policy.parameters()), agent.config.max_grad_norm, "raise")
         agents.append(agent)
     for own, other in zip(*(agent.policy.parameters() for agent in agents), strict=True):
         torch.testing.assert_close(own.grad, other.grad)

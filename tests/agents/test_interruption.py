@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_rms.agents import A2C, CheckpointCallback, EvalCallback, PolicyConfig, Reinforce, evaluate, rollout
+from rl_rms.agents import A2C, CheckpointCallback, EvalCallback, PolicyConfig, Reinforce, collector, evaluate
 from rl_rms.agents.interruption import signals_deferred
 from rl_rms.envs import EnvError, make_vec
 from rl_rms.envs.schedules import Redraw
@@ -83,7 +83,7 @@ def test_a_second_ctrl_c_ends_within_the_rollout_and_new_episodes_begin(tmp_path
     assert (interrupted.num_timesteps, interrupted.num_updates) == (20, 1)
     resumed = A2C.load(tmp_path / "final", world())
     resumed.prepare()
-    assert not resumed._collector._lengths.any()
+    assert not resumed.session.collector.state_dict()["lengths"].any()
     assert resumed.learn(40).num_timesteps == 60
 
 
@@ -279,7 +279,7 @@ def test_long_episode_warns_once_of_time_limit(monkeypatch, play):
             observation, reward, _, _, info = super().step(action)
             return observation, reward, False, self.steps == 25, info
 
-    monkeypatch.setattr(rollout, "LONG_EPISODE", 10)
+    monkeypatch.setattr(collector, "LONG_EPISODE", 10)
     agent = Reinforce(Long(), seed=0)
     run = partial(agent.learn, 25) if play == "learn" else partial(evaluate, agent, Long(), 1)
     with pytest.warns(UserWarning, match="has not ended after 10 env steps.*TimeLimit") as told:

@@ -249,7 +249,7 @@ def test_masks_of_actions_with_several_parts(space):
     # Of MultiDiscrete the third entry of the second part, of MultiBinary a 1 in the first bit, are not allowed.
     mask = np.array([[1, 1, 1, 1, 0]] if isinstance(space, spaces.MultiDiscrete) else [[1, 0, 1, 1]], bool)
     config = A2C("CartPole-v1", mask_actions=True).config
-    agent = A2C.from_config(config, None, seed=0, observation_space=SIGNAL, action_space=space)
+    agent = A2C(None, config=config, seed=0, observation_space=SIGNAL, action_space=space)
     actions = np.stack([agent.predict(np.zeros(2, np.float32), action_masks=mask)[0] for _ in range(60)])
     if isinstance(space, spaces.MultiDiscrete):
         assert {tuple(one) for one in actions} == {(a, b) for a in (0, 1) for b in (0, 1)}

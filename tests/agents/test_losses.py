@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,12 +7,13 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents import A2C, ActorCriticPolicy
-from rl_rms.agents.losses import LossTerms, actor_critic_loss, targets
+from rl_rms.agents.losses import Batch, LossCoefficients, actor_critic_loss, targets
 
 
-def terms(**changed):
+def batch_of(rollout, state=None, **changed):
+    """A batch of all transitions of a rollout, with coefficients that are changed from usual ones."""
     given = {"gamma": 0.99, "gae_lambda": 1.0, "ent_coef": 0.0, "vf_coef": 0.5, "normalize_advantage": False}
-    return LossTerms(**{**given, **changed})
+    return Batch(rollout, rollout.valid, LossCoefficients(**{**given, **changed}), state)
 
 
 class Fixed(torch.nn.Module):
@@ -39,7 +41,7 @@ def test_the_loss_by_hand_in_every_autoreset_mode(counting, rollout_of, mode):
     # mode after one reset frame, which must not count).
     steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
     rollout = rollout_of(counting([(2, True)], mode), steps, action=1)
-    loss, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, terms(gamma=0.5, ent_coef=0.1))
+    loss, metrics = actor_critic_loss(Fixed(), batch_of(rollout, gamma=0.5, ent_coef=0.1))
 
     returns = np.array([10 + 0.5 * (20 + 0.5 * 4), 20 + 0.5 * 4, 10 + 0.5 * 2])
     values = np.array([0.0, 2.0, 0.0])
@@ -55,7 +57,7 @@ def test_the_loss_by_hand_in_every_autoreset_mode(counting, rollout_of, mode):
 
 def test_a_terminated_episode_has_no_value_after_it(counting, rollout_of):
     rollout = rollout_of(counting([(2, False)]), 2, action=1)
-    _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, terms(gamma=0.5))
+    _, metrics = actor_critic_loss(Fixed(), batch_of(rollout, gamma=0.5))
     errors = np.array([10 + 0.5 * 20 - 0, 20 - 2])
     assert metrics["train/value_loss"] == pytest.approx(np.mean(errors**2), rel=1e-5)
 
@@ -63,7 +65,7 @@ def test_a_terminated_episode_has_no_value_after_it(counting, rollout_of):
 def test_advantages_carry_no_gradient_into_the_critic(counting, rollout_of):
     rollout = rollout_of(counting([(9, True)]), 3, action=1)
     policy = Fixed()
-    loss, _ = actor_critic_loss(policy, rollout, rollout.valid, terms(vf_coef=0.0))
+    loss, _ = actor_critic_loss(policy, batch_of(rollout, vf_coef=0.0))
     loss.backward()
     assert policy.slope.grad is None or policy.slope.grad.item() == 0.0
     assert policy.log_odds.grad.item() != 0.0
@@ -71,7 +73,7 @@ def test_advantages_carry_no_gradient_into_the_critic(counting, rollout_of):
 
 def test_normalized_advantages_have_mean_zero_and_deviation_one(counting, rollout_of):
     rollout = rollout_of(counting([(9, True), (3, False)]), 6, action=1)
-    _, metrics = actor_critic_loss(Fixed(), rollout, rollout.valid, terms(normalize_advantage=True))
+    _, metrics = actor_critic_loss(Fixed(), batch_of(rollout, normalize_advantage=True))
     assert metrics["train/policy_loss"] == pytest.approx(0.0, abs=1e-5)  # every action was the same
 
 
@@ -82,9 +84,7 @@ def test_normalized_advantages_of_equal_returns_are_zero(counting, rollout_of, s
     noise = np.random.default_rng(0).choice([-1, 0, 1], rollout.rewards.shape) * np.spacing(np.float32(shift))
     equal = dataclasses.replace(rollout, rewards=np.full_like(rollout.rewards, 0.1 + shift) + noise.astype("f4"))
     policy = Fixed()
-    loss, metrics = actor_critic_loss(
-        policy, equal, equal.valid, terms(gamma=0.0, baseline=False, normalize_advantage=True)
-    )
+    loss, metrics = actor_critic_loss(policy, batch_of(equal, gamma=0.0, baseline=False, normalize_advantage=True))
     loss.backward()
     assert metrics["train/policy_loss"] == 0.0
     assert policy.log_odds.grad.item() == 0.0
@@ -94,20 +94,15 @@ def test_normalized_advantages_of_a_small_spread_have_deviation_one(counting, ro
     rollout = rollout_of(counting([(90, True)]), 70, action=1)
     rewards = np.full_like(rollout.rewards, 1.0)
     rewards[::2] += 1e-4
-    found = targets(
-        dataclasses.replace(rollout, rewards=rewards),
-        rollout.valid,
-        None,
-        None,
-        terms(gamma=0.0, baseline=False, normalize_advantage=True),
-    )
+    changed = dataclasses.replace(rollout, rewards=rewards)
+    found = targets(batch_of(changed, gamma=0.0, baseline=False, normalize_advantage=True), None, None)
     assert found[0].std(ddof=1) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(counting, rollout_of):
     rollout = rollout_of(counting([(2, False)]), 2, action=1)
     policy = Fixed()
-    loss, metrics = actor_critic_loss(policy, rollout, rollout.valid, terms(gamma=0.5, baseline=False))
+    loss, metrics = actor_critic_loss(policy, batch_of(rollout, gamma=0.5, baseline=False))
     loss.backward()
     assert policy.slope.grad is None
     p = 1 / (1 + np.exp(-0.4))
@@ -117,7 +112,7 @@ def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(count
 def test_a_gaussian_policy_logs_its_standard_deviation(target, rollout_of):
     rollout = rollout_of(target(2), 2, action=0.25)
     policy = ActorCriticPolicy(target(1).single_observation_space, target(1).single_action_space)
-    _, metrics = actor_critic_loss(policy, rollout, rollout.valid, terms())
+    _, metrics = actor_critic_loss(policy, batch_of(rollout))
     assert metrics["train/std"] == pytest.approx(1.0)
 
 
@@ -150,18 +145,22 @@ class Tally(torch.nn.Module):
 def test_a_recurrent_policy_forgets_at_episode_ends_and_values_the_true_final_observation(counting, mode):
     # Observations 0 1 2 | 0 1: what is remembered is 0 1 3 | 0 1, of which 3 is the truncated episode's end.
     agent = A2C(counting([(2, True)], mode), policy=Tally(), n_steps=1, seed=0)
-    collector = agent._start()
+    trainer, collector = agent.make_trainer(), agent.session.collector
+    trainer.start()
     steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
-    rollout = collector.collect(agent._act, lambda num_steps, _: num_steps == steps)
-    _, metrics = actor_critic_loss(agent.policy, rollout, rollout.valid, terms(gamma=0.5), agent._no_memory(1))
+    act = partial(agent.actor.act, trainer.backend)
+    rollout = collector.collect(act, lambda num_steps, _: num_steps == steps)
+    _, metrics = actor_critic_loss(agent.policy, batch_of(rollout, torch.zeros(1, 1), gamma=0.5))
     values = np.array([0.0, 1.0, 0.0])
     returns = np.array([10 + 0.5 * (20 + 0.5 * 3), 20 + 0.5 * 3, 10 + 0.5 * 1])
     assert metrics["train/value_loss"] == pytest.approx(np.mean((returns - values) ** 2), rel=1e-5)
-    assert agent._state.item() == 0.0  # of the last observation acted on, an episode's first
+    assert agent.actor.state.item() == 0.0  # of the last observation acted on, an episode's first
 
 
 def test_a_rollout_goes_on_with_what_the_last_one_remembered(counting):
     agent = A2C(counting([(9, True)]), policy=Tally(), n_steps=3, seed=0)
-    agent.learn(6)
-    assert agent._state.item() == sum(range(6))
-    assert agent._rollout_state.item() == sum(range(3))
+    agent.learn(3)
+    assert agent.actor.state.item() == sum(range(3))
+    _, state = agent.make_trainer().collect()
+    assert state.item() == sum(range(3))
+    assert agent.actor.state.item() == sum(range(6))

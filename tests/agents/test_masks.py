@@ -11,7 +11,7 @@ OBSERVATIONS = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 def agent(space):
     config = A2C("CartPole-v1", mask_actions=True).config
-    return A2C.from_config(config, None, seed=0, observation_space=OBSERVATIONS, action_space=space)
+    return A2C(None, config=config, seed=0, observation_space=OBSERVATIONS, action_space=space)
 
 
 @pytest.mark.parametrize(

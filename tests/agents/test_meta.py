@@ -89,6 +89,12 @@ def test_with_ratios_of_1_training_is_what_it_was():
     assert list(with_meta.episodes) == list(without.episodes)
 
 
+def next_batch(agent):
+    """The batch of the agent's next rollout, which it does not learn from."""
+    rollout, state = agent.make_trainer().collect()
+    return agent.learner.batch(rollout, state, agent.num_timesteps).copied()
+
+
 class DoublePolicy(torch.nn.Module):
     """A policy in double precision, for finite differences."""
 
@@ -123,23 +129,23 @@ def test_meta_gradients_are_finite_differences(fluctuation, max_grad_norm):
         seed=0,
     )
     meta = judge(agent)
-    fresh = agent._experience(agent._collect(agent._collector))
+    fresh = next_batch(agent)
     asked = {}
 
     def step():
         asked["gradient"] = meta.logs.grad.clone()
 
     meta._steps.step = step
-    meta._fresh = [fresh]
+    meta._eval_batches = [fresh]
     meta._adapt()
 
     def objective(logs):
         params, losses = meta._unroll(dict(zip(config.adapt, logs.exp(), strict=True)))
-        terms = dataclasses.replace(fresh.terms, vf_coef=0.0, normalize_advantage=True)
+        coefficients = dataclasses.replace(fresh.coefficients, vf_coef=0.0, normalize_advantage=True)
         own = {name.removeprefix("policy."): value for name, value in params.items()}
         policy = DoublePolicy()
         policy.load_state_dict({name: value.detach() for name, value in own.items()})
-        last = actor_critic_loss(policy, fresh.rollout, fresh.used, terms)[0]
+        last = actor_critic_loss(policy, dataclasses.replace(fresh, coefficients=coefficients))[0]
         return (last + fluctuation * torch.stack(losses).var()).item()
 
     for i in range(3):
@@ -183,7 +189,7 @@ def test_memory_is_kept_to():
 def test_rollouts_that_only_judge_cost_env_steps_and_no_updates():
     def train(fresh):
         rollouts = []
-        agent = A2C(choices(), meta=MetaConfig(window=4, fresh=fresh), seed=0)
+        agent = A2C(choices(), meta=MetaConfig(window=4, num_eval_rollouts=fresh), seed=0)
         return agent.learn(10**6, callback=lambda one: rollouts.append(one.num_timesteps) or len(rollouts) < 24)
 
     once, thrice = train(1), train(3)
@@ -282,7 +288,7 @@ def test_what_does_not_go_together(options, sentence):
         ({"adapt": ["eps", "eps"]}, "each once, got"),
         ({"adapt": ["rho"]}, "meta.adapt must be one of learning_rate, half_life, eps, got 'rho'"),
         ({"window": 0}, "meta.window must be"),
-        ({"fresh": 1.5}, "meta.fresh must be"),
+        ({"num_eval_rollouts": 1.5}, "meta.num_eval_rollouts must be"),
         ({"rate": 0}, "meta.rate must be"),
         ({"fluctuation": -1}, "meta.fluctuation must be"),
         ({"memory_mb": 0}, "meta.memory_mb must be"),

@@ -85,14 +85,13 @@ def test_what_is_learned_from_is_what_was_acted_on(counting):
     """Statistics move between rollouts, not within one."""
     agent = A2C(counting([(9, True)]), n_steps=4, normalize_observation=True, fused=False, seed=0)
     seen = []
-    agent._distribution, usual = (
-        lambda observations, *rest: (seen.append(observations), usual(observations, *rest))[1],
-        agent._distribution,
+    agent.policy.actor, usual = (
+        lambda features: (seen.append(features.numpy()), usual(features))[1],
+        agent.policy.actor,
     )
     agent.learn(4)
-    collector = agent._collector
-    rollout = agent._collect(collector)
-    normalized = agent._seen(rollout.observations)
+    rollout, _ = agent.make_trainer().collect()
+    normalized = agent.observation_normalizer(rollout.observations)
     assert np.array_equal(np.stack(seen[-4:]), normalized[:-1])
     assert not np.array_equal(normalized, rollout.observations)
 
@@ -114,7 +113,7 @@ def test_frozen_statistics_stay_and_are_saved(counting, tmp_path):
     scaled = (4.0 - before[0]["parts"][0]["mean"][0]) / np.sqrt(before[0]["parts"][0]["variance"][0])
     policy_sees = alone.policy(torch.tensor([[scaled]], dtype=torch.float32))[0].mode()
     assert alone.predict(raw, deterministic=True)[0] == policy_sees.item()
-    assert alone._seen(raw) == pytest.approx([scaled], rel=1e-5)
+    assert alone.observation_normalizer(raw) == pytest.approx([scaled], rel=1e-5)
 
 
 def test_parts_of_an_observation_are_normalized_by_themselves():

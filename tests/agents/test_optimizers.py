@@ -4,7 +4,7 @@ import torch
 import rl_rms
 from rl_rms.agents import A2C
 from rl_rms.agents.config import A2CConfig
-from rl_rms.agents.optimizers import describe_memory, make_optimizer, optimizer_class, optimizer_path
+from rl_rms.agents.optimizers import describe_half_life, make_optimizer, optimizer_class, optimizer_path
 
 
 def module():
@@ -36,7 +36,7 @@ def test_any_torch_optimizer_by_path_and_by_class():
 
     agent = A2C("CartPole-v1", optimizer=Mine, optimizer_kwargs={"momentum": 0.9}, seed=0).learn(20)
     assert type(agent.optimizer) is Mine
-    assert agent.memory() is None
+    assert agent.describe_half_life() is None
 
 
 @pytest.mark.parametrize("path", ["Adam", "torch.optim.Adamm", "nowhere.Adam", "torch.nn.Linear", "math.pi"])
@@ -67,20 +67,24 @@ def test_paths_of_classes():
 
 def test_memory_is_said_in_both_units():
     by_updates = make_optimizer(module(), A2CConfig(half_life=69))
-    assert describe_memory(by_updates, 80) == "half-life 69.0 updates = 5,520 env steps (80 env steps per update)"
+    assert (
+        describe_half_life(by_updates, 80) == "half-life 69.0 updates = 5,520 env steps (80 env steps per update)"
+    )
     by_steps = make_optimizer(module(), A2CConfig(half_life="20_000 steps"))
-    assert describe_memory(by_steps, 80).startswith("half-life 250.0 updates = 20,000 env steps")
-    assert "half-life 20000 steps" in describe_memory(by_steps, None)
+    assert describe_half_life(by_steps, 80).startswith("half-life 250.0 updates = 20,000 env steps")
+    assert "half-life 20000 steps" in describe_half_life(by_steps, None)
 
 
 def test_memory_that_is_found_is_said_with_its_bounds():
     auto = make_optimizer(module(), A2CConfig(half_life="auto"))
-    assert describe_memory(auto, 80) == "half-life found from the gradients, between 32 and 10,000 updates"
+    assert describe_half_life(auto, 80) == "half-life found from the gradients, between 32 and 10,000 updates"
     match = make_optimizer(module(), A2CConfig(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)}))
-    assert describe_memory(match, 80) == "half-life matched to the world's time scale, between 8 and 99 updates"
+    assert describe_half_life(match, 80) == "half-life matched to the world's time scale, between 8 and 99 updates"
     match.timescale = "50_000 steps"
-    assert describe_memory(match, None) == (
+    assert describe_half_life(match, None) == (
         "half-life matched to a time scale of 50,000 env steps, between 8 and 99 updates"
     )
     match.timescale = float("inf")
-    assert describe_memory(match, 80) == "half-life 99 updates, the longest allowed: nothing in this world changes"
+    assert (
+        describe_half_life(match, 80) == "half-life 99 updates, the longest allowed: nothing in this world changes"
+    )

@@ -128,7 +128,7 @@ def test_in_whatever_an_agent_takes(make, tmp_path):
 @pytest.mark.parametrize("fresh", [1, 3])
 def test_with_hyperparameters_that_adapt_themselves(recurrent, fresh, tmp_path):
     def make_agent(env):
-        meta = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=3, fresh=fresh)
+        meta = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=3, num_eval_rollouts=fresh)
         policy = PolicyConfig(recurrent=recurrent)
         return A2C(env, seed=0, meta=meta, policy=policy, normalize_observation=True, normalize_reward=True)
 
@@ -406,7 +406,7 @@ def test_wrapper_whose_state_cannot_be_saved_is_named_once_and_begins_a_new_epis
         path = agent.save(tmp_path / "agent")
     loaded = A2C.load(path, env=make())
     loaded.prepare()
-    assert not loaded._collector._lengths.any()
+    assert not loaded.session.collector.state_dict()["lengths"].any()
     for one in (agent, loaded):
         one.env.close()
 

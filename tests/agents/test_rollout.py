@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from rl_rms.agents.rollout import Collector, as_vector_env
+from rl_rms.agents.collector import Collector
+from rl_rms.agents.env_state import as_vector_env
 from rl_rms.envs import make_vec
 
 
@@ -13,7 +14,7 @@ def rollout_of(env, num_steps):
     collector = Collector(env)
     collector.start(seed=0)
     zeros = np.zeros(env.num_envs, dtype=np.int64)
-    return collector, collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == num_steps)
+    return collector, collector.collect(lambda *_: (zeros, zeros), lambda steps, _: steps == num_steps)
 
 
 # The first world is truncated after 2 steps, the second terminates after 3.
@@ -51,7 +52,7 @@ def test_a_collector_goes_on_where_the_last_rollout_stopped(counting):
     env = counting([(4, True)])
     collector, first = rollout_of(env, 3)
     zeros = np.zeros(1, dtype=np.int64)
-    second = collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == 2)
+    second = collector.collect(lambda *_: (zeros, zeros), lambda steps, _: steps == 2)
     assert first.observations[-1].tolist() == second.observations[0].tolist() == [[3.0]]
     assert second.episodes[0].ret == 100.0
 
@@ -94,7 +95,7 @@ def test_successes_are_read_at_the_episodes_end(mode):
     collector = Collector(env)
     collector.start(seed=0)
     actions = np.array([0, 1])
-    rollout = collector.collect(lambda _: (actions, actions), lambda steps, _: steps == 5)
+    rollout = collector.collect(lambda *_: (actions, actions), lambda steps, _: steps == 5)
     assert {(episode.env_index, episode.success) for episode in rollout.episodes} == {(0, False), (1, True)}
 
 
@@ -122,10 +123,10 @@ def test_episodes_of_worlds_that_do_not_tell_have_no_success(counting):
 def test_rollouts_use_the_same_memory_again(counting):
     collector, first = rollout_of(counting([(4, True)]), 3)
     zeros = np.zeros(1, dtype=np.int64)
-    second = collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == 3)
+    second = collector.collect(lambda *_: (zeros, zeros), lambda steps, _: steps == 3)
     assert np.shares_memory(first.observations, second.observations)
     assert np.shares_memory(first.rewards, second.rewards)
-    longer = collector.collect(lambda _: (zeros, zeros), lambda steps, _: steps == 9)
+    longer = collector.collect(lambda *_: (zeros, zeros), lambda steps, _: steps == 9)
     assert longer.observations.shape == (10, 1, 1)
     assert longer.rewards[:, 0].tolist() == [20.0, 30.0, 40.0, 0.0, 10.0, 20.0, 30.0, 40.0, 0.0]
 
@@ -251,7 +252,7 @@ def test_collect_vector_environment_that_reuses_its_arrays_keeps_rewards_and_end
 def test_collect_vector_environment_that_reuses_final_observations_keeps_each():
     collector = Collector(NativeInPlace(AutoresetMode.SAME_STEP))
     collector.start(seed=0)
-    rollout = collector.collect(lambda t: (np.full(2, t),) * 2, lambda steps, _: steps == 6)
+    rollout = collector.collect(lambda t, *_: (np.full(2, t),) * 2, lambda steps, _: steps == 6)
     assert rollout.final_observations[:, 0].tolist() == [23.0, 23.0, 53.0, 53.0]
 
 

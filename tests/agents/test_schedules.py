@@ -79,11 +79,13 @@ def test_a_constant_rate_is_left_to_whoever_changes_it():
 
 def test_the_entropy_bonus_follows_its_schedule(tmp_path):
     agent = A2C(gym.make_vec("CartPole-v1", 2), ent_coef=Linear(start=0.1, end=0.0, over=200), seed=0)
-    assert agent.terms().ent_coef == 0.1
+    assert agent.learner.coefficients(agent.num_timesteps).ent_coef == 0.1
     agent.learn(100, log_dir=tmp_path)
-    assert agent.terms().ent_coef == pytest.approx(0.1 * (1 - agent.num_timesteps / 200))
+    assert agent.learner.coefficients(agent.num_timesteps).ent_coef == pytest.approx(
+        0.1 * (1 - agent.num_timesteps / 200)
+    )
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert events.Scalars("train/ent_coef")[-1].value == pytest.approx(agent.ent_coef)
+    assert events.Scalars("train/ent_coef")[-1].value == pytest.approx(agent.learner.ent_coef(agent.num_timesteps))
 
 
 def test_schedules_are_kept_as_data():

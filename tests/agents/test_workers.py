@@ -45,7 +45,7 @@ def world(id="CartPole-v1", changes=None, part=(0, 1), mode="SameStep", **option
 
 
 def train(
-    workers, algorithm, env_steps, id="CartPole-v1", changes=None, mode="SameStep", where="global", **options
+    workers, algorithm, env_steps, id="CartPole-v1", changes=None, mode="SameStep", sync="global", **options
 ):
     """What an agent has come to, in float64 networks, as plain data."""
     torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def train(
         torch.manual_seed(3)
         policy = ActorCriticPolicy(env.single_observation_space, env.single_action_space, PolicyConfig()).double()
     policy.encoder.register_forward_hook(lambda module, inputs, output: output.double())
-    agent = AGENTS[algorithm](env, policy=policy, seed=7, learning_rate=2e-3, **options).join(workers, where)
+    agent = AGENTS[algorithm](env, policy=policy, seed=7, learning_rate=2e-3, **options).join(workers, sync)
     clocks, episodes = [], agent.episodes
     agent.learn(env_steps, callback=lambda trained: clocks.append((trained.num_timesteps, env.clock)))
     return {
@@ -67,8 +67,7 @@ def train(
         "half_life": getattr(agent.optimizer, "half_life", None),
         "moments": [
             {name: value for name, value in one.state_dict().items() if name != "returns"}
-            for one in agent._normalizers().values()
-            if one is not None
+            for one in agent.learner.normalizers.values()
         ],
         "generator": agent.generator.bit_generator.state["state"]["state"],
     }
@@ -178,12 +177,12 @@ def meet(workers):
     """What the meetings come to."""
     rank = workers.rank
     tensors = [torch.full((2, 2), float(rank)), torch.full((3,), 10.0 + rank, dtype=torch.float64)]
-    workers.add_up(tensors)
+    workers.all_reduce(tensors)
     own = [Episode(float(rank), 5 + i, i, 100 * i + 1, None if i else bool(rank)) for i in range(rank + 1)]
     return {
         "sum": workers.sum(np.array([rank, 1.0])),
-        "rows": workers.rows(np.array([[rank, 2.0 * rank]])),
-        "every": [workers.every(True), workers.every(rank == 1), workers.every(False)],
+        "all_gather": workers.all_gather(np.array([[rank, 2.0 * rank]])),
+        "all_true": [workers.all_true(True), workers.all_true(rank == 1), workers.all_true(False)],
         "tensors": [tensor.tolist() for tensor in tensors],
         "mean": workers.mean({"b": float(rank), "a": 1.0}, weight=rank),
         "episodes": [dataclasses.astuple(one) for one in workers.episodes(own, [1, 2, 3], num_envs=4)],
@@ -192,13 +191,13 @@ def meet(workers):
 
 
 def test_what_workers_tell_each_other(tmp_path):
-    for told in together(tmp_path, meet, size=3):
-        assert told["sum"].tolist() == [3, 3]
-        assert told["rows"].tolist() == [[[0, 0]], [[1, 2]], [[2, 4]]]
-        assert told["every"] == [True, False, False]
-        assert told["tensors"] == [[[3, 3], [3, 3]], [33, 33, 33]]
-        assert told["mean"] == pytest.approx({"a": 1.0, "b": 5 / 3})
-        assert told["episodes"] == [
+    for received in together(tmp_path, meet, size=3):
+        assert received["sum"].tolist() == [3, 3]
+        assert received["all_gather"].tolist() == [[[0, 0]], [[1, 2]], [[2, 4]]]
+        assert received["all_true"] == [True, False, False]
+        assert received["tensors"] == [[[3, 3], [3, 3]], [33, 33, 33]]
+        assert received["mean"] == pytest.approx({"a": 1.0, "b": 5 / 3})
+        assert received["episodes"] == [
             (0.0, 5, 0, 1, False),
             (1.0, 5, 4, 1, True),
             (2.0, 5, 8, 1, True),
@@ -206,7 +205,7 @@ def test_what_workers_tell_each_other(tmp_path):
             (2.0, 6, 9, 101, None),
             (2.0, 7, 10, 201, None),
         ]
-        assert told["none"] == []
+        assert received["none"] == []
 
 
 def test_shared_chance_is_the_rows_of_one_batch():
@@ -352,7 +351,7 @@ def test_worlds_that_several_workers_cannot_share():
     adversary = {"length": AdversarialBurst(base=0.5, low=0.4, high=0.6, threshold=100.0, duration=10)}
     with pytest.raises(ValueError, match="curricula and adversaries go by all episodes"):
         A2C(make_vec("CartPole-v1", 2, adversary, seed=0, part=(0, 2))).join(Workers(0, 2))
-    with pytest.raises(ValueError, match="where must be one of global, local, got 'here'"):
+    with pytest.raises(ValueError, match="sync must be one of global, local, got 'here'"):
         A2C(world()).join(ALONE, "here")
     agent = A2C(world())
     agent.prepare()
@@ -372,12 +371,12 @@ class Holes(gym.RewardWrapper):
         return float("nan") if self.life in self.steps else reward
 
 
-def train_with_holes(workers, where, on_nonfinite="skip", **options):
+def train_with_holes(workers, sync, on_nonfinite="skip", **options):
     """One worker has a rollout of nothing known, then both have one, then one."""
     torch.set_num_threads(1)
     steps = {*range(6, 16), 20} if workers.rank == 1 else {*range(11, 16), 23}
     env = SyncVectorEnv([lambda: Holes(gym.make("CartPole-v1"), steps)] * 1)
-    agent = A2C(env, seed=7, on_nonfinite=on_nonfinite, n_steps=5, **options).join(workers, where)
+    agent = A2C(env, seed=7, on_nonfinite=on_nonfinite, n_steps=5, **options).join(workers, sync)
     agent.learn(10 * 8, log_dir=None)
     return {
         "params": [param.detach().numpy() for param in agent.policy.parameters()],
@@ -385,10 +384,10 @@ def train_with_holes(workers, where, on_nonfinite="skip", **options):
     }
 
 
-@pytest.mark.parametrize("where", ["global", "local"])
+@pytest.mark.parametrize("sync", ["global", "local"])
 @pytest.mark.parametrize("options", [{}, {"fused": False, **NORMALIZED}])
-def test_workers_leave_out_alike(where, options, tmp_path):
-    first, second = together(tmp_path, train_with_holes, where, **options)
+def test_workers_leave_out_alike(sync, options, tmp_path):
+    first, second = together(tmp_path, train_with_holes, sync, **options)
     for own, other in zip(first["params"], second["params"], strict=True):
         assert np.isfinite(own).all()
         np.testing.assert_array_equal(own, other)
@@ -429,12 +428,12 @@ def test_the_worker_whose_environment_fails_names_it_by_its_number_among_all(tmp
 
 def test_who_waits_in_vain_for_gradients_is_whole_yet(monkeypatch):
     agent = A2C("CartPole-v1", seed=0)
-    agent._stepper.workers = Workers(0, 2)
+    agent.learner.workers = Workers(0, 2)
 
-    def add_up(workers, tensors):
+    def all_reduce(workers, tensors):
         raise LostWorkersError("nobody came")
 
-    monkeypatch.setattr(Workers, "add_up", add_up)
+    monkeypatch.setattr(Workers, "all_reduce", all_reduce)
     with pytest.raises(LostWorkersError, match="nobody came"):
         agent.learn(100)
     assert agent.can_be_saved

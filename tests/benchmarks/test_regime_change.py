@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rl_rms.agents import A2C
+from rl_rms.agents.losses import actor_critic_loss
 from rl_rms.envs import make_vec
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "regime_change.py"
@@ -37,14 +38,15 @@ def test_the_gradient_of_each_part_is_the_agents_own(benchmark, mode):
     agent = A2C(env, ent_coef=1.0, gae_lambda=0.95, n_steps=8, seed=0)
     with torch.no_grad():  # a policy that is sure of itself, since an even one's entropy has no gradient
         agent.policy.actor_network[-1].weight *= 100.0
-    collector = agent._start()
-    collector.collect(agent._act, agent.enough)
-    rollout = collector.collect(agent._act, agent.enough)
+    trainer = agent.make_trainer()
+    trainer.collect()
+    rollout, _ = trainer.collect()
     # Reset frames in the one mode, final observations beside the others in the other.
     assert rollout.valid.all() == (mode == "SameStep") == (len(rollout.final_index) > 0)
     gradients = benchmark.gradients_of_parts(agent, rollout, 3)
     for part in range(3):
-        loss, _ = agent.loss(part_of(rollout, 4 * part, 4 * part + 4))
+        batch = agent.learner.batch(part_of(rollout, 4 * part, 4 * part + 4), None, 0)
+        loss, _ = actor_critic_loss(agent.policy, batch)
         expected = torch.autograd.grad(loss, list(agent.policy.parameters()))
         torch.testing.assert_close(gradients[part], torch.cat([one.flatten() for one in expected]))
 

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import rl_rms
 from rl_rms.agents import A2C, A2CConfig
-from rl_rms.agents.changes import ChangeResponse
+from rl_rms.agents.regime_change import RegimeChangeHandler
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Step
 
@@ -32,8 +32,8 @@ def second_moments(optimizer):
 
 
 def response(optimizer, **options):
-    made = ChangeResponse(A2CConfig(**options), optimizer)
-    assert made.meet(0) is False  # the first regime is no change
+    made = RegimeChangeHandler(A2CConfig(**options), optimizer)
+    assert made.enter(0) is False  # the first regime is no change
     return made
 
 
@@ -41,8 +41,8 @@ def test_keep_leaves_all_as_it_is():
     optimizer = stepped()
     before = second_moments(optimizer)
     changes = response(optimizer)
-    assert changes.meet(1) is True
-    assert changes.meet(1) is False
+    assert changes.enter(1) is True
+    assert changes.enter(1) is False
     assert all(torch.equal(one, other) for one, other in zip(second_moments(optimizer), before, strict=True))
     assert optimizer.half_life == pytest.approx(100)
 
@@ -50,7 +50,7 @@ def test_keep_leaves_all_as_it_is():
 @pytest.mark.parametrize("options", [{}, {"flat": False}, {"momentum": 0.9, "centered": True}])
 def test_reset_is_a_new_optimizer_from_the_present_parameters(options):
     optimizer = stepped(**options)
-    response(optimizer, on_change="reset").meet(1)
+    response(optimizer, on_change="reset").enter(1)
     fresh = rl_rms.RMSprop(
         [param.detach().clone().requires_grad_() for param in optimizer.param_groups[0]["params"]],
         lr=0.1,
@@ -70,7 +70,7 @@ def test_reset_of_other_optimizers_forgets_their_state():
     module = torch.nn.Linear(2, 1)
     optimizer = torch.optim.Adam(module.parameters())
     update(optimizer)
-    response(optimizer, on_change="reset").meet(1)
+    response(optimizer, on_change="reset").enter(1)
     assert not optimizer.state
 
 
@@ -81,7 +81,7 @@ def test_forget_shortens_the_half_life_for_some_updates(half_life):
     usual = optimizer.half_life
     assert usual > 10
     changes = response(optimizer, on_change="forget", forget_half_life=2.0, forget_updates=3)
-    changes.meet(1)
+    changes.enter(1)
     found = []
     for _ in range(5):
         update(optimizer)
@@ -95,7 +95,7 @@ def test_a_change_while_forgetting_begins_the_count_anew():
     changes = response(optimizer, on_change="forget", forget_half_life=2.0, forget_updates=3)
     found = []
     for regime in (1, 1, 2, 2, 2, 2, 2):
-        changes.meet(regime)
+        changes.enter(regime)
         found.append(optimizer.half_life)
         changes.after_update()
     assert found == pytest.approx([2.0] * 5 + [100.0] * 2)

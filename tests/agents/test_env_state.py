@@ -5,7 +5,7 @@ import gymnasium as gym
 import pytest
 
 from rl_rms.agents import A2C
-from rl_rms.agents.world import find_world, world_scalars
+from rl_rms.agents.env_state import change_scalars, find_changing
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import EpisodeGate, Staged, SuccessGated
 from rl_rms.envs.schedules import Linear
@@ -16,9 +16,9 @@ CHANGES = {"gravity": Linear(start=9.8, end=19.8, over=1_000)}
 def test_a_single_changing_environment_is_found_and_its_clock_saved(tmp_path):
     env = NonStationary(gym.make("CartPole-v1"), CHANGES)
     agent = A2C(gym.wrappers.TimeAwareObservation(env), seed=0).learn(300)
-    assert find_world(agent.env) is env
+    assert find_changing(agent.env) is env
     assert env.clock == agent.num_timesteps
-    assert world_scalars(env) == {
+    assert change_scalars(env) == {
         "env/gravity": pytest.approx(9.8 + env.clock / 100),
         "env/regime": 0.0,
         "env/timescale": 1_000.0,
@@ -32,8 +32,8 @@ def test_a_single_changing_environment_is_found_and_its_clock_saved(tmp_path):
 def test_a_vector_is_found_under_other_wrappers():
     curriculum = Staged([{"length": 0.5}, {"length": 0.25}], threshold=400)
     world = make_vec("CartPole-v1", 3, CHANGES, curriculum=curriculum, sharing="independent")
-    assert find_world(gym.wrappers.vector.RecordEpisodeStatistics(world)) is world
-    assert set(world_scalars(world)) == {
+    assert find_changing(gym.wrappers.vector.RecordEpisodeStatistics(world)) is world
+    assert set(change_scalars(world)) == {
         "env/gravity",
         "env/length",
         "env/regime",
@@ -74,5 +74,5 @@ def test_the_optimizer_hears_how_fast_a_curriculum_changes():
 
 
 def test_other_environments_have_no_world():
-    assert find_world(gym.make_vec("CartPole-v1", 2)) is None
-    assert find_world(gym.make_vec("CartPole-v1", 1, vectorization_mode="sync")) is None
+    assert find_changing(gym.make_vec("CartPole-v1", 2)) is None
+    assert find_changing(gym.make_vec("CartPole-v1", 1, vectorization_mode="sync")) is None

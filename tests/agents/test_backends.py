@@ -1,4 +1,4 @@
-"""The networks without autograd give what autograd gives."""
+"""The numpy backend draws the same actions and computes the same gradients as the torch backend."""
 
 import gymnasium as gym
 import numpy as np
@@ -7,7 +7,8 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rl_rms.agents import A2C, ActorCriticPolicy, PolicyConfig, Reinforce
-from rl_rms.agents.fused import fuse
+from rl_rms.agents.numpy_backend import NumpyBackend, supports
+from rl_rms.agents.torch_backend import TorchBackend
 
 
 def _gradient(param):
@@ -15,19 +16,14 @@ def _gradient(param):
 
 
 def both_ways(agent):
-    """Gradients and metrics of one rollout, fused and by autograd."""
-    agent.learn(1)
-    collector = agent._start()
-    agent._update(agent._collect(collector), with_metrics=False)
-    if agent.observation_normalizer is not None:
-        agent.observation_normalizer.frozen = True
-    agent.num_timesteps = collector.num_timesteps
-    rollout = agent._collect(collector)
+    """Gradients and metrics of one rollout, in numpy and in torch."""
+    agent.learn(1).learn(1)
+    trainer = agent.make_trainer()
+    assert isinstance(trainer.backend, NumpyBackend)
+    batch = agent.learner.batch(*trainer.collect(), agent.num_timesteps)
     found = []
-    for fused in (agent._fused, None):
-        assert (fused is None) == (len(found) == 1)
-        agent._fused = fused
-        metrics = agent._write_gradients(rollout, with_metrics=True)
+    for backend in (trainer.backend, TorchBackend(agent.policy, agent.device)):
+        metrics = backend.gradients(batch, with_metrics=True)
         found.append((metrics, [_gradient(param) for param in agent.policy.parameters()]))
     return found
 
@@ -89,9 +85,10 @@ def test_gradients_with_categories_to_see(space):
 def test_the_same_actions_are_drawn():
     def actions(fused):
         env = gym.make_vec("CartPole-v1", 4)
-        agent = A2C(env, seed=0, fused=fused).learn(1)
-        assert (agent._fused is not None) == fused
-        return agent._start().collect(agent._act, lambda steps, _: steps == 20).actions.copy()
+        agent = A2C(env, seed=0, fused=fused, n_steps=20).learn(1)
+        trainer = agent.make_trainer()
+        assert isinstance(trainer.backend, NumpyBackend if fused else TorchBackend)
+        return trainer.collect()[0].actions.copy()
 
     assert (actions(True) == actions(False)).all()
     assert 0.2 < actions(True).mean() < 0.8
@@ -109,7 +106,7 @@ SPACES = gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(2)
 
 
 def test_plain_networks_are_fused():
-    assert fuse(ActorCriticPolicy(*SPACES)) is not None
+    assert supports(ActorCriticPolicy(*SPACES))
 
 
 class Own(ActorCriticPolicy):
@@ -130,7 +127,7 @@ class Own(ActorCriticPolicy):
     ],
 )
 def test_others_are_left_to_autograd(policy):
-    assert fuse(policy) is None
+    assert not supports(policy)
 
 
 def test_what_somebody_listens_to_or_holds_still_is_left_to_autograd():
@@ -138,7 +135,7 @@ def test_what_somebody_listens_to_or_holds_still_is_left_to_autograd():
     hooked.actor_network[0].register_forward_hook(lambda *_: None)
     frozen.critic_network[0].weight.requires_grad_(False)
     torch.nn.utils.parametrizations.weight_norm(parametrized.actor_network[0])
-    assert [fuse(policy) for policy in (hooked, frozen, parametrized)] == [None] * 3
+    assert not any(supports(policy) for policy in (hooked, frozen, parametrized))
 
 
 def test_weights_that_are_put_elsewhere_are_found():

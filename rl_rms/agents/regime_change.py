@@ -1,4 +1,4 @@
-"""What becomes of RMSprop's memory when the world's regime changes."""
+"""Resets RMSprop's state or shortens its half-life when the environment's regime changes."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.rmsprop import RMSprop
 
 
-class ChangeResponse:
+class RegimeChangeHandler:
     """Keeps, resets or shortens an optimizer's memory at changes of regime, as ``on_change`` says.
 
     Args:
-        config: Says what to do.
-        optimizer: To what.
+        config: States ``on_change``, ``forget_half_life`` and ``forget_updates``.
+        optimizer: The optimizer.
 
     Attributes:
-        regime: The number of the regime that was met last, None before the first.
+        regime: The last regime's number, None before the first.
 
     Raises:
-        ValueError: If an optimizer is to forget that has no half-life.
+        ValueError: If ``on_change`` is ``"forget"`` and the optimizer has no half-life.
     """
 
     def __init__(self, config: AgentConfig, optimizer: Optimizer) -> None:
@@ -35,28 +35,28 @@ class ChangeResponse:
         self._optimizer = optimizer
         self.regime: int | None = None
         self._updates_left = 0
-        self._memories: list[dict[str, Any]] = []
+        self._half_lives: list[dict[str, Any]] = []
 
-    def meet(self, regime: int) -> bool:
-        """Respond to a regime that is another than at the last call.
+    def enter(self, regime: int) -> bool:
+        """Respond to a regime that differs from the last call's.
 
         Args:
-            regime: Its number.
+            regime: The present regime's number.
 
         Returns:
-            Whether it is another.
+            Whether the regime changed; the first regime is no change.
         """
         if regime == self.regime:
             return False
-        known, self.regime = self.regime is not None, regime
-        if known and self._config.on_change == "reset":
+        is_change, self.regime = self.regime is not None, regime
+        if is_change and self._config.on_change == "reset":
             reset_state(self._optimizer)
-        elif known and self._config.on_change == "forget":
+        elif is_change and self._config.on_change == "forget":
             self._shorten()
-        return known
+        return is_change
 
     def after_update(self) -> None:
-        """Count an update, the last of which gives the memory back its length."""
+        """Count an update; the last of ``forget_updates`` restores the half-life."""
         if self._updates_left:
             self._updates_left -= 1
             if not self._updates_left:
@@ -65,38 +65,39 @@ class ChangeResponse:
     def _shorten(self) -> None:
         groups = self._optimizer.param_groups
         if not self._updates_left:
-            self._memories = [{name: group[name] for name in ("half_life", "alpha")} for group in groups]
+            self._half_lives = [{name: group[name] for name in ("half_life", "alpha")} for group in groups]
         self._updates_left = self._config.forget_updates
         for group in groups:
             group.update(half_life=None, alpha=rho_from_half_life(self._config.forget_half_life))
 
     def _restore(self) -> None:
-        for group, memory in zip(self._optimizer.param_groups, self._memories, strict=True):
-            group.update(memory)
+        for group, stated in zip(self._optimizer.param_groups, self._half_lives, strict=True):
+            group.update(stated)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it is, as plain data."""
-        return {"regime": self.regime, "updates_left": self._updates_left, "memories": self._memories}
+        """The state as plain data."""
+        return {"regime": self.regime, "updates_left": self._updates_left, "half_lives": self._half_lives}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state of `state_dict`.
 
         Raises:
-            ValueError: If ``regime`` or ``updates_left`` is no whole number >= 0, or a group's memory is missing.
+            ValueError: If ``regime`` or ``updates_left`` is no whole number >= 0, or a group's half-life is
+                missing.
         """
-        regime, updates_left, memories = (state[name] for name in ("regime", "updates_left", "memories"))
+        regime, updates_left, half_lives = (state[name] for name in ("regime", "updates_left", "half_lives"))
         if regime is not None:
             check_whole("regime", regime, least=0)
         check_whole("updates_left", updates_left, least=0, unit="updates")
-        if updates_left and len(memories) != len(self._optimizer.param_groups):
-            raise ValueError(f"memories must have one entry per parameter group, got {memories!r}")
+        if updates_left and len(half_lives) != len(self._optimizer.param_groups):
+            raise ValueError(f"half_lives must have one entry per parameter group, got {half_lives!r}")
         self.regime, self._updates_left = regime, updates_left
-        self._memories = [{name: memory[name] for name in ("half_life", "alpha")} for memory in memories]
+        self._half_lives = [{name: stated[name] for name in ("half_life", "alpha")} for stated in half_lives]
 
 
 @torch.no_grad()
 def reset_state(optimizer: Optimizer) -> None:
-    """Bring an optimizer's state to what it was before the first step, where it lies."""
+    """Reset an optimizer's state in place to that before the first step."""
     if isinstance(optimizer, RMSprop):
         optimizer.reset()
     else:

@@ -1,0 +1,515 @@
+"""The public class of the agents: it wires policy, optimizer, actor, learner and environment together."""
+
+import secrets
+from collections import deque
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from rl_rms.agents import checkpoint
+from rl_rms.agents.acting import Actor
+from rl_rms.agents.backends import choose_backend
+from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
+from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
+from rl_rms.agents.config import AgentConfig, PolicyConfig
+from rl_rms.agents.constructor import docs_of, make_config, signature_of
+from rl_rms.agents.env_session import EnvSession
+from rl_rms.agents.env_state import EnvLike, as_vector_env
+from rl_rms.agents.interruption import first_waits
+from rl_rms.agents.learner import Learner, Sync
+from rl_rms.agents.logger import Logger
+from rl_rms.agents.meta import MetaGradient
+from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
+from rl_rms.agents.optimizers import OptimizerLike, describe_half_life, make_optimizer
+from rl_rms.agents.policies import find_device, make_policy
+from rl_rms.agents.rollout import Episode
+from rl_rms.agents.spaces import action_mask_size, space_from_dict, space_to_dict
+from rl_rms.agents.trainer import Trainer
+from rl_rms.agents.training_state import TrainingState
+from rl_rms.agents.trees import Tree
+from rl_rms.agents.workers import Workers
+from rl_rms.envs import NonStationaryVector
+from rl_rms.envs.adversary import find_adversaries
+from rl_rms.envs.checks import check_whole
+from rl_rms.optim.rmsprop import RMSprop
+
+Array = npt.NDArray[Any]
+Self = TypeVar("Self", bound="Agent")
+
+
+class Agent:
+    """An agent that learns from the transitions of its present policy; `A2C` and `Reinforce` are its subclasses.
+
+    Args:
+        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
+            needs both spaces.
+        config: All hyperparameters in one object, in place of ``**hyperparameters``.
+        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
+        optimizer: Any ``torch.optim.Optimizer`` class, or its import path; None for the configuration's.
+        seed: Seeds initial weights, actions and environment; None draws one.
+        observation_space: Observation space of one sub-environment; taken from ``env`` if there is one.
+        action_space: Action space of one sub-environment; taken from ``env`` if there is one.
+        **hyperparameters: The fields of the subclass's configuration.
+
+    Attributes:
+        policy: The torch module.
+        optimizer: The torch optimizer.
+        learner: Takes the optimizer steps.
+        actor: Chooses the actions.
+        session: The environment and the episodes in progress.
+        training: The counters of the training.
+
+    Raises:
+        TypeError: If there is no hyperparameter of a name.
+        ValueError: If an argument is out of its range.
+    """
+
+    algorithm: ClassVar[str]
+    config_class: ClassVar[type[AgentConfig]]
+    learner_class: ClassVar[type[Learner]]
+
+    def __init_subclass__(cls) -> None:
+        """Show the hyperparameters in the subclass's signature and docstring."""
+        if "__init__" in vars(cls):
+            cls.__signature__ = None  # type: ignore[attr-defined]
+        elif "config_class" in vars(cls):
+            cls.__signature__ = signature_of(cls.__init__, cls.config_class)  # type: ignore[attr-defined]
+            cls.__doc__ = docs_of(cls.__doc__ or "", cls.config_class)
+
+    def __init__(
+        self,
+        env: EnvLike | None,
+        *,
+        config: AgentConfig | None = None,
+        policy: PolicyConfig | nn.Module | None = None,
+        optimizer: OptimizerLike | None = None,
+        seed: int | None = None,
+        observation_space: gym.Space[Any] | None = None,
+        action_space: gym.Space[Any] | None = None,
+        **hyperparameters: Any,
+    ) -> None:
+        if config is None:
+            config = make_config(self.config_class, hyperparameters, policy, optimizer)
+        elif hyperparameters or isinstance(policy, PolicyConfig):
+            name = next(iter(hyperparameters), "policy")
+            raise TypeError(f"config states all hyperparameters; leave {name} out, or leave config out")
+        if isinstance(env, gym.Env) and config.on_env_error == "restart":
+            raise ValueError(
+                f"on_env_error='restart' needs a way to make the environment anew, got {env!r}; give its id, or "
+                "gymnasium.vector.SyncVectorEnv([make])"
+            )
+        self.config = config
+        self.env = None if env is None else as_vector_env(env)
+        if self.env is not None:
+            observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
+        if observation_space is None or action_space is None:
+            raise ValueError("an agent needs env, or else observation_space and action_space, got env=None")
+        for space in (observation_space, action_space):
+            space_to_dict(space)  # raises before the training what could not be saved after it
+        if config.mask_actions:
+            action_mask_size(action_space)  # raises for actions that cannot be masked
+        self.observation_space: gym.Space[Any] = observation_space
+        self.action_space: gym.Space[Any] = action_space
+        self.seed = secrets.randbelow(2**31) if seed is None else check_whole("seed", seed, least=0)
+        self.device = find_device(config.device)
+        module = policy if isinstance(policy, nn.Module) else None
+        self.has_user_policy = module is not None
+        spaces = observation_space, action_space
+        self.policy = make_policy(module, *spaces, config.policy, seed=self.seed, device=self.device)
+        self.optimizer = make_optimizer(self.policy, config, optimizer)
+        num_envs = None if self.env is None else self.env.num_envs
+        normalizer = ObservationNormalizer(observation_space) if config.normalize_observation else None
+        self.learner = self.learner_class(
+            self.policy, self.optimizer, config, num_envs=num_envs, observation_normalizer=normalizer
+        )
+        if self.learner.steps_per_update == 1 and config.policy.norm == "batch":
+            raise ValueError(
+                'norm="batch" needs more than one transition in an update; take more sub-environments or n_steps'
+            )
+        self.actor = Actor(
+            self.policy,
+            *spaces,
+            num_envs=num_envs or 1,
+            normalizer=normalizer,
+            mask_actions=config.mask_actions,
+            seed=self.seed,
+            device=self.device,
+        )
+        self.session = EnvSession(self.env, config, self.seed)
+        self.training = TrainingState()
+        # The callbacks of the present training; before the first `learn` of a loaded agent, their saved states.
+        self._callbacks: CallbackList | None = None
+        self._callback_states: dict[str, Any] = {}
+        self._set_timescale()
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """The random generator of the actions."""
+        return self.actor.generator
+
+    @property
+    def observation_normalizer(self) -> ObservationNormalizer | None:
+        """Scales the observations; None leaves them."""
+        return self.learner.observation_normalizer
+
+    @property
+    def reward_normalizer(self) -> RewardNormalizer | None:
+        """Scales the rewards; None leaves them."""
+        return self.learner.reward_normalizer
+
+    @property
+    def meta(self) -> MetaGradient | None:
+        """Adapts the optimizer's hyperparameters; None leaves them."""
+        return self.learner.meta
+
+    @property
+    def workers(self) -> Workers:
+        """The processes that train the agent together, see `join`."""
+        return self.learner.workers
+
+    @property
+    def num_timesteps(self) -> int:
+        """Env steps so far, all sub-environments together."""
+        return self.training.num_timesteps
+
+    @property
+    def target_timesteps(self) -> int:
+        """Env steps at which the present `learn` ends."""
+        return self.training.target_timesteps
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps so far."""
+        return self.learner.num_updates
+
+    @property
+    def num_nonfinite(self) -> int:
+        """Rewards, observations and updates' gradients so far that were nan or infinite."""
+        return self.training.num_nonfinite
+
+    @property
+    def episodes(self) -> deque[Episode]:
+        """The last 100 finished episodes."""
+        return self.training.episodes
+
+    @property
+    def new_episodes(self) -> list[Episode]:
+        """The episodes that finished in the last update's rollout."""
+        return self.training.new_episodes
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether no optimizer step was interrupted, which would have moved some weights and not others."""
+        return not self.learner.is_half_stepped
+
+    @property
+    def steps_per_update(self) -> int | None:
+        """Env steps between two updates, None if that varies."""
+        return self.learner.steps_per_update
+
+    @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the environment's wrappers whose state neither a save nor an evaluation can restore."""
+        return self.session.lost_wrappers
+
+    def describe_half_life(self) -> str | None:
+        """The optimizer's half-life in updates and env steps as one sentence, None for one without a half-life."""
+        return describe_half_life(self.optimizer, self.steps_per_update)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Every hyperparameter of the run by name, as the configuration holds them, with env, num_envs and seed.
+
+        The half-life is the optimizer's, also if the configuration states none.
+        """
+        flat = checkpoint.config_to_dict(self.config)
+        if isinstance(self.optimizer, RMSprop):
+            stated = self.optimizer.param_groups[0]["half_life"]
+            flat["half_life"] = f"{self.optimizer.half_life:.6g} updates" if stated is None else stated
+        flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
+        flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
+        flat.update({f"meta.{key}": value for key, value in (flat.pop("meta") or {}).items()})
+        if self.env is not None:
+            spec = self.env.spec
+            flat["env"] = type(self.env.unwrapped).__name__ if spec is None else spec.id
+            flat["num_envs"] = self.env.num_envs
+        return {**flat, "seed": self.seed}
+
+    def join(self: Self, workers: Workers, sync: Sync = "global") -> Self:
+        """Train together with other processes from now on, each in its own sub-environments.
+
+        Every worker makes the same agent with the same seed in an equal part of the sub-environments (see
+        ``shard`` of `rl_rms.envs.NonStationaryVector`), joins, and calls `learn` with the same env steps, which
+        count all workers. After every update all workers have the same weights. With ``sync="global"`` they are
+        the weights of one process that has all sub-environments, except for the order of sums. Episodes, counts
+        and metrics cover all workers; callbacks and logs are each worker's own.
+
+        Args:
+            workers: The processes.
+            sync: ``"global"`` averages gradients, then clips and normalizes them as one process would. With
+                ``"local"`` each worker clips and normalizes its own gradient by its own second moment, and the
+                steps are averaged.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            ValueError: If the agent cannot train in several processes.
+        """
+        _check_sharing(self, workers, sync)
+        self.learner.workers, self.learner.sync = workers, "global" if workers.alone else sync
+        self.session.workers = workers
+        self.actor.join(workers)
+        self._set_timescale()
+        return self
+
+    def prepare(self) -> None:
+        """Reset the environment, unless episodes are in progress; `learn` does so itself.
+
+        Raises:
+            ValueError: If there is no environment, or it lacks what the agent needs.
+        """
+        self.make_trainer().start()
+
+    def learn(
+        self: Self,
+        total_timesteps: int,
+        callback: CallbackLike | Iterable[CallbackLike] | None = None,
+        progress_bar: bool = False,
+        log_dir: str | Path | None = None,
+        log_interval: int = 100,
+    ) -> Self:
+        """Train for at least ``total_timesteps`` more env steps.
+
+        Ctrl-C raises KeyboardInterrupt after the update in progress, and a run saved then is resumed
+        bit-identically. A second Ctrl-C raises it at once. An update or evaluation that waits for episodes to end
+        is left at a multiple of 1,000 vector steps. `interrupt` does the same for other signals.
+
+        Args:
+            total_timesteps: Env steps, all sub-environments together; the update that passes them is the last.
+            callback: A function of the agent, called after every update, that stops the training by returning
+                False; or a `Callback`; or several of them.
+            progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
+            log_dir: Folder for TensorBoard events and ``metrics.csv``; None writes nothing.
+            log_interval: Updates between two entries of the log.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
+            EnvError: If a sub-environment failed. A checkpoint that callbacks save then begins new episodes.
+            KeyboardInterrupt: If it was interrupted.
+            rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
+            rl_rms.agents.files.TakenError: If another process logs into it.
+        """
+        total_timesteps = check_whole("total_timesteps", total_timesteps, least=1)
+        log_interval = check_whole("log_interval", log_interval, least=1)
+        trainer = self.make_trainer()
+        trainer.start()
+        self.training.target_timesteps = self.num_timesteps + total_timesteps
+        callbacks = self._callbacks = as_callback(callback)
+        callbacks.load_state_dict(self._callback_states)
+        self._callback_states = {}
+        if progress_bar:
+            from rl_rms.agents.progress import ProgressCallback
+
+            callbacks.add(ProgressCallback())
+        folder = None if log_dir is None else Path(log_dir)
+        threads, interrupt = trainer.backend.limit_threads(), first_waits(self.interrupt)
+        with threads, Logger(folder, self.num_timesteps) as logger, interrupt:
+            logger.hyperparameters(self.hyperparameters(), callbacks.metrics())
+            callbacks.on_training_start(self, logger)
+            try:
+                trainer.train(self, callbacks, logger, log_interval)
+            finally:
+                callbacks.on_training_end(self, logger)
+        self.training.raise_if_interrupted()
+        return self
+
+    def interrupt(self) -> None:
+        """End `learn` by KeyboardInterrupt after the update in progress.
+
+        A signal handler or another thread may call it. It ends the training of all workers.
+        """
+        self.training.is_interrupted = True
+
+    def raise_if_interrupted(self) -> None:
+        """End a long evaluation if this worker, or one that trains with it, was interrupted.
+
+        Raises:
+            KeyboardInterrupt: If it was.
+        """
+        self.training.raise_if_interrupted(self.workers)
+
+    def predict(
+        self,
+        observation: Tree | int,
+        state: Array | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+        action_masks: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """The policy's action for one observation or a batch of them.
+
+        Arguments and result are Stable-Baselines3's, so its evaluation helper takes these agents too.
+
+        Args:
+            observation: An observation, or a batch of them.
+            state: The recurrent state that the step before returned, shape ``(batch, state_size)``; None at the
+                beginning.
+            episode_start: Whether an observation is its episode's first, which resets the state, bool, shape
+                ``(batch,)``; None for no observation.
+            deterministic: Whether to take the most likely action instead of drawing one.
+            action_masks: True where an action is valid, shape ``(batch, entries)``. None reads the
+                ``action_mask`` of a Dict observation if the agent has ``mask_actions=True``.
+
+        Returns:
+            The action (or a batch of them) as the environment takes it, and the state for the next step, None
+            unless the policy is recurrent.
+
+        Raises:
+            ValueError: If the observation or the mask has another shape, or a mask leaves no valid action.
+        """
+        return self.actor.predict(observation, state, episode_start, deterministic, action_masks)
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Restore the random generator of the actions after the block, such as an evaluation."""
+        return self.actor.undisturbed()
+
+    def lent_env(self, clock: int | None = None) -> AbstractContextManager[None]:
+        """Let an evaluation step the agent's environment inside, and continue the same episodes afterwards.
+
+        If the episodes cannot be restored, `learn` begins new ones with the same clock, drift and curriculum.
+
+        Args:
+            clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the present.
+        """
+        return self.session.lent(clock)
+
+    def save(self, path: str | Path) -> Path:
+        """Write weights, optimizer, counters and generators to one file.
+
+        After an error or a second Ctrl-C within a rollout, the file leaves out the episodes in progress.
+
+        Args:
+            path: The file; ``.safetensors`` is added unless the path ends in it.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            rl_rms.agents.files.UnwritableError: If the file cannot be written; the earlier one stays.
+            RuntimeError: If an optimizer step was interrupted, so that only some weights have moved.
+        """
+        if not self.can_be_saved:
+            raise RuntimeError(
+                "the agent was interrupted within a step of its optimizer, which moved some weights and not "
+                "others; load its last checkpoint"
+            )
+        fields = {
+            "algorithm": self.algorithm,
+            "config": checkpoint.config_to_dict(self.config),
+            "user_policy": self.has_user_policy,
+            "seed": self.seed,
+            "observation_space": space_to_dict(self.observation_space),
+            "action_space": space_to_dict(self.action_space),
+            "callbacks": self._callback_states if self._callbacks is None else self._callbacks.state_dict(),
+        }
+        return checkpoint.save(Path(path), fields, self._parts())
+
+    @classmethod
+    def load(
+        cls: type[Self],
+        path: str | Path,
+        env: EnvLike | None = None,
+        *,
+        policy: nn.Module | None = None,
+        optimizer: OptimizerLike | None = None,
+        device: str | None = None,
+    ) -> Self:
+        """Read an agent that `save` wrote. No code from the file is run.
+
+        A resumed training is bit-identical to an uninterrupted one: weights, optimizer, counters, random
+        generators, drift, curriculum and episodes in progress are restored. If an environment cannot restore its
+        episodes, saving or loading warns of it, and new episodes begin with the saved drift and curriculum; see
+        `rl_rms.envs.snapshots`.
+
+        Args:
+            path: The file.
+            env: Environment to train in; None for an agent that only predicts.
+            policy: The module, if the saved agent had a user's own.
+            optimizer: The optimizer's class, unless it is one of torch's or this library's.
+            device: A torch device, None for the saved one.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is no agent of this kind, or the environment's spaces differ.
+        """
+        contents = checkpoint.read(Path(path), cls.algorithm)
+        with damage_named(f"{path}, config,"):
+            config = checkpoint.config_from_dict(cls.config_class, contents["config"], device=device)
+        if contents["user_policy"] and policy is None:
+            raise ValueError(f"{path} was saved with a policy of the user's own; pass it as policy=...")
+        if optimizer is None:
+            check_trusted(config.optimizer)
+        with damage_named(f"{path}, observation_space or action_space,"):
+            spaces = {name: space_from_dict(contents[name]) for name in ("observation_space", "action_space")}
+        agent = cls(env, config=config, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces)
+        for name, space in spaces.items():
+            if getattr(agent, name) != space:
+                raise ValueError(
+                    f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}; give such a one"
+                )
+        with damage_named(str(path)):
+            checkpoint.restore(contents, agent._parts())
+        agent._callback_states = contents["callbacks"]
+        return agent
+
+    def _parts(self) -> list[checkpoint.Part]:
+        """The parts whose states are saved; the learner is the last, see `checkpoint.restore`."""
+        return [self.actor, self.session, self.training, self.learner]
+
+    def make_trainer(self) -> Trainer:
+        """A trainer for the policy as it is now: users may have frozen parameters or hooked modules."""
+        backend = choose_backend(self.policy, self.device, self.config)
+        return Trainer(self.session, self.actor, self.learner, self.training, backend)
+
+    def _set_timescale(self) -> None:
+        if self.session.changing is not None:
+            self.learner.set_timescale(self.session.changing.timescale)
+
+
+def _check_sharing(agent: Agent, workers: Workers, sync: Sync) -> None:
+    """Refuse an agent that several workers cannot train together.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    if sync not in get_args(Sync):
+        raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, got {sync!r}")
+    if agent.session.started:
+        raise ValueError("an agent joins other workers before it learns or prepares; call join first")
+    if workers.alone:
+        return
+    if agent.config.meta is not None:
+        raise ValueError("meta uses one process's own rollouts; leave it out, or train in one process")
+    if agent.config.policy.norm == "batch":
+        raise ValueError('norm="batch" uses the batch of one process; take norm="layer", or train in one process')
+    changing = agent.session.changing
+    if isinstance(changing, NonStationaryVector):
+        if changing.part != (workers.rank, workers.size):
+            raise ValueError(
+                f"worker {workers.rank} of {workers.size} needs that shard of the environment, got "
+                f"shard={changing.part}; make it with shard=(rank, size)"
+            )
+        if changing.curriculum is not None or find_adversaries(changing.schedules):
+            raise ValueError(
+                "curricula and adversaries use all episodes, of which a worker has its own; leave them out, or "
+                "train in one process"
+            )

@@ -1,0 +1,69 @@
+"""The interface of acting and differentiating, and the choice between its two implementations, numpy and torch."""
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from rl_rms.agents import numpy_backend
+from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.losses import Batch
+from rl_rms.agents.numpy_backend import NumpyBackend
+from rl_rms.agents.torch_backend import TorchBackend
+from rl_rms.agents.trees import Tree
+from rl_rms.agents.workers import ALONE, Chance, Workers
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+
+
+class Backend(Protocol):
+    """Draws a policy's actions and computes the gradients of its loss."""
+
+    def act(
+        self,
+        t: int,
+        observations: Tree,
+        starts: Bools,
+        action_masks: Bools | None,
+        state: Tensor | None,
+        random: Chance,
+    ) -> tuple[Array, Tensor | None]:
+        """Draw one action for each sub-environment.
+
+        Args:
+            t: Number of the step in its rollout.
+            observations: As the policy sees them, shape ``(num_envs, *observation)``.
+            starts: Whether an observation is its episode's first, shape ``(num_envs,)``.
+            action_masks: The valid actions, shape ``(num_envs, entries)``; None where all are.
+            state: Recurrent state, shape ``(num_envs, state_size)``; None for a policy without one.
+            random: The random generator.
+
+        Returns:
+            Actions, shape ``(num_envs, *action)``, and the next recurrent state.
+        """
+
+    def gradients(self, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool) -> dict[str, float]:
+        """Write the gradients of `rl_rms.agents.losses.actor_critic_loss` to the parameters.
+
+        Args:
+            batch: The last rollout of `act`, with its loss mask and coefficients.
+            workers: The processes over whose transitions advantages are standardized.
+            with_metrics: Whether the metrics are needed.
+
+        Returns:
+            The loss's parts by TensorBoard tag; it may be empty without ``with_metrics``.
+        """
+
+    def limit_threads(self) -> AbstractContextManager[Any]:
+        """Limit the threads of the libraries that the backend calls, for as long as a training lasts."""
+
+
+def choose_backend(policy: nn.Module, device: torch.device, config: AgentConfig) -> Backend:
+    """The fastest backend for a policy: numpy if the configuration and the policy allow it, else torch."""
+    if config.fused and not config.mask_actions and numpy_backend.supports(policy):
+        return NumpyBackend(policy)
+    return TorchBackend(policy, device)

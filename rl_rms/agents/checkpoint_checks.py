@@ -1,0 +1,320 @@
+"""Checks of a checkpoint's fields, so that damage is named before an agent is made of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl_rms.envs.snapshots import decode
+from rl_rms.optim.rmsprop import RMSprop
+
+# Optimizers that a checkpoint may name, since importing them runs no foreign code.
+_TRUSTED = ("rl_rms.", "torch.optim.")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_dict_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _is_state(value: Any) -> bool:
+    return value is None or (isinstance(value, torch.Tensor) and value.dim() == 2 and _is_finite(value))
+
+
+def _is_text_tensor(value: Any) -> bool:
+    return value is None or (isinstance(value, torch.Tensor) and value.dtype is torch.uint8 and value.dim() == 1)
+
+
+def _is_episode(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 5:
+        return False
+    *numbers, success = value
+    return isinstance(numbers[0], float) and all(map(_is_count, numbers[1:])) and success in (None, True, False)
+
+
+# Counters and mean squares in the states of torch's optimizers.
+_AT_LEAST_0 = {"step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum"}
+
+
+def _is_list_of_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_dict, value))
+
+
+_COUNT = (_is_count, "a whole number >= 0")
+_DICT = (_is_dict, "a dictionary")
+# The fields of an agent, each with a check and the allowed values in words.
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "algorithm": (_is_text, "a string"),
+    "config": _DICT,
+    "user_policy": (lambda value: isinstance(value, bool), "true or false"),
+    "seed": _COUNT,
+    "observation_space": _DICT,
+    "action_space": _DICT,
+    "policy": _DICT,
+    "optimizer": _DICT,
+    "generator": (_is_text, "a string"),
+    "state": (_is_state, "null or a finite tensor of two dimensions"),
+    "changes": _DICT,
+    "meta": (_is_dict_or_none, "null or a dictionary"),
+    "num_timesteps": _COUNT,
+    "num_updates": _COUNT,
+    "num_nonfinite": _COUNT,
+    "normalizers": _DICT,
+    "episodes": (
+        lambda value: isinstance(value, list) and all(map(_is_episode, value)),
+        "a list of [return, length, env_index, num_timesteps, success]",
+    ),
+    "place": (_is_text_tensor, "null or a tensor of torch.uint8 that holds JSON"),
+    "callbacks": (
+        lambda value: isinstance(value, dict) and all(map(_is_list_of_dicts, value.values())),
+        "a dictionary of lists of dictionaries",
+    ),
+}
+
+
+def check_fields(path: Path, contents: Mapping[str, Any]) -> None:
+    """Check every field of an agent's file, and that the policy's weights are finite.
+
+    Args:
+        path: The file, for errors.
+        contents: The fields.
+
+    Raises:
+        ValueError: If a field is missing, or has a value that it cannot have.
+    """
+    for name, (is_allowed, allowed) in _FIELDS.items():
+        if name not in contents:
+            raise ValueError(f"{path} is damaged: it has no {name}; load an earlier checkpoint")
+        if not is_allowed(contents[name]):
+            raise ValueError(
+                f"{path} is damaged: {name} must be {allowed}, got {_short(contents[name])}; load an earlier "
+                "checkpoint"
+            )
+    for name, weight in contents["policy"].items():
+        if isinstance(weight, torch.Tensor) and not _is_finite(weight):
+            raise ValueError(
+                f"{path} holds a policy whose {name} is nan or infinite, since its training diverged; load an "
+                "earlier checkpoint, or restart training with a smaller learning_rate"
+            )
+
+
+@contextmanager
+def damage_named(where: str) -> Iterator[None]:
+    """Turn every error of a state that does not fit into a ValueError of one sentence.
+
+    Args:
+        where: The damaged object, at the beginning of the sentence.
+
+    Raises:
+        ValueError: If the body raises an error of a missing key, a wrong type, shape or value.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        said = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(f"{where} is damaged: {said}; load an earlier checkpoint") from error
+
+
+def check_like(name: str, value: Any, like: Any) -> None:
+    """Check that a loaded value has the structure of one that the agent has now.
+
+    Args:
+        name: Name of the value in errors.
+        value: The loaded value.
+        like: The agent's own: the same keys, lengths, shapes and types are allowed.
+
+    Raises:
+        ValueError: If the structure differs, a number is below 0 that counts, or a tensor or number is not finite.
+    """
+    if isinstance(like, np.ndarray):
+        _check_array(name, value, like)
+    elif isinstance(like, torch.Tensor):
+        is_same = isinstance(value, torch.Tensor) and value.shape == like.shape
+        if not is_same or value.is_floating_point() != like.is_floating_point() or not _is_finite(value):
+            wanted = f"a finite tensor of {like.dtype} and shape {tuple(like.shape)}"
+            raise ValueError(f"{name} must be {wanted}, got {_short(value)}")
+    elif isinstance(like, dict):
+        if not isinstance(value, dict) or value.keys() != like.keys():
+            raise ValueError(f"{name} must have the keys {sorted(like)}, got {_short(value)}")
+        for key, part in like.items():
+            check_like(f"{name}.{key}", value[key], part)
+    elif isinstance(like, list):
+        if not isinstance(value, list) or len(value) != len(like):
+            raise ValueError(f"{name} must be a list of length {len(like)}, got {_short(value)}")
+        for number, part in enumerate(like):
+            check_like(f"{name}[{number}]", value[number], part)
+    elif isinstance(like, float):
+        if not isinstance(value, float) or not -float("inf") < value < float("inf"):
+            raise ValueError(f"{name} must be a finite number, got {_short(value)}")
+    elif type(value) is not type(like) or (isinstance(like, int) and value < 0):
+        raise ValueError(f"{name} must be of type {type(like).__name__}, and >= 0, got {_short(value)}")
+
+
+def _check_array(name: str, value: Any, like: np.ndarray[Any, Any]) -> None:
+    if not isinstance(value, np.ndarray) or (value.dtype, value.shape) != (like.dtype, like.shape):
+        wanted = f"an array of {like.dtype} and shape {like.shape}"
+        raise ValueError(f"{name} must be {wanted}, got {_short(value)}")
+
+
+def check_place(place: Any) -> None:
+    """Check the structure of the saved place in an environment, as far as it can be seen without the environment.
+
+    Raises:
+        ValueError: If a part is missing or of another type.
+    """
+    if not isinstance(place, dict) or not isinstance(place.get("surroundings"), dict):
+        raise ValueError(f"place must have the keys ['episodes', 'surroundings'], got {_short(place)}")
+    environment = place["surroundings"]["environment"]
+    if not _is_dict_or_none(environment):
+        raise ValueError(f"place.surroundings.environment must be null or a dictionary, got {_short(environment)}")
+    episodes = decode(place["episodes"])
+    resetting = episodes["resetting"] if isinstance(episodes, dict) else None
+    if not isinstance(resetting, np.ndarray) or resetting.dtype != np.bool_ or resetting.ndim != 1:
+        raise ValueError(f"place.episodes.resetting must be an array of booleans, got {_short(resetting)}")
+
+
+def check_episodes(episodes: Any, like: Mapping[str, Any]) -> None:
+    """Check the saved episodes in progress.
+
+    Args:
+        episodes: The loaded state of a `rl_rms.agents.collector.Collector`.
+        like: The state of the agent's own.
+
+    Raises:
+        ValueError: If the structure differs, or an array has another shape or dtype.
+    """
+    imputed = episodes.get("imputed")
+    optional = {"faults": episodes.get("faults"), "imputed": None if imputed is None else like["resetting"]}
+    if like["faults"] is not None and episodes.get("faults") is not None:
+        seeds = [0 if seed is None else seed for seed in episodes["faults"]["seeds"]]
+        counts = {**episodes["faults"], "seeds": seeds}
+        check_like("place.episodes.faults", counts, {**like["faults"], "seeds": [0] * len(like["resetting"])})
+    check_like("place.episodes", episodes, {**like, **optional})
+
+
+def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
+    """Check that loaded options fit those that a configuration gives.
+
+    Args:
+        name: Name of the options in errors.
+        value: The loaded options.
+        like: The options of the configuration. Flags and lists must be equal, numbers be numbers, and all else be
+            of the same type.
+
+    Raises:
+        ValueError: If a name differs, or a value does not fit.
+    """
+    if not isinstance(value, dict) or value.keys() != like.keys():
+        raise ValueError(f"{name} must have the keys {sorted(like)}, got {_short(value)}")
+    for key, one in like.items():
+        is_alike = _kind(value[key]) is _kind(one)
+        if is_alike and isinstance(one, (bool, list, tuple)):
+            is_alike = value[key] == (list(one) if isinstance(one, tuple) else one)
+        if not is_alike:
+            raise ValueError(f"{name}.{key} must be like {_short(one)}, got {_short(value[key])}")
+
+
+def check_numbers(name: str, value: Any) -> None:
+    """Check that every number in loaded dictionaries and lists fits into a float.
+
+    Args:
+        name: Name of the value in errors.
+        value: The loaded value.
+
+    Raises:
+        ValueError: If a whole number is too large.
+    """
+    if isinstance(value, (dict, list)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            check_numbers(f"{name}.{key}", part)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {_short(value)}")
+
+
+def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, name: str = "optimizer") -> None:
+    """Check a loaded optimizer state that the optimizer takes unchecked.
+
+    Args:
+        state: The loaded state, in the layout of `torch.optim.Optimizer.state_dict`.
+        optimizer: The optimizer that is to load it. RMSprop checks all but its flags itself.
+        name: Name of the state in errors.
+
+    Raises:
+        ValueError: If a tensor has another shape than the parameter, or several entries where the first
+            parameter's has one; a tensor is not finite; a counter or mean square is below 0; parameters have
+            different entries; or a group has other options than the optimizer's.
+    """
+    check_numbers(name, state)
+    groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
+    for number, (own, loaded) in enumerate(groups):
+        where = f"{name}.param_groups[{number}]"
+        if isinstance(optimizer, RMSprop):
+            flags = {key: one for key, one in own.items() if isinstance(one, bool)}
+            check_options(where, {key: loaded[key] for key in flags}, flags)
+        else:
+            check_options(where, loaded, own)
+    if isinstance(optimizer, RMSprop):
+        return
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    states = {number: entries for number, entries in state["state"].items() if entries}
+    first: Mapping[str, Any] = next(iter(states.values()), {})
+    for number, entries in states.items():
+        check_options(f"{name}.state[{number}]", entries, first)
+        for entry, value in entries.items():
+            if not isinstance(value, torch.Tensor):
+                continue
+            shape = first[entry].shape if first[entry].numel() == 1 else params[number].shape
+            if value.shape != shape or not _is_finite(value):
+                wanted = f"a finite tensor of shape {tuple(shape)}"
+                raise ValueError(f"{name}.state[{number}].{entry} must be {wanted}, got {_short(value)}")
+            if entry in _AT_LEAST_0 and bool((value < 0).any()):
+                raise ValueError(f"{name}.state[{number}].{entry} must be >= 0, got {float(value.min()):g}")
+
+
+def _kind(value: Any) -> type:
+    """The type of a value, where files keep neither tuples nor the difference between 1 and 1.0."""
+    kinds: dict[type, type] = {int: float, tuple: list, torch.nn.Parameter: torch.Tensor}
+    return kinds.get(type(value), type(value))
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _short(value: Any) -> str:
+    """A value in an error: of a tensor its dtype and shape, of a dictionary its keys."""
+    if isinstance(value, torch.Tensor):
+        finite = "" if _is_finite(value) else ", not finite"
+        return f"a tensor of {value.dtype} and shape {tuple(value.shape)}{finite}"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} and shape {value.shape}"
+    if isinstance(value, dict):
+        return f"the keys {list(value)}"[:200]
+    return " ".join(repr(value).split())[:200]
+
+
+def check_trusted(optimizer: str) -> None:
+    """Refuse to import an optimizer that only the file names, unless it is torch's or this library's.
+
+    Raises:
+        ValueError: If it is another's.
+    """
+    if not optimizer.startswith(_TRUSTED):
+        raise ValueError(
+            f"the checkpoint names the optimizer {optimizer!r}; importing it would run code that the file chose, "
+            "so pass the class as optimizer=..."
+        )

@@ -1,0 +1,54 @@
+"""Clips gradients by norm for optimizers that do not, and names non-finite gradients."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from rl_rms.agents.config import OnNonfinite
+from rl_rms.optim.guard import GradientGuard, mend_
+
+
+def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_nonfinite: OnNonfinite) -> float:
+    """Clip gradients by their global norm.
+
+    Args:
+        params: Parameters that have gradients.
+        max_norm: The largest norm, None for no limit.
+        on_nonfinite: The treatment of non-finite gradients; ``"clip"`` replaces them.
+
+    Returns:
+        The norm before; nan if a gradient was not finite.
+
+    Raises:
+        FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
+    """
+    grads = [param.grad for param in params if param.grad is not None]
+    limit = math.inf if max_norm is None else max_norm
+    norm = nn.utils.get_total_norm(grads)
+    if math.isfinite(norm):
+        nn.utils.clip_grads_with_norm_(params, limit, norm)
+        return float(norm)
+    guard = GradientGuard(max_grad_norm=max_norm, on_nonfinite=on_nonfinite)
+    if guard.admit(grads) and guard.gradient_norm is not None:
+        # Only the squares overflow.
+        torch._foreach_mul_(grads, guard.scale(guard.gradient_norm))
+        return guard.gradient_norm
+    if on_nonfinite == "clip":
+        mend_(grads)
+        nn.utils.clip_grads_with_norm_(params, limit, nn.utils.get_total_norm([one.double() for one in grads]))
+    return math.nan
+
+
+def name_nonfinite_gradient(policy: nn.Module) -> str:
+    """A sentence on the first parameter whose gradient is not finite; empty if all are."""
+    for name, param in policy.named_parameters():
+        if param.grad is not None and not param.grad.isfinite().all():
+            wrong = param.grad[~param.grad.isfinite()]
+            return (
+                f"the gradient of {name} must be finite, got {float(wrong[0]):g} in {len(wrong)} of "
+                f'{param.numel()} numbers; nothing was updated; mend the loss, or set on_nonfinite to "skip", '
+                'which leaves such updates out, or to "clip", which replaces such numbers'
+            )
+    return ""

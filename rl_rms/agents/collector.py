@@ -1,0 +1,362 @@
+"""Steps a vector environment and records its transitions, with one meaning under every autoreset mode."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from rl_rms.agents.config import OnNonfinite
+from rl_rms.agents.env_faults import EnvFaults
+from rl_rms.agents.final_observations import OverwrittenFinals, finals_in
+from rl_rms.agents.imputation import Imputer, NonfiniteError
+from rl_rms.agents.masks import initial_action_masks, read_action_masks
+from rl_rms.agents.rollout import Episode, Rollout, RolloutBuffers, Step
+from rl_rms.agents.trees import Tree, tree_map
+from rl_rms.envs.checks import check_reset
+from rl_rms.envs.config import OnEnvError
+from rl_rms.envs.faults import EnvError, copied
+from rl_rms.envs.keys import CLOCK
+from rl_rms.envs.notices import Notices
+
+LONG_EPISODE = 100_000
+"""Env steps after which an episode that others wait for is reported as endless."""
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+Act = Callable[[int, Tree, Bools, Bools | None], tuple[Array, Array]]
+"""From the step's number, observations, episode starts and action masks to the policy's and the env's actions."""
+RolloutDone = Callable[[int, list[Episode]], bool]
+"""From the number of vector steps and the finished episodes to whether the rollout is complete."""
+
+
+class Collector:
+    """Steps a vector environment with given actions, and counts env steps, returns and episodes.
+
+    Args:
+        env: The vector environment.
+        mask_actions: Whether to read the valid actions from ``info["action_mask"]`` or, in a Dict observation,
+            from ``action_mask``.
+        on_nonfinite: The treatment of non-finite rewards and observations, see `AgentConfig`.
+        on_env_error: The treatment of failing sub-environments, ``"raise"`` or ``"restart"``; None leaves the
+            environment's setting, ``"raise"`` at first.
+        env_timeout: Seconds that a worker of an AsyncVectorEnv may take over a step or a reset; None leaves the
+            environment's setting, no limit at first.
+
+    Attributes:
+        num_timesteps: Env steps so far, all sub-environments together.
+        num_workers: Workers that step as many sub-environments at the same time; each step counts for all of them.
+        first_index: Number of the first sub-environment in errors.
+
+    Raises:
+        ValueError: If the environment does not state its autoreset mode, its actions cannot be masked, or its
+            sub-environments cannot be restarted or timed as asked.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        *,
+        mask_actions: bool = False,
+        on_nonfinite: OnNonfinite = "raise",
+        on_env_error: OnEnvError | None = None,
+        env_timeout: float | None = None,
+    ) -> None:
+        self.env = env
+        mode = env.metadata.get("autoreset_mode")
+        if not isinstance(mode, AutoresetMode):
+            raise ValueError(
+                f"env.metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, got {mode!r}; set it "
+                "to what the environment does at an episode's end"
+            )
+        self._mode = mode
+        self._observations: Tree = None
+        self._none = np.zeros(env.num_envs, dtype=np.bool_)
+        self._all = ~self._none
+        self._resetting = self._none
+        self._starts = self._all
+        self._masks = initial_action_masks(env.single_action_space, env.num_envs) if mask_actions else None
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._notices = Notices()
+        self._buffers: RolloutBuffers | None = None
+        self._imputer = Imputer(env.single_observation_space, env.num_envs, on_nonfinite)
+        self._faults = EnvFaults(env, on_env_error, env_timeout)
+        self._overwritten = OverwrittenFinals(env)
+        self.num_timesteps = 0
+        self.num_workers = 1
+        self._is_stopped = False
+        self.first_index = 0
+
+    @property
+    def num_restarts(self) -> int:
+        """How often a sub-environment failed and was restarted."""
+        return self._faults.num_restarts
+
+    @property
+    def first_index(self) -> int:
+        """Number of the first sub-environment in errors."""
+        return self._first_index
+
+    @first_index.setter
+    def first_index(self, first_index: int) -> None:
+        self._first_index = first_index
+        self._faults.set_first_index(first_index)
+
+    @property
+    def started(self) -> bool:
+        """Whether the environment has been reset and waits for actions."""
+        return self._observations is not None and not self._is_stopped
+
+    def stop(self) -> None:
+        """Abandon the episodes; `start` begins new ones."""
+        self._is_stopped = True
+
+    def start(self, seed: int | None, clock: int | None = None) -> None:
+        """Reset the environment and begin new episodes everywhere.
+
+        Args:
+            seed: Seeds the environment; None continues its random generator.
+            clock: Clock reading of a changing environment, in env steps; None leaves it to the reset.
+        """
+        options = None if clock is None else {CLOCK: clock}
+        try:
+            observations, info = check_reset(self.env.reset(seed=seed, options=options))
+        except EnvError as error:
+            error.when = f" at a reset, after {self.num_timesteps:,} env steps"
+            raise
+        self._is_stopped = False
+        self._resetting, self._starts = self._none, self._all
+        self._returns[:] = 0.0
+        self._lengths[:] = 0
+        try:
+            self._observations = self._imputer.check_reset(tree_map(np.array, observations))
+        except NonfiniteError as error:
+            raise self._located(error) from None
+        if self._masks is not None:
+            self._masks = self._read_masks(self._masks, [info])
+
+    @property
+    def observations(self) -> Tree:
+        """The last observations, shape ``(num_envs, *observation)``."""
+        if self._observations is None:
+            raise RuntimeError("start() must be called before there are observations")
+        return self._observations
+
+    @property
+    def resetting(self) -> Bools:
+        """Sub-environments that begin an episode in the next step, shape ``(num_envs,)``."""
+        return self._resetting
+
+    @property
+    def starts(self) -> Bools:
+        """Whether the last observation is its episode's first, shape ``(num_envs,)``."""
+        return self._starts
+
+    @property
+    def action_masks(self) -> Bools | None:
+        """The valid actions, shape ``(num_envs, entries)``; None where all are."""
+        return self._masks
+
+    def pop_num_nonfinite(self) -> int:
+        """Non-finite rewards and observations since the last call."""
+        found, self._imputer.num_nonfinite = self._imputer.num_nonfinite, 0
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """The episodes in progress, for `rl_rms.envs.snapshots.encode`."""
+        return {
+            "observations": self.observations,
+            "resetting": self._resetting,
+            "starts": self._starts,
+            "masks": self._masks,
+            "returns": self._returns,
+            "lengths": self._lengths,
+            **self._imputer.state_dict(),
+            "faults": self._faults.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of `state_dict`, in the environment that was restored."""
+        self._observations = state["observations"]
+        self._resetting, self._starts = state["resetting"], state["starts"]
+        if self._masks is not None:
+            self._masks = state["masks"]
+        self._returns, self._lengths = state["returns"], state["lengths"]
+        self._imputer.load_state_dict({name: state[name] for name in ("imputed", "largest_squares")})
+        self._faults.load_state_dict(state["faults"])
+
+    def collect(self, act: Act, rollout_done: RolloutDone) -> Rollout:
+        """Step until the rollout is complete, and record the transitions.
+
+        Args:
+            act: Chooses the actions.
+            rollout_done: Tells when to stop.
+
+        Returns:
+            The rollout, in arrays that the next call reuses.
+        """
+        num_steps = 0
+        episodes: list[Episode] = []
+        finals: list[tuple[int, int, Tree]] = []
+        masked: dict[int, Bools] = {}
+        buffers = self._buffers
+        while not rollout_done(num_steps, episodes):
+            masks, starts, observations = self._masks, self._starts, self._observations
+            action, env_action = act(num_steps, observations, starts, masks)
+            if buffers is None:
+                buffers = self._buffers = RolloutBuffers(self.observations, action, masks)
+            if num_steps == 0:
+                buffers.begin(observations, starts)
+            elif num_steps == buffers.capacity:
+                buffers.double()
+            step = self.step(env_action, episodes)
+            finals += [(num_steps, i, final) for i, final in step.finals]
+            if step.masked is not None:
+                masked[num_steps] = step.masked
+            buffers.write(num_steps, action, masks, step, self._observations, self._starts)
+            if step.broken is not None and num_steps:
+                buffers.cut(num_steps - 1, step.broken)
+            # The environment may reuse its own array.
+            self._observations = buffers.observations_at(num_steps + 1)
+            num_steps += 1
+        if buffers is None:
+            raise ValueError("a rollout must have at least one step, but rollout_done(0, []) is true")
+        rollout = buffers.rollout(num_steps, finals, episodes)
+        if not masked:
+            return rollout
+        rows = np.stack([masked.get(t, self._none) for t in range(num_steps)])
+        return dataclasses.replace(rollout, masked=rows & rollout.valid)
+
+    def step(self, actions: Array, episodes: list[Episode]) -> Step:
+        """Take one vector step.
+
+        Args:
+            actions: As the environment takes them, shape ``(num_envs, *action)``.
+            episodes: The list to which episodes that end are appended.
+
+        Raises:
+            FloatingPointError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
+            EnvError: If a sub-environment failed for good.
+        """
+        following, rewards, terminated, truncated, info = self._step_env(actions)
+        broken = self._faults.broken_in(info, truncated)
+        valid = self._all if self._resetting is self._none else ~self._resetting
+        done = terminated | truncated
+        if broken is not None:
+            valid = valid & ~broken
+        finals: list[tuple[int, Tree]] = []
+        self._starts = self._resetting
+        over = np.count_nonzero(done)
+        infos = [info]
+        if over and self._mode is not AutoresetMode.NEXT_STEP:
+            self._starts, self._resetting = done, self._none
+            cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
+            if self._mode is AutoresetMode.SAME_STEP:
+                finals = finals_in(info, cut)
+                if finals:
+                    self._overwritten.check(finals, following)
+            else:
+                # The reset may write into the arrays that the step returned.
+                following, rewards, terminated, truncated, info = copied(
+                    (following, rewards, terminated, truncated, info)
+                )
+                finals = [(i, tree_map(lambda leaf, i=i: leaf[i], following)) for i in cut]
+                fresh, beginning = check_reset(self.env.reset(options={"reset_mask": done}))
+                infos = [info, beginning]
+                following = tree_map(partial(_replaced, done), following, fresh)
+        else:
+            self._resetting = done if over else self._none
+        # In SAME_STEP mode the other keys describe the first observation of the next episode.
+        ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
+        try:
+            rewards, finals, self._observations, masked = self._imputer.check_step(
+                rewards, finals, following, self._observations, valid, self._starts
+            )
+        except NonfiniteError as error:
+            raise self._located(error) from None
+        if self._masks is not None:
+            self._masks = self._read_masks(self._masks, infos)
+        self._count(rewards, valid)
+        if broken is not None:
+            # The policy did not cause the return of a broken episode.
+            self._returns[broken], self._lengths[broken] = 0.0, 0
+            done = done & ~broken
+        if over:
+            self._close(done, ending, episodes)
+        return Step(rewards, terminated, truncated, valid, finals, masked, broken)
+
+    def warn_of_long_episode(self) -> None:
+        """Warn once if an episode has not ended after `LONG_EPISODE` env steps."""
+        if (self._lengths >= LONG_EPISODE).any():
+            self._notices.give(
+                f"an episode has not ended after {LONG_EPISODE:,} env steps; if the environment never ends its "
+                "episodes, wrap it in gymnasium.wrappers.TimeLimit, or make it with max_episode_steps"
+            )
+
+    def keep_observations(self) -> None:
+        """Copy the last observations, whose arrays the environment may reuse; `collect` does so itself."""
+        self._observations = copied(self._observations)
+
+    def _step_env(self, actions: Array) -> tuple[Tree, Array, Bools, Bools, dict[str, Any]]:
+        try:
+            return self.env.step(actions)
+        except EnvError as error:
+            steps = ", ".join(f"{self._lengths[i - self.first_index] + 1:,}" for i in error.indices)
+            where = (
+                f"steps {steps} of their episodes" if len(error.indices) > 1 else f"step {steps} of its episode"
+            )
+            error.when = f" in {where}, after {self.num_timesteps:,} env steps"
+            raise
+
+    def _located(self, error: NonfiniteError) -> FloatingPointError:
+        """The error with the number's sub-environment and step, and the mend."""
+        found, step = error.found, int(self._lengths[error.found.env_index])
+        named = dataclasses.replace(found, env_index=self.first_index + found.env_index)
+        return FloatingPointError(
+            f"{named}, after {self.num_timesteps:,} env steps and {step:,} of its episode; mend the environment, "
+            'or set on_nonfinite to "skip", which leaves such transitions out of learning, or to "clip", which '
+            "replaces such numbers"
+        )
+
+    def _read_masks(self, masks: Bools, infos: list[dict[str, Any]]) -> Bools:
+        return read_action_masks(
+            masks,
+            self._observations,
+            infos,
+            starts=self._starts,
+            resetting=self._resetting,
+            space=self.env.single_action_space,
+            first_index=self.first_index,
+        )
+
+    def _count(self, rewards: Array, valid: Bools) -> None:
+        """Count env steps, returns and lengths."""
+        if valid is self._all:
+            self.num_timesteps += len(valid) * self.num_workers
+            self._returns += rewards
+            self._lengths += 1
+        else:
+            self.num_timesteps += int(np.count_nonzero(valid)) * self.num_workers
+            self._returns += np.where(valid, rewards, 0.0)
+            self._lengths += valid
+
+    def _close(self, done: Bools, info: Mapping[str, Any], episodes: list[Episode]) -> None:
+        """Append the episodes that ended, with the success that their last info states."""
+        successes: Any = info.get("is_success")
+        stated = info.get("_is_success", self._all) if isinstance(successes, (np.ndarray, list)) else self._none
+        for i in done.nonzero()[0].tolist():
+            ret, length = float(self._returns[i]), int(self._lengths[i])
+            success = bool(successes[i]) if stated[i] and np.size(successes[i]) == 1 else None
+            episodes.append(Episode(ret, length, i, self.num_timesteps, success))
+            self._returns[i] = 0.0
+            self._lengths[i] = 0
+
+
+def _replaced(where: Bools, leaf: Array, fresh: Array) -> Array:
+    leaf = np.array(leaf)
+    leaf[where] = fresh[where]
+    return leaf

@@ -1,0 +1,91 @@
+"""Constructor arguments derived from a configuration's dataclass: values, signature and documentation."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any, TypeVar
+
+from torch import nn
+
+from rl_rms.agents.config import AgentConfig, PolicyConfig
+from rl_rms.agents.optimizers import optimizer_path
+
+ConfigT = TypeVar("ConfigT", bound=AgentConfig)
+# The algorithm is the class; policies and optimizers may also be objects, so that the constructor names them.
+_NOT_DERIVED = ("algorithm", "policy", "optimizer")
+
+
+def make_config(
+    cls: type[ConfigT],
+    hyperparameters: Mapping[str, Any],
+    policy: PolicyConfig | nn.Module | None,
+    optimizer: Any,
+) -> ConfigT:
+    """A configuration from constructor arguments.
+
+    Args:
+        cls: The configuration's class.
+        hyperparameters: Values by name; the others have their defaults.
+        policy: A `PolicyConfig`, a module or None.
+        optimizer: An optimizer's class or import path, None for the default.
+
+    Raises:
+        TypeError: If there is no hyperparameter of a name.
+        ValueError: If a value is out of its range.
+    """
+    known, kind = [one.name for one in _derived(cls)], cls.__name__.removesuffix("Config")
+    for name in hyperparameters:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            mend = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}"
+            raise TypeError(f"{kind} has no hyperparameter {name!r}; {mend}")
+    given = dict(hyperparameters)
+    if isinstance(policy, PolicyConfig):
+        given["policy"] = policy
+    if optimizer is not None:
+        given["optimizer"] = optimizer_path(optimizer)
+    return cls(**given)
+
+
+def signature_of(constructor: Any, cls: type[AgentConfig]) -> inspect.Signature:
+    """A constructor's signature with a configuration's fields in place of ``**hyperparameters``."""
+    own = [
+        one
+        for name, one in inspect.signature(constructor).parameters.items()
+        if name != "self" and one.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    derived = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=_default(one), annotation=one.type)
+        for one in _derived(cls)
+    ]
+    positional = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    return inspect.Signature([*positional, *derived, *own[len(positional) :]])
+
+
+def docs_of(doc: str, cls: type[AgentConfig]) -> str:
+    """A class docstring with a configuration's fields in place of ``**hyperparameters``."""
+    described: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        described.update(_described(one.__doc__ or ""))
+    lines = [f"    {one.name}: {described[one.name]}\n" for one in _derived(cls)]
+    placeholder = re.compile(r"^    \*\*hyperparameters:.*\n(?:        .*\n)*", re.MULTILINE)
+    return placeholder.sub(lambda _: "".join(lines), inspect.cleandoc(doc))
+
+
+def _derived(cls: type[AgentConfig]) -> list["Field[Any]"]:
+    return [one for one in fields(cls) if one.name not in _NOT_DERIVED]
+
+
+def _default(one: "Field[Any]") -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
+
+
+def _described(doc: str) -> dict[str, str]:
+    """The text of each argument in a docstring's section "Args", with its line breaks."""
+    section = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", inspect.cleandoc(doc), re.DOTALL | re.MULTILINE)
+    if section is None:
+        return {}
+    parts = re.split(r"^    (\w+): ", section.group(1), flags=re.MULTILINE)
+    return {name: text.rstrip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}

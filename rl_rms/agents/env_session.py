@@ -1,0 +1,231 @@
+"""An agent's place in its environment: begun, saved, restored, and lent to evaluations."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from rl_rms.agents.checkpoint_checks import check_episodes, check_place
+from rl_rms.agents.collector import Collector
+from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.env_state import ChangingEnv, EnvState, change_scalars
+from rl_rms.agents.workers import ALONE, Workers
+from rl_rms.envs import NonStationaryVector
+from rl_rms.envs.faults import EnvError
+from rl_rms.envs.snapshots import decode, encode
+
+
+class EnvSession:
+    """The environment of an agent and the episodes in progress.
+
+    Args:
+        env: The environment; None for an agent that only predicts.
+        config: States the treatment of masks, faults and non-finite numbers.
+        seed: Seeds the environment.
+
+    Attributes:
+        workers: The processes that train together, each in its own sub-environments.
+    """
+
+    def __init__(self, env: VectorEnv | None, config: AgentConfig, seed: int) -> None:
+        self._seed = seed
+        self._logs_restarts = config.on_env_error == "restart"
+        self.workers: Workers = ALONE
+        self._collector: Collector | None = None
+        self._env_state: EnvState | None = None
+        if env is not None:
+            self._env_state = EnvState(env)
+            self._collector = Collector(
+                env,
+                mask_actions=config.mask_actions,
+                on_nonfinite=config.on_nonfinite,
+                on_env_error=config.on_env_error,
+                env_timeout=config.env_timeout,
+            )
+        # The place of a saved agent, until `start` restores it.
+        self._saved_place: dict[str, Any] | None = None
+        # The environment's clock at the agent's env step 0.
+        self._clock_offset = 0
+
+    @property
+    def collector(self) -> Collector:
+        """The collector of the environment.
+
+        Raises:
+            ValueError: If there is no environment.
+        """
+        if self._collector is None:
+            raise ValueError("this agent has no environment to learn in; load it with env=...")
+        return self._collector
+
+    @property
+    def env_state(self) -> EnvState:
+        """The state of the environment.
+
+        Raises:
+            ValueError: If there is no environment.
+        """
+        if self._env_state is None:
+            raise ValueError("this agent has no environment to learn in; load it with env=...")
+        return self._env_state
+
+    @property
+    def changing(self) -> ChangingEnv | None:
+        """The wrapper that makes the environment change, None if there is none."""
+        return None if self._env_state is None else self._env_state.changing
+
+    @property
+    def started(self) -> bool:
+        """Whether the environment waits for actions."""
+        return self._collector is not None and self._collector.started
+
+    def start(self, num_timesteps: int) -> bool:
+        """Reset the environment and restore the saved place, unless the environment waits for actions already.
+
+        Args:
+            num_timesteps: Env steps that the agent has taken.
+
+        Returns:
+            Whether saved episodes were abandoned because the environment cannot restore them.
+
+        Raises:
+            ValueError: If there is no environment, or it lacks what the agent needs.
+        """
+        collector = self.collector
+        if collector.started:
+            return False
+        collector.num_timesteps, collector.num_workers = num_timesteps, self.workers.size
+        first_row = collector.first_index = self.workers.rank * collector.env.num_envs
+        # New episodes of a resumed agent get another seed than those that it has seen.
+        collector.start(self._seed + num_timesteps + first_row)
+        is_abandoned = self._saved_place is not None and not self._checked_restore(collector, self._saved_place)
+        if self.changing is not None:
+            self._clock_offset = self.changing.clock - num_timesteps
+        return is_abandoned
+
+    def _checked_restore(self, collector: Collector, place: dict[str, Any]) -> bool:
+        """Restore a place; every error of a damaged file or of another environment is a ValueError."""
+        try:
+            return self._restore(collector, place)
+        except EnvError:
+            raise
+        except Exception as error:  # also the environment's own, when it replays the file's actions
+            collector.stop()
+            message = " ".join(str(error).split())
+            raise ValueError(
+                f"the saved state of the environment cannot be restored: {type(error).__name__}: {message}; "
+                "make the environment as it was then, or load an earlier checkpoint"
+            ) from error
+
+    def _restore(self, collector: Collector, place: dict[str, Any]) -> bool:
+        """Restore a place; False if the environment cannot restore its episodes."""
+        changing = self.changing
+        if not self.workers.alone:
+            # The episodes are one worker's; all workers begin new ones at the saved clock.
+            if changing is not None:
+                changing.clock = place["surroundings"]["clock"]
+            return True
+        episodes = decode(place["episodes"])
+        if len(episodes["resetting"]) != collector.env.num_envs:
+            if changing is not None:
+                self.env_state.load_state_dict(place["surroundings"], collector.resetting)
+            return True
+        if not self.env_state.load_state_dict(place["surroundings"], episodes["resetting"]):
+            return False
+        check_episodes(episodes, collector.state_dict())
+        collector.load_state_dict(episodes)
+        return True
+
+    def abandon_episodes(self) -> None:
+        """Begin new episodes at the next `start`, with clock, drift and curriculum as they are."""
+        place = self._place(within_episodes=False)
+        self.collector.stop()
+        self._saved_place = place
+
+    def set_clock(self, num_timesteps: int) -> None:
+        """Correct the counts of a worker, which estimates the other workers' env steps during a rollout."""
+        self.collector.num_timesteps = num_timesteps
+        changing = self.changing
+        if changing is not None and changing.clock != self._clock_offset + num_timesteps:
+            changing.clock = self._clock_offset + num_timesteps
+
+    @contextmanager
+    def lent(self, clock: int | None = None) -> Iterator[None]:
+        """Let an evaluation step the environment inside, and continue the same episodes afterwards.
+
+        If the episodes cannot be restored, the next `start` begins new ones with the same clock, drift and
+        curriculum.
+
+        Args:
+            clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the present.
+        """
+        collector, changing = self.collector, self.changing
+        frozen = changing.frozen(clock) if isinstance(changing, NonStationaryVector) else nullcontext()
+        if not collector.started:
+            with frozen:
+                yield
+            return
+        place = self._place()
+        is_kept = False
+        try:
+            with frozen:
+                yield
+            if isinstance(changing, NonStationaryVector):
+                is_kept = place["surroundings"]["environment"] is not None
+                if is_kept:
+                    self.env_state.load_wrappers(place["surroundings"])
+            else:
+                collector.env.reset()
+                is_kept = self.env_state.load_state_dict(place["surroundings"], collector.resetting)
+        finally:
+            # The evaluation's collector counts from 0.
+            collector.first_index = self.workers.rank * collector.env.num_envs
+            if not is_kept:
+                collector.stop()
+                self._saved_place = place
+
+    @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the environment's wrappers whose state neither a save nor an evaluation can restore."""
+        return [] if self._env_state is None else self._env_state.lost_wrappers
+
+    def regime(self) -> int | None:
+        """The number of the environment's regime, None if it does not change."""
+        return None if self.changing is None else int(np.max(self.changing.regime))
+
+    def scalars(self) -> dict[str, float]:
+        """The environment's changes and restarts by TensorBoard tag."""
+        scalars = {} if self.changing is None else change_scalars(self.changing)
+        if self._logs_restarts:
+            scalars["env/num_restarts"] = float(self.collector.num_restarts)
+        return scalars
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the environment, as bytes, because the header of a file is bounded."""
+        place = self._place() if self.started else self._saved_place
+        return {"place": None if place is None else _to_tensor(json.dumps(place))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict` at the next `start`."""
+        if state["place"] is not None:
+            place = json.loads(state["place"].numpy().tobytes())
+            check_place(place)
+            self._saved_place = place
+
+    def _place(self, *, within_episodes: bool = True) -> dict[str, Any]:
+        """The place in the environment as plain JSON data, or only its clock, drift and curriculum."""
+        observations = self.collector.observations
+        return {
+            "surroundings": self.env_state.state_dict(observations, within_episodes=within_episodes),
+            "episodes": encode(self.collector.state_dict()),
+        }
+
+
+def _to_tensor(text: str) -> Tensor:
+    """A text as bytes, shape ``(length,)``."""
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)

@@ -1,0 +1,170 @@
+"""An agent's environment: wrapped as a vector environment, its state saved and restored, its changes logged."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
+
+from rl_rms.envs import NonStationary, NonStationaryVector
+from rl_rms.envs.backends import make_backend
+from rl_rms.envs.layers import Layers, lost_sentence
+from rl_rms.envs.notices import Notices
+
+EnvLike = str | gym.Env[Any, Any] | VectorEnv
+"""A Gymnasium id, an environment or a vector environment."""
+ChangingEnv = NonStationaryVector | NonStationary
+"""The wrappers that make an environment change."""
+
+
+class EnvState:
+    """The state of an environment within its episodes, saved and restored.
+
+    Args:
+        env: The agent's environment. Sub-environments in this process are prepared for saving.
+
+    Attributes:
+        changing: The wrapper that makes the environment change, None if there is none.
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        self._env = env
+        self._notices = Notices()
+        self.changing = find_changing(env)
+        # Sub-environments that change independently have one clock each, and no common state.
+        independent = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) and any(
+            env.unwrapped.call("has_wrapper_attr", "schedules")
+        )
+        # The wrappers around what changes.
+        self._layers: list[Layers] = []
+        if isinstance(self.changing, NonStationaryVector):
+            self._layers = [Layers(env, self.changing)]
+        elif isinstance(self.changing, NonStationary) and isinstance(env.unwrapped, SyncVectorEnv):
+            self._layers = [Layers(env, env.unwrapped), Layers(env.unwrapped.envs[0], self.changing)]
+        self._backend = None if self.changing is not None or independent else make_backend(env, (), ())
+
+    @property
+    def lost_wrappers(self) -> list[str]:
+        """Names of the wrappers whose state cannot be saved."""
+        inside = self._backend if self.changing is None else self.changing
+        inner = [] if inside is None else inside.lost_wrappers
+        return sorted({*inner, *self._lost_outer_wrappers()})
+
+    def _lost_outer_wrappers(self) -> set[str]:
+        return {name for layers in self._layers for name in layers.lost}
+
+    def state_dict(self, observations: Any, *, within_episodes: bool = True) -> dict[str, Any]:
+        """The state as plain JSON data. A part that cannot be saved is None, with a warning.
+
+        Args:
+            observations: The environment's last observations.
+            within_episodes: False leaves out the sub-environments, for new episodes to begin.
+        """
+        if self.changing is not None:
+            outer = self._lost_outer_wrappers()
+            # A NonStationaryVector warns of the wrappers inside it.
+            lost = self.lost_wrappers if isinstance(self.changing, NonStationary) else sorted(outer)
+            if within_episodes and lost:
+                self._notices.give(lost_sentence(lost))
+            state = self.changing.state_dict(environment=within_episodes and not outer)
+            return {**state, "wrappers": [layers.state_dict() for layers in self._layers]}
+        if not within_episodes:
+            return {"environment": None}
+        if self._backend is None:
+            self._notices.give(
+                "the state of sub-environments that change each by itself cannot be kept; make them with "
+                'rl_rms.envs.make_vec(..., sharing="independent")',
+            )
+            return {"environment": None}
+        self._backend.last = observations
+        return {"environment": self._backend.snapshot()}
+
+    def load_state_dict(self, state: Mapping[str, Any], resetting: npt.NDArray[np.bool_]) -> bool:
+        """Continue from a state of `state_dict`, after a reset.
+
+        Args:
+            state: The state.
+            resetting: Sub-environments that begin an episode in the next step.
+
+        Returns:
+            Whether the saved episodes continue. Otherwise the episodes of the reset do, and only clock, drift and
+            curriculum are restored.
+
+        Raises:
+            ValueError: If the state is of an environment that was made differently.
+        """
+        if self.changing is not None:
+            self.changing.load_state_dict(state)
+            if state["environment"] is not None:
+                self.load_wrappers(state)
+                if isinstance(self.changing, NonStationary):
+                    base: Any = self._env.unwrapped
+                    base._autoreset_envs[:] = resetting
+        elif self._backend is not None and state["environment"] is not None:
+            self._backend.restore(state["environment"], resetting)
+        return state["environment"] is not None and (self.changing is not None or self._backend is not None)
+
+    def load_wrappers(self, state: Mapping[str, Any]) -> None:
+        """Restore the wrappers around what changes from a state of `state_dict`."""
+        for layers, states in zip(self._layers, state["wrappers"], strict=True):
+            layers.load_state_dict(states)
+
+
+def as_vector_env(env: EnvLike) -> VectorEnv:
+    """A vector environment from an id, a single environment or a vector environment.
+
+    Args:
+        env: A Gymnasium id (made with one sub-environment), an environment (becomes the only
+            sub-environment) or a vector environment (returned as it is).
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+    if isinstance(env, str):
+        return gym.make_vec(env, num_envs=1)
+    if isinstance(env, VectorEnv):
+        return env
+    if isinstance(env, gym.Env):
+        return gym.vector.SyncVectorEnv([lambda: env])
+    raise TypeError(f"env must be a Gymnasium id, Env or VectorEnv, got {env!r}")
+
+
+def find_changing(env: VectorEnv) -> ChangingEnv | None:
+    """The wrapper that makes an environment change, None if there is none.
+
+    Args:
+        env: A vector environment, or a SyncVectorEnv of a single environment that changes.
+
+    Returns:
+        The wrapper, which has a clock, parameters, a regime and a state.
+    """
+    layer: Any = env
+    while isinstance(layer, VectorWrapper):
+        if isinstance(layer, NonStationaryVector):
+            return layer
+        layer = layer.env
+    if isinstance(layer, SyncVectorEnv) and layer.num_envs == 1:
+        layer = layer.envs[0]
+        while isinstance(layer, gym.Wrapper):
+            if isinstance(layer, NonStationary):
+                return layer
+            layer = layer.env
+    return None
+
+
+def change_scalars(env: ChangingEnv) -> dict[str, float]:
+    """Scalars of a changing environment.
+
+    Each changing parameter (its mean over sub-environments), the regime and, if it is finite, the timescale in env
+    steps have tags under ``env/``; a curriculum's own scalars have tags under ``curriculum/``.
+    """
+    scalars = {f"env/{name}": float(np.mean(value)) for name, value in env.parameters.items()}
+    scalars["env/regime"] = float(np.max(env.regime))
+    if math.isfinite(env.timescale):
+        scalars["env/timescale"] = env.timescale
+    if env.curriculum is not None:
+        scalars.update({f"curriculum/{name}": value for name, value in env.curriculum.log().items()})
+    return scalars

@@ -1,0 +1,155 @@
+"""Replaces non-finite rewards and observations, or raises, as ``on_nonfinite`` says."""
+
+import dataclasses
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.agents.config import OnNonfinite
+from rl_rms.agents.finite import TAME, Found, are_tame, find, not_finite, replaced, without_infinities
+from rl_rms.agents.trees import Tree, tree_map
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+Finals = list[tuple[int, Tree]]
+
+
+class NonfiniteError(FloatingPointError):
+    """A reward or an observation is not finite.
+
+    Args:
+        found: The numbers.
+    """
+
+    def __init__(self, found: Found) -> None:
+        super().__init__(str(found))
+        self.found = found
+
+
+class Imputer:
+    """Checks what a vector environment returns and imputes non-finite numbers.
+
+    Args:
+        space: Observation space of one sub-environment.
+        num_envs: Number of sub-environments.
+        on_nonfinite: ``"raise"``, ``"skip"`` (impute and mask the transition) or ``"clip"`` (impute alone).
+
+    Attributes:
+        num_nonfinite: Non-finite rewards and observations since somebody set it to 0.
+    """
+
+    def __init__(self, space: gym.Space[Any], num_envs: int, on_nonfinite: OnNonfinite) -> None:
+        self._space, self._on_nonfinite = space, on_nonfinite
+        self._none = np.zeros(num_envs, dtype=np.bool_)
+        self.num_nonfinite = 0
+        # The present observations that are imputed, None for none.
+        self._imputed: Bools | None = None
+        # Largest sum of squares of a vector step's rewards.
+        self._largest_squares = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The imputed observations and the largest rewards, for `rl_rms.envs.snapshots.encode`."""
+        return {"imputed": self._imputed, "largest_squares": self._largest_squares}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`."""
+        self._imputed, self._largest_squares = state["imputed"], state["largest_squares"]
+
+    def check_reset(self, observations: Tree) -> Tree:
+        """Finite observations of a reset.
+
+        Args:
+            observations: Shape ``(num_envs, *observation)``.
+
+        Raises:
+            NonfiniteError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
+        """
+        self._imputed = None
+        if not are_tame(observations):
+            observations, self._imputed = self._impute_observations(observations, observations, ~self._none)
+        return observations
+
+    def check_step(
+        self, rewards: Array, finals: Finals, observations: Tree, before: Tree, valid: Bools, starts: Bools
+    ) -> tuple[Array, Finals, Tree, Bools | None]:
+        """Finite rewards, final observations and observations of a step, and the transitions to mask.
+
+        Args:
+            rewards: Shape ``(num_envs,)``.
+            finals: Final observations by sub-environment.
+            observations: Shape ``(num_envs, *observation)``.
+            before: The observations before the step, same shape.
+            valid: False for reset frames, shape ``(num_envs,)``.
+            starts: Whether ``observations`` begin an episode, same shape.
+
+        Raises:
+            NonfiniteError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
+        """
+        masked, self._imputed = self._imputed, None
+        squares = np.vdot(rewards, rewards)
+        if not squares < TAME:
+            rewards, masked = self._impute_rewards(rewards, valid, masked)
+        elif squares > self._largest_squares:
+            self._largest_squares = float(squares)
+        if finals and not all(are_tame(final) for _, final in finals):
+            finals, masked = self._impute_finals(finals, before, masked)
+        if not are_tame(observations):
+            observations, self._imputed = self._impute_observations(observations, before, starts)
+        return rewards, finals, observations, masked
+
+    def _impute_rewards(self, rewards: Array, valid: Bools, masked: Bools | None) -> tuple[Array, Bools | None]:
+        # The reward of a reset frame belongs to no transition.
+        rewards = np.where(valid, rewards, 0.0)
+        found = find("the reward", rewards)
+        if not found:
+            return rewards, masked
+        self._count(found)
+        largest = math.sqrt(self._largest_squares / len(rewards)) if self._on_nonfinite == "clip" else 0.0
+        stand_ins = np.where(np.isnan(rewards), 0.0, np.where(rewards < 0, -largest, largest))
+        return np.where(not_finite(rewards), stand_ins, rewards), self._with(masked, found)
+
+    def _impute_finals(self, finals: Finals, before: Tree, masked: Bools | None) -> tuple[Finals, Bools | None]:
+        imputed = []
+        for i, final in finals:
+            tree = tree_map(lambda leaf: np.asarray(leaf)[None], final)
+            found = [dataclasses.replace(one, env_index=i) for one in find("the final observation", tree)]
+            if found:
+                self._count(found)
+                masked = self._with(masked, found)
+                tree = self._finite(tree, tree_map(lambda leaf, i=i: leaf[i : i + 1], before))
+            imputed.append((i, tree_map(lambda leaf: leaf[0], tree)))
+        return imputed, masked
+
+    def _impute_observations(self, observations: Tree, before: Tree, starts: Bools) -> tuple[Tree, Bools | None]:
+        found = find("the observation", observations)
+        if not found:
+            return observations, None
+        self._count(found)
+
+        # The number before, or 0 at an episode's start.
+        def last(leaf: Array) -> Array:
+            return np.where(starts.reshape(-1, *[1] * (leaf.ndim - 1)), np.zeros((), leaf.dtype), leaf)
+
+        return self._finite(observations, tree_map(last, before)), self._with(None, found)
+
+    def _finite(self, observations: Tree, stand_ins: Tree) -> Tree:
+        """Observations with stand-ins for non-finite numbers; ``"clip"`` first replaces infinities by bounds."""
+        if self._on_nonfinite == "clip":
+            observations = without_infinities(observations, self._space)
+        return replaced(observations, stand_ins)
+
+    def _with(self, masked: Bools | None, found: list[Found]) -> Bools | None:
+        """The mask with the sub-environments in ``found``; None for ``"clip"``, which masks nothing."""
+        if self._on_nonfinite == "clip":
+            return None
+        masked = self._none.copy() if masked is None else masked.copy()
+        masked[[one.env_index for one in found]] = True
+        return masked
+
+    def _count(self, found: list[Found]) -> None:
+        if self._on_nonfinite == "raise":
+            raise NonfiniteError(found[0])
+        self.num_nonfinite += len(found)

@@ -1,0 +1,331 @@
+"""From a rollout to an optimizer step: scaled rewards, advantages, loss, gradient, step.
+
+`A2CLearner` and `ReinforceLearner` say when a rollout is complete, which of its transitions the loss averages
+over, and with which coefficients.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from rl_rms.agents.backends import Backend
+from rl_rms.agents.checkpoint_checks import check_like, check_optimizer
+from rl_rms.agents.clipping import clip_gradients, name_nonfinite_gradient
+from rl_rms.agents.config import AgentConfig, as_schedule
+from rl_rms.agents.losses import Batch, LossCoefficients, first_nonfinite
+from rl_rms.agents.meta import MetaGradient
+from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
+from rl_rms.agents.optimizers import group_rates
+from rl_rms.agents.regime_change import RegimeChangeHandler
+from rl_rms.agents.rollout import Episode, Rollout
+from rl_rms.agents.workers import ALONE, Workers
+from rl_rms.envs.schedules import Constant, Key, Schedule
+from rl_rms.half_life import Timescale
+from rl_rms.optim.rmsprop import RMSprop
+
+Bools = npt.NDArray[np.bool_]
+Sync = Literal["global", "local"]
+"""Whether workers clip and normalize the mean of their gradients, or each its own, see `Agent.join`."""
+# Schedules of hyperparameters are deterministic.
+NO_RANDOMNESS = Key(0)
+
+
+@dataclass(frozen=True)
+class RolloutTotals:
+    """The rollouts of all workers together.
+
+    Attributes:
+        env_steps: Env steps of all workers.
+        share: This worker's share of the transitions in the loss.
+        has_data: Whether any worker has a transition in the loss.
+    """
+
+    env_steps: int
+    share: float = 1.0
+    has_data: bool = True
+
+
+@dataclass(frozen=True)
+class Update:
+    """The result of `Learner.update`.
+
+    Attributes:
+        metrics: The loss's parts by TensorBoard tag.
+        num_nonfinite: Optimizer steps whose gradients were not finite.
+    """
+
+    metrics: dict[str, float]
+    num_nonfinite: int = 0
+
+
+class Learner(ABC):
+    """Trains a policy on rollouts.
+
+    Args:
+        policy: The policy.
+        optimizer: The optimizer of its parameters.
+        config: Hyperparameters.
+        num_envs: Number of sub-environments; None for an agent without an environment.
+        observation_normalizer: Scales observations; None leaves them.
+
+    Attributes:
+        reward_normalizer: Scales rewards; None leaves them.
+        meta: Adapts the optimizer's hyperparameters; None leaves them.
+        workers: The processes that train the policy together.
+        sync: Whether workers clip and normalize the mean of their gradients, or each its own.
+        num_updates: Optimizer steps so far.
+        is_half_stepped: Whether an error ended an optimizer step that had moved some weights and not others.
+    """
+
+    plays_whole_episodes: ClassVar[bool] = False
+    """Whether a rollout begins with new episodes, and its last ones are waited for."""
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        optimizer: Optimizer,
+        config: AgentConfig,
+        *,
+        num_envs: int | None,
+        observation_normalizer: ObservationNormalizer | None,
+    ) -> None:
+        self.policy, self.optimizer, self.config, self.num_envs = policy, optimizer, config, num_envs
+        self.observation_normalizer = observation_normalizer
+        self.reward_normalizer = RewardNormalizer(num_envs or 1, config.gamma) if config.normalize_reward else None
+        self.meta = None if config.meta is None else MetaGradient(policy, optimizer, config.meta)
+        self.workers: Workers = ALONE
+        self.sync: Sync = "global"
+        self.num_updates = 0
+        self.is_half_stepped = False
+        self._regime_changes = RegimeChangeHandler(config, optimizer)
+        self._ent_coef = as_schedule(config.ent_coef)
+        # A constant rate is left to whoever changes it in the optimizer.
+        rates = [as_schedule(rate) for rate in group_rates(config)]
+        self._rates: list[Schedule | None] = [None if isinstance(rate, Constant) else rate for rate in rates]
+        # A timescale that the user has set stays.
+        self._takes_timescale = isinstance(optimizer, RMSprop) and optimizer.timescale is None
+
+    @property
+    @abstractmethod
+    def steps_per_update(self) -> int | None:
+        """Env steps between two updates, None if that varies."""
+
+    @abstractmethod
+    def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
+        """Whether a rollout of ``num_steps`` vector steps with these finished episodes is complete."""
+
+    @abstractmethod
+    def loss_mask(self, rollout: Rollout) -> Bools:
+        """The transitions that the loss averages over, shape ``(num_steps, num_envs)``."""
+
+    @abstractmethod
+    def coefficients(self, num_timesteps: int) -> LossCoefficients:
+        """The loss's discounts and weights after ``num_timesteps`` env steps."""
+
+    def update(
+        self,
+        backend: Backend,
+        rollout: Rollout,
+        state: Tensor | None,
+        totals: RolloutTotals,
+        num_timesteps: int,
+        *,
+        with_metrics: bool,
+    ) -> Update:
+        """Take one optimizer step on a rollout, and update the normalizers.
+
+        Args:
+            backend: The policy's backend, which chose the rollout's actions.
+            rollout: This worker's transitions, as the environment returned them.
+            state: Recurrent state before the rollout; None for a policy without one.
+            totals: The rollouts of all workers.
+            num_timesteps: Env steps so far, for schedules and errors.
+            with_metrics: Whether the metrics are needed.
+
+        Raises:
+            FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
+        """
+        batch = self.batch(rollout, state, num_timesteps)
+        result = Update({})
+        if totals.has_data and (self.meta is None or self.meta.learns_from(batch.copied())):
+            metrics = backend.gradients(batch, self.workers, with_metrics=with_metrics)
+            result = Update(metrics, self._step(batch, totals, num_timesteps, metrics))
+        if self.observation_normalizer is not None:
+            self.observation_normalizer.update(rollout.observations, rollout.known, self.workers)
+        return result
+
+    def batch(self, rollout: Rollout, state: Tensor | None, num_timesteps: int) -> Batch:
+        """The rollout as the policy and the critic see it; the reward normalizer takes its rewards in."""
+        if self.reward_normalizer is not None:
+            rewards = self.reward_normalizer(rollout.rewards, rollout.known, rollout.done, self.workers)
+            rollout = dataclasses.replace(rollout, rewards=rewards)
+        if self.observation_normalizer is not None:
+            rollout = dataclasses.replace(
+                rollout,
+                observations=self.observation_normalizer(rollout.observations),
+                final_observations=self.observation_normalizer(rollout.final_observations),
+            )
+        return Batch(rollout, self.loss_mask(rollout), self.coefficients(num_timesteps), state)
+
+    def ent_coef(self, num_timesteps: int) -> float:
+        """The entropy bonus' weight after ``num_timesteps`` env steps."""
+        return self._ent_coef.value(num_timesteps, NO_RANDOMNESS)
+
+    def restart_returns(self) -> None:
+        """Forget the discounted returns in progress, when new episodes begin everywhere."""
+        if self.reward_normalizer is not None:
+            self.reward_normalizer.restart()
+
+    def enter_regime(self, regime: int) -> bool:
+        """Reset or shorten the optimizer's memory if the regime changed; whether it did."""
+        is_change = self._regime_changes.enter(regime)
+        if is_change and self.config.on_change == "reset" and self.meta is not None:
+            self.meta.restart()
+        return is_change
+
+    def set_timescale(self, timescale: float) -> None:
+        """Set the timescale for ``half_life="match"``, in env steps, unless the user has set one."""
+        if self._takes_timescale and isinstance(self.optimizer, RMSprop):
+            self.optimizer.timescale = Timescale(timescale, "steps")
+
+    def scalars(self, num_timesteps: int) -> dict[str, float]:
+        """The hyperparameters in force and the optimizer's diagnostics, by TensorBoard tag."""
+        scalars = {"train/learning_rate": float(self.optimizer.param_groups[0]["lr"])}
+        if self.config.critic_learning_rate is not None:
+            scalars["train/critic_learning_rate"] = float(self.optimizer.param_groups[1]["lr"])
+        if not isinstance(self._ent_coef, Constant):
+            scalars["train/ent_coef"] = self.ent_coef(num_timesteps)
+        if isinstance(self.optimizer, RMSprop):
+            diagnostics = self.optimizer.diagnostics()
+            scalars.update({f"optim/{name}": value for name, value in diagnostics.items()})
+        if self.meta is not None:
+            scalars.update(self.meta.scalars)
+        return scalars
+
+    # -- the optimizer step -------------------------------------------------------------------------------
+
+    def _step(self, batch: Batch, totals: RolloutTotals, num_timesteps: int, metrics: dict[str, float]) -> int:
+        """One optimizer step with the gradients of a batch.
+
+        Returns:
+            1 if the gradients were not finite, else 0.
+        """
+        if totals.share == 0.0:
+            # The mean over none of this worker's transitions is nan.
+            torch._foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
+        if isinstance(self.optimizer, RMSprop):
+            self.optimizer.steps_per_update = totals.env_steps
+        # An error here has moved no weight.
+        if self.sync == "global" and not self.workers.alone:
+            grads = [param.grad for param in self.policy.parameters() if param.grad is not None]
+            self._average(grads, totals.share)
+        self._set_rates(num_timesteps)
+        if self.meta is not None:
+            self.meta.before_step()
+        try:
+            num_nonfinite = self._guarded_step(totals.share, metrics)
+            self._regime_changes.after_update()
+            self.num_updates += 1
+        except FloatingPointError as error:  # of the guard, before it moves a weight
+            raise FloatingPointError(self._name_cause(batch, num_timesteps, str(error))) from None
+        except BaseException:
+            self.is_half_stepped = True
+            raise
+        return num_nonfinite
+
+    def _set_rates(self, num_timesteps: int) -> None:
+        for i, (rate, group) in enumerate(zip(self._rates, self.optimizer.param_groups, strict=True)):
+            if rate is not None:
+                group["lr"] = rate.value(num_timesteps, NO_RANDOMNESS)
+                if self.meta is not None:
+                    self.meta.state_rate(i, group["lr"])
+
+    def _guarded_step(self, share: float, metrics: dict[str, float]) -> int:
+        """Clip the gradients, unless the optimizer does so itself, and step; 1 if they were not finite, else 0."""
+        if isinstance(self.optimizer, RMSprop):
+            before = self.optimizer.guard.num_nonfinite
+            self._synced_step(share)
+            found = self.optimizer.guard.num_nonfinite - before
+            if found and self.meta is not None:
+                # A skipped update cannot be unrolled.
+                self.meta.restart()
+            return found
+        params = [param for param in self.policy.parameters() if param.grad is not None]
+        norm = clip_gradients(params, self.config.max_grad_norm, self.config.on_nonfinite)
+        metrics["optim/gradient_norm"] = norm
+        is_finite = bool(np.isfinite(norm))
+        if is_finite or self.config.on_nonfinite == "clip":
+            self._synced_step(share)
+        return int(not is_finite)
+
+    def _synced_step(self, share: float) -> None:
+        """The optimizer's step; with ``sync="local"`` the mean of all workers' steps."""
+        if self.sync == "global":
+            self.optimizer.step()
+            return
+        params = [param for param in self.policy.parameters() if param.requires_grad]
+        before = [param.detach().clone() for param in params]
+        self.optimizer.step()
+        steps = [param.detach() - start for param, start in zip(params, before, strict=True)]
+        self._average(steps, share)
+        for param, start, step in zip(params, before, steps, strict=True):
+            param.detach().copy_(start + step)
+
+    def _average(self, tensors: list[Tensor], share: float) -> None:
+        """Replace tensors by the mean over all workers, weighted by their shares of the transitions."""
+        torch._foreach_mul_(tensors, share)
+        self.workers.all_reduce(tensors)
+
+    def _name_cause(self, batch: Batch, num_timesteps: int, message: str) -> str:
+        """A sentence on non-finite gradients that names the first non-finite part of the loss."""
+        message = name_nonfinite_gradient(self.policy) or message
+        cause = first_nonfinite(self.policy, batch)
+        when = f"in update {self.num_updates + 1:,}, after {num_timesteps:,} env steps, "
+        return when + message + (cause and f". There {cause}")
+
+    # -- saving -------------------------------------------------------------------------------------------
+
+    @property
+    def normalizers(self) -> dict[str, ObservationNormalizer | RewardNormalizer]:
+        """The normalizers in use by name."""
+        both = {"observation": self.observation_normalizer, "reward": self.reward_normalizer}
+        return {name: one for name, one in both.items() if one is not None}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimizer, normalizers and counters."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "changes": self._regime_changes.state_dict(),
+            "meta": None if self.meta is None else self.meta.state_dict(),
+            "num_updates": self.num_updates,
+            "normalizers": {name: one.state_dict() for name, one in self.normalizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load a state of `state_dict`.
+
+        Raises:
+            ValueError: If a part does not fit this learner. The policy is unchanged then.
+        """
+        check_like("policy", state["policy"], dict(self.policy.state_dict()))
+        for name, one in self.normalizers.items():
+            # The number of sub-environments may differ.
+            loaded = {**state["normalizers"][name], "returns": []}
+            check_like(name, loaded, {**one.state_dict(), "returns": []})
+        check_optimizer(state["optimizer"], self.optimizer)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._regime_changes.load_state_dict(state["changes"])
+        if self.meta is not None:
+            self.meta.load_state_dict(state["meta"])
+        for name, one in self.normalizers.items():
+            one.load_state_dict(state["normalizers"][name])
+        self.num_updates = state["num_updates"]
+        self.policy.load_state_dict(state["policy"])

@@ -1,0 +1,156 @@
+"""Linear layers in numpy, over memory that they share with a torch module's parameters and gradients."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+Floats = npt.NDArray[np.float32]
+
+# Rows of inputs for which weights are worth copying.
+_COPIED_FOR = range(32, 257)
+_ONE = np.float32(1.0)
+_get_grad = operator.attrgetter("grad")
+
+
+class SharedParameters:
+    """numpy's view of a module's parameters and of their gradients.
+
+    Args:
+        params: The parameters.
+
+    Attributes:
+        values: The parameters as arrays, as of the last `refresh`.
+        grads: Their gradients as arrays, as of the last `refresh`.
+    """
+
+    def __init__(self, params: list[nn.Parameter]) -> None:
+        self._params = params
+        self._places: list[int] = []
+        # No gradient is this object, so the first `refresh` reads all.
+        self._grads: list[Any] = [self] * len(params)
+        self.values: list[Floats] = []
+        self.grads: list[Floats] = []
+
+    def index(self, param: torch.Tensor) -> int:
+        """A parameter's index in the lists."""
+        return [one is param for one in self._params].index(True)
+
+    def refresh(self) -> None:
+        """Find parameters and gradients again: optimizers and users may have moved them."""
+        params = self._params
+        places = list(map(torch.Tensor.data_ptr, params))
+        if places != self._places:
+            self._places = places
+            self.values = [param.detach().numpy() for param in params]
+        if not all(map(operator.is_, map(_get_grad, params), self._grads)):
+            for param in params:
+                if param.grad is None:
+                    param.grad = torch.zeros_like(param)
+            self._grads = [param.grad for param in params]
+            self.grads = [param.grad.numpy() for param in params if param.grad is not None]
+
+
+class Network:
+    """Linear layers with an activation after each but the last."""
+
+    def __init__(self, network: nn.Sequential) -> None:
+        self._linears = [layer for layer in network if isinstance(layer, nn.Linear)]
+        self._activation = next((type(layer) for layer in network if type(layer) in ACTIVATIONS), nn.Tanh)
+        self._at: list[tuple[int, int]] = []
+        self._layers: list[tuple[Floats, Floats]] = []
+
+    def room(self, shape: tuple[int, ...]) -> list[Floats]:
+        """Arrays for every layer's outputs, for inputs of a shape."""
+        return [np.empty((*shape, layer.out_features), np.float32) for layer in self._linears]
+
+    def _places(self, shared: SharedParameters) -> list[tuple[int, int]]:
+        if not self._at:
+            self._at = [(shared.index(layer.weight), shared.index(layer.bias)) for layer in self._linears]
+        return self._at
+
+    def look(self, shared: SharedParameters, num_rows: int) -> None:
+        """Read the present weights, for inputs of ``num_rows`` rows."""
+        places = self._places(shared)
+        weights = [shared.values[weight].T for weight, _ in places]
+        # Contiguous copies are faster for these numbers of rows only.
+        if num_rows in _COPIED_FOR:
+            weights = list(map(np.ascontiguousarray, weights))
+        self._layers = [(weight, shared.values[bias]) for weight, (_, bias) in zip(weights, places, strict=True)]
+
+    def forward(self, inputs: Floats, passed: list[Floats]) -> Floats:
+        """The last layer's outputs with the weights of the last `look`; ``passed`` keeps every layer's outputs."""
+        activate, last = ACTIVATIONS[self._activation][0], passed[-1]
+        for (weight, bias), out in zip(self._layers, passed, strict=True):
+            np.matmul(inputs, weight, out=out)
+            np.add(out, bias, out=out)
+            if out is not last:
+                activate(out)
+            inputs = out
+        return inputs
+
+    def backward(self, shared: SharedParameters, inputs: Floats, passed: list[Floats], slopes: Floats) -> None:
+        """Write the gradients of the weights and biases.
+
+        Args:
+            shared: The parameters and gradients.
+            inputs: Shape ``(batch, num_inputs)``.
+            passed: Every layer's outputs from `forward`.
+            slopes: Derivatives of the loss by the last layer's outputs, shape ``(batch, num_outputs)``.
+        """
+        derive, places = ACTIVATIONS[self._activation][1], self._places(shared)
+        ones = np.ones(len(slopes), np.float32)
+        for i in range(len(places) - 1, -1, -1):
+            weight, bias = places[i]
+            before = passed[i - 1] if i else inputs
+            np.matmul(slopes.T, before, out=shared.grads[weight])
+            # numpy's own sum over the first axis, and its product with a single column, take four times as long.
+            np.matmul(ones, slopes, out=shared.grads[bias])
+            if i:
+                # matmul leaves a single column to a loop of its own, which takes four times as long.
+                slopes = np.dot(slopes, shared.values[weight])
+                derive(before, slopes)
+
+    def clear(self, shared: SharedParameters) -> None:
+        """Set all gradients to 0."""
+        for weight, bias in self._places(shared):
+            shared.grads[weight][...] = 0.0
+            shared.grads[bias][...] = 0.0
+
+
+def _tanh(x: Floats) -> None:
+    np.tanh(x, out=x)
+
+
+def _tanh_slope(y: Floats, slopes: Floats) -> None:
+    squares = y * y
+    np.subtract(_ONE, squares, out=squares)
+    slopes *= squares
+
+
+def _relu(x: Floats) -> None:
+    np.maximum(x, np.float32(0.0), out=x)
+
+
+def _relu_slope(y: Floats, slopes: Floats) -> None:
+    slopes *= y > 0
+
+
+def _elu(x: Floats) -> None:
+    np.copyto(x, np.expm1(np.minimum(x, np.float32(0.0))), where=x < 0)
+
+
+def _elu_slope(y: Floats, slopes: Floats) -> None:
+    slopes *= np.minimum(y, np.float32(0.0)) + np.float32(1.0)
+
+
+# In place: the activation, and the product of given slopes with its derivative, from the activation's value.
+ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Floats], None], Callable[[Floats, Floats], None]]] = {
+    nn.Tanh: (_tanh, _tanh_slope),
+    nn.ReLU: (_relu, _relu_slope),
+    nn.ELU: (_elu, _elu_slope),
+}

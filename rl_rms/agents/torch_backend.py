@@ -1,0 +1,72 @@
+"""Acting and gradients in torch, by autograd, for every policy."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from rl_rms.agents.distributions import Distribution
+from rl_rms.agents.losses import Batch, actor_critic_loss
+from rl_rms.agents.trees import Tree, tree_map
+from rl_rms.agents.workers import ALONE, Chance, Workers
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+
+
+class TorchBackend:
+    """The `Backend` of one policy.
+
+    Args:
+        policy: Module with `ActorCriticPolicy`'s interface.
+        device: The policy's device.
+    """
+
+    def __init__(self, policy: nn.Module, device: torch.device) -> None:
+        self._policy: Any = policy
+        self._device = device
+
+    def limit_threads(self) -> AbstractContextManager[Any]:
+        """Leave the threads to torch's own setting."""
+        return nullcontext()
+
+    def distribution(
+        self, observations: Tree, starts: Bools, action_masks: Bools | None, state: Tensor | None
+    ) -> tuple[Distribution, Tensor | None]:
+        """The policy's distribution over actions, and the next recurrent state, see `Backend.act`."""
+        features = tree_map(lambda leaf: torch.as_tensor(leaf, device=self._device), observations)
+        if hasattr(self._policy, "encode"):
+            features = self._policy.encode(features)
+        if state is not None:
+            starting = torch.as_tensor(starts, device=self._device)
+            features, state = self._policy.remember(features, state, starting)
+        distribution: Distribution = self._policy.actor(features)
+        if action_masks is not None:
+            distribution = distribution.masked(torch.as_tensor(action_masks, device=self._device))
+        return distribution, state
+
+    @torch.no_grad()
+    def act(
+        self,
+        t: int,
+        observations: Tree,
+        starts: Bools,
+        action_masks: Bools | None,
+        state: Tensor | None,
+        random: Chance,
+    ) -> tuple[Array, Tensor | None]:
+        """Draw actions. See `Backend.act`."""
+        distribution, state = self.distribution(observations, starts, action_masks, state)
+        return distribution.sample(random).cpu().numpy(), state
+
+    def gradients(self, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool) -> dict[str, float]:
+        """Write the loss's gradients to the parameters. See `Backend.gradients`."""
+        self._policy.train()
+        loss, metrics = actor_critic_loss(self._policy, batch, workers)
+        self._policy.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._policy.eval()
+        return metrics

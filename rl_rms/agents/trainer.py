@@ -1,0 +1,164 @@
+"""The training loop: collect a rollout, learn from it, log, call the callbacks, stop."""
+
+import time
+from functools import partial
+
+import numpy as np
+from torch import Tensor
+
+from rl_rms.agents.acting import Actor
+from rl_rms.agents.backends import Backend
+from rl_rms.agents.callbacks import Callback
+from rl_rms.agents.env_session import EnvSession
+from rl_rms.agents.interruption import STEPS_TO_INTERRUPT
+from rl_rms.agents.learner import Learner, RolloutTotals
+from rl_rms.agents.logger import Logger
+from rl_rms.agents.protocols import TrainedAgent
+from rl_rms.agents.rollout import Episode, Rollout
+from rl_rms.agents.training_state import TrainingState
+
+
+class Trainer:
+    """Trains an agent, alone or as one of several workers.
+
+    Args:
+        session: The environment and the episodes in progress.
+        actor: Chooses the actions.
+        learner: Takes the optimizer steps.
+        training: The counters, which the loop advances.
+        backend: The policy's backend.
+    """
+
+    def __init__(
+        self, session: EnvSession, actor: Actor, learner: Learner, training: TrainingState, backend: Backend
+    ) -> None:
+        self._session, self._actor, self._learner, self._training = session, actor, learner, training
+        self.backend = backend
+        self._workers = learner.workers
+
+    def train(self, agent: TrainedAgent, callback: Callback, logger: Logger, log_interval: int) -> None:
+        """Train until the target env steps, an interruption, or a callback that stops the training.
+
+        Args:
+            agent: The agent, for the callback.
+            callback: Called after every update.
+            logger: The log.
+            log_interval: Updates between two entries of the log.
+        """
+        training, workers = self._training, self._workers
+        began, first_step = time.perf_counter(), training.num_timesteps
+        # Metrics are over all workers, so all compute them if one logs.
+        logs = not workers.all_true(logger.folder is None)
+        is_first, stops = True, False
+        while training.num_timesteps < training.target_timesteps:
+            if workers.alone and (stops or training.is_interrupted):
+                return
+            try:
+                rollout, state = self.collect()
+                totals = self._tally(rollout, stops=stops)
+                if totals is None:
+                    return
+                is_last = training.num_timesteps >= training.target_timesteps
+                is_due = logs and (is_first or is_last or (self._learner.num_updates + 1) % log_interval == 0)
+                is_first = False
+                metrics = self._learn(rollout, state, totals, logger, with_metrics=is_due)
+            except BaseException:
+                # A checkpoint that is saved now begins new episodes.
+                self._session.abandon_episodes()
+                raise
+            if is_due:
+                fps = (training.num_timesteps - first_step) / max(time.perf_counter() - began, 1e-9)
+                self._log(logger, workers.mean(metrics, totals.share), fps)
+            stops = callback.on_update(agent, logger) is False
+
+    def start(self) -> None:
+        """Reset the environment and restore the saved place, unless the environment waits for actions already."""
+        if self._session.start(self._training.num_timesteps):
+            self._learner.restart_returns()
+
+    def collect(self) -> tuple[Rollout, Tensor | None]:
+        """Collect one rollout; also the recurrent state before it."""
+        self.start()
+        collector = self._session.collector
+        rollout_done = self._learner.rollout_done
+        if self._learner.plays_whole_episodes:
+            # Another policy began the episodes in progress.
+            collector.start(None)
+            self._learner.restart_returns()
+            rollout_done = self._all_done
+        state = self._actor.state
+        return collector.collect(partial(self._actor.act, self.backend), rollout_done), state
+
+    def _all_done(self, num_steps: int, episodes: list[Episode]) -> bool:
+        """Whether the rollouts of all workers are complete.
+
+        Raises:
+            KeyboardInterrupt: If the training was interrupted and the episodes are long.
+        """
+        if self._workers.all_true(self._learner.rollout_done(num_steps, episodes)):
+            return True
+        self._session.collector.warn_of_long_episode()
+        if num_steps and num_steps % STEPS_TO_INTERRUPT == 0:
+            self._training.raise_if_interrupted(self._workers)
+        return False
+
+    def _tally(self, rollout: Rollout, *, stops: bool) -> RolloutTotals | None:
+        """Add up the rollouts of all workers, and advance the counters.
+
+        Args:
+            rollout: This worker's.
+            stops: Whether this worker is to stop.
+
+        Returns:
+            The totals, None if a worker is to stop.
+        """
+        training, workers, collector = self._training, self._workers, self._session.collector
+        env_steps, num_episodes = rollout.env_steps, [len(rollout.episodes)]
+        num_nonfinite = collector.pop_num_nonfinite()
+        if workers.alone:
+            is_whole = rollout.masked is None and env_steps > 0
+            has_data = is_whole or bool(self._learner.loss_mask(rollout).any())
+            totals = RolloutTotals(env_steps, has_data=has_data)
+        else:
+            in_loss = np.count_nonzero(self._learner.loss_mask(rollout))
+            row = [env_steps, in_loss, num_episodes[0], stops, training.is_interrupted, num_nonfinite]
+            rows = workers.all_gather(np.array(row, dtype=np.float64))
+            training.is_interrupted = bool(rows[:, 4].any())
+            if training.is_interrupted or rows[:, 3].any():
+                return None
+            share = in_loss / max(rows[:, 1].sum(), 1.0)
+            totals = RolloutTotals(int(rows[:, 0].sum()), float(share), bool(rows[:, 1].any()))
+            num_episodes, num_nonfinite = rows[:, 2].astype(int).tolist(), int(rows[:, 5].sum())
+        training.num_nonfinite += num_nonfinite
+        training.num_timesteps += totals.env_steps
+        training.new_episodes = workers.episodes(rollout.episodes, num_episodes, rollout.valid.shape[1])
+        training.episodes.extend(training.new_episodes)
+        if not workers.alone:
+            self._session.set_clock(training.num_timesteps)
+        return totals
+
+    def _learn(
+        self, rollout: Rollout, state: Tensor | None, totals: RolloutTotals, logger: Logger, *, with_metrics: bool
+    ) -> dict[str, float]:
+        """Respond to a change of regime, then learn from a rollout; the loss's parts by TensorBoard tag."""
+        training, learner, changing = self._training, self._learner, self._session.changing
+        regime = self._session.regime()
+        if regime is not None and learner.enter_regime(regime):
+            logger.mark(training.num_timesteps, f"regime {regime}", learner.config.on_change)
+        if changing is not None and changing.curriculum is not None:
+            # Episodes decide how fast the environment changes.
+            learner.set_timescale(changing.timescale)
+        update = learner.update(
+            self.backend, rollout, state, totals, training.num_timesteps, with_metrics=with_metrics
+        )
+        training.num_nonfinite += update.num_nonfinite
+        return update.metrics
+
+    def _log(self, logger: Logger, metrics: dict[str, float], fps: float) -> None:
+        training, learner = self._training, self._learner
+        scalars = {**metrics, **training.scalars(), "time/fps": fps, "train/n_updates": float(learner.num_updates)}
+        if learner.config.on_nonfinite != "raise":
+            scalars["train/num_nonfinite"] = float(training.num_nonfinite)
+        scalars.update(learner.scalars(training.num_timesteps))
+        scalars.update(self._session.scalars())
+        logger.write(training.num_timesteps, scalars)

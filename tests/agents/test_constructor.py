@@ -1,0 +1,70 @@
+"""The constructors take, show and explain the fields of their configurations."""
+
+import dataclasses
+import inspect
+import re
+
+import pytest
+import torch
+
+from rl_rms.agents import A2C, A2CConfig, PolicyConfig, Reinforce, ReinforceConfig
+
+AGENTS = pytest.mark.parametrize(("agent", "config"), [(A2C, A2CConfig), (Reinforce, ReinforceConfig)])
+OWN = {"env", "config", "policy", "optimizer", "seed", "observation_space", "action_space"}
+
+
+@AGENTS
+def test_signature_has_every_field_with_its_default(agent, config):
+    parameters = inspect.signature(agent).parameters
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    assert fields.pop("algorithm").default == agent.algorithm
+    assert set(parameters) == OWN | set(fields)
+    for name in set(fields) - OWN:
+        field = fields[name]
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        assert parameters[name].default == default, name
+
+
+@AGENTS
+def test_docstring_explains_every_argument_once(agent, config):
+    section = re.search(r"Args:\n(.*?)\n\n", inspect.getdoc(agent), re.DOTALL).group(1)
+    explained = re.findall(r"^    (\w+): \S", section, re.MULTILINE)
+    assert sorted(explained) == sorted(inspect.signature(agent).parameters)
+
+
+@AGENTS
+def test_constructor_with_every_field_makes_that_configuration(agent, config):
+    wanted = config(gamma=0.5, half_life="20_000 steps", policy=PolicyConfig(hidden_sizes=(3,)))
+    fields = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(config)}
+    del fields["algorithm"]
+    assert agent("CartPole-v1", **fields).config == agent("CartPole-v1", config=wanted).config == wanted
+
+
+@pytest.mark.parametrize(("name", "meant"), [("gama", "gamma"), ("learning_rates", "learning_rate"), ("lr", None)])
+def test_unknown_hyperparameter_raises_a_type_error_that_names_the_nearest(name, meant):
+    with pytest.raises(TypeError, match=f"A2C has no hyperparameter '{name}'") as raised:
+        A2C("CartPole-v1", **{name: 0.5})
+    assert f"'{meant}'" in str(raised.value) if meant else "learning_rate, " in str(raised.value)
+
+
+def test_hyperparameter_of_another_algorithm_raises_a_type_error():
+    with pytest.raises(TypeError, match="Reinforce has no hyperparameter 'n_steps'"):
+        Reinforce("CartPole-v1", n_steps=5)
+
+
+@pytest.mark.parametrize("both", [{"gamma": 0.5}, {"policy": PolicyConfig()}])
+def test_configuration_beside_hyperparameters_raises_a_type_error(both):
+    with pytest.raises(TypeError, match=f"leave {next(iter(both))} out"):
+        A2C("CartPole-v1", config=A2CConfig(), **both)
+
+
+def test_optimizer_class_is_stated_in_the_configuration():
+    assert A2C("CartPole-v1", optimizer=torch.optim.Adam).config.optimizer == "torch.optim.adam.Adam"
+
+
+def test_subclass_with_a_constructor_of_its_own_keeps_its_signature():
+    class Own(A2C):
+        def __init__(self, env, speed):
+            super().__init__(env, learning_rate=speed)
+
+    assert set(inspect.signature(Own).parameters) == {"env", "speed"}

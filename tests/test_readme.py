@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from rl_rms.cli import sweep
-from rl_rms.cli.architectures import read_architectures
 from rl_rms.cli.config import find_config, read_config
 from rl_rms.cli.federation import read_federation
 from rl_rms.cli.main import COMMANDS, main
@@ -61,8 +60,6 @@ def read_yaml_block(text, folder):
     path.write_text(text)
     if "clients:" in text:
         assert len(read_federation(str(path), {}).clients) > 1
-    elif "networks:" in text:
-        assert read_architectures(str(path)).sweep.num_trials > 1
     elif "vary:" in text:
         assert read_search(str(path), {}).sweep.num_trials > 1
     else:

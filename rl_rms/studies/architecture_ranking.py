@@ -170,14 +170,14 @@ def draw(results: Results, figure: "Figure") -> None:
 STUDY = Study(
     name="architecture_ranking",
     claim="The optimizer used in an architecture search changes which architecture wins.",
-    mechanism="`rl-rms architectures SEARCH`, which ranks policy networks under several optimizers with the "
-    "same statistics (`rl_rms.studies.rankings`).",
+    mechanism="`rl-rms sweep` with `sampler: grid` trains every network with every optimizer; "
+    "`rl_rms.studies.rankings` has the statistics.",
     setup=f"A2C on 8 CartPoles for {LIFE:,} env steps; mean episode length of the whole life; twelve networks "
     "under four optimizers, each pair at the best of three rates. Kendall's tau between rankings with its "
     "bootstrap interval over seeds, beside the tau between two halves of an optimizer's own seeds and that "
     "between its two best rates.",
     caveat="Short lives and one task: what learns first is ranked high. The interval of a winner's loss does "
-    "not know that it was chosen. A longer search with its committed table: docs/tuning.md.",
+    "not know that it was chosen.",
     cells=cells,
     measure=measure,
     tables=tables,

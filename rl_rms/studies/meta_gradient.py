@@ -233,8 +233,8 @@ STUDY = Study(
     name="meta_gradient",
     claim="rho and eps can be learned by differentiating through the training, with a penalty on fluctuations "
     "for stability.",
-    mechanism="`rl_rms.optim.rule.rmsprop_update`, differentiable in all hyperparameters; `agent.meta` and "
-    "`rl-rms tune` do this for agents.",
+    mechanism="`rl_rms.optim.rule.rmsprop_update`, differentiable in all hyperparameters; `agent.meta` does "
+    "this for agents.",
     setup=f"Regression of a fixed network's outputs, from lr {START['lr']:g}, half-life {START['half_life']:g} "
     f"and eps {START['eps']:g}. Mean over standard deviation of the meta-gradient over {DRAWS} draws of "
     f"batches, by updates unrolled. Then {META_UPDATES} meta-updates over windows of {HORIZON}, with and "

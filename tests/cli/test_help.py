@@ -21,10 +21,8 @@ LINES, COLUMNS = 40, 100
 WORK = {
     "train": "rl_rms.cli.train.train",
     "resume": "rl_rms.cli.train.go_on",
-    "tune": "rl_rms.cli.tune.tune",
     "study": "rl_rms.cli.study._study",
     "sweep": "rl_rms.cli.sweep.sweep",
-    "architectures": "rl_rms.cli.architectures.sweep",
     "federate": "rl_rms.cli.federate.simulate",
 }
 
@@ -86,8 +84,6 @@ def test_examples_work(command, place, monkeypatch, capsys):
         importlib.import_module(f"rl_rms.cli.{name}")
         monkeypatch.setattr(path, work)
     for quiet in (
-        "architectures.report",
-        "architectures.open_study",
         "federate.report",
         "federate._require_flower",
         "study.report",

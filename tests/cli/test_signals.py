@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_rms.cli import tune
+from rl_rms.cli import plot
 from rl_rms.cli.main import main
 from rl_rms.cli.signals import Terminated, sigterm_raises, status_of
 
@@ -91,19 +91,19 @@ def test_main_returns_the_status_of_a_signal_outside_a_training(monkeypatch, cap
     def wait(words):
         signal.raise_signal(number)
 
-    monkeypatch.setattr(tune, "main", wait)
-    assert main(["tune"]) == status
+    monkeypatch.setattr(plot, "main", wait)
+    assert main(["plot"]) == status
     assert "ended by" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_tune_returns_the_status_of_a_signal_within_a_training(monkeypatch, tmp_path, number, status):
+def test_train_returns_the_status_of_a_signal_within_a_training(monkeypatch, tmp_path, number, status):
     monkeypatch.chdir(tmp_path)
     from rl_rms.agents.progress import ProgressCallback
 
     monkeypatch.setattr(ProgressCallback, "on_update", lambda *_: signal.raise_signal(number))
-    words = ["tune", "cartpole_a2c", "--env.num_envs=2", "--env.vectorization_mode=sync", "--tune.lives=2"]
+    words = ["train", "cartpole_a2c", "--env.num_envs=2", "--env.vectorization_mode=sync"]
     assert main([*words, "--total_timesteps=100000"]) == status
 
 

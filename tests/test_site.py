@@ -43,7 +43,7 @@ INTERNAL = {
     "rl_rms.agents.finite",
     "rl_rms.agents.imputation",
     "rl_rms.agents.interruption",
-    "rl_rms.agents.live",
+    "rl_rms.agents.event_file",
     "rl_rms.agents.masks",
     "rl_rms.agents.metrics",
     "rl_rms.agents.numpy_backend",

@@ -140,14 +140,10 @@ def full_logs(folder: Path, wanted: int, seed: int = 0) -> Count:
             warnings.simplefilter("ignore")
             for step in range(1, 51):
                 logger.write(step, {TAG: 1.0})
-            assert logger._writer is not None
-            logger._writer.flush()
             now = min(path.stat().st_size for path in (place / METRICS, *place.glob("events*")))
             with room_for(now + chance.randrange(400)):
                 for step in range(51, 101):
                     logger.write(step, {TAG: 1.0})
-                    if logger._writer is not None:
-                        logger._writer.flush()
             for step in range(101, 151):
                 logger.write(step, {TAG: 1.0})
         wanted_steps = {*range(1, 51), *range(102, 151)}

@@ -52,6 +52,16 @@ class Returns:
         first, last = bisect_right(self._ends, after), bisect_right(self._ends, upto)
         return (self._sums[last] - self._sums[first]) / (last - first) if last > first else math.nan
 
+    def of_regime(self, start: int, end: int) -> tuple[float, float, float]:
+        """Mean return of a regime, of the first tenth of its env steps, and of the last tenth.
+
+        Args:
+            start: Env steps lived when it began.
+            end: Env steps lived when it ended.
+        """
+        tenth = 0.1 * (end - start)
+        return self.mean(start, end), self.mean(start, start + tenth), self.mean(end - tenth, end)
+
 
 @dataclass(frozen=True)
 class Regime:
@@ -78,6 +88,12 @@ class Regime:
     recovery: float
 
 
+def regime_number(agent: TrainedAgent) -> int | None:
+    """The number of the present regime; None for an environment without regimes."""
+    world = None if agent.env is None else find_changing(agent.env)
+    return None if world is None else int(np.max(world.regime))
+
+
 def regime_of(episodes: Sequence[Episode], start: int, end: int, before: float) -> Regime:
     """The returns of one regime.
 
@@ -87,15 +103,7 @@ def regime_of(episodes: Sequence[Episode], start: int, end: int, before: float) 
         end: When it ended.
         before: Mean return of the last tenth of the regime before; NaN for none.
     """
-    tenth, returns = 0.1 * (end - start), Returns(episodes)
-    return Regime(
-        start,
-        end,
-        returns.mean(start, end),
-        returns.mean(start, start + tenth),
-        returns.mean(end - tenth, end),
-        _recovery(episodes, start, before),
-    )
+    return Regime(start, end, *Returns(episodes).of_regime(start, end), _recovery(episodes, start, before))
 
 
 def _recovery(episodes: Sequence[Episode], start: int, before: float) -> float:
@@ -197,10 +205,10 @@ class AdaptationCallback(Callback):
         logger.write(agent.num_timesteps, finite)
 
     def _number_of(self, agent: TrainedAgent) -> int:
-        world = None if agent.env is None else find_changing(agent.env)
-        if world is None:
+        number = regime_number(agent)
+        if number is None:
             raise ValueError(
-                "AdaptationCallback needs a world with regimes; make the agent's with rl_rms.envs.make_vec or "
-                "rl_rms.envs.NonStationary"
+                "AdaptationCallback needs an environment with regimes; make the agent's with rl_rms.envs.make_vec "
+                "or rl_rms.envs.NonStationary"
             )
-        return int(np.max(world.regime))
+        return number

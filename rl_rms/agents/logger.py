@@ -6,20 +6,19 @@ A log that cannot be written any more, on a full disk or in a folder that is gon
 import csv
 import io
 import re
-import secrets
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
+from rl_rms.agents.event_file import PATTERN, EventFile
 from rl_rms.agents.metrics import STEP, read_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.utils.tensorboard import SummaryWriter
 
 _RETURN, _EVALUATIONS = "rollout/ep_rew_mean", r"eval/mean_reward(/at_\d+)?"
 # What the HParams tab shows first, of five that it shows at once: hyperparameters, and results by their patterns.
@@ -60,7 +59,6 @@ _BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     }
 }
 _WORLD = "env/"
-_EVENT_FILE = re.compile(r"events\.out\.tfevents\.\d+\.")
 
 
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
@@ -97,69 +95,9 @@ def _matching(patterns: Iterable[str], tags: Iterable[str]) -> list[str]:
     return [tag for pattern in patterns for tag in known if re.fullmatch(pattern, tag)]
 
 
-class _EventFile:
-    """The file of a summary writer, whose thread would end with a traceback where it cannot be written.
-
-    Args:
-        path: Path of the file.
-
-    Attributes:
-        error: The first error. After it nothing more is written, since it would stand behind half a record.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.error: OSError | None = None
-
-    def write(self, record: bytes) -> None:
-        """Write one record."""
-        if self.error is None:
-            try:
-                files.append(self._path, record)
-            except OSError as error:
-                self.error = error
-
-    def flush(self) -> None:
-        """Do nothing: each record is written at once."""
-
-    def close(self) -> None:
-        """Do nothing: the file is open only while a record is written."""
-
-
-def _summary_writer(folder: Path, purge: int | None, earlier: list[str]) -> "SummaryWriter":
-    """A summary writer whose event file TensorBoard reads after the earlier ones.
-
-    TensorBoard reads a folder's files in the order of their names, which begin with a time in seconds. The new
-    file's second is later than that of each earlier file, whatever the clock shows.
-    """
-    from torch.utils import tensorboard  # slow to import, so only where it is used
-
-    # A random end, so that no link can wait where the file is made.
-    suffix = f".{secrets.token_hex(8)}"
-    writer = tensorboard.SummaryWriter(folder, flush_secs=10, purge_step=purge, filename_suffix=suffix)
-    writer.flush()
-    records = _records_of(writer)
-    records._writer.close()
-    file = Path(_events_of(writer)._file_name)
-    *_, second, rest = file.name.split(".", 4)
-    latest = max((int(name.split(".")[3]) for name in earlier if _EVENT_FILE.match(name)), default=0)
-    if int(second) <= latest:
-        file = file.rename(file.with_name(f"events.out.tfevents.{latest + 1:010d}.{rest}"))
-    records._writer = _EventFile(file)
-    return writer
-
-
-def _events_of(writer: "SummaryWriter") -> Any:
-    return writer._get_file_writer().event_writer  # type: ignore[no-untyped-call]
-
-
-def _records_of(writer: "SummaryWriter") -> Any:
-    return _events_of(writer)._async_writer._writer
-
-
 def _set_aside(folder: Path) -> None:
     """Move a folder's log to a subfolder, with a warning, so that two trainings do not make one curve."""
-    log = [file for file in (folder / "metrics.csv", *folder.glob("events.out.tfevents.*")) if file.exists()]
+    log = [file for file in (folder / "metrics.csv", *folder.glob(PATTERN)) if file.exists()]
     if not log:
         return
     number = 1
@@ -201,7 +139,7 @@ class Logger:
 
     def __init__(self, folder: Path | None, resumed_at: int = 0) -> None:
         self.folder = folder
-        self._writer: SummaryWriter | None = None
+        self._events: EventFile | None = None
         self._columns: list[str] = []
         self._hyperparameters: dict[str, bool | int | float | str] = {}
         self._promised: list[str] = []
@@ -218,16 +156,14 @@ class Logger:
                 self._hold.close()
                 raise
 
-    def _open(self, folder: Path, resumed_at: int = 0) -> None:
-        """Begin an event file, and go on with ``metrics.csv`` behind its last whole line."""
-        earlier = [file.name for file in folder.glob("events.out.tfevents.*")]
-        # What the folder holds already is laid out as it was.
-        self._is_laid_out = bool(earlier) and (bool(resumed_at) or self._is_laid_out)
-        purge = resumed_at + 1 if resumed_at else None
-        self._writer = _summary_writer(folder, purge, earlier)
-        self._events = _records_of(self._writer)._writer
+    def _open(self, folder: Path, resumed_at: int = 0) -> EventFile:
+        """Begin an event file, and continue ``metrics.csv`` after its last whole line."""
+        earlier = any(folder.glob(PATTERN))
+        # An earlier event file keeps its layout.
+        self._is_laid_out = earlier and (bool(resumed_at) or self._is_laid_out)
+        events = self._events = EventFile(folder, resumed_at + 1 if resumed_at else None)
         if self._hyperparameters and not earlier:
-            self._show_hyperparameters()
+            events.hyperparameters(self._hyperparameters)
         content = self._csv.read_bytes() if self._csv.exists() else b""
         metrics = read_metrics(self._csv)
         self._columns = metrics.columns
@@ -244,59 +180,43 @@ class Logger:
             )
         for problem in metrics.problems:
             warnings.warn(problem, stacklevel=6)
+        return events
 
-    @contextmanager
-    def _entry(self) -> "Iterator[SummaryWriter | None]":
-        """What an entry is written with; None where it is to be left out."""
-        writer = None
-        try:
-            writer = self._usable_writer()
-        except OSError as error:
-            self._give_up(error)
-        try:
-            yield writer
-        except OSError as error:
-            self._give_up(error)
-
-    def _usable_writer(self) -> "SummaryWriter | None":
-        """The summary writer, a new one where the last has failed or its folder is gone."""
+    def _add(self, entry: Callable[[EventFile], object]) -> None:
+        """Write an entry; one that cannot be written is left out."""
         if self.folder is None:
-            return None
-        if self._writer is not None:
-            if not self._is_gone():
-                if self._events.error is not None:
-                    raise self._events.error
-                return self._writer
-            self._close()
-            files.check_writable(self.folder)
-            warnings.warn(f"the log in {self.folder} has been deleted; it is begun anew", stacklevel=5)
-        else:
-            files.check_writable(self.folder)
-        self._open(self.folder)
+            return
+        try:
+            entry(self._usable_file(self.folder))
+        except OSError as error:
+            if self._events is not None and self._is_deleted():
+                return  # the next entry begins the log anew, with a warning
+            self._events = None
+            if not self._is_failing:
+                self._is_failing = True
+                said = (
+                    error if isinstance(error, files.UnwritableError) else files.UnwritableError(self._csv, error)
+                )
+                warnings.warn(
+                    f"{said}; the training goes on, and its log continues when it can be written", stacklevel=4
+                )
+
+    def _usable_file(self, folder: Path) -> EventFile:
+        """The event file, a new one if the last one has failed or the log was deleted."""
+        if self._events is not None and not self._is_deleted():
+            return self._events
+        was_deleted, self._events = self._events is not None, None
+        files.check_writable(folder)
+        if was_deleted:
+            warnings.warn(f"the log in {folder} has been deleted; it is begun anew", stacklevel=5)
+        events = self._open(folder)
         self._is_failing = False
-        return self._writer
+        return events
 
-    def _is_gone(self) -> bool:
-        """Whether what has been written was deleted."""
-        assert self.folder is not None
-        return not self.folder.exists() or bool(self._columns and not self._csv.exists())
-
-    def _give_up(self, error: OSError) -> None:
-        """Leave an entry out, and say so once."""
-        if self._writer is not None and self._is_gone():
-            return  # deleted in the midst of an entry: the next begins the log anew, and says that
-        self._close()
-        if not self._is_failing:
-            self._is_failing = True
-            said = error if isinstance(error, files.UnwritableError) else files.UnwritableError(self._csv, error)
-            warnings.warn(
-                f"{said}; the training goes on, its log is left out until there is a way to write it", stacklevel=5
-            )
-
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    def _is_deleted(self) -> bool:
+        """Whether the log was deleted."""
+        assert self._events is not None
+        return not self._events.path.exists() or bool(self._columns and not self._csv.exists())
 
     def write(self, num_timesteps: int, scalars: dict[str, float]) -> None:
         """Write scalars at an env step.
@@ -305,27 +225,25 @@ class Logger:
             num_timesteps: Env steps lived so far: the horizontal axis in TensorBoard.
             scalars: Values by tag, such as ``"rollout/ep_rew_mean"``.
         """
-        with self._entry() as writer:
-            if writer is None:
-                return
-            for tag, value in scalars.items():
-                writer.add_scalar(tag, value, num_timesteps)
+
+        def entry(events: EventFile) -> None:
+            events.scalars(num_timesteps, scalars)
             if not self._is_laid_out and any(tag.startswith(("rollout/", "train/")) for tag in scalars):
                 self._is_laid_out = True
-                writer.add_custom_scalars(layout([_RETURN, *self._promised, *scalars]))
+                events.layout(layout([_RETURN, *self._promised, *scalars]))
             self._append({STEP: num_timesteps, **scalars})
+
+        self._add(entry)
 
     def mark(self, num_timesteps: int, event: str, response: str) -> None:
         """Mark an event at an env step, such as a change of regime, in TensorBoard's Text tab.
 
         Args:
             num_timesteps: Env steps lived so far.
-            event: What happened.
-            response: What was done.
+            event: The event.
+            response: The agent's response.
         """
-        with self._entry() as writer:
-            if writer is not None:
-                writer.add_text("events/changes", f"{event}: {response}", num_timesteps)
+        self.text(num_timesteps, "events/changes", f"{event}: {response}")
 
     def text(self, num_timesteps: int, tag: str, markdown: str) -> None:
         """Show a text in TensorBoard's Text tab.
@@ -335,9 +253,7 @@ class Logger:
             tag: Its name.
             markdown: The text.
         """
-        with self._entry() as writer:
-            if writer is not None:
-                writer.add_text(tag, markdown, num_timesteps)
+        self._add(lambda events: events.text(num_timesteps, tag, markdown))
 
     def picture(self, num_timesteps: int, tag: str, encoded: bytes) -> None:
         """Show a picture in TensorBoard's Images tab.
@@ -347,71 +263,31 @@ class Logger:
             tag: Its name.
             encoded: A PNG, or a GIF, which moves.
         """
-        with self._entry() as writer:
-            if writer is None:
-                return
-            from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
-
-            value = Summary.Value(tag=tag, image=Summary.Image(encoded_image_string=encoded))
-            self._add_summary(Summary(value=[value]), num_timesteps)
+        self._add(lambda events: events.picture(num_timesteps, tag, encoded))
 
     def histogram(self, num_timesteps: int, tag: str, values: "Tensor") -> None:
-        """Show how values are spread, in TensorBoard's Histograms and Distributions tabs.
+        """Show a distribution in TensorBoard's Histograms and Distributions tabs.
 
         Args:
             num_timesteps: Env steps lived so far.
-            tag: Their name.
-            values: Any shape; nothing is shown of none.
+            tag: Its name.
+            values: Any shape. Only finite values count.
         """
-        with self._entry() as writer:
-            if writer is not None and values.numel() > 0:
-                writer.add_histogram(tag, values, num_timesteps)
+        self._add(lambda events: events.histogram(num_timesteps, tag, values))
 
     def hyperparameters(self, values: dict[str, Any], results: Iterable[str] = ()) -> None:
-        """Show hyperparameters in TensorBoard's HParams tab, at the start so that an interrupted run is there too.
+        """Show hyperparameters in TensorBoard's HParams tab. It shows interrupted runs too.
 
         Args:
             values: By name.
-            results: Tags that are going to be logged beside those of every run, for the Custom Scalars tab.
+            results: Tags that this run logs besides those of every run, for the Custom Scalars tab.
         """
         self._promised = list(results)
         self._hyperparameters = {
             name: value if isinstance(value, (bool, int, float, str)) else str(value)
             for name, value in values.items()
         }
-        with self._entry() as writer:
-            if writer is not None:
-                self._show_hyperparameters()
-
-    def _show_hyperparameters(self) -> None:
-        from torch.utils.tensorboard.summary import hparams
-
-        _, start, _ = hparams(self._hyperparameters, {})  # type: ignore[no-untyped-call]
-        self._add_summary(start)
-
-    def _show_results(self) -> None:
-        """Have the HParams tab show what has been logged of the results beside the hyperparameters.
-
-        It can be said once, so it is at the end. Until then TensorBoard shows all that is logged.
-        """
-        from tensorboard.plugins.hparams.plugin_data_pb2 import (
-            HParamsPluginData,  # pyright: ignore[reportAttributeAccessIssue]
-        )
-        from torch.utils.tensorboard.summary import hparams
-
-        results = dict.fromkeys(_matching(_RESULTS, self._columns), 0.0)
-        summary, _, _ = hparams(self._hyperparameters, results)  # type: ignore[no-untyped-call]
-        plugin = summary.value[0].metadata.plugin_data
-        data = HParamsPluginData.FromString(plugin.content)
-        for one in data.experiment.hparam_infos:
-            one.differs = one.name in _FIRST  # those that are said to differ come first
-        plugin.content = data.SerializeToString()
-        self._add_summary(summary)
-
-    def _add_summary(self, summary: Any, num_timesteps: int | None = None) -> None:
-        """Write what a summary writer has no method for, or would open a second event file for."""
-        assert self._writer is not None
-        self._writer._get_file_writer().add_summary(summary, num_timesteps)  # type: ignore[no-untyped-call]
+        self._add(lambda events: events.hyperparameters(self._hyperparameters))
 
     def _append(self, row: dict[str, float]) -> None:
         """Add a row to ``metrics.csv``; a new column rewrites the file."""
@@ -438,7 +314,5 @@ class Logger:
     ) -> None:
         with self._hold:
             if kind is None and self._hyperparameters:
-                with self._entry() as writer:
-                    if writer is not None:
-                        self._show_results()
-            self._close()
+                tags = _matching(_RESULTS, self._columns)
+                self._add(lambda events: events.results(self._hyperparameters, tags, _FIRST))

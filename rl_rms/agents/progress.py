@@ -4,19 +4,18 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.live import Live
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
-from rl_rms.agents.adaptation import Returns
+from rl_rms.agents.adaptation import Returns, regime_number
 from rl_rms.agents.callbacks import Callback
-from rl_rms.agents.env_state import find_changing
-from rl_rms.agents.live import LiveView
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs.checks import check_whole
@@ -26,135 +25,104 @@ Form = Literal["auto", "lines", "json"]
 _SECONDS_BETWEEN_VIEWS = 0.25
 _SECONDS_BETWEEN_LINES = 5.0
 _REGIMES_SHOWN = 5
+_SPARKLINE = 60
+_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-@dataclass(frozen=True)
-class LivedRegime:
-    """A regime as far as it has been lived; returns are NaN where no episode ended.
-
-    Attributes:
-        number: Changes of regime before it.
-        start: Env steps that the agent had lived when it began.
-        end: The same at its end, or now.
-        mean: Mean return of the episodes that ended in it.
-        first_tenth: The same of those in the first tenth of its env steps.
-        last_tenth: The same of those in the last tenth.
-        half_life: In force at its end, or now, in updates; None for an optimizer that states none.
-    """
+class _RegimeSoFar(NamedTuple):
+    """A regime: its returns are NaN where no episode ended, its half-life is in updates and None if unknown."""
 
     number: int
     start: int
-    end: int
     mean: float
     first_tenth: float
     last_tenth: float
     half_life: float | None
 
 
-class Story:
-    """How a training has gone so far.
+def sparkline(values: Sequence[float]) -> str:
+    """Values as one block each, the lowest the smallest; a space for a value that is not finite.
 
-    Args:
-        agent: The agent, before its first rollout.
-
-    Attributes:
-        total: Env steps at which it ends.
-        step: Env steps lived.
-        half_life: In force, in updates; None before the first update and for an optimizer that states none.
+    >>> sparkline([0.0, 1.0, float("nan"), 7.0])
+    '▁▂ █'
     """
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    # Halved, since the difference of two finite values need not be finite.
+    span = high / 2 - low / 2
 
-    def __init__(self, agent: TrainedAgent) -> None:
-        self._agent = agent
-        self._world = None if agent.env is None else find_changing(agent.env)
-        self._began, self._first = time.perf_counter(), agent.num_timesteps
-        self._returns = Returns()
-        self._over: deque[LivedRegime] = deque(maxlen=_REGIMES_SHOWN - 1)
-        self._start = self._first
-        self._number = self._regime()
-        self.total, self.step = agent.target_timesteps, self._first
-        self.half_life: float | None = None  # stated in env steps it is not known before the first update
+    def block(value: float) -> str:
+        if not math.isfinite(value):
+            return " "
+        return _BLOCKS[min(int((value / 2 - low / 2) / span * 8), 7)] if span > 0 else _BLOCKS[3]
 
-    def go_on(self) -> LivedRegime | None:
-        """Take the agent's last update in.
+    return "".join(map(block, values))
 
-        Returns:
-            The regime that it has ended, if any.
-        """
-        self.step = self._agent.num_timesteps
-        self._returns.add(self._agent.new_episodes)
-        number, ended = self._regime(), None
-        if number is not None and self._number is not None and number != self._number:
-            # With the half-life of the update before: at a change the agent may be told to forget.
-            ended = self._lived(self._number, self.half_life)
-            self._over.append(ended)
-            self._number, self._start = number, self.step
-        self.half_life = self._half_life()
-        return ended
 
-    @property
-    def regimes(self) -> list[LivedRegime]:
-        """The last ones and, as the last, the present one; none in a world that has none."""
-        if self._number is None:
-            return []
-        return [*self._over, self._lived(self._number, self.half_life)]
+class _LiveView(Progress):
+    """A bar, a sparkline of the return, and a row for each of the last regimes."""
 
-    @property
-    def regime(self) -> int | None:
-        """The number of the present one."""
-        return self._number
-
-    @property
-    def mean_return(self) -> float:
-        """Mean return of the last 100 episodes; NaN before the first."""
-        returns = [episode.ret for episode in self._agent.episodes]
-        return float(np.mean(returns)) if returns else math.nan
-
-    @property
-    def fps(self) -> float:
-        """Env steps a second since the beginning of the training."""
-        return (self.step - self._first) / max(time.perf_counter() - self._began, 1e-9)
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds until its end at that pace; NaN before the first update."""
-        return max(self.total - self.step, 0) / self.fps if self.step > self._first else math.nan
-
-    def returns_so_far(self, columns: int) -> list[float]:
-        """Mean returns of as many stretches of the training so far, all of the same length."""
-        edges = np.linspace(self._first, self.step, columns + 1).tolist()
-        return [self._returns.mean(after, upto) for after, upto in pairwise(edges)]
-
-    def _lived(self, number: int, half_life: float | None) -> LivedRegime:
-        start, end, tenth = self._start, self.step, 0.1 * (self.step - self._start)
-        mean = self._returns.mean
-        return LivedRegime(
-            number, start, end, mean(start, end), mean(start, start + tenth), mean(end - tenth, end), half_life
+    def __init__(self, progress: "ProgressCallback", console: Console) -> None:
+        self._progress, self._width = progress, console.width
+        super().__init__(
+            BarColumn(30, complete_style="cyan", finished_style="cyan"),
+            TextColumn("{task.completed:,.0f} / {task.total:,.0f} steps  {task.fields[fps]:,.0f} steps/s"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            # A thread that refreshes would wait for the interpreter, which trains.
+            auto_refresh=False,
         )
 
-    def _regime(self) -> int | None:
-        return None if self._world is None else int(np.max(self._world.regime))
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The parts of the view."""
+        values = self._progress.values()
+        yield self.make_tasks_table(self.tasks)
+        line = Text(f"return {_number(values['return'])}  ", no_wrap=True, overflow="crop")
+        half_life = "" if values["half_life"] is None else f"  half-life {values['half_life']:,.0f} updates"
+        columns = max(min(self._width - len(line) - len(half_life), _SPARKLINE), 0)
+        yield line.append(sparkline(self._progress.returns_so_far(columns)), "green").append(half_life)
+        regimes = self._progress.regimes()
+        if regimes:
+            yield _table(regimes)
 
-    def _half_life(self) -> float | None:
-        return self._agent.optimizer.half_life if isinstance(self._agent.optimizer, RMSprop) else None
+
+def _table(regimes: Sequence[_RegimeSoFar]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for title in ("regime", "since step", "return", "first 10%", "last 10%", "half-life"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for regime in regimes:
+        is_present = regime is regimes[-1]
+        table.add_row(
+            f"▸ {regime.number:,}" if is_present else f"{regime.number:,}",
+            f"{regime.start:,}",
+            *map(_number, regime[2:5]),
+            "-" if regime.half_life is None else f"{regime.half_life:,.0f}",
+            style="bold" if is_present else "",
+        )
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if math.isfinite(value) else "-"
 
 
 class ProgressCallback(Callback):
-    """Shows how a training goes.
+    """Shows the progress of a training.
 
-    In a terminal it is a live view: env steps, env steps a second and the time left, the mean return of the last
-    100 episodes with a sparkline of the return over the training so far, the half-life in force, and a line for
-    each of the last regimes with its returns and its half-life, the present one moving. Anywhere else, and in a
-    terminal that cannot move its cursor, it is a plain line every five seconds.
+    A terminal shows a live view: env steps, env steps a second and the time left, the mean return of the last
+    100 episodes with a sparkline of the return over the training so far, the half-life in force, and a row for
+    each of the last regimes with its returns and its half-life. Anywhere else, and in a terminal that cannot move
+    its cursor, the output is a plain line every five seconds.
 
-    As JSON lines it is one object a line: ``start``, ``progress`` every so many updates, ``regime`` for each that
-    is over, and ``end``, under ``event``. All have ``step`` (env steps), ``total``, ``fps`` (env steps a second),
-    ``return``, ``half_life`` (updates) and ``regime`` (its number), each null where there is none or it is not
-    finite. ``start`` and ``end`` have the run's ``folder``; ``regime``, whose ``return`` is of its own episodes,
-    has ``start``, ``first_tenth`` and ``last_tenth``.
+    JSON lines are one object a line: ``start``, ``progress`` every so many updates, ``regime`` at the end of each
+    regime, and ``end``, under ``event``. All have ``step`` (env steps), ``total``, ``fps`` (env steps a second),
+    ``return``, ``half_life`` (updates) and ``regime`` (its number), each null if it is unknown or not finite.
+    ``start`` and ``end`` have the run's ``folder``; ``regime``, whose ``return`` is of its own episodes, has
+    ``start``, ``first_tenth`` and ``last_tenth``.
 
     Args:
-        console: Where to; the standard output by default.
-        form: ``"auto"`` for a live view where it can be drawn, else lines; ``"lines"`` or ``"json"`` always.
+        console: The output; the standard output by default.
+        form: ``"auto"`` for a live view in a terminal and lines elsewhere; ``"lines"`` or ``"json"`` always.
         every: Updates between two JSON objects of progress, >= 1.
 
     Raises:
@@ -167,29 +135,42 @@ class ProgressCallback(Callback):
         self._every = check_whole("every", every, least=1, unit="updates")
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Say what the optimizer's memory is and begin."""
-        self._story, memory = Story(agent), agent.describe_half_life()
-        self._live: Live | None = None
+        """Show the optimizer's half-life and begin."""
+        self._agent, self._began, self._first = agent, time.perf_counter(), agent.num_timesteps
+        self._returns = Returns()
+        self._over: deque[_RegimeSoFar] = deque(maxlen=_REGIMES_SHOWN - 1)
+        self._number, self._start = regime_number(agent), self._first
+        self._half_life: float | None = None  # a half-life in env steps is unknown before the first update
+        self._view: _LiveView | None = None
+        memory = agent.describe_half_life()
         if self._form == "json":
             self._print_json("start", memory=memory, folder=logger.folder)
             return
         if memory is not None:
             self._console.print(memory, highlight=False, soft_wrap=True)
-        moves = self._console.is_terminal and not self._console.is_dumb_terminal
         self._pause = _SECONDS_BETWEEN_LINES
-        if moves and self._form == "auto":
+        if self._form == "auto" and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._pause = _SECONDS_BETWEEN_VIEWS
-            # Without a thread of its own, which would wait for the interpreter while it trains.
-            self._live = Live(LiveView(self._story), console=self._console, auto_refresh=False)
-            self._live.start(refresh=True)
+            self._view = _LiveView(self, self._console)
+            self._task = self._view.add_task("", total=agent.target_timesteps, completed=self._first, fps=0.0)
+            self._view.start()
         self._next = time.perf_counter() + self._pause
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Bring it up to date."""
-        ended = self._story.go_on()
+        """Take the update in, and show it if it is time."""
+        self._returns.add(agent.new_episodes)
+        number, ended = regime_number(agent), None
+        if number != self._number:
+            # The half-life of the update before, since the agent may forget at a change of regime.
+            ended = self.regimes()[-1]
+            self._over.append(ended)
+            self._number, self._start = number, agent.num_timesteps
+        self._half_life = agent.optimizer.half_life if isinstance(agent.optimizer, RMSprop) else None
         if self._form == "json":
             if ended is not None:
-                self._print_regime(ended)
+                number, start, mean, first_tenth, last_tenth, half_life = ended
+                of_regime = {"return": mean, "first_tenth": first_tenth, "last_tenth": last_tenth}
+                self._print_json("regime", **of_regime, start=start, half_life=half_life, regime=number)
             if agent.num_updates % self._every == 0:
                 self._print_json("progress")
             return None
@@ -200,53 +181,62 @@ class ProgressCallback(Callback):
         return None
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Show the last state and leave it standing."""
+        """Show the last state."""
         if self._form == "json":
             self._print_json("end", folder=logger.folder)
             return
         self._show()
-        if self._live is not None:
-            self._live.stop()
+        if self._view is not None:
+            self._view.stop()
+
+    def values(self) -> dict[str, Any]:
+        """The state of the training, as JSON lines have it."""
+        agent, seconds = self._agent, time.perf_counter() - self._began
+        returns = [episode.ret for episode in agent.episodes]
+        return {
+            "step": agent.num_timesteps,
+            "total": agent.target_timesteps,
+            "fps": round((agent.num_timesteps - self._first) / max(seconds, 1e-9), 1),
+            "return": float(np.mean(returns)) if returns else math.nan,
+            "half_life": self._half_life,
+            "regime": self._number,
+        }
+
+    def regimes(self) -> list[_RegimeSoFar]:
+        """The last regimes and, as the last, the present one; none without a changing environment."""
+        if self._number is None:
+            return []
+        means = self._returns.of_regime(self._start, self._agent.num_timesteps)
+        return [*self._over, _RegimeSoFar(self._number, self._start, *means, self._half_life)]
+
+    def returns_so_far(self, columns: int) -> list[float]:
+        """Mean returns of equally long stretches of the training so far."""
+        edges = np.linspace(self._first, self._agent.num_timesteps, columns + 1).tolist()
+        return [self._returns.mean(after, upto) for after, upto in pairwise(edges)]
 
     def _show(self) -> None:
-        if self._live is not None:
-            self._live.refresh()
-        else:
-            self._console.print("  ".join(self._parts()), highlight=False, soft_wrap=True)
-
-    def _parts(self) -> Iterator[str]:
-        story = self._story
-        yield f"{story.step:>9,} / {story.total:,} steps"
-        yield f"{story.fps:,.0f} fps"
-        if math.isfinite(story.mean_return):
-            yield f"return {story.mean_return:.1f}"
-        if story.half_life is not None:
-            yield f"half-life {story.half_life:.0f} updates"
-        if story.regime:
-            yield f"regime {story.regime:,} since {story.regimes[-1].start:,}"
-        if math.isfinite(story.seconds_left):
-            yield f"{story.seconds_left:.0f} s left"
-
-    def _print_regime(self, ended: LivedRegime) -> None:
-        tenths = {"first_tenth": ended.first_tenth, "last_tenth": ended.last_tenth}
-        own: dict[str, Any] = {"return": ended.mean, "half_life": ended.half_life, "regime": ended.number}
-        self._print_json("regime", **own, start=ended.start, **tenths)
+        values = self.values()
+        if self._view is not None:
+            self._view.update(self._task, completed=min(values["step"], values["total"]), fps=values["fps"])
+            self._view.refresh()
+            return
+        parts = [f"{values['step']:>9,} / {values['total']:,} steps", f"{values['fps']:,.0f} fps"]
+        if math.isfinite(values["return"]):
+            parts.append(f"return {values['return']:.1f}")
+        if self._half_life is not None:
+            parts.append(f"half-life {self._half_life:.0f} updates")
+        if self._number:
+            parts.append(f"regime {self._number:,} since {self._start:,}")
+        if values["fps"] > 0:
+            parts.append(f"{max(values['total'] - values['step'], 0) / values['fps']:.0f} s left")
+        self._console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
     def _print_json(self, event: str, **more: Any) -> None:
-        story = self._story
-        values = {
-            "step": story.step,
-            "total": story.total,
-            "fps": round(story.fps, 1),
-            "return": story.mean_return,
-            "half_life": story.half_life,
-            "regime": story.regime,
-        }
-        self._console.out(json_line(event, **{**values, **more}), highlight=False)
+        self._console.out(json_line(event, **{**self.values(), **more}), highlight=False)
 
 
 def json_line(event: str, **values: Any) -> str:
-    """One object of JSON lines: numbers that are not finite are null, paths are text."""
+    """One object of JSON lines: values that are not finite are null, paths are text."""
     plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()

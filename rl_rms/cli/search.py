@@ -18,8 +18,8 @@ from rl_rms.cli.overrides import with_values
 from rl_rms.cli.yaml_files import read_file
 
 Metric = Literal["life", "final", "worst_regime"]
-Sampler = Literal["tpe", "random", "grid", "qmc", "cmaes"]
-Pruner = Literal["none", "median", "halving", "hyperband", "wilcoxon"]
+Sampler = Literal["tpe", "random", "grid"]
+Pruner = Literal["none", "median"]
 Engine = Literal["local", "ray"]
 
 # A training's returns are looked at in so many stretches of env steps.
@@ -109,11 +109,10 @@ class SweepConfig:
             ``worst_regime`` (the mean return of the regime with the least).
         trials: How many points are tried.
         seeds: Seeds that every point is trained with; its value is the median over them.
-        sampler: Who chooses the points: ``tpe``, ``random``, ``grid`` (every combination of choices), ``qmc``, or
-            ``cmaes``.
+        sampler: Chooses the points: ``tpe``, ``random`` or ``grid`` (every combination of choices).
         sampler_seed: Seeds the sampler, which repeats itself with one worker only.
-        pruner: Who gives up on points: ``none``, ``median``, ``halving``, ``hyperband``, which go by the return so
-            far at each twentieth of the training, or ``wilcoxon``, which goes by whole seeds.
+        pruner: Ends trials early: ``none``, or ``median``, which compares the return so far at each
+            twentieth of the training.
     """
 
     config: str

@@ -5,6 +5,7 @@ import io
 import math
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.search import Engine, Search, read_search
 from rl_rms.cli.signals import sigterm_raises, status_of
-from rl_rms.cli.trials import Watch, counted, open_study, reclaim, results, work
+from rl_rms.cli.trials import counted, open_study, results, retry_stale, work
 from rl_rms.cli.trust import see_working_folder
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def add_options(parser: Parser) -> None:
         "--storage",
         type=str | None,
         default=None,
-        help="Journal file, or URL of a database that Optuna knows; by default study.log in the sweep's folder.",
+        help="SQLite file, or URL of a database that several machines share; by default study.db in the folder.",
     )
     parser.add_argument("--sweeps_dir", type=str, default="sweeps", help="Folder of the sweeps' folders.")
     parser.add_argument(
@@ -83,7 +84,7 @@ def options_of(arguments: Any, search: Search) -> tuple[Path, str, int, Engine]:
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
     folder = Path(arguments.sweeps_dir) / search.name
-    return folder, arguments.storage or str((folder / "study.log").absolute()), arguments.workers, arguments.engine
+    return folder, arguments.storage or str((folder / "study.db").absolute()), arguments.workers, arguments.engine
 
 
 def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engine = "local") -> int:
@@ -125,11 +126,9 @@ def _supervise(study: "optuna.Study", search: Search, pool: "_Local | _Ray", wor
     """Keep workers at work until all trials have ended."""
     from optuna.trial import TrialState
 
-    watch = Watch(time.monotonic)
     told: set[int] = set()
     while True:
-        for number in reclaim(study, watch):
-            console.print(f"trial {number}: its worker died; another takes it over", highlight=False)
+        retry_stale(study)
         trials = counted(study.get_trials(deepcopy=False))
         ended = [one for one in trials if one.state.is_finished()]
         for trial in ended:
@@ -178,7 +177,7 @@ class _Local:
     def keep(self, number: int) -> None:
         """Start as many as are missing of a number."""
         for _ in range(number - self.busy()):
-            process = self._context.Process(target=work, args=self._given)
+            process = self._context.Process(target=_work_until_terminated, args=self._given)
             with signals_deferred():
                 process.start()
                 self._processes.append(process)
@@ -191,6 +190,12 @@ class _Local:
             if raised[0] is not None:
                 process.terminate()
             process.join()
+
+
+def _work_until_terminated(search: Search, storage: str, parent: int) -> None:
+    """Work without Ctrl-C, at which Optuna would fail the trial; the parent handles it and ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    work(search, storage, parent)
 
 
 class _Ray:
@@ -326,7 +331,7 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
         plots["importances"] = lambda: draw.plot_param_importances(study, evaluator=_evaluator())
     if len(keys) > 1:
         plots["contour"] = lambda: draw.plot_contour(study, params=keys[:2])
-    if search.sweep.pruner not in ("none", "wilcoxon"):
+    if search.sweep.pruner != "none":
         plots["on_the_way"] = lambda: draw.plot_intermediate_values(study)
     for name, make in plots.items():
         with experimental():

@@ -15,7 +15,6 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from tensorboard.summary.writer import event_file_writer
 
 from rl_rms.agents import A2C, AdaptationCallback, CheckpointCallback, files
 from rl_rms.agents.callbacks import EvalCallback, HistogramCallback
@@ -230,8 +229,7 @@ def test_a_folder_that_is_deleted_in_the_midst_of_an_entry_is_made_anew_by_the_n
     append = Logger._append
 
     def deleted_first(logger, row):
-        while (tmp_path / "run").exists():  # the writer's thread may add to it meanwhile
-            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
         append(logger, row)
 
     with Logger(tmp_path / "run") as logger:
@@ -245,15 +243,12 @@ def test_a_folder_that_is_deleted_in_the_midst_of_an_entry_is_made_anew_by_the_n
     assert charted(tmp_path / "run") == [3, 4]
 
 
-@pytest.mark.parametrize("count", [9, 99])
 @pytest.mark.parametrize("shift", [-3_600.0, -1.0, 0.0, 3_600.0])
 @pytest.mark.filterwarnings("ignore:.*rows after env step")
-def test_logger_that_resumes_with_another_clock_shows_each_step_once(tmp_path, monkeypatch, count, shift):
-    # A file's name holds a second and a count, which TensorBoard compares as text.
-    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(count))
+def test_logger_that_resumes_with_another_clock_shows_each_step_once(tmp_path, monkeypatch, shift):
     now = 1_700_000_000.0
     for start in (0, 3, 6):
-        monkeypatch.setattr(event_file_writer.time, "time", lambda now=now: now)
+        monkeypatch.setattr(time, "time", lambda now=now: now)
         logged(tmp_path, range(start + 1, start + 6), resumed_at=start)
         now += shift
     assert charted(tmp_path) == list(range(1, 12))
@@ -265,7 +260,7 @@ def test_agent_that_resumes_with_the_clock_set_back_shows_each_step_once(tmp_pat
     agent.learn(200, log_dir=tmp_path, log_interval=1).save(path)
     agent.learn(30, log_dir=tmp_path, log_interval=1)
     before = time.time()
-    monkeypatch.setattr(event_file_writer.time, "time", lambda: before - 86_400.0)
+    monkeypatch.setattr(time, "time", lambda: before - 86_400.0)
     resumed = A2C.load(path, env="CartPole-v1")
     with pytest.warns(UserWarning, match="rows after env step"):
         resumed.learn(150, log_dir=tmp_path, log_interval=1)
@@ -278,8 +273,7 @@ def test_event_files_end_unpredictably_and_follow_no_link(tmp_path, monkeypatch)
     folder, victim = tmp_path / "run", tmp_path / "victim"
     folder.mkdir()
     victim.write_text("precious")
-    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
-    monkeypatch.setattr(event_file_writer.time, "time", lambda: 1_700_000_000.0)
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
     for count in range(3):
         name = f"events.out.tfevents.1700000000.{socket.gethostname()}.{os.getpid()}.{count}"
         (folder / name).symlink_to(victim)
@@ -297,7 +291,6 @@ def test_event_files_end_unpredictably_and_follow_no_link(tmp_path, monkeypatch)
 def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_path, monkeypatch):
     with Logger(tmp_path) as logger:
         logger.write(1, {RETURN: 1.0})
-        logger._writer.flush()
         (first,) = tmp_path.glob("events*")
 
         append = files.append
@@ -309,15 +302,12 @@ def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_pat
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(files, "append", half)
-        logger.write(2, {RETURN: 2.0})
-        logger._writer.flush()
-        with pytest.warns(
-            UserWarning, match="No space left on device; make room on its disk; the training goes on"
-        ):
-            logger.write(3, {RETURN: 3.0})
+        with pytest.warns(UserWarning, match="No space left on device; make room on its disk"):
+            logger.write(2, {RETURN: 2.0})
+        logger.write(3, {RETURN: 3.0})
         logger.write(4, {RETURN: 4.0})
     assert len(list(tmp_path.glob("events*"))) == 2
-    assert charted(tmp_path) == [1, 4]
+    assert charted(tmp_path) == [1, 3, 4]
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_env_step(tmp_path):

@@ -112,7 +112,7 @@ def test_wrong_distributions(given, sentence):
         (FILE + "seeds: []", "seeds must be different whole numbers"),
         (
             FILE + "sampler: tpo",
-            "sampler must be one of tpe, random, grid, qmc, cmaes, got 'tpo'; did you mean tpe",
+            "sampler must be one of tpe, random, grid, got 'tpo'; did you mean tpe",
         ),
         (FILE + "pruner: 3", "pruner must be one of none, median"),
         (FILE + "metric: loss", "metric must be one of life, final, worst_regime, got 'loss'"),

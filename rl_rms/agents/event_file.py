@@ -1,0 +1,129 @@
+"""A TensorBoard event file that is written synchronously, so that each entry raises the errors of the disk.
+
+`torch.utils.tensorboard.SummaryWriter` writes in a thread, which ends silently at such an error. This is the only
+module that uses TensorBoard's record format and messages.
+"""
+
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_rms.agents import files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PATTERN = "events.out.tfevents.*"
+_SECOND = re.compile(r"events\.out\.tfevents\.(\d+)\.")
+_BINS = 100
+
+
+class EventFile:
+    """A new event file, which TensorBoard reads after those that the folder holds.
+
+    TensorBoard reads a folder's files in the order of their names, which begin with a time in seconds. The new
+    file's second is later than that of each earlier file, whatever the clock shows.
+
+    Args:
+        folder: Its folder.
+        purge_step: TensorBoard hides entries of earlier files from this env step on; None hides none.
+
+    Attributes:
+        path: The file.
+
+    Raises:
+        UnwritableError: If it cannot be written. The same holds for every method.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        from tensorboard.compat.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+
+        seconds = [int(found[1]) for file in folder.glob(PATTERN) if (found := _SECOND.match(file.name))]
+        second = max(int(time.time()), max(seconds, default=0) + 1)
+        # The end is random, so that no link can wait at this path.
+        end = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(8)}"
+        self.path = folder / f"events.out.tfevents.{second:010d}.{end}"
+        self._append(file_version="brain.Event:2")
+        if purge_step is not None:
+            self._append(purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Add scalars by tag."""
+        from torch.utils.tensorboard.summary import scalar
+
+        self._add([scalar(tag, value).value[0] for tag, value in values.items()], step)  # type: ignore[no-untyped-call]
+
+    def text(self, step: int, tag: str, markdown: str) -> None:
+        """Add a text."""
+        from torch.utils.tensorboard.summary import text
+
+        self._add(text(tag, markdown).value, step)  # type: ignore[no-untyped-call]
+
+    def picture(self, step: int, tag: str, encoded: bytes) -> None:
+        """Add a PNG or a GIF."""
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        self._add([Summary.Value(tag=tag, image=Summary.Image(encoded_image_string=encoded))], step)
+
+    def histogram(self, step: int, tag: str, values: "Tensor") -> None:
+        """Add a histogram of the finite values, if there are any."""
+        from torch.utils.tensorboard.summary import histogram
+
+        finite = values[values.isfinite()].cpu().numpy()
+        if finite.size:
+            self._add(histogram(tag, finite, bins=_BINS).value, step)  # type: ignore[no-untyped-call]
+
+    def layout(self, headings: Mapping[str, Any]) -> None:
+        """Arrange the Custom Scalars tab, as `torch.utils.tensorboard.SummaryWriter.add_custom_scalars` does."""
+        from torch.utils.tensorboard.summary import custom_scalars
+
+        self._add(custom_scalars(headings).value, 0)  # type: ignore[no-untyped-call]
+
+    def hyperparameters(self, values: Mapping[str, bool | int | float | str]) -> None:
+        """Add a session's hyperparameters to the HParams tab."""
+        from torch.utils.tensorboard.summary import hparams
+
+        _, start, _ = hparams(dict(values), {})  # type: ignore[no-untyped-call]
+        self._add(start.value)
+
+    def results(
+        self, values: Mapping[str, bool | int | float | str], tags: list[str], first: tuple[str, ...]
+    ) -> None:
+        """Declare the columns of the HParams tab, which can be done once.
+
+        Args:
+            values: The hyperparameters.
+            tags: Tags of the results.
+            first: Hyperparameters whose columns come first.
+        """
+        from tensorboard.plugins.hparams.plugin_data_pb2 import (
+            HParamsPluginData,  # pyright: ignore[reportAttributeAccessIssue]
+        )
+        from torch.utils.tensorboard.summary import hparams
+
+        summary, _, _ = hparams(dict(values), dict.fromkeys(tags, 0.0))  # type: ignore[no-untyped-call]
+        plugin = summary.value[0].metadata.plugin_data
+        data = HParamsPluginData.FromString(plugin.content)
+        for one in data.experiment.hparam_infos:
+            one.differs = one.name in first  # TensorBoard shows these first
+        plugin.content = data.SerializeToString()
+        self._add(summary.value)
+
+    def _add(self, values: Any, step: int | None = None) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        self._append(step, summary=Summary(value=values))
+
+    def _append(self, step: int | None = None, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        record = BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+        files.append(self.path, record.getvalue())

@@ -1,8 +1,8 @@
-"""Take pictures of a run in TensorBoard, and of its report as a screen and a phone show it.
+"""Take pictures of a run in TensorBoard, and of its report.
 
 Run: python docs/take_screenshots.py
 
-Trains the quickstart anew, with evaluations, and writes docs/images/tensorboard_*.png and docs/images/report*.png.
+Trains the quickstart anew, with evaluations, and writes docs/images/tensorboard_*.png and docs/images/report.png.
 Needs the extra ``dev`` and Chromium.
 """
 
@@ -21,8 +21,6 @@ from tests.browser import chromium, tensorboard  # noqa: E402
 
 # Tab, and width and height of what is seen of it.
 TABS = {"custom_scalars": (1_500, 2_220), "hparams": (2_300, 420), "images": (1_500, 1_000)}
-# Name, width and height of what is seen, and whether it is a phone.
-REPORTS = (("report.png", 1000, 2000, False), ("report_phone.png", 390, 1900, True))
 
 
 def take(page: Page, path: Path) -> None:
@@ -32,7 +30,7 @@ def take(page: Page, path: Path) -> None:
 
 
 def take_report(browser: Browser, run: Path, images: Path) -> None:
-    """Write a run's report and take the pictures of its beginning.
+    """Write a run's report and take a picture of its beginning.
 
     Args:
         browser: To look with.
@@ -40,11 +38,9 @@ def take_report(browser: Browser, run: Path, images: Path) -> None:
         images: Folder for the pictures.
     """
     main(["report", str(run)])
-    for name, width, height, is_phone in REPORTS:
-        context = browser.new_context(viewport={"width": width, "height": height}, is_mobile=is_phone)
-        page = context.new_page()
-        page.goto((run / "report.html").resolve().as_uri())
-        take(page, images / name)
+    page = browser.new_page(viewport={"width": 1_000, "height": 2_000})
+    page.goto((run / "report.html").resolve().as_uri())
+    take(page, images / "report.png")
 
 
 def take_tensorboard(browser: Browser, runs: Path, images: Path) -> None:

@@ -19,8 +19,8 @@ COMMANDS = {
     "study": "test a claim of the theory, or all of them",
     "sweep": "search hyperparameters, in several processes, resumable",
     "federate": "have clients in worlds of their own learn one policy",
-    "plot": "draw and compare runs and groups of seeds, over the changes of their worlds",
-    "report": "write one HTML page on runs: figures, and in words what the half-life did",
+    "plot": "draw and compare runs and groups of seeds",
+    "report": "write one HTML page on runs: results, figures, verdict on the half-life",
     "plot-schedule": "draw a schedule, or everything that changes in a configuration's world",
 }
 

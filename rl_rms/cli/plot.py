@@ -1,9 +1,9 @@
-"""``rl-rms plot RUN...``: learning curves over the changes of the world, and how returns took these changes."""
+"""``rl-rms plot RUN...``: learning curves over the changes of the environment."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError, require_plots
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
     parser = Parser(
         prog="rl-rms plot",
-        usage="rl-rms plot RUN ... [--kind KIND] [--output FILE]",
+        usage="rl-rms plot RUN ... [--output FILE]",
         description=(
             "Draw mean episode return against env steps, with the world's changes under it; of several seeds the "
             "interquartile mean and its 95 % bootstrap band."
@@ -41,39 +41,25 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=WORDS)
     parser.add_argument(
-        "--kind",
-        type=Literal["curve", "adaptation"],
-        default="curve",
-        help=(
-            "curve: return against env steps, of several groups the sample-efficiency curve. "
-            "adaptation: for each regime the return in its first and in its last tenth, and the env steps until "
-            "the return had recovered from the change."
-        ),
-    )
-    parser.add_argument(
         "--output",
         type=str,
         action="append",
         help=(
             "File to write, .png or .svg, or without an ending for both; may be given again. By default "
-            f"{CURVE} in the run's folder, or comparison.png here for several runs; adaptation.png for that kind."
+            f"{CURVE} in the run's folder, or comparison.png here for several runs."
         ),
     )
     arguments = parser.parse_args(list(argv))
-    kind: str = arguments.kind
     outputs = [path for name in arguments.output or [] for path in _paths(name)]
     groups = find_groups(arguments.runs)
     if any(len(group.logs) > 1 for group in groups):
         require_plots("pictures of several seeds")
-    outputs = outputs or [_default(groups, kind)]
+    outputs = outputs or [_default(groups)]
 
-    from rl_rms.cli.plots import adaptation_bars, learning_curve, save
+    from rl_rms.cli.plots import learning_curve, save
 
-    if kind == "adaptation":
-        figure = adaptation_bars(_with_regimes(groups))
-    else:
-        _tell_what_is_cut(groups)
-        figure = learning_curve(groups)
+    _tell_what_is_cut(groups)
+    figure = learning_curve(groups)
     for path in outputs:
         save(figure, path)
         print(path)
@@ -89,34 +75,9 @@ def _paths(name: str) -> list[Path]:
     return [path.with_suffix(ending) for ending in _ENDINGS]
 
 
-def _default(groups: "Sequence[Group]", kind: str) -> Path:
+def _default(groups: "Sequence[Group]") -> Path:
     single = sum(len(group.logs) for group in groups) == 1
-    folder = groups[0].logs[0].folder if single else Path()
-    if kind == "adaptation":
-        return folder / "adaptation.png"
-    return folder / CURVE if single else Path("comparison.png")
-
-
-def _with_regimes(groups: "Sequence[Group]") -> "list[Group]":
-    """The groups whose runs logged at least one change.
-
-    Raises:
-        UserError: If there are none.
-    """
-    from rl_rms.cli.groups import Group
-    from rl_rms.cli.regimes import read_regimes
-
-    found = []
-    for group in groups:
-        if group.runs and all(len(read_regimes(run)) > 1 for run in group.runs):
-            found.append(Group(group.name, group.runs))
-        else:
-            print(f"{group.name} is left out: its log tells of no change of regime", file=sys.stderr)
-    if not found:
-        raise UserError(
-            "--kind adaptation needs runs in whose world something jumped; draw these with --kind curve"
-        )
-    return found
+    return groups[0].logs[0].folder / CURVE if single else Path("comparison.png")
 
 
 def _tell_what_is_cut(groups: "Sequence[Group]") -> None:

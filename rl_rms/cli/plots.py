@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from rl_rms.agents import files
 from rl_rms.cli.groups import Group
-from rl_rms.cli.regimes import read_regimes
 from rl_rms.cli.runs import RETURN, Run
 from rl_rms.cli.tracking import Tracking
 from rl_rms.envs.drift import regime_changes, trace
@@ -24,13 +23,14 @@ if TYPE_CHECKING:
 
 _TRACE_POINTS = 2000
 _GRID_POINTS = 200
+# Width of a figure in inches.
+_WIDTH = 8.0
 Floats = NDArray[np.float64]
 # Pairs of color and line that tell 28 groups apart, the colors first.
 _LINES = ("-", "--", ":", "-.")
 _GREY = "#555555"
 # Width of a letter of the legend, in inches.
 _LETTER = 0.075
-_FEW_REGIMES = 6
 # Half-lives as they were found, before their bounds, and what to call them.
 _FOUND = {
     "optim/match_unbounded": "matched, before its bounds",
@@ -38,7 +38,7 @@ _FOUND = {
 }
 
 
-def learning_curve(groups: Sequence[Group], width: float = 8.0) -> "Figure":
+def learning_curve(groups: Sequence[Group]) -> "Figure":
     """Draw return over env steps and, under it, what changed in the world meanwhile.
 
     A group of several seeds is drawn as their interquartile mean and its 95 % band, on a grid of env steps that
@@ -46,7 +46,6 @@ def learning_curve(groups: Sequence[Group], width: float = 8.0) -> "Figure":
 
     Args:
         groups: Of runs in the same environment.
-        width: In inches.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -56,7 +55,7 @@ def learning_curve(groups: Sequence[Group], width: float = 8.0) -> "Figure":
     traces = _common_traces(runs, end) if runs else {}
     stages = runs[0].series("curriculum/stage") if len(runs) == 1 else ([], [])
     rows = len(traces) + bool(stages[0])
-    figure = Figure(figsize=(width, 3.2 + 1.1 * rows), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 3.2 + 1.1 * rows), layout="constrained")
     heights = [3.0] + [1.0] * rows
     axes: Any = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for index, group in enumerate(groups):
@@ -79,62 +78,17 @@ def learning_curve(groups: Sequence[Group], width: float = 8.0) -> "Figure":
     return figure
 
 
-def adaptation_bars(groups: Sequence[Group], width: float = 8.0) -> "Figure":
-    """Draw how each group took the changes of its world, regime by regime.
-
-    Bars are the mean return in the first and in the last tenth of each regime, and the env steps until the return
-    had recovered from the change; of several seeds the interquartile mean and its 95 % interval. Where some seed
-    never recovered in a regime there is a cross in place of the bar.
-
-    Args:
-        groups: Of runs that logged their regimes, at least one of which had a change.
-        width: In inches.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
-
-    of_groups = [[read_regimes(run) for run in group.runs] for group in groups]
-    counts = [min(map(len, of_seeds)) for of_seeds in of_groups]
-    figure = Figure(figsize=(width, 6.5), layout="constrained")
-    axes: Any = figure.subplots(3, 1, sharex=True)
-    share = 0.8 / len(groups)
-    for index, (group, of_seeds, count) in enumerate(zip(groups, of_groups, counts, strict=True)):
-        places = np.arange(count, dtype=np.float64) + (index - (len(groups) - 1) / 2) * share
-        for axis, metric in zip(axes, ("first_tenth", "last_tenth", "recovery"), strict=True):
-            values = np.array([[getattr(regime, metric) for regime in regimes[:count]] for regimes in of_seeds])
-            _draw_bars(axis, places, 0.9 * share, values, COLORS[index % len(COLORS)])
-        axes[0].bar(0, 0, color=COLORS[index % len(COLORS)], label=_label(group))
-    axes[0].set_ylabel("return in the\nfirst tenth")
-    axes[1].set_ylabel("return in the\nlast tenth")
-    axes[2].set_ylabel("env steps until\nrecovered")
-    axes[2].set_xlabel("regime, and the env step at which it began")
-    count = max(counts)
-    regimes = of_groups[counts.index(count)][0][:count]
-    begun = EngFormatter(sep="", places=None if count < _FEW_REGIMES else 0)
-    shown = range(0, count, math.ceil(count / (1.7 * width)))
-    axes[2].set_xticks(shown, [f"{i + 1}\n{begun(round(regimes[i].start, -3))}" for i in shown])
-    axes[2].yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[0].set_title(_title(groups), loc="left", fontsize=10)
-    if len(groups) > 1:
-        _legend(figure, axes[0])
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.align_ylabels()
-    return figure
-
-
-def memory_curves(run: Run, tracking: Tracking, width: float = 8.0) -> "Figure":
+def memory_curves(run: Run, tracking: Tracking) -> "Figure":
     """Draw the second moment against the squared gradients, and the half-life in force beside the one found.
 
     Args:
         run: The run.
         tracking: Its second moment and squared gradients.
-        width: In inches.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
-    figure = Figure(figsize=(width, 5.0), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 5.0), layout="constrained")
     axes: Any = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1.0])
     axes[0].plot(tracking.steps, tracking.squares, ".", color=COLORS[1], markersize=3.5, label="squared gradients")
     axes[0].plot(tracking.steps, tracking.second_moment, color=COLORS[0], linewidth=1.8, label="second moment v")
@@ -160,16 +114,15 @@ def memory_curves(run: Run, tracking: Tracking, width: float = 8.0) -> "Figure":
     return figure
 
 
-def effective_step(run: Run, width: float = 8.0) -> "Figure":
+def effective_step(run: Run) -> "Figure":
     """Draw how far a step moves a parameter, and the learning rate beside it.
 
     Args:
         run: A run that logged it.
-        width: In inches.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 2.8), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 2.8), layout="constrained")
     axis = figure.subplots()
     axis.plot(*run.series("optim/effective_step"), color=COLORS[0], linewidth=1.2, label="effective step")
     axis.plot(
@@ -242,24 +195,6 @@ def on_a_grid(group: Group) -> tuple[Floats, Floats]:
         return np.array(curves[0][0]), np.array([curves[0][1]])
     grid = np.linspace(max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves), _GRID_POINTS)
     return grid, np.array([np.interp(grid, *curve) for curve in curves])
-
-
-def _draw_bars(axis: "Axes", places: Floats, width: float, values: Floats, color: str) -> None:
-    """Draw a bar for each regime from values of shape ``(seeds, regimes)``; nothing where one is not known."""
-    known = ~np.isnan(values).any(axis=0)
-    never = np.isinf(values).any(axis=0)
-    if never.any():
-        axis.plot(places[never], np.zeros(never.sum()), "x", color=color, markersize=7, clip_on=False)
-    shown = known & ~never
-    if not shown.any():
-        return
-    if len(values) == 1:
-        axis.bar(places[shown], values[0, shown], width, color=color)
-        return
-    middle, low, high = interquartile_curve(values[:, shown])
-    # Of few seeds the middle may lie a rounding error outside.
-    error = np.maximum([middle - low, high - middle], 0.0)
-    axis.bar(places[shown], middle, width, color=color, yerr=error, error_kw={"linewidth": 1.0, "ecolor": _GREY})
 
 
 def _common_traces(runs: Sequence[Run], end: float) -> dict[str, Floats]:

@@ -13,8 +13,6 @@ class RegimeReturns:
     Attributes:
         start: Env steps that the agent had lived when it began.
         end: The same when it ended.
-        begins_with_change: Whether the world changed then; not in the first regime, nor where a run was cut off
-            and went on later.
         first_tenth: Mean return of the episodes in the first tenth of its env steps; NaN where none ended.
         last_tenth: The same of the last tenth.
         before: The last tenth of the regime before; NaN for none.
@@ -24,7 +22,6 @@ class RegimeReturns:
 
     start: float
     end: float
-    begins_with_change: bool
     first_tenth: float
     last_tenth: float
     before: float
@@ -47,8 +44,7 @@ def read_regimes(run: Run) -> list[RegimeReturns]:
         if math.isnan(recovery) and not math.isnan(before):
             recovery = math.inf
         last = _at(run, "last_tenth", index)
-        changed = bool(regimes) and _changed(run, start)
-        regimes.append(RegimeReturns(start, end, changed, _at(run, "first_tenth", index), last, before, recovery))
+        regimes.append(RegimeReturns(start, end, _at(run, "first_tenth", index), last, before, recovery))
         start, before = end, last
     return regimes
 
@@ -56,11 +52,3 @@ def read_regimes(run: Run) -> list[RegimeReturns]:
 def _at(run: Run, name: str, index: int) -> float:
     values = run.metrics.get(f"adaptation/{name}")
     return math.nan if values is None else values[index]
-
-
-def _changed(run: Run, step: float) -> bool:
-    """Whether the world's regime was another after an env step than before."""
-    entries = list(zip(*run.series("env/regime"), strict=True))
-    earlier = [regime for entry, regime in entries if entry < step]
-    later = [regime for entry, regime in entries if entry > step]
-    return not earlier or not later or earlier[-1] != later[0]

@@ -1,33 +1,34 @@
-"""``rl-rms report RUN...``: one HTML page that says what runs did, and what their half-life did."""
+"""``rl-rms report RUN...``: one HTML page with the results of runs and a verdict on their half-life."""
 
 import base64
 import io
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError, require_plots
-from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Run, read_summary
+from rl_rms.cli.regimes import RegimeReturns, read_regimes
+from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Log, Run, read_summary
+from rl_rms.cli.tracking import Following, follow, read_tracking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rl_rms.cli.events import EventLog
     from rl_rms.cli.groups import Group
-    from rl_rms.cli.regimes import RegimeReturns
-    from rl_rms.cli.tracking import Following
 
 REPORT = "report.html"
-# Width of a figure in inches, on a screen and on a phone.
-_WIDE, _NARROW = 8.0, 4.4
-_MOST_SENTENCES = 10
-_TOO_SHORT = "No regime was long enough, beside how often was logged, to say how v followed; log more often."
+_COLUMNS = (
+    "regime", "from env step", "return, first tenth", "last tenth", "recovered after", "v off by at most",
+    "off by 2 for", "half-life, updates",
+)  # fmt: skip
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -57,13 +58,11 @@ pre {{ overflow-x: auto; font-size: 0.8rem; line-height: 1.4; }}
 <p>RMSprop divides each gradient by the root of <b>v</b>, its <b>second moment</b>: an average of past squared
 gradients. The <b>half-life</b> is how many updates it takes until a past squared gradient counts half in v.</p>
 <details><summary>How to read this page</summary>
-<p>A <b>regime</b> is the time between two changes of the world. After a change the gradients become larger or
-smaller, and until v has followed, steps are too long or too short. v's error is told as a factor, and halved when
-its logarithm is: from 16 times too large, 4 times is half of the way.</p>
-<p>A half-life is called <b>too long</b> where v was off by more than a factor of 2 for more than a quarter of a
-regime, <b>too short</b> where v swings up and down by more than a factor of 1.4 from one reading of the log to the
-next, else <b>right</b>. This says how v follows the gradients; whether another half-life earns more, a comparison
-of runs has to say.</p></details>
+<p>A <b>regime</b> is the period between two changes of the environment. After a change the gradients become larger
+or smaller. Steps are too long or too short until v has followed.</p>
+<p>A half-life is <b>too long</b> if v is off by more than a factor of 2 for more than a quarter of a regime,
+<b>too short</b> if v swings by more than a factor of 1.4 from one entry of the log to the next, else <b>right</b>.
+The verdict is about how v follows the gradients. Compare runs to learn which half-life earns more.</p></details>
 {sections}
 </body></html>
 """
@@ -85,8 +84,8 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms report",
         usage="rl-rms report RUN ... [--output FILE]",
         description=(
-            "Write one HTML page that says in words and figures what runs did and what their half-life did; it "
-            "needs neither network nor JavaScript."
+            "Write one HTML page with the results of runs, their figures, and a verdict on their half-life. The "
+            "page needs neither network nor JavaScript."
         ),
         examples=[
             "rl-rms report runs/drifting_cartpole/*-seed0",
@@ -120,138 +119,158 @@ def page(groups: "Sequence[Group]") -> str:
     from rl_rms.cli.plots import learning_curve
 
     sections = []
+    title = groups[0].name
     if len(groups) > 1:
+        title = f"{len(groups)} groups of runs"
         names = ", ".join(group.name for group in groups)
-        picture = _figure(
-            lambda width: learning_curve(groups, width), f"Mean return against env steps of {names}."
-        )
+        picture = _figure(learning_curve(groups), f"Mean return against env steps of {names}.")
         sections.append(f"<section><h2>All of them</h2>{picture}</section>")
-    sections += [_of_group(group, beside_others=len(groups) > 1) for group in groups]
-    title = _title(groups[0]) if len(groups) == 1 else f"{len(groups)} groups of runs"
+    elif len(groups[0].logs) == 1:
+        folder = groups[0].logs[0].folder.resolve()
+        title = f"{folder.parent.name}, {folder.name}"
+    sections += [f"<section><h2>{escape(group.name)}</h2>{_of_group(group)}</section>" for group in groups]
     return _PAGE.format(title=escape(title), sections="\n".join(sections))
 
 
-def _title(group: "Group") -> str:
-    if len(group.logs) > 1:
-        return group.name
-    folder = group.logs[0].folder.resolve()
-    return f"{folder.parent.name}, {folder.name}"
+def _of_group(group: "Group") -> str:
+    """A single run, or the common result of several seeds and each of them folded."""
+    from rl_rms.cli.plots import learning_curve
+    from rl_rms.studies.intervals import interquartile_mean
 
-
-def _of_group(group: "Group", *, beside_others: bool) -> str:
-    """The section of a group: its only run's own, or what its seeds have in common and each of them folded."""
     if len(group.logs) == 1:
-        heading = f"<h2>{escape(group.name)}</h2>" if beside_others else ""
-        return f"<section>{heading}{_of_log(group.logs[0])}</section>"
-
-    from rl_rms.cli.plots import adaptation_bars, learning_curve
-    from rl_rms.cli.regimes import read_regimes
-    from rl_rms.cli.words import describe_memory, describe_verdicts
-
-    parts = [f"<h2>{escape(group.name)}</h2>", f"<p>{escape(_what(group.logs[0], len(group.logs)))}</p>"]
-    parts.append(f'<p class="result">{escape(_result_of_seeds(group))}</p>')
-    parts.append(
-        _figure(
-            lambda width: learning_curve([group], width),
-            f"Interquartile mean of the return of {len(group.logs)} seeds of {group.name} against env steps.",
-        )
-    )
-    runs = group.runs
-    if runs and all(len(read_regimes(run)) > 1 for run in runs):
-        parts.append("<h3>How the return took the changes</h3>")
-        parts.append(
-            _figure(
-                lambda width: adaptation_bars([group], width),
-                "For each regime the return in its first and last tenth, and env steps until it had recovered.",
-            )
-        )
-    if runs:
-        judged = [following for run in runs for _, following in _followings(run)]
-        told = f"{describe_memory(runs[0])} {describe_verdicts(judged)}"
-        parts.append(f'<h3>What the half-life did</h3><p class="verdict">{_emphasized(told)}</p>')
+        return _of_log(group.logs[0])
+    count = len(group.logs)
+    last = interquartile_mean([log.series(RETURN)[1][-1] for log in group.logs])
+    parts = [
+        f"<p>{escape(_setting(group.logs[0], count))}</p>",
+        f'<p class="result">At the end the mean return of the last episodes was {last} over {count} seeds: '
+        "interquartile mean and 95 % interval.</p>",
+        _figure(learning_curve([group]), f"Interquartile mean of the return of {count} seeds against env steps."),
+    ]
+    if group.runs:
+        judged = [following for run in group.runs for _, following in _followings(run) if following is not None]
+        parts.append(_verdict(group.runs[0], judged))
     for log in group.logs:
         name = f"seed {log.config.seed}: {log.folder.name}" if isinstance(log, Run) else log.folder.name
         parts.append(f"<details><summary>{escape(name)}</summary>{_of_log(log)}</details>")
-    return f"<section>{''.join(parts)}</section>"
-
-
-def _result_of_seeds(group: "Group") -> str:
-    from rl_rms.studies.intervals import interquartile_mean
-
-    last = interquartile_mean([log.series(RETURN)[1][-1] for log in group.logs])
-    return (
-        f"At the end the mean return of the last episodes was {last} over {len(group.logs)} seeds: interquartile "
-        "mean and 95 % interval."
-    )
-
-
-def _of_log(log: "Run | EventLog") -> str:
-    """What one run did."""
-    from rl_rms.cli.groups import Group
-    from rl_rms.cli.plots import learning_curve
-    from rl_rms.cli.words import describe_result
-
-    alone = Group(log.folder.name, [log])
-    parts = [f"<p>{escape(_what(log, 1))}</p>", f'<p class="result">{escape(describe_result(log))}</p>']
-    if isinstance(log, Run):
-        parts.append(f'<p class="verdict">{_in_short(log)}</p>')
-    shown = "Mean return of the last 100 episodes against env steps"
-    if isinstance(log, Run):
-        shown += ", and under it what changed in the world"
-    parts.append(_figure(lambda width: learning_curve([alone], width), f"{shown}."))
-    if isinstance(log, Run):
-        parts += [_memory(log), _changes(log), _training(log), _folded(log)]
     return "".join(parts)
 
 
-def _what(log: "Run | EventLog", seeds: int) -> str:
-    """What was run."""
+def _of_log(log: "Run | EventLog") -> str:
+    """Result, verdict, figures, regimes and configuration of one run."""
+    from rl_rms.cli.groups import Group
+    from rl_rms.cli.plots import effective_step, learning_curve, memory_curves
+
+    parts = [f"<p>{escape(_setting(log, 1))}</p>", f'<p class="result">{describe_result(log)}</p>']
+    curve = learning_curve([Group(log.folder.name, [log])])
+    if not isinstance(log, Run):
+        return "".join([*parts, _figure(curve, "Mean return of the last 100 episodes against env steps.")])
+    followings = _followings(log)
+    parts.append(_verdict(log, [following for _, following in followings if following is not None]))
+    parts.append(_figure(curve, "Mean return of the last 100 episodes against env steps, and the environment."))
+    parts.append(_regimes(followings))
+    tracking = read_tracking(log)
+    if tracking is not None:
+        shows = "Second moment and squared gradients against env steps, and the half-life in force."
+        parts.append(_figure(memory_curves(log, tracking), shows))
+    if log.series("optim/effective_step")[0]:
+        shows = "Root mean square of a step against env steps, and the learning rate."
+        parts.append(_figure(effective_step(log), shows))
+    parts.append(_configuration(log))
+    return "".join(parts)
+
+
+def _setting(log: "Run | EventLog", seeds: int) -> str:
     if not isinstance(log, Run):
         where = "" if log.env_id is None else f" on {log.env_id}"
-        return (
-            f"A training of {log.library}{where}, read from its TensorBoard events, which tell of returns alone."
-        )
+        return f"A training of {log.library}{where}, read from its TensorBoard events, which hold returns alone."
     config = log.config
     which = f"seed {config.seed}" if seeds == 1 else f"{seeds} seeds"
-    changing = list(config.env.changes) + (["a curriculum"] if config.env.curriculum else [])
-    world = f"in a world where {_and(changing)} changed" if changing else "in a world that stood still"
+    changing = [*config.env.changes, *(["a curriculum"] if config.env.curriculum else [])]
+    changes = f"changes in {', '.join(changing)}" if changing else "no changes"
     cut = "" if log.steps[-1] >= config.total_timesteps else f" of {config.total_timesteps:,}"
     return (
-        f"{config.agent.algorithm.upper()} on {config.env.id} {world}: {config.env.num_envs} environments, "
+        f"{config.agent.algorithm.upper()} on {config.env.id} with {changes}: {config.env.num_envs} environments, "
         f"{log.steps[-1]:,.0f} env steps{cut}, {which}."
     )
 
 
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _changes(run: Run) -> str:
-    """How the return took the changes, as a table and in words."""
-    from rl_rms.cli.regimes import read_regimes
-    from rl_rms.cli.words import describe_return
-
-    regimes = read_regimes(run)
-    if not regimes:
-        return "<h3>How the return took the changes</h3><p>The log tells of no regime that came to its end.</p>"
-    rows = "".join(
-        f"<tr><td>{i}</td><td>{regime.start:,.0f}</td><td>{_number(regime.first_tenth)}</td>"
-        f"<td>{_number(regime.last_tenth)}</td><td>{_recovery(regime)}</td></tr>"
-        for i, regime in enumerate(regimes, start=1)
+def describe_result(log: Log) -> str:
+    """The return at the end and at best."""
+    steps, returns = log.series(RETURN)
+    best = max(range(len(returns)), key=returns.__getitem__)
+    return (
+        f"After {log.steps[-1]:,.0f} env steps the mean return of the last episodes was {returns[-1]:,.1f}; the "
+        f"best was {returns[best]:,.1f}, first at env step {steps[best]:,.0f}."
     )
-    table = (
-        '<div class="scroll long"><table><tr><th>regime</th><th>from env step</th><th>first tenth</th>'
-        f"<th>last tenth</th><th>recovered after</th></tr>{rows}</table></div>"
-    )
-    told = _list([describe_return(regime) for regime in regimes if regime.begins_with_change])
-    return f"<h3>How the return took the changes</h3>{table}{told or '<p>Nothing jumped in this world.</p>'}"
+
+
+def describe_memory(run: Run) -> str:
+    """The half-life in force."""
+    half_lives = run.series("optim/half_life_updates")[1]
+    if not half_lives:
+        return f"The optimizer, {run.config.agent.optimizer}, logged no half-life."
+    in_steps = run.series("optim/half_life_steps")[1]
+    long = f"{median(half_lives):,.0f} updates" + (f" ({median(in_steps):,.0f} env steps)" if in_steps else "")
+    if max(half_lives) > 1.1 * min(half_lives):
+        long += f" in the median, between {min(half_lives):,.0f} and {max(half_lives):,.0f} updates"
+    return f"The half-life in force was {long}."
+
+
+def describe_verdicts(followings: Sequence[Following]) -> str:
+    """All verdicts in one sentence."""
+    if not followings:
+        return "The log does not tell how the second moment followed the squared gradients."
+    counts = {name: sum(one.verdict == name for one in followings) for name in ("too long", "too short", "right")}
+    told = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
+    return f"Of the {len(followings)} regimes that can be judged it was {told}."
+
+
+def _verdict(run: Run, followings: Sequence[Following]) -> str:
+    told = escape(f"{describe_memory(run)} {describe_verdicts(followings)}")
+    emphasized = re.sub(r"(too long|too short|right)(?= in )", r"<b>\1</b>", told)
+    return f'<p class="verdict">{emphasized}</p>'
+
+
+def _followings(run: Run) -> list[tuple[RegimeReturns, Following | None]]:
+    """The regimes, and how the second moment followed in each, if the log tells it."""
+    tracking = read_tracking(run)
+    return [
+        (regime, None if tracking is None else follow(tracking, regime.start, regime.end))
+        for regime in read_regimes(run)
+    ]
+
+
+def _regimes(followings: Sequence[tuple[RegimeReturns, Following | None]]) -> str:
+    """A table of the regimes."""
+    if not followings:
+        return ""
+    rows = []
+    for number, (regime, following) in enumerate(followings, start=1):
+        cells = [f"{number}", f"{regime.start:,.0f}", _number(regime.first_tenth), _number(regime.last_tenth)]
+        cells += [_recovery(regime), *describe_following(following)]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    heading = "".join(f"<th>{column}</th>" for column in _COLUMNS)
+    table = f'<div class="scroll long"><table><tr>{heading}</tr>{"".join(rows)}</table></div>'
+    return f"<h3>Regimes</h3>{table}"
+
+
+def describe_following(following: Following | None) -> list[str]:
+    """A regime's cells: largest error of v as a factor, time with an error of 2, and the verdict."""
+    if following is None:
+        return ["-"] * 3
+    way = "too large" if following.worst > 0 else "too small"
+    verdict = f"{following.half_life:,.0f}: {following.verdict}"
+    if not math.isnan(following.better):
+        verdict += f", about {max(following.better, 1.0):,.0f} is right"
+    return [f"{math.exp(abs(following.worst)):,.1f} times {way}", f"{100 * following.share_off:.0f} %", verdict]
 
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:,.1f}"
 
 
-def _recovery(regime: "RegimeReturns") -> str:
+def _recovery(regime: RegimeReturns) -> str:
     if math.isnan(regime.recovery):
         return "-"
     if not regime.fell:
@@ -259,79 +278,8 @@ def _recovery(regime: "RegimeReturns") -> str:
     return "never" if math.isinf(regime.recovery) else f"{regime.recovery:,.0f}"
 
 
-def _memory(run: Run) -> str:
-    """What the half-life did: the verdict, the figures and each regime in words."""
-    from rl_rms.cli.plots import effective_step, memory_curves
-    from rl_rms.cli.tracking import read_tracking
-    from rl_rms.cli.words import describe_following
-
-    parts = ["<h3>What the half-life did</h3>"]
-    tracking = read_tracking(run)
-    if tracking is not None:
-        parts.append(
-            _figure(
-                lambda width: memory_curves(run, tracking, width),
-                "Second moment and squared gradients against env steps, and under them the half-life in force.",
-            )
-        )
-        told = [describe_following(following, regime) for regime, following in _followings(run)]
-        parts.append(_list(told or [_TOO_SHORT]))
-    elif run.series("optim/half_life_updates")[0]:
-        parts.append(f"<p>{escape(_why_unknown(run))}</p>")
-    if run.series("optim/effective_step")[0]:
-        parts.append(
-            _figure(
-                lambda width: effective_step(run, width),
-                "Root mean square of a step against env steps, and the learning rate beside it.",
-            )
-        )
-    return "".join(parts) if len(parts) > 1 else ""
-
-
-def _in_short(run: Run) -> str:
-    """The half-life in force, and the verdict on it."""
-    from rl_rms.cli.words import describe_memory, describe_verdicts
-
-    followings = [following for _, following in _followings(run)]
-    return _emphasized(f"{describe_memory(run)} {describe_verdicts(followings)}")
-
-
-def _emphasized(sentence: str) -> str:
-    """With the verdicts on half-lives in bold."""
-    return re.sub(r"\b(too long|too short|right)(?= in \d|[.,;])", r"<b>\1</b>", escape(sentence))
-
-
-def _why_unknown(run: Run) -> str:
-    unknown = "How the second moment followed the squared gradients is not known"
-    agent = run.config.agent
-    if agent.on_change != "keep":
-        return f"{unknown}: with on_change {agent.on_change} the memory is not the same before and after a change."
-    if agent.optimizer_kwargs.get("centered"):
-        return f"{unknown}: with centered the log holds the gradients' variance only."
-    return f"{unknown}: the log has too few entries, or lacks train/n_updates."
-
-
-def _followings(run: Run) -> "list[tuple[RegimeReturns, Following]]":
-    """The regimes in which it can be said how the second moment followed."""
-    from rl_rms.cli.regimes import read_regimes
-    from rl_rms.cli.tracking import follow, read_tracking
-
-    tracking = read_tracking(run)
-    if tracking is None:
-        return []
-    told = [(regime, follow(tracking, regime.start, regime.end)) for regime in read_regimes(run)]
-    return [(regime, following) for regime, following in told if following is not None]
-
-
-def _training(run: Run) -> str:
-    from rl_rms.cli.words import describe_training
-
-    told = _list(describe_training(run))
-    return f"<h3>What else the log says</h3>{told}" if told else ""
-
-
-def _folded(run: Run) -> str:
-    """Configuration and versions."""
+def _configuration(run: Run) -> str:
+    """Configuration and versions, folded."""
     config = escape((run.folder / CONFIG).read_text())
     versions = ""
     if (run.folder / SUMMARY).is_file():
@@ -344,33 +292,12 @@ def _folded(run: Run) -> str:
     return f"<details><summary>Configuration</summary>{versions}<pre>{config}</pre></details>"
 
 
-def _list(sentences: Sequence[str]) -> str:
-    """The first sentences as a list, and those that are more than a page bears folded."""
-    if len(sentences) > _MOST_SENTENCES:
-        more = sentences[_MOST_SENTENCES:]
-        folded = f"<details><summary>{len(more)} more</summary>{_list_all(more)}</details>"
-        return _list_all(sentences[:_MOST_SENTENCES]) + folded
-    return _list_all(sentences)
-
-
-def _list_all(sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{_emphasized(sentence)}</li>" for sentence in sentences)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _figure(draw: "Callable[[float], Figure]", shows: str) -> str:
-    """A figure inside the page, drawn for screens and for phones."""
-    wide, narrow = (_as_data(draw(width)) for width in (_WIDE, _NARROW))
-    return (
-        f'<figure><picture><source media="(max-width: 600px)" srcset="{narrow}">'
-        f'<img src="{wide}" alt="{escape(shows)}"></picture></figure>'
-    )
-
-
-def _as_data(figure: "Figure") -> str:
+def _figure(figure: "Figure", shows: str) -> str:
+    """A figure inside the page."""
     import matplotlib as mpl
 
     file = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "rl_rms"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+    data = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f'<figure><img src="{data}" alt="{escape(shows)}"></figure>'

@@ -11,9 +11,8 @@ between two readings counts as a lag. The *lag* of the second moment is ``log(v 
 ``log 4`` where it is four times too large, and steps half as long as they would be.
 
 Where the squared gradients fall by a factor R and stay there, the lag is ``log(1 + (R - 1) 2^(-t/h))`` t updates
-later. So it halves after ``h log2((R - 1) / (sqrt(R) - 1))`` updates (1.6 half-lives for R = 4, 3.5 for R = 100),
-and v is more than twice too large for ``h log2(R - 1)`` updates. Where they rise, v is within a factor of 2 after
-one half-life.
+later, and v is more than twice too large for ``h log2(R - 1)`` updates. Where they rise, v is within a factor of 2
+after one half-life.
 """
 
 import math
@@ -69,9 +68,6 @@ class Following(NamedTuple):
     Attributes:
         half_life: Median of those in force, in updates.
         worst: The largest lag, with its sign.
-        worst_after: Updates from the beginning of the regime until then.
-        halved_after: Updates from then until the lag was half of it; ``inf`` if it was not in this regime.
-        left: Updates from then until the regime ended.
         share_off: Share of the readings at which v was more than twice too large or too small.
         swing: How far v swings up and down from reading to reading, as the standard deviation of ``log v`` about
             the mean of its two neighbors; a steady decay has none.
@@ -82,9 +78,6 @@ class Following(NamedTuple):
 
     half_life: float
     worst: float
-    worst_after: float
-    halved_after: float
-    left: float
     share_off: float
     swing: float
     verdict: Verdict
@@ -162,16 +155,13 @@ def follow(tracking: Tracking, start: float, end: float) -> Following | None:
     lag = _lag(log_v, np.log(tracking.squares[inside]))
     # The update of the change lies between two readings.
     began = np.interp(start, tracking.steps, tracking.updates) if first else 0.0
-    since = tracking.updates[inside] - began
+    length = float(tracking.updates[inside[-1]] - began)
     half_life = float(np.median(tracking.half_life[inside]))
-    peak = int(np.argmax(np.abs(lag)))
-    worst = float(lag[peak])
+    worst = float(lag[np.argmax(np.abs(lag))])
     share_off = float(np.mean(np.abs(lag) > _OFF))
     swing = _swing(log_v)
-    verdict, better = _judge(half_life, worst, share_off, swing, float(since[-1]))
-    halved = _halved(since[peak:] - since[peak], np.abs(lag[peak:]))
-    left = float(since[-1] - since[peak])
-    return Following(half_life, worst, float(since[peak]), halved, left, share_off, swing, verdict, better)
+    verdict, better = _judge(half_life, worst, share_off, swing, length)
+    return Following(half_life, worst, share_off, swing, verdict, better)
 
 
 def _lag(log_v: Floats, log_squares: Floats) -> Floats:
@@ -185,17 +175,6 @@ def _swing(log_v: Floats) -> float:
     """A Following's swing."""
     middle = log_v[1:-1] - 0.5 * (log_v[:-2] + log_v[2:])
     return float(np.median(np.abs(middle))) * _TO_DEVIATION
-
-
-def _halved(since: Floats, lag: Floats) -> float:
-    """Updates until a lag is half of the first one, on the straight line between two readings."""
-    below = np.flatnonzero(lag <= 0.5 * lag[0])
-    if not len(below):
-        return math.inf
-    now = int(below[0])
-    if not now:
-        return 0.0
-    return float(np.interp(-0.5 * lag[0], [-lag[now - 1], -lag[now]], [since[now - 1], since[now]]))
 
 
 def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[Verdict, float]:

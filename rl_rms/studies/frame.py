@@ -202,7 +202,7 @@ def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
     try:
         yield map_in_pool
     except BaseException:
-        for process in list((pool._processes or {}).values()):
+        for process in multiprocessing.active_children():
             process.terminate()
         raise
     finally:

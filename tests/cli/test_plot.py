@@ -1,6 +1,5 @@
 """``rl-rms plot``: groups of seeds, other libraries' runs, what is drawn and what cannot be."""
 
-import itertools
 import sys
 
 import matplotlib.image
@@ -13,7 +12,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import read_events
 from rl_rms.cli.groups import find_groups
 from rl_rms.cli.main import main
-from rl_rms.cli.plots import adaptation_bars, learning_curve, memory_curves, on_a_grid
+from rl_rms.cli.plots import learning_curve, memory_curves, on_a_grid
 from rl_rms.cli.regimes import read_regimes
 from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import read_tracking
@@ -181,29 +180,6 @@ def test_many_groups_keep_their_own_looks_and_stand_outside_the_axes(tmp_path):
     assert legend.x1 <= figure.bbox.x1
 
 
-def test_adaptation_bars_are_the_regimes_returns_and_recoveries(tmp_path):
-    for seed, much in enumerate([0.0, 10.0, 20.0, 90.0]):
-        rows = [regime(1000, 1.0, 200.0), regime(2000, 50.0 + much, 150.0, 300.0 + much), regime(3000, 5.0, 6.0)]
-        write_run(tmp_path / str(seed), [1.0], seed=seed, rows=rows, every=3000)
-    figure = adaptation_bars(find_groups([str(tmp_path)]))
-    first, last, recovery = (
-        [bar.get_height() for bar in axis.patches if bar.get_height()] for axis in figure.axes
-    )
-    assert first == [1.0, 65.0, 5.0]
-    assert last == [200.0, 150.0, 6.0]
-    assert recovery == [315.0]  # nothing to recover in the first, never recovered in the third
-    assert [line.get_xdata().tolist() for line in figure.axes[2].lines if line.get_marker() == "x"] == [[2.0]]
-
-
-def test_hundreds_of_regimes_keep_their_ticks_apart(tmp_path):
-    rows = [regime(1000 * number, 1.0, 2.0, 3.0) for number in range(1, 301)]
-    figure = adaptation_bars(find_groups([str(write_run(tmp_path / "run", [1.0], rows=rows, every=300_000))]))
-    figure.draw_without_rendering()
-    boxes = [label.get_window_extent() for label in figure.axes[2].get_xticklabels()]
-    assert len(boxes) > 5
-    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
-
-
 @pytest.mark.parametrize(
     ("tag", "label"),
     [
@@ -234,12 +210,10 @@ def test_regimes_are_read_as_they_were_logged(tmp_path):
     numbers = [{"time/total_timesteps": step, "env/regime": float(step > 1000)} for step in (500, 900, 1100, 2500)]
     rows = [*numbers, regime(1000, 1.0, 200.0), regime(2000, 50.0, 150.0, 300.0), regime(3000, 140.0, 6.0)]
     first, second, third = read_regimes(read_run(write_run(tmp_path / "run", [], rows=rows)))
-    assert (first.start, first.end, first.begins_with_change) == (0, 1000, False)
+    assert (first.start, first.end) == (0, 1000)
     assert np.isnan([first.before, first.recovery]).all()
     assert (second.start, second.before, second.recovery, second.fell) == (1000, 200.0, 300.0, True)
-    assert second.begins_with_change
-    # Cut off and resumed at 2000, where nothing changed.
-    assert (third.begins_with_change, third.recovery, third.fell) == (False, np.inf, False)
+    assert (third.recovery, third.fell) == (np.inf, False)
 
 
 # -- the command ------------------------------------------------------------------------------------------
@@ -272,8 +246,7 @@ def test_a_single_run_is_drawn_into_its_folder_without_the_extra(tmp_path, monke
     monkeypatch.setitem(sys.modules, "rliable", None)
     folder = write_run(tmp_path / "run", [1.0, 2.0], rows=[regime(1000, 1.0, 2.0), regime(2000, 1.0, 2.0, 3.0)])
     assert main(["plot", str(folder)]) == 0
-    assert main(["plot", str(folder), "--kind", "adaptation"]) == 0
-    assert {"learning_curve.png", "adaptation.png"} <= {path.name for path in folder.iterdir()}
+    assert (folder / "learning_curve.png").is_file()
 
 
 def test_a_seed_that_ended_early_is_told(tmp_path, monkeypatch, capsys):
@@ -305,8 +278,6 @@ def test_wrong_words_are_answered_in_sentences(tmp_path, capsys):
     assert "must end in .png or .svg, or in nothing for both, got 'a.pdf'" in error_of(
         capsys, run, "--output", "a.pdf"
     )
-    assert "needs runs in whose world something jumped" in error_of(capsys, run, "--kind", "adaptation")
-    assert "kind" in error_of(capsys, run, "--kind", "pie")
     assert not list(tmp_path.glob("**/*.png"))
 
 

@@ -29,7 +29,7 @@ _FAILURES = (UserError, ValueError, RuntimeError, FloatingPointError)
 
 
 class _SuperfluousError(Exception):
-    """Other workers train the last trials of the sweep."""
+    """Other workers train this trial, or the last trials of the sweep."""
 
 
 def require_optuna() -> Any:
@@ -91,7 +91,8 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
         raise UserError(f"cannot open the sweep's storage {storage}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OptunaError, SQLAlchemyError) as error:
         raise UserError(
-            f"the sweep's storage {storage} is damaged: {error}; put back a copy, or give another --storage"
+            f"the sweep's storage {storage} is damaged: {' '.join(str(error).split())}; put back a copy, or give "
+            "another --storage"
         ) from error
     now = search.question()
     then = study.user_attrs.get("sweep")
@@ -125,7 +126,16 @@ def retry_stale(study: "optuna.Study") -> None:
 
 def counted(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
     """The trials that count: all but the superfluous ones and those that were retried."""
-    return [trial for trial in trials if trial.state.name != "FAIL" or ERROR in trial.user_attrs]
+    kept = []
+    retried = set[tuple[int, ...]]()
+    for trial in trials:
+        history = tuple(trial.system_attrs.get("retry_history", ()))
+        # Two processes may retry one trial at the same time, since SQLite locks no rows.
+        is_copy = bool(history) and history in retried
+        retried.add(history)
+        if not is_copy and (trial.state.name != "FAIL" or ERROR in trial.user_attrs):
+            kept.append(trial)
+    return kept
 
 
 def is_orphan(parent: int | None) -> bool:
@@ -144,9 +154,11 @@ def work(search: Search, storage: str, parent: int | None = None) -> None:
     study = open_study(search, storage)
 
     def train_one(trial: "Trial") -> float:
-        before = [one for one in counted(study.get_trials(deepcopy=False)) if one.number < trial.number]
-        if len(before) >= search.sweep.num_trials:
+        numbers = [one.number for one in counted(study.get_trials(deepcopy=False)) if one.number <= trial.number]
+        if len(numbers) > search.sweep.num_trials:
             study.stop()
+            raise _SuperfluousError
+        if trial.number not in numbers:
             raise _SuperfluousError
         trial.set_user_attr(BEGUN, trial.number)
         try:

@@ -176,6 +176,17 @@ def test_retry_stale_of_a_dead_workers_trial_keeps_its_point_and_finished_seeds(
     assert value == pytest.approx((12.0 + trial.user_attrs["seed 7"]["score"]) / 2)
 
 
+def test_work_on_two_retries_of_one_trial_trains_one(sweep_file, monkeypatch):
+    monkeypatch.setattr(trials, "train", lambda *_: {"score": 1.0, "stretches": []})
+    search = read_search(sweep_file(), {"trials": 1})
+    study, trial, _ = begun(search)
+    study.tell(trial, state=TrialState.FAIL)
+    for _ in range(2):
+        optuna.storages.RetryHeartbeatStaleTrialCallback()(study, study.get_trials()[0])
+    trials.work(search, str(Path("study.db").absolute()))
+    assert [one.state for one in study.get_trials()].count(TrialState.COMPLETE) == 1
+
+
 def test_retry_stale_of_a_living_workers_trial_leaves_it(sweep_file, monkeypatch):
     search = read_search(sweep_file(), {})
     study, *_ = begun(search, begun=0)
@@ -337,6 +348,6 @@ def test_open_study_of_a_damaged_storage_names_it(sweep_file):
 def test_open_study_of_a_linked_storage_is_refused(sweep_file, tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "study.db").symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match="--storage .*study.log is a link, which is not followed; give the file"):
+    with pytest.raises(UserError, match="--storage .*study.db is a link, which is not followed; give the file"):
         trials.open_study(read_search(sweep_file(), {}), str(tmp_path / "study.db"))
     assert (tmp_path / "victim").read_text() == "precious"

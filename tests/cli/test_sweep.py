@@ -19,7 +19,10 @@ from rl_rms.cli.search import STRETCHES, read_search
 optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # these tests ask for trials by hand
+pytestmark = [  # these tests ask for trials and retry them by hand
+    pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
+    pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
+]
 
 FILE = """
 config: cartpole_a2c

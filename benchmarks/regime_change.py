@@ -19,9 +19,9 @@ policy, so s is that of a rollout independent of them; the jump may come a vecto
 not advance the run's clock; and 64 squares are noisy, which the logarithm turns into a surplus of the tracking
 error, the same for all half-lives and reported beside it.
 
-*v* is the debiased accumulator of `rl_rms.optim.rule` as the update uses it, with its own gradient in it, for many
-half-lives in shadow, fed by the run's own gradients, and for those that "match" and "auto" find. The run itself
-learns with 69 updates, rho = 0.99; another half-life would have led it elsewhere.
+*v* is the bias-corrected accumulator of `rl_rms.optim.rule` as the update uses it, with its own gradient in it,
+for many half-lives in shadow, fed by the run's own gradients, and for those that "match" and "auto" find. The run
+itself learns with 69 updates, rho = 0.99; another half-life would have led it elsewhere.
 
 *Tracking error* is the Kullback-Leibler divergence ``(s/v - 1 - log(s/v)) / 2`` between Gaussians of variance s
 and v, mean over coordinates. Intervals are 95% bootstrap intervals of the mean over seeds.
@@ -204,7 +204,7 @@ class Shadow:
             for estimator in self.estimators:
                 estimator.observe(torch.stack(self.seen)[:, self.probes[: estimator.num_probes]])
             self.seen = []
-        return second_moment(self.state, centered=False, debias=True)
+        return second_moment(self.state, centered=False, bias_correction=True)
 
 
 def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:

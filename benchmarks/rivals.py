@@ -21,7 +21,7 @@ class Rival(Protocol):
 
 
 class Average:
-    """``v <- v + gain (x - v)``, debiased however the gain varies."""
+    """``v <- v + gain (x - v)``, bias-corrected however the gain varies."""
 
     def __init__(self) -> None:
         self.v: Any = 0.0
@@ -158,7 +158,7 @@ class AMSGrad:
         self.average, self.largest = Average(), np.zeros(())
 
     def step(self, g: Array) -> Array:
-        """Never smaller than before; the maximum is of what is not debiased yet, as in torch."""
+        """Never smaller than before; the maximum is of what is not bias-corrected yet, as in torch."""
         self.average.step(g * g, 0.001)
         self.largest = np.maximum(self.largest, self.average.v)
         return self.largest / (1.0 - self.average.start)
@@ -179,7 +179,7 @@ class AdaShift:
 
 
 class AdamRel:
-    """Adam-Rel (Ellis 2024, arXiv:2412.17113): the debias's clock starts anew at a change, v is kept.
+    """Adam-Rel (Ellis 2024, arXiv:2412.17113): the bias correction's clock starts anew at a change, v is kept.
 
     An oracle: it is told when.
     """

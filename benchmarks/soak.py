@@ -163,7 +163,9 @@ class FastPath:
 
     def __init__(self, half_life: float) -> None:
         self.params = [torch.nn.Parameter(torch.zeros(COORDINATES // 2)) for _ in range(2)]
-        self.optimizer = rl_rms.RMSprop(self.params, lr=LR, eps=EPS, half_life=half_life, debias=True, flat=True)
+        self.optimizer = rl_rms.RMSprop(
+            self.params, lr=LR, eps=EPS, half_life=half_life, bias_correction=True, flat=True
+        )
         for param in self.params:
             param.grad = torch.zeros_like(param)
 
@@ -200,7 +202,7 @@ class Rule:
         """An update with each gradient."""
         for g in torch.from_numpy(block):
             self.param, self.state = rmsprop_update(
-                self.param, g, self.state, lr=LR, half_life=self.half_life, eps=EPS, debias=True
+                self.param, g, self.state, lr=LR, half_life=self.half_life, eps=EPS, bias_correction=True
             )
 
     @property

@@ -5,9 +5,9 @@ Run: python benchmarks/tracking.py [--seeds 5] [--streams NAME ...] [--output be
 A stream is 64 coordinates of independent gradients of mean 0 over 6000 updates. The error is the Kullback-Leibler
 divergence ``1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` from the true variance sigma**2 to v in nats, averaged over
 coordinates and over updates from the 100th on; v is taken as the optimizer divides by it, after it has seen the
-present gradient (but for the contender that leaves it out), and debiased. What the table shows is its ratio to the
-best fixed half-life in hindsight of the same stream and seed, from 1 to 16384 in half octaves. 95 % intervals are
-Student's over seeds.
+present gradient (but for the contender that leaves it out), and bias-corrected. What the table shows is its ratio
+to the best fixed half-life in hindsight of the same stream and seed, from 1 to 16384 in half octaves. 95 %
+intervals are Student's over seeds.
 
 What is not a fixed half-life: `match` is told the time scale and nothing else; `h = T` is told the dwell time or
 period; AdamRel is told every change. Estimators run with bounds (1, 1e6), and with their default floor of 32 where

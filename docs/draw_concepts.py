@@ -36,7 +36,7 @@ def second_moments(rho: float, deviations: torch.Tensor) -> list[float]:
     """
     generator = torch.Generator().manual_seed(0)
     parameter = torch.nn.Parameter(torch.zeros(64))
-    optimizer = RMSprop([parameter], lr=0.0, rho=rho, debias=True)
+    optimizer = RMSprop([parameter], lr=0.0, rho=rho, bias_correction=True)
     moments = []
     for deviation in deviations:
         parameter.grad = deviation * torch.randn(64, generator=generator)

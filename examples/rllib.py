@@ -47,7 +47,7 @@ class IMPALALearner(OwnOptimizer, IMPALATorchLearner):
 
 # A minibatch is an update. With 1,000 env steps an iteration, 5 epochs and 250 in a minibatch an update spans 50
 # env steps, so that 10,000 env steps are a half-life of 200 updates.
-MEMORY = {"half_life": "10_000 steps", "steps_per_update": 50.0, "debias": True, "eps": 1e-5}
+MEMORY = {"half_life": "10_000 steps", "steps_per_update": 50.0, "bias_correction": True, "eps": 1e-5}
 
 
 def ppo() -> PPOConfig:

@@ -12,7 +12,7 @@ from stable_baselines3.common.env_util import make_vec_env
 import rl_rms
 from rl_rms.optim.sb3 import HalfLifeCallback, env_steps_per_update
 
-OURS = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"eps": 1e-5, "debias": True}}
+OURS = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"eps": 1e-5, "bias_correction": True}}
 
 
 def build(algorithm: type[A2C] | type[PPO], num_envs: int) -> BaseAlgorithm:

@@ -25,7 +25,7 @@ def main(total_timesteps: int = 8_000) -> None:
         policy_kwargs={
             "optimizer_class": rl_rms.RMSprop,
             # 5 steps of 8 environments make an update of 40 env steps, so this is a memory of 8,000 env steps.
-            "optimizer_kwargs": {"half_life": 200, "eps": 1e-5, "debias": True},
+            "optimizer_kwargs": {"half_life": 200, "eps": 1e-5, "bias_correction": True},
         },
         seed=0,
         device="cpu",

@@ -158,7 +158,7 @@ def overflows(wanted: int, seed: int = 0) -> Count:
                 {"on_nonfinite": "raise"},
             )
         )
-        optimizer = RMSprop([param], lr=1e-3, half_life=2, debias=True, **options)
+        optimizer = RMSprop([param], lr=1e-3, half_life=2, bias_correction=True, **options)
         at, size = chance.randrange(300), 10 ** chance.uniform(19.3, 38.5)
         for step in range(900):
             param.grad = torch.randn(8)

@@ -157,7 +157,7 @@ class AgentConfig:
             half_life], window: 4}``; null for none. What the others state is then where they begin.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
         optimizer_kwargs: Further keyword arguments of the optimizer, without ``lr``, ``params`` and ``half_life``.
-            RMSprop gets ``eps=1e-5`` and ``debias=True`` unless they are set here.
+            RMSprop gets ``eps=1e-5`` and ``bias_correction=True`` unless they are set here.
         policy: The policy network.
         fused: Whether small networks of linear layers on a CPU run in numpy, which gives the same gradients in a
             fraction of autograd's time, see `rl_rms.agents.numpy_backend`; false always uses autograd.

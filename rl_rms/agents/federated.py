@@ -185,7 +185,7 @@ def normalize(
         lr=1.0,
         half_life=config.half_life,
         eps=config.eps,
-        debias=True,
+        bias_correction=True,
     )
     return {name: -step for name, step in moved.items()}, state
 
@@ -303,7 +303,9 @@ class Server:
         return {
             name: g
             / denominator(
-                second_moment(self.state[name], centered=False, debias=True), config.eps, eps_inside_sqrt=False
+                second_moment(self.state[name], centered=False, bias_correction=True),
+                config.eps,
+                eps_in_sqrt=False,
             )
             for name, g in direction.items()
         }

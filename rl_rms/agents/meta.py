@@ -111,7 +111,7 @@ class MetaGradient:
         # Steps of the rate's length at every scale of the meta-gradient, which clip outliers. The half-life is
         # long: a policy that has stopped learning gives tiny gradients, whose noise must not be scaled up.
         self._steps = RMSprop(
-            [self.logs], lr=config.rate, half_life=1_000.0, debias=True, max_grad_ratio=2.0, flat=False
+            [self.logs], lr=config.rate, half_life=1_000.0, bias_correction=True, max_grad_ratio=2.0, flat=False
         )
         self.path: list[list[float]] = []
         self.scalars: dict[str, float] = {}

@@ -87,7 +87,7 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
     if issubclass(chosen, RMSprop):
         ours = {"max_grad_norm": config.max_grad_norm, "on_nonfinite": config.on_nonfinite}
-        kwargs = {"eps": DEFAULT_EPS, "debias": True, **ours, **kwargs}
+        kwargs = {"eps": DEFAULT_EPS, "bias_correction": True, **ours, **kwargs}
         if config.half_life is not None:
             kwargs["half_life"] = config.half_life
         elif not _MEMORY_NAMES & kwargs.keys():

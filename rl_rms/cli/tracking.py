@@ -100,7 +100,7 @@ def read_tracking(run: Run) -> Tracking | None:
     if len(rows) < 2:
         return None
     steps, updates, v, rho = rows.T
-    plain = v * _weight(updates, rho) if options.get("debias", True) else v
+    plain = v * _weight(updates, rho) if options.get("bias_correction", True) else v
     chosen = _spaced(updates)
     if len(chosen) < 2:
         return None
@@ -119,7 +119,7 @@ def _spaced(updates: Floats) -> NDArray[np.int64]:
 
 
 def _weight(updates: Floats, rho: Floats) -> Floats:
-    """What debiasing divides by, ``1 - rho^t`` where rho is always the same."""
+    """What bias correction divides by, ``1 - rho^t`` where rho is always the same."""
     spans = np.diff(updates, prepend=0.0)
     return 1.0 - np.exp(np.cumsum(spans * np.log(rho)))
 
@@ -129,7 +129,7 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
 
     Args:
         updates: Of the entries, shape ``(n,)``.
-        second_moment: v at them, without debiasing.
+        second_moment: v at them, without bias correction.
         rho: The decay at them; between two entries it is taken to be their geometric mean.
 
     Returns:

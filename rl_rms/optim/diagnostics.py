@@ -33,7 +33,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
     - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum, optimism
       and weight decay.
     - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
-    - ``second_moment``: mean of v^, the debiased and centered estimate where those options are set.
+    - ``second_moment``: mean of v^, the bias-corrected and centered estimate where those options are set.
     - ``squared_gradient``: mean of ``g**2``, what v^ is to follow.
     - ``log10_second_moment_low``, ``_median`` and ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^``
       where v^ is above 0, over some thousand coordinates, evenly spread; left out where there are none.
@@ -75,7 +75,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
     for group, param, v_hat, d in _updated(optimizer):
         sums.add("second_moment", v_hat)
         sample.add(v_hat, d, float(group["lr"]))
-        sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_inside_sqrt"] else v_hat.sqrt()))
+        sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_in_sqrt"] else v_hat.sqrt()))
         if param.grad is None:
             continue
         grad = real(gathered(param.grad)).to(v_hat.dtype)
@@ -84,7 +84,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         sums.add("step_over_lr", u.square())
         sums.add("tracking_ratio", torch.where(v_hat > 0, grad.square() / v_hat, 0.0))
         sums.add("gradient_norm", grad.square())
-        weight = 1.0 - float(optimizer.state[param]["initial_weight"]) if group["debias"] else 1.0
+        weight = 1.0 - float(optimizer.state[param]["initial_weight"]) if group["bias_correction"] else 1.0
         if not (group["centered"] or group["exclude_current"]) and u.numel() > 0:
             sums.longest = max(sums.longest, float(u.abs().max()) * math.sqrt((1.0 - group["alpha"]) / weight))
 
@@ -135,12 +135,14 @@ def _updated(optimizer: "RMSprop") -> Iterator[tuple[dict[str, Any], Tensor, Ten
         for param in group["params"]:
             state = optimizer.state.get(param)
             if state:
-                v_hat = gathered(second_moment(state, centered=group["centered"], debias=group["debias"]))
+                v_hat = gathered(
+                    second_moment(state, centered=group["centered"], bias_correction=group["bias_correction"])
+                )
                 yield (
                     group,
                     param,
                     v_hat,
-                    denominator(v_hat, group["eps"], eps_inside_sqrt=group["eps_inside_sqrt"]),
+                    denominator(v_hat, group["eps"], eps_in_sqrt=group["eps_in_sqrt"]),
                 )
 
 

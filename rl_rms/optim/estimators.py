@@ -165,8 +165,8 @@ class Bank(HalfLifeEstimator):
         probes = grads.shape[1]
         if self._averages.shape[2] != 2 * probes:
             self._averages = self._averages.new_zeros(len(self._HALF_LIVES), 1, 2 * probes)
-        # Averages of the squares and of their weights: v_k is their quotient, which starts right (debiased) and
-        # passes over what is not known.
+        # Averages of the squares and of their weights: v_k is their quotient, which starts right
+        # (bias-corrected) and passes over what is not known.
         averages = self._weights @ torch.cat([squares, known], dim=1)
         averages = averages.view(len(self._HALF_LIVES), self.block + 1, 2 * probes)
         averages.addcmul_(self._fading, self._averages)

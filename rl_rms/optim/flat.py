@@ -187,7 +187,7 @@ class FlatBucket:
         momentum = float(group["momentum"])
         kernel = self._find_kernel(group, lr)
         grads = self._grads
-        transforms = group["maximize"] or coupled or group["eps_inside_sqrt"]
+        transforms = group["maximize"] or coupled or group["eps_in_sqrt"]
         is_direct = kernel is not None and self._fit_the_kernel and not transforms
         # The kernel scales gradients by a float32 number on its way, which saves a pass over memory.
         divides = is_direct and 0.0 < scale < 1.0 and self.params[0].dtype is torch.float32
@@ -224,7 +224,7 @@ class FlatBucket:
             return None
         # It would divide by these.
         divides_by_lr = group["decoupled_weight_decay"] or (group["momentum"] and group["lr_in_momentum"])
-        if (divides_by_lr and lr < _LEAST_LR) or (group["eps_inside_sqrt"] and group["alpha"] == 0.0):
+        if (divides_by_lr and lr < _LEAST_LR) or (group["eps_in_sqrt"] and group["alpha"] == 0.0):
             return None
         if self._rounding > _MOST_BIAS * (1.0 - group["alpha"]):
             return None
@@ -243,9 +243,9 @@ class FlatBucket:
         """``target <- kept * target - length * g / d`` and ``v <- rho v + (1 - rho) g*g`` in one pass."""
         rho, v = group["alpha"], self.state["square_avg"]
         # g / (sqrt(v / c) + eps) = sqrt(c) g / (sqrt(v) + sqrt(c) eps), with c the weight of gradients in v.
-        weight = 1.0 - self.state["initial_weight"] if group["debias"] else 1.0
+        weight = 1.0 - self.state["initial_weight"] if group["bias_correction"] else 1.0
         root = math.sqrt(weight)
-        inside = group["eps"] if group["eps_inside_sqrt"] else 0.0
+        inside = group["eps"] if group["eps_in_sqrt"] else 0.0
         squares = self._parts["square_avg"]
         if inside:
             # With v + c eps / rho for v the kernel divides by the root of rho v + (1 - rho) g*g + c eps.
@@ -282,9 +282,9 @@ class FlatBucket:
             d = torch.addcmul(v, m, m, value=-1.0).clamp_min_(0.0)
         else:
             d = v.clone()
-        if group["debias"]:
+        if group["bias_correction"]:
             d.div_(1.0 - self.state["initial_weight"])
-        if group["eps_inside_sqrt"]:
+        if group["eps_in_sqrt"]:
             d.add_(group["eps"]).sqrt_()
         else:
             d.sqrt_().add_(group["eps"])
@@ -298,13 +298,13 @@ class FlatBucket:
         """Divide by the root of v from before the gradient; without momentum and optimism, not centered."""
         rho, v = group["alpha"], self.state["square_avg"]
         before, after = (self.state["initial_weight"] * factor for factor in (1.0, rho))
-        d = v / ((1.0 - before) or 1.0) if group["debias"] else v.clone()
+        d = v / ((1.0 - before) or 1.0) if group["bias_correction"] else v.clone()
         has_fresh = not float(v.min()) > 0.0
         v.lerp_(grad * grad, 1.0 - rho)
         if has_fresh:
             # A coordinate's first gradient has no other normalizer than itself.
-            d = torch.where(d > 0.0, d, v / (1.0 - after) if group["debias"] else v)
-        if group["eps_inside_sqrt"]:
+            d = torch.where(d > 0.0, d, v / (1.0 - after) if group["bias_correction"] else v)
+        if group["eps_in_sqrt"]:
             d.add_(group["eps"]).sqrt_()
         else:
             d.sqrt_().add_(group["eps"])

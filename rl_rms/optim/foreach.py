@@ -25,8 +25,8 @@ def rmsprop_update_foreach(
     momentum: float,
     optimism: float,
     centered: bool,
-    debias: bool,
-    eps_inside_sqrt: bool,
+    bias_correction: bool,
+    eps_in_sqrt: bool,
     decoupled_weight_decay: bool,
     nesterov: bool,
     lr_in_momentum: bool,
@@ -44,8 +44,8 @@ def rmsprop_update_foreach(
         momentum: Momentum.
         optimism: Optimism.
         centered: Whether to subtract the squared mean gradient.
-        debias: Whether to divide v by the weight that gradients have in it.
-        eps_inside_sqrt: Whether epsilon stands under the root.
+        bias_correction: Whether to divide v by the weight that gradients have in it.
+        eps_in_sqrt: Whether epsilon stands under the root.
         decoupled_weight_decay: Whether weight decay bypasses the gradient.
         nesterov: Whether the step looks ahead along the momentum buffer.
         lr_in_momentum: Whether the buffer holds steps with their learning rate.
@@ -72,10 +72,10 @@ def rmsprop_update_foreach(
         torch._foreach_lerp_(grad_avgs, gs, 1 - rho)
         v_hats = list(torch._foreach_addcmul(v_hats, grad_avgs, grad_avgs, value=-1.0))
         torch._foreach_clamp_min_(v_hats, 0.0)
-    if debias:
+    if bias_correction:
         weights: list[Any] = [as_dtype(1 - state["initial_weight"], dtype) for state in states]
         v_hats = list(torch._foreach_div(v_hats, weights))
-    if eps_inside_sqrt:
+    if eps_in_sqrt:
         ds = torch._foreach_add(v_hats, eps)
         torch._foreach_sqrt_(ds)
     else:

@@ -16,9 +16,9 @@ With ``equalize`` it makes the groups' noise alike, at what it is on average, an
     v   <- rho v + (1 - rho) g*g
     p   <- p - lr g / (sqrt(v^) + eps)
 
-``v^`` and the variances are debiased, so that a group that is seen late starts like the others. Neither form is a
-descent on the groups' mean loss. Where the groups share a parameter, it comes to rest where the scaled gradients
-cancel, which favors quiet groups; parameters of one group alone rest where they would anyway.
+``v^`` and the variances are bias-corrected, so that a group that is seen late starts like the others. Neither form
+is a descent on the groups' mean loss. Where the groups share a parameter, it comes to rest where the scaled
+gradients cancel, which favors quiet groups; parameters of one group alone rest where they would anyway.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -170,7 +170,7 @@ class GroupRMSprop(Optimizer):
                 lr=options["lr"] * shares[label],
                 half_life=options["half_life"],
                 eps=options["eps"],
-                debias=True,
+                bias_correction=True,
             )
             param.copy_(new)
 
@@ -193,12 +193,12 @@ class GroupRMSprop(Optimizer):
             _, groups[label] = rmsprop_update(
                 grad, grad, before, lr=0.0, half_life=options["half_life"], centered=True
             )
-            variances[label] = second_moment(groups[label], centered=True, debias=True)
+            variances[label] = second_moment(groups[label], centered=True, bias_correction=True)
         eps = options["eps"]
         typical = torch.stack([shares[label] * variance for label, variance in variances.items()]).sum(0)
-        noise = denominator(typical, eps, eps_inside_sqrt=False)
+        noise = denominator(typical, eps, eps_in_sqrt=False)
         alike = [
-            shares[label] * grad * (noise / denominator(variances[label], eps, eps_inside_sqrt=False))
+            shares[label] * grad * (noise / denominator(variances[label], eps, eps_in_sqrt=False))
             for label, grad in grads.items()
         ]
         new, state["common"] = rmsprop_update(
@@ -208,7 +208,7 @@ class GroupRMSprop(Optimizer):
             lr=options["lr"],
             half_life=options["half_life"],
             eps=eps,
-            debias=True,
+            bias_correction=True,
         )
         param.copy_(new)
 

@@ -147,7 +147,7 @@ class GradientGuard:
         if self.max_grad_value is not None:
             clipped |= clip_by_value_(grads, self.max_grad_value)
         if self.max_grad_ratio is not None:
-            options = {name: group[name] for name in ("eps", "centered", "debias")}
+            options = {name: group[name] for name in ("eps", "centered", "bias_correction")}
             clipped |= clip_by_second_moment_(grads, states, self.max_grad_ratio, **options)
         if self.max_tensor_norm is not None:
             clipped |= clip_by_tensor_norm_(grads, self.max_tensor_norm)
@@ -243,7 +243,7 @@ def clip_by_value_(grads: list[Tensor], bound: float) -> bool:
 
 
 def clip_by_second_moment_(
-    grads: list[Tensor], states: list[State], ratio: float, *, eps: float, centered: bool, debias: bool
+    grads: list[Tensor], states: list[State], ratio: float, *, eps: float, centered: bool, bias_correction: bool
 ) -> bool:
     """Bring every coordinate within ``ratio * sqrt(v^)`` of 0, in place; v^ is the one before these gradients.
 
@@ -256,7 +256,7 @@ def clip_by_second_moment_(
         ratio: The largest magnitude in root second moments, > 1.
         eps: Below which a root second moment means nothing.
         centered: As in `rl_rms.optim.rule.rmsprop_update`.
-        debias: Likewise.
+        bias_correction: Likewise.
 
     Returns:
         Whether any was outside.
@@ -265,7 +265,7 @@ def clip_by_second_moment_(
     for grad, state in zip(grads, states, strict=True):
         if not state or not state["step"]:
             continue
-        root = second_moment(state, centered=centered, debias=debias).sqrt()
+        root = second_moment(state, centered=centered, bias_correction=bias_correction).sqrt()
         bound = torch.where(root > eps, ratio * root, torch.inf).to(grad.dtype)
         if bool(gathered((grad.abs() > bound).any())):
             grad.copy_(torch.clamp(grad, -bound, bound))

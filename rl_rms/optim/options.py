@@ -15,13 +15,13 @@ FOREACH_OPTIONS = (
     "momentum",
     "optimism",
     "centered",
-    "debias",
-    "eps_inside_sqrt",
+    "bias_correction",
+    "eps_in_sqrt",
     "decoupled_weight_decay",
     "nesterov",
     "lr_in_momentum",
 )
-_RULE_OPTIONS = (*FOREACH_OPTIONS, "caution", "max_update_rms", "exclude_current")
+_RULE_OPTIONS = (*FOREACH_OPTIONS, "cautious", "max_update_rms", "exclude_current")
 _LARGEST = 3.4e38
 _FLAGS = (
     "centered",
@@ -29,13 +29,13 @@ _FLAGS = (
     "foreach",
     "maximize",
     "differentiable",
-    "debias",
-    "eps_inside_sqrt",
+    "bias_correction",
+    "eps_in_sqrt",
     "decoupled_weight_decay",
     "corrected_weight_decay",
     "nesterov",
     "lr_in_momentum",
-    "caution",
+    "cautious",
     "exclude_current",
 )
 _OPTIONAL = ("alpha", "max_lr", "max_update_rms")
@@ -46,12 +46,12 @@ def check_options(group: dict[str, Any]) -> None:
     """Refuse options out of their range or against each other, by name."""
     _check_ranges(group)
     _check_decay(group)
-    if group["debias"] and group["initial_second_moment"] != 0:
+    if group["bias_correction"] and group["initial_second_moment"] != 0:
         raise ValueError(
-            "debias corrects an accumulator that starts at 0, got debias=True with "
+            "bias_correction corrects an accumulator that starts at 0, got bias_correction=True with "
             f"initial_second_moment={group['initial_second_moment']!r}; leave one of them out"
         )
-    for name in ("nesterov", "caution"):
+    for name in ("nesterov", "cautious"):
         if group[name] and not is_used(group["momentum"]):
             raise ValueError(
                 f"{name} acts on momentum, got {name}=True with momentum=0; set momentum, such as 0.9"
@@ -146,7 +146,7 @@ def state_options(group: dict[str, Any]) -> dict[str, Any]:
 
 def looks_at_tensors(group: dict[str, Any]) -> bool:
     """Whether an option of the rule takes a mean over each tensor."""
-    return group["max_update_rms"] is not None or bool(group["caution"] and group["momentum"])
+    return group["max_update_rms"] is not None or bool(group["cautious"] and group["momentum"])
 
 
 def _as_scalar(lr: Scalar) -> Scalar:

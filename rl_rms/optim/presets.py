@@ -18,7 +18,7 @@ _OPTIONS = (
     "lr",
     "rho",
     "eps",
-    "eps_inside_sqrt",
+    "eps_in_sqrt",
     "initial_second_moment",
     "lr_in_momentum",
     "decoupled_weight_decay",
@@ -40,7 +40,7 @@ def preset(like: Preset, **given: Any) -> dict[str, Any]:
         **given: Options of `rl_rms.RMSprop` by name; None stands for not given.
 
     Returns:
-        ``lr``, ``rho``, ``eps``, ``eps_inside_sqrt``, ``initial_second_moment``, ``lr_in_momentum`` and
+        ``lr``, ``rho``, ``eps``, ``eps_in_sqrt``, ``initial_second_moment``, ``lr_in_momentum`` and
         ``decoupled_weight_decay``.
 
     Raises:

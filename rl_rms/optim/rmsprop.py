@@ -101,9 +101,9 @@ class RMSprop(Optimizer):
         like: The implementation whose conventions and defaults hold where an argument is not given: ``"torch"``
             (also the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (its ``RMSpropTFLike``),
             ``"tf1"``, ``"keras"`` or ``"optax"``; see `rl_rms.optim.presets`.
-        debias: Whether to divide v by the weight that gradients have in it, so that the first step has length lr
-            instead of ``lr / sqrt(1 - rho)``, ten times that at 0.99.
-        eps_inside_sqrt: Whether the denominator is ``sqrt(v + eps)``, as in TensorFlow and in
+        bias_correction: Whether to divide v by the weight that gradients have in it, so that the first step has
+            length lr instead of ``lr / sqrt(1 - rho)``, ten times that at 0.99.
+        eps_in_sqrt: Whether the denominator is ``sqrt(v + eps)``, as in TensorFlow and in
             Stable-Baselines3's ``RMSpropTFLike``. None is the preset's.
         initial_second_moment: What v starts from, >= 0; 1 in TensorFlow and ``RMSpropTFLike``. None is the
             preset's.
@@ -115,7 +115,7 @@ class RMSprop(Optimizer):
         nesterov: Whether momentum looks ahead.
         lr_in_momentum: Whether the momentum buffer holds steps with their learning rate, as in TensorFlow, Keras
             and optax. None is the preset's.
-        caution: Whether a step with momentum takes only the coordinates that descend by the present gradient.
+        cautious: Whether a step with momentum takes only the coordinates that descend by the present gradient.
         optimism: How far a step goes along the change of the update since the one before, after momentum, >= 0;
             1 is the optimistic gradient of games, twice the update less the one before.
         max_update_rms: Root mean square of ``g / d``, tensor by tensor, above which it is scaled down; None for
@@ -170,14 +170,14 @@ class RMSprop(Optimizer):
         max_step: float | None = None,
         estimator: HalfLifeEstimator | None = None,
         like: Preset = "torch",
-        debias: bool = False,
-        eps_inside_sqrt: bool | None = None,
+        bias_correction: bool = False,
+        eps_in_sqrt: bool | None = None,
         initial_second_moment: float | None = None,
         decoupled_weight_decay: bool | None = None,
         corrected_weight_decay: bool = False,
         nesterov: bool = False,
         lr_in_momentum: bool | None = None,
-        caution: bool = False,
+        cautious: bool = False,
         optimism: float = 0.0,
         max_update_rms: float | None = None,
         exclude_current: bool = False,
@@ -212,7 +212,7 @@ class RMSprop(Optimizer):
             like,
             lr=lr,
             eps=eps,
-            eps_inside_sqrt=eps_inside_sqrt,
+            eps_in_sqrt=eps_in_sqrt,
             initial_second_moment=initial_second_moment,
             lr_in_momentum=lr_in_momentum,
             decoupled_weight_decay=decoupled_weight_decay,
@@ -228,11 +228,11 @@ class RMSprop(Optimizer):
             "foreach": foreach,
             "maximize": maximize,
             "differentiable": differentiable,
-            "debias": debias,
+            "bias_correction": bias_correction,
             "corrected_weight_decay": corrected_weight_decay,
             "max_lr": float(options["lr"]) if corrected_weight_decay else None,
             "nesterov": nesterov,
-            "caution": caution,
+            "cautious": cautious,
             "optimism": optimism,
             "max_update_rms": max_update_rms,
             "exclude_current": exclude_current,

@@ -6,11 +6,11 @@ The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (ar
     g   <- clip(g, +-sqrt(largest number))      so that g*g is finite: above 1.8e19 in float32
     v   <- rho v + (1 - rho) g*g
     m   <- rho m + (1 - rho) g                  centered
-    v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if debias;  of the update before  if exclude_current
-    d   =  sqrt(v^) + eps,  sqrt(v^ + eps)  if eps_inside_sqrt
+    v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if bias_correction;  of the update before  if exclude_current
+    d   =  sqrt(v^) + eps,  sqrt(v^ + eps)  if eps_in_sqrt
     u   =  g / d,  / max(1, rms(u) / max_update_rms)
     b   <- momentum b + u,  u = b               momentum != 0;  u = u + momentum b  if nesterov
-    u   =  u [u g > 0] / mean([u g > 0])        momentum != 0 and caution
+    u   =  u [u g > 0] / mean([u g > 0])        momentum != 0 and cautious
     u   =  u + optimism (u - u')                u' is the update before's u, without optimism; at first u itself
     p   <- (1 - lr weight_decay) p              decoupled_weight_decay
     p   <- p - lr u                             b and u' hold lr u instead of u  if lr_in_momentum
@@ -113,12 +113,12 @@ def rmsprop_update(
     momentum: Scalar = 0.0,
     optimism: Scalar = 0.0,
     centered: bool = False,
-    debias: bool = False,
-    eps_inside_sqrt: bool = False,
+    bias_correction: bool = False,
+    eps_in_sqrt: bool = False,
     decoupled_weight_decay: bool = False,
     nesterov: bool = False,
     lr_in_momentum: bool = False,
-    caution: bool = False,
+    cautious: bool = False,
     max_update_rms: float | None = None,
     exclude_current: bool = False,
 ) -> tuple[Tensor, State]: ...
@@ -136,12 +136,12 @@ def rmsprop_update(
     momentum: Scalar = 0.0,
     optimism: Scalar = 0.0,
     centered: bool = False,
-    debias: bool = False,
-    eps_inside_sqrt: bool = False,
+    bias_correction: bool = False,
+    eps_in_sqrt: bool = False,
     decoupled_weight_decay: bool = False,
     nesterov: bool = False,
     lr_in_momentum: bool = False,
-    caution: bool = False,
+    cautious: bool = False,
     max_update_rms: float | None = None,
     exclude_current: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, State]]: ...
@@ -158,12 +158,12 @@ def rmsprop_update(
     momentum: Scalar = 0.0,
     optimism: Scalar = 0.0,
     centered: bool = False,
-    debias: bool = False,
-    eps_inside_sqrt: bool = False,
+    bias_correction: bool = False,
+    eps_in_sqrt: bool = False,
     decoupled_weight_decay: bool = False,
     nesterov: bool = False,
     lr_in_momentum: bool = False,
-    caution: bool = False,
+    cautious: bool = False,
     max_update_rms: float | None = None,
     exclude_current: bool = False,
 ) -> tuple[Tensor, State] | tuple[dict[str, Tensor], dict[str, State]]:
@@ -188,16 +188,16 @@ def rmsprop_update(
         optimism: How far the step goes along what changed since the update before; 1 is the optimistic gradient
             ``2 u - u'`` of games (Daskalakis et al., arXiv:1711.00141).
         centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
-        debias: Whether to divide v by the weight that gradients have in it, so that the first step has length lr
-            instead of ``lr / sqrt(1 - rho)``. For an accumulator that starts at 0. When centered, the difference
-            is divided as a whole: each part divided alone would make it 0 after the first update.
-        eps_inside_sqrt: Whether eps stands under the root, as in TensorFlow.
+        bias_correction: Whether to divide v by the weight that gradients have in it, so that the first step has
+            length lr instead of ``lr / sqrt(1 - rho)``. For an accumulator that starts at 0. When centered, the
+            difference is divided as a whole: each part divided alone would make it 0 after the first update.
+        eps_in_sqrt: Whether eps stands under the root, as in TensorFlow.
         decoupled_weight_decay: Whether the parameter shrinks by ``1 - lr * weight_decay`` whatever its gradients
             were (AdamW, arXiv:1711.05101) instead of through the gradient.
         nesterov: Whether the step looks ahead along the momentum buffer.
         lr_in_momentum: Whether the buffer holds steps with their learning rate, as in TensorFlow, Keras and optax,
             so that a learning rate that changes does not reach what is in it.
-        caution: Whether a step with momentum takes only the coordinates that descend by the present gradient,
+        cautious: Whether a step with momentum takes only the coordinates that descend by the present gradient,
             lengthened to make up for the others (arXiv:2411.16085).
         max_update_rms: Root mean square of u above which it is scaled down (Adafactor, arXiv:1804.04235, section
             6); None for no such clipping.
@@ -214,7 +214,8 @@ def rmsprop_update(
 
     Examples:
         >>> param, grad = torch.tensor([1.0, 1.0]), torch.tensor([0.3, -20.0])
-        >>> param, state = rmsprop_update(param, grad, rmsprop_init(param), lr=0.5, half_life=69, debias=True)
+        >>> state = rmsprop_init(param)
+        >>> param, state = rmsprop_update(param, grad, state, lr=0.5, half_life=69, bias_correction=True)
         >>> param
         tensor([0.5000, 1.5000])
     """
@@ -227,12 +228,12 @@ def rmsprop_update(
         momentum=momentum,
         optimism=optimism,
         centered=centered,
-        debias=debias,
-        eps_inside_sqrt=eps_inside_sqrt,
+        bias_correction=bias_correction,
+        eps_in_sqrt=eps_in_sqrt,
         decoupled_weight_decay=decoupled_weight_decay,
         nesterov=nesterov,
         lr_in_momentum=lr_in_momentum,
-        caution=caution,
+        cautious=cautious,
         max_update_rms=max_update_rms,
         exclude_current=exclude_current,
     )
@@ -277,12 +278,12 @@ def _update(
     momentum: Scalar,
     optimism: Scalar,
     centered: bool,
-    debias: bool,
-    eps_inside_sqrt: bool,
+    bias_correction: bool,
+    eps_in_sqrt: bool,
     decoupled_weight_decay: bool,
     nesterov: bool,
     lr_in_momentum: bool,
-    caution: bool,
+    cautious: bool,
     max_update_rms: float | None,
     exclude_current: bool,
 ) -> tuple[Tensor, State]:
@@ -306,17 +307,17 @@ def _update(
     }
     if centered:
         new["grad_avg"] = torch.lerp(real(state["grad_avg"]), g, gain)
-    v_hat = second_moment(new, centered=centered, debias=debias)
+    v_hat = second_moment(new, centered=centered, bias_correction=bias_correction)
     if exclude_current:
-        v_hat = torch.where(v > 0, second_moment(state, centered=centered, debias=debias), v_hat)
-    u = g / denominator(v_hat, eps, eps_inside_sqrt=eps_inside_sqrt)
+        v_hat = torch.where(v > 0, second_moment(state, centered=centered, bias_correction=bias_correction), v_hat)
+    u = g / denominator(v_hat, eps, eps_in_sqrt=eps_in_sqrt)
     if max_update_rms is not None:
         u = u / (_sqrt(mean_of_each(u.square(), lengths)) / max_update_rms).clamp_min(1.0)
     u = lr * u if lr_in_momentum else u
     if is_used(momentum):
         buffer = new["momentum_buffer"] = momentum * real(state["momentum_buffer"]) + u
         u = u + momentum * buffer if nesterov else buffer
-        if caution:
+        if cautious:
             agrees = (u * g > 0).to(u.dtype)
             u = u * agrees / mean_of_each(agrees, lengths).clamp_min(_LEAST_AGREEMENT)
     if is_used(optimism):
@@ -331,13 +332,13 @@ def _update(
     return _as_complex_as(param, p).to(param.dtype), {**new, **averages}
 
 
-def second_moment(state: State, *, centered: bool, debias: bool) -> Tensor:
+def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Tensor:
     """The estimate v^ that the next step is divided by the root of.
 
     Args:
         state: Before the first update it is 0, or what v starts from.
         centered: As in `rmsprop_update`.
-        debias: As in `rmsprop_update`.
+        bias_correction: As in `rmsprop_update`.
 
     Returns:
         v^ in the parameter's shape; with a last dimension of 2 for a complex one.
@@ -347,7 +348,7 @@ def second_moment(state: State, *, centered: bool, debias: bool) -> Tensor:
         m = real(state["grad_avg"])
         # Of two nearly equal numbers the difference may be rounded below 0, and its root would be nan.
         v = (v - m * m).clamp_min(0.0)
-    if not debias:
+    if not bias_correction:
         return v
     weight = 1 - state["initial_weight"]
     if not isinstance(weight, Tensor):
@@ -355,9 +356,9 @@ def second_moment(state: State, *, centered: bool, debias: bool) -> Tensor:
     return v / torch.where(weight > 0, weight, 1.0).to(v.dtype)
 
 
-def denominator(v_hat: Tensor, eps: Scalar, *, eps_inside_sqrt: bool) -> Tensor:
-    """``sqrt(v^) + eps``, or ``sqrt(v^ + eps)`` with ``eps_inside_sqrt``."""
-    return _sqrt(v_hat + eps) if eps_inside_sqrt else _sqrt(v_hat) + eps
+def denominator(v_hat: Tensor, eps: Scalar, *, eps_in_sqrt: bool) -> Tensor:
+    """``sqrt(v^) + eps``, or ``sqrt(v^ + eps)`` with ``eps_in_sqrt``."""
+    return _sqrt(v_hat + eps) if eps_in_sqrt else _sqrt(v_hat) + eps
 
 
 def largest_root(dtype: torch.dtype) -> float:

@@ -8,7 +8,7 @@ from rl_rms.studies.frame import Study
 STUDIES = {
     "saddle": "steps to escape a saddle beside SGD, momentum and Adam",
     "batch_norm": "steps against the scale of a BatchNorm, over six decades",
-    "layer_norm": "how much results depend on rho, with LayerNorm, with debias, with both",
+    "layer_norm": "how much results depend on rho, with LayerNorm, with bias correction, with both",
     "two_player": "distance to the equilibrium of a game, by turns, momentum and optimism",
     "gradient_burst": "steps and recovery after a burst by rho, and what an attack costs agents",
     "half_life": "half-lives fixed, matched and found, in tracking and in return",

@@ -29,9 +29,9 @@ UPDATES = 100
 KINDS: dict[str, Any] = {
     "SGD": lambda params: torch.optim.SGD(params, lr=RATE),
     "Adam": lambda params: torch.optim.Adam(params, lr=RATE),
-    "RMSprop, eps 1e-8": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-8),
-    "RMSprop, eps 1e-5": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-5),
-    "RMSprop, eps 1e-3": lambda params: RMSprop(params, lr=RATE, debias=True, eps=1e-3),
+    "RMSprop, eps 1e-8": lambda params: RMSprop(params, lr=RATE, bias_correction=True, eps=1e-8),
+    "RMSprop, eps 1e-5": lambda params: RMSprop(params, lr=RATE, bias_correction=True, eps=1e-5),
+    "RMSprop, eps 1e-3": lambda params: RMSprop(params, lr=RATE, bias_correction=True, eps=1e-3),
     "RMSpropTFLike, eps 1e-5": lambda params: RMSprop(params, lr=RATE, like="rmsprop_tf_like", eps=1e-5),
 }
 # Decay, and how many updates are watched after a jump.
@@ -107,7 +107,7 @@ def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
     lengths = []
     for factor in (1.0, jump):
         source = Gradients(seed)
-        optimizer = RMSprop([source.weights], lr=RATE, rho=rho, debias=True)
+        optimizer = RMSprop([source.weights], lr=RATE, rho=rho, bias_correction=True)
         of_gamma = []
         for update in range(WARM_UP + RHOS[rho]):
             source.collect(1.0 if update < WARM_UP else factor)

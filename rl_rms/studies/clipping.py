@@ -85,11 +85,11 @@ def _descend(grads: Tensor, hit: Tensor, num_tensors: int, **options: Any) -> tu
 
     Returns:
         Root v of the coordinates in the burst after every update from the burst's on, ``(after, hit coordinates)``
-        (without the debiasing, which is the same for all), and the burst's own step in learning rates,
+        (without the bias correction, which is the same for all), and the burst's own step in learning rates,
         ``(coordinates,)``.
     """
     params = [torch.zeros_like(part, requires_grad=True) for part in _split(grads[0], num_tensors)]
-    optimizer = RMSprop(params, lr=1.0, debias=True, **options)
+    optimizer = RMSprop(params, lr=1.0, bias_correction=True, **options)
     roots = []
     for update, grad in enumerate(grads):
         for param, part in zip(params, _split(grad, num_tensors), strict=True):

@@ -53,7 +53,7 @@ def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
     """
     generator = torch.Generator().manual_seed(seed)
     param = torch.zeros(COORDINATES, requires_grad=True)
-    optimizer = RMSprop([param], lr=1.0, rho=rho, debias=True, eps=0.0)
+    optimizer = RMSprop([param], lr=1.0, rho=rho, bias_correction=True, eps=0.0)
     memory = 1 / (1 - rho)
     before, most = int(5 * memory), int((3 + 2 * abs(math.log(ratio))) * memory)
     first, adapted = math.nan, most

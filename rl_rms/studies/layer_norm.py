@@ -1,7 +1,7 @@
-"""Whether LayerNorm makes results depend less on RMSprop's rho, and how much of that is the missing debias.
+"""Whether LayerNorm makes results depend less on RMSprop's rho, and how much bias correction does.
 
-Without debias an accumulator that starts at 0 makes the first steps ``1 / sqrt(1 - rho)`` times too long: the
-more, the longer the memory.
+Without bias correction an accumulator that starts at 0 makes the first steps ``1 / sqrt(1 - rho)`` times too long:
+the more, the longer the memory.
 """
 
 from collections.abc import Sequence
@@ -30,27 +30,29 @@ LIFE = 25_000
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Task, LayerNorm and debias; an agent's cells are one training each."""
+    """Task, LayerNorm and bias correction; an agent's cells are one training each."""
     if quick:
-        return grid(task=["regression"], layer_norm=[False, True], debias=[False, True], updates=[150])
+        return grid(task=["regression"], layer_norm=[False, True], bias_correction=[False, True], updates=[150])
     return [
-        *grid(task=["regression"], layer_norm=[False, True], debias=[False, True], updates=[UPDATES]),
-        *grid(task=["CartPole"], layer_norm=[False, True], debias=[False, True]),
+        *grid(task=["regression"], layer_norm=[False, True], bias_correction=[False, True], updates=[UPDATES]),
+        *grid(task=["CartPole"], layer_norm=[False, True], bias_correction=[False, True]),
     ]
 
 
-def measure(seed: int, *, task: str, layer_norm: bool, debias: bool, updates: int = UPDATES) -> dict[str, Any]:
+def measure(
+    seed: int, *, task: str, layer_norm: bool, bias_correction: bool, updates: int = UPDATES
+) -> dict[str, Any]:
     """Scores by half-life and learning rate, shape ``(half-lives, rates)``; more is better."""
     if task == "regression":
-        return {"scores": _regression(seed, layer_norm, debias, updates)}
+        return {"scores": _regression(seed, layer_norm, bias_correction, updates)}
     scores = [
-        [_agent(seed, layer_norm, debias, half_life, rate) for rate in AGENT_RATES]
+        [_agent(seed, layer_norm, bias_correction, half_life, rate) for rate in AGENT_RATES]
         for half_life in AGENT_HALF_LIVES
     ]
     return {"scores": scores}
 
 
-def _regression(seed: int, layer_norm: bool, debias: bool, updates: int) -> list[list[float]]:
+def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int) -> list[list[float]]:
     """Minus log10 of the mean loss in the last tenth of the updates."""
     copies = len(HALF_LIVES) * len(RATES)
     half_life = torch.tensor(HALF_LIVES, dtype=torch.float32).repeat_interleave(len(RATES)).view(-1, 1, 1)
@@ -60,7 +62,9 @@ def _regression(seed: int, layer_norm: bool, debias: bool, updates: int) -> list
 
     def step(params: Params, grads: Params) -> Params:
         nonlocal states
-        new, states = rmsprop_update(params, grads, states, lr=lr, half_life=half_life, debias=debias)
+        new, states = rmsprop_update(
+            params, grads, states, lr=lr, half_life=half_life, bias_correction=bias_correction
+        )
         return new
 
     losses = task.train(step, updates)[-updates // 10 :].mean(0)
@@ -69,7 +73,7 @@ def _regression(seed: int, layer_norm: bool, debias: bool, updates: int) -> list
     return told
 
 
-def _agent(seed: int, layer_norm: bool, debias: bool, half_life: float, rate: float) -> float:
+def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float, rate: float) -> float:
     """Mean length of the episodes that end in the last quarter of a short training."""
     agent = A2C(
         make_vec("CartPole-v1", 16, seed=seed),
@@ -78,7 +82,7 @@ def _agent(seed: int, layer_norm: bool, debias: bool, half_life: float, rate: fl
         learning_rate=rate,
         n_steps=8,
         gae_lambda=0.95,
-        optimizer_kwargs={"debias": debias},
+        optimizer_kwargs={"bias_correction": bias_correction},
         seed=seed,
         device="cpu",
     )
@@ -107,10 +111,10 @@ def deviation(scores: Floats) -> float:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Spread over half-lives and the score itself, by task, LayerNorm and debias."""
+    """Spread over half-lives and the score itself, by task, LayerNorm and bias correction."""
     rows = []
     for cell in results.cells:
-        scores = at_best_rate(results, **{key: cell[key] for key in ("task", "layer_norm", "debias")})
+        scores = at_best_rate(results, **{key: cell[key] for key in ("task", "layer_norm", "bias_correction")})
         means = scores.mean(0)
         spread = str(estimate(scores, deviation))
         rows.append([f"{cell['task']}, {_name(cell)}", spread, short(means.min()), short(means.max())])
@@ -118,8 +122,9 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def _name(cell: Cell) -> str:
-    with_norm, with_debias = cell["layer_norm"], cell["debias"]
-    return f"{'LayerNorm' if with_norm else 'plain'}, {'debias' if with_debias else 'no debias'}"
+    with_norm, with_bias_correction = cell["layer_norm"], cell["bias_correction"]
+    norm = "LayerNorm" if with_norm else "plain"
+    return f"{norm}, {'bias correction' if with_bias_correction else 'no bias correction'}"
 
 
 def effect(results: Results, task: str, before: Cell, after: Cell) -> Estimate:
@@ -130,16 +135,20 @@ def effect(results: Results, task: str, before: Cell, after: Cell) -> Estimate:
 
 
 def verdict(results: Results) -> Verdict:
-    """By whether LayerNorm lessens the spread, beyond chance, without debias and with it, in each task."""
+    """By whether LayerNorm lessens the spread, beyond chance, without and with bias correction, in each task."""
     told, lessens = [], []
     for task in results.levels("task"):
         of = []
-        for debias in (False, True):
-            plain, norm = ({"layer_norm": layer_norm, "debias": debias} for layer_norm in (False, True))
+        for bias_correction in (False, True):
+            plain, norm = (
+                {"layer_norm": layer_norm, "bias_correction": bias_correction} for layer_norm in (False, True)
+            )
             of += [short(deviation(at_best_rate(results, task=task, **one))) for one in (plain, norm)]
             if effect(results, task, plain, norm).low > 0:
-                lessens.append(f"{task} {'with' if debias else 'without'} debias")
-        told.append(f"{task} {of[0]} plain, {of[1]} with LayerNorm, {of[2]} with debias alone, {of[3]} with both")
+                lessens.append(f"{task} {'with' if bias_correction else 'without'} bias correction")
+        told.append(
+            f"{task} {of[0]} plain, {of[1]} with LayerNorm, {of[2]} with bias correction alone, {of[3]} with both"
+        )
     sentence = f"spread of the score over half-lives: {'; '.join(told)}."
     if len(lessens) == 2 * len(told):
         return Verdict("holds", sentence)
@@ -156,7 +165,7 @@ def draw(results: Results, figure: "Figure") -> None:
         for i in results.where(task=task):
             cell, scores = results.cells[i], results.measured[i]["scores"]
             told = [interquartile_mean(of_seeds) for of_seeds in scores[:, :, best_rate(scores)].T]
-            color = COLORS[2 * cell["layer_norm"] + cell["debias"]]
+            color = COLORS[2 * cell["layer_norm"] + cell["bias_correction"]]
             axis.plot(half_lives, [one.middle for one in told], "o-", color=color, label=_name(cell))
             axis.fill_between(
                 half_lives, [one.low for one in told], [one.high for one in told], color=color, alpha=0.15
@@ -170,16 +179,16 @@ def draw(results: Results, figure: "Figure") -> None:
 STUDY = Study(
     name="layer_norm",
     claim="LayerNorm steadies the scale of gradients, and with it results depend less on RMSprop's rho.",
-    mechanism='`PolicyConfig(norm="layer")` (`agent.policy.norm: layer`); `debias` of `rl_rms.RMSprop`, which the '
-    "agents set.",
+    mechanism='`PolicyConfig(norm="layer")` (`agent.policy.norm: layer`); `bias_correction` of `rl_rms.RMSprop`, '
+    "which the agents set.",
     setup="Standard deviation over half-lives of the seeds' mean score, with and without LayerNorm, each with "
-    "and without debias, at the learning rate that is best for all half-lives together. Regression of a fixed "
-    f"network's outputs: -log10 of the loss in the last tenth of {UPDATES} updates, half-lives 7 to 7,000, "
+    "and without bias correction, at the learning rate that is best for all half-lives together. Regression of a "
+    f"fixed network's outputs: -log10 of the loss in the last tenth of {UPDATES} updates, half-lives 7 to 7,000, "
     f"five rates. A2C on 16 CartPoles for {LIFE:,} env steps: length of the episodes in the last quarter, "
     "half-lives 20 to 2,000, two rates.",
     caveat="Short trainings, in which a long memory never fills; the rate is chosen with the same seeds, once "
-    "for all half-lives. Over 200,000 env steps half-lives from 20 to 2,000 are alike on CartPole with debias "
-    "(docs/half_life.md).",
+    "for all half-lives. Over 200,000 env steps half-lives from 20 to 2,000 are alike on CartPole with bias "
+    "correction (docs/half_life.md).",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -70,7 +70,13 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
         grads = torch.autograd.grad(loss, list(params.values()), create_graph=True)
         losses.append(loss.log())
         params, states = rmsprop_update(
-            params, dict(zip(params, grads, strict=True)), states, lr=lr, half_life=half_life, eps=eps, debias=True
+            params,
+            dict(zip(params, grads, strict=True)),
+            states,
+            lr=lr,
+            half_life=half_life,
+            eps=eps,
+            bias_correction=True,
         )
     objective = task.losses(params).sum()
     return objective + penalty * torch.stack(losses).var() if penalty else objective
@@ -112,7 +118,9 @@ def _descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
         nonlocal states
         states = states or rmsprop_init(params)
         lr, half_life, eps = (values[name] for name in NAMES)
-        new, states = rmsprop_update(params, grads, states, lr=lr, half_life=half_life, eps=eps, debias=True)
+        new, states = rmsprop_update(
+            params, grads, states, lr=lr, half_life=half_life, eps=eps, bias_correction=True
+        )
         return dict(new)
 
     return step
@@ -147,7 +155,7 @@ def _learned(seed: int, penalty: float) -> dict[str, float]:
         state = state or rmsprop_init(x)
         # A window in which the loss explodes tells nothing but that it did.
         gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        x, state = rmsprop_update(x, gradient, state, lr=META_RATE, half_life=20, debias=True)
+        x, state = rmsprop_update(x, gradient, state, lr=META_RATE, half_life=20, bias_correction=True)
         x = torch.minimum(torch.maximum(x, _logs(LEAST)), _logs(MOST))
         task.params = begin
         task.train(_descent(values), HORIZON)

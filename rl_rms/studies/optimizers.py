@@ -12,7 +12,7 @@ from rl_rms.optim.rmsprop import RMSprop
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "SGD": torch.optim.SGD,
     "momentum": lambda params, **options: torch.optim.SGD(params, **{"momentum": 0.9, **options}),
-    "RMSprop": lambda params, **options: RMSprop(params, **{"debias": True, **options}),
+    "RMSprop": lambda params, **options: RMSprop(params, **{"bias_correction": True, **options}),
     "Adam": torch.optim.Adam,
 }
 

@@ -165,7 +165,7 @@ STUDY = Study(
     mechanism="The update itself: `rl_rms.RMSprop`, `rl_rms.optim.rule.rmsprop_update`.",
     setup="f(x, y) = (100 x² - b y²) / 2; updates until |y| > 1 while the steep axis is held: it begins at x = "
     "hold, and the root mean square of x never grows beyond. At each optimizer's best learning rate out of "
-    "nineteen, four a decade. RMSprop with rho = 0.99 and debias, torch's Adam and SGD, momentum 0.9.",
+    "nineteen, four a decade. RMSprop with rho = 0.99 and bias correction, torch's Adam and SGD, momentum 0.9.",
     caveat="Two parameters whose axes are the surface's: a rotated saddle takes the advantage away from every "
     "optimizer that goes by coordinate. RMSprop never settles in the steep axis; it cycles at about half "
     "the learning rate, so that its best rate, and how soon it is out, are what the hold allows. That "

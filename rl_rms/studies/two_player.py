@@ -304,9 +304,9 @@ STUDY = Study(
     mechanism="`rl_rms.optim.games.play_round` plays optimizers against each other, simultaneously, in "
     "alternation or with extragradient steps; `rl_rms.RMSprop` has `momentum` of either sign and `optimism`; "
     "`rl_rms.agents.adversarial.RobustTraining` trains an A2C against an adversary.",
-    setup=f"The game x y from a distance of 1, {ROUNDS} rounds, RMSprop with rho = {RHO} and debias; root mean "
-    "square of the distance over the last fifth, over four starts for each seed, at each player's best learning "
-    f"rate out of {len(RATES)}. The rate is that of a steady step, lr / (1 - momentum). The formula is "
+    setup=f"The game x y from a distance of 1, {ROUNDS} rounds, RMSprop with rho = {RHO} and bias correction; "
+    "root mean square of the distance over the last fifth, over four starts for each seed, at each player's best "
+    f"learning rate out of {len(RATES)}. The rate is that of a steady step, lr / (1 - momentum). The formula is "
     "`rl_rms.optim.games.cycle_radius`: 2 sqrt(2) lr / sqrt(1 - rho) for plain RMSprop, "
     "times sqrt((1 + m) / (1 - m) - 2 optimism) at that rate. CartPole: A2C for 100,000 env steps, pushed by "
     "nobody, by chance, or by a second A2C that is paid the negative reward and learns as long, both at once "

@@ -69,8 +69,8 @@ def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
     scales, bursts = torch.tensor(list(HISTORIES.values()), dtype=torch.float64).T.unsqueeze(-1)
     weights = [torch.ones(len(HISTORIES), WEIGHTS, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     optimizers = [
-        RMSprop([weights[0]], lr=LR, debias=True, weight_decay=strength, **FORMS[form]),
-        RMSprop([weights[1]], lr=LR, debias=True),
+        RMSprop([weights[0]], lr=LR, bias_correction=True, weight_decay=strength, **FORMS[form]),
+        RMSprop([weights[1]], lr=LR, bias_correction=True),
     ]
     for update in range(UPDATES):
         grad = scales * torch.randn(weights[0].shape, generator=generator, dtype=torch.float64)

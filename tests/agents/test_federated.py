@@ -71,7 +71,7 @@ def test_with_its_own_normalizer_a_client_tells_normalized_directions():
     start = params_of(plain)
     first, normalized = plain.train(start), own.train(start)
     for name, g in first.direction.items():
-        # Debiased, v is the first square itself.
+        # Bias-corrected, v is the first square itself.
         assert torch.allclose(normalized.direction[name], g / (g.abs() + CONFIG.eps), atol=1e-5)
     assert all(state["step"] == 1 for state in own.state.values())
     # The second direction is divided by what both have left.
@@ -125,7 +125,7 @@ def test_a_server_step_of_every_placement_by_hand():
     one = server("pooled")
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2 / 5**0.5, 1.0])
-    # Half a memory later: v = (5 + 2 * 1) / 3 in the debiased mean of 5 and 1.
+    # Half a memory later: v = (5 + 2 * 1) / 3 in the bias-corrected mean of 5 and 1.
     one.step([report([1.0, 1.0])])
     v = torch.tensor([(0.25 * 5 + 0.5 * 1) / 0.75, (0.25 * 16 + 0.5 * 1) / 0.75])
     assert one.params["w"].tolist() == pytest.approx(

@@ -55,7 +55,7 @@ OPTIONS = {
     "unclipped": {"max_grad_norm": None},
     "momentum": {"optimizer_kwargs": {"momentum": 0.5, "weight_decay": 0.01}},
     "optimism": {"optimizer_kwargs": {"optimism": 0.5, "momentum": 0.5}},
-    "centered": {"optimizer_kwargs": {"centered": True, "debias": False}},
+    "centered": {"optimizer_kwargs": {"centered": True, "bias_correction": False}},
     "two rates": {"critic_learning_rate": 1e-3},
     "scheduled": {"learning_rate": Linear(1e-2, 1e-3, over=300)},
     "normalized": {"normalize_observation": True, "normalize_reward": True},

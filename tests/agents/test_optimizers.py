@@ -11,11 +11,11 @@ def module():
     return torch.nn.ModuleDict({"actor": torch.nn.Linear(1, 1), "critic": torch.nn.Linear(1, 1)})
 
 
-def test_the_default_is_a_long_debiased_rmsprop():
+def test_the_default_is_a_long_bias_corrected_rmsprop():
     optimizer = make_optimizer(module(), A2CConfig())
     assert type(optimizer) is rl_rms.RMSprop
     assert optimizer.half_life == pytest.approx(200)
-    assert optimizer.param_groups[0]["debias"] is True
+    assert optimizer.param_groups[0]["bias_correction"] is True
     assert optimizer.param_groups[0]["eps"] == 1e-5
 
 

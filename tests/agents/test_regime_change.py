@@ -15,7 +15,7 @@ from rl_rms.envs.schedules import Step
 def stepped(half_life=100, num_updates=5, **options):
     """An optimizer that has seen gradients of 1, and a response to changes for it."""
     module = torch.nn.Linear(2, 1)
-    optimizer = rl_rms.RMSprop(module.parameters(), lr=0.1, half_life=half_life, debias=True, **options)
+    optimizer = rl_rms.RMSprop(module.parameters(), lr=0.1, half_life=half_life, bias_correction=True, **options)
     for _ in range(num_updates):
         update(optimizer)
     return optimizer
@@ -55,7 +55,7 @@ def test_reset_is_a_new_optimizer_from_the_present_parameters(options):
         [param.detach().clone().requires_grad_() for param in optimizer.param_groups[0]["params"]],
         lr=0.1,
         half_life=100,
-        debias=True,
+        bias_correction=True,
         **options,
     )
     for one in (optimizer, fresh):

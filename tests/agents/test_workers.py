@@ -255,7 +255,7 @@ def test_a_local_normalizer_averages_steps(tmp_path):
     ):
         assert torch.equal(step, other)
         assert not torch.equal(*gradients)
-        # The first step of a debiased normalizer has length lr along each gradient's sign.
+        # The first step of a bias-corrected normalizer has length lr along each gradient's sign.
         signs = [gradient / (gradient.abs() + 1e-5) for gradient in gradients]
         assert step.numpy() == pytest.approx(-1e-2 * 0.5 * (signs[0] + signs[1]).numpy(), rel=1e-3, abs=1e-7)
 

@@ -13,16 +13,16 @@ from rl_rms.cli.tracking import follow, read_tracking, squares_between
 JUMP, END, EVERY, STEPS = 1000, 2000, 25, 8
 
 
-def logged(squares, half_life, *, every=EVERY, debias=True, agent=None):
+def logged(squares, half_life, *, every=EVERY, bias_correction=True, agent=None):
     """A run's log of v, which follows squared gradients, one for each update, by the definition of RMSprop."""
     rho = 0.5 ** (1.0 / half_life)
     v, history = 0.0, []
     for update, square in enumerate(squares, start=1):
         v = rho * v + (1.0 - rho) * square
-        history.append(v / (1.0 - rho**update) if debias else v)
+        history.append(v / (1.0 - rho**update) if bias_correction else v)
     updates = np.arange(every, len(squares) + 1, every)
     config = RunConfig()
-    kwargs = {} if debias else {"optimizer_kwargs": {"debias": False}}
+    kwargs = {} if bias_correction else {"optimizer_kwargs": {"bias_correction": False}}
     object.__setattr__(config, "agent", type(config.agent)(**kwargs, **(agent or {})))
     metrics = {
         "train/n_updates": updates.astype(float).tolist(),
@@ -40,10 +40,10 @@ def after_the_jump(run):
     return follow(read_tracking(run), STEPS * JUMP, STEPS * END)
 
 
-@pytest.mark.parametrize("debias", [True, False])
-def test_squared_gradients_between_two_entries_are_found_from_v_alone(debias):
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_squared_gradients_between_two_entries_are_found_from_v_alone(bias_correction):
     squares = np.random.default_rng(0).exponential(size=200)
-    tracking = read_tracking(logged(squares, half_life=30, debias=debias))
+    tracking = read_tracking(logged(squares, half_life=30, bias_correction=bias_correction))
     weights = 0.5 ** (np.arange(EVERY)[::-1] / 30)
     expected = [np.average(squares[end - EVERY : end], weights=weights) for end in range(2 * EVERY, 201, EVERY)]
     np.testing.assert_allclose(tracking.squares, expected)

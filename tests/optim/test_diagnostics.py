@@ -45,9 +45,9 @@ def test_by_hand():
 
 
 def test_after_a_second_update_by_hand():
-    # rho = 1/2, debiased: v^ is (16 / 4 + 1 / 2) / (3 / 4) = 6 in the first coordinate, in the second
+    # rho = 1/2, bias-corrected: v^ is (16 / 4 + 1 / 2) / (3 / 4) = 6 in the first coordinate, in the second
     # (4 / 4 + 4 / 2) / (3 / 4) = 4; the bound of u is sqrt((3 / 4) / (1 / 2)).
-    optimizer = stepped([4.0, 2.0], lr=0.1, half_life=1, eps=0.0, debias=True)
+    optimizer = stepped([4.0, 2.0], lr=0.1, half_life=1, eps=0.0, bias_correction=True)
     optimizer.param_groups[0]["params"][0].grad = torch.tensor([1.0, 2.0], dtype=torch.float64)
     optimizer.step()
     values = optimizer.diagnostics()
@@ -59,7 +59,7 @@ def test_after_a_second_update_by_hand():
 
 def test_where_eps_dominates():
     def share(eps, inside):
-        optimizer = stepped([4.0, 0.2], [0.02, 0.0], rho=0.0, eps=eps, eps_inside_sqrt=inside)
+        optimizer = stepped([4.0, 0.2], [0.02, 0.0], rho=0.0, eps=eps, eps_in_sqrt=inside)
         return optimizer.diagnostics()["eps_dominance"]
 
     assert share(0.1, inside=False) == 0.5
@@ -102,9 +102,9 @@ def test_changes_of_regime_are_counted_from_the_norm():
     "options",
     [
         {},
-        {"debias": True},
+        {"bias_correction": True},
         {"eps": 0.5},
-        {"eps": 0.5, "eps_inside_sqrt": True},
+        {"eps": 0.5, "eps_in_sqrt": True},
         {"centered": True, "maximize": True},
     ],
 )
@@ -116,14 +116,16 @@ def test_effective_step_is_what_parameters_moved(options):
 
 def test_effective_step_of_groups_with_learning_rates_of_their_own():
     fast, slow = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
-    optimizer = RMSprop([{"params": fast, "lr": 0.3}, {"params": slow, "lr": torch.tensor(0.1)}], debias=True)
+    optimizer = RMSprop(
+        [{"params": fast, "lr": 0.3}, {"params": slow, "lr": torch.tensor(0.1)}], bias_correction=True
+    )
     fast.grad = slow.grad = torch.ones(3)
     optimizer.step()
     assert optimizer.diagnostics()["effective_step"] == pytest.approx(math.sqrt((0.09 + 0.01) / 2))
 
 
-def test_second_moment_is_the_debiased_and_centered_one():
-    assert stepped([4.0], half_life=1, debias=True).diagnostics()["second_moment"] == pytest.approx(16)
+def test_second_moment_is_the_bias_corrected_and_centered_one():
+    assert stepped([4.0], half_life=1, bias_correction=True).diagnostics()["second_moment"] == pytest.approx(16)
     assert stepped([4.0], half_life=1, centered=True).diagnostics()["second_moment"] == pytest.approx(8 - 4)
 
 

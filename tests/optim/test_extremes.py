@@ -48,8 +48,10 @@ def test_the_largest_root_is_the_last_whose_square_is_finite():
 def test_steps_are_those_of_float64_though_squares_overflow(guarded, sign):
     grads = [torch.tensor([0.3, -2.0]), torch.tensor([sign * 3e19, 1.0]), *[torch.tensor([0.5, 0.1])] * 3]
     (param,) = params = [nn.Parameter(torch.zeros(2))]
-    optimizer = RMSprop(params, lr=0.1, half_life=5, debias=True, **guarded)
-    for grad, (wanted, state) in zip(grads, by_float64(grads, lr=0.1, half_life=5, debias=True), strict=True):
+    optimizer = RMSprop(params, lr=0.1, half_life=5, bias_correction=True, **guarded)
+    for grad, (wanted, state) in zip(
+        grads, by_float64(grads, lr=0.1, half_life=5, bias_correction=True), strict=True
+    ):
         param.grad = grad.clone()
         optimizer.step()
         # 3e19 counts as 1.8e19; beside it what came before is nothing, and so is what comes after.
@@ -64,7 +66,7 @@ def test_no_gradient_stops_a_coordinate_for_ever(path, size):
     torch.manual_seed(0)
     (param,) = params = [nn.Parameter(torch.zeros(2))]
     options = {"half_life": 2, **PATHS[path]}
-    optimizer = RMSprop(params, lr=1e-3, debias=True, **options)
+    optimizer = RMSprop(params, lr=1e-3, bias_correction=True, **options)
     for step in range(1_000):
         param.grad = torch.randn(2)
         if step == 10:

@@ -60,32 +60,32 @@ def is_flat(optimizer):
 
 OPTIONS = [
     {},
-    {"debias": True},
+    {"bias_correction": True},
     {"weight_decay": 0.1},
     {"weight_decay": 0.1, "decoupled_weight_decay": True},
     {"maximize": True, "weight_decay": 0.1},
     {"maximize": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
-    {"momentum": 0.5, "centered": True, "debias": True},
-    {"momentum": 0.5, "debias": True, "weight_decay": 0.1, "maximize": True},
-    {"momentum": 0.5, "nesterov": True, "lr_in_momentum": True, "eps_inside_sqrt": True},
+    {"momentum": 0.5, "centered": True, "bias_correction": True},
+    {"momentum": 0.5, "bias_correction": True, "weight_decay": 0.1, "maximize": True},
+    {"momentum": 0.5, "nesterov": True, "lr_in_momentum": True, "eps_in_sqrt": True},
     {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
     {"momentum": 0.5, "lr_in_momentum": True, "lr": 0.0},
-    {"momentum": -0.5, "debias": True},
+    {"momentum": -0.5, "bias_correction": True},
     {"momentum": -0.5, "nesterov": True, "lr_in_momentum": True},
-    {"optimism": 1.0, "debias": True, "weight_decay": 0.1},
+    {"optimism": 1.0, "bias_correction": True, "weight_decay": 0.1},
     {"optimism": 0.5, "momentum": 0.5, "nesterov": True, "lr_in_momentum": True, "maximize": True},
     {"optimism": 1.0, "exclude_current": True, "max_update_rms": 0.3},
-    {"centered": True, "eps_inside_sqrt": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
-    {"exclude_current": True, "debias": True, "weight_decay": 0.1},
-    {"exclude_current": True, "debias": True, "max_update_rms": 0.3},
-    {"exclude_current": True, "eps_inside_sqrt": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    {"centered": True, "eps_in_sqrt": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    {"exclude_current": True, "bias_correction": True, "weight_decay": 0.1},
+    {"exclude_current": True, "bias_correction": True, "max_update_rms": 0.3},
+    {"exclude_current": True, "eps_in_sqrt": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
     {"exclude_current": True, "max_update_rms": 0.3, "momentum": 0.5, "maximize": True},
-    {"exclude_current": True, "centered": True, "debias": True},
+    {"exclude_current": True, "centered": True, "bias_correction": True},
     {"max_update_rms": 0.3, "momentum": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True},
-    {"momentum": 0.5, "caution": True, "centered": True},
-    {"eps_inside_sqrt": True, "initial_second_moment": 1.0},
+    {"momentum": 0.5, "cautious": True, "centered": True},
+    {"eps_in_sqrt": True, "initial_second_moment": 1.0},
     {"rho": 0.0},
-    {"rho": 0.0, "debias": True},
+    {"rho": 0.0, "bias_correction": True},
 ]
 
 
@@ -106,7 +106,7 @@ def test_a_coordinates_first_gradient_is_its_own_normalizer():
     # The second has none until the second update.
     def step(flat):
         param = nn.Parameter(torch.tensor([1.0, 1.0], dtype=torch.float64))
-        optimizer = RMSprop([param], lr=0.1, half_life=5, debias=True, exclude_current=True, flat=flat)
+        optimizer = RMSprop([param], lr=0.1, half_life=5, bias_correction=True, exclude_current=True, flat=flat)
         for grad in ([2.0, 0.0], [3.0, -4.0], [1.0, 1.0]):
             param.grad = torch.tensor(grad, dtype=torch.float64)
             optimizer.step()
@@ -117,7 +117,7 @@ def test_a_coordinates_first_gradient_is_its_own_normalizer():
 
 def test_without_the_kernel_the_rule_itself_goes_over_the_buffers(monkeypatch):
     monkeypatch.setattr(rl_rms.optim.flat, "fused_kernel", lambda dtype: None)
-    models, optimizers = pair(debias=True, weight_decay=0.1)
+    models, optimizers = pair(bias_correction=True, weight_decay=0.1)
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
     assert is_flat(optimizers[0])
@@ -139,8 +139,8 @@ def test_the_kernel_is_there_and_one_that_differs_is_not_used(dtype, monkeypatch
     fused_kernel.cache_clear()
 
 
-def test_a_varying_memory_is_debiased_exactly():
-    models, optimizers = pair(debias=True, half_life="100 steps")
+def test_a_varying_memory_is_bias_corrected_exactly():
+    models, optimizers = pair(bias_correction=True, half_life="100 steps")
     for model, optimizer in zip(models, optimizers, strict=True):
         for steps in (30, 50, 1, 400):
             optimizer.steps_per_update = steps
@@ -150,7 +150,7 @@ def test_a_varying_memory_is_debiased_exactly():
 
 # In float32 their rho are rounded by almost half a unit in the last place, to either side.
 @pytest.mark.parametrize("half_life", [26_950, 32_990])
-@pytest.mark.parametrize("options", [{}, {"centered": True}, {"momentum": 0.5, "eps_inside_sqrt": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"centered": True}, {"momentum": 0.5, "eps_in_sqrt": True}], ids=str)
 def test_a_long_memory_in_single_precision_forgets_at_its_half_life(half_life, options):
     param = nn.Parameter(torch.zeros(4))
     optimizer = RMSprop([param], lr=0.0, half_life=half_life, flat=True, **options)
@@ -257,7 +257,7 @@ def test_gradients_that_someone_replaces_or_removes():
 
 
 def test_parameters_that_take_turns_are_updated_as_by_the_rule():
-    models, optimizers = pair(debias=True)
+    models, optimizers = pair(bias_correction=True)
     for model, optimizer in zip(models, optimizers, strict=True):
         for turn in range(30):
             optimizer.zero_grad()
@@ -277,7 +277,7 @@ def test_parameters_that_take_turns_go_on_to_the_bit(saved_after, way):
             param.grad = torch.randn(param.shape, generator=seed, dtype=param.dtype) if moves else None
         optimizer.step()
 
-    options = {"lr": 0.1, "debias": True, "max_grad_norm": 0.01}
+    options = {"lr": 0.1, "bias_correction": True, "max_grad_norm": 0.01}
     model = network(torch.float32)
     optimizer = RMSprop(model.parameters(), **options)
     for turn in range(saved_after):
@@ -324,7 +324,7 @@ def test_copies_go_on_apart_from_the_original(again):
 
 
 def test_a_loaded_state_is_flattened_again():
-    models, optimizers = pair(debias=True)
+    models, optimizers = pair(bias_correction=True)
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
         saved = io.BytesIO()
@@ -338,7 +338,7 @@ def test_a_loaded_state_is_flattened_again():
 
 
 def test_state_that_someone_throws_away():
-    models, optimizers = pair(debias=True)
+    models, optimizers = pair(bias_correction=True)
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
         optimizer.state.clear()
@@ -409,7 +409,7 @@ def test_the_switch_is_checked():
 
 def distributed(rank, folder, as_bucket_view, results):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=1)
-    models, optimizers = pair(debias=True)
+    models, optimizers = pair(bias_correction=True)
     for model, optimizer in zip(models, optimizers, strict=True):
         wrapped = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=as_bucket_view)
         train(wrapped, optimizer)
@@ -531,13 +531,13 @@ RANDOM_OPTIONS = st.fixed_dictionaries(
         "momentum": st.floats(-0.9, 0.9),
         "optimism": st.floats(0.0, 1.0),
         "centered": st.booleans(),
-        "debias": st.booleans(),
-        "eps_inside_sqrt": st.booleans(),
+        "bias_correction": st.booleans(),
+        "eps_in_sqrt": st.booleans(),
         "initial_second_moment": st.floats(0.0, 10.0),
         "decoupled_weight_decay": st.booleans(),
         "nesterov": st.booleans(),
         "lr_in_momentum": st.booleans(),
-        "caution": st.booleans(),
+        "cautious": st.booleans(),
         "max_update_rms": st.floats(0.1, 10.0),
         "maximize": st.booleans(),
         "max_grad_norm": st.floats(1e-3, 1e3),

@@ -45,23 +45,23 @@ def assert_equal(ours, expected, tolerance):
             torch.testing.assert_close(state[name], expected_state[name], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("debias", FLAGS)
-@pytest.mark.parametrize("eps_inside_sqrt", FLAGS)
+@pytest.mark.parametrize("bias_correction", FLAGS)
+@pytest.mark.parametrize("eps_in_sqrt", FLAGS)
 @pytest.mark.parametrize(
     ("momentum", "centered", "weight_decay", "decoupled"),
     list(itertools.product([0.0, 0.9], FLAGS, [0.1], FLAGS)) + [(0.0, False, 0.0, False)],
 )
-def test_equals_the_rule(momentum, centered, weight_decay, decoupled, eps_inside_sqrt, debias):
+def test_equals_the_rule(momentum, centered, weight_decay, decoupled, eps_in_sqrt, bias_correction):
     options = {
         "momentum": momentum,
         "centered": centered,
         "weight_decay": weight_decay,
         "decoupled_weight_decay": decoupled,
-        "eps_inside_sqrt": eps_inside_sqrt,
-        "debias": debias,
+        "eps_in_sqrt": eps_in_sqrt,
+        "bias_correction": bias_correction,
         "eps": 1e-3,
     }
-    initial_second_moment = 0.0 if debias else 1.0
+    initial_second_moment = 0.0 if bias_correction else 1.0
     assert_equal(*run_both(torch.float64, initial_second_moment=initial_second_moment, **options), 1e-11)
 
 
@@ -78,8 +78,8 @@ def test_forms_of_momentum(momentum, nesterov, lr_in_momentum, optimism):
         "centered": False,
         "weight_decay": 0.1,
         "decoupled_weight_decay": True,
-        "eps_inside_sqrt": False,
-        "debias": True,
+        "eps_in_sqrt": False,
+        "bias_correction": True,
         "eps": 1e-3,
     }
     assert_equal(*run_both(torch.float64, **options), 1e-11)
@@ -99,8 +99,8 @@ def test_equals_the_rule_in_other_precisions(dtype, tolerance, lr):
         centered=True,
         weight_decay=0.1,
         decoupled_weight_decay=False,
-        eps_inside_sqrt=False,
-        debias=True,
+        eps_in_sqrt=False,
+        bias_correction=True,
         eps=1e-3,
     )
     assert_equal(ours, expected, tolerance)
@@ -121,8 +121,8 @@ def test_centered_survives_constant_gradients():
             momentum=0.0,
             optimism=0.0,
             centered=True,
-            debias=False,
-            eps_inside_sqrt=False,
+            bias_correction=False,
+            eps_in_sqrt=False,
             decoupled_weight_decay=False,
             nesterov=False,
             lr_in_momentum=False,

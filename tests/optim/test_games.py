@@ -47,7 +47,7 @@ def test_a_round_by_hand(how, expected):
 
 
 def test_rmsprops_memory_holds_the_look_ahead_gradients_alone():
-    play, players = bilinear(lambda params: RMSprop(params, lr=0.5, rho=0.5, eps=0.0, debias=True))
+    play, players = bilinear(lambda params: RMSprop(params, lr=0.5, rho=0.5, eps=0.0, bias_correction=True))
     # A trial to (0.5, 1.5), where the gradients are 1.5 and -0.5; a first step is one of lr in their direction.
     assert play("extragradient")[0] == pytest.approx([0.5, 1.5], rel=1e-12)
     first, second = (next(iter(player.state.values())) for player in players)
@@ -65,7 +65,7 @@ OPTIMIZERS = {
     "Adam": lambda params: torch.optim.Adam(params, lr=0.1),
     "RMSprop": lambda params: RMSprop(params, lr=0.1, momentum=0.5, optimism=1.0, centered=True),
     "not flat": lambda params: RMSprop(params, lr=0.1, optimism=1.0, flat=False),
-    "guarded": lambda params: RMSprop(params, lr=0.1, max_grad_norm=0.3, half_life="auto", debias=True),
+    "guarded": lambda params: RMSprop(params, lr=0.1, max_grad_norm=0.3, half_life="auto", bias_correction=True),
 }
 
 
@@ -148,7 +148,9 @@ def test_wrong_arguments_are_named():
 def test_rmsprop_circles_at_the_radius_of_the_formula_from_inside_and_outside(rho, options, start):
     radius = cycle_radius(0.01, rho, **options)
     play, _ = bilinear(
-        lambda params: RMSprop(params, lr=0.01, rho=rho, eps=1e-12, debias=True, **options), start * radius, 0.0
+        lambda params: RMSprop(params, lr=0.01, rho=rho, eps=1e-12, bias_correction=True, **options),
+        start * radius,
+        0.0,
     )
     last = [math.hypot(*play("simultaneous")[0]) for _ in range(3_000)][-1_000:]
     assert math.sqrt(sum(r * r for r in last) / len(last)) == pytest.approx(radius, rel=0.06)

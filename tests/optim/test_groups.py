@@ -39,7 +39,7 @@ def train(optimizer, updates, seed=0):
 def test_each_group_is_divided_by_its_own_root_second_moment():
     param, optimizer = one_parameter()
     step(optimizer, loud=1000, quiet=1)
-    assert param.item() == pytest.approx(-1)  # both debiased to g / |g|
+    assert param.item() == pytest.approx(-1)  # both bias-corrected to g / |g|
     # rho = 1/2: v = 1000**2 / 4 and v = 1/4 + 49/2 = 24.75, of which gradients have the weight 3/4.
     step(optimizer, loud=0, quiet=-7)
     assert param.item() == pytest.approx(-1 + 0.5 * 7 / math.sqrt(24.75 / 0.75))
@@ -91,7 +91,7 @@ def test_a_noisy_group_does_not_hide_what_a_quiet_one_says():
     assert ends["by group"] < -1.0
     assert ends["equalized"] < -1.0
     param = torch.zeros(1, requires_grad=True)
-    together = RMSprop([param], lr=0.01, debias=True)
+    together = RMSprop([param], lr=0.01, bias_correction=True)
     for noise in torch.randn(400, 2, generator=torch.Generator().manual_seed(0)).tolist():
         param.grad = torch.tensor([0.5 * (100 * noise[0] + 1 + noise[1])])
         together.step()
@@ -106,7 +106,7 @@ def test_a_noisy_group_does_not_hide_what_a_quiet_one_says():
 def test_one_group_is_rmsprop(equalize, dtype):
     ours, theirs = (torch.nn.Parameter(torch.ones(3, 2, dtype=dtype)) for _ in range(2))
     grouped = GroupRMSprop([ours], lr=0.1, half_life="5 updates", eps=1e-3, equalize=equalize)
-    plain = RMSprop([theirs], lr=0.1, half_life=5, eps=1e-3, debias=True)
+    plain = RMSprop([theirs], lr=0.1, half_life=5, eps=1e-3, bias_correction=True)
     for scale in (1.0, 30.0, 0.0, 1e-3, 2.0):
         theirs.grad = scale * torch.randn(3, 2, dtype=dtype, generator=torch.Generator().manual_seed(1))
         grouped.step({"all": [theirs.grad.clone()]}, {"all": 7.0})

@@ -51,8 +51,8 @@ def test_clipping_inside_the_step_is_clip_grad_norm_before_it(
 ):
     monkeypatch.setattr(rl_rms.optim.flat, "_GATHER_AT_MOST", gather_at_most)
     ours, theirs = parameters(dtype), parameters(dtype)
-    inside = RMSprop(ours, lr=0.1, max_grad_norm=0.5, flat=flat, debias=True, **options)
-    plain = RMSprop(theirs, lr=0.1, flat=False, debias=True, **options)
+    inside = RMSprop(ours, lr=0.1, max_grad_norm=0.5, flat=flat, bias_correction=True, **options)
+    plain = RMSprop(theirs, lr=0.1, flat=False, bias_correction=True, **options)
     for seed, scale in enumerate([1.0, 1e-3, 1e3, 0.2, 1e-3, 50.0]):
         set_gradients(theirs, scale, seed)
         for own, other in zip(ours, theirs, strict=True):
@@ -222,21 +222,23 @@ def test_clipping_by_tensor_norm(flat):
 
 @FLAT
 def test_a_burst_in_one_coordinate_is_contained_where_it_is(flat):
-    # Debiased, the root second moment of a constant gradient is that gradient.
+    # Bias-corrected, the root second moment of a constant gradient is that gradient.
     calm = [[1.0, -1.0, 0.0]] * 5
-    seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_ratio=3.0, debias=True)
+    seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_ratio=3.0, bias_correction=True)
     assert seen[:5] == calm
     # A coordinate of which nothing was known is left as it is.
     assert seen[5] == pytest.approx([3.0, -1.0, 7.0])
     assert optimizer.guard.num_clipped == 1
     # The norm of all gradients, scaled down to what it was, would have buried the second coordinate.
-    by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_norm=2**0.5, debias=True)
+    by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_norm=2**0.5, bias_correction=True)
     assert abs(by_norm[5][1]) < 0.01
 
 
 @FLAT
 def test_a_coordinate_grows_out_of_its_clipping(flat):
-    seen, _ = clipped([[1.0]] * 20 + [[100.0]] * 60, flat=flat, max_grad_ratio=3.0, debias=True, half_life=8)
+    seen, _ = clipped(
+        [[1.0]] * 20 + [[100.0]] * 60, flat=flat, max_grad_ratio=3.0, bias_correction=True, half_life=8
+    )
     assert seen[20] == pytest.approx([3.0])
     assert seen[-1] == [100.0]
 
@@ -255,7 +257,7 @@ def test_clips_go_by_coordinate_then_by_tensor_then_all_together(flat):
 
 
 def test_clipping_of_the_update_goes_tensor_by_tensor():
-    # The first steps are 10 long without debias; v is not clipped.
+    # The first steps are 10 long without bias correction; v is not clipped.
     params = [nn.Parameter(torch.zeros(4)) for _ in range(2)]
     optimizer = RMSprop(params, lr=1.0, eps=1e-12, max_update_rms=2.0)
     params[0].grad, params[1].grad = torch.full((4,), 5.0), torch.tensor([1.0, 0.0, 0.0, 0.0])
@@ -272,12 +274,12 @@ def test_clipping_of_the_update_goes_tensor_by_tensor():
 
 
 @FLAT
-@pytest.mark.parametrize("debias", [False, True])
-def test_a_gradient_that_is_left_out_of_its_own_normalizer(flat, debias):
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_a_gradient_that_is_left_out_of_its_own_normalizer(flat, bias_correction):
     param = nn.Parameter(torch.zeros(2, dtype=torch.float64))
-    options = {"lr": 1.0, "half_life": 1, "eps": 0.0, "debias": debias}
+    options = {"lr": 1.0, "half_life": 1, "eps": 0.0, "bias_correction": bias_correction}
     optimizer = RMSprop([param], exclude_current=True, flat=flat, **options)
-    first = 1.0 if debias else 2**0.5
+    first = 1.0 if bias_correction else 2**0.5
     param.grad = torch.tensor([2.0, 0.0], dtype=torch.float64)
     optimizer.zero_grad(set_to_none=False)
     param.grad.copy_(torch.tensor([2.0, 0.0]))
@@ -287,6 +289,6 @@ def test_a_gradient_that_is_left_out_of_its_own_normalizer(flat, debias):
     # v^ from before: 4, or half of it; the second coordinate's first gradient has only itself.
     param.grad.copy_(torch.tensor([10.0, 3.0]))
     optimizer.step()
-    root = 2.0 if debias else 2**0.5
-    own = (9 / 2 / (3 / 4)) ** 0.5 if debias else (9 / 2) ** 0.5
+    root = 2.0 if bias_correction else 2**0.5
+    own = (9 / 2 / (3 / 4)) ** 0.5 if bias_correction else (9 / 2) ** 0.5
     assert param.tolist() == pytest.approx([-first - 10 / root, -3 / own])

@@ -35,9 +35,8 @@ NAMES = {
     "decay": "rho",
     "alpha": "rho",
     "epsilon": "eps",
-    "eps_in_sqrt": "eps_inside_sqrt",
+    "caution": "cautious",
     "initial_scale": "initial_second_moment",
-    "bias_correction": "debias",
     "decoupled_decay": "decoupled_weight_decay",
     "add_decayed_weights": "weight_decay",
     "clipvalue": "max_grad_value",
@@ -121,15 +120,16 @@ def test_every_option_changes_where_it_goes():
     same = [alike for alike in seen.values() if len(alike) > 1]
     # timm takes no notice of caution without momentum; here it is an error.
     assert same == [[{}, {"caution": True}]]
-    with pytest.raises(ValueError, match="caution acts on momentum"):
-        RMSprop(golden_parameters(), caution=True)
+    with pytest.raises(ValueError, match="cautious acts on momentum"):
+        RMSprop(golden_parameters(), cautious=True)
 
 
 @pytest.mark.parametrize("case", DIFFERENT, ids=named)
-def test_debiased_and_centered_differs_from_optax_in_the_difference(case):
+def test_bias_corrected_and_centered_differs_from_optax_in_the_difference(case):
     """optax divides v and m each by its weight w; after one update v/w - (m/w)**2 is 0, the step lr g / sqrt(eps).
 
-    Here (v - m*m) / w is then rho g**2, and the step lr / sqrt(rho), as long as a debiased first step should be.
+    Here (v - m*m) / w is then rho g**2, and the step lr / sqrt(rho), as long as a bias-corrected first step
+    should be.
     """
     arguments = case["arguments"]
     lr, rho, eps = arguments["learning_rate"], 0.9, 1e-8
@@ -169,9 +169,9 @@ def test_goes_where_torch_and_stable_baselines3_go(like, path, options, seed):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=named)
-def test_debiased_with_decoupled_decay_is_adamw_without_momentum(path):
+def test_bias_corrected_with_decoupled_decay_is_adamw_without_momentum(path):
     shared = {"lr": 0.02, "eps": 1e-3, "weight_decay": 0.25}
-    options = {"rho": 0.9, "debias": True, "decoupled_weight_decay": True, **shared, **path}
+    options = {"rho": 0.9, "bias_correction": True, "decoupled_weight_decay": True, **shared, **path}
     ours = train(RMSprop(golden_parameters(), **options))
     theirs = train(torch.optim.AdamW(golden_parameters(), betas=(0.0, 0.9), **shared))
     for mine, other in zip(ours, theirs, strict=True):
@@ -215,7 +215,7 @@ def test_defaults_are_the_librarys(library):
 )
 def test_conventions(like, conventions):
     defaults = RMSprop(golden_parameters(), lr=0.1, like=like).defaults
-    names = ("eps_inside_sqrt", "initial_second_moment", "lr_in_momentum", "decoupled_weight_decay")
+    names = ("eps_in_sqrt", "initial_second_moment", "lr_in_momentum", "decoupled_weight_decay")
     assert tuple(defaults[name] for name in names) == conventions
 
 
@@ -227,7 +227,7 @@ def test_torch_is_the_default():
 def test_what_is_given_takes_the_place_of_what_the_preset_says(like):
     shared = {"lr": 0.02, "alpha": 0.8, "eps": 0.0, "weight_decay": 0.25, "momentum": 0.9}
     conventions = {
-        "eps_inside_sqrt": False,
+        "eps_in_sqrt": False,
         "initial_second_moment": 0.0,
         "lr_in_momentum": False,
         "decoupled_weight_decay": False,

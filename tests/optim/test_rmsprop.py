@@ -19,15 +19,15 @@ SHAPES = [(3, 4), (5,), ()]
 FLAGS = [False, True]
 OURS_ALONE = {
     "half_life",
-    "debias",
-    "eps_inside_sqrt",
+    "bias_correction",
+    "eps_in_sqrt",
     "initial_second_moment",
     "decoupled_weight_decay",
     "corrected_weight_decay",
     "max_lr",
     "nesterov",
     "lr_in_momentum",
-    "caution",
+    "cautious",
     "optimism",
     "max_update_rms",
     "exclude_current",
@@ -143,13 +143,15 @@ def test_equals_stable_baselines3(momentum, centered, weight_decay, foreach):
         "weight_decay": weight_decay,
     }
     theirs = RMSpropTFLike(parameters(), **options)
-    ours = RMSprop(parameters(), eps_inside_sqrt=True, initial_second_moment=1.0, foreach=foreach, **options)
+    ours = RMSprop(parameters(), eps_in_sqrt=True, initial_second_moment=1.0, foreach=foreach, **options)
     for optimizer in (ours, theirs):
         step(optimizer, 25)
     assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("options", [{"debias": True}, {"decoupled_weight_decay": True, "weight_decay": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{"bias_correction": True}, {"decoupled_weight_decay": True, "weight_decay": 0.1}]
+)
 def test_options_that_torch_does_not_have_reach_both_paths(options):
     plain, foreach, without = (
         RMSprop(parameters(), **chosen) for chosen in (options, options | {"foreach": True}, {})
@@ -224,10 +226,13 @@ def test_two_names_are_an_error(decay, message):
         ({"alpha": 1.5}, r"alpha must be in \[0, 1\), got 1\.5"),
         ({"half_life": -3}, "half_life must be > 0"),
         ({"half_life": "3 episodes"}, "half_life must be .*, got '3 episodes'"),
-        ({"debias": True, "initial_second_moment": 1.0}, "debias=True with initial_second_moment=1.0; leave one"),
+        (
+            {"bias_correction": True, "initial_second_moment": 1.0},
+            "bias_correction=True with initial_second_moment=1.0; leave one",
+        ),
         ({"foreach": True, "differentiable": True}, "foreach=True with differentiable=True; leave foreach out"),
         ({"nesterov": True}, "nesterov acts on momentum, got nesterov=True with momentum=0; set momentum"),
-        ({"caution": True}, "caution acts on momentum"),
+        ({"cautious": True}, "cautious acts on momentum"),
         ({"max_update_rms": 0}, "max_update_rms must be > 0, or None for no clipping, got 0"),
         (
             {"corrected_weight_decay": True},
@@ -332,7 +337,7 @@ def test_a_late_group_takes_the_memory_that_was_set():
 
 
 def test_updates_of_varying_length_weigh_as_stated():
-    param, optimizer = one_parameter(half_life="40 steps", debias=True)
+    param, optimizer = one_parameter(half_life="40 steps", bias_correction=True)
     for grad, steps in ((3.0, 30), (5.0, 50)):
         param.grad.fill_(grad)
         optimizer.steps_per_update = steps
@@ -391,9 +396,9 @@ def test_goes_on_where_torch_stopped(foreach):
 def test_load_state_dict_keeps_options_that_the_state_dict_lacks():
     theirs = torch.optim.RMSprop(parameters(), alpha=0.9)
     step(theirs, 5)
-    ours = RMSprop(weights_copy(theirs), half_life="20 steps", steps_per_update=10, debias=True)
+    ours = RMSprop(weights_copy(theirs), half_life="20 steps", steps_per_update=10, bias_correction=True)
     ours.load_state_dict(theirs.state_dict())
-    assert (ours.half_life, ours.param_groups[0]["debias"]) == (2.0, True)
+    assert (ours.half_life, ours.param_groups[0]["bias_correction"]) == (2.0, True)
 
 
 def test_torch_goes_on_where_ours_stopped():
@@ -425,7 +430,7 @@ def saved_and_loaded(optimizer):
 )
 def test_a_copy_goes_on_alike(copied):
     original = RMSprop(
-        parameters(), half_life="70 steps", steps_per_update=10, debias=True, momentum=-0.5, optimism=1.0
+        parameters(), half_life="70 steps", steps_per_update=10, bias_correction=True, momentum=-0.5, optimism=1.0
     )
     step(original, 5)
     assert all("previous_update" in state for state in original.state.values())
@@ -548,17 +553,19 @@ def test_parameters_without_gradient_are_left_alone():
     assert optimizer.state[first]["step"].item() == 1
 
 
-@pytest.mark.parametrize("debias", FLAGS)
+@pytest.mark.parametrize("bias_correction", FLAGS)
 @pytest.mark.parametrize("foreach", FLAGS)
-def test_a_parameter_whose_gradient_comes_late_has_a_count_of_its_own(foreach, debias):
+def test_a_parameter_whose_gradient_comes_late_has_a_count_of_its_own(foreach, bias_correction):
     early, late, _ = parameters()
-    optimizer = RMSprop([early, late], lr=0.1, rho=0.9, eps=0, debias=debias, foreach=foreach)
+    optimizer = RMSprop([early, late], lr=0.1, rho=0.9, eps=0, bias_correction=bias_correction, foreach=foreach)
     early.grad = torch.ones_like(early)
     optimizer.step()
     before = late.detach().clone()
     late.grad = torch.ones_like(late)
     optimizer.step()
-    torch.testing.assert_close(before - late.detach(), torch.full_like(late, 0.1 if debias else 0.1 / 0.1**0.5))
+    torch.testing.assert_close(
+        before - late.detach(), torch.full_like(late, 0.1 if bias_correction else 0.1 / 0.1**0.5)
+    )
 
 
 @pytest.mark.parametrize("lr", [torch.tensor(0.05), torch.tensor([0.05]), torch.tensor(0.05, dtype=torch.float64)])
@@ -573,7 +580,7 @@ def test_tensors_as_learning_rate(lr, foreach):
 
 
 def test_schedulers():
-    param, optimizer = one_parameter(lr=0.1, debias=True, eps=0)
+    param, optimizer = one_parameter(lr=0.1, bias_correction=True, eps=0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
     for _ in range(3):
         optimizer.step()
@@ -629,18 +636,18 @@ def test_capturable_state_holds_no_number_that_a_captured_graph_would_freeze():
 
 COMPILED = [
     {},
-    {"debias": True},
-    {"debias": True, "lr": torch.tensor(0.1)},
-    {"debias": True, "centered": True, "momentum": 0.5, "nesterov": True},
+    {"bias_correction": True},
+    {"bias_correction": True, "lr": torch.tensor(0.1)},
+    {"bias_correction": True, "centered": True, "momentum": 0.5, "nesterov": True},
     {"half_life": "auto", "half_life_bounds": (1.0, 1e6)},
     {"half_life": "match", "timescale": "100 updates"},
     {"half_life": "20 steps", "steps_per_update": 10},
     {"max_grad_norm": 0.1, "on_nonfinite": "skip"},
     {"max_tensor_norm": 0.1, "max_grad_value": 0.1, "max_grad_ratio": 1.5},
-    {"weight_decay": 0.1, "decoupled_weight_decay": True, "optimism": 1.0, "caution": True, "momentum": 0.5},
+    {"weight_decay": 0.1, "decoupled_weight_decay": True, "optimism": 1.0, "cautious": True, "momentum": 0.5},
     {"max_update_rms": 0.5, "exclude_current": True},
     {"like": "rmsprop_tf_like"},
-    {"foreach": True, "debias": True},
+    {"foreach": True, "bias_correction": True},
 ]
 
 
@@ -671,10 +678,10 @@ def test_a_compiled_step_is_the_eager_step_for_every_option(options, whole):
 
 
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
-def test_a_compiled_step_with_debias_has_the_value_of_the_rule():
+def test_a_compiled_step_with_bias_correction_has_the_value_of_the_rule():
     torch._dynamo.reset()
     param = torch.nn.Parameter(torch.ones(1))
-    optimizer = RMSprop([param], lr=0.01, rho=0.99, debias=True)
+    optimizer = RMSprop([param], lr=0.01, rho=0.99, bias_correction=True)
     compiled = torch.compile(optimizer.step)
     for t in range(5):
         param.grad = torch.full((1,), 1.0 + t)
@@ -744,7 +751,7 @@ def test_differentiable_steps_equal_torch(options):
 
 @pytest.mark.parametrize(
     "options",
-    [{"centered": True}, {"debias": True, "momentum": 0.9}, {"eps_inside_sqrt": True}, {"optimism": 1.0}],
+    [{"centered": True}, {"bias_correction": True, "momentum": 0.9}, {"eps_in_sqrt": True}, {"optimism": 1.0}],
 )
 def test_differentiable_steps_equal_finite_differences(options):
     # Centered torch's own cannot be differentiated through more than one step.
@@ -770,7 +777,9 @@ def test_an_estimate_goes_on_within_its_block_of_updates():
     def made():
         layer = torch.nn.Linear(3, 3)
         bounds = (1.0, 1e6)
-        return layer, rl_rms.RMSprop(layer.parameters(), half_life="auto", half_life_bounds=bounds, debias=True)
+        return layer, rl_rms.RMSprop(
+            layer.parameters(), half_life="auto", half_life_bounds=bounds, bias_correction=True
+        )
 
     def feed(layer, optimizer, updates):
         found = []
@@ -798,7 +807,7 @@ def test_an_estimate_goes_on_within_its_block_of_updates():
 
 def test_reset_forgets_the_gradients_and_keeps_the_parameters_and_the_memory():
     layer = torch.nn.Linear(3, 3)
-    optimizer = rl_rms.RMSprop(layer.parameters(), lr=0.1, half_life=7, debias=True, momentum=0.9)
+    optimizer = rl_rms.RMSprop(layer.parameters(), lr=0.1, half_life=7, bias_correction=True, momentum=0.9)
     for _ in range(3):
         layer(torch.ones(2, 3)).sum().backward()
         optimizer.step()
@@ -810,7 +819,7 @@ def test_reset_forgets_the_gradients_and_keeps_the_parameters_and_the_memory():
     for param in layer.parameters():
         param.grad = torch.full_like(param, 5.0)
     optimizer.step()
-    # The first debiased step has length lr, whatever was seen before.
+    # The first bias-corrected step has length lr, whatever was seen before.
     for param, old in zip(layer.parameters(), before, strict=True):
         torch.testing.assert_close(old - param, torch.full_like(old, 0.1))
 

@@ -72,7 +72,7 @@ def test_equals_the_tensorflow_form(momentum, centered, weight_decay):
     grads, param = problem((3, 4))
     options = {"lr": 0.1, "eps": 1e-3, "momentum": momentum, "centered": centered, "weight_decay": weight_decay}
     theirs, _ = reference(RMSpropTFLike, grads, param, alpha=0.9, **options)
-    ours, _ = run(grads, param, rho=0.9, initial_second_moment=1.0, eps_inside_sqrt=True, **options)
+    ours, _ = run(grads, param, rho=0.9, initial_second_moment=1.0, eps_in_sqrt=True, **options)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
@@ -80,7 +80,7 @@ def test_momentum_and_optimism_by_hand():
     # g / d is 1, 1, -1; b = 1, then 1 - 0.5 = 0.5, then -1 - 0.25 = -1.25; the steps are 1, 0.5 + 2 (0.5 - 1) and
     # -1.25 + 2 (-1.25 - 0.5).
     grads = [torch.tensor([g], dtype=torch.float64) for g in (3.0, 3.0, -3.0)]
-    options = {"lr": 0.1, "rho": 0.9, "eps": 0.0, "debias": True, "momentum": -0.5, "optimism": 2.0}
+    options = {"lr": 0.1, "rho": 0.9, "eps": 0.0, "bias_correction": True, "momentum": -0.5, "optimism": 2.0}
     points = [run(grads[:updates], **options)[0].item() for updates in (1, 2, 3)]
     assert points == pytest.approx([-0.1, -0.05, 0.425])
     _, state = run(grads, **options)
@@ -109,7 +109,7 @@ def test_optimism_with_the_rate_in_momentum_changes_by_steps_with_theirs():
     param = torch.zeros(1, dtype=torch.float64)
     state = rmsprop_init(param, optimism=1.0)
     for lr in (0.1, 0.2):
-        options = {"rho": 0.9, "eps": 0.0, "debias": True, "optimism": 1.0, "lr_in_momentum": True}
+        options = {"rho": 0.9, "eps": 0.0, "bias_correction": True, "optimism": 1.0, "lr_in_momentum": True}
         param, state = rmsprop_update(param, torch.full_like(param, 5.0), state, lr=lr, **options)
     assert param.item() == pytest.approx(-0.1 - 0.3)
 
@@ -130,11 +130,11 @@ def test_nothing_is_changed_in_place():
     st.floats(0.0, 0.999),
     st.booleans(),
 )
-def test_containment(grads, rho, eps_inside_sqrt):
+def test_containment(grads, rho, eps_in_sqrt):
     param, state = torch.zeros(1, dtype=torch.float64), rmsprop_init(torch.zeros(1, dtype=torch.float64))
     for g in grads:
         grad = torch.tensor([g], dtype=torch.float64)
-        new, state = rmsprop_update(param, grad, state, lr=0.1, rho=rho, eps_inside_sqrt=eps_inside_sqrt)
+        new, state = rmsprop_update(param, grad, state, lr=0.1, rho=rho, eps_in_sqrt=eps_in_sqrt)
         assert abs(new - param).item() <= 0.1 / math.sqrt(1 - rho) * (1 + 1e-9)
         param = new
 
@@ -145,27 +145,33 @@ def test_containment_is_tight():
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=5), st.floats(0.1, 1e5), st.booleans())
-def test_debiased_first_step_is_the_learning_rate(magnitudes, half_life, downwards):
+def test_bias_corrected_first_step_is_the_learning_rate(magnitudes, half_life, downwards):
     grad = torch.tensor(magnitudes, dtype=torch.float64) * (-1 if downwards else 1)
-    param, _ = run([grad], lr=0.1, half_life=half_life, eps=0.0, debias=True)
+    param, _ = run([grad], lr=0.1, half_life=half_life, eps=0.0, bias_correction=True)
     torch.testing.assert_close(param, -0.1 * torch.sign(grad), rtol=1e-9, atol=0)
 
 
-def test_debiased_second_moment_of_a_constant_gradient_is_its_square():
+def test_bias_corrected_second_moment_of_a_constant_gradient_is_its_square():
     # Exact for every t, and with another decay at every update.
     param, state = torch.zeros(1, dtype=torch.float64), rmsprop_init(torch.zeros(1, dtype=torch.float64))
     for rho in (0.9, 0.99, 0.5, 0.999):
         new, state = rmsprop_update(
-            param, torch.full((1,), 7.0, dtype=torch.float64), state, lr=0.1, rho=rho, eps=0.0, debias=True
+            param,
+            torch.full((1,), 7.0, dtype=torch.float64),
+            state,
+            lr=0.1,
+            rho=rho,
+            eps=0.0,
+            bias_correction=True,
         )
         assert (param - new).item() == pytest.approx(0.1, rel=1e-12)
         param = new
     assert state["initial_weight"] == pytest.approx(0.9 * 0.99 * 0.5 * 0.999)
 
 
-def test_debiased_centered_first_step():
+def test_bias_corrected_centered_first_step():
     # v - m*m = rho (1 - rho) g*g, and divided by 1 - rho it is rho g*g.
-    param, _ = run([torch.tensor([3.0])], lr=0.1, rho=0.64, eps=0.0, debias=True, centered=True)
+    param, _ = run([torch.tensor([3.0])], lr=0.1, rho=0.64, eps=0.0, bias_correction=True, centered=True)
     assert param.item() == pytest.approx(-0.1 / 0.8, rel=1e-6)
 
 
@@ -183,7 +189,7 @@ def test_long_half_lives_are_kept_in_single_precision():
     half_life = 1e6
     _, state = run([torch.ones(1)], lr=0.1, half_life=half_life)
     assert state["square_avg"].item() == pytest.approx(math.log(2) / half_life, rel=1e-6)
-    _, from_tensor = run([torch.ones(1)], lr=0.1, half_life=torch.tensor(half_life), debias=True)
+    _, from_tensor = run([torch.ones(1)], lr=0.1, half_life=torch.tensor(half_life), bias_correction=True)
     assert from_tensor["square_avg"].item() == pytest.approx(math.log(2) / half_life, rel=1e-6)
     assert 1 - from_tensor["initial_weight"].item() == pytest.approx(math.log(2) / half_life, rel=1e-6)
 
@@ -255,18 +261,18 @@ HYPERPARAMETERS = {
 
 
 @pytest.mark.parametrize(
-    ("debias", "eps_inside_sqrt", "decoupled"),
+    ("bias_correction", "eps_in_sqrt", "decoupled"),
     list(itertools.product([False, True], [False, True], [False, True])),
 )
-def test_gradients_of_hyperparameters_equal_finite_differences(debias, eps_inside_sqrt, decoupled):
+def test_gradients_of_hyperparameters_equal_finite_differences(bias_correction, eps_in_sqrt, decoupled):
     grads, param = problem((3,), updates=4)
 
     def after(param, *values):
         return run(
             grads,
             param,
-            debias=debias,
-            eps_inside_sqrt=eps_inside_sqrt,
+            bias_correction=bias_correction,
+            eps_in_sqrt=eps_in_sqrt,
             decoupled_weight_decay=decoupled,
             **dict(zip(HYPERPARAMETERS, values, strict=True)),
         )[0]
@@ -280,7 +286,7 @@ def test_gradient_of_a_half_life_agrees_with_that_of_rho():
     half_life = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
     rho = torch.tensor(2 ** (-1 / 3), dtype=torch.float64, requires_grad=True)
     for hyperparameter, name in ((half_life, "half_life"), (rho, "rho")):
-        run(grads, lr=0.1, debias=True, **{name: hyperparameter})[0].sum().backward()
+        run(grads, lr=0.1, bias_correction=True, **{name: hyperparameter})[0].sum().backward()
     # d rho / d h = rho ln 2 / h**2
     assert half_life.grad.item() == pytest.approx(rho.grad.item() * rho.item() * math.log(2) / 9, rel=1e-9)
 
@@ -308,16 +314,16 @@ def test_a_tensor_at_zero_has_a_gradient():
 
 def test_double_precision_hyperparameters_leave_a_scalar_parameter_in_its_own():
     options = {name: torch.tensor(value, dtype=torch.float64) for name, value in HYPERPARAMETERS.items()}
-    param, state = run([torch.tensor(2.0)] * 3, debias=True, centered=True, **options)
+    param, state = run([torch.tensor(2.0)] * 3, bias_correction=True, centered=True, **options)
     assert param.dtype == state["square_avg"].dtype == state["momentum_buffer"].dtype == torch.float32
 
 
 HYPERGRADIENTS = json.loads((Path(__file__).parent / "golden" / "hypergradients.json").read_text())
 # Their names of our options and hyperparameters.
 THEIR_OPTIONS = {
-    "bias_correction": "debias",
+    "bias_correction": "bias_correction",
     "centered": "centered",
-    "eps_in_sqrt": "eps_inside_sqrt",
+    "eps_in_sqrt": "eps_in_sqrt",
     "initial_scale": "initial_second_moment",
     "momentum": "momentum",
     "nesterov": "nesterov",
@@ -354,7 +360,7 @@ def test_gradients_of_hyperparameters_equal_other_libraries(case):
     values = {name: torch.tensor(x, dtype=torch.float64, requires_grad=True) for name, x in values.items()}
     options = {THEIR_OPTIONS[name]: value for name, value in case["options"].items()}
     if case["library"] == "optax":
-        options = {"eps_inside_sqrt": True, "lr_in_momentum": True, **options}
+        options = {"eps_in_sqrt": True, "lr_in_momentum": True, **options}
     ours = {"rho" if name == "decay" else name: value for name, value in values.items()}
     loss = logistic_loss(trained(params, problem, HYPERGRADIENTS["steps"], **ours, **options), problem)
     assert loss.item() == pytest.approx(case["loss"], rel=1e-12)
@@ -376,7 +382,7 @@ def test_gradients_through_a_hundred_unrolled_steps_equal_finite_differences():
             eps=log_eps.exp(),
             momentum=momentum,
             weight_decay=weight_decay,
-            debias=True,
+            bias_correction=True,
         )
         return logistic_loss(after, problem)
 

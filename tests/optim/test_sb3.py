@@ -45,7 +45,7 @@ def optimizers(model):
 
 @pytest.mark.parametrize(("algorithm", "env", "arguments"), ALGORITHMS, ids=[a.__name__ for a, *_ in ALGORITHMS])
 def test_trains_saves_loads_and_goes_on(algorithm, env, arguments, tmp_path):
-    kwargs = {"half_life": 69, "eps": 1e-5, "debias": True, "momentum": 0.5, "centered": True}
+    kwargs = {"half_life": 69, "eps": 1e-5, "bias_correction": True, "momentum": 0.5, "centered": True}
     model = build(algorithm, env, rl_rms.RMSprop, kwargs, **arguments)
     before = [param.clone() for param in model.policy.parameters()]
     model.learn(48)
@@ -78,7 +78,7 @@ def test_trains_saves_loads_and_goes_on(algorithm, env, arguments, tmp_path):
 def test_learns_the_same_as_with_stable_baselines3s_own_rmsprop():
     kwargs = {"alpha": 0.99, "eps": 1e-5}
     theirs = build(A2C, "CartPole-v1", RMSpropTFLike, dict(kwargs)).learn(500)
-    as_ours = {**kwargs, "eps_inside_sqrt": True, "initial_second_moment": 1.0}
+    as_ours = {**kwargs, "eps_in_sqrt": True, "initial_second_moment": 1.0}
     ours = build(A2C, "CartPole-v1", rl_rms.RMSprop, as_ours).learn(500)
     start = build(A2C, "CartPole-v1", rl_rms.RMSprop, as_ours)
     for mine, other, first in zip(*(model.policy.parameters() for model in (ours, theirs, start)), strict=True):

@@ -273,11 +273,11 @@ def test_a_float64_step_counts_beyond_2_to_the_24(flat):
 @given(
     updates=st.lists(st.floats(-1e3, 1e3).filter(lambda g: g == 0 or abs(g) > 1e-3), min_size=1, max_size=30),
     rho=st.floats(0.5, 0.99),
-    debias=st.booleans(),
+    bias_correction=st.booleans(),
 )
-def test_a_centered_step_stays_within_its_bound(updates, rho, debias):
+def test_a_centered_step_stays_within_its_bound(updates, rho, bias_correction):
     param, lr, eps = nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.1, 1e-8
-    optimizer = RMSprop([param], lr=lr, rho=rho, eps=eps, centered=True, debias=debias)
+    optimizer = RMSprop([param], lr=lr, rho=rho, eps=eps, centered=True, bias_correction=bias_correction)
     for t, grad in enumerate(updates, 1):
         before = param.item()
         param.grad = torch.tensor([grad], dtype=torch.float64)

@@ -130,12 +130,12 @@ def test_mixed_precisions_shapes_and_strides_with_some_gradients_missing(path, o
 
 OWN_OPTIONS = [
     {},
-    {"debias": True},
-    {"debias": True, "centered": True, "momentum": 0.5},
+    {"bias_correction": True},
+    {"bias_correction": True, "centered": True, "momentum": 0.5},
     {"weight_decay": 0.1, "decoupled_weight_decay": True},
-    {"eps_inside_sqrt": True, "initial_second_moment": 1.0},
+    {"eps_in_sqrt": True, "initial_second_moment": 1.0},
     {"momentum": 0.9, "nesterov": True},
-    {"momentum": -0.5, "optimism": 1.0, "debias": True},
+    {"momentum": -0.5, "optimism": 1.0, "bias_correction": True},
     {"momentum": 0.9, "nesterov": True, "centered": True, "maximize": True},
 ]
 

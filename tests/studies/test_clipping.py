@@ -20,7 +20,7 @@ def test_only_the_clip_by_each_coordinates_own_scale_contains_a_burst_wherever_i
 def test_the_pollution_is_what_the_accumulators_equation_says(quick):
     # rho v + (1 - rho) B**2 v, of whose root v's own chance is a few percent.
     assert pollution(quick, "none", "all") == pytest.approx(np.sqrt(0.99 + 0.01 * 1e6), rel=0.1)
-    # Three root second moments: rho v + 9 (1 - rho) v, exactly, but for the debiasing at update 300.
+    # Three root second moments: rho v + 9 (1 - rho) v, exactly, but for the bias correction at update 300.
     assert pollution(quick, "max_grad_ratio", "small") == pytest.approx(np.sqrt(0.99 + 0.09), rel=0.02)
 
 

@@ -9,9 +9,9 @@ from rl_rms.studies.regression import Regression
 STUDY = load("layer_norm")
 
 
-def test_debias_lessens_the_dependence_on_rho(quick):
-    plain = {"layer_norm": False, "debias": False}
-    assert effect(quick, "regression", plain, {"layer_norm": False, "debias": True}).low > 0
+def test_bias_correction_lessens_the_dependence_on_rho(quick):
+    plain = {"layer_norm": False, "bias_correction": False}
+    assert effect(quick, "regression", plain, {"layer_norm": False, "bias_correction": True}).low > 0
 
 
 def test_the_rate_is_best_for_all_half_lives_together():

@@ -49,7 +49,9 @@ from rl_rms.agents.returns import bootstrap_values, generalized_advantages
 from rl_rms.agents.rollout import Rollout
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Step
-from rl_rms.optim.estimators import Bank, HalfLifeEstimator, Matched
+from rl_rms.optim.bank import Bank
+from rl_rms.optim.estimators import HalfLifeEstimator
+from rl_rms.optim.matched import Matched
 from rl_rms.optim.rule import State, rmsprop_init, rmsprop_update, second_moment
 
 NUM_ENVS, NUM_STEPS = 16, 8

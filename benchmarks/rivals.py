@@ -217,7 +217,7 @@ class ScaleShape:
 
 
 class ScaleShapeBank:
-    """`ScaleShape` and plain averages of several half-lives, weighted as `rl_rms.optim.estimators.Bank` weights.
+    """`ScaleShape` and plain averages of several half-lives, weighted as `rl_rms.optim.bank.Bank` weights.
 
     Our prototype: softmax of one-step-ahead likelihood on 16 coordinates; the geometric mean of the candidates' v.
     """

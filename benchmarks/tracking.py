@@ -30,7 +30,9 @@ import torch
 from numpy.typing import NDArray
 
 from rl_rms.laws import LN2
-from rl_rms.optim.estimators import Bank, HalfLifeEstimator, Matched
+from rl_rms.optim.bank import Bank
+from rl_rms.optim.estimators import HalfLifeEstimator
+from rl_rms.optim.matched import Matched
 
 Array = NDArray[np.float64]
 WIDE, DEFAULT = (1.0, 1e6), (32.0, 10_000.0)

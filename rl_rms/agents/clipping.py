@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from rl_rms.agents.config import OnNonfinite
-from rl_rms.optim.guard import GradientGuard, mend_
+from rl_rms.optim.clipping import mend_
+from rl_rms.optim.guard import GradientGuard
+from rl_rms.optim.torch_private import foreach_mul_
 
 
 def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_nonfinite: OnNonfinite) -> float:
@@ -31,10 +32,11 @@ def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_no
         nn.utils.clip_grads_with_norm_(params, limit, norm)
         return float(norm)
     guard = GradientGuard(max_grad_norm=max_norm, on_nonfinite=on_nonfinite)
-    if guard.admit(grads) and guard.gradient_norm is not None:
+    admitted = guard.admit(grads)
+    if admitted is not None:
         # Only the squares overflow.
-        torch._foreach_mul_(grads, guard.scale(guard.gradient_norm))
-        return guard.gradient_norm
+        foreach_mul_(grads, guard.scale(admitted.value))
+        return admitted.value
     if on_nonfinite == "clip":
         mend_(grads)
         nn.utils.clip_grads_with_norm_(params, limit, nn.utils.get_total_norm([one.double() for one in grads]))

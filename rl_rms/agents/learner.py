@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -29,6 +28,7 @@ from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.half_life import Timescale
 from rl_rms.optim.rmsprop import RMSprop
+from rl_rms.optim.torch_private import foreach_mul_, foreach_zero_
 
 Bools = npt.NDArray[np.bool_]
 Sync = Literal["global", "local"]
@@ -219,7 +219,7 @@ class Learner(ABC):
         """
         if totals.share == 0.0:
             # The mean over none of this worker's transitions is nan.
-            torch._foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
+            foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.steps_per_update = totals.env_steps
         # An error here has moved no weight.
@@ -280,7 +280,7 @@ class Learner(ABC):
 
     def _average(self, tensors: list[Tensor], share: float) -> None:
         """Replace tensors by the mean over all workers, weighted by their shares of the transitions."""
-        torch._foreach_mul_(tensors, share)
+        foreach_mul_(tensors, share)
         self.workers.all_reduce(tensors)
 
     def _name_cause(self, batch: Batch, num_timesteps: int, message: str) -> str:

@@ -155,7 +155,7 @@ class MetaGradient:
         bases = []
         for group, stated in zip(self._optimizer.param_groups, self._stated, strict=True):
             group.update(stated)
-            half_life = self._optimizer.memory.half_life(group)
+            half_life = self._optimizer.controller.half_life(group)
             bases.append({**rule_options(group), "half_life": half_life})
             group["lr"] *= ratios.get("learning_rate", 1.0)
             group["eps"] *= ratios.get("eps", 1.0)
@@ -170,10 +170,10 @@ class MetaGradient:
         with torch.no_grad():
             self.logs.clamp_(-_LARGEST_LOG, _LARGEST_LOG)
             if "half_life" in self._config.adapt:
-                memory, own = self._optimizer.memory, self._config.adapt.index("half_life")
+                controller, own = self._optimizer.controller, self._config.adapt.index("half_life")
                 # Of the first group; the others have the same memory unless somebody gave them another.
-                stated = memory.half_life({**self._optimizer.param_groups[0], **self._stated[0]})
-                shortest, longest = memory.bounds
+                stated = controller.half_life({**self._optimizer.param_groups[0], **self._stated[0]})
+                shortest, longest = controller.bounds
                 self.logs[own].clamp_(math.log(shortest / stated), math.log(longest / stated))
 
     def state_rate(self, group: int, lr: float) -> None:

@@ -156,7 +156,7 @@ def describe_half_life(optimizer: Optimizer, steps_per_update: float | None) -> 
 
 
 def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:
-    shortest, longest = optimizer.memory.bounds
+    shortest, longest = optimizer.controller.bounds
     bounds = f"between {shortest:,.6g} and {longest:,.6g} updates"
     if kind == "auto":
         return f"half-life found from the gradients, {bounds}"

@@ -1,16 +1,16 @@
-"""What an optimizer is doing, as a few numbers for a log: read from its state on demand, never while it steps."""
+"""Diagnostics of an optimizer for a log, read from its state on demand."""
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from rl_rms.optim.controller import HalfLifeController
+from rl_rms.optim.guard import GradientGuard
 from rl_rms.optim.rule import denominator, gathered, real, second_moment
-
-if TYPE_CHECKING:
-    from rl_rms.optim.rmsprop import RMSprop
 
 _QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 # Coordinates.
@@ -18,8 +18,8 @@ _SAMPLE = 1024
 
 
 @torch.no_grad()
-def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
-    """The memory in force and what the last step did.
+def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> dict[str, float]:
+    """The half-life in force and the effect of the last step; ``optimizer.diagnostics()`` calls it.
 
     Means go over all coordinates of the parameters that have been updated, for whatever needs the gradient over
     those that still hold it; where there are none (before the first update, after ``zero_grad()``) they are 0.
@@ -43,7 +43,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
       have grown, below where it is still large from before.
     - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
       ``lr / sqrt(1 - rho)``, as a share of it; 0 is a burst out of nothing. Left out where there is no such
-      bound (centered, or ``exclude_current``).
+      bound (centered).
     - ``eps_dominance``: share of coordinates in which eps is more than half of what the gradient is divided
       by, or of what is under the root: there the step is nearly proportional to the gradient.
     - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping where that computes
@@ -56,18 +56,20 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
 
     Args:
         optimizer: An `rl_rms.RMSprop`.
+        controller: The controller of its half-life.
+        guard: The guard of its gradients.
 
     Returns:
         The values by these names.
     """
     values: dict[str, float] = {}
-    steps_per_update = optimizer.steps_per_update
-    if optimizer.memory.is_known(optimizer.param_groups[0]):
-        values["half_life_updates"] = optimizer.half_life
-        if steps_per_update is not None:
-            values["half_life_steps"] = optimizer.half_life * steps_per_update
-        values["rho"] = optimizer.rho
-    matched = optimizer.memory.matched()
+    first = optimizer.param_groups[0]
+    if controller.is_known(first):
+        values["half_life_updates"] = half_life = controller.half_life(first)
+        if controller.steps_per_update is not None:
+            values["half_life_steps"] = half_life * controller.steps_per_update
+        values["rho"] = controller.decay(first)
+    matched = controller.matched()
     if matched is not None:
         values["half_life_matched"] = matched
 
@@ -85,7 +87,7 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         sums.add("tracking_ratio", torch.where(v_hat > 0, grad.square() / v_hat, 0.0))
         sums.add("gradient_norm", grad.square())
         weight = 1.0 - float(optimizer.state[param]["initial_weight"]) if group["bias_correction"] else 1.0
-        if not (group["centered"] or group["exclude_current"]) and u.numel() > 0:
+        if not group["centered"] and u.numel() > 0:
             sums.longest = max(sums.longest, float(u.abs().max()) * math.sqrt((1.0 - group["alpha"]) / weight))
 
     for name in ("effective_step", "step_over_lr"):
@@ -96,7 +98,6 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
     values |= sample.quantiles()
     if sums.longest >= 0.0:
         values["containment_margin"] = 1.0 - sums.longest
-    guard = optimizer.guard
     norm = guard.gradient_norm
     return {
         **values,
@@ -104,12 +105,12 @@ def diagnostics(optimizer: "RMSprop") -> dict[str, float]:
         "clip_share": guard.clip_share,
         "num_nonfinite": float(guard.num_nonfinite),
         **({"num_change_points": float(guard.num_change_points)} if guard.needs_norm else {}),
-        **optimizer.memory.diagnostics(),
+        **controller.diagnostics(),
     }
 
 
 @torch.no_grad()
-def distributions(optimizer: "RMSprop") -> dict[str, Tensor]:
+def distributions(optimizer: Optimizer) -> dict[str, Tensor]:
     """What `diagnostics` gives the means of, for every coordinate, as decimal logarithms.
 
     Args:
@@ -129,7 +130,7 @@ def distributions(optimizer: "RMSprop") -> dict[str, Tensor]:
     return {"log10_second_moment": torch.cat(moments), "log10_step": torch.cat(steps)}
 
 
-def _updated(optimizer: "RMSprop") -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor]]:
+def _updated(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor]]:
     """The parameters that have been updated: each with its group, v^ and what its gradient is divided by."""
     for group in optimizer.param_groups:
         for param in group["params"]:
@@ -149,7 +150,7 @@ def _updated(optimizer: "RMSprop") -> Iterator[tuple[dict[str, Any], Tensor, Ten
 class _Sample:
     """Some coordinates of all that have been updated, since sorting many would cost too much."""
 
-    def __init__(self, optimizer: "RMSprop") -> None:
+    def __init__(self, optimizer: Optimizer) -> None:
         known = sum(param.numel() for param, state in optimizer.state.items() if state)
         self._every = max(1, math.ceil(known / _SAMPLE))
         self._second_moments: list[Tensor] = []

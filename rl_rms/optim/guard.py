@@ -1,18 +1,29 @@
-"""What gradients pass before the second moment sees them: a guard against those that are not finite, and clipping.
+"""The guard: checks and clips gradients before the second moment accumulates them.
 
-One outlier that reaches the second moment shortens every step for as long as the memory lasts; one nan stays for
-ever. Clipping goes by coordinate, by tensor and by the norm of all gradients, in this order.
+One outlier in the second moment shortens every step for several half-lives; one nan stays for ever. Clipping goes
+by coordinate, by tensor and by the norm of all gradients, in this order.
 """
 
 import math
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from rl_rms.half_life import is_number
-from rl_rms.optim.estimators import ChangeDetector
-from rl_rms.optim.rule import State, gathered, real, second_moment
+from rl_rms.optim.change_detector import ChangeDetector
+from rl_rms.optim.clipping import (
+    clip_by_second_moment_,
+    clip_by_tensor_norm_,
+    clip_by_value_,
+    cut_squares_off_,
+    describe_nonfinite,
+    mend_,
+    total_norm,
+)
+from rl_rms.optim.kernels.choice import Gradients
+from rl_rms.optim.rule import State, real
 
 OnNonfinite = Literal["raise", "skip", "clip"]
 
@@ -22,6 +33,18 @@ _COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "clip_share")
 _BLOCK = 64
 # The share of clipped updates is an average over about this many.
 _RECENT = 100
+
+
+class Norm(NamedTuple):
+    """The norm of finite gradients.
+
+    Attributes:
+        value: The norm over all coordinates.
+        overflows: Whether squares of the gradients may be too large for their precision.
+    """
+
+    value: float
+    overflows: bool
 
 
 class GradientGuard:
@@ -39,7 +62,6 @@ class GradientGuard:
         num_updates: Updates let through.
         num_clipped: Those of them whose gradients were clipped.
         num_nonfinite: Updates whose gradients were not finite, and that were skipped, or made with mended ones.
-        overflows: Whether squares of the last gradients, which are finite, may be too large for their precision.
         clip_share: Share of clipped updates among the last hundred or so.
 
     Raises:
@@ -67,7 +89,6 @@ class GradientGuard:
         if on_nonfinite not in (*get_args(OnNonfinite), None):
             raise ValueError(f'on_nonfinite must be "raise", "skip", "clip" or None, got {on_nonfinite!r}')
         self.gradient_norm: float | None = None
-        self.overflows = False
         self.num_updates = 0
         self.num_clipped = 0
         self.num_nonfinite = 0
@@ -86,6 +107,18 @@ class GradientGuard:
         self._change_points += sum(map(self._detector.update, self._norms))
         self._norms.clear()
 
+    def check_can_read(self, *, is_symbolic: bool) -> None:
+        """Refuse to guard gradients that have no values yet, in a differentiable or captured step.
+
+        Raises:
+            ValueError: If the step is symbolic and an argument of the guard is set.
+        """
+        if is_symbolic and self.in_use():
+            raise ValueError(
+                f"{self.in_use()[0]} reads gradients as numbers, which a differentiable or capturable step "
+                "cannot; clip before the step and leave it out"
+            )
+
     def in_use(self) -> list[str]:
         """The arguments that are set."""
         return [name for name in (*_CLIPS, "on_nonfinite") if getattr(self, name) is not None]
@@ -100,21 +133,21 @@ class GradientGuard:
         """Whether gradients are clipped by coordinate or by tensor."""
         return not (self.max_grad_value is None and self.max_grad_ratio is None and self.max_tensor_norm is None)
 
-    def admit(self, grads: list[Tensor]) -> bool:
-        """Look at the norm of all gradients.
+    def admit(self, grads: list[Tensor]) -> Norm | None:
+        """Check the norm of all gradients.
 
         Args:
             grads: All gradients, in any grouping.
 
         Returns:
-            Whether the update may be made; if not, it has been counted.
+            The norm. None if the update must not be made; it has been counted then.
 
         Raises:
             FloatingPointError: If it is not finite and ``on_nonfinite="raise"``.
         """
         norm = total_norm(grads)
-        self.overflows = not math.isfinite(norm)
-        if self.overflows:
+        overflows = not math.isfinite(norm)
+        if overflows:
             # In float32 the squares of finite gradients may overflow.
             norm = total_norm([grad.double() for grad in grads])
         self.gradient_norm = norm
@@ -125,30 +158,85 @@ class GradientGuard:
                     'rate, or leave such updates out by on_nonfinite="skip"'
                 )
             self.num_nonfinite += 1
-            return False
+            return None
         self._norms.append(norm)
         if len(self._norms) >= _BLOCK:
             self._look_for_changes()
-        return True
+        return Norm(norm, overflows)
 
-    def clip_in_place(self, params: list[Tensor], states: list[State], group: dict[str, Any]) -> bool:
-        """Clip the gradients of some parameters by coordinate, then by tensor.
+    def prepare(
+        self,
+        collect: Callable[[], list[list[Gradients]]],
+        groups: list[dict[str, Any]],
+        states: Mapping[Tensor, State],
+    ) -> tuple[list[list[Gradients]], float] | None:
+        """Check and clip the gradients of a step.
 
         Args:
-            params: Parameters with dense gradients.
-            states: Their states, empty before their first update.
-            group: The options of their group.
+            collect: Reads the gradients of each group, anew after each clipping in place.
+            groups: The parameter groups.
+            states: The states of parameters that have been updated.
+
+        Returns:
+            The gradients of each group, and the factor that brings their norm to ``max_grad_norm``. None if the
+            step must not be taken.
+
+        Raises:
+            FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
+        """
+        gradients = collect()
+        norm = None
+        if self.needs_norm:
+            norm = self._admit(gradients, groups)
+            if norm is None and self.on_nonfinite == "clip":
+                mend_([real(param.grad) for param in _params(groups) if param.grad is not None])
+                gradients = collect()
+                norm = self._admit(gradients, groups)
+            if norm is None:
+                return None
+        clipped = False
+        if self.clips_in_place:
+            for group in groups:
+                clipped |= self.clip_in_place(group, states)
+            if clipped:
+                gradients = collect()
+        scale = 1.0
+        if norm is not None and self.max_grad_norm is not None:
+            scale = self.scale(total_norm(_tensors(gradients)) if clipped else norm.value)
+        self.count(clipped=clipped or scale < 1.0)
+        if norm is not None and norm.overflows:
+            cut_squares_off_(_params(groups), scale)
+            return collect(), 1.0
+        return gradients, scale
+
+    def _admit(self, gradients: list[list[Gradients]], groups: list[dict[str, Any]]) -> Norm | None:
+        """`admit`, with the parameter in the message."""
+        try:
+            return self.admit(_tensors(gradients))
+        except FloatingPointError as error:
+            raise FloatingPointError(describe_nonfinite(_params(groups)) or str(error)) from None
+
+    @torch.no_grad()
+    def clip_in_place(self, group: dict[str, Any], states: Mapping[Tensor, State]) -> bool:
+        """Clip the gradients of a group by coordinate, then by tensor.
+
+        Args:
+            group: The parameter group.
+            states: The states of parameters that have been updated.
 
         Returns:
             Whether any gradient was clipped.
         """
+        params = [param for param in group["params"] if param.grad is not None]
         grads = [real(param.grad) for param in params if param.grad is not None]
         clipped = False
         if self.max_grad_value is not None:
             clipped |= clip_by_value_(grads, self.max_grad_value)
         if self.max_grad_ratio is not None:
             options = {name: group[name] for name in ("eps", "centered", "bias_correction")}
-            clipped |= clip_by_second_moment_(grads, states, self.max_grad_ratio, **options)
+            clipped |= clip_by_second_moment_(
+                grads, [states.get(param, {}) for param in params], self.max_grad_ratio, **options
+            )
         if self.max_tensor_norm is not None:
             clipped |= clip_by_tensor_norm_(grads, self.max_tensor_norm)
         return clipped
@@ -192,101 +280,9 @@ class GradientGuard:
         self._norms.clear()
 
 
-def mend_(grads: list[Tensor]) -> None:
-    """Put 0 for nan, and the largest finite magnitude among all gradients for infinities, in place.
-
-    Args:
-        grads: Real gradients.
-    """
-    finite = [torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0) for grad in grads if grad.numel() > 0]
-    largest = max((float(gathered(grad.abs().max())) for grad in finite), default=0.0)
-    for grad in grads:
-        grad.nan_to_num_(nan=0.0, posinf=largest, neginf=-largest)
+def _params(groups: list[dict[str, Any]]) -> list[Tensor]:
+    return [param for group in groups for param in group["params"]]
 
 
-def total_norm(grads: list[Tensor]) -> float:
-    """Norm of all coordinates on all processes. A single gradient needs no sorting by device and precision."""
-    if len(grads) == 1:
-        return float(gathered(torch.linalg.vector_norm(grads[0])))
-    return float(gathered(torch.nn.utils.get_total_norm(grads)))
-
-
-def describe_nonfinite(params: list[Tensor]) -> str:
-    """A sentence about the first gradient that is not finite, empty if all are."""
-    for index, param in enumerate(params):
-        if param.grad is not None and not gathered(param.grad.isfinite().all()):
-            wrong = int(gathered((~param.grad.isfinite()).sum()))
-            return (
-                f"the gradient of parameter {index}, of shape {tuple(param.shape)}, is nan or infinite in "
-                f"{wrong} of {param.numel()} coordinates; nothing was updated; mend the loss, or use "
-                'on_nonfinite="skip" to pass over such steps'
-            )
-    return ""
-
-
-def clip_by_value_(grads: list[Tensor], bound: float) -> bool:
-    """Bring every coordinate into ``[-bound, bound]``, in place.
-
-    Args:
-        grads: Real gradients.
-        bound: The largest magnitude, > 0.
-
-    Returns:
-        Whether any was outside.
-    """
-    clipped = False
-    for grad in grads:
-        if grad.numel() > 0 and bool(gathered(torch.linalg.vector_norm(grad, ord=torch.inf)) > bound):
-            grad.clamp_(-bound, bound)
-            clipped = True
-    return clipped
-
-
-def clip_by_second_moment_(
-    grads: list[Tensor], states: list[State], ratio: float, *, eps: float, centered: bool, bias_correction: bool
-) -> bool:
-    """Bring every coordinate within ``ratio * sqrt(v^)`` of 0, in place; v^ is the one before these gradients.
-
-    A burst in a single coordinate, which the norm of all gradients hardly shows, is contained where it is. A
-    coordinate of which nothing is known, ``sqrt(v^) <= eps``, is left as it is: it would never learn otherwise.
-
-    Args:
-        grads: Real gradients.
-        states: Their states, empty or of step 0 where there was no update: an initial v is no gradient's.
-        ratio: The largest magnitude in root second moments, > 1.
-        eps: Below which a root second moment means nothing.
-        centered: As in `rl_rms.optim.rule.rmsprop_update`.
-        bias_correction: Likewise.
-
-    Returns:
-        Whether any was outside.
-    """
-    clipped = False
-    for grad, state in zip(grads, states, strict=True):
-        if not state or not state["step"]:
-            continue
-        root = second_moment(state, centered=centered, bias_correction=bias_correction).sqrt()
-        bound = torch.where(root > eps, ratio * root, torch.inf).to(grad.dtype)
-        if bool(gathered((grad.abs() > bound).any())):
-            grad.copy_(torch.clamp(grad, -bound, bound))
-            clipped = True
-    return clipped
-
-
-def clip_by_tensor_norm_(grads: list[Tensor], max_norm: float) -> bool:
-    """Scale every tensor whose own norm is above ``max_norm`` down to it, in place.
-
-    Args:
-        grads: Real gradients.
-        max_norm: The largest norm of one tensor, > 0.
-
-    Returns:
-        Whether any was above.
-    """
-    clipped = False
-    for grad in grads:
-        norm = float(gathered(torch.linalg.vector_norm(grad)))
-        if norm > max_norm:
-            grad.mul_(max_norm / norm)
-            clipped = True
-    return clipped
+def _tensors(gradients: list[list[Gradients]]) -> list[Tensor]:
+    return [tensor for group in gradients for one in group for tensor in one.tensors]

@@ -1,18 +1,21 @@
-"""Which parameters of an optimizer are updated in flat buckets, and which one by one."""
+"""The layout of an optimizer: which parameters are updated in flat buckets, and which one by one."""
 
 import operator
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rl_rms.optim.flat import FlatBucket, can_flatten
-from rl_rms.optim.rule import State, real
+from rl_rms.optim.kernels.buckets import FlatBucket, FlatGradients, can_flatten
+from rl_rms.optim.kernels.choice import Gradients, allows_buckets
+from rl_rms.optim.kernels.loose import collect_loose
+from rl_rms.optim.rule import State
+from rl_rms.optim.states import complete_state
 
 Groups = list[dict[str, Any]]
-_get_grad = operator.attrgetter("grad")
+States = MutableMapping[Tensor, State]
 
 
 class _Group(NamedTuple):
@@ -32,72 +35,67 @@ class Layout:
 
     Args:
         param_groups: The optimizer's groups.
-        state: The optimizer's states.
-        make_state: Returns the state of a parameter of a group, made if it has none.
-
-    Attributes:
-        groups: One entry for each parameter group.
-        buckets: All buckets.
+        state: The optimizer's states, empty ones for parameters that have none.
 
     Raises:
         ValueError: If a group has ``flat=True`` and a parameter with a gradient that no bucket takes.
     """
 
-    def __init__(
-        self,
-        param_groups: Groups,
-        state: Mapping[Tensor, State],
-        make_state: Callable[[Tensor, dict[str, Any]], State],
-    ) -> None:
-        # A parameter that is listed twice is updated twice, which a list of one kernel call does not say.
+    def __init__(self, param_groups: Groups, state: States) -> None:
+        # One kernel call would update a parameter once that is listed twice.
         uses = Counter(id(param) for group in param_groups for param in group["params"])
         self._repeated = {identity for identity, number in uses.items() if number > 1}
-        self.groups: list[_Group] = []
-        for group in param_groups:
-            is_flat = _may_be_flat(group)
-            by_past: dict[Any, tuple[list[Tensor], list[State]]] = defaultdict(lambda: ([], []))
-            others: list[Tensor] = []
-            for param in group["params"]:
-                if is_flat and self._takes(param):
-                    past = make_state(param, group)
-                    key = (param.dtype, past["initial_weight"], float(past["step"]), past["step"].dtype)
-                    params, states = by_past[key]
-                    params.append(param)
-                    states.append(past)
-                else:
-                    others.append(param)
-            if group["flat"] is True and is_flat:
-                _refuse_stuck(others)
-            buckets = [FlatBucket(*members) for members in by_past.values()]
-            self.groups.append(_Group(list(group["params"]), is_flat, buckets, others))
-        self.buckets = [bucket for group in self.groups for bucket in group.buckets]
+        self._groups = [self._lay_out(group, state) for group in param_groups]
         self._states = list(state.values())
 
-    def collect(self, param_groups: Groups, state: Mapping[Tensor, State]) -> bool:
-        """Have every bucket collect its gradients.
+    def _lay_out(self, group: dict[str, Any], state: States) -> _Group:
+        is_flat = allows_buckets(group)
+        by_past: dict[Any, tuple[list[Tensor], list[State]]] = defaultdict(lambda: ([], []))
+        others: list[Tensor] = []
+        for param in group["params"]:
+            if is_flat and self._takes(param):
+                past = complete_state(state[param], param, group)
+                key = (param.dtype, past["initial_weight"], float(past["step"]), past["step"].dtype)
+                params, states = by_past[key]
+                params.append(param)
+                states.append(past)
+            else:
+                others.append(param)
+        if group["flat"] is True and is_flat:
+            _refuse_stuck(others)
+        buckets = [FlatBucket(*members) for members in by_past.values()]
+        return _Group(list(group["params"]), is_flat, buckets, others)
+
+    def collect(self, param_groups: Groups, state: States) -> list[list[Gradients]] | None:
+        """Read all gradients.
 
         Args:
             param_groups: The optimizer's present groups.
             state: Its present states.
 
         Returns:
-            Whether the layout still describes parameters, gradients and states. If not, it must not be used.
-        """
-        if len(param_groups) != len(self.groups) or not self._knows(state):
-            return False
-        for own, group in zip(self.groups, param_groups, strict=True):
-            if not _are_same(own.params, group["params"]) or own.is_flat != _may_be_flat(group):
-                return False
-            if own.is_flat and any(map(self._takes, own.others)):
-                return False
-        return all(map(FlatBucket.collect, self.buckets))
+            The gradients of each group. None if the layout no longer describes parameters, gradients and states;
+            it must then not be used.
 
-    def gradients(self) -> list[Tensor]:
-        """All gradients as of the last `collect`, those of a small bucket as one tensor."""
-        grads = [grad for bucket in self.buckets for grad in bucket.gradients]
-        return grads + [
-            real(grad) for group in self.groups for grad in map(_get_grad, group.others) if grad is not None
-        ]
+        Raises:
+            RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
+        """
+        if len(param_groups) != len(self._groups) or not self._knows(state):
+            return None
+        found: list[list[Gradients]] = []
+        for own, group in zip(self._groups, param_groups, strict=True):
+            if not _are_same(own.params, group["params"]) or own.is_flat != allows_buckets(group):
+                return None
+            if own.is_flat and any(map(self._takes, own.others)):
+                return None
+            flat = [gradients for bucket in own.buckets if (gradients := bucket.collect()) is not None]
+            if len(flat) != len(own.buckets):
+                return None
+            found.append([*flat])
+        for own, group, of_group in zip(self._groups, param_groups, found, strict=True):
+            if own.others:
+                of_group.append(collect_loose(own.others, group, state))
+        return found
 
     def _takes(self, param: Tensor) -> bool:
         """Whether a parameter may be in a bucket."""
@@ -115,26 +113,48 @@ class Layout:
         states = state.values()
         # torch hashes tensors in Python, so a look at the keys would cost more than the rest of a step.
         if not _are_same(self._states, states):
-            if not all(bucket.owns_states(state) for bucket in self.buckets):
+            if not all(bucket.owns_states(state) for own in self._groups for bucket in own.buckets):
                 return False
             self._states = list(states)
         return True
 
 
+def collect_gradients(
+    layout: Layout | None, param_groups: Groups, state: States
+) -> tuple[Layout, list[list[Gradients]]]:
+    """Read all gradients with a layout, or with a new one if it does not fit any more.
+
+    Args:
+        layout: The layout of the last step.
+        param_groups: The optimizer's groups.
+        state: The optimizer's states, empty ones for parameters that have none.
+
+    Returns:
+        The layout that fits, and the gradients of each group.
+
+    Raises:
+        RuntimeError: If gradients or states change meanwhile, or a gradient is sparse.
+    """
+    gradients = None if layout is None else layout.collect(param_groups, state)
+    if layout is None or gradients is None:
+        layout = Layout(param_groups, state)
+        gradients = layout.collect(param_groups, state)
+    if gradients is None:
+        raise RuntimeError(
+            "parameters, gradients or states must not change while step() reads them; keep other threads from "
+            "writing to them"
+        )
+    return layout, gradients
+
+
+def flat_gradients(collected: list[list[Gradients]]) -> list[FlatGradients]:
+    """The gradients that lie in buckets."""
+    return [one for group in collected for one in group if isinstance(one, FlatGradients)]
+
+
 def _are_same(these: Any, those: Any) -> bool:
     """Whether two collections hold the very same objects in the same order."""
     return len(these) == len(those) and all(map(operator.is_, these, those))
-
-
-def _may_be_flat(group: dict[str, Any]) -> bool:
-    """Whether a group's options leave its parameters to flat buckets."""
-    lr = group["lr"]
-    return (
-        group["flat"] is not False
-        and not (group["differentiable"] or group["capturable"] or group["foreach"])
-        and not torch.is_inference_mode_enabled()
-        and not (isinstance(lr, Tensor) and (lr.requires_grad or lr.device.type != "cpu"))
-    )
 
 
 def _refuse_stuck(params: list[Tensor]) -> None:

@@ -1,6 +1,7 @@
-"""A parameter group's options: what they default to, which go together, and how the update rule takes them."""
+"""Options of a parameter group: their ranges, which exclude each other, and the arguments of the rule."""
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from rl_rms.half_life import parse_half_life
 from rl_rms.optim.rule import Scalar, is_used
 
-FOREACH_OPTIONS = (
+_RULE_OPTIONS = (
     "eps",
     "weight_decay",
     "momentum",
@@ -20,8 +21,9 @@ FOREACH_OPTIONS = (
     "decoupled_weight_decay",
     "nesterov",
     "lr_in_momentum",
+    "cautious",
+    "max_update_rms",
 )
-_RULE_OPTIONS = (*FOREACH_OPTIONS, "cautious", "max_update_rms", "exclude_current")
 _LARGEST = 3.4e38
 _FLAGS = (
     "centered",
@@ -32,18 +34,21 @@ _FLAGS = (
     "bias_correction",
     "eps_in_sqrt",
     "decoupled_weight_decay",
-    "corrected_weight_decay",
     "nesterov",
     "lr_in_momentum",
     "cautious",
-    "exclude_current",
 )
-_OPTIONAL = ("alpha", "max_lr", "max_update_rms")
+_OPTIONAL = ("alpha", "max_update_rms")
 _NUMBERS = ("lr", "eps", "weight_decay", "momentum", "optimism", "initial_second_moment", *_OPTIONAL)
 
 
-def check_options(group: dict[str, Any]) -> None:
-    """Refuse options out of their range or against each other, by name."""
+def check_options(group: Mapping[str, Any]) -> None:
+    """Check the options of a group.
+
+    Raises:
+        ValueError: If an option is out of its range, or two exclude each other. The message names the option, the
+            value received and the mend.
+    """
     _check_ranges(group)
     _check_decay(group)
     if group["bias_correction"] and group["initial_second_moment"] != 0:
@@ -56,24 +61,13 @@ def check_options(group: dict[str, Any]) -> None:
             raise ValueError(
                 f"{name} acts on momentum, got {name}=True with momentum=0; set momentum, such as 0.9"
             )
-    if group["corrected_weight_decay"]:
-        if not group["decoupled_weight_decay"]:
-            raise ValueError(
-                "corrected_weight_decay corrects decoupled weight decay, got corrected_weight_decay=True with "
-                "decoupled_weight_decay=False; set it too"
-            )
-        if not (group["max_lr"] is not None and group["max_lr"] > 0):
-            raise ValueError(
-                "corrected_weight_decay needs the optimizer's first learning rate as a yardstick, got "
-                f"{group['max_lr']!r}; give the optimizer itself corrected_weight_decay=True and an lr > 0"
-            )
     if group["differentiable"] and group["foreach"]:
         raise ValueError(
             "foreach kernels are outside of autograd, got foreach=True with differentiable=True; leave foreach out"
         )
 
 
-def _check_ranges(group: dict[str, Any]) -> None:
+def _check_ranges(group: Mapping[str, Any]) -> None:
     lr = group["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
@@ -97,7 +91,7 @@ def _check_ranges(group: dict[str, Any]) -> None:
         raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
 
 
-def _check_decay(group: dict[str, Any]) -> None:
+def _check_decay(group: Mapping[str, Any]) -> None:
     stated, alpha = group.get("half_life"), group["alpha"]
     if stated is not None:
         if not isinstance(stated, str):
@@ -121,33 +115,25 @@ def _is_number(value: Any) -> bool:
     return not _LARGEST < abs(float(value)) < math.inf
 
 
-def weight_decay_in_force(group: dict[str, Any]) -> Scalar:
-    """A group's weight decay, lessened by its schedule where it is corrected for that."""
-    weight_decay: Scalar = group["weight_decay"]
-    if group["corrected_weight_decay"]:
-        weight_decay = weight_decay * _as_scalar(group["lr"]) / group["max_lr"]
-    return weight_decay
-
-
-def rule_options(group: dict[str, Any]) -> dict[str, Any]:
-    """The rule's arguments for a group."""
+def rule_options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `rl_rms.optim.rule.rmsprop_update` for a group."""
     return {
         **{name: group[name] for name in _RULE_OPTIONS},
-        "lr": _as_scalar(group["lr"]),
+        "lr": as_scalar(group["lr"]),
         "rho": group["alpha"],
-        "weight_decay": weight_decay_in_force(group),
     }
 
 
-def state_options(group: dict[str, Any]) -> dict[str, Any]:
-    """What `rl_rms.optim.rule.rmsprop_init` takes for a group."""
+def state_options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `rl_rms.optim.rule.rmsprop_init` for a group."""
     return {name: group[name] for name in ("momentum", "optimism", "centered", "initial_second_moment")}
 
 
-def looks_at_tensors(group: dict[str, Any]) -> bool:
+def takes_tensor_means(group: Mapping[str, Any]) -> bool:
     """Whether an option of the rule takes a mean over each tensor."""
     return group["max_update_rms"] is not None or bool(group["cautious"] and group["momentum"])
 
 
-def _as_scalar(lr: Scalar) -> Scalar:
+def as_scalar(lr: Scalar) -> Scalar:
+    """A learning rate that is a tensor with one element as a scalar tensor."""
     return lr.reshape(()) if isinstance(lr, Tensor) else lr

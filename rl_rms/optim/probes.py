@@ -1,19 +1,17 @@
-"""A few coordinates of the gradient, the same ones at every update: what half-lives are estimated from.
+"""Probes: a few fixed coordinates of the gradient, from which half-lives are estimated.
 
-Reading sixteen numbers costs a few microseconds whatever the network's size.
+Reading sixteen coordinates costs a few microseconds for any size of the network.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rl_rms.optim.kernels.buckets import FlatBucket, FlatGradients
 from rl_rms.optim.rule import gathered, real
-
-if TYPE_CHECKING:
-    from rl_rms.optim.flat import FlatBucket
 
 _SEED = 0
 
@@ -44,27 +42,27 @@ class Probes:
         self._rows = list(self._block)
         self._filled = 0
         self._buckets: list[FlatBucket] | None = None
-        # Of buckets (bucket, indices, columns or None for all), of others by device (parameter, offset, column).
+        # Of buckets: bucket, indices, columns or None for all. Of others by device: parameter, offset, column.
         self._flat: list[tuple[FlatBucket, Tensor, Tensor | None]] = []
         self._others: list[list[tuple[Tensor, int, int]]] = []
 
-    def record(self, buckets: Iterable["FlatBucket"]) -> Tensor | None:
+    def record(self, flat: Iterable[FlatGradients] = ()) -> Tensor | None:
         """Read the gradients of one update, as they are after clipping.
 
         Args:
-            buckets: The flat buckets in use.
+            flat: The gradients that lie in flat buckets; the others are read from the parameters.
 
         Returns:
             A full block, of shape ``(block, num_probes)``, oldest update first, valid until the next call; None
             while it fills. A parameter without gradient has 0 there.
         """
-        whole = [bucket for bucket in buckets if bucket.is_whole]
-        if whole != self._buckets:
-            self._buckets = whole
-            self._find_sources(whole)
+        found = {gradients.bucket: gradients for gradients in flat if gradients.bucket.is_whole}
+        if list(found) != self._buckets:
+            self._buckets = list(found)
+            self._find_sources(self._buckets)
         row = self._rows[self._filled]
         for bucket, indices, columns in self._flat:
-            grad = bucket.gathered()
+            grad = found[bucket].gathered()
             if columns is None:
                 torch.index_select(grad, 0, indices, out=row)
             else:
@@ -103,7 +101,7 @@ class Probes:
             self._block.copy_(state["block"])
             self._filled = int(state["filled"])
 
-    def _find_sources(self, buckets: list["FlatBucket"]) -> None:
+    def _find_sources(self, buckets: list[FlatBucket]) -> None:
         starts = {param: (bucket, start) for bucket in buckets for param, start in bucket.starts()}
         flat = defaultdict(list)
         others = defaultdict(list)

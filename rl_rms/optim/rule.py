@@ -6,7 +6,7 @@ The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (ar
     g   <- clip(g, +-sqrt(largest number))      so that g*g is finite: above 1.8e19 in float32
     v   <- rho v + (1 - rho) g*g
     m   <- rho m + (1 - rho) g                  centered
-    v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if bias_correction;  of the update before  if exclude_current
+    v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if bias_correction
     d   =  sqrt(v^) + eps,  sqrt(v^ + eps)  if eps_in_sqrt
     u   =  g / d,  / max(1, rms(u) / max_update_rms)
     b   <- momentum b + u,  u = b               momentum != 0;  u = u + momentum b  if nesterov
@@ -120,7 +120,6 @@ def rmsprop_update(
     lr_in_momentum: bool = False,
     cautious: bool = False,
     max_update_rms: float | None = None,
-    exclude_current: bool = False,
 ) -> tuple[Tensor, State]: ...
 @overload
 def rmsprop_update(
@@ -143,7 +142,6 @@ def rmsprop_update(
     lr_in_momentum: bool = False,
     cautious: bool = False,
     max_update_rms: float | None = None,
-    exclude_current: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, State]]: ...
 def rmsprop_update(
     param: Any,
@@ -165,7 +163,6 @@ def rmsprop_update(
     lr_in_momentum: bool = False,
     cautious: bool = False,
     max_update_rms: float | None = None,
-    exclude_current: bool = False,
 ) -> tuple[Tensor, State] | tuple[dict[str, Tensor], dict[str, State]]:
     """One update, as the module's equations state it; nothing is changed in place.
 
@@ -201,9 +198,6 @@ def rmsprop_update(
             lengthened to make up for the others (arXiv:2411.16085).
         max_update_rms: Root mean square of u above which it is scaled down (Adafactor, arXiv:1804.04235, section
             6); None for no such clipping.
-        exclude_current: Whether the normalizer is the one from before this gradient, so that a large gradient is
-            not divided by itself (ADOPT, arXiv:2411.02853). A step then has no bound; max_update_rms gives it
-            one. A coordinate's first gradient has no other normalizer than itself.
 
     Returns:
         The new parameter and the new state; or both by name.
@@ -235,7 +229,6 @@ def rmsprop_update(
         lr_in_momentum=lr_in_momentum,
         cautious=cautious,
         max_update_rms=max_update_rms,
-        exclude_current=exclude_current,
     )
     if isinstance(param, Tensor):
         return update(param, grad, state)
@@ -249,29 +242,12 @@ def rmsprop_update(
     return {name: new for name, (new, _) in updated.items()}, {name: new for name, (_, new) in updated.items()}
 
 
-def update_flat(
-    param: Tensor, grad: Tensor, state: State, lengths: Tensor, *, rho: float, **options: Any
-) -> tuple[Tensor, State]:
-    """`rmsprop_update` of tensors that lie one after another in a single one.
-
-    Args:
-        param: Shape ``(num_coordinates,)``.
-        grad: Likewise.
-        state: Likewise.
-        lengths: How many coordinates each tensor has, for what takes a mean over each.
-        rho: As in `rmsprop_update`.
-        **options: All its other options.
-    """
-    return _update(param, grad, state, decay=_decay(rho, None), lengths=lengths, **options)
-
-
 def _update(
     param: Tensor,
     grad: Tensor,
     state: State,
     *,
     decay: tuple[Scalar, Scalar],
-    lengths: Tensor | None = None,
     lr: Scalar,
     eps: Scalar,
     weight_decay: Scalar,
@@ -285,9 +261,8 @@ def _update(
     lr_in_momentum: bool,
     cautious: bool,
     max_update_rms: float | None,
-    exclude_current: bool,
 ) -> tuple[Tensor, State]:
-    """One parameter's update, or one of several that lie in it, with rho and 1 - rho in ``decay``."""
+    """One parameter's update, with rho and 1 - rho in ``decay``."""
     rho, gain = decay
     v = real(state["square_avg"])
     # A scalar tensor of higher precision would promote a scalar parameter, and lerp wants one precision.
@@ -308,18 +283,16 @@ def _update(
     if centered:
         new["grad_avg"] = torch.lerp(real(state["grad_avg"]), g, gain)
     v_hat = second_moment(new, centered=centered, bias_correction=bias_correction)
-    if exclude_current:
-        v_hat = torch.where(v > 0, second_moment(state, centered=centered, bias_correction=bias_correction), v_hat)
     u = g / denominator(v_hat, eps, eps_in_sqrt=eps_in_sqrt)
     if max_update_rms is not None:
-        u = u / (_sqrt(mean_of_each(u.square(), lengths)) / max_update_rms).clamp_min(1.0)
+        u = u / (_sqrt(u.square().mean()) / max_update_rms).clamp_min(1.0)
     u = lr * u if lr_in_momentum else u
     if is_used(momentum):
         buffer = new["momentum_buffer"] = momentum * real(state["momentum_buffer"]) + u
         u = u + momentum * buffer if nesterov else buffer
         if cautious:
             agrees = (u * g > 0).to(u.dtype)
-            u = u * agrees / mean_of_each(agrees, lengths).clamp_min(_LEAST_AGREEMENT)
+            u = u * agrees / agrees.mean().clamp_min(_LEAST_AGREEMENT)
     if is_used(optimism):
         new["previous_update"] = u
         # Before the first update there is nothing that u could have changed from.
@@ -435,19 +408,6 @@ def _sqrt(x: Tensor) -> Tensor:
         return torch.sqrt(x)
     positive = x > 0
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
-
-
-def mean_of_each(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """The mean of a tensor; of several in one, that of each at all of its coordinates.
-
-    Args:
-        x: Any shape; ``(num_coordinates,)`` where it is several.
-        lengths: How many coordinates each of them has, None for one.
-    """
-    if lengths is None:
-        return x.mean()
-    means = torch.segment_reduce(x, "mean", lengths=lengths)
-    return torch.repeat_interleave(means, lengths, output_size=x.numel())
 
 
 def is_used(x: Scalar) -> bool:

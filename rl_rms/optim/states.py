@@ -1,4 +1,4 @@
-"""Checks of the optimizer states that users and files give: shape, kind, range and finite values."""
+"""States of parameters: built when needed, and checked for shape, kind, range and finite values."""
 
 import copy
 import math
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from rl_rms.optim.options import state_options
-from rl_rms.optim.rule import AVERAGES, State, rmsprop_init
+from rl_rms.optim.rule import AVERAGES, State, real, rmsprop_init, settle_
 
+# Beside this epsilon the root of the largest number that is not normal is lost in rounding.
+_LEAST_EPS = 1e-11
 _ENTRIES = {"step", "initial_weight", *AVERAGES}
 _NEEDED_BY = {"centered": "grad_avg", "momentum": "momentum_buffer", "optimism": "previous_update"}
 
@@ -109,6 +111,64 @@ def has_whole_state(state: State, param: Tensor, group: Mapping[str, Any]) -> bo
     kind = (param.shape, torch.promote_types(param.dtype, torch.float32), param.device)
     averages = [state[key] for key in AVERAGES if key in state]
     return all(isinstance(one, Tensor) and (one.shape, one.dtype, one.device) == kind for one in averages)
+
+
+def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
+    """Complete a parameter's state in place, so that an update has everything it needs.
+
+    Args:
+        state: The state; empty before the first update.
+        param: The parameter.
+        group: Its parameter group.
+
+    Returns:
+        The same state.
+
+    Raises:
+        ValueError: If an entry does not fit the parameter.
+    """
+    if has_whole_state(state, param, group):
+        return state
+    if state:
+        number = [one is param for one in group["params"]].index(True)
+        state.update(checked_state(state, param, group, name=parameter_name(group, number), needed={}))
+    else:
+        state.update(rmsprop_init(param, **state_options(group)))
+    if group["capturable"]:
+        make_capturable_(state, param.device)
+    return state
+
+
+def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State]) -> None:
+    """Bring averages that have left the normal numbers back, in place, unless a step depends on such small ones.
+
+    Args:
+        groups: All parameter groups.
+        states: The states of parameters that have been updated.
+    """
+    for group in groups:
+        if group["eps"] < _LEAST_EPS or group["differentiable"] or group["capturable"]:
+            continue
+        of_group = [states[param] for param in group["params"] if param in states]
+        with torch.no_grad():
+            settle_([local(real(state[name])) for state in of_group for name in AVERAGES if name in state])
+
+
+def make_capturable_(state: State, device: torch.device) -> None:
+    """Move the entries that change with every update to the device: a captured graph replays numbers as constants.
+
+    Args:
+        state: A parameter's state.
+        device: The parameter's device.
+    """
+    state["step"] = state["step"].to(device)
+    state["initial_weight"] = torch.as_tensor(state["initial_weight"], dtype=torch.float64, device=device)
+
+
+def parameter_name(group: Mapping[str, Any], number: int) -> str:
+    """A parameter's name in messages: its number in the group, and its own name if it has one."""
+    names = group.get("param_names")
+    return f"parameter {number}" + (f" ({names[number]!r})" if names and len(names) > number else "")
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """How much of a weight is left after decay, whatever its gradients were, and what an agent earns with it.
 
 Coupled decay passes through the gradient, and is divided by the root second moment as that is; decoupled decay
-multiplies the weight by ``1 - lr * strength``; corrected decay by ``1 - strength * lr**2 / max_lr``.
+multiplies the weight by ``1 - lr * strength``.
 """
 
 import itertools
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 FORMS: dict[str, dict[str, Any]] = {
     "coupled": {},
     "decoupled": {"decoupled_weight_decay": True},
-    "corrected": {"decoupled_weight_decay": True, "corrected_weight_decay": True},
 }
 # Scale of a weight's gradients, and how many times that the single burst among them is.
 HISTORIES = {
@@ -151,7 +150,7 @@ def tables(results: Results) -> Sequence[Table]:
             ]
             for history in HISTORIES
         ]
-    rows.append(["decay of A2C's weights, 90th percentile over 10th", "", str(spread(results)), "1", "1"])
+    rows.append(["decay of A2C's weights, 90th percentile over 10th", "", str(spread(results)), "1"])
     earned = []
     by_strength = [returns(results, form) for form in STRENGTHS]
     for strength in sorted({strength for one in by_strength for strength in one}):
@@ -212,8 +211,8 @@ def draw(results: Results, figure: "Figure") -> None:
 STUDY = Study(
     name="weight_decay",
     claim="Decoupled weight decay does not depend on the history of the gradients.",
-    mechanism="`rl_rms.RMSprop(weight_decay=..., decoupled_weight_decay=True)`, also with "
-    "`corrected_weight_decay=True`; the agents take them in `optimizer_kwargs`.",
+    mechanism="`rl_rms.RMSprop(weight_decay=..., decoupled_weight_decay=True)`; the agents take them in "
+    "`optimizer_kwargs`.",
     setup="Weights of 1 whose gradients are normal noise of a scale (none at all, or one burst at update 50), "
     "1,000 updates while the learning rate falls linearly from 0.01 to 0, rho = 0.99: the share that is left of "
     "them, but for what the gradients themselves do. A2C on 16 CartPoles, 40,000 env steps, half-life 200 "

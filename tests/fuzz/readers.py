@@ -26,6 +26,7 @@ FOLLOWED = ["rl_rms.agents.storage", "rl_rms.cli.config", "rl_rms.cli.yaml_files
 FOLLOWED += ["rl_rms.cli.runs", "rl_rms.cli.search", "rl_rms.cli.overrides", "rl_rms.agents.metrics"]
 FOLLOWED += [
     "rl_rms.optim.rmsprop",
+    "rl_rms.optim.loading",
     "rl_rms.optim.states",
     "rl_rms.optim.options",
     "rl_rms.optim.estimators",

@@ -16,7 +16,6 @@ PATHS = {
     "by itself": {"flat": False},
     "foreach": {"flat": False, "foreach": True},
     "centered": {"centered": True},
-    "left out": {"exclude_current": True, "max_update_rms": 1.0},
     "optimism": {"optimism": 1.0},
     "momentum": {"momentum": 0.5},
     "matched": {"half_life": "match", "timescale": "1_000 updates"},

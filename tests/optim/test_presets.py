@@ -196,8 +196,8 @@ def test_defaults_are_the_librarys(library):
     assert ("lr" in theirs) is not needs_lr
     ours = RMSprop(golden_parameters(), **preset | ({"lr": 0.1} if needs_lr else {})).defaults
     ours["rho"] = ours["alpha"]
-    # Keras keeps an average of parameters, TensorFlow locks them: nothing that an RMSprop does with them.
-    elsewhere = {"use_ema", "ema_momentum", "use_locking"}
+    # Keras averages parameters, TensorFlow locks them, timm corrects weight decay: not part of RMSprop.
+    elsewhere = {"use_ema", "ema_momentum", "use_locking", "corrected_weight_decay"}
     compared = theirs.keys() - elsewhere
     assert {"rho", "eps", "centered"} <= compared
     assert {name: ours[name] for name in compared} == {name: theirs[name] for name in compared}

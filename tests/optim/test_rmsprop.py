@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
-import rl_rms.optim.rmsprop
 from rl_rms import HalfLife, RMSprop
+from rl_rms.optim.kernels.foreach import ForeachKernel
 from tests.examples import fewer
 
 SHAPES = [(3, 4), (5,), ()]
@@ -23,14 +23,11 @@ OURS_ALONE = {
     "eps_in_sqrt",
     "initial_second_moment",
     "decoupled_weight_decay",
-    "corrected_weight_decay",
-    "max_lr",
     "nesterov",
     "lr_in_momentum",
     "cautious",
     "optimism",
     "max_update_rms",
-    "exclude_current",
     "flat",
 }
 
@@ -39,7 +36,7 @@ OURS_ALONE = {
 def path(request, monkeypatch):
     """Every property holds on the fast path and without it."""
     if request.param == "plain":
-        monkeypatch.setattr(rl_rms.optim.layout, "_may_be_flat", lambda group: False)
+        monkeypatch.setattr("rl_rms.optim.layout.allows_buckets", lambda group: False)
 
 
 def parameters(dtype=torch.float64, seed=0):
@@ -234,14 +231,6 @@ def test_two_names_are_an_error(decay, message):
         ({"nesterov": True}, "nesterov acts on momentum, got nesterov=True with momentum=0; set momentum"),
         ({"cautious": True}, "cautious acts on momentum"),
         ({"max_update_rms": 0}, "max_update_rms must be > 0, or None for no clipping, got 0"),
-        (
-            {"corrected_weight_decay": True},
-            "corrects decoupled weight decay, .* decoupled_weight_decay=False; set it",
-        ),
-        (
-            {"corrected_weight_decay": True, "decoupled_weight_decay": True, "lr": 0},
-            "needs the optimizer's first learning rate",
-        ),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -645,7 +634,7 @@ COMPILED = [
     {"max_grad_norm": 0.1, "on_nonfinite": "skip"},
     {"max_tensor_norm": 0.1, "max_grad_value": 0.1, "max_grad_ratio": 1.5},
     {"weight_decay": 0.1, "decoupled_weight_decay": True, "optimism": 1.0, "cautious": True, "momentum": 0.5},
-    {"max_update_rms": 0.5, "exclude_current": True},
+    {"max_update_rms": 0.5},
     {"like": "rmsprop_tf_like"},
     {"foreach": True, "bias_correction": True},
 ]
@@ -707,7 +696,7 @@ def test_foreach_takes_parameters_of_several_precisions():
 
 def test_foreach_is_the_default_where_it_pays(monkeypatch):
     calls = []
-    monkeypatch.setattr(rl_rms.optim.rmsprop, "rmsprop_update_foreach", lambda *args, **_: calls.append(args))
+    monkeypatch.setattr(ForeachKernel, "update", lambda *args, **_: calls.append(args))
 
     def uses_foreach(**options):
         calls.clear()
@@ -717,7 +706,7 @@ def test_foreach_is_the_default_where_it_pays(monkeypatch):
 
     assert not uses_foreach()
     assert uses_foreach(foreach=True)
-    monkeypatch.setattr(rl_rms.optim.rmsprop, "_FOREACH_DEVICES", {"cpu"})
+    monkeypatch.setattr("rl_rms.optim.kernels.foreach.DEVICES", {"cpu"})
     assert uses_foreach()
     assert not uses_foreach(foreach=False)
     assert not uses_foreach(differentiable=True)
@@ -777,9 +766,7 @@ def test_an_estimate_goes_on_within_its_block_of_updates():
     def made():
         layer = torch.nn.Linear(3, 3)
         bounds = (1.0, 1e6)
-        return layer, rl_rms.RMSprop(
-            layer.parameters(), half_life="auto", half_life_bounds=bounds, bias_correction=True
-        )
+        return layer, RMSprop(layer.parameters(), half_life="auto", half_life_bounds=bounds, bias_correction=True)
 
     def feed(layer, optimizer, updates):
         found = []
@@ -807,7 +794,7 @@ def test_an_estimate_goes_on_within_its_block_of_updates():
 
 def test_reset_forgets_the_gradients_and_keeps_the_parameters_and_the_memory():
     layer = torch.nn.Linear(3, 3)
-    optimizer = rl_rms.RMSprop(layer.parameters(), lr=0.1, half_life=7, bias_correction=True, momentum=0.9)
+    optimizer = RMSprop(layer.parameters(), lr=0.1, half_life=7, bias_correction=True, momentum=0.9)
     for _ in range(3):
         layer(torch.ones(2, 3)).sum().backward()
         optimizer.step()
@@ -825,7 +812,7 @@ def test_reset_forgets_the_gradients_and_keeps_the_parameters_and_the_memory():
 
 
 def test_reset_before_the_first_step_is_nothing():
-    optimizer = rl_rms.RMSprop([torch.nn.Parameter(torch.ones(2))])
+    optimizer = RMSprop([torch.nn.Parameter(torch.ones(2))])
     optimizer.reset()
     assert not optimizer.state
 

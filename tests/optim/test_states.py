@@ -148,13 +148,17 @@ def test_load_state_dict_of_another_structure_raises_value_error(damaged, found)
     ("path", "value", "found"),
     [
         ((), 3, "'tracking' must be a dictionary, got 3"),
-        (("memory",), 3, "'memory' must be a dictionary"),
-        (("memory", "auto"), 3, "'auto' must be an estimator's state"),
-        (("memory", "auto", "averages"), torch.ones(2, 1, 6), "'averages' in the state of Bank must be like"),
-        (("memory", "auto", "scores"), [1.0], "'scores' in the state of Bank must be like"),
-        (("memory", "probes"), {"auto": {"block": torch.ones(3), "filled": 0}}, "the state of the probes must be"),
+        (("controller",), 3, "'controller' must be a dictionary"),
+        (("controller", "auto"), 3, "'auto' must be an estimator's state"),
+        (("controller", "auto", "averages"), torch.ones(2, 1, 6), "'averages' in the state of Bank must be like"),
+        (("controller", "auto", "scores"), [1.0], "'scores' in the state of Bank must be like"),
         (
-            ("memory", "probes"),
+            ("controller", "probes"),
+            {"auto": {"block": torch.ones(3), "filled": 0}},
+            "the state of the probes must be",
+        ),
+        (
+            ("controller", "probes"),
             {"auto": {"block": torch.ones(3, 2), "filled": 9}},
             "the state of the probes must be",
         ),

@@ -25,11 +25,10 @@ def test_an_unused_weight_is_lost_whatever_the_strength_of_coupled_decay(quick):
         assert 0 < remaining(quick, "coupled", strength)["none, unused"] < 1e-20
 
 
-def test_without_gradients_the_closed_forms_hold_exactly():
-    # 0.01 (1 - k / 1000) is the learning rate, and of it the share (1 - k / 1000) once more where it is corrected.
+def test_without_gradients_the_closed_form_holds_exactly():
+    # 0.01 (1 - k / 1000) is the learning rate.
     rates = 0.01 * np.linspace(1, 0, 1_000, endpoint=False)
     assert left(0, form="decoupled", strength=0.1)["left"][0] == pytest.approx(np.prod(1 - 0.1 * rates))
-    assert left(0, form="corrected", strength=0.1)["left"][0] == pytest.approx(np.prod(1 - 0.1 * rates**2 / 0.01))
 
 
 def test_agents_decay_too(quick):

@@ -180,7 +180,6 @@ def cases() -> Iterator[tuple[str, Arguments]]:
         {},
         {"weight_decay": 0.25},
         {"weight_decay": 0.25, "decoupled_decay": True},
-        {"weight_decay": 0.25, "decoupled_decay": True, "corrected_weight_decay": True},
     ]
     yield from (("timm", chosen) for chosen in grid(decay, centered))
     buffer = [{}, {"lr_in_momentum": False}]

@@ -30,13 +30,13 @@ class Recorder(HalfLifeEstimator):
     def diagnostics(self):
         return {"num_blocks": float(len(self.blocks))}
 
-    def _unbounded(self):
+    def unbounded_half_life(self):
         return len(self.blocks) + 1.0
 
-    def _state(self):
+    def export_state(self):
         return {"num_blocks": len(self.blocks)}
 
-    def _load(self, state):
+    def restore_state(self, state):
         self.blocks = [None] * state["num_blocks"]
 
 
@@ -44,9 +44,13 @@ def parameters(*shapes):
     return [nn.Parameter(torch.zeros(shape)) for shape in shapes or [(3, 4), (5,)]]
 
 
+def params_of(optimizer):
+    return [param for group in optimizer.param_groups for param in group["params"]]
+
+
 def step(optimizer, seed, scale=1.0, keep=False):
     generator = torch.Generator().manual_seed(seed)
-    for param in optimizer._params():
+    for param in params_of(optimizer):
         grad = scale * torch.randn(param.shape, generator=generator)
         if keep and param.grad is not None:
             param.grad.copy_(grad)
@@ -149,14 +153,14 @@ def test_bounds_and_the_cap_of_the_longest_step():
 
 def test_matching_needs_a_time_scale():
     optimizer = RMSprop(parameters(), half_life="match")
-    before = [param.clone() for param in optimizer._params()]
+    before = [param.clone() for param in params_of(optimizer)]
     assert "half_life_updates" not in optimizer.diagnostics()
     with pytest.raises(ValueError, match='timescale=None; give timescale="50_000 steps"'):
         step(optimizer, 0)
     optimizer.timescale = "50_000 steps"
     with pytest.raises(ValueError, match="timescale '50000 steps' needs the number of env steps between two"):
         step(optimizer, 0)
-    assert all(map(torch.equal, optimizer._params(), before))
+    assert all(map(torch.equal, params_of(optimizer), before))
     optimizer.steps_per_update = 80
     step(optimizer, 0)
     assert optimizer.diagnostics()["half_life_updates"] == optimizer.half_life
@@ -172,7 +176,7 @@ def test_matching_follows_the_noise_to_signal_ratio_and_the_time_scale():
         for _ in range(4000):
             # An Ornstein-Uhlenbeck drift of the logarithm of the variance, time constant 100 updates.
             log_scale = 0.99 * log_scale + spread * (2 * 0.01) ** 0.5 * torch.randn((), generator=generator)
-            (param,) = optimizer._params()
+            (param,) = params_of(optimizer)
             param.grad = (0.5 * log_scale).exp() * torch.randn(40, generator=generator)
             optimizer.step()
         return optimizer.half_life
@@ -206,13 +210,13 @@ def test_auto_goes_on_where_it_stopped(flat):
     file.seek(0)
     second = build()
     second.load_state_dict(torch.load(file, weights_only=True))
-    for own, other in zip(second._params(), first._params(), strict=True):
+    for own, other in zip(params_of(second), params_of(first), strict=True):
         own.data.copy_(other.data)
     for update in range(64, 128):
         for optimizer in (first, second):
             step(optimizer, update)
     assert first.half_life == second.half_life
-    for own, other in zip(second._params(), first._params(), strict=True):
+    for own, other in zip(params_of(second), params_of(first), strict=True):
         assert torch.equal(own, other)
 
 

@@ -1,4 +1,4 @@
-"""The memory of an optimizer: half-lives as users state them, and those that are found while it learns."""
+"""The controller of an optimizer's half-life: stated, matched to a timescale, or estimated from the gradients."""
 
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -16,8 +16,10 @@ from rl_rms.half_life import (
     rho_from_half_life,
 )
 from rl_rms.laws import longest_half_life
-from rl_rms.optim.estimators import Bank, HalfLifeEstimator, Matched
-from rl_rms.optim.flat import FlatBucket
+from rl_rms.optim.bank import Bank
+from rl_rms.optim.estimators import HalfLifeEstimator
+from rl_rms.optim.kernels.buckets import FlatGradients
+from rl_rms.optim.matched import Matched
 from rl_rms.optim.probes import Probes
 
 _ESTIMATED = get_args(EstimatedHalfLife)
@@ -25,8 +27,8 @@ _ESTIMATED = get_args(EstimatedHalfLife)
 _BOUNDS = (32.0, 10_000.0)
 
 
-class Memory:
-    """What turns the half-life of a parameter group into the decay in force.
+class HalfLifeController:
+    """Turns the half-life of a parameter group into the decay in force.
 
     A group holds the decay under ``"alpha"``, and under ``"half_life"`` None where that decay was stated, a
     half-life in env steps as a string, ``"match"`` or ``"auto"``.
@@ -149,12 +151,12 @@ class Memory:
         """Whether any half-life is found while the optimizer learns."""
         return bool(self._estimators)
 
-    def observe(self, groups: Iterable[dict[str, Any]], buckets: Iterable[FlatBucket]) -> None:
+    def observe(self, groups: Iterable[dict[str, Any]], flat: list[FlatGradients]) -> None:
         """Show the estimators the gradients of an update.
 
         Args:
             groups: All parameter groups.
-            buckets: The flat buckets in which some of them lie.
+            flat: The gradients that lie in flat buckets.
         """
         for kind, estimator in self._estimators.items():
             if kind not in self._probes:
@@ -165,7 +167,7 @@ class Memory:
                 probes = self._probes[kind] = Probes(seen, estimator.num_probes, estimator.block)
                 if kind in self._loaded_probes:
                     probes.load_state_dict(self._loaded_probes.pop(kind))
-            block = self._probes[kind].record(buckets)
+            block = self._probes[kind].record(flat)
             if block is not None:
                 estimator.observe(block)
 
@@ -204,7 +206,7 @@ class Memory:
             ValueError: If an estimator's state does not fit it.
         """
         if not isinstance(state, dict):
-            raise ValueError(f"'memory' must be a dictionary, got {state!r:.100}; save the optimizer again")
+            raise ValueError(f"'controller' must be a dictionary, got {state!r:.100}; save the optimizer again")
         probes = state.get("probes", {})
         if not (isinstance(probes, dict) and all(map(Probes.is_state, probes.values()))):
             raise ValueError(

@@ -1,0 +1,118 @@
+"""The estimator of ``half_life="auto"``: half-lives compete at predicting squared gradients."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_rms.half_life import rho_from_half_life
+from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
+
+# Of what is known in an average, below which it says nothing; far above the smallest float64, so that the quotient
+# of two averages that have both faded keeps its digits.
+_LEAST_WEIGHT = 1e-200
+
+
+class Bank(HalfLifeEstimator):
+    """Half-lives compete at predicting the next squared gradient; the winners' geometric mean is used.
+
+    Each half-life k keeps its own v_k of the probes and pays the negative log likelihood (QLIKE, Patton 2011)
+
+        l_k = 1/2 [ln v_k + min(g**2 / v_k, 100)]        with v_k from before g
+
+    in the mean over probes whose gradients are known; ``w = softmax(-eta S)`` with S the sum of
+    ``num_probes * l_k`` over time, of half-life 256, and ``h = exp(sum_k w_k ln h_k)``. These are exponential
+    weights with forgetting over experts (Herbster and Warmuth 1998).
+
+    It follows ``E[g**2]``. Where large gradients come in clusters and carry the signal, as in reinforcement
+    learning, the best predictor may have too short a memory to learn well: hence the floor in the bounds.
+
+    Examples:
+        >>> bank = Bank(bounds=(1, 1e6))
+        >>> _ = torch.manual_seed(0)
+        >>> for _ in range(100):
+        ...     bank.observe(torch.randn(16, 16))
+        >>> bank.half_life > 500
+        True
+    """
+
+    _HALF_LIVES = (4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
+    _ETA = 0.05
+    _SCORE_HALF_LIFE = 256.0
+    _LARGEST_SURPRISE = 100.0  # of g**2 / v_k, so that one outlier does not outweigh everything since
+
+    def __init__(self, bounds: tuple[float, float] = (32.0, 10_000.0)) -> None:
+        super().__init__(bounds)
+        rho = torch.tensor([rho_from_half_life(h) for h in self._HALF_LIVES], dtype=torch.float64)
+        time = torch.arange(self.block, dtype=torch.float64)
+        age = time[:, None] - time - 1  # of gradient j before update t, (block, block)
+        # The averages before each update of a block and after its last: (half-lives * (block + 1), block).
+        age = torch.cat([age, age[-1:] + 1])
+        weights = torch.where(age >= 0, rho[:, None, None] ** age.clamp_min(0) * (1 - rho)[:, None, None], 0.0)
+        self._weights = weights.flatten(0, 1)
+        self._fading = rho[:, None, None] ** torch.arange(self.block + 1, dtype=torch.float64)[:, None]
+        self._gain = (1 - rho)[:, None, None]
+        self._score_decay = rho_from_half_life(self._SCORE_HALF_LIFE, self.block)
+        self._averages = torch.zeros(len(self._HALF_LIVES), 1, 0, dtype=torch.float64)
+        self._scores = [0.0] * len(self._HALF_LIVES)
+        self._found = self._mean()
+
+    def observe(self, grads: Tensor) -> None:
+        """Score every half-life on a block and choose anew."""
+        grads, known = known_gradients(grads)
+        squares = grads.square()
+        probes = grads.shape[1]
+        if self._averages.shape[2] != 2 * probes:
+            self._averages = self._averages.new_zeros(len(self._HALF_LIVES), 1, 2 * probes)
+        # Averages of the squares and of their weights: v_k is their quotient, which starts right
+        # (bias-corrected) and passes over what is not known.
+        averages = self._weights @ torch.cat([squares, known], dim=1)
+        averages = averages.view(len(self._HALF_LIVES), self.block + 1, 2 * probes)
+        averages.addcmul_(self._fading, self._averages)
+        self._averages = averages[:, -1:]
+        total, weight = averages[:, :-1, :probes], averages[:, :-1, probes:]
+        scored = known * (weight[0] > _LEAST_WEIGHT)
+        losses = self._losses(grads, squares, total, weight, scored).tolist()
+        # Per known gradient, so that a unit that dies does not change the weight of the evidence.
+        share = self.block * self.num_probes / max(float(scored.sum()), 1.0)
+        decay = self._score_decay
+        self._scores = [decay * score + share * loss for score, loss in zip(self._scores, losses, strict=True)]
+        self._found = self._mean()
+
+    def diagnostics(self) -> dict[str, float]:
+        """``bank_unbounded``: the half-life in updates before the bounds."""
+        return {"bank_unbounded": self._found}
+
+    def _losses(self, grads: Tensor, squares: Tensor, total: Tensor, weight: Tensor, scored: Tensor) -> Tensor:
+        """Of every half-life, summed over a block: (half-lives,).
+
+        Args:
+            grads: Gradients, 0 where not known, (block, probes).
+            squares: Their squares.
+            total: Averages of the squares before each of them, (half-lives, block, probes).
+            weight: The weight of what is known in these averages.
+            scored: 1 where a gradient and its average are known, else 0.
+        """
+        v = (total + _LEAST_WEIGHT) / (weight + _LEAST_WEIGHT)
+        surprise = (squares / v).clamp_max_(self._LARGEST_SURPRISE).add_(v.log_())
+        return surprise.flatten(1) @ scored.flatten() * 0.5
+
+    def _mean(self) -> float:
+        least = min(self._scores)
+        weights = [math.exp(self._ETA * (least - score)) for score in self._scores]
+        logs = [weight * math.log(h) for weight, h in zip(weights, self._HALF_LIVES, strict=True)]
+        return math.exp(sum(logs) / sum(weights))
+
+    def unbounded_half_life(self) -> float:
+        """The geometric mean of the half-lives by their weights, in updates."""
+        return self._found
+
+    def export_state(self) -> dict[str, Any]:
+        """A copy of everything that `observe` changes."""
+        return {"averages": self._averages.clone(), "scores": list(self._scores)}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Continue from an exported state."""
+        self._averages, self._scores = state["averages"].double(), list(state["scores"])
+        self._found = self._mean()

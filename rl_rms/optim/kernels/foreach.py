@@ -1,0 +1,134 @@
+"""The rule on lists of tensors: few large operations, where the launch of each one is the cost.
+
+It has all options but ``cautious`` and ``max_update_rms``, which take a mean over each tensor.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_rms.optim.kernels.kernel import Options
+from rl_rms.optim.kernels.loose import LooseGradients
+from rl_rms.optim.options import as_scalar, takes_tensor_means
+from rl_rms.optim.rule import Scalar, State, as_dtype, largest_root, real
+from rl_rms.optim.torch_private import (
+    foreach_add,
+    foreach_add_,
+    foreach_addcmul_,
+    foreach_clamp_max_,
+    foreach_clamp_min,
+    foreach_clamp_min_,
+    foreach_copy_,
+    foreach_div_,
+    foreach_lerp_,
+    foreach_mul,
+    foreach_mul_,
+    foreach_sqrt_,
+    foreach_sub,
+)
+
+# Launches cost most on these devices. On a CPU the temporaries make large networks slower than a loop.
+DEVICES = frozenset({"cuda", "xpu"})
+
+
+class ForeachKernel:
+    """Updates all parameters of one device and precision together."""
+
+    def supports(self, gradients: LooseGradients, group: Options) -> bool:
+        """Whether the user asks for it, or does not decide and all parameters are on accelerators."""
+        if takes_tensor_means(group):
+            return False
+        if group["foreach"] is not None:
+            return bool(group["foreach"])
+        return not group["differentiable"] and all(param.device.type in DEVICES for param in gradients.params)
+
+    @torch.no_grad()
+    def update(self, gradients: LooseGradients, group: Options, *, scale: float) -> None:
+        """Update parameters and states in place."""
+        lists: dict[Any, tuple[list[Tensor], list[Tensor], list[State]]] = defaultdict(lambda: ([], [], []))
+        grads = gradients.descended(group, scale)
+        for param, grad, state in zip(gradients.params, grads, gradients.states, strict=True):
+            params, of_params, states = lists[param.device, param.dtype]
+            params.append(param)
+            of_params.append(grad)
+            states.append(state)
+        for members in lists.values():
+            _update(*members, group)
+
+
+def _update(params: list[Tensor], grads: list[Tensor], states: list[State], group: Options) -> None:
+    """Update parameters of one device and precision."""
+    lr, weight_decay = as_scalar(group["lr"]), group["weight_decay"]
+    dtype = real(states[0]["square_avg"]).dtype
+    # Copies for half precision, the parameters' own memory otherwise.
+    ps = [real(param).to(dtype) for param in params]
+    gs = [real(grad).to(dtype) for grad in grads]
+    if weight_decay != 0 and not group["decoupled_weight_decay"]:
+        gs = list(foreach_add(gs, ps, alpha=weight_decay))
+    us = advance_(gs, states, group, lr=lr)
+    if weight_decay != 0 and group["decoupled_weight_decay"]:
+        foreach_mul_(ps, 1 - lr * weight_decay)
+    foreach_add_(ps, us if group["lr_in_momentum"] else list(foreach_mul(us, lr)), alpha=-1)
+    if dtype != real(params[0]).dtype:
+        foreach_copy_([real(param) for param in params], ps)
+
+
+def advance_(grads: list[Tensor], states: list[State], group: Options, *, lr: Scalar) -> list[Tensor]:
+    """Update states in place by gradients, which include coupled weight decay and stay as they are.
+
+    Args:
+        grads: Real gradients of one device and the precision of the states.
+        states: From `rl_rms.optim.rule.rmsprop_init` or the update before.
+        group: The options of the parameter group.
+        lr: Learning rate.
+
+    Returns:
+        u of `rl_rms.optim.rule` for each gradient, ``lr u`` with ``lr_in_momentum``. It may be the memory of a
+        state.
+    """
+    rho, momentum, optimism = group["alpha"], group["momentum"], group["optimism"]
+    dtype = grads[0].dtype
+    v = [real(state["square_avg"]) for state in states]
+    bound = largest_root(dtype)
+    us = list(foreach_clamp_min(grads, -bound))
+    foreach_clamp_max_(us, bound)
+    foreach_add_([state["step"] for state in states], 1)
+    ds = list(foreach_mul(us, us))
+    foreach_lerp_(v, ds, 1 - rho)
+    foreach_copy_(ds, v)
+    have_past = [state["initial_weight"] != 1.0 for state in states]
+    for state in states:
+        state["initial_weight"] *= rho
+    if group["centered"]:
+        m = [real(state["grad_avg"]) for state in states]
+        foreach_lerp_(m, us, 1 - rho)
+        foreach_addcmul_(ds, m, m, value=-1.0)
+        foreach_clamp_min_(ds, 0.0)
+    if group["bias_correction"]:
+        weights: list[Any] = [as_dtype(1 - state["initial_weight"], dtype) for state in states]
+        foreach_div_(ds, weights)
+    if group["eps_in_sqrt"]:
+        foreach_add_(ds, group["eps"])
+        foreach_sqrt_(ds)
+    else:
+        foreach_sqrt_(ds)
+        foreach_add_(ds, group["eps"])
+    foreach_div_(us, ds)
+
+    if group["lr_in_momentum"]:
+        foreach_mul_(us, lr)
+    if momentum != 0:
+        buffers = [real(state["momentum_buffer"]) for state in states]
+        foreach_mul_(buffers, momentum)
+        foreach_add_(buffers, us)
+        us = list(foreach_add(us, buffers, alpha=momentum)) if group["nesterov"] else buffers
+    if optimism != 0:
+        before = [real(state["previous_update"]) for state in states]
+        changes = list(foreach_sub(us, before))
+        shares: list[Any] = [as_dtype(optimism * has_past, dtype) for has_past in have_past]
+        foreach_mul_(changes, shares)
+        foreach_copy_(before, us)
+        us = list(foreach_add(us, changes))
+    return us

@@ -1,0 +1,37 @@
+"""The rule itself, one parameter after the other. It has every option."""
+
+import torch
+from torch import Tensor
+
+from rl_rms.optim.kernels.kernel import Options
+from rl_rms.optim.kernels.loose import LooseGradients
+from rl_rms.optim.options import rule_options
+from rl_rms.optim.rule import State, rmsprop_update
+
+
+class PlainKernel:
+    """Calls `rl_rms.optim.rule.rmsprop_update`, also inside of autograd."""
+
+    def supports(self, gradients: LooseGradients, group: Options) -> bool:
+        """Always."""
+        return True
+
+    def update(self, gradients: LooseGradients, group: Options, *, scale: float) -> None:
+        """Update parameters and states in place."""
+        options = rule_options(group)
+        with torch.set_grad_enabled(group["differentiable"]):
+            grads = gradients.descended(group, scale)
+            for param, grad, state in zip(gradients.params, grads, gradients.states, strict=True):
+                # Autograd must not keep the memory that a differentiable step overwrites.
+                before = param.clone() if group["differentiable"] else param
+                _write(param, state, *rmsprop_update(before, grad, state, **options))
+
+
+def _write(param: Tensor, state: State, new_param: Tensor, new_state: State) -> None:
+    """Write an update into the memory of parameter and state, where others may hold views of it."""
+    param.copy_(new_param)
+    for name, value in new_state.items():
+        if isinstance(state[name], Tensor):
+            state[name].copy_(value)
+        else:
+            state[name] = value

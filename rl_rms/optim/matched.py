@@ -1,0 +1,166 @@
+"""The estimator of ``half_life="match"``: the law of `rl_rms.laws` for a stated timescale and estimated noise."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_rms.half_life import rho_from_half_life
+from rl_rms.laws import GAUSSIAN_NOISE, least_error_half_life
+from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
+
+_LONGEST = 1e9  # stands for "never forget" where a finite number is wanted
+
+
+class Matched(HalfLifeEstimator):
+    """The half-life that the laws give for a stated time scale and an estimated signal.
+
+    The signal is the variance S over time of ``ln sigma**2``, the time scale tau its autocorrelation time. The
+    logarithm of a noisy square is ``ln sigma**2`` plus white noise, so the semivariogram of ``ln g**2`` grows with
+    the lag by what the signal adds alone,
+
+        gamma(k) - gamma(1) = S (phi(1) - phi(k)),   phi(k) = exp(-(k / tau)**p / Gamma(p + 1)),
+
+    from which S follows by least squares over lags up to 2 tau that need not all have been seen, and the
+    smoothness p (1 for jumps, 2 for smooth changes) as the better fit, once anything has moved. Lags above 16 are
+    taken between means of blocks. `rl_rms.laws.least_error_half_life` does the rest, for Gaussian noise. What was
+    seen counts half after 16 tau, at least 2048 updates. Before it has seen much it assumes S = 1.
+    """
+
+    _LAGS = (1, 2, 4, 8, 16)  # in updates, the longest of them a block
+    _BLOCK_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
+    _SMOOTHNESS = (1.0, 1.5, 2.0)
+    _PRIOR_SIGNAL = 1.0
+    _PRIOR_WEIGHT = 512.0  # in pairs of gradients, for their noise
+    _PRIOR_TIMESCALES = 1.0  # in time scales, as jumps that have not come yet tell nothing
+    _BLOCK_WEIGHT = 64.0  # of a pair of block means, whose noise is 16 times less
+    _LARGEST_SIGNAL = 100.0
+
+    def __init__(self, bounds: tuple[float, float] = (32.0, 10_000.0)) -> None:
+        super().__init__(bounds)
+        self._previous = torch.full((self.block, 0), math.nan, dtype=torch.float64)
+        self._means = torch.full((max(self._BLOCK_LAGS), 0), math.nan, dtype=torch.float64)
+        lags = torch.tensor(self._LAGS)
+        self._rows = self.block + torch.arange(self.block) - lags[:, None]
+        self._block_rows = -torch.tensor(self._BLOCK_LAGS)
+        self._sums = torch.zeros(2, len(self._LAGS) + len(self._BLOCK_LAGS), dtype=torch.float64)
+        self._blocks = 0
+        self._next_fit = 1
+        self._fitted_timescale = math.nan
+        self._signal, self._found = self._PRIOR_SIGNAL, math.inf
+
+    @property
+    def half_life(self) -> float:
+        """The half-life in updates that the next update should use, within the bounds."""
+        if self._is_stale():
+            self._fit()
+        return super().half_life
+
+    def observe(self, grads: Tensor) -> None:
+        """Add a block to the semivariogram and, ever more seldom, match anew."""
+        grads, known = known_gradients(grads)
+        logs = grads.square().div_(known).log_()  # nan, 0 / 0, where not known
+        if self._previous.shape != logs.shape:
+            self._previous = torch.full_like(logs, math.nan)
+            self._means = torch.full((max(self._BLOCK_LAGS), logs.shape[1]), math.nan, dtype=torch.float64)
+        mean = logs.nanmean(0)
+        both = torch.cat([self._previous, logs])
+        updates = (logs - both[self._rows]).flatten(1)  # (lags, block * probes)
+        blocks = mean - self._means[(self._blocks + self._block_rows) % len(self._means)]
+        self._previous = logs
+        self._means[self._blocks % len(self._means)] = mean
+        seen = [torch.cat([kind(updates), kind(blocks)]) for kind in (_squares, _count)]
+        memory = min(max(16.0 * self.timescale, 2048.0), 1e15)
+        self._sums = self._sums * rho_from_half_life(memory, self.block) + torch.stack(seen)
+        self._blocks += 1
+        if self._blocks >= self._next_fit or self._is_stale():
+            # The estimate changes by a share of what it stands on, so a quarter more of it is worth a new fit.
+            self._next_fit = self._blocks + min(1 + self._blocks // 4, 64)
+            self._fit()
+
+    def diagnostics(self) -> dict[str, float]:
+        """``match_snr``, and in updates ``match_timescale`` and ``match_unbounded``, the law's own half-life."""
+        return {
+            "match_snr": self._signal / GAUSSIAN_NOISE,
+            "match_timescale": min(self.timescale, _LONGEST),
+            "match_unbounded": min(self.unbounded_half_life(), _LONGEST),
+        }
+
+    def _is_stale(self) -> bool:
+        # Not at every small change of a time scale that is stated in env steps, when updates vary in length.
+        now, then = self.timescale, self._fitted_timescale
+        return now != then and not abs(now - then) <= 0.05 * min(now, then)
+
+    def _fit(self) -> None:
+        self._fitted_timescale = tau = self.timescale
+        if math.isinf(tau):
+            self._found = math.inf
+            return
+        lags = len(self._LAGS)
+        squares, counts = self._sums.tolist()
+        prior = self._PRIOR_WEIGHT + self._PRIOR_TIMESCALES * tau * self._BLOCK_WEIGHT
+        fits = []
+        for smoothness in self._SMOOTHNESS:
+            rows = []  # what S is multiplied by, what is measured, its weight
+            for first, unit, weight, times in (
+                (0, 1, 1.0, self._LAGS),
+                (lags, self.block, self._BLOCK_WEIGHT, self._BLOCK_LAGS),
+            ):
+                if counts[first] == 0.0:
+                    continue
+                near = 0.5 * squares[first] / counts[first]
+                for index, lag in enumerate(times[1:], first + 1):
+                    # Not far beyond tau, where smooth changes may swing back; the shortest lag always.
+                    if counts[index] > 0.0 and (index == 1 or lag * unit <= 2.0 * tau):
+                        grown = _correlation(unit, tau, smoothness) - _correlation(lag * unit, tau, smoothness)
+                        rows.append((grown, 0.5 * squares[index] / counts[index] - near, weight * counts[index]))
+            power = sum(weight * grown * grown for grown, _, weight in rows)
+            product = sum(weight * grown * seen for grown, seen, weight in rows)
+            # What has not moved yet is flat, as smooth changes begin; jumps are assumed until it has.
+            if smoothness > 1.0 and product < 0.25 * self._PRIOR_SIGNAL * power:
+                continue
+            signal = max(0.0, (product + prior * self._PRIOR_SIGNAL) / (power + prior))
+            error = prior * (signal - self._PRIOR_SIGNAL) ** 2
+            error += sum(weight * (seen - signal * grown) ** 2 for grown, seen, weight in rows)
+            fits.append((error, signal, smoothness))
+        _, signal, smoothness = min(fits)
+        self._signal = min(signal, self._LARGEST_SIGNAL)
+        self._found = least_error_half_life(tau, self._signal, GAUSSIAN_NOISE, smoothness)
+
+    def unbounded_half_life(self) -> float:
+        """The law's half-life in updates."""
+        return self._found
+
+    def export_state(self) -> dict[str, Any]:
+        """A copy of everything that `observe` changes."""
+        return {
+            "previous": self._previous.clone(),
+            "means": self._means.clone(),
+            "sums": self._sums.clone(),
+            "blocks": self._blocks,
+            "next_fit": self._next_fit,
+            "fitted_timescale": self._fitted_timescale,
+            "signal": self._signal,
+            "found": self._found,
+        }
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Continue from an exported state."""
+        self._previous, self._means = state["previous"].double(), state["means"].double()
+        self._sums = state["sums"].double()
+        self._blocks, self._next_fit = int(state["blocks"]), int(state["next_fit"])
+        self._fitted_timescale = float(state["fitted_timescale"])
+        self._signal, self._found = float(state["signal"]), float(state["found"])
+
+
+def _squares(x: Tensor) -> Tensor:
+    return x.square().nansum(1)
+
+
+def _count(x: Tensor) -> Tensor:
+    return x.isnan().logical_not().sum(1)
+
+
+def _correlation(lag: float, timescale: float, smoothness: float) -> float:
+    return math.exp(-((lag / timescale) ** smoothness) / math.gamma(smoothness + 1.0))

@@ -1,0 +1,46 @@
+"""The private names of torch that the library uses.
+
+torch may rename or remove them in any release. No other module reaches one, and
+`tests/optim/test_torch_private.py` names the first that an upgrade breaks.
+"""
+
+from typing import Any
+
+import torch
+from torch._compile import _disable_dynamo
+from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+# Each is an in-place or out-of-place operation on a list of tensors.
+foreach_add = torch._foreach_add  # pyright: ignore[reportPrivateImportUsage]
+foreach_add_ = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
+foreach_addcmul_ = torch._foreach_addcmul_  # pyright: ignore[reportPrivateImportUsage]
+foreach_clamp_max_ = torch._foreach_clamp_max_  # pyright: ignore[reportPrivateImportUsage]
+foreach_clamp_min = torch._foreach_clamp_min  # pyright: ignore[reportPrivateImportUsage]
+foreach_clamp_min_ = torch._foreach_clamp_min_  # pyright: ignore[reportPrivateImportUsage]
+foreach_copy_ = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
+foreach_div_ = torch._foreach_div_  # pyright: ignore[reportPrivateImportUsage]
+foreach_lerp_ = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+foreach_mul = torch._foreach_mul  # pyright: ignore[reportPrivateImportUsage]
+foreach_mul_ = torch._foreach_mul_  # pyright: ignore[reportPrivateImportUsage]
+foreach_sqrt_ = torch._foreach_sqrt_  # pyright: ignore[reportPrivateImportUsage]
+foreach_sub = torch._foreach_sub  # pyright: ignore[reportPrivateImportUsage]
+foreach_zero_ = torch._foreach_zero_  # pyright: ignore[reportPrivateImportUsage]
+
+disable_dynamo = _disable_dynamo
+
+# The kernel of `torch.optim.AdamW(fused=True)`. A build of torch without it updates by other kernels.
+fused_adamw_: Any = getattr(torch, "_fused_adamw_", None)
+
+_is_profiler_enabled: Any = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
+
+
+def has_step_observers(optimizer: Optimizer) -> bool:
+    """Whether a step hook or the profiler observes the optimizer's steps."""
+    return bool(
+        optimizer._optimizer_step_pre_hooks
+        or optimizer._optimizer_step_post_hooks
+        or _global_optimizer_pre_hooks
+        or _global_optimizer_post_hooks
+        or _is_profiler_enabled()
+    )

@@ -1,0 +1,185 @@
+"""Every kernel is the rule: equal to `rmsprop_update` in every option that it supports, in every precision."""
+
+import itertools
+
+import pytest
+import torch
+
+from rl_rms.optim.kernels.buckets import FlatBucket
+from rl_rms.optim.kernels.flat import FlatKernel
+from rl_rms.optim.kernels.foreach import ForeachKernel
+from rl_rms.optim.kernels.fused import FusedKernel
+from rl_rms.optim.kernels.loose import LooseGradients
+from rl_rms.optim.kernels.plain import PlainKernel
+from rl_rms.optim.rule import rmsprop_init, rmsprop_update
+
+SHAPES = [(3, 4), (5,), ()]
+FLAGS = [False, True]
+UPDATES, SCALE = 12, 0.5
+KERNELS = {"plain": PlainKernel, "foreach": ForeachKernel, "flat": FlatKernel, "fused": FusedKernel}
+TOLERANCES = {
+    torch.float64: 1e-11,
+    torch.float32: 2e-5,
+    torch.complex64: 2e-5,
+    torch.float16: 1e-6,
+    torch.bfloat16: 1e-6,
+}
+# Of the rule, but for lr and rho, which change on the way.
+RULE = {
+    "eps": 1e-3,
+    "weight_decay": 0.0,
+    "momentum": 0.0,
+    "optimism": 0.0,
+    "centered": False,
+    "bias_correction": False,
+    "eps_in_sqrt": False,
+    "decoupled_weight_decay": False,
+    "nesterov": False,
+    "lr_in_momentum": False,
+    "cautious": False,
+    "max_update_rms": None,
+}
+# The kernels that lack an option.
+LACKING = {
+    "centered": {"fused"},
+    "optimism": {"fused"},
+    "cautious": {"foreach", "flat", "fused"},
+    "max_update_rms": {"foreach", "flat", "fused"},
+}
+
+
+def product(**choices):
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+OPTIONS = [
+    *product(
+        momentum=[0.0, 0.9], centered=FLAGS, weight_decay=[0.0, 0.1], bias_correction=FLAGS, eps_in_sqrt=FLAGS
+    ),
+    *product(weight_decay=[0.1], decoupled_weight_decay=[True], momentum=[0.0, 0.9], lr_in_momentum=FLAGS),
+    *product(momentum=[-0.5, 0.9], nesterov=FLAGS, lr_in_momentum=FLAGS, optimism=[0.0, 1.0]),
+    *product(maximize=[True], weight_decay=[0.0, 0.1], decoupled_weight_decay=FLAGS, eps_in_sqrt=FLAGS),
+    *product(momentum=[0.9], cautious=[True], max_update_rms=[None, 0.3], centered=FLAGS, optimism=[0.0, 1.0]),
+    {"optimism": 0.5},
+    {"initial_second_moment": 1.0},
+]
+
+
+def is_lacking(kernel, options):
+    return any(options.get(name) and kernel in kernels for name, kernels in LACKING.items())
+
+
+CASES = [(kernel, options) for options in OPTIONS for kernel in KERNELS if not is_lacking(kernel, options)]
+
+
+def tensors(dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, dtype=dtype, generator=generator) for shape in SHAPES]
+
+
+def group_of(options):
+    others = {"foreach": True, "differentiable": False, "maximize": False, **RULE, "initial_second_moment": 0.0}
+    return {**others, **options, "lr": 0.05, "alpha": 0.9}
+
+
+def initial(params, group):
+    names = ("momentum", "optimism", "centered", "initial_second_moment")
+    return [rmsprop_init(param, **{name: group[name] for name in names}) for param in params]
+
+
+def advance(kernel, dtype, options, make_lr=float):
+    """Parameters and states after some updates by a kernel, and by the rule."""
+    group = group_of(options)
+    params = tensors(dtype, seed=0)
+    expected = list(zip([param.clone() for param in params], initial(params, group), strict=True))
+    states = initial(params, group)
+    bucket = FlatBucket(params, states) if kernel in ("flat", "fused") else None
+    for update in range(UPDATES):
+        group.update(lr=make_lr(0.05 / (1 + update % 2)), alpha=0.9 if update % 3 else 0.8)
+        grads = tensors(dtype, seed=1 + update)
+        before = [grad.clone() for grad in grads]
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = grad
+        gradients = LooseGradients(params, grads, states) if bucket is None else bucket.collect()
+        assert KERNELS[kernel]().supports(gradients, group)
+        KERNELS[kernel]().update(gradients, group, scale=SCALE)
+        rule = {name: group[name] for name in RULE}
+        sign = -SCALE if group["maximize"] else SCALE
+        expected = [
+            rmsprop_update(param, sign * grad, state, lr=group["lr"], rho=group["alpha"], **rule)
+            for (param, state), grad in zip(expected, before, strict=True)
+        ]
+        torch.testing.assert_close(grads, [SCALE * grad for grad in before])
+    return list(zip(params, states, strict=True)), expected
+
+
+def assert_same(ours, expected, tolerance):
+    for (param, state), (expected_param, expected_state) in zip(ours, expected, strict=True):
+        torch.testing.assert_close(param, expected_param, rtol=tolerance, atol=tolerance)
+        assert state.keys() == expected_state.keys()
+        assert state["initial_weight"] == pytest.approx(expected_state["initial_weight"], rel=1e-12)
+        assert state["step"].item() == UPDATES
+        for name in state.keys() - {"initial_weight"}:
+            torch.testing.assert_close(state[name], expected_state[name], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(("kernel", "options"), CASES, ids=str)
+def test_update_of_every_kernel_and_option_equals_the_rule(kernel, options, dtype):
+    if dtype is torch.float32 and options.get("centered"):
+        options = {**options, "eps": 0.1}  # the difference v - m*m of two nearly equal numbers is rounding alone
+    assert_same(*advance(kernel, dtype, options), TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "make_lr", [float, lambda lr: torch.tensor(lr, dtype=torch.float64)], ids=["number", "tensor"]
+)
+@pytest.mark.parametrize("kernel", ["plain", "foreach"])
+def test_update_in_other_precisions_equals_the_rule(kernel, make_lr, dtype):
+    options = {"momentum": 0.5, "optimism": 1.0, "centered": True, "weight_decay": 0.1, "bias_correction": True}
+    assert_same(*advance(kernel, dtype, {**options, "eps": 0.1}, make_lr), TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize(("option", "value"), [("cautious", True), ("max_update_rms", 0.3)])
+def test_supports_of_options_that_take_tensor_means_is_false_but_for_the_plain_kernel(option, value):
+    params = tensors(torch.float64, seed=0)
+    group = group_of({option: value, "momentum": 0.9})
+    gradients = LooseGradients(params, params, initial(params, group))
+    assert PlainKernel().supports(gradients, group)
+    assert not ForeachKernel().supports(gradients, group)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"centered": True},
+        {"optimism": 1.0},
+        {"eps_in_sqrt": True, "alpha": 0.0},
+        {"decoupled_weight_decay": True, "lr": 1e-300},
+        {"momentum": 0.9, "lr_in_momentum": True, "lr": 0.0},
+        {"alpha": 1 - 1e-6},
+    ],
+    ids=str,
+)
+def test_supports_of_the_fused_kernel_is_false_where_adamw_is_not_the_rule(options):
+    params = tensors(torch.float32, seed=0)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    group = group_of({})
+    gradients = FlatBucket(params, initial(params, group)).collect()
+    assert FusedKernel().supports(gradients, group)
+    assert not FusedKernel().supports(gradients, {**group, **options})
+
+
+@pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if not is_lacking(kernel, {"centered": True})])
+def test_update_centered_with_constant_gradients_stays_finite(kernel):
+    param = torch.zeros(1000)
+    param.grad = torch.linspace(0.1, 3, 1000)
+    group = {**group_of({"centered": True}), "alpha": 0.5, "eps": 1e-8}
+    states = initial([param], group)
+    bucket = FlatBucket([param], states) if kernel == "flat" else None
+    for _ in range(60):
+        gradients = LooseGradients([param], [param.grad], states) if bucket is None else bucket.collect()
+        KERNELS[kernel]().update(gradients, group, scale=1.0)
+    assert param.isfinite().all()

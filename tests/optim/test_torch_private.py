@@ -1,0 +1,103 @@
+"""torch still has the private names that `rl_rms.optim.torch_private` reaches, and they do the same as before."""
+
+import importlib
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+NAMES = [
+    *(
+        f"torch._foreach_{name}"
+        for name in (
+            "add",
+            "add_",
+            "addcmul_",
+            "clamp_max_",
+            "clamp_min",
+            "clamp_min_",
+            "copy_",
+            "div_",
+            "lerp_",
+            "mul",
+            "mul_",
+            "sqrt_",
+            "sub",
+            "zero_",
+        )
+    ),
+    "torch._fused_adamw_",
+    "torch._compile._disable_dynamo",
+    "torch.autograd._profiler_enabled",
+    "torch.optim.optimizer._global_optimizer_pre_hooks",
+    "torch.optim.optimizer._global_optimizer_post_hooks",
+]
+
+
+@pytest.mark.parametrize("path", NAMES)
+def test_private_name_of_torch_is_there(path):
+    module, name = path.rsplit(".", 1)
+    assert hasattr(importlib.import_module(module), name), (
+        f"torch {torch.__version__} has no {path} any more: give rl_rms/optim/torch_private.py its successor"
+    )
+
+
+# The arguments beside the list [[4.0, 9.0]], and what that list or the result holds then.
+OTHER = [torch.tensor([1.0, 2.0])]
+OPERATIONS = {
+    "foreach_add": ((OTHER,), {"alpha": 2.0}, [6.0, 13.0]),
+    "foreach_add_": ((OTHER,), {"alpha": 2.0}, [6.0, 13.0]),
+    "foreach_addcmul_": ((OTHER, OTHER), {"value": -1.0}, [3.0, 5.0]),
+    "foreach_clamp_max_": ((5.0,), {}, [4.0, 5.0]),
+    "foreach_clamp_min": ((5.0,), {}, [5.0, 9.0]),
+    "foreach_clamp_min_": ((5.0,), {}, [5.0, 9.0]),
+    "foreach_copy_": ((OTHER,), {}, [1.0, 2.0]),
+    "foreach_div_": ((OTHER,), {}, [4.0, 4.5]),
+    "foreach_lerp_": ((OTHER, 0.5), {}, [2.5, 5.5]),
+    "foreach_mul": ((OTHER,), {}, [4.0, 18.0]),
+    "foreach_mul_": ((0.5,), {}, [2.0, 4.5]),
+    "foreach_sqrt_": ((), {}, [2.0, 3.0]),
+    "foreach_sub": ((OTHER,), {}, [3.0, 7.0]),
+    "foreach_zero_": ((), {}, [0.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_on_a_list_has_its_value_in_place_or_as_a_result(name):
+    from rl_rms.optim import torch_private
+
+    arguments, options, expected = OPERATIONS[name]
+    values = [torch.tensor([4.0, 9.0])]
+    result = getattr(torch_private, name)(values, *arguments, **options)
+    assert (values if name.endswith("_") else result)[0].tolist() == expected
+    if not name.endswith("_"):
+        assert values[0].tolist() == [4.0, 9.0]
+
+
+def test_has_step_observers_with_a_hook_of_any_kind_or_a_profiler_is_true():
+    from rl_rms.optim.torch_private import has_step_observers
+
+    def hook(*args):
+        return None
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])
+    assert not has_step_observers(optimizer)
+    for register in (
+        optimizer.register_step_pre_hook,
+        optimizer.register_step_post_hook,
+        register_optimizer_step_pre_hook,
+        register_optimizer_step_post_hook,
+    ):
+        handle = register(hook)
+        assert has_step_observers(optimizer)
+        handle.remove()
+        assert not has_step_observers(optimizer)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        assert has_step_observers(optimizer)
+
+
+def test_disable_dynamo_leaves_a_function_out_of_the_graph():
+    from rl_rms.optim.torch_private import disable_dynamo
+
+    outside = disable_dynamo(lambda x: x + int(torch.compiler.is_compiling()))
+    assert torch.compile(outside, backend="eager")(torch.zeros(1)).item() == 0

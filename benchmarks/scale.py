@@ -59,7 +59,7 @@ def train(num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     with process_group(ScaleConfig()) as workers:
-        env = make_vec("CartPole-v1", num_envs // workers.size, seed=0, part=(workers.rank, workers.size))
+        env = make_vec("CartPole-v1", num_envs // workers.size, seed=0, shard=(workers.rank, workers.size))
         agent = A2C(env, n_steps=n_steps, gae_lambda=0.95, learning_rate=1e-3, seed=0, device="cpu").join(workers)
         times: list[float] = []
 

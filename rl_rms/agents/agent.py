@@ -503,10 +503,10 @@ def _check_sharing(agent: Agent, workers: Workers, sync: Sync) -> None:
         raise ValueError('norm="batch" uses the batch of one process; take norm="layer", or train in one process')
     changing = agent.session.changing
     if isinstance(changing, NonStationaryVector):
-        if changing.part != (workers.rank, workers.size):
+        if changing.shard != (workers.rank, workers.size):
             raise ValueError(
                 f"worker {workers.rank} of {workers.size} needs that shard of the environment, got "
-                f"shard={changing.part}; make it with shard=(rank, size)"
+                f"shard={changing.shard}; make it with shard=(rank, size)"
             )
         if changing.curriculum is not None or find_adversaries(changing.schedules):
             raise ValueError(

@@ -56,7 +56,7 @@ class ScaleConfig:
     Args:
         engine: What starts them: ``torchrun``, by which ``rl-rms train`` is started, or ``ray``, which it starts.
         workers: Processes that Ray starts, >= 1; torchrun is told its own.
-        where: Whether gradients are averaged and then normalized, as one process would (``global``), or each
+        sync: Whether gradients are averaged and then normalized, as one process would (``global``), or each
             worker normalizes its own and the steps are averaged (``local``).
         timeout: Seconds that a worker waits for the others before it gives up, > 0; more than an evaluation takes.
         restarts: How often Ray starts the workers again from the last checkpoint, >= 0; torchrun is told its own.
@@ -65,7 +65,7 @@ class ScaleConfig:
 
     engine: Literal["torchrun", "ray"] = "torchrun"
     workers: int = 1
-    where: Literal["global", "local"] = "global"
+    sync: Literal["global", "local"] = "global"
     timeout: float = 120.0
     restarts: int = 1
     address: str | None = None
@@ -73,8 +73,8 @@ class ScaleConfig:
     def __post_init__(self) -> None:
         if self.engine not in ("torchrun", "ray"):
             raise ValueError(f"scale.engine must be torchrun or ray, got {self.engine!r}")
-        if self.where not in ("global", "local"):
-            raise ValueError(f"scale.where must be global or local, got {self.where!r}")
+        if self.sync not in ("global", "local"):
+            raise ValueError(f"scale.sync must be global or local, got {self.sync!r}")
         check_whole("scale.workers", self.workers, least=1)
         if self.engine == "torchrun" and self.workers != 1:
             raise ValueError(

@@ -312,8 +312,8 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
     from rl_rms.envs.vector import make_from_config
 
     try:
-        part = (0, 1) if workers is None else (workers.rank, workers.size)
-        return make_from_config(config.env, config.seed, part)
+        shard = (0, 1) if workers is None else (workers.rank, workers.size)
+        return make_from_config(config.env, config.seed, shard)
     except DependencyNotInstalled as error:
         name = str(error).split()[0]
         extra = EXTRAS.get(name.lower())
@@ -399,7 +399,7 @@ def build(
             agent = kind.load(checkpoint, env, optimizer=own_optimizer(config), device=config.agent.device)
             _check_unedited(config, agent)
         if workers is not None:
-            agent.join(workers, config.scale.where)
+            agent.join(workers, config.scale.sync)
         agent.prepare()
     except EnvError as error:
         _print_cause(error)

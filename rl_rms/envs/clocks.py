@@ -100,7 +100,7 @@ class SharedClock(Clocks):
         changes: Targets and their schedules.
         seed: Seed of the drift, >= 0.
         num_envs: Number of sub-environments.
-        part: See `rl_rms.envs.NonStationaryVector`.
+        shard: See `rl_rms.envs.NonStationaryVector`.
     """
 
     _block: Block
@@ -109,14 +109,14 @@ class SharedClock(Clocks):
     _span = BLOCK
 
     def __init__(
-        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, shard: tuple[int, int] = (0, 1)
     ) -> None:
         self._changes = dict(changes)
         self._num_envs = num_envs
-        self._rows, self._num_in_world = _rows(num_envs, part)
+        self._rows, self._num_in_world = _rows(num_envs, shard)
         self._indices = tuple(self._rows.tolist())
         # Env steps of all parts for one of this one.
-        self._rate = part[1]
+        self._rate = shard[1]
         self.set(0, seed)
 
     @property
@@ -229,9 +229,9 @@ class PhaseClocks(SharedClock):
     _next_event: int
 
     def __init__(
-        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        rows, num_in_world = _rows(num_envs, part)
+        rows, num_in_world = _rows(num_envs, shard)
         self._span = BLOCK * num_in_world
         shares = rows / num_in_world
         self._offsets = {target: _phases(schedule, shares) for target, schedule in changes.items()}
@@ -239,7 +239,7 @@ class PhaseClocks(SharedClock):
             {target: schedule.ahead(int(self._offsets[target][i])) for target, schedule in changes.items()}
             for i in range(num_envs)
         ]
-        super().__init__(changes, seed, num_envs, part)
+        super().__init__(changes, seed, num_envs, shard)
 
     def oracle(self, clocks: Ints) -> dict[str, Floats]:
         """Values at other readings, shape ``(num_envs, n)``."""
@@ -282,7 +282,7 @@ class IndependentClocks(Clocks):
         changes: Targets and their schedules.
         seed: Seed of the drift, >= 0; sub-environment ``i`` has the stream of ``env_index=i``.
         num_envs: Number of sub-environments.
-        part: See `rl_rms.envs.NonStationaryVector`.
+        shard: See `rl_rms.envs.NonStationaryVector`.
     """
 
     _clocks: Ints
@@ -292,13 +292,13 @@ class IndependentClocks(Clocks):
     _steps_left: int
 
     def __init__(
-        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, shard: tuple[int, int] = (0, 1)
     ) -> None:
         self.seed = seed
         self._changes = dict(changes)
-        self._rows, self._num_in_world = _rows(num_envs, part)
+        self._rows, self._num_in_world = _rows(num_envs, shard)
         self._places = np.arange(num_envs)
-        self._rate = part[1]
+        self._rate = shard[1]
         self._starts = np.zeros(num_envs, dtype=np.int64)
         self._values = np.empty((num_envs * BLOCK, len(changes)))
         self._regimes = np.empty(num_envs * BLOCK, dtype=np.int64)
@@ -395,10 +395,10 @@ class IndependentClocks(Clocks):
         self._steps_left = BLOCK - int(index.max())
 
 
-def _rows(num_envs: int, part: tuple[int, int]) -> tuple[Ints, int]:
+def _rows(num_envs: int, shard: tuple[int, int]) -> tuple[Ints, int]:
     """Which sub-environments of a world a part of it has, and how many the world has."""
-    number, num_parts = part
-    return number * num_envs + np.arange(num_envs), num_envs * num_parts
+    rank, size = shard
+    return rank * num_envs + np.arange(num_envs), num_envs * size
 
 
 def _phases(schedule: Schedule, shares: Floats) -> Ints:

@@ -31,13 +31,13 @@ CHANGES = {"length": Sinusoid(mean=0.6, amplitude=0.4, period=500), "gravity": R
 AGENTS = {"a2c": A2C, "reinforce": Reinforce}
 
 
-def world(id="CartPole-v1", changes=None, part=(0, 1), mode="SameStep", **options):
+def world(id="CartPole-v1", changes=None, shard=(0, 1), mode="SameStep", **options):
     return make_vec(
         id,
-        NUM_ENVS // part[1],
+        NUM_ENVS // shard[1],
         changes,
         seed=5,
-        part=part,
+        shard=shard,
         **options,
         vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": mode},
@@ -142,7 +142,7 @@ def assert_alike(one, other):
 def test_parts_of_a_world_are_what_the_whole_is(sharing):
     changes = {**CHANGES, "reward.offset": Sinusoid(mean=1.0, amplitude=0.5, period=300)}
     whole = world(changes=changes, sharing=sharing)
-    parts = [world(changes=changes, sharing=sharing, part=(k, 2)) for k in range(2)]
+    parts = [world(changes=changes, sharing=sharing, shard=(k, 2)) for k in range(2)]
     whole.reset(seed=3)
     for k, part in enumerate(parts):
         part.reset(seed=3 + 2 * k)
@@ -162,15 +162,15 @@ def test_parts_of_a_world_are_what_the_whole_is(sharing):
 
 
 def test_each_part_of_a_world_has_noise_of_its_own():
-    first, second = (world(changes={"observation.noise": 0.5}, part=(k, 2)) for k in range(2))
+    first, second = (world(changes={"observation.noise": 0.5}, shard=(k, 2)) for k in range(2))
     seen = [part.reset(seed=0)[0] for part in (first, second)]
     assert not np.allclose(*seen)
 
 
-@pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 0)])
-def test_no_such_part(part):
-    with pytest.raises(ValueError, match="part must be a number >= 0 and how many parts there are"):
-        make_vec("CartPole-v1", 2, part=part)
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
+def test_no_such_shard(shard):
+    with pytest.raises(ValueError, match="shard must be .* got"):
+        make_vec("CartPole-v1", 2, shard=shard)
 
 
 def meet(workers):
@@ -234,7 +234,7 @@ def test_moments_are_everyones(tmp_path):
 
 def local_and_global(workers):
     """Parameters before and after one update in which each worker normalizes its own gradient."""
-    agent = A2C(world(part=(workers.rank, workers.size)), learning_rate=1e-2, seed=0).join(workers, "local")
+    agent = A2C(world(shard=(workers.rank, workers.size)), learning_rate=1e-2, seed=0).join(workers, "local")
     start = [param.detach().clone() for param in agent.policy.parameters()]
     step, own = agent.optimizer.step, []
 
@@ -279,7 +279,7 @@ def test_who_hangs_is_given_up(tmp_path):
 
 
 def stopped(workers):
-    agent = A2C(world(part=(workers.rank, workers.size)), seed=0).join(workers)
+    agent = A2C(world(shard=(workers.rank, workers.size)), seed=0).join(workers)
     agent.learn(10_000, callback=lambda one: not (workers.rank == 1 and one.num_updates == 7))
     return {"updates": agent.num_updates, "num_timesteps": agent.num_timesteps}
 
@@ -289,7 +289,7 @@ def test_one_who_stops_stops_all(tmp_path):
 
 
 def interrupted(workers):
-    agent = A2C(world(part=(workers.rank, workers.size)), seed=0).join(workers)
+    agent = A2C(world(shard=(workers.rank, workers.size)), seed=0).join(workers)
     try:
         agent.learn(
             10_000, callback=lambda one: one.interrupt() if workers.rank == 1 and one.num_updates == 7 else None
@@ -304,7 +304,7 @@ def test_one_who_is_interrupted_interrupts_all(tmp_path):
 
 
 def logged(workers, folder):
-    agent = A2C(world(changes=CHANGES, part=(workers.rank, workers.size)), seed=0).join(workers)
+    agent = A2C(world(changes=CHANGES, shard=(workers.rank, workers.size)), seed=0).join(workers)
     agent.learn(2_000, log_dir=folder if workers.rank == 0 else None, log_interval=50)
 
 
@@ -336,7 +336,7 @@ def test_one_log_tells_of_all(tmp_path):
     ],
 )
 def test_what_several_workers_cannot_share(options, sentence):
-    agent = A2C(world(part=(0, 2)), **options)
+    agent = A2C(world(shard=(0, 2)), **options)
     with pytest.raises(ValueError, match=sentence):
         agent.join(Workers(0, 2))
 
@@ -345,12 +345,12 @@ def test_worlds_that_several_workers_cannot_share():
     with pytest.raises(ValueError, match=r"worker 1 of 2 needs .*\(0, 1\)"):
         A2C(world()).join(Workers(1, 2))
     ramp = LinearRamp({"length": 1.0}, {"length": 0.1}, over=1_000)
-    env = make_vec("CartPole-v1", 2, curriculum=ramp, seed=0, part=(0, 2))
+    env = make_vec("CartPole-v1", 2, curriculum=ramp, seed=0, shard=(0, 2))
     with pytest.raises(ValueError, match="curricula and adversaries"):
         A2C(env).join(Workers(0, 2))
     adversary = {"length": AdversarialBurst(base=0.5, low=0.4, high=0.6, threshold=100.0, duration=10)}
     with pytest.raises(ValueError, match="curricula and adversaries"):
-        A2C(make_vec("CartPole-v1", 2, adversary, seed=0, part=(0, 2))).join(Workers(0, 2))
+        A2C(make_vec("CartPole-v1", 2, adversary, seed=0, shard=(0, 2))).join(Workers(0, 2))
     with pytest.raises(ValueError, match="sync must be one of global, local, got 'here'"):
         A2C(world()).join(ALONE, "here")
     agent = A2C(world())

@@ -134,7 +134,7 @@ def test_a_wrong_key_type_or_range_is_named(tree, overrides, named):
     [
         (RunConfig, {"progress": "loud"}, "progress must be auto, lines, json or none, got 'loud'"),
         (ScaleConfig, {"engine": "spark"}, "scale.engine must be torchrun or ray, got 'spark'"),
-        (ScaleConfig, {"where": "here"}, "scale.where must be global or local, got 'here'"),
+        (ScaleConfig, {"sync": "here"}, "scale.sync must be global or local, got 'here'"),
     ],
 )
 def test_a_wrong_word_is_named_to_those_who_build_configurations_themselves(kind, wrong, said):
@@ -284,7 +284,7 @@ PLACES = [
     *(("agent", key) for key in [*AGENT, "n_steps", "gae_lambda", "meta", "optimizer", "device", "nonsense"]),
     *(("agent", "policy", key) for key in POLICY),
     *(("agent", "meta", key) for key in ["adapt", "window", "fresh", "rate", "fluctuation", "memory_mb"]),
-    *(("scale", key) for key in ["engine", "workers", "where", "timeout", "restarts", "address"]),
+    *(("scale", key) for key in ["engine", "workers", "sync", "timeout", "restarts", "address"]),
     ("env",),
     ("agent",),
     ("scale",),

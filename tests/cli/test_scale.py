@@ -242,7 +242,7 @@ def test_what_cannot_be_resumed(elsewhere, capsys):
     [
         (["--scale.workers=4"], "start the command by torchrun --nproc-per-node 4"),
         (["--scale.engine=spark"], "scale.engine"),
-        (["--scale.where=here"], "scale.where"),
+        (["--scale.sync=here"], "scale.sync"),
         (["--scale.timeout=0"], "scale.timeout must be a finite number > 0, got 0"),
         (["--scale.workers=0", "--scale.engine=ray"], "scale.workers must be a whole number >= 1"),
         (["--scale.restarts=-1"], "scale.restarts must be a whole number >= 0"),

@@ -601,4 +601,4 @@ def test_a_native_environment_cannot_end_one_episode_for_a_change():
 
 def test_sub_environments_that_cannot_be_divided_are_counted():
     with pytest.raises(ValueError, match="num_envs must be a multiple of the 3 workers that share it, got 8"):
-        make_from_config(EnvConfig(num_envs=8), seed=0, part=(0, 3))
+        make_from_config(EnvConfig(num_envs=8), seed=0, shard=(0, 3))

@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from rl_rms.agents.a2c import A2C
 from rl_rms.agents.config import A2CConfig
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_int
 
 Array = npt.NDArray[Any]
 # From observations to actions as the environment takes them.
@@ -105,8 +105,8 @@ class RobustTraining:
     ) -> None:
         if turns not in get_args(Turns):
             raise ValueError(f"turns must be one of {', '.join(map(repr, get_args(Turns)))}, got {turns!r}")
-        turn = check_whole("turn", turn, least=1, unit="env steps")
-        seed = check_whole("seed", seed, least=0)
+        turn = check_int("turn", turn, least=1, unit="env steps")
+        seed = check_int("seed", seed, least=0)
         protagonist, adversary = protagonist or A2CConfig(), adversary or A2CConfig()
         for name, config in (("protagonist", protagonist), ("adversary", adversary)):
             if config.policy.recurrent != "none":
@@ -132,7 +132,7 @@ class RobustTraining:
         Raises:
             ValueError: If ``total_timesteps`` is not a whole number >= 1.
         """
-        total_timesteps = check_whole("total_timesteps", total_timesteps, least=1, unit="env steps")
+        total_timesteps = check_int("total_timesteps", total_timesteps, least=1, unit="env steps")
         target = self.protagonist.num_timesteps + total_timesteps
         while self.protagonist.num_timesteps < target:
             self._show(0)

@@ -36,7 +36,7 @@ from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import Workers
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_int
 from rl_rms.optim.rmsprop import RMSprop
 
 Array = npt.NDArray[Any]
@@ -116,7 +116,7 @@ class Agent:
             action_mask_size(action_space)  # raises for actions that cannot be masked
         self.observation_space: gym.Space[Any] = observation_space
         self.action_space: gym.Space[Any] = action_space
-        self.seed = secrets.randbelow(2**31) if seed is None else check_whole("seed", seed, least=0)
+        self.seed = secrets.randbelow(2**31) if seed is None else check_int("seed", seed, least=0)
         self.device = find_device(config.device)
         module = policy if isinstance(policy, nn.Module) else None
         self.has_user_policy = module is not None
@@ -308,8 +308,8 @@ class Agent:
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
             rl_rms.agents.files.TakenError: If another process logs into it.
         """
-        total_timesteps = check_whole("total_timesteps", total_timesteps, least=1)
-        log_interval = check_whole("log_interval", log_interval, least=1)
+        total_timesteps = check_int("total_timesteps", total_timesteps, least=1)
+        log_interval = check_int("log_interval", log_interval, least=1)
         trainer = self.make_trainer()
         trainer.start()
         self.training.target_timesteps = self.num_timesteps + total_timesteps

@@ -20,7 +20,7 @@ from rl_rms.agents.evaluation import Evaluation, evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs import NonStationaryVector
-from rl_rms.envs.checks import check_flag, check_number, check_whole
+from rl_rms.envs.checks import check_flag, check_int, check_number
 from rl_rms.optim.diagnostics import distributions
 from rl_rms.optim.rmsprop import RMSprop
 
@@ -142,7 +142,7 @@ class Periodic(Callback):
     """
 
     def __init__(self, every: int, *, at_end: bool = False) -> None:
-        self.every = check_whole("every", every, least=1, unit="env steps")
+        self.every = check_int("every", every, least=1, unit="env steps")
         self.at_end = check_flag("at_end", at_end)
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
@@ -203,7 +203,7 @@ class CheckpointCallback(Periodic):
     def __init__(self, folder: str | Path, every: int, keep: int | None = 5) -> None:
         super().__init__(every)
         self.folder = Path(folder)
-        self.keep = None if keep is None else check_whole("keep", keep, least=1, unit="checkpoints")
+        self.keep = None if keep is None else check_int("keep", keep, least=1, unit="checkpoints")
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Check that the folder can be written to, and remove unfinished files of a killed process.
@@ -334,16 +334,14 @@ class EvalCallback(Periodic):
         seed: int | None = None,
     ) -> None:
         super().__init__(every, at_end=at_end)
-        self.seed = None if seed is None else check_whole("seed", seed, least=0)
-        self.patience = (
-            None if patience is None else check_whole("patience", patience, least=1, unit="evaluations")
-        )
+        self.seed = None if seed is None else check_int("seed", seed, least=0)
+        self.patience = None if patience is None else check_int("patience", patience, least=1, unit="evaluations")
         self.env = env
-        self.episodes = check_whole("episodes", episodes, least=1)
+        self.episodes = check_int("episodes", episodes, least=1)
         if deterministic != "both":
             check_flag("deterministic", deterministic)
         self.deterministic = deterministic
-        self.clocks = None if clocks is None else tuple(check_whole("clocks", one, least=0) for one in clocks)
+        self.clocks = None if clocks is None else tuple(check_int("clocks", one, least=0) for one in clocks)
         self.best_path = None if best_path is None else Path(best_path)
         self.stop_at = None if stop_at is None else check_number("stop_at", stop_at)
         self.results: list[Evaluated] = []

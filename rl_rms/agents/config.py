@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from rl_rms.envs.checks import check_keys, check_number, check_whole
+from rl_rms.envs.checks import check_int, check_keys, check_number
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
 from rl_rms.half_life import HalfLife, parse_half_life
@@ -69,8 +69,8 @@ class PolicyConfig:
         object.__setattr__(self, "hidden_sizes", tuple(sizes))
         for name, allowed in (("activation", Activation), ("norm", Norm), ("recurrent", Recurrent)):
             _check_choice(name, getattr(self, name), get_args(allowed))
-        check_whole("recurrent_size", self.recurrent_size, least=1)
-        check_whole("image_features", self.image_features, least=1)
+        check_int("recurrent_size", self.recurrent_size, least=1)
+        check_int("image_features", self.image_features, least=1)
         check_number("log_std_init", self.log_std_init)
 
 
@@ -104,8 +104,8 @@ class MetaConfig:
         for name in adapt:
             _check_choice("meta.adapt", name, get_args(Adaptable))
         object.__setattr__(self, "adapt", tuple(adapt))
-        check_whole("meta.window", self.window, least=1, unit="updates")
-        check_whole("meta.num_eval_rollouts", self.num_eval_rollouts, least=1)
+        check_int("meta.window", self.window, least=1, unit="updates")
+        check_int("meta.num_eval_rollouts", self.num_eval_rollouts, least=1)
         check_number("meta.rate", self.rate, above=0.0)
         check_number("meta.fluctuation", self.fluctuation, least=0.0)
         check_number("meta.memory_mb", self.memory_mb, above=0.0)
@@ -215,7 +215,7 @@ class AgentConfig:
         _check_choice("on_change", self.on_change, get_args(OnChange))
         _check_choice("on_nonfinite", self.on_nonfinite, get_args(OnNonfinite))
         HalfLife(check_number("forget_half_life", self.forget_half_life, above=0.0))
-        check_whole("forget_updates", self.forget_updates, least=1, unit="updates")
+        check_int("forget_updates", self.forget_updates, least=1, unit="updates")
         if self.meta is not None and "half_life" in self.meta.adapt and self.on_change == "forget":
             raise ValueError(
                 'on_change="forget" and meta.adapt=["half_life", ...] would both set the half-life; leave one out'
@@ -264,7 +264,7 @@ class A2CConfig(AgentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("n_steps", self.n_steps, least=1)
+        check_int("n_steps", self.n_steps, least=1)
         check_number("gae_lambda", self.gae_lambda, least=0.0, most=1.0)
 
 
@@ -287,7 +287,7 @@ class ReinforceConfig(AgentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("episodes_per_env", self.episodes_per_env, least=1)
+        check_int("episodes_per_env", self.episodes_per_env, least=1)
 
 
 def _check_kinds(config: Any) -> None:

@@ -17,7 +17,7 @@ from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.chance import derive_seeds
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_int
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def evaluate(
         >>> result.lengths.shape
         (3,)
     """
-    episodes = check_whole("episodes", episodes, least=1)
-    seed = None if seed is None else check_whole("seed", seed, least=0)
-    clock = None if clock is None else check_whole("clock", clock, least=0)
+    episodes = check_int("episodes", episodes, least=1)
+    seed = None if seed is None else check_int("seed", seed, least=0)
+    clock = None if clock is None else check_int("clock", clock, least=0)
     venv = as_vector_env(env)
     share = np.full(venv.num_envs, episodes // venv.num_envs)
     share[: episodes % venv.num_envs] += 1

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from rl_rms.agents import storage
 from rl_rms.agents.agent import Agent
-from rl_rms.envs.checks import check_flag, check_number, check_whole, is_number, shown
+from rl_rms.envs.checks import check_flag, check_int, check_number, is_number, shown
 from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]
@@ -72,8 +72,8 @@ class FederationConfig:
     max_norm_ratio: float | None = 10.0
 
     def __post_init__(self) -> None:
-        check_whole("rounds", self.rounds, least=1)
-        check_whole("local_updates", self.local_updates, least=1)
+        check_int("rounds", self.rounds, least=1)
+        check_int("local_updates", self.local_updates, least=1)
         for name in ("local_learning_rate", "learning_rate", "half_life"):
             check_number(name, getattr(self, name), above=0.0)
         check_number("eps", self.eps, least=0.0)
@@ -234,9 +234,9 @@ class Server:
         if missing:
             raise ValueError(f"the metrics lack {', '.join(missing)}")
         env_steps, episodes = report.metrics["env_steps"], report.metrics["episodes"]
-        check_whole("env_steps", env_steps, least=1)
+        check_int("env_steps", env_steps, least=1)
         check_number("env_steps", env_steps, most=self.most_env_steps)
-        check_whole("episodes", episodes, least=0)
+        check_int("episodes", episodes, least=0)
         check_number("episodes", episodes, most=env_steps)
         mean_return = report.metrics["mean_return"]
         if episodes or not is_number(mean_return) or not math.isnan(mean_return):
@@ -325,7 +325,7 @@ class Server:
             raise ValueError(f"the server's state lacks {', '.join(missing)}; give one that state_dict returned")
         _check_names(state["params"], self.params)
         moments = _checked_state(state["state"], self.params)
-        counts = [check_whole(name, state[name], least=0) for name in ("round", "rejected")]
+        counts = [check_int(name, state[name], least=0) for name in ("round", "rejected")]
         self.params, self.state = dict(state["params"]), moments
         self.round, self.rejected = counts
 

@@ -18,7 +18,7 @@ from rl_rms.agents.adaptation import Returns, regime_number
 from rl_rms.agents.callbacks import Callback
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_int
 from rl_rms.optim.rmsprop import RMSprop
 
 Form = Literal["auto", "lines", "json"]
@@ -132,7 +132,7 @@ class ProgressCallback(Callback):
     def __init__(self, console: Console | None = None, form: Form = "auto", every: int = 100) -> None:
         self._console = console or Console(markup=False, emoji=False)
         self._form = form
-        self._every = check_whole("every", every, least=1, unit="updates")
+        self._every = check_int("every", every, least=1, unit="updates")
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Show the optimizer's half-life and begin."""

@@ -6,7 +6,7 @@ import torch
 from torch.optim import Optimizer
 
 from rl_rms.agents.config import AgentConfig
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_int
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.rmsprop import RMSprop
 
@@ -87,8 +87,8 @@ class RegimeChangeHandler:
         """
         regime, updates_left, half_lives = (state[name] for name in ("regime", "updates_left", "half_lives"))
         if regime is not None:
-            check_whole("regime", regime, least=0)
-        check_whole("updates_left", updates_left, least=0, unit="updates")
+            check_int("regime", regime, least=0)
+        check_int("updates_left", updates_left, least=0, unit="updates")
         if updates_left and len(half_lives) != len(self._optimizer.param_groups):
             raise ValueError(f"half_lives must have one entry per parameter group, got {half_lives!r}")
         self.regime, self._updates_left = regime, updates_left

@@ -17,7 +17,7 @@ from rl_rms.agents.config import A2CConfig, AgentConfig, ReinforceConfig
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import annotations_of, read_words, with_whole_numbers, with_words
 from rl_rms.cli.yaml_files import read_file
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.config import EnvConfig
 
 ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": ReinforceConfig}
@@ -75,14 +75,14 @@ class ScaleConfig:
             raise ValueError(f"scale.engine must be torchrun or ray, got {self.engine!r}")
         if self.sync not in ("global", "local"):
             raise ValueError(f"scale.sync must be global or local, got {self.sync!r}")
-        check_whole("scale.workers", self.workers, least=1)
+        check_int("scale.workers", self.workers, least=1)
         if self.engine == "torchrun" and self.workers != 1:
             raise ValueError(
                 f"scale.workers is Ray's number of processes, got {self.workers} with scale.engine torchrun; "
                 f"start the command by torchrun --nproc-per-node {self.workers}, or set scale.engine to ray"
             )
         check_number("scale.timeout", self.timeout, above=0.0)
-        check_whole("scale.restarts", self.restarts, least=0)
+        check_int("scale.restarts", self.restarts, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,22 +138,22 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("total_timesteps", "log_interval", "eval_episodes", "num_threads"):
-            check_whole(name, getattr(self, name), least=1)
+            check_int(name, getattr(self, name), least=1)
         for name in ("checkpoint_every", "eval_every", "histogram_every", "video_every"):
             if getattr(self, name) is not None:
-                check_whole(f"{name}, unless it is null,", getattr(self, name), least=1, unit="env steps")
+                check_int(f"{name}, unless it is null,", getattr(self, name), least=1, unit="env steps")
         for name in ("keep_checkpoints", "patience"):
             if getattr(self, name) is not None:
-                check_whole(f"{name}, unless it is null,", getattr(self, name), least=1)
+                check_int(f"{name}, unless it is null,", getattr(self, name), least=1)
         if self.eval_every is None and (self.stop_at is not None or self.patience is not None):
             raise ValueError("stop_at and patience go by evaluations; set eval_every too")
         if self.stop_at is not None:
             check_number("stop_at", self.stop_at)
         for clock in self.eval_clocks or ():
-            check_whole("each of eval_clocks", clock, least=0, unit="env steps")
+            check_int("each of eval_clocks", clock, least=0, unit="env steps")
         if self.progress not in ("auto", "lines", "json", "none"):
             raise ValueError(f"progress must be auto, lines, json or none, got {self.progress!r}")
-        check_whole("seed", self.seed, least=0)
+        check_int("seed", self.seed, least=0)
 
     @property
     def drift_seed(self) -> int:

@@ -13,7 +13,7 @@ from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
 from rl_rms.cli.search import find_packaged
 from rl_rms.cli.yaml_files import read_file
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Federation:
     federation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_whole("seed", self.seed, least=0)
+        check_int("seed", self.seed, least=0)
         if not self.clients:
             raise ValueError("clients must be a list of at least one client, got none")
 

@@ -35,7 +35,7 @@ from rl_rms.agents.logger import Logger
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation
 from rl_rms.cli.trust import check_code, see_working_folder
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 
 SERVER = "server.safetensors"
 _PARAMS, _DIRECTION, _METRICS, _TASK = "params", "direction", "metrics", "task"
@@ -299,7 +299,7 @@ def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: 
         if not isinstance(value, (int, float)) or abs(value) > _LARGEST_METRIC:
             raise ValueError(f"{name} must be one number within {_LARGEST_METRIC:g}, got {reprlib.repr(value)}")
         metrics[name] = float(value)
-    check_whole("client", metrics["client"], least=0)
+    check_int("client", metrics["client"], least=0)
     check_number("client", metrics["client"], below=num_clients)
     return Report(direction, metrics)
 

@@ -39,7 +39,7 @@ def check_number(
     return float(value)
 
 
-def check_whole(name: str, value: Any, *, least: int, unit: str = "") -> int:
+def check_int(name: str, value: Any, *, least: int, unit: str = "") -> int:
     """A whole number in range; ``20000.0``, as YAML reads ``2.0e4``, is one.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from rl_rms.envs.checks import check_keys, check_whole
+from rl_rms.envs.checks import check_int, check_keys
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.schedules import Schedule, as_schedules
 
@@ -65,7 +65,7 @@ class EnvConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_whole("env.num_envs", self.num_envs, least=1)
+        check_int("env.num_envs", self.num_envs, least=1)
         check_keys("env.changes", self.changes)
         check_keys("env.kwargs", self.kwargs)
         _check_choice("env.vectorization_mode", self.vectorization_mode, (*get_args(VectorizationMode), None))
@@ -77,7 +77,7 @@ class EnvConfig:
                 "its own; set env.vectorization_mode to sync or async, or leave env.autoreset_mode out"
             )
         if self.frame_stack is not None:
-            check_whole("env.frame_stack", self.frame_stack, least=1)
+            check_int("env.frame_stack", self.frame_stack, least=1)
             if self.id.rpartition(":")[2].startswith("rl_rms/"):
                 raise ValueError(
                     f"env.frame_stack cannot be with the ready-made world {self.id}; name its environment as "
@@ -89,7 +89,7 @@ class EnvConfig:
                     "sync or async, or leave it out"
                 )
         if self.drift_seed is not None:
-            check_whole("env.drift_seed", self.drift_seed, least=0)
+            check_int("env.drift_seed", self.drift_seed, least=0)
         schedules = self.schedules()
         curriculum = self.make_curriculum()
         if self.observe is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 
 Floats = npt.NDArray[np.float64]
 Observation = npt.NDArray[np.float32]
@@ -81,7 +81,7 @@ class Lending(gym.Env[Observation, np.int64]):
         gain: float = 1.0,
         loss: float = 1.0,
     ) -> None:
-        self.num_features = check_whole("num_features", num_features, least=1)
+        self.num_features = check_int("num_features", num_features, least=1)
         self.noise_0 = check_number("noise_0", noise_0, least=0.0)
         self.noise_1 = check_number("noise_1", noise_1, least=0.0)
         self.share_1 = check_number("share_1", share_1, least=0.0, most=1.0)

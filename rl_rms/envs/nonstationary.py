@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
 from rl_rms.envs.adversary import Adversary, find_adversaries
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_int
 from rl_rms.envs.counting import EpisodeCounter, success_in
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import Drift, timescale, trace
@@ -75,7 +75,7 @@ class NonStationary(Parametrized):
         self._schedules = schedules = as_schedules(changes)
         Parametrized.__init__(self, env, join_targets(schedules, curriculum))
         self._keyed = seed is not None
-        self._drift = Drift(schedules, first_seed(seed), check_whole("env_index", env_index, least=0))
+        self._drift = Drift(schedules, first_seed(seed), check_int("env_index", env_index, least=0))
         self._curriculum = curriculum
         self._adversaries = find_adversaries(schedules)
         self._episodes = EpisodeCounter() if curriculum is not None or self._adversaries else None
@@ -102,7 +102,7 @@ class NonStationary(Parametrized):
                 drift unless the constructor did. In `frozen` it only seeds the environment.
             options: ``"rl_rms.clock"`` sets the clock, in env steps; the others are the environment's.
         """
-        seed = None if seed is None else check_whole("seed", seed, least=0)
+        seed = None if seed is None else check_int("seed", seed, least=0)
         clock, options = take_clock(options)
         frozen = self._drift.is_frozen
         if seed is not None and not frozen:
@@ -146,7 +146,7 @@ class NonStationary(Parametrized):
 
     @clock.setter
     def clock(self, clock: int) -> None:
-        self._drift.set(check_whole("clock", clock, least=0, unit="env steps"))
+        self._drift.set(check_int("clock", clock, least=0, unit="env steps"))
         self._set()
 
     @property
@@ -373,7 +373,7 @@ def first_seed(seed: int | None) -> int:
     """
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    return check_whole("seed", seed, least=0)
+    return check_int("seed", seed, least=0)
 
 
 def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any] | None]:
@@ -386,7 +386,7 @@ def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str,
         return None, None
     rest = dict(options)
     clock = rest.pop(CLOCK, None)
-    return None if clock is None else check_whole(CLOCK, clock, least=0, unit="env steps"), rest
+    return None if clock is None else check_int(CLOCK, clock, least=0, unit="env steps"), rest
 
 
 def check_span(t0: int, t1: int) -> Ints:
@@ -395,8 +395,8 @@ def check_span(t0: int, t1: int) -> Ints:
     Raises:
         ValueError: If they are no whole numbers >= 0, or ``t1`` comes before ``t0``.
     """
-    t0 = check_whole("t0", t0, least=0, unit="env steps")
-    return np.arange(t0, check_whole("t1", t1, least=t0, unit="env steps"))
+    t0 = check_int("t0", t0, least=0, unit="env steps")
+    return np.arange(t0, check_int("t1", t1, least=t0, unit="env steps"))
 
 
 def ask_for_task(curriculum: Curriculum, env_index: int) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +40,7 @@ class PushedCartPole(gym.vector.VectorWrapper):
     """
 
     def __init__(self, num_envs: int = 1, strength: float = 0.1) -> None:
-        num_envs = check_whole("PushedCartPole: num_envs", num_envs, least=1)
+        num_envs = check_int("PushedCartPole: num_envs", num_envs, least=1)
         self.strength = check_number("PushedCartPole: strength", strength, least=0.0)
         super().__init__(gym.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point"))
         both = spaces.Tuple((spaces.Discrete(2), spaces.Box(-1.0, 1.0)))

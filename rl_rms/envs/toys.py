@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 
 Floats = npt.NDArray[np.float64]
 Observation = npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class GaussianBandit(gym.Env[Observation, np.int64]):
     """
 
     def __init__(self, num_arms: int = 10, noise: float = 1.0) -> None:
-        self.num_arms = check_whole("num_arms", num_arms, least=1)
+        self.num_arms = check_int("num_arms", num_arms, least=1)
         self.noise = check_number("noise", noise, least=0.0)
         for arm in range(self.num_arms):
             setattr(self, f"mean_{arm}", arm / max(self.num_arms - 1, 1))

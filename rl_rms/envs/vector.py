@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 
 from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.backends import Transitions, make_backend
-from rl_rms.envs.checks import arguments, check_whole
+from rl_rms.envs.checks import arguments, check_int
 from rl_rms.envs.clocks import Column, IndependentClocks, Mask, PhaseClocks, SharedClock
 from rl_rms.envs.config import EnvConfig, Sharing
 from rl_rms.envs.counting import EpisodeCounter
@@ -158,9 +158,9 @@ class NonStationaryVector(VectorWrapper):
                 are the environment's, such as ``"reset_mask"``, which says where episodes are to begin.
         """
         if isinstance(seed, Iterable):
-            seed = [None if one is None else check_whole("seed", one, least=0) for one in seed]
+            seed = [None if one is None else check_int("seed", one, least=0) for one in seed]
         elif seed is not None:
-            seed = check_whole("seed", seed, least=0)
+            seed = check_int("seed", seed, least=0)
         clock, options = take_clock(options)
         mask = None if options is None else options.get("reset_mask")
         if seed is not None and mask is None and not self._clocks.is_frozen:
@@ -212,7 +212,7 @@ class NonStationaryVector(VectorWrapper):
 
     @clock.setter
     def clock(self, clock: int) -> None:
-        self._clocks.set(check_whole("clock", clock, least=0, unit="env steps"))
+        self._clocks.set(check_int("clock", clock, least=0, unit="env steps"))
         self._set()
 
     @property
@@ -497,7 +497,7 @@ def make_vec(
     Raises:
         ValueError: See `NonStationaryVector`.
     """
-    num_envs = check_whole("num_envs", num_envs, least=1)
+    num_envs = check_int("num_envs", num_envs, least=1)
     if isinstance(id, str) and id.rpartition(":")[2].startswith("rl_rms/"):
         from rl_rms.envs.tasks import find_task  # which registers them, and stands on this module's wrappers
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, ClassVar
 
-from rl_rms.envs.checks import check_number, check_whole, choose
+from rl_rms.envs.checks import check_int, check_number, choose
 from rl_rms.envs.curricula.base import Outcome, given, succeeded
 
 
@@ -105,7 +105,7 @@ class ReturnGate(_Windowed):
 
     def __init__(self, threshold: float, window: int = 20) -> None:
         self.threshold = check_number("ReturnGate: threshold", threshold)
-        self.window = check_whole("ReturnGate: window", window, least=1, unit="episodes")
+        self.window = check_int("ReturnGate: window", window, least=1, unit="episodes")
         self.clear()
 
     def record(self, outcome: Outcome) -> None:
@@ -159,8 +159,8 @@ class WilsonGate(_Windowed):
     ) -> None:
         self.threshold = check_number("WilsonGate: threshold", threshold, least=0, most=1)
         self.confidence = check_number("WilsonGate: confidence", confidence, above=0.5, below=1)
-        self.min_episodes = check_whole("WilsonGate: min_episodes", min_episodes, least=1, unit="episodes")
-        self.window = check_whole("WilsonGate: window", window, least=self.min_episodes, unit="episodes")
+        self.min_episodes = check_int("WilsonGate: min_episodes", min_episodes, least=1, unit="episodes")
+        self.window = check_int("WilsonGate: window", window, least=self.min_episodes, unit="episodes")
         self.success_return = (
             None if success_return is None else check_number("WilsonGate: success_return", success_return)
         )
@@ -231,7 +231,7 @@ class StepGate(_Counting):
     name: ClassVar[str] = "steps"
 
     def __init__(self, steps: int) -> None:
-        self.steps = check_whole("StepGate: steps", steps, least=1, unit="env steps")
+        self.steps = check_int("StepGate: steps", steps, least=1, unit="env steps")
         super().__init__()
 
     def record(self, outcome: Outcome) -> None:
@@ -257,7 +257,7 @@ class EpisodeGate(_Counting):
     name: ClassVar[str] = "episodes"
 
     def __init__(self, episodes: int) -> None:
-        self.episodes = check_whole("EpisodeGate: episodes", episodes, least=1, unit="episodes")
+        self.episodes = check_int("EpisodeGate: episodes", episodes, least=1, unit="episodes")
         super().__init__()
 
     def record(self, outcome: Outcome) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
 from rl_rms.envs.curricula.ranges import check_box
 
@@ -48,9 +48,9 @@ class ALPGMM(Curriculum):
         self, ranges: Mapping[str, Any], fit_every: int = 250, uniform: float = 0.2, max_components: int = 10
     ) -> None:
         self.ranges = check_box("ALPGMM: ranges", ranges)
-        self.fit_every = check_whole("ALPGMM: fit_every", fit_every, least=10, unit="episodes")
+        self.fit_every = check_int("ALPGMM: fit_every", fit_every, least=10, unit="episodes")
         self.uniform = check_number("ALPGMM: uniform", uniform, least=0, most=1)
-        self.max_components = check_whole("ALPGMM: max_components", max_components, least=1)
+        self.max_components = check_int("ALPGMM: max_components", max_components, least=1)
         low, high = np.array(list(self.ranges.values())).T
         self._low, self._width = low, high - low
         super().__init__()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
-from rl_rms.envs.checks import check_whole
+from rl_rms.envs.checks import check_int
 from rl_rms.envs.curricula.base import Curriculum, Outcome, Task, check_tasks
 
 Unit = Literal["steps", "episodes"]
@@ -42,7 +42,7 @@ class LinearRamp(Curriculum):
         if unit not in get_args(Unit):
             raise ValueError(f"LinearRamp: unit must be one of {', '.join(get_args(Unit))}, got {unit!r}")
         self.unit = unit
-        self.over = check_whole("LinearRamp: over", over, least=1, unit=unit)
+        self.over = check_int("LinearRamp: over", over, least=1, unit=unit)
         super().__init__()
 
     @property

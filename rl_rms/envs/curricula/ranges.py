@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
 from rl_rms.envs.curricula.gates import Gate
 from rl_rms.envs.curricula.stages import Climb
@@ -103,7 +103,7 @@ class ExpandingBox(Climb):
                     f"ExpandingBox: final.{target} must hold start.{target}, got {self.final[target]} and "
                     f"{self.start[target]}"
                 )
-        self.steps = check_whole("ExpandingBox: steps", steps, least=1)
+        self.steps = check_int("ExpandingBox: steps", steps, least=1)
         self.gate = self._gate = Gate.from_config(gate)
         super().__init__()
 

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.curricula.base import Curriculum, Outcome, Task, check_tasks
 from rl_rms.envs.curricula.gates import Gate, ReturnGate, WilsonGate
 
@@ -101,7 +101,7 @@ class Staged(Climb):
         self.gate = None if gate is None else Gate.from_config(gate)
         if self.gate is None:
             self.threshold = check_number("Staged: threshold", threshold)
-            self.window = check_whole("Staged: window", window, least=1, unit="episodes")
+            self.window = check_int("Staged: window", window, least=1, unit="episodes")
             self._gate = ReturnGate(self.threshold, self.window)
         else:
             self._gate = self.gate
@@ -164,7 +164,7 @@ class SuccessGated(Climb):
         self.confidence, self.min_episodes = self._gate.confidence, self._gate.min_episodes
         self.window = self._gate.window
         self.hysteresis = check_number("SuccessGated: hysteresis", hysteresis, least=0)
-        self.cooldown = check_whole("SuccessGated: cooldown", cooldown, least=0, unit="episodes")
+        self.cooldown = check_int("SuccessGated: cooldown", cooldown, least=0, unit="episodes")
         super().__init__()
 
     @property

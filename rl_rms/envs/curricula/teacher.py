@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
 
 Choose = Callable[[Sequence[Outcome], np.random.Generator], Mapping[str, float]]
@@ -51,7 +51,7 @@ class Teacher(Curriculum):
             raise ValueError(
                 f'Teacher: choose must be a function of (history, random) or "module:function", got {choose!r}'
             )
-        self.memory = check_whole("Teacher: memory", memory, least=1, unit="episodes")
+        self.memory = check_int("Teacher: memory", memory, least=1, unit="episodes")
         super().__init__()
 
     @property

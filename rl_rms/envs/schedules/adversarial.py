@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.chance import Floats, Ints, Key
 from rl_rms.envs.schedules.levels import PiecewiseConstant
@@ -71,7 +71,7 @@ class AdversarialBurst(Schedule):
             ("window", 1, "episodes"),
             ("rest", 0, "env steps"),
         ):
-            whole = check_whole(f"AdversarialBurst: {name}", getattr(self, name), least=least, unit=unit)
+            whole = check_int(f"AdversarialBurst: {name}", getattr(self, name), least=least, unit=unit)
             object.__setattr__(self, name, whole)
         object.__setattr__(self, "strikes", tuple((int(start), float(value)) for start, value in self.strikes))
         ends = [-1, *(start + self.duration for start, _ in self.strikes)]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.chance import (
     DRAWS,
@@ -99,7 +99,7 @@ class Redraw(_Drawn):
         values: Sequence[float] | None = None,
     ) -> None:
         self._keep_levels(low, high, values)
-        object.__setattr__(self, "every", check_whole("Redraw: every", every, least=1, unit="env steps"))
+        object.__setattr__(self, "every", check_int("Redraw: every", every, least=1, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The level of draw number ``t // every``."""
@@ -203,12 +203,12 @@ class Burst(Schedule):
         object.__setattr__(self, "base", check_number("Burst: base", self.base))
         object.__setattr__(self, "peak", check_number("Burst: peak", self.peak))
         object.__setattr__(
-            self, "duration", check_whole("Burst: duration", self.duration, least=1, unit="env steps")
+            self, "duration", check_int("Burst: duration", self.duration, least=1, unit="env steps")
         )
         if (self.every is None) == (self.rate is None):
             raise ValueError(f"Burst needs either every or rate, got every={self.every!r}, rate={self.rate!r}")
         if self.every is not None:
-            object.__setattr__(self, "every", check_whole("Burst: every", self.every, least=2, unit="env steps"))
+            object.__setattr__(self, "every", check_int("Burst: every", self.every, least=2, unit="env steps"))
             if self.duration >= self.every:
                 raise ValueError(
                     f"Burst: duration must be below every, got duration={self.duration}, every={self.every}"

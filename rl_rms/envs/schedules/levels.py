@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.chance import Floats, Ints, Key
 
@@ -70,7 +70,7 @@ class Step(Schedule):
     def __post_init__(self) -> None:
         object.__setattr__(self, "before", check_number("Step: before", self.before))
         object.__setattr__(self, "after", check_number("Step: after", self.after))
-        object.__setattr__(self, "at", check_whole("Step: at", self.at, least=0, unit="env steps"))
+        object.__setattr__(self, "at", check_int("Step: at", self.at, least=0, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """``before`` where ``t < at``, else ``after``."""
@@ -126,7 +126,7 @@ class PiecewiseConstant(Schedule):
             )
         read = tuple(
             (
-                check_whole("PiecewiseConstant: a clock of points", clock, least=0, unit="env steps"),
+                check_int("PiecewiseConstant: a clock of points", clock, least=0, unit="env steps"),
                 check_number("PiecewiseConstant: a value of points", value),
             )
             for clock, value in points

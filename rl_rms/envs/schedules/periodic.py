@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.chance import Floats, Ints, Key
 from rl_rms.laws import sinusoid_half_life
@@ -85,7 +85,7 @@ class _Wave(Schedule):
         owner = type(self).__name__
         object.__setattr__(self, "low", check_number(f"{owner}: low", self.low))
         object.__setattr__(self, "high", check_number(f"{owner}: high", self.high))
-        object.__setattr__(self, "period", check_whole(f"{owner}: period", self.period, least=2, unit="env steps"))
+        object.__setattr__(self, "period", check_int(f"{owner}: period", self.period, least=2, unit="env steps"))
 
     @property
     def bounds(self) -> Bounds:

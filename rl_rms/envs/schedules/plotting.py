@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Schedule
 from rl_rms.envs.schedules.chance import Floats, Key
 
@@ -34,7 +34,7 @@ def plot(schedule: Schedule, ax: "Axes | None" = None, *, until: float | None = 
         ValueError: If ``until`` or ``seeds`` is out of range.
     """
     end = telling_span(schedule) if until is None else check_number("until", until, least=1)
-    keys = [Key(seed) for seed in range(check_whole("seeds", seeds, least=1))]
+    keys = [Key(seed) for seed in range(check_int("seeds", seeds, least=1))]
     if ax is None:
         from matplotlib import pyplot as plt
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.chance import Floats, Ints, Key
 
@@ -61,7 +61,7 @@ class Trace(Schedule):
         samples = _read(Path(values)) if isinstance(values, (str, Path)) else values
         object.__setattr__(self, "source", str(values) if from_file else None)
         object.__setattr__(self, "samples", _check_samples(samples, f" in {values}" if from_file else ""))
-        object.__setattr__(self, "every", check_whole("Trace: every", every, least=1, unit="env steps"))
+        object.__setattr__(self, "every", check_int("Trace: every", every, least=1, unit="env steps"))
         for name, value, allowed in (("between", between, get_args(Between)), ("end", end, get_args(End))):
             if value not in allowed:
                 raise ValueError(f"Trace: {name} must be one of {', '.join(allowed)}, got {value!r}")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number, check_whole
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.algebra import part_keys
 from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
 from rl_rms.envs.schedules.chance import Floats, Ints, Key
@@ -70,7 +70,7 @@ class Delay(_Shown):
 
     def __init__(self, schedule: Any, steps: int) -> None:
         object.__setattr__(self, "schedule", read_part("Delay", schedule))
-        object.__setattr__(self, "steps", check_whole("Delay: steps", steps, least=0, unit="env steps"))
+        object.__setattr__(self, "steps", check_int("Delay: steps", steps, least=0, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The schedule's values at ``t - steps``."""
@@ -110,7 +110,7 @@ class Ahead(_Shown):
 
     def __init__(self, schedule: Any, steps: int) -> None:
         object.__setattr__(self, "schedule", read_part("Ahead", schedule))
-        object.__setattr__(self, "steps", check_whole("Ahead: steps", steps, least=0, unit="env steps"))
+        object.__setattr__(self, "steps", check_int("Ahead: steps", steps, least=0, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The schedule's values at ``t + steps``."""
@@ -154,8 +154,8 @@ class During(_Shown):
 
     def __init__(self, schedule: Any, start: int, end: int, rest: float | None = None) -> None:
         object.__setattr__(self, "schedule", read_part("During", schedule))
-        start = check_whole("During: start", start, least=0, unit="env steps")
-        end = check_whole("During: end", end, least=0, unit="env steps")
+        start = check_int("During: start", start, least=0, unit="env steps")
+        end = check_int("During: end", end, least=0, unit="env steps")
         if end <= start:
             raise ValueError(f"During: end must be above start, got start={start}, end={end}")
         object.__setattr__(self, "start", start)
@@ -243,7 +243,7 @@ class Then(Schedule):
     def __init__(self, first: Any, second: Any, at: int) -> None:
         object.__setattr__(self, "first", read_part("Then", first))
         object.__setattr__(self, "second", read_part("Then", second))
-        object.__setattr__(self, "at", check_whole("Then: at", at, least=1, unit="env steps"))
+        object.__setattr__(self, "at", check_int("Then: at", at, least=1, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The values of the one that holds."""

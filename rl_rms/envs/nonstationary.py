@@ -218,7 +218,7 @@ class NonStationary(Parametrized):
             >>> env.parameters, env.clock
             ({'gravity': 5.0}, 0)
         """
-        with standing_still(self, self._drift, clock):
+        with freeze(self, self._drift, clock):
             yield self
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
@@ -316,8 +316,8 @@ class NonStationary(Parametrized):
             self._controls.set(values)
 
 
-class Stoppable(Protocol):
-    """What `standing_still` needs of a world."""
+class Freezable(Protocol):
+    """What `freeze` needs of a world."""
 
     clock: int
 
@@ -329,7 +329,7 @@ class Stoppable(Protocol):
 
 
 @contextmanager
-def standing_still(world: Stoppable, time: Any, clock: int | None) -> Iterator[None]:
+def freeze(world: Freezable, time: Any, clock: int | None) -> Iterator[None]:
     """Stop a world, and let it go on from where it was.
 
     Args:

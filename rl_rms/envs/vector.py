@@ -31,8 +31,8 @@ from rl_rms.envs.nonstationary import (
     check_span,
     check_state,
     first_seed,
+    freeze,
     join_targets,
-    standing_still,
     take_clock,
 )
 from rl_rms.envs.observers import Observer
@@ -283,7 +283,7 @@ class NonStationaryVector(VectorWrapper):
         Yields:
             The environment itself.
         """
-        with standing_still(self, self._clocks, clock):
+        with freeze(self, self._clocks, clock):
             yield self
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:

@@ -62,7 +62,7 @@ INTERNAL = {
     "rl_rms.envs.chance",
     "rl_rms.envs.checks",
     "rl_rms.envs.clocks",
-    "rl_rms.envs.controls",
+    "rl_rms.envs.parameter_setter",
     "rl_rms.envs.counting",
     "rl_rms.envs.curricula.choice",
     "rl_rms.envs.delays",

@@ -15,10 +15,10 @@ from gymnasium.vector.utils import concatenate, iterate
 from rl_rms.envs.chance import Moment
 from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
-from rl_rms.envs.controls import Controls
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.layers import Layers, lost_sentence
 from rl_rms.envs.notices import Notices
+from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.parametrized import Parametrized, find_parametrized
 from rl_rms.envs.snapshots import decode, encode, has_known_state, known_state, restore_known_state
 from rl_rms.envs.transforms import DRAWN, NOISES
@@ -282,10 +282,10 @@ class Native(Backend):
         super().__init__()
         self._env = env
         self._layers = Layers(env, env.unwrapped)
-        self._controls = Controls(
+        self._setter = ParameterSetter(
             env.unwrapped, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
         )
-        self.episodic = self._controls.episodic
+        self.episodic = self._setter.episodic
         if self.episodic:
             raise ValueError(
                 f"{targets[self.episodic[0]]!r} ends episodes when it changes, which "
@@ -293,33 +293,33 @@ class Native(Backend):
                 'vectorization_mode="sync"'
             )
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
-        self.moves_observations = self._controls.moves_observations
-        self.late = self._controls.late
-        self.asks_where = self._controls.moves
-        self.has_noise = self._controls.has_noise
-        self.is_drawn = self._controls.is_drawn
+        self.moves_observations = self._setter.moves_observations
+        self.late = self._setter.late
+        self.asks_where = self._setter.moves
+        self.has_noise = self._setter.has_noise
+        self.is_drawn = self._setter.is_drawn
 
     def set(self, columns: tuple[Column, ...]) -> None:
         """Set the vector environment's own parameters."""
-        self._controls.set(columns)
+        self._setter.set(columns)
 
     def place(self, moment: Moment) -> None:
         """Say who draws numbers by chance, and when."""
-        self._controls.place(moment)
+        self._setter.place(moment)
 
     def current(self) -> tuple[float, ...]:
         """Those of the vector environment."""
-        return self._controls.current()
+        return self._setter.current()
 
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         """Begin episodes."""
         mask = None if options is None else options.get("reset_mask")
         beginning = np.ones(self._env.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
         observations, infos = check_reset(self._env.reset(seed=seed, options=options))
-        self._controls.again()
-        self._controls.begin(np.flatnonzero(beginning).tolist())
+        self._setter.again()
+        self._setter.begin(np.flatnonzero(beginning).tolist())
         if self.moves_observations:
-            moved = self._controls.observation(observations, first=beginning)
+            moved = self._setter.observation(observations, first=beginning)
             if not beginning.all():
                 # The others' observations are those that their last transitions brought.
                 moved[~beginning] = self.last[~beginning]
@@ -329,20 +329,20 @@ class Native(Backend):
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
         """Make a vector step; reset frames have no reward to be moved."""
-        controls = self._controls
-        if controls.moves_actions:
-            controls.begin(np.flatnonzero(~valid).tolist())
-            actions = controls.action(actions)
+        setter = self._setter
+        if setter.moves_actions:
+            setter.begin(np.flatnonzero(~valid).tolist())
+            actions = setter.action(actions)
         observations, rewards, terminated, truncated, infos = self._env.step(actions)
-        if controls.moves_rewards:
-            rewards = np.where(valid, controls.reward(np.asarray(rewards, dtype=np.float64)), rewards)
-        if controls.moves_observations:
+        if setter.moves_rewards:
+            rewards = np.where(valid, setter.reward(np.asarray(rewards, dtype=np.float64)), rewards)
+        if setter.moves_observations:
             if "final_obs" in infos:
                 infos = {**infos, "final_obs": self._final(infos["final_obs"], observations)}
             first = np.logical_or(terminated, truncated) if self._same_step else ~valid
-            observations = controls.observation(observations, first)
+            observations = setter.observation(observations, first)
         if self._same_step:
-            controls.begin(np.flatnonzero(np.logical_or(terminated, truncated)).tolist())
+            setter.begin(np.flatnonzero(np.logical_or(terminated, truncated)).tolist())
         self.last = observations
         return observations, rewards, terminated, truncated, infos
 
@@ -363,7 +363,7 @@ class Native(Backend):
         if lost:
             self._warn_of_lost(lost)
             return None
-        delayed = encode(self._controls.delayed)
+        delayed = encode(self._setter.delayed)
         try:
             known = known_state(self._env)
         except ValueError as error:
@@ -385,7 +385,7 @@ class Native(Backend):
             raise ValueError(OTHERWISE)
         restore_known_state(self._env, snapshot["known"])
         self._layers.load_state_dict(snapshot["wrappers"])
-        self._controls.delayed = decode(snapshot["delayed"])
+        self._setter.delayed = decode(snapshot["delayed"])
         self.last = decode(snapshot["last"])
 
     def _final(self, final: Any, observations: Any) -> Any:
@@ -394,7 +394,7 @@ class Native(Backend):
         batch = np.zeros_like(observations)
         batch[ended] = [final[i] for i in ended]
         moved = np.full(len(final), None, dtype=object)
-        for i, observation in zip(ended, self._controls.observation(batch)[ended], strict=True):
+        for i, observation in zip(ended, self._setter.observation(batch)[ended], strict=True):
             moved[i] = observation
         return moved
 

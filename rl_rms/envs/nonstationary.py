@@ -89,7 +89,7 @@ class NonStationary(Parametrized):
         self._regime_shown = 0
         self.last_observation: Any = None
         # Whether a step needs nothing but the drift.
-        self._is_plain = not (self._episodes or self._observer or self._controls.episodic)
+        self._is_plain = not (self._episodes or self._observer or self._setter.episodic)
         self._set()
 
     def reset(
@@ -130,11 +130,11 @@ class NonStationary(Parametrized):
         if not self._is_plain:
             return self._complete(*transition)
         # As in the other branch, without its calls, which would be the most of what a drift costs.
-        controls = self._controls
-        if drift.values != controls.values:
-            controls.set(drift.values)
-        if controls.has_noise:
-            controls.place(drift.moment)
+        setter = self._setter
+        if drift.values != setter.values:
+            setter.set(drift.values)
+        if setter.has_noise:
+            setter.place(drift.moment)
         transition[4][REGIME] = drift.regime
         self.last_observation = transition[0]
         return transition
@@ -284,7 +284,7 @@ class NonStationary(Parametrized):
         self, observation: Any, reward: Any, terminated: bool, truncated: bool, info: dict[str, Any]
     ) -> Transition:
         """What else a transition brings, after the clock has gone on."""
-        if self._controls.ends_episode(self._drift.values + self._task):
+        if self._setter.ends_episode(self._drift.values + self._task):
             truncated = truncated or not terminated
         if self._episodes is not None and not self._drift.is_frozen:
             done = terminated or truncated
@@ -309,11 +309,11 @@ class NonStationary(Parametrized):
         return self._observer.add(observation, self.parameter_values, self._drift.clock, changed)
 
     def _set(self) -> None:
-        if self._controls.is_drawn:
-            self._controls.place(self._drift.moment)
+        if self._setter.is_drawn:
+            self._setter.place(self._drift.moment)
         values = self._drift.values + self._task
-        if values != self._controls.values:
-            self._controls.set(values)
+        if values != self._setter.values:
+            self._setter.set(values)
 
 
 class Freezable(Protocol):

@@ -8,9 +8,9 @@ from gymnasium.utils import RecordConstructorArgs
 
 from rl_rms.envs.chance import Moment
 from rl_rms.envs.checks import check_reset, check_reward
-from rl_rms.envs.controls import Controls
 from rl_rms.envs.layers import Layers, State
 from rl_rms.envs.notices import Notices
+from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.snapshots import (
     Episode,
     decode,
@@ -42,8 +42,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], targets: Sequence[str]) -> None:
         RecordConstructorArgs.__init__(self, targets=targets)
         gym.Wrapper.__init__(self, env)
-        self._controls = Controls(env.unwrapped, targets, env.observation_space, env.action_space)
-        if self._controls.moves_observations:
+        self._setter = ParameterSetter(env.unwrapped, targets, env.observation_space, env.action_space)
+        if self._setter.moves_observations:
             self.observation_space = unbounded(env.observation_space)
         self._layers = Layers(env, env.unwrapped)
         # A replay also restores wrappers whose state cannot be saved.
@@ -58,9 +58,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._shown: Any = None
         # Set for one step: the values of the next episode, for which this one ends.
         self._upcoming: tuple[float, ...] | None = None
-        controls = self._controls
+        setter = self._setter
         self._is_passive = self._episode is None and not (
-            controls.moves_actions or controls.moves_rewards or controls.moves_observations
+            setter.moves_actions or setter.moves_rewards or setter.moves_observations
         )
         # Whether the next step is the environment's own.
         self._passes_on = self._is_passive
@@ -68,36 +68,36 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     @property
     def parameter_values(self) -> tuple[Any, ...]:
         """The values that are set, in the order of the targets; before the first are set, None for each."""
-        return self._controls.values
+        return self._setter.values
 
     @parameter_values.setter
     def parameter_values(self, values: tuple[float, ...]) -> None:
-        if values != self._controls.values:
-            self._controls.set(values)
+        if values != self._setter.values:
+            self._setter.set(values)
 
     @property
     def parameter_moment(self) -> Moment:
         """Who draws numbers by chance, and when."""
-        return self._controls.moment
+        return self._setter.moment
 
     @parameter_moment.setter
     def parameter_moment(self, moment: Moment) -> None:
-        self._controls.place(moment)
+        self._setter.place(moment)
 
     @property
     def parameter_targets(self) -> tuple[str, ...]:
         """What is set."""
-        return self._controls.targets
+        return self._setter.targets
 
     @property
     def parameter_episodic(self) -> tuple[int, ...]:
         """Which targets, by their numbers, end the episode in progress when they change."""
-        return self._controls.episodic
+        return self._setter.episodic
 
     @property
     def parameter_late(self) -> tuple[str, ...]:
         """Targets that take effect only with the next reset."""
-        return self._controls.late
+        return self._setter.late
 
     @property
     def parameter_upcoming(self) -> tuple[float, ...] | None:
@@ -125,7 +125,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._problem = None
         if not self._has_begun:
             return None
-        delayed = encode(self._controls.delayed)
+        delayed = encode(self._setter.delayed)
         try:
             if self._episode is None:
                 wrappers, inside = self._layers.state_dict(), {"known": known_state(self.env)}
@@ -154,13 +154,13 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._episode is None:
             restore_known_state(self.env, snapshot["known"])
         else:
-            self._shown, is_same = self._episode.relive(snapshot["episode"], self._controls.set)
+            self._shown, is_same = self._episode.relive(snapshot["episode"], self._setter.set)
             if not is_same:
                 self._problem = (
                     f"{type(self.unwrapped).__name__} could not be brought back to where it was: the same "
                     "episode, lived through again, went another way; it goes on from where that led"
                 )
-        self._controls.delayed = decode(snapshot["delayed"])
+        self._setter.delayed = decode(snapshot["delayed"])
         self._has_begun = True
 
     @property
@@ -175,7 +175,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def current_values(self) -> tuple[float, ...]:
         """The value that each target has now, set or not."""
-        return self._controls.current()
+        return self._setter.current()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -185,14 +185,14 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._passes_on = self._is_passive
         if self._episode is not None:
             self._first_wrappers = self._layers.state_dict()
-            self._episode.begin(seed, options, self._controls.values)
+            self._episode.begin(seed, options, self._setter.values)
         observation, info = check_reset(self.env.reset(seed=seed, options=options))
         self._shown, self._has_begun = observation, True
         # Some environments restore their own values when they are reset.
-        self._controls.again()
-        self._controls.begin()
-        if self._controls.moves_observations:
-            observation = self._controls.observation(observation, first=True)
+        self._setter.again()
+        self._setter.begin()
+        if self._setter.moves_observations:
+            observation = self._setter.observation(observation, first=True)
         return observation, info
 
     def step(self, action: Any) -> Transition:
@@ -203,22 +203,22 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             return transition
         if self._upcoming is not None:
             return self._last_step(action)
-        controls = self._controls
-        if controls.moves_actions:
-            action = controls.action(action)
+        setter = self._setter
+        if setter.moves_actions:
+            action = setter.action(action)
         if self._episode is None:
             transition = self.env.step(action)
         else:
-            self._episode.add(action, controls.values)
+            self._episode.add(action, setter.values)
             transition = self.env.step(action)
             self._shown = transition[0]
-        if not (controls.moves_rewards or controls.moves_observations):
+        if not (setter.moves_rewards or setter.moves_observations):
             return transition
         observation, reward, terminated, truncated, info = transition
-        if controls.moves_rewards:
-            reward = float(controls.reward(check_reward(reward)))
-        if controls.moves_observations:
-            observation = controls.observation(observation)
+        if setter.moves_rewards:
+            reward = float(setter.reward(check_reward(reward)))
+        if setter.moves_observations:
+            observation = setter.observation(observation)
         return observation, reward, terminated, truncated, info
 
     def _last_step(self, action: Any) -> Transition:
@@ -226,7 +226,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         upcoming, self._upcoming = self._upcoming, None
         assert upcoming is not None
         observation, reward, terminated, truncated, info = Parametrized.step(self, action)
-        self._controls.set(upcoming)
+        self._setter.set(upcoming)
         self._passes_on = self._is_passive
         return observation, reward, terminated, truncated or not terminated, info
 
@@ -241,10 +241,10 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         snapshot = state.pop("_snapshot", None)
         self.__dict__.update(state)
         if snapshot is not None:
-            values = self._controls.values
+            values = self._setter.values
             self.parameter_snapshot = snapshot
             self._warn_of_problem()
-            self._controls.set(values)
+            self._setter.set(values)
 
 
 def find_parametrized(env: Any) -> Parametrized:

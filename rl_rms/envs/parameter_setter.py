@@ -23,7 +23,7 @@ from rl_rms.envs.verification import verify_effect
 _AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
 
 
-class Controls:
+class ParameterSetter:
     """Sets dynamics parameters, and moves rewards, observations and actions.
 
     Args:

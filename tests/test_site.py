@@ -59,7 +59,7 @@ INTERNAL = {
     "rl_rms.configs",
     "rl_rms.envs.adversary",
     "rl_rms.envs.backends",
-    "rl_rms.envs.chance",
+    "rl_rms.envs.noise",
     "rl_rms.envs.checks",
     "rl_rms.envs.clocks",
     "rl_rms.envs.parameter_setter",

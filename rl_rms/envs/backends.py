@@ -12,11 +12,11 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
-from rl_rms.envs.chance import Moment
 from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.layers import Layers, lost_sentence
+from rl_rms.envs.noise import Moment
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.parametrized import Parametrized, find_parametrized

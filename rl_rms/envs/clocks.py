@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.chance import Moment
 from rl_rms.envs.drift import BLOCK, Block, compute_block, count_regimes, regime_changes, timescale, trace
+from rl_rms.envs.noise import Moment
 from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 Mask = npt.NDArray[np.bool_]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.chance import Moment
+from rl_rms.envs.noise import Moment
 from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 # Clocks in a block.

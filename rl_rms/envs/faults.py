@@ -18,11 +18,11 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from rl_rms.envs.chance import derive_seeds
 from rl_rms.envs.checks import check_reset, check_reward, is_scalar, shown
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.layers import Layers, State
+from rl_rms.envs.noise import derive_seeds
 from rl_rms.envs.parametrized import Transition, find_parametrized
 
 # Restarts of one sub-environment without a good step between them, after which it is given up.

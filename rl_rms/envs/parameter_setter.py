@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Discrete
 
-from rl_rms.envs import chance, transforms
-from rl_rms.envs.chance import Moment
+from rl_rms.envs import noise, transforms
 from rl_rms.envs.delays import Delays
+from rl_rms.envs.noise import Moment
 from rl_rms.envs.parameters import Parameter, find_parameter, parameter_names
 from rl_rms.envs.transforms import DRAWN, NEUTRAL, NOISES, Space, components
 from rl_rms.envs.verification import verify_effect
@@ -223,7 +223,7 @@ class ParameterSetter:
     def _noise(self, target: str, size: int, first: npt.NDArray[np.bool_] | bool = False) -> npt.NDArray[Any]:
         begins = np.broadcast_to(first, len(self.moment.clocks)).tolist()
         uniform = target == "action.noise" and isinstance(self._spaces[1], Discrete)
-        return (chance.uniforms if uniform else chance.normals)(target, self.moment, size, begins)
+        return (noise.uniforms if uniform else noise.normals)(target, self.moment, size, begins)
 
     def _once(self, target: str, numbers: Any, draw: Callable[[int, int], Any]) -> npt.NDArray[Any]:
         """What ``draw(world, number)`` gives: a row for all, or one for each, shape ``(1 or num_envs, size)``."""
@@ -241,7 +241,7 @@ class ParameterSetter:
         return self._once(
             target,
             self._transforms[target],
-            lambda world, number: chance.vector("observation.offsets", seed, world, number, size),
+            lambda world, number: noise.vector("observation.offsets", seed, world, number, size),
         )
 
     def _orders(self, target: str, size: int) -> npt.NDArray[Any]:
@@ -249,7 +249,7 @@ class ParameterSetter:
         return self._once(
             target,
             self._transforms[target],
-            lambda world, number: chance.permutation(target, seed, world, number, size),
+            lambda world, number: noise.permutation(target, seed, world, number, size),
         )
 
     def _ranks(self, size: int) -> npt.NDArray[Any]:
@@ -257,7 +257,7 @@ class ParameterSetter:
         return self._once(
             "observation.mask",
             1,
-            lambda world, number: chance.permutation("observation.mask", seed, world, number, size),
+            lambda world, number: noise.permutation("observation.mask", seed, world, number, size),
         )
 
     def _set_transform(self, target: str, value: Any) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
-from rl_rms.envs.chance import Moment
 from rl_rms.envs.checks import check_reset, check_reward
 from rl_rms.envs.layers import Layers, State
+from rl_rms.envs.noise import Moment
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.snapshots import (

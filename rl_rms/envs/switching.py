@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-from rl_rms.envs.chance import derive_seeds
+from rl_rms.envs.noise import derive_seeds
 from rl_rms.envs.parameters import register_parameter
 
 EnvLike = str | EnvSpec | Mapping[str, Any] | Callable[[], gym.Env[Any, Any]]

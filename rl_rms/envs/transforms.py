@@ -7,7 +7,7 @@
 ``z`` is standard normal, anew in each component at each env step; ``vector`` is drawn once, and again for each
 value of ``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. Of a Discrete action, ``noise`` is the
 share of env steps in which one drawn by chance takes its place. Permutations have numbers, of which 0 changes
-nothing; ``mask`` is the share of an observation's components that read 0. Chance comes from `rl_rms.envs.chance`.
+nothing; ``mask`` is the share of an observation's components that read 0. Chance comes from `rl_rms.envs.noise`.
 
 Each function takes single ones with single values, and batches with one value for all or one for each.
 """

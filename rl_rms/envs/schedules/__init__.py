@@ -26,7 +26,6 @@ schedule says what its tau stands for. ``half_life`` is this law, or that of ram
 from rl_rms.envs.schedules.adversarial import AdversarialBurst
 from rl_rms.envs.schedules.algebra import Clip, Product, Reflect, Sum
 from rl_rms.envs.schedules.base import Schedule
-from rl_rms.envs.schedules.chance import Floats, Ints, Key, stream_of
 from rl_rms.envs.schedules.diffusion import OrnsteinUhlenbeck, RandomWalk
 from rl_rms.envs.schedules.forms import SCHEDULES, as_schedules
 from rl_rms.envs.schedules.jumps import Burst, PoissonJumps, Redraw
@@ -34,6 +33,7 @@ from rl_rms.envs.schedules.levels import Constant, PiecewiseConstant, Step
 from rl_rms.envs.schedules.markov import Markov
 from rl_rms.envs.schedules.periodic import Sawtooth, Sinusoid, Square
 from rl_rms.envs.schedules.recorded import Function, Trace
+from rl_rms.envs.schedules.rng import Floats, Ints, Key, stream_of
 from rl_rms.envs.schedules.timing import Ahead, Delay, During, Then
 from rl_rms.envs.schedules.transitions import Cosine, Exponential, Linear, Sigmoid
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.schedules.base import Bounds, Schedule, plain, read_part
-from rl_rms.envs.schedules.chance import Floats, Ints, Key
 from rl_rms.envs.schedules.diffusion import check_walls, fold
+from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 
 def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.checks import arguments, check_number, is_number
-from rl_rms.envs.schedules.chance import Floats, Ints, Key
+from rl_rms.envs.schedules.rng import Floats, Ints, Key
 from rl_rms.laws import matched_half_life
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.schedules.base import Schedule
-from rl_rms.envs.schedules.chance import Floats, Key, by_block, draw
+from rl_rms.envs.schedules.rng import Floats, Key, by_block, draw
 
 # Clocks in a block, whose ends are drawn one by one and whose inside at once: as many as a drift asks for.
 _LEVELS = 12

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules.base import Bounds
 from rl_rms.envs.schedules.bridges import Bridged
-from rl_rms.envs.schedules.chance import Floats, Key, normals
+from rl_rms.envs.schedules.rng import Floats, Key, normals
 
 
 @dataclass(frozen=True, repr=False)

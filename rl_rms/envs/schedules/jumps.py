@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
-from rl_rms.envs.schedules.chance import (
+from rl_rms.envs.schedules.rng import (
     DRAWS,
     Floats,
     Ints,

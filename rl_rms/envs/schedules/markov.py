@@ -10,8 +10,8 @@ import numpy as np
 from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules.base import Bounds
 from rl_rms.envs.schedules.bridges import Bridged
-from rl_rms.envs.schedules.chance import Floats, Ints, Key
 from rl_rms.envs.schedules.jumps import check_levels
+from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 Rows = tuple[tuple[float, ...], ...]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Schedule
-from rl_rms.envs.schedules.chance import Floats, Key
+from rl_rms.envs.schedules.rng import Floats, Key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

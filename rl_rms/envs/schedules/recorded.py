@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
-from rl_rms.envs.schedules.chance import Floats, Ints, Key
+from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 Between = Literal["hold", "linear"]
 End = Literal["hold", "repeat"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.algebra import part_keys
 from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
-from rl_rms.envs.schedules.chance import Floats, Ints, Key
+from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 # Ends that differ by less, in units of the amplitude, meet: sin(2 pi) is not quite 0.
 _MEET = 1e-9

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
-from rl_rms.envs.schedules.chance import Floats, Key
+from rl_rms.envs.schedules.rng import Floats, Key
 from rl_rms.laws import ramp_half_life
 
 # Length over tau of the ramp that asks for the same half-life as an exponential approach that is watched for

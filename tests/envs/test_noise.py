@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from rl_rms.envs import chance
-from rl_rms.envs.chance import Moment, derive_seeds
+from rl_rms.envs import noise
+from rl_rms.envs.noise import Moment, derive_seeds
 
 
 def moment(clocks, seed=3, indices=None):
@@ -14,7 +14,7 @@ def moment(clocks, seed=3, indices=None):
 
 def test_numbers_do_not_depend_on_the_batch_that_asks():
     clocks, first = (7, 9, 7, 2**40), (False, False, True, False)
-    for draw in (chance.normals, chance.uniforms):
+    for draw in (noise.normals, noise.uniforms):
         for size in (1, 3, 8):
             batch = draw("a", moment(clocks), size, first)
             assert batch.shape == (4, size)
@@ -25,19 +25,19 @@ def test_numbers_do_not_depend_on_the_batch_that_asks():
 
 def test_every_clock_environment_lane_target_and_seed_has_its_own_numbers():
     drawn = [
-        chance.normals(target, moment([clock], seed, (index,)), 1, [first])[0, 0]
+        noise.normals(target, moment([clock], seed, (index,)), 1, [first])[0, 0]
         for target in ("a", "b")
         for seed in (0, 1)
         for clock in (0, 1, 2)
         for index in (0, 1, 5)
         for first in (False, True)
     ]
-    drawn += [chance.vector("a", 0, world, number, 1)[0] for world in (0, 1) for number in (0, 1)]
+    drawn += [noise.vector("a", 0, world, number, 1)[0] for world in (0, 1) for number in (0, 1)]
     assert len(set(drawn)) == 2 * 2 * 3 * 3 * 2 + 4
 
 
 def test_normals_are_standard_normal_and_independent():
-    drawn = np.concatenate([chance.normals("a", moment([t] * 50), 4, [False] * 50) for t in range(500)])
+    drawn = np.concatenate([noise.normals("a", moment([t] * 50), 4, [False] * 50) for t in range(500)])
     n = len(drawn)
     assert np.abs(drawn.mean(axis=0)).max() < 4 / math.sqrt(n)
     assert np.abs(np.cov(drawn.T) - np.eye(4)).max() < 5 * math.sqrt(2 / n)
@@ -48,12 +48,12 @@ def test_normals_are_standard_normal_and_independent():
 
 
 def test_permutations_are_equally_likely_and_number_0_is_the_identity():
-    assert chance.permutation("a", 3, 2, 0, 5).tolist() == [0, 1, 2, 3, 4]
-    drawn = [tuple(chance.permutation("a", 3, 0, number, 3).tolist()) for number in range(1, 1201)]
+    assert noise.permutation("a", 3, 2, 0, 5).tolist() == [0, 1, 2, 3, 4]
+    drawn = [tuple(noise.permutation("a", 3, 0, number, 3).tolist()) for number in range(1, 1201)]
     counts = [drawn.count(one) for one in set(drawn)]
     assert len(counts) == 6
     assert min(counts) > 200 - 4 * math.sqrt(200)
-    assert chance.permutation("a", 3, 1, 1, 20).tolist() != chance.permutation("a", 3, 0, 1, 20).tolist()
+    assert noise.permutation("a", 3, 1, 1, 20).tolist() != noise.permutation("a", 3, 0, 1, 20).tolist()
 
 
 def test_derive_seeds_of_any_entropy_fit_a_signed_32_bit_integer():

@@ -17,7 +17,7 @@ from rl_rms.agents.normalize import ObservationNormalizer
 from rl_rms.agents.spaces import ACTION_MASK, to_env
 from rl_rms.agents.torch_backend import TorchBackend
 from rl_rms.agents.trees import Tree, first_leaf, tree_map
-from rl_rms.agents.workers import Chance, SharedChance, Workers
+from rl_rms.agents.workers import RandomSource, SharedRandomSource, Workers
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -60,12 +60,12 @@ class Actor:
         self._mask_actions = mask_actions
         self._torch = TorchBackend(policy, device)
         self.generator = np.random.default_rng(seed)
-        self._random: Chance = self.generator
+        self._random: RandomSource = self.generator
         self.state = self._initial_state(num_envs)
 
     def join(self, workers: Workers) -> None:
         """Draw this worker's rows of the random numbers that all workers draw together."""
-        self._random = self.generator if workers.alone else SharedChance(self.generator, workers)
+        self._random = self.generator if workers.alone else SharedRandomSource(self.generator, workers)
 
     def act(
         self, backend: Backend, t: int, observations: Tree, starts: Bools, action_masks: Bools | None

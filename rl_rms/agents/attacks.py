@@ -25,7 +25,7 @@ from rl_rms.envs.transforms import is_float_box
 
 Array = npt.NDArray[Any]
 # Schedules of the strength have no chance in them.
-_NO_CHANCE = Key(0)
+_UNUSED_KEY = Key(0)
 
 
 class FGSMAttack(VectorWrapper):
@@ -106,7 +106,7 @@ class FGSMAttack(VectorWrapper):
         return self._moved(observations), rewards, terminated, truncated, infos
 
     def _moved(self, observations: Array) -> Array:
-        strength = self.strength.value(self._world.clock, _NO_CHANCE)
+        strength = self.strength.value(self._world.clock, _UNUSED_KEY)
         if strength == 0:
             return observations
         if self._agent is None:

@@ -14,7 +14,7 @@ from rl_rms.agents.losses import Batch
 from rl_rms.agents.numpy_backend import NumpyBackend
 from rl_rms.agents.torch_backend import TorchBackend
 from rl_rms.agents.trees import Tree
-from rl_rms.agents.workers import ALONE, Chance, Workers
+from rl_rms.agents.workers import ALONE, RandomSource, Workers
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -30,7 +30,7 @@ class Backend(Protocol):
         starts: Bools,
         action_masks: Bools | None,
         state: Tensor | None,
-        random: Chance,
+        random: RandomSource,
     ) -> tuple[Array, Tensor | None]:
         """Draw one action for each sub-environment.
 

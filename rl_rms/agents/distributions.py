@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rl_rms.agents.workers import Chance
+from rl_rms.agents.workers import RandomSource
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
 # What an invalid action's unnormalized log-probability becomes: exp of it is 0, and unlike with -inf all gradients
@@ -25,7 +25,7 @@ Self = TypeVar("Self")
 class Distribution(Protocol):
     """A batch of action distributions, one per row."""
 
-    def sample(self, generator: Chance) -> Tensor:
+    def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row."""
         ...
 
@@ -57,7 +57,7 @@ class Categorical:
     def __init__(self, logits: Tensor) -> None:
         self.log_probs = torch.log_softmax(logits, dim=-1)
 
-    def sample(self, generator: Chance) -> Tensor:
+    def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch,)``, int64.
 
         The smallest ``E_i / p_i`` wins with probability p_i, the E_i being standard exponential numbers.
@@ -98,7 +98,7 @@ class MultiCategorical:
     def _together(self, parts: list[Tensor]) -> Tensor:
         return torch.stack(parts, dim=-1).reshape(-1, *self._nvec.shape)
 
-    def sample(self, generator: Chance) -> Tensor:
+    def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch, *action)``, int64."""
         return self._together([part.sample(generator) for part in self._parts])
 
@@ -130,7 +130,7 @@ class Bernoulli:
     def __init__(self, logits: Tensor) -> None:
         self._logits = logits
 
-    def sample(self, generator: Chance) -> Tensor:
+    def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch, *action)``, float."""
         drawn = torch.from_numpy(generator.random(tuple(self._logits.shape), dtype=np.float32))
         return (drawn.to(self._logits.device) < torch.sigmoid(self._logits)).float()
@@ -162,7 +162,7 @@ class DiagonalGaussian:
         self.mean = mean
         self.log_std = log_std.expand_as(mean)
 
-    def sample(self, generator: Chance) -> Tensor:
+    def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch, *action)``."""
         noise = torch.from_numpy(generator.standard_normal(tuple(self.mean.shape), dtype=np.float32))
         return self.mean + self.log_std.exp() * noise.to(self.mean.device)

@@ -24,7 +24,7 @@ from rl_rms.agents.losses import Batch, targets
 from rl_rms.agents.numpy_network import ACTIVATIONS, Network, SharedParameters
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.returns import explained_variance
-from rl_rms.agents.workers import ALONE, Chance, Workers
+from rl_rms.agents.workers import ALONE, RandomSource, Workers
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -95,7 +95,7 @@ class NumpyBackend:
         starts: Bools,
         action_masks: Bools | None,
         state: Tensor | None,
-        random: Chance,
+        random: RandomSource,
     ) -> tuple[Array, Tensor | None]:
         """Draw actions, and keep the activations for `gradients`. See `Backend.act`.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.losses import Batch, actor_critic_loss
 from rl_rms.agents.trees import Tree, tree_map
-from rl_rms.agents.workers import ALONE, Chance, Workers
+from rl_rms.agents.workers import ALONE, RandomSource, Workers
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -56,7 +56,7 @@ class TorchBackend:
         starts: Bools,
         action_masks: Bools | None,
         state: Tensor | None,
-        random: Chance,
+        random: RandomSource,
     ) -> tuple[Array, Tensor | None]:
         """Draw actions. See `Backend.act`."""
         distribution, state = self.distribution(observations, starts, action_masks, state)

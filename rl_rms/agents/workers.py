@@ -157,7 +157,7 @@ ALONE = Workers()
 """A group of one process."""
 
 
-class SharedChance:
+class SharedRandomSource:
     """The random numbers of some rows of a larger batch, drawn as for all of it.
 
     With it every worker's generator goes through the same numbers, so that sub-environments get the same ones
@@ -191,5 +191,5 @@ class SharedChance:
         return drawn[self._rank * shape[0] :][: shape[0]]
 
 
-Chance = np.random.Generator | SharedChance
+RandomSource = np.random.Generator | SharedRandomSource
 """Where random numbers come from that each row of a batch has its own of."""

@@ -19,7 +19,7 @@ from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
 from rl_rms.agents.normalize import Moments
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Episode
-from rl_rms.agents.workers import ALONE, LostWorkersError, SharedChance, Workers
+from rl_rms.agents.workers import ALONE, LostWorkersError, SharedRandomSource, Workers
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import LinearRamp
 from rl_rms.envs.faults import MOST_IN_A_ROW, EnvError
@@ -211,7 +211,7 @@ def test_what_workers_tell_each_other(tmp_path):
 def test_shared_chance_is_the_rows_of_one_batch():
     for kind in ("standard_exponential", "standard_normal", "random"):
         whole = getattr(np.random.default_rng(4), kind)((6, 3), dtype=np.float32)
-        parts = [SharedChance(np.random.default_rng(4), Workers(rank, 3)) for rank in range(3)]
+        parts = [SharedRandomSource(np.random.default_rng(4), Workers(rank, 3)) for rank in range(3)]
         drawn = [getattr(part, kind)((2, 3), dtype=np.float32) for part in parts]
         assert np.array_equal(np.concatenate(drawn), whole)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rl_rms.envs.curricula import Gate, Outcome, ReturnGate, WilsonGate
+from rl_rms.envs.curricula import Episode, Gate, ReturnGate, WilsonGate
 
 RATES = (0.5, 0.65, 0.75, 0.8, 0.85, 0.9, 0.95)
 EPISODES = 500
@@ -33,7 +33,7 @@ def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
         successes: Whether each episode is one, shape ``(num_episodes,)``.
     """
     for number, success in enumerate(successes.tolist(), start=1):
-        gate.record(Outcome({}, float(success), 1, success, 0))
+        gate.record(Episode({}, float(success), 1, success, 0))
         if gate.is_open:
             return number
     return None

@@ -14,7 +14,7 @@ Task = dict[str, float]
 _RECENT = 0.3
 
 
-class Outcome(NamedTuple):
+class Episode(NamedTuple):
     """How an episode went.
 
     Attributes:
@@ -55,7 +55,7 @@ class Curriculum(ABC):
         """The task of an episode that now begins, and what `_learn` is to know of it, as plain JSON data."""
 
     @abstractmethod
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         """Take note of an episode that has ended."""
 
     @abstractmethod
@@ -132,7 +132,7 @@ class Curriculum(ABC):
             return
         self._env_steps += episode_length
         task, drawn = begun
-        self._learn(Outcome(task, float(episode_return), episode_length, success, env_index), drawn)
+        self._learn(Episode(task, float(episode_return), episode_length, success, env_index), drawn)
 
     def restart(self, seed: int) -> None:
         """Forget everything and begin anew; all chance from now on comes from the seed.
@@ -247,7 +247,7 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     ]
 
 
-def succeeded(owner: str, outcome: Outcome, success_return: float | None) -> bool:
+def succeeded(owner: str, outcome: Episode, success_return: float | None) -> bool:
     """Whether an episode was a success: by its return where that is said, else as the environment says.
 
     Raises:

@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import Any, ClassVar
 
 from rl_rms.envs.checks import check_int, check_number, choose
-from rl_rms.envs.curricula.base import Outcome, given, succeeded
+from rl_rms.envs.curricula.base import Episode, given, succeeded
 
 
 class Gate(ABC):
@@ -26,7 +26,7 @@ class Gate(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Episode) -> None:
         """Take note of an episode of the present stage."""
 
     @property
@@ -108,7 +108,7 @@ class ReturnGate(_Windowed):
         self.window = check_int("ReturnGate: window", window, least=1, unit="episodes")
         self.clear()
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Episode) -> None:
         """Note the return."""
         self._last.append(outcome.episode_return)
 
@@ -136,13 +136,13 @@ class WilsonGate(_Windowed):
         ValueError: If a number is out of range, or the gate could never open.
 
     Examples:
-        >>> from rl_rms.envs.curricula import Outcome
+        >>> from rl_rms.envs.curricula import Episode
         >>> gate = WilsonGate(threshold=0.8)
         >>> for _ in range(19):
-        ...     gate.record(Outcome({}, 1.0, 1, True, 0))
+        ...     gate.record(Episode({}, 1.0, 1, True, 0))
         >>> gate.is_open, round(gate.lower, 3)
         (False, 0.875)
-        >>> gate.record(Outcome({}, 1.0, 1, True, 0))
+        >>> gate.record(Episode({}, 1.0, 1, True, 0))
         >>> gate.is_open
         True
     """
@@ -174,7 +174,7 @@ class WilsonGate(_Windowed):
             )
         self.clear()
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Episode) -> None:
         """Note whether it was a success."""
         self._last.append(float(succeeded("WilsonGate", outcome, self.success_return)))
 
@@ -234,7 +234,7 @@ class StepGate(_Counting):
         self.steps = check_int("StepGate: steps", steps, least=1, unit="env steps")
         super().__init__()
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Episode) -> None:
         """Count its env steps."""
         self._count += outcome.length
 
@@ -260,7 +260,7 @@ class EpisodeGate(_Counting):
         self.episodes = check_int("EpisodeGate: episodes", episodes, least=1, unit="episodes")
         super().__init__()
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Episode) -> None:
         """Count it."""
         self._count += 1
 
@@ -285,7 +285,7 @@ class _Several(Gate):
             raise ValueError(f"{type(self).__name__}: gates must be a list of gates, got {gates!r}")
         self.gates = [Gate.from_config(gate) for gate in gates]
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Episode) -> None:
         """Let each take note."""
         for gate in self.gates:
             gate.record(outcome)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.checks import check_int, check_number
-from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
+from rl_rms.envs.curricula.base import Curriculum, Episode, Task
 from rl_rms.envs.curricula.ranges import check_box
 
 Floats = npt.NDArray[np.float64]
@@ -87,7 +87,7 @@ class ALPGMM(Curriculum):
         values = self._low + self._width * place
         return dict(zip(self.ranges, values.tolist(), strict=True)), place.tolist()
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         if self._places:
             distances = np.sum((np.array(self._places) - drawn) ** 2, axis=1)
             # Of equally near ones the last.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rl_rms.envs.checks import check_number
-from rl_rms.envs.curricula.base import Outcome, succeeded
+from rl_rms.envs.curricula.base import Episode, succeeded
 from rl_rms.envs.curricula.choice import Choice, Floats, check_choice, mixed
 
 
@@ -67,7 +67,7 @@ class LearningProgress(Choice):
         """That of all choices, and the progress on each task."""
         return {**super().log(), **{f"progress/{number}": float(one) for number, one in enumerate(self.progress)}}
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         if self.success_return is None and outcome.success is None:
             result = outcome.episode_return
         else:
@@ -140,7 +140,7 @@ class Learnability(Choice):
             **{f"success_rate/{number}": float(one) for number, one in enumerate(self._rates)},
         }
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         success = float(succeeded("Learnability", outcome, self.success_return))
         self._rates[drawn] += self.rate * (success - self._rates[drawn])
 

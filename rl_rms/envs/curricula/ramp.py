@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from rl_rms.envs.checks import check_int
-from rl_rms.envs.curricula.base import Curriculum, Outcome, Task, check_tasks
+from rl_rms.envs.curricula.base import Curriculum, Episode, Task, check_tasks
 
 Unit = Literal["steps", "episodes"]
 
@@ -60,7 +60,7 @@ class LinearRamp(Curriculum):
         # Exact at both ends.
         return {target: (1 - share) * low + share * self.end[target] for target, low in self.start.items()}, None
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         if self._count < self.over:
             self._note_change()
         self._count += outcome.length if self.unit == "steps" else 1

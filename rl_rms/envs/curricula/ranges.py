@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from rl_rms.envs.checks import check_int, check_number
-from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
+from rl_rms.envs.curricula.base import Curriculum, Episode, Task
 from rl_rms.envs.curricula.gates import Gate
 from rl_rms.envs.curricula.stages import Climb
 
@@ -55,7 +55,7 @@ class DomainRandomization(Curriculum):
                 task[target] = float(self._random.uniform(*one))
         return task, None
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         """Nothing: tasks do not depend on how episodes go."""
 
     def _forget(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rl_rms.envs.checks import check_number
-from rl_rms.envs.curricula.base import Outcome, check_tasks
+from rl_rms.envs.curricula.base import Episode, check_tasks
 from rl_rms.envs.curricula.choice import Choice, Floats
 
 
@@ -85,7 +85,7 @@ class PrioritizedLevelReplay(Choice):
             return np.asarray(by_score)
         return np.asarray((1 - self.staleness) * by_score + self.staleness * age / total)
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         count, mean = self._counts[drawn], self._means[drawn]
         score = self._reported.pop(outcome.env_index, None)
         if score is None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from rl_rms.envs.checks import check_int, check_number
-from rl_rms.envs.curricula.base import Curriculum, Outcome, Task, check_tasks
+from rl_rms.envs.curricula.base import Curriculum, Episode, Task, check_tasks
 from rl_rms.envs.curricula.gates import Gate, ReturnGate, WilsonGate
 
 
@@ -40,7 +40,7 @@ class Climb(Curriculum):
             told["success_rate"] = self._gate.mean
         return told
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         if drawn != self._stage:
             return
         self._gate.record(outcome)
@@ -180,7 +180,7 @@ class SuccessGated(Climb):
     def _draw(self) -> tuple[Task, Any]:
         return self.levels[self._stage], self._stage
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         if drawn != self._stage:
             return
         gate = self._gate

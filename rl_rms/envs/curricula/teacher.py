@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rl_rms.envs.checks import check_int, check_number
-from rl_rms.envs.curricula.base import Curriculum, Outcome, Task
+from rl_rms.envs.curricula.base import Curriculum, Episode, Task
 
-Choose = Callable[[Sequence[Outcome], np.random.Generator], Mapping[str, float]]
+Choose = Callable[[Sequence[Episode], np.random.Generator], Mapping[str, float]]
 
 
 class Teacher(Curriculum):
@@ -19,7 +19,7 @@ class Teacher(Curriculum):
     Args:
         targets: What the tasks set.
         choose: ``choose(history, random)`` gives a task, ``{target: value}``. ``history`` are the finished
-            episodes, the last one last, as `Outcome`; ``random`` is the curriculum's own generator, from which all
+            episodes, the last one last, as `Episode`; ``random`` is the curriculum's own generator, from which all
             chance must come. In YAML it is the path ``"module:function"``, which is imported
             when it is first needed.
         memory: Episodes in the history, >= 1.
@@ -38,7 +38,7 @@ class Teacher(Curriculum):
     """
 
     name: ClassVar[str] = "teacher"
-    _history: deque[Outcome]
+    _history: deque[Episode]
     _last: Task | None
 
     def __init__(self, targets: Sequence[str], choose: Choose | str, memory: int = 1_000) -> None:
@@ -71,7 +71,7 @@ class Teacher(Curriculum):
         return self._targets
 
     @property
-    def history(self) -> Sequence[Outcome]:
+    def history(self) -> Sequence[Episode]:
         """The finished episodes, the last one last."""
         return tuple(self._history)
 
@@ -113,7 +113,7 @@ class Teacher(Curriculum):
         self._last = numbers
         return numbers, None
 
-    def _learn(self, outcome: Outcome, drawn: Any) -> None:
+    def _learn(self, outcome: Episode, drawn: Any) -> None:
         self._history.append(outcome)
 
     def _forget(self) -> None:
@@ -124,7 +124,7 @@ class Teacher(Curriculum):
         return {"history": [list(one) for one in self._history], "last": self._last}
 
     def _keep(self, kept: Mapping[str, Any]) -> None:
-        self._history = deque((Outcome(*one) for one in kept["history"]), maxlen=self.memory)
+        self._history = deque((Episode(*one) for one in kept["history"]), maxlen=self.memory)
         self._last = None if kept["last"] is None else dict(kept["last"])
 
 

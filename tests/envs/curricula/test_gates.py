@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from rl_rms.envs.curricula import AllOf, AnyOf, EpisodeGate, Gate, Outcome, ReturnGate, StepGate, WilsonGate
+from rl_rms.envs.curricula import AllOf, AnyOf, Episode, EpisodeGate, Gate, ReturnGate, StepGate, WilsonGate
 from rl_rms.envs.curricula.gates import wilson_bounds
 
 
 def outcome(ret=0.0, length=10, success=None):
-    return Outcome({}, ret, length, success, 0)
+    return Episode({}, ret, length, success, 0)
 
 
 @pytest.mark.parametrize(("successes", "number"), [(0, 20), (5, 20), (20, 20), (77, 100)])

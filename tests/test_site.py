@@ -62,6 +62,7 @@ INTERNAL = {
     "rl_rms.envs.noise",
     "rl_rms.envs.checks",
     "rl_rms.envs.clocks",
+    "rl_rms.envs.configurable",
     "rl_rms.envs.parameter_setter",
     "rl_rms.envs.counting",
     "rl_rms.envs.curricula.choice",

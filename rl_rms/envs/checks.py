@@ -3,7 +3,7 @@
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,39 +74,6 @@ def _is_finite(value: Any) -> bool:
 def arguments(one: Callable[..., Any]) -> dict[str, Any]:
     """The arguments of a function or constructor and their defaults, ``inspect.Parameter.empty`` for none."""
     return {name: parameter.default for name, parameter in inspect.signature(one).parameters.items()}
-
-
-def choose(kind: str, known: Mapping[str, type], config: Any, example: str) -> tuple[str, dict[str, Any]]:
-    """Read ``{name: {argument: value}}``, the YAML form of one of some classes.
-
-    Args:
-        kind: What errors call it.
-        known: The classes by name.
-        config: What was given.
-        example: A right one, for errors.
-
-    Returns:
-        The name and the constructor's arguments.
-
-    Raises:
-        ValueError: If ``config`` names no class, or its arguments are wrong or incomplete.
-    """
-    if not isinstance(config, Mapping) or len(config) != 1 or next(iter(config)) not in known:
-        raise ValueError(
-            f"a {kind} must be one of {', '.join(known)} with its arguments, such as {example}; got {config!r}"
-        )
-    name, given = next(iter(config.items()))
-    if not isinstance(given, Mapping):
-        raise ValueError(f"the arguments of {name} must be given by name, got {given!r}")
-    takes = arguments(known[name])
-    for argument in given:
-        if argument not in takes:
-            raise ValueError(f"{name} has no argument {argument!r}; it takes {', '.join(takes)}")
-    needed = [one for one, default in takes.items() if default is inspect.Parameter.empty]
-    missing = [one for one in needed if one not in given]
-    if missing:
-        raise ValueError(f"{name} needs {' and '.join(missing)}, got {dict(given)!r}")
-    return name, dict(given)
 
 
 def check_reset(result: Any) -> tuple[Any, dict[str, Any]]:

@@ -5,8 +5,7 @@ episode begins and told when one ends; episodes that end in the same vector step
 sub-environments. All that it draws by chance comes from one seed.
 """
 
-from rl_rms.envs.curricula.base import Curriculum, Episode
-from rl_rms.envs.curricula.forms import CURRICULA
+from rl_rms.envs.curricula.base import CURRICULA, Curriculum, Episode
 from rl_rms.envs.curricula.gates import AllOf, AnyOf, EpisodeGate, Gate, ReturnGate, StepGate, WilsonGate
 from rl_rms.envs.curricula.mixture import ALPGMM
 from rl_rms.envs.curricula.progress import Learnability, LearningProgress

@@ -3,11 +3,12 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rl_rms.envs.checks import arguments, check_number
+from rl_rms.envs.checks import check_number
+from rl_rms.envs.configurable import Configurable
 
 Task = dict[str, float]
 # Weight of the last span between two changes in their running mean.
@@ -32,15 +33,17 @@ class Episode(NamedTuple):
     env_index: int
 
 
-class Curriculum(ABC):
+class Curriculum(
+    Configurable,
+    ABC,
+    kind="curriculum",
+    example="{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400}}",
+):
     """A rule for the tasks of episodes.
 
-    The arguments of a curriculum's constructor are its keys in YAML, under its ``name``. Rules of one's own derive
-    from this class and say how to draw a task, what to learn of an episode, what to keep and how to forget it; or
-    are a function, in `Teacher`.
+    A user's own rule is a function, in `Teacher`, or a class that derives from this one. It says how to draw a
+    task, what to learn of an episode, what to keep and how to forget it.
     """
-
-    name: ClassVar[str]
 
     def __init__(self) -> None:
         self.restart(seed=0)
@@ -182,13 +185,6 @@ class Curriculum(ABC):
         self._changed_at = int(state["changed_at"])
         self._mean_span = math.inf if state["mean_span"] is None else float(state["mean_span"])
 
-    def to_config(self) -> dict[str, dict[str, Any]]:
-        """The YAML form, ``{name: {argument: value}}``, without arguments that are at their default."""
-        return {self.name: given(self)}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in given(self).items())})"
-
     @staticmethod
     def from_config(config: Any) -> "Curriculum":
         """Read the YAML form; a curriculum is returned as it is.
@@ -201,9 +197,8 @@ class Curriculum(ABC):
             >>> Curriculum.from_config({"staged": {"stages": stages, "threshold": 400}}).stage
             0
         """
-        from rl_rms.envs.curricula.forms import read_curriculum
-
-        return read_curriculum(config)
+        curriculum: Curriculum = Curriculum._read(config)
+        return curriculum
 
     def _note_change(self) -> None:
         """Note that tasks are drawn from something else from now on."""
@@ -213,11 +208,8 @@ class Curriculum(ABC):
         self._changed_at = self._env_steps
 
 
-def given(one: Any) -> dict[str, Any]:
-    """The constructor's arguments of a curriculum or a gate that are not at their default, as YAML writes them."""
-    defaults = arguments(type(one))
-    values = {name: _plain(getattr(one, name)) for name in defaults}
-    return {name: value for name, value in values.items() if value != defaults[name]}
+CURRICULA: dict[str, type[Curriculum]] = Curriculum._classes
+"""The curricula by their names in YAML."""
 
 
 def check_tasks(owner: str, tasks: Any) -> list[Task]:
@@ -261,11 +253,3 @@ def succeeded(owner: str, outcome: Episode, success_return: float | None) -> boo
             '(info["is_success"]); give success_return=..., the return that is one'
         )
     return outcome.success
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "to_config"):
-        return value.to_config()
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -13,17 +13,13 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, ClassVar
 
-from rl_rms.envs.checks import check_int, check_number, choose
-from rl_rms.envs.curricula.base import Episode, given, succeeded
+from rl_rms.envs.checks import check_int, check_number
+from rl_rms.envs.configurable import Configurable
+from rl_rms.envs.curricula.base import Episode, succeeded
 
 
-class Gate(ABC):
-    """Open or not, by the episodes of the present stage.
-
-    The arguments of a gate's constructor are its keys in YAML, under its ``name``.
-    """
-
-    name: ClassVar[str]
+class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, success_return: 400}}"):
+    """Open or not, by the episodes of the present stage."""
 
     @abstractmethod
     def record(self, outcome: Episode) -> None:
@@ -46,13 +42,6 @@ class Gate(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `state_dict`."""
 
-    def to_config(self) -> dict[str, dict[str, Any]]:
-        """The YAML form, ``{name: {argument: value}}``, without arguments that are at their default."""
-        return {self.name: given(self)}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in given(self).items())})"
-
     @staticmethod
     def from_config(config: Any) -> "Gate":
         """Read the YAML form; a gate is returned as it is.
@@ -60,10 +49,7 @@ class Gate(ABC):
         Raises:
             ValueError: If it is no gate, or has a wrong, missing or impossible argument.
         """
-        if isinstance(config, Gate):
-            return config
-        name, arguments = choose("gate", GATES, config, "{wilson: {threshold: 0.8, success_return: 400}}")
-        gate: Gate = GATES[name](**arguments)
+        gate: Gate = Gate._read(config)
         return gate
 
 
@@ -325,11 +311,6 @@ class AnyOf(_Several):
     def is_open(self) -> bool:
         """Whether any is."""
         return any(gate.is_open for gate in self.gates)
-
-
-GATES: dict[str, type[Any]] = {
-    gate.name: gate for gate in (WilsonGate, ReturnGate, StepGate, EpisodeGate, AllOf, AnyOf)
-}
 
 
 def wilson_bounds(rate: float, number: int, z: float) -> tuple[float, float]:

@@ -25,9 +25,8 @@ schedule says what its tau stands for. ``half_life`` is this law, or that of ram
 
 from rl_rms.envs.schedules.adversarial import AdversarialBurst
 from rl_rms.envs.schedules.algebra import Clip, Product, Reflect, Sum
-from rl_rms.envs.schedules.base import Schedule
+from rl_rms.envs.schedules.base import SCHEDULES, Schedule, as_schedules
 from rl_rms.envs.schedules.diffusion import OrnsteinUhlenbeck, RandomWalk
-from rl_rms.envs.schedules.forms import SCHEDULES, as_schedules
 from rl_rms.envs.schedules.jumps import Burst, PoissonJumps, Redraw
 from rl_rms.envs.schedules.levels import Constant, PiecewiseConstant, Step
 from rl_rms.envs.schedules.markov import Markov

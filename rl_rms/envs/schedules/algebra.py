@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.schedules.base import Bounds, Schedule, plain, read_part
+from rl_rms.envs.configurable import plain
+from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
 from rl_rms.envs.schedules.diffusion import check_walls, fold
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
@@ -34,6 +35,8 @@ def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:
 @dataclass(frozen=True, init=False, repr=False)
 class _Combined(Schedule):
     """Several schedules at once."""
+
+    _list_argument: ClassVar[str] = "schedules"
 
     schedules: tuple[Schedule, ...]
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import arguments, check_number, is_number
+from rl_rms.envs.checks import check_number, is_number
+from rl_rms.envs.configurable import Configurable
+from rl_rms.envs.schedules.plotting import plot
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 from rl_rms.laws import matched_half_life
 
@@ -18,11 +20,16 @@ if TYPE_CHECKING:
 Bounds = tuple[float, float]
 
 
-class Schedule(ABC):
+class Schedule(
+    Configurable,
+    ABC,
+    kind="schedule",
+    example="{step: {before: 1.0, after: 2.0, at: 1000}} or a number (write the values of a Python function to a "
+    "file and use trace)",
+):
     """A value over time, in whatever unit the parameter has.
 
-    The arguments of a schedule's constructor are its keys in YAML, under its ``name``. Schedules can be added and
-    multiplied, with each other and with numbers; see `rl_rms.envs.schedules.algebra`.
+    Schedules can be added and multiplied, with each other and with numbers; see `rl_rms.envs.schedules.algebra`.
 
     Examples:
         >>> from rl_rms.envs.schedules import Key, Sinusoid, Step
@@ -31,9 +38,6 @@ class Schedule(ABC):
         [13.8, 11.6]
     """
 
-    name: ClassVar[str]
-    # Arguments that are kept under another name, since a method of the schedule has theirs.
-    _kept_as: ClassVar[Mapping[str, str]] = {}
     # A NumPy number on the left of + or * leaves the work to the schedule.
     __array_ufunc__: ClassVar[None] = None
 
@@ -160,17 +164,13 @@ class Schedule(ABC):
         Returns:
             The axes.
         """
-        from rl_rms.envs.schedules.plotting import plot
-
         return plot(self, ax, until=until, seeds=seeds)
 
     def __add__(self, other: "Schedule | float") -> "Schedule":
         """The sum of both values at each clock."""
         if not _is_operand(other):
             return NotImplemented
-        from rl_rms.envs.schedules.algebra import Sum
-
-        return Sum([self, other])
+        return _make("sum", [self, other])
 
     def __radd__(self, other: float) -> "Schedule":
         return self + other
@@ -179,61 +179,34 @@ class Schedule(ABC):
         """The product of both values at each clock."""
         if not _is_operand(other):
             return NotImplemented
-        from rl_rms.envs.schedules.algebra import Product
-
-        return Product([self, other])
+        return _make("product", [self, other])
 
     def __rmul__(self, other: float) -> "Schedule":
         return self * other
 
     def clip(self, low: float | None = None, high: float | None = None) -> "Schedule":
         """The value, or the nearer limit where it is outside; see `Clip`."""
-        from rl_rms.envs.schedules.algebra import Clip
-
-        return Clip(self, low, high)
+        return _make("clip", self, low, high)
 
     def reflect(self, low: float | None = None, high: float | None = None) -> "Schedule":
         """The value as mirrors at the limits throw it back; see `Reflect`."""
-        from rl_rms.envs.schedules.algebra import Reflect
-
-        return Reflect(self, low, high)
+        return _make("reflect", self, low, high)
 
     def delay(self, steps: int) -> "Schedule":
         """The same, ``steps`` env steps later; see `Delay`."""
-        from rl_rms.envs.schedules.timing import Delay
-
-        return Delay(self, steps)
+        return _make("delay", self, steps)
 
     def ahead(self, steps: int) -> "Schedule":
         """The same, ``steps`` env steps earlier; see `Ahead`."""
-        from rl_rms.envs.schedules.timing import Ahead
-
-        return Ahead(self, steps)
+        return _make("ahead", self, steps)
 
     def during(self, start: int, end: int, rest: float | None = None) -> "Schedule":
         """The same between two clocks, at rest before and after; see `During`."""
-        from rl_rms.envs.schedules.timing import During
-
-        return During(self, start, end, rest)
+        return _make("during", self, start, end, rest)
 
     def then(self, second: "Schedule | float", at: int) -> "Schedule":
         """This until clock ``at``, from there on another, begun anew; see `Then`."""
-        from rl_rms.envs.schedules.timing import Then
-
-        return Then(self, second, at)
-
-    def to_config(self) -> dict[str, Any]:
-        """The YAML form, ``{name: {argument: value}}``, without arguments that are at their default."""
-        return {self.name: {name: plain(value) for name, value in self._given().items()}}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
-
-    def _given(self) -> dict[str, Any]:
-        """The constructor's arguments that are not at their default."""
-        defaults = arguments(type(self))
-        values = {name: getattr(self, self._kept_as.get(name, name)) for name in defaults}
-        return {name: value for name, value in values.items() if value != defaults[name]}
+        return _make("then", self, second, at)
 
     @staticmethod
     def from_config(config: Any) -> "Schedule":
@@ -245,19 +218,21 @@ class Schedule(ABC):
         Examples:
             >>> Schedule.from_config({"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 20_000}})
             Sinusoid(mean=9.8, amplitude=4.0, period=20000.0)
+            >>> walk = {"random_walk": {"start": 0, "std": 0.1}}
+            >>> Schedule.from_config({"sum": [9.8, {"delay": {"schedule": walk, "steps": 5}}]})
+            Sum(schedules=(Constant(value=9.8), Delay(schedule=RandomWalk(start=0.0, std=0.1), steps=5)))
         """
-        from rl_rms.envs.schedules.forms import read_schedule
+        schedule: Schedule = _make("constant", config) if is_number(config) else Schedule._read(config)
+        return schedule
 
-        return read_schedule(config)
+
+SCHEDULES: dict[str, type[Schedule]] = Schedule._classes
+"""The schedules by their names in YAML."""
 
 
-def plain(value: Any) -> Any:
-    """An argument as YAML writes it: tuples as lists, schedules in their form."""
-    if isinstance(value, Schedule):
-        return value.to_config()
-    if isinstance(value, tuple):
-        return [plain(one) for one in value]
-    return value
+def _make(name: str, *arguments: Any) -> Schedule:
+    """A schedule of a class that is defined above this module."""
+    return SCHEDULES[name](*arguments)
 
 
 def read_part(owner: str, config: Any) -> Schedule:
@@ -274,3 +249,26 @@ def read_part(owner: str, config: Any) -> Schedule:
 
 def _is_operand(other: Any) -> bool:
     return isinstance(other, Schedule) or is_number(other)
+
+
+def as_schedules(changes: Mapping[str, Any] | None, name: str = "changes") -> dict[str, Schedule]:
+    """Read ``{target: schedule}``, where schedules may be in YAML form or bare numbers.
+
+    Args:
+        changes: The targets and their schedules; None for none.
+        name: What errors call it.
+
+    Raises:
+        ValueError: If it is no such mapping; names the target.
+    """
+    if changes is None:
+        return {}
+    if not isinstance(changes, Mapping):
+        raise ValueError(f"{name} must be a mapping of targets to schedules, got {changes!r}")
+    schedules = {}
+    for target, config in changes.items():
+        try:
+            schedules[str(target)] = Schedule.from_config(config)
+        except ValueError as error:  # noqa: PERF203  # each error is to name its own target
+            raise ValueError(f"{name}.{target}: {error}") from error
+    return schedules

@@ -1,13 +1,13 @@
 """Pictures of schedules. matplotlib is imported only when one is drawn."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from rl_rms.envs.checks import check_int, check_number
-from rl_rms.envs.schedules.base import Schedule
-from rl_rms.envs.schedules.rng import Floats, Key
+from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,24 @@ _POINTS = 2_000
 _TITLE = 90
 
 
-def plot(schedule: Schedule, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":
+class Drawable(Protocol):
+    """The part of a schedule that a picture needs."""
+
+    @property
+    def random(self) -> bool:
+        """Whether the values depend on the key."""
+
+    def values(self, t: npt.ArrayLike, key: Key) -> Floats:
+        """Values at clocks."""
+
+    def events(self, t0: int, t1: int, key: Key) -> Ints:
+        """The clocks in ``(t0, t1]`` at which the value jumps."""
+
+    def _telling_span(self) -> float:
+        """Env steps from clock 0 in which one sees what the schedule does."""
+
+
+def plot(schedule: Drawable, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":
     """Draw a schedule, a random one with several seeds.
 
     Args:
@@ -46,12 +63,12 @@ def plot(schedule: Schedule, ax: "Axes | None" = None, *, until: float | None = 
     return ax
 
 
-def telling_span(schedule: Schedule) -> float:
+def telling_span(schedule: Drawable) -> float:
     """Env steps from clock 0 in which one sees what a schedule does."""
     return max(schedule._telling_span(), 1.0)
 
 
-def draw(schedule: Schedule, ax: "Axes", until: float, keys: Sequence[Key]) -> None:
+def draw(schedule: Drawable, ax: "Axes", until: float, keys: Sequence[Key]) -> None:
     """Draw a schedule's values over the clock.
 
     Args:
@@ -82,7 +99,7 @@ def draw(schedule: Schedule, ax: "Axes", until: float, keys: Sequence[Key]) -> N
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def line(schedule: Schedule, until: int, key: Key) -> tuple[Floats, Floats]:
+def line(schedule: Drawable, until: int, key: Key) -> tuple[Floats, Floats]:
     """Corners of the line that shows a schedule, with an upright at each of its jumps.
 
     Args:

@@ -128,7 +128,7 @@ class Trace(Schedule):
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Function(Schedule):
+class Function(Schedule, in_yaml=False):
     """A function of the clock that a user wrote; it has no YAML form, no bounds and no events.
 
     Args:

@@ -1,0 +1,98 @@
+"""The YAML form ``{name: {argument: value}}`` that schedules, curricula and gates share."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rl_rms.envs.checks import arguments
+
+
+class Configurable:
+    """Base of a kind of classes that a configuration can name.
+
+    The arguments of a constructor are the keys of its YAML form. A class of the library that has a ``name`` is
+    registered when it is defined. A user's own class is not: a configuration is data, and builds only the
+    library's classes.
+
+    Attributes:
+        name: The class in YAML.
+    """
+
+    name: ClassVar[str]
+    # Of each kind: how errors call it, a right form, and its classes by name.
+    _kind: ClassVar[str]
+    _example: ClassVar[str]
+    _classes: ClassVar[dict[str, type[Any]]]
+    # Arguments that are kept under another name, because a method has theirs.
+    _kept_as: ClassVar[Mapping[str, str]] = {}
+    # The argument that a list in place of all arguments stands for.
+    _list_argument: ClassVar[str | None] = None
+
+    def __init_subclass__(
+        cls, kind: str | None = None, example: str = "", in_yaml: bool = True, **kwargs: Any
+    ) -> None:
+        """Begin a kind of classes, or register a class of it.
+
+        Args:
+            kind: The name of a new kind; None for a class of its base's kind.
+            example: A YAML form of the kind, for errors.
+            in_yaml: False for a class whose arguments YAML cannot hold.
+            **kwargs: For other bases.
+        """
+        super().__init_subclass__(**kwargs)
+        if kind is not None:
+            cls._kind, cls._example, cls._classes = kind, example, {}
+        elif in_yaml and "name" in vars(cls) and cls.__module__.startswith("rl_rms."):
+            cls._classes[cls.name] = cls
+
+    @classmethod
+    def _read(cls, config: Any) -> Any:
+        """Build an object of this kind from its YAML form; an object of the kind is returned as it is.
+
+        Raises:
+            ValueError: If it names no class, or its arguments are wrong or incomplete.
+        """
+        if isinstance(config, cls):
+            return config
+        known = cls._classes
+        if not isinstance(config, Mapping) or len(config) != 1 or next(iter(config)) not in known:
+            raise ValueError(
+                f"a {cls._kind} must be one of {', '.join(sorted(known))} with its arguments, such as "
+                f"{cls._example}; got {config!r}"
+            )
+        ((name, given),) = config.items()
+        if isinstance(given, (list, tuple)) and known[name]._list_argument is not None:
+            given = {known[name]._list_argument: given}
+        if not isinstance(given, Mapping):
+            raise ValueError(f"the arguments of {name} must be given by name, got {given!r}")
+        takes = arguments(known[name])
+        for argument in given:
+            if argument not in takes:
+                raise ValueError(f"{name} has no argument {argument!r}; it takes {', '.join(takes)}")
+        needed = [one for one, default in takes.items() if default is inspect.Parameter.empty]
+        missing = [one for one in needed if one not in given]
+        if missing:
+            raise ValueError(f"{name} needs {' and '.join(missing)}, got {dict(given)!r}")
+        return known[name](**given)
+
+    def to_config(self) -> dict[str, Any]:
+        """The YAML form, ``{name: {argument: value}}``, without arguments that are at their default."""
+        return {self.name: {name: plain(value) for name, value in self._given().items()}}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
+
+    def _given(self) -> dict[str, Any]:
+        """The constructor's arguments that are not at their default."""
+        defaults = arguments(type(self))
+        values = {name: getattr(self, self._kept_as.get(name, name)) for name in defaults}
+        return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def plain(value: Any) -> Any:
+    """An argument as YAML writes it: tuples as lists, objects in their YAML form."""
+    if isinstance(value, Configurable):
+        return value.to_config()
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -309,7 +309,7 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
     """
     from gymnasium.error import DependencyNotInstalled, Error
 
-    from rl_rms.envs.vector import make_from_config
+    from rl_rms.envs.make import make_from_config
 
     try:
         shard = (0, 1) if workers is None else (workers.rank, workers.size)

@@ -16,11 +16,12 @@ from rl_rms.envs import curricula, schedules
 
 if TYPE_CHECKING:
     from rl_rms.envs.faults import EnvError
+    from rl_rms.envs.make import make_vec
     from rl_rms.envs.nonstationary import NonStationary
     from rl_rms.envs.parameters import register_parameter
     from rl_rms.envs.snapshots import register_state
     from rl_rms.envs.switching import TaskSwitch
-    from rl_rms.envs.vector import NonStationaryVector, make_vec
+    from rl_rms.envs.vector import NonStationaryVector
 
 __all__ = [
     "EnvError",
@@ -39,7 +40,7 @@ _FOUND_IN = {
     "NonStationary": "nonstationary",
     "NonStationaryVector": "vector",
     "TaskSwitch": "switching",
-    "make_vec": "vector",
+    "make_vec": "make",
     "register_parameter": "parameters",
     "register_state": "snapshots",
 }

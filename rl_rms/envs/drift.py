@@ -1,8 +1,8 @@
-"""Which values and which regime hold at which clock: the one place where a drift's meaning is written.
+"""The definition of a drift: the values and the regime that hold at each reading of a clock.
 
-A clock counts env steps: true transitions over a world's whole life. At the reading ``t`` each target has the
-value ``schedule.values(t)``, and the regime is the number of distinct clocks in ``(0, t]`` at which any target
-jumped. What holds is computed for blocks of clocks at once, so that a step costs a look-up.
+A clock counts env steps: the true transitions of an environment since it was seeded. At the reading ``t`` each
+target has the value ``schedule.values(t)``, and the regime is the number of distinct readings in ``(0, t]`` at
+which any target jumped. Blocks of readings are computed at once, so that a step costs a look-up.
 """
 
 import math
@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.noise import Moment
 from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 # Clocks in a block.
@@ -105,69 +104,3 @@ def compute_block(
 def timescale(changes: Mapping[str, Schedule]) -> float:
     """The shortest timescale of any target, in env steps of the clock; ``inf`` where nothing changes."""
     return min((schedule.timescale for schedule in changes.values()), default=math.inf)
-
-
-class Drift:
-    """One clock and what holds at its reading.
-
-    Args:
-        changes: Targets and their schedules.
-        seed: Seed of the drift, >= 0.
-        env_index: Number of the sub-environment.
-
-    Attributes:
-        seed: As given.
-        clock: The reading in env steps.
-        values: Value of each target at the reading, in the order of the schedules.
-        regime: The regime at the reading.
-        is_frozen: Whether the clock stands still; chance does not.
-    """
-
-    def __init__(self, changes: Mapping[str, Schedule], seed: int, env_index: int = 0) -> None:
-        self.changes = dict(changes)
-        self.env_index = env_index
-        self.is_frozen = False
-        self.set(clock=0, seed=seed)
-
-    def set(self, clock: int, seed: int | None = None) -> None:
-        """Set the clock, and the seed where one is given."""
-        if seed is not None:
-            self.seed = seed
-        self.clock = clock
-        self._frozen_steps = 0
-        self._load(clock - clock % BLOCK)
-        self._read()
-
-    def replace(self, target: str, schedule: Schedule) -> None:
-        """Put another schedule in the place of a target's own, from which it differs only from the reading on."""
-        self.changes[target] = schedule
-        self.set(self.clock)
-
-    def advance(self) -> None:
-        """Let the clock go on by one env step."""
-        if self.is_frozen:
-            self._frozen_steps += 1
-            return
-        self.clock += 1
-        if self.clock == self._start + BLOCK:
-            self._load(self.clock, self._block)
-        self._read()
-
-    @property
-    def moment(self) -> Moment:
-        """Who draws numbers by chance, and when."""
-        me = (self.env_index,)
-        return Moment(self.seed, me, me, (self.clock + self._frozen_steps,))
-
-    def _read(self) -> None:
-        index = self.clock - self._start
-        self.values = self._values[index]
-        self.regime = self._regimes[index]
-
-    def _load(self, start: int, before: Block | None = None) -> None:
-        self._start = start
-        self._block = compute_block(self.changes, start, self.seed, self.env_index, before)
-        # Python's own numbers: taking one out of an array costs more than all the rest of a step.
-        columns = self._block.values.T.tolist()
-        self._values: list[tuple[float, ...]] = list(zip(*columns, strict=True)) if columns else [()] * BLOCK
-        self._regimes: list[int] = self._block.regimes.tolist()

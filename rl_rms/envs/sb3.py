@@ -19,8 +19,9 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from rl_rms.envs.config import Sharing
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.keys import REGIME
+from rl_rms.envs.make import make_vec
 from rl_rms.envs.schedules import Schedule
-from rl_rms.envs.vector import NonStationaryVector, make_vec
+from rl_rms.envs.vector import NonStationaryVector
 
 Info = dict[str, Any]
 # What a world tells of each sub-environment, and what it has and no sub-environment.

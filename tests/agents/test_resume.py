@@ -17,8 +17,8 @@ from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
 from rl_rms.envs import NonStationary, NonStationaryVector, make_vec
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.curricula import DomainRandomization, LearningProgress
+from rl_rms.envs.make import make_from_config
 from rl_rms.envs.schedules import AdversarialBurst, Linear, Redraw, Sinusoid
-from rl_rms.envs.vector import make_from_config
 
 with warnings.catch_warnings():
     # Raised as an error, what Box2D's binding warns of ends the interpreter.
@@ -259,7 +259,7 @@ def test_a_loaded_agent_that_has_not_gone_on_can_be_saved_again(tmp_path):
 def test_other_sub_environments_begin_new_episodes_in_the_same_world(tmp_path):
     agent = a2c(make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1)).learn(200)
     path = agent.save(tmp_path / "agent")
-    with pytest.raises(ValueError, match="saved with sharing='shared' and num_envs=2, this world .* num_envs=5"):
+    with pytest.raises(ValueError, match="saved with sharing='shared' and num_envs=2, this .* num_envs=5"):
         A2C.load(path, env=make_vec("CartPole-v1", 5, ENVS["CartPole-v1"], seed=1)).learn(200)
     plain = a2c(gym.make_vec("CartPole-v1", 2)).learn(200)
     A2C.load(plain.save(tmp_path / "plain"), env=gym.make_vec("CartPole-v1", 5)).learn(200)

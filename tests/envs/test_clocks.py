@@ -1,11 +1,18 @@
+import json
+import pickle
+
 import numpy as np
 import pytest
 
-from rl_rms.envs.clocks import IndependentClocks, PhaseClocks, SharedClock
-from rl_rms.envs.drift import BLOCK, count_regimes, trace
-from rl_rms.envs.schedules import Redraw, Sinusoid
+from rl_rms.envs.clocks import SharedClock, SingleClock
+from rl_rms.envs.drift import BLOCK, count_regimes, regime_changes, trace
+from rl_rms.envs.independent_clocks import IndependentClocks
+from rl_rms.envs.phase_clocks import PhaseClocks
+from rl_rms.envs.schedules import PoissonJumps, Redraw, Sinusoid
 
 CHANGES = {"gravity": Sinusoid(9.8, 4, 500), "length": Redraw(0.3, 0.9, every=64)}
+THREE = {**CHANGES, "mass": PoissonJumps(0.5, 2, mean_dwell=40)}
+KINDS = [SharedClock, PhaseClocks, IndependentClocks]
 
 
 def held(clock, seed, env_index=0):
@@ -13,73 +20,96 @@ def held(clock, seed, env_index=0):
 
 
 @pytest.mark.parametrize("start", [0, BLOCK - 5, 3 * BLOCK - 1])
-def test_one_clock_for_all_goes_through_blocks(start):
+def test_shared_clock_advances_through_blocks_reads_the_schedules(start):
     clocks = SharedClock(CHANGES, seed=2, num_envs=3)
     clocks.set(start)
     expected = start
     for valid in ([True] * 3, [True, False, True], [False] * 3, [True] * 3, [False, True, False]):
         clocks.advance(np.array(valid), sum(valid))
         expected += sum(valid)
-        assert (clocks.clock, clocks.clocks.tolist()) == (expected, [expected] * 3)
-        assert list(clocks.columns) == held(expected, 2)
+        assert (clocks.reading, clocks.readings.tolist()) == (expected, [expected] * 3)
+        assert list(clocks.values) == held(expected, 2)
         assert clocks.regime == count_regimes(CHANGES, expected, 2)
 
 
-def test_one_clock_for_each_goes_through_blocks():
-    clocks = IndependentClocks(CHANGES, seed=2, num_envs=2)
-    clocks.set(2 * BLOCK - 3)  # shares of BLOCK - 1 and BLOCK - 2
-    for valid in ([True, True], [False, True], [True, True], [True, False]):
-        clocks.advance(np.array(valid), sum(valid))
-        for i, clock in enumerate(clocks.clocks.tolist()):
-            assert [column[i] for column in clocks.columns] == held(clock, 2, i)
-            assert clocks.regime[i] == count_regimes(CHANGES, clock, 2, i)
-    assert clocks.clocks.tolist() == [BLOCK + 2, BLOCK + 1]
-    assert clocks.clock == 2 * BLOCK + 3
-
-
-def test_a_vector_step_may_span_more_than_a_block():
+def test_shared_clock_vector_step_is_longer_than_a_block_reads_the_schedules():
     clocks = SharedClock(CHANGES, seed=2, num_envs=2 * BLOCK + 1)
     clocks.advance(np.ones(2 * BLOCK + 1, dtype=bool), 2 * BLOCK + 1)
-    assert list(clocks.columns) == held(2 * BLOCK + 1, 2)
+    assert list(clocks.values) == held(2 * BLOCK + 1, 2)
 
 
-def test_phases_are_spread_over_each_targets_own_cycle_or_timescale():
-    clocks = PhaseClocks(CHANGES, seed=2, num_envs=4)
-    clocks.set(4 * BLOCK - 6)  # events are looked for in so many readings at once
-    for _ in range(40):
-        clock = clocks.clock
-        swing, redrawn = clocks.columns
-        assert swing.tolist() == trace(CHANGES, clock + 125 * np.arange(4), 2)["gravity"].tolist()
-        assert redrawn.tolist() == trace(CHANGES, clock + np.array([0, 13, 26, 38]), 2)["length"].tolist()
-        # Redrawn at multiples of 64, each at another moment; a quarter of the timescale, 51.2, apart.
-        assert clocks.regime.tolist() == [(clock + ahead) // 64 for ahead in (0, 13, 26, 38)]
-        ahead = clocks.columns_after(np.ones(4, dtype=bool))
-        clocks.advance(np.ones(4, dtype=bool), 4)
-        assert np.array_equal(ahead, clocks.columns)
-    assert clocks.clock == 4 * BLOCK + 154
+def test_single_clock_advances_reads_the_schedules():
+    clock = SingleClock(THREE, seed=3)
+    end = 2 * BLOCK + 10
+    columns = np.column_stack(list(trace(THREE, np.arange(end), 3).values()))
+    events = set(regime_changes(THREE, 0, end, 3).tolist())
+    regime = 0
+    for t in range(end):
+        regime += t in events
+        assert (clock.reading, clock.values, clock.regime) == (t, tuple(columns[t]), regime)
+        clock.advance()
 
 
-@pytest.mark.parametrize("kind", [SharedClock, PhaseClocks, IndependentClocks])
-def test_the_oracle_knows_what_comes(kind):
+@pytest.mark.parametrize("target", [0, 17, BLOCK - 1, BLOCK, 5 * BLOCK + 3])
+def test_single_clock_is_set_reads_as_one_that_advanced(target):
+    gone, there = SingleClock(THREE, seed=3), SingleClock(THREE, seed=3)
+    for _ in range(target):
+        gone.advance()
+    there.set(9_999)
+    there.set(target)
+    assert (there.values, there.regime) == (gone.values, gone.regime)
+    there.set(target, seed=4)
+    assert there.values[1:] == tuple(trace(THREE, [target], 4)[one][0] for one in ("length", "mass"))
+
+
+def test_single_clock_without_targets_counts():
+    clock = SingleClock({}, seed=0)
+    for _ in range(BLOCK + 1):
+        clock.advance()
+    assert (clock.values, clock.regime, clock.reading) == ((), 0, BLOCK + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_oracle_has_the_values_of_later_readings(kind):
     clocks = kind(CHANGES, seed=2, num_envs=2)
     oracle = clocks.oracle(np.arange(70))
     one_each = np.ones(2, dtype=bool)
     for step in range(35):
         reading = step if kind is IndependentClocks else 2 * step
-        for known, now in zip(oracle.values(), clocks.columns, strict=True):
+        for known, now in zip(oracle.values(), clocks.values, strict=True):
             assert np.array_equal(known[..., reading], now)
         clocks.advance(one_each, 2)
 
 
-@pytest.mark.parametrize("kind", [SharedClock, PhaseClocks, IndependentClocks])
-def test_frozen_clocks_stand_still_and_chance_does_not(kind):
+@pytest.mark.parametrize("kind", KINDS)
+def test_clock_is_frozen_keeps_the_reading_and_draws_new_random_numbers(kind):
     clocks = kind(CHANGES, seed=2, num_envs=2)
     clocks.set(10)
     clocks.is_frozen = True
-    before, moment = clocks.columns, clocks.moment
+    before, moment = clocks.values, clocks.moment
     valid = np.array([True, False])
-    assert np.array_equal(clocks.columns_after(valid), before)
+    assert np.array_equal(clocks.values_after(valid), before)
     clocks.advance(valid, 1)
-    assert np.array_equal(clocks.columns, before)
-    assert clocks.clock == 10
+    assert np.array_equal(clocks.values, before)
+    assert clocks.reading == 10
     assert clocks.moment.clocks != moment.clocks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clock_is_copied_goes_on_alike(kind):
+    clock = kind(CHANGES, seed=2, num_envs=2)
+    clock.set(10)
+    other = pickle.loads(pickle.dumps(clock))
+    for one in (clock, other):
+        one.advance(np.ones(2, dtype=bool), 2)
+    assert np.array_equal(other.values, clock.values)
+    assert other.readings.tolist() == clock.readings.tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_load_state_dict_restores_reading_and_seed(kind):
+    clock, other = (kind(CHANGES, seed=seed, num_envs=2) for seed in (2, 3))
+    clock.set(77)
+    other.load_state_dict(json.loads(json.dumps(clock.state_dict())))
+    assert (other.seed, other.reading) == (2, 77)
+    assert np.array_equal(other.values, clock.values)

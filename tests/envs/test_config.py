@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rl_rms.envs.config import EnvConfig
+from rl_rms.envs.make import find_spec, make_from_config, make_vec
 from rl_rms.envs.schedules import Constant, Sinusoid
-from rl_rms.envs.vector import find_spec, make_from_config, make_vec
 
 STAGED = {"staged": {"stages": [{"length": 1.0}, {"length": 0.5}], "threshold": 400}}
 
@@ -40,7 +40,7 @@ def test_it_holds_schedules_and_a_curriculum_in_their_yaml_form():
             "env.changes.length: Redraw: every must be a whole number >= 1 env steps, got 0",
         ),
         ({"changes": [1]}, "env.changes must hold keys"),
-        ({"curriculum": {"stagd": {}}}, "env.curriculum: a curriculum must be one of linear_ramp, staged"),
+        ({"curriculum": {"stagd": {}}}, "env.curriculum: a curriculum must be one of .*staged"),
         (
             {"curriculum": STAGED, "changes": {"length": 1}},
             "'length' is set by both env.changes and env.curriculum",

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.envs import register_parameter
+from rl_rms.envs.make import make_vec
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import OutOfBoundsError, find_parameter, parameter_names
 from rl_rms.envs.parameters.paths import AttributePath
 from rl_rms.envs.schedules import Linear, Step
-from rl_rms.envs.vector import make_vec
 from rl_rms.envs.verification import copy_env
 from tests.examples import fewer
 

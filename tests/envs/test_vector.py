@@ -15,8 +15,8 @@ from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_p
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.drift import regime_changes, trace
+from rl_rms.envs.make import make_from_config
 from rl_rms.envs.schedules import Linear, PoissonJumps, Redraw, Sinusoid, Step
-from rl_rms.envs.vector import make_from_config
 
 CHANGES = {
     "gravity": Sinusoid(mean=9.8, amplitude=4, period=300),
@@ -424,12 +424,10 @@ def test_states_of_another_kind_are_refused():
         make_vec("CartPole-v1", n, sharing=how)
         for n, how in ((2, "shared"), (2, "independent"), (3, "independent"))
     )
-    with pytest.raises(
-        ValueError, match="saved with sharing='independent' and num_envs=2, this world has sharing='shared'"
-    ):
+    with pytest.raises(ValueError, match="sharing='independent' and num_envs=2, this .* has sharing='shared'"):
         shared.load_state_dict(alone.state_dict())
     for state in (shared.state_dict(), more.state_dict()):
-        with pytest.raises(ValueError, match="this world has sharing='independent' and num_envs=2"):
+        with pytest.raises(ValueError, match="this .* has sharing='independent' and num_envs=2"):
             alone.load_state_dict(state)
     with pytest.raises(ValueError, match="was saved without a curriculum"):
         make_vec("CartPole-v1", 2, curriculum=Staged([{"length": 1.0}], 1)).load_state_dict(shared.state_dict())

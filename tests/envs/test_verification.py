@@ -7,9 +7,9 @@ import pytest
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from rl_rms.envs import register_parameter, verification
+from rl_rms.envs.make import make_vec
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import find_parameter
-from rl_rms.envs.vector import make_vec
 from rl_rms.envs.verification import copy_env, verify_effect
 
 

@@ -24,15 +24,19 @@ class Drawable(Protocol):
     @property
     def random(self) -> bool:
         """Whether the values depend on the key."""
+        ...
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """Values at clocks."""
+        ...
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
         """The clocks in ``(t0, t1]`` at which the value jumps."""
+        ...
 
     def _telling_span(self) -> float:
         """Env steps from clock 0 in which one sees what the schedule does."""
+        ...
 
 
 def plot(schedule: Drawable, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":

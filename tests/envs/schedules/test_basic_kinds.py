@@ -170,9 +170,9 @@ def test_yaml_form():
         (lambda: PoissonJumps(0, 1, mean_dwell=0.5), "mean_dwell must be a finite number >= 1, got 0.5"),
         (
             lambda: Schedule.from_config("9.8"),
-            "a schedule must be one of constant.*got '9.8'",
+            "a schedule must be one of .*constant.*got '9.8'",
         ),
-        (lambda: Schedule.from_config({"sinusiod": {}}), "must be one of constant, step, .*sinusiod"),
+        (lambda: Schedule.from_config({"sinusiod": {}}), "must be one of .*constant.* step, .*sinusiod"),
         (lambda: Schedule.from_config({"step": 3}), "the arguments of step must be given by name, got 3"),
         (lambda: Schedule.from_config({"linear": {"start": 0}}), "linear needs end and over"),
         (

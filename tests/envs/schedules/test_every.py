@@ -247,7 +247,7 @@ def test_functions_cannot_be_written():
     for one in (schedule, schedule + 1):
         with pytest.raises(ValueError, match="cannot be written as YAML.*use trace"):
             one.to_config()
-    with pytest.raises(ValueError, match="which YAML cannot; .*use trace"):
+    with pytest.raises(ValueError, match="use trace"):
         Schedule.from_config({"function": {"function": "sin"}})
     with pytest.raises(ValueError, match="function must be a function of clocks, got 3"):
         Function(3, timescale=1, amplitude=1)

@@ -1,23 +1,14 @@
-"""Returns and lengths of the episodes in progress, for whoever decides by how episodes went."""
+"""Returns and lengths of the episodes in progress."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 
-class Ended(NamedTuple):
-    """An episode that has ended.
+from rl_rms.envs.curricula import Episode
 
-    Attributes:
-        row: Number of the environment.
-        episode_return: Sum of its rewards.
-        length: Its env steps.
-        success: What the environment says of it, None where it says nothing.
-    """
-
-    row: int
-    episode_return: float
-    length: int
-    success: bool | None
+_SUCCESS_KEYS = ("is_success", "success")
 
 
 class EpisodeCounter:
@@ -41,17 +32,17 @@ class EpisodeCounter:
         valid: Iterable[bool],
         done: Iterable[bool],
         successes: Iterable[bool | None],
-    ) -> list[Ended]:
+    ) -> list[Episode]:
         """Add a transition in each environment.
 
         Args:
             rewards: Shape ``(num_envs,)``.
             valid: False for reset frames, which are no transitions.
             done: Whether the transition was its episode's last.
-            successes: What the environments say of the episodes that end.
+            successes: The environments' own word on the episodes that end.
 
         Returns:
-            The episodes that it ended, in the order of their environments.
+            The episodes that ended, in the order of their environments, without tasks.
         """
         ended = []
         for row, (reward, counts, ends, success) in enumerate(zip(rewards, valid, done, successes, strict=True)):
@@ -59,7 +50,7 @@ class EpisodeCounter:
                 self._returns[row] += reward
                 self._lengths[row] += 1
                 if ends:
-                    ended.append(Ended(row, self._returns[row], self._lengths[row], success))
+                    ended.append(Episode({}, self._returns[row], self._lengths[row], success, row))
         return ended
 
     def state_dict(self) -> dict[str, Any]:
@@ -72,8 +63,23 @@ class EpisodeCounter:
 
 
 def success_in(info: Mapping[str, Any]) -> bool | None:
-    """What an environment says of the episode that ends: ``info["is_success"]`` or ``info["success"]``, if any."""
-    for key in ("is_success", "success"):
+    """The success that an environment reports, ``info["is_success"]`` or ``info["success"]``; None for neither."""
+    for key in _SUCCESS_KEYS:
         if key in info:
             return bool(info[key])
     return None
+
+
+def successes_in(infos: Mapping[str, Any], done: npt.NDArray[np.bool_]) -> list[bool | None]:
+    """`success_in` for the sub-environments of a vector environment.
+
+    Args:
+        infos: Their infos; with SAME_STEP autoreset the last ones are in ``final_info``.
+        done: Where an episode ends, shape ``(num_envs,)``.
+    """
+    infos = infos.get("final_info", infos)
+    for key in _SUCCESS_KEYS:
+        if key in infos and isinstance(infos[key], np.ndarray):
+            told = infos.get(f"_{key}", done)
+            return [bool(one) if says else None for one, says in zip(infos[key], told, strict=True)]
+    return [None] * len(done)

@@ -1,21 +1,23 @@
 import json
 
-from rl_rms.envs.counting import EpisodeCounter, success_in
+from rl_rms.envs.episodes import EpisodeCounter, success_in
 
 
 def test_it_sums_what_is_true_and_reports_in_order():
     counter = EpisodeCounter(num_envs=3)
     nobody = [None] * 3
-    assert counter.add([1.0, 2.0, 3.0], [True, True, True], [False, True, False], nobody) == [(1, 2.0, 1, None)]
+    assert counter.add([1.0, 2.0, 3.0], [True, True, True], [False, True, False], nobody) == [
+        ({}, 2.0, 1, None, 1)
+    ]
     counter.begin(1)
     ended = counter.add([10.0, 99.0, 30.0], [True, False, True], [True, False, True], [True, None, False])
-    assert ended == [(0, 11.0, 2, True), (2, 33.0, 2, False)]
+    assert ended == [({}, 11.0, 2, True, 0), ({}, 33.0, 2, False, 2)]
     counter.begin(0)
     again = EpisodeCounter(num_envs=3)
     again.load_state_dict(json.loads(json.dumps(counter.state_dict())))
     for one in (counter, again):
         ended = one.add([0.5, 0.25, 7.0], [True, True, True], [True, True, False], nobody)
-        assert ended == [(0, 0.5, 1, None), (1, 0.25, 1, None)]
+        assert ended == [({}, 0.5, 1, None, 0), ({}, 0.25, 1, None, 1)]
 
 
 def test_success_is_what_the_environment_says():

@@ -1,0 +1,208 @@
+"""The common part of the wrappers of single and vector environments: clock, schedules, curriculum, freezing."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rl_rms.envs.checks import check_int
+from rl_rms.envs.clocks import Clock, SharedClock
+from rl_rms.envs.curricula import Curriculum
+from rl_rms.envs.faults import EnvError
+from rl_rms.envs.feedback import Feedback
+from rl_rms.envs.keys import CLOCK
+from rl_rms.envs.schedules import Floats, Ints, Schedule
+
+T = TypeVar("T", bound="Changing")
+
+
+class Changing:
+    """An environment whose parameters follow a clock and a curriculum.
+
+    A wrapper makes ``_clock`` and ``_feedback``, and says how values reach its environment.
+    """
+
+    _clock: Clock
+    _feedback: Feedback
+    # Whether the constructor seeded the drift, so that reset does not.
+    _has_own_seed: bool
+    # A key that only the states of this class have.
+    _STATE_KEY: str
+
+    @abstractmethod
+    def _set(self) -> None:
+        """Set the values that hold for the transition to come."""
+
+    @property
+    def clock(self) -> int:
+        """Env steps so far, of all sub-environments together; it can be set."""
+        return self._clock.reading
+
+    @clock.setter
+    def clock(self, clock: int) -> None:
+        self._clock.set(check_int("clock", clock, least=0, unit="env steps"))
+        self._set()
+
+    @property
+    def regime(self) -> int | Ints:
+        """The number of changes of regime so far: of all, or of each, shape ``(num_envs,)``."""
+        return self._clock.regime + self._feedback.stage_changes
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedule of each target that has one; an adversary's with all its bursts so far."""
+        return self._feedback.schedules
+
+    @property
+    def curriculum(self) -> Curriculum | None:
+        """The curriculum, if there is one."""
+        return self._feedback.curriculum
+
+    @property
+    def timescale(self) -> float:
+        """The shortest timescale of any schedule and of the curriculum, in env steps of all together.
+
+        ``inf`` if nothing changes.
+        """
+        drifting = self._clock.timescale
+        return drifting if self.curriculum is None else min(drifting, self.curriculum.timescale)
+
+    def oracle(self, t0: int, t1: int) -> dict[str, Floats]:
+        """The values of the schedules at any clock: the truth that an agent does not see.
+
+        Args:
+            t0: First reading of the clock, in env steps, >= 0; with independent clocks of each one's own.
+            t1: The one after the last.
+
+        Returns:
+            The values of each target that has a schedule, shape ``(t1 - t0,)``, or ``(num_envs, t1 - t0)`` if
+            sub-environments differ; of an adversary, its bursts so far.
+
+        Raises:
+            ValueError: If they are no whole numbers, or ``t1`` comes before ``t0``.
+        """
+        t0 = check_int("t0", t0, least=0, unit="env steps")
+        return self._clock.oracle(np.arange(t0, check_int("t1", t1, least=t0, unit="env steps")))
+
+    @contextmanager
+    def frozen(self: T, clock: int | None = None) -> Iterator[T]:
+        """Stop the changes, to evaluate an agent in the environment as it is now; afterwards restore everything.
+
+        Inside, the clock stays, the curriculum keeps its tasks and learns nothing, and no adversary strikes; noise
+        is still drawn. Episodes can be played and the environment be seeded. At the end the environment goes on
+        from where it was, in the same episode; if its state cannot be kept (see
+        `rl_rms.envs.snapshots.register_state`), it needs a reset.
+
+        Args:
+            clock: The reading inside, in env steps of all together; None for the present one.
+
+        Yields:
+            The environment itself.
+
+        Examples:
+            >>> import gymnasium as gym
+            >>> from rl_rms.envs import NonStationary
+            >>> from rl_rms.envs.schedules import Linear
+            >>> env = NonStationary(gym.make("CartPole-v1"), {"gravity": Linear(start=5.0, end=15.0, over=100)})
+            >>> _ = env.reset(seed=0)
+            >>> with env.frozen(clock=50):
+            ...     _ = env.reset(), [env.step(0) for _ in range(5)]
+            ...     env.parameters, env.clock
+            ({'gravity': 10.0}, 50)
+            >>> env.parameters, env.clock
+            ({'gravity': 5.0}, 0)
+        """
+        state = self.state_dict()
+        self._clock.is_frozen = True
+        try:
+            if clock is not None:
+                self.clock = clock
+            yield self
+        except EnvError:
+            # Its environment is in no state to be brought back to where it was.
+            state = {**state, "environment": None}
+            raise
+        finally:
+            self._clock.is_frozen = False
+            self.load_state_dict(state)
+
+    @abstractmethod
+    def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
+        """The whole state as plain JSON data."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`."""
+
+    def _restart(self, seed: int | None) -> None:
+        """Rewind to the beginning, with another seed of the drift if one is given and the constructor had none."""
+        seed = self._clock.seed if seed is None or self._has_own_seed else seed
+        self._feedback.restart(seed)
+        self._replace_schedules()
+        self._clock.set(0, seed)
+
+    def _replace_schedules(self) -> None:
+        """Put the adversaries' schedules in force."""
+        if self._feedback.has_adversaries:
+            assert isinstance(self._clock, SharedClock)
+            self._clock.changes = self._feedback.schedules
+
+    def _changes_state(self) -> dict[str, Any]:
+        """The state of everything but the environment inside."""
+        return {**self._clock.state_dict(), **self._feedback.state_dict()}
+
+    def _load_changes_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `_changes_state` that is part of a state of the wrapper.
+
+        Raises:
+            ValueError: If it is the state of an environment that was made otherwise.
+        """
+        self._feedback.load_state_dict(state, episodes=state["environment"] is not None)
+        self._replace_schedules()
+        self._clock.load_state_dict(state)
+
+    def _check_state(self, state: Any) -> None:
+        if not isinstance(state, Mapping) or self._STATE_KEY not in state:
+            raise ValueError(
+                f"this is not the state of a {type(self).__name__}: it has no {self._STATE_KEY!r}; NonStationary "
+                "and NonStationaryVector each load what their own state_dict() gave"
+            )
+
+
+def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | None) -> tuple[str, ...]:
+    """The targets of changes and those of a curriculum.
+
+    Raises:
+        ValueError: If both have one.
+    """
+    tasks = () if curriculum is None else curriculum.targets
+    for target in tasks:
+        if target in schedules:
+            raise ValueError(f"{target!r} is set by both changes and curriculum; leave it to one of them")
+    return (*schedules, *tasks)
+
+
+def first_seed(seed: int | None) -> int:
+    """The given seed of a drift, or a random one.
+
+    Raises:
+        ValueError: If it is no whole number >= 0.
+    """
+    if seed is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    return check_int("seed", seed, least=0)
+
+
+def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any] | None]:
+    """The clock that the options of a reset ask for, and the options without it, in a copy.
+
+    Raises:
+        ValueError: If it is no whole number >= 0.
+    """
+    if options is None:
+        return None, None
+    rest = dict(options)
+    clock = rest.pop(CLOCK, None)
+    return None if clock is None else check_int(CLOCK, clock, least=0, unit="env steps"), rest

@@ -1,0 +1,149 @@
+"""The part of a changing environment that learns from episodes: its curriculum and its adversaries."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rl_rms.envs.adversary import find_adversaries
+from rl_rms.envs.curricula import Curriculum
+from rl_rms.envs.episodes import EpisodeCounter
+from rl_rms.envs.schedules import Floats, Schedule
+
+
+class Feedback:
+    """Reports episodes to the curriculum and the adversaries, and holds the tasks of the episodes in progress.
+
+    Args:
+        schedules: Targets and their schedules, from which each adversary begins.
+        curriculum: Sets its own targets at the beginning of each episode; None for none.
+        env_indices: The number by which the curriculum knows each environment.
+
+    Attributes:
+        curriculum: As given.
+        tasks: Values of the curriculum's targets, one column for each environment. Never written to: a change
+            replaces it.
+
+    Raises:
+        ValueError: If the schedule of an adversary is a part of another.
+    """
+
+    def __init__(
+        self, schedules: Mapping[str, Schedule], curriculum: Curriculum | None, env_indices: Sequence[int] = (0,)
+    ) -> None:
+        self.curriculum = curriculum
+        self._schedules = dict(schedules)
+        self._adversaries = find_adversaries(schedules)
+        self._env_indices = tuple(env_indices)
+        self._episodes = EpisodeCounter(len(self._env_indices))
+        self.tasks: Floats = np.empty((0, len(self._env_indices)))
+
+    @property
+    def has_adversaries(self) -> bool:
+        """Whether any schedule grows with the returns."""
+        return bool(self._adversaries)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything here learns from episodes."""
+        return self.curriculum is not None or self.has_adversaries
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedule of each target; an adversary's with all its bursts so far."""
+        return {**self._schedules, **{target: one.schedule for target, one in self._adversaries.items()}}
+
+    @property
+    def stage_changes(self) -> int:
+        """The number of the curriculum's changes of stage."""
+        return 0 if self.curriculum is None else self.curriculum.stage_changes
+
+    def restart(self, seed: int) -> None:
+        """Forget all episodes.
+
+        Args:
+            seed: Seed of the curriculum, >= 0.
+        """
+        self._adversaries = find_adversaries(self._schedules)
+        if self.curriculum is not None:
+            self.curriculum.restart(seed)
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Begin an episode in each of these environments, and ask the curriculum for its task."""
+        for row in rows:
+            self._episodes.begin(row)
+        if self.curriculum is None or not rows:
+            return
+        # The old array may be in use inside the environment.
+        self.tasks = self.tasks.copy()
+        for row in rows:
+            task = self.curriculum.task(self._env_indices[row])
+            self.tasks[:, row] = [task[target] for target in self.curriculum.targets]
+
+    def record(
+        self,
+        clock: int,
+        rewards: Iterable[float],
+        valid: Iterable[bool],
+        done: Iterable[bool],
+        successes: Iterable[bool | None],
+    ) -> bool:
+        """Add a transition in each environment, and report the episodes that ended.
+
+        Args:
+            clock: The reading for the transition to come, in env steps.
+            rewards: See `EpisodeCounter.add`.
+            valid: See `EpisodeCounter.add`.
+            done: See `EpisodeCounter.add`.
+            successes: See `EpisodeCounter.add`.
+
+        Returns:
+            Whether an adversary begins a burst at ``clock``, so that the schedules are others.
+        """
+        struck = False
+        for episode in self._episodes.add(rewards, valid, done, successes):
+            if self.curriculum is not None:
+                self.curriculum.record(
+                    episode.episode_return,
+                    episode.length,
+                    self._env_indices[episode.env_index],
+                    episode.success,
+                )
+            for adversary in self._adversaries.values():
+                struck |= adversary.record(clock, episode.episode_return)
+        return struck
+
+    def state_dict(self) -> dict[str, Any]:
+        """Curriculum, adversaries and episodes in progress as plain JSON data, without the tasks."""
+        return {
+            "adversaries": {target: one.state_dict() for target, one in self._adversaries.items()},
+            "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
+            "episodes": self._episodes.state_dict() if self.is_needed else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, episodes: bool) -> None:
+        """Go on from a state of `state_dict`.
+
+        Args:
+            state: The state.
+            episodes: False to count the episodes in progress from now on.
+
+        Raises:
+            ValueError: If there is a curriculum or an adversary and no part for it, or the other way round.
+        """
+        if (self.curriculum is None) != (state["curriculum"] is None):
+            with_or_without = "without" if state["curriculum"] is None else "with"
+            raise ValueError(f"the state was saved {with_or_without} a curriculum; make the environment so too")
+        if set(state["adversaries"]) != set(self._adversaries):
+            raise ValueError(
+                f"the state was saved with adversaries of {sorted(state['adversaries']) or 'nothing'}, this "
+                f"environment has them of {sorted(self._adversaries) or 'nothing'}; make it as it was then"
+            )
+        if self.curriculum is not None:
+            self.curriculum.load_state_dict(state["curriculum"])
+        for target, adversary in self._adversaries.items():
+            adversary.load_state_dict(state["adversaries"][target])
+        if not episodes:
+            self._episodes = EpisodeCounter(len(self._env_indices))
+        elif self.is_needed:
+            self._episodes.load_state_dict(state["episodes"])

@@ -1,0 +1,129 @@
+"""A clock of its own for each sub-environment."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rl_rms.envs.clocks import Clock, Column, Mask
+from rl_rms.envs.drift import BLOCK, Block, compute_block, timescale, trace
+from rl_rms.envs.noise import Moment
+from rl_rms.envs.schedules import Floats, Ints, Schedule
+
+
+class IndependentClocks(Clock):
+    """One clock for each.
+
+    Args:
+        changes: Targets and their schedules.
+        seed: Seed of the drift, >= 0; sub-environment ``i`` has the stream of ``env_index=i``.
+        num_envs: Number of sub-environments.
+        part: See `rl_rms.envs.NonStationaryVector`.
+    """
+
+    _readings: Ints
+    # Where each one's reading stands in the values of all blocks, one after the other.
+    _at: Ints
+    # Vector steps for which no block can come to its end.
+    _steps_left: int
+
+    def __init__(
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        super().__init__(changes, num_envs, part)
+        self.seed = seed
+        self._places = np.arange(num_envs)
+        self._starts = np.zeros(num_envs, dtype=np.int64)
+        self._values = np.empty((num_envs * BLOCK, len(changes)))
+        self._regimes = np.empty(num_envs * BLOCK, dtype=np.int64)
+        self._set(np.zeros(num_envs, dtype=np.int64))
+
+    @property
+    def reading(self) -> int:
+        """Env steps that all sub-environments have lived together."""
+        return int(self._readings.sum()) * self._rate
+
+    @property
+    def readings(self) -> Ints:
+        """Each one's own env steps."""
+        return self._readings.copy()
+
+    @property
+    def moment(self) -> Moment:
+        """A drift for each."""
+        indices = tuple(self._indices.tolist())
+        return Moment(self.seed, indices, indices, tuple((self._readings + self._frozen_steps).tolist()))
+
+    @property
+    def timescale(self) -> float:
+        """The shortest timescale of any target; all together make ``num_envs`` env steps in one of each."""
+        return timescale(self._changes) * self._num_in_all
+
+    def set(self, reading: int, seed: int | None = None) -> None:
+        """Set the clocks to equal shares of ``reading``; the first ones get the rest."""
+        self.seed = self.seed if seed is None else seed
+        share, rest = divmod(reading, self._num_in_all)
+        self._set(share + (self._indices < rest))
+
+    def advance(self, valid: Mask, number: int) -> None:
+        """Count each one's own."""
+        if self.is_frozen:
+            self._frozen_steps += 1
+            return
+        if number == valid.size:
+            self._readings += 1
+            self._at += 1
+        else:
+            self._readings += valid
+            self._at += valid
+        self._steps_left -= 1
+        if self._steps_left == 0:
+            for i in np.flatnonzero(self._readings - self._starts == BLOCK).tolist():
+                self._load(i, int(self._readings[i]), goes_on=True)
+            self._look_ahead()
+        self._look_up()
+
+    def values_after(self, valid: Mask) -> tuple[Column, ...]:
+        """The values that will hold after these transitions, in the order of the schedules."""
+        clocks = self._readings if self.is_frozen else self._readings + valid
+        rows = self._indices.tolist()
+        each = [trace(self._changes, clocks[i : i + 1], self.seed, row) for i, row in enumerate(rows)]
+        return tuple(np.concatenate([one[target] for one in each]) for target in self._changes)
+
+    def oracle(self, readings: Ints) -> dict[str, Floats]:
+        """Values at other readings of each one's own clock, shape ``(num_envs, n)``."""
+        each = [trace(self._changes, readings, self.seed, i) for i in self._indices.tolist()]
+        return {target: np.stack([one[target] for one in each]) for target in self._changes}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Readings and seed."""
+        return {"clocks": self._readings.tolist(), "seed": self.seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`."""
+        self.seed = int(state["seed"])
+        self._set(np.array(state["clocks"], dtype=np.int64))
+
+    def _set(self, readings: Ints) -> None:
+        self._readings = readings.astype(np.int64)
+        self._frozen_steps = 0
+        for i, reading in enumerate(readings.tolist()):
+            self._load(i, reading - reading % BLOCK, goes_on=False)
+        self._look_ahead()
+        self._look_up()
+
+    def _look_up(self) -> None:
+        self.values = tuple(self._values.take(self._at, axis=0).T)
+        self.regime = self._regimes.take(self._at)
+
+    def _load(self, i: int, start: int, *, goes_on: bool) -> None:
+        block = slice(i * BLOCK, (i + 1) * BLOCK)
+        before = Block(self._values[block], self._regimes[block]) if goes_on else None
+        row = int(self._indices[i])
+        self._values[block], self._regimes[block] = compute_block(self._changes, start, self.seed, row, before)
+        self._starts[i] = start
+
+    def _look_ahead(self) -> None:
+        index = self._readings - self._starts
+        self._at = self._places * BLOCK + index
+        self._steps_left = BLOCK - int(index.max())

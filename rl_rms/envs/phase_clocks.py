@@ -1,0 +1,74 @@
+"""A clock that spreads the sub-environments over the phases of one drift."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from rl_rms.envs.clocks import SharedClock
+from rl_rms.envs.drift import BLOCK, count_regimes, regime_changes, trace
+from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
+
+
+class PhaseClocks(SharedClock):
+    """One clock, by which sub-environments see the same drift at evenly spread phases of it.
+
+    Sub-environment ``i`` of ``n`` is ``i / n`` of each target's cycle ahead of the clock; of its timescale where
+    it has no cycle. Where nothing changes they are alike.
+    """
+
+    # Each one's regime before the readings that are prepared, and its changes in these.
+    _before: Ints
+    _events: list[Ints]
+    _next_event: int
+
+    def __init__(
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        self._span = BLOCK * num_envs * part[1]
+        shares = (part[0] * num_envs + np.arange(num_envs)) / (num_envs * part[1])
+        self._offsets = {target: _phases(schedule, shares) for target, schedule in changes.items()}
+        self._each = [
+            {target: schedule.ahead(int(self._offsets[target][i])) for target, schedule in changes.items()}
+            for i in range(num_envs)
+        ]
+        super().__init__(changes, seed, num_envs, part)
+
+    def oracle(self, readings: Ints) -> dict[str, Floats]:
+        """Values at other readings, shape ``(num_envs, n)``."""
+        each = [trace(changes, readings, self.seed) for changes in self._each]
+        return {target: np.stack([one[target] for one in each]) for target in self._changes}
+
+    def _unpack(self) -> None:
+        """There are no blocks of values."""
+
+    def _load(self, *, goes_on: bool) -> None:
+        """Find each one's regime before ``_start``, and its changes in the readings prepared from there."""
+        first, last = self._start - 1, self._start + self._span - 1
+        if goes_on:
+            self._before = self._before + np.array([events.size for events in self._events])
+        else:
+            counts = [count_regimes(one, max(first, 0), self.seed) for one in self._each]
+            self._before = np.array(counts, dtype=np.int64)
+        self._events = [regime_changes(one, max(first, 0), last, self.seed) for one in self._each]
+        self._next_event = self._start
+
+    def _look_up(self) -> None:
+        # Blocks of values would mostly be of readings that one clock for many passes over.
+        self.values = tuple(
+            schedule.values(self._reading + self._offsets[target], Key(self.seed, stream_of(target)))
+            for target, schedule in self._changes.items()
+        )
+        if self._reading >= self._next_event:
+            passed = [int(np.searchsorted(events, self._reading, side="right")) for events in self._events]
+            self.regime = self._before + passed
+            ahead = [
+                int(events[one]) for events, one in zip(self._events, passed, strict=True) if one < events.size
+            ]
+            self._next_event = min(ahead, default=self._start + self._span)
+
+
+def _phases(schedule: Schedule, shares: Floats) -> Ints:
+    """Shares of a schedule's cycle in env steps, or of its timescale where it has none."""
+    span = schedule.cycle if math.isfinite(schedule.cycle) else schedule.timescale
+    return np.rint(shares * (span if math.isfinite(span) else 0.0)).astype(np.int64)

@@ -1,0 +1,23 @@
+import numpy as np
+
+from rl_rms.envs.drift import BLOCK, count_regimes, trace
+from rl_rms.envs.independent_clocks import IndependentClocks
+from rl_rms.envs.schedules import Redraw, Sinusoid
+
+CHANGES = {"gravity": Sinusoid(9.8, 4, 500), "length": Redraw(0.3, 0.9, every=64)}
+
+
+def held(clock, seed, env_index=0):
+    return [values[0] for values in trace(CHANGES, [clock], seed, env_index).values()]
+
+
+def test_independent_clocks_advance_through_blocks_read_the_schedules():
+    clocks = IndependentClocks(CHANGES, seed=2, num_envs=2)
+    clocks.set(2 * BLOCK - 3)  # shares of BLOCK - 1 and BLOCK - 2
+    for valid in ([True, True], [False, True], [True, True], [True, False]):
+        clocks.advance(np.array(valid), sum(valid))
+        for i, clock in enumerate(clocks.readings.tolist()):
+            assert [column[i] for column in clocks.values] == held(clock, 2, i)
+            assert clocks.regime[i] == count_regimes(CHANGES, clock, 2, i)
+    assert clocks.readings.tolist() == [BLOCK + 2, BLOCK + 1]
+    assert clocks.reading == 2 * BLOCK + 3

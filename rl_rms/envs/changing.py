@@ -48,7 +48,8 @@ class Changing:
     @property
     def regime(self) -> int | Ints:
         """The number of changes of regime so far: of all, or of each, shape ``(num_envs,)``."""
-        return self._clock.regime + self._feedback.stage_changes
+        curriculum = self._feedback.curriculum
+        return self._clock.regime if curriculum is None else self._clock.regime + curriculum.stage_changes
 
     @property
     def schedules(self) -> dict[str, Schedule]:

@@ -232,6 +232,16 @@ class SingleClock(SharedClock):
         super().__init__(changes, seed, 1)
         self._indices += env_index
 
+    def advance(self, valid: Mask | None = None, number: int = 1) -> None:
+        """Count one transition."""
+        index = self._reading - self._start + 1
+        if self.is_frozen or index == BLOCK:
+            super().advance()
+        else:
+            self._reading += 1
+            self.values = self._columns[index]
+            self.regime = self._regimes[index]
+
     def _unpack(self) -> None:
         # Every reading is looked up, so that rows made at once cost less than a tuple made at each step.
         columns = self._block.values.T.tolist()

@@ -21,6 +21,8 @@ class Feedback:
 
     Attributes:
         curriculum: As given.
+        has_adversaries: Whether any schedule grows with the returns.
+        is_needed: Whether anything here learns from episodes.
         tasks: Values of the curriculum's targets, one column for each environment. Never written to: a change
             replaces it.
 
@@ -34,29 +36,16 @@ class Feedback:
         self.curriculum = curriculum
         self._schedules = dict(schedules)
         self._adversaries = find_adversaries(schedules)
+        self.has_adversaries = bool(self._adversaries)
+        self.is_needed = curriculum is not None or self.has_adversaries
         self._env_indices = tuple(env_indices)
         self._episodes = EpisodeCounter(len(self._env_indices))
         self.tasks: Floats = np.empty((0, len(self._env_indices)))
 
     @property
-    def has_adversaries(self) -> bool:
-        """Whether any schedule grows with the returns."""
-        return bool(self._adversaries)
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether anything here learns from episodes."""
-        return self.curriculum is not None or self.has_adversaries
-
-    @property
     def schedules(self) -> dict[str, Schedule]:
         """The schedule of each target; an adversary's with all its bursts so far."""
         return {**self._schedules, **{target: one.schedule for target, one in self._adversaries.items()}}
-
-    @property
-    def stage_changes(self) -> int:
-        """The number of the curriculum's changes of stage."""
-        return 0 if self.curriculum is None else self.curriculum.stage_changes
 
     def restart(self, seed: int) -> None:
         """Forget all episodes.

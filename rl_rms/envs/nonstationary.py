@@ -201,9 +201,8 @@ class NonStationary(Changing, Parametrized):
         return self._clock.values + self._task
 
     def _set(self) -> None:
-        setter, clock = self._setter, self._clock
-        if setter.is_drawn:
-            setter.place(clock.moment)
-        values = clock.values + self._task
-        if values != setter.values:
-            setter.set(values)
+        if self._setter.is_drawn:
+            self._setter.place(self._clock.moment)
+        values = self._clock.values + self._task
+        if values != self._setter.values:
+            self._setter.set(values)

@@ -76,7 +76,7 @@ def test_a_file_is_drawn_at_the_pace_of_its_clocks(drawn, tmp_path):
     ("words", "said"),
     [
         ([], "spec"),
-        (["{sinusiod: {}}"], "a schedule must be one of .*constant.* step"),
+        (["{sinusiod: {}}"], "a schedule must be one of"),
         (["{sinusoid: {mean: 1}}"], "sinusoid needs amplitude and period"),
         (["{sinusoid: "], "the schedule is not YAML"),
         (["[1, 2]"], "a schedule must be one of"),

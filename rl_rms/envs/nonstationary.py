@@ -90,8 +90,6 @@ class NonStationary(Changing, Parametrized):
             self.observation_space = self._observer.space
         self._regime_shown = 0
         self.last_observation: Any = None
-        # Whether a step needs nothing but the drift.
-        self._is_plain = not (self._feedback.is_needed or self._observer or self._setter.episodic)
         self._set()
 
     def reset(
@@ -123,14 +121,18 @@ class NonStationary(Changing, Parametrized):
 
     def step(self, action: Any) -> Transition:
         """Make a transition, then advance the clock by one."""
-        transition = Parametrized.step(self, action)
+        observation, reward, terminated, truncated, info = Parametrized.step(self, action)
         self._clock.advance()
-        if not self._is_plain:
-            return self._complete(*transition)
+        if self._setter.episodic and self._setter.ends_episode(self._values()):
+            truncated = truncated or not terminated
+        if self._feedback.is_needed and not self._clock.is_frozen:
+            ends = (terminated or truncated,)
+            if self._feedback.record(self._clock.reading, (float(reward),), (True,), ends, (success_in(info),)):
+                self._replace_schedules()
         self._set()
-        transition[4][REGIME] = self._clock.regime
-        self.last_observation = transition[0]
-        return transition
+        self.last_observation = observation = self._observed(observation)
+        info[REGIME] = self.regime
+        return observation, reward, terminated, truncated, info
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -175,21 +177,6 @@ class NonStationary(Changing, Parametrized):
             self.last_observation = decode(state["observation"])
         self._set()
 
-    def _complete(
-        self, observation: Any, reward: Any, terminated: bool, truncated: bool, info: dict[str, Any]
-    ) -> Transition:
-        """Record a transition, and add the regime and the observer's part to it."""
-        if self._setter.ends_episode(self._values()):
-            truncated = truncated or not terminated
-        if self._feedback.is_needed and not self._clock.is_frozen:
-            done = (terminated or truncated,)
-            if self._feedback.record(self._clock.reading, (float(reward),), (True,), done, (success_in(info),)):
-                self._replace_schedules()
-        self._set()
-        self.last_observation = observation = self._observed(observation)
-        info[REGIME] = self.regime
-        return observation, reward, terminated, truncated, info
-
     def _observed(self, observation: Any) -> Any:
         if self._observer is None:
             return observation
@@ -203,6 +190,6 @@ class NonStationary(Changing, Parametrized):
     def _set(self) -> None:
         if self._setter.is_drawn:
             self._setter.place(self._clock.moment)
-        values = self._clock.values + self._task
+        values = self._values()
         if values != self._setter.values:
             self._setter.set(values)

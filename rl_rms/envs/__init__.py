@@ -1,8 +1,8 @@
-"""Worlds that change: what changes and when, on a lifelong clock that the library knows.
+"""Environments that change over time, on a clock that outlasts episodes.
 
-`NonStationary` wraps an environment, `NonStationaryVector` a vector of them, and `make_vec` makes one.
-`schedules` say what a parameter's value is at which clock, `curricula` what an episode's task is. Gymnasium is
-imported only when a wrapper is first asked for, so that the command line starts quickly without it.
+`NonStationary` wraps an environment, `NonStationaryVector` a vector environment, and `make_vec` makes one.
+`schedules` give a parameter's value at each reading of the clock, `curricula` the task of each episode. Gymnasium
+is imported only at the first use of a wrapper, so that the command line starts quickly without it.
 """
 
 if __name__ != "rl_rms.envs":

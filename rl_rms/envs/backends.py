@@ -35,8 +35,8 @@ class Backend(ABC):
 
     Attributes:
         moves_observations: Whether any target is an ``observation.*``.
-        has_noise: Whether numbers are drawn by chance at each env step.
-        is_drawn: Whether any target needs chance at all.
+        has_noise: Whether random numbers are drawn at each env step.
+        is_drawn: Whether any target needs random numbers.
         episodic: Which targets, by their numbers, end the episodes in progress when they change.
         late: Targets that take effect only with the next reset.
         asks_where: Whether `step` asks which of the sub-environments are valid.
@@ -71,7 +71,7 @@ class Backend(ABC):
 
     @abstractmethod
     def place(self, moment: Moment) -> None:
-        """Say who draws numbers by chance, and when."""
+        """Say who draws random numbers, and when."""
 
     @abstractmethod
     def current(self) -> tuple[float, ...]:
@@ -304,7 +304,7 @@ class Native(Backend):
         self._setter.set(columns)
 
     def place(self, moment: Moment) -> None:
-        """Say who draws numbers by chance, and when."""
+        """Say who draws random numbers, and when."""
         self._setter.place(moment)
 
     def current(self) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""A world's configuration: the ``env`` keys of a run's YAML file."""
+"""The configuration of an environment: the ``env`` keys of a run's YAML file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ OnEnvError = Literal["raise", "restart"]
 
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
-    """One world.
+    """One environment and its changes.
 
     Args:
         id: Gymnasium's id of the environment.
@@ -41,12 +41,12 @@ class EnvConfig:
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
             There are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``, ``domain_randomization``,
             ``learning_progress``, ``learnability``, ``prioritized_level_replay``, ``alp_gmm`` and ``teacher``.
-        sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same world.
+        sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same changes.
             ``phase``: the same, but each is at another phase of the drift. ``independent``: each has its own clock
-            and its own chance.
+            and its own random numbers.
         observe: What observations show of the change: a list of ``params``, ``time`` and ``change``; null for
             nothing.
-        drift_seed: Seed of what chance decides about the changes, >= 0; null is the run's seed.
+        drift_seed: Seed of the changes' random numbers, >= 0; null is the run's seed.
         frame_stack: How many of the last observations are shown together, >= 1; null shows one. Not with
             ``vector_entry_point``.
         kwargs: Further arguments of the environment, such as ``{render_mode: rgb_array}``.
@@ -80,7 +80,7 @@ class EnvConfig:
             check_int("env.frame_stack", self.frame_stack, least=1)
             if self.id.rpartition(":")[2].startswith("rl_rms/"):
                 raise ValueError(
-                    f"env.frame_stack cannot be with the ready-made world {self.id}; name its environment as "
+                    f"env.frame_stack cannot be with the ready-made task {self.id}; name its environment as "
                     "env.id and its changes under env.changes"
                 )
             if self.vectorization_mode == "vector_entry_point":

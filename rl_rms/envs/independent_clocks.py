@@ -12,7 +12,7 @@ from rl_rms.envs.schedules import Floats, Ints, Schedule
 
 
 class IndependentClocks(Clock):
-    """One clock for each.
+    """One clock for each sub-environment.
 
     Args:
         changes: Targets and their schedules.
@@ -40,12 +40,12 @@ class IndependentClocks(Clock):
 
     @property
     def reading(self) -> int:
-        """Env steps that all sub-environments have lived together."""
+        """Env steps of all sub-environments together."""
         return int(self._readings.sum()) * self._rate
 
     @property
     def readings(self) -> Ints:
-        """Each one's own env steps."""
+        """The env steps of each."""
         return self._readings.copy()
 
     @property
@@ -66,7 +66,7 @@ class IndependentClocks(Clock):
         self._set(share + (self._indices < rest))
 
     def advance(self, valid: Mask, number: int) -> None:
-        """Count each one's own."""
+        """Count the transition of each."""
         if self.is_frozen:
             self._frozen_steps += 1
             return
@@ -91,7 +91,7 @@ class IndependentClocks(Clock):
         return tuple(np.concatenate([one[target] for one in each]) for target in self._changes)
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Values at other readings of each one's own clock, shape ``(num_envs, n)``."""
+        """Values at other readings of each clock, shape ``(num_envs, n)``."""
         each = [trace(self._changes, readings, self.seed, i) for i in self._indices.tolist()]
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 

@@ -1,6 +1,6 @@
-"""A lender's world: applicants of two groups, of whom one is known less well; lend, or do not.
+"""A lender's environment: applicants of two groups, of which one is known less well; lend, or do not.
 
-Whether people are treated alike shows in numbers that the world knows and the lender does not. With equal
+Whether people are treated alike shows in numbers that the environment knows and the lender does not. With equal
 opportunity (Hardt, Price and Srebro, "Equality of opportunity in supervised learning", 2016) the true positive
 rate, the share of those who would repay that get a loan, is the same in all groups.
 """
@@ -97,11 +97,11 @@ class Lending(gym.Env[Observation, np.int64]):
         self.action_space = Discrete(2)
 
     def applicants(self, count: int, rng: np.random.Generator) -> Applicants:
-        """Applicants in the world as it is now: what `step` shows one by one, for who learns from many at once.
+        """Applicants of the environment as it is now, many at once instead of one by one in `step`.
 
         Args:
             count: How many.
-            rng: Where chance comes from.
+            rng: Source of random numbers.
         """
         groups = (rng.random(count) < self.share_1).astype(np.int64)
         traits = rng.standard_normal((count, self.num_features))
@@ -111,7 +111,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return Applicants(observations, groups, rng.random(count) < chances)
 
     def rewards(self, actions: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
-        """What loans pay in the world as it is now.
+        """What loans pay in the environment as it is now.
 
         Args:
             actions: 1 where there is a loan, 0 where there is none.
@@ -120,7 +120,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return np.where(np.asarray(actions) == 1, np.where(repays, self.gain, -self.loss), 0.0)
 
     def chances(self, observations: npt.ArrayLike) -> Floats:
-        """Probabilities of repayment for one who knows this world and sees an applicant's observation, exact.
+        """Exact probabilities of repayment, given the observations and this environment.
 
         Given a noisy feature x, the trait is normal with mean ``k x`` and variance ``1 - k``,
         ``k = 1 / (1 + noise**2)``; the probability is a mean over ``importance @ traits``.
@@ -141,7 +141,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return chances
 
     def best_actions(self, observations: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The actions of most expected reward, in the world as it is now: what regret is counted from.
+        """The actions of most expected reward, in the environment as it is now: what regret is counted from.
 
         Args:
             observations: Shape ``(count, num_features + 2)``.

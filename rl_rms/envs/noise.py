@@ -1,4 +1,4 @@
-"""Numbers by chance for noise, permutations and the like: pure functions of seed, target, environment and clock.
+"""Random numbers of noise and permutations: pure functions of seed, target, environment and clock.
 
 They come from Philox, a counter-based generator, as those of `rl_rms.envs.schedules` do: its key is (seed,
 target), its counter (env index, clock, lane). So what an environment meets at a clock does not depend on who asked
@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.schedules import Floats, Ints, stream_of
+from rl_rms.envs.schedules.rng import philox
 
-# Lanes: numbers for a transition, for the first frame of an episode, and those drawn once for a whole world.
+# Lanes: numbers for a transition, for the first frame of an episode, and those drawn once for a whole drift.
 _TRANSITION, _FIRST, _ONCE = 0, 1, 2
 
 
@@ -24,13 +25,13 @@ class Moment(NamedTuple):
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        worlds: Number of the drift that each lives in; sub-environments of one drift share what is drawn once.
+        drifts: Number of the drift that each sees; sub-environments of one drift share numbers drawn once.
         env_indices: Number of each environment.
         clocks: What each one's clock reads, in env steps.
     """
 
     seed: int
-    worlds: tuple[int, ...]
+    drifts: tuple[int, ...]
     env_indices: tuple[int, ...]
     clocks: tuple[int, ...]
 
@@ -69,18 +70,18 @@ def uniforms(target: str, moment: Moment, size: int, first: Sequence[bool]) -> F
 
 
 @lru_cache(maxsize=1024)
-def vector(target: str, seed: int, world: int, number: int, size: int) -> Floats:
-    """Standard normal numbers that a world has drawn once, shape ``(size,)``; each ``number`` has its own."""
+def vector(target: str, seed: int, drift: int, number: int, size: int) -> Floats:
+    """Standard normal numbers that a drift has drawn once, shape ``(size,)``; each ``number`` has its own."""
     words = 2 * math.ceil(size / 2)
-    return _frozen(_normal(_draw(target, seed, number, _ONCE, world, 1, words))[0, :size])
+    return _frozen(_normal(_draw(target, seed, number, _ONCE, drift, 1, words))[0, :size])
 
 
 @lru_cache(maxsize=1024)
-def permutation(target: str, seed: int, world: int, number: int, size: int) -> Ints:
-    """A permutation of ``range(size)`` that a world has drawn once, each as likely; number 0 is the identity."""
+def permutation(target: str, seed: int, drift: int, number: int, size: int) -> Ints:
+    """A random permutation of ``range(size)`` that a drift has drawn once; number 0 is the identity."""
     if number == 0:
         return _frozen(np.arange(size))
-    return _frozen(np.argsort(_draw(target, seed, number, _ONCE, world, 1, size)[0], kind="stable"))
+    return _frozen(np.argsort(_draw(target, seed, number, _ONCE, drift, 1, size)[0], kind="stable"))
 
 
 def _rows(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floats:
@@ -101,12 +102,10 @@ def _rows(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floa
 def _draw(target: str, seed: int, clock: int, lane: int, start: int, count: int, size: int) -> Floats:
     """Uniform numbers in [0, 1) of successive environments from ``start`` on, shape ``(count, size)``."""
     # The schedule of the same target must not have the same numbers.
-    key = np.array([seed % 2**64, _stream(target) << 32], dtype=np.uint64)
+    key = (seed % 2**64, _stream(target) << 32)
     # Each step of the counter's first word gives four numbers.
     stride = math.ceil(size / 4)
-    counter = np.array([start * stride, clock, lane, 0], dtype=np.uint64)
-    raw = np.random.Philox(key=key, counter=counter).random_raw(count * stride * 4)
-    uniform: Floats = np.ldexp((raw >> np.uint64(11)).astype(np.float64), -53)
+    uniform = philox(key, (start * stride, clock, lane, 0), count * stride * 4)
     return uniform.reshape(count, stride * 4)[:, :size]
 
 

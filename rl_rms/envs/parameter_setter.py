@@ -1,7 +1,7 @@
-"""The knobs of one environment: targets by name, each set to the value that a schedule or curriculum gives.
+"""Sets the targets of one environment by name, to the values that a schedule or a curriculum gives.
 
-The scalar wrapper and native vector environments turn the same knobs; a vector environment's take one value for
-all sub-environments or an array with one for each.
+The wrapper of a single environment and native vector environments use the same targets. In a vector environment a
+value is one number for all sub-environments, or an array with one for each.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ from rl_rms.envs.parameters import Parameter, find_parameter, parameter_names
 from rl_rms.envs.transforms import DRAWN, NEUTRAL, NOISES, Space, components
 from rl_rms.envs.verification import verify_effect
 
-# What needs neither chance nor memory, and goes a shorter way.
+# Targets that need neither random numbers nor memory, and take a shorter path.
 _AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
 
 
@@ -37,8 +37,8 @@ class ParameterSetter:
     Attributes:
         targets: As given.
         values: The values that are set, in the order of the targets; at first None, for none.
-        has_noise: Whether numbers are drawn by chance at each env step.
-        is_drawn: Whether any target needs chance at all, and so `moment`.
+        has_noise: Whether random numbers are drawn at each env step.
+        is_drawn: Whether any target needs random numbers, and so `moment`.
         late: Targets that take effect only with the next reset.
         episodic: Which targets, by their numbers, end the episode in progress when they change.
         moment: Who draws, and when; to be set before the first transition where ``is_drawn``.
@@ -75,7 +75,7 @@ class ParameterSetter:
         self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(self.targets)
         delays = "action.delay" in self.targets
         self._delays = Delays(action_space, num_envs or 1) if delays else None  # type: ignore[arg-type]
-        # Permutations and the like, kept until the value or the world that they are of is another.
+        # Permutations and the like, kept until the value or the drift is another.
         self._drawn: dict[str, Any] = {}
         verify_effect(env, {one: self._parameter(one) for one in self.targets if one not in NEUTRAL})
         self._setters = self._find_setters()
@@ -124,7 +124,7 @@ class ParameterSetter:
                 setter(value)
 
     def place(self, moment: Moment) -> None:
-        """Say who draws numbers by chance, and when."""
+        """Say who draws random numbers, and when."""
         if moment[:2] != self.moment[:2]:
             self._drawn.clear()
         self.moment = moment
@@ -226,13 +226,13 @@ class ParameterSetter:
         return (noise.uniforms if uniform else noise.normals)(target, self.moment, size, begins)
 
     def _once(self, target: str, numbers: Any, draw: Callable[[int, int], Any]) -> npt.NDArray[Any]:
-        """What ``draw(world, number)`` gives: a row for all, or one for each, shape ``(1 or num_envs, size)``."""
+        """What ``draw(drift, number)`` gives: a row for all, or one for each, shape ``(1 or num_envs, size)``."""
         if target not in self._drawn:
-            worlds = self.moment.worlds
-            if np.ndim(numbers) == 0 and len(set(worlds)) == 1:
-                worlds = worlds[:1]
-            each = np.broadcast_to(np.rint(numbers), len(worlds)).astype(np.int64).tolist()
-            self._drawn[target] = np.stack([draw(*one) for one in zip(worlds, each, strict=True)])
+            drifts = self.moment.drifts
+            if np.ndim(numbers) == 0 and len(set(drifts)) == 1:
+                drifts = drifts[:1]
+            each = np.broadcast_to(np.rint(numbers), len(drifts)).astype(np.int64).tolist()
+            self._drawn[target] = np.stack([draw(*one) for one in zip(drifts, each, strict=True)])
         drawn: npt.NDArray[Any] = self._drawn[target]
         return drawn
 
@@ -241,7 +241,7 @@ class ParameterSetter:
         return self._once(
             target,
             self._transforms[target],
-            lambda world, number: noise.vector("observation.offsets", seed, world, number, size),
+            lambda drift, number: noise.vector("observation.offsets", seed, drift, number, size),
         )
 
     def _orders(self, target: str, size: int) -> npt.NDArray[Any]:
@@ -249,7 +249,7 @@ class ParameterSetter:
         return self._once(
             target,
             self._transforms[target],
-            lambda world, number: noise.permutation(target, seed, world, number, size),
+            lambda drift, number: noise.permutation(target, seed, drift, number, size),
         )
 
     def _ranks(self, size: int) -> npt.NDArray[Any]:
@@ -257,7 +257,7 @@ class ParameterSetter:
         return self._once(
             "observation.mask",
             1,
-            lambda world, number: noise.permutation("observation.mask", seed, world, number, size),
+            lambda drift, number: noise.permutation("observation.mask", seed, drift, number, size),
         )
 
     def _set_transform(self, target: str, value: Any) -> None:

@@ -77,7 +77,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_moment(self) -> Moment:
-        """Who draws numbers by chance, and when."""
+        """Who draws random numbers, and when."""
         return self._setter.moment
 
     @parameter_moment.setter

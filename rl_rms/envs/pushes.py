@@ -1,4 +1,4 @@
-"""CartPoles that somebody pushes: a world for two players, one who balances and one who disturbs."""
+"""CartPoles that somebody pushes: an environment for two players, one who balances and one who disturbs."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""Worlds that change for Stable-Baselines3: its VecEnv interface around the one implementation there is.
+"""Environments that change for Stable-Baselines3: its VecEnv interface around `rl_rms.envs.NonStationaryVector`.
 
-`make_vec_env` makes a vector of environments that live on one clock; a single `rl_rms.envs.NonStationary` needs
+`make_vec_env` makes a vector of environments that share one clock; a single `rl_rms.envs.NonStationary` needs
 nothing of this and can be given to an algorithm as it is.
 """
 
@@ -24,20 +24,20 @@ from rl_rms.envs.schedules import Schedule
 from rl_rms.envs.vector import NonStationaryVector
 
 Info = dict[str, Any]
-# What a world tells of each sub-environment, and what it has and no sub-environment.
+# Attributes of each sub-environment, and attributes of all of them together.
 _OF_EACH = ("parameters", "regime", "timescale", "render_mode")
-_OF_THE_WORLD = ("clock", "schedules", "curriculum", "state_dict", "load_state_dict", "oracle", "frozen")
+_OF_ALL = ("clock", "schedules", "curriculum", "state_dict", "load_state_dict", "oracle", "frozen")
 
 
 class NonStationaryVecEnv(VecEnv):
     """A `rl_rms.envs.NonStationaryVector` as Stable-Baselines3 takes it.
 
     Args:
-        world: The world, whose sub-environments are reset in the step that ends an episode (SAME_STEP), as
-            Stable-Baselines3 expects.
+        env: The vector environment. Its sub-environments are reset in the step that ends an episode (SAME_STEP),
+            as Stable-Baselines3 expects.
 
     Attributes:
-        world: As given; its clock, parameters, ``state_dict()`` and ``frozen()`` are at hand there.
+        env: As given; its clock, parameters, ``state_dict()`` and ``frozen()`` are at hand there.
 
     Raises:
         ValueError: If the sub-environments are reset at another time.
@@ -51,19 +51,19 @@ class NonStationaryVecEnv(VecEnv):
         40
     """
 
-    def __init__(self, world: NonStationaryVector) -> None:
-        mode = world.metadata.get("autoreset_mode")
+    def __init__(self, env: NonStationaryVector) -> None:
+        mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
-                f"Stable-Baselines3 expects a reset in the step that ends an episode, got a world with {mode}; "
+                f"env must reset in the step that ends an episode, as Stable-Baselines3 expects, got {mode}; "
                 'make it with rl_rms.envs.sb3.make_vec_env, or with make_vec(..., vectorization_mode="sync", '
                 'vector_kwargs={"autoreset_mode": "SameStep"})'
             )
-        self.world = world
-        self._listed = DictInfoToList(world)
+        self.env = env
+        self._listed = DictInfoToList(env)
         self._actions: Any = None
-        super().__init__(world.num_envs, world.single_observation_space, world.single_action_space)
-        self.metadata = world.metadata
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self.metadata = env.metadata
 
     def reset(self) -> VecEnvObs:
         """Begin episodes, with the seeds and options that were set since the last time.
@@ -107,27 +107,27 @@ class NonStationaryVecEnv(VecEnv):
 
     def close(self) -> None:
         """Close all sub-environments."""
-        self.world.close()
+        self.env.close()
 
     def get_images(self) -> Sequence[Any]:
         """A picture of each sub-environment, where they render any."""
-        return self.world.render() or [None] * self.num_envs
+        return self.env.render() or [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of each sub-environment.
 
         ``parameters``, ``regime`` and ``timescale`` are those that it sees, the last in its own env steps.
-        ``clock``, ``schedules``, ``curriculum`` and the methods of the world are the world's.
+        ``clock``, ``schedules``, ``curriculum`` and the methods are those of the vector environment.
         """
         each = self._attribute(attr_name)
         return [each[row] for row in self._get_indices(indices)]
 
     def has_attr(self, attr_name: str) -> bool:
         """Whether each sub-environment has an attribute that `get_attr` gives."""
-        if attr_name in _OF_EACH or attr_name in _OF_THE_WORLD:
+        if attr_name in _OF_EACH or attr_name in _OF_ALL:
             return True
         # Not by trying: workers end when they are asked for what they do not have.
-        return all(self.world.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]
+        return all(self.env.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of some sub-environments, where they have it and not where it would hide it.
@@ -135,7 +135,7 @@ class NonStationaryVecEnv(VecEnv):
         Raises:
             ValueError: If a schedule or the curriculum sets it.
         """
-        if attr_name in self.world.parameters:
+        if attr_name in self.env.parameters:
             raise ValueError(
                 f"{attr_name!r} is set by changes or curriculum, and a value of yours would not last; leave it "
                 "out there"
@@ -145,7 +145,7 @@ class NonStationaryVecEnv(VecEnv):
         if len(rows) < self.num_envs:
             now = self._attribute(attr_name)
             values = [value if row in rows else now[row] for row in range(self.num_envs)]
-        self.world.unwrapped.set_attr(attr_name, values)  # type: ignore[attr-defined]
+        self.env.unwrapped.set_attr(attr_name, values)  # type: ignore[attr-defined]
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
@@ -156,7 +156,7 @@ class NonStationaryVecEnv(VecEnv):
             ValueError: If they are in workers and not all of them are to be called.
         """
         rows = list(self._get_indices(indices))
-        base = self.world.unwrapped
+        base = self.env.unwrapped
         if isinstance(base, SyncVectorEnv):
             return [base.envs[row].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for row in rows]
         if len(rows) < self.num_envs:
@@ -167,7 +167,7 @@ class NonStationaryVecEnv(VecEnv):
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
         """Whether sub-environments have a wrapper; of those in workers it is not known, and said to be false."""
-        base = self.world.unwrapped
+        base = self.env.unwrapped
         rows = self._get_indices(indices)
         return [isinstance(base, SyncVectorEnv) and is_wrapped(base.envs[row], wrapper_class) for row in rows]
 
@@ -175,19 +175,17 @@ class NonStationaryVecEnv(VecEnv):
         """An attribute of every sub-environment."""
         everyone = range(self.num_envs)
         if name == "parameters":
-            each = {
-                target: np.broadcast_to(value, self.num_envs) for target, value in self.world.parameters.items()
-            }
+            each = {target: np.broadcast_to(value, self.num_envs) for target, value in self.env.parameters.items()}
             return [{target: float(values[row]) for target, values in each.items()} for row in everyone]
         if name == "regime":
-            return [int(one) for one in np.broadcast_to(self.world.regime, self.num_envs)]
+            return [int(one) for one in np.broadcast_to(self.env.regime, self.num_envs)]
         if name == "timescale":
-            return [self.world.timescale / self.num_envs] * self.num_envs
-        if name in _OF_THE_WORLD:
-            return [getattr(self.world, name)] * self.num_envs
+            return [self.env.timescale / self.num_envs] * self.num_envs
+        if name in _OF_ALL:
+            return [getattr(self.env, name)] * self.num_envs
         if name == "render_mode":
-            return [self.world.render_mode] * self.num_envs
-        return list(self.world.unwrapped.get_attr(name))  # type: ignore[attr-defined]
+            return [self.env.render_mode] * self.num_envs
+        return list(self.env.unwrapped.get_attr(name))  # type: ignore[attr-defined]
 
 
 class ChangeCallback(BaseCallback):
@@ -262,7 +260,7 @@ def make_vec_env(
     """
     if mode not in ("sync", "async"):
         raise ValueError(f"mode must be sync or async, got {mode!r}")
-    world = make_vec(
+    env = make_vec(
         id,
         num_envs,
         changes,
@@ -275,4 +273,4 @@ def make_vec_env(
         wrappers=wrappers,
         **kwargs,
     )
-    return VecMonitor(NonStationaryVecEnv(world))
+    return VecMonitor(NonStationaryVecEnv(env))

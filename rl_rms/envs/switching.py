@@ -1,7 +1,7 @@
-"""Several environments as one, whose parameter ``task`` says which of them is lived in.
+"""Several environments as one, whose parameter ``task`` says which of them is stepped.
 
 The task is a target like any other: a schedule or a curriculum sets it. When it changes within an episode, that
-episode is truncated, never terminated: the task did not end, the world took it away. A learner that bootstraps
+episode is truncated, never terminated: the task did not end by itself. A learner that bootstraps
 from the last observation is right to do so.
 """
 
@@ -18,7 +18,7 @@ EnvLike = str | EnvSpec | Mapping[str, Any] | Callable[[], gym.Env[Any, Any]]
 
 
 class TaskSwitch(gym.Env[Any, Any]):
-    """Environments of which one at a time is lived in; the others stay as they were left.
+    """Environments of which one at a time is stepped; the others stay as they were left.
 
     Args:
         tasks: The environments, at least two with the same spaces: ids, specifications, arguments of
@@ -27,7 +27,7 @@ class TaskSwitch(gym.Env[Any, Any]):
         render_mode: Of all of them, for those that are not made by a function.
 
     Attributes:
-        task: Number of the environment that is lived in, or will be from the next reset on.
+        task: Number of the environment that is stepped, or will be from the next reset on.
 
     Raises:
         ValueError: If there are fewer than two, or their spaces differ.
@@ -56,7 +56,7 @@ class TaskSwitch(gym.Env[Any, Any]):
                     )
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.metadata, self.render_mode = first.metadata, first.render_mode
-        self.task = self._lived_in = 0
+        self.task = self._present = 0
         # Seeds that environments are to have at their next reset.
         self._seeds: list[int | None] = [None] * len(self.envs)
 
@@ -80,23 +80,23 @@ class TaskSwitch(gym.Env[Any, Any]):
         Args:
             seed: Seeds all tasks: this one with it, and each of the others, at its own next episode, with one that
                 is drawn from it.
-            options: Those of the environment that is lived in.
+            options: Those of the present environment.
         """
         super().reset(seed=seed)
         if seed is not None:
             self._seeds = [*derive_seeds(seed, len(self.envs))]
             self._seeds[self.task] = seed
-        self._lived_in = self.task
+        self._present = self.task
         seed, self._seeds[self.task] = self._seeds[self.task], None
         return self.envs[self.task].reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Make a transition in the environment that is lived in."""
-        return self.envs[self._lived_in].step(action)
+        """Make a transition in the present environment."""
+        return self.envs[self._present].step(action)
 
     def render(self) -> Any:
-        """Render the environment that is lived in."""
-        return self.envs[self._lived_in].render()
+        """Render the present environment."""
+        return self.envs[self._present].render()
 
     def close(self) -> None:
         """Close all of them."""

@@ -1,8 +1,8 @@
-"""Ready-made worlds that change, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
+"""Ready-made tasks that change, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
 
-``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports it on the way. Each world is a
+``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports it on the way. Each task is a
 `NonStationary` around one of Gymnasium's environments, or around one of `rl_rms.envs.toys`; `rl_rms.envs.make_vec`
-takes their names too, and lets all sub-environments live on one clock.
+takes their names too, with one clock for all sub-environments.
 
 Time scales are chosen for a life of about a million env steps: slow drift goes round in 200,000, jumps come every
 100,000. Values stay within what the original can be learned in; none of them is tuned to any optimizer.
@@ -26,7 +26,7 @@ _PAYING_WHOLE_NUMBERS = ("FrozenLake-v1", "BipedalWalker-v3", "rl_rms/TaskSwitch
 
 @dataclass(frozen=True)
 class Task:
-    """A world: an environment and what changes in it.
+    """An environment and its changes.
 
     Attributes:
         about: What changes, and why that is of interest.
@@ -222,7 +222,7 @@ TASKS: dict[str, Task] = {
 
 
 def make_task(name: str, **kwargs: Any) -> NonStationary:
-    """Make a registered world.
+    """Make a registered task.
 
     Args:
         name: Its name, without ``rl_rms/``.
@@ -239,7 +239,7 @@ def make_task(name: str, **kwargs: Any) -> NonStationary:
 
 
 def task_config(name: str) -> EnvConfig:
-    """The configuration that a registered world is.
+    """The configuration of a registered task.
 
     Args:
         name: Its name, without ``rl_rms/``.
@@ -250,7 +250,7 @@ def task_config(name: str) -> EnvConfig:
 
 
 def find_task(id: str) -> EnvConfig | None:
-    """Return the configuration of a ready-made world, or None.
+    """Return the configuration of a ready-made task, or None.
 
     Args:
         id: Such as ``"rl_rms/DriftingCartPole-v0"``, with or without a module and a colon before it.

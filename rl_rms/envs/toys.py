@@ -1,4 +1,4 @@
-"""Two worlds so small that the best policy is known exactly: a bandit, and a decision process of two states.
+"""Two environments so small that the best policy is known exactly: a bandit, and a decision process of two states.
 
 They have no physics to simulate, so a benchmark over a whole life takes seconds, and regret is exact. Their
 numbers are plain attributes: `rl_rms.envs.NonStationary` makes them drift.
@@ -102,7 +102,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         self.state = 0
 
     def values(self, policy: npt.ArrayLike, gamma: float) -> Floats:
-        """Exact values of both states under a policy, in the world as it is now.
+        """Exact values of both states under a policy, in the environment as it is now.
 
         The solution of ``v = r + gamma P v``.
 
@@ -120,7 +120,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         return np.linalg.solve(np.eye(2) - gamma * transitions, rewards).astype(np.float64)
 
     def optimal_policy(self, gamma: float) -> npt.NDArray[np.int64]:
-        """The best action in each state, in the world as it is now, shape ``(2,)``; the lower one of equals."""
+        """The best action in each state of the present environment, shape ``(2,)``; the lower one of equals."""
         candidates = [(first, second) for first in (0, 1) for second in (0, 1)]
         best = max(candidates, key=lambda actions: self.values(np.eye(2)[list(actions)], gamma).sum().round(9))
         return np.array(best, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a world can do to rewards, observations and actions on their way, whatever the environment inside.
+"""Changes of rewards, observations and actions between an environment and its agent.
 
     reward'      = scale * reward + offset + noise * z
     observation' = hide(permute(gain * observation + offset + offsets * vector + noise * z))
@@ -6,8 +6,8 @@
 
 ``z`` is standard normal, anew in each component at each env step; ``vector`` is drawn once, and again for each
 value of ``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. Of a Discrete action, ``noise`` is the
-share of env steps in which one drawn by chance takes its place. Permutations have numbers, of which 0 changes
-nothing; ``mask`` is the share of an observation's components that read 0. Chance comes from `rl_rms.envs.noise`.
+share of env steps in which a random one takes its place. Permutations have numbers, of which 0 changes nothing.
+``mask`` is the share of an observation's components that read 0. Random numbers come from `rl_rms.envs.noise`.
 
 Each function takes single ones with single values, and batches with one value for all or one for each.
 """
@@ -218,13 +218,13 @@ def relabel(actions: Array, space: Discrete, orders: Array) -> Array:
 
 
 def replace(actions: Array, space: Discrete, share: Any, uniforms: Array) -> Array:
-    """Discrete actions of which a share gives way to one drawn by chance, each as likely.
+    """Discrete actions of which a share is replaced by random ones, each equally likely.
 
     Args:
         actions: Shape ``(num_envs,)``.
         space: The space of one action.
         share: One number, or one each, shape ``(num_envs,)``.
-        uniforms: Numbers by chance in [0, 1): whether, and by which, shape ``(num_envs, 2)``.
+        uniforms: Random numbers in [0, 1): whether, and by which, shape ``(num_envs, 2)``.
     """
     drawn = space.start + np.floor(uniforms[:, 1] * space.n).astype(actions.dtype)
     return np.where(uniforms[:, 0] < share, drawn, actions)

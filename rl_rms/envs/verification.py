@@ -21,7 +21,7 @@ from gymnasium.vector import VectorEnv
 from rl_rms.envs.parameters import Parameter
 
 # Env steps before the value is moved, which show that the copies are alike, those of an episode at most, and those
-# of all: where episodes are short, there are many, since two small worlds may well look alike for one.
+# of all: where episodes are short, there are many, since two small environments may look alike for one.
 WARM_UP, STEPS, ALL_STEPS = 3, 100, 200
 
 # What has been shown to have an effect, by the environment's class, so that many environments cost as one.

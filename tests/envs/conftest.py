@@ -1,4 +1,4 @@
-"""A world that shows in its reward which value was in force."""
+"""An environment that shows in its reward which value was in force."""
 
 import gymnasium as gym
 import numpy as np

@@ -95,7 +95,7 @@ def test_a_world_with_one_is_replayed_without_looking_at_the_agent(probe):
     assert again == rewards
     assert env.regime == replayed.regime == 5
     assert env.oracle(0, 50)["level"].tolist() == rewards
-    # It begins anew with the world.
+    # It begins anew with the environment.
     env.reset(seed=0)
     assert env.schedules["level"].strikes == ()
 

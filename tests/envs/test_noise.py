@@ -32,7 +32,7 @@ def test_every_clock_environment_lane_target_and_seed_has_its_own_numbers():
         for index in (0, 1, 5)
         for first in (False, True)
     ]
-    drawn += [noise.vector("a", 0, world, number, 1)[0] for world in (0, 1) for number in (0, 1)]
+    drawn += [noise.vector("a", 0, drift, number, 1)[0] for drift in (0, 1) for number in (0, 1)]
     assert len(set(drawn)) == 2 * 2 * 3 * 3 * 2 + 4
 
 

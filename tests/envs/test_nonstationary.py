@@ -120,7 +120,7 @@ def test_the_constructors_seed_keys_the_drift_else_the_resets():
     assert lengths(cartpole(seed=1), 5) != lengths(cartpole(seed=1, env_index=1), 5)
 
 
-def test_an_unseeded_drift_keeps_its_chance():
+def test_an_unseeded_drift_keeps_its_random_numbers():
     env = cartpole()
     env.reset()
     before = env.parameters
@@ -151,7 +151,7 @@ def test_rewards_observations_and_actions_are_moved(probe):
     assert env.reset()[0].tolist() == [2, 2]
 
 
-def test_chance_comes_from_seed_and_clock(probe):
+def test_noise_comes_from_seed_and_clock(probe):
     changes = {
         "reward.noise": 2.0,
         "observation.noise": 1.0,
@@ -177,7 +177,7 @@ def test_chance_comes_from_seed_and_clock(probe):
     assert play(other, 8) != shown
 
 
-def test_the_size_of_what_chance_does(probe):
+def test_noise_has_the_size_that_was_set(probe):
     env = NonStationary(
         probe(length=10**6),
         {"reward.noise": 3.0, "observation.noise": 2.0, "observation.gain": 0.0, "action.noise": 0.1},

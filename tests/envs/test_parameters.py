@@ -179,7 +179,7 @@ def test_a_change_is_felt_from_the_next_step_or_reset_on(env_id):
     for name, value in FELT[env_id].items():
         env = bare(env_id)
         default = find_parameter(env, name).value(env)
-        # Some chances are rare: 300 steps.
+        # Some outcomes are rare: 300 steps.
         steps = 300 if "Taxi" in env_id or "Cliff" in env_id else 60
         assert not lives(env, name, value, steps), name
         assert lives(bare(env_id), name, default, 15), f"{name} at its default"
@@ -591,7 +591,7 @@ LAKE = gym.make("FrozenLake-v1").unwrapped
 
 @given(rates=st.lists(st.floats(0, 1), min_size=1, max_size=3))
 @fewer(2)
-def test_chances_always_sum_to_one(rates):
+def test_probabilities_always_sum_to_one(rates):
     for rate in rates:
         find_parameter(LAKE, "success_rate").setter(LAKE)(rate)
     assert find_parameter(LAKE, "success_rate").value(LAKE) == rates[-1]

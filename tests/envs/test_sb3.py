@@ -63,7 +63,7 @@ def test_the_world_changes_and_each_environment_says_what_it_sees(sharing):
     env.reset()
     for _ in range(150):
         infos = env.step(np.array([0, 1, 0]))[3]
-    world = env.unwrapped.world
+    inner = env.unwrapped.env
     clocks = [150] * 3 if sharing == "independent" else [450] * 3
     offsets = {"gravity": [0, 333, 667], "length": [0, 80, 160]}
     for row, parameters in enumerate(env.get_attr("parameters")):
@@ -74,8 +74,8 @@ def test_the_world_changes_and_each_environment_says_what_it_sees(sharing):
             assert env.get_attr(target)[row] == value
     assert env.get_attr("clock", indices=1) == [450]
     assert env.get_attr("regime") == [info["rl_rms.regime"] for info in infos]
-    # All together live through the world's time scale.
-    assert env.get_attr("timescale")[0] * 3 == world.timescale
+    # All together make the steps of the environment's timescale.
+    assert env.get_attr("timescale")[0] * 3 == inner.timescale
 
 
 def test_attributes_are_set_where_they_are():
@@ -83,7 +83,7 @@ def test_attributes_are_set_where_they_are():
     env.reset()
     env.set_attr("force_mag", 5.0, indices=[0, 2])
     assert env.get_attr("force_mag") == [5.0, 10.0, 5.0]
-    assert [one.unwrapped.force_mag for one in env.unwrapped.world.unwrapped.envs] == [5.0, 10.0, 5.0]
+    assert [one.unwrapped.force_mag for one in env.unwrapped.env.unwrapped.envs] == [5.0, 10.0, 5.0]
     with pytest.raises(ValueError, match="'gravity' is set by changes or curriculum"):
         env.set_attr("gravity", 7.0)
     assert env.env_method("has_wrapper_attr", "gravity", indices=[1]) == [True]
@@ -129,13 +129,13 @@ def test_an_algorithm_learns_in_it_and_its_log_tells():
     log = Kept()
     model.set_logger(Logger(None, [log]))
     model.learn(600, callback=[HalfLifeCallback(log_interval=1), ChangeCallback()], log_interval=10)
-    world = env.unwrapped.world
-    assert world.clock == model.num_timesteps == 600
+    inner = env.unwrapped.env
+    assert inner.clock == model.num_timesteps == 600
     assert model.policy.optimizer.timescale.value == CHANGES["gravity"].timescale
     last = log.rows[-1]
     assert {"env/gravity", "env/length", "env/masscart", "env/timescale", "rollout/ep_rew_mean"} <= last.keys()
-    assert last["env/gravity"] == world.parameters["gravity"]
-    assert last["env/regime"] == world.regime.max() if isinstance(world.regime, np.ndarray) else world.regime
+    assert last["env/gravity"] == inner.parameters["gravity"]
+    assert last["env/regime"] == inner.regime.max() if isinstance(inner.regime, np.ndarray) else inner.regime
     assert last["curriculum/stage"] == 1.0
 
 
@@ -180,9 +180,9 @@ def test_a_matched_half_life_follows_a_curriculums_time_scale():
     matched = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life": "match"}}
     model = A2C("MlpPolicy", env, seed=0, policy_kwargs=matched)
     model.learn(600, callback=HalfLifeCallback())
-    world = env.unwrapped.world
-    assert world.curriculum.stage == 2
-    assert model.policy.optimizer.timescale.value == pytest.approx(world.timescale, rel=0.1)
+    inner = env.unwrapped.env
+    assert inner.curriculum.stage == 2
+    assert model.policy.optimizer.timescale.value == pytest.approx(inner.timescale, rel=0.1)
 
 
 def test_other_wrappers_go_around_it():
@@ -203,8 +203,8 @@ def test_its_state_goes_on_exactly():
         env.reset()
     for _ in range(130):
         ours.step(random.uniform(-2, 2, (2, 1)).astype(np.float32))
-    state = json.loads(json.dumps(ours.unwrapped.world.state_dict()))
-    loaded.unwrapped.world.load_state_dict(state)
+    state = json.loads(json.dumps(ours.unwrapped.env.state_dict()))
+    loaded.unwrapped.env.load_state_dict(state)
     again = copy.deepcopy(random)
     for _ in range(200):
         ours_now, loaded_now = (
@@ -234,7 +234,7 @@ def test_pictures_are_of_the_sub_environments():
 
 
 def test_worlds_that_reset_at_another_time_are_refused():
-    with pytest.raises(ValueError, match="got a world with AutoresetMode.NEXT_STEP; make it with"):
+    with pytest.raises(ValueError, match="got AutoresetMode.NEXT_STEP; make it with"):
         NonStationaryVecEnv(make_vec("CartPole-v1", 2))
     with pytest.raises(ValueError, match="mode must be sync or async, got 'native'"):
         make_vec_env("CartPole-v1", 2, mode="native")

@@ -1,4 +1,4 @@
-"""A world that is saved, pickled or copied in the middle of an episode goes on exactly."""
+"""An environment that is saved, pickled or copied in the middle of an episode goes on exactly."""
 
 import copy
 import json
@@ -185,7 +185,7 @@ def test_after_loading_a_partial_reset_shows_the_others_observations(how):
 
 
 def test_bipedal_walkers_episodes_do_not_depend_on_those_before():
-    """With Gymnasium's own, a world that has been used goes through the same contacts in another order."""
+    """With Gymnasium's own, an environment that has been used goes through the same contacts in another order."""
     seen = []
     for earlier in (0, 3):
         env = NonStationary(gym.make("BipedalWalker-v3"), {"gravity": -10.0})

@@ -1,4 +1,4 @@
-"""Every ready-made world: both checkers are content, what is said to change changes, and it can be lived in."""
+"""Every ready-made task passes both checkers, changes as described, and can be stepped."""
 
 import warnings
 

@@ -99,7 +99,7 @@ def test_the_lowest_ranks_are_hidden_first():
     assert transforms.hide(batch, np.array([[2, 0, 3, 1]]), 1.0).tolist() == np.zeros((2, 4)).tolist()
 
 
-def test_discrete_actions_by_other_names_and_by_chance():
+def test_discrete_actions_are_relabelled_and_replaced_at_random():
     space = Discrete(3, start=5)
     actions = np.array([5, 6, 7])
     assert transforms.relabel(actions, space, np.array([[2, 0, 1]])).tolist() == [7, 5, 6]

@@ -258,10 +258,10 @@ def test_actions_are_flipped_for_all_or_for_each():
 
     assert first([0, 1], 1.0, "shared") == first([1, 0], 0.0, "shared") != first([0, 1], 0.0, "shared")
     # With seed 1 those of the first one alone are flipped.
-    chance = Redraw(values=[0, 1], every=10)
-    flips = [trace({"action.flip": chance}, [0], 1, i)["action.flip"][0] for i in range(2)]
+    redraw = Redraw(values=[0, 1], every=10)
+    flips = [trace({"action.flip": redraw}, [0], 1, i)["action.flip"][0] for i in range(2)]
     assert flips == [1, 0]
-    assert first([0, 0], chance, "independent") == first([1, 0], 0.0, "shared")
+    assert first([0, 0], redraw, "independent") == first([1, 0], 0.0, "shared")
 
 
 DRAWN = {
@@ -279,7 +279,7 @@ DRAWN = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
-def test_chance_is_the_same_in_native_and_sync(sharing, mode, probes):
+def test_noise_is_the_same_in_native_and_sync(sharing, mode, probes):
     boxes = {**DRAWN, "action.bias": Redraw(-0.5, 0.5, every=5), "action.gain": 0.5, "action.flip": 1.0}
     shown = {}
     for kind in ("native", "sync"):
@@ -295,7 +295,7 @@ def test_chance_is_the_same_in_native_and_sync(sharing, mode, probes):
 
 
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
-def test_chance_is_the_same_in_sync_async_and_alone(sharing):
+def test_noise_is_the_same_in_sync_async_and_single(sharing):
     shown = {}
     for mode in ("sync", "async"):
         env = make_vec("CartPole-v1", 2, DRAWN, sharing=sharing, seed=4, vectorization_mode=mode)

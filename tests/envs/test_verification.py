@@ -46,7 +46,7 @@ def test_lunar_lander_does_not_feel_the_attribute_alone():
     lander = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
 
     class Frozen(lander.LunarLander):
-        """Its world keeps the gravity of the moon, as that of an episode that began does."""
+        """It keeps the gravity of the moon, as that of an episode that began does."""
 
         def reset(self, **arguments):
             self.gravity = -10.0

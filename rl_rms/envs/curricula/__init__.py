@@ -1,8 +1,8 @@
-"""Which task each episode is: curricula that look at how episodes went and set parameters for the next ones.
+"""Curricula: rules that set the parameters of the next episodes by the returns of the last ones.
 
 A curriculum is deterministic, runs in one process, and sets the same targets as a schedule. It is asked when an
 episode begins and told when one ends; episodes that end in the same vector step are told in order of their
-sub-environments. All that it draws by chance comes from one seed.
+sub-environments. Its random numbers come from one seed.
 """
 
 from rl_rms.envs.curricula.base import CURRICULA, Curriculum, Episode

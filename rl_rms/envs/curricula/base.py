@@ -138,7 +138,7 @@ class Curriculum(
         self._learn(Episode(task, float(episode_return), episode_length, success, env_index), drawn)
 
     def restart(self, seed: int) -> None:
-        """Forget everything and begin anew; all chance from now on comes from the seed.
+        """Forget everything and begin anew, with random numbers from the seed.
 
         Args:
             seed: Whole number >= 0. A curriculum that was never begun anew has 0.

@@ -1,4 +1,4 @@
-"""What curricula that choose among given tasks share: a weight for each, and a share left to chance."""
+"""Common parts of curricula that choose among given tasks: a weight for each, and a share of uniform draws."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -94,7 +94,7 @@ class Learnability(Choice):
     """Tasks in proportion to ``p (1 - p)``, p being the success rate: neither sure nor hopeless.
 
     As in Tzannetos et al., "Proximal curriculum for reinforcement learning agents" (TMLR 2023), and Rutherford et
-    al., "No regrets" (NeurIPS 2024). A task that has not been met counts as even chances.
+    al., "No regrets" (NeurIPS 2024). A task that has not been met counts as a success rate of one half.
 
     Args:
         tasks: The tasks, ``{target: value}``, all with the same targets.

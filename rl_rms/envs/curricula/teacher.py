@@ -19,8 +19,8 @@ class Teacher(Curriculum):
     Args:
         targets: What the tasks set.
         choose: ``choose(history, random)`` gives a task, ``{target: value}``. ``history`` are the finished
-            episodes, the last one last, as `Episode`; ``random`` is the curriculum's own generator, from which all
-            chance must come. In YAML it is the path ``"module:function"``, which is imported
+            episodes, the last one last, as `Episode`; ``random`` is the curriculum's own generator, from which
+            all random numbers must come. In YAML it is the path ``"module:function"``, which is imported
             when it is first needed.
         memory: Episodes in the history, >= 1.
 

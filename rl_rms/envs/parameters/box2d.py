@@ -14,7 +14,7 @@ _RACING = "gymnasium.envs.box2d.car_racing:CarRacing"
 
 
 def _set_lander_gravity(env: Any, gravity: float) -> None:
-    env.gravity = gravity  # from which every reset makes a new world
+    env.gravity = gravity  # from which every reset makes a new Box2D world
     env.world.gravity = (0.0, gravity)
 
 
@@ -29,7 +29,7 @@ for _name in ("wind_power", "turbulence_power"):
 
 
 def _set_walker_gravity(env: Any, gravity: float) -> None:
-    env.world.gravity = (0.0, gravity)  # the world is made once, and resets leave it
+    env.world.gravity = (0.0, gravity)  # the Box2D world is made once, and resets leave it
 
 
 def _set_walker_friction(env: Any, friction: float) -> None:

@@ -60,7 +60,7 @@ def _as_made(env: Any) -> _AsMade:
     return found
 
 
-# -- the world ------------------------------------------------------------------------------------------------
+# -- gravity and medium -------------------------------------------------------------------------------------------
 
 
 def _register_option(name: str, field: str, index: int | None = None, **bounds: float) -> None:
@@ -205,7 +205,7 @@ _register_scale("control_range_scale", "actuator_ctrlrange", "ranges of control"
 
 
 def _moved_dofs(env: Any) -> npt.NDArray[np.intp]:
-    """The degrees of freedom that have a motor; the others are the body's own way through the world."""
+    """The degrees of freedom that have a motor; the others are the body's own motion."""
     import mujoco
 
     moves_joint = env.model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""The parameters of Gymnasium's toy text: chances, from which the tables of transitions are written anew.
+"""The parameters of Gymnasium's toy text: probabilities, from which the tables of transitions are written anew.
 
 A table holds, for each state and action, the outcomes ``(probability, next state, reward, terminated)``. Blackjack
 has no table and no parameter.
@@ -26,7 +26,7 @@ def _is_end(state: int, rows: _Rows) -> bool:
 
 
 def _set_success_rate(env: Any, rate: float) -> None:
-    """Go where the action says with chance ``rate``, and to either side with half of the rest."""
+    """Go where the action says with probability ``rate``, and to either side with half of the rest."""
     astray = (1.0 - rate) / 2.0
     for state, rows in env.P.items():
         if _is_end(state, rows):
@@ -49,12 +49,12 @@ for _class in (_LAKE, _CLIFF):
 
 
 def _set_rainy_probability(env: Any, probability: float) -> None:
-    """Go where the action says with this chance, and to either side with half of the rest; ``P`` has all three."""
+    """Go where the action says with this probability, and to either side with half of the rest."""
     aside = (1.0 - probability) / 2.0
     for rows in env.P.values():
         for row in rows.values():
             if len(row) == 3:
-                row[:] = [(chance, *one[1:]) for chance, one in zip((probability, aside, aside), row, strict=True)]
+                row[:] = [(share, *one[1:]) for share, one in zip((probability, aside, aside), row, strict=True)]
 
 
 def _rainy_probability(env: Any) -> float:

@@ -1,15 +1,15 @@
-"""What a parameter's value is at which clock: immutable, pure, seekable functions of clock and key.
+"""A parameter's value over time: immutable, pure functions of clock and key.
 
 A schedule keeps no state, so any clock can be asked in any order, two optimizers with the same seed meet the same
 drift, and a resumed run goes on exactly.
 
 - levels at known clocks: `Constant`, `Step`, `PiecewiseConstant`
-- smooth ways to another value: `Linear`, `Cosine`, `Exponential`, `Sigmoid`
-- what comes back: `Sinusoid`, `Square`, `Sawtooth`
-- jumps by chance: `Redraw`, `PoissonJumps`, `Markov`, `Burst`
-- wandering: `OrnsteinUhlenbeck`, `RandomWalk`
-- from elsewhere: `Trace`, `Function`
-- made of others: ``s1 + s2`` (`Sum`), ``s1 * s2`` (`Product`), ``s.clip(low, high)`` (`Clip`),
+- smooth transitions: `Linear`, `Cosine`, `Exponential`, `Sigmoid`
+- periodic: `Sinusoid`, `Square`, `Sawtooth`
+- random jumps: `Redraw`, `PoissonJumps`, `Markov`, `Burst`
+- random walks: `OrnsteinUhlenbeck`, `RandomWalk`
+- recorded or computed: `Trace`, `Function`
+- combinations: ``s1 + s2`` (`Sum`), ``s1 * s2`` (`Product`), ``s.clip(low, high)`` (`Clip`),
   ``s.reflect(low, high)`` (`Reflect`), ``s.delay(steps)`` (`Delay`), ``s.during(start, end)`` (`During`),
   ``s.then(s2, at)`` (`Then`)
 

@@ -23,7 +23,7 @@ class AdversarialBurst(Schedule):
     disturbances of a learner by an adversary are those of Pinto et al., "Robust adversarial reinforcement
     learning" (ICML 2017); this adversary learns nothing but which bound is worse.
 
-    It is a schedule whose ``strikes`` grow while it is lived with: the wrapper that reads the returns puts a new
+    Its ``strikes`` grow while an agent acts: the wrapper that reads the returns puts a new
     one in its place for each burst. At any time it says at every clock what was, and `replay` makes of it a
     schedule that does the same to another agent without looking at it. Its timescale is ``duration``.
 

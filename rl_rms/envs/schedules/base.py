@@ -47,7 +47,7 @@ class Schedule(
 
         Args:
             t: Clocks in env steps, whole numbers >= 0 and below ``2**62`` in any order, shape ``(n,)``.
-            key: Stream of random numbers; schedules without chance ignore it.
+            key: Stream of random numbers; schedules that are not random ignore it.
 
         Returns:
             Values, shape ``(n,)``.

@@ -32,15 +32,15 @@ class Bridged(Schedule):
     """A schedule that is drawn by bridges; its states may be any numbers, of which `_held` makes values."""
 
     @abstractmethod
-    def _begin(self, chance: Floats) -> Floats:
+    def _begin(self, uniform: Floats) -> Floats:
         """States at clock 0, of uniform numbers of shape ``(2, n)``; shape ``(n,)``."""
 
     @abstractmethod
-    def _go_on(self, states: Floats, steps: int, chance: Floats) -> Floats:
+    def _go_on(self, states: Floats, steps: int, uniform: Floats) -> Floats:
         """States ``steps`` clocks after others."""
 
     @abstractmethod
-    def _between(self, before: Floats, after: Floats, steps: int, chance: Floats) -> Floats:
+    def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
         """States in the middle of others that lie ``steps`` clocks before and ``steps`` clocks after."""
 
     def _held(self, states: Floats) -> Floats:
@@ -63,12 +63,12 @@ def _states(schedule: Bridged, key: Key, block: int) -> Floats:
     """States at a block's clocks, shape ``(_BLOCK,)``."""
     states = np.empty(_BLOCK + 1)
     states[0], states[_BLOCK] = _end(schedule, key, block), _end(schedule, key, block + 1)
-    chance = draw(key, block, _INSIDE, 2 * _BLOCK).reshape(2, _BLOCK)
+    uniform = draw(key, block, _INSIDE, 2 * _BLOCK).reshape(2, _BLOCK)
     for level in reversed(range(_LEVELS)):
         steps = 2**level
         middle = np.arange(steps, _BLOCK, 2 * steps)
         states[middle] = schedule._between(
-            states[middle - steps], states[middle + steps], steps, chance[:, middle]
+            states[middle - steps], states[middle + steps], steps, uniform[:, middle]
         )
     states.flags.writeable = False
     return states[:_BLOCK]
@@ -77,14 +77,14 @@ def _states(schedule: Bridged, key: Key, block: int) -> Floats:
 @lru_cache(maxsize=16_384)
 def _end(schedule: Bridged, key: Key, block: int) -> float:
     """State at a block's first clock."""
-    chance = draw(key, block, _END, 2).reshape(2, 1)
+    uniform = draw(key, block, _END, 2).reshape(2, 1)
     if block == 0:
-        return float(schedule._begin(chance)[0])
+        return float(schedule._begin(uniform)[0])
     if block == _BLOCKS:
         begin = np.array([_end(schedule, key, 0)])
-        return float(schedule._go_on(begin, _BLOCKS * _BLOCK, chance)[0])
+        return float(schedule._go_on(begin, _BLOCKS * _BLOCK, uniform)[0])
     # The largest power of two that divides the block's number says between which it lies in the middle.
     distance = block & -block
     before = np.array([_end(schedule, key, block - distance)])
     after = np.array([_end(schedule, key, block + distance)])
-    return float(schedule._between(before, after, distance * _BLOCK, chance)[0])
+    return float(schedule._between(before, after, distance * _BLOCK, uniform)[0])

@@ -1,4 +1,4 @@
-"""Values that wander: drawn by bridges, so that any clock can be asked."""
+"""Random walks: drawn by bridges, so that any clock can be asked."""
 
 import math
 from dataclasses import dataclass
@@ -60,20 +60,20 @@ class OrnsteinUhlenbeck(Bridged):
 
     # States are standard: what differs from the mean, in units of std.
 
-    def _begin(self, chance: Floats) -> Floats:
-        return normals(*chance)
+    def _begin(self, uniform: Floats) -> Floats:
+        return normals(*uniform)
 
-    def _go_on(self, states: Floats, steps: int, chance: Floats) -> Floats:
+    def _go_on(self, states: Floats, steps: int, uniform: Floats) -> Floats:
         wait = steps / self.tau
-        return math.exp(-wait) * states + math.sqrt(-math.expm1(-2 * wait)) * normals(*chance)
+        return math.exp(-wait) * states + math.sqrt(-math.expm1(-2 * wait)) * normals(*uniform)
 
-    def _between(self, before: Floats, after: Floats, steps: int, chance: Floats) -> Floats:
+    def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
         # The middle given both ends at a correlation r each: mean r (a + b) / (1 + r**2), variance
         # (1 - r**2) / (1 + r**2).
         r = math.exp(-steps / self.tau)
         square = r * r
         std = math.sqrt(-math.expm1(-2 * steps / self.tau) / (1 + square))
-        return r / (1 + square) * (before + after) + std * normals(*chance)
+        return r / (1 + square) * (before + after) + std * normals(*uniform)
 
     def _held(self, states: Floats) -> Floats:
         return self.mean + self.std * states
@@ -147,14 +147,14 @@ class RandomWalk(Bridged):
     # States are sums of standard steps. Reflected steps have the same law as the steps that a walk without walls
     # makes through mirror images of its room, so that folding it is exact.
 
-    def _begin(self, chance: Floats) -> Floats:
-        return np.zeros(chance.shape[1])
+    def _begin(self, uniform: Floats) -> Floats:
+        return np.zeros(uniform.shape[1])
 
-    def _go_on(self, states: Floats, steps: int, chance: Floats) -> Floats:
-        return states + math.sqrt(steps) * normals(*chance)
+    def _go_on(self, states: Floats, steps: int, uniform: Floats) -> Floats:
+        return states + math.sqrt(steps) * normals(*uniform)
 
-    def _between(self, before: Floats, after: Floats, steps: int, chance: Floats) -> Floats:
-        return 0.5 * (before + after) + math.sqrt(0.5 * steps) * normals(*chance)
+    def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
+        return 0.5 * (before + after) + math.sqrt(0.5 * steps) * normals(*uniform)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The walk's values."""

@@ -152,8 +152,8 @@ class PoissonJumps(_Drawn):
         def read(block: int, inside: Ints) -> Floats:
             times, brought = jumps(self.mean_dwell, key, block)
             # The level that holds at the block's start was drawn in an earlier block.
-            chance = np.concatenate([[self._carried(key, block)], brought])
-            held: Floats = chance[np.searchsorted(times, inside, side="right")]
+            uniform = np.concatenate([[self._carried(key, block)], brought])
+            held: Floats = uniform[np.searchsorted(times, inside, side="right")]
             return held
 
         return self._level(by_block(t, jump_span(self.mean_dwell), read))

@@ -1,4 +1,4 @@
-"""Regimes that follow each other by chance: drawn by bridges, so that any clock can be asked."""
+"""Random sequences of regimes: drawn by bridges, so that any clock can be asked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -113,17 +113,17 @@ class Markov(Bridged):
 
     # States are numbers of values.
 
-    def _begin(self, chance: Floats) -> Floats:
-        return _choose(self.stationary, chance[0])
+    def _begin(self, uniform: Floats) -> Floats:
+        return _choose(self.stationary, uniform[0])
 
-    def _go_on(self, states: Floats, steps: int, chance: Floats) -> Floats:
-        return _choose(_power(self, steps.bit_length() - 1)[states.astype(np.int64)], chance[0])
+    def _go_on(self, states: Floats, steps: int, uniform: Floats) -> Floats:
+        return _choose(_power(self, steps.bit_length() - 1)[states.astype(np.int64)], uniform[0])
 
-    def _between(self, before: Floats, after: Floats, steps: int, chance: Floats) -> Floats:
+    def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
         power = _power(self, steps.bit_length() - 1)
         # By Bayes' rule, up to a factor: to the middle from the one, and from there to the other.
         weights = power[before.astype(np.int64)] * power.T[after.astype(np.int64)]
-        return _choose(weights, chance[0])
+        return _choose(weights, uniform[0])
 
     def _held(self, states: Floats) -> Floats:
         held: Floats = np.array(self.levels)[states.astype(np.int64)]

@@ -79,7 +79,7 @@ def draw(schedule: Drawable, ax: "Axes", until: float, keys: Sequence[Key]) -> N
         schedule: The schedule.
         ax: Where to draw.
         until: Last clock in env steps.
-        keys: Streams of random numbers, each a line; a schedule without chance is drawn for the first alone.
+        keys: Streams of random numbers, each a line; a schedule that is not random is drawn for the first alone.
     """
     from matplotlib.ticker import EngFormatter
 

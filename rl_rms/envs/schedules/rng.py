@@ -1,6 +1,6 @@
 """Random numbers that can be asked for at any clock: counter-based, so that none depends on those before it.
 
-Chance comes from Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
+They come from Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
 its key is (seed, target, env index), its counter the number of the block of draws, the lane, and the part of an
 expression that asks.
 """
@@ -71,11 +71,20 @@ def draw(key: Key, block: int, lane: int, count: int) -> Floats:
         lane: Number of the lane, >= 0.
         count: How many, at most ``2**60``.
     """
-    words = np.array([key.seed % 2**64, key.stream << 32 | key.env_index], dtype=np.uint64)
-    # Philox advances the counter's first word with every four numbers; the others tell the streams apart.
-    counter = np.array([0, block, lane, key.part], dtype=np.uint64)
-    # Raw words, since NumPy keeps those of a bit generator the same for ever but not what Generator makes of them.
-    raw = np.random.Philox(key=words, counter=counter).random_raw(count)
+    return philox((key.seed % 2**64, key.stream << 32 | key.env_index), (0, block, lane, key.part), count)
+
+
+def philox(key: tuple[int, int], counter: tuple[int, int, int, int], count: int) -> Floats:
+    """Uniform numbers in [0, 1), 53 random bits each.
+
+    Args:
+        key: Two words of 64 bits.
+        counter: Four words; the generator advances the first one with every four numbers.
+        count: How many.
+    """
+    generator = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=np.array(counter, dtype=np.uint64))
+    # NumPy guarantees the raw words of a bit generator, but not the numbers that Generator makes of them.
+    raw = generator.random_raw(count)
     drawn: Floats = np.ldexp((raw >> np.uint64(11)).astype(np.float64), -53)
     return drawn
 

@@ -32,7 +32,7 @@ TASKS = [{"length": one} for one in (1.0, 0.7, 0.5, 0.2)]
 
 
 def wander(history, random):
-    """A teacher with chance and a memory."""
+    """A teacher with random numbers and a memory."""
     last = history[-1].task["length"] if history else 0.5
     return {"length": float(np.clip(last + random.normal(0, 0.1), 0.1, 1.0))}
 

@@ -1,4 +1,4 @@
-"""Schedules made of others: values, chance, bounds and time."""
+"""Schedules made of others: values, random numbers, bounds and time."""
 
 import math
 
@@ -48,7 +48,7 @@ def test_values_by_hand(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY).tolist() == expected
 
 
-def test_the_parts_of_an_expression_share_no_chance():
+def test_parts_of_an_expression_share_no_random_numbers():
     jumps = Redraw(0, 1, every=1)
     a, b = jumps.values(T, KEY.of_part(0)), jumps.values(T, KEY.of_part(1))
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.06

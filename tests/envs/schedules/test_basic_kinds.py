@@ -80,7 +80,7 @@ def test_the_levels_of_poisson_jumps_know_nothing_of_their_times():
     schedule = PoissonJumps(low=0, high=1, mean_dwell=10)
     events = schedule.events(0, 40_000, KEY)
     levels = schedule.values(events, KEY)
-    # About 4000 pairs: a correlation by chance has standard deviation 0.016.
+    # About 4000 pairs: a correlation of independent values has standard deviation 0.016.
     assert abs(np.corrcoef(np.diff(events), levels[1:])[0, 1]) < 0.064
     assert abs(np.corrcoef(np.diff(events), levels[:-1])[0, 1]) < 0.064
 

@@ -60,7 +60,7 @@ def test_a_random_schedule_has_a_line_for_each_seed_and_a_legend():
     assert axes.get_title(loc="left") == repr(schedule)
 
 
-def test_one_without_chance_has_one_line_on_the_axes_that_were_given():
+def test_one_that_is_not_random_has_one_line_on_the_axes_that_were_given():
     _, axes = plt.subplots()
     assert Sinusoid(9.8, 4, period=100).plot(axes) is axes
     assert len(axes.get_lines()) == 1

@@ -1,4 +1,4 @@
-"""What stands behind `rl_rms.envs.schedules.AdversarialBurst`: it reads returns and decides when to strike."""
+"""The decisions of `rl_rms.envs.schedules.AdversarialBurst`: reads returns and begins bursts."""
 
 import dataclasses
 import math
@@ -65,7 +65,7 @@ class Adversary:
         return min(bounds, key=lambda bound: means[bound])
 
     def state_dict(self) -> dict[str, Any]:
-        """What it knows, as plain JSON data."""
+        """Bursts and returns so far, as plain JSON data."""
         return {
             "strikes": [list(strike) for strike in self.schedule.strikes],
             "returns": list(self._returns),
@@ -83,7 +83,7 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     """An adversary for each target whose schedule asks for one.
 
     Raises:
-        ValueError: If such a schedule is a part of another, where nobody would tell it of returns.
+        ValueError: If such a schedule is a part of another, which gets no returns.
     """
     adversaries = {}
     for target, schedule in changes.items():

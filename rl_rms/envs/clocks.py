@@ -62,7 +62,7 @@ class Clock(ABC):
     @property
     @abstractmethod
     def moment(self) -> Moment:
-        """Who draws random numbers, and when."""
+        """The environments that draw random numbers, and their readings."""
 
     @property
     @abstractmethod

@@ -27,7 +27,7 @@ class EnvConfig:
             one, else ``sync``.
         autoreset_mode: When a finished sub-environment begins its next episode: ``NextStep``, ``SameStep`` or
             ``Disabled``; only with ``sync`` and ``async``. Null is ``NextStep``.
-        changes: What changes: a target (a parameter by the environment's own name, or ``reward.scale``,
+        changes: The changes: a target (a parameter by the environment's own name, or ``reward.scale``,
             ``reward.offset``, ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and
             its schedule over the clock of env steps, such as
             ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period: 20000}}``. Schedules are ``constant``,
@@ -37,15 +37,15 @@ class EnvConfig:
             ``sum`` and ``product`` (of a list of schedules and numbers) and by ``clip``, ``reflect``, ``delay``,
             ``ahead``, ``during`` and ``then``, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}},
             low: 5.0, high: 15.0}}``. ``rl-rms plot-schedule`` draws any of them.
-        curriculum: What is set at the beginning of each episode, by how the last ones went, such as
+        curriculum: The rule that sets targets at the beginning of each episode, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
             There are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``, ``domain_randomization``,
             ``learning_progress``, ``learnability``, ``prioritized_level_replay``, ``alp_gmm`` and ``teacher``.
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same changes.
             ``phase``: the same, but each is at another phase of the drift. ``independent``: each has its own clock
             and its own random numbers.
-        observe: What observations show of the change: a list of ``params``, ``time`` and ``change``; null for
-            nothing.
+        observe: Additions to the observations that show the change: a list of ``params``, ``time`` and
+            ``change``; null for nothing.
         drift_seed: Seed of the changes' random numbers, >= 0; null is the run's seed.
         frame_stack: How many of the last observations are shown together, >= 1; null shows one. Not with
             ``vector_entry_point``.

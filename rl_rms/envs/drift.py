@@ -21,7 +21,7 @@ _COUNTED_AT_ONCE = 2**20
 
 
 class Block(NamedTuple):
-    """What holds at ``BLOCK`` successive clocks.
+    """Values and regimes at ``BLOCK`` successive readings.
 
     Attributes:
         values: Shape ``(BLOCK, num_targets)``, targets in the order of the schedules.
@@ -80,7 +80,7 @@ def count_regimes(changes: Mapping[str, Schedule], clock: int, seed: int, env_in
 def compute_block(
     changes: Mapping[str, Schedule], start: int, seed: int, env_index: int = 0, before: Block | None = None
 ) -> Block:
-    """What holds at the clocks from ``start`` on.
+    """The block of readings from ``start`` on.
 
     Args:
         changes: Targets and their schedules.

@@ -21,13 +21,13 @@ _TRANSITION, _FIRST, _ONCE = 0, 1, 2
 
 
 class Moment(NamedTuple):
-    """Who asks for numbers, and when: one entry for each environment of a batch.
+    """The environments of a batch that draw numbers, and their readings.
 
     Attributes:
         seed: Seed of the drift, >= 0.
         drifts: Number of the drift that each sees; sub-environments of one drift share numbers drawn once.
         env_indices: Number of each environment.
-        clocks: What each one's clock reads, in env steps.
+        clocks: The reading of each one's clock, in env steps.
     """
 
     seed: int
@@ -53,10 +53,10 @@ def normals(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Fl
     """Independent standard normal numbers, by Box and Muller: ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
 
     Args:
-        target: What they are for; each target has its own.
+        target: Their use; each target has its own numbers.
         moment: Who asks, and when.
         size: How many each is to have.
-        first: Which environments ask for the first frame of an episode, not for a transition.
+        first: True for the first frame of an episode, False for a transition, of each environment.
 
     Returns:
         Numbers, shape ``(num_envs, size)``.

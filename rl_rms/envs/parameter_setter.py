@@ -28,7 +28,7 @@ class ParameterSetter:
 
     Args:
         env: The unwrapped environment.
-        targets: What is to be set.
+        targets: Names of the targets.
         observation_space: Of one environment.
         action_space: Of one environment.
         arrays: The targets whose values are to be arrays, with one value for each sub-environment.
@@ -40,8 +40,8 @@ class ParameterSetter:
         has_noise: Whether random numbers are drawn at each env step.
         is_drawn: Whether any target needs random numbers, and so `moment`.
         late: Targets that take effect only with the next reset.
-        episodic: Which targets, by their numbers, end the episode in progress when they change.
-        moment: Who draws, and when; to be set before the first transition where ``is_drawn``.
+        episodic: Numbers of the targets that end the episode in progress when they change.
+        moment: The environments that draw, and their readings; needed before a transition if ``is_drawn``.
 
     Raises:
         ValueError: If the environment has no such target, or changing it would have no effect.
@@ -226,7 +226,7 @@ class ParameterSetter:
         return (noise.uniforms if uniform else noise.normals)(target, self.moment, size, begins)
 
     def _once(self, target: str, numbers: Any, draw: Callable[[int, int], Any]) -> npt.NDArray[Any]:
-        """What ``draw(drift, number)`` gives: a row for all, or one for each, shape ``(1 or num_envs, size)``."""
+        """The rows of ``draw(drift, number)``: one for all, or one for each, shape ``(1 or num_envs, size)``."""
         if target not in self._drawn:
             drifts = self.moment.drifts
             if np.ndim(numbers) == 0 and len(set(drifts)) == 1:

@@ -1,4 +1,4 @@
-"""An environment whose parameters can be set between two steps; what decides on the values stands above it."""
+"""A wrapper that sets an environment's parameters between two steps, to the values that it is given."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     Args:
         env: The environment.
-        targets: What is to be set.
+        targets: Names of the targets.
 
     Raises:
         ValueError: If the environment has no such target, or changing it would have no effect.
@@ -54,7 +54,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._has_begun = False
         self._problem: str | None = None
         self._notices = Notices()
-        # What an environment that is lived through again showed last, before it was moved.
+        # The last observation of an environment whose episode is replayed, before it was moved.
         self._shown: Any = None
         # Set for one step: the values of the next episode, for which this one ends.
         self._upcoming: tuple[float, ...] | None = None
@@ -77,7 +77,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_moment(self) -> Moment:
-        """Who draws random numbers, and when."""
+        """The environment that draws random numbers, and its reading."""
         return self._setter.moment
 
     @parameter_moment.setter
@@ -86,12 +86,12 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_targets(self) -> tuple[str, ...]:
-        """What is set."""
+        """Names of the targets."""
         return self._setter.targets
 
     @property
     def parameter_episodic(self) -> tuple[int, ...]:
-        """Which targets, by their numbers, end the episode in progress when they change."""
+        """Numbers of the targets that end the episode in progress when they change."""
         return self._setter.episodic
 
     @property

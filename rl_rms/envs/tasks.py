@@ -29,7 +29,7 @@ class Task:
     """An environment and its changes.
 
     Attributes:
-        about: What changes, and why that is of interest.
+        about: The changes, and why they are of interest.
         base: Gymnasium's id of the environment.
         changes: As in a configuration's ``env.changes``.
         curriculum: As in a configuration's ``env.curriculum``.

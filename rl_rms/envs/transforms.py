@@ -68,7 +68,7 @@ BOUNDS = {
 
 
 def misfit(target: str, observation_space: Space, action_space: Space) -> str | None:
-    """What a target needs of an environment's (single) spaces and does not find, or None where it fits."""
+    """The property that a target needs and the (single) spaces lack; None if the target fits."""
     if target.startswith("reward."):
         return None
     space = observation_space if target.startswith("observation.") else action_space
@@ -77,7 +77,7 @@ def misfit(target: str, observation_space: Space, action_space: Space) -> str | 
 
 
 def _needed(target: str, space: Space) -> tuple[str, bool]:
-    """What a target needs of the space, in words, and whether it is so."""
+    """The property of a space that a target needs, in words, and whether the space has it."""
     if target == "observation.permute":
         several = is_float_box(space) and components(space) > 1
         return "observations that are a Box of floats with more than one component", several

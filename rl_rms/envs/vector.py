@@ -51,7 +51,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         sharing: ``"shared"``: one clock counts the env steps of all sub-environments, and all see the same values.
             ``"phase"``: the same, but each sub-environment is at another phase of the drift, evenly spread.
             ``"independent"``: each has its own clock and its own random numbers.
-        observe: What observations show of the change, as in `NonStationary`.
+        observe: Additions to the observations that show the change, as in `NonStationary`.
         seed: Seed of the drift, >= 0. None: that of ``reset(seed=s)``; until there is one, a random one.
         part: If sub-environments are spread over processes: the number of this part, and the number of equal
             parts. The clock then counts the env steps of all parts, sub-environments are numbered through all

@@ -1,4 +1,4 @@
-"""What every curriculum is: asked for tasks, told of episodes, saved and begun anew, whatever its rule."""
+"""The base of curricula: gives tasks, records episodes, is saved and restarted."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,13 +16,13 @@ _RECENT = 0.3
 
 
 class Episode(NamedTuple):
-    """How an episode went.
+    """A finished episode.
 
     Attributes:
-        task: The value of each target in it.
+        task: The value of each target in it; empty if no curriculum set one.
         episode_return: Sum of its rewards.
         length: Its env steps.
-        success: What the environment says of it, None where it says nothing.
+        success: Whether it was a success, as the environment reports; None if it reports nothing.
         env_index: Number of the sub-environment.
     """
 
@@ -51,7 +51,7 @@ class Curriculum(
     @property
     @abstractmethod
     def targets(self) -> tuple[str, ...]:
-        """What the tasks set."""
+        """Names of the targets that the tasks set."""
 
     @abstractmethod
     def _draw(self) -> tuple[Task, Any]:
@@ -67,7 +67,7 @@ class Curriculum(
 
     @abstractmethod
     def _kept(self) -> dict[str, Any]:
-        """What has been learned, as plain JSON data."""
+        """The state of the rule, as plain JSON data."""
 
     @abstractmethod
     def _keep(self, kept: Mapping[str, Any]) -> None:
@@ -76,7 +76,7 @@ class Curriculum(
     @property
     @abstractmethod
     def difficulty(self) -> float:
-        """How far the curriculum has come, in [0, 1]."""
+        """Progress of the curriculum, in [0, 1]."""
 
     @property
     def stage(self) -> int:
@@ -85,7 +85,7 @@ class Curriculum(
 
     @property
     def stage_changes(self) -> int:
-        """How often the stage has changed, up or down, each a change of regime."""
+        """Number of changes of stage, up or down, each a change of regime."""
         return self._stage_changes
 
     @property
@@ -124,7 +124,7 @@ class Curriculum(
             episode_return: Sum of its rewards.
             episode_length: Its env steps.
             env_index: Number of the sub-environment.
-            success: What the environment says of it (``info["is_success"]``), None where it says nothing.
+            success: Whether it was a success (``info["is_success"]``); None if the environment reports nothing.
 
         Raises:
             ValueError: If the rule needs to know of success, and neither the environment nor an argument says what
@@ -152,7 +152,7 @@ class Curriculum(
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has learned of the episodes, and those in progress, as plain JSON data."""
+        """The state of the rule and the episodes in progress, as plain JSON data."""
         return {
             "name": self.name,
             "random": self._random.bit_generator.state,

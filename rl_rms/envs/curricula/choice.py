@@ -34,7 +34,7 @@ class Choice(Curriculum):
 
     @property
     def difficulty(self) -> float:
-        """Where in the list, from 0 for its first to 1 for its last task, those lie that are drawn, on average."""
+        """Mean place of the drawn tasks in the list, from 0 for the first to 1 for the last."""
         if len(self.tasks) == 1:
             return 1.0
         return float(self.probabilities @ np.linspace(0.0, 1.0, len(self.tasks)))

@@ -36,7 +36,7 @@ class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, su
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What it knows of the episodes, as plain JSON data."""
+        """The episodes of the stage, as plain JSON data."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -282,7 +282,7 @@ class _Several(Gate):
             gate.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """That of each."""
+        """The state of each gate."""
         return {"gates": [gate.state_dict() for gate in self.gates]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ class LearningProgress(Choice):
         return mixed(self.progress, self.uniform)
 
     def log(self) -> dict[str, float]:
-        """That of all choices, and the progress on each task."""
+        """The scalars of every `Choice`, and the progress on each task."""
         return {**super().log(), **{f"progress/{number}": float(one) for number, one in enumerate(self.progress)}}
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:
@@ -124,17 +124,12 @@ class Learnability(Choice):
         super().__init__()
 
     @property
-    def success_rates(self) -> Floats:
-        """Of each task, shape ``(num_tasks,)``."""
-        return self._rates.copy()
-
-    @property
     def probabilities(self) -> Floats:
         """In proportion to the learnability."""
         return mixed(self._rates * (1 - self._rates), self.uniform)
 
     def log(self) -> dict[str, float]:
-        """That of all choices, and the success rate of each task."""
+        """The scalars of every `Choice`, and the success rate of each task."""
         return {
             **super().log(),
             **{f"success_rate/{number}": float(one) for number, one in enumerate(self._rates)},

@@ -52,7 +52,7 @@ class LinearRamp(Curriculum):
 
     @property
     def difficulty(self) -> float:
-        """How much of the way is done."""
+        """Share of the ramp that is done."""
         return min(self._count / self.over, 1.0)
 
     def _draw(self) -> tuple[Task, Any]:

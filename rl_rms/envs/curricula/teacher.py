@@ -17,7 +17,7 @@ class Teacher(Curriculum):
     """Tasks as a function says, from the episodes so far.
 
     Args:
-        targets: What the tasks set.
+        targets: Names of the targets that the tasks set.
         choose: ``choose(history, random)`` gives a task, ``{target: value}``. ``history`` are the finished
             episodes, the last one last, as `Episode`; ``random`` is the curriculum's own generator, from which
             all random numbers must come. In YAML it is the path ``"module:function"``, which is imported

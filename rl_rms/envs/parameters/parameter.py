@@ -19,7 +19,7 @@ class OutOfBoundsError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """How a parameter of an unwrapped environment is written and read.
+    """Writes and reads a parameter of an unwrapped environment.
 
     Attributes:
         name: The attribute that is set, unless ``set`` says otherwise.

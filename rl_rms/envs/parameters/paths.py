@@ -30,7 +30,7 @@ class AttributePath:
         return tuple(name or int(index) for name, index in found)
 
     def get(self, env: Any) -> Any:
-        """What is there now."""
+        """The present value."""
         return _walk(env, self.steps)
 
     def set(self, env: Any, value: Any) -> None:

@@ -84,7 +84,7 @@ def register_family(env_class: str, prefix: str, family: Family) -> None:
 
     Args:
         env_class: Class of the unwrapped environment as ``"module:Class"``.
-        prefix: What stands before the dot.
+        prefix: The name before the dot.
         family: The parameters.
     """
     _FAMILIES[env_class, prefix] = family
@@ -95,7 +95,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
     Args:
         env: The unwrapped environment.
-        name: What is registered for its class, an attribute that is a number, or the path to one, such as
+        name: A name registered for its class, an attribute that is a number, or the path to one, such as
             ``"model.opt.gravity[2]"``.
 
     Raises:
@@ -118,7 +118,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
 
 def parameter_names(env: Any) -> list[str]:
-    """What can be changed in an unwrapped environment: what its class registers, else its numeric attributes."""
+    """Names of the parameters of an unwrapped environment: those registered for its class, else its numbers."""
     classes = [_qualified(one) for one in type(env).__mro__]
     registered = [
         name

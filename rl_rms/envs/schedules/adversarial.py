@@ -104,7 +104,7 @@ class AdversarialBurst(Schedule):
         return replace(self, strikes=(*self.strikes, (clock, value)))
 
     def replay(self) -> PiecewiseConstant:
-        """What it did, as a schedule that reacts to nothing."""
+        """Its bursts so far, as a schedule that reacts to nothing."""
         pieces = {0: self.base}
         for start, value in self.strikes:
             pieces |= {start: value, start + self.duration: self.base}

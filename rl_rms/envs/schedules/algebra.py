@@ -60,7 +60,7 @@ class _Combined(Schedule):
 
     @property
     def cycle(self) -> float:
-        """That of all parts that change, where they have the same."""
+        """The cycle of the parts that change, if all have the same."""
         cycles = {part.cycle for part in self.schedules if part.amplitude > 0}
         return cycles.pop() if len(cycles) == 1 else math.inf
 
@@ -84,7 +84,7 @@ class _Combined(Schedule):
         return math.hypot(*weights) / rate if rate > 0 else math.inf
 
     def _weights(self) -> list[float]:
-        """How much each part moves the whole."""
+        """The amplitude that each part adds to the whole."""
         return [part.amplitude for part in self.schedules]
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
@@ -256,7 +256,7 @@ class Clip(_Limited):
     Timescale and half-life are the schedule's own.
 
     Args:
-        schedule: What is limited.
+        schedule: The schedule to limit.
         low: Lower limit; None for none.
         high: Upper limit, above the lower one; None for none.
 
@@ -283,7 +283,7 @@ class Reflect(_Limited):
     with which it knows its timescale.
 
     Args:
-        schedule: What is reflected.
+        schedule: The schedule to reflect.
         low: Lower mirror; None for none.
         high: Upper mirror, above the lower one; None for none.
 

@@ -1,4 +1,4 @@
-"""What every schedule is and can do, whatever its form."""
+"""The base of schedules."""
 
 import math
 from abc import ABC, abstractmethod
@@ -66,7 +66,7 @@ class Schedule(
 
     @property
     def amplitude(self) -> float:
-        """How far the value goes from its center.
+        """Distance of the extremes from the center.
 
         Half of the range between the bounds; where that is infinite, the standard deviation in the long run, which
         is itself infinite for a random walk without walls.
@@ -132,7 +132,7 @@ class Schedule(
         return float(self.values(np.array([t]), key)[0])
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Where the value jumps.
+        """The clocks at which the value jumps.
 
         Args:
             t0: Clock in env steps.
@@ -256,7 +256,7 @@ def as_schedules(changes: Mapping[str, Any] | None, name: str = "changes") -> di
 
     Args:
         changes: The targets and their schedules; None for none.
-        name: What errors call it.
+        name: The name of ``changes`` in errors.
 
     Raises:
         ValueError: If it is no such mapping; names the target.

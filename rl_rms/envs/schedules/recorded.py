@@ -170,7 +170,7 @@ class Function(Schedule, in_yaml=False):
         object.__setattr__(self, "middle", check_number("Function: center", center))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """What the function returns."""
+        """The values that the function returns."""
         clocks = np.asarray(t, dtype=np.int64)
         values = np.asarray(self.function(clocks), dtype=np.float64)
         if values.shape != clocks.shape:

@@ -29,7 +29,7 @@ _JUMPS = 256
 
 
 class Key(NamedTuple):
-    """What tells one stream of random numbers from another.
+    """The name of a stream of random numbers.
 
     Attributes:
         seed: Seed of the whole drift, >= 0.

@@ -56,7 +56,7 @@ class Delay(_Shown):
     """The same some env steps later: ``s(t - steps)``, and ``s(0)`` until then.
 
     Args:
-        schedule: What is delayed.
+        schedule: The schedule to delay.
         steps: Env steps, >= 0.
 
     Raises:
@@ -96,7 +96,7 @@ class Ahead(_Shown):
     """The same some env steps earlier: ``s(t + steps)``.
 
     Args:
-        schedule: What is to come earlier.
+        schedule: The schedule to bring forward.
         steps: Env steps, >= 0.
 
     Raises:
@@ -136,7 +136,7 @@ class During(_Shown):
     then at most ``end - start``.
 
     Args:
-        schedule: What is shown.
+        schedule: The schedule to show.
         start: First clock, in env steps, >= 0.
         end: Last clock, above ``start``.
         rest: Value outside; None for those at the edges.
@@ -220,8 +220,8 @@ class Then(Schedule):
     Its timescale is the shortest of both schedules' and ``at``.
 
     Args:
-        first: What holds below ``at``.
-        second: What holds from ``at`` on, by a clock that is 0 there.
+        first: The schedule below ``at``.
+        second: The schedule from ``at`` on, by a clock that is 0 there.
         at: Clock of the change, in env steps, >= 1.
 
     Raises:
@@ -304,7 +304,7 @@ class Then(Schedule):
 
 
 def _limit_before(schedule: Schedule, t: int, key: Key) -> float:
-    """Where a schedule comes to at a clock if it does not jump there."""
+    """The value that a schedule would have at a clock if it did not jump there."""
     return schedule.value(t - 1 if schedule.events(t - 1, t, key).size else t, key)
 
 

@@ -32,7 +32,7 @@ class _Transition(Schedule):
         return min(self.start, self.end), max(self.start, self.end)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """That of a ramp through a range of 1, whose variance over time is 1/12, in as many updates."""
+        """The half-life of a ramp through a range of 1, whose variance over time is 1/12, in as many updates."""
         return ramp_half_life(steps_per_update / self._ramp(), 1.0 / (12.0 * snr))
 
     def _telling_span(self) -> float:

@@ -1,0 +1,153 @@
+"""The targets of one environment, set by name."""
+
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+from rl_rms.envs.noise import Moment
+from rl_rms.envs.parameter_setter import ParameterSetter
+
+
+def setter_of(env, targets, **kwargs):
+    return ParameterSetter(env, targets, env.observation_space, env.action_space, **kwargs)
+
+
+def test_set_writes_only_the_values_that_differ(probe):
+    env = probe()
+    setter = setter_of(env, ["level", "reward.offset"])
+    assert (setter.values, setter.current()) == ((None, None), (1.0, 0.0))
+    setter.set((3.0, 5.0))
+    assert (env.level, setter.values, setter.reward(1.0)) == (3.0, (3.0, 5.0), 6.0)
+    env.level = 7.0
+    setter.set((3.0, 6.0))
+    assert (env.level, setter.reward(1.0)) == (7.0, 7.0)
+    setter.again()
+    assert env.level == 3.0
+
+
+def test_set_leaves_values_at_none_keeps_the_environment_as_it_is(probe):
+    env = probe()
+    setter_of(env, ["level"]).again()
+    assert env.level == 1.0
+
+
+def test_observation_has_gain_and_offset_moves_every_component(probe):
+    setter = setter_of(probe(), ["observation.gain", "observation.offset"])
+    setter.set((2.0, -1.0))
+    moved = setter.observation(np.array([1.0, 4.0], np.float32))
+    assert (moved.tolist(), moved.dtype) == ([1.0, 7.0], np.float32)
+
+
+def test_observation_has_mask_of_one_reads_zero(probe):
+    setter = setter_of(probe(), ["observation.mask"])
+    setter.set((1.0,))
+    assert setter.observation(np.array([1.0, 4.0], np.float32)).tolist() == [0.0, 0.0]
+
+
+def test_action_has_delay_comes_later_and_begins_idle(probe):
+    setter = setter_of(probe(), ["action.delay"])
+    setter.set((1.0,))
+    given = [np.full(2, value, np.float32) for value in (0.25, 0.5)]
+    assert [setter.action(one).tolist() for one in given] == [[0.0, 0.0], [0.25, 0.25]]
+    setter.begin()
+    assert setter.action(given[0]).tolist() == [0.0, 0.0]
+
+
+def test_delayed_is_restored_gives_the_same_actions(probe):
+    setter, other = (setter_of(probe(), ["action.delay"]) for _ in range(2))
+    for one in (setter, other):
+        one.set((1.0,))
+    setter.action(np.full(2, 0.25, np.float32))
+    other.delayed = setter.delayed
+    assert other.action(np.zeros(2, np.float32)).tolist() == [0.25, 0.25]
+
+
+def test_noise_is_that_of_the_moment(probe):
+    setter, other = (setter_of(probe(), ["reward.noise"]) for _ in range(2))
+    assert setter.has_noise
+    for one in (setter, other):
+        one.set((1.0,))
+        one.place(Moment(3, (0,), (0,), (17,)))
+    assert setter.reward(0.0) == other.reward(0.0) != 0.0
+    other.place(Moment(3, (0,), (0,), (18,)))
+    assert setter.reward(0.0) != other.reward(0.0)
+
+
+def test_vector_environment_has_arrays_moves_each_row():
+    env = gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point").unwrapped
+    setter = ParameterSetter(
+        env,
+        ["length", "observation.offset"],
+        env.single_observation_space,
+        env.single_action_space,
+        arrays=["length", "observation.offset"],
+        num_envs=2,
+    )
+    setter.set((np.array([0.5, 0.25]), np.array([0.0, 1.0])))
+    assert env.length.tolist() == [0.5, 0.25]
+    moved = setter.observation(np.zeros((2, 4), np.float32))
+    assert moved[:, 0].tolist() == [0.0, 1.0]
+
+
+def test_ends_episode_asks_for_another_task_is_true(switch):
+    setter = setter_of(switch, ["task"])
+    setter.set((0.0,))
+    assert setter.episodic == (0,)
+    assert not setter.ends_episode((0.0,))
+    assert setter.ends_episode((1.0,))
+
+
+@pytest.fixture
+def switch():
+    from rl_rms.envs import TaskSwitch
+
+    lakes = [{"id": "FrozenLake-v1", "desc": ["SF", last]} for last in ("FG", "HG")]
+    return TaskSwitch(lakes)
+
+
+def test_setter_is_pickled_sets_the_values_again():
+    env = gym.make("CartPole-v1").unwrapped
+    setter = setter_of(env, ["length"])
+    setter.set((0.25,))
+    copied = pickle.loads(pickle.dumps(setter))
+    assert (copied.values, copied.current()) == ((0.25,), (0.25,))
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("nothing", "'nothing' .*length, reward.scale"),
+        ("observation.permut", "'observation.permut' .*observation.permute"),
+        ("observation.offsets_draw", "'observation.offsets_draw' .*'observation.offsets'"),
+    ],
+)
+def test_target_does_not_exist_is_named_with_the_choices(probe, target, named):
+    with pytest.raises(ValueError, match=named):
+        setter_of(probe(), [target])
+
+
+@pytest.mark.parametrize(
+    ("target", "space", "named"),
+    [
+        ("observation.gain", Discrete(3), "Box of floats"),
+        ("observation.permute", Box(0.0, 1.0, (1,)), "more than one"),
+    ],
+)
+def test_target_does_not_fit_the_space_names_both(probe, target, space, named):
+    env = probe()
+    with pytest.raises(ValueError, match=f"'{target}' .*{named}"):
+        ParameterSetter(env, [target], space, env.action_space)
+
+
+def test_value_is_out_of_bounds_names_target_and_value(probe):
+    setter = setter_of(probe(), ["observation.mask"])
+    with pytest.raises(ValueError, match=r"observation\.mask must be in \[0, 1\], got 1\.5"):
+        setter.set((1.5,))
+
+
+def test_arrays_are_given_to_an_environment_that_takes_none_names_the_mend(probe):
+    with pytest.raises(ValueError, match="'level' .*vectorization_mode=\"sync\".*batched=True"):
+        setter_of(probe(), ["level"], arrays=["level"], num_envs=2)

@@ -1,0 +1,103 @@
+"""An environment whose targets are set between steps."""
+
+import copy
+import json
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rl_rms.envs import TaskSwitch
+from rl_rms.envs.parametrized import Parametrized
+
+
+def test_parameter_values_are_set_hold_from_the_next_step_on(probe):
+    env = Parametrized(probe(), ["level", "reward.scale"])
+    env.reset(seed=0)
+    env.parameter_values = (2.0, 10.0)
+    assert env.step(None)[1] == 20.0
+    env.parameter_values = (3.0, 10.0)
+    assert env.step(None)[1] == 30.0
+    assert env.parameter_targets == ("level", "reward.scale")
+
+
+def test_reset_restores_a_value_of_the_environment_sets_it_again(probe):
+    class Forgetful(probe):
+        def reset(self, **kwargs):
+            self.level = 1.0
+            return super().reset(**kwargs)
+
+    env = Parametrized(Forgetful(), ["level"])
+    env.parameter_values = (4.0,)
+    env.reset(seed=0)
+    assert env.step(None)[1] == 4.0
+
+
+def test_current_values_are_those_of_the_environment_before_any_is_set(probe):
+    assert Parametrized(probe(), ["level"]).current_values() == (1.0,)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_observation_space_has_bounds_unless_observations_move(probe, bounded):
+    env = Parametrized(probe(), ["level" if bounded else "observation.gain"])
+    assert env.observation_space.is_bounded() == bounded
+
+
+def test_parameter_upcoming_truncates_the_episode_then_is_set():
+    lakes = [{"id": "FrozenLake-v1", "desc": ["SFF", last]} for last in ("FFG", "HFG")]
+    env = Parametrized(TaskSwitch(lakes), ["task"])
+    env.parameter_values = (0.0,)
+    env.reset(seed=0)
+    env.parameter_upcoming = (1.0,)
+    _, _, terminated, truncated, _ = env.step(0)
+    assert (terminated, truncated) == (False, True)
+    assert (env.parameter_values, env.parameter_upcoming) == ((1.0,), None)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_environment_is_copied_goes_on_exactly(duplicate):
+    env = Parametrized(gym.make("CartPole-v1"), ["length", "action.delay"])
+    env.parameter_values = (0.25, 2.0)
+    env.reset(seed=0)
+    env.step(1)
+    other = duplicate(env)
+    for action in (0, 1, 1, 0):
+        assert np.array_equal(env.step(action)[0], other.step(action)[0])
+    assert other.unwrapped.length == 0.25
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "FrozenLake-v1"])
+def test_parameter_snapshot_is_restored_goes_on_exactly(env_id):
+    env, other = (Parametrized(gym.make(env_id), ["action.delay"]) for _ in range(2))
+    assert env.parameter_snapshot is None
+    for one in (env, other):
+        one.parameter_values = (1.0,)
+    env.reset(seed=0)
+    for action in (1, 0, 1):
+        env.step(action)
+    other.reset(seed=5)
+    other.parameter_snapshot = json.loads(json.dumps(env.parameter_snapshot))
+    for action in (0, 1, 1):
+        assert np.array_equal(env.step(action)[0], other.step(action)[0])
+
+
+def test_parameter_snapshot_comes_from_another_kind_of_environment_names_the_mend(probe):
+    env, other = Parametrized(gym.make("CartPole-v1"), []), Parametrized(probe(), [])
+    for one in (env, other):
+        one.reset(seed=0)
+    with pytest.raises(ValueError, match=r"Probe; .*same wrappers"):
+        other.parameter_snapshot = env.parameter_snapshot
+
+
+def test_reward_is_no_number_names_the_value(probe):
+    class Paying(probe):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, "much", *rest
+
+    env = Parametrized(Paying(), ["reward.scale"])
+    env.parameter_values = (1.0,)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="reward must be a number.*'much'"):
+        env.step(None)

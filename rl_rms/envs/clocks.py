@@ -41,13 +41,13 @@ class Clock(ABC):
     # Vector steps since the clock was frozen.
     _frozen_steps = 0
 
-    def __init__(self, changes: Mapping[str, Schedule], num_envs: int, part: tuple[int, int]) -> None:
-        number, num_parts = part
+    def __init__(self, changes: Mapping[str, Schedule], num_envs: int, shard: tuple[int, int]) -> None:
+        rank, size = shard
         self._changes = dict(changes)
-        self._indices = number * num_envs + np.arange(num_envs)
-        self._num_in_all = num_envs * num_parts
+        self._indices = rank * num_envs + np.arange(num_envs)
+        self._num_in_all = num_envs * size
         # Env steps of all parts for one of this part.
-        self._rate = num_parts
+        self._rate = size
 
     @property
     @abstractmethod
@@ -106,7 +106,7 @@ class SharedClock(Clock):
         changes: Targets and their schedules.
         seed: Seed of the drift, >= 0.
         num_envs: Number of sub-environments.
-        part: See `rl_rms.envs.NonStationaryVector`.
+        shard: See `rl_rms.envs.NonStationaryVector`.
     """
 
     # Readings that are prepared at once.
@@ -118,9 +118,9 @@ class SharedClock(Clock):
     _regimes: Any
 
     def __init__(
-        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        super().__init__(changes, num_envs, part)
+        super().__init__(changes, num_envs, shard)
         self.set(0, seed)
 
     @property

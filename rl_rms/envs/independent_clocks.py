@@ -18,7 +18,7 @@ class IndependentClocks(Clock):
         changes: Targets and their schedules.
         seed: Seed of the drift, >= 0; sub-environment ``i`` has the stream of ``env_index=i``.
         num_envs: Number of sub-environments.
-        part: See `rl_rms.envs.NonStationaryVector`.
+        shard: See `rl_rms.envs.NonStationaryVector`.
     """
 
     _readings: Ints
@@ -28,9 +28,9 @@ class IndependentClocks(Clock):
     _steps_left: int
 
     def __init__(
-        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        super().__init__(changes, num_envs, part)
+        super().__init__(changes, num_envs, shard)
         self.seed = seed
         self._places = np.arange(num_envs)
         self._starts = np.zeros(num_envs, dtype=np.int64)

@@ -32,7 +32,7 @@ def make_vec(
     sharing: Sharing = "shared",
     observe: str | Sequence[str] | None = None,
     seed: int | None = None,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     vectorization_mode: str | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Wrapper[Any, Any, Any, Any]]] = (),
@@ -49,7 +49,7 @@ def make_vec(
         sharing: See `NonStationaryVector`.
         observe: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.
-        part: See `NonStationaryVector`.
+        shard: See `NonStationaryVector`.
         vectorization_mode: ``"vector_entry_point"``, ``"sync"`` or ``"async"``; None takes the environment's own
             vector form where it has one and neither ``vector_kwargs`` nor ``wrappers`` ask for another, else Sync.
         vector_kwargs: Arguments of SyncVectorEnv or AsyncVectorEnv, such as ``{"autoreset_mode": "SameStep"}``.
@@ -90,7 +90,7 @@ def make_vec(
         # Before Gymnasium 1.4 an iterator that is at its end, from which none can be made anew.
         base.env_fns = [partial(_make_one, id, wrappers, kwargs)] * num_envs
     return NonStationaryVector(
-        env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed, part=part
+        env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed, shard=shard
     )
 
 
@@ -111,21 +111,21 @@ def _in_a_worker(env: gym.Env[Any, Any], targets: tuple[str, ...], parent: int) 
     return Parametrized(env, targets)
 
 
-def make_from_config(config: EnvConfig, seed: int, part: tuple[int, int] = (0, 1)) -> NonStationaryVector:
+def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 1)) -> NonStationaryVector:
     """Make the vector environment of a configuration, or an equal part of it.
 
     Args:
         config: The configuration.
         seed: Seed of the drift where the configuration leaves it open; the first reset seeds the rest.
-        part: See `NonStationaryVector`; of how many, ``num_envs`` is divided by.
+        shard: See `NonStationaryVector`; of how many, ``num_envs`` is divided by.
 
     Raises:
         ValueError: See `NonStationaryVector`. If the sub-environments cannot be divided, or ``kwargs`` has a key
             that is an argument of `make_vec`.
     """
-    if config.num_envs % part[1]:
+    if config.num_envs % shard[1]:
         raise ValueError(
-            f"num_envs must be a multiple of the {part[1]} workers that share it, got {config.num_envs}"
+            f"num_envs must be a multiple of the {shard[1]} workers that share it, got {config.num_envs}"
         )
     taken = [name for name in config.kwargs if name in arguments(make_vec)]
     if taken:
@@ -142,12 +142,12 @@ def make_from_config(config: EnvConfig, seed: int, part: tuple[int, int] = (0, 1
         _ = curriculum.function  # A wrong path is refused here, not in the first episode.
     return make_vec(
         config.id if config.frame_stack is None else stacked(config.id, config.frame_stack),
-        config.num_envs // part[1],
+        config.num_envs // shard[1],
         config.schedules(),
         curriculum=curriculum,
         sharing=config.sharing,
         observe=config.observe,
-        part=part,
+        shard=shard,
         seed=seed if config.drift_seed is None else config.drift_seed,
         vectorization_mode=mode,
         vector_kwargs=autoreset,

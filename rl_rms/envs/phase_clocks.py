@@ -23,16 +23,16 @@ class PhaseClocks(SharedClock):
     _next_event: int
 
     def __init__(
-        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, part: tuple[int, int] = (0, 1)
+        self, changes: Mapping[str, Schedule], seed: int, num_envs: int, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        self._span = BLOCK * num_envs * part[1]
-        shares = (part[0] * num_envs + np.arange(num_envs)) / (num_envs * part[1])
+        self._span = BLOCK * num_envs * shard[1]
+        shares = (shard[0] * num_envs + np.arange(num_envs)) / (num_envs * shard[1])
         self._offsets = {target: _phases(schedule, shares) for target, schedule in changes.items()}
         self._each = [
             {target: schedule.ahead(int(self._offsets[target][i])) for target, schedule in changes.items()}
             for i in range(num_envs)
         ]
-        super().__init__(changes, seed, num_envs, part)
+        super().__init__(changes, seed, num_envs, shard)
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
         """Values at other readings, shape ``(num_envs, n)``."""

@@ -53,9 +53,9 @@ class NonStationaryVector(Changing, VectorWrapper):
             ``"independent"``: each has its own clock and its own random numbers.
         observe: Additions to the observations that show the change, as in `NonStationary`.
         seed: Seed of the drift, >= 0. None: that of ``reset(seed=s)``; until there is one, a random one.
-        part: If sub-environments are spread over processes: the number of this part, and the number of equal
-            parts. The clock then counts the env steps of all parts, sub-environments are numbered through all
-            parts, and all parts need the same ``seed``.
+        shard: ``(rank, size)`` of the process, if the sub-environments are divided equally among ``size``
+            processes. The clock counts the env steps of all processes, which take equally many. All need the same
+            ``seed``.
 
     Attributes:
         last_observations: The last observations; None before the first reset.
@@ -86,12 +86,12 @@ class NonStationaryVector(Changing, VectorWrapper):
         sharing: Sharing = "shared",
         observe: str | Sequence[str] | None = None,
         seed: int | None = None,
-        part: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__(env)
-        if not 0 <= part[0] < part[1]:
-            raise ValueError(f"part must be a number >= 0 and how many parts there are, got {part!r}")
-        self.part = part
+        if not 0 <= shard[0] < shard[1]:
+            raise ValueError(f"shard must be (rank, size) with 0 <= rank < size, got {shard!r}")
+        self.shard = shard
         if sharing not in _CLOCKS:
             raise ValueError(f"sharing must be one of {', '.join(_CLOCKS)}, got {sharing!r}")
         self._sharing = sharing
@@ -112,7 +112,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         if curriculum is not None and self._mode is AutoresetMode.SAME_STEP:
             _check_curriculum(env, [target for target in curriculum.targets if target in self._backend.late])
         self._has_own_seed = seed is not None
-        self._clock = _CLOCKS[sharing](schedules, first_seed(seed), env.num_envs, part)
+        self._clock = _CLOCKS[sharing](schedules, first_seed(seed), env.num_envs, shard)
         self._observer: Observer | None = None
         if observe is not None:
             space, scale = self.single_observation_space, timescale(schedules)

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import TransformReward
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_parameter
-from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.drift import regime_changes, trace
-from rl_rms.envs.make import make_from_config
 from rl_rms.envs.schedules import Linear, PoissonJumps, Redraw, Sinusoid, Step
 
 CHANGES = {
@@ -26,6 +23,8 @@ CHANGES = {
     "observation.offset": Redraw(values=[-0.5, 0.5], every=70),
     "action.flip": Step(before=0, after=1, at=90),
 }
+
+
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 
 
@@ -80,9 +79,6 @@ def play(env, steps, actions=None):
 
 def make(kind, lengths, mode, probes):
     return NativeProbes(lengths, mode) if kind == "native" else probes(lengths, mode)
-
-
-# -- the clock ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -161,9 +157,6 @@ def test_a_users_options_are_left_alone(probes):
     options = {"rl_rms.clock": 3, "reset_mask": np.array([True, True])}
     env.reset(options=options)
     assert set(options) == {"rl_rms.clock", "reset_mask"}
-
-
-# -- the values -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
@@ -368,9 +361,6 @@ def test_a_world_where_nothing_changes_has_a_clock_all_the_same():
     )
 
 
-# -- state ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
 @pytest.mark.parametrize("mode", ["vector_entry_point", "sync", "async"])
 def test_state_goes_through_json(mode, sharing):
@@ -433,9 +423,6 @@ def test_states_of_another_kind_are_refused():
         make_vec("CartPole-v1", 2, curriculum=Staged([{"length": 1.0}], 1)).load_state_dict(shared.state_dict())
 
 
-# -- curricula ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_a_curriculum_sets_the_task_of_each_ones_next_episode(mode, probes):
     curriculum = Staged([{"level": 1.0}, {"level": 5.0}], threshold=2.0, window=2)
@@ -489,18 +476,6 @@ def test_native_dynamics_follow_a_curriculum():
     fresh.load_state_dict(json.loads(json.dumps(env.state_dict())))
     assert fresh.curriculum.stage == 1
     assert fresh.unwrapped.length.tolist() == [0.25] * 4
-
-
-# -- what cannot be -------------------------------------------------------------------------------------------
-
-
-def test_wrappers_see_the_world_changing():
-    env = make_vec(
-        "Pendulum-v1", 2, {"reward.scale": 0.0}, wrappers=[lambda env: TransformReward(env, lambda r: r + 1)]
-    )
-    assert isinstance(env.unwrapped, SyncVectorEnv)
-    env.reset(seed=0)
-    assert env.step(env.action_space.sample())[1].tolist() == [1.0, 1.0]
 
 
 def test_it_finds_the_sub_environments_below_other_vector_wrappers(probes):
@@ -595,8 +570,3 @@ def test_a_native_environment_cannot_end_one_episode_for_a_change():
     said = "'level' ends episodes when it changes, which Restarted cannot do for one sub-environment; use"
     with pytest.raises(ValueError, match=said):
         NonStationaryVector(Restarted([2, 2], AutoresetMode.NEXT_STEP), {"level": 2.0})
-
-
-def test_sub_environments_that_cannot_be_divided_are_counted():
-    with pytest.raises(ValueError, match="num_envs must be a multiple of the 3 workers that share it, got 8"):
-        make_from_config(EnvConfig(num_envs=8), seed=0, shard=(0, 3))

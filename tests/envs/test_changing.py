@@ -1,4 +1,4 @@
-"""Worlds that stand still for an evaluation, and what is known of them at any time."""
+"""The common part of the wrappers: freezing, the oracle, and restarts of a curriculum."""
 
 import gymnasium as gym
 import numpy as np

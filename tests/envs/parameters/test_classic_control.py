@@ -1,0 +1,72 @@
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+
+from rl_rms.envs.nonstationary import NonStationary
+from rl_rms.envs.parameters import find_parameter
+from rl_rms.envs.schedules import Step
+
+ARGUMENTS = {
+    "LunarLander-v3": {"enable_wind": True},
+    "Taxi-v4": {"is_rainy": True, "fickle_passenger": True},
+}
+
+
+WIND = {"wind_x", "wind_y", "wind_z"}  # there is no air
+
+
+MUJOCO_UNFELT = {
+    "Ant-v5": WIND,
+    "HalfCheetah-v5": WIND,
+    "Hopper-v5": WIND,
+    "Humanoid-v5": WIND,
+    "HumanoidStandup-v5": WIND,
+    "InvertedPendulum-v5": {*WIND, "friction", "friction_scale"},
+    "InvertedDoublePendulum-v5": {*WIND, "friction", "friction_scale"},
+    "Pusher-v5": {*WIND, "friction_scale", "mass.goal", "mass.object"},
+    "Reacher-v5": {*WIND, "friction", "friction_scale", "gravity", "mass.target"},
+    "Swimmer-v5": {"friction", "friction_scale", "gravity"},
+    "Walker2d-v5": WIND,
+}
+
+
+def bare(env_id):
+    pytest.importorskip("mujoco" if env_id in MUJOCO_UNFELT else "gymnasium")
+    if env_id in ("LunarLander-v3", "BipedalWalker-v3", "CarRacing-v3"):
+        pytest.importorskip("Box2D")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return gym.make(env_id, **ARGUMENTS.get(env_id, {})).unwrapped
+
+
+def test_cartpole_derives_its_masses():
+    env = NonStationary(gym.make("CartPole-v1"), {"masscart": 3, "masspole": Step(0.1, 0.5, at=2), "length": 2})
+    bare = env.unwrapped
+    env.reset(seed=0)
+    for masspole in (0.1, 0.5, 0.5):
+        env.step(0)
+        assert (bare.total_mass, bare.polemass_length) == (masspole + 3.0, masspole * 2.0)
+    env.reset()
+    assert (bare.total_mass, bare.polemass_length) == (3.5, 1.0)
+
+
+def test_native_cartpole_takes_one_value_for_each_and_moves_as_the_single_one_does():
+    native = CartPoleVectorEnv(num_envs=3)
+    values = {"gravity": [9.8, 1.0, 20.0], "masspole": [0.1, 0.2, 0.3], "length": [0.5, 1.0, 0.2]}
+    for name, column in values.items():
+        parameter = find_parameter(native, name)
+        assert parameter.batched
+        parameter.setter(native)(np.array(column))
+    native.reset(seed=0)
+    batch, *_ = native.step(np.array([0, 1, 1]))
+    start = CartPoleVectorEnv(num_envs=3).reset(seed=0)[0]
+    for i, action in enumerate([0, 1, 1]):
+        env = gym.make("CartPole-v1").unwrapped
+        for name, column in values.items():
+            find_parameter(env, name).setter(env)(column[i])
+        env.reset(seed=0)
+        env.state = start[i].astype(np.float64)
+        assert env.step(action)[0] == pytest.approx(batch[i], abs=1e-6)

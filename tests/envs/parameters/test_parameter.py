@@ -1,0 +1,75 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+
+from rl_rms.envs import register_parameter
+from rl_rms.envs.nonstationary import NonStationary
+from rl_rms.envs.parameters import OutOfBoundsError, find_parameter
+from rl_rms.envs.schedules import Linear
+
+
+def test_a_drift_stops_at_the_step_at_which_it_leaves_the_bounds():
+    env = NonStationary(gym.make("CartPole-v1"), {"length": Linear(0.5, -0.5, over=10)})
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(0)
+    with pytest.raises(OutOfBoundsError, match="'length' of CartPoleEnv must be > 0, got 0.0"):
+        env.step(0)
+
+
+def test_each_of_an_array_must_lie_within_the_bounds():
+    native = CartPoleVectorEnv(num_envs=3)
+    setter = find_parameter(native, "length").setter(native)
+    setter(np.array([0.1, 0.2, 0.3]))
+    assert native.polemass_length.tolist() == [0.1 * 0.1, 0.1 * 0.2, 0.1 * 0.3]
+    with pytest.raises(OutOfBoundsError, match="must be > 0"):
+        setter(np.array([0.1, 0.0, 0.3]))
+
+
+def test_bounds_and_effects_that_make_no_sense_are_refused(probe):
+    with pytest.raises(ValueError, match="leave room for a value, got low=2, above=-inf, high=1"):
+        register_parameter(probe, "level", low=2, high=1)
+    with pytest.raises(ValueError, match="effect of 'level' must be one of step, reset, episode, got 'now'"):
+        register_parameter(probe, "level", effect="now")
+
+
+class Typed(gym.Env):
+    """Rewards depend on attributes of several types, one of which `range` takes."""
+
+    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(2)
+
+    def __init__(self):
+        self.n, self.flag, self.small = 3, False, np.int8(3)
+        self.single, self.scalar = np.float32(0.5), np.array(3, dtype=np.int16)
+        self.counts = np.array([1, 2], dtype=np.int32)
+        self.table = [1, True]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        counted = sum(1 for _ in range(self.n)) + int(self.scalar) + int(self.small) + int(self.counts.sum())
+        return 0, float(counted + self.single + self.flag + sum(self.table)), False, False, {}
+
+
+def test_registered_attribute_keeps_its_own_type():
+    class Registered(Typed):
+        pass
+
+    register_parameter(Registered, "n", low=0)
+    env = NonStationary(Registered(), {"n": 4.0})
+    env.reset(seed=0)
+    assert type(env.unwrapped.n) is int
+    with pytest.raises(ValueError, match="'n' of Registered .* got 0.5"):
+        NonStationary(Registered(), {"n": 0.5}).reset(seed=0)
+
+
+def test_registered_attribute_takes_an_array_of_its_own_type():
+    env = Typed()
+    assign = find_parameter(env, "n").setter(env)
+    assign(np.array([1.0, 2.0]))
+    assert env.n.dtype == np.int64
+    with pytest.raises(ValueError, match="'n' of Typed .* got 2.5"):
+        assign(np.array([1.0, 2.5]))

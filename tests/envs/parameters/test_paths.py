@@ -1,0 +1,149 @@
+import re
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rl_rms.envs.nonstationary import NonStationary
+from rl_rms.envs.parameters import find_parameter
+from rl_rms.envs.parameters.paths import AttributePath
+from rl_rms.envs.schedules import Linear
+
+
+class Inner:
+    def __init__(self):
+        self.numbers, self.frozen, self.name = [1.0, [2.0, 3.0]], (4.0, 5.0), "inner"
+        self._vector = np.array([6.0, 7.0])
+
+    @property
+    def vector(self):
+        return self._vector.copy()  # as Box2D does
+
+    @vector.setter
+    def vector(self, vector):
+        self._vector = vector
+
+    shape = property(lambda self: self._vector.size)
+
+
+@pytest.mark.parametrize(
+    "path", ["inner.numbers[0]", "inner.numbers[1][-1]", "inner.vector[1]", "inner._vector[0]", "array[2]"]
+)
+def test_any_number_is_reached_by_its_path(probe, path):
+    env = probe()
+    env.inner, env.array = Inner(), np.arange(3.0)
+    parameter = find_parameter(env, path)
+    assert parameter.value(env) == {"[0]": 1.0, "][-1]": 3.0, "r[1]": 7.0, "array[2]": 2.0}.get(
+        path.removeprefix("inner.numbers").removeprefix("[1").removeprefix("inner.vecto"), 6.0
+    )
+    parameter.setter(env)(9.5)
+    assert parameter.value(env) == 9.5
+    assert find_parameter(env, path) == parameter
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (
+            "inner.nombres[0]",
+            "Probe has no 'inner.nombres\\[0\\]' to change: 'inner' is a Inner without 'nombres'",
+        ),
+        ("inner.numbers[7]", "'inner.numbers' is a list without '\\[7\\]'"),
+        ("later.mass", "'later' is a NoneType without 'mass'; some environments make it at the first reset"),
+        (
+            "inner.numbers[1]",
+            "must be a number to be changed, got a list; .* such as 'inner.numbers\\[1\\]\\[0\\]'",
+        ),
+        ("inner.name", "must be a number to be changed, got a str"),
+        ("inner.frozen[0]", "'inner.frozen\\[0\\]' of Probe is read-only"),
+        ("inner.shape", "'inner.shape' of Probe is read-only"),
+    ],
+)
+def test_paths_that_lead_to_no_number_are_refused(probe, path, said):
+    env = probe()
+    env.inner, env.later = Inner(), None
+    with pytest.raises(ValueError, match=said):
+        find_parameter(env, path)
+
+
+@pytest.mark.parametrize("path", ["inner", "outer.mass", "a..b", "level[", "1level", ""])
+def test_what_begins_with_no_attribute_is_no_path(probe, path):
+    env = probe()
+    env.inner = Inner()
+    assert find_parameter(env, path) is None
+
+
+def test_a_path_goes_through_what_resets_make_anew():
+    pytest.importorskip("Box2D")
+    env = NonStationary(gym.make("LunarLander-v3"), {"world.gravity[0]": 1.5})
+    for seed in (0, 1):
+        env.reset(seed=seed)
+        assert tuple(env.unwrapped.world.gravity) == (1.5, -10.0)
+
+
+class Typed(gym.Env):
+    """Rewards depend on attributes of several types, one of which `range` takes."""
+
+    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(2)
+
+    def __init__(self):
+        self.n, self.flag, self.small = 3, False, np.int8(3)
+        self.single, self.scalar = np.float32(0.5), np.array(3, dtype=np.int16)
+        self.counts = np.array([1, 2], dtype=np.int32)
+        self.table = [1, True]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        counted = sum(1 for _ in range(self.n)) + int(self.scalar) + int(self.small) + int(self.counts.sum())
+        return 0, float(counted + self.single + self.flag + sum(self.table)), False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "right"),
+    [
+        ("n", 4.0, 4),
+        ("flag", 1.0, True),
+        ("small", 5.0, np.int8(5)),
+        ("single", 0.25, np.float32(0.25)),
+        ("scalar", 7.0, np.array(7, dtype=np.int16)),
+        ("counts[1]", 6.0, np.int32(6)),
+        ("table[0]", 2.0, 2),
+        ("table[1]", 0.0, False),
+    ],
+)
+def test_attribute_keeps_its_own_type(path, value, right):
+    env = NonStationary(Typed(), {path: value})
+    env.reset(seed=0)
+    env.step(0)
+    found = AttributePath(path).get(env.unwrapped)
+    assert (type(found), found) == (type(right), right)
+    assert np.asarray(found).dtype == np.asarray(right).dtype
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "needed"),
+    [
+        ("n", 2.5, "type int and must be a whole number"),
+        ("n", np.inf, "type int and must be a whole number"),
+        ("flag", 0.5, "type bool and must be 0 or 1"),
+        ("small", 128.0, "type int8 and must be a whole number that int8 holds"),
+        ("scalar", 1.5, "type ndarray and must be a whole number that int16 holds"),
+        ("counts[0]", 1.5, "type int32 and must be a whole number that int32 holds"),
+        ("table[1]", 2.0, "type bool and must be 0 or 1"),
+    ],
+)
+def test_value_that_the_attributes_type_cannot_hold_is_refused(path, value, needed):
+    env = Typed()
+    named = re.escape(f"'{path}' of Typed is of {needed}") + f".*, got {value}; use a schedule"
+    with pytest.raises(ValueError, match=named):
+        find_parameter(env, path).setter(env)(value)
+
+
+def test_continuous_schedule_of_an_integer_stops_at_the_first_fraction():
+    env = NonStationary(Typed(), {"n": Linear(start=3.0, end=5.0, over=4)})
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="'n' of Typed .* got 3.5.*a float, such as 3.0"):
+        env.step(0)

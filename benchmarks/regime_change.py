@@ -10,14 +10,14 @@ The gradients are not clipped, for clipping at the usual 0.5 acts at nearly ever
 norm never changes and only its share among coordinates does; that case is measured as well and reported beside.
 
 *The true second moment* ``s = E[g*g]`` of an update is that of the gradient which the frozen policy would have
-given in that world over all that chance may do. It is estimated from 64 further copies of the run's 16
+given in that environment over all random numbers. It is estimated from 64 further copies of the run's 16
 sub-environments, which play alongside with every policy that the run has, from 80 updates (640 steps, more than
-any episode has) before the window on, in the run's own world, but with chance of their own and without any effect
-on the run. Each copy gives one gradient of as many vector steps as the update has, of the agent's loss and clipped
-as the update clips. What remains: the copies know nothing of the run's own last transitions, which shaped its
-policy, so s is that of a rollout independent of them; the jump may come a vector step apart, for reset frames do
-not advance the run's clock; and 64 squares are noisy, which the logarithm turns into a surplus of the tracking
-error, the same for all half-lives and reported beside it.
+any episode has) before the window on, in the run's own environment, but with their own random numbers and without
+any effect on the run. Each copy gives one gradient of as many vector steps as the update has, of the agent's loss
+and clipped as the update clips. What remains: the copies know nothing of the run's own last transitions, which
+shaped its policy, so s is that of a rollout independent of them; the jump may come a vector step apart, for reset
+frames do not advance the run's clock; and 64 squares are noisy, which the logarithm turns into a surplus of the
+tracking error, the same for all half-lives and reported beside it.
 
 *v* is the bias-corrected accumulator of `rl_rms.optim.rule` as the update uses it, with its own gradient in it,
 for many half-lives in shadow, fed by the run's own gradients, and for those that "match" and "auto" find. The run
@@ -82,7 +82,7 @@ class Copies:
     Args:
         num_copies: Gradients that one update is given, an even number.
         changes: The run's schedules.
-        seed: Of the copies' own chance.
+        seed: Seed of the copies' own random numbers.
     """
 
     def __init__(self, num_copies: int, changes: dict[str, Step], seed: int) -> None:

@@ -147,14 +147,14 @@ Array = NDArray[np.float64]
 
 def gradients(blocks: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
     """The stream, in blocks of shape (BLOCK, COORDINATES)."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     scales = 10.0 ** np.linspace(-6.0, 3.0, COORDINATES)
     level = np.zeros(COORDINATES)
     for block in range(blocks):
-        if chance.random() < 0.02:  # every 50,000 updates
-            level = chance.normal(0.0, 2.0, COORDINATES)
+        if rng.random() < 0.02:  # every 50,000 updates
+            level = rng.normal(0.0, 2.0, COORDINATES)
         swing = np.sin(2.0 * math.pi * block / 97.0 + np.arange(COORDINATES))
-        noise = chance.standard_normal((BLOCK, COORDINATES)) * (chance.random((BLOCK, COORDINATES)) > 0.1)
+        noise = rng.standard_normal((BLOCK, COORDINATES)) * (rng.random((BLOCK, COORDINATES)) > 0.1)
         yield (noise * (scales * np.exp(level + swing))).astype(np.float32)
 
 

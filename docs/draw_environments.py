@@ -114,10 +114,10 @@ def draw_curricula() -> None:
         given, skills = [], []
         for _ in range(3_000):
             difficulty = curriculum.task(0)["difficulty"]
-            chance = 1 / (1 + np.exp(20 * (difficulty - skill - 0.1)))
-            success = bool(random.random() < chance)
+            rate = 1 / (1 + np.exp(20 * (difficulty - skill - 0.1)))
+            success = bool(random.random() < rate)
             # Most is learned from what is neither sure nor hopeless; what is not met is slowly forgotten.
-            skill += 0.004 * chance * (1 - chance) - 0.00005
+            skill += 0.004 * rate * (1 - rate) - 0.00005
             curriculum.record(float(success), 10, 0, success)
             given.append(difficulty)
             skills.append(skill)

@@ -85,14 +85,14 @@ def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
     updates = 100 * wanted
     whole = begin()
     whole.learn(updates * ENVS * STEPS)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     run = folder / "run"
     saved, done, lost = 0, 0, 0
     while True:
         with another_process(run, updates) as (process, heard):
             if done < wanted:
                 # From before its first save to some saves later.
-                time.sleep(chance.uniform(0.0, 0.15))
+                time.sleep(rng.uniform(0.0, 0.15))
                 os.kill(process, signal.SIGKILL)
             _, status = os.waitpid(process, 0)
             with os.fdopen(os.dup(heard)) as reports:
@@ -116,8 +116,8 @@ def cuts(folder: Path, wanted: int, seed: int = 0) -> Count:
     """Cut a checkpoint off."""
     content = begin().save(folder / "whole").read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
-    chance = random.Random(seed)
-    places = [*range(header), *(chance.randrange(header, len(content)) for _ in range(wanted))]
+    rng = random.Random(seed)
+    places = [*range(header), *(rng.randrange(header, len(content)) for _ in range(wanted))]
     lost = sum(is_read(folder / "cut.safetensors", content[:length]) for length in places)
     return Count("a checkpoint cut off", len(places), lost)
 
@@ -126,11 +126,11 @@ def flips(folder: Path, wanted: int, seed: int = 0) -> Count:
     """Change one bit of a checkpoint."""
     path = begin().save(folder / "whole")
     content = path.read_bytes()
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     lost = 0
     for _ in range(wanted):
         changed = bytearray(content)
-        changed[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         lost += is_read(folder / "flipped.safetensors", bytes(changed), content)
     return Count("a bit of a checkpoint changed", wanted, lost)
 

@@ -108,10 +108,10 @@ def is_lost(way: str, mend: str, how: str, failing: int, at: int, ticket: Path) 
 
 def trainings(folder: Path, way: str, mend: str, how: str, wanted: int, seed: int = 0) -> Count:
     """So many trainings, each with one fault at another moment in another sub-environment."""
-    chance = random.Random(f"{way} {mend} {how} {seed}")
+    rng = random.Random(f"{way} {mend} {how} {seed}")
     lost = 0
     for _ in range(wanted):
-        failing, at = chance.randrange(ENVS), chance.randrange(1, STEPS // ENVS // 2)
+        failing, at = rng.randrange(ENVS), rng.randrange(1, STEPS // ENVS // 2)
         lost += is_lost(way, mend, how, failing, at, folder / "ticket")
     where = "in this process" if way == "sync" else f"in a worker ({way})"
     return Count(f"environment, {where}: {how}, {mend}", wanted, lost)

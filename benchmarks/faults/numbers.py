@@ -73,14 +73,14 @@ class Faulty(gym.Env):
         return self._see(), reward, self.left == 0 and ended, self.left == 0 and not ended, {}
 
 
-def is_lost(what: str, value: float, on_nonfinite: str, chance: random.Random) -> bool:
+def is_lost(what: str, value: float, on_nonfinite: str, rng: random.Random) -> bool:
     """Train with one fault; whether it cost anything."""
-    kind, options = chance.choice(KINDS)
-    mode, index = chance.choice(list(AutoresetMode)), chance.randrange(ENVS)
+    kind, options = rng.choice(KINDS)
+    mode, index = rng.choice(list(AutoresetMode)), rng.randrange(ENVS)
     worlds = [Faulty() for _ in range(ENVS)]
-    worlds[index].at, worlds[index].what, worlds[index].value = chance.randrange(1, 30), what, value
+    worlds[index].at, worlds[index].what, worlds[index].value = rng.randrange(1, 30), what, value
     env = SyncVectorEnv([lambda world=world: world for world in worlds], autoreset_mode=mode)
-    agent = kind(env, seed=chance.randrange(1000), on_nonfinite=on_nonfinite, **options)
+    agent = kind(env, seed=rng.randrange(1000), on_nonfinite=on_nonfinite, **options)
     is_fault = not math.isfinite(value)
     if what == "gradient":
         worlds[index].at = -1
@@ -97,8 +97,8 @@ def is_lost(what: str, value: float, on_nonfinite: str, chance: random.Random) -
                 metrics = real(*args, **kwargs)
                 if left:
                     left.clear()
-                    grad = chance.choice([param.grad for param in params if param.grad is not None])
-                    grad.view(-1)[chance.randrange(grad.numel())] = value
+                    grad = rng.choice([param.grad for param in params if param.grad is not None])
+                    grad.view(-1)[rng.randrange(grad.numel())] = value
                     worlds[index].met = True
                 return metrics
 
@@ -128,11 +128,11 @@ def is_lost(what: str, value: float, on_nonfinite: str, chance: random.Random) -
 
 def put_in(what: str, on_nonfinite: str, wanted: int, seed: int = 0) -> Count:
     """Put faults of one kind into as many trainings."""
-    chance = random.Random(f"{seed} {what} {on_nonfinite}")
+    rng = random.Random(f"{seed} {what} {on_nonfinite}")
     with warnings.catch_warnings():
         # numpy's, of 1e30.
         warnings.simplefilter("ignore", RuntimeWarning)
-        lost = sum(is_lost(what, VALUES[i % len(VALUES)], on_nonfinite, chance) for i in range(wanted))
+        lost = sum(is_lost(what, VALUES[i % len(VALUES)], on_nonfinite, rng) for i in range(wanted))
     return Count(
         f'a {what} of nan, +-inf or 1e30, on_nonfinite="{on_nonfinite}"'.replace("a obs", "an obs"), wanted, lost
     )
@@ -143,12 +143,12 @@ def overflows(wanted: int, seed: int = 0) -> Count:
 
     Lost is a parameter or second moment that is not finite at the end, or one that does not move any more.
     """
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     torch.manual_seed(seed)
     lost = 0
     for _ in range(wanted):
         param = nn.Parameter(torch.zeros(8))
-        options = chance.choice(
+        options = rng.choice(
             (
                 {},
                 {"flat": False},
@@ -159,11 +159,11 @@ def overflows(wanted: int, seed: int = 0) -> Count:
             )
         )
         optimizer = RMSprop([param], lr=1e-3, half_life=2, bias_correction=True, **options)
-        at, size = chance.randrange(300), 10 ** chance.uniform(19.3, 38.5)
+        at, size = rng.randrange(300), 10 ** rng.uniform(19.3, 38.5)
         for step in range(900):
             param.grad = torch.randn(8)
             if step == at:
-                param.grad[chance.randrange(8)] = size
+                param.grad[rng.randrange(8)] = size
             optimizer.step()
         before = param.detach().clone()
         param.grad = torch.randn(8)

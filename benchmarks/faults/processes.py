@@ -73,13 +73,13 @@ def steps_saved(run: Path | None) -> int:
 
 def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
     """Send signals, an even number, to a run, then let it end, and compare it with one that was left alone."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     done, lost, saved = 0, 0, 0
     for number in (signal.SIGINT, signal.SIGTERM) * (wanted // 2):
         run = run_under(folder / "run")
         words = ("resume", str(run), "--progress=none") if run else train(folder / "run", 10**9)
         process = in_a_child(*words)
-        time.sleep(chance.uniform(0.0, 0.8))
+        time.sleep(rng.uniform(0.0, 0.8))
         os.kill(process, number)
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         # By the system itself where there is no handler yet.
@@ -116,11 +116,11 @@ def full_disks(folder: Path, wanted: int, seed: int = 0) -> Count:
     """Write checkpoints that the disk takes only a part of."""
     agent = begin()
     earlier = agent.save(folder / "agent").read_bytes()
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     lost = 0
     for _ in range(wanted):
         refused = False
-        with room_for(chance.randrange(len(earlier))):
+        with room_for(rng.randrange(len(earlier))):
             try:
                 agent.save(folder / "agent")
             except files.UnwritableError:
@@ -132,7 +132,7 @@ def full_disks(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 def full_logs(folder: Path, wanted: int, seed: int = 0) -> Count:
     """Write logs that the disk takes only a part of, and more when there is room again."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     lost = 0
     for number in range(wanted):
         place = folder / str(number)
@@ -141,7 +141,7 @@ def full_logs(folder: Path, wanted: int, seed: int = 0) -> Count:
             for step in range(1, 51):
                 logger.write(step, {TAG: 1.0})
             now = min(path.stat().st_size for path in (place / METRICS, *place.glob("events*")))
-            with room_for(now + chance.randrange(400)):
+            with room_for(now + rng.randrange(400)):
                 for step in range(51, 101):
                     logger.write(step, {TAG: 1.0})
             for step in range(101, 151):
@@ -155,14 +155,14 @@ def full_logs(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 def deleted_folders(folder: Path, wanted: int, seed: int = 0) -> Count:
     """Delete the folders of runs that are being trained."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     lost = 0
     for number in range(wanted):
         place = folder / str(number)
         process = in_a_child(*train(place, 20_000), "--checkpoint_every=500", "--log_interval=1")
         while (run := run_under(place)) is None or not list(run.glob("checkpoints/*.safetensors")):
             time.sleep(0.01)
-        time.sleep(chance.uniform(0.0, 0.3))
+        time.sleep(rng.uniform(0.0, 0.3))
         # Files may come into it meanwhile.
         while not is_deleted(run):
             pass

@@ -24,7 +24,7 @@ from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.transforms import is_float_box
 
 Array = npt.NDArray[Any]
-# Schedules of the strength have no chance in them.
+# Schedules of the strength are not random.
 _UNUSED_KEY = Key(0)
 
 

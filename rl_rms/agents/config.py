@@ -237,7 +237,7 @@ class AgentConfig:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         if schedule.random:
-            raise ValueError(f"{name} must be a schedule without chance, got {schedule!r}")
+            raise ValueError(f"{name} must be a schedule that is not random, got {schedule!r}")
         if not schedule.bounds[0] >= 0:
             raise ValueError(f"{name} must be >= 0 always, but {schedule!r} goes down to {schedule.bounds[0]:g}")
         object.__setattr__(self, name, schedule.to_config())

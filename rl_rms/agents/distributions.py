@@ -1,4 +1,4 @@
-"""Action distributions. Their chance is a numpy generator's, which is saved with the agent on every device."""
+"""Action distributions. Their random numbers come from a numpy generator, which is saved with the agent."""
 
 import math
 from typing import Protocol, TypeVar

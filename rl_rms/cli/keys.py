@@ -13,7 +13,7 @@ KEYS = {
     "--agent.half_life MEMORY": 'of RMSprop: 69 (updates), "20_000 steps" (env steps), match or auto',
     "--agent.learning_rate RATE": "a number or a schedule",
     "--total_timesteps N": "env steps to train for, all sub-environments together",
-    "--seed N": "of everything that chance decides",
+    "--seed N": "of all random numbers",
     "--eval_every N": "env steps between two evaluations",
     "--checkpoint_every N": "env steps between two checkpoints; there is one at the end, too",
     "--video_every N": "env steps between two videos (extra video)",

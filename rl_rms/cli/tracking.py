@@ -27,7 +27,7 @@ from rl_rms.cli.runs import Run
 Floats = NDArray[np.float64]
 Verdict = Literal["too long", "too short", "right"]
 
-# Updates between two readings, at the least: the mean of fewer squared gradients is mostly chance.
+# Updates between two readings, at the least: the mean of fewer squared gradients is mostly noise.
 _SPACING = 25
 # Fewer readings of a regime say nothing of it.
 _FEWEST = 8

@@ -1,7 +1,7 @@
 """Whether RMSprop lets a group with noisy features wait for its loans, and what normalizers by group do about it.
 
 A linear policy decides on the applicants of `rl_rms.envs.lending`, 64 new ones an update. In the supervised world
-it is told who would repay (log loss); in the bandit it lends by chance and is told what that paid (REINFORCE).
+it is told who would repay (log loss); in the bandit it lends at random and sees what that paid (REINFORCE).
 """
 
 import functools
@@ -89,12 +89,12 @@ def measure(seed: int, *, world: str, weights: str, by: str, updates: int) -> di
     params = torch.zeros(len(RATES), x_tested.shape[1])
     step, told = stepper(by, params), []
     for update, (x, in_group, repays) in enumerate(lessons, 1):
-        chance = torch.sigmoid(params @ x.T)
+        probability = torch.sigmoid(params @ x.T)
         if world == "supervised":
-            error = chance - torch.from_numpy(repays).float()
+            error = probability - torch.from_numpy(repays).float()
         else:
-            lends = torch.from_numpy(rng.random(BATCH, np.float32)) < chance
-            error = -torch.from_numpy(env.rewards(lends, repays)).float() * (lends.float() - chance)
+            lends = torch.from_numpy(rng.random(BATCH, np.float32)) < probability
+            error = -torch.from_numpy(env.rewards(lends, repays)).float() * (lends.float() - probability)
         sizes = {k: n for k, n in enumerate(in_group.sum(0).tolist()) if n}
         grads: dict[Label, Tensor] = {k: (error * in_group[:, k]) @ x / n for k, n in sizes.items()}
         counts: dict[Label, float] = {k: float(n) for k, n in sizes.items()}

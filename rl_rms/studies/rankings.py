@@ -26,7 +26,7 @@ def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[flo
     Args:
         one: Scores of shape ``(networks, seeds)``.
         other: Likewise.
-        rng: Where chance comes from.
+        rng: Source of random numbers.
     """
     drawn = []
     for _ in range(_DRAWS):
@@ -43,7 +43,7 @@ def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
 
     Args:
         scores: Shape ``(networks, seeds)``.
-        rng: Where chance comes from.
+        rng: Source of random numbers.
     """
     half = scores.shape[1] // 2
     found = []

@@ -53,8 +53,8 @@ def descend(
     curvature = torch.tensor([STEEP, -flat], dtype=torch.float64)
     for _ in range(most):
         yield p
-        chance = torch.randn(2, generator=generator, dtype=torch.float64)
-        p = optimizer.step(p, p * curvature + noise * chance)
+        draw = torch.randn(2, generator=generator, dtype=torch.float64)
+        p = optimizer.step(p, p * curvature + noise * draw)
 
 
 def measure(

@@ -98,8 +98,8 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
         value = (unit.square() * x * y).sum()
         if not noise:
             return value, -value
-        chance = noise * unit * torch.randn(2, *x.shape, generator=generator, dtype=torch.float64)
-        return value + (chance[0] * x).sum(), (chance[1] * y).sum() - value
+        draw = noise * unit * torch.randn(2, *x.shape, generator=generator, dtype=torch.float64)
+        return value + (draw[0] * x).sum(), (draw[1] * y).sum() - value
 
     while True:
         with torch.no_grad():
@@ -127,20 +127,20 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
         kind: ``"nobody"``; ``"chance"``, evenly in [-1, 1]; ``"gusts"``, with all strength to one side, for 10 of
             20 env steps; ``"swings"``, a sinusoid of 50 env steps; ``"lean"``, always to where the pole leans.
         num_envs: Size of the batch.
-        seed: Of the chance in it.
+        seed: Seed of its random numbers.
     """
-    chance, clock = np.random.default_rng(seed), itertools.count()
+    rng, clock = np.random.default_rng(seed), itertools.count()
     sides = np.ones(num_envs)
 
     def gusts(_: Any) -> Floats:
         t = next(clock) % 20
         if t == 0:
-            sides[:] = chance.choice([-1.0, 1.0], num_envs)
+            sides[:] = rng.choice([-1.0, 1.0], num_envs)
         return sides * (t < 10)
 
     kinds: dict[str, Rival] = {
         "nobody": lambda _: np.zeros(num_envs),
-        "chance": lambda _: chance.uniform(-1.0, 1.0, num_envs),
+        "chance": lambda _: rng.uniform(-1.0, 1.0, num_envs),
         "gusts": gusts,
         "swings": lambda _: np.full(num_envs, math.sin(2 * math.pi * next(clock) / 50)),
         "lean": lambda observations: np.sign(observations[:, 2]),

@@ -116,7 +116,7 @@ def check_resume(make_agent, make_env, path):
 
 
 class Stumbling(Faulty):
-    """Fails by chance, which is part of its state; it is lived through again by a resumed training."""
+    """Fails at random; the random source is part of its state, so that a resumed training repeats the failures."""
 
     def step(self, action):
         observation, *others = super().step(action)

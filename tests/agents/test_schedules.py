@@ -103,7 +103,7 @@ def test_schedules_are_kept_as_data():
             "learning_rate must be a number or a schedule over env steps",
         ),
         ({"learning_rate": Linear(start=1.0, end=-1.0, over=5)}, "learning_rate must be >= 0 always"),
-        ({"learning_rate": Redraw(low=0.1, high=0.2, every=5)}, "learning_rate must be a schedule without chance"),
+        ({"learning_rate": Redraw(low=0.1, high=0.2, every=5)}, "learning_rate must be .*not random, got Redraw"),
         ({"ent_coef": {"linaer": {}}}, "ent_coef: a schedule must be one of"),
         ({"critic_learning_rate": -1.0}, "critic_learning_rate must be a finite number >= 0"),
     ],

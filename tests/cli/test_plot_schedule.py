@@ -56,7 +56,7 @@ def test_every_change_of_a_packaged_configuration_is_drawn(drawn, tmp_path):
         Redraw(values=[-10, 10], every=300_000),
     ]
     assert {until for _, until, _ in drawn} == {1_000_000}
-    # The run's own seed and each target's own chance, so that one sees what the run will meet.
+    # The run's own seed and each target's own random numbers, so that one sees what the run will meet.
     targets = ("gravity", "length", "force_mag")
     assert [keys for _, _, keys in drawn] == [[Key(0, stream_of(target))] for target in targets]
 

@@ -19,11 +19,11 @@ def test_every_network_is_trained_under_every_optimizer(quick):
 @pytest.mark.parametrize(("better", "word"), [("a", "does not hold"), ("b", "holds")])
 def test_the_verdict_by_hand(better, word):
     """Under SGD the network a is first; under Adam that depends."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     middle = {("a", "SGD"): 100, ("b", "SGD"): 50, ("a", "Adam"): 70, ("b", "Adam"): 70}
     middle[better, "Adam"] = 120
     cells = [{"network": network, "by": by, "life": 1} for network, by in middle]
-    measured = [{"scores": middle[key] + chance.normal(size=(10, 3))} for key in middle]
+    measured = [{"scores": middle[key] + rng.normal(size=(10, 3))} for key in middle]
     told = STUDY.verdict(Results(range(10), cells, measured))
     assert told.word == word
     assert ("a, first under SGD, falls" in told.sentence) == (word == "holds")

@@ -3,7 +3,13 @@
 import grimp
 import pytest
 
-PACKAGES = ["rl_rms.envs.curricula", "rl_rms.envs.parameters", "rl_rms.envs.schedules", "rl_rms.optim"]
+PACKAGES = [
+    "rl_rms.agents",
+    "rl_rms.envs.curricula",
+    "rl_rms.envs.parameters",
+    "rl_rms.envs.schedules",
+    "rl_rms.optim",
+]
 
 
 @pytest.fixture(scope="module")

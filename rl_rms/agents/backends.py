@@ -45,6 +45,7 @@ class Backend(Protocol):
         Returns:
             Actions, shape ``(num_envs, *action)``, and the next recurrent state.
         """
+        ...
 
     def gradients(self, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool) -> dict[str, float]:
         """Write the gradients of `rl_rms.agents.losses.actor_critic_loss` to the parameters.
@@ -57,9 +58,11 @@ class Backend(Protocol):
         Returns:
             The loss's parts by TensorBoard tag; it may be empty without ``with_metrics``.
         """
+        ...
 
     def limit_threads(self) -> AbstractContextManager[Any]:
         """Limit the threads of the libraries that the backend calls, for as long as a training lasts."""
+        ...
 
 
 def choose_backend(policy: nn.Module, device: torch.device, config: AgentConfig) -> Backend:

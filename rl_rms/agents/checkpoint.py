@@ -19,9 +19,11 @@ class Part(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """The fields of this part."""
+        ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the fields of this part, out of all fields of a file."""
+        ...
 
 
 def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:

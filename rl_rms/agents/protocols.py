@@ -27,62 +27,77 @@ class TrainedAgent(Protocol):
     @property
     def env(self) -> VectorEnv | None:
         """The environment that it is trained in."""
+        ...
 
     @property
     def config(self) -> AgentConfig:
         """Its hyperparameters."""
+        ...
 
     @property
     def policy(self) -> nn.Module:
         """The torch module."""
+        ...
 
     @property
     def optimizer(self) -> Optimizer:
         """The torch optimizer."""
+        ...
 
     @property
     def seed(self) -> int:
         """The seed of its weights, actions and environment."""
+        ...
 
     @property
     def observation_space(self) -> gym.Space[Any]:
         """Observation space of one sub-environment."""
+        ...
 
     @property
     def action_space(self) -> gym.Space[Any]:
         """Action space of one sub-environment."""
+        ...
 
     @property
     def workers(self) -> Workers:
         """The processes that train it together."""
+        ...
 
     @property
     def num_timesteps(self) -> int:
         """Env steps so far."""
+        ...
 
     @property
     def num_updates(self) -> int:
         """Optimizer steps so far."""
+        ...
 
     @property
     def target_timesteps(self) -> int:
         """Env steps at which the present training ends."""
+        ...
 
     @property
     def episodes(self) -> Sequence[Episode]:
         """The last 100 finished episodes."""
+        ...
 
     @property
     def new_episodes(self) -> Sequence[Episode]:
         """The episodes that finished in the last update's rollout."""
+        ...
 
     @property
     def can_be_saved(self) -> bool:
         """Whether no optimizer step was interrupted."""
+        ...
 
     @property
     def lost_wrappers(self) -> list[str]:
         """Names of the environment's wrappers whose state cannot be restored."""
+        ...
 
     def predict(
         self,
@@ -93,18 +108,24 @@ class TrainedAgent(Protocol):
         action_masks: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """The policy's action for one observation or a batch of them."""
+        ...
 
     def save(self, path: str | Path) -> Path:
         """Write the agent to one file."""
+        ...
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """Restore the agent's random generator after the block."""
+        ...
 
     def lent_env(self, clock: int | None = None) -> AbstractContextManager[None]:
         """Let an evaluation step the agent's environment inside the block."""
+        ...
 
     def raise_if_interrupted(self) -> None:
         """Raise KeyboardInterrupt if the training was interrupted."""
+        ...
 
     def describe_half_life(self) -> str | None:
         """The optimizer's half-life in updates and env steps as one sentence."""
+        ...

@@ -1,0 +1,49 @@
+"""Prints the modules and functions that `A2C(env).learn(20)` passes, in the order of their first calls.
+
+Run: python benchmarks/trace.py [--package rl_rms.agents]
+
+Comprehensions, lambdas and functions within functions are left out.
+"""
+
+import argparse
+import sys
+from types import FrameType
+from typing import Any
+
+import gymnasium as gym
+
+from rl_rms.agents import A2C
+
+
+def trace(package: str) -> dict[str, list[str]]:
+    """The functions of a package that are called, by module."""
+    calls: dict[str, list[str]] = {}
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
+        if event == "call" and f"{module}.".startswith(f"{package}.") and "<" not in name:
+            functions = calls.setdefault(module, [])
+            if name not in functions:
+                functions.append(name)
+
+    env = gym.make("CartPole-v1")
+    sys.setprofile(profile)
+    try:
+        A2C(env).learn(20)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def main() -> None:
+    """Print each module with its functions, and the counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--package", default="rl_rms.agents", help="package whose functions are counted")
+    calls = trace(parser.parse_args().package)
+    for module, functions in calls.items():
+        print(f"{module}: {', '.join(functions)}")
+    print(f"{len(calls)} modules, {sum(map(len, calls.values()))} functions")
+
+
+if __name__ == "__main__":
+    main()

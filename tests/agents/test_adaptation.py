@@ -9,6 +9,7 @@ from rl_rms.agents.callbacks import CallbackList
 from rl_rms.agents.rollout import Episode
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PiecewiseConstant
+from tests.naming import naming
 
 
 def episodes(returns, start=0, every=10):
@@ -65,7 +66,7 @@ def test_regimes_of_a_training_are_logged_as_they_end(tmp_path):
 
 
 def test_a_world_without_regimes_is_named():
-    with pytest.raises(ValueError, match="AdaptationCallback needs .* with regimes"):
+    with pytest.raises(ValueError, match=naming("AdaptationCallback", "regimes")):
         A2C("CartPole-v1").learn(10, AdaptationCallback())
 
 
@@ -101,5 +102,5 @@ def test_patience_of_a_resumed_training_counts_on(tmp_path):
     resumed.learn(5_000, callback)
     assert callback.best_mean_reward == 1e9
     assert 600 <= resumed.num_timesteps < 620
-    with pytest.raises(ValueError, match="the checkpoint's state of EvalCallback is damaged"):
+    with pytest.raises(ValueError, match=naming("EvalCallback", "damaged")):
         CallbackList([callback]).load_state_dict({"EvalCallback": [{"best_mean_reward": "high"}]})

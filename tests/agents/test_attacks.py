@@ -1,5 +1,3 @@
-import re
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from rl_rms.agents.attacks import FGSMAttack, adversarial_direction
 from rl_rms.agents.distributions import Categorical
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Constant, Linear
+from tests.naming import naming
 
 SAME_STEP = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": "SameStep"}}
 
@@ -144,31 +143,31 @@ def test_a_resumed_training_under_attack_is_the_same_to_the_bit(tmp_path):
 @pytest.mark.parametrize(
     ("id", "strength", "message"),
     [
-        ("Pendulum-v1", 0.1, "a choice, got Box"),
-        ("FrozenLake-v1", 0.1, "a Box of floats, got Discrete"),
-        ("CartPole-v1", -0.1, "strength must be .*, got -0.1"),
-        ("CartPole-v1", Linear(start=0.1, end=-0.1, over=10), "strength must be >= 0"),
+        ("Pendulum-v1", 0.1, ["choice", "Box"]),
+        ("FrozenLake-v1", 0.1, ["floats", "Discrete"]),
+        ("CartPole-v1", -0.1, ["strength", "-0.1"]),
+        ("CartPole-v1", Linear(start=0.1, end=-0.1, over=10), ["strength", "0"]),
     ],
 )
 def test_what_cannot_be_attacked_is_refused(id, strength, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=naming(*message)):
         FGSMAttack(make_vec(id, 2, {}, seed=0), strength)
 
 
 @pytest.mark.parametrize("strength", ["0.1", True, float("nan"), None, [0.1]])
 def test_attack_with_a_strength_that_is_no_number_names_it(strength):
-    with pytest.raises(ValueError, match=f"strength must be .*, got {re.escape(repr(strength))}"):
+    with pytest.raises(ValueError, match=naming("strength", repr(strength))):
         FGSMAttack(make_vec("CartPole-v1", 2, {}, seed=0), strength)
 
 
 def test_an_environment_without_a_clock_is_refused():
-    with pytest.raises(ValueError, match="a clock.*make_vec"):
+    with pytest.raises(ValueError, match=naming("clock", "make_vec")):
         FGSMAttack(gym.make_vec("CartPole-v1", num_envs=2), 0.1)
 
 
 def test_an_attack_needs_a_policy_without_memory():
     env = FGSMAttack(make_vec("CartPole-v1", 2, {}, seed=0), 0.1)
-    with pytest.raises(RuntimeError, match=r"call aim\(agent\)"):
+    with pytest.raises(RuntimeError, match=naming("aim(agent)")):
         A2C(env, seed=0).learn(10)
-    with pytest.raises(ValueError, match="without memory"):
+    with pytest.raises(ValueError, match=naming("memory")):
         env.aim(A2C(env, policy=PolicyConfig(recurrent="gru"), seed=0))

@@ -30,6 +30,7 @@ from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.pushes import PushedCartPole
 from rl_rms.envs.schedules import Linear
+from tests.naming import naming
 
 
 def agent():
@@ -59,7 +60,7 @@ def test_learn_with_a_count_as_answer_goes_on_at_zero():
 def test_checkpoint_callback_in_another_trainings_folder_keeps_the_new_checkpoints(tmp_path):
     agent().learn(2_000, CheckpointCallback(tmp_path, every=300, keep=2))
     old = {file.name: file.read_bytes() for file in tmp_path.glob("step_*")}
-    with pytest.warns(UserWarning, match="2 checkpoints of another training"):
+    with pytest.warns(UserWarning, match=naming("2 checkpoints")):
         agent().learn(1_000, CheckpointCallback(tmp_path, every=100, keep=3))
     new = sorted(file.name for file in tmp_path.glob("step_*") if file.name not in old)
     assert [int(name[5:15]) // 100 for name in new] == [8, 9, 10]
@@ -135,7 +136,7 @@ def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
 def test_without_moviepy_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "moviepy", None)
     env = gym.make("CartPole-v1", render_mode="rgb_array")
-    with pytest.raises(ImportError, match=r"a video needs moviepy; install it with pip install 'rl_rms\[video\]'"):
+    with pytest.raises(ImportError, match=naming("video", "moviepy", "pip install 'rl_rms[video]'")):
         VideoCallback(env, tmp_path / "videos", every=10)
 
 
@@ -147,7 +148,7 @@ def test_checkpoint_callback_with_saves_that_fail_warns_and_trains_on(tmp_path, 
         raise ValueError("the header is too long")
 
     monkeypatch.setattr(trained, "save", too_long)
-    with pytest.warns(UserWarning, match=r"cannot save .*: the header is too long; training continues"):
+    with pytest.warns(UserWarning, match=naming("cannot save", "header is too long")):
         trained.learn(1_000, callback)
     assert trained.num_timesteps >= 1_000
     assert "too long" in str(callback.error)
@@ -179,9 +180,8 @@ FLAGS = [
 @pytest.mark.parametrize(("make", "name"), WHOLE)
 @pytest.mark.parametrize("value", ["3", True, np.True_, 0, -1, 2.5, math.nan, math.inf, [3]])
 def test_constructor_with_a_wrong_whole_number_names_it(make, name, value):
-    with pytest.raises(ValueError, match=name) as caught:
+    with pytest.raises(ValueError, match=naming(name, repr(value))):
         make(**{name: value})
-    assert repr(value) in str(caught.value)
 
 
 @pytest.mark.parametrize(("make", "name"), WHOLE)
@@ -194,20 +194,20 @@ def test_constructor_takes_numpy_integers_and_whole_floats(make, name, value):
 
 @pytest.mark.parametrize("value", ["1", True, math.nan, [1.0]])
 def test_eval_callback_with_a_wrong_mean_return_names_it(value):
-    with pytest.raises(ValueError, match=f"stop_at must be .*, got {re.escape(repr(value))}"):
+    with pytest.raises(ValueError, match=naming("stop_at", repr(value))):
         EvalCallback(stop_at=value)
 
 
 @pytest.mark.parametrize("value", ["3", True, -1, 2.5])
 def test_eval_callback_with_a_wrong_clock_names_it(value):
-    with pytest.raises(ValueError, match=f"clocks must be .*, got {re.escape(repr(value))}"):
+    with pytest.raises(ValueError, match=naming("clocks", repr(value))):
         EvalCallback(clocks=[0, value])
 
 
 @pytest.mark.parametrize(("make", "name"), FLAGS)
 @pytest.mark.parametrize("value", ["false", 2, None, [True]])
 def test_constructor_with_a_wrong_flag_names_it(make, name, value):
-    with pytest.raises(ValueError, match=f"{name} must be true or false, got {re.escape(repr(value))}"):
+    with pytest.raises(ValueError, match=naming(name, repr(value))):
         make(**{name: value})
     make(**{name: np.True_})
 
@@ -243,7 +243,7 @@ def test_evaluations_in_the_agents_own_world_do_not_disturb_it(tmp_path, determi
 
 def test_evaluation_in_an_environment_that_cannot_be_frozen_is_refused_at_the_start():
     trained = A2C("CartPole-v1", seed=0)
-    with pytest.raises(ValueError, match=r"EvalCallback .*env=.*rl_rms.envs.make_vec"):
+    with pytest.raises(ValueError, match=naming("EvalCallback", "rl_rms.envs.make_vec")):
         trained.learn(200, EvalCallback(every=100))
     assert trained.num_timesteps == 0
 
@@ -365,7 +365,7 @@ def test_a_video_that_does_not_fit_on_the_disk_ends_no_training(tmp_path, monkey
             Path(path).write_bytes(Path(path).read_bytes()[:500])
 
     monkeypatch.setattr(ImageSequenceClip, "write_videofile", fill)
-    with pytest.warns(UserWarning, match="the video of env step") as told:
+    with pytest.warns(UserWarning, match=naming("video", "env step")) as told:
         trained = A2C("CartPole-v1", n_steps=50, seed=0).learn(300, callback)
     assert trained.num_timesteps >= 300
     problems = [str(one.message).split(f" cannot be written to {folder}: ")[1].split(";")[0] for one in told]
@@ -389,7 +389,7 @@ def test_video_follows_no_link_at_its_name(tmp_path):
 
 
 def test_a_video_of_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="render_mode='rgb_array', got None"):
+    with pytest.raises(ValueError, match=naming("render_mode='rgb_array'", "None")):
         VideoCallback(gym.make("CartPole-v1"), tmp_path, every=10)
 
 
@@ -410,7 +410,7 @@ def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path, monkeypa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     checkpoints = CheckpointCallback(tmp_path / "checkpoints", 100, keep=2)
     trained = A2C("CartPole-v1", n_steps=50, seed=0)
-    with pytest.warns(UserWarning, match="No space left on device; .*; training continues"):
+    with pytest.warns(UserWarning, match=naming("No space left on device")):
         trained.learn(350, [fill, checkpoints])
     kept = sorted(file.stem for file in (tmp_path / "checkpoints").iterdir())
     assert kept[0] == "final"
@@ -464,13 +464,13 @@ def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
     assert first == second
     assert abs(first - 3) > 1_000_000
     assert seeds_of(seed=np.int64(7)) == [7, 7]
-    with pytest.raises(ValueError, match="seed must be a whole number >= 0, got -1"):
+    with pytest.raises(ValueError, match=naming("seed", "0", "-1")):
         EvalCallback(seed=-1)
 
 
 def test_video_of_other_spaces_is_refused_at_the_start(tmp_path):
     env = gym.make("Acrobot-v1", render_mode="rgb_array")
-    with pytest.raises(ValueError, match="env of a video must have the agent's observation_space .*, got Box"):
+    with pytest.raises(ValueError, match=naming("env", "video", "observation_space", "Box")):
         agent().learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))
 
 

@@ -1,6 +1,5 @@
 import copy
 import json
-import re
 
 import gymnasium as gym
 import numpy as np
@@ -11,24 +10,23 @@ from hypothesis import strategies as st
 
 from rl_rms.agents import A2C, ActorCriticPolicy, MetaConfig, PolicyConfig, Reinforce, storage
 from rl_rms.agents.checkpoint import read
+from tests.naming import naming
 
 
 def test_other_files_are_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*missing\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=naming("checkpoint", "missing.safetensors")):
         A2C.load(tmp_path / "missing")
     storage.write(tmp_path / "other", {"some": "thing"})
-    with pytest.raises(ValueError, match="not an agent that rl_rms saved"):
+    with pytest.raises(ValueError, match=naming("rl_rms")):
         A2C.load(tmp_path / "other")
     path = Reinforce("CartPole-v1").save(tmp_path / "reinforce")
-    with pytest.raises(ValueError, match="algorithm 'reinforce', not 'a2c'"):
+    with pytest.raises(ValueError, match=naming("'reinforce'", "'a2c'")):
         A2C.load(path)
 
 
 def test_another_environment_is_refused(tmp_path):
     path = A2C("CartPole-v1").save(tmp_path / "cartpole")
-    with pytest.raises(
-        ValueError, match=r"env has observation_space .*, but .* was trained on .*; give such a one"
-    ):
+    with pytest.raises(ValueError, match=naming("env", "observation_space")):
         A2C.load(path, env="Pendulum-v1")
 
 
@@ -37,7 +35,7 @@ def test_an_optimizer_that_only_the_file_names_is_not_imported(tmp_path):
     contents = read(path, "a2c")
     contents["config"]["optimizer"] = "antigravity.SGD"
     storage.write(path, contents)
-    with pytest.raises(ValueError, match="pass the class as optimizer="):
+    with pytest.raises(ValueError, match=naming("optimizer=")):
         A2C.load(path)
     assert isinstance(A2C.load(path, optimizer=torch.optim.SGD).optimizer, torch.optim.SGD)
 
@@ -45,7 +43,7 @@ def test_an_optimizer_that_only_the_file_names_is_not_imported(tmp_path):
 def test_a_policy_of_ones_own_has_to_be_given_again(tmp_path):
     policy = ActorCriticPolicy(gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(2))
     path = A2C("CartPole-v1", policy=policy).save(tmp_path / "own")
-    with pytest.raises(ValueError, match=r"was saved with a policy of the user's own; pass it as policy=\.\.\."):
+    with pytest.raises(ValueError, match=naming("policy=...")):
         A2C.load(path)
     assert A2C.load(path, policy=policy).policy is policy
 
@@ -128,23 +126,23 @@ def test_load_of_mutated_contents_raises_a_value_error_of_one_sentence(saved, tm
 @pytest.mark.parametrize(
     ("name", "value", "named"),
     [
-        ("num_timesteps", -1, r"num_timesteps must be a whole number >= 0, got -1"),
-        ("num_updates", 2.5, r"num_updates must be a whole number >= 0, got 2.5"),
-        ("seed", True, r"seed must be a whole number >= 0, got True"),
-        ("optimizer", None, r"optimizer must be a dictionary, got None"),
-        ("episodes", [[1.0, 2]], r"episodes must be a list of .*return"),
+        ("num_timesteps", -1, ["num_timesteps", "-1"]),
+        ("num_updates", 2.5, ["num_updates", "2.5"]),
+        ("seed", True, ["seed", "True"]),
+        ("optimizer", None, ["optimizer", "dictionary", "None"]),
+        ("episodes", [[1.0, 2]], ["episodes", "list"]),
     ],
 )
 def test_read_of_a_wrong_field_names_it(saved, tmp_path, name, value, named):
     path = storage.write(tmp_path / "agent", {**saved["a2c"], name: value})
-    with pytest.raises(ValueError, match=rf"agent\.safetensors is damaged: {named}.*; load an earlier checkpoint"):
+    with pytest.raises(ValueError, match=naming("agent.safetensors", *named, "earlier checkpoint")):
         A2C.load(path)
 
 
 def test_read_without_a_field_names_it(saved, tmp_path):
     contents = {name: value for name, value in saved["a2c"].items() if name != "episodes"}
     path = storage.write(tmp_path / "agent", contents)
-    with pytest.raises(ValueError, match=r"it has no episodes; load an earlier checkpoint"):
+    with pytest.raises(ValueError, match=naming("no episodes", "earlier checkpoint")):
         read(path)
 
 
@@ -153,7 +151,7 @@ def test_load_of_weights_that_are_nan_names_the_parameter(saved, tmp_path):
     name = next(iter(contents["policy"]))
     contents["policy"][name].fill_(float("nan"))
     path = storage.write(tmp_path / "agent", contents)
-    with pytest.raises(ValueError, match=rf"whose {re.escape(name)} is nan or infinite.*earlier checkpoint"):
+    with pytest.raises(ValueError, match=naming(name, "nan", "earlier checkpoint")):
         A2C.load(path)
 
 
@@ -165,7 +163,7 @@ def test_load_with_another_shape_leaves_a_policy_of_the_users_own_unchanged(tmp_
     for weights in list(contents["policy"].values())[:-1]:
         weights.add_(1.0)
     before = copy.deepcopy(policy.state_dict())
-    with pytest.raises(ValueError, match=rf"policy\.{re.escape(last)} must be a finite tensor.*shape \(77,\)"):
+    with pytest.raises(ValueError, match=naming(f"policy.{last}", "finite", "(77,)")):
         A2C.load(storage.write(tmp_path / "own", contents), policy=policy)
     assert all(map(torch.equal, policy.state_dict().values(), before.values()))
 
@@ -175,52 +173,52 @@ def test_load_of_optimizer_state_of_another_shape_names_the_entry(tmp_path, opti
     contents = read(A2C("CartPole-v1", seed=0, optimizer=optimizer).learn(20).save(tmp_path / "agent"))
     entry = next(name for name, value in contents["optimizer"]["state"][0].items() if value.numel() > 1)
     contents["optimizer"]["state"][0][entry] = torch.zeros(3)
-    with pytest.raises(ValueError, match=rf"is damaged: .*{entry}.*shape"):
+    with pytest.raises(ValueError, match=naming("damaged", entry, "shape")):
         A2C.load(storage.write(tmp_path / "agent", contents))
 
 
 @pytest.mark.parametrize(
     ("kind", "path", "value", "named"),
     [
-        ("forget", ("changes", "updates_left"), 3, "half_lives must have one entry per parameter group, got"),
-        ("a2c", ("normalizers", "reward"), {"count": 1}, "reward must have the keys .*variance.*, got the keys"),
-        ("a2c", ("normalizers", "reward", "variance"), -1.0, "variance must be >= 0, got -1"),
-        ("a2c", ("normalizers", "reward", "count"), -1, "reward.count must be of type int, and >= 0, got -1"),
-        ("a2c", ("normalizers", "reward", "mean"), float("nan"), "reward.mean must be a finite number, got nan"),
-        ("a2c", ("normalizers", "observation", "parts"), [], "observation.parts must be a list of length 1"),
+        ("forget", ("changes", "updates_left"), 3, ["half_lives", "parameter group"]),
+        ("a2c", ("normalizers", "reward"), {"count": 1}, ["reward", "variance"]),
+        ("a2c", ("normalizers", "reward", "variance"), -1.0, ["variance", "-1"]),
+        ("a2c", ("normalizers", "reward", "count"), -1, ["reward.count", "-1"]),
+        ("a2c", ("normalizers", "reward", "mean"), float("nan"), ["reward.mean", "nan"]),
+        ("a2c", ("normalizers", "observation", "parts"), [], ["observation.parts", "1"]),
         (
             "adam",
             ("optimizer", "param_groups"),
             [{}],
-            r"param_groups\[0\] must have the keys .*, got the keys \[\]",
+            ["param_groups[0]", "[]"],
         ),
-        ("adam", ("optimizer", "state", 1, "step"), torch.tensor(-1.0), r"state\[1\].step must be >= 0, got -1"),
-        ("adam", ("optimizer", "state", 1, "step"), "one", r"state\[1\].step must be like .*, got 'one'"),
-        ("meta", ("meta", "window", 0, "state"), "none", "meta.window.state does not fit the policy: got 'none'"),
+        ("adam", ("optimizer", "state", 1, "step"), torch.tensor(-1.0), ["state[1].step", "-1"]),
+        ("adam", ("optimizer", "state", 1, "step"), "one", ["state[1].step", "'one'"]),
+        ("meta", ("meta", "window", 0, "state"), "none", ["meta.window.state", "policy", "'none'"]),
         (
             "meta",
             ("meta", "window", 0, "coefficients", "gamma"),
             "one",
-            "meta.window.coefficients.gamma must be a number, got 'one'",
+            ["meta.window.coefficients.gamma", "'one'"],
         ),
         (
             "meta",
             ("meta", "window", 0, "groups", 0, "momentum"),
             0.5,
-            "meta.window.groups.momentum must be 0, got 0.5",
+            ["meta.window.groups.momentum", "0.5"],
         ),
         (
             "meta",
             ("meta", "steps", "param_groups", 0, "capturable"),
             True,
-            r"meta.steps.param_groups\[0\].capturable must be like False, got True",
+            ["meta.steps.param_groups[0].capturable", "True"],
         ),
-        ("meta", ("meta", "steps", "param_groups", 0, "lr"), "fast", "lr .*fast"),
-        ("meta", ("meta", "path", 0), ["none"] * 2, r"meta.path\[0\]\[0\] must be a finite number, got 'none'"),
-        ("meta", ("meta", "path"), "none", "meta.path must be of type list, got 'none'"),
-        ("meta", ("meta", "logs"), torch.zeros(9), r"meta.logs must be a finite tensor of .* shape \(2,\), got"),
-        ("a2c", ("config", "device"), ["cpu"], r"config, is damaged: device must be a string, got \['cpu'\]"),
-        ("a2c", ("config", "policy", "shared_trunk"), 2, "shared_trunk must be true or false, got 2"),
+        ("meta", ("meta", "steps", "param_groups", 0, "lr"), "fast", ["lr", "fast"]),
+        ("meta", ("meta", "path", 0), ["none"] * 2, ["meta.path[0][0]", "'none'"]),
+        ("meta", ("meta", "path"), "none", ["meta.path", "list", "'none'"]),
+        ("meta", ("meta", "logs"), torch.zeros(9), ["meta.logs", "finite", "(2,)"]),
+        ("a2c", ("config", "device"), ["cpu"], ["config", "device", "['cpu']"]),
+        ("a2c", ("config", "policy", "shared_trunk"), 2, ["shared_trunk", "2"]),
     ],
 )
 def test_load_of_a_wrong_part_names_it(saved, tmp_path, kind, path, value, named):
@@ -230,7 +228,7 @@ def test_load_of_a_wrong_part_names_it(saved, tmp_path, kind, path, value, named
         owner = owner[key]
     owner[path[-1]] = value
     file = storage.write(tmp_path / "agent", contents)
-    with pytest.raises(ValueError, match=rf"is damaged: .*{named}" if path[0] != "config" else named):
+    with pytest.raises(ValueError, match=naming("damaged", *named)):
         A2C.load(file)
 
 
@@ -238,7 +236,7 @@ def test_load_of_a_device_that_is_missing_names_it_and_takes_another(saved, tmp_
     contents = copy.deepcopy(saved["a2c"])
     contents["config"]["device"] = "cuda:77"
     file = storage.write(tmp_path / "agent", contents)
-    with pytest.raises(ValueError, match=r"device 'cuda:77' is not available here .*; give device=\"cpu\""):
+    with pytest.raises(ValueError, match=naming("device", "'cuda:77'", 'device="cpu"')):
         A2C.load(file)
     assert A2C.load(file, device="cpu").device.type == "cpu"
 
@@ -253,18 +251,18 @@ def placed(tmp_path_factory):
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        (("surroundings",), None, "place must have the keys"),
-        (("surroundings", "environment"), [], "place.surroundings.environment must be null or a dictionary"),
-        (("surroundings", "environment", "each"), 5, "environment cannot be restored: .*"),
-        (("surroundings", "environment", "each", 0, "known", "attributes"), {"dict": [["step", 1]]}, "'step'"),
-        (("surroundings", "environment", "each", 0, "known", "generator"), {}, "environment cannot be restored"),
-        (("surroundings", "environment", "each", 0, "wrappers"), [], "saved with the wrappers"),
-        (("episodes",), None, "place.episodes.resetting must be an array of booleans"),
-        (("episodes", "dict", 4), ["returns", [1.0]], "place.episodes.returns must be an array of float64"),
+        (("surroundings",), None, ["place"]),
+        (("surroundings", "environment"), [], ["place.surroundings.environment", "dictionary"]),
+        (("surroundings", "environment", "each"), 5, ["environment", "restored"]),
+        (("surroundings", "environment", "each", 0, "known", "attributes"), {"dict": [["step", 1]]}, ["'step'"]),
+        (("surroundings", "environment", "each", 0, "known", "generator"), {}, ["environment", "restored"]),
+        (("surroundings", "environment", "each", 0, "wrappers"), [], ["wrappers"]),
+        (("episodes",), None, ["place.episodes.resetting", "booleans"]),
+        (("episodes", "dict", 4), ["returns", [1.0]], ["place.episodes.returns", "float64"]),
         (
             ("episodes", "dict", 0),
             ["observations", 1.0],
-            "place.episodes.observations must be an array of float32",
+            ["place.episodes.observations", "float32"],
         ),
     ],
 )
@@ -286,7 +284,7 @@ def test_load_of_a_malformed_place_raises_a_value_error_and_leaves_the_agent_who
         loaded[0].learn(10)
 
     for _ in range(2):
-        with pytest.raises(ValueError, match=named) as raised:
+        with pytest.raises(ValueError, match=naming(*named)) as raised:
             go_on()
         assert "\n" not in str(raised.value)
     for agent in loaded:

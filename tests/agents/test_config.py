@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rl_rms.agents import A2C, A2CConfig, PolicyConfig, ReinforceConfig
+from tests.naming import naming
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_ranges_are_checked_by_name(name, value):
 
 
 def test_reinforce_checks_its_own():
-    with pytest.raises(ValueError, match="episodes_per_env must be a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match=naming("episodes_per_env", "1", "0")):
         ReinforceConfig(episodes_per_env=0)
 
 
@@ -57,17 +58,17 @@ def test_configurations_import_no_torch():
     ("name", "mend"), [("lr", "learning_rate"), ("params", "policy"), ("half_life", "half_life")]
 )
 def test_optimizer_kwargs_that_other_arguments_set_are_refused_by_name(name, mend):
-    with pytest.raises(ValueError, match=rf"optimizer_kwargs must not have {name}, got 0.5; .*{mend}"):
+    with pytest.raises(ValueError, match=naming("optimizer_kwargs", name, "0.5", mend)):
         A2CConfig(optimizer_kwargs={name: 0.5})
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("fused", "no", "fused must be true or false, got 'no'"),
-        ("device", 3, "device must be a string, got 3"),
+        ("fused", "no", ["fused", "'no'"]),
+        ("device", 3, ["device", "3"]),
     ],
 )
 def test_flags_and_names_of_another_type_are_refused_by_name(name, value, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming(*said)):
         A2CConfig(**{name: value})

@@ -10,6 +10,7 @@ from rl_rms.agents import A2C, A2CConfig, evaluate
 from rl_rms.agents.evaluation import evaluation_seed
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Linear
+from tests.naming import naming
 
 
 class Still:
@@ -42,7 +43,7 @@ def test_the_same_seed_plays_the_same_episodes():
 
 
 def test_episodes_are_counted_from_one():
-    with pytest.raises(ValueError, match="episodes must be a whole number >= 1"):
+    with pytest.raises(ValueError, match=naming("episodes", "1")):
         evaluate(Still(), "CartPole-v1", episodes=0)
 
 
@@ -110,7 +111,7 @@ def test_evaluate_in_training_environment_without_state_begins_new_episodes():
 
     training = Native(num_envs=2)
     agent = A2C(training, n_steps=5, seed=0).learn(20)
-    with pytest.warns(UserWarning, match="register_state says what it is"):
+    with pytest.warns(UserWarning, match=naming("register_state")):
         evaluate(agent, training, 2)
     assert not agent.session.started
     agent.learn(200)

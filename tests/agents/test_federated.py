@@ -10,6 +10,7 @@ import torch
 from rl_rms.agents import A2C
 from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
 from rl_rms.envs import make_vec
+from tests.naming import naming
 
 CONFIG = FederationConfig(local_updates=3, local_learning_rate=0.1, learning_rate=0.02, half_life=5.0)
 
@@ -97,9 +98,9 @@ def test_a_saved_client_goes_on_to_the_bit(tmp_path):
 
 
 def test_what_is_no_client():
-    with pytest.raises(ValueError, match="needs optimizer=torch.optim.SGD, got RMSprop"):
+    with pytest.raises(ValueError, match=naming("optimizer=torch.optim.SGD", "RMSprop")):
         Client(A2C("CartPole-v1", seed=0), CONFIG)
-    with pytest.raises(ValueError, match="of another policy"):
+    with pytest.raises(ValueError, match=naming("policy")):
         client().train({"w": torch.zeros(1)})
 
 
@@ -170,37 +171,37 @@ def test_huge_and_misshapen_reports_are_rejected():
 @pytest.mark.parametrize(
     ("bad", "named"),
     [
-        (report(torch.tensor([1j, 1.0])), "direction of w must be .* torch.float32"),
-        (report(torch.tensor([1.0, 1.0], dtype=torch.float64)), "got torch.float64"),
-        (report(torch.tensor([1, 1])), "got torch.int64"),
-        (report([[1.0, 1.0]]), r"got torch.float32 of shape \(1, 2\)"),
-        (report([3e38, 1.0]), "direction of w must be finite and within 1e"),
-        (report([math.nan, 1.0]), "direction of w must be finite"),
-        (Report({}, report([1.0, 1.0]).metrics), "the 1 parameters of the policy"),
-        (Report({"w": torch.ones(2), "v": torch.ones(2)}, report([1.0, 1.0]).metrics), "and no others"),
-        (Report({"w": torch.ones(2)}, {"env_steps": 1.0}), "the metrics lack episodes, mean_return"),
-        (report([1.0, 1.0], env_steps=1e18), r"env_steps must be .* <= 100, got 1e\+18"),
-        (report([1.0, 1.0], env_steps=0.0), "env_steps must be .* >= 1, got 0.0"),
-        (report([1.0, 1.0], env_steps=1.5), "env_steps must be a whole number"),
-        (report([1.0, 1.0], env_steps=[3.0]), "env_steps must be a whole number"),
-        (report([1.0, 1.0], episodes=11.0), "episodes must be .* <= 10, got 11.0"),
-        (report([1.0, 1.0], episodes=-1.0), "episodes must be"),
-        (report([1.0, 1.0], mean_return=math.nan), "mean_return must be"),
-        (report([1.0, 1.0], mean_return=math.inf), "mean_return must be"),
-        (report([1.0, 1.0], mean_return=1e308), "mean_return must be"),
-        (report([1.0, 1.0], mean_return="9"), "mean_return must be"),
-        (report([1.0, 1.0], mean_return=[1.0], episodes=0.0), "mean_return must be"),
-        (report(torch.ones(2).to_sparse()), "direction of w must be a dense tensor"),
-        (report(torch.ones(2, device="meta")), "direction of w must be .* on cpu"),
-        (Report({"w": [1.0, 1.0]}, report([1.0, 1.0]).metrics), "direction of w must be .*got list"),
-        (Report(None, report([1.0, 1.0]).metrics), "the 1 parameters of the policy"),
-        (Report({"w": torch.ones(2)}, None), "the metrics must be .*got NoneType"),
+        (report(torch.tensor([1j, 1.0])), ["direction", "w", "torch.float32"]),
+        (report(torch.tensor([1.0, 1.0], dtype=torch.float64)), ["torch.float64"]),
+        (report(torch.tensor([1, 1])), ["torch.int64"]),
+        (report([[1.0, 1.0]]), ["torch.float32", "(1, 2)"]),
+        (report([3e38, 1.0]), ["direction", "w", "finite", "1e+18"]),
+        (report([math.nan, 1.0]), ["direction", "w", "finite"]),
+        (Report({}, report([1.0, 1.0]).metrics), ["1 parameters"]),
+        (Report({"w": torch.ones(2), "v": torch.ones(2)}, report([1.0, 1.0]).metrics), ["others"]),
+        (Report({"w": torch.ones(2)}, {"env_steps": 1.0}), ["metrics", "episodes", "mean_return"]),
+        (report([1.0, 1.0], env_steps=1e18), ["env_steps", "100", "1e+18"]),
+        (report([1.0, 1.0], env_steps=0.0), ["env_steps", "1", "0.0"]),
+        (report([1.0, 1.0], env_steps=1.5), ["env_steps", "1.5"]),
+        (report([1.0, 1.0], env_steps=[3.0]), ["env_steps", "[3.0]"]),
+        (report([1.0, 1.0], episodes=11.0), ["episodes", "10", "11.0"]),
+        (report([1.0, 1.0], episodes=-1.0), ["episodes", "-1.0"]),
+        (report([1.0, 1.0], mean_return=math.nan), ["mean_return", "nan"]),
+        (report([1.0, 1.0], mean_return=math.inf), ["mean_return", "inf"]),
+        (report([1.0, 1.0], mean_return=1e308), ["mean_return", "1e+308"]),
+        (report([1.0, 1.0], mean_return="9"), ["mean_return", "'9'"]),
+        (report([1.0, 1.0], mean_return=[1.0], episodes=0.0), ["mean_return", "[1.0]"]),
+        (report(torch.ones(2).to_sparse()), ["direction", "w", "dense"]),
+        (report(torch.ones(2, device="meta")), ["direction", "w", "cpu"]),
+        (Report({"w": [1.0, 1.0]}, report([1.0, 1.0]).metrics), ["direction", "w", "list"]),
+        (Report(None, report([1.0, 1.0]).metrics), ["1 parameters"]),
+        (Report({"w": torch.ones(2)}, None), ["metrics", "NoneType"]),
     ],
 )
 def test_step_rejects_and_counts_a_report_out_of_range(placement, bad, named):
     one = server(placement, weighted=True)
     one.most_env_steps = 100
-    with pytest.raises((ValueError, TypeError), match=named):
+    with pytest.raises((ValueError, TypeError), match=naming(*named)):
         one.check(bad)
     other = server(placement, weighted=True)
     good = report([1.0, 2.0])
@@ -222,23 +223,23 @@ def test_step_with_the_largest_accepted_direction_keeps_the_state_finite():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"round": -1}, "round must be"),
-        ({"rejected": "many"}, "rejected must be"),
-        ({"params": None}, "another policy"),
-        ({"params": {"w": torch.tensor([math.nan, 1.0])}}, "the parameter w must hold finite"),
-        ({"state": {"v": {}}}, "second moments are of another policy"),
-        ({"state": {"w": {}}}, "step of w must be finite"),
-        ({"state": {"w": None}}, "step of w must be finite"),
-        ({"state": {"w": {"step": 1, "square_avg": torch.ones(3), "initial_weight": 1.0}}}, "square_avg of w"),
-        ({"state": {"w": {"step": 1, "square_avg": -torch.ones(2), "initial_weight": 1.0}}}, "square_avg of w"),
+        ({"round": -1}, ["round"]),
+        ({"rejected": "many"}, ["rejected"]),
+        ({"params": None}, ["policy"]),
+        ({"params": {"w": torch.tensor([math.nan, 1.0])}}, ["parameter", "w", "finite"]),
+        ({"state": {"v": {}}}, ["second moments", "policy"]),
+        ({"state": {"w": {}}}, ["step", "w", "finite"]),
+        ({"state": {"w": None}}, ["step", "w", "finite"]),
+        ({"state": {"w": {"step": 1, "square_avg": torch.ones(3), "initial_weight": 1.0}}}, ["square_avg", "w"]),
+        ({"state": {"w": {"step": 1, "square_avg": -torch.ones(2), "initial_weight": 1.0}}}, ["square_avg", "w"]),
     ],
 )
 def test_load_state_dict_of_a_wrong_state_names_the_part(change, named):
     one = server("server")
     one.step([report([1.0, 2.0])])
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=naming(*named)):
         server("server").load_state_dict({**one.state_dict(), **change})
-    with pytest.raises(ValueError, match="the server.s state lacks state, round"):
+    with pytest.raises(ValueError, match=naming("state", "round")):
         server("server").load_state_dict({"params": one.params, "rejected": 0})
 
 
@@ -247,7 +248,7 @@ def test_client_load_state_of_another_policy_raises(tmp_path):
     one.train(params_of(one))
     one.state.pop(next(iter(one.state)))
     one.save(tmp_path)
-    with pytest.raises(ValueError, match="second moments are of another policy"):
+    with pytest.raises(ValueError, match=naming("second moments", "policy")):
         client().load_state(tmp_path)
 
 
@@ -260,7 +261,7 @@ def test_a_saved_server_goes_on():
         one.step([report([-1.0, 1.0])])
     assert torch.equal(first.params["w"], second.params["w"])
     assert (second.round, second.rejected) == (2, 0)
-    with pytest.raises(ValueError, match="of another policy"):
+    with pytest.raises(ValueError, match=naming("policy")):
         first.load_state_dict({**second.state_dict(), "params": {"v": torch.zeros(2)}})
 
 
@@ -286,15 +287,15 @@ def test_clients_in_different_worlds_learn_together(placement, rate):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"rounds": 0}, "rounds must be"),
-        ({"local_updates": 0}, "local_updates must be"),
-        ({"learning_rate": 0.0}, "learning_rate must be"),
-        ({"half_life": -1.0}, "half_life must be"),
-        ({"placement": "here"}, "placement must be one of server, pooled, client, none, got 'here'"),
-        ({"participation": 1.5}, "participation must be"),
-        ({"max_norm_ratio": 1.0}, "max_norm_ratio must be"),
+        ({"rounds": 0}, ["rounds"]),
+        ({"local_updates": 0}, ["local_updates"]),
+        ({"learning_rate": 0.0}, ["learning_rate"]),
+        ({"half_life": -1.0}, ["half_life"]),
+        ({"placement": "here"}, ["placement", "server", "pooled", "client", "none", "'here'"]),
+        ({"participation": 1.5}, ["participation"]),
+        ({"max_norm_ratio": 1.0}, ["max_norm_ratio"]),
     ],
 )
 def test_ranges(options, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=naming(*sentence)):
         FederationConfig(**options)

@@ -1,6 +1,5 @@
 import errno
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import pytest
 
 from rl_rms.agents import files
+from tests.naming import naming
 
 
 def fail(number):
@@ -22,8 +22,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
     path = tmp_path / "made" / "a.txt"
     files.write(path, "earlier")
     monkeypatch.setattr(os, call, fail(errno.ENOSPC))
-    said = f"cannot write {re.escape(str(path))}: No space left on device; make room on its disk"
-    with pytest.raises(files.UnwritableError, match=said) as caught:
+    named = naming(str(path), "No space left on device", "disk")
+    with pytest.raises(files.UnwritableError, match=named) as caught:
         files.write(path, b"later")
     assert caught.value.__cause__.errno == errno.ENOSPC
     assert path.read_text() == "earlier"
@@ -33,21 +33,21 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
 @pytest.mark.parametrize(
     ("number", "mend"),
     [
-        (errno.EDQUOT, "make room on its disk"),
-        (errno.EROFS, "choose a folder that can be written to"),
-        (errno.EIO, "see to its disk, or choose another folder"),
+        (errno.EDQUOT, ["room", "disk"]),
+        (errno.EROFS, ["folder"]),
+        (errno.EIO, ["disk", "folder"]),
     ],
 )
 def test_the_mend_fits_the_cause(tmp_path, monkeypatch, number, mend):
     monkeypatch.setattr(os, "fsync", fail(number))
-    with pytest.raises(files.UnwritableError, match=f"{os.strerror(number)}; {mend}$"):
+    with pytest.raises(files.UnwritableError, match=naming(os.strerror(number), *mend)):
         files.check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_below_a_file_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(files.UnwritableError, match="choose a path on which no file is in the way"):
+    with pytest.raises(files.UnwritableError, match=naming("choose", "path", "file")):
         files.check_writable(tmp_path / "file" / "folder")
     files.check_writable(tmp_path / "folder" / "folder")
     assert list((tmp_path / "folder" / "folder").iterdir()) == []
@@ -90,10 +90,8 @@ def test_a_folder_belongs_to_one_process_until_it_dies_whatever_its_children_do(
     process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE)
     child = int(process.stdout.readline())
     try:
-        said = (
-            f"{re.escape(str(tmp_path))} is being written by process {process.pid} on .*; wait until it has ended"
-        )
-        with pytest.raises(files.TakenError, match=said), files.owned(tmp_path):
+        named = naming(str(tmp_path), f"process {process.pid}", "wait")
+        with pytest.raises(files.TakenError, match=named), files.owned(tmp_path):
             pass
         process.kill()
         process.wait()
@@ -111,7 +109,7 @@ def test_where_there_are_no_locks_there_is_a_warning(tmp_path, monkeypatch):
 
     monkeypatch.setattr(filelock.FileLock, "acquire", fail(errno.ENOLCK))
     with (
-        pytest.warns(UserWarning, match="cannot be locked .*; see to it that no other process"),
+        pytest.warns(UserWarning, match=naming("cannot be locked", "process")),
         files.owned(tmp_path),
     ):
         assert (tmp_path / files.OWNER).exists()
@@ -146,7 +144,7 @@ def test_write_with_a_link_at_the_temporary_name_fails_and_leaves_its_target(tmp
     victim.write_text("precious")
     monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
     (tmp_path / ".a.txt.guessed.part").symlink_to(victim)
-    with pytest.raises(files.UnwritableError, match=r"a\.txt"):
+    with pytest.raises(files.UnwritableError, match=naming("a.txt")):
         files.write(tmp_path / "a.txt", "new")
     assert victim.read_text() == "precious"
 
@@ -169,7 +167,7 @@ def test_two_writers_of_one_path_do_not_mix_their_contents(tmp_path, monkeypatch
 def test_append_refuses_a_link(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "log.csv").symlink_to(tmp_path / "victim")
-    with pytest.raises(files.UnwritableError, match="log.csv: .*; remove the link that stands in its place"):
+    with pytest.raises(files.UnwritableError, match=naming("log.csv", "link")):
         files.append(tmp_path / "log.csv", "row\n")
     assert (tmp_path / "victim").read_text() == "precious"
 
@@ -182,7 +180,7 @@ def test_owned_follows_no_link(tmp_path, content):
     (tmp_path / "run").mkdir()
     for name in (files.OWNER, files.LOCK):
         (tmp_path / "run" / name).symlink_to(victim)
-    with pytest.warns(UserWarning, match="cannot be locked"), files.owned(tmp_path / "run"):
+    with pytest.warns(UserWarning, match=naming("locked")), files.owned(tmp_path / "run"):
         pass
     assert (victim.read_text() if victim.exists() else None) == content
 
@@ -191,5 +189,5 @@ def test_check_no_links_names_the_link_and_its_target(tmp_path):
     files.check_no_links(tmp_path)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "link").symlink_to("/nowhere")
-    with pytest.raises(ValueError, match="deep/link is a link to /nowhere; replace it by what it links to"):
+    with pytest.raises(ValueError, match=naming("deep/link", "/nowhere", "link")):
         files.check_no_links(tmp_path)

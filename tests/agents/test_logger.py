@@ -22,6 +22,7 @@ from rl_rms.agents.logger import Logger, layout
 from rl_rms.agents.video import as_gif
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Sinusoid
+from tests.naming import naming
 
 
 def events(folder):
@@ -201,7 +202,7 @@ def test_a_log_that_cannot_be_written_does_not_end_a_training_and_is_taken_up_ag
         logger.write(1, {RETURN: 1.0})
         shutil.rmtree(folder)
         folder.write_text("in the way")
-        with pytest.warns(UserWarning, match=r"cannot write .*run.*in the way; the training goes on"):
+        with pytest.warns(UserWarning, match=naming("cannot write", "run")):
             logger.write(2, {RETURN: 2.0})
         # And said once.
         logger.write(3, {RETURN: 3.0})
@@ -219,7 +220,7 @@ def test_a_folder_that_was_deleted_is_made_anew_with_a_warning(tmp_path):
     with Logger(tmp_path / "run") as logger:
         logger.write(1, {RETURN: 1.0})
         shutil.rmtree(tmp_path / "run")
-        with pytest.warns(UserWarning, match="the log in .*run has been deleted; it is begun anew"):
+        with pytest.warns(UserWarning, match=naming("log", "run", "deleted")):
             logger.write(2, {RETURN: 2.0})
         logger.write(3, {RETURN: 3.0})
     assert charted(tmp_path / "run") == [2, 3]
@@ -237,7 +238,7 @@ def test_a_folder_that_is_deleted_in_the_midst_of_an_entry_is_made_anew_by_the_n
         with monkeypatch.context() as patch:
             patch.setattr(Logger, "_append", deleted_first)
             logger.write(2, {RETURN: 2.0})
-        with pytest.warns(UserWarning, match="the log in .*run has been deleted; it is begun anew"):
+        with pytest.warns(UserWarning, match=naming("log", "run", "deleted")):
             logger.write(3, {RETURN: 3.0})
         logger.write(4, {RETURN: 4.0})
     assert charted(tmp_path / "run") == [3, 4]
@@ -262,7 +263,7 @@ def test_agent_that_resumes_with_the_clock_set_back_shows_each_step_once(tmp_pat
     before = time.time()
     monkeypatch.setattr(time, "time", lambda: before - 86_400.0)
     resumed = A2C.load(path, env="CartPole-v1")
-    with pytest.warns(UserWarning, match="rows after env step"):
+    with pytest.warns(UserWarning, match=naming("rows", "env step")):
         resumed.learn(150, log_dir=tmp_path, log_interval=1)
     steps = [event.step for event in events(tmp_path).Scalars("time/fps")]
     assert steps == sorted(set(steps))
@@ -302,7 +303,7 @@ def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_pat
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(files, "append", half)
-        with pytest.warns(UserWarning, match="No space left on device; make room on its disk"):
+        with pytest.warns(UserWarning, match=naming("No space left on device", "disk")):
             logger.write(2, {RETURN: 2.0})
         logger.write(3, {RETURN: 3.0})
         logger.write(4, {RETURN: 4.0})
@@ -313,7 +314,7 @@ def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_pat
 def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_env_step(tmp_path):
     (tmp_path / "file").write_text("")
     agent = A2C("CartPole-v1", seed=0)
-    with pytest.raises(files.UnwritableError, match=r"cannot write .*file/run"):
+    with pytest.raises(files.UnwritableError, match=naming("cannot write", "file/run")):
         agent.learn(100, log_dir=tmp_path / "file" / "run")
     with pytest.raises(files.UnwritableError, match="cannot write"):
         agent.learn(100, CheckpointCallback(tmp_path / "file" / "checkpoints", 10))
@@ -365,13 +366,13 @@ def test_another_process_cannot_log_into_the_folder(tmp_path):
 def test_a_second_agent_in_one_log_dir_sets_the_first_log_aside(tmp_path):
     first = A2C("CartPole-v1", seed=0).learn(200, log_dir=tmp_path, log_interval=10)
     curve = charted(tmp_path)
-    with pytest.warns(UserWarning, match="the log of another training, which is now in .*earlier1"):
+    with pytest.warns(UserWarning, match=naming("log", "earlier1")):
         A2C("CartPole-v1", seed=1).learn(100, log_dir=tmp_path, log_interval=10)
     assert charted(tmp_path / "earlier1") == curve
     assert max(charted(tmp_path)) <= 105
     steps = [int(line.split(",")[0]) for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
     assert steps == sorted(set(steps))
-    with pytest.warns(UserWarning, match="earlier2"):
+    with pytest.warns(UserWarning, match=naming("earlier2")):
         A2C("CartPole-v1", seed=2).learn(100, log_dir=tmp_path, log_interval=10)
     # The same agent goes on in its own log.
     first.learn(100, log_dir=tmp_path / "earlier1", log_interval=10)
@@ -382,13 +383,13 @@ def test_a_damaged_log_is_continued_with_its_whole_rows(tmp_path):
     logged(tmp_path, [100, 200, 300])
     path = tmp_path / "metrics.csv"
     path.write_bytes(path.read_bytes().replace(b"200,100.0", b"2\0\0").replace(b"200,200.0", b"\0" * 9))
-    with pytest.warns(UserWarning, match=r"metrics\.csv, line 3: the row is damaged"):
+    with pytest.warns(UserWarning, match=naming("metrics.csv", "line 3", "damaged")):
         logged(tmp_path, [400], resumed_at=300)
     assert [line.split(",")[0] for line in path.read_text().split()[1:]] == ["100", "300", "400"]
     path.write_bytes(b"\0" * 100 + b"\n")
     with (
-        pytest.warns(UserWarning, match="line 1: the header is damaged"),
-        pytest.warns(UserWarning, match=r"metrics.csv.damaged; a new one begins"),
+        pytest.warns(UserWarning, match=naming("line 1", "header", "damaged")),
+        pytest.warns(UserWarning, match=naming("metrics.csv.damaged")),
     ):
         logged(tmp_path, [500], resumed_at=400)
     assert (tmp_path / "metrics.csv.damaged").read_bytes() == b"\0" * 100 + b"\n"
@@ -396,5 +397,5 @@ def test_a_damaged_log_is_continued_with_its_whole_rows(tmp_path):
 
 def test_rows_behind_the_checkpoint_are_dropped_with_a_warning(tmp_path):
     logged(tmp_path, [100, 200, 300])
-    with pytest.warns(UserWarning, match="2 rows after env step 150 are dropped"):
+    with pytest.warns(UserWarning, match=naming("2 rows", "env step 150")):
         logged(tmp_path, [160], resumed_at=150)

@@ -5,6 +5,7 @@ from gymnasium import spaces
 
 from rl_rms.agents import A2C, evaluate
 from rl_rms.agents.masks import as_action_masks, check_action_masks
+from tests.naming import naming
 
 OBSERVATIONS = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
@@ -26,23 +27,21 @@ def agent(space):
     ],
 )
 def test_predict_mask_without_a_choice_raises(space, mask):
-    with pytest.raises(
-        ValueError, match=r"(?s)action_masks, row 0 must allow at least one action.*, got .*; mend"
-    ):
+    with pytest.raises(ValueError, match=naming("action_masks", "row 0")):
         agent(space).predict(np.zeros(2, np.float32), action_masks=mask)
     batch = np.array([np.ones(len(mask)), mask])
-    with pytest.raises(ValueError, match="action_masks, row 1 must allow at least one action"):
+    with pytest.raises(ValueError, match=naming("action_masks", "row 1")):
         agent(space).predict(np.zeros((2, 2), np.float32), action_masks=batch)
 
 
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(2)])
 def test_predict_mask_of_wrong_size_raises(space):
-    with pytest.raises(ValueError, match=r"action_masks must have shape \(1, \d\).*, got shape \(5,\); pass one"):
+    with pytest.raises(ValueError, match=naming("action_masks", "shape", "(5,)")):
         agent(space).predict(np.zeros(2, np.float32), action_masks=np.ones(5, bool))
 
 
 def test_predict_mask_of_unmaskable_action_space_raises():
-    with pytest.raises(ValueError, match="mask_actions needs Discrete, MultiDiscrete or MultiBinary"):
+    with pytest.raises(ValueError, match=naming("mask_actions", "Discrete", "MultiDiscrete", "MultiBinary")):
         A2C("Pendulum-v1").predict(np.zeros(3, np.float32), action_masks=[True])
 
 

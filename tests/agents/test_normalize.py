@@ -6,6 +6,7 @@ from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents import A2C, Reinforce
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
+from tests.naming import naming
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -138,5 +139,5 @@ def test_parts_of_an_observation_are_normalized_by_themselves():
     assert scaled["far"].std((0, 1)) == pytest.approx([1.0, 1.0], abs=1e-3)
     assert scaled["kind"] is observations["kind"]
     assert scaled["picture"] is observations["picture"]
-    with pytest.raises(ValueError, match="normalize_observation needs Box observations"):
+    with pytest.raises(ValueError, match=naming("normalize_observation", "Box")):
         ObservationNormalizer(gym.spaces.Discrete(3))

@@ -5,6 +5,7 @@ import rl_rms
 from rl_rms.agents import A2C
 from rl_rms.agents.config import A2CConfig
 from rl_rms.agents.optimizers import describe_half_life, make_optimizer, optimizer_class, optimizer_path
+from tests.naming import naming
 
 
 def module():
@@ -23,7 +24,7 @@ def test_memory_under_any_of_its_names():
     assert make_optimizer(module(), A2CConfig(half_life="69 updates")).half_life == pytest.approx(69)
     by_rho = make_optimizer(module(), A2CConfig(optimizer_kwargs={"rho": 0.5}))
     assert by_rho.half_life == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="half_life.*rho"):
+    with pytest.raises(ValueError, match=naming("half_life", "rho")):
         make_optimizer(module(), A2CConfig(half_life=69, optimizer_kwargs={"rho": 0.5}))
 
 
@@ -46,9 +47,9 @@ def test_wrong_paths_are_named(path):
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match=r"optimizer_kwargs of torch\.optim\.adam\.Adam: .*alpha"):
+    with pytest.raises(ValueError, match=naming("optimizer_kwargs", "torch.optim.adam.Adam", "alpha")):
         make_optimizer(module(), A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"alpha": 0.9}))
-    with pytest.raises(ValueError, match="half_life=69 is an argument of"):
+    with pytest.raises(ValueError, match=naming("half_life=69")):
         make_optimizer(module(), A2CConfig(optimizer="torch.optim.Adam", half_life=69))
 
 
@@ -56,7 +57,7 @@ def test_wrong_arguments_are_named():
     ("path", "needed"), [("torch.optim.LBFGS", "closure"), ("rl_rms.optim.groups.GroupRMSprop", "gradients")]
 )
 def test_optimizer_whose_step_needs_an_argument_is_refused(path, needed):
-    with pytest.raises(ValueError, match=f"optimizer must take a step without arguments, got .*{needed}"):
+    with pytest.raises(ValueError, match=naming("optimizer", needed)):
         make_optimizer(module(), A2CConfig(optimizer=path))
 
 

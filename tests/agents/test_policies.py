@@ -6,6 +6,7 @@ from stable_baselines3.common import policies
 
 from rl_rms.agents import ActorCriticPolicy, PolicyConfig
 from rl_rms.agents.numpy_backend import supports
+from tests.naming import naming
 
 BOX = gym.spaces.Box(-1, 1, (3, 2), np.float32)
 
@@ -69,7 +70,7 @@ def test_a_shared_trunk_has_all_hidden_layers():
     [(gym.spaces.Text(5), gym.spaces.Discrete(2)), (BOX, gym.spaces.Dict({"a": gym.spaces.Discrete(2)}))],
 )
 def test_other_spaces_are_refused_by_name(observation_space, action_space):
-    with pytest.raises(ValueError, match=r"must be .*, got (Text|Dict)"):
+    with pytest.raises(ValueError, match=r"got (Text|Dict)"):
         ActorCriticPolicy(observation_space, action_space)
 
 
@@ -91,14 +92,14 @@ def test_at_an_episodes_start_nothing_is_remembered(recurrent):
     [
         (
             gym.spaces.Box(0, 255, (20, 20, 3), np.uint8),
-            "pictures of at least 36 by 36, got Box.*; enlarge them with",
+            ["36 by 36", "Box"],
         ),
         (
             gym.spaces.Dict({"action_mask": gym.spaces.MultiBinary(2)}),
-            "a Dict observation needs a part beside 'action_mask', of which actions can be told",
+            ["Dict", "'action_mask'"],
         ),
     ],
 )
 def test_observations_that_tell_too_little_are_named(space, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming(*said)):
         ActorCriticPolicy(space, gym.spaces.Discrete(2))

@@ -8,6 +8,7 @@ from gymnasium.vector import AutoresetMode
 from rl_rms.agents.collector import Collector
 from rl_rms.agents.env_state import as_vector_env
 from rl_rms.envs import make_vec
+from tests.naming import naming
 
 
 def rollout_of(env, num_steps):
@@ -73,7 +74,7 @@ def test_buffers_that_the_environment_reuses_are_copied():
 def test_ids_and_single_environments_become_vectors():
     assert as_vector_env("CartPole-v1").num_envs == 1
     assert as_vector_env(gym.make("Pendulum-v1")).num_envs == 1
-    with pytest.raises(TypeError, match="env must be"):
+    with pytest.raises(TypeError, match=naming("env")):
         as_vector_env(3)
 
 
@@ -133,7 +134,7 @@ def test_rollouts_use_the_same_memory_again(counting):
 
 def test_there_are_no_observations_before_the_start(counting):
     collector = Collector(counting([(3, False)]))
-    with pytest.raises(RuntimeError, match=r"start\(\) must be called before there are observations"):
+    with pytest.raises(RuntimeError, match=naming("start()")):
         _ = collector.observations
 
 
@@ -258,5 +259,5 @@ def test_collect_vector_environment_that_reuses_final_observations_keeps_each():
 
 def test_collect_same_step_without_final_observations_raises():
     env = NativeInPlace(AutoresetMode.SAME_STEP, tells_finals=False)
-    with pytest.raises(ValueError, match=r"info\['final_obs'\]\[0\] must be the final observation .*reset_mode"):
+    with pytest.raises(ValueError, match=naming("info['final_obs'][0]", "final observation", "autoreset_mode")):
         rollout_of(env, 3)

@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rl_rms.agents import A2C, Reinforce
 from rl_rms.agents.config import A2CConfig
 from rl_rms.envs.schedules import Constant, Exponential, Linear, Redraw
+from tests.naming import naming
 
 
 def rates(agent):
@@ -97,19 +98,19 @@ def test_schedules_are_kept_as_data():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"learning_rate": 0.0}, "learning_rate must be a finite number > 0, got 0"),
+        ({"learning_rate": 0.0}, ["learning_rate", "0"]),
         (
             {"learning_rate": lambda progress: progress},
-            "learning_rate must be a number or a schedule over env steps",
+            ["learning_rate", "schedule"],
         ),
-        ({"learning_rate": Linear(start=1.0, end=-1.0, over=5)}, "learning_rate must be >= 0 always"),
-        ({"learning_rate": Redraw(low=0.1, high=0.2, every=5)}, "learning_rate must be .*not random, got Redraw"),
-        ({"ent_coef": {"linaer": {}}}, "ent_coef: a schedule must be one of"),
-        ({"critic_learning_rate": -1.0}, "critic_learning_rate must be a finite number >= 0"),
+        ({"learning_rate": Linear(start=1.0, end=-1.0, over=5)}, ["learning_rate", "0"]),
+        ({"learning_rate": Redraw(low=0.1, high=0.2, every=5)}, ["learning_rate", "Redraw"]),
+        ({"ent_coef": {"linaer": {}}}, ["ent_coef", "schedule"]),
+        ({"critic_learning_rate": -1.0}, ["critic_learning_rate", "0"]),
     ],
 )
 def test_what_is_no_rate_is_named(options, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=naming(*named)):
         A2C("CartPole-v1", **options)
 
 
@@ -124,5 +125,5 @@ def test_a_policy_without_a_critic_of_its_own_cannot_have_a_critics_rate():
 
         critic = actor
 
-    with pytest.raises(ValueError, match=r"names begin with critic; Tiny has body.weight, body.bias"):
+    with pytest.raises(ValueError, match=naming("critic", "Tiny", "body.weight", "body.bias")):
         A2C("CartPole-v1", policy=Tiny(), critic_learning_rate=1e-3)

@@ -16,6 +16,7 @@ from rl_rms.agents import A2C, Reinforce, evaluate
 from rl_rms.agents.spaces import space_to_dict
 from rl_rms.envs import NonStationary
 from rl_rms.envs.schedules import Constant
+from tests.naming import naming
 
 # torch says so of networks without inputs or outputs.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -185,25 +186,25 @@ def test_unsupported_space_is_refused_before_training(space):
     action_space = spaces.Discrete(2)
     nested = spaces.Dict({"words": space})
     for given_space in (space, nested):
-        with pytest.raises(ValueError, match=r"spaces must be Box, .* or Tuple, got .*; convert it"):
+        with pytest.raises(ValueError, match=naming("Box", "Tuple", "convert")):
             A2C(Sampled(given_space, action_space))
-    with pytest.raises(ValueError, match=r"spaces must be Box, .*; convert it"):
+    with pytest.raises(ValueError, match=naming("Box", "convert")):
         A2C(Sampled(action_space, space))
 
 
 @pytest.mark.parametrize("space", [spaces.Dict({"a": spaces.Discrete(2)}), spaces.Tuple([spaces.Discrete(2)])])
 def test_dict_and_tuple_actions_are_refused(space):
-    with pytest.raises(ValueError, match=r"actions must be Discrete, .* or Box, got .*; convert them"):
+    with pytest.raises(ValueError, match=naming("actions", "Discrete", "Box", "convert")):
         A2C(Sampled(spaces.Discrete(2), space))
 
 
 def test_dict_key_that_cannot_be_saved_is_named():
-    with pytest.raises(ValueError, match=r"keys of a Dict space must be strings or integers, got \(1, 2\)"):
+    with pytest.raises(ValueError, match=naming("Dict", "strings", "integers", "(1, 2)")):
         space_to_dict(spaces.Dict([((1, 2), spaces.Discrete(2))]))
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">i8", np.longdouble], ids=str)
 def test_box_with_a_dtype_that_torch_lacks_is_refused_before_training(dtype):
     space = spaces.Box(0, 1, (2,), np.dtype(dtype))
-    with pytest.raises(ValueError, match=r"a Box must have a native dtype that torch has, got '.*'; use float32"):
+    with pytest.raises(ValueError, match=naming("Box", "dtype", "float32")):
         A2C(Sampled(space, spaces.Discrete(2)))

@@ -79,7 +79,7 @@ def fail_in_the_third_step(env, problem):
     env.reset(seed=7)
     for _ in range(2):
         env.step(np.zeros(3, int))
-    with pytest.raises(EnvError, match=rf"^sub-environment 1 \(seed 8\) failed: {problem}") as raised:
+    with pytest.raises(EnvError, match=rf"sub-environment 1 \(seed 8\) .*{problem}") as raised:
         env.step(np.zeros(3, int))
     assert raised.value.indices == (1,)
     assert raised.value.seeds == (8,)

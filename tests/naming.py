@@ -1,4 +1,4 @@
-"""Tests of messages: they check the argument, the value and the mend that a message names, not its wording."""
+"""Checks of messages: that they name the argument, the value and the mend, in whatever words."""
 
 import re
 
@@ -7,3 +7,8 @@ def naming(*fragments: str) -> str:
     """A pattern for ``match=`` that finds messages with each of the fragments, as whole words, in any order."""
     found = "".join(rf"(?=.*(?<!\w){re.escape(fragment)}(?!\w))" for fragment in fragments)
     return rf"(?s)\A{found}"
+
+
+def mentions(text: str, *fragments: str) -> bool:
+    """Whether a text has each of the fragments, as `naming` finds them."""
+    return re.search(naming(*fragments), text) is not None

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rl_rms import HalfLife, half_life_from_rho, rho_from_half_life
 from rl_rms.half_life import Timescale, parse_half_life
+from tests.naming import naming
 
 
 def test_a_weight_has_halved_after_the_half_life():
@@ -32,9 +33,9 @@ def test_decay_and_half_life_are_inverse(half_life):
 
 @pytest.mark.parametrize("half_life", [0, -3.0, float("nan"), float("inf"), 1e16])
 def test_impossible_half_lives_are_named(half_life):
-    with pytest.raises(ValueError, match=r"half_life must be > 0 and at most 1e\+15, got"):
+    with pytest.raises(ValueError, match=naming("half_life", "0", "1e+15")):
         rho_from_half_life(half_life)
-    with pytest.raises(ValueError, match=r"half_life must be > 0"):
+    with pytest.raises(ValueError, match=naming("half_life", "0")):
         HalfLife(half_life)
 
 
@@ -57,7 +58,7 @@ def test_the_longest_half_life_still_learns():
 
 @pytest.mark.parametrize("rho", [-0.1, 1.0, 1.5, float("nan")])
 def test_impossible_decays_are_named(rho):
-    with pytest.raises(ValueError, match=r"rho must be in \[0, 1\), got"):
+    with pytest.raises(ValueError, match=naming("rho", "[0, 1)")):
         half_life_from_rho(rho)
 
 
@@ -84,18 +85,18 @@ def test_spellings(spec, value, unit):
     "spec", ["", "steps", "69 episodes", "69 69", "20,000 steps", "1__0", "1_", "match", "nan", "inf updates"]
 )
 def test_other_spellings_are_named(spec):
-    with pytest.raises(ValueError, match=rf"half_life must be .*\"20_000 steps\", got '{spec}'"):
+    with pytest.raises(ValueError, match=naming("half_life", '"20_000 steps"', f"'{spec}'")):
         HalfLife.parse(spec)
 
 
 @pytest.mark.parametrize("spec", [None, True, [69]])
 def test_other_kinds_are_named(spec):
-    with pytest.raises(TypeError, match="half_life must be .* got"):
+    with pytest.raises(TypeError, match=naming("half_life")):
         HalfLife.parse(spec)
 
 
 def test_units_are_checked():
-    with pytest.raises(ValueError, match='must be "updates" or "steps", got \'episodes\''):
+    with pytest.raises(ValueError, match=naming('"updates"', '"steps"', "'episodes'")):
         HalfLife(3, "episodes")
 
 
@@ -108,9 +109,9 @@ def test_units_convert():
 
 @pytest.mark.parametrize("steps_per_update", [None, 0, -5, float("nan")])
 def test_converting_needs_the_steps_per_update(steps_per_update):
-    with pytest.raises(ValueError, match="half_life '100 steps' needs .*optimizer.steps_per_update = "):
+    with pytest.raises(ValueError, match=naming("'100 steps'", "optimizer.steps_per_update")):
         HalfLife(100, "steps").in_updates(steps_per_update)
-    with pytest.raises(ValueError, match="half_life '100 updates' needs"):
+    with pytest.raises(ValueError, match=naming("'100 updates'")):
         HalfLife(100).in_steps(steps_per_update)
 
 
@@ -127,13 +128,13 @@ def test_a_half_life_read_back_from_rho_is_written_as_it_was_stated():
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan")])
 def test_impossible_time_scales_are_named(value):
-    with pytest.raises(ValueError, match="timescale must be > 0, inf where nothing changes, got"):
+    with pytest.raises(ValueError, match=naming("timescale", "0")):
         Timescale(value)
 
 
 @pytest.mark.parametrize(("spec", "kind"), [("soon", ValueError), (-3, ValueError), ([69], TypeError)])
 def test_where_a_half_life_may_be_found_the_words_for_that_are_named_too(spec, kind):
-    with pytest.raises(kind, match='"match" takes it from the world\'s time scale, "auto" finds it'):
+    with pytest.raises(kind, match=naming('"match"', '"auto"')):
         parse_half_life(spec)
 
 
@@ -175,9 +176,7 @@ def test_any_number_is_a_half_life_or_is_named(number):
     if 0 < number <= 1e15:
         assert HalfLife.parse(number).value == number
         return
-    with pytest.raises(
-        ValueError, match="half_life must be (> 0 and at most 1e\\+15|a number of updates > 0 .*), got"
-    ):
+    with pytest.raises(ValueError, match=naming("half_life")):
         HalfLife.parse(number)
 
 

@@ -15,6 +15,7 @@ from rl_rms.laws import (
     sinusoid_half_life,
     tracking_error,
 )
+from tests.naming import naming
 
 LN2 = math.log(2)
 
@@ -171,22 +172,22 @@ def test_the_shortest_half_life_that_is_looked_at():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: matched_half_life(0, 1), r"timescale must be > 0, got 0"),
-        (lambda: matched_half_life(math.nan, 1), r"timescale must be > 0, got nan"),
-        (lambda: matched_half_life(1, -1), r"snr must be >= 0, got -1"),
-        (lambda: jump_half_life(-1, 4), r"dwell must be > 0, got -1"),
-        (lambda: jump_half_life(1, 0), r"variance_ratio must be > 0, got 0"),
-        (lambda: random_walk_half_life(-1, 1), r"drift_variance must be >= 0, got -1"),
-        (lambda: random_walk_half_life(1, 0), r"noise_variance must be > 0, got 0"),
-        (lambda: ramp_half_life(math.nan, 1), r"the size of slope must be >= 0, got nan"),
-        (lambda: sinusoid_half_life(1, 1, 0), r"noise_variance must be > 0, got 0"),
-        (lambda: longest_half_life(0, 1), r"max_step must be > 0, got 0"),
-        (lambda: longest_half_life(1, 0), r"lr must be > 0, got 0"),
-        (lambda: least_error_half_life(-1, 1), r"timescale must be > 0, got -1"),
-        (lambda: least_error_half_life(1, -1), r"signal must be >= 0, got -1"),
-        (lambda: least_error_half_life(1, 1, 0), r"noise must be > 0, got 0"),
+        (lambda: matched_half_life(0, 1), ["timescale", "0"]),
+        (lambda: matched_half_life(math.nan, 1), ["timescale", "nan"]),
+        (lambda: matched_half_life(1, -1), ["snr", "-1"]),
+        (lambda: jump_half_life(-1, 4), ["dwell", "-1"]),
+        (lambda: jump_half_life(1, 0), ["variance_ratio", "0"]),
+        (lambda: random_walk_half_life(-1, 1), ["drift_variance", "-1"]),
+        (lambda: random_walk_half_life(1, 0), ["noise_variance", "0"]),
+        (lambda: ramp_half_life(math.nan, 1), ["slope", "nan"]),
+        (lambda: sinusoid_half_life(1, 1, 0), ["noise_variance", "0"]),
+        (lambda: longest_half_life(0, 1), ["max_step", "0"]),
+        (lambda: longest_half_life(1, 0), ["lr", "0"]),
+        (lambda: least_error_half_life(-1, 1), ["timescale", "-1"]),
+        (lambda: least_error_half_life(1, -1), ["signal", "-1"]),
+        (lambda: least_error_half_life(1, 1, 0), ["noise", "0"]),
     ],
 )
 def test_wrong_arguments_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=naming(*message)):
         call()

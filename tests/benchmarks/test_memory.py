@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.naming import naming
+
 PATH = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
 
@@ -13,7 +15,7 @@ def test_halving_is_interpolated_exponentially(benchmark):
 
 
 def test_a_value_that_has_not_halved_is_refused(benchmark):
-    with pytest.raises(ValueError, match=r"values must fall to half of the first, 0.5, got 0.75"):
+    with pytest.raises(ValueError, match=naming("values", "0.5", "0.75")):
         benchmark.env_steps_to_halve([0, 5], [1.0, 0.75])
 
 

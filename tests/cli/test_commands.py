@@ -23,6 +23,7 @@ from rl_rms.agents import storage
 from rl_rms.cli.main import main
 from rl_rms.cli.runs import read_run
 from rl_rms.envs.drift import trace
+from tests.naming import mentions
 
 QUICK = ["--total_timesteps", "3000", "--env.num_envs", "4", "--log_interval", "10"]
 
@@ -106,16 +107,16 @@ def test_evaluate_plays_the_saved_agent(trained, capsys):
 
 
 @pytest.mark.parametrize(
-    ("line", "edited", "said"),
+    ("line", "edited", "named"),
     [
-        ("  fused: true", "  fused: false", "agent.fused is False .* trained with True"),
-        ("    shared_trunk: false", "    shared_trunk: true", "agent.policy.shared_trunk is True .* with False"),
-        ("  gamma: 0.99", "  gamma: 0.9", "agent.gamma is 0.9 .* trained with 0.99; write 0.99 there"),
-        ("seed: 0", "seed: 7", "seed is 7 .* trained with 0"),
+        ("  fused: true", "  fused: false", ["agent.fused", "False", "True"]),
+        ("    shared_trunk: false", "    shared_trunk: true", ["agent.policy.shared_trunk", "True", "False"]),
+        ("  gamma: 0.99", "  gamma: 0.9", ["agent.gamma", "0.9", "0.99"]),
+        ("seed: 0", "seed: 7", ["seed", "7", "0"]),
     ],
 )
 def test_resume_with_an_edited_configuration_names_the_key_and_both_values(
-    trained, tmp_path, capsys, line, edited, said
+    trained, tmp_path, capsys, line, edited, named
 ):
     folder, _ = trained
     shutil.copytree(folder, tmp_path / "run")
@@ -125,7 +126,7 @@ def test_resume_with_an_edited_configuration_names_the_key_and_both_values(
     config.write_text(f"\n{before}".replace(f"\n{line}\n", f"\n{edited}\n").lstrip())
     after = config.read_text()
     assert main(["resume", str(tmp_path / "run"), "--total_timesteps=3500"]) == 2
-    assert re.search(said, capsys.readouterr().err)
+    assert mentions(capsys.readouterr().err, *named)
     assert config.read_text() == after
     config.write_text(before)
     assert main(["resume", str(tmp_path / "run"), "--total_timesteps=3500", "--progress=none"]) == 0
@@ -155,7 +156,7 @@ def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
     assert "<svg" in (tmp_path / "both.svg").read_text()
     capsys.readouterr()
     assert main(["plot", str(folder), "--output", "one.pdf"]) == 2
-    assert "--output must end in .png or .svg, or in nothing for both, got 'one.pdf'" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "--output", "'one.pdf'")
 
 
 def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, capfd):
@@ -258,38 +259,38 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "named"),
     [
-        (["trian"], "there is no command 'trian'; rl-rms --help lists them; did you mean train?"),
-        (["train"], "needs a configuration"),
-        (["train", "nothing"], "there is no configuration 'nothing'"),
-        (["train", "drifting_cartpole", "--agent.half_lif", "3"], "did you mean agent.half_life"),
-        (["train", "drifting_cartpole", "--agent.half_life", "soon"], "half_life must be"),
-        (["train", "drifting_cartpole", "--env.id", "CartPoel-v1"], "CartPoel"),
-        (["train", "drifting_cartpole", "--env.changes.gravitas", "3"], "gravitas"),
-        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adamm"], "torch.optim.Adamm"),
-        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adam"], "half_life"),
+        (["trian"], ["'trian'", "rl-rms --help", "train"]),
+        (["train"], ["configuration"]),
+        (["train", "nothing"], ["configuration", "'nothing'"]),
+        (["train", "drifting_cartpole", "--agent.half_lif", "3"], ["agent.half_life"]),
+        (["train", "drifting_cartpole", "--agent.half_life", "soon"], ["half_life"]),
+        (["train", "drifting_cartpole", "--env.id", "CartPoel-v1"], ["CartPoel"]),
+        (["train", "drifting_cartpole", "--env.changes.gravitas", "3"], ["gravitas"]),
+        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adamm"], ["torch.optim.Adamm"]),
+        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adam"], ["half_life"]),
         (
             ["train", "cartpole_a2c", "--env.id", "no_such_module:Env-v0"],
-            "start rl-rms in the folder that holds the module, or install the module",
+            ["no_such_module", "folder", "install"],
         ),
-        (["train", "cartpole_a2c", "--agent.device", "cuda:77"], "device 'cuda:77' is not available here"),
-        (["evaluate", "nowhere"], "not the folder of a run"),
-        (["plot", "nowhere"], "not the folder of a run"),
-        (["plot"], "runs"),
-        (["evaluate", ".", "--episodes=0"], "episodes must be >= 1"),
-        (["evaluate", ".", "--seed=-1"], "seed must be >= 0, got -1"),
-        (["evaluate", ".", "--clock=-5"], "clock must be >= 0, got -5"),
-        (["resume"], "rl-rms resume --help"),
-        (["tune", "cartpole_a2c", "--agent.meta.rate=-1"], "meta.rate must be"),
-        (["train", "cartpole_a2c", "--agent.optimizer=torch.optim.LBFGS", "--agent.half_life=null"], "closure"),
+        (["train", "cartpole_a2c", "--agent.device", "cuda:77"], ["device", "'cuda:77'"]),
+        (["evaluate", "nowhere"], ["nowhere", "folder of a run"]),
+        (["plot", "nowhere"], ["nowhere", "folder of a run"]),
+        (["plot"], ["runs"]),
+        (["evaluate", ".", "--episodes=0"], ["episodes", "1"]),
+        (["evaluate", ".", "--seed=-1"], ["seed", "-1"]),
+        (["evaluate", ".", "--clock=-5"], ["clock", "-5"]),
+        (["resume"], ["rl-rms resume --help"]),
+        (["tune", "cartpole_a2c", "--agent.meta.rate=-1"], ["meta.rate"]),
+        (["train", "cartpole_a2c", "--agent.optimizer=torch.optim.LBFGS", "--agent.half_life=null"], ["closure"]),
     ],
 )
-def test_wrong_input_is_one_sentence_and_status_2(words, said, capsys, tmp_path, monkeypatch):
+def test_wrong_input_is_one_sentence_and_status_2(words, named, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert mentions(error, *named)
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []  # nothing half-written
 
@@ -329,16 +330,14 @@ def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(env_id, pack
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    said = f"env: {env_id} needs {package}, which is not installed; install it with pip install 'rl_rms[{extra}]'"
-    assert said.lower() in done.stderr.lower()
+    assert mentions(done.stderr.lower(), env_id.lower(), package.lower(), f"pip install 'rl_rms[{extra}]'")
 
 
 def test_without_moviepy_there_are_no_videos(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rl_rms.cli.train.find_spec", lambda _: None)
     assert main(["train", "cartpole_a2c", "--video_every=10"]) == 2
-    said = "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
-    assert said in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "video_every", "moviepy", "pip install 'rl_rms[video]'")
     assert not (tmp_path / "runs").exists()
 
 
@@ -378,15 +377,15 @@ def test_evaluations_videos_and_schedules_are_a_matter_of_configuration(tmp_path
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--agent.mask_actions=true"], "agent: mask_actions is set, but the environment has neither info"),
+        (["--agent.mask_actions=true"], ["agent", "mask_actions", "info"]),
         (
             ["--agent.policy.norm=batch", "--agent.n_steps=1", "--env.num_envs=1"],
-            'norm="batch" needs more than one',
+            ['norm="batch"'],
         ),
-        (["--env.id=Pendulum-v1", "--agent.mask_actions=true"], "mask_actions needs Discrete"),
-        (["--agent.policy.squash_actions=true"], "squash_actions needs Box actions"),
-        (["--agent.normalize_observation=true", "--env.id=FrozenLake-v1"], "normalize_observation needs Box"),
-        (["--video_every=10", "--env.id=rl_rms/Bandit-v0", "--env.vectorization_mode=sync"], "video_every: "),
+        (["--env.id=Pendulum-v1", "--agent.mask_actions=true"], ["mask_actions", "Discrete"]),
+        (["--agent.policy.squash_actions=true"], ["squash_actions", "Box"]),
+        (["--agent.normalize_observation=true", "--env.id=FrozenLake-v1"], ["normalize_observation", "Box"]),
+        (["--video_every=10", "--env.id=rl_rms/Bandit-v0", "--env.vectorization_mode=sync"], ["video_every"]),
     ],
 )
 def test_what_does_not_fit_the_environment_is_said_before_a_folder_is_made(
@@ -394,7 +393,7 @@ def test_what_does_not_fit_the_environment_is_said_before_a_folder_is_made(
 ):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "cartpole_a2c", "--total_timesteps=500", *words]) == 2
-    assert named in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, *named)
     assert not (tmp_path / "runs").exists()
 
 

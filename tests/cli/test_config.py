@@ -1,7 +1,6 @@
 import copy
 import json
 import math
-import re
 import subprocess
 import sys
 from importlib import resources
@@ -17,6 +16,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.overrides import with_values
 from rl_rms.cli.train import build, make_env
 from rl_rms.cli.yaml_files import read_yaml
+from tests.naming import naming
 
 PACKAGED = sorted(
     Path(file.name).stem for file in resources.files("rl_rms.configs").iterdir() if file.name.endswith(".yaml")
@@ -82,22 +82,22 @@ def test_every_key_can_be_overridden():
         ({}, ["--agent.learning_rate=fast"], ["learning_rate", "fast"]),
         ({}, ["--agent.learning_rate=-1"], ["learning_rate must be a finite number >= 0, got -1"]),
         ({}, ["--total_timesteps=0"], ["total_timesteps must be a whole number >= 1, got 0"]),
-        ({}, ["--seed=-1"], ["seed must be a whole number >= 0, got -1"]),
+        ({}, ["--seed=-1"], ["seed", "-1"]),
         (
             {},
             ["--checkpoint_every=0"],
-            ["checkpoint_every, unless it is null, must be a whole number >= 1 env steps, got 0"],
+            ["checkpoint_every", "null", "1 env steps", "0"],
         ),
-        ({}, ["--stop_at=100"], ["stop_at and patience go by evaluations; set eval_every too"]),
+        ({}, ["--stop_at=100"], ["stop_at", "patience", "eval_every"]),
         (
             {},
             ["--eval_every=10", "--patience=0"],
-            ["patience, unless it is null, must be a whole number >= 1, got 0"],
+            ["patience", "null", "1", "0"],
         ),
-        ({}, ["--eval_clocks=[-5]"], ["each of eval_clocks must be a whole number >= 0 env steps, got -5"]),
-        ({"agent": {"learning_rate": {"linaer": {}}}}, [], ["learning_rate", "a schedule must be one of"]),
+        ({}, ["--eval_clocks=[-5]"], ["eval_clocks", "env steps", "-5"]),
+        ({"agent": {"learning_rate": {"linaer": {}}}}, [], ["learning_rate", "schedule", "linaer"]),
         ({}, ["--agent.policy.norm=leyer"], ["norm", "leyer"]),
-        ({}, ["--agent.algorithm=a2d"], ["a2d", "did you mean a2c"]),
+        ({}, ["--agent.algorithm=a2d"], ["a2d", "a2c"]),
         (
             {"agent": {"algorithm": "a2c", "n_steps": 5}},
             ["--agent.algorithm=reinforce"],
@@ -110,21 +110,19 @@ def test_every_key_can_be_overridden():
         ),
         ({"env": {"changes": {"gravity": {"sinusiod": {}}}}}, [], ["gravity", "sinusiod"]),
         ({"agents": {}}, [], ["agents"]),
-        ({}, ["--env.changes.gravity"], ["env.changes.gravity needs a value"]),
-        ({}, ["--agent.n_steps=few"], ["agent.n_steps must be a whole number, got few"]),
-        ({}, ["--agent.gamma=[2, 3]"], ["agent.gamma must be a number, got [2, 3]"]),
-        ({}, ["--stop_at=high"], ["stop_at must be a number or null, got high"]),
-        ({}, ["--eval_clocks=[a]"], ["eval_clocks must be a list of whole numbers or null, got ['a']"]),
-        ({}, ["--progress=loud"], ["progress must be one of 'auto', 'lines', 'json', 'none', got loud"]),
-        ({}, ["--agent.meta.rate=fast"], ["agent.meta.rate must be a number, got fast"]),
-        ({}, ["--agent.meta.rate=-1"], ["meta.rate must be a finite number > 0, got -1"]),
+        ({}, ["--env.changes.gravity"], ["env.changes.gravity", "value"]),
+        ({}, ["--agent.n_steps=few"], ["agent.n_steps", "few"]),
+        ({}, ["--agent.gamma=[2, 3]"], ["agent.gamma", "[2, 3]"]),
+        ({}, ["--stop_at=high"], ["stop_at", "high"]),
+        ({}, ["--eval_clocks=[a]"], ["eval_clocks", "['a']"]),
+        ({}, ["--progress=loud"], ["progress", "auto", "lines", "json", "none", "loud"]),
+        ({}, ["--agent.meta.rate=fast"], ["agent.meta.rate", "fast"]),
+        ({}, ["--agent.meta.rate=-1"], ["meta.rate", "-1"]),
     ],
 )
 def test_a_wrong_key_type_or_range_is_named(tree, overrides, named):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=naming(*named)) as caught:
         parse_config(tree, overrides)
-    for words in named:
-        assert words in str(caught.value)
     assert "class '" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -132,13 +130,13 @@ def test_a_wrong_key_type_or_range_is_named(tree, overrides, named):
 @pytest.mark.parametrize(
     ("kind", "wrong", "said"),
     [
-        (RunConfig, {"progress": "loud"}, "progress must be auto, lines, json or none, got 'loud'"),
-        (ScaleConfig, {"engine": "spark"}, "scale.engine must be torchrun or ray, got 'spark'"),
-        (ScaleConfig, {"sync": "here"}, "scale.sync must be global or local, got 'here'"),
+        (RunConfig, {"progress": "loud"}, ["progress", "auto", "lines", "json", "none", "'loud'"]),
+        (ScaleConfig, {"engine": "spark"}, ["scale.engine", "torchrun", "ray", "'spark'"]),
+        (ScaleConfig, {"sync": "here"}, ["scale.sync", "global", "local", "'here'"]),
     ],
 )
 def test_a_wrong_word_is_named_to_those_who_build_configurations_themselves(kind, wrong, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming(*said)):
         kind(**wrong)
 
 
@@ -146,7 +144,7 @@ def test_configurations_are_found_by_path_and_by_name(tmp_path):
     (tmp_path / "mine.yaml").write_text("seed: 3\nagent: {learning_rate: 7e-4}\n")
     config = read_config(tmp_path / "mine.yaml")
     assert (config.seed, config.agent.learning_rate) == (3, 7e-4)
-    with pytest.raises(UserError, match="drifting_cartpol'.*did you mean drifting_cartpole"):
+    with pytest.raises(UserError, match=naming("drifting_cartpole")):
         find_config("drifting_cartpol")
 
 
@@ -164,7 +162,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_at_least_one_checkpoint_is_kept():
-    with pytest.raises(UserError, match="keep_checkpoints, unless it is null, must be a whole number >= 1, got 0"):
+    with pytest.raises(UserError, match=naming("keep_checkpoints", "1", "0")):
         parse_config({"keep_checkpoints": 0})
     assert parse_config({"keep_checkpoints": None}).keep_checkpoints is None
 
@@ -258,7 +256,7 @@ def test_any_configuration_is_written_and_read_back_and_makes_an_agent(tree):
         if value != {}:
             assert getattr(config, key) == value
     if "params" in (config.env.observe or ()) and not config.env.changes:
-        with pytest.raises(UserError, match="observe='.*' needs changes or a curriculum"):
+        with pytest.raises(UserError, match=naming("observe", "changes", "curriculum")):
             make_env(config)
         return
     env = make_env(config)
@@ -300,7 +298,7 @@ def test_texts_stay_what_they_are(name):
 
 @pytest.mark.parametrize("key", ["total_timesteps", "log_interval", "eval_episodes", "num_threads", "seed"])
 def test_a_number_that_is_missing_is_named(key):
-    with pytest.raises(UserError, match=f"{key} must be a whole number >= ., got None"):
+    with pytest.raises(UserError, match=naming(key, "None")):
         parse_config({key: None})
 
 
@@ -323,18 +321,18 @@ def test_a_key_that_is_no_word_is_named(part, key):
     tree = {key: 0}
     for name in reversed(part.split(".")):
         tree = {name: tree}
-    with pytest.raises(UserError, match=f"there is no key {re.escape(repr(f'{part}.{key}'))}: a key is a word"):
+    with pytest.raises(UserError, match=naming(repr(f"{part}.{key}"), "word")):
         parse_config(tree)
 
 
 def test_a_number_beyond_all_is_named():
     huge = 10**400
-    for tree, words, said in (
+    for tree, words, named in (
         ({"env": {}, "scale": {"timeout": huge}}, [], "scale.timeout"),
         ({"agent": {"gamma": -huge}}, [], "agent.gamma"),
         ({}, [f"--scale.timeout={huge}"], "scale.timeout"),
     ):
-        with pytest.raises(UserError, match=f"^{said} is a number larger than any here may be$"):
+        with pytest.raises(UserError, match=naming(named, "number")):
             parse_config(tree, words)
 
 
@@ -370,22 +368,22 @@ def test_whole_floats_are_integers_where_keys_hold_integers():
     assert (config.eval_every, config.eval_clocks) == (2_000, [1_000])
     assert type(config.total_timesteps) is int
     assert type(config.scale.timeout) is float
-    with pytest.raises(UserError, match=r"total_timesteps.*1\.5"):
+    with pytest.raises(UserError, match=naming("total_timesteps", "1.5")):
         parse_config({"total_timesteps": 1.5})
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["half_life"], "there is no use for the word 'half_life'; give keys as --KEY VALUE"),
-        (["--seed"], "--seed needs a value"),
-        (["--seed", "--agent.gamma=1"], "--seed needs a value"),
-        (["--env.kwargs={a: 1, a: 2}"], "--env.kwargs has the key 'a' twice"),
-        (["--env.kwargs={a"], "--env.kwargs is not YAML"),
+        (["half_life"], ["'half_life'", "--KEY VALUE"]),
+        (["--seed"], ["--seed", "value"]),
+        (["--seed", "--agent.gamma=1"], ["--seed", "value"]),
+        (["--env.kwargs={a: 1, a: 2}"], ["--env.kwargs", "'a'", "twice"]),
+        (["--env.kwargs={a"], ["--env.kwargs", "YAML"]),
     ],
 )
 def test_a_word_that_is_no_override_is_named(words, named):
-    with pytest.raises(UserError, match=re.escape(named)):
+    with pytest.raises(UserError, match=naming(*named)):
         parse_config({}, words)
 
 
@@ -424,7 +422,7 @@ def test_a_class_path_builds_no_object(key, form, tmp_path):
 
 @pytest.mark.parametrize("key", FREE_FORM)
 def test_a_class_path_is_named_with_its_place(key):
-    with pytest.raises(UserError, match=re.escape(f"{key}.x.0.class_path must not be given, got 'os.system'")):
+    with pytest.raises(UserError, match=naming(f"{key}.x.0.class_path", "'os.system'")):
         parse_config(with_values({}, {f"{key}.x": [{"class_path": "os.system"}]}))
 
 
@@ -441,7 +439,5 @@ def test_an_address_is_taken_from_the_command_line_alone():
     assert config.scale.address == "ray://elsewhere:10001"
     assert "elsewhere" not in config.to_yaml()
     tree = {"scale": {"engine": "ray", "address": "ray://elsewhere:10001"}}
-    with pytest.raises(
-        UserError, match=r"scale.address must not stand in a file.*ray://elsewhere.*--scale.address"
-    ):
+    with pytest.raises(UserError, match=naming("scale.address", "file", "ray://elsewhere", "--scale.address")):
         parse_config(tree)

@@ -20,6 +20,7 @@ from rl_rms.agents import storage
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
 from rl_rms.cli.main import main
+from tests.naming import mentions, naming
 
 FILE = """
 config: cartpole_a2c
@@ -65,27 +66,27 @@ def test_the_packaged_federation_is_right():
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("rounds: 3", "round: 3", "there is no key 'round'"),
-        ("config: cartpole_a2c", "", "config is missing"),
-        ("config: cartpole_a2c", "config: nothing", "there is no configuration 'nothing'"),
-        ("local_updates: 2", "local_updates: 0", "local_updates must be"),
-        ("rounds: 3", "seed: x", "seed must be a whole number >= 0, got 'x'"),
-        ("config: cartpole_a2c", "config: [1]", r"config must be .*, got \[1\]"),
-        ("placement: client", "placement: moon", "placement must be one of"),
-        ("- {env.changes: {length: 0.3}}", "- {env.changes: {lenght: 0.3}, agent.gama: 1}", "client 0: .*gama"),
-        ("- {env.changes: {length: 0.3}}", "- 3", "clients must be a list"),
+        ("rounds: 3", "round: 3", ["'round'"]),
+        ("config: cartpole_a2c", "", ["config"]),
+        ("config: cartpole_a2c", "config: nothing", ["'nothing'"]),
+        ("local_updates: 2", "local_updates: 0", ["local_updates"]),
+        ("rounds: 3", "seed: x", ["seed", "'x'"]),
+        ("config: cartpole_a2c", "config: [1]", ["config", "[1]"]),
+        ("placement: client", "placement: moon", ["placement"]),
+        ("- {env.changes: {length: 0.3}}", "- {env.changes: {lenght: 0.3}, agent.gama: 1}", ["client 0", "gama"]),
+        ("- {env.changes: {length: 0.3}}", "- 3", ["clients", "list"]),
     ],
 )
 def test_wrong_files_are_told_of(elsewhere, old, new, sentence):
     (elsewhere / "mine.yaml").write_text(FILE.replace(old, new))
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=naming(*sentence)):
         read_federation("mine.yaml", {})
 
 
 def test_a_client_that_there_is_not_is_named(elsewhere):
     federation = read_federation("cartpoles", {})
     last = len(federation.clients) - 1
-    with pytest.raises(UserError, match=f"there are clients 0 to {last}, got {last + 1}"):
+    with pytest.raises(UserError, match=naming(f"{last}", f"{last + 1}")):
         federation.run_config(last + 1)
 
 
@@ -93,14 +94,13 @@ def test_a_client_that_there_is_not_is_named(elsewhere):
 def test_without_flower_or_ray_the_extra_is_named(elsewhere, monkeypatch, capsys, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     assert main(["federate", "cartpoles"]) == 2
-    said = "a federation needs Flower, and its simulation Ray; install them with pip install 'rl_rms[flower]'"
-    assert said in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "Flower", "Ray", "pip install 'rl_rms[flower]'")
     assert not (elsewhere / "runs").exists()
 
 
 def test_wrong_words_write_nothing(elsewhere, capsys):
     assert main(["federate", "nowhere"]) == 2
-    assert "there is no federation 'nowhere'" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "'nowhere'")
     assert main(["federate", "mine.yaml", "--rounds", "0"]) == 2
     assert "rounds must be" in capsys.readouterr().err
     assert main(["federate", "mine.yaml", "--workers", "0"]) == 2
@@ -148,7 +148,7 @@ def test_a_damaged_prepared_file_is_named(elsewhere, capsys, content, reason):
     (folder / "federation.json").write_text(content)
     assert main(["federate", str(folder), "--prepare", "true"]) == 2
     said = capsys.readouterr().err
-    assert "federation.json is damaged" in said
+    assert mentions(said, "federation.json", "damaged")
     assert reason in said
 
 
@@ -544,7 +544,7 @@ def test_client_that_trusts_its_server_imports_the_code_that_it_names(strangers,
 def test_who_waits_for_clients_in_vain_says_so(rounds):
     one = rounds(post=Post(0))
     one.timeout = 0.3
-    with pytest.raises(TimeoutError, match=r"no client came within 0\.3 seconds"):
+    with pytest.raises(TimeoutError, match=naming("0.3 seconds")):
         one.run()
 
 

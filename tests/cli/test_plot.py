@@ -17,6 +17,7 @@ from rl_rms.cli.regimes import read_regimes
 from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import read_tracking
 from tests.cli.runs import regime, write_run
+from tests.naming import mentions
 
 
 def names(groups):
@@ -271,22 +272,20 @@ def test_several_seeds_need_the_extra_and_the_error_names_it(tmp_path, monkeypat
 
 def test_wrong_words_are_answered_in_sentences(tmp_path, capsys):
     run = write_run(tmp_path / "run", [1.0])
-    assert "nowhere is not the folder of a run: there is nothing" in error_of(capsys, "nowhere")
-    assert "nowhere/* is not the folder of a run: there is nothing" in error_of(capsys, "mine=nowhere/*")
+    assert mentions(error_of(capsys, "nowhere"), "nowhere", "folder of a run")
+    assert mentions(error_of(capsys, "mine=nowhere/*"), "nowhere/*", "folder of a run")
     (tmp_path / "empty").mkdir()
-    assert "empty is not the folder of a run: it has no config.yaml" in error_of(capsys, tmp_path / "empty")
-    assert "must end in .png or .svg, or in nothing for both, got 'a.pdf'" in error_of(
-        capsys, run, "--output", "a.pdf"
-    )
+    assert mentions(error_of(capsys, tmp_path / "empty"), "empty", "config.yaml")
+    assert mentions(error_of(capsys, run, "--output", "a.pdf"), "--output", "'a.pdf'")
     assert not list(tmp_path.glob("**/*.png"))
 
 
 def test_runs_that_logged_nothing_are_named(tmp_path):
     empty = write_run(tmp_path / "empty", [])
-    assert f"{empty} has no episode returns yet" in refused(empty)
+    assert mentions(refused(empty), str(empty), "episode returns")
     with SummaryWriter(tmp_path / "losses") as writer:
         writer.add_scalar("loss", 1.0, 1)
-    assert "without episode returns: neither rollout/ep_rew_mean" in refused(tmp_path / "losses")
+    assert mentions(refused(tmp_path / "losses"), "episode returns", "rollout/ep_rew_mean")
 
 
 def test_mixed_environments_are_refused(tmp_path):

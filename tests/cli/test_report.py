@@ -13,6 +13,7 @@ from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import Following
 from tests.browser import chromium
 from tests.cli.runs import regime, write_run
+from tests.naming import mentions
 
 # Without a place where a line may break.
 NAME = "pole_whose_motor_is_wired_the_other_way_round_after_250_updates"
@@ -153,13 +154,13 @@ def test_an_old_log_and_other_libraries_leave_out_what_is_not_known(tmp_path):
 def test_errors_are_sentences(tmp_path, monkeypatch, capsys):
     run = write_run(tmp_path / "run", [1.0])
     assert main(["report", str(run), "--output", "page.pdf"]) == 2
-    assert "--output must end in .html, got 'page.pdf'" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "--output", "'page.pdf'")
     assert main(["report", str(tmp_path / "nowhere")]) == 2
-    assert "nowhere is not the folder of a run: there is nothing" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "nowhere", "folder of a run")
     write_run(tmp_path / "other", [1.0], seed=1)
     monkeypatch.setitem(sys.modules, "rliable", None)
     assert main(["report", str(tmp_path)]) == 2
-    assert "reports of several runs need rliable for intervals; install it with" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "rliable", "pip install 'rl_rms[plots]'")
 
 
 # -- sentences --------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from rl_rms.cli.config import ScaleConfig
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.main import main
 from rl_rms.cli.scale import process_group, run_with_ray
+from tests.naming import mentions, naming
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 QUICK = ["--total_timesteps=6000", "--log_interval=10", "--checkpoint_every=2000"]
@@ -213,7 +214,7 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
                 logger.write(step, {"eval/mean_reward": mean_reward, "time/fps": 1.0})
 
     write(0, (100, 200, 300), 0.0)
-    with pytest.warns(UserWarning, match="rows after env step 250 are dropped"):
+    with pytest.warns(UserWarning, match=naming("rows", "env step 250")):
         write(250, (260, 360), 1.0)
     with (elsewhere / "run" / "metrics.csv").open(newline="") as file:
         assert [row["time/total_timesteps"] for row in csv.DictReader(file)] == ["100", "200", "260", "360"]
@@ -223,7 +224,7 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
 
 def test_what_cannot_be_resumed(elsewhere, capsys):
     assert main(["resume", "nowhere"]) == 2
-    assert "nowhere is not the folder of a run" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "nowhere", "folder of a run")
     assert main(["train", "cartpole_a2c", *QUICK]) == 0
     folder = str(the_run())
     capsys.readouterr()
@@ -234,38 +235,37 @@ def test_what_cannot_be_resumed(elsewhere, capsys):
     for path in (the_run() / "checkpoints").iterdir():
         path.write_bytes(b"no agent")
     assert main(["resume", folder, "--total_timesteps=7000"]) == 2
-    assert "checkpoints can be read" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "checkpoints")
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "named"),
     [
-        (["--scale.workers=4"], "start the command by torchrun --nproc-per-node 4"),
-        (["--scale.engine=spark"], "scale.engine"),
-        (["--scale.sync=here"], "scale.sync"),
-        (["--scale.timeout=0"], "scale.timeout must be a finite number > 0, got 0"),
-        (["--scale.workers=0", "--scale.engine=ray"], "scale.workers must be a whole number >= 1"),
-        (["--scale.restarts=-1"], "scale.restarts must be a whole number >= 0"),
+        (["--scale.workers=4"], ["torchrun --nproc-per-node 4"]),
+        (["--scale.engine=spark"], ["scale.engine"]),
+        (["--scale.sync=here"], ["scale.sync"]),
+        (["--scale.timeout=0"], ["scale.timeout", "0"]),
+        (["--scale.workers=0", "--scale.engine=ray"], ["scale.workers", "1"]),
+        (["--scale.restarts=-1"], ["scale.restarts", "-1"]),
     ],
 )
-def test_what_cannot_be_scaled(words, sentence, elsewhere, capsys):
+def test_what_cannot_be_scaled(words, named, elsewhere, capsys):
     assert main(["train", "cartpole_a2c", *words]) == 2
-    assert sentence in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, *named)
     assert not Path("runs").exists()
 
 
 def test_ray_is_not_started_for_what_is_wrong(elsewhere, capsys):
     pytest.importorskip("ray.train.torch")
     assert main(["train", "cartpole_a2c", "--env.num_envs=7", "--scale.engine=ray", "--scale.workers=2"]) == 2
-    assert "num_envs must be a multiple of the 2 workers" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "num_envs", "2 workers")
     assert not Path("runs").exists()
 
 
 def test_without_ray_the_extra_is_named(elsewhere, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["train", "cartpole_a2c", "--scale.engine=ray", "--scale.workers=2"]) == 2
-    said = "scale.engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
-    assert said in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "scale.engine", "pip install 'rl_rms[ray]'")
     assert not Path("runs").exists()
 
 
@@ -287,8 +287,7 @@ def test_workers_of_ray_that_failed_can_be_gone_on_with(elsewhere, monkeypatch):
     modules["ray.train.torch"].TorchTrainer = type("Trainer", (), {"__init__": lambda *_, **__: None, "fit": fit})
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    said = "the workers failed: two of them died; rl-rms resume .*run goes on from the newest checkpoint"
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=naming("two of them died", "rl-rms resume", "newest checkpoint")):
         run_with_ray(ScaleConfig(engine="ray", workers=2), print, folder=elsewhere / "run")
 
 
@@ -298,8 +297,7 @@ def test_a_run_whose_workers_are_lost_can_be_gone_on_with(elsewhere, monkeypatch
 
     monkeypatch.setattr(A2C, "learn", learn)
     assert main(["train", "cartpole_a2c", *QUICK]) == 2
-    said = f"worker 0 of 2 waited in vain; rl-rms resume {the_run()} goes on from the newest checkpoint"
-    assert said in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "worker 0 of 2", f"rl-rms resume {the_run()}")
 
 
 def test_a_number_that_is_not_finite_is_one_sentence(elsewhere, monkeypatch, capsys):
@@ -308,15 +306,14 @@ def test_a_number_that_is_not_finite_is_one_sentence(elsewhere, monkeypatch, cap
 
     monkeypatch.setattr(A2C, "learn", learn)
     assert main(["train", "cartpole_a2c", *QUICK]) == 2
-    said = "the reward of sub-environment 3 must be finite, got nan (on the command line --agent.on_nonfinite)"
-    assert said in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "sub-environment 3", "nan", "--agent.on_nonfinite")
 
 
 def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):
     process = start("train", "cartpole_a2c", "--env.num_envs=7", launcher=torchrun())
     printed = end(process)
     assert process.returncode != 0
-    assert "env: num_envs must be a multiple of the 2 workers that share it, got 7" in printed
+    assert mentions(printed, "num_envs", "2 workers", "7")
     assert not Path("runs").exists()
 
 

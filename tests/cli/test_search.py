@@ -5,6 +5,7 @@ import pytest
 from rl_rms.cli.config import find_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.search import Distribution, SweepConfig, find_sweep, label, read_search
+from tests.naming import naming
 
 FILE = """
 config: cartpole_a2c
@@ -86,60 +87,58 @@ def test_distributions(given, suggested):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (3, "vary.key must be a list of values, or low, high and log"),
-        ({"lowest": 3}, "vary.key must be a list of values, or low, high and log"),
-        ([], "vary.key: choices must be a list of at least one value alone"),
-        ({"choices": [1], "low": 2}, "vary.key: choices must be a list of at least one value alone"),
-        ({"low": 3}, "vary.key.high must be a number, got None"),
-        ({"low": True, "high": 3}, "vary.key.low must be a number, got True"),
-        ({"low": 3, "high": 3}, "vary.key must have low < high, got 3 and 3"),
-        ({"low": 0, "high": 3, "log": True}, "true only with low > 0"),
+        (3, ["vary.key", "list", "low", "high"]),
+        ({"lowest": 3}, ["vary.key", "list", "low", "high"]),
+        ([], ["vary.key", "choices", "list"]),
+        ({"choices": [1], "low": 2}, ["vary.key", "choices", "list"]),
+        ({"low": 3}, ["vary.key.high", "number", "None"]),
+        ({"low": True, "high": 3}, ["vary.key.low", "number", "True"]),
+        ({"low": 3, "high": 3}, ["vary.key", "low", "high", "3"]),
+        ({"low": 0, "high": 3, "log": True}, ["true", "low", "0"]),
     ],
 )
 def test_wrong_distributions(given, sentence):
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=naming(*sentence)):
         Distribution.of("key", given)
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("config: cartpole_a2c", "vary is missing"),
-        ("vary: {agent.half_life: [1]}", "config is missing"),
-        (FILE + "trails: 3", "there is no key 'trails'; there are .*; did you mean trials"),
-        (FILE + "trials: 0", "trials must be a whole number >= 1, got 0"),
-        (FILE + "seeds: [1, 1]", r"seeds must be different whole numbers >= 0, such as \[0, 1, 2\], got \[1, 1\]"),
-        (FILE + "seeds: []", "seeds must be different whole numbers"),
+        ("config: cartpole_a2c", ["vary"]),
+        ("vary: {agent.half_life: [1]}", ["config"]),
+        (FILE + "trails: 3", ["'trails'", "trials"]),
+        (FILE + "trials: 0", ["trials", "1", "0"]),
+        (FILE + "seeds: [1, 1]", ["seeds", "[1, 1]"]),
+        (FILE + "seeds: []", ["seeds"]),
         (
             FILE + "sampler: tpo",
-            "sampler must be one of tpe, random, grid, got 'tpo'; did you mean tpe",
+            ["sampler", "'tpo'", "tpe"],
         ),
-        (FILE + "pruner: 3", "pruner must be one of none, median"),
-        (FILE + "metric: loss", "metric must be one of life, final, worst_regime, got 'loss'"),
-        (FILE + "sampler: grid", "sampler: grid needs lists of choices, but vary.agent.learning_rate is a range"),
-        (FILE + "sampler_seed: many", "sampler_seed must be a whole number, got 'many'"),
-        (FILE + "fix: 3", "fix must hold dotted keys"),
-        ("config: 3\nvary: {agent.half_life: [1]}", "config must be the name of a configuration"),
-        ("config: cartpole_a2c\nvary: {}", "vary must hold at least one key"),
+        (FILE + "pruner: 3", ["pruner", "none", "median"]),
+        (FILE + "metric: loss", ["metric", "life", "final", "worst_regime", "'loss'"]),
+        (FILE + "sampler: grid", ["sampler", "grid", "vary.agent.learning_rate"]),
+        (FILE + "sampler_seed: many", ["sampler_seed", "'many'"]),
+        (FILE + "fix: 3", ["fix", "keys"]),
+        ("config: 3\nvary: {agent.half_life: [1]}", ["config", "configuration"]),
+        ("config: cartpole_a2c\nvary: {}", ["vary", "key"]),
         (
             FILE.replace("cartpole_a2c", "cartpole_a3c"),
-            "no configuration 'cartpole_a3c'.*did you mean cartpole_a2c",
+            ["'cartpole_a3c'", "cartpole_a2c"],
         ),
-        (FILE.replace("half_life:", "half_lif:"), "agent.half_lif.*; did you mean"),
-        (FILE.replace("[69, 20_000 steps]", "[69, -3]"), "with agent.half_life = -3, which vary allows: .*-3"),
+        (FILE.replace("half_life:", "half_lif:"), ["half_life"]),
+        (FILE.replace("[69, 20_000 steps]", "[69, -3]"), ["agent.half_life", "-3", "vary"]),
         (
             FILE.replace("low: 1.0e-3", "low: -1.0e-3").replace(", log: true", ""),
-            "with agent.learning_rate = -0.001",
+            ["agent.learning_rate", "-0.001"],
         ),
     ],
 )
 def test_wrong_files(tmp_path, text, sentence):
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=naming(*sentence)):
         read_search(written(tmp_path, text), {})
 
 
 def test_a_sweep_that_is_not_there():
-    with pytest.raises(
-        UserError, match="there is no sweep 'half_life_cartpol': .*did you mean half_life_cartpole"
-    ):
+    with pytest.raises(UserError, match=naming("'half_life_cartpol'", "half_life_cartpole")):
         find_sweep("half_life_cartpol")

@@ -19,6 +19,8 @@ from rl_rms.cli.search import STRETCHES, read_search
 optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
+from tests.naming import mentions, naming  # noqa: E402
+
 pytestmark = [  # these tests ask for trials and retry them by hand
     pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
     pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
@@ -96,7 +98,7 @@ def test_a_point_is_trained_as_train_would(sweep_file):
     assert done == trials.train(config, "life", lambda *_: None)
     final, worst = (trials.train(config, metric, lambda *_: None)["score"] for metric in ("final", "worst_regime"))
     assert len({done["score"], final, worst}) > 1
-    with pytest.raises(ValueError, match="no episode ended in the whole training"):
+    with pytest.raises(ValueError, match=naming("episode")):
         trials.train(search.run_config({"total_timesteps": 4}, 3), "life", lambda *_: None)
 
 
@@ -224,7 +226,7 @@ seeds: [0]
     assert main(["sweep", sweep_file(text), "--workers", "1"]) == 0
     by_steps = {row["total_timesteps"]: row for row in rows()}
     assert (by_steps["1600"]["state"], by_steps["4"]["state"]) == ("complete", "fail")
-    assert "1 failed, the first with ValueError: no episode ended" in capsys.readouterr().out
+    assert mentions(capsys.readouterr().out, "1 failed", "ValueError")
 
 
 def test_work_of_a_training_with_nonfinite_numbers_fails_that_trial_alone(sweep_file, monkeypatch):
@@ -258,7 +260,7 @@ def test_a_worker_that_breaks_ends_the_sweep():
 
     pool = sweep._Local(None, "")
     pool._processes = [Broken()]
-    with pytest.raises(RuntimeError, match="a worker of the sweep ended with an error"):
+    with pytest.raises(RuntimeError, match=naming("worker")):
         pool.busy()
     Broken.exitcode = -9
     assert pool.busy() == 0
@@ -304,10 +306,7 @@ def test_median_pruner_ends_bad_trials_early(sweep_file, monkeypatch):
 def test_ray_is_asked_for_by_name(sweep_file, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["sweep", sweep_file(), "--engine", "ray"]) == 2
-    assert (
-        "--engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
-        in capsys.readouterr().err
-    )
+    assert mentions(capsys.readouterr().err, "--engine ray", "pip install 'rl_rms[ray]'")
 
 
 def test_workers_that_are_tasks_of_ray(sweep_file, tmp_path):
@@ -322,35 +321,33 @@ def test_workers_that_are_tasks_of_ray(sweep_file, tmp_path):
 def test_without_optuna(sweep_file, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", sweep_file()]) == 2
-    assert "sweeps need Optuna, which is not installed; install it with pip install 'rl_rms[sweep]'" in (
-        capsys.readouterr().err
-    )
+    assert mentions(capsys.readouterr().err, "Optuna", "pip install 'rl_rms[sweep]'")
 
 
 def test_a_storage_that_cannot_be_opened(sweep_file, tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(UserError, match="cannot open the sweep's storage .*taken/study.db: "):
+    with pytest.raises(UserError, match=naming("storage", "taken/study.db")):
         study_of(read_search(sweep_file(), {}), tmp_path / "taken" / "study.db")
 
 
 @pytest.mark.parametrize("workers", ["0", "-2"])
 def test_no_workers(sweep_file, capsys, workers):
     assert main(["sweep", sweep_file(), "--workers", workers]) == 2
-    assert f"--workers must be >= 1, got {workers}" in capsys.readouterr().err
+    assert mentions(capsys.readouterr().err, "--workers", "1", f"{workers}")
 
 
 def test_open_study_of_a_damaged_storage_names_it(sweep_file):
     search = read_search(sweep_file(), {})
     Path("study.db").write_bytes(b"garbage" * 1_000)
-    with pytest.raises(UserError, match=r"the sweep's storage .*study.db is damaged: .*; put back a copy"):
+    with pytest.raises(UserError, match=naming("storage", "study.db", "damaged", "copy")):
         study_of(search)
-    with pytest.raises(UserError, match=r"the sweep's storage sqlite:///study.db is damaged"):
+    with pytest.raises(UserError, match=naming("storage", "sqlite:///study.db", "damaged")):
         trials.open_study(search, "sqlite:///study.db")
 
 
 def test_open_study_of_a_linked_storage_is_refused(sweep_file, tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "study.db").symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match="--storage .*study.db is a link, which is not followed; give the file"):
+    with pytest.raises(UserError, match=naming("--storage", "link")):
         trials.open_study(read_search(sweep_file(), {}), str(tmp_path / "study.db"))
     assert (tmp_path / "victim").read_text() == "precious"

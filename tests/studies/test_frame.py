@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rl_rms.studies import STUDIES, load
 from rl_rms.studies.frame import Finding, Study, Table, Verdict, grid, read, run, write
 from rl_rms.studies.intervals import interquartile
+from tests.naming import naming
 
 pytest.importorskip("rliable")
 
@@ -69,7 +70,7 @@ def test_what_results_answer():
     assert results.best("number", "size", highest=True, by="a") == 2.0
     # Of 1/3, 2/3, 1, 4/3 the middle two.
     assert results.estimate("number", by="a", size=1.0).middle == pytest.approx(5 / 6, rel=1e-4)
-    with pytest.raises(KeyError, match="exactly one cell must have {'by': 'a'}, got 2"):
+    with pytest.raises(KeyError, match=naming("{'by': 'a'}", "2")):
         results.values("number", by="a")
 
 

@@ -8,13 +8,16 @@ EXTRAS := box2d,mujoco,curricula,video,plots,sweep,ray,flower
 TORCH := $(shell grep '^torch==' constraints.txt)
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: train test lint docs torture fuzz rllib dist audit lock newest test-newest test-lowest clean
+.PHONY: train test test-slow lint docs torture fuzz rllib dist audit lock newest test-newest test-lowest clean
 
 train: .venv/installed  ## train the quickstart configuration and say where to look
 	$(BIN)/rl-rms train drifting_cartpole
 
-test: .venv/installed-dev .venv/browser  ## run the whole default suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: .venv/installed-dev  ## the default suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+
+test-slow: .venv/installed-dev .venv/browser  ## the tests marked slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 # NumPy's types need a newer Python than 3.10: there its arrays are Any.
 lint: .venv/installed-dev  ## style, types, Python 3.10, and the layers' imports

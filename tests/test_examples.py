@@ -85,6 +85,7 @@ def test_half_lives_are_compared_with_intervals(capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_federation_in_one_process_learns(capsys):
     main = runpy.run_path(str(EXAMPLES / "federated.py"))["main"]
     results = main(rounds=30)
@@ -116,6 +117,7 @@ def kernel(tmp_path, monkeypatch):
     return "here"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
 def test_the_notebook_runs_and_holds_what_it_gives(kernel, tmp_path):
     nbformat = pytest.importorskip("nbformat")

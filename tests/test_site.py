@@ -109,7 +109,7 @@ INTERNAL = {
     "rl_rms.studies.regression",
 }
 MODULES = sorted(module.name for module in pkgutil.walk_packages(rl_rms.__path__, "rl_rms."))
-pytestmark = pytest.mark.xdist_group("site")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
 
 
 @pytest.fixture(scope="module")

@@ -181,6 +181,7 @@ def _train(folder, name):
     agent(world()).learn(100, log_dir=folder / name).save(folder / name / "agent")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_trains_as_its_parent_does(tmp_path, method):
     _train(tmp_path, "parent")
@@ -212,6 +213,7 @@ def _until_interrupted(folder, context, pipe):
         pipe.send(trained.num_timesteps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_does_not_end_them(tmp_path, context):
     heard, told = multiprocessing.get_context("spawn").Pipe(duplex=False)

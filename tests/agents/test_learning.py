@@ -9,6 +9,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rl_rms.agents import A2C, PolicyConfig, Reinforce, evaluate
 from tests.naming import naming
 
+pytestmark = pytest.mark.slow
+
 SIGNAL = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 

@@ -156,6 +156,7 @@ def test_meta_gradients_are_finite_differences(fluctuation, max_grad_norm):
         assert asked["gradient"][i].item() == pytest.approx(difference, rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_far_too_small_grows_and_the_agent_learns():
     def train(meta):
         agent = A2C(choices(), learning_rate=2e-5, gamma=0.0, meta=meta, seed=0).learn(24_000)

@@ -224,6 +224,7 @@ def test_with_every_kind_of_memory(half_life, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_in_another_process(tmp_path):
     setting = (
         "from rl_rms.agents import A2C\n"

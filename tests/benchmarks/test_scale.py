@@ -2,6 +2,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 PATH = Path(__file__).parents[2] / "benchmarks" / "scale.py"
 
 
@@ -10,6 +12,7 @@ def run(benchmark, monkeypatch, *words):
     benchmark.main()
 
 
+@pytest.mark.slow
 def test_speed_in_small(benchmark, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "command", lambda *_, **__: 2.0)
     output = tmp_path / "scale.json"
@@ -20,6 +23,7 @@ def test_speed_in_small(benchmark, tmp_path, monkeypatch, capsys):
     assert "| two workers of torchrun | 2.0 |" in table
 
 
+@pytest.mark.slow
 def test_returns_in_small_leave_the_other_parts(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "LIFE", 3_000)
     monkeypatch.setattr(benchmark, "TORCHRUN", ())

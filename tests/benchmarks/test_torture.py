@@ -9,6 +9,7 @@ from rl_rms.envs import faults
 PATH = Path(__file__).parents[2] / "benchmarks" / "torture.py"
 
 
+@pytest.mark.slow
 def test_nothing_is_lost(benchmark, tmp_path):
     assert benchmark.checkpoints.kills(tmp_path / "kills", 5)[1:] == (5, 0)
     cut = benchmark.checkpoints.cuts(tmp_path, 50)
@@ -57,6 +58,7 @@ def test_the_committed_table_has_lost_nothing(benchmark):
     assert found["checkpoints"][0][1] >= 100
 
 
+@pytest.mark.slow
 def test_disks_and_processes_lose_nothing(benchmark, tmp_path):
     assert benchmark.processes.signals(tmp_path / "signals", 2)[1:] == (2, 0)
     assert benchmark.processes.full_disks(tmp_path / "full", 50)[1:] == (50, 0)

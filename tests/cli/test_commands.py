@@ -174,6 +174,7 @@ def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, c
     assert err == ""
 
 
+@pytest.mark.slow
 def test_in_a_terminal_the_view_is_live(tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))

@@ -17,6 +17,8 @@ from rl_rms.cli import train
 from rl_rms.cli.main import main
 from tests.naming import mentions
 
+pytestmark = pytest.mark.slow
+
 ENV = {"env.num_envs": 4, "agent.n_steps": 8, "progress": "none"}
 
 

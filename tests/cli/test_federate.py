@@ -399,6 +399,7 @@ def _hostile():
     }
 
 
+@pytest.mark.slow
 def test_round_with_a_hostile_answer_goes_on_with_the_others(rounds):
     """A server that gets one hostile answer of each kind ends where it would without that client."""
     import contextlib
@@ -548,6 +549,7 @@ def test_who_waits_for_clients_in_vain_says_so(rounds):
         one.run()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's and Flower's own
 def test_the_command_federates_in_flowers_simulation_and_goes_on(elsewhere, capsys):
     pytest.importorskip("flwr")
@@ -618,6 +620,7 @@ def stop(process):
     process.wait()
 
 
+@pytest.mark.slow
 def test_the_same_apps_run_in_flowers_deployment(deployment, elsewhere):
     two = FILE.replace("  - {env.changes: {length: 0.6}}\n", "").replace("rounds: 3", "rounds: 2")
     (elsewhere / "mine.yaml").write_text(two)

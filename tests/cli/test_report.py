@@ -97,6 +97,7 @@ def test_seeds_are_told_together_and_each_by_itself(trained, of_both):
     assert [f"seed {seed}: {folder.name}" in page for seed, folder in enumerate(trained)] == [True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 def test_it_reads_well_in_a_browser_without_javascript_and_network(width, height, of_both):
     with chromium() as browser:

@@ -133,6 +133,7 @@ def assert_whole(total):
     assert agent.num_timesteps == told["total_timesteps"]
 
 
+@pytest.mark.slow
 def test_torchrun_trains_in_two_workers_what_one_process_does(elsewhere):
     process = start("train", "cartpole_a2c", *QUICK, launcher=torchrun())
     printed = end(process)
@@ -149,6 +150,7 @@ def test_torchrun_trains_in_two_workers_what_one_process_does(elsewhere):
     assert together["num_updates"] == pytest.approx(alone["num_updates"], abs=1)
 
 
+@pytest.mark.slow
 def test_two_machines_meet_and_train_together(elsewhere):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -165,6 +167,7 @@ def test_two_machines_meet_and_train_together(elsewhere):
     assert "cartpole" not in "".join(line for text in printed for line in text.splitlines() if line[:1] != "{")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsewhere):
     process = start("train", "cartpole_a2c", *LONG, "--scale.timeout=20", launcher=torchrun("--max-restarts=1"))
     until(lambda: len(checkpoints()) >= 3, process)
@@ -175,6 +178,7 @@ def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsew
     assert_whole(60_000)
 
 
+@pytest.mark.slow
 def test_workers_do_not_wait_for_one_that_hangs(elsewhere):
     process = start("train", "cartpole_a2c", *LONG, "--scale.timeout=3", launcher=torchrun("--max-restarts=1"))
     until(lambda: len(checkpoints()) >= 3, process)
@@ -186,6 +190,7 @@ def test_workers_do_not_wait_for_one_that_hangs(elsewhere):
     assert_whole(60_000)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*rows after env step")  # logged between the last checkpoint and the kill
 def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
     process = start("train", "cartpole_a2c", *LONG, "--eval_every=2000", "--eval_episodes=2")
@@ -309,6 +314,7 @@ def test_a_number_that_is_not_finite_is_one_sentence(elsewhere, monkeypatch, cap
     assert mentions(capsys.readouterr().err, "sub-environment 3", "nan", "--agent.on_nonfinite")
 
 
+@pytest.mark.slow
 def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):
     process = start("train", "cartpole_a2c", "--env.num_envs=7", launcher=torchrun())
     printed = end(process)
@@ -382,6 +388,7 @@ def in_ray(folder):
         in_ray.save_training(folder, workers)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_under_ray_parameters_are_those_of_one_process(elsewhere, ray, workers_module, monkeypatch):
     for module in (workers_module, sys.modules[__name__]):
@@ -391,6 +398,7 @@ def test_under_ray_parameters_are_those_of_one_process(elsewhere, ray, workers_m
     assert_everyone_is(elsewhere, workers_module.save_training(elsewhere, ALONE))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_starts_a_killed_worker_again_from_the_last_checkpoint(elsewhere, ray):
     scale = ["--scale.engine=ray", "--scale.workers=2", "--scale.timeout=20", "--scale.restarts=1"]
@@ -403,6 +411,7 @@ def test_ray_starts_a_killed_worker_again_from_the_last_checkpoint(elsewhere, ra
     assert_whole(60_000)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_run_that_lost_rays_head_is_resumed_with_one_command(elsewhere, ray, monkeypatch):
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # for which the driver waits for it

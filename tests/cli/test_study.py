@@ -45,6 +45,7 @@ def test_without_the_extra_it_is_named(elsewhere, capsys, monkeypatch):
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_all_are_one_report(elsewhere, capsys, monkeypatch):
     pytest.importorskip("rliable")
     two = {name: STUDIES[name] for name in ("two_player", "clipping")}

@@ -125,6 +125,7 @@ def trainings(study):
     return counts
 
 
+@pytest.mark.slow
 def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_file):
     search = read_search(sweep_file(FILE.replace("1600", "12_000").replace("trials: 4", "trials: 6")), {})
     Path("fast.py").write_text(FAST)
@@ -243,6 +244,7 @@ def test_work_of_a_training_with_nonfinite_numbers_fails_that_trial_alone(sweep_
     )
 
 
+@pytest.mark.slow
 def test_a_grid_is_walked_through_once(sweep_file):
     text = FILE.replace("{low: 1.0e-4, high: 1.0e-2, log: true}", "[1.0e-3, 2.0e-3]").replace("trials: 4", "")
     text = text.replace("{low: 2.0, high: 2000.0, log: true}", "[20, 2_000 steps]").replace("[3, 7]", "[3]")
@@ -309,6 +311,7 @@ def test_ray_is_asked_for_by_name(sweep_file, monkeypatch, capsys):
     assert mentions(capsys.readouterr().err, "--engine ray", "pip install 'rl_rms[ray]'")
 
 
+@pytest.mark.slow
 def test_workers_that_are_tasks_of_ray(sweep_file, tmp_path):
     pytest.importorskip("ray")
     words = [sys.executable, "-m", "rl_rms.cli.main", "sweep", sweep_file(), "--engine", "ray"]

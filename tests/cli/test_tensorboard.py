@@ -6,6 +6,8 @@ from rl_rms.cli.main import main
 from rl_rms.cli.runs import read_run
 from tests.browser import chromium, tensorboard
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):

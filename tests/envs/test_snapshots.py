@@ -77,6 +77,7 @@ def through_json(state):
     return json.loads(json.dumps(state, allow_nan=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", WORLDS)
 def test_it_goes_on_for_a_thousand_steps(id):
     env = NonStationary(gym.make(id), WORLDS[id], seed=3)

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PATH = Path(__file__).parent / "readers.py"
 spec = importlib.util.spec_from_file_location("fuzz_readers", PATH)
 readers = importlib.util.module_from_spec(spec)

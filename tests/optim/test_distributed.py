@@ -30,6 +30,7 @@ def found(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(cases.WORLD_SIZE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cases.CASES)
 def test_distributed_training_has_the_weights_of_the_reference(name, found):
     for of_rank in found:

@@ -1324,6 +1324,7 @@ def test_an_optimizer_and_its_state_go_as_soon_as_nobody_holds_them(path):
     assert first.isfinite().all()
 
 
+@pytest.mark.slow
 @over_paths
 def test_nothing_piles_up_over_a_long_run(path):
     def tensors():

@@ -5,6 +5,8 @@ from rl_rms.studies import load
 from rl_rms.studies.architecture_ranking import NETWORKS, at_best_rates, taus
 from rl_rms.studies.frame import Results
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("architecture_ranking")
 
 

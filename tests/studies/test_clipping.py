@@ -5,6 +5,8 @@ from rl_rms.studies import load
 from rl_rms.studies.clipping import BURSTS, contained, measure, moments, pollution
 from rl_rms.studies.intervals import interquartile
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("clipping")
 
 

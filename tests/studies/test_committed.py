@@ -7,6 +7,8 @@ import pytest
 from rl_rms.studies import STUDIES, load
 from rl_rms.studies.frame import Finding, read
 
+pytestmark = pytest.mark.slow
+
 FULL = Path(__file__).resolve().parents[2] / "docs" / "studies"
 OVERVIEW = FULL / "README.md"
 

@@ -6,6 +6,8 @@ from rl_rms.envs.lending import Applicants
 from rl_rms.studies import load
 from rl_rms.studies.fairness import RATES, inputs, narrowed, stepper
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("fairness")
 
 

@@ -5,6 +5,8 @@ from rl_rms.agents.federated import FederationConfig, normalize
 from rl_rms.studies import load
 from rl_rms.studies.federated import at_best, measure, ratio
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("federated")
 
 

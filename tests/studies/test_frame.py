@@ -53,6 +53,7 @@ def test_every_cell_is_measured_with_every_seed():
     assert list(run(LINE, seeds=3).seeds) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_processes_change_nothing():
     # One whose measure other processes can import.
     study = dataclasses.replace(load("curriculum"), cells=lambda quick: grid(rho=[0.9], ratio=[4.0, 0.25]))

@@ -7,6 +7,8 @@ from rl_rms.studies import load
 from rl_rms.studies.gradient_burst import SIZES, burst, returns, sooner
 from rl_rms.studies.intervals import interquartile
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("gradient_burst")
 
 

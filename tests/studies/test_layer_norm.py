@@ -6,6 +6,8 @@ from rl_rms.studies import load
 from rl_rms.studies.layer_norm import best_rate, effect
 from rl_rms.studies.regression import Regression
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("layer_norm")
 
 

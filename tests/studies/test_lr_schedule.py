@@ -5,6 +5,8 @@ from rl_rms.studies import load
 from rl_rms.studies.lr_schedule import ratio
 from rl_rms.studies.optimizers import Ladder, half_decades
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("lr_schedule")
 
 

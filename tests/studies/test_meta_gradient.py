@@ -7,6 +7,8 @@ from rl_rms.studies.intervals import interquartile_mean
 from rl_rms.studies.meta_gradient import START, _descent, _logs, unroll
 from rl_rms.studies.regression import Regression
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("meta_gradient")
 
 

@@ -4,6 +4,8 @@ import pytest
 from rl_rms.studies import load
 from rl_rms.studies.saddle import descend, measure, ratio
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("saddle")
 
 

@@ -8,6 +8,8 @@ import torch
 from rl_rms.studies import load
 from rl_rms.studies.two_player import PLAYERS, RATES, balance, distances, formula, largest, nearest, pushes, unseen
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("two_player")
 
 

@@ -4,6 +4,8 @@ import pytest
 from rl_rms.studies import load
 from rl_rms.studies.weight_decay import due, left, remaining
 
+pytestmark = pytest.mark.slow
+
 STUDY = load("weight_decay")
 
 

@@ -84,8 +84,32 @@ def test_interquartile_means(benchmark):
     assert 0.0 < low < 12.5 < high < 1000.0
 
 
-def test_the_documentation_shows_what_was_run():
-    committed = (PATH.parent / "results" / "results.md").read_text().splitlines()
-    rows = [line for line in committed if line.startswith("|") and "not run | not run" not in line]
-    assert len(rows) > 2
-    assert "\n".join(rows) in (PATH.parents[1] / "docs" / "agents.md").read_text()
+def test_report_of_small_trainings_has_a_row_of_their_returns(benchmark, tmp_path, monkeypatch):
+    pytest.importorskip("rliable")
+    monkeypatch.setattr(benchmark, "RUNS", tmp_path / "runs.jsonl")
+    monkeypatch.setattr(benchmark, "TABLE", tmp_path / "table.md")
+    monkeypatch.setattr(benchmark, "EPISODES", 1)
+    monkeypatch.setattr(benchmark, "LAST_EPISODES", 2)
+    recipe = dataclasses.replace(benchmark.RECIPES["CartPole-v1"], steps=1_600)
+    monkeypatch.setitem(benchmark.RECIPES, "CartPole-v1", recipe)
+    for agent in ("rl_rms", "sb3"):
+        for seed in (1, 2):
+            benchmark.one("CartPole-v1", agent, seed)
+    means = [np.mean(last) for (_, agent, _), (_, last) in benchmark.read().items() if agent == "rl_rms"]
+    benchmark.report()
+    (row,) = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| CartPole")]
+    _, _, steps, ours, theirs, published, _ = row.split("|")
+    assert (steps.strip(), published.strip()) == ("1,600", recipe.published)
+    assert f"{np.mean(means):.1f} (" in ours
+    assert all("2 seeds" in cell for cell in (ours, theirs))
+
+
+@pytest.mark.slow
+def test_report_of_the_committed_returns_is_the_documentations_table(benchmark, tmp_path, monkeypatch):
+    pytest.importorskip("rliable")
+    monkeypatch.setattr(benchmark, "TABLE", tmp_path / "table.md")
+    benchmark.report()
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(benchmark.RECIPES)
+    run = [row for row in rows if "not run | not run" not in row]
+    assert "\n".join(run) in (PATH.parents[1] / "docs" / "agents.md").read_text()

@@ -48,6 +48,7 @@ def test_episodes_are_counted_from_one():
 
 
 def test_what_is_made_for_it_is_closed_and_what_is_given_is_not(monkeypatch):
+    gc.collect()  # environments of other tests close when they are collected
     closed = []
 
     class Open(gym.Wrapper):

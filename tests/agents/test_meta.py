@@ -47,7 +47,7 @@ def choices(num_envs=8):
 
 def judge(agent):
     """Fill the window, and stop just before a fresh rollout is judged."""
-    agent.learn(10**6, callback=lambda one: len(one.meta._window) < one.config.meta.window)
+    agent.learn(10**6, callback=lambda one: len(one.meta.state_dict()["window"]) < one.config.meta.window)
     return agent.meta
 
 
@@ -201,7 +201,7 @@ def test_rollouts_that_only_judge_cost_env_steps_and_no_updates():
     assert thrice.num_updates == 16
     assert len(thrice.meta.path) == 3
     # Three parts of each of three meta-gradients.
-    assert thrice.meta._initial_weight == pytest.approx(0.5 ** (9 / 10))
+    assert thrice.meta.state_dict()["initial_weight"] == pytest.approx(0.5 ** (9 / 10))
 
 
 def test_agreement_is_each_hyperparameters_own():
@@ -250,7 +250,7 @@ def test_a_reset_optimizer_begins_a_new_window():
     env = make_vec("CartPole-v1", 4, {"length": Redraw(low=0.3, high=1.0, every=45)}, seed=0)
     agent = A2C(env, n_steps=5, on_change="reset", meta=MetaConfig(window=6), seed=0)
     windows = []
-    agent.learn(1_000, callback=lambda one: windows.append(len(one.meta._window)))
+    agent.learn(1_000, callback=lambda one: windows.append(len(one.meta.state_dict()["window"])))
     # A regime lasts 45 env steps, two or three updates of 20: no window is ever full.
     assert max(windows) <= 3
     assert agent.meta.path == []

@@ -7,6 +7,7 @@ EXTRAS := box2d,mujoco,curricula,video,plots,sweep,ray,flower
 # Named wherever constraints.txt does not hold: left to pip, it may come as a build for CUDA of several gigabytes.
 TORCH := $(shell grep '^torch==' constraints.txt)
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
+export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.venv/pyright
 
 .PHONY: train test test-slow lint docs torture fuzz rllib dist audit lock newest test-newest test-lowest clean
 

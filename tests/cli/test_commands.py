@@ -283,7 +283,6 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
         (["evaluate", ".", "--seed=-1"], ["seed", "-1"]),
         (["evaluate", ".", "--clock=-5"], ["clock", "-5"]),
         (["resume"], ["rl-rms resume --help"]),
-        (["tune", "cartpole_a2c", "--agent.meta.rate=-1"], ["meta.rate"]),
         (["train", "cartpole_a2c", "--agent.optimizer=torch.optim.LBFGS", "--agent.half_life=null"], ["closure"]),
     ],
 )

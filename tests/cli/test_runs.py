@@ -3,7 +3,8 @@ from datetime import datetime
 
 import pytest
 
-from rl_rms.agents import A2C
+from rl_rms.agents import A2C, storage
+from rl_rms.agents.checkpoint import read
 from rl_rms.cli import runs
 from rl_rms.cli.config import read_config
 from rl_rms.cli.errors import UserError
@@ -89,11 +90,11 @@ def checkpoints(tmp_path):
 
     def write(**env_steps):
         agent = A2C("CartPole-v1", seed=0)
-        for number, (name, steps) in enumerate(env_steps.items()):
-            agent.num_timesteps = steps
-            path = agent.save(tmp_path / "checkpoints" / name)
-            os.utime(path, (1_000 - number, 1_000 - number))
+        contents = read(agent.save(tmp_path / "saved"))
         agent.env.close()
+        for number, (name, steps) in enumerate(env_steps.items()):
+            path = storage.write(tmp_path / "checkpoints" / name, {**contents, "num_timesteps": steps})
+            os.utime(path, (1_000 - number, 1_000 - number))
         return tmp_path
 
     return write

@@ -28,7 +28,7 @@ lint: .venv/installed-dev  ## style, types, Python 3.10, and the layers' imports
 	$(BIN)/mypy --python-version 3.10 --no-warn-return-any --no-warn-unused-ignores -p rl_rms
 	$(BIN)/lint-imports
 
-docs: .venv/installed-dev  ## the documentation site, into build/site
+docs: .venv/installed-dev .venv/mermaid  ## the documentation site, into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 torture: .venv/installed-dev  ## faults put in on purpose, in full, and what became of the work; and long runs
@@ -115,6 +115,13 @@ newest:
 
 .venv/installed-dev: .venv/installed
 	$(PIP) -e '.[dev,docs,$(EXTRAS)]'
+	touch $@
+
+# The diagrams of the documentation; without npm they stay text.
+.venv/mermaid: .venv/installed-dev
+	{ npm pack --silent --cache .venv/npm --pack-destination .venv mermaid@11.17.2 && \
+		tar -xzf .venv/mermaid-11.17.2.tgz -C .venv --strip-components=2 package/dist/mermaid.min.js; } \
+		>.venv/mermaid.log 2>&1 || echo "mermaid cannot be installed here, so diagrams stay text: see .venv/mermaid.log"
 	touch $@
 
 # What the tests look at TensorBoard and reports with; where it cannot be installed, they say so and are skipped.

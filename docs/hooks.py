@@ -1,17 +1,34 @@
-"""What the documentation site does beside MkDocs: names of the library lead to their reference.
+"""Additions to MkDocs: names of the library link to their reference, and the site brings its own Mermaid.
 
-`rl_rms.laws.matched_half_life` in a page or docstring, written as code, becomes a link where the reference has it.
+`rl_rms.laws.matched_half_life` in a page or docstring, written as code, becomes a link if the reference has it.
 """
 
 import re
+from pathlib import Path
 from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+# `make docs` fetches it from npm. The theme would load it from another host.
+MERMAID = Path(__file__).resolve().parent.parent / ".venv" / "mermaid.min.js"
 
 # Links, headings and blocks of code stay as they are.
 _NAME = re.compile(r"<(a|h\d|pre)\b.*?</\1>|<code>(rl_rms(?:\.\w+)+)</code>", re.DOTALL)
 
 
+def on_files(files: Files, config: Any) -> Files:
+    """Add Mermaid to the site."""
+    if MERMAID.exists():
+        files.append(File.generated(config, MERMAID.name, content=MERMAID.read_bytes()))
+    return files
+
+
 def on_page_content(html: str, **_: Any) -> str:
-    """Have mkdocs-autorefs look up the library's names in a page; those that it does not know stay as they are."""
+    """Have mkdocs-autorefs look up the library's names in a page, and load Mermaid on a page with a diagram."""
+    if 'class="mermaid"' in html:
+        # Without Mermaid a diagram stays text.
+        script = f'<script src="{MERMAID.name}"></script>'
+        html = script + html if MERMAID.exists() else html.replace('class="mermaid"', "")
     return _NAME.sub(_as_reference, html)
 
 

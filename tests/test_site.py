@@ -254,6 +254,10 @@ def test_a_reader_searches_and_finds_and_asks_only_this_host(site):
                     break
             page.locator(".md-search-result__link").first.wait_for()
             assert "matched_half_life" in page.locator(".md-search-result__list").inner_text()
+            if (ROOT / ".venv" / "mermaid.min.js").exists():
+                page.goto(f"{home}architecture.html")
+                page.locator("div.mermaid").wait_for()  # the theme draws it into one, in place of the text's pre
+                assert page.locator("div.mermaid").bounding_box()["height"] > 300
             for name in ("concepts.html", "api/optimizer.html"):
                 page.set_viewport_size({"width": 390, "height": 800})
                 page.goto(home + name)

@@ -131,7 +131,16 @@ SHELL = {
     "tensorboard": find_events,
     "python": find_script,
 }
-LANGUAGES = {"python": run_python, "yaml": read_yaml_block, "bash": run_bash}
+
+
+def check_diagram(text, folder):
+    """Every module that a diagram names is there."""
+    modules = re.findall(r"\w+/\w+\.py", text)
+    assert modules
+    assert [name for name in modules if not (ROOT / "rl_rms" / name).is_file()] == []
+
+
+LANGUAGES = {"mermaid": check_diagram, "python": run_python, "yaml": read_yaml_block, "bash": run_bash}
 
 
 @pytest.fixture

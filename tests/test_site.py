@@ -98,6 +98,7 @@ INTERNAL = {
     "rl_rms.optim.kernels.kernel",
     "rl_rms.optim.kernels.loose",
     "rl_rms.optim.kernels.plain",
+    "rl_rms.optim.kernels",
     "rl_rms.optim.layout",
     "rl_rms.optim.loading",
     "rl_rms.optim.options",

@@ -20,7 +20,8 @@ def trace(package: str) -> dict[str, list[str]]:
     calls: dict[str, list[str]] = {}
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
-        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
+        module, code = frame.f_globals.get("__name__", ""), frame.f_code
+        name = getattr(code, "co_qualname", code.co_name)
         if event == "call" and f"{module}.".startswith(f"{package}.") and "<" not in name:
             functions = calls.setdefault(module, [])
             if name not in functions:

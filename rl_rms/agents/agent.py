@@ -1,14 +1,12 @@
 """The public class of the agents: it wires policy, optimizer, actor, learner and environment together."""
 
 import secrets
-from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
-import numpy as np
 import numpy.typing as npt
 from torch import nn
 
@@ -22,20 +20,16 @@ from rl_rms.agents.constructor import docs_of, make_config, signature_of
 from rl_rms.agents.env_session import EnvSession
 from rl_rms.agents.env_state import EnvLike, as_vector_env
 from rl_rms.agents.interruption import first_waits
-from rl_rms.agents.learner import Learner, Sync
+from rl_rms.agents.learner import Learner, Sync, check_sync
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.meta import MetaGradient
-from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
+from rl_rms.agents.normalize import ObservationNormalizer
 from rl_rms.agents.optimizers import OptimizerLike, describe_half_life, make_optimizer
 from rl_rms.agents.policies import find_device, make_policy
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.spaces import action_mask_size, space_from_dict, space_to_dict
-from rl_rms.agents.trainer import Trainer
-from rl_rms.agents.training_state import TrainingState
+from rl_rms.agents.trainer import Trainer, TrainingState
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import Workers
-from rl_rms.envs import NonStationaryVector
-from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.checks import check_int
 from rl_rms.optim.rmsprop import RMSprop
 
@@ -60,6 +54,12 @@ class Agent:
     Attributes:
         policy: The torch module.
         optimizer: The torch optimizer.
+        generator: The random generator of the actions.
+        observation_normalizer: Scales the observations; None leaves them.
+        reward_normalizer: Scales the rewards; None leaves them.
+        meta: Adapts the optimizer's hyperparameters; None leaves them.
+        workers: The processes that train the agent together, see `join`.
+        episodes: The last 100 finished episodes.
         learner: Takes the optimizer steps.
         actor: Chooses the actions.
         session: The environment and the episodes in progress.
@@ -143,35 +143,16 @@ class Agent:
         )
         self.session = EnvSession(self.env, config, self.seed)
         self.training = TrainingState()
+        self.workers = self.learner.workers
+        self.generator = self.actor.generator
+        self.observation_normalizer = normalizer
+        self.reward_normalizer = self.learner.reward_normalizer
+        self.meta = self.learner.meta
+        self.episodes = self.training.episodes
         # The callbacks of the present training; before the first `learn` of a loaded agent, their saved states.
         self._callbacks: CallbackList | None = None
         self._callback_states: dict[str, Any] = {}
         self._set_timescale()
-
-    @property
-    def generator(self) -> np.random.Generator:
-        """The random generator of the actions."""
-        return self.actor.generator
-
-    @property
-    def observation_normalizer(self) -> ObservationNormalizer | None:
-        """Scales the observations; None leaves them."""
-        return self.learner.observation_normalizer
-
-    @property
-    def reward_normalizer(self) -> RewardNormalizer | None:
-        """Scales the rewards; None leaves them."""
-        return self.learner.reward_normalizer
-
-    @property
-    def meta(self) -> MetaGradient | None:
-        """Adapts the optimizer's hyperparameters; None leaves them."""
-        return self.learner.meta
-
-    @property
-    def workers(self) -> Workers:
-        """The processes that train the agent together, see `join`."""
-        return self.learner.workers
 
     @property
     def num_timesteps(self) -> int:
@@ -192,11 +173,6 @@ class Agent:
     def num_nonfinite(self) -> int:
         """Rewards, observations and updates' gradients so far that were nan or infinite."""
         return self.training.num_nonfinite
-
-    @property
-    def episodes(self) -> deque[Episode]:
-        """The last 100 finished episodes."""
-        return self.training.episodes
 
     @property
     def new_episodes(self) -> list[Episode]:
@@ -227,7 +203,7 @@ class Agent:
 
         The half-life is the optimizer's, also if the configuration states none.
         """
-        flat = checkpoint.config_to_dict(self.config)
+        flat = self.config.to_dict()
         if isinstance(self.optimizer, RMSprop):
             stated = self.optimizer.param_groups[0]["half_life"]
             flat["half_life"] = f"{self.optimizer.half_life:.6g} updates" if stated is None else stated
@@ -261,9 +237,11 @@ class Agent:
         Raises:
             ValueError: If the agent cannot train in several processes.
         """
-        _check_sharing(self, workers, sync)
-        self.learner.workers, self.learner.sync = workers, "global" if workers.alone else sync
-        self.session.workers = workers
+        check_sync(sync)
+        self.session.check_workers(workers)
+        self.learner.check_workers(workers)
+        self.workers = self.session.workers = self.learner.workers = workers
+        self.learner.sync = "global" if workers.alone else sync
         self.actor.join(workers)
         self._set_timescale()
         return self
@@ -414,7 +392,7 @@ class Agent:
             )
         fields = {
             "algorithm": self.algorithm,
-            "config": checkpoint.config_to_dict(self.config),
+            "config": self.config.to_dict(),
             "user_policy": self.has_user_policy,
             "seed": self.seed,
             "observation_space": space_to_dict(self.observation_space),
@@ -453,7 +431,8 @@ class Agent:
         """
         contents = checkpoint.read(Path(path), cls.algorithm)
         with damage_named(f"{path}, config,"):
-            config = checkpoint.config_from_dict(cls.config_class, contents["config"], device=device)
+            changed = {} if device is None else {"device": device}
+            config = cls.config_class.from_dict(contents["config"], **changed)
         if contents["user_policy"] and policy is None:
             raise ValueError(f"{path} was saved with a policy of the user's own; pass it as policy=...")
         if optimizer is None:
@@ -483,33 +462,3 @@ class Agent:
     def _set_timescale(self) -> None:
         if self.session.changing is not None:
             self.learner.set_timescale(self.session.changing.timescale)
-
-
-def _check_sharing(agent: Agent, workers: Workers, sync: Sync) -> None:
-    """Refuse an agent that several workers cannot train together.
-
-    Raises:
-        ValueError: If they cannot.
-    """
-    if sync not in get_args(Sync):
-        raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, got {sync!r}")
-    if agent.session.started:
-        raise ValueError("an agent joins other workers before it learns or prepares; call join first")
-    if workers.alone:
-        return
-    if agent.config.meta is not None:
-        raise ValueError("meta uses one process's own rollouts; leave it out, or train in one process")
-    if agent.config.policy.norm == "batch":
-        raise ValueError('norm="batch" uses the batch of one process; take norm="layer", or train in one process')
-    changing = agent.session.changing
-    if isinstance(changing, NonStationaryVector):
-        if changing.shard != (workers.rank, workers.size):
-            raise ValueError(
-                f"worker {workers.rank} of {workers.size} needs that shard of the environment, got "
-                f"shard={changing.shard}; make it with shard=(rank, size)"
-            )
-        if changing.curriculum is not None or find_adversaries(changing.schedules):
-            raise ValueError(
-                "curricula and adversaries use all episodes, of which a worker has its own; leave them out, or "
-                "train in one process"
-            )

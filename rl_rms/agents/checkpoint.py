@@ -1,17 +1,13 @@
 """An agent as one file of data: the states of its parts, as tensors, numbers and strings. Loading runs no code."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from rl_rms.agents import storage
 from rl_rms.agents.checkpoint_checks import check_fields
-from rl_rms.agents.config import AgentConfig, MetaConfig, PolicyConfig
 
 _KIND = "agent"
-
-ConfigT = TypeVar("ConfigT", bound=AgentConfig)
 
 
 class Part(Protocol):
@@ -78,21 +74,3 @@ def restore(contents: dict[str, Any], parts: Iterable[Part]) -> None:
     """
     for part in parts:
         part.load_state_dict(contents)
-
-
-def config_to_dict(config: AgentConfig) -> dict[str, Any]:
-    """A configuration as plain data."""
-    plain = dataclasses.asdict(config)
-    plain["policy"]["hidden_sizes"] = list(plain["policy"]["hidden_sizes"])
-    if plain["meta"] is not None:
-        plain["meta"]["adapt"] = list(plain["meta"]["adapt"])
-    return plain
-
-
-def config_from_dict(cls: type[ConfigT], plain: dict[str, Any], *, device: str | None = None) -> ConfigT:
-    """The configuration that `config_to_dict` made plain, on ``device`` if one is given."""
-    meta = None if plain["meta"] is None else MetaConfig(**plain["meta"])
-    changed: dict[str, Any] = {"policy": PolicyConfig(**plain["policy"]), "meta": meta}
-    if device is not None:
-        changed["device"] = device
-    return cls(**{**plain, **changed})

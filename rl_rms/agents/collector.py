@@ -10,8 +10,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_rms.agents.config import OnNonfinite
-from rl_rms.agents.env_faults import EnvFaults
-from rl_rms.agents.final_observations import OverwrittenFinals, finals_in
+from rl_rms.agents.env_faults import EnvFaults, OverwrittenFinals, finals_in
 from rl_rms.agents.imputation import Imputer, NonfiniteError
 from rl_rms.agents.masks import initial_action_masks, read_action_masks
 from rl_rms.agents.rollout import Episode, Rollout, RolloutBuffers, Step

@@ -5,14 +5,15 @@ so a range is checked here once for all of them. The module imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
 
 from rl_rms.envs.checks import check_int, check_keys, check_number
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
 from rl_rms.half_life import HalfLife, parse_half_life
 
+ConfigT = TypeVar("ConfigT", bound="AgentConfig")
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
 Activation = Literal["tanh", "relu", "elu", "silu"]
 Norm = Literal["none", "layer", "batch"]
@@ -220,6 +221,20 @@ class AgentConfig:
             raise ValueError(
                 'on_change="forget" and meta.adapt=["half_life", ...] would both set the half-life; leave one out'
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain data."""
+        plain = asdict(self)
+        plain["policy"]["hidden_sizes"] = list(plain["policy"]["hidden_sizes"])
+        if plain["meta"] is not None:
+            plain["meta"]["adapt"] = list(plain["meta"]["adapt"])
+        return plain
+
+    @classmethod
+    def from_dict(cls: type[ConfigT], plain: dict[str, Any], **changed: Any) -> ConfigT:
+        """The configuration of `to_dict`, with some changed hyperparameters."""
+        meta = None if plain["meta"] is None else MetaConfig(**plain["meta"])
+        return cls(**{**plain, "policy": PolicyConfig(**plain["policy"]), "meta": meta, **changed})
 
     def _check_schedule(self, name: str) -> None:
         """Keep a schedule as plain data, once it is known to be one of numbers >= 0."""

@@ -1,4 +1,7 @@
-"""The collector's only contact with failing sub-environments, see `rl_rms.envs.faults`."""
+"""Faults of vector environments: failing sub-environments, and missing or overwritten final observations.
+
+The collector meets `rl_rms.envs.faults` here alone.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
 
+from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.envs.config import OnEnvError
-from rl_rms.envs.faults import broken_in, watch
+from rl_rms.envs.faults import broken_in, copied, watch
+from rl_rms.envs.notices import Notices
+from rl_rms.envs.worker_faults import WatchedAsync
 
 Bools = npt.NDArray[np.bool_]
+
+# Equal observations after which the warning is given.
+_MANY_OVERWRITTEN = 3
 
 
 class EnvFaults:
@@ -52,3 +61,62 @@ class EnvFaults:
         """Continue from a state of `state_dict`."""
         if self._watch is not None and state is not None:
             self._watch.load_state_dict(state)
+
+
+def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tree]]:
+    """Copy the final observations of some sub-environments from the info of a vector step in SAME_STEP mode.
+
+    Raises:
+        ValueError: If one of them is missing.
+    """
+    finals = info.get("final_obs", [None] * (max(indices, default=0) + 1))
+    for i in indices:
+        if finals[i] is None:
+            raise ValueError(
+                f"info['final_obs'][{i}] must be the final observation of the truncated episode in SAME_STEP "
+                f"mode, got an info with the keys {sorted(info)}; add it in the vector environment, or set "
+                "env.metadata['autoreset_mode'] to the mode that it has"
+            )
+    return [(i, copied(finals[i])) for i in indices]
+
+
+class OverwrittenFinals:
+    """Warns if all final observations equal the first ones of the next episodes.
+
+    Gymnasium's own workers reset an environment before they send its final observation. An environment that writes
+    into one array has overwritten it then.
+
+    Args:
+        env: The vector environment; only one whose workers are Gymnasium's own is checked.
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        self._notices = Notices()
+        # Equal observations so far; None once one differs.
+        self._num_overwritten = 0 if type(env) is WatchedAsync else None
+
+    def check(self, finals: list[tuple[int, Tree]], following: Tree) -> None:
+        """Compare final observations with the observations after them.
+
+        Args:
+            finals: Sub-environments with their final observations.
+            following: Shape ``(num_envs, *observation)``.
+        """
+        if self._num_overwritten is None:
+            return
+        same = True
+
+        def compare(final: npt.NDArray[Any], first: npt.NDArray[Any]) -> None:
+            nonlocal same
+            same = same and np.array_equal(final, first)
+
+        for i, final in finals:
+            tree_map(lambda leaf, row, i=i: compare(leaf, row[i]), final, following)
+        self._num_overwritten = self._num_overwritten + len(finals) if same else None
+        if self._num_overwritten is not None and self._num_overwritten >= _MANY_OVERWRITTEN:
+            self._num_overwritten = None
+            self._notices.give(
+                "the final observations of truncated episodes equal the first ones of the next episodes; if the "
+                "environment returns the same array at every step, return copies, or make the vector environment "
+                "with rl_rms.envs.make_vec",
+            )

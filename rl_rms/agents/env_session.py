@@ -16,6 +16,7 @@ from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.env_state import ChangingEnv, EnvState, change_scalars
 from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.envs import NonStationaryVector
+from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.faults import EnvError
 from rl_rms.envs.snapshots import decode, encode
 
@@ -83,6 +84,28 @@ class EnvSession:
     def started(self) -> bool:
         """Whether the environment waits for actions."""
         return self._collector is not None and self._collector.started
+
+    def check_workers(self, workers: Workers) -> None:
+        """Refuse an environment that several workers cannot share.
+
+        Raises:
+            ValueError: If they cannot, or episodes are in progress.
+        """
+        if self.started:
+            raise ValueError("an agent joins other workers before it learns or prepares; call join first")
+        changing = self.changing
+        if workers.alone or not isinstance(changing, NonStationaryVector):
+            return
+        if changing.shard != (workers.rank, workers.size):
+            raise ValueError(
+                f"worker {workers.rank} of {workers.size} needs that shard of the environment, got "
+                f"shard={changing.shard}; make it with shard=(rank, size)"
+            )
+        if changing.curriculum is not None or find_adversaries(changing.schedules):
+            raise ValueError(
+                "curricula and adversaries use all episodes, of which a worker has its own; leave them out, or "
+                "train in one process"
+            )
 
     def start(self, num_timesteps: int) -> bool:
         """Reset the environment and restore the saved place, unless the environment waits for actions already.

@@ -7,7 +7,7 @@ over, and with which coefficients.
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -178,6 +178,21 @@ class Learner(ABC):
         """The entropy bonus' weight after ``num_timesteps`` env steps."""
         return self._ent_coef.value(num_timesteps, NO_RANDOMNESS)
 
+    def check_workers(self, workers: Workers) -> None:
+        """Refuse hyperparameters that use one process's own rollouts.
+
+        Raises:
+            ValueError: If there are several workers and a hyperparameter does so.
+        """
+        if workers.alone:
+            return
+        if self.meta is not None:
+            raise ValueError("meta uses one process's own rollouts; leave it out, or train in one process")
+        if self.config.policy.norm == "batch":
+            raise ValueError(
+                'norm="batch" uses the batch of one process; take norm="layer", or train in one process'
+            )
+
     def restart_returns(self) -> None:
         """Forget the discounted returns in progress, when new episodes begin everywhere."""
         if self.reward_normalizer is not None:
@@ -329,3 +344,13 @@ class Learner(ABC):
             one.load_state_dict(state["normalizers"][name])
         self.num_updates = state["num_updates"]
         self.policy.load_state_dict(state["policy"])
+
+
+def check_sync(sync: Sync) -> None:
+    """Check a value of ``sync``.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if sync not in get_args(Sync):
+        raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, got {sync!r}")

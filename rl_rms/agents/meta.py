@@ -16,11 +16,8 @@ Source: Xu, van Hasselt and Silver, "Meta-gradient reinforcement learning", 2018
 Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.
 """
 
-import dataclasses
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,44 +27,12 @@ from torch.optim import Optimizer
 
 from rl_rms.agents.checkpoint_checks import check_like, check_numbers, check_optimizer, check_options
 from rl_rms.agents.config import DEFAULT_OPTIMIZER, MetaConfig
-from rl_rms.agents.losses import Batch, LossCoefficients, actor_critic_loss
-from rl_rms.agents.rollout import Rollout
-from rl_rms.envs.snapshots import decode, encode
+from rl_rms.agents.losses import Batch
+from rl_rms.agents.meta_window import LossModule, SavedTensors, Update, from_plain, to_plain
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.options import rule_options, state_options
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.optim.rule import State, rmsprop_init, rmsprop_update
-
-
-@dataclass(frozen=True)
-class _Update:
-    """One update of the window.
-
-    Attributes:
-        batch: The batch of the update.
-        groups: The rule's arguments of each of the optimizer's groups, before the hyperparameters were adapted.
-    """
-
-    batch: Batch
-    groups: Sequence[Mapping[str, Any]] = ()
-
-
-class _Loss(nn.Module):
-    """The loss as a module, for `functional_call`.
-
-    Args:
-        policy: The policy. The module has its parameters under ``policy.``.
-    """
-
-    def __init__(self, policy: nn.Module) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, batch: Batch, *, with_critic: bool) -> Tensor:
-        if not with_critic:
-            coefficients = dataclasses.replace(batch.coefficients, vf_coef=0.0, normalize_advantage=True)
-            batch = dataclasses.replace(batch, coefficients=coefficients)
-        return actor_critic_loss(self.policy, batch)[0]
 
 
 class MetaGradient:
@@ -97,7 +62,7 @@ class MetaGradient:
                 f"meta adapts {DEFAULT_OPTIMIZER}, not {type(optimizer).__name__}; leave one of them out"
             )
         _check(policy, optimizer, config)
-        self._loss = _Loss(policy)
+        self._loss = LossModule(policy)
         self._optimizer = optimizer
         self._config = config
         self._params = {name: param for name, param in self._loss.named_parameters() if param.requires_grad}
@@ -117,7 +82,7 @@ class MetaGradient:
         self.scalars: dict[str, float] = {}
         self.saved_bytes = 0
         self._start: tuple[dict[str, Tensor], dict[str, State]] = ({}, {})
-        self._window: list[_Update] = []
+        self._window: list[Update] = []
         self._eval_batches: list[Batch] = []
         self._next: Batch | None = None
         # Running mean and mean square of each log hyperparameter's gradient, and the weight of 0 in them.
@@ -161,7 +126,7 @@ class MetaGradient:
             group["eps"] *= ratios.get("eps", 1.0)
             if "half_life" in ratios:
                 group.update(half_life=None, alpha=rho_from_half_life(half_life * ratios["half_life"]))
-        self._window.append(_Update(self._next, bases))
+        self._window.append(Update(self._next, bases))
         stated = {"learning_rate": bases[0]["lr"], "half_life": bases[0]["half_life"], "eps": bases[0]["eps"]}
         self.scalars.update({f"meta/{name}": stated[name] * ratio for name, ratio in ratios.items()})
 
@@ -301,8 +266,8 @@ class MetaGradient:
             "initial_weight": self._initial_weight,
             "scalars": self.scalars,
             "start": {"params": params, "states": states},
-            "window": [_to_plain(one) for one in self._window],
-            "eval_batches": [_to_plain(_Update(batch)) for batch in self._eval_batches],
+            "window": [to_plain(one) for one in self._window],
+            "eval_batches": [to_plain(Update(batch)) for batch in self._eval_batches],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -338,8 +303,8 @@ class MetaGradient:
                     raise ValueError(f"meta.window.coefficients.{name} must be a number, got {value!r}")
         check_like("meta.path", state["path"], [[0.0] * len(self.logs) for _ in state["path"]])
         check_like("meta.scalars", state["scalars"], dict.fromkeys(state["scalars"], 0.0))
-        window = list(map(_from_plain, state["window"]))
-        eval_batches = [_from_plain(one).batch for one in state["eval_batches"]]
+        window = list(map(from_plain, state["window"]))
+        eval_batches = [from_plain(one).batch for one in state["eval_batches"]]
         with torch.no_grad():
             for batch in (*(update.batch for update in window), *eval_batches):
                 self._loss(batch, with_critic=True)  # which fails for arrays of other shapes
@@ -391,46 +356,3 @@ def _adapted(base: Mapping[str, Any], ratios: Mapping[str, Tensor]) -> dict[str,
 
 def _apart(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
-
-
-class SavedTensors:
-    """Counts the memory that autograd saves for backward passes, while it is entered.
-
-    Attributes:
-        bytes: Bytes of all tensors saved so far, counted each time.
-    """
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._hooks: Any = None
-
-    def __enter__(self) -> None:
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._count, lambda tensor: tensor)
-        self._hooks.__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        self._hooks.__exit__(*raised)
-
-    def _count(self, tensor: Tensor) -> Tensor:
-        self.bytes += tensor.numel() * tensor.element_size()
-        # Without its history, which autograd restores: a node that saves its output would keep itself alive.
-        return tensor.detach()
-
-
-def _to_plain(one: _Update) -> dict[str, Any]:
-    batch = one.batch
-    arrays = {field.name: getattr(batch.rollout, field.name) for field in dataclasses.fields(batch.rollout)}
-    arrays["episodes"] = []
-    return {
-        "rollout": json.dumps(encode({**arrays, "loss_mask": batch.loss_mask})),
-        "coefficients": dataclasses.asdict(batch.coefficients),
-        "state": batch.state,
-        "groups": [dict(group) for group in one.groups],
-    }
-
-
-def _from_plain(plain: Mapping[str, Any]) -> _Update:
-    arrays = decode(json.loads(plain["rollout"]))
-    loss_mask = arrays.pop("loss_mask")
-    batch = Batch(Rollout(**arrays), loss_mask, LossCoefficients(**plain["coefficients"]), plain["state"])
-    return _Update(batch, plain["groups"])

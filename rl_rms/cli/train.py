@@ -415,9 +415,7 @@ def _check_unedited(config: RunConfig, agent: "Agent") -> None:
     Raises:
         ValueError: If one differs.
     """
-    from rl_rms.agents.checkpoint import config_to_dict
-
-    given, trained = config_to_dict(config.agent), config_to_dict(agent.config)
+    given, trained = config.agent.to_dict(), agent.config.to_dict()
     pairs = {f"agent.policy.{key}": (one, trained["policy"][key]) for key, one in given.pop("policy").items()}
     pairs |= {f"agent.{key}": (one, trained[key]) for key, one in given.items() if key != "device"}
     pairs["seed"] = (config.seed, agent.seed)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_rms.agents.meta import SavedTensors
+from rl_rms.agents.meta_window import SavedTensors
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile_mean, short

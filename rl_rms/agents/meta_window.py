@@ -1,0 +1,91 @@
+"""The updates that a meta-gradient unrolls: their loss as a module, their saved form, and their graph's memory."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rl_rms.agents.losses import Batch, LossCoefficients, actor_critic_loss
+from rl_rms.agents.rollout import Rollout
+from rl_rms.envs.snapshots import decode, encode
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update of the window.
+
+    Attributes:
+        batch: The batch of the update.
+        groups: The rule's arguments of each of the optimizer's groups, before the hyperparameters were adapted.
+    """
+
+    batch: Batch
+    groups: Sequence[Mapping[str, Any]] = ()
+
+
+class LossModule(nn.Module):
+    """The loss as a module, for `functional_call`.
+
+    Args:
+        policy: The policy. The module has its parameters under ``policy.``.
+    """
+
+    def __init__(self, policy: nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, batch: Batch, *, with_critic: bool) -> Tensor:
+        """The loss of a batch; without the critic it is the policy's, with standardized advantages."""
+        if not with_critic:
+            coefficients = dataclasses.replace(batch.coefficients, vf_coef=0.0, normalize_advantage=True)
+            batch = dataclasses.replace(batch, coefficients=coefficients)
+        return actor_critic_loss(self.policy, batch)[0]
+
+
+class SavedTensors:
+    """Counts the memory that autograd saves for backward passes, while it is entered.
+
+    Attributes:
+        bytes: Bytes of all tensors saved so far, counted each time.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._hooks: Any = None
+
+    def __enter__(self) -> None:
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._count, lambda tensor: tensor)
+        self._hooks.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        self._hooks.__exit__(*raised)
+
+    def _count(self, tensor: Tensor) -> Tensor:
+        self.bytes += tensor.numel() * tensor.element_size()
+        # Without its history, which autograd restores: a node that saves its output would keep itself alive.
+        return tensor.detach()
+
+
+def to_plain(one: Update) -> dict[str, Any]:
+    """An update as plain data, for checkpoints."""
+    batch = one.batch
+    arrays = {field.name: getattr(batch.rollout, field.name) for field in dataclasses.fields(batch.rollout)}
+    arrays["episodes"] = []
+    return {
+        "rollout": json.dumps(encode({**arrays, "loss_mask": batch.loss_mask})),
+        "coefficients": dataclasses.asdict(batch.coefficients),
+        "state": batch.state,
+        "groups": [dict(group) for group in one.groups],
+    }
+
+
+def from_plain(plain: Mapping[str, Any]) -> Update:
+    """The update that `to_plain` made plain."""
+    arrays = decode(json.loads(plain["rollout"]))
+    loss_mask = arrays.pop("loss_mask")
+    batch = Batch(Rollout(**arrays), loss_mask, LossCoefficients(**plain["coefficients"]), plain["state"])
+    return Update(batch, plain["groups"])

@@ -31,7 +31,6 @@ def test_a_small_run_measures_every_contender(tmp_path, benchmark):
 
 def test_numbers_of_the_documentation_are_those_of_the_committed_measurements(benchmark):
     measured = json.loads((PATH.parent / "results" / "envs.json").read_text())["microseconds"]
-    assert measured.keys() == benchmark.groups(quick=True).keys()
     table = "\n".join(row for group, taken in measured.items() for row in benchmark.table(group, taken))
     text = (PATH.parents[1] / "docs" / "environments.md").read_text()
     section = text.split("## What it costs")[1].split("\n## ")[0]

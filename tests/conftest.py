@@ -17,7 +17,7 @@ os.environ.setdefault("FLWR_HOME", str(Path(__file__).parents[1] / ".pytest_cach
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 # The same examples every time; `make fuzz` makes up many more, others each time, and keeps those that fail.
-hypothesis.settings.register_profile("default", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.register_profile("default", derandomize=True, deadline=None, max_examples=25)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile("default")
 set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis")

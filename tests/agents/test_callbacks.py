@@ -178,18 +178,18 @@ FLAGS = [
 
 
 @pytest.mark.parametrize(("make", "name"), WHOLE)
-@pytest.mark.parametrize("value", ["3", True, np.True_, 0, -1, 2.5, math.nan, math.inf, [3]])
-def test_constructor_with_a_wrong_whole_number_names_it(make, name, value):
-    with pytest.raises(ValueError, match=naming(name, repr(value))):
-        make(**{name: value})
+def test_constructor_with_a_wrong_whole_number_names_it(make, name):
+    for value in ("3", True, np.True_, 0, -1, 2.5, math.nan, math.inf, [3]):
+        with pytest.raises(ValueError, match=naming(name, repr(value))):
+            make(**{name: value})
 
 
 @pytest.mark.parametrize(("make", "name"), WHOLE)
-@pytest.mark.parametrize("value", [np.int64(3), np.uint8(3), 3.0])
-def test_constructor_takes_numpy_integers_and_whole_floats(make, name, value):
-    made = make(**{name: value})
-    assert type(getattr(made, name, 3)) is int
-    assert getattr(made, name, 3) == 3
+def test_constructor_takes_numpy_integers_and_whole_floats(make, name):
+    for value in (np.int64(3), np.uint8(3), 3.0):
+        made = make(**{name: value})
+        assert type(getattr(made, name, 3)) is int
+        assert getattr(made, name, 3) == 3
 
 
 @pytest.mark.parametrize("value", ["1", True, math.nan, [1.0]])

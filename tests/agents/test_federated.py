@@ -167,7 +167,7 @@ def test_huge_and_misshapen_reports_are_rejected():
     assert one.step([report([1.0, 1.0, 1.0]), report([1.0, 1.0])])["rejected"] == 1
 
 
-@pytest.mark.parametrize("placement", ["server", "pooled", "client", "none"])
+@pytest.mark.parametrize("placement", ["server", "client"])
 @pytest.mark.parametrize(
     ("bad", "named"),
     [

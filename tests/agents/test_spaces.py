@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.agents import A2C, Reinforce, evaluate
@@ -94,7 +94,6 @@ class Sampled(gym.Env):
         return self.observation_space.sample(), reward, False, self.steps == 5, {}
 
 
-@settings(max_examples=100, deadline=None)
 @given(OBSERVATIONS, ACTIONS)
 def test_load_restores_every_space_unchanged(observation_space, action_space):
     agent = A2C(Sampled(observation_space, action_space), seed=0)

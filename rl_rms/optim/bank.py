@@ -9,7 +9,7 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-# Of what is known in an average, below which it says nothing; far above the smallest float64, so that the quotient
+# Smallest weight of the known gradients in an average. It is far above the smallest float64, so that the quotient
 # of two averages that have both faded keeps its digits.
 _LEAST_WEIGHT = 1e-200
 

@@ -35,10 +35,10 @@ class HalfLifeController:
 
     Args:
         steps_per_update: As in `rl_rms.RMSprop`, like the others.
-        timescale: Time scale of the world.
-        bounds: Shortest and longest half-life, in updates, of those that are found.
+        timescale: Autocorrelation time of the environment's changes.
+        bounds: Shortest and longest half-life, in updates, of "match" and "auto".
         max_step: Longest step that a parameter may make.
-        estimator: What finds the half-life for "auto"; None for `Bank`.
+        estimator: The estimator of "auto"; None for `Bank`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -70,7 +70,7 @@ class HalfLifeController:
         self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}
         self._probes: dict[EstimatedHalfLife, Probes] = {}
         self._loaded_probes: dict[EstimatedHalfLife, dict[str, Any]] = {}
-        # Never shown a gradient: what "match" would begin with.
+        # It sees no gradient: the half-life that "match" would begin with.
         self._beginning = Matched(self.bounds)
 
     def entries(
@@ -174,8 +174,8 @@ class HalfLifeController:
     def _known_timescale(self) -> Timescale:
         if self.timescale is None:
             raise ValueError(
-                'half_life="match" needs the time scale of the world\'s changes, got timescale=None; give '
-                'timescale="50_000 steps" or what it is, or use half_life="auto"'
+                'half_life="match" needs the timescale of the environment\'s changes, got timescale=None; give '
+                'its value, such as timescale="50_000 steps", or use half_life="auto"'
             )
         return self.timescale
 
@@ -187,7 +187,7 @@ class HalfLifeController:
             self._probes.pop(kind, None)
 
     def diagnostics(self) -> dict[str, float]:
-        """What the estimators say of themselves, with their bounds."""
+        """The diagnostics of the estimators, and their bounds."""
         values: dict[str, float] = {}
         for estimator in self._estimators.values():
             low, high = estimator.bounds
@@ -195,7 +195,7 @@ class HalfLifeController:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """The estimators' states, and what their probes have read of the block in progress."""
+        """The states of the estimators, and the blocks in progress of their probes."""
         probes = {**self._loaded_probes, **{kind: one.state_dict() for kind, one in self._probes.items()}}
         return {kind: estimator.state_dict() for kind, estimator in self._estimators.items()} | {"probes": probes}
 
@@ -222,7 +222,7 @@ class HalfLifeController:
         self._loaded_probes = dict(probes)
 
     def _estimator(self, kind: EstimatedHalfLife) -> HalfLifeEstimator:
-        """What finds the half-life for a kind, made when it is first needed."""
+        """The estimator of a kind of half-life, built at the first use."""
         if kind not in self._estimators:
             if kind == "match":
                 self._estimators[kind] = Matched(self.bounds)

@@ -26,7 +26,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
 
     - ``half_life_updates``: the first group's half-life in updates.
     - ``half_life_steps``: the same in env steps; left out while ``steps_per_update`` is not set.
-    - ``rho``: the decay per update that it comes to. The three are left out while a half-life in env steps
+    - ``rho``: the decay per update. The three are left out while a half-life in env steps
       or a time scale cannot be converted yet.
     - ``half_life_matched``: the half-life in updates that "match" has; where another is in force, the one that
       "match" would begin with, before it has estimated the signal. Left out where no time scale is known.
@@ -34,7 +34,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
       and weight decay.
     - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
     - ``second_moment``: mean of v^, the bias-corrected and centered estimate where those options are set.
-    - ``squared_gradient``: mean of ``g**2``, what v^ is to follow.
+    - ``squared_gradient``: mean of ``g**2``, which v^ estimates.
     - ``log10_second_moment_low``, ``_median`` and ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^``
       where v^ is above 0, over some thousand coordinates, evenly spread; left out where there are none.
     - ``median_rate``: median of ``lr / d`` over the same coordinates: the learning rate that one of them has.
@@ -44,15 +44,15 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
       ``lr / sqrt(1 - rho)``, as a share of it; 0 is a burst out of nothing. Left out where there is no such
       bound (centered).
-    - ``eps_dominance``: share of coordinates in which eps is more than half of what the gradient is divided
-      by, or of what is under the root: there the step is nearly proportional to the gradient.
+    - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator, or of the term
+      under the root: the step is nearly proportional to the gradient there.
     - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping where that computes
       it.
     - ``clip_share``: share of clipped updates among the last hundred or so.
     - ``num_nonfinite``, ``num_change_points``: updates skipped, and changes of regime found in the gradient
       norm, since the optimizer was built; the second only where a guard computes that norm.
-    - what finds the half-life, where one is found: ``half_life_shortest`` and ``half_life_longest``, its
-      bounds in updates, and the estimator's own diagnostics.
+    - with an estimated half-life ``half_life_shortest`` and ``half_life_longest``, its bounds in updates, and the
+      estimator's own diagnostics.
 
     Args:
         optimizer: An `rl_rms.RMSprop`.
@@ -111,7 +111,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
 
 @torch.no_grad()
 def distributions(optimizer: Optimizer) -> dict[str, Tensor]:
-    """What `diagnostics` gives the means of, for every coordinate, as decimal logarithms.
+    """The second moment and the step of every coordinate, as decimal logarithms.
 
     Args:
         optimizer: An `rl_rms.RMSprop`.
@@ -131,7 +131,7 @@ def distributions(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def _updated(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor]]:
-    """The parameters that have been updated: each with its group, v^ and what its gradient is divided by."""
+    """The parameters that have been updated: each with its group, v^ and the denominator."""
     for group in optimizer.param_groups:
         for param in group["params"]:
             state = optimizer.state.get(param)

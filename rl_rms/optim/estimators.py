@@ -18,7 +18,8 @@ class HalfLifeEstimator(ABC):
     Attributes:
         block: Updates between two calls of `observe`.
         num_probes: Coordinates whose gradients it wants.
-        timescale: Autocorrelation time of what changes, in updates; set by the optimizer, read by `Matched` alone.
+        timescale: Autocorrelation time of the environment's changes, in updates; set by the optimizer and read by
+            `Matched` alone.
 
     Args:
         bounds: Shortest and longest half-life in updates.
@@ -110,7 +111,7 @@ class HalfLifeEstimator(ABC):
 
 
 def known_gradients(grads: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients in float64 with 0 for what carries no information, and 1 where there is some, else 0."""
+    """The gradients in float64, 0 for those without information, and their mask: 1 for those with information."""
     grads = grads.detach().to(torch.float64).nan_to_num(0.0, 0.0, 0.0)
     return grads, (grads != 0).to(torch.float64)
 

@@ -1,7 +1,7 @@
 """Rounds of a game: optimizers that each descend a loss of their own, which depends on the others' parameters too.
 
-Simultaneous gradient steps turn around an equilibrium and need not come nearer. What damps the turning is that a
-player answers the other's last step, or that all look ahead (Gidel et al., "A variational inequality perspective
+Simultaneous gradient steps turn around an equilibrium and need not come nearer. The rotation is damped if a
+player answers the other's last step, or if all look ahead (Gidel et al., "A variational inequality perspective
 on generative adversarial networks", arXiv:1802.10551).
 """
 
@@ -52,14 +52,14 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
     if play not in get_args(Play):
         raise ValueError(f"play must be one of {', '.join(map(repr, get_args(Play)))}, got {play!r}")
     evaluated = _evaluate(optimizers, losses)
-    told = [loss.item() for loss in evaluated]
+    values = [loss.item() for loss in evaluated]
     if play == "alternating":
         for player, optimizer in enumerate(optimizers):
             if player > 0:
                 evaluated = _evaluate(optimizers, losses)
             _write_gradients(optimizer, evaluated[player])
             optimizer.step()
-        return told
+        return values
     for optimizer, loss in zip(optimizers, evaluated, strict=True):
         _write_gradients(optimizer, loss)
     if play == "extragradient":
@@ -70,7 +70,7 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
                 _write_gradients(optimizer, loss)
     for optimizer in optimizers:
         optimizer.step()
-    return told
+    return values
 
 
 def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: float = 0.0) -> float:

@@ -8,7 +8,7 @@ memory of its own, coordinate by coordinate, and is RMSprop where there is one g
     u   =  sum_k w_k g_k / (sqrt(v^_k) + eps)
     p   <- p - lr u
 
-With ``equalize`` it makes the groups' noise alike, at what it is on average, and has one second moment after that:
+With ``equalize`` it makes the groups' noise alike, at its average, and keeps one second moment after that:
 
     m_k <- rho m_k + (1 - rho) g_k
     s_k =  sqrt(v^_k - m^_k**2),  s = sqrt(sum_k w_k s_k**2)
@@ -17,7 +17,7 @@ With ``equalize`` it makes the groups' noise alike, at what it is on average, an
     p   <- p - lr g / (sqrt(v^) + eps)
 
 ``v^`` and the variances are bias-corrected, so that a group that is seen late starts like the others. Neither form
-is a descent on the groups' mean loss. Where the groups share a parameter, it comes to rest where the scaled
+is a descent on the groups' mean loss. Where the groups share a parameter, it rests where the scaled
 gradients cancel, which favors quiet groups; parameters of one group alone rest where they would anyway.
 """
 
@@ -71,15 +71,15 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
     gradients: dict[Label, list[Tensor | None]] = {}
     for label in torch.unique(groups).tolist():
         mean = losses[groups == label].mean()
-        told = iter(torch.autograd.grad(mean, trained, retain_graph=True, allow_unused=True))
-        gradients[label] = [next(told) if param.requires_grad else None for param in params]
+        found = iter(torch.autograd.grad(mean, trained, retain_graph=True, allow_unused=True))
+        gradients[label] = [next(found) if param.requires_grad else None for param in params]
     return gradients
 
 
 class GroupRMSprop(Optimizer):
     """RMSprop with a normalizer for each group of samples, or with their noise made alike before a common one.
 
-    The module's equations say what a step is. Its state is each group's ``square_avg`` (and ``grad_avg``), under
+    The module docstring has the equations. Its state is each group's ``square_avg`` (and ``grad_avg``), under
     ``"groups"`` by label, and ``"common"`` with ``equalize``; both in the layout of `rl_rms.optim.rule`.
 
     Args:
@@ -129,7 +129,7 @@ class GroupRMSprop(Optimizer):
         Args:
             gradients: By group, in the order of the parameters, as `group_gradients` gives them.
             weights: By group, >= 0; only their ratios among the groups given count. None is all alike; the
-                numbers of their samples are what a mean over samples has.
+                numbers of their samples give a mean over samples.
 
         Raises:
             ValueError: If there is no group, a group has not one gradient for each parameter, or weights are
@@ -146,8 +146,8 @@ class GroupRMSprop(Optimizer):
         number = 0
         for options in self.param_groups:
             for param in options["params"]:
-                told = {label: of_group[number] for label, of_group in gradients.items()}
-                found = {label: real(grad) for label, grad in told.items() if grad is not None}
+                of_param = {label: of_group[number] for label, of_group in gradients.items()}
+                found = {label: real(grad) for label, grad in of_param.items() if grad is not None}
                 update = self._update_equalized if options["equalize"] else self._update_by_group
                 update(real(param), found, shares, self.state[param], options)
                 number += 1

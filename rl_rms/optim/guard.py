@@ -48,14 +48,14 @@ class Norm(NamedTuple):
 
 
 class GradientGuard:
-    """Checks and clips the gradients of an update, in place, and counts what it does.
+    """Checks and clips the gradients of an update, in place, and counts both.
 
     Args:
         max_grad_norm: As in `rl_rms.RMSprop`, like the others.
         max_tensor_norm: Largest norm of one tensor.
         max_grad_value: Largest magnitude of a coordinate.
         max_grad_ratio: Largest magnitude of a coordinate in root second moments.
-        on_nonfinite: What to do about gradients that are not finite.
+        on_nonfinite: Treatment of gradients that are not finite.
 
     Attributes:
         gradient_norm: Global norm of the last gradients before clipping; None where nothing asks for it.
@@ -242,7 +242,7 @@ class GradientGuard:
         return clipped
 
     def scale(self, norm: float) -> float:
-        """What gradients of a global norm are multiplied with, as `torch.nn.utils.clip_grad_norm_` does it."""
+        """The factor of gradients of a global norm, as `torch.nn.utils.clip_grad_norm_` does it."""
         scale = 1.0 if self.max_grad_norm is None else self.max_grad_norm / (norm + 1e-6)
         return 1.0 if scale >= 1.0 else scale
 

@@ -45,7 +45,7 @@ def check_state_dict(
         names: The names of the options that every group has.
 
     Returns:
-        What to load. None if the groups have other numbers of parameters, which torch refuses.
+        The checked state dict. None if the groups have other numbers of parameters, which torch refuses.
 
     Raises:
         ValueError: If the groups, an option, or the shape, kind or range of a state does not fit.

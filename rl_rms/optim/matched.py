@@ -10,7 +10,7 @@ from rl_rms.half_life import rho_from_half_life
 from rl_rms.laws import GAUSSIAN_NOISE, least_error_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-_LONGEST = 1e9  # stands for "never forget" where a finite number is wanted
+_LONGEST = 1e9  # the finite number for "never forget"
 
 
 class Matched(HalfLifeEstimator):
@@ -75,7 +75,7 @@ class Matched(HalfLifeEstimator):
         self._sums = self._sums * rho_from_half_life(memory, self.block) + torch.stack(seen)
         self._blocks += 1
         if self._blocks >= self._next_fit or self._is_stale():
-            # The estimate changes by a share of what it stands on, so a quarter more of it is worth a new fit.
+            # A quarter more of data changes the estimate enough for a new fit.
             self._next_fit = self._blocks + min(1 + self._blocks // 4, 64)
             self._fit()
 
@@ -102,7 +102,7 @@ class Matched(HalfLifeEstimator):
         prior = self._PRIOR_WEIGHT + self._PRIOR_TIMESCALES * tau * self._BLOCK_WEIGHT
         fits = []
         for smoothness in self._SMOOTHNESS:
-            rows = []  # what S is multiplied by, what is measured, its weight
+            rows = []  # factor of S, measured value, weight
             for first, unit, weight, times in (
                 (0, 1, 1.0, self._LAGS),
                 (lags, self.block, self._BLOCK_WEIGHT, self._BLOCK_LAGS),
@@ -117,7 +117,7 @@ class Matched(HalfLifeEstimator):
                         rows.append((grown, 0.5 * squares[index] / counts[index] - near, weight * counts[index]))
             power = sum(weight * grown * grown for grown, _, weight in rows)
             product = sum(weight * grown * seen for grown, seen, weight in rows)
-            # What has not moved yet is flat, as smooth changes begin; jumps are assumed until it has.
+            # A flat beginning looks like smooth changes; jumps are assumed until the variance has moved.
             if smoothness > 1.0 and product < 0.25 * self._PRIOR_SIGNAL * power:
                 continue
             signal = max(0.0, (product + prior * self._PRIOR_SIGNAL) / (power + prior))

@@ -37,7 +37,7 @@ def preset(like: Preset, **given: Any) -> dict[str, Any]:
 
     Args:
         like: Whose.
-        **given: Options of `rl_rms.RMSprop` by name; None stands for not given.
+        **given: Options of `rl_rms.RMSprop` by name; None means not given.
 
     Returns:
         ``lr``, ``rho``, ``eps``, ``eps_in_sqrt``, ``initial_second_moment``, ``lr_in_momentum`` and

@@ -29,7 +29,7 @@ from rl_rms.half_life import rho_from_half_life
 Scalar: TypeAlias = float | Tensor
 
 State: TypeAlias = dict[str, Any]
-"""What one parameter's update remembers, in `torch.optim.RMSprop`'s layout and one entry more.
+"""The state of one parameter, in `torch.optim.RMSprop`'s layout with one more entry.
 
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
 ``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
@@ -71,7 +71,7 @@ def rmsprop_init(
         momentum: As in `rmsprop_update`.
         optimism: As in `rmsprop_update`.
         centered: As in `rmsprop_update`.
-        initial_second_moment: What v starts from in every coordinate; 0 in torch, 1 in TensorFlow's form.
+        initial_second_moment: First value of v in every coordinate; 0 in torch, 1 in TensorFlow's form.
 
     Returns:
         The state, in the parameter's precision, and float32 for half precision: there an accumulator stalls as
@@ -182,18 +182,18 @@ def rmsprop_update(
         weight_decay: Added to the gradient as ``weight_decay * p``, or decoupled.
         momentum: Decay of the momentum buffer, in (-1, 1) for one that forgets; below 0 it takes back a part of
             the steps before, which damps the turning in a game (Gidel et al., arXiv:1807.04740).
-        optimism: How far the step goes along what changed since the update before; 1 is the optimistic gradient
+        optimism: Coefficient of the change since the update before; 1 is the optimistic gradient
             ``2 u - u'`` of games (Daskalakis et al., arXiv:1711.00141).
         centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
         bias_correction: Whether to divide v by the weight that gradients have in it, so that the first step has
             length lr instead of ``lr / sqrt(1 - rho)``. For an accumulator that starts at 0. When centered, the
             difference is divided as a whole: each part divided alone would make it 0 after the first update.
-        eps_in_sqrt: Whether eps stands under the root, as in TensorFlow.
+        eps_in_sqrt: Whether eps is under the root, as in TensorFlow.
         decoupled_weight_decay: Whether the parameter shrinks by ``1 - lr * weight_decay`` whatever its gradients
             were (AdamW, arXiv:1711.05101) instead of through the gradient.
         nesterov: Whether the step looks ahead along the momentum buffer.
         lr_in_momentum: Whether the buffer holds steps with their learning rate, as in TensorFlow, Keras and optax,
-            so that a learning rate that changes does not reach what is in it.
+            so that a new learning rate does not change the steps in it.
         cautious: Whether a step with momentum takes only the coordinates that descend by the present gradient,
             lengthened to make up for the others (arXiv:2411.16085).
         max_update_rms: Root mean square of u above which it is scaled down (Adafactor, arXiv:1804.04235, section
@@ -204,7 +204,7 @@ def rmsprop_update(
 
     Raises:
         ValueError: Unless exactly one of ``rho`` and ``half_life`` is given, or where names differ.
-        KeyError: If the state was made without what ``momentum``, ``optimism`` or ``centered`` need.
+        KeyError: If the state lacks an average of ``momentum``, ``optimism`` or ``centered``.
 
     Examples:
         >>> param, grad = torch.tensor([1.0, 1.0]), torch.tensor([0.3, -20.0])
@@ -232,10 +232,10 @@ def rmsprop_update(
     )
     if isinstance(param, Tensor):
         return update(param, grad, state)
-    for what, other in (("grad", grad), ("state", state)):
+    for name, other in (("grad", grad), ("state", state)):
         if other.keys() != param.keys():
             raise ValueError(
-                f"{what} must have the parameters' names {sorted(param)}, got {sorted(map(str, other))}; "
+                f"{name} must have the parameters' names {sorted(param)}, got {sorted(map(str, other))}; "
                 "a parameter that is not to be updated is left out of all three"
             )
     updated = {name: update(one, grad[name], state[name]) for name, one in param.items()}
@@ -309,7 +309,7 @@ def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Ten
     """The estimate v^ that the next step is divided by the root of.
 
     Args:
-        state: Before the first update it is 0, or what v starts from.
+        state: Before the first update v^ is the first value of v.
         centered: As in `rmsprop_update`.
         bias_correction: As in `rmsprop_update`.
 
@@ -342,8 +342,8 @@ def largest_root(dtype: torch.dtype) -> float:
 def settle_(averages: list[Tensor]) -> None:
     """Bring averages that have left the normal numbers back, in place.
 
-    An infinite one would stay so for ever; what is below the smallest normal number is nothing beside epsilon, but
-    CPUs take many times as long for it, and rounding keeps it from ever reaching 0.
+    An infinite average would stay infinite. Numbers below the smallest normal number vanish beside epsilon, but
+    CPUs take many times as long for them, and rounding keeps them from reaching 0.
 
     Args:
         averages: Real tensors.

@@ -92,12 +92,12 @@ def _counts_episodes(model: BaseAlgorithm) -> bool:
 
 
 def _train_freq(model: OffPolicyAlgorithm) -> TrainFreq:
-    # Typed as what the constructor takes; a model that has been set up holds the pair.
+    # Typed as the constructor's argument; a model that has been set up holds the pair.
     return cast(TrainFreq, model.train_freq)
 
 
 class HalfLifeCallback(BaseCallback):
-    """Keeps the memory of a model's `rl_rms.RMSprop` as stated, in env steps, and logs what the optimizer does.
+    """Keeps the half-life of a model's `rl_rms.RMSprop` in env steps, and logs the optimizer's diagnostics.
 
     When training starts it tells every such optimizer how many env steps its updates span, so that a half-life in
     env steps stays the same for any number of environments, epochs or minibatches. A half-life given here is put
@@ -114,7 +114,7 @@ class HalfLifeCallback(BaseCallback):
 
     Args:
         half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, a `HalfLife`, ``"match"`` or
-            ``"auto"``; None keeps what each optimizer has.
+            ``"auto"``; None keeps each optimizer's own.
         log_interval: Updates between two records of the diagnostics, >= 1. They are taken at the end of a
             rollout and written when the model next writes its log.
         verbose: 1 prints the half-lives in force when training starts.
@@ -207,7 +207,7 @@ class HalfLifeCallback(BaseCallback):
 
 def _find_timescale(env: VecEnv) -> Timescale | None:
     """The time scale of environments that change, in env steps of all together; None where they do not know it."""
-    # Not by trying: a worker of SubprocVecEnv that is asked for what it does not have ends.
+    # A worker of SubprocVecEnv ends when an attribute that it lacks is read, so ask first.
     if not env.has_attr("timescale"):
         return None
     return Timescale(min(env.get_attr("timescale")) * env.num_envs, "steps")

@@ -29,7 +29,7 @@ def checked_state(
         given: The state. Empty for a parameter without updates.
         param: The parameter.
         group: The options of its group.
-        name: What error messages call the parameter.
+        name: The parameter's name in error messages.
         needed: The options whose averages must be there. Averages of other options start at 0.
 
     Returns:

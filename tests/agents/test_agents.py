@@ -129,7 +129,7 @@ def test_a_stated_time_scale_goes_before_the_environments():
 
 
 def test_matching_in_a_world_that_tells_no_time_scale_is_refused():
-    with pytest.raises(ValueError, match=naming('half_life="match"', "time scale")):
+    with pytest.raises(ValueError, match=naming('half_life="match"', "timescale=None")):
         A2C("CartPole-v1", half_life="match", seed=0).learn(100)
 
 

@@ -188,7 +188,7 @@ class FlatGradients:
         self._gathered = None
 
     def descended(self, *, maximize: bool, weight_decay: float) -> tuple[Tensor, list[Tensor]]:
-        """The gradient of what the group minimizes, as a flat tensor and as its parts.
+        """The gradient of the minimized objective, as a flat tensor and as its parts.
 
         Args:
             maximize: Whether the group ascends.

@@ -32,7 +32,7 @@ class LooseGradients(NamedTuple):
         return [real(grad) for grad in self.grads]
 
     def descended(self, group: Options, scale: float) -> list[Tensor]:
-        """Scale the gradients in place, and return the gradients of what the group minimizes."""
+        """Scale the gradients in place, and return the gradients of the minimized objective."""
         if scale != 1.0:
             for grad in self.grads:
                 grad.mul_(scale)

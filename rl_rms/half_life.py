@@ -34,7 +34,8 @@ EstimatedHalfLife = Literal["match", "auto"]
 
 def is_number(value: Any) -> bool:
     """Whether a value is a real number, NumPy's included; True and False are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    # A check against float alone is fast, and optimizers make one at every step.
+    return isinstance(value, (float, Real)) and not isinstance(value, bool)
 
 
 def check_positive(name: str, value: Any, unset: str) -> None:

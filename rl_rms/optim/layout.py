@@ -88,10 +88,13 @@ class Layout:
                 return None
             if own.is_flat and any(map(self._takes, own.others)):
                 return None
-            flat = [gradients for bucket in own.buckets if (gradients := bucket.collect()) is not None]
-            if len(flat) != len(own.buckets):
-                return None
-            found.append([*flat])
+            of_group: list[Gradients] = []
+            for bucket in own.buckets:
+                gradients = bucket.collect()
+                if gradients is None:
+                    return None
+                of_group.append(gradients)
+            found.append(of_group)
         for own, group, of_group in zip(self._groups, param_groups, found, strict=True):
             if own.others:
                 of_group.append(collect_loose(own.others, group, state))

@@ -42,8 +42,8 @@ class Probes:
         self._rows = list(self._block)
         self._filled = 0
         self._buckets: list[FlatBucket] | None = None
-        # Of buckets: bucket, indices, columns or None for all. Of others by device: parameter, offset, column.
-        self._flat: list[tuple[FlatBucket, Tensor, Tensor | None]] = []
+        # Of buckets: number, indices, columns or None for all. Of others by device: parameter, offset, column.
+        self._flat: list[tuple[int, Tensor, Tensor | None]] = []
         self._others: list[list[tuple[Tensor, int, int]]] = []
 
     def record(self, flat: Iterable[FlatGradients] = ()) -> Tensor | None:
@@ -56,13 +56,14 @@ class Probes:
             A full block, of shape ``(block, num_probes)``, oldest update first, valid until the next call; None
             while it fills. A parameter without gradient has 0 there.
         """
-        found = {gradients.bucket: gradients for gradients in flat if gradients.bucket.is_whole}
-        if list(found) != self._buckets:
-            self._buckets = list(found)
-            self._find_sources(self._buckets)
+        whole = [gradients for gradients in flat if gradients.bucket.is_whole]
+        buckets = [gradients.bucket for gradients in whole]
+        if buckets != self._buckets:
+            self._buckets = buckets
+            self._find_sources(buckets)
         row = self._rows[self._filled]
-        for bucket, indices, columns in self._flat:
-            grad = found[bucket].gathered()
+        for number, indices, columns in self._flat:
+            grad = whole[number].gathered()
             if columns is None:
                 torch.index_select(grad, 0, indices, out=row)
             else:
@@ -102,21 +103,23 @@ class Probes:
             self._filled = int(state["filled"])
 
     def _find_sources(self, buckets: list[FlatBucket]) -> None:
-        starts = {param: (bucket, start) for bucket in buckets for param, start in bucket.starts()}
+        starts = {
+            param: (number, start) for number, bucket in enumerate(buckets) for param, start in bucket.starts()
+        }
         flat = defaultdict(list)
         others = defaultdict(list)
         for column, (param, offset) in enumerate(self._coordinates):
             if param in starts:
-                bucket, start = starts[param]
-                flat[bucket].append((start + offset, column))
+                number, start = starts[param]
+                flat[number].append((start + offset, column))
             else:
                 others[param.device, real(param).dtype].append((param, offset, column))
         self._flat = []
-        for bucket, entries in flat.items():
+        for number, entries in flat.items():
             # In the columns' own order, so that a row may be filled as a whole.
             indices, columns = torch.tensor(entries).T.contiguous()
-            fills_row = len(entries) == len(self._coordinates) and bucket.params[0].dtype == self._block.dtype
-            self._flat.append((bucket, indices, None if fills_row else columns))
+            fills_row = len(entries) == len(self._coordinates) and buckets[number].dtype == self._block.dtype
+            self._flat.append((number, indices, None if fills_row else columns))
         self._others = list(others.values())
 
 

@@ -5,6 +5,7 @@ import torch
 from rl_rms.optim.kernels.buckets import FlatGradients
 from rl_rms.optim.kernels.foreach import advance_
 from rl_rms.optim.kernels.kernel import Options
+from rl_rms.optim.rule import largest_root
 from rl_rms.optim.torch_private import foreach_add_, foreach_mul_
 
 
@@ -23,7 +24,8 @@ class FlatKernel:
         if scale != 1.0:
             gradients.scale_(scale)
         grad, _ = gradients.descended(maximize=group["maximize"], weight_decay=0.0 if decoupled else weight_decay)
-        (u,) = advance_([grad], [bucket.state], group, lr=lr)
+        bound = largest_root(bucket.dtype)
+        (u,) = advance_([grad.clamp(-bound, bound)], [bucket.state], group, lr=lr)
         bucket.set_initial_weight(bucket.state["initial_weight"])
         if decoupled and weight_decay:
             foreach_mul_(bucket.params, 1.0 - lr * weight_decay)

@@ -67,6 +67,9 @@ def _update(params: list[Tensor], grads: list[Tensor], states: list[State], grou
     gs = [real(grad).to(dtype) for grad in grads]
     if weight_decay != 0 and not group["decoupled_weight_decay"]:
         gs = list(foreach_add(gs, ps, alpha=weight_decay))
+    bound = largest_root(dtype)
+    gs = list(foreach_clamp_min(gs, -bound))
+    foreach_clamp_max_(gs, bound)
     us = advance_(gs, states, group, lr=lr)
     if weight_decay != 0 and group["decoupled_weight_decay"]:
         foreach_mul_(ps, 1 - lr * weight_decay)
@@ -76,10 +79,11 @@ def _update(params: list[Tensor], grads: list[Tensor], states: list[State], grou
 
 
 def advance_(grads: list[Tensor], states: list[State], group: Options, *, lr: Scalar) -> list[Tensor]:
-    """Update states in place by gradients, which include coupled weight decay and stay as they are.
+    """Update states in place.
 
     Args:
-        grads: Real gradients of one device and the precision of the states.
+        grads: Real gradients of one device and the precision of the states, whose squares are finite. They
+            include coupled weight decay, and are overwritten.
         states: From `rl_rms.optim.rule.rmsprop_init` or the update before.
         group: The options of the parameter group.
         lr: Learning rate.
@@ -91,11 +95,8 @@ def advance_(grads: list[Tensor], states: list[State], group: Options, *, lr: Sc
     rho, momentum, optimism = group["alpha"], group["momentum"], group["optimism"]
     dtype = grads[0].dtype
     v = [real(state["square_avg"]) for state in states]
-    bound = largest_root(dtype)
-    us = list(foreach_clamp_min(grads, -bound))
-    foreach_clamp_max_(us, bound)
     foreach_add_([state["step"] for state in states], 1)
-    ds = list(foreach_mul(us, us))
+    us, ds = grads, list(foreach_mul(grads, grads))
     foreach_lerp_(v, ds, 1 - rho)
     foreach_copy_(ds, v)
     have_past = [state["initial_weight"] != 1.0 for state in states]

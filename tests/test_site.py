@@ -89,7 +89,6 @@ INTERNAL = {
     "rl_rms.optim.clipping",
     "rl_rms.optim.controller",
     "rl_rms.optim.guard",
-    "rl_rms.optim.kernels",
     "rl_rms.optim.kernels.buckets",
     "rl_rms.optim.kernels.choice",
     "rl_rms.optim.kernels.flat",

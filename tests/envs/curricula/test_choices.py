@@ -19,9 +19,14 @@ from rl_rms.envs.curricula import (
 TASKS = [{"level": float(one)} for one in range(4)]
 
 
+def begin(curriculum, task, drawn, env_index=0):
+    """Let an episode begin with a certain task, as if it had been drawn."""
+    curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
+
+
 def force(curriculum, number, ret=0.0, success=None, env_index=0):
     """Let an episode of a certain task end."""
-    curriculum._begun[env_index] = (TASKS[number], number)
+    begin(curriculum, TASKS[number], number, env_index)
     curriculum.record(ret, 10, env_index, success)
 
 
@@ -133,8 +138,9 @@ def test_without_a_reported_score_it_is_the_surprise_of_the_return():
     force(curriculum, 0, ret=14.0)  # 4 from the mean 10, which becomes 12
     force(curriculum, 1, ret=3.0)  # a first return counts as the highest so far
     force(curriculum, 0, ret=13.0)  # 1 from the mean 12
-    assert curriculum._scores.tolist() == [1.0, 4.0, 0.0, 0.0]
-    assert curriculum._means.tolist() == pytest.approx([37 / 3, 3.0, 0.0, 0.0])
+    scores, means, *_ = np.array(curriculum.state_dict()["levels"]).T
+    assert scores.tolist() == [1.0, 4.0, 0.0, 0.0]
+    assert means.tolist() == pytest.approx([37 / 3, 3.0, 0.0, 0.0])
     with pytest.raises(ValueError, match="score must be a finite number >= 0, got -1"):
         curriculum.report_score(0, -1.0)
 
@@ -180,10 +186,10 @@ def test_the_mixture_finds_where_returns_change():
 def test_progress_is_to_the_nearest_task_before():
     curriculum = ALPGMM({"x": [0.0, 10.0]})
     for place, ret in ((0.2, 1.0), (0.8, 5.0), (0.7, 2.0), (0.1, 2.0), (0.1, 9.0)):
-        curriculum._begun[0] = ({"x": 10 * place}, [place])
+        begin(curriculum, {"x": 10 * place}, [place])
         curriculum.record(ret, 10, 0)
     # The last has two neighbors at the distance 0.1 and 0.
-    assert curriculum._progress == pytest.approx([0, 4, 3, 1, 7])
+    assert curriculum.state_dict()["progress"] == pytest.approx([0, 4, 3, 1, 7])
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):

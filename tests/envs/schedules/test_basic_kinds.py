@@ -1,8 +1,4 @@
-"""The plainest schedules, by hand and by their statistics; what holds for all stands in test_every.py."""
-
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,6 +17,8 @@ from rl_rms.envs.schedules import (
 )
 
 KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
+
+
 MOVING = [
     Sinusoid(mean=9.8, amplitude=4, period=20, phase=0.5),
     Redraw(low=0, high=1, every=3),
@@ -50,72 +48,6 @@ def test_values_lie_within_the_amplitude(schedule):
     values = schedule.values(np.arange(5_000), KEY)
     assert np.ptp(values) <= 2 * schedule.amplitude
     assert np.ptp(values) > 1.8 * schedule.amplitude
-
-
-def test_redraw_holds_each_level_and_covers_the_interval_evenly():
-    draws = Redraw(low=2, high=4, every=10).values(np.arange(0, 50_000), KEY).reshape(-1, 10)
-    assert (draws == draws[:, :1]).all()
-    # 5000 uniform draws: mean 3 with standard deviation 0.0082, quarters 1250 with standard deviation 31.
-    assert draws[:, 0].mean() == pytest.approx(3, abs=0.033)
-    assert np.histogram(draws[:, 0], bins=4, range=(2, 4))[0] == pytest.approx([1250] * 4, abs=122)
-
-
-def test_redraw_from_a_list_takes_each_of_its_values():
-    draws = Redraw(values=[1, 2, 5], every=1).values(np.arange(9_000), KEY)
-    # 3000 each, with standard deviation 45.
-    assert [np.count_nonzero(draws == level) for level in (1, 2, 5)] == pytest.approx([3_000] * 3, abs=179)
-
-
-@pytest.mark.parametrize("mean_dwell", [1.0, 3.5, 100.0])
-def test_poisson_jumps_dwell_for_geometric_times(mean_dwell):
-    events = PoissonJumps(low=0, high=1, mean_dwell=mean_dwell).events(0, int(4_000 * mean_dwell), KEY)
-    dwells = np.diff(events)
-    # About 4000 dwells of mean m and variance m (m - 1), so both are known within some percent.
-    assert dwells.mean() == pytest.approx(mean_dwell, rel=0.08)
-    assert dwells.var() == pytest.approx(mean_dwell * (mean_dwell - 1), rel=0.2)
-    assert dwells.min() == 1
-
-
-def test_the_levels_of_poisson_jumps_know_nothing_of_their_times():
-    schedule = PoissonJumps(low=0, high=1, mean_dwell=10)
-    events = schedule.events(0, 40_000, KEY)
-    levels = schedule.values(events, KEY)
-    # About 4000 pairs: a correlation of independent values has standard deviation 0.016.
-    assert abs(np.corrcoef(np.diff(events), levels[1:])[0, 1]) < 0.064
-    assert abs(np.corrcoef(np.diff(events), levels[:-1])[0, 1]) < 0.064
-
-
-def test_poisson_jumps_of_any_dwell_are_cheap_to_ask_far_ahead():
-    # By drawing a number for every env step from 0 on this would take hours.
-    assert 0 <= PoissonJumps(low=0, high=1, mean_dwell=1e9).value(10**13, KEY) < 1
-
-
-def test_autocovariance_of_poisson_jumps_falls_with_the_timescale():
-    schedule = PoissonJumps(low=-1, high=1, mean_dwell=20)
-    values = schedule.values(np.arange(400_000), KEY)
-    correlation = [np.mean(values[:-lag] * values[lag:]) / np.mean(values**2) for lag in (10, 20, 40)]
-    assert correlation == pytest.approx(np.exp(-np.array([10, 20, 40]) / schedule.timescale), abs=0.04)
-
-
-def test_the_period_of_a_sinusoid_stands_in_its_spectrum():
-    values = Sinusoid(mean=9.8, amplitude=4, period=128).values(np.arange(4_096), KEY)
-    assert np.argmax(np.abs(np.fft.rfft(values - values.mean()))) == 4_096 // 128
-
-
-def test_seed_target_and_env_index_each_choose_a_stream():
-    schedule = Redraw(low=0, high=1, every=1)
-    keys = [KEY, KEY._replace(seed=8), KEY._replace(stream=stream_of("length")), KEY._replace(env_index=1)]
-    traces = np.array([schedule.values(np.arange(4_000), key) for key in keys])
-    assert np.abs(np.corrcoef(traces) - np.eye(4)).max() < 0.06
-
-
-def test_the_same_seed_gives_the_same_drift_in_another_process():
-    program = (
-        "from rl_rms.envs.schedules import *\n"
-        "print(PoissonJumps(0, 1, 50).value(123_456, Key(7, stream_of('gravity'), 0)).hex())"
-    )
-    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == PoissonJumps(0, 1, 50).value(123_456, KEY).hex()
 
 
 @pytest.mark.parametrize(

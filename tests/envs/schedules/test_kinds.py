@@ -1,5 +1,3 @@
-"""What each kind of schedule does, by hand, and what it refuses."""
-
 import math
 
 import numpy as np
@@ -109,67 +107,6 @@ def test_the_timescale_is_that_of_the_first_steps(schedule):
     change = np.mean(np.diff(values) ** 2)
     # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).
     assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
-
-
-def test_the_timescale_of_a_recording_is_where_its_correlation_falls_below_1_over_e():
-    recorded = OrnsteinUhlenbeck(5, 2, tau=30).values(np.arange(0, 400_000), KEY)
-    assert Trace(recorded).timescale == pytest.approx(30, rel=0.1)
-    assert Trace(recorded[::10], every=10).timescale == pytest.approx(30, rel=0.1)
-    # A line of length 1: the mean of x (x + k) over what a lag k leaves is 1/12 (1 - 2 k - 2 k**2), which has
-    # fallen to 1 / e of 1/12 at k = 0.2524.
-    assert Trace(np.arange(1_000) / 1_000.0).timescale == pytest.approx(252.4, rel=0.005)
-    # Two values: correlations 1 and -1, 7 env steps from each other.
-    for scale in (1, 1e-200, 1e308):
-        assert Trace([0, scale], every=7).timescale == pytest.approx(7 * (1 - 1 / math.e) / 2)
-
-
-def test_recordings_are_read_from_files(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gravity.csv").write_text("9.8\n3.7\n\n1.6\n")
-    np.save(tmp_path / "gravity.npy", np.array([9.8, 3.7, 1.6]))
-    for name in ("gravity.csv", "gravity.npy", tmp_path / "gravity.npy"):
-        schedule = Schedule.from_config({"trace": {"values": str(name), "every": 10}})
-        assert schedule.values([0, 10, 20, 30], KEY).tolist() == [9.8, 3.7, 1.6, 1.6]
-        assert schedule.to_config() == {"trace": {"values": str(name), "every": 10}}
-        assert schedule.samples == Trace([9.8, 3.7, 1.6]).samples
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.txt", b"1\n", "must be numbers or the path of a .csv or .npy file, got 'a.txt'"),
-        ("a.csv", b"1\n2,3\n", "'a.csv' must hold one number a line: .*'2,3'"),
-        ("a.csv", b"1\nnan\n", "finite numbers in a.csv"),
-        ("a.csv", b"", r"finite numbers in a.csv, got shape \(0,\)"),
-        ("a.npy", b"1\n2\n", "'a.npy' is no .npy file of numbers"),
-        ("b.csv", None, "there is no file 'b.csv'; relative paths count from"),
-    ],
-)
-def test_files_that_are_no_recordings_are_named(name, content, said, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=said):
-        Trace(name)
-
-
-def test_random_bursts_begin_at_their_rate_and_last():
-    burst = Burst(0, 1, duration=5, rate=0.02)
-    values = burst.values(np.arange(500_000), KEY)
-    changes = np.flatnonzero(np.diff(values)) + 1
-    lengths = np.diff(changes)[0 if values[changes[0]] == 1 else 1 :: 2]
-    assert lengths.min() == 5
-    # Those that no other burst follows in time: (1 - rate)**5.
-    assert np.mean(lengths == 5) == pytest.approx(0.98**5, abs=0.02)
-    # In time at peak: 1 - (1 - rate)**5.
-    assert values.mean() == pytest.approx(1 - 0.98**5, rel=0.03)
-
-
-def test_bursts_longer_than_a_block_of_jumps_are_seen_in_the_next_blocks():
-    # A burst lasts 10**6 clocks and a block 2560, so that from the first burst on it never ends.
-    burst = Burst(0, 1, duration=10**6, rate=0.1)
-    assert burst.values(np.array([5_000, 10**5, 10**9]), KEY).tolist() == [1, 1, 1]
-    assert burst.events(5_000, 50_000, KEY).size == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from rl_rms.envs.curricula import (
+    Learnability,
+    LearningProgress,
+    PrioritizedLevelReplay,
+)
+
+TASKS = [{"level": float(one)} for one in range(4)]
+
+
+def begin(curriculum, task, drawn, env_index=0):
+    """Let an episode begin with a certain task, as if it had been drawn."""
+    curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
+
+
+def force(curriculum, number, ret=0.0, success=None, env_index=0):
+    """Let an episode of a certain task end."""
+    begin(curriculum, TASKS[number], number, env_index)
+    curriculum.record(ret, 10, env_index, success)
+
+
+def test_choices_note_that_another_task_is_likeliest():
+    curriculum = LearningProgress(TASKS, fast=0.5, slow=0.1)
+    for number, ret in ((0, 0.0), (0, 1.0)):
+        force(curriculum, number, ret)
+    curriculum.task(0)
+    assert curriculum.timescale == np.inf
+    for number, ret in ((2, 0.0), (2, 9.0), (2, 9.0)):
+        force(curriculum, number, ret)
+    curriculum.task(0)
+    assert curriculum.timescale == 50  # five episodes of 10 env steps
+
+
+@pytest.mark.parametrize("kind", [LearningProgress, Learnability, PrioritizedLevelReplay])
+def test_states_with_other_tasks_are_refused(kind):
+    with pytest.raises(ValueError, match="the state was saved of 4 tasks, this curriculum has 2"):
+        kind(TASKS[:2]).load_state_dict(kind(TASKS).state_dict())

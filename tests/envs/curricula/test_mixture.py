@@ -1,0 +1,61 @@
+import sys
+
+import numpy as np
+import pytest
+
+from rl_rms.envs.curricula import (
+    ALPGMM,
+)
+
+
+def begin(curriculum, task, drawn, env_index=0):
+    """Let an episode begin with a certain task, as if it had been drawn."""
+    curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
+
+
+def test_the_mixture_finds_where_returns_change():
+    """Returns change from episode to episode between 0.3 and 0.5, and nowhere else."""
+    curriculum = ALPGMM({"x": [0.0, 10.0]}, fit_every=100, uniform=0.2)
+    random = np.random.default_rng(0)
+    places = []
+    for _ in range(1_000):
+        x = curriculum.task(0)["x"]
+        places.append(x)
+        curriculum.record(float(random.normal() if 3 <= x <= 5 else 7.0), 10, 0)
+    assert np.mean([3 <= x <= 5 for x in places[:100]]) < 0.35
+    assert np.mean([3 <= x <= 5 for x in places[300:]]) > 0.6
+    assert all(0 <= x <= 10 for x in places)
+    # A fifth is still drawn from everywhere: of these 80 % lie outside.
+    assert 0.1 < np.mean([not 2.5 <= x <= 5.5 for x in places[300:]]) < 0.3
+    told = curriculum.log()
+    assert told["components"] >= 2
+    assert 3 < told["mean/x"] < 5.5
+    assert curriculum.timescale == 1_000  # 100 episodes of 10 env steps
+
+
+def test_progress_is_to_the_nearest_task_before():
+    curriculum = ALPGMM({"x": [0.0, 10.0]})
+    for place, ret in ((0.2, 1.0), (0.8, 5.0), (0.7, 2.0), (0.1, 2.0), (0.1, 9.0)):
+        begin(curriculum, {"x": 10 * place}, [place])
+        curriculum.record(ret, 10, 0)
+    # The last has two neighbors at the distance 0.1 and 0.
+    assert curriculum.state_dict()["progress"] == pytest.approx([0, 4, 3, 1, 7])
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
+    curriculum = ALPGMM({"x": [0.0, 10.0]}, fit_every=10)
+    for _ in range(9):
+        curriculum.task(0)
+        curriculum.record(0.0, 10, 0)
+    curriculum.task(0)
+    with pytest.raises(ImportError, match=r"pip install 'rl_rms\[curricula\]'"):
+        curriculum.record(0.0, 10, 0)
+
+
+def test_a_mixtures_state_fits_its_targets_only():
+    saved = ALPGMM({"length": [0, 1], "gravity": [0, 1]})
+    saved.task(0)
+    saved.record(1.0, 10, env_index=0)
+    with pytest.raises(ValueError, match="the state was saved of 2 targets, this curriculum has 1"):
+        ALPGMM({"length": [0, 1]}).load_state_dict(saved.state_dict())

@@ -1,0 +1,27 @@
+import pytest
+
+from rl_rms.envs.curricula import (
+    LinearRamp,
+)
+
+
+def test_a_ramp_goes_straight():
+    ramp = LinearRamp({"length": 1.0, "gravity": 0.0}, {"length": 0.5, "gravity": 10.0}, over=100)
+    seen = []
+    for _ in range(6):
+        seen.append(ramp.task(0))
+        ramp.record(0.0, 25, 0)
+    assert [one["length"] for one in seen] == [1.0, 0.875, 0.75, 0.625, 0.5, 0.5]
+    assert [one["gravity"] for one in seen] == [0, 2.5, 5, 7.5, 10, 10]
+    assert ramp.difficulty == 1.0
+
+
+def test_a_ramp_changes_with_every_episode_until_it_is_up():
+    ramp = LinearRamp({"length": 1.0}, {"length": 0.5}, over=100)
+    scales = []
+    for length in (20, 30, 50, 40, 60):
+        ramp.task(0)
+        ramp.record(0.0, length, 0)
+        scales.append(ramp.timescale)
+    # A running mean of the first three; then the time since the last change.
+    assert scales == pytest.approx([20, 0.7 * 20 + 0.3 * 30, 0.7 * 23 + 0.3 * 50, 40, 100])

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from rl_rms.envs.curricula import (
+    PrioritizedLevelReplay,
+)
+
+TASKS = [{"level": float(one)} for one in range(4)]
+
+
+def begin(curriculum, task, drawn, env_index=0):
+    """Let an episode begin with a certain task, as if it had been drawn."""
+    curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
+
+
+def force(curriculum, number, ret=0.0, success=None, env_index=0):
+    """Let an episode of a certain task end."""
+    begin(curriculum, TASKS[number], number, env_index)
+    curriculum.record(ret, 10, env_index, success)
+
+
+def test_levels_are_replayed_by_rank_and_age():
+    curriculum = PrioritizedLevelReplay(TASKS, beta=1.0, staleness=0.25, replay=0.5)
+    assert curriculum.probabilities.tolist() == [0.25] * 4
+    for number, score in ((0, 5.0), (1, 1.0), (2, 3.0)):
+        curriculum.report_score(0, score)
+        force(curriculum, number)
+    # Of the played ones: ranks 1, 3, 2 and ages 2, 1, 0. The fourth has half of the episodes to itself.
+    by_score = np.array([1, 1 / 3, 1 / 2]) / (1 + 1 / 3 + 1 / 2)
+    replayed = 0.75 * by_score + 0.25 * np.array([2, 1, 0]) / 3
+    assert curriculum.probabilities == pytest.approx([*(0.5 * replayed), 0.5])
+    curriculum.report_score(0, 9.0)
+    force(curriculum, 3)
+    by_score = np.array([1 / 2, 1 / 4, 1 / 3, 1]) / (1 + 1 / 2 + 1 / 3 + 1 / 4)
+    assert curriculum.probabilities == pytest.approx(0.75 * by_score + 0.25 * np.array([3, 2, 1, 0]) / 6)
+
+
+def test_without_a_reported_score_it_is_the_surprise_of_the_return():
+    curriculum = PrioritizedLevelReplay(TASKS)
+    force(curriculum, 0, ret=10.0)
+    force(curriculum, 0, ret=14.0)  # 4 from the mean 10, which becomes 12
+    force(curriculum, 1, ret=3.0)  # a first return counts as the highest so far
+    force(curriculum, 0, ret=13.0)  # 1 from the mean 12
+    scores, means, *_ = np.array(curriculum.state_dict()["levels"]).T
+    assert scores.tolist() == [1.0, 4.0, 0.0, 0.0]
+    assert means.tolist() == pytest.approx([37 / 3, 3.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="score must be a finite number >= 0, got -1"):
+        curriculum.report_score(0, -1.0)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from rl_rms.envs.schedules import (
+    Burst,
+    Key,
+    PoissonJumps,
+    Redraw,
+    stream_of,
+)
+
+KEY = Key(seed=7, stream=3)
+
+
+def test_random_bursts_begin_at_their_rate_and_last():
+    burst = Burst(0, 1, duration=5, rate=0.02)
+    values = burst.values(np.arange(500_000), KEY)
+    changes = np.flatnonzero(np.diff(values)) + 1
+    lengths = np.diff(changes)[0 if values[changes[0]] == 1 else 1 :: 2]
+    assert lengths.min() == 5
+    # Those that no other burst follows in time: (1 - rate)**5.
+    assert np.mean(lengths == 5) == pytest.approx(0.98**5, abs=0.02)
+    # In time at peak: 1 - (1 - rate)**5.
+    assert values.mean() == pytest.approx(1 - 0.98**5, rel=0.03)
+
+
+def test_bursts_longer_than_a_block_of_jumps_are_seen_in_the_next_blocks():
+    # A burst lasts 10**6 clocks and a block 2560, so that from the first burst on it never ends.
+    burst = Burst(0, 1, duration=10**6, rate=0.1)
+    assert burst.values(np.array([5_000, 10**5, 10**9]), KEY).tolist() == [1, 1, 1]
+    assert burst.events(5_000, 50_000, KEY).size == 0
+
+
+KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
+
+
+def test_redraw_holds_each_level_and_covers_the_interval_evenly():
+    draws = Redraw(low=2, high=4, every=10).values(np.arange(0, 50_000), KEY).reshape(-1, 10)
+    assert (draws == draws[:, :1]).all()
+    # 5000 uniform draws: mean 3 with standard deviation 0.0082, quarters 1250 with standard deviation 31.
+    assert draws[:, 0].mean() == pytest.approx(3, abs=0.033)
+    assert np.histogram(draws[:, 0], bins=4, range=(2, 4))[0] == pytest.approx([1250] * 4, abs=122)
+
+
+def test_redraw_from_a_list_takes_each_of_its_values():
+    draws = Redraw(values=[1, 2, 5], every=1).values(np.arange(9_000), KEY)
+    # 3000 each, with standard deviation 45.
+    assert [np.count_nonzero(draws == level) for level in (1, 2, 5)] == pytest.approx([3_000] * 3, abs=179)
+
+
+@pytest.mark.parametrize("mean_dwell", [1.0, 3.5, 100.0])
+def test_poisson_jumps_dwell_for_geometric_times(mean_dwell):
+    events = PoissonJumps(low=0, high=1, mean_dwell=mean_dwell).events(0, int(4_000 * mean_dwell), KEY)
+    dwells = np.diff(events)
+    # About 4000 dwells of mean m and variance m (m - 1), so both are known within some percent.
+    assert dwells.mean() == pytest.approx(mean_dwell, rel=0.08)
+    assert dwells.var() == pytest.approx(mean_dwell * (mean_dwell - 1), rel=0.2)
+    assert dwells.min() == 1
+
+
+def test_the_levels_of_poisson_jumps_know_nothing_of_their_times():
+    schedule = PoissonJumps(low=0, high=1, mean_dwell=10)
+    events = schedule.events(0, 40_000, KEY)
+    levels = schedule.values(events, KEY)
+    # About 4000 pairs: a correlation of independent values has standard deviation 0.016.
+    assert abs(np.corrcoef(np.diff(events), levels[1:])[0, 1]) < 0.064
+    assert abs(np.corrcoef(np.diff(events), levels[:-1])[0, 1]) < 0.064
+
+
+def test_poisson_jumps_of_any_dwell_are_cheap_to_ask_far_ahead():
+    # By drawing a number for every env step from 0 on this would take hours.
+    assert 0 <= PoissonJumps(low=0, high=1, mean_dwell=1e9).value(10**13, KEY) < 1
+
+
+def test_autocovariance_of_poisson_jumps_falls_with_the_timescale():
+    schedule = PoissonJumps(low=-1, high=1, mean_dwell=20)
+    values = schedule.values(np.arange(400_000), KEY)
+    correlation = [np.mean(values[:-lag] * values[lag:]) / np.mean(values**2) for lag in (10, 20, 40)]
+    assert correlation == pytest.approx(np.exp(-np.array([10, 20, 40]) / schedule.timescale), abs=0.04)

@@ -69,7 +69,7 @@ def read(steps: int) -> Reading:
     return Reading(steps, resident, len(os.listdir(own / "fd")), len(os.listdir(own / "task")))
 
 
-class Watch(Periodic):
+class ProcessMonitor(Periodic):
     """Reads at regular env steps what the process holds."""
 
     def __init__(self, every: int) -> None:
@@ -100,11 +100,11 @@ def train_long(steps: int, folder: Path) -> list[Reading]:
     run = config(steps, folder)
     torch.set_num_threads(run.num_threads)
     env = train.make_env(run)
-    agent, watch, home = train.build(run, env), Watch(max(steps // 100, 1)), train.begin(run, "soak")
-    callbacks = [*train.make_callbacks(run, home), watch]
+    agent, monitor, home = train.build(run, env), ProcessMonitor(max(steps // 100, 1)), train.begin(run, "soak")
+    callbacks = [*train.make_callbacks(run, home), monitor]
     agent.learn(steps, callbacks, log_dir=home, log_interval=run.log_interval)
     env.close()
-    return watch.readings
+    return monitor.readings
 
 
 @dataclass(frozen=True)

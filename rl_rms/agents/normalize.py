@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 
-class Moments:
+class RunningMeanVariance:
     """Running mean and variance, coordinate by coordinate.
 
     Args:
@@ -54,7 +54,7 @@ class Moments:
             self._merge(len(batch), mean, variance)
             return
         everyone = workers.all_gather(np.stack([np.full_like(mean, len(batch)), mean, variance]))
-        together = Moments(self.mean.shape)
+        together = RunningMeanVariance(self.mean.shape)
         for counts, mean, variance in everyone:
             together._merge(int(counts.flat[0]), mean, variance)
         self._merge(together.count, together.mean, together.variance)
@@ -104,7 +104,7 @@ class RewardNormalizer:
     def __init__(self, num_envs: int, gamma: float) -> None:
         self.gamma = gamma
         self.returns = np.zeros(num_envs)
-        self.moments = Moments()
+        self.moments = RunningMeanVariance()
         self.frozen = False
 
     def restart(self) -> None:
@@ -199,7 +199,7 @@ class ObservationNormalizer:
 
 
 # What normalizes a space: moments, None for nothing, or a dictionary by the keys of a Dict, or places in a Tuple.
-_Normalizer = Moments | dict[Any, Any] | None
+_Normalizer = RunningMeanVariance | dict[Any, Any] | None
 
 
 def _make(space: gym.Space[Any]) -> _Normalizer:
@@ -207,11 +207,11 @@ def _make(space: gym.Space[Any]) -> _Normalizer:
         items = enumerate(space) if isinstance(space, spaces.Tuple) else sorted_items(space)
         parts = {key: _make(part) for key, part in items if key != ACTION_MASK}
         return parts if any(part is not None for part in parts.values()) else None
-    return Moments(space.shape) if isinstance(space, spaces.Box) and not is_image(space) else None
+    return RunningMeanVariance(space.shape) if isinstance(space, spaces.Box) and not is_image(space) else None
 
 
 def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
-    if isinstance(normalizer, Moments):
+    if isinstance(normalizer, RunningMeanVariance):
         scale = 1.0 / np.sqrt(normalizer.variance + _EPSILON)
         return np.clip((observations - normalizer.mean) * scale, -_CLIP, _CLIP).astype(np.float32)
     if normalizer is None:
@@ -222,14 +222,14 @@ def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
 
 
 def _update(normalizer: _Normalizer, observations: Tree, valid: Bools, workers: Workers) -> None:
-    if isinstance(normalizer, Moments):
+    if isinstance(normalizer, RunningMeanVariance):
         normalizer.update(observations[: len(valid)][valid], workers)
     elif normalizer is not None:
         for key, part in normalizer.items():
             _update(part, observations[key], valid, workers)
 
 
-def _leaves(normalizer: _Normalizer) -> list[Moments]:
-    if isinstance(normalizer, Moments):
+def _leaves(normalizer: _Normalizer) -> list[RunningMeanVariance]:
+    if isinstance(normalizer, RunningMeanVariance):
         return [normalizer]
     return [] if normalizer is None else [one for part in normalizer.values() for one in _leaves(part)]

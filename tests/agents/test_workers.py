@@ -16,7 +16,7 @@ from gymnasium.vector import SyncVectorEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
-from rl_rms.agents.normalize import Moments
+from rl_rms.agents.normalize import RunningMeanVariance
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.workers import ALONE, LostWorkersError, SharedRandomSource, Workers
@@ -218,7 +218,7 @@ def test_shared_chance_is_the_rows_of_one_batch():
 
 
 def moments(workers, batches):
-    running = Moments((2,))
+    running = RunningMeanVariance((2,))
     for batch in batches:
         running.update(batch[workers.rank :: workers.size], workers)
     return running.state_dict()

@@ -40,7 +40,8 @@ class Feedback:
         self.is_needed = curriculum is not None or self.has_adversaries
         self._env_indices = tuple(env_indices)
         self._episodes = EpisodeCounter(len(self._env_indices))
-        self.tasks: Floats = np.empty((0, len(self._env_indices)))
+        num_targets = 0 if curriculum is None else len(curriculum.targets)
+        self.tasks: Floats = np.zeros((num_targets, len(self._env_indices)))
 
     @property
     def schedules(self) -> dict[str, Schedule]:

@@ -33,14 +33,13 @@ class FGSMAttack(VectorWrapper):
 
     Each component of an observation moves by ``strength`` to the side on which the policy's most likely action
     becomes less likely, and stays within the observation space. It is the agent's present policy, so the attack
-    follows its learning. Rewards, the episodes' ends and the world's clock are the environment's.
+    follows its learning. Rewards, the episodes' ends and the clock are the environment's.
 
     Args:
         env: A vector environment that `rl_rms.envs.make_vec` made, or wrappers around one: the attack goes by its
             clock, and so goes on in a training that is resumed.
         strength: How far each component moves, in the observation's own unit, >= 0: a number, or a schedule over
-            the world's env steps, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``. Where it is 0 nothing
-            changes.
+            the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``; 0 changes nothing.
 
     Raises:
         ValueError: If the environment has no clock, its observations are not a Box of floats, its actions are a
@@ -58,8 +57,8 @@ class FGSMAttack(VectorWrapper):
 
     def __init__(self, env: VectorEnv, strength: float | Schedule) -> None:
         super().__init__(env)
-        world = find_changing(env)
-        if world is None:
+        changing = find_changing(env)
+        if changing is None:
             raise ValueError(
                 f"env must be a vector environment with a clock, got {env}; make it with rl_rms.envs.make_vec"
             )
@@ -69,7 +68,7 @@ class FGSMAttack(VectorWrapper):
         self.strength = strength
         if not self.strength.bounds[0] >= 0:
             raise ValueError(f"strength must be >= 0 at every clock, got {strength!r}")
-        self._world = world
+        self._changing = changing
         self._agent: Agent | None = None
 
     def aim(self, agent: Agent) -> None:
@@ -106,7 +105,7 @@ class FGSMAttack(VectorWrapper):
         return self._moved(observations), rewards, terminated, truncated, infos
 
     def _moved(self, observations: Array) -> Array:
-        strength = self.strength.value(self._world.clock, _UNUSED_KEY)
+        strength = self.strength.value(self._changing.clock, _UNUSED_KEY)
         if strength == 0:
             return observations
         if self._agent is None:

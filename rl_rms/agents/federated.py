@@ -1,7 +1,7 @@
-"""Federated reinforcement learning: clients that own different worlds train one policy and never send transitions.
+"""Federated reinforcement learning: clients with different environments train one policy without transitions.
 
 In every round the server sends the policy's parameters p. Client i takes some updates by plain gradient descent in
-its own world and tells in which direction they went, ``g_i``, the mean of the gradients on its way. Where
+its own environment and reports in which direction they went, ``g_i``, the mean of the gradients on its way. Where
 RMSprop's normalizer lives is a `Placement`:
 
     server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           where FedAdam has its Adam
@@ -47,7 +47,7 @@ class FederationConfig:
 
     Args:
         rounds: Rounds of local training and aggregation, >= 1.
-        local_updates: Updates that a client takes in its own world in a round, >= 1.
+        local_updates: Updates that a client takes in its own environment in a round, >= 1.
         local_learning_rate: Of these, which are plain gradient descent, > 0.
         placement: Owner of RMSprop's second moment: ``server``, ``pooled`` (the server, from the mean of the
             clients' squared directions), ``client`` or ``none``.
@@ -100,10 +100,10 @@ class Report:
 
 
 class Client:
-    """One who trains in a world of its own.
+    """A client, which trains in an environment of its own.
 
     Args:
-        agent: Lives in that world; built with ``torch.optim.SGD`` at the local learning rate.
+        agent: The agent in that environment, built with ``torch.optim.SGD`` at the local learning rate.
         config: How.
 
     Attributes:
@@ -154,7 +154,7 @@ class Client:
         return Report(direction, metrics)
 
     def save(self, folder: Path) -> None:
-        """Write the agent, in its world and episodes, and the second moment."""
+        """Write the agent with its environment and episodes, and the second moment."""
         self.agent.save(folder / f"agent{storage.SUFFIX}")
         storage.write(folder / "normalizer", self.state)
 

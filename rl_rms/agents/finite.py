@@ -1,6 +1,6 @@
-"""Numbers from the world that are not finite: whose they are, and what stands in for them.
+"""Finds and replaces non-finite numbers in observations and rewards.
 
-Infinite is what float32 cannot hold, too, which is what policies and losses are computed in.
+Values that overflow float32 count as infinite, because policies and losses are computed in float32.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,11 +23,11 @@ TAME = 1e38
 
 
 def are_tame(observations: Tree) -> bool:
-    """Whether all numbers are finite and not huge, at the price of one sum; a huge one may be finite yet."""
+    """Whether all numbers are finite and not huge, by one sum. Huge numbers may still be finite."""
     if isinstance(observations, np.ndarray):
         if observations.dtype.kind != "f":
             return True
-        # As they lie in memory, which spares a copy; other products warn of an overflow.
+        # In memory order, which avoids a copy. Other products warn of an overflow.
         numbers = observations.ravel(order="K")
         return bool(np.vdot(numbers, numbers) < TAME)
     return all(are_tame(leaf) for _, leaf in leaves(observations))
@@ -54,11 +54,11 @@ class Found:
     """Numbers that are not finite.
 
     Attributes:
-        what: What they are part of, such as ``observation['camera']``.
+        what: The array, such as ``observation['camera']``.
         env_index: Sub-environment.
         value: One of them.
-        count: How many there are.
-        size: Of how many.
+        count: Number of non-finite numbers.
+        size: Number of all numbers.
     """
 
     what: str
@@ -76,7 +76,7 @@ def find(what: str, tree: Tree) -> list[Found]:
     """The first array with numbers that are not finite, of each sub-environment that has some.
 
     Args:
-        what: What they are.
+        what: Name of the tree.
         tree: Shape ``(num_envs, ...)`` each.
     """
     found: dict[int, Found] = {}

@@ -162,8 +162,8 @@ def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:
         return f"half-life found from the gradients, {bounds}"
     timescale = optimizer.timescale
     if timescale is None:
-        return f"half-life matched to the world's time scale, {bounds}"
+        return f"half-life matched to the environment's timescale, {bounds}"
     if math.isinf(timescale.value):
-        return f"half-life {longest:,.6g} updates, the longest allowed: nothing in this world changes"
+        return f"half-life {longest:,.6g} updates, the longest allowed: nothing in this environment changes"
     unit = "env steps" if timescale.unit == "steps" else "updates"
-    return f"half-life matched to a time scale of {timescale.value:,.6g} {unit}, {bounds}"
+    return f"half-life matched to a timescale of {timescale.value:,.6g} {unit}, {bounds}"

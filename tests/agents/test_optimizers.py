@@ -80,12 +80,16 @@ def test_memory_that_is_found_is_said_with_its_bounds():
     auto = make_optimizer(module(), A2CConfig(half_life="auto"))
     assert describe_half_life(auto, 80) == "half-life found from the gradients, between 32 and 10,000 updates"
     match = make_optimizer(module(), A2CConfig(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)}))
-    assert describe_half_life(match, 80) == "half-life matched to the world's time scale, between 8 and 99 updates"
+    assert (
+        describe_half_life(match, 80)
+        == "half-life matched to the environment's timescale, between 8 and 99 updates"
+    )
     match.timescale = "50_000 steps"
     assert describe_half_life(match, None) == (
-        "half-life matched to a time scale of 50,000 env steps, between 8 and 99 updates"
+        "half-life matched to a timescale of 50,000 env steps, between 8 and 99 updates"
     )
     match.timescale = float("inf")
     assert (
-        describe_half_life(match, 80) == "half-life 99 updates, the longest allowed: nothing in this world changes"
+        describe_half_life(match, 80)
+        == "half-life 99 updates, the longest allowed: nothing in this environment changes"
     )

@@ -110,7 +110,7 @@ def jumping_world():
 
 def test_a_matched_half_life_takes_the_time_scale_of_the_environment(tmp_path):
     agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"half_life_bounds": (1, 1e6)}, seed=0)
-    assert "time scale of 3,000 env steps, between 1 and 1e+06 updates" in agent.describe_half_life()
+    assert "timescale of 3,000 env steps, between 1 and 1e+06 updates" in agent.describe_half_life()
     agent.learn(4_000, log_dir=tmp_path, log_interval=10)
     events = EventAccumulator(str(tmp_path)).Reload()
     last = {tag: events.Scalars(f"optim/{tag}")[-1].value for tag in ("match_timescale", "match_snr")}
@@ -125,7 +125,7 @@ def test_a_matched_half_life_takes_the_time_scale_of_the_environment(tmp_path):
 
 def test_a_stated_time_scale_goes_before_the_environments():
     agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"timescale": "500 steps"}, seed=0)
-    assert "time scale of 500 env steps" in agent.describe_half_life()
+    assert "timescale of 500 env steps" in agent.describe_half_life()
 
 
 def test_matching_in_a_world_that_tells_no_time_scale_is_refused():
@@ -170,33 +170,6 @@ def test_training_ends_at_the_first_update_past_the_total_and_goes_on_from_there
     before = agent.num_timesteps
     agent.learn(500)
     assert before + 500 <= agent.num_timesteps < before + 520
-
-
-def test_predict_takes_one_observation_and_a_batch():
-    agent = A2C("CartPole-v1", seed=0)
-    single, state = agent.predict(np.zeros(4, np.float32))
-    batch, _ = agent.predict(np.zeros((6, 4), np.float32))
-    assert single.shape == ()
-    assert state is None
-    assert batch.shape == (6,)
-    assert len({int(agent.predict(np.zeros(4), deterministic=True)[0]) for _ in range(20)}) == 1
-    with pytest.raises(ValueError, match=naming("observation", "(4,)")):
-        agent.predict(np.zeros(5))
-
-
-def test_actions_reach_the_environment_as_it_takes_them():
-    shifted = gym.spaces.Discrete(3, start=5)
-    agent = A2C(
-        None,
-        config=A2C("CartPole-v1").config,
-        seed=0,
-        observation_space=gym.spaces.Discrete(2),
-        action_space=shifted,
-    )
-    assert all(shifted.contains(agent.predict(1)[0]) for _ in range(20))
-    narrow = gym.spaces.Box(-0.1, 0.1, (2,), np.float32)
-    agent = A2C(None, config=agent.config, seed=0, observation_space=gym.spaces.Discrete(2), action_space=narrow)
-    assert all(narrow.contains(agent.predict(1)[0]) for _ in range(20))
 
 
 def test_stable_baselines3_evaluates_our_agents():
@@ -352,13 +325,6 @@ SPACES = {"observation_space": gym.spaces.Box(-1, 1, (4,), np.float32), "action_
 def test_what_an_agent_cannot_be_made_of_is_named(arguments, said):
     with pytest.raises(ValueError, match=naming(*said)):
         A2C(None, config=A2CConfig(), **arguments)
-
-
-def test_an_observation_of_another_kind_is_named():
-    space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (4,), np.float32)})
-    agent = A2C(None, config=A2CConfig(), observation_space=space, action_space=gym.spaces.Discrete(2))
-    with pytest.raises(ValueError, match=naming("observation", "Dict", "{'b': 1}")):
-        agent.predict({"b": 1})
 
 
 def test_the_first_weights_do_not_depend_on_the_number_of_threads():

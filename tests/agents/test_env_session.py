@@ -1,0 +1,75 @@
+"""The place in an environment: begun, saved, restored and lent."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rl_rms.agents import A2C
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Linear
+
+
+def make(num_envs=2):
+    changes = {"length": Linear(start=0.2, end=2.0, over=500)}
+    return A2C(make_vec("CartPole-v1", num_envs, changes, seed=0), seed=0)
+
+
+def test_start_without_an_environment_names_the_argument():
+    agent = A2C(
+        None,
+        observation_space=gym.spaces.Box(-1, 1, (4,), np.float32),
+        action_space=gym.spaces.Discrete(2),
+    )
+    assert not agent.session.started
+    with pytest.raises(ValueError, match="env="):
+        agent.prepare()
+
+
+def test_state_dict_restores_observations_and_clock():
+    agent, other = make().learn(50), make()
+    other.session.load_state_dict(agent.session.state_dict())
+    assert other.session.start(agent.num_timesteps) is False
+    np.testing.assert_array_equal(other.session.collector.observations, agent.session.collector.observations)
+    assert other.env.clock == agent.env.clock == agent.num_timesteps
+
+
+def test_state_dict_before_the_start_is_the_loaded_one():
+    agent, other = make().learn(50), make()
+    saved = agent.session.state_dict()
+    other.session.load_state_dict(saved)
+    assert other.session.state_dict()["place"].tolist() == saved["place"].tolist()
+
+
+def test_start_with_another_number_of_sub_environments_begins_new_episodes():
+    agent, other = (A2C(gym.make_vec("CartPole-v1", number), seed=0) for number in (2, 3))
+    other.session.load_state_dict(agent.learn(50).session.state_dict())
+    assert other.session.start(agent.num_timesteps) is False
+    assert other.session.collector.starts.tolist() == [True] * 3
+
+
+def test_start_with_another_number_of_changing_sub_environments_names_it():
+    agent, other = make(2).learn(50), make(3)
+    other.session.load_state_dict(agent.session.state_dict())
+    with pytest.raises(ValueError, match="num_envs=2.*num_envs=3"):
+        other.session.start(agent.num_timesteps)
+    assert not other.session.started
+
+
+def test_abandon_episodes_begins_new_ones_at_the_same_clock():
+    agent = make().learn(50)
+    agent.session.abandon_episodes()
+    assert not agent.session.started
+    agent.session.start(agent.num_timesteps)
+    assert agent.env.clock == agent.num_timesteps
+    assert agent.session.collector.starts.all()
+
+
+def test_lent_environment_is_in_the_same_episodes_afterwards():
+    agent = make().learn(50)
+    before = np.array(agent.session.collector.observations)
+    with agent.session.lent():
+        agent.env.reset(seed=9)
+        agent.env.step(np.zeros(2, np.int64))
+    np.testing.assert_array_equal(agent.session.collector.observations, before)
+    assert agent.session.started
+    assert agent.env.clock == agent.num_timesteps

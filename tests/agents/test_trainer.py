@@ -1,0 +1,85 @@
+"""The training loop."""
+
+import gymnasium as gym
+import pytest
+
+from rl_rms.agents import A2C, Callback, Reinforce
+
+
+class Recorder(Callback):
+    """Records the calls of a training, and stops it after some updates."""
+
+    def __init__(self, updates=10**9):
+        self.calls, self.updates = [], updates
+
+    def on_training_start(self, agent, logger):
+        self.calls.append(("start", agent.num_timesteps))
+
+    def on_update(self, agent, logger):
+        self.calls.append(("update", agent.num_timesteps))
+        return agent.num_updates < self.updates
+
+    def on_training_end(self, agent, logger):
+        self.calls.append(("end", agent.num_timesteps))
+
+
+def test_train_calls_the_callback_around_every_update():
+    recorder = Recorder()
+    A2C(gym.make_vec("CartPole-v1", 2), n_steps=5, seed=0).learn(20, recorder)
+    names, steps = zip(*recorder.calls, strict=True)
+    assert names == ("start", *["update"] * (len(names) - 2), "end")
+    assert steps[0] == 0
+    assert list(steps) == sorted(steps)
+    assert steps[-1] >= 20 > steps[-3]
+
+
+def test_train_stops_after_the_update_whose_callback_returns_false():
+    agent = A2C(gym.make_vec("CartPole-v1", 2), seed=0).learn(10**9, Recorder(3))
+    assert agent.num_updates == 3
+
+
+def test_train_after_an_error_in_a_rollout_begins_new_episodes():
+    class Broken(gym.Wrapper):
+        broken = False
+
+        def step(self, action):
+            if self.broken:
+                raise RuntimeError("out of order")
+            return super().step(action)
+
+    env = Broken(gym.make("CartPole-v1"))
+    agent = A2C(env, n_steps=3, seed=0).learn(3)
+    env.broken = True
+    with pytest.raises(RuntimeError, match="out of order"):
+        agent.learn(3)
+    assert not agent.session.started
+    env.broken = False
+    before = agent.num_updates
+    assert agent.learn(3).num_updates > before
+
+
+def test_collect_of_whole_episodes_begins_with_new_ones(counting):
+    trainer = Reinforce(counting([(3, False)]), seed=0).make_trainer()
+    for _ in range(2):
+        rollout, state = trainer.collect()
+        assert rollout.starts[0].all()
+        assert rollout.observations[:4, 0, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
+        assert state is None
+
+
+def test_train_logs_the_first_every_nth_and_the_last_update(tmp_path):
+    A2C(gym.make_vec("CartPole-v1", 2), n_steps=5, seed=0).learn(100, log_dir=tmp_path, log_interval=4)
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    updates = [float(row.split(",")[header.split(",").index("train/n_updates")]) for row in rows]
+    assert updates[0] == 1.0
+    assert updates[1] == 4.0
+    assert all(one % 4 == 0 for one in updates[1:-1])
+
+
+def test_interrupt_ends_the_training_after_the_update():
+    agent = A2C(gym.make_vec("CartPole-v1", 2), seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(10**9, lambda trained: trained.interrupt())
+    assert agent.num_updates == 1
+    assert agent.can_be_saved
+    agent.raise_if_interrupted()  # the interruption is over

@@ -25,7 +25,7 @@ def burst(**changed):
     )
 
 
-def test_it_strikes_when_the_agent_does_well_and_remembers_what_hurt():
+def test_adversary_strikes_at_the_threshold_with_the_worse_bound():
     adversary = Adversary(burst())
     assert not adversary.record(10, 9.0)
     assert not adversary.record(11, 10.0)  # (9 + 10) / 2
@@ -41,13 +41,13 @@ def test_it_strikes_when_the_agent_does_well_and_remembers_what_hurt():
     assert adversary.schedule.strikes == ((12, 0.0), (19, 3.0), (31, 0.0))
 
 
-def test_one_sided_bounds_have_one_side():
+def test_adversary_one_sided_strikes_at_that_side():
     adversary = Adversary(burst(low=1.0, window=1, rest=0))
     assert [adversary.record(clock, 10.0) for clock in (5, 20, 40)] == [True, True, True]
     assert {value for _, value in adversary.schedule.strikes} == {3.0}
 
 
-def test_what_it_did_is_a_schedule():
+def test_replay_has_the_values_of_the_bursts():
     struck = burst().strike(3, 0.0).strike(10, 3.0)
     expected = [1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 1]
     assert struck.values(np.arange(15), KEY).tolist() == expected
@@ -62,7 +62,7 @@ def test_what_it_did_is_a_schedule():
     assert follows.events(0, 100, KEY).tolist() == [3, 11]
 
 
-def test_its_state_goes_through_json():
+def test_state_dict_goes_through_json():
     one, other = Adversary(burst()), Adversary(burst())
     for clock, ret in ((10, 10.0), (11, 10.0), (13, 4.0), (20, 10.0)):
         one.record(clock, ret)
@@ -73,7 +73,7 @@ def test_its_state_goes_through_json():
     assert len(one.schedule.strikes) == 4
 
 
-def test_a_world_with_one_is_replayed_without_looking_at_the_agent(probe):
+def test_replay_in_an_environment_repeats_the_bursts(probe):
     # Five transitions an episode, each paying the level: 5 at rest, 15 or 0 in a burst.
     env = NonStationary(probe(), {"level": burst(threshold=5.0, duration=10, window=2, rest=0)})
     env.reset(seed=0)
@@ -100,7 +100,7 @@ def test_a_world_with_one_is_replayed_without_looking_at_the_agent(probe):
     assert env.schedules["level"].strikes == ()
 
 
-def test_a_frozen_world_is_not_struck(probe):
+def test_adversary_in_a_frozen_environment_does_not_strike(probe):
     env = NonStationary(probe(), {"level": burst(threshold=5.0, window=1)})
     env.reset(seed=0)
     with env.frozen():
@@ -110,7 +110,7 @@ def test_a_frozen_world_is_not_struck(probe):
     assert env.schedules["level"].strikes == ()
 
 
-def test_a_vector_is_one_world(probes):
+def test_adversary_of_a_vector_sees_all_episodes(probes):
     env = NonStationaryVector(probes([2, 3]), {"level": burst(threshold=2.0, duration=4, window=1, rest=0)})
     env.reset(seed=0)
     rewards = [env.step(np.zeros((2, 2), np.float32))[1].tolist() for _ in range(5)]
@@ -136,11 +136,11 @@ def test_a_vector_is_one_world(probes):
         ({"strikes": [(3, 0.5)]}, "strikes must be one after the other, each at low or high"),
     ],
 )
-def test_what_is_wrong_is_named(changed, said):
+def test_wrong_argument_is_named(changed, said):
     with pytest.raises(ValueError, match=said):
         burst(**changed)
 
 
-def test_it_cannot_hide_in_another_schedule(probe):
+def test_adversary_inside_another_schedule_names_the_target(probe):
     with pytest.raises(ValueError, match="must be the whole schedule of its target"):
         NonStationary(probe(), {"level": burst() + 1.0})

@@ -13,7 +13,7 @@ from rl_rms.envs.schedules import Linear, OrnsteinUhlenbeck, Redraw
 CHANGES = {"level": Linear(start=0.0, end=100.0, over=100)}
 
 
-def test_a_frozen_clock_stands_and_goes_on_where_it_was(probe):
+def test_frozen_at_a_clock_restores_the_episode_afterwards(probe):
     env = NonStationary(probe(), CHANGES)
     env.reset(seed=0)
     assert [env.step(None)[1] for _ in range(3)] == [0, 1, 2]
@@ -31,7 +31,7 @@ def test_a_frozen_clock_stands_and_goes_on_where_it_was(probe):
     assert env.step(None)[1:3] == (4, True)
 
 
-def test_it_stands_still_at_the_present_without_a_clock(probe):
+def test_frozen_without_a_clock_keeps_the_present_one(probe):
     env = NonStationary(probe(), CHANGES)
     env.reset(seed=0)
     env.step(None)
@@ -40,7 +40,7 @@ def test_it_stands_still_at_the_present_without_a_clock(probe):
     assert env.clock == 1
 
 
-def test_what_happens_inside_does_not_matter_even_if_it_fails(probe):
+def test_frozen_raises_inside_restores_the_environment(probe):
     env = NonStationary(probe(), CHANGES)
     env.reset(seed=0)
     with pytest.raises(RuntimeError, match="evaluation"), env.frozen(clock=9):
@@ -48,7 +48,7 @@ def test_what_happens_inside_does_not_matter_even_if_it_fails(probe):
     assert (env.clock, env.step(None)[1], env.step(None)[1]) == (0, 0, 1)
 
 
-def test_noise_is_still_noise_and_the_same_afterwards(probe):
+def test_frozen_draws_noise_and_restores_it(probe):
     env, other = (NonStationary(probe(length=50), {"reward.noise": 1.0}, seed=0) for _ in range(2))
     for one in (env, other):
         one.reset(seed=0)
@@ -59,7 +59,7 @@ def test_noise_is_still_noise_and_the_same_afterwards(probe):
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_a_vector_stands_still_as_a_whole(native):
+def test_frozen_vector_keeps_every_clock(native):
     mode = "vector_entry_point" if native else "sync"
     changes = {"gravity": Redraw(5.0, 15.0, every=10)}
     stages = Staged([{"length": 0.5}, {"length": 1.0}], threshold=1, window=1)
@@ -86,7 +86,7 @@ def test_a_vector_stands_still_as_a_whole(native):
     assert env.curriculum.stage == undisturbed.curriculum.stage == 1
 
 
-def test_a_training_environment_is_evaluated_in_without_being_lived_in():
+def test_frozen_evaluation_changes_no_training():
     changes = {"gravity": Linear(start=9.8, end=20.0, over=5_000)}
     agents = [A2C(make_vec("CartPole-v1", 4, changes, seed=0), seed=0).learn(200) for _ in range(2)]
     with agents[0].env.frozen(clock=4_000) as env:
@@ -101,7 +101,7 @@ def test_a_training_environment_is_evaluated_in_without_being_lived_in():
     )
 
 
-def test_the_oracle_is_what_comes_true(probe):
+def test_oracle_equals_the_later_parameters(probe):
     env = NonStationary(probe(length=50), {"level": OrnsteinUhlenbeck(0.0, 1.0, tau=20)}, seed=3, env_index=2)
     env.reset(seed=0)
     told = env.oracle(0, 60)["level"]
@@ -115,7 +115,7 @@ def test_the_oracle_is_what_comes_true(probe):
         env.oracle(-1, 4)
 
 
-def test_a_curriculum_comes_to_workers_too(probes):
+def test_curriculum_sets_parameters_in_workers(probes):
     stages = [{"length": 0.5}, {"length": 0.3}, {"length": 0.2}]
     shown = []
     for mode in ("sync", "async"):
@@ -152,7 +152,7 @@ class Goal(gym.Env):
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-def test_success_is_what_the_environment_says_in_every_mode(mode):
+def test_success_in_every_autoreset_mode_reaches_the_curriculum(mode):
     gate = {"min_episodes": 2, "threshold": 0.3, "window": 4, "cooldown": 0}
     curriculum = SuccessGated([{"size": 1.0}, {"size": 2.0}, {"size": 3.0}], **gate)
     env = NonStationaryVector(
@@ -172,7 +172,7 @@ def test_success_is_what_the_environment_says_in_every_mode(mode):
     assert curriculum.stage == 2
 
 
-def test_a_seeded_reset_begins_the_curriculum_anew(probe):
+def test_reset_with_a_seed_restarts_the_curriculum(probe):
     env = NonStationary(probe(), curriculum=Staged([{"level": 1.0}, {"level": 2.0}], threshold=1, window=1))
     env.reset(seed=0)
     for _ in range(5):
@@ -183,7 +183,7 @@ def test_a_seeded_reset_begins_the_curriculum_anew(probe):
     assert (env.parameters["level"], env.regime) == (1.0, 0)
 
 
-def test_a_seeded_reset_begins_a_vectors_curriculum_anew(probes):
+def test_reset_with_a_seed_restarts_the_curriculum_of_a_vector(probes):
     stages = [{"level": 1.0}, {"level": 2.0}]
     env = NonStationaryVector(probes([2, 2]), curriculum=Staged(stages, threshold=1, window=1))
     env.reset(seed=0)

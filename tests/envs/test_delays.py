@@ -4,7 +4,7 @@ from gymnasium.spaces import Box, Discrete
 from rl_rms.envs.delays import LONGEST, Delays
 
 
-def test_actions_come_late_and_first_the_idle_one():
+def test_exchange_returns_delayed_actions_after_idle_ones():
     delays = Delays(Box(0.5, 2.0, (1,), np.float32), num_envs=2)
     out = [delays.exchange(np.array([[a], [10 * a]], np.float32), np.array([2, 0])).ravel() for a in (1, 2, 3, 4)]
     assert [one.tolist() for one in out] == [[0.5, 10], [0.5, 20], [1, 30], [2, 40]]
@@ -18,13 +18,13 @@ def test_a_delay_that_falls_drops_actions_and_one_that_rises_repeats_them():
     assert carried == [3, 4, 6, 5]
 
 
-def test_the_longest_delay_is_kept():
+def test_exchange_longest_delay_is_remembered():
     delays = Delays(Discrete(2 * LONGEST))
     carried = [delays.exchange(np.array([j]), np.array([LONGEST]))[0] for j in range(LONGEST + 5)]
     assert carried[LONGEST:] == [0, 1, 2, 3, 4]
 
 
-def test_the_callers_array_is_not_kept():
+def test_exchange_copies_the_callers_array():
     delays = Delays(Box(-1, 1, (2,), np.float32))
     action = np.array([[0.1, 0.2]], np.float32)
     delays.exchange(action, np.array([1]))

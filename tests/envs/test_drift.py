@@ -35,6 +35,6 @@ def test_regimes_far_ahead_are_counted_piece_by_piece(monkeypatch):
     assert count_regimes(CHANGES, 10_000, seed=1) == whole
 
 
-def test_the_shortest_timescale_counts():
+def test_timescale_is_the_shortest():
     assert timescale(CHANGES) == 40
     assert timescale({"a": Constant(3)}) == timescale({}) == math.inf

@@ -3,7 +3,7 @@ import json
 from rl_rms.envs.episodes import EpisodeCounter, success_in
 
 
-def test_it_sums_what_is_true_and_reports_in_order():
+def test_add_sums_valid_transitions_and_returns_ended_episodes():
     counter = EpisodeCounter(num_envs=3)
     nobody = [None] * 3
     assert counter.add([1.0, 2.0, 3.0], [True, True, True], [False, True, False], nobody) == [
@@ -20,7 +20,7 @@ def test_it_sums_what_is_true_and_reports_in_order():
         assert ended == [({}, 0.5, 1, None, 0), ({}, 0.25, 1, None, 1)]
 
 
-def test_success_is_what_the_environment_says():
+def test_success_in_reads_either_key():
     assert success_in({"is_success": 1}) is True
     assert success_in({"success": False}) is False
     assert success_in({}) is None

@@ -47,7 +47,7 @@ def test_upcoming_values_end_an_episode_once_also_where_steps_are_otherwise_the_
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-def test_it_is_so_in_every_autoreset_mode(how, mode):
+def test_switch_in_every_autoreset_mode_truncates(how, mode):
     env = make_vec(
         "rl_rms/TaskSwitch-v0",
         2,
@@ -77,7 +77,7 @@ def test_it_is_so_in_every_autoreset_mode(how, mode):
     env.close()
 
 
-def test_only_those_switch_whose_own_clock_says_so():
+def test_switch_by_independent_clocks_changes_only_those_due():
     env = make_vec(
         "rl_rms/TaskSwitch-v0",
         2,
@@ -172,6 +172,6 @@ def test_with_one_seed_the_first_task_is_that_environment():
         (lambda: NonStationary(TaskSwitch(LAKES), {"task": 2}), "task must be one of 0 to 1, got 2"),
     ],
 )
-def test_what_is_wrong_is_named(make, said):
+def test_wrong_tasks_are_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()

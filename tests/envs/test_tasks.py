@@ -42,7 +42,7 @@ def said(check, env):
 
 @NAMES
 @pytest.mark.parametrize("check", [check_env, stable_baselines3.common.env_checker.check_env])
-def test_checkers_have_nothing_to_say_but_what_they_say_of_the_environment_inside(name, check):
+def test_checkers_report_only_the_environment_inside(name, check):
     task = TASKS[name]
     try:
         of_the_base = said(check, gym.make(task.base, disable_env_checker=True, **task.kwargs))
@@ -59,7 +59,7 @@ def test_checkers_have_nothing_to_say_but_what_they_say_of_the_environment_insid
 
 
 @NAMES
-def test_it_is_named_drift_that_moves(name):
+def test_parameters_move_in_every_task(name):
     env = make_task(name, seed=0)
     env.reset(seed=0)
     begin = env.parameters
@@ -83,7 +83,7 @@ def test_it_is_named_drift_that_moves(name):
 
 
 @NAMES
-def test_the_configuration_is_the_same_world(name):
+def test_configuration_makes_the_same_task(name):
     config = task_config(name)
     env = make_task(name, seed=3)
     assert env.schedules == config.schedules()
@@ -99,13 +99,13 @@ def test_arguments_reach_the_environment_and_the_wrapper():
     env.close()
 
 
-def test_the_module_is_imported_on_the_way():
+def test_make_with_a_module_imports_it():
     env = gym.make("rl_rms.envs.tasks:rl_rms/JumpingTwoStates-v0")
     env.reset(seed=0)
     assert env.unwrapped.reward_1 == 1.0
 
 
-def test_two_states_turn_round():
+def test_two_states_rewards_change_places():
     env = make_task("JumpingTwoStates-v0", seed=0)
     env.reset(seed=0)
     best = []
@@ -116,7 +116,7 @@ def test_two_states_turn_round():
 
 
 @pytest.mark.parametrize("mode", [None, "sync"])
-def test_vectors_of_them_live_on_one_clock(mode):
+def test_make_vec_of_a_task_has_one_clock(mode):
     env = make_vec("rl_rms/JumpingCartPole-v0", 4, {"length": 0.7}, seed=0, vectorization_mode=mode)
     env.reset(seed=0)
     env.step(env.action_space.sample())
@@ -125,7 +125,7 @@ def test_vectors_of_them_live_on_one_clock(mode):
     assert env.schedules["force_mag"] == task_config("JumpingCartPole-v0").schedules()["force_mag"]
 
 
-def test_vectors_of_them_take_arguments_and_curricula_along():
+def test_make_vec_of_a_task_takes_arguments_and_curricula():
     env = make_vec("rl_rms/CurriculumFrozenLake-v0", 2, seed=0, map_name="8x8")
     assert env.curriculum.targets == ("success_rate",)
     assert env.single_observation_space.n == 64
@@ -133,6 +133,6 @@ def test_vectors_of_them_take_arguments_and_curricula_along():
     assert make_vec("rl_rms/DriftingBandit-v0", 2).single_action_space.n == 10
 
 
-def test_a_world_that_is_not_there_is_named():
+def test_unknown_task_is_named():
     with pytest.raises(gym.error.NameNotFound, match="WobblyCartPole"):
         make_vec("rl_rms/WobblyCartPole-v0", 2)

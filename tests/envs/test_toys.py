@@ -26,7 +26,7 @@ def test_a_bandit_drifts():
     assert env.unwrapped.optimal_reward() == 5.0
 
 
-def test_values_by_hand():
+def test_values_equal_hand_computed_ones():
     # From state 0, always going to 1 and staying: 1 + gamma + gamma**2 + ... = 10.
     env = TwoStates()
     assert env.values([[0, 1], [1, 0]], gamma=0.9) == pytest.approx([10, 10])
@@ -36,7 +36,7 @@ def test_values_by_hand():
     assert env.values([[0.5, 0.5], [0.5, 0.5]], gamma=0.9) == pytest.approx([5, 5])
 
 
-def test_values_are_what_a_life_earns():
+def test_values_equal_simulated_returns():
     env = TwoStates(reward_0=-0.5, reward_1=2.0, slip=0.2)
     policy, gamma = np.array([[0.3, 0.7], [0.9, 0.1]]), 0.5
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_values_are_what_a_life_earns():
 
 
 @pytest.mark.parametrize(("rewards", "best"), [((0.0, 1.0), [1, 0]), ((1.0, 0.0), [0, 1])])
-def test_the_best_policy_turns_round_with_the_rewards(rewards, best):
+def test_optimal_policy_turns_round_with_the_rewards(rewards, best):
     assert TwoStates(*rewards).optimal_policy(0.9).tolist() == best
     assert TwoStates(*rewards, slip=0.9).optimal_policy(0.9).tolist() == [1 - action for action in best]
 
@@ -65,5 +65,5 @@ def test_arguments_are_checked(make):
 
 
 @pytest.mark.parametrize("env", [GaussianBandit(), TwoStates()])
-def test_the_checker_is_content(env):
+def test_env_checker_passes(env):
     gym.utils.env_checker.check_env(env, skip_render_check=True)

@@ -21,7 +21,7 @@ def force(curriculum, number, ret=0.0, success=None, env_index=0):
     curriculum.record(ret, 10, env_index, success)
 
 
-def test_choices_note_that_another_task_is_likeliest():
+def test_choice_another_task_is_likeliest_counts_as_a_change():
     curriculum = LearningProgress(TASKS, fast=0.5, slow=0.1)
     for number, ret in ((0, 0.0), (0, 1.0)):
         force(curriculum, number, ret)
@@ -34,6 +34,6 @@ def test_choices_note_that_another_task_is_likeliest():
 
 
 @pytest.mark.parametrize("kind", [LearningProgress, Learnability, PrioritizedLevelReplay])
-def test_states_with_other_tasks_are_refused(kind):
+def test_load_state_dict_of_other_tasks_names_both_numbers(kind):
     with pytest.raises(ValueError, match="the state was saved of 4 tasks, this curriculum has 2"):
         kind(TASKS[:2]).load_state_dict(kind(TASKS).state_dict())

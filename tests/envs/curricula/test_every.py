@@ -91,12 +91,12 @@ class Learner:
         return tasks
 
 
-def test_every_kind_is_here():
+def test_every_registered_kind_is_tested():
     assert {type(one) for one in EVERY} == set(CURRICULA.values())
 
 
 @KINDS
-def test_its_state_goes_on_exactly(index):
+def test_load_state_dict_continues_exactly(index):
     one, other, learner, again = fresh(index), fresh(index), Learner(0), Learner(0)
     one.restart(seed=4)
     learner.live(one, 150)
@@ -112,7 +112,7 @@ def test_its_state_goes_on_exactly(index):
 
 
 @KINDS
-def test_it_begins_anew_with_a_seed(index):
+def test_restart_with_a_seed_repeats_the_tasks(index):
     one = fresh(index)
     lives = []
     for seed in (3, 3, 4):
@@ -126,7 +126,7 @@ def test_it_begins_anew_with_a_seed(index):
 
 
 @KINDS
-def test_its_tasks_are_what_it_says(index):
+def test_task_sets_the_targets(index):
     one = fresh(index)
     tasks = Learner(2).live(one, 200)
     assert all(set(task) == set(one.targets) for task in tasks)
@@ -144,7 +144,7 @@ def test_its_tasks_are_what_it_says(index):
 
 
 @KINDS
-def test_its_form_in_yaml_is_itself(index):
+def test_from_config_reads_to_config(index):
     one = EVERY[index]
     if isinstance(one, Teacher):
         with pytest.raises(ValueError, match="give choose as the path to import it from"):
@@ -156,7 +156,7 @@ def test_its_form_in_yaml_is_itself(index):
 
 
 @KINDS
-def test_episodes_that_it_did_not_begin_do_not_count(index):
+def test_record_without_a_begun_episode_changes_nothing(index):
     one = fresh(index)
     before = json.dumps(one.state_dict())
     one.record(100.0, 50, env_index=9, success=True)
@@ -164,12 +164,12 @@ def test_episodes_that_it_did_not_begin_do_not_count(index):
 
 
 @pytest.mark.parametrize("given", [{"name": "other"}, {}, None])
-def test_states_of_others_are_refused(given):
+def test_load_state_dict_of_another_kind_names_both(given):
     with pytest.raises(ValueError, match="was given to one that is 'staged'"):
         Staged(TASKS, threshold=1).load_state_dict(given)
 
 
-def test_a_timescale_is_that_of_the_changes_so_far():
+def test_timescale_is_the_mean_span_between_changes():
     one = Staged(TASKS, gate=EpisodeGate(1))
 
     def live(length):
@@ -260,7 +260,7 @@ def test_a_timescale_is_that_of_the_changes_so_far():
         ({"teacher": {"targets": ["a"], "choose": 3}}, "choose must be a function of .*, got 3"),
     ],
 )
-def test_what_is_wrong_is_named(config, said):
+def test_from_config_wrong_argument_is_named(config, said):
     with pytest.raises(ValueError, match=said):
         Curriculum.from_config(config)
 

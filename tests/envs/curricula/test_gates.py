@@ -14,7 +14,7 @@ def outcome(ret=0.0, length=10, success=None):
 
 
 @pytest.mark.parametrize(("successes", "number"), [(0, 20), (5, 20), (20, 20), (77, 100)])
-def test_the_bounds_are_wilsons(successes, number):
+def test_wilson_bounds_equal_those_of_scipy(successes, number):
     # Two-sided at 90 %, which has the one-sided bounds at 95 % as its ends.
     theirs = binomtest(successes, number).proportion_ci(confidence_level=0.9, method="wilson")
     ours = wilson_bounds(successes / number, number, 1.6448536269514722)
@@ -35,12 +35,12 @@ def promoted(rate, learners=400, episodes=500):
     return passed / learners
 
 
-def test_luck_does_not_pass_and_mastery_does():
+def test_wilson_gate_opens_to_mastery_only():
     assert promoted(0.5) < 0.01
     assert promoted(0.95) > 0.99
 
 
-def test_how_much_passes_in_between():
+def test_wilson_gate_near_the_threshold_opens_at_its_rates():
     """The figures of the module's docstring, for fewer learners."""
     assert promoted(0.65) < 0.02
     assert 0.05 < promoted(0.75) < 0.18
@@ -48,7 +48,7 @@ def test_how_much_passes_in_between():
     assert promoted(0.85) > 0.95
 
 
-def test_too_few_episodes_never_suffice():
+def test_gate_has_too_few_episodes_stays_closed():
     gate = WilsonGate(threshold=0.5, min_episodes=3, window=5)
     seen = []
     for success in (True, True, True, False, False, False, True, True, True, True):
@@ -60,7 +60,7 @@ def test_too_few_episodes_never_suffice():
     assert gate.is_open  # the last five
 
 
-def test_a_bound_that_is_reached_waits_for_enough_episodes():
+def test_wilson_gate_reaches_the_bound_early_waits_for_enough_episodes():
     gate = WilsonGate(threshold=0.3, min_episodes=3, window=5)
     seen = []
     for _ in range(3):
@@ -69,7 +69,7 @@ def test_a_bound_that_is_reached_waits_for_enough_episodes():
     assert seen == [(0.27, False), (0.43, False), (0.53, True)]
 
 
-def test_a_gate_that_could_never_open_is_refused():
+def test_wilson_gate_can_never_open_names_the_bound():
     WilsonGate(threshold=0.8, min_episodes=5, window=11)  # 11 / (11 + 1.645**2) is 0.803
     with pytest.raises(ValueError, match="even 10 successes in a window of 10 have the lower bound 0.787"):
         WilsonGate(threshold=0.8, min_episodes=5, window=10)
@@ -77,7 +77,7 @@ def test_a_gate_that_could_never_open_is_refused():
         WilsonGate(threshold=1.0)
 
 
-def test_success_is_what_the_environment_says_or_a_return():
+def test_wilson_gate_takes_success_from_the_environment_or_a_return():
     gate = WilsonGate(success_return=5.0, min_episodes=1, threshold=0.1)
     gate.record(outcome(ret=4.9, success=True))
     gate.record(outcome(ret=5.0, success=False))
@@ -86,7 +86,7 @@ def test_success_is_what_the_environment_says_or_a_return():
         WilsonGate().record(outcome(ret=1.0))
 
 
-def test_returns_steps_and_episodes():
+def test_gates_of_returns_steps_and_episodes_open_at_their_threshold():
     of_returns, of_steps, of_episodes = ReturnGate(10, window=2), StepGate(25), EpisodeGate(2)
     opened = []
     for ret in (30, -20, 30, -9):
@@ -100,7 +100,7 @@ def test_returns_steps_and_episodes():
     assert math.isnan(of_returns.mean)
 
 
-def test_all_and_any():
+def test_gates_are_combined_by_all_and_any():
     both, either = (kind([{"episodes": {"episodes": 2}}, ReturnGate(5, window=1)]) for kind in (AllOf, AnyOf))
     opened = []
     for ret in (9, 0, 9):

@@ -13,7 +13,7 @@ def begin(curriculum, task, drawn, env_index=0):
     curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
 
 
-def test_the_mixture_finds_where_returns_change():
+def test_alp_gmm_draws_tasks_whose_returns_change():
     """Returns change from episode to episode between 0.3 and 0.5, and nowhere else."""
     curriculum = ALPGMM({"x": [0.0, 10.0]}, fit_every=100, uniform=0.2)
     random = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def test_the_mixture_finds_where_returns_change():
     assert curriculum.timescale == 1_000  # 100 episodes of 10 env steps
 
 
-def test_progress_is_to_the_nearest_task_before():
+def test_alp_gmm_progress_is_to_the_nearest_earlier_task():
     curriculum = ALPGMM({"x": [0.0, 10.0]})
     for place, ret in ((0.2, 1.0), (0.8, 5.0), (0.7, 2.0), (0.1, 2.0), (0.1, 9.0)):
         begin(curriculum, {"x": 10 * place}, [place])
@@ -42,7 +42,7 @@ def test_progress_is_to_the_nearest_task_before():
     assert curriculum.state_dict()["progress"] == pytest.approx([0, 4, 3, 1, 7])
 
 
-def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+def test_alp_gmm_without_scikit_learn_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
     curriculum = ALPGMM({"x": [0.0, 10.0]}, fit_every=10)
     for _ in range(9):
@@ -53,7 +53,7 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
         curriculum.record(0.0, 10, 0)
 
 
-def test_a_mixtures_state_fits_its_targets_only():
+def test_load_state_dict_of_other_targets_names_both_numbers():
     saved = ALPGMM({"length": [0, 1], "gravity": [0, 1]})
     saved.task(0)
     saved.record(1.0, 10, env_index=0)

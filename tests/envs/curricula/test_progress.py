@@ -20,7 +20,7 @@ def force(curriculum, number, ret=0.0, success=None, env_index=0):
     curriculum.record(ret, 10, env_index, success)
 
 
-def test_progress_is_how_far_a_fast_average_is_from_a_slow_one():
+def test_learning_progress_is_the_distance_of_a_fast_and_a_slow_average():
     curriculum = LearningProgress(TASKS, fast=0.5, slow=0.1, uniform=0.2)
     assert curriculum.probabilities.tolist() == [0.25] * 4
     force(curriculum, 0, ret=10.0)
@@ -33,7 +33,7 @@ def test_progress_is_how_far_a_fast_average_is_from_a_slow_one():
     assert curriculum.log()["progress/0"] == pytest.approx(4)
 
 
-def test_progress_is_that_of_successes_where_there_are_any():
+def test_learning_progress_uses_successes_if_reported():
     curriculum = LearningProgress(TASKS, fast=0.5, slow=0.1)
     force(curriculum, 1, ret=1e6, success=False)
     force(curriculum, 1, ret=-1e6, success=True)
@@ -44,7 +44,7 @@ def test_progress_is_that_of_successes_where_there_are_any():
     assert by_return.progress == pytest.approx([0, 0.4, 0, 0])
 
 
-def test_a_learner_is_given_what_it_learns():
+def test_learning_progress_draws_the_tasks_that_are_learned():
     """Task 0 is mastered, task 3 hopeless; 1 is learned first and then 2, each by playing it."""
     curriculum = LearningProgress(TASKS, fast=0.1, slow=0.02)
     random = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_a_learner_is_given_what_it_learns():
     assert shares[3] < 0.2
 
 
-def test_learnability_is_that_of_a_coin():
+def test_learnability_is_the_variance_of_success():
     curriculum = Learnability(TASKS, rate=0.5, uniform=0.0)
     assert curriculum.probabilities.tolist() == [0.25] * 4
     force(curriculum, 0, success=True)  # 0.75

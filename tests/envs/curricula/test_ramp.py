@@ -5,7 +5,7 @@ from rl_rms.envs.curricula import (
 )
 
 
-def test_a_ramp_goes_straight():
+def test_linear_ramp_moves_in_a_straight_line():
     ramp = LinearRamp({"length": 1.0, "gravity": 0.0}, {"length": 0.5, "gravity": 10.0}, over=100)
     seen = []
     for _ in range(6):
@@ -16,7 +16,7 @@ def test_a_ramp_goes_straight():
     assert ramp.difficulty == 1.0
 
 
-def test_a_ramp_changes_with_every_episode_until_it_is_up():
+def test_linear_ramp_timescale_is_the_mean_episode_until_its_end():
     ramp = LinearRamp({"length": 1.0}, {"length": 0.5}, over=100)
     scales = []
     for length in (20, 30, 50, 40, 60):

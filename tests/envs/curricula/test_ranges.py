@@ -6,7 +6,7 @@ from rl_rms.envs.curricula import (
 )
 
 
-def test_randomization_covers_its_ranges_evenly():
+def test_domain_randomization_covers_its_ranges_evenly():
     curriculum = DomainRandomization({"length": [0.5, 1.5], "gravity": {"values": [1, 2, 4]}})
     tasks = [curriculum.task(0) for _ in range(3_000)]
     lengths = np.array([task["length"] for task in tasks])

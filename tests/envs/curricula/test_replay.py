@@ -19,7 +19,7 @@ def force(curriculum, number, ret=0.0, success=None, env_index=0):
     curriculum.record(ret, 10, env_index, success)
 
 
-def test_levels_are_replayed_by_rank_and_age():
+def test_replay_probabilities_combine_rank_and_age():
     curriculum = PrioritizedLevelReplay(TASKS, beta=1.0, staleness=0.25, replay=0.5)
     assert curriculum.probabilities.tolist() == [0.25] * 4
     for number, score in ((0, 5.0), (1, 1.0), (2, 3.0)):
@@ -35,7 +35,7 @@ def test_levels_are_replayed_by_rank_and_age():
     assert curriculum.probabilities == pytest.approx(0.75 * by_score + 0.25 * np.array([3, 2, 1, 0]) / 6)
 
 
-def test_without_a_reported_score_it_is_the_surprise_of_the_return():
+def test_replay_without_a_reported_score_uses_the_returns_deviation():
     curriculum = PrioritizedLevelReplay(TASKS)
     force(curriculum, 0, ret=10.0)
     force(curriculum, 0, ret=14.0)  # 4 from the mean 10, which becomes 12

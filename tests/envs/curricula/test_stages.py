@@ -12,7 +12,7 @@ def play(curriculum, ret=0.0, env_index=0, success=None):
     return task["length"]
 
 
-def test_a_stage_needs_a_full_window_of_good_episodes():
+def test_staged_full_window_of_good_episodes_begins_the_next_stage():
     curriculum = Staged(STAGES, threshold=10, window=3)
     assert [play(curriculum, ret) for ret in (100, 100)] == [1.0, 1.0]
     assert curriculum.stage == 0  # good enough, but too few
@@ -27,7 +27,7 @@ def test_a_stage_needs_a_full_window_of_good_episodes():
     assert curriculum.log() == {"stage": 2.0, "difficulty": 1.0}
 
 
-def test_episodes_that_began_in_an_earlier_stage_do_not_count():
+def test_staged_episode_of_an_earlier_stage_does_not_count():
     curriculum = Staged(STAGES, threshold=10, window=1)
     curriculum.task(0)
     curriculum.task(1)
@@ -39,11 +39,11 @@ def test_episodes_that_began_in_an_earlier_stage_do_not_count():
     assert curriculum.stage == 2
 
 
-def test_a_single_stage_is_the_most_difficult():
+def test_staged_single_stage_has_difficulty_one():
     assert Staged(STAGES[:1], threshold=0).difficulty == 1.0
 
 
-def test_a_state_with_more_stages_is_refused():
+def test_load_state_dict_of_more_stages_names_both_numbers():
     one = Staged(STAGES, gate=EpisodeGate(1))
     play(one)
     play(one)
@@ -51,7 +51,7 @@ def test_a_state_with_more_stages_is_refused():
         Staged(STAGES[:1], gate=EpisodeGate(1)).load_state_dict(one.state_dict())
 
 
-def test_levels_are_climbed_and_descended():
+def test_success_gated_climbs_and_descends():
     curriculum = SuccessGated(STAGES, threshold=0.8, min_episodes=20, window=40, cooldown=25, hysteresis=0.1)
     assert [play(curriculum, success=True) for _ in range(20)] == [1.0] * 20
     # 20 of 20 have the lower bound 0.88. Mastery of the next one is believed only after the cooldown.
@@ -71,7 +71,7 @@ def test_levels_are_climbed_and_descended():
     assert curriculum.stage_changes == 4
 
 
-def test_hysteresis_of_one_never_gives_up():
+def test_success_gated_hysteresis_of_one_never_descends():
     curriculum = SuccessGated(STAGES, success_return=5, hysteresis=1.0, cooldown=0)
     for _ in range(20):
         play(curriculum, ret=5)
@@ -80,7 +80,7 @@ def test_hysteresis_of_one_never_gives_up():
     assert curriculum.stage == 1
 
 
-def test_luck_climbs_no_further_than_it_holds():
+def test_success_gated_lucky_learner_descends_again():
     """A learner that succeeds half of the time at each level but the first stays near the first."""
     curriculum = SuccessGated([{"length": 1.0 - 0.1 * one} for one in range(8)])
     random = np.random.default_rng(0)
@@ -93,13 +93,13 @@ def test_luck_climbs_no_further_than_it_holds():
     assert curriculum.stage_changes > 10
 
 
-def test_a_level_needs_to_know_what_a_success_is():
+def test_success_gated_without_success_names_the_argument():
     curriculum = SuccessGated(STAGES)
     with pytest.raises(ValueError, match=r"give success_return=..., the return that is one"):
         play(curriculum, ret=5.0)
 
 
-def test_the_box_grows_step_by_step():
+def test_expanding_box_grows_with_each_gate():
     box = ExpandingBox({"length": [0.5, 0.5]}, {"length": [0.1, 1.0]}, EpisodeGate(10), steps=4)
     seen = [[play(box) for _ in range(10)] for _ in range(6)]
     for step, lengths in enumerate(seen):

@@ -11,7 +11,7 @@ from rl_rms.envs.curricula import (
 )
 
 
-def test_a_teacher_sees_what_was():
+def test_teacher_task_is_drawn_passes_the_history():
     seen = []
 
     def choose(history, random):
@@ -32,7 +32,7 @@ def test_a_teacher_sees_what_was():
     assert again.log()["mean/level"] == pytest.approx(np.mean(levels))
 
 
-def test_a_teachers_timescale_is_that_of_its_changes():
+def test_teacher_timescale_is_the_span_between_changed_tasks():
     teacher = Teacher(["level"], lambda history, random: {"level": float(len(history) // 3)})
     scales = []
     for _ in range(7):
@@ -42,7 +42,7 @@ def test_a_teachers_timescale_is_that_of_its_changes():
     assert scales == [np.inf, np.inf, np.inf, 30, 30, 30, 30]
 
 
-def test_a_teacher_is_imported_by_its_path(monkeypatch):
+def test_teacher_has_a_path_imports_the_function(monkeypatch):
     module = ModuleType("teaching")
     module.choose = lambda history, random: {"level": 3.0}
     monkeypatch.setitem(sys.modules, "teaching", module)
@@ -53,7 +53,7 @@ def test_a_teacher_is_imported_by_its_path(monkeypatch):
 
 
 @pytest.mark.parametrize("task", [{"other": 1.0}, {}, 3.0, {"level": 1.0, "more": 2.0}])
-def test_a_teachers_task_must_be_one(task):
+def test_teacher_function_returns_no_task_names_it(task):
     with pytest.raises(ValueError, match="choose must give a number for each of level, got"):
         Teacher(["level"], lambda history, random: task).task(0)
     with pytest.raises(ValueError, match="Teacher: level must be a finite number, got nan"):

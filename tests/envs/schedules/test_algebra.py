@@ -44,7 +44,7 @@ WANDERING = OrnsteinUhlenbeck(mean=1, std=2, tau=30)
     ],
     ids=repr,
 )
-def test_values_by_hand(schedule, clocks, expected):
+def test_combined_values_equal_hand_computed_ones(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY).tolist() == expected
 
 
@@ -65,7 +65,7 @@ def test_parts_of_an_expression_share_no_random_numbers():
     assert product.values(T, first).tolist() != then.values(T, second).tolist()
 
 
-def test_what_is_done_to_one_random_schedule_leaves_its_trace():
+def test_combination_with_one_random_part_keeps_its_trace():
     trace = WANDERING.values(T, KEY)
     assert (2 * WANDERING + 1 + Sinusoid(0, 1, 50)).values(T, KEY) == pytest.approx(
         2 * trace + 1 + np.sin(2 * math.pi * T / 50)
@@ -76,12 +76,12 @@ def test_what_is_done_to_one_random_schedule_leaves_its_trace():
     assert WANDERING.then(3, at=70).values(T[:70], KEY).tolist() == trace[:70].tolist()
 
 
-def test_a_walk_is_reflected_by_its_own_walls_as_by_others():
+def test_reflect_equals_the_walls_of_a_walk():
     free, held = RandomWalk(0.5, std=0.1), RandomWalk(0.5, std=0.1, low=0, high=1)
     assert free.reflect(0, 1).values(T, KEY).tolist() == held.values(T, KEY).tolist()
 
 
-def test_equal_expressions_are_equal_however_they_are_bracketed():
+def test_sum_with_other_brackets_is_equal():
     a, b, c = Redraw(0, 1, every=3), Redraw(0, 1, every=3), WANDERING
     left, right = (a + b) + c, a + (b + c)
     assert left == right == Sum([a, b, c])
@@ -91,7 +91,7 @@ def test_equal_expressions_are_equal_however_they_are_bracketed():
     assert (a + b) * c != a + b * c
 
 
-def test_yaml_forms():
+def test_combinations_have_yaml_forms():
     written = {
         "clip": {
             "schedule": {
@@ -148,13 +148,13 @@ def test_yaml_forms():
     ],
     ids=repr,
 )
-def test_bounds_amplitude_and_timescale(schedule, bounds, amplitude, timescale):
+def test_combinations_have_bounds_amplitude_and_timescale(schedule, bounds, amplitude, timescale):
     assert schedule.bounds == pytest.approx(bounds)
     assert schedule.amplitude == pytest.approx(amplitude)
     assert schedule.timescale == pytest.approx(timescale)
 
 
-def test_centers_where_there_are_no_bounds():
+def test_center_without_bounds():
     assert (WANDERING * -2 + 5).center == 3
     assert (WANDERING * WANDERING).center == 1
     assert WANDERING.clip(low=3).center == 3
@@ -163,7 +163,7 @@ def test_centers_where_there_are_no_bounds():
     assert WANDERING.then(5, at=3).center == 3
 
 
-def test_a_step_written_as_one_level_after_another_is_the_step():
+def test_then_of_two_constants_equals_a_step():
     step, written = Step(1, 3, at=40), Constant(1).then(3, at=40)
     assert written.values(T, KEY).tolist() == step.values(T, KEY).tolist()
     assert written.events(0, 99, KEY).tolist() == [40]
@@ -173,7 +173,7 @@ def test_a_step_written_as_one_level_after_another_is_the_step():
     assert Constant(1).during(0, 40, rest=3).half_life(**memory) == step.half_life(**memory)
 
 
-def test_what_follows_begins_anew():
+def test_then_begins_the_second_at_clock_0():
     second = PoissonJumps(0, 1, mean_dwell=10)
     then = Square(0, 1, period=10).then(second, at=100)
     assert then.values(T[100:], KEY).tolist() == second.values(T[:-100], KEY).tolist()

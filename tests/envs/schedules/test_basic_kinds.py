@@ -114,6 +114,6 @@ def test_yaml_form():
         (lambda: as_schedules([1]), r"changes must be a mapping of targets to schedules, got \[1\]"),
     ],
 )
-def test_what_is_wrong_is_named(make, said):
+def test_wrong_argument_is_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()

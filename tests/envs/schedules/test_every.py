@@ -109,7 +109,7 @@ EVERY = HELD + DRIFTING
 WRITTEN = [*EVERY, Sum([1, Step(0, 1, 2)]), Product([Constant(2)])]
 
 
-def test_every_kind_is_here():
+def test_every_registered_kind_is_tested():
     kinds = {type(one) for one in WRITTEN}
     assert kinds >= {AdversarialBurst, Ahead, Clip, Delay, During, Reflect, Then}
     assert kinds == set(SCHEDULES.values())
@@ -185,12 +185,12 @@ def test_events_are_exactly_where_held_values_change(schedule, seed, t0, length)
     ],
     ids=repr,
 )
-def test_events_of_what_drifts(schedule, events):
+def test_events_of_drifting_schedules(schedule, events):
     assert schedule.events(0, 36, KEY).tolist() == events
 
 
 @pytest.mark.parametrize("schedule", WRITTEN, ids=repr)
-def test_schedules_are_values(schedule):
+def test_schedules_are_immutable_and_hashable(schedule):
     written = schedule.to_config()
     copies = [
         Schedule.from_config(yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(written))))),
@@ -208,7 +208,7 @@ def test_schedules_are_values(schedule):
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
-def test_only_random_schedules_know_their_key(schedule):
+def test_only_random_schedules_depend_on_the_key(schedule):
     traces = [schedule.values(np.arange(3_000), KEY._replace(seed=seed)).tolist() for seed in (1, 2)]
     assert (traces[0] != traces[1]) == schedule.random
 
@@ -221,7 +221,7 @@ def test_no_schedule_is_the_same_in_two_streams(schedule):
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
-def test_a_clock_without_end(schedule):
+def test_values_at_the_last_clock_are_finite(schedule):
     t = np.array([10**9, 10**15, 2**62 - 1])
     assert np.isfinite(schedule.values(t, KEY)).all()
     assert schedule.values(np.empty(0, dtype=np.int64), KEY).shape == (0,)
@@ -229,7 +229,7 @@ def test_a_clock_without_end(schedule):
 
 
 @pytest.mark.parametrize("schedule", [one for one in EVERY if not math.isinf(one.amplitude)], ids=repr)
-def test_no_schedule_asks_for_a_memory_where_nothing_is_seen(schedule):
+def test_half_life_grows_with_noise_and_is_infinite_without_signal(schedule):
     assert schedule.half_life(steps_per_update=1, snr=0) == math.inf
     short, long = (schedule.half_life(steps_per_update=0.01, snr=snr) for snr in (10, 1))
     assert (0 < short < long) if schedule.amplitude else (short == math.inf)
@@ -238,7 +238,7 @@ def test_no_schedule_asks_for_a_memory_where_nothing_is_seen(schedule):
             schedule.half_life(**wrong)
 
 
-def test_functions_cannot_be_written():
+def test_function_has_no_yaml_form():
     schedule = Function(np.sqrt, timescale=100, amplitude=3, center=50)
     assert (schedule.timescale, schedule.amplitude, schedule.center) == (100, 3, 50)
     assert schedule.value(81, KEY) == 9
@@ -258,7 +258,7 @@ def test_functions_cannot_be_written():
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
 @fewer(5)
 @given(seed=st.integers(0, 2**63), steps=st.integers(0, 10_000), first=st.integers(0, 500))
-def test_ahead_is_the_same_schedule_seen_from_later_on(schedule, seed, steps, first):
+def test_ahead_equals_the_later_values(schedule, seed, steps, first):
     key = KEY._replace(seed=seed)
     early = schedule.ahead(steps)
     t = np.arange(first, first + 200)
@@ -270,7 +270,7 @@ def test_ahead_is_the_same_schedule_seen_from_later_on(schedule, seed, steps, fi
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
-def test_after_a_cycle_all_comes_again(schedule):
+def test_values_repeat_after_a_cycle(schedule):
     t = np.arange(1_000, 2_000)
     if math.isfinite(schedule.cycle):
         later = schedule.values(t + int(schedule.cycle), KEY)
@@ -279,7 +279,7 @@ def test_after_a_cycle_all_comes_again(schedule):
         assert half != pytest.approx(schedule.values(t, KEY))
 
 
-def test_what_has_a_cycle():
+def test_cycle_of_each_schedule():
     cycles = {type(one): one.cycle for one in EVERY if math.isfinite(one.cycle)}
     assert cycles.keys() == {Burst, Square, Sawtooth, Sinusoid, Trace, Reflect}
     assert (Sinusoid(0, 1, 30) * 2 + 5).delay(3).ahead(2).clip(0, 5).cycle == 30
@@ -358,7 +358,7 @@ ANY = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(schedule=ANY, seed=st.integers(0, 2**63), clocks=st.lists(CLOCKS, min_size=2, max_size=20))
-def test_any_schedule_keeps_what_every_schedule_promises(schedule, seed, clocks):
+def test_any_schedule_keeps_the_interface(schedule, seed, clocks):
     key = KEY._replace(seed=seed)
     t = np.array(clocks)
     values = schedule.values(t, key)
@@ -397,7 +397,7 @@ def test_any_schedule_keeps_what_every_schedule_promises(schedule, seed, clocks)
     steps=0,
     clocks=[0, 7],
 )
-def test_the_algebra_is_that_of_the_values(one, other, pair, steps, clocks):
+def test_operators_act_on_the_values(one, other, pair, steps, clocks):
     t, values = np.array(clocks), one.values(clocks, KEY)
     low, high = sorted(pair)
     exact = not (one.random and other.random)
@@ -429,7 +429,7 @@ def test_the_algebra_is_that_of_the_values(one, other, pair, steps, clocks):
 
 
 @given(config=configs(WILD | st.just({"step": {"before": 0, "after": 1, "at": 5}}), WILD) | WILD, t=CLOCKS)
-def test_wild_arguments_make_a_schedule_or_are_named(config, t):
+def test_any_arguments_make_a_schedule_or_are_named(config, t):
     schedule, said = None, ""
     try:
         schedule = Schedule.from_config(config)

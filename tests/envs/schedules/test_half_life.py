@@ -66,7 +66,7 @@ def best_half_life(schedule, *, snr, updates, steps_per_update=STEPS, seeds=8):
     ],
     ids=repr,
 )
-def test_the_half_life_tracks_best(schedule, snr):
+def test_half_life_has_the_least_tracking_error(schedule, snr):
     theory = schedule.half_life(steps_per_update=STEPS, snr=snr)
     assert best_half_life(schedule, snr=snr, updates=20_000) == pytest.approx(theory, rel=0.25)
 
@@ -82,7 +82,7 @@ def test_the_half_life_tracks_best(schedule, snr):
     ],
     ids=repr,
 )
-def test_the_half_life_on_the_way_to_another_value(schedule, updates, snr):
+def test_half_life_of_transitions_has_the_least_tracking_error(schedule, updates, snr):
     theory = schedule.half_life(steps_per_update=1, snr=snr)
     found = best_half_life(schedule, snr=snr, updates=updates, steps_per_update=1)
     assert found == pytest.approx(theory, rel=0.1)
@@ -108,11 +108,11 @@ def test_the_half_life_on_the_way_to_another_value(schedule, updates, snr):
     ],
     ids=repr,
 )
-def test_half_lives_by_hand(schedule, expected):
+def test_half_life_equals_hand_computed_values(schedule, expected):
     assert schedule.half_life(steps_per_update=10, snr=0.1) == pytest.approx(expected)
 
 
-def test_a_fast_swing_is_best_never_followed():
+def test_half_life_of_a_fast_sinusoid_is_infinite():
     swing = Sinusoid(0, 1, period=2 * math.pi * 20)
     snr = np.array([0.045, 0.055])
     # The exact error of an average with time constant x / w, and that of none: S.
@@ -123,14 +123,14 @@ def test_a_fast_swing_is_best_never_followed():
     assert finite == [False, True]
 
 
-def test_a_walk_between_far_walls_asks_for_what_a_walk_asks_for():
+def test_half_life_of_a_walk_between_far_walls_is_that_of_a_walk():
     walk = RandomWalk(0, std=0.1, low=-1_000, high=1_000)
     noise = 2_000**2 / 12 / 5
     expected = random_walk_half_life(0.1**2 * 8, noise)
     assert walk.half_life(steps_per_update=8, snr=5) == pytest.approx(expected, rel=0.01)
 
 
-def test_what_limits_or_moves_a_schedule_leaves_its_half_life():
+def test_half_life_of_a_limited_or_delayed_schedule_is_unchanged():
     own = WANDERING.half_life(steps_per_update=STEPS, snr=0.1)
     assert own == matched_half_life(200, 0.1)
     for one in (

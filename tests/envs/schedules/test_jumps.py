@@ -12,7 +12,7 @@ from rl_rms.envs.schedules import (
 KEY = Key(seed=7, stream=3)
 
 
-def test_random_bursts_begin_at_their_rate_and_last():
+def test_random_bursts_begin_at_their_rate():
     burst = Burst(0, 1, duration=5, rate=0.02)
     values = burst.values(np.arange(500_000), KEY)
     changes = np.flatnonzero(np.diff(values)) + 1
@@ -24,7 +24,7 @@ def test_random_bursts_begin_at_their_rate_and_last():
     assert values.mean() == pytest.approx(1 - 0.98**5, rel=0.03)
 
 
-def test_bursts_longer_than_a_block_of_jumps_are_seen_in_the_next_blocks():
+def test_bursts_longer_than_a_block_continue_in_the_next_blocks():
     # A burst lasts 10**6 clocks and a block 2560, so that from the first burst on it never ends.
     burst = Burst(0, 1, duration=10**6, rate=0.1)
     assert burst.values(np.array([5_000, 10**5, 10**9]), KEY).tolist() == [1, 1, 1]
@@ -58,7 +58,7 @@ def test_poisson_jumps_dwell_for_geometric_times(mean_dwell):
     assert dwells.min() == 1
 
 
-def test_the_levels_of_poisson_jumps_know_nothing_of_their_times():
+def test_poisson_jumps_levels_are_independent_of_times():
     schedule = PoissonJumps(low=0, high=1, mean_dwell=10)
     events = schedule.events(0, 40_000, KEY)
     levels = schedule.values(events, KEY)
@@ -67,7 +67,7 @@ def test_the_levels_of_poisson_jumps_know_nothing_of_their_times():
     assert abs(np.corrcoef(np.diff(events), levels[:-1])[0, 1]) < 0.064
 
 
-def test_poisson_jumps_of_any_dwell_are_cheap_to_ask_far_ahead():
+def test_poisson_jumps_far_ahead_cost_few_draws():
     # By drawing a number for every env step from 0 on this would take hours.
     assert 0 <= PoissonJumps(low=0, high=1, mean_dwell=1e9).value(10**13, KEY) < 1
 

@@ -161,7 +161,7 @@ def test_the_timescale_is_that_of_the_first_steps(schedule):
         (lambda: (RandomWalk(0, 1) + 1).half_life(steps_per_update=1, snr=1), "no variance over time"),
     ],
 )
-def test_what_is_wrong_is_named(make, said):
+def test_wrong_argument_is_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()
 

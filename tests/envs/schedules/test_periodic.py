@@ -9,6 +9,6 @@ from rl_rms.envs.schedules import (
 KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
 
 
-def test_the_period_of_a_sinusoid_stands_in_its_spectrum():
+def test_sinusoid_spectrum_has_its_period():
     values = Sinusoid(mean=9.8, amplitude=4, period=128).values(np.arange(4_096), KEY)
     assert np.argmax(np.abs(np.fft.rfft(values - values.mean()))) == 4_096 // 128

@@ -33,14 +33,14 @@ def closed():
     plt.close("all")
 
 
-def test_jumps_are_uprights_at_their_clocks():
+def test_line_has_uprights_at_the_jumps():
     clocks, values = line(PiecewiseConstant([(0, 1), (3, 5), (4, 2)]), 6, Key(0))
     assert clocks.tolist() == [0, 1, 2, 3, 3, 4, 4, 5, 6]
     assert values.tolist() == [1, 1, 1, 1, 5, 5, 2, 2, 2]
 
 
 @pytest.mark.parametrize("schedule", [Redraw(0, 1, every=700), Markov([0, 1], mean_dwell=900)], ids=repr)
-def test_no_line_of_what_holds_its_levels_leans(schedule):
+def test_line_of_held_levels_is_level_or_upright(schedule):
     clocks, values = line(schedule, 10**5, Key(0))
     assert len(clocks) < 5_000
     assert ((np.diff(clocks) == 0) | (np.diff(values) == 0)).all()
@@ -86,11 +86,11 @@ def test_one_that_is_not_random_has_one_line_on_the_axes_that_were_given():
     ],
     ids=repr,
 )
-def test_by_default_one_sees_what_it_does(schedule, least, most):
+def test_plot_without_until_shows_every_phase(schedule, least, most):
     assert least <= schedule.plot(seeds=1).get_xlim()[1] <= most
 
 
-def test_long_titles_end():
+def test_plot_long_title_is_shortened():
     schedule = PiecewiseConstant([(clock, clock) for clock in range(100)])
     assert len(schedule.plot().get_title(loc="left")) == 90
 

@@ -2,6 +2,7 @@ import copy
 import inspect
 import io
 import itertools
+import math
 import pickle
 
 import numpy as np
@@ -822,3 +823,39 @@ def test_a_group_that_is_no_dictionary_is_named():
     optimizer = RMSprop([param])
     with pytest.raises(TypeError, match="param_group must be a dict, but got <class 'list'>"):
         optimizer.add_param_group([torch.nn.Parameter(torch.zeros(2))])
+
+
+# -- the bound of a centered step -------------------------------------------------------------------------
+
+
+@given(
+    updates=st.lists(st.floats(-1e3, 1e3).filter(lambda g: g == 0 or abs(g) > 1e-3), min_size=1, max_size=30),
+    rho=st.floats(0.5, 0.99),
+    bias_correction=st.booleans(),
+)
+def test_a_centered_step_stays_within_its_bound(updates, rho, bias_correction):
+    param, lr, eps = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.1, 1e-8
+    optimizer = RMSprop([param], lr=lr, rho=rho, eps=eps, centered=True, bias_correction=bias_correction)
+    for t, grad in enumerate(updates, 1):
+        before = param.item()
+        param.grad = torch.tensor([grad], dtype=torch.float64)
+        optimizer.step()
+        step = abs(param.item() - before)
+        bound = lr * min(math.sqrt(1 / (1 - rho) + rho**-t), abs(grad) / eps)
+        # Rounding of v - m**2, relative to the square of the largest gradient.
+        largest = max(map(abs, updates[:t]))
+        if grad == 0 or abs(grad) > 1e-2 * largest:
+            assert step <= bound * (1 + 1e-3) + 1e-12
+
+
+def test_a_centered_step_reaches_its_bound():
+    # The worst case: one gradient repeated, after the weight of the initial v has faded to rho ** t.
+    param, lr, rho, t = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.1, 0.9, 40
+    optimizer = RMSprop([param], lr=lr, rho=rho, eps=1e-12, centered=True)
+    for _ in range(t):
+        before = param.item()
+        param.grad = torch.ones(1, dtype=torch.float64)
+        optimizer.step()
+    step = abs(param.item() - before)
+    assert lr / math.sqrt(1 - rho) < step <= lr * math.sqrt(1 / (1 - rho) + rho**-t)
+    assert step == pytest.approx(lr / math.sqrt(rho**t * (1 - rho**t)), rel=1e-6)

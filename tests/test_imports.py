@@ -5,9 +5,7 @@ import pytest
 
 PACKAGES = [
     "rl_rms.agents",
-    "rl_rms.envs.curricula",
-    "rl_rms.envs.parameters",
-    "rl_rms.envs.schedules",
+    "rl_rms.envs",
     "rl_rms.optim",
 ]
 

@@ -25,7 +25,8 @@ from faults.count import Count
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from rl_rms.agents import A2C
-from rl_rms.envs.faults import Checked, EnvError
+from rl_rms.envs.checked import Checked
+from rl_rms.envs.faults import EnvError
 
 ENVS, STEPS, LENGTH, SEED = 4, 600, 7, 11
 # Seconds that a worker may take: far more than any step of this one takes, also where the machine is busy.

@@ -101,11 +101,11 @@ class Agent:
             raise TypeError(f"config states all hyperparameters; leave {name} out, or leave config out")
         if isinstance(env, gym.Env) and config.on_env_error == "restart":
             raise ValueError(
-                f"on_env_error='restart' needs a way to make the environment anew, got {env!r}; give its id, or "
-                "gymnasium.vector.SyncVectorEnv([make])"
+                f"on_env_error='restart' needs a function that makes the environment, got {env!r}; give its id or "
+                "rl_rms.envs.ResilientSyncVectorEnv([make])"
             )
         self.config = config
-        self.env = None if env is None else as_vector_env(env)
+        self.env = None if env is None else as_vector_env(env, restarts=config.on_env_error == "restart")
         if self.env is not None:
             observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
         if observation_space is None or action_space is None:

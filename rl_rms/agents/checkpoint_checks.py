@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_rms.envs.snapshots import decode
+from rl_rms.envs.encoding import decode
 from rl_rms.optim.rmsprop import RMSprop
 
 # Optimizers that a checkpoint may name, since importing them runs no foreign code.

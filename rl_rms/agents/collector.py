@@ -1,7 +1,7 @@
 """Steps a vector environment and records its transitions, with one meaning under every autoreset mode."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from rl_rms.agents.rollout import Episode, Rollout, RolloutBuffers, Step
 from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.envs.checks import check_reset
 from rl_rms.envs.config import OnEnvError
-from rl_rms.envs.faults import EnvError, copied
+from rl_rms.envs.copying import copied
 from rl_rms.envs.keys import CLOCK
 from rl_rms.envs.notices import Notices
 
@@ -122,10 +122,11 @@ class Collector:
             clock: Clock reading of a changing environment, in env steps; None leaves it to the reset.
         """
         options = None if clock is None else {CLOCK: clock}
+        self._faults.seed(seed)
         try:
             observations, info = check_reset(self.env.reset(seed=seed, options=options))
-        except EnvError as error:
-            error.when = f" at a reset, after {self.num_timesteps:,} env steps"
+        except Exception as error:
+            self._faults.raise_named(error, lambda indices: f"at a reset, after {self.num_timesteps:,} env steps")
             raise
         self._is_stopped = False
         self._resetting, self._starts = self._none, self._all
@@ -166,7 +167,7 @@ class Collector:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """The episodes in progress, for `rl_rms.envs.snapshots.encode`."""
+        """The episodes in progress, for `rl_rms.envs.encoding.encode`."""
         return {
             "observations": self.observations,
             "resetting": self._resetting,
@@ -303,13 +304,15 @@ class Collector:
     def _step_env(self, actions: Array) -> tuple[Tree, Array, Bools, Bools, dict[str, Any]]:
         try:
             return self.env.step(actions)
-        except EnvError as error:
-            steps = ", ".join(f"{self._lengths[i - self.first_index] + 1:,}" for i in error.indices)
-            where = (
-                f"steps {steps} of their episodes" if len(error.indices) > 1 else f"step {steps} of its episode"
-            )
-            error.when = f" in {where}, after {self.num_timesteps:,} env steps"
+        except Exception as error:
+            self._faults.raise_named(error, self._when)
             raise
+
+    def _when(self, indices: Sequence[int]) -> str:
+        """The step in which sub-environments failed."""
+        steps = ", ".join(f"{self._lengths[i - self.first_index] + 1:,}" for i in indices)
+        where = f"steps {steps} of their episodes" if len(indices) > 1 else f"step {steps} of its episode"
+        return f"in {where}, after {self.num_timesteps:,} env steps"
 
     def _located(self, error: NonfiniteError) -> FloatingPointError:
         """The error with the number's sub-environment and step, and the mend."""

@@ -3,18 +3,20 @@
 The collector meets `rl_rms.envs.faults` here alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.envs.config import OnEnvError
-from rl_rms.envs.faults import broken_in, copied, watch
+from rl_rms.envs.copying import copied
+from rl_rms.envs.faults import FaultLog, broken_in
 from rl_rms.envs.notices import Notices
-from rl_rms.envs.worker_faults import WatchedAsync
+from rl_rms.envs.resilience import named, set_reaction
+from rl_rms.envs.restarts import seeds_of
 
 Bools = npt.NDArray[np.bool_]
 
@@ -32,35 +34,59 @@ class EnvFaults:
     """
 
     def __init__(self, env: VectorEnv, on_env_error: OnEnvError | None, env_timeout: float | None) -> None:
-        self._watch = watch(env, on_env_error, env_timeout)
+        self._env = env
+        self._log: FaultLog | None = set_reaction(env, on_env_error, env_timeout)
+        self._first_index = 0
+        self._seeds: list[int | None] = [None] * env.num_envs
         # Restarts that `broken_in` has reported.
         self._reported = 0
 
     @property
     def num_restarts(self) -> int:
         """Restarts so far."""
-        return 0 if self._watch is None else self._watch.num_restarts
+        return 0 if self._log is None else self._log.num_restarts
 
     def set_first_index(self, first_index: int) -> None:
         """Set the number of the first sub-environment in errors."""
-        if self._watch is not None:
-            self._watch.first_index = first_index
+        self._first_index = first_index
+        if self._log is not None:
+            self._log.first_index = first_index
+
+    def seed(self, seed: int | None) -> None:
+        """Record the seed of a reset, for errors."""
+        if seed is not None:
+            self._seeds = seeds_of(seed, self._env.num_envs)
+
+    def raise_named(self, error: Exception, when: Callable[[Sequence[int]], str]) -> None:
+        """Raise an error of the environment with the names of the sub-environments that failed, if they are known.
+
+        Args:
+            error: The error.
+            when: From the sub-environments' numbers to the step in which they failed.
+
+        Raises:
+            EnvError: If the sub-environments are known.
+        """
+        found = named(self._env, error, self._seeds, self._first_index)
+        if found is not None:
+            found.when = f" {when(found.indices)}"
+            raise found
 
     def broken_in(self, info: dict[str, Any], truncated: Bools) -> Bools | None:
         """Sub-environments that failed in a vector step; None for none."""
-        if self._watch is None or self._watch.num_restarts == self._reported:
+        if self._log is None or self._log.num_restarts == self._reported:
             return None
-        self._reported = self._watch.num_restarts
+        self._reported = self._log.num_restarts
         return broken_in(info, truncated)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The counts as plain data, None if nothing is watched."""
-        return None if self._watch is None else self._watch.state_dict()
+        """The counts as plain data, None if the environment keeps none."""
+        return None if self._log is None else self._log.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
         """Continue from a state of `state_dict`."""
-        if self._watch is not None and state is not None:
-            self._watch.load_state_dict(state)
+        if self._log is not None and state is not None:
+            self._log.load_state_dict(state)
 
 
 def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tree]]:
@@ -83,17 +109,17 @@ def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tr
 class OverwrittenFinals:
     """Warns if all final observations equal the first ones of the next episodes.
 
-    Gymnasium's own workers reset an environment before they send its final observation. An environment that writes
-    into one array has overwritten it then.
+    Gymnasium's own Sync and Async environments reset a sub-environment before they copy its final observation. A
+    sub-environment that writes into one array has overwritten it then.
 
     Args:
-        env: The vector environment; only one whose workers are Gymnasium's own is checked.
+        env: The vector environment; only Gymnasium's own Sync and Async are checked.
     """
 
     def __init__(self, env: VectorEnv) -> None:
         self._notices = Notices()
         # Equal observations so far; None once one differs.
-        self._num_overwritten = 0 if type(env) is WatchedAsync else None
+        self._num_overwritten = 0 if type(env) in (SyncVectorEnv, AsyncVectorEnv) else None
 
     def check(self, finals: list[tuple[int, Tree]], following: Tree) -> None:
         """Compare final observations with the observations after them.

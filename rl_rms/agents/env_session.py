@@ -17,8 +17,8 @@ from rl_rms.agents.env_state import ChangingEnv, EnvState, change_scalars
 from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
+from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.faults import EnvError
-from rl_rms.envs.snapshots import decode, encode
 
 
 class EnvSession:

@@ -10,9 +10,12 @@ import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from rl_rms.envs import NonStationary, NonStationaryVector
-from rl_rms.envs.backends import make_backend
-from rl_rms.envs.layers import Layers, lost_sentence
+from rl_rms.envs.backends import make_saver
+from rl_rms.envs.layers import Layers, OtherWrappersError, check_wrappers, lost_sentence
 from rl_rms.envs.notices import Notices
+from rl_rms.envs.resilient_make import make_resilient_vec
+from rl_rms.envs.resilient_sync import ResilientSyncVectorEnv, continue_sync
+from rl_rms.envs.specs import find_spec
 
 EnvLike = str | gym.Env[Any, Any] | VectorEnv
 """A Gymnasium id, an environment or a vector environment."""
@@ -24,7 +27,7 @@ class EnvState:
     """The state of an environment within its episodes, saved and restored.
 
     Args:
-        env: The agent's environment. Sub-environments in this process are prepared for saving.
+        env: The agent's environment, which is not modified.
 
     Attributes:
         changing: The wrapper that makes the environment change, None if there is none.
@@ -44,7 +47,7 @@ class EnvState:
             self._layers = [Layers(env, self.changing)]
         elif isinstance(self.changing, NonStationary) and isinstance(env.unwrapped, SyncVectorEnv):
             self._layers = [Layers(env, env.unwrapped), Layers(env.unwrapped.envs[0], self.changing)]
-        self._backend = None if self.changing is not None or independent else make_backend(env, (), ())
+        self._backend = None if self.changing is not None or independent else make_saver(env)
 
     @property
     def lost_wrappers(self) -> list[str]:
@@ -96,13 +99,23 @@ class EnvState:
         Raises:
             ValueError: If the state is of an environment that was made differently.
         """
+        try:
+            return self._load(state, resetting)
+        except OtherWrappersError as error:
+            self._notices.give(f"new episodes begin: {error}")
+            return self._load({**state, "environment": None}, resetting)
+
+    def _load(self, state: Mapping[str, Any], resetting: npt.NDArray[np.bool_]) -> bool:
         if self.changing is not None:
+            if state["environment"] is not None:
+                for layers, states in zip(self._layers, state["wrappers"], strict=False):
+                    check_wrappers(states, layers.names)
             self.changing.load_state_dict(state)
             if state["environment"] is not None:
                 self.load_wrappers(state)
-                if isinstance(self.changing, NonStationary):
-                    base: Any = self._env.unwrapped
-                    base._autoreset_envs[:] = resetting
+                base = self._env.unwrapped
+                if isinstance(self.changing, NonStationary) and isinstance(base, SyncVectorEnv):
+                    continue_sync(base, None, resetting)
         elif self._backend is not None and state["environment"] is not None:
             self._backend.restore(state["environment"], resetting)
         return state["environment"] is not None and (self.changing is not None or self._backend is not None)
@@ -113,22 +126,25 @@ class EnvState:
             layers.load_state_dict(states)
 
 
-def as_vector_env(env: EnvLike) -> VectorEnv:
+def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
     """A vector environment from an id, a single environment or a vector environment.
 
     Args:
         env: A Gymnasium id (made with one sub-environment), an environment (becomes the only
             sub-environment) or a vector environment (returned as it is).
+        restarts: Whether an environment made from an id restarts after failures.
 
     Raises:
         TypeError: If it is none of these.
     """
     if isinstance(env, str):
+        if restarts or find_spec(env).vector_entry_point is None:
+            return make_resilient_vec(env, 1, "sync")
         return gym.make_vec(env, num_envs=1)
     if isinstance(env, VectorEnv):
         return env
     if isinstance(env, gym.Env):
-        return gym.vector.SyncVectorEnv([lambda: env])
+        return ResilientSyncVectorEnv([lambda: env])
     raise TypeError(f"env must be a Gymnasium id, Env or VectorEnv, got {env!r}")
 
 

@@ -51,7 +51,7 @@ class Imputer:
         self._largest_squares = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The imputed observations and the largest rewards, for `rl_rms.envs.snapshots.encode`."""
+        """The imputed observations and the largest rewards, for `rl_rms.envs.encoding.encode`."""
         return {"imputed": self._imputed, "largest_squares": self._largest_squares}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

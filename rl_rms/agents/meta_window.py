@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_rms.agents.losses import Batch, LossCoefficients, actor_critic_loss
 from rl_rms.agents.rollout import Rollout
-from rl_rms.envs.snapshots import decode, encode
+from rl_rms.envs.encoding import decode, encode
 
 
 @dataclass(frozen=True)

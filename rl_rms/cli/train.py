@@ -359,7 +359,7 @@ def make_pictured_env(config: RunConfig) -> "NonStationary":
     from gymnasium.error import Error
 
     from rl_rms.envs import NonStationary
-    from rl_rms.envs.make import stacked
+    from rl_rms.envs.specs import stacked
 
     if find_spec("moviepy") is None:
         raise UserError(

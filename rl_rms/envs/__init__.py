@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rl_rms.envs.make import make_vec
     from rl_rms.envs.nonstationary import NonStationary
     from rl_rms.envs.parameters import register_parameter
+    from rl_rms.envs.resilient_async import ResilientAsyncVectorEnv
+    from rl_rms.envs.resilient_sync import ResilientSyncVectorEnv
     from rl_rms.envs.snapshots import register_state
     from rl_rms.envs.switching import TaskSwitch
     from rl_rms.envs.vector import NonStationaryVector
@@ -27,6 +29,8 @@ __all__ = [
     "EnvError",
     "NonStationary",
     "NonStationaryVector",
+    "ResilientAsyncVectorEnv",
+    "ResilientSyncVectorEnv",
     "TaskSwitch",
     "curricula",
     "make_vec",
@@ -39,6 +43,8 @@ _FOUND_IN = {
     "EnvError": "faults",
     "NonStationary": "nonstationary",
     "NonStationaryVector": "vector",
+    "ResilientAsyncVectorEnv": "resilient_async",
+    "ResilientSyncVectorEnv": "resilient_sync",
     "TaskSwitch": "switching",
     "make_vec": "make",
     "register_parameter": "parameters",

@@ -37,7 +37,7 @@ class Delays:
             self._given[row] = []
 
     def state_dict(self) -> list[list[Any]]:
-        """The actions of each environment, for `rl_rms.envs.snapshots.encode`."""
+        """The actions of each environment, for `rl_rms.envs.encoding.encode`."""
         return [list(given) for given in self._given]
 
     def load_state_dict(self, state: list[list[Any]]) -> None:

@@ -1,8 +1,8 @@
 """The state of wrappers around an environment, saved and restored with it.
 
-Gymnasium's stateless wrappers have none. The state of any other wrapper are its attributes that hold numbers,
-arrays, strings, None, random generators, and lists, tuples, dictionaries and deques of these. Functions, spaces
-and enums are settings, not state.
+The state of a wrapper consists of its attributes that hold numbers, arrays, strings, None, random generators, and
+lists, tuples, dictionaries and deques of these. Functions, spaces and enums are settings, not state. Gymnasium's
+stateless wrappers have no state.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers.utils import RunningMeanStd
 
-from rl_rms.envs.snapshots import decode, encode
+from rl_rms.envs.encoding import decode, encode
 
 # Gymnasium's wrappers, single and vector, that change no later transition, by class name.
 _STATELESS = frozenset(
@@ -55,8 +55,8 @@ _STATELESS = frozenset(
         "VectorizeTransformReward",
     }
 )
-_OURS = frozenset({"rl_rms.envs.faults:Checked", "rl_rms.agents.attacks:FGSMAttack"})
-# What Gymnasium's base classes of wrappers hold.
+_OURS = frozenset({"rl_rms.envs.checked:Checked", "rl_rms.agents.attacks:FGSMAttack"})
+# Attributes of Gymnasium's base classes of wrappers.
 _INHERITED = frozenset(
     {
         "env",
@@ -90,6 +90,12 @@ _SETTINGS = (
 )
 
 State = list[dict[str, Any]]
+# Types that may replace each other in a saved attribute, by the type of the environment's own value.
+_ALIKE: tuple[tuple[type, ...], ...] = ((bool, int, float, np.generic, np.ndarray), (str,), (list, tuple), (dict,))
+
+
+class OtherWrappersError(ValueError):
+    """A state was saved with other wrappers than those of the environment."""
 
 
 class Layers:
@@ -97,7 +103,7 @@ class Layers:
 
     Args:
         env: The outermost wrapper, single or vector.
-        inner: The environment inside them, which is none of them.
+        inner: The environment or wrapper inside, whose own state is not included.
     """
 
     def __init__(self, env: Any, inner: Any) -> None:
@@ -108,6 +114,11 @@ class Layers:
             env = env.env
         # Attributes that never change are settings, which a restored environment keeps.
         self._first = [_read(one)[0] for one in self._wrappers]
+
+    @property
+    def names(self) -> list[str]:
+        """The wrappers' classes, from the outermost wrapper inward."""
+        return [_name(one) for one in self._wrappers]
 
     @property
     def lost(self) -> list[str]:
@@ -127,14 +138,10 @@ class Layers:
         """Restore a state of `state_dict`, after a reset.
 
         Raises:
-            ValueError: If it is the state of other wrappers.
+            OtherWrappersError: If the state is of other wrappers.
+            ValueError: If an attribute has another type.
         """
-        saved, own = [state["wrapper"] for state in states], [_name(one) for one in self._wrappers]
-        if saved != own:
-            raise ValueError(
-                f"the state was saved with the wrappers {saved}, this environment has {own}; make it with the "
-                "same wrappers, in the same order"
-            )
+        check_wrappers(states, self.names)
         for wrapper, first, state in zip(self._wrappers, self._first, states, strict=True):
             for name, value in state["attributes"].items():
                 is_setting = name in state["unchanged"] and name in first and first[name] != value
@@ -142,10 +149,28 @@ class Layers:
                     _write(wrapper, name, value)
 
 
+def check_wrappers(states: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Refuse the state of other wrappers.
+
+    Args:
+        states: A state of `Layers.state_dict`.
+        names: `Layers.names` of the environment.
+
+    Raises:
+        OtherWrappersError: If the state is of other wrappers.
+    """
+    saved = [state["wrapper"] for state in states]
+    if saved != list(names):
+        raise OtherWrappersError(
+            f"the state was saved with the wrappers {saved}, this environment has {list(names)}; make it with the "
+            "same wrappers, in the same order"
+        )
+
+
 def lost_sentence(names: Sequence[str]) -> str:
-    """A warning that the state of wrappers cannot be saved, with the mend."""
+    """A warning that the state of wrappers cannot be saved."""
     return (
-        f"the state of {' and '.join(names)} within episodes cannot be kept, since an attribute holds neither "
+        f"the state of {' and '.join(names)} within episodes cannot be kept, because an attribute holds neither "
         "numbers, arrays, strings nor containers of them; keep the state in such attributes"
     )
 
@@ -161,7 +186,7 @@ def _name(wrapper: Any) -> str:
 
 
 def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:
-    """The attributes of a wrapper as JSON data, and whether they are all."""
+    """The attributes of a wrapper as JSON data, and whether all of them can be saved."""
     values, is_all = {}, True
     for name, value in vars(wrapper).items():
         if name in _INHERITED or isinstance(value, _SETTINGS):
@@ -191,6 +216,11 @@ def _write(wrapper: Any, name: str, packed: Mapping[str, Any]) -> None:
     if kind == "value":
         if callable(own):
             raise ValueError(f"{name} of {type(wrapper).__name__} must be a function, got {value!r}")
+        if value is not None and not _is_alike(own, value):
+            raise ValueError(
+                f"{name} of {type(wrapper).__name__} must be of type {type(own).__name__}, got "
+                f"{type(value).__name__} {value!r}"
+            )
         setattr(wrapper, name, value)
     elif kind == "deque" and isinstance(own, deque):
         own.clear()
@@ -201,3 +231,9 @@ def _write(wrapper: Any, name: str, packed: Mapping[str, Any]) -> None:
         own.mean, own.var, own.count = value["mean"], value["var"], value["count"]
     else:
         raise ValueError(f"{name} of {type(wrapper).__name__} cannot be restored from a {kind}")
+
+
+def _is_alike(own: Any, value: Any) -> bool:
+    """Whether a saved value can replace an attribute's own value."""
+    kinds = [kind for kind in _ALIKE if isinstance(own, kind)]
+    return not kinds or isinstance(value, kinds[0])

@@ -1,24 +1,21 @@
 """Make vector environments that change, from ids and from configurations."""
 
-import copy
-import importlib
-import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec, WrapperSpec, find_highest_version, get_env_id, parse_env_id
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import VectorEnv
 
 from rl_rms.envs.changing import join_targets
 from rl_rms.envs.checks import arguments, check_int
 from rl_rms.envs.config import EnvConfig, Sharing
 from rl_rms.envs.curricula import Curriculum, Teacher
-from rl_rms.envs.faults import Checked
 from rl_rms.envs.parametrized import Parametrized
+from rl_rms.envs.resilient_make import make_resilient_vec
 from rl_rms.envs.schedules import Schedule, as_schedules
+from rl_rms.envs.specs import find_spec, stacked
 from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
 
@@ -70,45 +67,25 @@ def make_vec(
             curriculum = config.make_curriculum() if curriculum is None else curriculum
     if vectorization_mode is None and (vector_kwargs or wrappers):
         vectorization_mode = "sync"
+    if vectorization_mode is None:
+        spec = id if isinstance(id, EnvSpec) else find_spec(id)
+        vectorization_mode = "sync" if spec.vector_entry_point is None else "vector_entry_point"
     if vectorization_mode in ("sync", "async"):
         targets = join_targets(as_schedules(changes), curriculum)
-        make = partial(_in_a_worker, parent=os.getpid()) if vectorization_mode == "async" else Parametrized
-        wrappers = (partial(make, targets=targets), *wrappers)
-    if vectorization_mode == "async":
-        # Here, since what a worker writes into shared memory can no longer be told from a right observation.
-        wrappers = (*wrappers, Checked)
-    env = gym.make_vec(
-        id,
-        num_envs,
-        vectorization_mode=vectorization_mode,
-        vector_kwargs=dict(vector_kwargs or {}),
-        wrappers=wrappers,
-        **kwargs,
-    )
-    base = env.unwrapped
-    if isinstance(base, SyncVectorEnv) and not isinstance(getattr(base, "env_fns", None), Sequence):
-        # Before Gymnasium 1.4 an iterator that is at its end, from which none can be made anew.
-        base.env_fns = [partial(_make_one, id, wrappers, kwargs)] * num_envs
+        wrappers = (partial(Parametrized, targets=targets), *wrappers)
+        env: VectorEnv = make_resilient_vec(id, num_envs, vectorization_mode, vector_kwargs, wrappers, **kwargs)
+    else:
+        env = gym.make_vec(
+            id,
+            num_envs,
+            vectorization_mode=vectorization_mode,
+            vector_kwargs=dict(vector_kwargs or {}),
+            wrappers=wrappers,
+            **kwargs,
+        )
     return NonStationaryVector(
         env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed, shard=shard
     )
-
-
-def _make_one(
-    id: str | EnvSpec, wrappers: Sequence[Callable[[Any], gym.Env[Any, Any]]], kwargs: Mapping[str, Any]
-) -> gym.Env[Any, Any]:
-    """A sub-environment as ``gymnasium.make_vec`` makes it."""
-    env = gym.make(id, **kwargs)
-    for wrapper in wrappers:
-        env = wrapper(env)
-    return env
-
-
-def _in_a_worker(env: gym.Env[Any, Any], targets: tuple[str, ...], parent: int) -> Parametrized:
-    """One that leaves Ctrl-C, which a terminal sends to workers too, to the process that they step for."""
-    if os.getpid() != parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return Parametrized(env, targets)
 
 
 def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 1)) -> NonStationaryVector:
@@ -153,32 +130,3 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
         vector_kwargs=autoreset,
         **config.kwargs,
     )
-
-
-def stacked(id: str, num_frames: int) -> EnvSpec:
-    """Return the specification of an environment that stacks its last observations."""
-    spec = copy.deepcopy(find_spec(id))
-    wrapper = WrapperSpec(
-        "FrameStackObservation", "gymnasium.wrappers:FrameStackObservation", {"stack_size": num_frames}
-    )
-    spec.additional_wrappers = (*spec.additional_wrappers, wrapper)
-    return spec
-
-
-def find_spec(id: str) -> EnvSpec:
-    """Return the specification that ``gymnasium.make`` finds for an id.
-
-    Args:
-        id: ``"Name-v0"``, ``"Name"`` for the highest version, or ``"module:Name-v0"``, which imports the module.
-
-    Raises:
-        gymnasium.error.Error: If no such environment is registered.
-        ModuleNotFoundError: If there is no such module.
-    """
-    module, _, name = id.rpartition(":")
-    if module:
-        importlib.import_module(module)
-    namespace, base, version = parse_env_id(name)
-    if version is None and name not in gym.registry:
-        name = get_env_id(namespace, base, find_highest_version(namespace, base))
-    return gym.spec(name)

@@ -12,13 +12,13 @@ from rl_rms.envs.checks import check_int
 from rl_rms.envs.clocks import SingleClock
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import timescale
+from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.episodes import success_in
 from rl_rms.envs.feedback import Feedback
 from rl_rms.envs.keys import REGIME
 from rl_rms.envs.observers import Observer
 from rl_rms.envs.parametrized import Parametrized, Transition
 from rl_rms.envs.schedules import Schedule, as_schedules
-from rl_rms.envs.snapshots import decode, encode
 
 
 class NonStationary(Changing, Parametrized):

@@ -136,7 +136,7 @@ class ParameterSetter:
 
     @property
     def delayed(self) -> list[list[Any]] | None:
-        """The actions on their way, where any target delays them; for `rl_rms.envs.snapshots.encode`."""
+        """The actions on their way, where any target delays them; for `rl_rms.envs.encoding.encode`."""
         return None if self._delays is None else self._delays.state_dict()
 
     @delayed.setter

@@ -7,14 +7,13 @@ import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
 from rl_rms.envs.checks import check_reset, check_reward
-from rl_rms.envs.layers import Layers, State
+from rl_rms.envs.encoding import decode, encode
+from rl_rms.envs.layers import Layers, State, check_wrappers
 from rl_rms.envs.noise import Moment
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.parameter_setter import ParameterSetter
+from rl_rms.envs.replay import Replay
 from rl_rms.envs.snapshots import (
-    Episode,
-    decode,
-    encode,
     has_known_state,
     is_made_anew_by_pickle,
     known_state,
@@ -48,7 +47,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._layers = Layers(env, env.unwrapped)
         # A replay also restores wrappers whose state cannot be saved.
         is_known = has_known_state(env) and not self._layers.lost
-        self._episode = None if is_known else Episode(env)
+        self._episode = None if is_known else Replay(env)
         # The wrappers' state at the beginning of an episode that is replayed.
         self._first_wrappers: State = []
         self._has_begun = False
@@ -115,6 +114,11 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._layers.lost
 
     @property
+    def wrapper_names(self) -> list[str]:
+        """The classes of the stateful wrappers inside, from the outermost wrapper inward."""
+        return self._layers.names
+
+    @property
     def parameter_snapshot(self) -> dict[str, Any] | None:
         """The state within the episode as plain JSON data, from which another environment continues exactly.
 
@@ -145,6 +149,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if snapshot is None:
             return
         if ("known" in snapshot) != (self._episode is None):
+            check_wrappers(snapshot["wrappers"], self._layers.names)
             raise ValueError(
                 f"the state was saved of an environment that was made in another way than this "
                 f"{type(self.unwrapped).__name__}; make it with the same wrappers, in the same order"
@@ -154,7 +159,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._episode is None:
             restore_known_state(self.env, snapshot["known"])
         else:
-            self._shown, is_same = self._episode.relive(snapshot["episode"], self._setter.set)
+            self._shown, is_same = self._episode.repeat(snapshot["episode"], self._setter.set)
             if not is_same:
                 self._problem = (
                     f"{type(self.unwrapped).__name__} could not be brought back to where it was: the same "

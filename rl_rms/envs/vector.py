@@ -8,13 +8,15 @@ import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from rl_rms.envs.backends import Transitions, make_backend
+from rl_rms.envs.backend import Transitions
+from rl_rms.envs.backends import make_backend
 from rl_rms.envs.changing import Changing, first_seed, join_targets, take_clock
 from rl_rms.envs.checks import check_int
 from rl_rms.envs.clocks import Clock, Column, Mask, SharedClock
 from rl_rms.envs.config import Sharing
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import timescale
+from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.episodes import successes_in
 from rl_rms.envs.faults import broken_in
 from rl_rms.envs.feedback import Feedback
@@ -23,7 +25,6 @@ from rl_rms.envs.keys import REGIME
 from rl_rms.envs.observers import Observer
 from rl_rms.envs.phase_clocks import PhaseClocks
 from rl_rms.envs.schedules import Ints, Schedule, as_schedules
-from rl_rms.envs.snapshots import decode, encode
 from rl_rms.envs.transforms import unbounded
 
 _REGIME_MASK = f"_{REGIME}"

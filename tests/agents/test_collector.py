@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents.collector import Collector
 from rl_rms.agents.env_state import as_vector_env
-from rl_rms.envs import make_vec
+from rl_rms.envs import ResilientSyncVectorEnv, make_vec
 from tests.naming import naming
 
 
@@ -170,7 +170,7 @@ class InPlace(gym.Env):
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("copy", [False, True])
 def test_collect_environment_that_reuses_its_arrays_keeps_each_transition(mode, nested, copy):
-    env = gym.vector.SyncVectorEnv([lambda: InPlace(nested)] * 2, autoreset_mode=mode, copy=copy)
+    env = ResilientSyncVectorEnv([lambda: InPlace(nested)] * 2, autoreset_mode=mode, copy=copy)
     _, rollout = rollout_of(env, 6 + 1)
     valid = rollout.valid[:, 0]
     assert rollout.rewards[valid, 0].tolist()[:6] == [1, 2, 3, 1, 2, 3]
@@ -194,13 +194,14 @@ def test_collect_worker_that_reuses_its_arrays_keeps_the_final_observation():
 
 
 @pytest.mark.parametrize("reuses", [True, False])
-def test_collect_gymnasiums_worker_that_overwrites_the_final_observation_warns(reuses):
+@pytest.mark.parametrize("kind", [gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv])
+def test_collect_gymnasiums_environment_that_overwrites_the_final_observation_warns(kind, reuses):
     class Worker(InPlace):
         def step(self, action):
             observation, reward, terminated, truncated, info = super().step(action)
             return observation if reuses else observation.copy(), float(reward), terminated, bool(truncated), info
 
-    env = gym.vector.AsyncVectorEnv([lambda: Worker(False)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = kind([lambda: Worker(False)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         rollout_of(env, 13)

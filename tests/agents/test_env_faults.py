@@ -9,13 +9,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.agents import A2C, EvalCallback, Reinforce, checkpoint, evaluate
 from rl_rms.agents.collector import Collector
 from rl_rms.agents.losses import Batch, LossCoefficients, targets
 from rl_rms.agents.reinforce import whole_episodes
-from rl_rms.envs import make_vec
+from rl_rms.envs import ResilientAsyncVectorEnv, ResilientSyncVectorEnv, make_vec
 from rl_rms.envs.curricula import DomainRandomization
 from rl_rms.envs.faults import EnvError
 from rl_rms.envs.schedules import Sinusoid
@@ -29,12 +28,12 @@ MODES = ["NextStep", "SameStep", "Disabled"]
 def quiet():
     """Restarts warn, which tests/envs read."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*failed and is made anew")
+        warnings.filterwarnings("ignore", ".*failed and is restarted")
         yield
 
 
 def vector(*kinds, mode="NextStep"):
-    return SyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in kinds], autoreset_mode=mode)
+    return ResilientSyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in kinds], autoreset_mode=mode)
 
 
 def collect(num_steps, *kinds, mode="NextStep"):
@@ -208,9 +207,9 @@ def test_options_are_checked():
         A2C("CartPole-v1", env_timeout=0)
     with pytest.raises(ValueError, match=naming("on_env_error", "CartPole-v1", "id")):
         A2C(gym.make("CartPole-v1"), on_env_error="restart")
-    agent = A2C(AsyncVectorEnv([Faulty]), env_timeout=3.0)
+    agent = A2C(ResilientAsyncVectorEnv([Faulty]), env_timeout=3.0)
     agent.prepare()
-    assert agent.env.fault_watch.timeout == 3.0
+    assert agent.env.env_timeout == 3.0
     agent.env.close()
 
 
@@ -224,7 +223,7 @@ class Unclosable(Faulty):
 
 @pytest.mark.parametrize("is_prepared", [True, False])
 def test_close_of_a_worker_that_hangs_ends_within_env_timeout(is_prepared):
-    env = AsyncVectorEnv([Unclosable])
+    env = ResilientAsyncVectorEnv([Unclosable])
     agent = A2C(env, seed=0, env_timeout=0.5)
     if is_prepared:
         agent.prepare()
@@ -235,3 +234,9 @@ def test_close_of_a_worker_that_hangs_ends_within_env_timeout(is_prepared):
     for process in env.processes:
         process.kill()
     assert ended
+
+
+def test_a2c_restart_of_an_id_with_a_native_vector_form_makes_a_sync_one():
+    agent = A2C("CartPole-v1", seed=0, on_env_error="restart")
+    assert isinstance(agent.env, ResilientSyncVectorEnv)
+    assert not isinstance(A2C("CartPole-v1", seed=0).env, ResilientSyncVectorEnv)

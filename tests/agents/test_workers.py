@@ -22,7 +22,7 @@ from rl_rms.agents.rollout import Episode
 from rl_rms.agents.workers import ALONE, LostWorkersError, SharedRandomSource, Workers
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import LinearRamp
-from rl_rms.envs.faults import MOST_IN_A_ROW, EnvError
+from rl_rms.envs.faults import MAX_RESTARTS_IN_A_ROW, EnvError
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
 from tests.faulty import Faulty
 from tests.naming import naming
@@ -423,7 +423,7 @@ def test_the_worker_whose_environment_fails_names_it_by_its_number_among_all(tmp
     (waiting, _), (naming, warned) = together(tmp_path, name_it, train_with_a_fault, timeout=10.0)
     assert re.match(r"sub-environment 3 \(seed \d+\) failed in step 1 of its episode", naming)
     again = [one for one in warned if re.match(r"sub-environment 3 \(seed \d+\) failed and is made anew", one)]
-    assert len(again) == MOST_IN_A_ROW
+    assert len(again) == MAX_RESTARTS_IN_A_ROW
     assert "waited for the others in vain" in waiting
 
 

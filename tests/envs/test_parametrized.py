@@ -86,7 +86,7 @@ def test_parameter_snapshot_comes_from_another_kind_of_environment_names_the_men
     env, other = Parametrized(gym.make("CartPole-v1"), []), Parametrized(probe(), [])
     for one in (env, other):
         one.reset(seed=0)
-    with pytest.raises(ValueError, match=r"Probe; .*same wrappers"):
+    with pytest.raises(ValueError, match=r"same wrappers"):
         other.parameter_snapshot = env.parameter_snapshot
 
 

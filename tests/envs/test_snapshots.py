@@ -13,10 +13,10 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.agents import A2C
-from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state, snapshots
+from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state, replay
 from rl_rms.envs.curricula import DomainRandomization, Staged
+from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
-from rl_rms.envs.snapshots import decode, encode
 
 with warnings.catch_warnings():
     # Raised as an error, what Box2D's binding warns of ends the interpreter.
@@ -284,7 +284,7 @@ def test_one_that_cannot_be_brought_back_says_so():
 
 
 def test_an_episode_that_is_too_long_is_not_kept(monkeypatch):
-    monkeypatch.setattr(snapshots, "LONGEST", 5)
+    monkeypatch.setattr(replay, "LONGEST", 5)
     env = NonStationary(Own(), {"level": 1.0})
     env.reset(seed=0)
     live(env, 5, seed=0)

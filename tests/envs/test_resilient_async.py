@@ -1,5 +1,4 @@
-"""Sub-environments that fail in workers."""
-
+import inspect
 import os
 import signal
 import subprocess
@@ -10,10 +9,11 @@ import warnings
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AsyncVectorEnv
 
-from rl_rms.envs import make_vec, worker_faults
-from rl_rms.envs.faults import EnvError, watch
+from rl_rms.envs import EnvError, ResilientAsyncVectorEnv, ResilientSyncVectorEnv, make_vec, resilient_async
+from rl_rms.envs.resilience import set_reaction
 from rl_rms.envs.schedules import Linear
 from tests.faulty import Faulty, fail_in_the_third_step
 
@@ -22,7 +22,7 @@ TIMEOUT = 2.0
 
 
 def vector(*envs, **kwargs):
-    return AsyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in envs], **kwargs)
+    return ResilientAsyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in envs], **kwargs)
 
 
 def play(env, num_steps, seed=7):
@@ -44,16 +44,15 @@ def play(env, num_steps, seed=7):
     ("how", "problem"),
     [
         ("raise", "RuntimeError: the motor burnt .*faulty.py, line"),
-        ("unpicklable", "it raised an error that could not be brought here"),
+        ("unpicklable", "it raised an error that cannot be pickled"),
         ("hang", rf"its worker \(process \d+\) did not answer within env_timeout={TIMEOUT} seconds"),
-        ("kill", r"its worker \(process \d+\) was ended by signal 9 \(SIGKILL\), as the system ends a"),
+        ("kill", r"its worker \(process \d+\) was ended by signal 9 \(SIGKILL\), which the system"),
         ("exit", r"its worker \(process \d+\) ended by itself, with exit status 3"),
     ],
 )
-def test_a_fault_in_a_worker_is_told_of(how, problem, monkeypatch):
-    monkeypatch.setattr(worker_faults, "GRACE", 1.0)
-    env = vector({}, {"how": how, "at": 3}, {})
-    watch(env, timeout=TIMEOUT)
+def test_step_fault_in_a_worker_raises_a_named_error_and_ends_all_workers(how, problem, monkeypatch):
+    monkeypatch.setattr(resilient_async, "GRACE", 1.0)
+    env = vector({}, {"how": how, "at": 3}, {}, env_timeout=TIMEOUT)
     error = fail_in_the_third_step(env, problem)
     if how == "raise":
         assert "in fail" in str(error.__cause__.__cause__)
@@ -61,9 +60,8 @@ def test_a_fault_in_a_worker_is_told_of(how, problem, monkeypatch):
     env.close()
 
 
-def test_all_that_hang_are_named():
-    env = vector({"how": "hang", "at": 1}, {}, {"how": "hang", "at": 1})
-    watch(env, timeout=TIMEOUT)
+def test_step_several_hung_workers_are_all_named():
+    env = vector({"how": "hang", "at": 1}, {}, {"how": "hang", "at": 1}, env_timeout=TIMEOUT)
     env.reset(seed=7)
     with pytest.raises(EnvError, match=r"^sub-environments 0 and 2 \(seeds 7 and 9\) failed: its") as raised:
         env.step(np.zeros(3, int))
@@ -71,16 +69,14 @@ def test_all_that_hang_are_named():
     assert not any(process.is_alive() for process in env.processes)
 
 
-def test_a_reset_that_hangs_is_told_of():
-    env = vector({}, {"how": "hang", "at_reset": 1})
-    watch(env, timeout=TIMEOUT)
+def test_reset_hung_worker_raises_a_named_error():
+    env = vector({}, {"how": "hang", "at_reset": 1}, env_timeout=TIMEOUT)
     with pytest.raises(EnvError, match="sub-environment 1 .* did not answer"):
         env.reset(seed=7)
 
 
-def test_what_is_written_into_shared_memory_is_checked_before():
+def test_step_wrong_shape_raises_before_it_is_written_into_shared_memory():
     env = make_vec("Faulty-v0", 2, vectorization_mode="async", how="shape", at=2)
-    watch(env)
     env.reset(seed=0)
     env.step(np.zeros(2, int))
     with pytest.raises(EnvError, match=r"sub-environments 0 and 1 .*observation must have shape \(3,\)"):
@@ -89,14 +85,13 @@ def test_what_is_written_into_shared_memory_is_checked_before():
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 @pytest.mark.parametrize("how", ["raise", "kill", "exit"])
-def test_a_new_worker_goes_on_as_a_new_one_here_would(mode, how):
+def test_restart_equals_that_of_the_sync_class(mode, how):
     # Disabled ends with the first fault, after which there would have to be a reset.
     num_steps, num_faults = {"NextStep": (9, 2), "SameStep": (9, 3), "Disabled": (3, 1)}[mode]
     kinds = {}, {"at": 3}, {}
-    here = SyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in kinds], autoreset_mode=mode)
-    there = vector(*({**kind, "how": how} for kind in kinds), autoreset_mode=mode)
-    watch(here, "restart")
-    watch(there, "restart")
+    here = vector_here(*kinds, autoreset_mode=mode)
+    failing = [{**kind, "how": how} for kind in kinds]
+    there = vector(*failing, autoreset_mode=mode, on_env_error="restart")
     shown, told = play(here, num_steps)
     again, told_again = play(there, num_steps)
     assert told_again == told
@@ -107,9 +102,8 @@ def test_a_new_worker_goes_on_as_a_new_one_here_would(mode, how):
 @pytest.mark.parametrize(
     "kwargs", [{"context": "spawn"}, {"context": "forkserver"}, {"shared_memory": False}, {"copy": False}]
 )
-def test_new_workers_begin_as_the_first_ones_did(kwargs):
-    env = vector({}, {"how": "kill", "at": 3}, **kwargs)
-    watch(env, "restart")
+def test_restart_with_any_worker_option_equals_that_of_the_sync_class(kwargs):
+    env = vector({}, {"how": "kill", "at": 3}, on_env_error="restart", **kwargs)
     shown, told = play(env, 7)
     expected, told_so = play(vector_here({}, {"at": 3}), 7)
     assert told == told_so
@@ -117,15 +111,13 @@ def test_new_workers_begin_as_the_first_ones_did(kwargs):
         assert np.array_equal(shown, expected)
 
 
-def vector_here(*kinds):
-    env = SyncVectorEnv([lambda kind=kind: Faulty(**kind) for kind in kinds])
-    watch(env, "restart")
-    return env
+def vector_here(*kinds, **kwargs):
+    make = [lambda kind=kind: Faulty(**kind) for kind in kinds]
+    return ResilientSyncVectorEnv(make, on_env_error="restart", **kwargs)
 
 
-def test_a_hung_worker_is_replaced_and_the_others_go_on():
-    env = vector({}, {"how": "hang", "at": 3})
-    watch(env, "restart", TIMEOUT)
+def test_step_hung_worker_is_replaced_and_the_others_continue():
+    env = vector({}, {"how": "hang", "at": 3}, on_env_error="restart", env_timeout=TIMEOUT)
     hung = env.processes[1]
     shown, told = play(env, 4)
     assert shown[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
@@ -143,9 +135,8 @@ class Keyed(Faulty):
         return {"a": super().observation(), "b": (self.count,)}
 
 
-def test_memory_of_nested_observations_is_found_again():
-    env = AsyncVectorEnv([lambda: Keyed("kill", at=3)] * 2)
-    watch(env, "restart")
+def test_restart_writes_into_the_shared_memory_of_nested_observations():
+    env = ResilientAsyncVectorEnv([lambda: Keyed("kill", at=3)] * 2, on_env_error="restart")
     env.reset(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -155,17 +146,16 @@ def test_memory_of_nested_observations_is_found_again():
     env.close()
 
 
-def test_new_workers_live_in_the_same_world():
+def test_restart_keeps_parameter_values_and_clock():
     changes = {"reward.scale": Linear(0.0, 100.0, over=100)}
     env = make_vec("Faulty-v0", 2, changes, seed=0, vectorization_mode="async", how="kill", at=3)
-    watch(env, "restart")
+    set_reaction(env, "restart")
     assert [row[0] for row in play(env, 6)[1]] == [[0, 0], [2, 2], [0, 0], [0, 0], [4, 4], [6, 6]]
     assert env.clock == 8
 
 
-def test_a_worker_that_dies_between_two_steps_is_found_by_whoever_asks():
-    env = vector({}, {})
-    watch(env, "restart")
+def test_get_attr_after_a_worker_died_restarts_it():
+    env = vector({}, {}, on_env_error="restart")
     env.reset(seed=0)
     env.step(np.zeros(2, int))
     os.kill(env.processes[1].pid, signal.SIGKILL)
@@ -181,17 +171,15 @@ def test_a_worker_that_dies_between_two_steps_is_found_by_whoever_asks():
         env.get_attr("no_such_thing")
 
 
-def test_an_always_failing_environment_is_given_up():
-    env = vector({}, {"how": "exit", "at": 1})
-    watch(env, "restart")
-    with pytest.raises(EnvError, match="sub-environment 1 .* made anew 5 times in a row"):
+def test_step_always_failing_environment_raises_after_five_restarts():
+    env = vector({}, {"how": "exit", "at": 1}, on_env_error="restart")
+    with pytest.raises(EnvError, match="sub-environment 1 .* restarted 5 times in a row"):
         play(env, 20)
     assert not any(process.is_alive() for process in env.processes)
 
 
-def test_closing_does_not_wait_for_a_hung_worker():
-    env = vector({"how": "hang", "at": 1}, {})
-    watch(env, timeout=TIMEOUT)
+def test_close_hung_worker_is_killed():
+    env = vector({"how": "hang", "at": 1}, {}, env_timeout=TIMEOUT)
     env.reset(seed=0)
     env.step_async(np.zeros(2, int))
     env.close()
@@ -200,16 +188,15 @@ def test_closing_does_not_wait_for_a_hung_worker():
 
 @pytest.mark.parametrize("how", ["hang", "kill", "raise"])
 @pytest.mark.parametrize("on_error", ["raise", "restart"])
-def test_no_process_is_left_behind(how, on_error):
+def test_exit_of_the_process_leaves_no_worker(how, on_error):
     program = f"""
         import os, signal, warnings
         import numpy as np
-        from gymnasium.vector import AsyncVectorEnv
-        from rl_rms.envs.faults import watch
+        from rl_rms.envs import ResilientAsyncVectorEnv
         from tests.faulty import Faulty, fail_in_the_third_step
         warnings.simplefilter("ignore")
-        env = AsyncVectorEnv([lambda at=at: Faulty({how!r}, at=at) for at in (2, 3, None)])
-        watch(env, {on_error!r}, 1.0)
+        make = [lambda at=at: Faulty({how!r}, at=at) for at in (2, 3, None)]
+        env = ResilientAsyncVectorEnv(make, on_env_error={on_error!r}, env_timeout=1.0)
         env.reset(seed=0)
         try:
             for _ in range(4):
@@ -225,3 +212,23 @@ def test_no_process_is_left_behind(how, on_error):
     assert done.returncode == (-signal.SIGKILL if on_error == "restart" else 1), done.stderr
     # Its output ends only once all of its workers have ended, or else this has timed out.
     assert len(done.stdout.split()) == 3
+
+
+def test_constructor_restart_with_max_concurrency_raises_value_error():
+    if "max_concurrency" not in inspect.signature(AsyncVectorEnv).parameters:
+        pytest.skip("this Gymnasium has no max_concurrency")
+    with pytest.raises(ValueError, match="on_env_error='restart' .*max_concurrency.*leave"):
+        vector({}, on_env_error="restart", max_concurrency=1)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_make_vec_reset_without_info_raises_a_named_error(mode):
+    class Bare(Faulty):
+        def reset(self, **options):
+            return super().reset(**options)[0]
+
+    spec = EnvSpec("Bare-v0", Bare, disable_env_checker=True, order_enforce=False)
+    env = make_vec(spec, 2, vectorization_mode=mode)
+    with pytest.raises(EnvError, match=r"reset\(\) must return \(observation, info\), got ndarray"):
+        env.reset(seed=0)
+    env.close()

@@ -1,0 +1,123 @@
+"""The only module that uses names of Gymnasium that Gymnasium does not document.
+
+`tests/envs/test_gymnasium_internals.py` fails if an upgrade of Gymnasium renames or changes one of them.
+"""
+
+import importlib
+import inspect
+import multiprocessing
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
+from multiprocessing.sharedctypes import synchronized
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, async_vector_env
+from gymnasium.vector.utils import CloudpickleWrapper, clear_mpi_env_vars, iterate
+
+# Seconds that an event which follows a fault may take, such as the end of a worker that failed.
+GRACE = 5.0
+# Undocumented attributes by class, for the error and its test.
+ATTRIBUTES: Mapping[type, tuple[str, ...]] = {
+    SyncVectorEnv: ("_env_obs", "_autoreset_envs"),
+    AsyncVectorEnv: ("observations", "parent_pipes", "processes", "error_queue"),
+}
+
+
+def check_attributes(env: SyncVectorEnv | AsyncVectorEnv) -> None:
+    """Refuse a version of Gymnasium whose vector environments are built in another way.
+
+    Raises:
+        RuntimeError: If an attribute is missing.
+    """
+    for kind, names in ATTRIBUTES.items():
+        missing = [name for name in names if isinstance(env, kind) and not hasattr(env, name)]
+        if missing:
+            raise RuntimeError(
+                f"{kind.__name__} of gymnasium {gym.__version__} has no attribute {missing[0]!r}; install a "
+                "version of gymnasium that rl_rms supports"
+            )
+
+
+def continue_plain_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDArray[np.bool_]) -> None:
+    """Continue a SyncVectorEnv from a saved vector step, after its sub-environments' states were restored.
+
+    Args:
+        env: The vector environment.
+        observations: The batch of last observations; None leaves the environment's.
+        pending: Sub-environments that begin an episode in the next step.
+    """
+    check_attributes(env)
+    if observations is not None:
+        env._env_obs[:] = iterate(env.observation_space, observations)
+    env._autoreset_envs[:] = pending
+
+
+def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
+    """Workers that caused an error of a step or a reset; empty if that is unknown.
+
+    Args:
+        env: The vector environment.
+        error: The error.
+    """
+    check_attributes(env)
+    # Gymnasium drops the pipes of workers that report an error.
+    reported = [i for i, pipe in enumerate(env.parent_pipes) if pipe is None]
+    if reported or not isinstance(error, (EOFError, OSError)):
+        return reported
+    sentinels = [process.sentinel for process in env.processes]
+    ended = wait(sentinels, timeout=GRACE)
+    return [i for i, sentinel in enumerate(sentinels) if sentinel in ended]
+
+
+def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, Any]]) -> Any:
+    """Start a worker process in the place of another one, whose pipe is closed.
+
+    Args:
+        env: The vector environment.
+        i: Number of the worker.
+        make: Makes the sub-environment.
+
+    Returns:
+        The worker's shared memory. A spawned worker can open its lock only while the caller keeps it.
+    """
+    context: Any = multiprocessing.get_context(env.context)
+    here, there = context.Pipe()
+    worker: Callable[..., None] = env.worker or async_vector_env._async_worker
+    memory = _memory(env.single_observation_space, env.observations, context) if env.shared_memory else None
+    arguments = [i, CloudpickleWrapper(make), there, here, memory, env.error_queue, env.autoreset_mode]
+    # Since Gymnasium 1.4 there is a semaphore, which stays None without max_concurrency.
+    arguments += [None] * (len(inspect.signature(worker).parameters) - len(arguments))
+    process = context.Process(target=worker, name=f"Worker<{type(env).__name__}>-{i}", args=arguments)
+    process.daemon = env.daemon
+    with clear_mpi_env_vars():
+        process.start()
+    there.close()
+    env.parent_pipes[i], env.processes[i] = here, process
+    return memory
+
+
+def new_box2d_world(env: Any) -> None:
+    """Give an unwrapped Box2D environment a new world.
+
+    Args:
+        env: The environment, between two episodes.
+    """
+    box2d: Any = importlib.import_module("Box2D")
+    env._destroy()
+    env.world = box2d.b2World(gravity=env.world.gravity)
+
+
+def _memory(space: Any, observations: Any, context: Any) -> Any:
+    """The shared memory of the workers' observations, which only its arrays still hold."""
+    if isinstance(space, spaces.Dict):
+        return {key: _memory(part, observations[key], context) for key, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_memory(part, observations[i], context) for i, part in enumerate(space))
+    memory: Any = observations
+    while isinstance(memory, np.ndarray):
+        memory = memory.base
+    return synchronized(memory, ctx=context)

@@ -1,0 +1,42 @@
+"""The state of Gymnasium's MuJoCo environments within an episode, which is in MuJoCo's own data."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def is_mujoco(env: Any) -> bool:
+    """Whether MuJoCo's data are the whole state of an unwrapped environment, as in Gymnasium's own."""
+    return type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data")
+
+
+def read(env: Any) -> dict[str, Any]:
+    """Read the state that the next step starts from, and the arrays that the last step computed."""
+    mujoco: Any = importlib.import_module("mujoco")
+
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    integration = np.empty(mujoco.mj_stateSize(env.model, kind))
+    mujoco.mj_getState(env.model, env.data, integration, kind)
+    return {"integration": integration, "arrays": {name: one.copy() for name, one in _arrays(env)}}
+
+
+def write(env: Any, state: Mapping[str, Any]) -> None:
+    """Restore a state of `read`."""
+    mujoco: Any = importlib.import_module("mujoco")
+    mujoco.mj_setState(env.model, env.data, state["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
+    for name, one in _arrays(env):
+        saved = state["arrays"].get(name)
+        # Arrays of constraints and islands vary in length, and each step computes them again.
+        if saved is not None and saved.shape == one.shape:
+            one[...] = saved
+
+
+def _arrays(env: Any) -> list[tuple[str, npt.NDArray[Any]]]:
+    """The arrays of MuJoCo's data by name."""
+    arrays = [(name, getattr(env.data, name)) for name in dir(env.data) if not name.startswith("_")]
+    return [
+        (name, one) for name, one in arrays if isinstance(one, np.ndarray) and one.size and one.flags.writeable
+    ]

@@ -1,0 +1,147 @@
+"""Native vector environments, whose parameters hold one value for each sub-environment."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from rl_rms.envs.backend import OTHERWISE, Backend, Transitions
+from rl_rms.envs.checks import check_reset
+from rl_rms.envs.clocks import Column, Mask
+from rl_rms.envs.encoding import decode, encode
+from rl_rms.envs.layers import Layers, check_wrappers
+from rl_rms.envs.noise import Moment
+from rl_rms.envs.parameter_setter import ParameterSetter
+from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_state
+
+
+class Native(Backend):
+    """The backend of a vector environment of its own kind.
+
+    Args:
+        env: The vector environment.
+        targets: The targets.
+        arrays: The targets whose columns hold one value for each sub-environment.
+    """
+
+    def __init__(self, env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> None:
+        super().__init__()
+        self._env = env
+        self._layers = Layers(env, env.unwrapped)
+        self._setter = ParameterSetter(
+            env.unwrapped, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
+        )
+        self.episodic = self._setter.episodic
+        if self.episodic:
+            raise ValueError(
+                f"{targets[self.episodic[0]]!r} ends episodes when it changes, which "
+                f"{type(env.unwrapped).__name__} cannot do for one sub-environment; use "
+                'vectorization_mode="sync"'
+            )
+        self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
+        self.moves_observations = self._setter.moves_observations
+        self.late = self._setter.late
+        self.asks_where = self._setter.moves
+        self.has_noise = self._setter.has_noise
+        self.is_drawn = self._setter.is_drawn
+
+    def set(self, columns: tuple[Column, ...]) -> None:
+        """Set the vector environment's own parameters."""
+        self._setter.set(columns)
+
+    def place(self, moment: Moment) -> None:
+        """Say who draws random numbers, and when."""
+        self._setter.place(moment)
+
+    def current(self) -> tuple[float, ...]:
+        """Those of the vector environment."""
+        return self._setter.current()
+
+    def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+        """Begin episodes."""
+        mask = None if options is None else options.get("reset_mask")
+        beginning = np.ones(self._env.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
+        observations, infos = check_reset(self._env.reset(seed=seed, options=options))
+        self._setter.again()
+        self._setter.begin(np.flatnonzero(beginning).tolist())
+        if self.moves_observations:
+            moved = self._setter.observation(observations, first=beginning)
+            if not beginning.all():
+                # The others' observations are those that their last transitions brought.
+                moved[~beginning] = self.last[~beginning]
+            observations = moved
+        self.last = observations
+        return observations, infos
+
+    def step(self, actions: Any, valid: Mask) -> Transitions:
+        """Make a vector step; reset frames have no reward to be moved."""
+        setter = self._setter
+        if setter.moves_actions:
+            setter.begin(np.flatnonzero(~valid).tolist())
+            actions = setter.action(actions)
+        observations, rewards, terminated, truncated, infos = self._env.step(actions)
+        if setter.moves_rewards:
+            rewards = np.where(valid, setter.reward(np.asarray(rewards, dtype=np.float64)), rewards)
+        if setter.moves_observations:
+            if "final_obs" in infos:
+                infos = {**infos, "final_obs": self._final(infos["final_obs"], observations)}
+            first = np.logical_or(terminated, truncated) if self._same_step else ~valid
+            observations = setter.observation(observations, first)
+        if self._same_step:
+            setter.begin(np.flatnonzero(np.logical_or(terminated, truncated)).tolist())
+        self.last = observations
+        return observations, rewards, terminated, truncated, infos
+
+    def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
+        """Has nobody to tell: there are no such targets here."""
+
+    def snapshot(self) -> Any:
+        """The vector environment's own, and what was observed last."""
+        if self.last is None:
+            return None
+        if not has_known_state(self._env):
+            self._notices.give(
+                f"the state of {type(self._env.unwrapped).__name__} within its episodes is not known and cannot "
+                "be kept; register_state says what it is"
+            )
+            return None
+        lost = self.lost_wrappers
+        if lost:
+            self._warn_of_lost(lost)
+            return None
+        delayed = encode(self._setter.delayed)
+        try:
+            known = known_state(self._env)
+        except ValueError as error:
+            self._notices.give(
+                f"the state of {type(self._env.unwrapped).__name__} within its episodes cannot be kept: {error}; "
+                "a restored environment begins new episodes"
+            )
+            return None
+        return {
+            "known": known,
+            "wrappers": self._layers.state_dict(),
+            "last": encode(self.last),
+            "delayed": delayed,
+        }
+
+    def restore(self, snapshot: Any, resetting: Mask) -> None:
+        """Bring the vector environment to where another was; it knows itself which of its episodes begin."""
+        if "known" not in snapshot or not has_known_state(self._env):
+            raise ValueError(OTHERWISE)
+        check_wrappers(snapshot["wrappers"], self._layers.names)
+        restore_known_state(self._env, snapshot["known"])
+        self._layers.load_state_dict(snapshot["wrappers"])
+        self._setter.delayed = decode(snapshot["delayed"])
+        self.last = decode(snapshot["last"])
+
+    def _final(self, final: Any, observations: Any) -> Any:
+        """The moved final observations of the episodes that ended, None for the others."""
+        ended = [i for i in range(len(final)) if final[i] is not None]
+        batch = np.zeros_like(observations)
+        batch[ended] = [final[i] for i in ended]
+        moved = np.full(len(final), None, dtype=object)
+        for i, observation in zip(ended, self._setter.observation(batch)[ended], strict=True):
+            moved[i] = observation
+        return moved

@@ -1,0 +1,79 @@
+"""The reset arguments and restart conditions of resilient vector environments."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.envs.checks import shown
+from rl_rms.envs.parametrized import Parametrized
+
+# Attributes of a Parametrized that a new sub-environment inherits from the failed one.
+INHERITED = ("parameter_values", "parameter_moment")
+
+
+def savable(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+    """Make a sub-environment whose state within its episode can be saved."""
+    env = make()
+    return env if env.has_wrapper_attr("parameter_targets") else Parametrized(env, ())
+
+
+def check_restartable(env: Any) -> None:
+    """Refuse sub-environments that a new one cannot replace.
+
+    Raises:
+        ValueError: If there are such.
+    """
+    if any(env.call("has_wrapper_attr", "schedules")):
+        raise ValueError(
+            "on_env_error='restart' does not work with sub-environments that are each a NonStationary, because a "
+            'restart would lose their clocks; make them with rl_rms.envs.make_vec(..., sharing="independent")'
+        )
+    if getattr(env, "max_concurrency", None) is not None:
+        raise ValueError(
+            "on_env_error='restart' does not work with max_concurrency, because a worker that is ended keeps its "
+            "turn; leave one of them out"
+        )
+
+
+def is_set(value: Any) -> bool:
+    """Whether an `INHERITED` attribute has been set."""
+    return value is not None and None not in value
+
+
+def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
+    """The sub-environments' seeds at a reset: consecutive ones from a number, or one for each from a sequence.
+
+    Raises:
+        ValueError: If a sequence has another length.
+    """
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, (int, np.integer)):
+        return [int(seed) + i for i in range(num_envs)]
+    seeds = [None if one is None else int(one) for one in seed]
+    if len(seeds) != num_envs:
+        raise ValueError(f"seed must be one, or one for each of {num_envs} sub-environments, got {len(seeds)}")
+    return seeds
+
+
+def reset_mask_of(
+    options: dict[str, Any] | None, num_envs: int
+) -> tuple[npt.NDArray[np.bool_], dict[str, Any] | None]:
+    """The sub-environments that a reset is for, and its options without the mask.
+
+    Raises:
+        ValueError: If ``options["reset_mask"]`` is not such a mask.
+    """
+    if options is None or "reset_mask" not in options:
+        return np.ones(num_envs, dtype=np.bool_), options
+    options = dict(options)
+    mask = np.asarray(options.pop("reset_mask"))
+    if mask.dtype != np.bool_ or mask.shape != (num_envs,) or not mask.any():
+        raise ValueError(
+            f'options["reset_mask"] must be an array of bool, shape ({num_envs},), with one True at least, got '
+            f"{shown(mask)}"
+        )
+    return mask, options

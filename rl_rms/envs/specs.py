@@ -1,0 +1,36 @@
+"""Specifications of registered environments."""
+
+import copy
+import importlib
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, WrapperSpec, find_highest_version, get_env_id, parse_env_id
+
+
+def stacked(id: str, num_frames: int) -> EnvSpec:
+    """Return the specification of an environment that stacks its last observations."""
+    spec = copy.deepcopy(find_spec(id))
+    wrapper = WrapperSpec(
+        "FrameStackObservation", "gymnasium.wrappers:FrameStackObservation", {"stack_size": num_frames}
+    )
+    spec.additional_wrappers = (*spec.additional_wrappers, wrapper)
+    return spec
+
+
+def find_spec(id: str) -> EnvSpec:
+    """Return the specification that ``gymnasium.make`` finds for an id.
+
+    Args:
+        id: ``"Name-v0"``, ``"Name"`` for the highest version, or ``"module:Name-v0"``, which imports the module.
+
+    Raises:
+        gymnasium.error.Error: If no such environment is registered.
+        ModuleNotFoundError: If there is no such module.
+    """
+    module, _, name = id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    namespace, base, version = parse_env_id(name)
+    if version is None and name not in gym.registry:
+        name = get_env_id(namespace, base, find_highest_version(namespace, base))
+    return gym.spec(name)

@@ -1,0 +1,79 @@
+"""A failure here means that the installed Gymnasium differs from what gymnasium_internals.py expects."""
+
+import inspect
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+from rl_rms.envs import gymnasium_internals
+from tests.faulty import Faulty
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_check_attributes_of_the_installed_gymnasium_passes(kind):
+    env = kind([Faulty])
+    gymnasium_internals.check_attributes(env)
+    env.close()
+
+
+def test_check_attributes_missing_attribute_raises_an_error_with_name_and_version(monkeypatch):
+    env = SyncVectorEnv([Faulty])
+    monkeypatch.setattr(gymnasium_internals, "ATTRIBUTES", {SyncVectorEnv: ("_gone",)})
+    with pytest.raises(RuntimeError, match=rf"SyncVectorEnv of gymnasium {gym.__version__} .*'_gone'.*install"):
+        gymnasium_internals.check_attributes(env)
+
+
+def test_worker_of_the_installed_gymnasium_takes_the_known_arguments():
+    worker = gym.vector.async_vector_env._async_worker
+    names = [
+        "index",
+        "env_fn",
+        "pipe",
+        "parent_pipe",
+        "shared_memory",
+        "error_queue",
+        "autoreset_mode",
+        "semaphore",
+    ]
+    parameters = list(inspect.signature(worker).parameters)
+    assert parameters == names[: len(parameters)]
+    assert len(parameters) >= 7
+
+
+def test_start_worker_replaces_a_worker_that_answers_gymnasiums_messages():
+    env = AsyncVectorEnv([Faulty, Faulty])
+    env.reset(seed=0)
+    env.parent_pipes[1].close()
+    env.processes[1].kill()
+    env.processes[1].join()
+    memory = gymnasium_internals.start_worker(env, 1, Faulty)
+    assert env.reset(seed=0)[0].shape == (2, 3)
+    assert env.step(np.zeros(2, int))[0][:, 0].tolist() == [1, 1]
+    assert memory is not None
+    env.close()
+
+
+def test_continue_plain_sync_next_step_begins_the_pending_episode():
+    env = SyncVectorEnv([Faulty, Faulty])
+    env.reset(seed=0)
+    env.step(np.zeros(2, int))
+    observations = np.full((2, 3), 7.0, np.float32)
+    gymnasium_internals.continue_plain_sync(env, observations, np.array([True, False]))
+    partial = env.reset(options={"reset_mask": np.array([True, False])})[0]
+    assert partial[1].tolist() == [7.0, 7.0, 7.0]
+    gymnasium_internals.continue_plain_sync(env, None, np.array([False, True]))
+    assert env.step(np.zeros(2, int))[0][:, 0].tolist() == [1, 0]
+
+
+def test_new_box2d_world_keeps_the_gravity():
+    pytest.importorskip("Box2D")
+    env = gym.make("BipedalWalker-v3")
+    env.reset(seed=0)
+    base = env.unwrapped
+    base.world.gravity = (0.0, -3.0)
+    old = base.world
+    gymnasium_internals.new_box2d_world(base)
+    assert base.world is not old
+    assert tuple(base.world.gravity) == (0.0, -3.0)

@@ -26,3 +26,9 @@ set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis")
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Ray leaves a handler of its own in the process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""How an agent takes the changes of its world: its returns in each regime, and how soon they recover."""
+"""Returns of an agent in each regime, and how soon they recover after a change."""
 
 import math
 from array import array
@@ -65,7 +65,7 @@ class Returns:
 
 @dataclass(frozen=True)
 class Regime:
-    """What an agent earned between two changes of its world.
+    """Returns of an agent in one regime.
 
     An episode belongs to the regime, and to the tenth of it, in which it ended.
 
@@ -118,14 +118,14 @@ def _recovery(episodes: Sequence[Episode], start: int, before: float) -> float:
 
 
 class AdaptationCallback(Callback):
-    """Logs, whenever the world's regime has changed and at the end, how the agent did in the one that is over.
+    """Logs the returns of a regime at each change of regime and at the end of the training.
 
     ``adaptation/mean``, ``first_tenth``, ``last_tenth`` and ``worst_mean`` (of all regimes so far), and
-    ``adaptation/recovery_steps`` where the return recovered. Regimes are told apart update by update, so a world
-    that changes faster than episodes end tells little here.
+    ``adaptation/recovery_steps`` if the return recovered. Regimes are compared update by update, so the metrics
+    say little about an environment that changes faster than episodes end.
 
     Attributes:
-        regimes: Those that are over.
+        regimes: The finished ones.
 
     Raises:
         ValueError: At the start of the training, if the agent's environment has no regimes.

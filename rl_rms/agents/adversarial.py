@@ -1,4 +1,4 @@
-"""Robust training: a protagonist and an adversary that is paid what the protagonist loses.
+"""Robust training: a protagonist and an adversary that receives the negative reward.
 
 Source: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017).
 """
@@ -65,7 +65,7 @@ class Side(gym.vector.VectorWrapper):
 
 
 class RobustTraining:
-    """Two A2C agents who learn in turns, each in its own copies of the game against the other's policy.
+    """Two A2C agents that learn in turns, each in its own copies of the game against the other's policy.
 
     The adversary's pushes are where the protagonist is weakest, and move on when it has learned to stand them.
 
@@ -73,9 +73,9 @@ class RobustTraining:
         make_env: Makes the game, a vector environment whose actions are pairs and whose reward is the
             protagonist's; it is called once for each player.
         protagonist: The first player's hyperparameters; None is A2C's defaults.
-        adversary: The second player's, likewise.
-        turns: ``"alternating"``: the adversary learns against what the protagonist has just become.
-            ``"simultaneous"``: both learn against what the other was when the round began.
+        adversary: The second player's hyperparameters; None is A2C's defaults.
+        turns: ``"alternating"``: the adversary learns against the protagonist's newest policy.
+            ``"simultaneous"``: both learn against the other's policy at the beginning of the round.
         turn: Env steps that each learns for in a round, at least, >= 1.
         seed: Of the protagonist; the adversary's is one more.
 

@@ -1,4 +1,4 @@
-"""Adversarial observations: what an agent sees is moved a little, against its own policy.
+"""Adversarial observations: small changes of the observations against the agent's own policy.
 
     x' = clip(x + strength * sign(d loss / d x), low, high),    loss = -log pi(argmax_a pi(a | x) | x)
 
@@ -29,7 +29,7 @@ _UNUSED_KEY = Key(0)
 
 
 class FGSMAttack(VectorWrapper):
-    """A vector environment whose observations are moved against the policy of the agent that lives in it.
+    """A vector environment whose observations are moved against the policy of its agent.
 
     Each component of an observation moves by ``strength`` to the side on which the policy's most likely action
     becomes less likely, and stays within the observation space. It is the agent's present policy, so the attack
@@ -37,7 +37,7 @@ class FGSMAttack(VectorWrapper):
 
     Args:
         env: A vector environment that `rl_rms.envs.make_vec` made, or wrappers around one: the attack goes by its
-            clock, and so goes on in a training that is resumed.
+            clock, and continues in a resumed training.
         strength: How far each component moves, in the observation's own unit, >= 0: a number, or a schedule over
             the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``; 0 changes nothing.
 
@@ -75,10 +75,10 @@ class FGSMAttack(VectorWrapper):
         """Attack this agent's policy from now on.
 
         Args:
-            agent: The one that lives in the environment.
+            agent: The agent that acts in the environment.
 
         Raises:
-            ValueError: If its policy is recurrent: what it would do does not follow from an observation alone.
+            ValueError: If its policy is recurrent: its action depends on more than the observation.
         """
         if getattr(agent.policy, "state_size", 0):
             raise ValueError('FGSMAttack needs a policy without memory; build the agent with recurrent="none"')

@@ -1,4 +1,4 @@
-"""What may happen around an agent's updates: checkpoints, evaluation, stopping."""
+"""Callbacks around an agent's updates: checkpoints, evaluation, stopping."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ class Callback:
     """Does something at the start, after each update and at the end of a training; the base does nothing."""
 
     def metrics(self) -> Iterable[str]:
-        """Tags of what it is going to log that TensorBoard's Custom Scalars tab is to show."""
+        """Tags that it will log, for TensorBoard's Custom Scalars tab."""
         return ()
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
@@ -160,7 +160,7 @@ class Periodic(Callback):
         return None
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """What it does; returning False stops the training."""
+        """Act; returning False stops the training."""
         raise NotImplementedError
 
 
@@ -254,13 +254,13 @@ class CheckpointCallback(Periodic):
 
 
 class Evaluated(NamedTuple):
-    """An evaluation and what it was of.
+    """An evaluation with its settings.
 
     Attributes:
         num_timesteps: Env steps that the agent had lived.
         clock: The clock that was asked for, None where it stood.
         deterministic: Whether the most likely actions were played.
-        evaluation: What came of it.
+        evaluation: The result.
     """
 
     num_timesteps: int
@@ -270,14 +270,14 @@ class Evaluated(NamedTuple):
 
 
 class HistogramCallback(Periodic):
-    """Shows at regular env steps how v and the steps are spread over coordinates, in TensorBoard's Histograms.
+    """Writes histograms of v and of the steps over coordinates to TensorBoard at regular env steps.
 
-    ``optim/log10_second_moment`` and ``optim/log10_step``, of `rl_rms.optim.diagnostics.distributions`; agents
-    with another optimizer have none.
+    The tags are ``optim/log10_second_moment`` and ``optim/log10_step``, see
+    `rl_rms.optim.diagnostics.distributions`. Agents with another optimizer have none.
     """
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Show them once."""
+        """Write both histograms."""
         if isinstance(agent.optimizer, RMSprop):
             for name, values in distributions(agent.optimizer).items():
                 logger.histogram(agent.num_timesteps, f"optim/{name}", values)
@@ -287,13 +287,13 @@ class HistogramCallback(Periodic):
 class EvalCallback(Periodic):
     """Plays whole episodes at regular env steps and at the end, beside the training.
 
-    It logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, where the environment tells of successes,
-    ``eval/success_rate``, and with ``deterministic="both"`` the same of drawn
-    actions under ``eval/stochastic/``.
+    It logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, where the environment reports successes,
+    ``eval/success_rate``. With ``deterministic="both"`` it logs the same for drawn actions under
+    ``eval/stochastic/``.
 
-    The training is not disturbed: they are played in an environment of their own, or in the agent's, whose world
-    is frozen meanwhile and then goes on in the same episodes; the agent's random numbers are put back, too. If the
-    state of a wrapper there cannot be restored, they are played in a copy, or a warning says that there is none.
+    The training is not disturbed. Evaluations are played in an environment of their own, or in the agent's, which
+    is frozen meanwhile and then continues its episodes; the agent's random generator is restored, too. If the
+    state of a wrapper cannot be restored, they are played in a copy, or there is a warning.
 
     Args:
         env: Environment of its own, on a clock of its own; None for the agent's, which then has to be a
@@ -302,7 +302,7 @@ class EvalCallback(Periodic):
         episodes: Episodes of each.
         deterministic: Whether to play the most likely actions, or drawn ones, or ``"both"``, one after the other,
             of which the former decide on the best agent and on stopping.
-        clocks: Readings of the world's clock, in env steps, at each of which it is evaluated:
+        clocks: Values of the environment's clock, in env steps, at which it is evaluated:
             ``eval/mean_reward/at_<clock>``. None evaluates where the clock stands.
         best_path: File that the agent is saved to whenever its mean return, over all clocks, is the best so far.
         stop_at: Mean return, over all clocks, with which the training stops.
@@ -430,7 +430,7 @@ class EvalCallback(Periodic):
             return self.env
         if agent.env is None or not isinstance(find_changing(agent.env), NonStationaryVector):
             raise ValueError(
-                "EvalCallback needs an environment of its own, or an agent that lives in one that can be frozen; "
+                "EvalCallback needs an environment of its own, or an agent whose environment can be frozen; "
                 "give env=..., or make the agent's with rl_rms.envs.make_vec"
             )
         return agent.env

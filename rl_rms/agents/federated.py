@@ -10,7 +10,7 @@ RMSprop's normalizer lives is a `Placement`:
     none     p <- p - lr d,            d = mean g_i                        federated averaging
 
 Federated averaging it is exactly where lr is ``local_learning_rate * local_updates``: p is then the mean of where
-the clients' ways have led. Who carries the messages does not matter here.
+the clients' parameters.
 
 Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", 2017, for
 federated averaging; Reddi et al., "Adaptive federated optimization", 2021, for adaptive servers: FedAdam's
@@ -33,7 +33,7 @@ from rl_rms.envs.checks import check_flag, check_int, check_number, is_number, s
 from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]
-"""Where RMSprop's normalizer lives."""
+"""Owner of RMSprop's normalizer."""
 Params = dict[str, Tensor]
 # Squares of larger values can overflow float32, and one infinite second moment stays infinite.
 _LARGEST_DIRECTION = 1e18

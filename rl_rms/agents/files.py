@@ -14,7 +14,7 @@ from pathlib import Path
 
 UNFINISHED = ".part"
 LOCK, OWNER = ".lock", ".owner"
-# What a folder has to have room for before a training begins, or a log is taken up again, in bytes.
+# Free bytes that a folder needs before a training begins, or a log continues.
 _ROOM = 4096
 # Never follow a link, and write bytes as they are; each where the system knows it.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -27,7 +27,7 @@ _MENDS = {
 
 
 class UnwritableError(OSError):
-    """A file or folder that cannot be written; the sentence names it, the cause and the mend."""
+    """A file or folder that cannot be written; the message names it, the cause and the fix."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         mend = _MENDS.get(error.errno or 0, "see to its disk, or choose another folder")
@@ -35,7 +35,7 @@ class UnwritableError(OSError):
 
 
 class TakenError(RuntimeError):
-    """A folder that another process writes to; the sentence names both."""
+    """A folder that another process writes to; the message names both."""
 
 
 def write(path: Path, content: bytes | str) -> None:
@@ -123,7 +123,7 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Have a folder to oneself, as long as it lasts and this process lives; again and again within one process.
+    """Lock a folder for this process, which may lock it several times.
 
     The system drops the lock with the process, however that ends. Where its file system has no locks, such as some
     network file systems, there is none, and a warning.

@@ -18,7 +18,7 @@ def first_waits(ask: Callable[[], None]) -> Iterator[None]:
     A handler that is another than Python's own stays in force, and so does all outside the main thread.
 
     Args:
-        ask: What the first one does.
+        ask: Called at the first one.
     """
     usual = signal.default_int_handler
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _RETURN, _EVALUATIONS = "rollout/ep_rew_mean", r"eval/mean_reward(/at_\d+)?"
-# What the HParams tab shows first, of five that it shows at once: hyperparameters, and results by their patterns.
+# The HParams tab shows five columns at once: these hyperparameters and results come first.
 _FIRST = ("env", "half_life", "learning_rate", "seed")
 _RESULTS = (
     _RETURN,
@@ -68,7 +68,7 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     those twice that differ.
 
     Args:
-        tags: What is logged.
+        tags: Tags of the run.
     """
     known = set(tags)
     changing = sorted(tag for tag in known if tag.startswith(_WORLD) and tag != f"{_WORLD}timescale")
@@ -78,7 +78,7 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     }
     arranged: dict[str, dict[str, list[Any]]] = {}
     for heading, lines in headings.items():
-        # What TensorBoard takes for the beginning of a tag ends here; in bands it takes tags as they are.
+        # TensorBoard matches the beginning of a tag; in bands it takes tags as they are.
         charts: dict[str, list[Any]] = {
             title: ["Multiline", [f"{one}$" for one in those]] for title, those in lines.items()
         }
@@ -114,7 +114,7 @@ def _set_aside(folder: Path) -> None:
 
 
 def _keep_damaged(path: Path) -> str:
-    """Rename a file that cannot be read, and say where it is."""
+    """Rename a file that cannot be read, and describe it."""
     kept = path.with_name(f"{path.name}.damaged")
     path.replace(kept)
     return f"{path} could not be read and is now {kept}; a new one begins"

@@ -21,9 +21,9 @@ from rl_rms.agents import files
 SUFFIX = ".safetensors"
 _ENTRY = "rl_rms"
 VERSION = 2
-# What a header may hold at most, in bytes; the longest of an agent's is far below.
+# Largest header in bytes; an agent's is far smaller.
 _LONGEST_HEADER = 100_000_000
-# A dictionary of this one key stands for what JSON does not have.
+# A dictionary with one of these keys stands for a value that JSON lacks.
 _TENSOR, _ITEMS, _NUMBER = "$tensor", "$items", "$number"
 
 
@@ -43,7 +43,7 @@ def write(path: Path, contents: dict[str, Any]) -> Path:
     Args:
         path: Where to; ``.safetensors`` is added unless the path ends in it.
         contents: Tensors, numbers, strings, None, and lists, tuples and dictionaries of them, however nested.
-            Tuples come back as lists, and keys as what they were: strings or whole numbers.
+            Tuples come back as lists; keys are strings or whole numbers.
 
     Returns:
         The file's path.
@@ -61,7 +61,7 @@ def write(path: Path, contents: dict[str, Any]) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read what `write` wrote, tensors on the CPU.
+    """Read a file of `write`, with tensors on the CPU.
 
     Args:
         path: The file; ``.safetensors`` is added unless the path ends in it.
@@ -168,7 +168,7 @@ def _key(key: Any) -> str | int:
 
 
 def _restored(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """What `_plain` made plain."""
+    """The inverse of `_plain`."""
     if isinstance(value, list):
         return [_restored(one, tensors) for one in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Videos of what an agent does, by gymnasium's own recorder."""
+"""Videos of an agent, by Gymnasium's recorder."""
 
 import re
 import tempfile
@@ -22,7 +22,7 @@ from rl_rms.envs.checks import check_flag
 
 # Of the moving picture in TensorBoard.
 _MOST_FRAMES, _LARGEST = 100, 320
-# What ffmpeg writes last into a video, without which nothing plays it.
+# ffmpeg writes this last into a video; no player plays a video without it.
 _INDEX = b"moov"
 
 
@@ -146,7 +146,7 @@ def as_gif(frames: Sequence[Any], fps: float) -> bytes:
 
 
 def has_clock(env: gym.Env[Any, Any]) -> bool:
-    """Whether an environment is, or wraps, one whose world changes."""
+    """Whether an environment is, or wraps, a changing one."""
     layer: Any = env
     while isinstance(layer, gym.Wrapper):
         if isinstance(layer, NonStationary):

@@ -54,12 +54,12 @@ class ScaleConfig:
     """Several processes that train one agent together, each with an equal share of env.num_envs.
 
     Args:
-        engine: What starts them: ``torchrun``, by which ``rl-rms train`` is started, or ``ray``, which it starts.
-        workers: Processes that Ray starts, >= 1; torchrun is told its own.
+        engine: ``torchrun``, which starts ``rl-rms train``, or ``ray``, which ``rl-rms train`` starts.
+        workers: Processes that Ray starts, >= 1; torchrun has its own option.
         sync: Whether gradients are averaged and then normalized, as one process would (``global``), or each
             worker normalizes its own and the steps are averaged (``local``).
         timeout: Seconds that a worker waits for the others before it gives up, > 0; more than an evaluation takes.
-        restarts: How often Ray starts the workers again from the last checkpoint, >= 0; torchrun is told its own.
+        restarts: Restarts from the last checkpoint that Ray may make, >= 0; torchrun has its own option.
         address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
     """
 
@@ -90,7 +90,7 @@ class RunConfig:
     """One run.
 
     Args:
-        env: The world.
+        env: The environment.
         agent: The agent.
         total_timesteps: Env steps to train for, all sub-environments together.
         seed: Seeds the network, the actions, the environment and, unless env.drift_seed is set, its changes.
@@ -98,11 +98,11 @@ class RunConfig:
         checkpoint_every: Env steps between two checkpoints; null keeps only the one at the end.
         keep_checkpoints: How many of those on the way stay, the newest; null keeps all.
         eval_every: Env steps between two evaluations, of which there is one at the end, too; null for none. They
-            are played in the run's own world, which stands still meanwhile; the training goes on as if they were
-            not. The best agent is kept in ``checkpoints/best.safetensors``.
+            are played in the run's own environment, which is frozen meanwhile; the training is not affected. The
+            best agent is kept in ``checkpoints/best.safetensors``.
         eval_episodes: Episodes of each evaluation.
         eval_deterministic: Whether the most likely actions are played, ``both`` for those and drawn ones.
-        eval_clocks: Readings of the world's clock at each of which to evaluate; null for the present one.
+        eval_clocks: Values of the environment's clock at which to evaluate; null for the present one.
         stop_at: Mean return of an evaluation with which the training ends; null for none.
         patience: Evaluations in a row without a better mean return after which it ends; null for no such end.
         histogram_every: Env steps between two histograms of log10 v and log10 step in TensorBoard; null for none.
@@ -110,9 +110,9 @@ class RunConfig:
             for none.
         num_threads: Threads that torch uses; for small networks more than one is slower.
         runs_dir: Folder under which the run's folder is made.
-        progress: What the standard output shows of it: ``auto`` (a live view in a terminal, elsewhere ``lines``),
-            ``lines``, ``json`` (an object a line and nothing else) or ``none`` (the run's folder, at the end, as
-            the only line).
+        progress: Form of the progress on the standard output: ``auto`` (a live view in a terminal, elsewhere
+            ``lines``), ``lines``, ``json`` (an object a line and nothing else) or ``none`` (the run's folder,
+            at the end, as the only line).
         scale: Several processes that train it together.
     """
 
@@ -157,12 +157,12 @@ class RunConfig:
 
     @property
     def drift_seed(self) -> int:
-        """Seed of the world's changes."""
+        """Seed of the environment's changes."""
         return self.seed if self.env.drift_seed is None else self.env.drift_seed
 
     @property
     def pace(self) -> int:
-        """Env steps in which the world's clock goes on by one: with independent clocks each lives its share."""
+        """Env steps for one tick of the environment's clock: as many as there are independent clocks."""
         return self.env.num_envs if self.env.sharing == "independent" else 1
 
     def to_yaml(self) -> str:
@@ -192,10 +192,10 @@ _TYPE = re.compile(rf"{'|'.join(map(re.escape, _KINDS))}|typing\.Literal\[[^\]]*
 
 
 class Parser(ArgumentParser):
-    """jsonargparse's parser whose help ends with examples and whose errors suggest what was probably meant.
+    """jsonargparse's parser with examples in its help and suggestions in its errors.
 
     Args:
-        examples: Commands that show what it is for.
+        examples: Example commands.
         **options: Of jsonargparse's parser.
     """
 
@@ -296,7 +296,7 @@ def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
         overrides: As on the command line, applied from left to right.
 
     Raises:
-        UserError: If a key, a type or a range is wrong, or the file holds what the command line alone may give.
+        UserError: If a key, a type or a range is wrong, or the file holds an address.
     """
     _check_address(tree)
     words = [word for word in overrides if word != _PRINT]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user gave is wrong; the message names it, what was received and the mend."""
+    """A wrong input; the message names it, the value received and the fix."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -15,10 +15,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def require_plots(who: str) -> None:
-    """See that the extra ``plots`` is there.
+    """Check that the extra ``plots`` is installed.
 
     Args:
-        who: What needs it, in the plural.
+        who: The features that need it, in the plural.
 
     Raises:
         UserError: If it is not.

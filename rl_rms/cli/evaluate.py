@@ -1,4 +1,4 @@
-"""``rl-rms evaluate RUN``: episodes with the agent of a run, in the world as the run left it."""
+"""``rl-rms evaluate RUN``: episodes with the agent of a run, in the run's environment."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from rl_rms.cli.trust import HELP, check_folder, own_optimizer
 
 
 def main(argv: Sequence[str]) -> int:
-    """Evaluate as the words after ``rl-rms evaluate`` say.
+    """Evaluate with the arguments after ``rl-rms evaluate``.
 
     Returns:
         Exit status.
@@ -22,11 +22,11 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rl-rms evaluate",
         usage="rl-rms evaluate RUN [--OPTION VALUE ...]",
-        description="Play episodes with the agent of a run, in the run's world.",
+        description="Play episodes with the agent of a run, in the run's environment.",
         examples=[
             "rl-rms evaluate runs/drifting_cartpole/*-seed0",
             "rl-rms evaluate runs/drifting_cartpole/*-seed0 --episodes 100 --deterministic false",
-            "rl-rms evaluate runs/drifting_cartpole/*-seed0 --clock 0   # in the world as it was at first",
+            "rl-rms evaluate runs/drifting_cartpole/*-seed0 --clock 0   # in the environment as it was at first",
         ],
     )
     parser.add_argument("run", type=str, metavar="RUN", help="Folder of the run.")
@@ -37,8 +37,8 @@ def main(argv: Sequence[str]) -> int:
         "--clock",
         type=int | None,
         default=None,
-        help="Reading of the world's clock, in env steps, from which to play; null is where the run's checkpoint "
-        "left it. The clock goes on from there.",
+        help="Value of the environment's clock, in env steps, at which to begin; null for that of the run's "
+        "checkpoint.",
     )
     parser.add_argument(
         "--checkpoint",

@@ -20,8 +20,8 @@ class EventLog(Log):
 
     Attributes:
         library: ``Stable-Baselines3`` or ``CleanRL``.
-        name: What its seeds have in common in their folders' names.
-        env_id: Its environment, None where the folder's name does not tell.
+        name: The part of the folder's name that all seeds share.
+        env_id: Its environment, None if the folder's name does not have it.
     """
 
     library: str
@@ -68,7 +68,7 @@ def read_events(folder: Path) -> EventLog:
 
 
 def _name(folder: str) -> tuple[str, str | None]:
-    """What seeds have in common in a folder's name, and the environment.
+    """The part of a folder's name that all seeds share, and the environment.
 
     CleanRL's are ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers them, ``A2C_1``, ``A2C_2``.
     """

@@ -1,4 +1,4 @@
-"""``rl-rms federate FEDERATION``: clients with worlds of their own learn one policy, in Flower's simulation."""
+"""``rl-rms federate FEDERATION``: clients with different environments train one policy, in Flower's simulation."""
 
 import dataclasses
 import logging
@@ -20,7 +20,7 @@ from rl_rms.cli.trust import HELP, check_folder, see_working_folder
 from rl_rms.cli.yaml_files import read_value
 
 FEDERATION = "federation.json"
-# What `flwr run` reads: the same apps, for Flower's deployment.
+# `flwr run` reads this file to deploy the same apps.
 APP = """\
 [build-system]
 requires = ["setuptools"]
@@ -42,12 +42,12 @@ clientapp = "rl_rms.cli.flower:client_app"
 folder = "{folder}"
 """
 
-# Of the keys of the file; agents.federated.FederationConfig, which needs torch, says more.
+# agents.federated.FederationConfig says more, but imports torch.
 _MEANINGS = {
     "rounds": "Rounds of local training and aggregation.",
     "local_updates": "Updates that a client takes in a round.",
     "local_learning_rate": "Of these.",
-    "placement": "Where the normalizer lives: server, pooled, client or none.",
+    "placement": "Owner of the normalizer: server, pooled, client or none.",
     "learning_rate": "Of the server's step.",
     "half_life": "Of the second moment, in rounds.",
     "eps": "Added to the root of the second moment.",
@@ -58,7 +58,7 @@ _MEANINGS = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Federate as the words after ``rl-rms federate`` say.
+    """Federate with the arguments after ``rl-rms federate``.
 
     Returns:
         Exit status.
@@ -70,8 +70,8 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms federate",
         usage="rl-rms federate FEDERATION [--OPTION VALUE ...]",
         description=(
-            "Have clients in worlds of their own learn one policy by Flower: FEDERATION is a YAML file, the name "
-            "of a packaged one, or the folder of a federation that was cut off, which goes on."
+            "Train one policy in the different environments of several clients by Flower. FEDERATION is a YAML "
+            "file, the name of a packaged one, or the folder of an interrupted federation, which continues."
         ),
         examples=[
             "rl-rms federate cartpoles",
@@ -142,7 +142,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
     """Play the rounds that are still to come in Flower's simulation on this machine.
 
     Args:
-        federation: What is federated.
+        federation: The federation.
         folder: Of the run.
         workers: Clients that train at the same time.
     """

@@ -1,6 +1,6 @@
-"""What is federated: the dataclass behind a federation's YAML file, and the runs of its clients.
+"""The dataclass behind a federation's YAML file, and the runs of its clients.
 
-This module imports neither torch nor Flower, so that a wrong file is told of at once.
+This module imports neither torch nor Flower, so that errors in a file are reported at once.
 """
 
 import json
@@ -22,8 +22,8 @@ class Federation:
 
     Args:
         config: The configuration of a run that all clients' are made of, as plain data.
-        clients: What each client's differs in, by dotted key.
-        seed: Seeds the policy; client i has this and i more for its world.
+        clients: The keys that differ for each client, by dotted key.
+        seed: Seeds the policy; client i seeds its environment with this plus i.
         federation: Keys of `rl_rms.agents.federated.FederationConfig`.
 
     Raises:
@@ -41,10 +41,10 @@ class Federation:
             raise ValueError("clients must be a list of at least one client, got none")
 
     def run_config(self, client: int) -> RunConfig:
-        """The run of a client: its agent is the common one but for the optimizer, its world its own.
+        """The run of a client: the common agent, with plain gradient descent, in the client's environment.
 
         Raises:
-            UserError: If the configuration does not take what the client differs in.
+            UserError: If the configuration does not take the client's keys.
         """
         if not 0 <= client < len(self.clients):
             raise UserError(f"there are clients 0 to {len(self.clients) - 1}, got {client}")

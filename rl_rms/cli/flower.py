@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-# It would tell its makers of its use.
+# Flower reports its use to its makers otherwise.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import numpy as np
@@ -140,7 +140,7 @@ class Rounds:
     """A federation's rounds, as the server goes through them.
 
     Args:
-        federation: What is federated.
+        federation: The federation.
         folder: Of the run, where the server's checkpoint, TensorBoard's events and ``metrics.csv`` go.
         grid: Flower's way to the clients.
         timeout: Seconds after which a client that has not answered is not waited for.

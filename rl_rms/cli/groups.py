@@ -1,4 +1,4 @@
-"""Which runs are meant, and which of them are seeds of one configuration."""
+"""Finds runs, and groups those that are seeds of one configuration."""
 
 import glob
 import json
@@ -11,7 +11,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import EventLog, has_events, read_events
 from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
 
-# What seeds of one configuration may differ in.
+# The keys that may differ between seeds of one configuration.
 _OWN = ("seed", "runs_dir")
 # More settings than these do not fit a legend.
 _MOST_SETTINGS = 3
@@ -27,7 +27,7 @@ class Group:
     """Seeds of one training.
 
     Attributes:
-        name: What to call it.
+        name: Its name.
         logs: Of each seed.
     """
 
@@ -44,7 +44,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
     """Read runs and find which belong together.
 
     Args:
-        words: As `WORDS` says.
+        words: See `WORDS`.
 
     Raises:
         UserError: If there is no such folder, no run in it, no returns in a run, or environments are mixed.
@@ -117,7 +117,7 @@ def _identity(log: Run | EventLog) -> str:
 
 
 def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
-    """What tells groups apart: the settings in which they differ, or the names of their folders."""
+    """Names by the settings in which the groups differ, or by their folders."""
     own = [group[0] for group in groups if isinstance(group[0], Run)]
     settings = [_flat(asdict(run.config)) for run in own]
     keys = dict.fromkeys(key for of_run in settings for key in of_run if key.split(".")[0] not in _OWN)

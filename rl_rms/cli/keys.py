@@ -1,4 +1,4 @@
-"""What ``rl-rms train --help`` says: the keys of a run that are given most, of the many that there are."""
+"""The help of ``rl-rms train``: the most used keys, or all of them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from rl_rms.cli.yaml_files import read_file
 KEYS = {
     "--env.id ID": "Gymnasium's id of the environment",
     "--env.num_envs N": "sub-environments that are stepped together",
-    "--env.changes.TARGET SCHEDULE": "what changes, and how; rl-rms plot-schedule draws it",
+    "--env.changes.TARGET SCHEDULE": "a schedule of a parameter; rl-rms plot-schedule draws it",
     "--agent.algorithm NAME": " or ".join(ALGORITHMS),
     "--agent.half_life MEMORY": 'of RMSprop: 69 (updates), "20_000 steps" (env steps), match or auto',
     "--agent.learning_rate RATE": "a number or a schedule",
@@ -64,7 +64,7 @@ def _short() -> str:
         f"usage: {_USAGE}\n\n"
         "Train an agent. CONFIG is a YAML file or the name of a packaged configuration: drifting_cartpole,\n"
         "cartpole_a2c, cartpole_reinforce, pendulum_a2c and others. Every key of it can be overridden.\n\n"
-        f"keys that are given most:\n{keys}\n"
+        f"most used keys:\n{keys}\n"
         "options:\n"
         f"  {_ALL:<30}every key, with its meaning, type and default\n"
         f"  {'--print_config':<30}print the whole configuration, as overridden, and end\n\n"

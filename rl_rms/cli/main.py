@@ -13,15 +13,15 @@ from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.signals import Terminated, sigterm_raises, status_of
 
 COMMANDS = {
-    "train": "train an agent by a configuration, live in the terminal and in TensorBoard",
-    "resume": "go on with a run that was cut off",
+    "train": "train an agent with a configuration",
+    "resume": "continue an interrupted run",
     "evaluate": "play episodes with the agent of a run",
     "study": "test a claim of the theory, or all of them",
     "sweep": "search hyperparameters, in several processes, resumable",
-    "federate": "have clients in worlds of their own learn one policy",
+    "federate": "train one policy in the environments of several clients",
     "plot": "draw and compare runs and groups of seeds",
     "report": "write one HTML page on runs: results, figures, verdict on the half-life",
-    "plot-schedule": "draw a schedule, or everything that changes in a configuration's world",
+    "plot-schedule": "draw a schedule, or all changes of a configuration's environment",
 }
 
 
@@ -82,7 +82,7 @@ def usage() -> str:
     commands = "\n".join(f"  {name:<13} {summary}" for name, summary in COMMANDS.items())
     return (
         "usage: rl-rms COMMAND ...\n\n"
-        "Reinforcement learning for worlds that change.\n\n"
+        "Reinforcement learning for environments that change.\n\n"
         f"commands:\n{commands}\n\n"
         "examples:\n"
         "  rl-rms train drifting_cartpole\n"

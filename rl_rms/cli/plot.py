@@ -16,7 +16,7 @@ _ENDINGS = (".png", ".svg")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Plot as the words after ``rl-rms plot`` say.
+    """Plot with the arguments after ``rl-rms plot``.
 
     Returns:
         Exit status.
@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms plot",
         usage="rl-rms plot RUN ... [--output FILE]",
         description=(
-            "Draw mean episode return against env steps, with the world's changes under it; of several seeds the "
-            "interquartile mean and its 95 % bootstrap band."
+            "Draw mean episode return against env steps, with the environment's changes below; for several seeds "
+            "the interquartile mean and its 95 % bootstrap band."
         ),
         examples=[
             "rl-rms plot runs/drifting_cartpole/*-seed0",

@@ -1,4 +1,4 @@
-"""``rl-rms plot-schedule SPEC``: what a schedule, or every change of a configuration's world, does over time."""
+"""``rl-rms plot-schedule SPEC``: a picture of a schedule, or of all changes of a configuration's environment."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ _TITLE = 100
 
 
 def main(argv: Sequence[str]) -> int:
-    """Plot as the words after ``rl-rms plot-schedule`` say.
+    """Plot with the arguments after ``rl-rms plot-schedule``.
 
     Returns:
         Exit status.
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rl-rms plot-schedule",
         usage="rl-rms plot-schedule SCHEDULE [--OPTION VALUE ...]",
-        description="Draw a schedule, or everything that changes in a configuration's world, over env steps.",
+        description="Draw a schedule, or all changes of a configuration's environment, over env steps.",
         examples=[
             "rl-rms plot-schedule drifting_cartpole",
             "rl-rms plot-schedule '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}'",
@@ -63,14 +63,13 @@ def main(argv: Sequence[str]) -> int:
         title, changes, first_seed, until = arguments.spec, {"value": inline}, 0, arguments.until
     else:
         config = read_config(arguments.spec)
-        world = config.env
-        changes = world.schedules()
+        changes = config.env.schedules()
         if not changes:
             raise UserError(
-                f"nothing changes in the world of {arguments.spec}: it has no env.changes; name another, such as "
-                "drifting_cartpole, or give a schedule"
+                f"nothing changes in the environment of {arguments.spec}: it has no env.changes; name "
+                "another, such as drifting_cartpole, or give a schedule"
             )
-        title = f"{arguments.spec}: {world.id}"
+        title = f"{arguments.spec}: {config.env.id}"
         first_seed = config.drift_seed
         until = config.total_timesteps / config.pace if arguments.until is None else arguments.until
     figure = drawn(title, changes, until, range(first_seed, first_seed + arguments.seeds))
@@ -97,13 +96,13 @@ def _read_inline(spec: str) -> Schedule | None:
 
 
 def drawn(title: str, changes: Mapping[str, Schedule], until: float | None, seeds: Sequence[int]) -> "Figure":
-    """Schedules under each other, each with the random numbers that its target has in a world.
+    """Schedules under each other, each with the random numbers of its target.
 
     Args:
         title: Above them.
         changes: By target, at least one.
-        until: Last clock in env steps; None for one by which the nature of all shows.
-        seeds: Of the world.
+        until: Last clock in env steps; None for some timescales.
+        seeds: Seeds of the environment.
     """
     from matplotlib.figure import Figure
 

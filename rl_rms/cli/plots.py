@@ -26,12 +26,12 @@ _GRID_POINTS = 200
 # Width of a figure in inches.
 _WIDTH = 8.0
 Floats = NDArray[np.float64]
-# Pairs of color and line that tell 28 groups apart, the colors first.
+# Seven colors and four lines make 28 different looks.
 _LINES = ("-", "--", ":", "-.")
 _GREY = "#555555"
 # Width of a letter of the legend, in inches.
 _LETTER = 0.075
-# Half-lives as they were found, before their bounds, and what to call them.
+# Tags of half-lives before their bounds, and their labels.
 _FOUND = {
     "optim/match_unbounded": "matched, before its bounds",
     "optim/bank_unbounded": "found, before its bounds",
@@ -39,10 +39,10 @@ _FOUND = {
 
 
 def learning_curve(groups: Sequence[Group]) -> "Figure":
-    """Draw return over env steps and, under it, what changed in the world meanwhile.
+    """Draw return over env steps and, below, the changes of the environment.
 
     A group of several seeds is drawn as their interquartile mean and its 95 % band, on a grid of env steps that
-    all of them have lived. Of the world what was alike for all runs is drawn.
+    all of them have reached. Only changes that all runs share are drawn.
 
     Args:
         groups: Of runs in the same environment.
@@ -198,7 +198,7 @@ def on_a_grid(group: Group) -> tuple[Floats, Floats]:
 
 
 def _common_traces(runs: Sequence[Run], end: float) -> dict[str, Floats]:
-    """What changed in the world, of all that changed alike for every run."""
+    """The changes of the environment that all runs share."""
     clocks = np.linspace(0, end, _TRACE_POINTS).astype(np.int64)
     configs = [run.config for run in runs]
     first, *others = [trace(one.env.schedules(), clocks // one.pace, one.drift_seed) for one in configs]

@@ -1,4 +1,4 @@
-"""What a run earned between the changes of its world, read from its log."""
+"""Returns of a run in each regime, read from its log."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from rl_rms.cli.runs import Run
 
 @dataclass(frozen=True)
 class RegimeReturns:
-    """What `rl_rms.agents.adaptation` logged of a regime.
+    """Returns of a regime, as `rl_rms.agents.adaptation` logged them.
 
     Attributes:
         start: Env steps that the agent had lived when it began.
@@ -29,7 +29,7 @@ class RegimeReturns:
 
     @property
     def fell(self) -> bool:
-        """Whether returns were below 90 % of what they had been."""
+        """Whether returns fell below 90 % of those before."""
         return self.first_tenth < self.before - 0.1 * abs(self.before)
 
 

@@ -69,7 +69,7 @@ The verdict is about how v follows the gradients. Compare runs to learn which ha
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the report that the words after ``rl-rms report`` ask for.
+    """Write the report of the runs in the arguments after ``rl-rms report``.
 
     Returns:
         Exit status.
@@ -220,10 +220,10 @@ def describe_memory(run: Run) -> str:
 def describe_verdicts(followings: Sequence[Following]) -> str:
     """All verdicts in one sentence."""
     if not followings:
-        return "The log does not tell how the second moment followed the squared gradients."
+        return "The log does not show how the second moment followed the squared gradients."
     counts = {name: sum(one.verdict == name for one in followings) for name in ("too long", "too short", "right")}
     told = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
-    return f"Of the {len(followings)} regimes that can be judged it was {told}."
+    return f"In the {len(followings)} regimes with enough entries it was {told}."
 
 
 def _verdict(run: Run, followings: Sequence[Following]) -> str:
@@ -233,7 +233,7 @@ def _verdict(run: Run, followings: Sequence[Following]) -> str:
 
 
 def _followings(run: Run) -> list[tuple[RegimeReturns, Following | None]]:
-    """The regimes, and how the second moment followed in each, if the log tells it."""
+    """The regimes, and how the second moment followed in each, if the log shows it."""
     tracking = read_tracking(run)
     return [
         (regime, None if tracking is None else follow(tracking, regime.start, regime.end))

@@ -1,4 +1,4 @@
-"""``rl-rms resume RUN``: a run that was cut off goes on from its newest checkpoint, in its folder."""
+"""``rl-rms resume RUN``: continues an interrupted run from its newest checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from rl_rms.cli.yaml_files import read_file
 
 
 def main(argv: Sequence[str]) -> int:
-    """Go on as the words after ``rl-rms resume`` say.
+    """Continue with the arguments after ``rl-rms resume``.
 
     Returns:
         Exit status.
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rl-rms resume",
         usage="rl-rms resume RUN [--total_timesteps N] [--progress HOW] [--scale.KEY VALUE ...] [--trust]",
-        description="Go on with a run that was cut off, from its newest checkpoint, or further than it was to go.",
+        description="Continue an interrupted run from its newest checkpoint, or train a finished run further.",
         examples=[
             "rl-rms resume runs/drifting_cartpole/*-seed0",
             "rl-rms resume runs/drifting_cartpole/*-seed0 --total_timesteps 2_000_000",

@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, how it is named and how it is read again."""
+"""A run's folder: its name, its files, and how they are read."""
 
 import json
 import math
@@ -50,7 +50,7 @@ def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
 
 @dataclass(frozen=True)
 class Log:
-    """What was logged of a training.
+    """The log of a training.
 
     Attributes:
         folder: Where it lies.
@@ -162,7 +162,7 @@ def _mend(folder: Path) -> str:
 
 
 def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
-    """The newest run of a configuration in a folder that has not come to its end, None where there is none."""
+    """The newest unfinished run of a configuration in a folder; None if there is none."""
     text = config.to_yaml()
     for folder in sorted(parent.glob("*/"), reverse=True):
         file = folder / CONFIG
@@ -172,7 +172,7 @@ def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
 
 
 def _has_ended(folder: Path) -> bool:
-    """Whether a run has a summary that is whole and says so."""
+    """Whether a run has a whole summary of a finished training."""
     try:
         return not read_summary(folder)["interrupted"]
     except UserError:

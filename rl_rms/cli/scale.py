@@ -66,7 +66,7 @@ def require_ray() -> None:
     Raises:
         UserError: If it is not installed.
     """
-    # It would tell its makers of its use.
+    # Ray reports its use to its makers otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray.train.torch  # noqa: F401

@@ -1,6 +1,6 @@
-"""What a sweep searches: the dataclass behind SWEEP.yaml, its distributions, and a trial's run made of them.
+"""The dataclass behind SWEEP.yaml, its distributions, and the configuration of each trial.
 
-This module imports no torch and no Optuna, so that a wrong file is told of at once.
+This module imports no torch and no Optuna, so that errors in a file are reported at once.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ STRETCHES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """What one key may be.
+    """The values of one key.
 
     Args:
         choices: These values, where they are given.
@@ -91,7 +91,7 @@ def _number(name: str, given: Any) -> int | float:
 
 
 def label(choice: Any) -> str | int | float | bool | None:
-    """What stands for a choice in tables and storages, which take no lists and no schedules."""
+    """A choice as tables and storages show it, which take no lists and no schedules."""
     return json.dumps(choice) if isinstance(choice, (list, dict)) else choice
 
 
@@ -101,10 +101,10 @@ class SweepConfig:
 
     Args:
         config: The configuration that is varied: a packaged name, or a YAML file, beside the sweep's or anywhere.
-        vary: What each key may be, by its dotted name: a list of values, or ``{low: 1.0e-4, high: 1.0e-1, log:
+        vary: The values of each key, by its dotted name: a list of values, or ``{low: 1.0e-4, high: 1.0e-1, log:
             true}``.
         fix: Values of other keys of the configuration, by dotted name.
-        metric: What is to be large, as the mean over the seeds' episodes: ``life`` (mean return over the whole
+        metric: The mean over the seeds' episodes that is maximized: ``life`` (mean return over the whole
             training, each twentieth of its env steps counting alike), ``final`` (the last 100 episodes) or
             ``worst_regime`` (the mean return of the regime with the least).
         trials: How many points are tried.
@@ -157,7 +157,7 @@ class SweepConfig:
 
     @property
     def distributions(self) -> dict[str, Distribution]:
-        """What each key may be."""
+        """The distribution of each key."""
         return {key: Distribution.of(key, given) for key, given in self.vary.items()}
 
     @property
@@ -199,9 +199,9 @@ class Search:
         return parse_config(with_values(self.tree, {**self.sweep.fix, **values, "seed": seed}))
 
     def question(self) -> dict[str, Any]:
-        """What a study answers, as plain data: two searches that differ in it need two studies.
+        """The keys of a study, as plain data: two searches that differ in them need two studies.
 
-        More trials may be wished for later, and another sampler or pruner.
+        The number of trials, the sampler and the pruner may change later.
         """
         kept = self.sweep.to_dict()
         return {

@@ -70,7 +70,7 @@ def heeded(agent: "Agent") -> Iterator[list[int]]:
             return
         received.append(number)
         name = signal.Signals(number).name
-        # Not by print, which may be what was interrupted.
+        # Not by print, which the signal may have interrupted.
         os.write(
             2, f"{name}: stopping when this update is done; once more stops at once, with nothing saved\n".encode()
         )

@@ -37,7 +37,7 @@ code {{ font-size: 0.9em; }}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run studies as the words after ``rl-rms study`` say.
+    """Run studies with the arguments after ``rl-rms study``.
 
     Returns:
         Exit status.
@@ -106,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:
-    """Measure by the options, or read what was measured if there are none, and tell of it."""
+    """Measure, or read the data if there are no options, and show the result."""
     from rich.table import Table
 
     from rl_rms.studies import load

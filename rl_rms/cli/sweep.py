@@ -29,7 +29,7 @@ _LOOK_EVERY = 0.5
 
 
 def main(argv: Sequence[str]) -> int:
-    """Sweep as the words after ``rl-rms sweep`` say.
+    """Sweep with the arguments after ``rl-rms sweep``.
 
     Returns:
         Exit status.
@@ -41,9 +41,9 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms sweep",
         usage="rl-rms sweep SWEEP [--OPTION VALUE ...]",
         description=(
-            "Search hyperparameters: SWEEP is a YAML file or the name of a packaged sweep. A sweep that was "
-            "stopped goes on where it was. Started once more meanwhile, here or on a machine that shares its "
-            "storage, it is done together."
+            "Search hyperparameters: SWEEP is a YAML file or the name of a packaged sweep. The same command "
+            "continues a stopped sweep. Started several times, on machines that share a storage, it divides the "
+            "work."
         ),
         examples=[
             "rl-rms sweep half_life_cartpole",
@@ -76,7 +76,7 @@ def add_options(parser: Parser) -> None:
 
 
 def options_of(arguments: Any, search: Search) -> tuple[Path, str, int, Engine]:
-    """What `sweep` takes beside the search: its folder, storage, number of workers and engine.
+    """The folder, storage, number of workers and engine of a sweep.
 
     Raises:
         UserError: If there are to be no workers.
@@ -88,14 +88,14 @@ def options_of(arguments: Any, search: Search) -> tuple[Path, str, int, Engine]:
 
 
 def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engine = "local") -> int:
-    """Do a sweep, or what is left of it, and report.
+    """Run a sweep, or the rest of it, and report.
 
     Args:
         search: The sweep.
         folder: Where its report goes.
         storage: See `rl_rms.cli.trials.open_study`.
         workers: Processes at the same time.
-        engine: Who runs them.
+        engine: Local processes or tasks of Ray.
 
     Returns:
         Exit status.
@@ -126,17 +126,17 @@ def _supervise(study: "optuna.Study", search: Search, pool: "_Local | _Ray", wor
     """Keep workers at work until all trials have ended."""
     from optuna.trial import TrialState
 
-    told: set[int] = set()
+    shown: set[int] = set()
     while True:
         retry_stale(study)
         trials = counted(study.get_trials(deepcopy=False))
         ended = [one for one in trials if one.state.is_finished()]
         for trial in ended:
-            if trial.number not in told:
-                told.add(trial.number)
+            if trial.number not in shown:
+                shown.add(trial.number)
                 value = "" if trial.state is not TrialState.COMPLETE else f" {trial.value:.1f}"
                 console.print(
-                    f"[{len(told)}/{search.sweep.num_trials}] trial {trial.number}, "
+                    f"[{len(shown)}/{search.sweep.num_trials}] trial {trial.number}, "
                     f"{', '.join(f'{_last(key)} {_short(one)}' for key, one in trial.params.items())}: "
                     f"{trial.state.name.lower()}{value}",
                     highlight=False,
@@ -167,7 +167,7 @@ class _Local:
         """How many are at work.
 
         Raises:
-            RuntimeError: If one ended with an error; who was killed is merely no longer at work.
+            RuntimeError: If one ended with an error. A killed worker raises nothing.
         """
         if any((one.exitcode or 0) > 0 for one in self._processes):
             raise RuntimeError("a worker of the sweep ended with an error, which stands above")
@@ -226,7 +226,7 @@ class _Ray:
         """How many are at work."""
         if self._running:
             ended, self._running = self._ray.wait(self._running, num_returns=len(self._running), timeout=0)
-            self._ray.get(ended)  # raises what a worker raised
+            self._ray.get(ended)  # raises the worker's error
         return len(self._running)
 
     def keep(self, number: int) -> None:
@@ -343,7 +343,7 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
 
 
 def _last(key: str) -> str:
-    """The end of a dotted key, which is enough to tell it by."""
+    """The end of a dotted key."""
     return key.rsplit(".", 1)[-1]
 
 

@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard beside its scalars: texts and pictures."""
+"""Texts and pictures of a run in TensorBoard."""
 
 import platform
 import shlex
@@ -23,7 +23,7 @@ _PACKAGES = ("rl_rms", "torch", "gymnasium", "numpy")
 
 
 class RunPages(Callback):
-    """Writes configuration, versions and command, the world's schedule, and at the end the learning curve.
+    """Writes configuration, versions and command, the environment's schedule, and at the end the learning curve.
 
     Args:
         config: The run.
@@ -34,7 +34,7 @@ class RunPages(Callback):
         self.config, self.folder = config, folder
 
     def on_training_start(self, agent: "TrainedAgent", logger: Logger) -> None:
-        """What is known before."""
+        """Write the parts that are known at the start."""
         logger.text(agent.num_timesteps, "run/config", as_code(self.config.to_yaml(), "yaml"))
         logger.text(
             agent.num_timesteps,
@@ -44,17 +44,17 @@ class RunPages(Callback):
         rows = "".join(f"| {name} | {number} |\n" for name, number in versions().items())
         logger.text(agent.num_timesteps, "run/versions", f"| package | version |\n|---|---|\n{rows}")
         if agent.num_timesteps == 0 and self.config.env.schedules():
-            logger.picture(0, "world/schedule", draw_world(self.config))
+            logger.picture(0, "world/schedule", draw_changes(self.config))
 
     def on_update(self, agent: "TrainedAgent", logger: Logger) -> bool | None:
-        """See that the folder remains that of a run: who deleted it can still go on with it."""
+        """Write the configuration again if the folder was deleted, so that the run can be resumed."""
         if agent.num_updates % self.config.log_interval == 0:
             self._keep_config()
         return None
 
     def _keep_config(self) -> None:
         if not (self.folder / CONFIG).exists():
-            with suppress(files.UnwritableError):  # the log has told of it
+            with suppress(files.UnwritableError):  # the log warns of it
                 files.write(self.folder / CONFIG, self.config.to_yaml())
 
     def on_training_end(self, agent: "TrainedAgent", logger: Logger) -> None:
@@ -86,8 +86,8 @@ def as_code(text: str, language: str) -> str:
     return f"```{language}\n{text.rstrip()}\n```"
 
 
-def draw_world(config: RunConfig) -> bytes:
-    """A PNG of all that changes in a run's world, over the run's env steps, with the run's own seed."""
+def draw_changes(config: RunConfig) -> bytes:
+    """A PNG of all changes of a run's environment, over the run's env steps, with the run's own seed."""
     from rl_rms.cli.plot_schedule import drawn
 
     file = BytesIO()

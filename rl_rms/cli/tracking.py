@@ -1,4 +1,4 @@
-r"""Whether RMSprop's second moment followed the squared gradients: what a half-life did, from a run's log.
+r"""Whether RMSprop's second moment followed the squared gradients, from a run's log.
 
 The log holds, at some updates, the mean of v over all parameters and the decay rho. From two entries that lie k
 updates apart follows the exponentially weighted mean of the squared gradients between them,
@@ -29,7 +29,7 @@ Verdict = Literal["too long", "too short", "right"]
 
 # Updates between two readings, at the least: the mean of fewer squared gradients is mostly noise.
 _SPACING = 25
-# Fewer readings of a regime say nothing of it.
+# The verdict needs as many readings of a regime.
 _FEWEST = 8
 # The lag from which on v counts as off.
 _OFF = math.log(2.0)
@@ -85,7 +85,7 @@ class Following(NamedTuple):
 
 
 def read_tracking(run: Run) -> Tracking | None:
-    """A run's second moment and squared gradients, None where its log does not tell them.
+    """A run's second moment and squared gradients, None if its log does not hold them.
 
     It does not where the optimizer is another, v is centered, the memory was reset or shortened at changes of
     regime, or the run has fewer than two readings.
@@ -133,7 +133,7 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
         rho: The decay at them; between two entries it is taken to be their geometric mean.
 
     Returns:
-        Shape ``(n - 1,)``; no less than what rounding in single precision lets be told from 0.
+        Shape ``(n - 1,)``; no less than the rounding error of single precision.
 
     >>> squares_between(np.array([1.0, 3.0]), np.array([4.0, 1.0 + 3.0]), np.array([0.5, 0.5]))
     array([4.])
@@ -141,8 +141,8 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
     log_rho = np.log(rho)
     kept = np.exp(np.diff(updates) * 0.5 * (log_rho[1:] + log_rho[:-1]))
     squares = (second_moment[1:] - kept * second_moment[:-1]) / (1.0 - kept)
-    told: Floats = np.maximum(squares, _ROUNDING * second_moment[:-1] / (1.0 - kept))
-    return told
+    bounded: Floats = np.maximum(squares, _ROUNDING * second_moment[:-1] / (1.0 - kept))
+    return bounded
 
 
 def follow(tracking: Tracking, start: float, end: float) -> Following | None:

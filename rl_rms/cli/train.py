@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from rl_rms.envs.faults import EnvError
 
 INTERRUPTED = 130
-# The extra of this package that brings what an environment needs.
+# The extra of this package with the dependencies of an environment.
 EXTRAS = {"box2d": "box2d", "mujoco": "mujoco"}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train as the words after ``rl-rms train`` say.
+    """Train with the arguments after ``rl-rms train``.
 
     Returns:
         Exit status.
@@ -87,7 +87,7 @@ def train(config: RunConfig, name: str) -> int:
         from rl_rms.agents.workers import Workers
 
         require_ray()
-        # Here, where what is wrong can be said in a sentence.
+        # Errors here become one sentence; errors in Ray's workers do not.
         one_of_them = Workers(0, config.scale.workers)
         env = make_env(config, one_of_them)
         check_video(config, build(config, env, one_of_them))
@@ -110,7 +110,7 @@ def train(config: RunConfig, name: str) -> int:
 
 
 def train_with_ray(config: RunConfig, folder: Path) -> int:
-    """Have Ray's workers begin a run, or go on with it.
+    """Begin a run, or continue it, in workers of Ray.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
@@ -125,7 +125,7 @@ def train_with_ray(config: RunConfig, folder: Path) -> int:
     console.print(f"{config.scale.workers} workers of Ray on {where}; TensorBoard shows how they get on")
     run_with_ray(config.scale, go_on, folder=folder, config=config, can_begin=True)
     summary = read_summary(folder)
-    if config.progress == "json":  # its workers have said the rest, but not here
+    if config.progress == "json":  # the workers' output is not shown here
         steps, seconds = summary["total_timesteps"], summary["wall_time_seconds"]
         told = {"step": steps, "total": config.total_timesteps, "fps": round(steps / max(seconds, 1e-9), 1)}
         unknown = {"half_life": None, "regime": None}
@@ -195,7 +195,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
 
     Args:
         config: The run.
-        agent: The agent, in its world.
+        agent: The agent, with its environment.
         folder: The run's folder.
 
     Returns:
@@ -263,7 +263,7 @@ def console_of(config: RunConfig, rank: int = 0) -> "Console":
 
 
 def make_progress(config: RunConfig) -> "list[Callback]":
-    """What shows the progress of a training on the standard output, if anything is to."""
+    """The callback that shows the progress, if there is one."""
     from rl_rms.agents.progress import ProgressCallback
 
     if config.progress == "none":
@@ -272,7 +272,7 @@ def make_progress(config: RunConfig) -> "list[Callback]":
 
 
 def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
-    """What a run does beside training."""
+    """The callbacks of a run."""
     from rl_rms.agents.callbacks import CheckpointCallback, EvalCallback, HistogramCallback
     from rl_rms.agents.video import VideoCallback
     from rl_rms.cli.tensorboard import RunPages
@@ -290,7 +290,7 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
         )
         callbacks.append(evaluation)
     if config.video_every is not None:
-        callbacks.append(VideoCallback(make_pictured_env(config), folder / "videos", config.video_every))
+        callbacks.append(VideoCallback(make_rendered_env(config), folder / "videos", config.video_every))
     if config.histogram_every is not None:
         callbacks.append(HistogramCallback(config.histogram_every))
     every = config.checkpoint_every or config.total_timesteps
@@ -302,10 +302,10 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
 
 
 def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStationaryVector":
-    """The world of a run, or a worker's part of it.
+    """The environment of a run, or a worker's part of it.
 
     Raises:
-        UserError: If the environment cannot be made or does not offer what is to change.
+        UserError: If the environment cannot be made or lacks a parameter of env.changes.
     """
     from gymnasium.error import DependencyNotInstalled, Error
 
@@ -337,7 +337,7 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
 
     if config.video_every is None or agent.workers.rank > 0:
         return
-    env = make_pictured_env(config)
+    env = make_rendered_env(config)
     try:
         check_spaces(agent, env)
     except ValueError as error:
@@ -349,8 +349,8 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
         env.close()
 
 
-def make_pictured_env(config: RunConfig) -> "NonStationary":
-    """One environment of a run's world, without its curriculum, that renders pictures.
+def make_rendered_env(config: RunConfig) -> "NonStationary":
+    """A single environment of a run, without its curriculum, that renders pictures.
 
     Raises:
         UserError: If it does not.
@@ -459,7 +459,7 @@ def summarize(
 
 
 def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
-    """Print what the run came to and where it lies; for scripts the latter only."""
+    """Print the result and the folder of a run; with ``--progress none`` the folder alone."""
     if config.progress == "none":
         print(folder)
         return

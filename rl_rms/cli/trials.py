@@ -1,6 +1,6 @@
 """Trains the trials of a sweep in worker processes that share an Optuna storage.
 
-Optuna's heartbeats tell which workers are alive. A trial whose worker died becomes a new trial with the same
+Optuna's heartbeats show which workers are alive. A trial whose worker died becomes a new trial with the same
 parameters and the seeds that were finished, so no seed is trained twice.
 """
 

@@ -1,4 +1,4 @@
-"""Read YAML as plain data, and refuse what no configuration file contains."""
+"""Read YAML as plain data, and refuse files that are no configuration."""
 
 import re
 from pathlib import Path

@@ -26,6 +26,8 @@ _SECONDS_BETWEEN_VIEWS = 0.25
 _SECONDS_BETWEEN_LINES = 5.0
 _REGIMES_SHOWN = 5
 _SPARKLINE = 60
+# Narrower terminals show fewer columns.
+_WIDE = 64
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -65,7 +67,7 @@ class _LiveView(Progress):
     def __init__(self, progress: "ProgressCallback", console: Console) -> None:
         self._progress, self._width = progress, console.width
         super().__init__(
-            BarColumn(30, complete_style="cyan", finished_style="cyan"),
+            BarColumn(min(30, console.width // 4), complete_style="cyan", finished_style="cyan"),
             TextColumn("{task.completed:,.0f} / {task.total:,.0f} steps  {task.fields[fps]:,.0f} steps/s"),
             TimeRemainingColumn(compact=True),
             console=console,
@@ -83,19 +85,21 @@ class _LiveView(Progress):
         yield line.append(sparkline(self._progress.returns_so_far(columns)), "green").append(half_life)
         regimes = self._progress.regimes()
         if regimes:
-            yield _table(regimes)
+            yield _table(regimes, self._width)
 
 
-def _table(regimes: Sequence[_RegimeSoFar]) -> Table:
+def _table(regimes: Sequence[_RegimeSoFar], width: int) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for title in ("regime", "since step", "return", "first 10%", "last 10%", "half-life"):
+    tenths = width >= _WIDE
+    titles = ("regime", "since step", "return", *(("first 10%", "last 10%") if tenths else ()), "half-life")
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for regime in regimes:
         is_present = regime is regimes[-1]
         table.add_row(
             f"▸ {regime.number:,}" if is_present else f"{regime.number:,}",
             f"{regime.start:,}",
-            *map(_number, regime[2:5]),
+            *map(_number, regime[2 : 5 if tenths else 3]),
             "-" if regime.half_life is None else f"{regime.half_life:,.0f}",
             style="bold" if is_present else "",
         )

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from rl_rms.agents.config import A2CConfig, AgentConfig, ReinforceConfig
 from rl_rms.cli.errors import UserError, suggestion
-from rl_rms.cli.overrides import annotations_of, read_words, with_whole_numbers, with_words
+from rl_rms.cli.overrides import annotations_of, read_words, walk, with_whole_numbers, with_words
 from rl_rms.cli.yaml_files import read_file
 from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.config import EnvConfig
@@ -379,20 +379,18 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
             raise UserError(f"{place} must hold keys, got {value!r}; leave it out for the defaults")
 
 
-def _check_no_class(tree: Any, where: str = "") -> None:
+def _check_no_class(tree: Mapping[str, Any]) -> None:
     """Refuse a key ``class_path``, with which jsonargparse names a class to build.
 
     Raises:
         UserError: If there is one.
     """
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
-    for key, value in pairs:
-        if key == "class_path":
+    for place, value in walk(tree):
+        if place.rpartition(".")[2] == "class_path":
             raise UserError(
-                f"{where}{key} must not be given, got {value!r}: a configuration builds no object from a path; "
-                "give the values themselves, or make the object in a script"
+                f"{place} must not be given, got {value!r}: a configuration builds no object from a path; give "
+                "the values themselves, or make the object in a script"
             )
-        _check_no_class(value, f"{where}{key}.")
 
 
 def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -408,14 +406,9 @@ def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 def _too_large(tree: Mapping[str, Any]) -> str:
     """The key of an integer that no float can hold."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found = _too_large(value)
-            if found:
-                return f"{key}.{found}"
-        elif isinstance(value, int) and abs(value) > sys.float_info.max:
-            return str(key)
-    return ""
+    return next(
+        (key for key, value in walk(tree) if isinstance(value, int) and abs(value) > sys.float_info.max), ""
+    )
 
 
 def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:

@@ -35,6 +35,16 @@ def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield option[2:], text
 
 
+def walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a tree with its dotted key, each after those that hold it."""
+    yield place, value
+    pairs = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    for key, one in pairs:
+        yield from walk(one, f"{place}.{key}" if place else str(key))
+
+
 def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mapping[str, Any]) -> dict[str, Any]:
     """A tree with keys set by the words of a command line, from left to right.
 

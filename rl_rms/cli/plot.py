@@ -42,37 +42,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=WORDS)
     parser.add_argument(
         "--output",
-        type=str,
-        action="append",
-        help=(
-            "File to write, .png or .svg, or without an ending for both; may be given again. By default "
-            f"{CURVE} in the run's folder, or comparison.png here for several runs."
-        ),
+        type=str | None,
+        default=None,
+        help=f"File to write, .png or .svg; by default {CURVE} in the run's folder, or comparison.png here.",
     )
     arguments = parser.parse_args(list(argv))
-    outputs = [path for name in arguments.output or [] for path in _paths(name)]
+    if arguments.output and Path(arguments.output).suffix not in _ENDINGS:
+        raise UserError(f"--output must end in .png or .svg, got {arguments.output!r}")
     groups = find_groups(arguments.runs)
     if any(len(group.logs) > 1 for group in groups):
         require_plots("pictures of several seeds")
-    outputs = outputs or [_default(groups)]
+    output = Path(arguments.output) if arguments.output else _default(groups)
 
     from rl_rms.cli.plots import learning_curve, save
 
     _tell_what_is_cut(groups)
-    figure = learning_curve(groups)
-    for path in outputs:
-        save(figure, path)
-        print(path)
+    save(learning_curve(groups), output)
+    print(output)
     return 0
-
-
-def _paths(name: str) -> list[Path]:
-    path = Path(name)
-    if path.suffix in _ENDINGS:
-        return [path]
-    if path.suffix:
-        raise UserError(f"--output must end in .png or .svg, or in nothing for both, got {name!r}")
-    return [path.with_suffix(ending) for ending in _ENDINGS]
 
 
 def _default(groups: "Sequence[Group]") -> Path:

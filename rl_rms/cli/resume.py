@@ -49,9 +49,9 @@ def main(argv: Sequence[str]) -> int:
     config = parse_config(read_file(folder / CONFIG), words)
     check_folder(config, folder, "resume", trust=trust)
 
-    from rl_rms.cli.train import go_on, train_with_ray
+    from rl_rms.cli.train import continue_run, train_with_ray
 
     if config.scale.engine == "ray":
         require_checkpoint(folder)
         return train_with_ray(config, folder)
-    return go_on(config, folder)
+    return continue_run(config, folder)

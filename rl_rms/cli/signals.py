@@ -43,7 +43,7 @@ def sigterm_raises() -> Iterator[None]:
 
 
 @contextmanager
-def heeded(agent: "Agent") -> Iterator[list[int]]:
+def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
     """End an agent's training after its update at the first SIGINT or SIGTERM, by `Agent.interrupt`.
 
     The second signal ends the process.

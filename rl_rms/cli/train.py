@@ -27,7 +27,7 @@ from rl_rms.cli.runs import (
     write_summary,
 )
 from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
-from rl_rms.cli.signals import heeded, status_of
+from rl_rms.cli.signals import signals_interrupt, status_of
 from rl_rms.cli.trust import own_optimizer, see_working_folder
 from rl_rms.cli.yaml_files import read_file
 
@@ -100,7 +100,7 @@ def train(config: RunConfig, name: str) -> int:
                 find_unfinished(parent, config) if workers.rank == 0 else None
             )
             if unfinished is not None:
-                return go_on(config, unfinished, can_begin=True)
+                return continue_run(config, unfinished, can_begin=True)
         agent = build(config, make_env(config, workers), workers)
         check_video(config, agent)
         # After all that can be wrong, so that a wrong configuration leaves no folder.
@@ -123,7 +123,7 @@ def train_with_ray(config: RunConfig, folder: Path) -> int:
     where = "this machine" if config.scale.address is None else config.scale.address
     console = console_of(config)
     console.print(f"{config.scale.workers} workers of Ray on {where}; TensorBoard shows how they get on")
-    run_with_ray(config.scale, go_on, folder=folder, config=config, can_begin=True)
+    run_with_ray(config.scale, continue_run, folder=folder, config=config, can_begin=True)
     summary = read_summary(folder)
     if config.progress == "json":  # the workers' output is not shown here
         steps, seconds = summary["total_timesteps"], summary["wall_time_seconds"]
@@ -141,7 +141,7 @@ def begin(config: RunConfig, name: str) -> Path:
     return folder
 
 
-def go_on(config: RunConfig, folder: Path, *, can_begin: bool = False) -> int:
+def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) -> int:
     """Resume a run from its newest checkpoint.
 
     Args:
@@ -227,7 +227,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
     status = 0
     began = time.perf_counter()
     try:
-        with heeded(agent):
+        with signals_interrupt(agent):
             agent.learn(
                 config.total_timesteps - agent.num_timesteps,
                 callbacks,
@@ -262,22 +262,16 @@ def console_of(config: RunConfig, rank: int = 0) -> "Console":
     return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 
-def make_progress(config: RunConfig) -> "list[Callback]":
-    """The callback that shows the progress, if there is one."""
-    from rl_rms.agents.progress import ProgressCallback
-
-    if config.progress == "none":
-        return []
-    return [ProgressCallback(make_console(), form=config.progress, every=config.log_interval)]
-
-
 def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
     """The callbacks of a run."""
     from rl_rms.agents.callbacks import CheckpointCallback, EvalCallback, HistogramCallback
+    from rl_rms.agents.progress import ProgressCallback
     from rl_rms.agents.video import VideoCallback
     from rl_rms.cli.tensorboard import RunPages
 
-    callbacks = make_progress(config)
+    callbacks: list[Callback] = []
+    if config.progress != "none":
+        callbacks.append(ProgressCallback(make_console(), form=config.progress, every=config.log_interval))
     if config.eval_every is not None:
         evaluation = EvalCallback(
             every=config.eval_every,

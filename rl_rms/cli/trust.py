@@ -1,4 +1,4 @@
-"""Which code a configuration names, and which commands may import it."""
+"""Finds the code that a configuration names, and refuses it in folders that are not trusted."""
 
 import sys
 from collections.abc import Iterator

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rl_rms.agents import PolicyConfig
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.optim.rmsprop import RMSprop
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, draw_estimates, grid
 from rl_rms.studies.intervals import interquartile_mean, short
 
 if TYPE_CHECKING:
@@ -175,9 +175,8 @@ def draw(results: Results, figure: "Figure") -> None:
     for color, jump in zip(COLORS, results.levels("jump"), strict=False):
         rhos = results.levels("rho", jump=jump)
         told = [interquartile_mean(results.values("updates", rho=rho, jump=jump)) for rho in rhos]
-        spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
         memories = [1 / (1 - rho) for rho in rhos]
-        right.errorbar(memories, [t.middle for t in told], spread, fmt="o-", color=color, label=f"x {jump:g}")
+        draw_estimates(right, memories, told, fmt="o-", color=color, label=f"x {jump:g}")
     right.set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until right within 10 %")
     right.set_title("after a jump of gamma", fontsize=9, loc="left")
     right.legend(fontsize=7)

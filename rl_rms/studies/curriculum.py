@@ -17,7 +17,7 @@ from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.episodes import episode_returns
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, draw_estimates, grid
 from rl_rms.studies.intervals import interquartile, short
 
 if TYPE_CHECKING:
@@ -160,8 +160,7 @@ def draw(results: Results, figure: "Figure") -> None:
     axes[0].legend(fontsize=7)
     if half_lives:
         told = [results.estimate("return", half_life=h, rate=_rate(results, h)) for h in half_lives]
-        spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
-        axes[1].errorbar(half_lives, [t.middle for t in told], spread, fmt="o-", color=COLORS[0])
+        draw_estimates(axes[1], half_lives, told, fmt="o-", color=COLORS[0])
         axes[1].set(xscale="log", xlabel="half-life in updates", ylim=(0, None))
         axes[1].set_ylabel("mean return over the curriculum")
 

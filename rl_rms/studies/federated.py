@@ -20,7 +20,7 @@ import torch
 from rl_rms.agents import A2C
 from rl_rms.agents.federated import Client, FederationConfig, Placement, Report, Server, normalize
 from rl_rms.envs import make_vec
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, draw_estimates, grid
 from rl_rms.studies.intervals import Estimate, interquartile_mean, short
 
 if TYPE_CHECKING:
@@ -237,8 +237,7 @@ def draw(results: Results, figure: "Figure") -> None:
             of = {"engine": "here", "placement": placement}
             rate = results.best("return", "rate", highest=True, **of)
             one = results.estimate("return", rate=rate, **of)
-            spread = [[one.middle - one.low], [one.high - one.middle]]
-            axes[1].errorbar([i], [one.middle], spread, fmt="o", color=COLORS[i])
+            draw_estimates(axes[1], [i], [one], color=COLORS[i])
         axes[1].set_xticks(range(len(PLACEMENTS)), PLACEMENTS)
         axes[1].set_ylabel("return of the quiet CartPoles")
 

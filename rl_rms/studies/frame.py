@@ -225,7 +225,15 @@ def _rounded(value: Any) -> Floats:
     return np.array([float(f"{one:.{_DIGITS}g}") for one in values.ravel()]).reshape(values.shape)
 
 
-# -- what is left of it -----------------------------------------------------------------------------------
+def draw_estimates(axis: Any, at: Iterable[Any], estimates: Sequence[Estimate], **options: Any) -> None:
+    """Draw estimates with their intervals, with the options of matplotlib's ``errorbar``."""
+    middles = [one.middle for one in estimates]
+    # Of few seeds the middle may lie outside by a rounding error.
+    spread = np.maximum([[m - one.low, one.high - m] for m, one in zip(middles, estimates, strict=True)], 0.0).T
+    axis.errorbar(list(at), middles, spread, **{"fmt": "o", **options})
+
+
+# -- the page --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

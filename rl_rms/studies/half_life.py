@@ -16,7 +16,7 @@ from rl_rms.agents.agent import Agent
 from rl_rms.envs import make_vec
 from rl_rms.envs.drift import trace
 from rl_rms.envs.schedules import Redraw, Schedule, Square
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, draw_estimates, grid
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
 
 if TYPE_CHECKING:
@@ -248,8 +248,7 @@ def draw(results: Results, figure: "Figure") -> None:
     axes[0].legend(fontsize=7)
     for axis, world in zip(axes[1:], worlds, strict=True):
         told = [interquartile_mean(scores(results, world, h)) for h in half_lives]
-        spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
-        axis.errorbar(range(len(told)), [t.middle for t in told], spread, fmt="o", color=COLORS[0])
+        draw_estimates(axis, range(len(told)), told, color=COLORS[0])
         axis.set_xticks(range(len(told)), half_lives, rotation=60, ha="right", fontsize=7)
         axis.set_title(f"{world}: score", fontsize=9, loc="left")
 

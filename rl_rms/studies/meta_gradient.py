@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rl_rms.agents.meta_window import SavedTensors
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, draw_estimates, grid
 from rl_rms.studies.intervals import Estimate, interquartile_mean, short
 from rl_rms.studies.regression import Params, Regression
 
@@ -230,8 +230,7 @@ def draw(results: Results, figure: "Figure") -> None:
     cost.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="kilobytes kept for going backward")
     found = [i for i in results.where() if "by" in results.cells[i]]
     told = [interquartile_mean(results.measured[i]["score"]) for i in found]
-    spread = [[t.middle - t.low for t in told], [t.high - t.middle for t in told]]
-    score.errorbar(range(len(told)), [t.middle for t in told], spread, fmt="o", color=COLORS[0])
+    draw_estimates(score, range(len(told)), told, color=COLORS[0])
     names = [" ".join(str(value) for value in results.cells[i].values()) for i in found]
     score.set_xticks(range(len(told)), names, rotation=45, ha="right", fontsize=8)
     score.set_ylabel("-log10 loss, last tenth")

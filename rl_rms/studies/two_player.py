@@ -18,7 +18,7 @@ from rl_rms.agents.adversarial import Rival, RobustTraining, Side
 from rl_rms.agents.evaluation import evaluate
 from rl_rms.envs.pushes import PushedCartPole
 from rl_rms.optim.games import Play, cycle_radius, play_round
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, draw_estimates, grid
 from rl_rms.studies.intervals import interquartile, interquartile_mean, short
 from rl_rms.studies.optimizers import OPTIMIZERS, half_decades
 
@@ -288,9 +288,7 @@ def draw(results: Results, figure: "Figure") -> None:
         rate = results.best("unseen", over="rate", highest=True, training=training)
         told = [results.estimate(kind, training=training, rate=rate) for kind in kinds]
         at = np.arange(len(kinds)) + 0.8 * ((i + 0.5) / len(trainings) - 0.5)
-        middles = np.array([one.middle for one in told])
-        sides = np.abs([[one.low for one in told], [one.high for one in told]] - middles)
-        last.errorbar(at, middles, sides, fmt="o", color=COLORS[i], markersize=4, capsize=2, label=training)
+        draw_estimates(last, at, told, color=COLORS[i], markersize=4, capsize=2, label=training)
     last.set_xticks(range(len(kinds)), ["unpushed", *UNSEEN])
     last.set(ylim=(0, 520), ylabel="CartPole's mean return")
     last.set_title("pushed in training by", fontsize=9, loc="left")

@@ -20,7 +20,7 @@ LINES, COLUMNS = 40, 100
 # What each command does once it has understood its words; the others are quick enough to do it here.
 WORK = {
     "train": "rl_rms.cli.train.train",
-    "resume": "rl_rms.cli.train.go_on",
+    "resume": "rl_rms.cli.train.continue_run",
     "study": "rl_rms.cli.study._study",
     "sweep": "rl_rms.cli.sweep.sweep",
     "federate": "rl_rms.cli.federate.simulate",

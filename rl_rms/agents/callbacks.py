@@ -374,7 +374,7 @@ class EvalCallback(Periodic):
         """Evaluate once, at each of the clocks."""
         scalars: dict[str, float] = {}
         returns = []
-        ways = (True, False) if self.deterministic == "both" else (self.deterministic,)
+        ways = (True, False) if self.deterministic == "both" else (bool(self.deterministic),)
         with agent.undisturbed():
             for clock in self.clocks or (None,):
                 for way in ways:

@@ -96,10 +96,11 @@ def _table(regimes: Sequence[_RegimeSoFar], width: int) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for regime in regimes:
         is_present = regime is regimes[-1]
+        returns = (regime.mean, regime.first_tenth, regime.last_tenth)
         table.add_row(
             f"▸ {regime.number:,}" if is_present else f"{regime.number:,}",
             f"{regime.start:,}",
-            *map(_number, regime[2 : 5 if tenths else 3]),
+            *map(_number, returns if tenths else returns[:1]),
             "-" if regime.half_life is None else f"{regime.half_life:,.0f}",
             style="bold" if is_present else "",
         )

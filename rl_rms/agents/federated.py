@@ -1,16 +1,16 @@
 """Federated reinforcement learning: clients with different environments train one policy without transitions.
 
 In every round the server sends the policy's parameters p. Client i takes some updates by plain gradient descent in
-its own environment and reports in which direction they went, ``g_i``, the mean of the gradients on its way. Where
-RMSprop's normalizer lives is a `Placement`:
+its own environment and reports their direction ``g_i``, the mean of its gradients. A `Placement` names the owner
+of RMSprop's normalizer:
 
     server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           where FedAdam has its Adam
     pooled   p <- p - lr d / sqrt(v),  d = mean g_i,  v from mean g_i*g_i
     client   p <- p - lr d,            d = mean g_i / sqrt(v_i),           v_i the client's own, kept over rounds
     none     p <- p - lr d,            d = mean g_i                        federated averaging
 
-Federated averaging it is exactly where lr is ``local_learning_rate * local_updates``: p is then the mean of where
-the clients' parameters.
+The last one equals federated averaging if lr is ``local_learning_rate * local_updates``: p is then the mean of the
+clients' parameters.
 
 Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", 2017, for
 federated averaging; Reddi et al., "Adaptive federated optimization", 2021, for adaptive servers: FedAdam's

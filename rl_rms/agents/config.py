@@ -1,7 +1,6 @@
-"""Every number that shapes a run's learning, with its unit, range and default.
+"""The hyperparameters of the agents: each is declared here once, with its unit, range and default.
 
-These dataclasses are what the agents' constructors fill, what YAML holds and what the command line explains,
-so a range is checked here once for all of them. The module imports no torch.
+The constructors, YAML, ``--help`` and the reference derive from these dataclasses. The module imports no torch.
 """
 
 from collections.abc import Sequence
@@ -35,18 +34,17 @@ class PolicyConfig:
 
     Args:
         hidden_sizes: Units of each hidden layer.
-        shared_trunk: Whether actor and critic share the hidden layers and have but the last one of their own.
+        shared_trunk: Whether actor and critic share the hidden layers, so that each has its own last layer only.
         activation: Non-linearity after each hidden layer.
-        norm: What normalizes each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
-            (BatchNorm: by the batch's statistics in updates, by running ones while playing).
-        recurrent: A recurrent cell, ``gru`` or ``lstm``, that actor and critic share; it forgets at an episode's
-            end, and gradients go back to the beginning of a rollout.
+        norm: Normalization of each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
+            (BatchNorm, with the batch's statistics in updates and running ones for actions).
+        recurrent: A recurrent cell, ``gru`` or ``lstm``, that actor and critic share. Its state is reset at an
+            episode's end, and gradients go back to the beginning of a rollout.
         recurrent_size: Units of the recurrent cell.
-        image_features: Units of the Nature CNN's last layer, which actor and critic share, for pictures.
+        image_features: Units of the Nature CNN's last layer, which actor and critic share, for images.
         log_std_init: Initial logarithm of the standard deviation of continuous actions.
-        squash_actions: Whether continuous actions go through a tanh that is scaled to the space's bounds, instead
-            of being clipped to them.
-        orthogonal_init: Whether weights begin orthogonal and biases at zero, instead of as torch draws them.
+        squash_actions: Whether a tanh scales continuous actions to the space's bounds; otherwise they are clipped.
+        orthogonal_init: Whether weights are initialized orthogonal and biases zero; otherwise torch's defaults.
     """
 
     hidden_sizes: Sequence[int] = (64, 64)
@@ -77,18 +75,18 @@ class PolicyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MetaConfig:
-    """Hyperparameters that adapt themselves while an agent trains, by meta-gradient; see `rl_rms.agents.meta`.
+    """Adaptation of RMSprop's hyperparameters by meta-gradient during the training, see `rl_rms.agents.meta`.
 
     Args:
-        adapt: Which: ``learning_rate``, ``half_life`` and ``eps`` of RMSprop. An adapted half-life is kept within
+        adapt: The adapted hyperparameters: ``learning_rate``, ``half_life`` and ``eps``. A half-life stays within
             RMSprop's half_life_bounds, 32 to 10,000 updates.
         window: Updates through which the meta-gradient goes back, >= 1.
         num_eval_rollouts: Rollouts that evaluate the policy after the window, >= 1. The policy also learns from
             the last of them; the others cost env steps, and make the meta-gradient less noisy.
         rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
-        fluctuation: Weight of the variance of the whole loss along the window in what is minimized, >= 0.
-        memory_mb: Megabytes that the window's graph may hold, > 0. One that would hold more goes back through its
-            last updates only.
+        fluctuation: Weight of the loss's variance along the window in the meta-objective, >= 0.
+        memory_mb: Largest size of the window's graph in megabytes, > 0. A larger one goes back through its last
+            updates only.
     """
 
     adapt: Sequence[Adaptable] = ("learning_rate", "half_life")
@@ -117,52 +115,50 @@ class AgentConfig:
     """Hyperparameters that every agent has.
 
     Args:
-        algorithm: Which agent they are for.
-        learning_rate: Step size of the optimizer: a number > 0, or a schedule over the env steps that the agent
-            has lived, such as ``{linear: {start: 7.0e-4, end: 0.0, over: 1_000_000}}``; see env.changes for the
-            schedules there are. A resumed training goes on where the schedule was.
-        critic_learning_rate: The critic's own, likewise; null is the actor's. What both share follows the actor's.
+        algorithm: The agent's algorithm.
+        learning_rate: Step size of the optimizer: a number > 0, or a schedule over the agent's env steps such as
+            ``{linear: {start: 7.0e-4, end: 0.0, over: 1_000_000}}``; env.changes lists the schedules. A resumed
+            training continues the schedule.
+        critic_learning_rate: Step size of the critic's parameters, as for learning_rate; null is learning_rate.
+            Shared parameters have learning_rate.
         gamma: Discount per env step, in [0, 1].
         ent_coef: Weight of the entropy bonus in the loss: a number >= 0, or a schedule as for learning_rate.
         vf_coef: Weight of the value loss in the loss, >= 0.
-        max_grad_norm: Global gradient norm above which gradients are scaled down before the optimizer sees
-            them, > 0; null turns clipping off.
+        max_grad_norm: Global gradient norm to which larger gradients are scaled down before the optimizer's step,
+            > 0; null turns clipping off.
         normalize_advantage: Whether each update's advantages are shifted to mean 0 and scaled to standard
             deviation 1.
         normalize_observation: Whether observations are shifted and scaled by their running mean and standard
-            deviation and cut off at +-10; only those whose numbers mean amounts, so neither pictures nor
-            categories.
+            deviation and clipped to +-10. Images and categories are left as they are.
         normalize_reward: Whether rewards are divided by the running standard deviation of the discounted
-            return before they are learned from; returns are reported as they are.
-        mask_actions: Whether only valid actions are played: those that ``info["action_mask"]`` or, in a Dict
-            observation, the entry ``action_mask`` says.
-        on_env_error: What is to be done where a sub-environment raises, returns what its spaces do not allow, or
-            its worker ends or hangs: ``raise`` ends the training and says which; ``restart`` makes it anew, cuts
-            off its episode before the failed step, and goes on. Only ``sync`` and ``async`` can restart.
-        env_timeout: Seconds that a worker of ``async`` may take over a step or a reset before it counts as hung,
-            > 0; null for ever.
-        half_life: Memory of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
-            steps, converted with the steps that each update spans); ``match`` takes it from the time scale of the
-            environment's changes and from the gradients' signal-to-noise ratio, ``auto`` from the gradients
-            alone, both between 32 and 10,000 updates; null means 200 updates. Only for optimizers that
-            take ``half_life``.
-        on_change: What becomes of RMSprop's state when the environment's regime changes: ``keep``, ``reset`` (as
-            at the beginning of the training) or ``forget`` (the half-life is forget_half_life for forget_updates
-            updates).
-        forget_half_life: Half-life with which RMSprop forgets after a change, in updates, > 0.
-        forget_updates: For how many updates, >= 1.
-        on_nonfinite: What to do about a reward, observation or gradient that is nan or infinite: ``raise`` says
-            which; ``skip`` leaves the transition, or the update, out of learning; ``clip`` puts finite numbers in
-            their place. RMSprop is given the same word.
-        meta: Hyperparameters of RMSprop that adapt themselves by meta-gradient, as in ``{adapt: [learning_rate,
-            half_life], window: 4}``; null for none. What the others state is then where they begin.
+            return for learning; reported returns are not.
+        mask_actions: Whether to choose valid actions only, as ``info["action_mask"]`` or, in a Dict observation,
+            the entry ``action_mask`` states.
+        on_env_error: Response to a sub-environment that raises or returns a value outside its spaces, and to a
+            worker that ends or hangs: ``raise`` ends the training with its number; ``restart`` makes a new one,
+            truncates its episode before the failed step, and continues. Only ``sync`` and ``async`` can restart.
+        env_timeout: Seconds after which a worker of ``async`` counts as hung in a step or a reset, > 0; null for
+            no limit.
+        half_life: Half-life of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
+            steps, converted with the steps that each update spans). ``match`` computes it from the environment's
+            timescale and the gradients' signal-to-noise ratio, ``auto`` from the gradients alone, both between 32
+            and 10,000 updates; null means 200 updates. Only for optimizers that take ``half_life``.
+        on_change: Response of RMSprop's state to a change of regime: ``keep``, ``reset`` (to the state before the
+            first update) or ``forget`` (the half-life is forget_half_life for forget_updates updates).
+        forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
+        forget_updates: Updates for which it holds, >= 1.
+        on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` names it;
+            ``skip`` leaves the transition, or the update, out of learning; ``clip`` replaces it by a finite
+            number. RMSprop takes the same value.
+        meta: Adaptation of RMSprop's hyperparameters by meta-gradient, as in ``{adapt: [learning_rate, half_life],
+            window: 4}``; null for none. The stated values are then the initial ones.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
         optimizer_kwargs: Further keyword arguments of the optimizer, without ``lr``, ``params`` and ``half_life``.
             RMSprop gets ``eps=1e-5`` and ``bias_correction=True`` unless they are set here.
         policy: The policy network.
         fused: Whether small networks of linear layers on a CPU run in numpy, which gives the same gradients in a
             fraction of autograd's time, see `rl_rms.agents.numpy_backend`; false always uses autograd.
-        device: torch device of the network, ``"auto"`` takes CUDA where there is one.
+        device: torch device of the network; ``"auto"`` is CUDA if there is one.
     """
 
     algorithm: str

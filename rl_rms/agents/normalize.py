@@ -1,6 +1,6 @@
-"""Running statistics that bring rewards and observations to a common scale.
+"""Running statistics that scale rewards and observations.
 
-Both are right under every autoreset mode: reset frames are left out, and no return goes on over an episode's end.
+Reset frames are left out in every autoreset mode, and no discounted return continues over an episode's end.
 """
 
 import math
@@ -24,15 +24,15 @@ Bools = npt.NDArray[np.bool_]
 
 
 class RunningMeanVariance:
-    """Running mean and variance, coordinate by coordinate.
+    """Running mean and variance of each coordinate.
 
     Args:
-        shape: Of one value.
+        shape: Shape of one value.
 
     Attributes:
-        count: Values so far.
-        mean: Their mean, shape ``shape``; 0 before the first.
-        variance: Their variance (not corrected for its bias), likewise; 1 before the first.
+        count: Number of values so far.
+        mean: Mean of the values, shape ``shape``; 0 before the first.
+        variance: Biased variance of the values, same shape; 1 before the first.
     """
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
@@ -45,7 +45,7 @@ class RunningMeanVariance:
 
         Args:
             batch: Shape ``(batch, *shape)``; may be empty.
-            workers: Whose batches count, too.
+            workers: The processes whose batches are merged.
         """
         mean, variance = np.zeros_like(self.mean), np.zeros_like(self.mean)
         if len(batch):
@@ -88,8 +88,8 @@ class RunningMeanVariance:
 class RewardNormalizer:
     """Divides rewards by the running standard deviation of the discounted return ``R_t = gamma R_{t-1} + r_t``.
 
-    The return begins anew with every episode, reset frames are left out, and scaled rewards are cut off at +-10.
-    The mean is not subtracted, which would change what the best policy is where episodes can end.
+    The return restarts with every episode, reset frames are left out, and scaled rewards are clipped to +-10. The
+    mean is not subtracted, because that would change the optimal policy if episodes can end.
 
     Args:
         num_envs: Number of sub-environments.
@@ -108,17 +108,17 @@ class RewardNormalizer:
         self.frozen = False
 
     def restart(self) -> None:
-        """Tell that all sub-environments begin new episodes."""
+        """Reset the returns, because all sub-environments begin new episodes."""
         self.returns[:] = 0.0
 
     def __call__(self, rewards: Floats, valid: Bools, done: Bools, workers: Workers = ALONE) -> Floats:
-        """Take the returns into the statistics, then scale the rewards.
+        """Update the statistics with the returns, then scale the rewards.
 
         Args:
             rewards: Shape ``(num_steps, num_envs)``.
             valid: False for reset frames, same shape.
             done: Whether the transition was its episode's last, same shape.
-            workers: Whose returns count, too.
+            workers: The processes whose returns are merged.
 
         Returns:
             Scaled rewards, same shape.
@@ -139,7 +139,7 @@ class RewardNormalizer:
         return {**self.moments.state_dict(), "returns": self.returns.tolist(), "frozen": self.frozen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the statistics of `state_dict`; with other sub-environments than then, returns begin anew."""
+        """Load a state of `state_dict`; the returns restart if the number of sub-environments differs."""
         self.moments.load_state_dict(state)
         self.frozen = state["frozen"]
         returns = np.array(state["returns"], dtype=np.float64)
@@ -148,20 +148,20 @@ class RewardNormalizer:
 
 
 class ObservationNormalizer:
-    """Shifts and scales observations by the mean and standard deviation of those that actions were taken for.
+    """Shifts and scales observations by their running mean and standard deviation.
 
-    ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics move between rollouts, never within one,
-    so that what is learned from is what was acted on; before the first they are 0 and 1. Of Dict and Tuple
-    observations each part is normalized by itself; pictures and categories are left as they are.
+    ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics are of the observations that were acted
+    on. They change between rollouts only, so learning sees the same values as acting; before the first rollout
+    they are 0 and 1. Each part of Dict and Tuple observations has its own; images and categories are left alone.
 
     Args:
-        space: Of one sub-environment's observations.
+        space: Observation space of one sub-environment.
 
     Attributes:
         frozen: Whether the statistics stay as they are.
 
     Raises:
-        ValueError: If nothing in the space can be normalized.
+        ValueError: If no part of the space can be normalized.
     """
 
     def __init__(self, space: gym.Space[Any]) -> None:
@@ -177,12 +177,12 @@ class ObservationNormalizer:
         return _apply(self._normalizer, observations)
 
     def update(self, observations: Tree, valid: Bools, workers: Workers = ALONE) -> None:
-        """Take a rollout's observations into the statistics.
+        """Update the statistics with a rollout's observations.
 
         Args:
             observations: Shape ``(num_steps + 1, num_envs, *observation)`` or ``(num_steps, ...)``.
-            valid: Which of the first ``num_steps`` an action was taken for, ``(num_steps, num_envs)``.
-            workers: Whose observations count, too.
+            valid: Whether the observation was acted on, for the first ``num_steps``, ``(num_steps, num_envs)``.
+            workers: The processes whose observations are merged.
         """
         if not self.frozen:
             _update(self._normalizer, observations, valid, workers)
@@ -192,13 +192,13 @@ class ObservationNormalizer:
         return {"parts": [moments.state_dict() for moments in _leaves(self._normalizer)], "frozen": self.frozen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the statistics of `state_dict`."""
+        """Load a state of `state_dict`."""
         for moments, saved in zip(_leaves(self._normalizer), state["parts"], strict=True):
             moments.load_state_dict(saved)
         self.frozen = state["frozen"]
 
 
-# What normalizes a space: moments, None for nothing, or a dictionary by the keys of a Dict, or places in a Tuple.
+# The moments of a space: one object, None for none, or a dictionary by the keys of a Dict or indices of a Tuple.
 _Normalizer = RunningMeanVariance | dict[Any, Any] | None
 
 

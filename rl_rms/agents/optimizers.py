@@ -1,4 +1,4 @@
-"""Building the optimizer that a configuration names: RMSprop with its half-life, or any other of torch's form."""
+"""Builds the optimizer of a configuration, RMSprop or another ``torch.optim.Optimizer``."""
 
 import importlib
 import inspect
@@ -15,11 +15,11 @@ from rl_rms.optim.rmsprop import RMSprop
 
 OptimizerLike = str | type[Optimizer]
 
-# The agents' memory where none is stated. A long one: the largest gradients carry the signal, and a short memory
+# The agents' default, in updates. It is long: the largest gradients carry the signal, and a short half-life
 # divides them away.
 DEFAULT_HALF_LIFE = 200.0
 DEFAULT_EPS = 1e-5
-_MEMORY_NAMES = {"half_life", "rho", "alpha"}
+_HALF_LIFE_NAMES = {"half_life", "rho", "alpha"}
 
 
 def optimizer_path(optimizer: OptimizerLike) -> str:
@@ -74,10 +74,10 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     """The optimizer of a configuration.
 
     Args:
-        policy: What it trains; with a learning rate of its own, the parameters whose names begin with ``critic``
-            are a second group.
-        config: Names the class, its arguments, learning rate and half-life.
-        optimizer: The class itself, where it cannot be imported by the configuration's path.
+        policy: The policy. With a ``critic_learning_rate``, its parameters whose names begin with ``critic`` are a
+            second group.
+        config: States the class, its arguments, learning rate and half-life.
+        optimizer: The class itself, if the configuration's path cannot import it.
 
     Raises:
         ValueError: If the class or its arguments are wrong, or a half-life is stated for a class without one.
@@ -90,7 +90,7 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
         kwargs = {"eps": DEFAULT_EPS, "bias_correction": True, **ours, **kwargs}
         if config.half_life is not None:
             kwargs["half_life"] = config.half_life
-        elif not _MEMORY_NAMES & kwargs.keys():
+        elif not _HALF_LIFE_NAMES & kwargs.keys():
             kwargs["half_life"] = DEFAULT_HALF_LIFE
     elif config.half_life is not None:
         raise ValueError(
@@ -104,16 +104,16 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
 
 
 def group_rates(config: AgentConfig) -> list[float | dict[str, Any]]:
-    """The learning rate of each of the optimizer's groups, as the configuration has it."""
+    """The configuration's learning rate of each of the optimizer's groups."""
     critic = config.critic_learning_rate
     return [config.learning_rate] if critic is None else [config.learning_rate, critic]
 
 
 def _groups(policy: nn.Module, config: AgentConfig) -> list[dict[str, Any]]:
-    """Parameters with their learning rates at the beginning.
+    """Parameter groups with their initial learning rates.
 
     Raises:
-        ValueError: If the critic is to have a rate of its own, and there are no parameters of that name.
+        ValueError: If ``critic_learning_rate`` is set and no parameter's name begins with ``critic``.
     """
     rates = [as_schedule(rate).value(0, Key(0)) for rate in group_rates(config)]
     if len(rates) == 1:

@@ -34,27 +34,26 @@ _CELLS: dict[str, type[nn.GRUCell] | type[nn.LSTMCell]] = {"gru": nn.GRUCell, "l
 
 
 class ActorCriticPolicy(nn.Module):
-    """Actor and critic over encoded observations, with a memory between them where one is asked for.
+    """Actor and critic over encoded observations, with an optional recurrent cell before both.
 
-    ``encode`` brings observations of any space to features, through the trunk if actor and critic share one,
-    ``remember`` passes them through the recurrent cell, if there is one, and ``actor`` and ``critic`` are
-    multilayer perceptrons of their own, or single layers after a trunk. Without trunk, cell and pictures,
-    architecture and initialization are those of Stable-Baselines3's ``MlpPolicy`` (hidden gain sqrt 2, actor head
-    0.01, critic head 1), so that results can be compared.
+    ``encode`` converts observations of any space to features, through the trunk if actor and critic share one.
+    ``remember`` passes the features through the recurrent cell, if there is one. ``actor`` and ``critic`` are
+    separate multilayer perceptrons, or single layers after a trunk. Without trunk, cell and images, architecture
+    and initialization equal Stable-Baselines3's ``MlpPolicy`` (gains: hidden sqrt 2, actor 0.01, critic 1).
 
-    Any module with ``actor(observations)`` and ``critic(observations)`` can stand in its place, and may have
-    ``encode``, which what both share is then computed by once.
+    Any module with ``actor(observations)`` and ``critic(observations)`` can replace it. If the module has
+    ``encode``, its result is computed once for both.
 
     Args:
         observation_space: See `rl_rms.agents.encoders.make_encoder`.
         action_space: Discrete, MultiDiscrete, MultiBinary or Box (diagonal Gaussian).
-        config: Sizes, activation and so on.
+        config: The architecture.
 
     Attributes:
-        state_size: Numbers that it remembers of each sub-environment, 0 without a cell.
+        state_size: Size of the recurrent state of one sub-environment, 0 without a cell.
 
     Raises:
-        ValueError: If a space is of another kind, or actions are to be squashed that have no bounds.
+        ValueError: If a space is not supported, or ``squash_actions`` is set and actions have no bounds.
     """
 
     def __init__(
@@ -100,12 +99,12 @@ class ActorCriticPolicy(nn.Module):
         """One step of the recurrent cell.
 
         Args:
-            features: Of the present observations, ``(batch, num_features)``.
-            state: What was remembered, ``(batch, state_size)``; zeros to begin with.
-            start: Where an episode begins and nothing is remembered, bool, ``(batch,)``.
+            features: Features of the present observations, ``(batch, num_features)``.
+            state: Recurrent state before the step, ``(batch, state_size)``; zeros at first.
+            start: Whether an episode begins, which resets the state, bool, ``(batch,)``.
 
         Returns:
-            What actor and critic see, and what is remembered now.
+            The inputs of actor and critic, and the recurrent state after the step.
         """
         assert self.cell is not None
         state = state.masked_fill(start.unsqueeze(-1), 0.0)
@@ -138,7 +137,7 @@ class ActorCriticPolicy(nn.Module):
     def forward(self, observations: Any) -> tuple[Distribution, Tensor]:
         """Distribution over actions and values, for observations of shape ``(batch, *observation)``.
 
-        A recurrent policy sees them as the first of their episodes.
+        A recurrent policy treats them as the first observations of their episodes.
         """
         features = self.encode(observations)
         if self.cell is not None:
@@ -214,10 +213,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _num_outputs(space: gym.Space[Any]) -> int:
-    """Outputs of an actor's network.
+    """The number of outputs of an actor's network.
 
     Raises:
-        ValueError: If no agent takes such actions.
+        ValueError: If the action space is not supported.
     """
     if isinstance(space, spaces.Discrete):
         return int(space.n)

@@ -3,9 +3,10 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents.collector import Collector
+from rl_rms.envs import ResilientSyncVectorEnv
 
 
 class Counting(gym.Env):
@@ -48,7 +49,7 @@ def counting():
     """Makes a vector of counting worlds: ``counting([(length, truncates), ...], mode)``."""
 
     def make(kinds, mode=AutoresetMode.NEXT_STEP):
-        return SyncVectorEnv([lambda kind=kind: Counting(*kind) for kind in kinds], autoreset_mode=mode)
+        return ResilientSyncVectorEnv([lambda kind=kind: Counting(*kind) for kind in kinds], autoreset_mode=mode)
 
     return make
 
@@ -56,7 +57,7 @@ def counting():
 @pytest.fixture
 def target():
     """Makes a vector of target worlds."""
-    return lambda num_envs: SyncVectorEnv([Target for _ in range(num_envs)])
+    return lambda num_envs: ResilientSyncVectorEnv([Target for _ in range(num_envs)])
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ lint: .venv/installed-dev  ## style, types, Python 3.10, and the layers' imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p rl_rms
 	$(BIN)/mypy --python-version 3.10 --no-warn-return-any --no-warn-unused-ignores -p rl_rms
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 docs: .venv/installed-dev .venv/mermaid  ## the documentation site, into build/site

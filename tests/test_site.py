@@ -219,6 +219,12 @@ def test_names_that_pages_write_are_there():
         functools.reduce(getattr, filter(None, name[len(module) :].split(".")), importlib.import_module(module))
 
 
+def test_contributing_lists_every_module_with_its_purpose():
+    with_table = runpy.run_path(str(DOCS / "list_modules.py"))["with_table"]
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert page == with_table(page), "run python docs/list_modules.py"
+
+
 def test_names_in_pages_lead_to_the_reference(site):
     page = (site / "half_life.html").read_text()
     assert re.search(r'<a [^>]*href="api/rule.html#rl_rms.laws.matched_half_life"[^>]*><code>', page)

@@ -8,6 +8,7 @@ EXTRAS := box2d,mujoco,curricula,video,plots,sweep,ray,flower
 TORCH := $(shell grep '^torch==' constraints.txt)
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.venv/pyright
+export npm_config_cache := $(CURDIR)/.venv/npm
 
 .PHONY: train test test-slow lint docs torture fuzz rllib dist audit lock newest test-newest test-lowest clean
 
@@ -120,7 +121,7 @@ newest:
 
 # The diagrams of the documentation; without npm they stay text.
 .venv/mermaid: .venv/installed-dev
-	{ npm pack --silent --cache .venv/npm --pack-destination .venv mermaid@11.17.2 && \
+	{ npm pack --silent --pack-destination .venv mermaid@11.17.2 && \
 		tar -xzf .venv/mermaid-11.17.2.tgz -C .venv --strip-components=2 package/dist/mermaid.min.js; } \
 		>.venv/mermaid.log 2>&1 || echo "mermaid cannot be installed here, so diagrams stay text: see .venv/mermaid.log"
 	touch $@

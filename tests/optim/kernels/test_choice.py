@@ -42,7 +42,7 @@ def loose():
         (loose, {"foreach": True, "max_update_rms": 1.0}, PlainKernel),
         (loose, {"foreach": True, "momentum": 0.9, "cautious": True}, PlainKernel),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_choose_kernel_takes_the_first_that_supports_the_options(make, options, expected):
     assert type(choose_kernel(make(), group_of(**options))) is expected

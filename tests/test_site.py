@@ -95,6 +95,7 @@ INTERNAL = {
     "rl_rms.envs.parametrized",
     "rl_rms.envs.schedules.bridges",
     "rl_rms.envs.schedules.plotting",
+    "rl_rms.envs.seeds",
     "rl_rms.envs.verification",
     "rl_rms.optim.change_detector",
     "rl_rms.optim.clipping",

@@ -17,7 +17,7 @@ from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.checks import check_int
-from rl_rms.envs.noise import derive_seeds
+from rl_rms.envs.seeds import derive_seeds
 
 
 @dataclass(frozen=True)

@@ -185,17 +185,6 @@ def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | Non
     return (*schedules, *tasks)
 
 
-def first_seed(seed: int | None) -> int:
-    """The given seed of a drift, or a random one.
-
-    Raises:
-        ValueError: If it is no whole number >= 0.
-    """
-    if seed is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    return check_int("seed", seed, least=0)
-
-
 def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any] | None]:
     """The clock that the options of a reset ask for, and the options without it, in a copy.
 

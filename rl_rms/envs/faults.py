@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
-from rl_rms.envs.noise import derive_seeds
+from rl_rms.envs.seeds import derive_seeds
 
 # Restarts of one sub-environment without a valid step between them, after which its error is raised.
 MAX_RESTARTS_IN_A_ROW = 5

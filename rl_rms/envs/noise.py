@@ -36,19 +36,6 @@ class Moment(NamedTuple):
     clocks: tuple[int, ...]
 
 
-def derive_seeds(entropy: int | Sequence[int], count: int = 1) -> list[int]:
-    """Derive seeds for environments from other seeds.
-
-    Args:
-        entropy: Whole numbers >= 0.
-        count: How many.
-
-    Returns:
-        Seeds below 2**30: simulators keep a seed in a signed 32-bit integer, and vector environments add an index.
-    """
-    return [int(word) % 2**30 for word in np.random.SeedSequence(entropy).generate_state(count)]
-
-
 def normals(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floats:
     """Independent standard normal numbers, by Box and Muller: ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
 

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
-from rl_rms.envs.changing import Changing, first_seed, join_targets, take_clock
+from rl_rms.envs.changing import Changing, join_targets, take_clock
 from rl_rms.envs.checks import check_int
 from rl_rms.envs.clocks import SingleClock
 from rl_rms.envs.curricula import Curriculum
@@ -19,6 +19,7 @@ from rl_rms.envs.keys import REGIME
 from rl_rms.envs.observers import Observer
 from rl_rms.envs.parametrized import Parametrized, Transition
 from rl_rms.envs.schedules import Schedule, as_schedules
+from rl_rms.envs.seeds import first_seed
 
 
 class NonStationary(Changing, Parametrized):

@@ -11,8 +11,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-from rl_rms.envs.noise import derive_seeds
 from rl_rms.envs.parameters import register_parameter
+from rl_rms.envs.seeds import derive_seeds
 
 EnvLike = str | EnvSpec | Mapping[str, Any] | Callable[[], gym.Env[Any, Any]]
 

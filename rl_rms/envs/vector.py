@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 
 from rl_rms.envs.backend import Transitions
 from rl_rms.envs.backends import make_backend
-from rl_rms.envs.changing import Changing, first_seed, join_targets, take_clock
+from rl_rms.envs.changing import Changing, join_targets, take_clock
 from rl_rms.envs.checks import check_int
 from rl_rms.envs.clocks import Clock, Column, Mask, SharedClock
 from rl_rms.envs.config import Sharing
@@ -25,6 +25,7 @@ from rl_rms.envs.keys import REGIME
 from rl_rms.envs.observers import Observer
 from rl_rms.envs.phase_clocks import PhaseClocks
 from rl_rms.envs.schedules import Ints, Schedule, as_schedules
+from rl_rms.envs.seeds import first_seed
 from rl_rms.envs.transforms import unbounded
 
 _REGIME_MASK = f"_{REGIME}"

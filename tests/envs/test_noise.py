@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rl_rms.envs import noise
-from rl_rms.envs.noise import Moment, derive_seeds
+from rl_rms.envs.noise import Moment
 
 
 def moment(clocks, seed=3, indices=None):
@@ -54,10 +54,3 @@ def test_permutations_are_equally_likely_and_number_0_is_the_identity():
     assert len(counts) == 6
     assert min(counts) > 200 - 4 * math.sqrt(200)
     assert noise.permutation("a", 3, 1, 1, 20).tolist() != noise.permutation("a", 3, 0, 1, 20).tolist()
-
-
-def test_derive_seeds_of_any_entropy_fit_a_signed_32_bit_integer():
-    seeds = [derive_seeds((seed, 1), 3) for seed in range(200)]
-    assert max(map(max, seeds)) < 2**31 - 10_000
-    assert len({seed for each in seeds for seed in each}) == 600
-    assert derive_seeds(7) == derive_seeds((7,))

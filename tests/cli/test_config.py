@@ -1,4 +1,5 @@
 import copy
+import inspect
 import json
 import math
 import subprocess
@@ -7,11 +8,12 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_rms.agents import A2CConfig, ReinforceConfig
-from rl_rms.cli.config import RunConfig, ScaleConfig, find_config, parse_config, read_config
+from rl_rms.agents import A2C, A2CConfig, Reinforce, ReinforceConfig
+from rl_rms.cli.config import ALGORITHMS, RunConfig, ScaleConfig, find_config, parse_config, read_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.overrides import with_values
 from rl_rms.cli.train import build, make_env
@@ -441,3 +443,15 @@ def test_an_address_is_taken_from_the_command_line_alone():
     tree = {"scale": {"engine": "ray", "address": "ray://elsewhere:10001"}}
     with pytest.raises(UserError, match=naming("scale.address", "file", "ray://elsewhere", "--scale.address")):
         parse_config(tree)
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_yaml_holds_every_hyperparameter_of_the_constructor_with_its_default(algorithm):
+    constructor = {"a2c": A2C, "reinforce": Reinforce}[algorithm]
+    written = yaml.safe_load(RunConfig(agent=ALGORITHMS[algorithm]()).to_yaml())["agent"]
+    assert written.pop("algorithm") == algorithm
+    parameters = inspect.signature(constructor).parameters
+    beside = {"env", "config", "seed", "observation_space", "action_space"}
+    assert set(written) == set(parameters) - beside
+    for name in set(written) - {"policy", "optimizer"}:
+        assert written[name] == parameters[name].default, name

@@ -25,7 +25,7 @@ def test_no_number_ends_a_training_that_is_not_to_end(benchmark, what, on_nonfin
 
 
 def test_numbers_that_are_let_through_would_be_counted(benchmark, monkeypatch):
-    monkeypatch.setattr("rl_rms.agents.rollout.are_tame", lambda observations: True)
+    monkeypatch.setattr("rl_rms.agents.imputation.are_tame", lambda observations: True)
     assert benchmark.numbers.put_in("observation", "raise", 12).lost > 0
     assert benchmark.numbers.put_in("observation", "skip", 12).lost > 0
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.layers import Layers, lost_sentence
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.notices import Notices
 
 OTHERWISE = (
@@ -55,7 +55,7 @@ class Backend(ABC):
         """Set the targets, in their order: a number for all, or one for each, shape ``(num_envs,)``."""
 
     @abstractmethod
-    def place(self, moment: Moment) -> None:
+    def place(self, noise_key: NoiseKey) -> None:
         """Say who draws random numbers, and when."""
 
     @abstractmethod

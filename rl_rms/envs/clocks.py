@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.drift import BLOCK, Block, compute_block, timescale, trace
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.schedules import Floats, Ints, Schedule
 
 Mask = npt.NDArray[np.bool_]
@@ -61,7 +61,7 @@ class Clock(ABC):
 
     @property
     @abstractmethod
-    def moment(self) -> Moment:
+    def noise_key(self) -> NoiseKey:
         """The environments that draw random numbers, and their readings."""
 
     @property
@@ -134,11 +134,11 @@ class SharedClock(Clock):
         return np.full(self._indices.size, self._reading, dtype=np.int64)
 
     @property
-    def moment(self) -> Moment:
+    def noise_key(self) -> NoiseKey:
         """One drift, in which each sub-environment draws its own noise."""
         n = self._indices.size
         now = self._reading + self._frozen_steps
-        return Moment(self.seed, (self._env_index,) * n, tuple(self._indices.tolist()), (now,) * n)
+        return NoiseKey(self.seed, (self._env_index,) * n, tuple(self._indices.tolist()), (now,) * n)
 
     @property
     def changes(self) -> dict[str, Schedule]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from rl_rms.envs.clocks import Clock, Column, Mask
 from rl_rms.envs.drift import BLOCK, Block, compute_block, timescale, trace
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.schedules import Floats, Ints, Schedule
 
 
@@ -49,10 +49,10 @@ class IndependentClocks(Clock):
         return self._readings.copy()
 
     @property
-    def moment(self) -> Moment:
+    def noise_key(self) -> NoiseKey:
         """A drift for each."""
         indices = tuple(self._indices.tolist())
-        return Moment(self.seed, indices, indices, tuple((self._readings + self._frozen_steps).tolist()))
+        return NoiseKey(self.seed, indices, indices, tuple((self._readings + self._frozen_steps).tolist()))
 
     @property
     def timescale(self) -> float:

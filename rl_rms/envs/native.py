@@ -11,7 +11,7 @@ from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.layers import Layers, check_wrappers
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_state
 
@@ -50,9 +50,9 @@ class Native(Backend):
         """Set the vector environment's own parameters."""
         self._setter.set(columns)
 
-    def place(self, moment: Moment) -> None:
+    def place(self, noise_key: NoiseKey) -> None:
         """Say who draws random numbers, and when."""
-        self._setter.place(moment)
+        self._setter.place(noise_key)
 
     def current(self) -> tuple[float, ...]:
         """Those of the vector environment."""

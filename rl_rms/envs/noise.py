@@ -20,7 +20,7 @@ from rl_rms.envs.schedules.rng import philox
 _TRANSITION, _FIRST, _ONCE = 0, 1, 2
 
 
-class Moment(NamedTuple):
+class NoiseKey(NamedTuple):
     """The environments of a batch that draw numbers, and their readings.
 
     Attributes:
@@ -36,24 +36,24 @@ class Moment(NamedTuple):
     clocks: tuple[int, ...]
 
 
-def normals(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floats:
+def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
     """Independent standard normal numbers, by Box and Muller: ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
 
     Args:
         target: Their use; each target has its own numbers.
-        moment: Who asks, and when.
+        noise_key: Who asks, and when.
         size: How many each is to have.
         first: True for the first frame of an episode, False for a transition, of each environment.
 
     Returns:
         Numbers, shape ``(num_envs, size)``.
     """
-    return _normal(_rows(target, moment, 2 * math.ceil(size / 2), first))[:, :size]
+    return _normal(_rows(target, noise_key, 2 * math.ceil(size / 2), first))[:, :size]
 
 
-def uniforms(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floats:
+def uniforms(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
     """The same, uniform in [0, 1)."""
-    return _rows(target, moment, size, first)
+    return _rows(target, noise_key, size, first)
 
 
 @lru_cache(maxsize=1024)
@@ -71,17 +71,17 @@ def permutation(target: str, seed: int, drift: int, number: int, size: int) -> I
     return _frozen(np.argsort(_draw(target, seed, number, _ONCE, drift, 1, size)[0], kind="stable"))
 
 
-def _rows(target: str, moment: Moment, size: int, first: Sequence[bool]) -> Floats:
+def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
     """Uniform numbers for each environment; those at the same clock come out of one generator."""
-    rows = np.empty((len(moment.clocks), size))
+    rows = np.empty((len(noise_key.clocks), size))
     groups: dict[tuple[int, bool], list[int]] = {}
-    for row, when in enumerate(zip(moment.clocks, map(bool, first), strict=True)):
+    for row, when in enumerate(zip(noise_key.clocks, map(bool, first), strict=True)):
         groups.setdefault(when, []).append(row)
     for (clock, begins), members in groups.items():
-        indices = np.array([moment.env_indices[row] for row in members])
+        indices = np.array([noise_key.env_indices[row] for row in members])
         low = int(indices.min())
         lane = _FIRST if begins else _TRANSITION
-        drawn = _draw(target, moment.seed, clock, lane, low, int(indices.max()) - low + 1, size)
+        drawn = _draw(target, noise_key.seed, clock, lane, low, int(indices.max()) - low + 1, size)
         rows[members] = drawn[indices - low]
     return rows
 

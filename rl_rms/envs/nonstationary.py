@@ -190,7 +190,7 @@ class NonStationary(Changing, Parametrized):
 
     def _set(self) -> None:
         if self._setter.is_drawn:
-            self._setter.place(self._clock.moment)
+            self._setter.place(self._clock.noise_key)
         values = self._values()
         if values != self._setter.values:
             self._setter.set(values)

@@ -14,7 +14,7 @@ from gymnasium.spaces import Discrete
 
 from rl_rms.envs import noise, transforms
 from rl_rms.envs.delays import Delays
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameters import Parameter, find_parameter, parameter_names
 from rl_rms.envs.transforms import DRAWN, NEUTRAL, NOISES, Space, components
 from rl_rms.envs.verification import verify_effect
@@ -38,10 +38,10 @@ class ParameterSetter:
         targets: As given.
         values: The values that are set, in the order of the targets; at first None, for none.
         has_noise: Whether random numbers are drawn at each env step.
-        is_drawn: Whether any target needs random numbers, and so `moment`.
+        is_drawn: Whether any target needs random numbers, and so `noise_key`.
         late: Targets that take effect only with the next reset.
         episodic: Numbers of the targets that end the episode in progress when they change.
-        moment: The environments that draw, and their readings; needed before a transition if ``is_drawn``.
+        noise_key: The environments that draw, and their readings; needed before a transition if ``is_drawn``.
 
     Raises:
         ValueError: If the environment has no such target, or changing it would have no effect.
@@ -59,7 +59,7 @@ class ParameterSetter:
         self.targets = tuple(targets)
         self.values: tuple[Any, ...] = (None,) * len(self.targets)
         self._env = env
-        self.moment = Moment(0, (0,), (0,), (0,))
+        self.noise_key = NoiseKey(0, (0,), (0,), (0,))
         self._has_arrays = bool(arrays)
         self._num_envs = num_envs
         self._spaces = (observation_space, action_space)
@@ -123,11 +123,11 @@ class ParameterSetter:
             if value is not None:
                 setter(value)
 
-    def place(self, moment: Moment) -> None:
+    def place(self, noise_key: NoiseKey) -> None:
         """Say who draws random numbers, and when."""
-        if moment[:2] != self.moment[:2]:
+        if noise_key[:2] != self.noise_key[:2]:
             self._drawn.clear()
-        self.moment = moment
+        self.noise_key = noise_key
 
     def begin(self, rows: Iterable[int] = (0,)) -> None:
         """Begin episodes: actions on their way from the last ones are forgotten."""
@@ -221,14 +221,14 @@ class ParameterSetter:
         return moved
 
     def _noise(self, target: str, size: int, first: npt.NDArray[np.bool_] | bool = False) -> npt.NDArray[Any]:
-        begins = np.broadcast_to(first, len(self.moment.clocks)).tolist()
+        begins = np.broadcast_to(first, len(self.noise_key.clocks)).tolist()
         uniform = target == "action.noise" and isinstance(self._spaces[1], Discrete)
-        return (noise.uniforms if uniform else noise.normals)(target, self.moment, size, begins)
+        return (noise.uniforms if uniform else noise.normals)(target, self.noise_key, size, begins)
 
     def _once(self, target: str, numbers: Any, draw: Callable[[int, int], Any]) -> npt.NDArray[Any]:
         """The rows of ``draw(drift, number)``: one for all, or one for each, shape ``(1 or num_envs, size)``."""
         if target not in self._drawn:
-            drifts = self.moment.drifts
+            drifts = self.noise_key.drifts
             if np.ndim(numbers) == 0 and len(set(drifts)) == 1:
                 drifts = drifts[:1]
             each = np.broadcast_to(np.rint(numbers), len(drifts)).astype(np.int64).tolist()
@@ -237,7 +237,7 @@ class ParameterSetter:
         return drawn
 
     def _vectors(self, size: int) -> npt.NDArray[Any]:
-        target, seed = "observation.offsets_draw", self.moment.seed
+        target, seed = "observation.offsets_draw", self.noise_key.seed
         return self._once(
             target,
             self._transforms[target],
@@ -245,7 +245,7 @@ class ParameterSetter:
         )
 
     def _orders(self, target: str, size: int) -> npt.NDArray[Any]:
-        seed = self.moment.seed
+        seed = self.noise_key.seed
         return self._once(
             target,
             self._transforms[target],
@@ -253,7 +253,7 @@ class ParameterSetter:
         )
 
     def _ranks(self, size: int) -> npt.NDArray[Any]:
-        seed = self.moment.seed
+        seed = self.noise_key.seed
         return self._once(
             "observation.mask",
             1,

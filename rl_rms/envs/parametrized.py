@@ -9,7 +9,7 @@ from gymnasium.utils import RecordConstructorArgs
 from rl_rms.envs.checks import check_reset, check_reward
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.layers import Layers, State, check_wrappers
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.replay import Replay
@@ -75,13 +75,13 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._setter.set(values)
 
     @property
-    def parameter_moment(self) -> Moment:
+    def parameter_noise_key(self) -> NoiseKey:
         """The environment that draws random numbers, and its reading."""
-        return self._setter.moment
+        return self._setter.noise_key
 
-    @parameter_moment.setter
-    def parameter_moment(self, moment: Moment) -> None:
-        self._setter.place(moment)
+    @parameter_noise_key.setter
+    def parameter_noise_key(self, noise_key: NoiseKey) -> None:
+        self._setter.place(noise_key)
 
     @property
     def parameter_targets(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from rl_rms.envs.checks import shown
 from rl_rms.envs.parametrized import Parametrized
 
 # Attributes of a Parametrized that a new sub-environment inherits from the failed one.
-INHERITED = ("parameter_values", "parameter_moment")
+INHERITED = ("parameter_values", "parameter_noise_key")
 
 
 def savable(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:

@@ -13,7 +13,7 @@ from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.layers import Layers, check_wrappers
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parametrized import Parametrized, find_parametrized
 from rl_rms.envs.resilient_sync import continue_sync
 from rl_rms.envs.transforms import DRAWN, NOISES
@@ -86,10 +86,10 @@ class SubEnvs(Backend):
         self._columns = columns
         self._put("parameter_values", self._rows(columns))
 
-    def place(self, moment: Moment) -> None:
+    def place(self, noise_key: NoiseKey) -> None:
         """Set each sub-environment's index and clock."""
-        rows = [Moment(moment.seed, *((one,) for one in each)) for each in zip(*moment[1:], strict=True)]
-        self._put("parameter_moment", rows)
+        rows = [NoiseKey(noise_key.seed, *((one,) for one in each)) for each in zip(*noise_key[1:], strict=True)]
+        self._put("parameter_noise_key", rows)
 
     def current(self) -> tuple[float, ...]:
         """The values of the first sub-environment, which is made like the others."""

@@ -283,11 +283,11 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     def _set(self) -> None:
         if self._backend.is_drawn:
-            moment = self._clock.moment
+            noise_key = self._clock.noise_key
             # Sending it to workers takes time, and only noise depends on the clock.
-            if self._backend.has_noise or moment[:2] != self._placed:
-                self._placed = moment[:2]
-                self._backend.place(moment)
+            if self._backend.has_noise or noise_key[:2] != self._placed:
+                self._placed = noise_key[:2]
+                self._backend.place(noise_key)
         self._backend.set(self._values())
 
     def _observed(self, observations: Any) -> Any:

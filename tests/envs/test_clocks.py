@@ -86,13 +86,13 @@ def test_clock_is_frozen_keeps_the_reading_and_draws_new_random_numbers(kind):
     clocks = kind(CHANGES, seed=2, num_envs=2)
     clocks.set(10)
     clocks.is_frozen = True
-    before, moment = clocks.values, clocks.moment
+    before, noise_key = clocks.values, clocks.noise_key
     valid = np.array([True, False])
     assert np.array_equal(clocks.values_after(valid), before)
     clocks.advance(valid, 1)
     assert np.array_equal(clocks.values, before)
     assert clocks.reading == 10
-    assert clocks.moment.clocks != moment.clocks
+    assert clocks.noise_key.clocks != noise_key.clocks
 
 
 @pytest.mark.parametrize("kind", KINDS)

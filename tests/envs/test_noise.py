@@ -4,28 +4,28 @@ import numpy as np
 import pytest
 
 from rl_rms.envs import noise
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 
 
-def moment(clocks, seed=3, indices=None):
+def noise_key(clocks, seed=3, indices=None):
     indices = tuple(range(len(clocks))) if indices is None else indices
-    return Moment(seed, indices, indices, tuple(clocks))
+    return NoiseKey(seed, indices, indices, tuple(clocks))
 
 
 def test_numbers_do_not_depend_on_the_batch_that_asks():
     clocks, first = (7, 9, 7, 2**40), (False, False, True, False)
     for draw in (noise.normals, noise.uniforms):
         for size in (1, 3, 8):
-            batch = draw("a", moment(clocks), size, first)
+            batch = draw("a", noise_key(clocks), size, first)
             assert batch.shape == (4, size)
             for i in range(4):
-                alone = draw("a", moment(clocks[i : i + 1], indices=(i,)), size, first[i : i + 1])
+                alone = draw("a", noise_key(clocks[i : i + 1], indices=(i,)), size, first[i : i + 1])
                 assert alone[0].tolist() == batch[i].tolist()
 
 
 def test_every_clock_environment_lane_target_and_seed_has_its_own_numbers():
     drawn = [
-        noise.normals(target, moment([clock], seed, (index,)), 1, [first])[0, 0]
+        noise.normals(target, noise_key([clock], seed, (index,)), 1, [first])[0, 0]
         for target in ("a", "b")
         for seed in (0, 1)
         for clock in (0, 1, 2)
@@ -37,7 +37,7 @@ def test_every_clock_environment_lane_target_and_seed_has_its_own_numbers():
 
 
 def test_normals_are_standard_normal_and_independent():
-    drawn = np.concatenate([noise.normals("a", moment([t] * 50), 4, [False] * 50) for t in range(500)])
+    drawn = np.concatenate([noise.normals("a", noise_key([t] * 50), 4, [False] * 50) for t in range(500)])
     n = len(drawn)
     assert np.abs(drawn.mean(axis=0)).max() < 4 / math.sqrt(n)
     assert np.abs(np.cov(drawn.T) - np.eye(4)).max() < 5 * math.sqrt(2 / n)

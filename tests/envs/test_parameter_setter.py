@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from rl_rms.envs.noise import Moment
+from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
 
 
@@ -65,14 +65,14 @@ def test_delayed_is_restored_gives_the_same_actions(probe):
     assert other.action(np.zeros(2, np.float32)).tolist() == [0.25, 0.25]
 
 
-def test_noise_is_that_of_the_moment(probe):
+def test_noise_is_that_of_the_noise_key(probe):
     setter, other = (setter_of(probe(), ["reward.noise"]) for _ in range(2))
     assert setter.has_noise
     for one in (setter, other):
         one.set((1.0,))
-        one.place(Moment(3, (0,), (0,), (17,)))
+        one.place(NoiseKey(3, (0,), (0,), (17,)))
     assert setter.reward(0.0) == other.reward(0.0) != 0.0
-    other.place(Moment(3, (0,), (0,), (18,)))
+    other.place(NoiseKey(3, (0,), (0,), (18,)))
     assert setter.reward(0.0) != other.reward(0.0)
 
 

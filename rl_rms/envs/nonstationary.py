@@ -123,16 +123,19 @@ class NonStationary(Changing, Parametrized):
     def step(self, action: Any) -> Transition:
         """Make a transition, then advance the clock by one."""
         observation, reward, terminated, truncated, info = Parametrized.step(self, action)
-        self._clock.advance()
-        if self._setter.episodic and self._setter.ends_episode(self._values()):
+        clock, learns = self._clock, self._feedback.is_needed
+        clock.advance()
+        if self._setter.episodic and self._setter.ends_episode(clock.values + self._task):
             truncated = truncated or not terminated
-        if self._feedback.is_needed and not self._clock.is_frozen:
+        if learns and not clock.is_frozen:
             ends = (terminated or truncated,)
-            if self._feedback.record(self._clock.reading, (float(reward),), (True,), ends, (success_in(info),)):
+            if self._feedback.record(clock.reading, (float(reward),), (True,), ends, (success_in(info),)):
                 self._replace_schedules()
         self._set()
-        self.last_observation = observation = self._observed(observation)
-        info[REGIME] = self.regime
+        if self._observer is not None:
+            observation = self._observed(observation)
+        self.last_observation = observation
+        info[REGIME] = self.regime if learns else clock.regime
         return observation, reward, terminated, truncated, info
 
     @property
@@ -185,12 +188,9 @@ class NonStationary(Changing, Parametrized):
         self._regime_shown = int(self.regime)
         return self._observer.add(observation, self.parameter_values, self._clock.reading, changed)
 
-    def _values(self) -> tuple[Any, ...]:
-        return self._clock.values + self._task
-
     def _set(self) -> None:
         if self._setter.is_drawn:
             self._setter.place(self._clock.noise_key)
-        values = self._values()
+        values = self._clock.values + self._task
         if values != self._setter.values:
             self._setter.set(values)

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from rl_rms.envs.checks import check_reset, check_reward, is_scalar, shown
 from rl_rms.envs.copying import copied
-from rl_rms.envs.layers import Layers, State
+from rl_rms.envs.layers import Layers, Names, State
 from rl_rms.envs.parametrized import Transition, find_parametrized
 
 # The usual types, which the fast path accepts.
@@ -111,7 +111,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         return self._layers.lost
 
     @property
-    def outer_wrapper_names(self) -> list[str]:
+    def outer_wrapper_names(self) -> Names:
         """The classes of the other wrappers around the environment that changes."""
         return self._layers.names
 

@@ -90,6 +90,7 @@ _SETTINGS = (
 )
 
 State = list[dict[str, Any]]
+Names = list[tuple[str, bool]]
 # Types that may replace each other in a saved attribute, by the type of the environment's own value.
 _ALIKE: tuple[tuple[type, ...], ...] = ((bool, int, float, np.generic, np.ndarray), (str,), (list, tuple), (dict,))
 
@@ -116,9 +117,9 @@ class Layers:
         self._first = [_read(one)[0] for one in self._wrappers]
 
     @property
-    def names(self) -> list[str]:
-        """The wrappers' classes, from the outermost wrapper inward."""
-        return [_name(one) for one in self._wrappers]
+    def names(self) -> Names:
+        """The wrappers' classes, from the outermost wrapper inward, and whether they have a state now."""
+        return [(_name(one), _read(one) != ({}, True)) for one in self._wrappers]
 
     @property
     def lost(self) -> list[str]:
@@ -131,7 +132,8 @@ class Layers:
         for wrapper, first in zip(self._wrappers, self._first, strict=True):
             values, _ = _read(wrapper)
             unchanged = [name for name, value in values.items() if first.get(name) == value]
-            states.append({"wrapper": _name(wrapper), "attributes": values, "unchanged": unchanged})
+            if values:
+                states.append({"wrapper": _name(wrapper), "attributes": values, "unchanged": unchanged})
         return states
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -141,30 +143,43 @@ class Layers:
             OtherWrappersError: If the state is of other wrappers.
             ValueError: If an attribute has another type.
         """
-        check_wrappers(states, self.names)
-        for wrapper, first, state in zip(self._wrappers, self._first, states, strict=True):
+        for number, state in zip(check_wrappers(states, self.names), states, strict=True):
+            wrapper, first = self._wrappers[number], self._first[number]
             for name, value in state["attributes"].items():
                 is_setting = name in state["unchanged"] and name in first and first[name] != value
                 if not is_setting and name not in _INHERITED:
                     _write(wrapper, name, value)
 
 
-def check_wrappers(states: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Refuse the state of other wrappers.
+def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[int]:
+    """Find the wrapper of each saved state; wrappers without a state may be added or removed.
 
     Args:
         states: A state of `Layers.state_dict`.
         names: `Layers.names` of the environment.
 
+    Returns:
+        The wrapper's number for each state.
+
     Raises:
         OtherWrappersError: If the state is of other wrappers.
     """
     saved = [state["wrapper"] for state in states]
-    if saved != list(names):
-        raise OtherWrappersError(
-            f"the state was saved with the wrappers {saved}, this environment has {list(names)}; make it with the "
-            "same wrappers, in the same order"
-        )
+    found: list[int] = []
+    for number, (name, has_state) in enumerate(names):
+        is_next = len(found) < len(saved) and name == saved[len(found)]
+        if is_next:
+            found.append(number)
+        elif has_state:
+            break
+    else:
+        if len(found) == len(saved):
+            return found
+    own = [name for name, has_state in names if has_state]
+    raise OtherWrappersError(
+        f"the state was saved with the wrappers {saved}, this environment has {own}; make it with the same "
+        "wrappers, in the same order"
+    )
 
 
 def lost_sentence(names: Sequence[str]) -> str:

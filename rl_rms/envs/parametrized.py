@@ -8,7 +8,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from rl_rms.envs.checks import check_reset, check_reward
 from rl_rms.envs.encoding import decode, encode
-from rl_rms.envs.layers import Layers, State, check_wrappers
+from rl_rms.envs.layers import Layers, Names, State, check_wrappers
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.parameter_setter import ParameterSetter
@@ -114,7 +114,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._layers.lost
 
     @property
-    def wrapper_names(self) -> list[str]:
+    def wrapper_names(self) -> Names:
         """The classes of the stateful wrappers inside, from the outermost wrapper inward."""
         return self._layers.names
 

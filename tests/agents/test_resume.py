@@ -474,3 +474,22 @@ def test_load_wrapper_attribute_of_another_type_raises_one_value_error(how, tmp_
         loaded.learn(40)
     for one in (agent, loaded):
         one.env.close()
+
+
+@pytest.mark.parametrize("how", ["plain", "sync", "async"])
+def test_load_without_a_wrapper_that_has_no_state_continues_the_episodes(how, tmp_path):
+    class Silent(gym.Wrapper):
+        pass
+
+    def make(wrap):
+        if how == "plain":
+            return SyncVectorEnv([lambda: wrap(gym.make("Pendulum-v1"))] * 2)
+        return make_vec("Pendulum-v1", 2, CHANGES, seed=1, wrappers=[wrap], vectorization_mode=how)
+
+    agent = a2c(make(Silent)).learn(90)
+    path = agent.save(tmp_path / "agent")
+    loaded = A2C.load(path, env=make(lambda env: env)).learn(90)
+    agent.learn(90)
+    assert same(weights(agent), weights(loaded))
+    for one in (agent, loaded):
+        one.env.close()

@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_rms.agents import A2C, A2CConfig, evaluate
 from rl_rms.agents.evaluation import evaluation_seed
-from rl_rms.envs import make_vec
+from rl_rms.envs import ResilientSyncVectorEnv, make_vec
 from rl_rms.envs.schedules import Linear
 from tests.naming import naming
 
@@ -92,7 +92,7 @@ class Numbered(gym.Env):
 @pytest.mark.parametrize("within_learn", [False, True])
 def test_evaluate_in_training_environment_goes_on_in_the_same_episode(mode, within_learn):
     single = Numbered()
-    training = SyncVectorEnv([lambda: single], autoreset_mode=mode)
+    training = ResilientSyncVectorEnv([lambda: single], autoreset_mode=mode)
     agent = A2C(training, n_steps=4, seed=0)
     if within_learn:
         agent.learn(40, lambda trained: evaluate(trained, training, 1).returns.tolist() == [55.0])
@@ -102,7 +102,7 @@ def test_evaluate_in_training_environment_goes_on_in_the_same_episode(mode, with
         assert evaluate(agent, training, 1).lengths.tolist() == [10]
         agent.learn(36)
     assert {(one.ret, one.length) for one in agent.episodes} == {(55.0, 10)}
-    alone = A2C(SyncVectorEnv([Numbered], autoreset_mode=mode), n_steps=4, seed=0).learn(40)
+    alone = A2C(ResilientSyncVectorEnv([Numbered], autoreset_mode=mode), n_steps=4, seed=0).learn(40)
     assert len(agent.episodes) == len(alone.episodes)
 
 

@@ -20,7 +20,7 @@ from rl_rms.agents.normalize import RunningMeanVariance
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.workers import ALONE, LostWorkersError, SharedRandomSource, Workers
-from rl_rms.envs import make_vec
+from rl_rms.envs import ResilientSyncVectorEnv, make_vec
 from rl_rms.envs.curricula import LinearRamp
 from rl_rms.envs.faults import MAX_RESTARTS_IN_A_ROW, EnvError
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
@@ -399,7 +399,7 @@ def test_workers_leave_out_alike(sync, options, tmp_path):
 
 def train_with_a_fault(workers):
     """The second of the second worker's sub-environments fails whenever it is made anew."""
-    env = SyncVectorEnv([Faulty, lambda: Faulty(at=1 if workers.rank else None)])
+    env = ResilientSyncVectorEnv([Faulty, lambda: Faulty(at=1 if workers.rank else None)])
     A2C(env, seed=7, n_steps=4, on_env_error="restart").join(workers).learn(1_000)
 
 
@@ -422,7 +422,7 @@ def test_the_worker_that_has_it_names_it(tmp_path):
 def test_the_worker_whose_environment_fails_names_it_by_its_number_among_all(tmp_path):
     (waiting, _), (naming, warned) = together(tmp_path, name_it, train_with_a_fault, timeout=10.0)
     assert re.match(r"sub-environment 3 \(seed \d+\) failed in step 1 of its episode", naming)
-    again = [one for one in warned if re.match(r"sub-environment 3 \(seed \d+\) failed and is made anew", one)]
+    again = [one for one in warned if re.match(r"sub-environment 3 \(seed \d+\) failed and is restarted", one)]
     assert len(again) == MAX_RESTARTS_IN_A_ROW
     assert "waited for the others in vain" in waiting
 

@@ -256,7 +256,7 @@ def placed(tmp_path_factory):
         (("surroundings", "environment", "each"), 5, ["environment", "restored"]),
         (("surroundings", "environment", "each", 0, "known", "attributes"), {"dict": [["step", 1]]}, ["'step'"]),
         (("surroundings", "environment", "each", 0, "known", "generator"), {}, ["environment", "restored"]),
-        (("surroundings", "environment", "each", 0, "wrappers"), [], ["wrappers"]),
+        (("surroundings", "environment", "each", 0, "wrappers"), 5, ["environment", "restored"]),
         (("episodes",), None, ["place.episodes.resetting", "booleans"]),
         (("episodes", "dict", 4), ["returns", [1.0]], ["place.episodes.returns", "float64"]),
         (

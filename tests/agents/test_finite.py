@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from rl_rms.agents import A2C, PolicyConfig, Reinforce, evaluate
@@ -15,6 +15,7 @@ from rl_rms.agents.collector import Collector
 from rl_rms.agents.config import A2CConfig, MetaConfig
 from rl_rms.agents.finite import TAME, are_tame, find, replaced, without_infinities
 from rl_rms.agents.losses import Batch, LossCoefficients, targets
+from rl_rms.envs import ResilientSyncVectorEnv
 from tests.naming import naming
 
 NAN, INF = math.nan, math.inf
@@ -56,7 +57,9 @@ class Faulty(gym.Env):
 
 
 def vector(*faults, mode=AutoresetMode.NEXT_STEP, **options):
-    return SyncVectorEnv([lambda one=one: Faulty(**{**options, **one}) for one in faults], autoreset_mode=mode)
+    return ResilientSyncVectorEnv(
+        [lambda one=one: Faulty(**{**options, **one}) for one in faults], autoreset_mode=mode
+    )
 
 
 def play(env, num_steps, on_nonfinite, collector=None):

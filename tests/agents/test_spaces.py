@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms.agents import A2C, Reinforce, evaluate
 from rl_rms.agents.spaces import space_to_dict
-from rl_rms.envs import NonStationary
+from rl_rms.envs import NonStationary, ResilientSyncVectorEnv
 from rl_rms.envs.schedules import Constant
 from tests.naming import naming
 
@@ -122,7 +122,7 @@ PAIRS = [
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_agent_in_any_space_trains_saves_loads_and_evaluates(pair, algorithm, fused, mode, tmp_path):
     def make():
-        return SyncVectorEnv([lambda: Sampled(*pair)] * 2, autoreset_mode=mode)
+        return ResilientSyncVectorEnv([lambda: Sampled(*pair)] * 2, autoreset_mode=mode)
 
     agent = algorithm(make(), seed=0, fused=fused, normalize_reward=True).learn(30)
     loaded = algorithm.load(agent.save(tmp_path / "agent"), make())
@@ -143,7 +143,7 @@ def test_agent_with_workers_in_scalar_spaces_trains():
 def test_scalar_box_trains_as_a_box_with_one_component(fused, mode):
     def weights(shape):
         space = spaces.Box(-1, 1, shape)
-        env = SyncVectorEnv([lambda: Sampled(space, space)] * 2, autoreset_mode=mode)
+        env = ResilientSyncVectorEnv([lambda: Sampled(space, space)] * 2, autoreset_mode=mode)
         agent = A2C(env, seed=0, fused=fused, normalize_observation=True, normalize_reward=True).learn(60)
         return torch.cat([param.detach().ravel() for param in agent.policy.parameters()])
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rl_rms.optim.bank import Bank
 from rl_rms.optim.matched import Matched
 from tests.examples import fewer
+from tests.naming import naming
 from tests.optim.streams import feed, gaussian, make, telegraph
 
 ALL = [Bank, Matched]
@@ -30,9 +31,9 @@ def test_the_half_life_is_within_bounds_that_may_change(cls, shortest, ratio, se
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (2, 1), (math.nan, 1)])
 def test_wrong_bounds_are_named(cls, bounds):
-    with pytest.raises(ValueError, match="bounds must be 0 < shortest <= longest half-life in updates, got"):
+    with pytest.raises(ValueError, match=naming("bounds", "0 < shortest <= longest")):
         cls(bounds=bounds)
-    with pytest.raises(ValueError, match="bounds must be"):
+    with pytest.raises(ValueError, match=naming("bounds")):
         cls().bounds = bounds
 
 
@@ -88,11 +89,9 @@ def test_a_state_goes_into_another_number_of_probes(cls):
 @pytest.mark.parametrize("cls", ALL)
 def test_a_state_of_another_class_or_incomplete_is_refused(cls):
     other = Bank if cls is Matched else Matched
-    with pytest.raises(
-        ValueError, match=f"estimator must be '{cls.__name__}' in the state to load, got '{other.__name__}'"
-    ):
+    with pytest.raises(ValueError, match=naming("estimator", f"'{cls.__name__}'", f"'{other.__name__}'")):
         make(cls).load_state_dict(make(other).state_dict())
-    with pytest.raises(ValueError, match="must hold"):
+    with pytest.raises(ValueError, match=naming("hold")):
         make(cls).load_state_dict({"estimator": cls.__name__})
 
 

@@ -6,6 +6,7 @@ import torch
 
 from rl_rms import RMSprop
 from rl_rms.optim.games import cycle_radius, play_round
+from tests.naming import naming
 
 
 def bilinear(make, x=1.0, y=1.0):
@@ -124,11 +125,9 @@ def test_each_descends_its_own_loss_and_frozen_and_unused_parameters_stay(how):
 
 def test_wrong_arguments_are_named():
     play, players = bilinear(sgd)
-    with pytest.raises(
-        ValueError, match="play must be one of 'simultaneous', 'alternating', 'extragradient', got"
-    ):
+    with pytest.raises(ValueError, match=naming("play", "'simultaneous'", "'alternating'", "'extragradient'")):
         play("by turns")
-    with pytest.raises(ValueError, match="losses must give one for each of 2 optimizers, got 1"):
+    with pytest.raises(ValueError, match=naming("losses", "2 optimizers", "1")):
         play_round(players, lambda: [torch.ones(())])
 
 

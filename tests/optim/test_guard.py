@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from rl_rms import RMSprop
+from tests.naming import naming
 
 FLAT = pytest.mark.parametrize("flat", [True, False])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -115,7 +116,7 @@ def test_raising_names_the_parameter_and_leaves_all_as_it_was(flat):
     optimizer.step()
     before = snapshot(optimizer)
     params[1].grad[:2] = float("nan")
-    with pytest.raises(FloatingPointError, match=r"parameter 1, of shape \(3,\), is nan or infinite in 2 of 3"):
+    with pytest.raises(FloatingPointError, match=naming("parameter 1", "(3,)", "nan", "2 of 3")):
         optimizer.step()
     assert_unchanged(optimizer, before)
 
@@ -124,9 +125,7 @@ def test_raising_names_the_norm_where_only_that_is_not_finite():
     (param,) = params = [nn.Parameter(torch.zeros(2, dtype=torch.float64))]
     optimizer = RMSprop(params, on_nonfinite="raise")
     param.grad = torch.full_like(param, 1e300)
-    with pytest.raises(
-        FloatingPointError, match=r"the gradients' norm must be finite, got inf; nothing was updated"
-    ):
+    with pytest.raises(FloatingPointError, match=naming("norm", "finite", "inf")):
         optimizer.step()
     assert not param.any()
     assert optimizer.state[param]["step"] == 0
@@ -153,17 +152,17 @@ def test_without_a_guard_they_come_through_as_in_torch():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_grad_norm": 0.0}, "max_grad_norm must be > 0, or None for no clipping, got 0.0"),
-        ({"max_tensor_norm": -1.0}, "max_tensor_norm must be > 0, or None for no clipping, got -1.0"),
-        ({"max_grad_value": 0}, "max_grad_value must be > 0, or None for no clipping, got 0"),
-        ({"max_grad_ratio": 1.0}, "max_grad_ratio must be > 1, or None for no clipping, got 1.0"),
-        ({"max_grad_value": 1.0, "differentiable": True}, "max_grad_value reads gradients as numbers"),
-        ({"on_nonfinite": "ignore"}, 'on_nonfinite must be "raise", "skip", "clip" or None, got \'ignore\''),
-        ({"max_grad_norm": 1.0, "differentiable": True}, "clip before the step"),
+        ({"max_grad_norm": 0.0}, ("max_grad_norm", "> 0", "None", "0.0")),
+        ({"max_tensor_norm": -1.0}, ("max_tensor_norm", "> 0", "None", "-1.0")),
+        ({"max_grad_value": 0}, ("max_grad_value", "> 0", "None")),
+        ({"max_grad_ratio": 1.0}, ("max_grad_ratio", "> 1", "None", "1.0")),
+        ({"max_grad_value": 1.0, "differentiable": True}, ("max_grad_value",)),
+        ({"on_nonfinite": "ignore"}, ("on_nonfinite", '"raise"', '"skip"', '"clip"', "None", "'ignore'")),
+        ({"max_grad_norm": 1.0, "differentiable": True}, ("max_grad_norm", "clip before the step")),
     ],
 )
 def test_guards_are_checked(options, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming(*said)):
         RMSprop(parameters(), **options)
 
 

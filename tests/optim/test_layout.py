@@ -10,6 +10,7 @@ from rl_rms import RMSprop
 from rl_rms.optim.kernels.buckets import FlatGradients
 from rl_rms.optim.kernels.loose import LooseGradients
 from rl_rms.optim.layout import Layout, collect_gradients, flat_gradients
+from tests.naming import naming
 
 
 def parameter(*shape, dtype=torch.float32):
@@ -106,12 +107,12 @@ def test_collect_after_a_change_needs_another_layout(change):
 
 
 def test_layout_of_flat_true_with_a_parameter_that_no_bucket_takes_raises_value_error():
-    with pytest.raises(ValueError, match="flat=True") as caught:
+    with pytest.raises(ValueError, match=naming("flat=True")) as caught:
         collect(groups_of([parameter(3, dtype=torch.float16)], flat=True), no_states())
     assert all(word in str(caught.value) for word in ("(3,)", "float16", '"auto"'))
 
 
 def test_collect_of_a_layout_that_never_fits_raises_runtime_error(monkeypatch):
     monkeypatch.setattr(Layout, "collect", lambda *args: None)
-    with pytest.raises(RuntimeError, match="threads"):
+    with pytest.raises(RuntimeError, match=naming("threads")):
         collect(groups_of([parameter(2)]), no_states())

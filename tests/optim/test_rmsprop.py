@@ -15,6 +15,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from rl_rms import HalfLife, RMSprop
 from rl_rms.optim.kernels.foreach import ForeachKernel
 from tests.examples import fewer
+from tests.naming import naming
 
 SHAPES = [(3, 4), (5,), ()]
 FLAGS = [False, True]
@@ -194,50 +195,50 @@ def test_names_of_the_decay(decay, rho):
 
 
 @pytest.mark.parametrize(
-    ("decay", "message"),
+    ("decay", "given"),
     [
-        ({"half_life": 69, "rho": 0.9}, "half_life=69 and rho=0.9"),
-        ({"rho": 0.9, "alpha": 0.9}, "rho=0.9 and alpha=0.9"),
-        ({"half_life": 1, "rho": 0.5, "alpha": 0.5}, "half_life=1 and rho=0.5 and alpha=0.5"),
+        ({"half_life": 69, "rho": 0.9}, ("half_life=69", "rho=0.9")),
+        ({"rho": 0.9, "alpha": 0.9}, ("rho=0.9", "alpha=0.9")),
+        ({"half_life": 1, "rho": 0.5, "alpha": 0.5}, ("half_life=1", "rho=0.5", "alpha=0.5")),
     ],
 )
-def test_two_names_are_an_error(decay, message):
-    with pytest.raises(ValueError, match=f"three names for one number, got {message}; give one of them"):
+def test_two_names_are_an_error(decay, given):
+    with pytest.raises(ValueError, match=naming(*given)):
         RMSprop(parameters(), **decay)
-    with pytest.raises(ValueError, match=f"three names for one number, got {message}"):
+    with pytest.raises(ValueError, match=naming(*given)):
         RMSprop([{"params": parameters(), **decay}])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": -0.1}, r"lr must be >= 0, got -0\.1"),
-        ({"lr": torch.tensor(-0.1)}, r"lr must be >= 0, got tensor"),
-        ({"lr": torch.ones(2)}, r"lr must be a number or a tensor with one element, got one of shape \(2,\)"),
-        ({"eps": -1e-8}, "eps must be >= 0, got -1e-08"),
-        ({"weight_decay": -1}, "weight_decay must be >= 0, got -1"),
-        ({"momentum": float("nan")}, "momentum must be > -1, got nan"),
-        ({"momentum": -1.0}, r"momentum must be > -1, got -1\.0; at -1 and below its buffer grows for ever"),
-        ({"optimism": -0.5}, r"optimism must be >= 0, got -0\.5"),
-        ({"initial_second_moment": -1.0}, "initial_second_moment must be >= 0"),
-        ({"rho": 1.0}, r"rho must be in \[0, 1\), got 1\.0; 0\.99 is a half-life of 69 updates"),
-        ({"alpha": 1.5}, r"alpha must be in \[0, 1\), got 1\.5"),
-        ({"half_life": -3}, "half_life must be > 0"),
-        ({"half_life": "3 episodes"}, "half_life must be .*, got '3 episodes'"),
+        ({"lr": -0.1}, ("lr", ">= 0", "-0.1")),
+        ({"lr": torch.tensor(-0.1)}, ("lr", ">= 0", "tensor")),
+        ({"lr": torch.ones(2)}, ("lr", "one element", "(2,)")),
+        ({"eps": -1e-8}, ("eps", ">= 0", "-1e-08")),
+        ({"weight_decay": -1}, ("weight_decay", ">= 0", "-1")),
+        ({"momentum": float("nan")}, ("momentum", "> -1", "nan")),
+        ({"momentum": -1.0}, ("momentum", "> -1", "-1.0")),
+        ({"optimism": -0.5}, ("optimism", ">= 0", "-0.5")),
+        ({"initial_second_moment": -1.0}, ("initial_second_moment", ">= 0")),
+        ({"rho": 1.0}, ("rho", "[0, 1)", "1.0")),
+        ({"alpha": 1.5}, ("alpha", "[0, 1)", "1.5")),
+        ({"half_life": -3}, ("half_life", "> 0")),
+        ({"half_life": "3 episodes"}, ("half_life", "'3 episodes'")),
         (
             {"bias_correction": True, "initial_second_moment": 1.0},
-            "bias_correction=True with initial_second_moment=1.0; leave one",
+            ("bias_correction=True", "initial_second_moment=1.0"),
         ),
-        ({"foreach": True, "differentiable": True}, "foreach=True with differentiable=True; leave foreach out"),
-        ({"nesterov": True}, "nesterov acts on momentum, got nesterov=True with momentum=0; set momentum"),
-        ({"cautious": True}, "cautious acts on momentum"),
-        ({"max_update_rms": 0}, "max_update_rms must be > 0, or None for no clipping, got 0"),
+        ({"foreach": True, "differentiable": True}, ("foreach=True", "differentiable=True")),
+        ({"nesterov": True}, ("nesterov=True", "momentum=0")),
+        ({"cautious": True}, ("cautious", "momentum")),
+        ({"max_update_rms": 0}, ("max_update_rms", "> 0", "None")),
     ],
 )
 def test_wrong_options_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=naming(*message)):
         RMSprop(parameters(), **options)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=naming(*message)):
         RMSprop([{"params": parameters(), **options}])
 
 
@@ -253,7 +254,7 @@ def test_option_that_is_no_number_is_named(name, value):
 def test_steps_per_update_that_is_no_number_is_refused_when_it_is_set():
     optimizer = RMSprop(parameters(), half_life="100 steps", steps_per_update=np.int64(5))
     assert optimizer.half_life == 20.0
-    with pytest.raises(ValueError, match="steps_per_update must be .*, got '5'"):
+    with pytest.raises(ValueError, match=naming("steps_per_update", "'5'")):
         optimizer.steps_per_update = "5"
     assert optimizer.half_life == 20.0
 
@@ -261,19 +262,19 @@ def test_steps_per_update_that_is_no_number_is_refused_when_it_is_set():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"half_life_bounds": (5, 2)}, r"bounds must be 0 < shortest <= longest .*, got \(5, 2\)"),
-        ({"max_step": 0}, "max_step must be > 0, or None for no bound, got 0"),
+        ({"half_life_bounds": (5, 2)}, ("bounds", "0 < shortest <= longest", "(5, 2)")),
+        ({"max_step": 0}, ("max_step", "> 0", "None")),
         (
             {"estimator": "oracle"},
-            "estimator must be .*HalfLifeEstimator, .* got 'oracle'",
+            ("estimator", "HalfLifeEstimator", "'oracle'"),
         ),
-        ({"timescale": "soon"}, "timescale must be .* got 'soon'"),
-        ({"like": "jax"}, "like must be one of 'torch', 'rmsprop_tf_like', .* got 'jax'"),
-        ({"like": "optax"}, "like='optax' has no default learning rate; give lr"),
+        ({"timescale": "soon"}, ("timescale", "'soon'")),
+        ({"like": "jax"}, ("like", "'torch'", "'rmsprop_tf_like'", "'jax'")),
+        ({"like": "optax"}, ("like='optax'", "lr")),
     ],
 )
 def test_wrong_options_of_the_whole_optimizer_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=naming(*message)):
         RMSprop(parameters(), **options)
 
 
@@ -286,9 +287,9 @@ def test_the_half_life_can_be_set():
     optimizer.rho = 0.9
     assert optimizer.param_groups[0]["alpha"] == 0.9
     assert optimizer.param_groups[0]["half_life"] is None
-    with pytest.raises(ValueError, match="rho must be in"):
+    with pytest.raises(ValueError, match=naming("rho", "[0, 1)")):
         optimizer.rho = 1.0
-    with pytest.raises(TypeError, match="half_life must be .* got None"):
+    with pytest.raises(TypeError, match=naming("half_life", "None")):
         optimizer.half_life = None
     assert optimizer.rho == 0.9
 
@@ -353,15 +354,13 @@ def test_missing_steps_per_update_is_named_before_anything_changes():
     first, second, _ = parameters()
     optimizer = RMSprop([{"params": first}, {"params": second, "half_life": "20_000 steps"}])
     before = [param.clone() for param in (first, second)]
-    with pytest.raises(
-        ValueError, match="half_life '20000 steps' needs .* got steps_per_update=None; set optimizer"
-    ):
+    with pytest.raises(ValueError, match=naming("half_life", "'20000 steps'", "steps_per_update=None")):
         step(optimizer)
     assert not optimizer.state
     assert all(torch.equal(*pair) for pair in zip((first, second), before, strict=True))
     only = RMSprop([first], half_life="20_000 steps")
     for read in ("half_life", "rho"):
-        with pytest.raises(ValueError, match="steps_per_update=None"):
+        with pytest.raises(ValueError, match=naming("steps_per_update=None")):
             getattr(only, read)
 
 
@@ -601,14 +600,14 @@ def test_sparse_gradients_are_one_clear_error(guard):
     embedding = torch.nn.Embedding(10, 3, sparse=True)
     optimizer = RMSprop(embedding.parameters(), **guard)
     embedding(torch.tensor([1])).sum().backward()
-    with pytest.raises(RuntimeError, match=r"sparse gradients, got one for a parameter of shape \(10, 3\); build"):
+    with pytest.raises(RuntimeError, match=naming("sparse", "(10, 3)")):
         optimizer.step()
     assert not optimizer.state
 
 
 def test_capturable_needs_an_accelerator():
     _, optimizer = one_parameter(capturable=True)
-    with pytest.raises(RuntimeError, match="capturable=True needs parameters on one of .* got one on cpu; leave"):
+    with pytest.raises(RuntimeError, match=naming("capturable=True", "cpu")):
         optimizer.step()
 
 

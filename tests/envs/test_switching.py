@@ -138,7 +138,8 @@ def test_a_clock_that_is_set_within_an_episode_waits_for_its_end():
 
 def test_one_seed_seeds_all_tasks():
     def lived(seed):
-        slippery = [{**lake, "is_slippery": True, "desc": ["SFF", "FFF", "FFG"]} for lake in LAKES]
+        lakes = [["SFF", "FFF", "FFG"], ["SFF", "FFF", "GFF"]]
+        slippery = [{"id": "FrozenLake-v1", "is_slippery": True, "desc": lake} for lake in lakes]
         env = NonStationary(TaskSwitch(slippery), {"task": PiecewiseConstant([(0, 0), (20, 1), (40, 0)])})
         env.reset(seed=seed)
         seen = []

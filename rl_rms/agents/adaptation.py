@@ -1,4 +1,4 @@
-"""Returns of an agent in each regime, and how soon they recover after a change."""
+"""Returns of an agent in each regime, and their recovery after a change."""
 
 import math
 from array import array
@@ -21,33 +21,33 @@ _WINDOW = 20
 
 
 class Returns:
-    """The returns of a training's episodes by env step: their mean over any stretch of it, at once.
+    """The returns of a training's episodes, with means over intervals of env steps from cumulative sums.
 
     Args:
-        episodes: The first of them, in the order in which they ended.
+        episodes: The first episodes, in the order in which they ended.
     """
 
     def __init__(self, episodes: Iterable[Episode] = ()) -> None:
         self._ends = array("q")
-        self._sums = array("d", [0.0])  # of all returns up to each of them
+        self._sums = array("d", [0.0])  # cumulative, from 0 before the first return
         self.add(episodes)
 
     def add(self, episodes: Iterable[Episode]) -> None:
-        """Take further episodes in, in the order in which they ended; returns that are not finite are left out."""
+        """Append episodes in the order in which they ended. Non-finite returns are skipped."""
         for episode in episodes:
             if math.isfinite(episode.ret):
                 self._ends.append(episode.num_timesteps)
                 self._sums.append(self._sums[-1] + episode.ret)
 
     def mean(self, after: float, upto: float) -> float:
-        """Mean return of the episodes that ended in a stretch of env steps.
+        """Mean return of the episodes that ended in an interval of env steps.
 
         Args:
-            after: Env steps that the agent had lived, of which the next is the stretch's first.
-            upto: Its last.
+            after: The agent's env steps just before the interval.
+            upto: The agent's env steps at the interval's end, included.
 
         Returns:
-            The mean, NaN where none ended.
+            The mean; NaN if no episode ended.
         """
         first, last = bisect_right(self._ends, after), bisect_right(self._ends, upto)
         return (self._sums[last] - self._sums[first]) / (last - first) if last > first else math.nan
@@ -56,8 +56,8 @@ class Returns:
         """Mean return of a regime, of the first tenth of its env steps, and of the last tenth.
 
         Args:
-            start: Env steps lived when it began.
-            end: Env steps lived when it ended.
+            start: The agent's env steps when the regime began.
+            end: The agent's env steps when the regime ended.
         """
         tenth = 0.1 * (end - start)
         return self.mean(start, end), self.mean(start, start + tenth), self.mean(end - tenth, end)
@@ -67,17 +67,17 @@ class Returns:
 class Regime:
     """Returns of an agent in one regime.
 
-    An episode belongs to the regime, and to the tenth of it, in which it ended.
+    An episode counts in the regime, and in the tenth of the regime, in which it ended.
 
     Attributes:
-        start: Env steps that the agent had lived when it began.
-        end: The same when it ended.
-        mean: Mean return of its episodes; NaN where none ended.
-        first_tenth: The same of those in the first tenth of its env steps.
-        last_tenth: The same of those in the last tenth.
-        recovery: Env steps from its beginning until the mean return of the last 20 episodes, all of this regime,
-            is at 90 % of the last tenth of the regime before (for negative returns: no worse than 110 % of it);
-            ``inf`` if it never was, NaN where there was no such tenth.
+        start: The agent's env steps when the regime began.
+        end: The agent's env steps when the regime ended.
+        mean: Mean return of the regime's episodes; NaN if none ended.
+        first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
+        last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
+        recovery: Env steps until the mean return of 20 consecutive episodes of this regime reaches 90 % of the
+            previous regime's ``last_tenth`` (110 % if that is negative); ``inf`` if it does not, NaN without a
+            previous ``last_tenth``.
     """
 
     start: int
@@ -98,10 +98,10 @@ def regime_of(episodes: Sequence[Episode], start: int, end: int, before: float) 
     """The returns of one regime.
 
     Args:
-        episodes: Those that ended in it, in order.
-        start: Env steps lived when it began.
-        end: When it ended.
-        before: Mean return of the last tenth of the regime before; NaN for none.
+        episodes: The episodes that ended in the regime, in order.
+        start: The agent's env steps when the regime began.
+        end: The agent's env steps when the regime ended.
+        before: Mean return of the last tenth of the previous regime; NaN for none.
     """
     return Regime(start, end, *Returns(episodes).of_regime(start, end), _recovery(episodes, start, before))
 
@@ -120,12 +120,12 @@ def _recovery(episodes: Sequence[Episode], start: int, before: float) -> float:
 class AdaptationCallback(Callback):
     """Logs the returns of a regime at each change of regime and at the end of the training.
 
-    ``adaptation/mean``, ``first_tenth``, ``last_tenth`` and ``worst_mean`` (of all regimes so far), and
-    ``adaptation/recovery_steps`` if the return recovered. Regimes are compared update by update, so the metrics
-    say little about an environment that changes faster than episodes end.
+    The tags are ``adaptation/mean``, ``first_tenth``, ``last_tenth``, ``worst_mean`` (the lowest mean so far), and
+    ``recovery_steps`` if the return recovered. The regime is read once per update, so the metrics are not
+    informative for environments that change faster than episodes end.
 
     Attributes:
-        regimes: The finished ones.
+        regimes: The finished regimes.
 
     Raises:
         ValueError: At the start of the training, if the agent's environment has no regimes.
@@ -144,19 +144,19 @@ class AdaptationCallback(Callback):
         """The regime with the lowest mean return.
 
         Raises:
-            ValueError: If no regime in which an episode ended is over.
+            ValueError: If no episode has ended in a finished regime.
         """
         return min((one for one in self.regimes if not math.isnan(one.mean)), key=lambda one: one.mean)
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Begin with the regime that holds."""
+        """Begin with the present regime."""
         self._before_end = None
         number = self._number_of(agent)
         if self._number is None:
             self._number, self._start = number, agent.num_timesteps
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Take the update's episodes in, and close the regime if it is over."""
+        """Append the update's episodes, and close the regime if it has changed."""
         self._episodes += agent.new_episodes
         number = self._number_of(agent)
         if number != self._number:
@@ -171,7 +171,7 @@ class AdaptationCallback(Callback):
             self._close(agent, logger)
 
     def state_dict(self) -> dict[str, Any]:
-        """The regimes that are over, and the episodes of the present one."""
+        """The finished regimes, and the episodes of the present regime."""
         if self._before_end is not None:
             return self._before_end
         return {
@@ -182,7 +182,7 @@ class AdaptationCallback(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`, in the regime that was the present one."""
+        """Restore a state of `state_dict`, and continue its present regime."""
         self.regimes = [Regime(*regime) for regime in state["regimes"]]
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         self._start, self._number = int(state["start"]), state["number"]
@@ -208,7 +208,7 @@ class AdaptationCallback(Callback):
         number = regime_number(agent)
         if number is None:
             raise ValueError(
-                "AdaptationCallback needs an environment with regimes; make the agent's with rl_rms.envs.make_vec "
-                "or rl_rms.envs.NonStationary"
+                "AdaptationCallback needs an environment with regimes; make the agent's environment with "
+                "rl_rms.envs.make_vec or rl_rms.envs.NonStationary"
             )
         return number

@@ -31,15 +31,15 @@ _UNUSED_KEY = Key(0)
 class FGSMAttack(VectorWrapper):
     """A vector environment whose observations are moved against the policy of its agent.
 
-    Each component of an observation moves by ``strength`` to the side on which the policy's most likely action
-    becomes less likely, and stays within the observation space. It is the agent's present policy, so the attack
-    follows its learning. Rewards, the episodes' ends and the clock are the environment's.
+    Each component of an observation moves by ``strength`` in the direction that makes the policy's most likely
+    action less likely, and is clipped to the observation space. The attack uses the agent's present policy, so it
+    follows the agent's learning. Rewards, ends of episodes and the clock do not change.
 
     Args:
-        env: A vector environment that `rl_rms.envs.make_vec` made, or wrappers around one: the attack goes by its
-            clock, and continues in a resumed training.
-        strength: How far each component moves, in the observation's own unit, >= 0: a number, or a schedule over
-            the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``; 0 changes nothing.
+        env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. The attack reads its clock,
+            and continues in a resumed training.
+        strength: Size of the change of each component, in the observation's unit, >= 0: a number, or a schedule
+            over the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``.
 
     Raises:
         ValueError: If the environment has no clock, its observations are not a Box of floats, its actions are a
@@ -78,14 +78,14 @@ class FGSMAttack(VectorWrapper):
             agent: The agent that acts in the environment.
 
         Raises:
-            ValueError: If its policy is recurrent: its action depends on more than the observation.
+            ValueError: If its policy is recurrent, because its actions depend on more than the observation.
         """
         if getattr(agent.policy, "state_size", 0):
             raise ValueError('FGSMAttack needs a policy without memory; build the agent with recurrent="none"')
         self._agent = agent
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin episodes, with the environment's own arguments."""
+        """Begin episodes. The arguments are the environment's."""
         observations, infos = self.env.reset(**kwargs)
         return self._moved(observations), infos
 
@@ -93,7 +93,7 @@ class FGSMAttack(VectorWrapper):
         """Make a vector step.
 
         Returns:
-            The environment's, but for the observations, those in ``info["final_obs"]`` too.
+            The environment's transition, with attacked observations and ``info["final_obs"]``.
         """
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         if "final_obs" in infos:
@@ -109,7 +109,9 @@ class FGSMAttack(VectorWrapper):
         if strength == 0:
             return observations
         if self._agent is None:
-            raise RuntimeError("FGSMAttack does not know whom to attack; call aim(agent) before the agent learns")
+            raise RuntimeError(
+                "FGSMAttack needs an agent to attack, got none; call aim(agent) before the agent learns"
+            )
         space = self.single_observation_space
         assert isinstance(space, spaces.Box)
         step = strength * adversarial_direction(self._agent, observations)
@@ -118,14 +120,16 @@ class FGSMAttack(VectorWrapper):
 
 
 def adversarial_direction(agent: Agent, observations: Array) -> Array:
-    """The sign of the gradient of ``-log pi(a | x)`` by x, a being the most likely action at x.
+    """The sign of the gradient of ``-log pi(a | x)`` with respect to x, for the most likely action a at x.
+
+    The gradient is taken at the normalized observations, because positive scaling does not change its sign.
 
     Args:
-        agent: Whose policy and, since scaling does not change signs, whose normalization of observations.
-        observations: A batch as the environment gives them, shape ``(batch, *observation)``.
+        agent: The agent whose policy and observation normalizer are used.
+        observations: A batch of unnormalized observations, shape ``(batch, *observation)``.
 
     Returns:
-        -1, 0 or 1 for each component, of the same shape.
+        -1, 0 or 1 for each component, same shape.
     """
     policy: Any = agent.policy
     normalizer = agent.observation_normalizer
@@ -144,6 +148,6 @@ def _check_spaces(observation_space: gym.Space[Any], action_space: gym.Space[Any
         raise ValueError(f"FGSMAttack needs observations that are a Box of floats, got {observation_space}")
     if isinstance(action_space, spaces.Box):
         raise ValueError(
-            f"FGSMAttack needs actions that are a choice, got {action_space}: a normal's density at its own mean "
-            "is the same wherever that is, so there is no gradient to follow"
+            f"FGSMAttack needs discrete actions, got {action_space}; a normal's density at its mean does not "
+            "depend on the mean, so its gradient is 0"
         )

@@ -1,4 +1,4 @@
-"""Action distributions. Their random numbers come from a numpy generator, which is saved with the agent."""
+"""Action distributions, sampled with a numpy generator that is saved with the agent."""
 
 import math
 from typing import Protocol, TypeVar
@@ -11,12 +11,11 @@ from torch.nn import functional
 from rl_rms.agents.workers import RandomSource
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
-# What an invalid action's unnormalized log-probability becomes: exp of it is 0, and unlike with -inf all gradients
-# stay finite.
+# Unnormalized log-probability of an invalid action: its exp is 0, and gradients stay finite, unlike with -inf.
 _INVALID = -1e8
-# Keeps the logarithm of a random number finite.
+# Added to random numbers, so that their logarithms are finite.
 TINY = np.float32(1e-37)
-# Gauss-Hermite quadrature over a standard normal, for expectations of tanh's slope.
+# Gauss-Hermite quadrature over a standard normal, for expectations of the log-derivative of tanh.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 
 Self = TypeVar("Self")
@@ -60,7 +59,7 @@ class Categorical:
     def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch,)``, int64.
 
-        The smallest ``E_i / p_i`` wins with probability p_i, the E_i being standard exponential numbers.
+        Draws standard exponential E_i; ``E_i / p_i`` is the smallest with probability p_i.
         """
         noise = torch.from_numpy(generator.standard_exponential(tuple(self.log_probs.shape), dtype=np.float32))
         return (self.log_probs - noise.add_(float(TINY)).log_().to(self.log_probs.device)).argmax(dim=-1)
@@ -83,11 +82,11 @@ class Categorical:
 
 
 class MultiCategorical:
-    """Independent choices, one per component of a MultiDiscrete action.
+    """Independent categoricals, one per component of a MultiDiscrete action.
 
     Args:
-        logits: Unnormalized log-probabilities, the components' one after the other, ``(batch, sum of nvec)``.
-        nvec: Number of actions of each component, any shape, which is the action's.
+        logits: Concatenated unnormalized log-probabilities of the components, ``(batch, sum of nvec)``.
+        nvec: Number of actions of each component, in the shape of the action.
     """
 
     def __init__(self, logits: Tensor, nvec: np.ndarray) -> None:
@@ -107,12 +106,12 @@ class MultiCategorical:
         return self._together([part.mode() for part in self._parts])
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Log-probability of ``actions`` of shape ``(batch, *action)``: the components' sum."""
+        """Log-probability of ``actions`` of shape ``(batch, *action)``, summed over the components."""
         chosen = actions.reshape(len(actions), -1).unbind(-1)
         return torch.stack([part.log_prob(one) for part, one in zip(self._parts, chosen, strict=True)]).sum(0)
 
     def entropy(self) -> Tensor:
-        """The components' sum, shape ``(batch,)``."""
+        """Entropy summed over the components, shape ``(batch,)``."""
         return torch.stack([part.entropy() for part in self._parts]).sum(0)
 
     def masked(self, mask: Tensor) -> "MultiCategorical":
@@ -140,11 +139,11 @@ class Bernoulli:
         return (self._logits > 0).float()
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Log-probability of ``actions`` of shape ``(batch, *action)``: the bits' sum."""
+        """Log-probability of ``actions`` of shape ``(batch, *action)``, summed over the bits."""
         return -_sum_components(functional.softplus((1.0 - 2.0 * actions) * self._logits))
 
     def entropy(self) -> Tensor:
-        """The bits' sum, shape ``(batch,)``."""
+        """Entropy summed over the bits, shape ``(batch,)``."""
         entropy = functional.softplus(self._logits) - self._logits * torch.sigmoid(self._logits)
         return _sum_components(entropy)
 
@@ -181,15 +180,15 @@ class DiagonalGaussian:
         return _sum_components(self.log_std + _LOG_SQRT_2_PI + 0.5)
 
     def masked(self, mask: Tensor) -> "DiagonalGaussian":
-        """There is no such thing: `rl_rms.agents.spaces.action_mask_size` refuses it."""
+        """Not defined; `rl_rms.agents.spaces.action_mask_size` refuses masks of a Box."""
         raise NotImplementedError
 
 
 class SquashedGaussian(DiagonalGaussian):
-    """Independent normals whose samples a tanh brings between -1 and 1.
+    """Independent normals u whose tanh is the action in (-1, 1).
 
-    Samples, mode and ``log_prob`` are of actions u from before the tanh, so that no inverse of it, which is
-    inexact near the bounds, is needed; densities and entropy are those of ``tanh(u)``.
+    `sample` and `mode` return u, and `log_prob` takes u, because the inverse of tanh is inexact near the bounds.
+    Log-densities and entropy are of ``tanh(u)``.
     """
 
     def log_prob(self, actions: Tensor) -> Tensor:
@@ -210,5 +209,5 @@ def _sum_components(values: Tensor) -> Tensor:
 
 
 def _log_slope(u: Tensor) -> Tensor:
-    """``log(1 - tanh(u)**2)``, also where tanh(u) rounds to 1."""
+    """``log(1 - tanh(u)**2)``, finite even if tanh(u) rounds to 1."""
     return 2.0 * (math.log(2.0) - u - functional.softplus(-2.0 * u))

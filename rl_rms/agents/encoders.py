@@ -1,4 +1,4 @@
-"""From observations of any space to features: what a policy's networks see."""
+"""Encoders, which turn observations of any space into the features of a policy's networks."""
 
 import math
 from typing import Any
@@ -16,11 +16,11 @@ def make_encoder(space: gym.Space[Any], image_features: int) -> "Flatten | OneHo
 
     Args:
         space: Box (flattened), an image (the Nature CNN), Discrete and MultiDiscrete (one-hot), MultiBinary, or a
-            Dict or Tuple of them (side by side). A Dict's ``action_mask`` is left out.
-        image_features: Features of each picture.
+            Dict or Tuple of them (concatenated). A Dict's ``action_mask`` is left out.
+        image_features: Number of features of each image.
 
     Raises:
-        ValueError: If the space is of another kind.
+        ValueError: If the space is none of these.
     """
     if isinstance(space, spaces.Dict):
         parts = {key: part for key, part in sorted_items(space) if key != ACTION_MASK}
@@ -35,12 +35,12 @@ def make_encoder(space: gym.Space[Any], image_features: int) -> "Flatten | OneHo
         return Flatten(space)
     raise ValueError(
         f"observations must be Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them, got {space}"
-        "; bring them to one of these with a wrapper such as gymnasium.wrappers.FlattenObservation"
+        "; convert them with a wrapper such as gymnasium.wrappers.FlattenObservation"
     )
 
 
 class Flatten(nn.Module):
-    """The numbers themselves, float32."""
+    """The observation, flattened, as float32."""
 
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Flatten(nn.Module):
 
 
 class OneHot(nn.Module):
-    """One feature per value of each component, 1 where it has that value."""
+    """One-hot features of each component, concatenated."""
 
     def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class OneHot(nn.Module):
         else:
             self._sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
         self.num_features = sum(self._sizes)
-        # Where each component's features begin, less the value that its first one stands for.
+        # Index of each component's first feature, minus the component's smallest value.
         begins = [sum(self._sizes[:i]) - start for i, start in enumerate(starts)]
         self.register_buffer("_shift", torch.tensor(begins), persistent=False)
 
@@ -73,18 +73,18 @@ class OneHot(nn.Module):
 
 
 class NatureCNN(nn.Module):
-    """Three convolutions and a linear layer, all with ReLU, of pictures scaled to [0, 1].
+    """Three convolutions and a linear layer, all with ReLU, for images scaled to [0, 1].
 
-    Pictures may have their channels last (Gymnasium's and most environments' way) or first (frames stacked by
-    `gymnasium.wrappers.FrameStackObservation`); the shortest axis is taken for the channels. Stacked color frames,
-    ``(frames, height, width, color)``, become channels too.
+    Images may have their channels last, as in most environments, or first, as from
+    `gymnasium.wrappers.FrameStackObservation`. The first axis holds the channels if it is the shortest. Stacked
+    color frames of shape ``(frames, height, width, color)`` become channels too.
 
     Args:
-        space: An image's, see `rl_rms.agents.spaces.is_image`.
+        space: An image space, see `rl_rms.agents.spaces.is_image`.
         num_features: Units of the linear layer.
 
     Raises:
-        ValueError: If pictures are smaller than 36 by 36, for which the convolutions were made.
+        ValueError: If images are smaller than 36 by 36, the least size for the convolutions.
 
     Source: Mnih et al., "Human-level control through deep reinforcement learning", Nature 518, 2015.
     """
@@ -98,7 +98,7 @@ class NatureCNN(nn.Module):
         channels, height, width = self._channels_of(shape)
         if min(height, width) < 36:
             raise ValueError(
-                f"the Nature CNN needs pictures of at least 36 by 36, got {space}; enlarge them with "
+                f"the Nature CNN needs images of at least 36 by 36, got {space}; enlarge them with "
                 "gymnasium.wrappers.ResizeObservation, or flatten them with FlattenObservation"
             )
         layers: list[nn.Module] = []
@@ -127,15 +127,16 @@ class NatureCNN(nn.Module):
 
 
 class Together(nn.Module):
-    """Several encoders' features side by side, of a Dict or Tuple of observations."""
+    """The concatenated features of the encoders of a Dict or Tuple space."""
 
     def __init__(self, parts: dict[str, Any]) -> None:
         super().__init__()
         if not parts:
             raise ValueError(
-                f"a Dict observation needs a part beside {ACTION_MASK!r}, of which actions can be told"
+                f"a Dict observation needs an entry besides {ACTION_MASK!r}, got no other; add one to the "
+                "observation space"
             )
-        # Not by their names, which may be such that modules cannot have them.
+        # A ModuleDict does not accept every key.
         self._keys = list(parts)
         self._parts = nn.ModuleList(parts.values())
         self.num_features: int = sum(part.num_features for part in parts.values())

@@ -1,4 +1,4 @@
-"""Finds and replaces non-finite numbers in observations and rewards.
+"""Finds and replaces non-finite values in observations and rewards.
 
 Values that overflow float32 count as infinite, because policies and losses are computed in float32.
 """
@@ -18,23 +18,23 @@ Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 
 _LARGEST = float(np.finfo(np.float32).max)
-# Where the sum of squares is below, so is every magnitude below its root, which float32 holds.
+# Bound of a sum of squares: every magnitude is below its square root, which float32 holds.
 TAME = 1e38
 
 
 def are_tame(observations: Tree) -> bool:
-    """Whether all numbers are finite and not huge, by one sum. Huge numbers may still be finite."""
+    """Whether one sum of squares shows that all values are finite. False for huge finite values too."""
     if isinstance(observations, np.ndarray):
         if observations.dtype.kind != "f":
             return True
-        # In memory order, which avoids a copy. Other products warn of an overflow.
+        # Memory order avoids a copy; vdot does not warn of overflows.
         numbers = observations.ravel(order="K")
         return bool(np.vdot(numbers, numbers) < TAME)
     return all(are_tame(leaf) for _, leaf in leaves(observations))
 
 
 def leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
-    """A tree's arrays, each with what indexes it, such as ``['camera'][0]``."""
+    """A tree's arrays with their indices, such as ``['camera'][0]``."""
     if isinstance(tree, (Mapping, tuple)):
         for key, part in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
             yield from leaves(part, f"{name}[{key!r}]")
@@ -43,7 +43,7 @@ def leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
 
 
 def not_finite(numbers: Array) -> Bools:
-    """Which numbers are nan, infinite, or beyond float32; same shape."""
+    """Mask of the values that are NaN, infinite or overflow float32; same shape."""
     if numbers.dtype.kind != "f":
         return np.zeros(numbers.shape, np.bool_)
     return ~(np.abs(numbers) <= _LARGEST)
@@ -51,14 +51,14 @@ def not_finite(numbers: Array) -> Bools:
 
 @dataclass(frozen=True)
 class Found:
-    """Numbers that are not finite.
+    """The non-finite values of one array of one sub-environment.
 
     Attributes:
-        what: The array, such as ``observation['camera']``.
-        env_index: Sub-environment.
-        value: One of them.
-        count: Number of non-finite numbers.
-        size: Number of all numbers.
+        what: Name of the array, such as ``observation['camera']``.
+        env_index: Index of the sub-environment.
+        value: The first non-finite value.
+        count: Number of non-finite values.
+        size: Number of all values.
     """
 
     what: str
@@ -73,11 +73,11 @@ class Found:
 
 
 def find(what: str, tree: Tree) -> list[Found]:
-    """The first array with numbers that are not finite, of each sub-environment that has some.
+    """The first array with non-finite values of each sub-environment that has any.
 
     Args:
         what: Name of the tree.
-        tree: Shape ``(num_envs, ...)`` each.
+        tree: Arrays of shape ``(num_envs, ...)``.
     """
     found: dict[int, Found] = {}
     for name, leaf in leaves(tree):
@@ -90,11 +90,11 @@ def find(what: str, tree: Tree) -> list[Found]:
 
 
 def without_infinities(tree: Tree, space: gym.Space[Any]) -> Tree:
-    """Observations whose infinities are finite: the space's bound, or the largest finite magnitude beside it.
+    """Replace infinities by the space's finite bound, or else by the largest finite magnitude in the array.
 
     Args:
-        tree: Shape ``(num_envs, *observation)`` each; nan stays.
-        space: Of one observation.
+        tree: Arrays of shape ``(num_envs, *observation)``; NaN is kept.
+        space: The space of one observation.
     """
     if isinstance(space, spaces.Dict):
         return {key: without_infinities(part, space[key]) for key, part in tree.items()}
@@ -112,11 +112,11 @@ def without_infinities(tree: Tree, space: gym.Space[Any]) -> Tree:
 
 
 def replaced(tree: Tree, stand_ins: Tree) -> Tree:
-    """Observations with stand-ins for the numbers that are not finite.
+    """Replace non-finite values.
 
     Args:
         tree: Observations, any shape.
-        stand_ins: Arrays that broadcast to them.
+        stand_ins: Replacements, broadcast to the observations.
     """
 
     def put(leaf: Array, one: Array) -> Array:

@@ -1,16 +1,16 @@
-"""Adapts RMSprop's hyperparameters by meta-gradient: the gradient of the loss after some updates by them.
+"""Adapts RMSprop's hyperparameters by meta-gradient, the gradient of the loss after several updates.
 
-For log hyperparameters x (learning rate, half-life, epsilon), the last ``window`` updates are repeated
-differentiably from their first parameters, on their own rollouts:
+The log hyperparameters x are those of learning rate, half-life and epsilon. The last ``window`` updates are
+repeated differentiably on their rollouts, from the parameters before the first:
 
     p_{k+1}, s_{k+1} = rmsprop_update(p_k, grad L(p_k), s_k; x)        J(x) = L_policy(p_K) + c Var_k L(p_k)
 
-L_policy is the policy's loss on rollouts that none of these updates has seen, and x takes a step down ``dJ/dx``.
-The optimizer itself trains the policy as usual.
+L_policy is the policy's loss on rollouts that none of these updates used. x descends ``dJ/dx``. The optimizer
+trains the policy as usual.
 
-L_policy leaves the critic's loss out: its gradient dominates, and it still falls with larger steps when the
-policy gets worse. The advantages in L_policy are standardized. Otherwise a critic that lags behind gives all
-advantages one sign, which favors larger steps whatever the policy does, and learning rates can run away.
+L_policy excludes the critic's loss. Its gradient dominates, and larger steps decrease it even if the policy gets
+worse. L_policy standardizes the advantages. Otherwise a lagging critic gives all advantages one sign, which favors
+larger steps for any policy, and the learning rate can diverge.
 
 Source: Xu, van Hasselt and Silver, "Meta-gradient reinforcement learning", 2018, for the objective on later data;
 Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.
@@ -41,16 +41,16 @@ class MetaGradient:
     Args:
         policy: The policy.
         optimizer: Its optimizer.
-        config: The hyperparameters to adapt, and how.
+        config: The hyperparameters to adapt, and the settings of the adaptation.
 
     Attributes:
         logs: Logarithms of the ratios of the adapted hyperparameters to the stated ones.
-        path: ``logs`` after each of its steps.
-        scalars: The last meta-gradient and the first group's hyperparameters in force, by TensorBoard tag.
+        path: ``logs`` after each meta-gradient step.
+        scalars: The last meta-gradient and the first group's present hyperparameters, by TensorBoard tag.
             ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation rollouts
             divided by their root mean square: -1 or 1 if all agree, about 0 for noise, positive if the
             hyperparameter should be smaller.
-        saved_bytes: The largest memory of a window's graph, by its saved tensors.
+        saved_bytes: Largest memory of the saved tensors of a window's graph, in bytes.
 
     Raises:
         ValueError: If the optimizer or the policy cannot be unrolled.
@@ -59,7 +59,8 @@ class MetaGradient:
     def __init__(self, policy: nn.Module, optimizer: Optimizer, config: MetaConfig) -> None:
         if not isinstance(optimizer, RMSprop):
             raise ValueError(
-                f"meta adapts {DEFAULT_OPTIMIZER}, not {type(optimizer).__name__}; leave one of them out"
+                f"meta needs the optimizer {DEFAULT_OPTIMIZER}, got {type(optimizer).__name__}; leave out meta "
+                "or optimizer"
             )
         _check(policy, optimizer, config)
         self._loss = LossModule(policy)
@@ -69,12 +70,12 @@ class MetaGradient:
         names = {id(param): name for name, param in self._params.items()}
         groups = optimizer.param_groups
         self._names = [[names[id(param)] for param in group["params"] if id(param) in names] for group in groups]
-        # The groups' own values; the values in force are these times the ratios.
+        # The stated values; the optimizer steps with their products with the ratios.
         stated = [entry for name in config.adapt for entry in _ENTRIES[name]]
         self._stated = [{entry: group[entry] for entry in stated} for group in groups]
         self.logs = torch.zeros(len(config.adapt), dtype=torch.float64)
-        # Steps of the rate's length at every scale of the meta-gradient, which clip outliers. The half-life is
-        # long: a policy that has stopped learning gives tiny gradients, whose noise must not be scaled up.
+        # RMSprop makes steps independent of the meta-gradient's scale, and max_grad_ratio clips outliers. A long
+        # half-life does not amplify the noise of the tiny gradients of a policy that has stopped learning.
         self._steps = RMSprop(
             [self.logs], lr=config.rate, half_life=1_000.0, bias_correction=True, max_grad_ratio=2.0, flat=False
         )
@@ -85,7 +86,7 @@ class MetaGradient:
         self._window: list[Update] = []
         self._eval_batches: list[Batch] = []
         self._next: Batch | None = None
-        # Running mean and mean square of each log hyperparameter's gradient, and the weight of 0 in them.
+        # Running mean and mean square of each log hyperparameter's gradient, and the weight of initial zeros.
         self._moments = torch.zeros(2, len(config.adapt), dtype=torch.float64)
         self._initial_weight = 1.0
 
@@ -95,10 +96,10 @@ class MetaGradient:
         return dict(zip(self._config.adapt, self.logs.exp().tolist(), strict=True))
 
     def learns_from(self, batch: Batch) -> bool:
-        """Whether the policy learns from a batch, or only the hyperparameters do.
+        """Whether the policy learns from a batch; otherwise the batch only evaluates the hyperparameters.
 
         Args:
-            batch: A batch with arrays of its own, from a rollout of the present policy.
+            batch: A batch of a rollout of the present policy, whose arrays no other object changes.
         """
         if len(self._window) == self._config.window:
             self._eval_batches.append(batch)
@@ -110,7 +111,7 @@ class MetaGradient:
         return True
 
     def before_step(self) -> None:
-        """Set the optimizer's hyperparameters for its step on the batch of `learns_from`."""
+        """Set the optimizer's hyperparameters for the step on the batch given to `learns_from`."""
         if self._next is None:
             raise RuntimeError("learns_from() must be called before each step")
         if not self._window:
@@ -136,18 +137,18 @@ class MetaGradient:
             self.logs.clamp_(-_LARGEST_LOG, _LARGEST_LOG)
             if "half_life" in self._config.adapt:
                 controller, own = self._optimizer.controller, self._config.adapt.index("half_life")
-                # Of the first group; the others have the same memory unless somebody gave them another.
+                # The bounds hold for the first group, whose half-life the others usually share.
                 stated = controller.half_life({**self._optimizer.param_groups[0], **self._stated[0]})
                 shortest, longest = controller.bounds
                 self.logs[own].clamp_(math.log(shortest / stated), math.log(longest / stated))
 
     def state_rate(self, group: int, lr: float) -> None:
-        """State the learning rate of a group's schedule."""
+        """Set the stated learning rate of a group, as a schedule gives it."""
         if "lr" in self._stated[group]:
             self._stated[group]["lr"] = lr
 
     def restart(self) -> None:
-        """Begin a new window, after a step of the hyperparameters or when something else moved the optimizer."""
+        """Begin a new window, after a meta-gradient step or an outside change of the optimizer."""
         self._window, self._eval_batches = [], []
 
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, State]]:
@@ -162,7 +163,7 @@ class MetaGradient:
         return params, states
 
     def _adapt(self) -> None:
-        """One step of the hyperparameters down the meta-gradient."""
+        """Make one step of the hyperparameters against the meta-gradient."""
         logs = self.logs.clone().requires_grad_()
         params, losses = self._unroll(dict(zip(self._config.adapt, logs.exp(), strict=True)))
         judged = [
@@ -194,7 +195,7 @@ class MetaGradient:
         """The agreement of the evaluation rollouts' gradients, for each hyperparameter.
 
         Args:
-            parts: The latest gradients, shape ``(num_eval_rollouts, num_hyperparameters)``.
+            parts: The gradient of each evaluation rollout, shape ``(num_eval_rollouts, num_hyperparameters)``.
         """
         for part in parts:
             self._moments.lerp_(torch.stack([part, part.square()]), 1 - _AGREEMENT_RHO)
@@ -203,13 +204,13 @@ class MetaGradient:
         return mean / square.sqrt().clamp_min(1e-300)
 
     def _unroll(self, ratios: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The window's updates once more, as functions of the ratios.
+        """Repeat the window's updates as differentiable functions of the ratios.
 
         Args:
-            ratios: By hyperparameter.
+            ratios: Ratio of each adapted hyperparameter.
 
         Returns:
-            The parameters after them, and the losses on the way.
+            The parameters after the last update, and the loss before each update.
         """
         start, states = self._start
         params = {name: param.requires_grad_() for name, param in start.items()}
@@ -235,7 +236,7 @@ class MetaGradient:
             params = after
             losses.append(loss)
             self.saved_bytes = max(self.saved_bytes, saved.bytes)
-            # The next update will want as much as this one did.
+            # The next update is expected to save as much as this one.
             if saved.bytes + (saved.bytes - before) > limit:
                 params = {name: param.detach().requires_grad_() for name, param in params.items()}
                 states = {name: {key: _apart(value) for key, value in one.items()} for name, one in states.items()}
@@ -255,7 +256,7 @@ class MetaGradient:
     # -- saving -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed training needs, the window in progress included."""
+        """The state for a resumed training, with the window in progress."""
         params, states = self._start
         return {
             "logs": self.logs,
@@ -274,7 +275,7 @@ class MetaGradient:
         """Load a state of `state_dict`.
 
         Raises:
-            ValueError: If a part has another structure than this object's own.
+            ValueError: If the structure of a part differs from this object's.
         """
         own = self.state_dict()
         for name in ("path", "window", "eval_batches", "scalars"):
@@ -287,12 +288,12 @@ class MetaGradient:
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
         for number, one in enumerate((*state["window"], *state["eval_batches"])):
-            # Updates were made on the window's rollouts alone.
+            # Only the window's batches have options of an update.
             groups = options if number < len(state["window"]) else []
             for like, loaded in zip(groups, one["groups"], strict=True):
                 check_options("meta.window.groups", loaded, like)
                 check_numbers("meta.window.groups", loaded)
-                for name in ("momentum", "optimism"):  # which the saved averages go with
+                for name in ("momentum", "optimism"):  # the saved averages depend on them
                     if loaded[name] != like[name]:
                         raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
             is_recurrent = bool(getattr(self._loss.policy, "state_size", 0))
@@ -307,7 +308,7 @@ class MetaGradient:
         eval_batches = [from_plain(one).batch for one in state["eval_batches"]]
         with torch.no_grad():
             for batch in (*(update.batch for update in window), *eval_batches):
-                self._loss(batch, with_critic=True)  # which fails for arrays of other shapes
+                self._loss(batch, with_critic=True)  # fails for arrays of wrong shapes
         check_optimizer(state["steps"], self._steps, "meta.steps")
         self._steps.load_state_dict(state["steps"])
         with torch.no_grad():
@@ -321,9 +322,9 @@ class MetaGradient:
 
 # The entries of a group that belong to each hyperparameter.
 _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps": ("eps",)}
-# The agreement is over evaluation rollouts, with a half-life of ten.
+# Half-life of the agreement's averages, in evaluation rollouts.
 _AGREEMENT_RHO = rho_from_half_life(10.0)
-# A hyperparameter stays within this ratio of its stated value, so that it stays finite.
+# Largest ratio of a hyperparameter to its stated value, which keeps it finite.
 _LARGEST_LOG = math.log(1e4)
 
 
@@ -331,17 +332,18 @@ def _check(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) -> None:
     others = [name for name in optimizer.guard.in_use() if name not in ("max_grad_norm", "on_nonfinite")]
     if others:
         raise ValueError(
-            f"meta unrolls updates that max_grad_norm alone clips; leave {others[0]} out of optimizer_kwargs"
+            f"meta needs an optimizer without {others[0]}; leave {others[0]} out of optimizer_kwargs, or clip "
+            "with max_grad_norm instead"
         )
     estimated = [group["half_life"] for group in optimizer.param_groups if group["half_life"] in ("match", "auto")]
     if estimated and "half_life" in config.adapt:
         raise ValueError(
-            f"meta adapts a half-life that is stated, got half_life={estimated[0]!r}; state one, or leave "
+            f"meta needs a stated half-life to adapt, got half_life={estimated[0]!r}; state a half-life, or leave "
             "half_life out of meta.adapt"
         )
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules()):
         raise ValueError(
-            'meta does not go with norm="batch", whose running statistics every loss would move; take norm="layer"'
+            'meta cannot unroll norm="batch", whose running statistics change with every loss; set norm="layer"'
         )
 
 

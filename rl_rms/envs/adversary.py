@@ -1,4 +1,4 @@
-"""The decisions of `rl_rms.envs.schedules.AdversarialBurst`: reads returns and begins bursts."""
+"""Begins the bursts of `rl_rms.envs.schedules.AdversarialBurst` by the returns of the episodes."""
 
 import dataclasses
 import math
@@ -13,23 +13,23 @@ class Adversary:
     """Decides on the bursts of one target.
 
     Args:
-        schedule: The target's schedule, without a burst or with those so far.
+        schedule: The target's schedule, with or without earlier bursts.
 
     Attributes:
-        schedule: The same with the bursts decided on since.
+        schedule: The schedule with all bursts so far.
     """
 
     def __init__(self, schedule: AdversarialBurst) -> None:
         self.schedule = schedule
         self._returns: deque[float] = deque(maxlen=schedule.window)
-        # Sum and number of the returns of episodes that ended in bursts at each bound.
+        # Sum and count of the returns of episodes that ended in bursts at each bound.
         self._hurt = {schedule.low: (0.0, 0), schedule.high: (0.0, 0)}
 
     def record(self, clock: int, episode_return: float) -> bool:
-        """Take note of an episode that has ended, and strike or not.
+        """Record an ended episode, and decide whether to begin a burst.
 
         Args:
-            clock: The reading for the transition to come, in env steps.
+            clock: Clock of the next transition, in env steps.
             episode_return: Sum of the episode's rewards.
 
         Returns:
@@ -37,7 +37,7 @@ class Adversary:
         """
         schedule = self.schedule
         strikes = schedule.strikes
-        # An episode whose last transition was in the burst has met it.
+        # An episode counts as disturbed if its last transition was in the burst.
         if strikes and clock <= strikes[-1][0] + schedule.duration:
             bound = strikes[-1][1]
             total, count = self._hurt[bound]
@@ -60,12 +60,12 @@ class Adversary:
         for bound in bounds:
             if bound not in tried:
                 return bound
-        # A burst that no episode ended in says nothing against the bound.
+        # Without an ended episode in its bursts, a bound has shown no harm.
         means = {bound: total / count if count else math.inf for bound, (total, count) in self._hurt.items()}
         return min(bounds, key=lambda bound: means[bound])
 
     def state_dict(self) -> dict[str, Any]:
-        """Bursts and returns so far, as plain JSON data."""
+        """The bursts and returns so far, as plain JSON data."""
         return {
             "strikes": [list(strike) for strike in self.schedule.strikes],
             "returns": list(self._returns),
@@ -73,17 +73,17 @@ class Adversary:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
         self.schedule = dataclasses.replace(self.schedule, strikes=state["strikes"])
         self._returns = deque(state["returns"], maxlen=self.schedule.window)
         self._hurt = {bound: (total, count) for bound, total, count in state["hurt"]}
 
 
 def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
-    """An adversary for each target whose schedule asks for one.
+    """An adversary for each target whose schedule is an AdversarialBurst.
 
     Raises:
-        ValueError: If such a schedule is a part of another, which gets no returns.
+        ValueError: If an AdversarialBurst is part of another schedule, which receives no returns.
     """
     adversaries = {}
     for target, schedule in changes.items():
@@ -92,6 +92,6 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
         elif AdversarialBurst.__name__ in repr(schedule):
             raise ValueError(
                 f"{target!r}: an adversarial_burst must be the whole schedule of its target, got {schedule!r}; "
-                "replay() makes of its past a schedule that can be combined"
+                "replay() turns its past bursts into a schedule that can be combined"
             )
     return adversaries

@@ -1,4 +1,4 @@
-"""The interface between NonStationaryVector and one kind of vector environment."""
+"""The interface that `NonStationaryVector` uses for each kind of vector environment."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -9,23 +9,23 @@ from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.notices import Notices
 
 OTHERWISE = (
-    "the state was saved of a vector environment that was made otherwise; make it with the same "
-    "vectorization_mode and the same wrappers"
+    "the state does not fit this vector environment; make it with the vectorization_mode and the wrappers of the "
+    "saved one"
 )
 Transitions = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
 class Backend(ABC):
-    """One kind of vector environment.
+    """Access to one kind of vector environment.
 
     Attributes:
         moves_observations: Whether any target is an ``observation.*``.
         has_noise: Whether random numbers are drawn at each env step.
         is_drawn: Whether any target needs random numbers.
-        episodic: Which targets, by their numbers, end the episodes in progress when they change.
-        late: Targets that take effect only with the next reset.
-        asks_where: Whether `step` asks which of the sub-environments are valid.
-        last: The observations that were returned last; None before the first reset.
+        episodic: Indices of the targets that end the episodes in progress when they change.
+        late: Targets that take effect only at the next reset.
+        asks_where: Whether `step` uses its ``valid``.
+        last: The last observations; None before the first reset.
         lost_wrappers: Names of the wrappers whose state cannot be saved.
     """
 
@@ -52,15 +52,15 @@ class Backend(ABC):
 
     @abstractmethod
     def set(self, columns: tuple[Column, ...]) -> None:
-        """Set the targets, in their order: a number for all, or one for each, shape ``(num_envs,)``."""
+        """Set the targets, in their order: each a scalar, or an array of shape ``(num_envs,)``."""
 
     @abstractmethod
     def place(self, noise_key: NoiseKey) -> None:
-        """Say who draws random numbers, and when."""
+        """Set the environments and the clock that the noise is drawn for."""
 
     @abstractmethod
     def current(self) -> tuple[float, ...]:
-        """The values that the targets have now."""
+        """The present values of the targets."""
 
     @abstractmethod
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
@@ -68,16 +68,16 @@ class Backend(ABC):
 
     @abstractmethod
     def step(self, actions: Any, valid: Mask) -> Transitions:
-        """Make a vector step, in which the sub-environments that are not ``valid`` only begin an episode."""
+        """Make a vector step. Sub-environments that are not ``valid`` only begin an episode."""
 
     @abstractmethod
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Say for which sub-environments the next transition truncates the episode, and what holds after it."""
+        """Truncate the ``ending`` sub-environments' episodes at the next transition, then set ``columns``."""
 
     @abstractmethod
     def snapshot(self) -> Any:
-        """The sub-environments within their episodes as plain JSON data, or None, with a warning."""
+        """The state of the sub-environments within their episodes as plain JSON data, or None with a warning."""
 
     @abstractmethod
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Bring the sub-environments to where others were; ``resetting`` are those that begin in the next step."""
+        """Restore a `snapshot`. ``resetting`` marks sub-environments that begin an episode in the next step."""

@@ -1,8 +1,9 @@
-"""A lender's environment: applicants of two groups, of which one is known less well; lend, or do not.
+"""A lending environment with two groups of applicants, one of which has noisier features.
 
-Whether people are treated alike shows in numbers that the environment knows and the lender does not. With equal
-opportunity (Hardt, Price and Srebro, "Equality of opportunity in supervised learning", 2016) the true positive
-rate, the share of those who would repay that get a loan, is the same in all groups.
+The environment knows whether an applicant would repay; the lender does not. With equal opportunity all groups have
+the same true positive rate: the share of loans among the applicants who would repay.
+
+Source: Hardt, Price and Srebro, "Equality of opportunity in supervised learning" (2016).
 """
 
 from typing import Any, NamedTuple
@@ -17,18 +18,17 @@ from rl_rms.envs.checks import check_int, check_number
 Floats = npt.NDArray[np.float64]
 Observation = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-# Points and weights at which a mean over a standard normal is taken.
+# Gauss-Hermite quadrature over a standard normal.
 _POINTS, _POINT_WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 
 
 class Applicants(NamedTuple):
-    """Those who ask for a loan.
+    """A batch of applicants.
 
     Attributes:
-        observations: What the lender sees of each: its features and its group, one-hot; shape
-            ``(count, num_features + 2)``.
-        groups: Their groups, 0 or 1, shape ``(count,)``.
-        repays: Whether they would repay, shape ``(count,)``.
+        observations: Features and one-hot group of each applicant, shape ``(count, num_features + 2)``.
+        groups: Group of each applicant, 0 or 1, shape ``(count,)``.
+        repays: Whether each applicant would repay, shape ``(count,)``.
     """
 
     observations: Observation
@@ -37,28 +37,28 @@ class Applicants(NamedTuple):
 
 
 class Lending(gym.Env[Observation, np.int64]):
-    """A contextual bandit: each env step brings an applicant, to whom action 1 lends and action 0 does not.
+    """A contextual bandit. Each observation is an applicant; action 1 lends and action 0 does not.
 
     An applicant has ``num_features`` independent, standard normal traits, and repays with the probability
-    ``sigmoid(steepness * importance @ traits)``, in both groups alike; ``importance`` falls from trait to trait in
-    proportion to ``num_features, ..., 2, 1`` and has the norm 1. Features are traits as the lender sees them:
-    every other, beginning with the first, with normal noise of standard deviation ``noise_0`` in group 0 and
-    ``noise_1`` in group 1, the rest as they are. So the best rule for one group is not the best one for the other.
-    A loan that is repaid pays ``gain``, another costs ``loss``; no loan pays 0.
+    ``sigmoid(steepness * importance @ traits)``, in both groups. ``importance`` is proportional to
+    ``num_features, ..., 2, 1`` and has the norm 1. Features are the traits that the lender observes. Features 0,
+    2, 4, ... have normal noise of standard deviation ``noise_0`` in group 0 and ``noise_1`` in group 1; the others
+    have none. The best rule therefore differs between the groups. The reward is ``gain`` for a repaid loan,
+    ``-loss`` for an unpaid loan, and 0 without a loan.
 
-    An episode never ends by itself, and an action has no effect on what comes: the discount to learn with is 0.
-    The ``info`` of a step has the ``group`` of the applicant that the action was for, and ``repays``, whether that
-    applicant would repay, also where there was no loan. Targets that can change: ``noise_0``, ``noise_1``,
+    An episode never ends by itself. An action has no effect on later applicants, so learn with a discount of 0.
+    The ``info`` of a step has the ``group`` of the applicant that the action decided on, and ``repays``, whether
+    that applicant would repay, with or without a loan. Targets that can change: ``noise_0``, ``noise_1``,
     ``share_1``, ``steepness``, ``gain`` and ``loss``.
 
     Args:
         num_features: Number of features, >= 1.
-        noise_0: Of group 0's features, >= 0, in standard deviations of a trait.
-        noise_1: Of group 1's.
+        noise_0: Standard deviation of the noise of group 0's features, >= 0.
+        noise_1: Standard deviation of the noise of group 1's features, >= 0.
         share_1: Share of group 1 among the applicants, in [0, 1].
-        steepness: How much the traits tell of repayment; 0 is nothing.
-        gain: Reward of a loan that is repaid.
-        loss: Cost of one that is not.
+        steepness: Slope of the log-odds of repayment; with 0 the traits have no effect.
+        gain: Reward of a repaid loan.
+        loss: Cost of an unpaid loan.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -90,18 +90,18 @@ class Lending(gym.Env[Observation, np.int64]):
         self.loss = check_number("loss", loss)
         falling = np.arange(self.num_features, 0, -1.0)
         self.importance: Floats = falling / np.linalg.norm(falling)
-        # A normal distribution has no bounds; Gymnasium's checker asks for some.
+        # Features are unbounded, but Gymnasium's checker requires finite bounds.
         most = np.array([np.finfo(np.float32).max] * self.num_features + [1.0, 1.0], np.float32)
         least = np.array([np.finfo(np.float32).min] * self.num_features + [0.0, 0.0], np.float32)
         self.observation_space = Box(least, most)
         self.action_space = Discrete(2)
 
     def applicants(self, count: int, rng: np.random.Generator) -> Applicants:
-        """Applicants of the environment as it is now, many at once instead of one by one in `step`.
+        """Draw a batch of applicants under the present parameters.
 
         Args:
-            count: How many.
-            rng: Source of random numbers.
+            count: Number of applicants.
+            rng: Random generator.
         """
         groups = (rng.random(count) < self.share_1).astype(np.int64)
         traits = rng.standard_normal((count, self.num_features))
@@ -111,19 +111,19 @@ class Lending(gym.Env[Observation, np.int64]):
         return Applicants(observations, groups, rng.random(count) < chances)
 
     def rewards(self, actions: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
-        """What loans pay in the environment as it is now.
+        """Rewards of actions under the present parameters.
 
         Args:
-            actions: 1 where there is a loan, 0 where there is none.
-            repays: Whether the applicant would repay, of the same shape.
+            actions: 1 for a loan, 0 for none.
+            repays: Whether each applicant would repay, same shape.
         """
         return np.where(np.asarray(actions) == 1, np.where(repays, self.gain, -self.loss), 0.0)
 
     def chances(self, observations: npt.ArrayLike) -> Floats:
-        """Exact probabilities of repayment, given the observations and this environment.
+        """Exact probabilities of repayment given the observations, under the present parameters.
 
-        Given a noisy feature x, the trait is normal with mean ``k x`` and variance ``1 - k``,
-        ``k = 1 / (1 + noise**2)``; the probability is a mean over ``importance @ traits``.
+        Given a noisy feature x, the trait is normal with mean ``k x`` and variance ``1 - k``, where
+        ``k = 1 / (1 + noise**2)``. The probability is the mean of the sigmoid over ``importance @ traits``.
 
         Args:
             observations: Shape ``(count, num_features + 2)``.
@@ -141,7 +141,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return chances
 
     def best_actions(self, observations: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The actions of most expected reward, in the environment as it is now: what regret is counted from.
+        """The actions with the largest expected reward under the present parameters, the reference for regret.
 
         Args:
             observations: Shape ``(count, num_features + 2)``.
@@ -152,12 +152,12 @@ class Lending(gym.Env[Observation, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode with an applicant."""
+        """Begin an episode with a new applicant."""
         super().reset(seed=seed)
         return self._next(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Lend or not; the next applicant comes in."""
+        """Decide on the applicant, and observe the next one."""
         reward = float(self.rewards(action, self.repays))
         info = {"group": self.group, "repays": self.repays}
         return self._next(), reward, False, False, info
@@ -176,15 +176,17 @@ class Lending(gym.Env[Observation, np.int64]):
 
 
 def true_positive_rates(actions: npt.ArrayLike, groups: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
-    """Share of those who would repay that get a loan, by group; equal opportunity is that both are the same.
+    """Share of loans among the applicants of each group who would repay.
+
+    Equal opportunity holds if both shares are equal.
 
     Args:
-        actions: 1 where there is a loan, 0 where there is none; shape ``(..., count)``, as of several lenders.
-        groups: Shape ``(count,)``.
-        repays: Likewise.
+        actions: 1 for a loan, 0 for none, shape ``(..., count)``.
+        groups: Group of each applicant, 0 or 1, shape ``(count,)``.
+        repays: Whether each applicant would repay, shape ``(count,)``.
 
     Returns:
-        Shape ``(..., 2)``; nan for a group in which nobody would repay.
+        Shape ``(..., 2)``; NaN for a group in which nobody would repay.
 
     Examples:
         >>> true_positive_rates([1, 0, 1, 1], groups=[0, 0, 1, 1], repays=[True, True, True, False]).tolist()
@@ -198,5 +200,5 @@ def true_positive_rates(actions: npt.ArrayLike, groups: npt.ArrayLike, repays: n
 
 
 def _sigmoid(x: Floats) -> Floats:
-    # Without overflow, whatever the sign.
+    # The tanh form cannot overflow.
     return 0.5 * (1.0 + np.tanh(0.5 * x))

@@ -1,4 +1,4 @@
-"""Native vector environments, whose parameters hold one value for each sub-environment."""
+"""The backend of native vector environments, whose parameters hold one value for each sub-environment."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +17,11 @@ from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_st
 
 
 class Native(Backend):
-    """The backend of a vector environment of its own kind.
+    """The backend of a native vector environment.
 
     Args:
         env: The vector environment.
-        targets: The targets.
+        targets: Names of the targets.
         arrays: The targets whose columns hold one value for each sub-environment.
     """
 
@@ -51,11 +51,11 @@ class Native(Backend):
         self._setter.set(columns)
 
     def place(self, noise_key: NoiseKey) -> None:
-        """Say who draws random numbers, and when."""
+        """Set the environments and the clock that the noise is drawn for."""
         self._setter.place(noise_key)
 
     def current(self) -> tuple[float, ...]:
-        """Those of the vector environment."""
+        """The present values of the targets."""
         return self._setter.current()
 
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
@@ -68,14 +68,14 @@ class Native(Backend):
         if self.moves_observations:
             moved = self._setter.observation(observations, first=beginning)
             if not beginning.all():
-                # The others' observations are those that their last transitions brought.
+                # The other sub-environments keep their last observations.
                 moved[~beginning] = self.last[~beginning]
             observations = moved
         self.last = observations
         return observations, infos
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
-        """Make a vector step; reset frames have no reward to be moved."""
+        """Make a vector step. Reset frames keep their reward."""
         setter = self._setter
         if setter.moves_actions:
             setter.begin(np.flatnonzero(~valid).tolist())
@@ -94,16 +94,16 @@ class Native(Backend):
         return observations, rewards, terminated, truncated, infos
 
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Has nobody to tell: there are no such targets here."""
+        """Do nothing, because the constructor refuses episodic targets."""
 
     def snapshot(self) -> Any:
-        """The vector environment's own, and what was observed last."""
+        """The state of the vector environment and its last observations."""
         if self.last is None:
             return None
         if not has_known_state(self._env):
             self._notices.give(
                 f"the state of {type(self._env.unwrapped).__name__} within its episodes is not known and cannot "
-                "be kept; register_state says what it is"
+                "be kept; declare it with register_state"
             )
             return None
         lost = self.lost_wrappers
@@ -127,7 +127,7 @@ class Native(Backend):
         }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Bring the vector environment to where another was; it knows itself which of its episodes begin."""
+        """Restore the state of a `snapshot`, which includes the episodes that begin in the next step."""
         if "known" not in snapshot or not has_known_state(self._env):
             raise ValueError(OTHERWISE)
         check_wrappers(snapshot["wrappers"], self._layers.names)

@@ -1,4 +1,4 @@
-"""What an agent is shown of the change itself, where it asks for it: the parameters, the time, or that one came.
+"""Adds the parameters, the time or a change of the regime to observations.
 
 A one-dimensional Box of floats gets further components; any other observation becomes an entry of a Dict.
 """
@@ -15,33 +15,35 @@ from rl_rms.envs.transforms import Array, Space, is_float_box
 
 
 class Observer:
-    """Adds what is asked for to observations.
+    """Adds the requested entries to observations.
 
     ==========  ====================================================================================
-    asked for   what is added
+    entry       added value
     ==========  ====================================================================================
     params      the value of each target for the transition to come
-    time        the clock in timescales of the drift; in env steps where nothing changes
-    change      1 where the regime has changed since the last observation, else 0
+    time        the clock in timescales of the drift; in env steps without a drift
+    change      1 if the regime has changed since the last observation, else 0
     ==========  ====================================================================================
 
     Args:
-        observe: One of these or several, in the order in which they are added.
-        space: The space of one observation as it is without.
+        observe: One or more of these entries, in the order in which they are added.
+        space: The space of one observation without the entries.
         num_targets: Number of targets.
         timescale: The drift's timescale in env steps.
 
     Attributes:
-        space: The space of one observation as it is with them.
+        space: The space of one observation with the entries.
 
     Raises:
-        ValueError: If another word is given, one twice, or params where there is no target.
+        ValueError: If an entry is unknown or repeated, or params is requested without a target.
     """
 
     def __init__(self, observe: str | Sequence[str], space: Space, num_targets: int, timescale: float) -> None:
         self.observe = check_observe(observe)
         if "params" in self.observe and num_targets == 0:
-            raise ValueError("observe='params' needs changes or a curriculum; there is no target to be observed")
+            raise ValueError(
+                "observe='params' needs a target, got none; give changes or a curriculum, or leave 'params' out"
+            )
         self._unit = timescale if math.isfinite(timescale) else 1.0
         self._joins = is_float_box(space) and len(space.shape or ()) == 1
         sizes = {"params": num_targets, "time": 1, "change": 1}
@@ -57,16 +59,16 @@ class Observer:
             self.space = Dict({"observation": space, **boxes})
 
     def add(self, observation: Any, values: Sequence[Any], clock: Any, changed: Any) -> Any:
-        """An observation, or a batch, with what is asked for.
+        """Add the entries to an observation or to a batch of them.
 
         Args:
-            observation: One, or a batch of ``num_envs``.
-            values: Of each target: a number, or in a batch one for each, shape ``(num_envs,)``.
-            clock: Env steps: a number, or in a batch one for each.
-            changed: Whether the regime has changed: one, or in a batch one for each.
+            observation: One observation, or a batch of ``num_envs``.
+            values: Value of each target: a scalar, or shape ``(num_envs,)`` in a batch.
+            clock: Clock in env steps: a scalar, or shape ``(num_envs,)`` in a batch.
+            changed: Whether the regime has changed: a scalar, or shape ``(num_envs,)`` in a batch.
         """
         told = {"params": values, "time": [np.asarray(clock) / self._unit], "change": [changed]}
-        # The batch's shape is the clock's: () or (num_envs,).
+        # () for one observation, (num_envs,) for a batch.
         shape = np.shape(clock)
         parts = {name: self._stack(told[name], shape) for name in self.observe}
         if self._joins:

@@ -1,4 +1,4 @@
-"""A wrapper that sets an environment's parameters between two steps, to the values that it is given."""
+"""A wrapper that sets an environment's parameters between two steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,17 +25,17 @@ Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 
 
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Sets an environment's targets to the values it is given, and tells and takes its state within an episode.
+    """Sets an environment's targets, and saves and restores its state within an episode.
 
-    With a target ``observation.*`` the observation space has no bounds, since moved observations may lie
-    outside of the declared ones. A pickled or copied one goes on exactly.
+    With a target ``observation.*`` the observation space is unbounded, because moved observations may lie
+    outside the declared bounds. A pickled or copied environment continues exactly.
 
     Args:
         env: The environment.
         targets: Names of the targets.
 
     Raises:
-        ValueError: If the environment has no such target, or changing it would have no effect.
+        ValueError: If the environment lacks a target, or changing it would have no effect.
     """
 
     def __init__(self, env: gym.Env[Any, Any], targets: Sequence[str]) -> None:
@@ -48,25 +48,25 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         # A replay also restores wrappers whose state cannot be saved.
         is_known = has_known_state(env) and not self._layers.lost
         self._episode = None if is_known else Replay(env)
-        # The wrappers' state at the beginning of an episode that is replayed.
+        # The wrappers' state at the beginning of the replayed episode.
         self._first_wrappers: State = []
         self._has_begun = False
         self._problem: str | None = None
         self._notices = Notices()
-        # The last observation of an environment whose episode is replayed, before it was moved.
+        # The last observation of a replayed environment, before observation targets moved it.
         self._shown: Any = None
-        # Set for one step: the values of the next episode, for which this one ends.
+        # Values of the next episode; set only for the step that truncates the present one.
         self._upcoming: tuple[float, ...] | None = None
         setter = self._setter
         self._is_passive = self._episode is None and not (
             setter.moves_actions or setter.moves_rewards or setter.moves_observations
         )
-        # Whether the next step is the environment's own.
+        # Whether the next step needs nothing but env.step.
         self._passes_on = self._is_passive
 
     @property
     def parameter_values(self) -> tuple[Any, ...]:
-        """The values that are set, in the order of the targets; before the first are set, None for each."""
+        """The present values, in the order of the targets; None for each until they are first set."""
         return self._setter.values
 
     @parameter_values.setter
@@ -76,7 +76,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_noise_key(self) -> NoiseKey:
-        """The environment that draws random numbers, and its reading."""
+        """The key of the noise: the number of the environment and its clock."""
         return self._setter.noise_key
 
     @parameter_noise_key.setter
@@ -90,17 +90,17 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_episodic(self) -> tuple[int, ...]:
-        """Numbers of the targets that end the episode in progress when they change."""
+        """Indices of the targets that end the episode in progress when they change."""
         return self._setter.episodic
 
     @property
     def parameter_late(self) -> tuple[str, ...]:
-        """Targets that take effect only with the next reset."""
+        """Targets that take effect only at the next reset."""
         return self._setter.late
 
     @property
     def parameter_upcoming(self) -> tuple[float, ...] | None:
-        """Values that the next transition is the last one before: it truncates the episode, then they are set."""
+        """Values to set after the next transition, which truncates the episode; None if it does not."""
         return self._upcoming
 
     @parameter_upcoming.setter
@@ -123,8 +123,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """The state within the episode as plain JSON data, from which another environment continues exactly.
 
         None before the first reset. None if the state cannot be saved: an episode of too many env steps, actions
-        that JSON cannot hold, or an unknown kind of random source. Setting it restores the state of an environment
-        that was made alike. `parameter_problem` says why a state was not saved, or not restored exactly.
+        that JSON cannot hold, or an unknown kind of random source. Setting it restores the state that an
+        identically made environment saved. `parameter_problem` holds the reason if a state was not saved, or not
+        restored exactly.
         """
         self._problem = None
         if not self._has_begun:
@@ -138,7 +139,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         except ValueError as error:
             self._problem = (
                 f"the state of {type(self.unwrapped).__name__} within its episode cannot be kept: {error}; a "
-                "restored environment begins a new episode. register_state says what an environment's state is"
+                "restored environment begins a new episode; declare the environment's state with register_state"
             )
             return None
         return {**inside, "wrappers": wrappers, "delayed": delayed}
@@ -151,8 +152,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if ("known" in snapshot) != (self._episode is None):
             check_wrappers(snapshot["wrappers"], self._layers.names)
             raise ValueError(
-                f"the state was saved of an environment that was made in another way than this "
-                f"{type(self.unwrapped).__name__}; make it with the same wrappers, in the same order"
+                f"the state does not fit this {type(self.unwrapped).__name__}; make it as the saved "
+                "environment was made, with the same wrappers in the same order"
             )
         self._layers.load_state_dict(snapshot["wrappers"])
         self._first_wrappers = snapshot["wrappers"]
@@ -162,8 +163,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._shown, is_same = self._episode.repeat(snapshot["episode"], self._setter.set)
             if not is_same:
                 self._problem = (
-                    f"{type(self.unwrapped).__name__} could not be brought back to where it was: the same "
-                    "episode, lived through again, went another way; it goes on from where that led"
+                    f"{type(self.unwrapped).__name__} was not restored exactly: the replay of its episode gave "
+                    "other transitions; the environment continues from the end of the replay"
                 )
         self._setter.delayed = decode(snapshot["delayed"])
         self._has_begun = True
@@ -174,18 +175,18 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._problem
 
     def _warn_of_problem(self) -> None:
-        """Warn of `parameter_problem`, once of each."""
+        """Warn of each `parameter_problem` once."""
         if self._problem is not None:
             self._notices.give(self._problem)
 
     def current_values(self) -> tuple[float, ...]:
-        """The value that each target has now, set or not."""
+        """The present value of each target, even if it was never set."""
         return self._setter.current()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode under the values that are set."""
+        """Begin an episode under the present values."""
         self._upcoming = None
         self._passes_on = self._is_passive
         if self._episode is not None:
@@ -201,7 +202,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, info
 
     def step(self, action: Any) -> Transition:
-        """Make a transition under the values that are set."""
+        """Make a transition under the present values."""
         transition: Transition
         if self._passes_on:
             transition = self.env.step(action)
@@ -227,7 +228,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, reward, terminated, truncated, info
 
     def _last_step(self, action: Any) -> Transition:
-        """Make a transition that ends the episode, since other values follow."""
+        """Make a transition that truncates the episode, then set the next values."""
         upcoming, self._upcoming = self._upcoming, None
         assert upcoming is not None
         observation, reward, terminated, truncated, info = Parametrized.step(self, action)
@@ -253,7 +254,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 def find_parametrized(env: Any) -> Parametrized:
-    """The wrapper inside others that sets an environment's targets."""
+    """The `Parametrized` wrapper inside other wrappers."""
     while not isinstance(env, Parametrized):
         env = env.env
     return env

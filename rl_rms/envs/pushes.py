@@ -1,4 +1,4 @@
-"""CartPoles that somebody pushes: an environment for two players, one who balances and one who disturbs."""
+"""CartPole for two players: the first balances the pole, and the second pushes it."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ Array = npt.NDArray[Any]
 
 
 class PushedCartPole(gym.vector.VectorWrapper):
-    """Gymnasium's CartPole-v1 in vector form, whose poles a second player pushes in every env step.
+    """Gymnasium's CartPole-v1 as a vector environment, whose poles a second player pushes in every env step.
 
-    An action is a pair: the first player's, 0 or 1, pushes the cart with 10 N, which changes the pole's angular
-    velocity by about 0.3 rad/s; the second player's, a number in [-1, 1], changes it by ``strength`` times that
-    number before the cart's push acts. The reward is the first player's; the second's is its negative.
+    An action is a pair. The first player's action, 0 or 1, pushes the cart with 10 N, which changes the pole's
+    angular velocity by about 0.3 rad/s. The second player's action in [-1, 1], times ``strength``, is added to the
+    angular velocity before the cart is pushed. The second player's reward is the negative of the first player's.
 
     Args:
-        num_envs: How many, >= 1.
-        strength: Of the largest push, in rad/s for each env step, >= 0.
+        num_envs: Number of sub-environments, >= 1.
+        strength: Largest push, in rad/s for each env step, >= 0.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -50,11 +50,11 @@ class PushedCartPole(gym.vector.VectorWrapper):
         """Push the poles, then the carts.
 
         Args:
-            actions: The first player's, shape ``(num_envs,)``, and the second's, likewise; what is outside of
-                [-1, 1] counts as the nearest bound.
+            actions: The actions of the first and of the second player, shape ``(num_envs,)`` each. The second
+                player's are clipped to [-1, 1].
         """
         moves, pushes = actions
         cart: Any = self.env.unwrapped
-        # In a reset frame this is the last episode's state, which is about to be replaced.
+        # In a reset frame this changes the ended episode's state, which the reset replaces.
         cart.state[3] += self.strength * np.clip(np.reshape(pushes, -1), -1.0, 1.0)
         return self.env.step(moves)

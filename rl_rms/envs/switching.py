@@ -1,8 +1,7 @@
-"""Several environments as one, whose parameter ``task`` says which of them is stepped.
+"""Several environments as one, whose parameter ``task`` selects the environment that is stepped.
 
-The task is a target like any other: a schedule or a curriculum sets it. When it changes within an episode, that
-episode is truncated, never terminated: the task did not end by itself. A learner that bootstraps
-from the last observation is right to do so.
+A schedule or a curriculum sets the task, as for any other target. A change of the task truncates the episode in
+progress and does not terminate it, so that learners bootstrap from the last observation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,19 +17,19 @@ EnvLike = str | EnvSpec | Mapping[str, Any] | Callable[[], gym.Env[Any, Any]]
 
 
 class TaskSwitch(gym.Env[Any, Any]):
-    """Environments of which one at a time is stepped; the others stay as they were left.
+    """Steps one of several environments at a time. The others keep their state.
 
     Args:
         tasks: The environments, at least two with the same spaces: ids, specifications, arguments of
             ``gymnasium.make`` such as ``{"id": "FrozenLake-v1", "is_slippery": False}``, or functions that make
             one.
-        render_mode: Of all of them, for those that are not made by a function.
+        render_mode: Render mode of the environments that are not made by a function.
 
     Attributes:
-        task: Number of the environment that is stepped, or will be from the next reset on.
+        task: Index of the environment that is stepped from the next reset on.
 
     Raises:
-        ValueError: If there are fewer than two, or their spaces differ.
+        ValueError: If there are fewer than two environments, or their spaces differ.
 
     Examples:
         >>> from rl_rms.envs import NonStationary
@@ -51,18 +50,18 @@ class TaskSwitch(gym.Env[Any, Any]):
             for name in ("observation_space", "action_space"):
                 if getattr(env, name) != getattr(first, name):
                     raise ValueError(
-                        f"all tasks must have the same {name}, but that of task 0 is {getattr(first, name)} and "
-                        f"that of task {number} is {getattr(env, name)}; wrap them so that they fit"
+                        f"all tasks must have the same {name}, got {getattr(first, name)} for task 0 and "
+                        f"{getattr(env, name)} for task {number}; wrap the tasks so that their spaces are equal"
                     )
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.metadata, self.render_mode = first.metadata, first.render_mode
         self.task = self._present = 0
-        # Seeds that environments are to have at their next reset.
+        # Seeds for the next reset of each environment.
         self._seeds: list[int | None] = [None] * len(self.envs)
 
     @property
     def generator_state(self) -> dict[str, Any]:
-        """The random generators of all tasks, and the seeds that some are still to have, as plain JSON data."""
+        """The random generators of all tasks, and the seeds for their next resets, as plain JSON data."""
         each = [env.unwrapped.np_random.bit_generator.state for env in self.envs]
         return {"each": each, "seeds": list(self._seeds)}
 
@@ -75,12 +74,11 @@ class TaskSwitch(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode of the task that is set.
+        """Begin an episode of the present task.
 
         Args:
-            seed: Seeds all tasks: this one with it, and each of the others, at its own next episode, with one that
-                is drawn from it.
-            options: Those of the present environment.
+            seed: Seed of the present task. The other tasks get seeds derived from it at their next episodes.
+            options: Reset options of the present task.
         """
         super().reset(seed=seed)
         if seed is not None:
@@ -99,7 +97,7 @@ class TaskSwitch(gym.Env[Any, Any]):
         return self.envs[self._present].render()
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all environments."""
         for env in self.envs:
             env.close()
 
@@ -114,7 +112,7 @@ def _set_task(env: Any, value: float) -> None:
     number = round(value)
     if not 0 <= number < len(env.envs):
         raise ValueError(
-            f"task must be one of 0 to {len(env.envs) - 1}, got {value:g}; keep its schedule within them"
+            f"task must be one of 0 to {len(env.envs) - 1}, got {value:g}; keep its schedule in this range"
         )
     env.task = number
 

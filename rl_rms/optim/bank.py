@@ -1,4 +1,4 @@
-"""The estimator of ``half_life="auto"``: half-lives compete at predicting squared gradients."""
+"""The estimator of ``half_life="auto"``: several half-lives, weighted by their prediction of squared gradients."""
 
 import math
 from typing import Any
@@ -10,23 +10,23 @@ from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
 # Smallest weight of the known gradients in an average. It is far above the smallest float64, so that the quotient
-# of two averages that have both faded keeps its digits.
+# of two decayed averages stays precise.
 _LEAST_WEIGHT = 1e-200
 
 
 class Bank(HalfLifeEstimator):
-    """Half-lives compete at predicting the next squared gradient; the winners' geometric mean is used.
+    """The geometric mean of several half-lives, weighted by how well each predicts the next squared gradient.
 
-    Each half-life k keeps its own v_k of the probes and pays the negative log likelihood (QLIKE, Patton 2011)
+    Each half-life h_k has a second moment v_k of the probes and the negative log-likelihood (QLIKE, Patton 2011)
 
         l_k = 1/2 [ln v_k + min(g**2 / v_k, 100)]        with v_k from before g
 
-    in the mean over probes whose gradients are known; ``w = softmax(-eta S)`` with S the sum of
-    ``num_probes * l_k`` over time, of half-life 256, and ``h = exp(sum_k w_k ln h_k)``. These are exponential
-    weights with forgetting over experts (Herbster and Warmuth 1998).
+    as a mean over the probes with known gradients. Then ``w = softmax(-eta S)``, where S_k is the sum of
+    ``num_probes * l_k`` over time, decayed with half-life 256, and ``h = exp(sum_k w_k ln h_k)``. These are
+    exponential weights over experts with forgetting (Herbster and Warmuth 1998).
 
-    It follows ``E[g**2]``. Where large gradients come in clusters and carry the signal, as in reinforcement
-    learning, the best predictor may have too short a memory to learn well: hence the floor in the bounds.
+    The best predictor of ``E[g**2]`` may have too short a memory to learn well if large gradients come in clusters
+    and carry the signal, as in reinforcement learning. Therefore the bounds have a lower limit.
 
     Examples:
         >>> bank = Bank(bounds=(1, 1e6))
@@ -40,7 +40,7 @@ class Bank(HalfLifeEstimator):
     _HALF_LIVES = (4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
     _ETA = 0.05
     _SCORE_HALF_LIFE = 256.0
-    _LARGEST_SURPRISE = 100.0  # of g**2 / v_k, so that one outlier does not outweigh everything since
+    _LARGEST_SURPRISE = 100.0  # bound of g**2 / v_k, so that one outlier does not dominate the sum
 
     def __init__(self, bounds: tuple[float, float] = (32.0, 10_000.0)) -> None:
         super().__init__(bounds)
@@ -59,14 +59,14 @@ class Bank(HalfLifeEstimator):
         self._found = self._mean()
 
     def observe(self, grads: Tensor) -> None:
-        """Score every half-life on a block and choose anew."""
+        """Score each half-life on a block, and update the weights."""
         grads, known = known_gradients(grads)
         squares = grads.square()
         probes = grads.shape[1]
         if self._averages.shape[2] != 2 * probes:
             self._averages = self._averages.new_zeros(len(self._HALF_LIVES), 1, 2 * probes)
-        # Averages of the squares and of their weights: v_k is their quotient, which starts right
-        # (bias-corrected) and passes over what is not known.
+        # v_k is the quotient of the averages of the squares and of their weights. It is bias-corrected and skips
+        # unknown gradients.
         averages = self._weights @ torch.cat([squares, known], dim=1)
         averages = averages.view(len(self._HALF_LIVES), self.block + 1, 2 * probes)
         averages.addcmul_(self._fading, self._averages)
@@ -74,7 +74,7 @@ class Bank(HalfLifeEstimator):
         total, weight = averages[:, :-1, :probes], averages[:, :-1, probes:]
         scored = known * (weight[0] > _LEAST_WEIGHT)
         losses = self._losses(grads, squares, total, weight, scored).tolist()
-        # Per known gradient, so that a unit that dies does not change the weight of the evidence.
+        # Per known gradient, so that unknown gradients do not change the scale of the losses.
         share = self.block * self.num_probes / max(float(scored.sum()), 1.0)
         decay = self._score_decay
         self._scores = [decay * score + share * loss for score, loss in zip(self._scores, losses, strict=True)]
@@ -85,14 +85,14 @@ class Bank(HalfLifeEstimator):
         return {"bank_unbounded": self._found}
 
     def _losses(self, grads: Tensor, squares: Tensor, total: Tensor, weight: Tensor, scored: Tensor) -> Tensor:
-        """Of every half-life, summed over a block: (half-lives,).
+        """Losses of each half-life, summed over a block, shape ``(half-lives,)``.
 
         Args:
-            grads: Gradients, 0 where not known, (block, probes).
-            squares: Their squares.
-            total: Averages of the squares before each of them, (half-lives, block, probes).
-            weight: The weight of what is known in these averages.
-            scored: 1 where a gradient and its average are known, else 0.
+            grads: Gradients, 0 if unknown, shape ``(block, probes)``.
+            squares: Squared gradients, same shape.
+            total: Averages of the squares before each gradient, shape ``(half-lives, block, probes)``.
+            weight: Weights of the known gradients in these averages, same shape as ``total``.
+            scored: 1 if a gradient and its average are known, else 0, shape ``(block, probes)``.
         """
         v = (total + _LEAST_WEIGHT) / (weight + _LEAST_WEIGHT)
         surprise = (squares / v).clamp_max_(self._LARGEST_SURPRISE).add_(v.log_())
@@ -105,7 +105,7 @@ class Bank(HalfLifeEstimator):
         return math.exp(sum(logs) / sum(weights))
 
     def unbounded_half_life(self) -> float:
-        """The geometric mean of the half-lives by their weights, in updates."""
+        """The weighted geometric mean of the half-lives, in updates."""
         return self._found
 
     def export_state(self) -> dict[str, Any]:

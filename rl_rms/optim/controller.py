@@ -1,4 +1,4 @@
-"""The controller of an optimizer's half-life: stated, matched to a timescale, or estimated from the gradients."""
+"""The half-life of an optimizer: stated, matched to a timescale, or estimated from the gradients."""
 
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -23,18 +23,19 @@ from rl_rms.optim.matched import Matched
 from rl_rms.optim.probes import Probes
 
 _ESTIMATED = get_args(EstimatedHalfLife)
-# Shorter ones predict squared gradients better and earn less: the largest gradients carry the signal.
+# Shorter half-lives predict squared gradients better but give lower returns, because large gradients carry the
+# signal.
 _BOUNDS = (32.0, 10_000.0)
 
 
 class HalfLifeController:
-    """Turns the half-life of a parameter group into the decay in force.
+    """Converts the half-life of a parameter group to its present decay.
 
-    A group holds the decay under ``"alpha"``, and under ``"half_life"`` None where that decay was stated, a
-    half-life in env steps as a string, ``"match"`` or ``"auto"``.
+    The group's entry ``"alpha"`` is the decay. Its entry ``"half_life"`` is None for a stated decay, a string such
+    as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or ``"auto"``.
 
     Args:
-        steps_per_update: As in `rl_rms.RMSprop`, like the others.
+        steps_per_update: Env steps between two updates, as in `rl_rms.RMSprop`.
         timescale: Autocorrelation time of the environment's changes.
         bounds: Shortest and longest half-life, in updates, of "match" and "auto".
         max_step: Longest step that a parameter may make.
@@ -64,13 +65,13 @@ class HalfLifeController:
         self.timescale = None if timescale is None else Timescale.parse(timescale)
         if bounds is None:
             bounds = _BOUNDS if estimator is None else estimator.bounds
-        self.bounds = Matched(bounds).bounds  # checked, whatever they will be used for
+        self.bounds = Matched(bounds).bounds  # checks them, even if no half-life is estimated
         self.max_step = max_step
         self._own_estimator = estimator
         self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}
         self._probes: dict[EstimatedHalfLife, Probes] = {}
         self._loaded_probes: dict[EstimatedHalfLife, dict[str, Any]] = {}
-        # It sees no gradient: the half-life that "match" would begin with.
+        # Observes no gradients, and so keeps the initial half-life of "match".
         self._beginning = Matched(self.bounds)
 
     def entries(
@@ -80,18 +81,16 @@ class HalfLifeController:
         rho: float | None = None,
         alpha: float | None = None,
     ) -> dict[str, Any]:
-        """A group's entries for the one of the three names that is given, none where none is.
+        """A group's entries for the given argument; empty without one.
 
         Raises:
-            ValueError: If more than one is given, or it is out of its range.
+            ValueError: If several arguments are given, or one is out of its range.
         """
         candidates: dict[str, Any] = {"half_life": half_life, "rho": rho, "alpha": alpha}
         given = {name: value for name, value in candidates.items() if value is not None}
         if len(given) > 1:
             listed = " and ".join(f"{name}={value!r}" for name, value in given.items())
-            raise ValueError(
-                f"half_life, rho and alpha are three names for one number, got {listed}; give one of them"
-            )
+            raise ValueError(f"half_life, rho and alpha all state the decay, got {listed}; give one of them")
         if half_life is not None:
             stated = parse_half_life(half_life)
             if isinstance(stated, HalfLife) and stated.unit == "updates":
@@ -105,7 +104,7 @@ class HalfLifeController:
         return {}
 
     def is_known(self, group: dict[str, Any]) -> bool:
-        """Whether all is set that a group's half-life needs."""
+        """Whether the settings that a group's half-life needs are given."""
         stated = group["half_life"]
         if stated is None or stated == "auto":
             return True
@@ -115,11 +114,10 @@ class HalfLifeController:
         return self.steps_per_update is not None
 
     def half_life(self, group: dict[str, Any]) -> float:
-        """The half-life in force for a group, in updates.
+        """The present half-life of a group, in updates.
 
         Raises:
-            ValueError: If it is stated in env steps and ``steps_per_update`` is not set, or is to be matched and
-                the time scale is not.
+            ValueError: If a half-life in env steps has no ``steps_per_update``, or "match" has no timescale.
         """
         stated = group["half_life"]
         if stated is None:
@@ -134,11 +132,11 @@ class HalfLifeController:
         return HalfLife.parse(stated).in_updates(self.steps_per_update)
 
     def decay(self, group: dict[str, Any]) -> float:
-        """The decay in force for a group; raises as `half_life` does."""
+        """The present decay of a group; raises like `half_life`."""
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def matched(self) -> float | None:
-        """The half-life in updates that "match" has, or would begin with; None where no time scale is known."""
+        """The present or initial half-life of "match", in updates; None without a known timescale."""
         if "match" in self._estimators:
             return self._estimators["match"].half_life
         if not self.is_known({"half_life": "match"}):
@@ -148,15 +146,15 @@ class HalfLifeController:
 
     @property
     def estimates(self) -> bool:
-        """Whether any half-life is found while the optimizer learns."""
+        """Whether any half-life is estimated from the gradients."""
         return bool(self._estimators)
 
     def observe(self, groups: Iterable[dict[str, Any]], flat: list[FlatGradients]) -> None:
-        """Show the estimators the gradients of an update.
+        """Pass the gradients of an update to the estimators.
 
         Args:
             groups: All parameter groups.
-            flat: The gradients that lie in flat buckets.
+            flat: The gradients in flat buckets.
         """
         for kind, estimator in self._estimators.items():
             if kind not in self._probes:
@@ -180,14 +178,14 @@ class HalfLifeController:
         return self.timescale
 
     def forget_estimates_but(self, groups: Iterable[dict[str, Any]]) -> None:
-        """Stop finding half-lives that none of these groups has."""
+        """Remove the estimators that none of these groups uses."""
         stated = {group["half_life"] for group in groups}
         for kind in self._estimators.keys() - stated:
             del self._estimators[kind]
             self._probes.pop(kind, None)
 
     def diagnostics(self) -> dict[str, float]:
-        """The diagnostics of the estimators, and their bounds."""
+        """The diagnostics and the bounds of the estimators."""
         values: dict[str, float] = {}
         for estimator in self._estimators.values():
             low, high = estimator.bounds
@@ -195,7 +193,7 @@ class HalfLifeController:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of the estimators, and the blocks in progress of their probes."""
+        """The states of the estimators, and the unfinished blocks of their probes."""
         probes = {**self._loaded_probes, **{kind: one.state_dict() for kind, one in self._probes.items()}}
         return {kind: estimator.state_dict() for kind, estimator in self._estimators.items()} | {"probes": probes}
 
@@ -210,7 +208,7 @@ class HalfLifeController:
         probes = state.get("probes", {})
         if not (isinstance(probes, dict) and all(map(Probes.is_state, probes.values()))):
             raise ValueError(
-                "the state of the probes must be a tensor 'block' and a row 'filled' of it, got "
+                "the state of the probes must have a tensor 'block' and the number 'filled' of its rows, got "
                 f"{probes!r:.200}; save the optimizer again"
             )
         for kind, estimate in state.items():
@@ -222,7 +220,7 @@ class HalfLifeController:
         self._loaded_probes = dict(probes)
 
     def _estimator(self, kind: EstimatedHalfLife) -> HalfLifeEstimator:
-        """The estimator of a kind of half-life, built at the first use."""
+        """The estimator of "match" or "auto", built at the first use."""
         if kind not in self._estimators:
             if kind == "match":
                 self._estimators[kind] = Matched(self.bounds)

@@ -1,4 +1,4 @@
-"""The estimator of ``half_life="match"``: the law of `rl_rms.laws` for a stated timescale and estimated noise."""
+"""The estimator of ``half_life="match"``: the law of `rl_rms.laws` for a stated timescale and estimated signal."""
 
 import math
 from typing import Any
@@ -10,31 +10,30 @@ from rl_rms.half_life import rho_from_half_life
 from rl_rms.laws import GAUSSIAN_NOISE, least_error_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-_LONGEST = 1e9  # the finite number for "never forget"
+_LONGEST = 1e9  # finite stand-in for an infinite half-life or timescale
 
 
 class Matched(HalfLifeEstimator):
-    """The half-life that the laws give for a stated time scale and an estimated signal.
+    """The half-life of the laws for a stated timescale and an estimated signal.
 
-    The signal is the variance S over time of ``ln sigma**2``, the time scale tau its autocorrelation time. The
-    logarithm of a noisy square is ``ln sigma**2`` plus white noise, so the semivariogram of ``ln g**2`` grows with
-    the lag by what the signal adds alone,
+    The signal S is the variance of ``ln sigma**2`` over time, and the timescale tau is its autocorrelation time.
+    ``ln g**2`` is ``ln sigma**2`` plus white noise, so only the signal makes its semivariogram grow with the lag:
 
         gamma(k) - gamma(1) = S (phi(1) - phi(k)),   phi(k) = exp(-(k / tau)**p / Gamma(p + 1)),
 
-    from which S follows by least squares over lags up to 2 tau that need not all have been seen, and the
-    smoothness p (1 for jumps, 2 for smooth changes) as the better fit, once anything has moved. Lags above 16 are
-    taken between means of blocks. `rl_rms.laws.least_error_half_life` does the rest, for Gaussian noise. What was
-    seen counts half after 16 tau, at least 2048 updates. Before it has seen much it assumes S = 1.
+    Least squares over the observed lags up to 2 tau give S. The smoothness p, 1 for jumps to 2 for smooth changes,
+    is the one with the best fit. Lags above 16 use means of blocks. `rl_rms.laws.least_error_half_life` gives the
+    half-life for Gaussian noise. Observations lose half of their weight in 16 tau, or in 2048 updates if that is
+    longer. The prior is S = 1.
     """
 
-    _LAGS = (1, 2, 4, 8, 16)  # in updates, the longest of them a block
+    _LAGS = (1, 2, 4, 8, 16)  # in updates; the longest is a block
     _BLOCK_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0
-    _PRIOR_WEIGHT = 512.0  # in pairs of gradients, for their noise
-    _PRIOR_TIMESCALES = 1.0  # in time scales, as jumps that have not come yet tell nothing
-    _BLOCK_WEIGHT = 64.0  # of a pair of block means, whose noise is 16 times less
+    _PRIOR_WEIGHT = 512.0  # in pairs of gradients, against their noise
+    _PRIOR_TIMESCALES = 1.0  # in timescales, because the first jumps may come late
+    _BLOCK_WEIGHT = 64.0  # of a pair of block means, relative to a pair of gradients
     _LARGEST_SIGNAL = 100.0
 
     def __init__(self, bounds: tuple[float, float] = (32.0, 10_000.0)) -> None:
@@ -58,9 +57,9 @@ class Matched(HalfLifeEstimator):
         return super().half_life
 
     def observe(self, grads: Tensor) -> None:
-        """Add a block to the semivariogram and, ever more seldom, match anew."""
+        """Add a block to the semivariogram, and fit the signal at growing intervals."""
         grads, known = known_gradients(grads)
-        logs = grads.square().div_(known).log_()  # nan, 0 / 0, where not known
+        logs = grads.square().div_(known).log_()  # NaN if unknown, from 0 / 0
         if self._previous.shape != logs.shape:
             self._previous = torch.full_like(logs, math.nan)
             self._means = torch.full((max(self._BLOCK_LAGS), logs.shape[1]), math.nan, dtype=torch.float64)
@@ -75,12 +74,12 @@ class Matched(HalfLifeEstimator):
         self._sums = self._sums * rho_from_half_life(memory, self.block) + torch.stack(seen)
         self._blocks += 1
         if self._blocks >= self._next_fit or self._is_stale():
-            # A quarter more of data changes the estimate enough for a new fit.
+            # Fits become rarer, because a block changes a long estimate little.
             self._next_fit = self._blocks + min(1 + self._blocks // 4, 64)
             self._fit()
 
     def diagnostics(self) -> dict[str, float]:
-        """``match_snr``, and in updates ``match_timescale`` and ``match_unbounded``, the law's own half-life."""
+        """``match_snr``; ``match_timescale`` and ``match_unbounded``, the law's half-life, in updates."""
         return {
             "match_snr": self._signal / GAUSSIAN_NOISE,
             "match_timescale": min(self.timescale, _LONGEST),
@@ -88,7 +87,7 @@ class Matched(HalfLifeEstimator):
         }
 
     def _is_stale(self) -> bool:
-        # Not at every small change of a time scale that is stated in env steps, when updates vary in length.
+        # A timescale in env steps varies slightly if updates vary in length.
         now, then = self.timescale, self._fitted_timescale
         return now != then and not abs(now - then) <= 0.05 * min(now, then)
 
@@ -111,13 +110,13 @@ class Matched(HalfLifeEstimator):
                     continue
                 near = 0.5 * squares[first] / counts[first]
                 for index, lag in enumerate(times[1:], first + 1):
-                    # Not far beyond tau, where smooth changes may swing back; the shortest lag always.
+                    # Smooth changes may reverse beyond 2 tau. The shortest lag is always used.
                     if counts[index] > 0.0 and (index == 1 or lag * unit <= 2.0 * tau):
                         grown = _correlation(unit, tau, smoothness) - _correlation(lag * unit, tau, smoothness)
                         rows.append((grown, 0.5 * squares[index] / counts[index] - near, weight * counts[index]))
             power = sum(weight * grown * grown for grown, _, weight in rows)
             product = sum(weight * grown * seen for grown, seen, weight in rows)
-            # A flat beginning looks like smooth changes; jumps are assumed until the variance has moved.
+            # A flat semivariogram also fits smooth changes; jumps are assumed until it has grown.
             if smoothness > 1.0 and product < 0.25 * self._PRIOR_SIGNAL * power:
                 continue
             signal = max(0.0, (product + prior * self._PRIOR_SIGNAL) / (power + prior))
@@ -129,7 +128,7 @@ class Matched(HalfLifeEstimator):
         self._found = least_error_half_life(tau, self._signal, GAUSSIAN_NOISE, smoothness)
 
     def unbounded_half_life(self) -> float:
-        """The law's half-life in updates."""
+        """The half-life of the law, in updates."""
         return self._found
 
     def export_state(self) -> dict[str, Any]:

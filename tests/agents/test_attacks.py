@@ -143,7 +143,7 @@ def test_a_resumed_training_under_attack_is_the_same_to_the_bit(tmp_path):
 @pytest.mark.parametrize(
     ("id", "strength", "message"),
     [
-        ("Pendulum-v1", 0.1, ["choice", "Box"]),
+        ("Pendulum-v1", 0.1, ["discrete", "Box"]),
         ("FrozenLake-v1", 0.1, ["floats", "Discrete"]),
         ("CartPole-v1", -0.1, ["strength", "-0.1"]),
         ("CartPole-v1", Linear(start=0.1, end=-0.1, over=10), ["strength", "0"]),

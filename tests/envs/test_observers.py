@@ -84,7 +84,7 @@ def test_the_checker_is_content():
         ("parameters", 1, "observe must be one or several of params, time, change, got 'parameters'"),
         ([], 1, r"observe must be one or several of params, time, change, got \[\]"),
         (["time", "time"], 1, "observe must be one or several of"),
-        ("params", 0, "observe='params' needs changes or a curriculum"),
+        ("params", 0, "observe='params' needs a target, .* give changes or a curriculum"),
     ],
 )
 def test_what_is_wrong_is_named(observe, targets, said):

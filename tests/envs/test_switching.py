@@ -168,7 +168,7 @@ def test_with_one_seed_the_first_task_is_that_environment():
         (lambda: TaskSwitch("CartPole-v1"), "tasks must be at least two environments, got 'CartPole-v1'"),
         (
             lambda: TaskSwitch(["CartPole-v1", "Acrobot-v1"]),
-            "must have the same observation_space, .* task 1 is Box",
+            r"must have the same observation_space, got Box\(.*\) for task 0 and Box\(.*\) for task 1",
         ),
         (lambda: NonStationary(TaskSwitch(LAKES), {"task": 2}), "task must be one of 0 to 1, got 2"),
     ],

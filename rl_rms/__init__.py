@@ -1,8 +1,8 @@
-"""Reinforcement learning for worlds that change.
+"""Reinforcement learning for environments that change.
 
-The optimizer, `RMSprop`, forgets at a stated half-life; `rl_rms.envs` makes worlds that drift, jump and
-follow curricula on a known clock; `rl_rms.agents` learn in them. torch is imported only when the optimizer
-is first asked for, so that the command line and the environments start quickly without it.
+The optimizer, `RMSprop`, has a stated half-life. `rl_rms.envs` makes environments that drift, jump and follow
+curricula on a known clock. `rl_rms.agents` learn in them. torch is imported at the first use of the optimizer, so
+that the command line and the environments start quickly.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Half-life, the memory of an exponential average as a number that one can state on purpose.
+"""The half-life of an exponential average: conversions and parsing.
 
 With ``v_t = rho * v_{t-1} + (1 - rho) * g_t**2`` the weight of a past squared gradient has halved after
 ``h = -ln 2 / ln rho`` updates, so ``rho = 2 ** (-1 / h)``. Everything here is computed in float64.

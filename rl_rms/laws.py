@@ -1,4 +1,4 @@
-"""The half-life that tracks best, for each way in which a tracked quantity can change.
+"""The half-life with the least tracking error, by the way in which the tracked quantity changes.
 
 An exponential average with time constant ``theta = h / ln 2`` pays for its noise, ``R / (2 theta)``, and for its
 lag, which grows with theta by a law that depends on how the quantity x moves. For a stationary x with

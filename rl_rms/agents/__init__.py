@@ -1,4 +1,4 @@
-"""Agents that learn with a stated memory: REINFORCE and A2C on Gymnasium's vector environments."""
+"""Agents whose optimizer has a stated half-life: REINFORCE and A2C on Gymnasium's vector environments."""
 
 if __name__ != "rl_rms.agents":
     raise ImportError(f"cannot import {__name__} through the link at the root; import rl_rms.agents")

@@ -1,4 +1,4 @@
-"""From observations to actions: the policy's recurrent state, its random generator, and `predict`."""
+"""Acting: the policy's recurrent state, its random generator, and `predict`."""
 
 import json
 from collections.abc import Iterator

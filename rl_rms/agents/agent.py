@@ -1,4 +1,4 @@
-"""The public class of the agents: it wires policy, optimizer, actor, learner and environment together."""
+"""The public class of the agents, which connects policy, optimizer, actor, learner and environment."""
 
 import secrets
 from collections.abc import Iterable

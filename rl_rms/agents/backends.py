@@ -1,4 +1,4 @@
-"""The interface of acting and differentiating, and the choice between its two implementations, numpy and torch."""
+"""The interface of acting and gradients, and the choice between its numpy and torch implementations."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""An agent as one file of data: the states of its parts, as tensors, numbers and strings. Loading runs no code."""
+"""Checkpoints: the states of an agent's parts in one file, as tensors, numbers and strings."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

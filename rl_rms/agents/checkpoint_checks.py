@@ -1,4 +1,4 @@
-"""Checks of a checkpoint's fields, so that damage is named before an agent is made of them."""
+"""Checks of a checkpoint's fields before an agent is built from them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

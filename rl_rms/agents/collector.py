@@ -1,4 +1,4 @@
-"""Steps a vector environment and records its transitions, with one meaning under every autoreset mode."""
+"""Collects transitions from a vector environment, in the same form for every autoreset mode."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The hyperparameters of the agents: each is declared here once, with its unit, range and default.
+"""The hyperparameters of the agents, each with its unit, range and default.
 
 The constructors, YAML, ``--help`` and the reference derive from these dataclasses. The module imports no torch.
 """

@@ -1,4 +1,4 @@
-"""An agent's place in its environment: begun, saved, restored, and lent to evaluations."""
+"""The use of an environment by an agent: begun, saved, restored, and lent to evaluations."""
 
 import json
 from collections.abc import Iterator

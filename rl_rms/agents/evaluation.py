@@ -1,4 +1,4 @@
-"""How good an agent is: whole episodes, without learning."""
+"""Evaluation of an agent in whole episodes, without learning."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""A TensorBoard event file that is written synchronously, so that each entry raises the errors of the disk.
+"""A TensorBoard event file with synchronous writes, whose errors reach the caller.
 
 `torch.utils.tensorboard.SummaryWriter` writes in a thread, which ends silently at such an error. This is the only
 module that uses TensorBoard's record format and messages.

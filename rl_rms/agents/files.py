@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that can be written to and belong to one process.
+"""Atomic writes of files, and folders that are writable and belong to one process.
 
 The only place where the library writes a file that is to be read again.
 """

@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: the first waits until the update is done and the agent whole, the second does not."""
+"""Ctrl-C during a training: the first ends it after the present update, the second ends it at once."""
 
 import os
 import signal

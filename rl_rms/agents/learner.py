@@ -1,4 +1,4 @@
-"""From a rollout to an optimizer step: scaled rewards, advantages, loss, gradient, step.
+"""Learning from a rollout: scaled rewards, advantages, loss, gradient and optimizer step.
 
 `A2CLearner` and `ReinforceLearner` say when a rollout is complete, which of its transitions the loss averages
 over, and with which coefficients.

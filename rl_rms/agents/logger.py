@@ -1,4 +1,4 @@
-"""A run's scalars, written at once to TensorBoard events and to ``metrics.csv``.
+"""Logs a run's scalars to TensorBoard events and to ``metrics.csv``, without buffering.
 
 A log that cannot be written any more, on a full disk or in a folder that is gone, does not end a training.
 """

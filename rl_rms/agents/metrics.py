@@ -1,4 +1,4 @@
-"""Reads ``metrics.csv``: the whole rows of a file that a crash or a disk may have damaged."""
+"""Reads the complete rows of ``metrics.csv``, even if the file is damaged."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""Linear layers in numpy, over memory that they share with a torch module's parameters and gradients."""
+"""Linear layers in numpy that share memory with a torch module's parameters and gradients."""
 
 import operator
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Policy networks: from a batch of observations to a distribution over actions and a value."""
+"""Policy networks, which map a batch of observations to action distributions and values."""
 
 import dataclasses
 import math

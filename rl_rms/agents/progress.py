@@ -1,4 +1,4 @@
-"""Progress of a training: a live view in a terminal, plain lines anywhere else, JSON lines for scripts."""
+"""Progress of a training: a live view in a terminal, plain lines elsewhere, JSON lines for scripts."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Episodes, rollouts, and the buffers that a rollout is recorded in.
+"""Episodes, rollouts, and the buffers that record rollouts.
 
 Gymnasium replaces a finished episode's last observation by the first of the next episode in three ways: one step
 later (NEXT_STEP: that step is a reset frame, its action is ignored), within the same step (SAME_STEP: the last one

@@ -1,4 +1,4 @@
-"""Observation and action spaces: what is a picture, actions as the environment takes them, spaces as data."""
+"""Observation and action spaces: images, conversion of actions, and spaces as plain data."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Nested data as one file that holds nothing but data: tensors as safetensors, all else as JSON in its header.
+"""Nested data in one safetensors file: tensors as such, all other data as JSON in the header.
 
 The header's one entry, ``rl_rms``, is ``<version> <SHA-256> <contents>``: the same contents make the same bytes.
 A file is read whole and checked against its SHA-256 before anything is made of it, so that a truncated or altered

@@ -1,4 +1,4 @@
-"""Observations that are arrays, or dictionaries and tuples of them, as Dict and Tuple spaces give them."""
+"""Operations on nested observations of Dict and Tuple spaces."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

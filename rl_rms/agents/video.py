@@ -1,4 +1,4 @@
-"""Videos of an agent, by Gymnasium's recorder."""
+"""Videos of an agent, recorded with Gymnasium's recorder."""
 
 import re
 import tempfile

@@ -1,4 +1,4 @@
-"""Several processes that train one agent together, each in its share of the sub-environments.
+"""Several processes that train one agent, each with a share of the sub-environments.
 
 All begin with the same weights and random generators, step their own sub-environments, and take the same
 optimizer steps. They exchange gradients and a few counts over torch.distributed, never transitions. torchrun and

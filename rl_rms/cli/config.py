@@ -1,4 +1,4 @@
-"""A run's configuration: the dataclass behind the YAML files and the command line, and how both are read."""
+"""A run's configuration: the dataclass behind the YAML files and the command line, and its readers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The console that commands print sentences and tables to."""
+"""The console for sentences and tables of commands."""
 
 from typing import TYPE_CHECKING
 

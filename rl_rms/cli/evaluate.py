@@ -1,4 +1,4 @@
-"""``rl-rms evaluate RUN``: episodes with the agent of a run, in the run's environment."""
+"""``rl-rms evaluate RUN``: evaluates the agent of a run in the run's environment."""
 
 from collections.abc import Sequence
 from dataclasses import replace

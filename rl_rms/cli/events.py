@@ -1,4 +1,4 @@
-"""Trainings that were logged by Stable-Baselines3 or CleanRL, read from their TensorBoard events."""
+"""Reads trainings of Stable-Baselines3 and CleanRL from their TensorBoard events."""
 
 import re
 from collections import deque

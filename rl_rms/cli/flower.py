@@ -1,4 +1,4 @@
-"""A federation on Flower: the same two apps in its simulation on one machine and in its deployment on many.
+"""A federation on Flower: two apps for its simulation on one machine and its deployment on many.
 
 The server's app sends the policy and the federation's text; a client's app makes its agent from that, or reads it
 from its folder, trains, and sends back directions and counts. Everything that is to last lies in folders, since a

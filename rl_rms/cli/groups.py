@@ -1,4 +1,4 @@
-"""Finds runs, and groups those that are seeds of one configuration."""
+"""Finds runs, and groups the seeds of one configuration."""
 
 import glob
 import json

@@ -1,4 +1,4 @@
-"""``rl-rms COMMAND``: finds the command's module and turns wrong input into one sentence and exit status 2."""
+"""``rl-rms COMMAND``: runs the command's module, and reports wrong input in one sentence with exit status 2."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Change keys of a configuration's tree: by words of a command line, or by values with dotted keys."""
+"""Changes keys of a configuration, by words of a command line or by values with dotted keys."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""``rl-rms plot-schedule SPEC``: a picture of a schedule, or of all changes of a configuration's environment."""
+"""``rl-rms plot-schedule SPEC``: a plot of a schedule, or of all changes of a configuration's environment."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run's folder: its name, its files, and how they are read."""
+"""The folder of a run: its name and its files."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners, as a sweep names them."""
+"""Optuna's samplers and pruners, by the names that a sweep uses."""
 
 import warnings
 from collections.abc import Callable, Iterator

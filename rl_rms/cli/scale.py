@@ -1,4 +1,4 @@
-"""The processes of a run: this one alone, those that torchrun started, or those that Ray is asked to start."""
+"""The processes of a run: one process, the processes of torchrun, or the workers of Ray."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: exit statuses, and an end of a training after its update."""
+"""SIGINT and SIGTERM: exit statuses, and the end of a training after its update."""
 
 import os
 import signal

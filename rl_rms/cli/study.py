@@ -1,4 +1,4 @@
-"""``rl-rms study NAME``: the experiment that tests a claim of the theory, its table, figure and verdict."""
+"""``rl-rms study NAME``: runs a study and prints its table, figure and verdict."""
 
 import base64
 import re

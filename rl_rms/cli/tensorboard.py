@@ -1,4 +1,4 @@
-"""Texts and pictures of a run in TensorBoard."""
+"""Texts and images of a run in TensorBoard."""
 
 import platform
 import shlex

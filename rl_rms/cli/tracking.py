@@ -1,4 +1,4 @@
-r"""Whether RMSprop's second moment followed the squared gradients, from a run's log.
+r"""Whether RMSprop's second moment tracked the squared gradients, read from a run's log.
 
 The log holds, at some updates, the mean of v over all parameters and the decay rho. From two entries that lie k
 updates apart follows the exponentially weighted mean of the squared gradients between them,

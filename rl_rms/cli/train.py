@@ -1,4 +1,4 @@
-"""``rl-rms train CONFIG``: one run, from its configuration to its folder, in one process or in several."""
+"""``rl-rms train CONFIG``: trains a run in one process or several, and writes its folder."""
 
 import math
 import time

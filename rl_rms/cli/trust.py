@@ -1,4 +1,4 @@
-"""Finds the code that a configuration names, and refuses it in folders that are not trusted."""
+"""Finds the code that a configuration names, and refuses code in untrusted folders."""
 
 import sys
 from collections.abc import Iterator

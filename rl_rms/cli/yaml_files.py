@@ -1,4 +1,4 @@
-"""Read YAML as plain data, and refuse files that are no configuration."""
+"""Reads YAML as plain data, and refuses files that are not configurations."""
 
 import re
 from pathlib import Path

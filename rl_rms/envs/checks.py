@@ -1,4 +1,4 @@
-"""Checks of what users give, with errors that name the argument, what was received and what is allowed."""
+"""Checks of arguments, with errors that name the argument, the value received and the allowed values."""
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""Clocks: the env steps that environments have made, and the values that hold at the reading.
+"""Clocks, which count env steps and give the values that hold at each count.
 
 `SharedClock` counts the true transitions of all sub-environments, which see the same drift. `SingleClock` is the
 clock of one environment. `rl_rms.envs.phase_clocks` and `rl_rms.envs.independent_clocks` let sub-environments

@@ -1,4 +1,4 @@
-"""Numbers, arrays and containers as plain JSON data, and back, bit-exactly."""
+"""Bit-exact encoding of numbers, arrays and containers as plain JSON data."""
 
 import base64
 import math

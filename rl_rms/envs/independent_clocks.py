@@ -1,4 +1,4 @@
-"""A clock of its own for each sub-environment."""
+"""Separate clocks for the sub-environments."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Warnings that are given once, whatever Python's warning filters are."""
+"""Warnings that are given once, independent of Python's warning filters."""
 
 import warnings
 

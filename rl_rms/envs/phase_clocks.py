@@ -1,4 +1,4 @@
-"""A clock that spreads the sub-environments over the phases of one drift."""
+"""A clock that distributes the sub-environments over the phases of one drift."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Saves and restores a SyncVectorEnv that the user made, without a wrapper around its sub-environments."""
+"""Saves and restores a user's SyncVectorEnv without wrappers around its sub-environments."""
 
 from collections.abc import Mapping
 from typing import Any

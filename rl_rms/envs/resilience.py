@@ -1,4 +1,4 @@
-"""How an agent sets the reaction to failing sub-environments, and names one that failed.
+"""The reaction of an agent to failing sub-environments.
 
 Only the library's own vector environments restart sub-environments. In other vector environments the traceback or
 the ended workers show which sub-environment failed.

@@ -1,4 +1,4 @@
-"""Sync and Async vector environments, whose sub-environments each set their own parameters."""
+"""The backend of Sync and Async vector environments, whose sub-environments set their own parameters."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Two environments so small that the best policy is known exactly: a bandit, and a decision process of two states.
+"""Two small environments with a known optimal policy: a bandit, and a decision process with two states.
 
 They have no physics to simulate, so a benchmark over a whole life takes seconds, and regret is exact. Their
 numbers are plain attributes: `rl_rms.envs.NonStationary` makes them drift.

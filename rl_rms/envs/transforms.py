@@ -1,4 +1,4 @@
-"""Changes of rewards, observations and actions between an environment and its agent.
+"""Transforms of rewards, observations and actions between an environment and its agent.
 
     reward'      = scale * reward + offset + noise * z
     observation' = hide(permute(gain * observation + offset + offsets * vector + noise * z))

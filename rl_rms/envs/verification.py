@@ -1,9 +1,8 @@
-"""Proof that changing a parameter changes something, before anybody trains on it.
+"""Checks that changing a parameter has an effect on an environment.
 
-Two copies of the environment are stepped with the same seed and actions; in one of them the value is moved. If
-observations, rewards and terminations stay the same throughout, the change has no effect, and whoever asked for
-it is told so: an attribute that physics reads elsewhere, or friction where nothing touches, would otherwise be a
-drift that is none.
+Two copies of the environment are stepped with the same seed and actions, and the value is changed in one of them.
+If all observations, rewards and terminations are equal, the change has no effect. Examples are an attribute that
+the physics does not read, and friction without contact.
 """
 
 import copy

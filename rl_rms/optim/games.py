@@ -1,4 +1,4 @@
-"""Rounds of a game: optimizers that each descend a loss of their own, which depends on the others' parameters too.
+"""Games: optimizers that each minimize their own loss, which depends on the other players' parameters.
 
 Simultaneous gradient steps turn around an equilibrium and need not come nearer. The rotation is damped if a
 player answers the other's last step, or if all look ahead (Gidel et al., "A variational inequality perspective

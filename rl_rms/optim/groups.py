@@ -1,4 +1,4 @@
-"""RMSprop for samples of several groups, such as people of two groups or worlds of two kinds.
+"""RMSprop for samples of several groups, such as two populations or two kinds of environments.
 
 A group whose gradients vary much has a large second moment. Where all groups share one, theirs is mixed, and the
 loud groups decide on how long everybody's steps are. `GroupRMSprop` gives each group k, of weight ``w_k``, a

@@ -1,4 +1,4 @@
-"""The layout of an optimizer: which parameters are updated in flat buckets, and which one by one."""
+"""The layout of an optimizer: the parameters in flat buckets, and the parameters that are updated one by one."""
 
 import operator
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""Options of a parameter group: their ranges, which exclude each other, and the arguments of the rule."""
+"""Options of a parameter group: their ranges, their conflicts, and the arguments of the update rule."""
 
 import math
 from collections.abc import Mapping

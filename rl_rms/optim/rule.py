@@ -1,4 +1,4 @@
-"""RMSprop's update rule, the one place where it is written: pure, differentiable functions of tensors.
+"""RMSprop's update rule as pure, differentiable functions of tensors.
 
 The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (arXiv:1308.0850, equations 38 to 45):
 

@@ -1,4 +1,4 @@
-"""Half-lives in env steps for Stable-Baselines3: how much experience an update spans, and a callback that tells.
+"""Half-lives in env steps for Stable-Baselines3: env steps per update, and a callback that logs the half-life.
 
 Stable-Baselines3 never tells an optimizer how much experience lies between two of its steps; its algorithms' own
 arguments do (``stable_baselines3``, each algorithm's ``train`` and ``learn``).

@@ -1,4 +1,4 @@
-"""Studies: one file per claim of the theory, each of which runs it, measures it and draws it."""
+"""Studies: each module runs, measures and plots the test of one claim of the theory."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Whether the optimizer changes which policy network looks best, beside what noise and the learning rate change.
+"""Whether the optimizer changes the ranking of policy networks, compared with noise and the learning rate.
 
 Twelve networks are ranked by short trainings under four optimizers, each network at its best learning rate.
 """

@@ -1,4 +1,4 @@
-"""Whether an optimizer's steps depend on the scale gamma of a BatchNorm behind the weights that it moves.
+"""Whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
 
 With ReLU and without biases behind it, gamma multiplies all that comes after, and so the gradient of every weight
 before it: ``g(gamma) = gamma g(1)``. An optimizer that does not care for gamma moves those weights alike.

@@ -1,4 +1,4 @@
-"""What a burst of gradients leaves in the second moment, and for how long, under each kind of clipping.
+"""The effect of a burst of gradients on the second moment, and its duration, under each kind of clipping.
 
 Gradients are noise of a thousand scales, one a coordinate; a burst is one update in which all coordinates, or a
 single one, are so many times their scale. In a change that lasts, all are so from then on.

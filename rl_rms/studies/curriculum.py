@@ -1,4 +1,4 @@
-"""How long RMSprop's second moment takes to follow a curriculum's stages, and what memory earns in one.
+"""The lag of RMSprop's second moment behind a curriculum's stages, and the best memory for the return.
 
 When gradients become R times as large, root v is within a tenth of their size after ``t`` updates with
 ``1 - rho**t = 0.81``, which is ``1.66 / (1 - rho)``; when they become R times smaller, ``rho**t R**2 = 0.21``: a

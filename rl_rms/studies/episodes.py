@@ -1,4 +1,4 @@
-"""What an agent's episodes pay while it lives, for studies that train one."""
+"""Returns of an agent's episodes during training, for studies."""
 
 from rl_rms.agents.agent import Agent
 

@@ -1,4 +1,4 @@
-"""Whether RMSprop lets a group with noisy features wait for its loans, and what normalizers by group do about it.
+"""Whether RMSprop disadvantages a group with noisy features, and whether normalizers by group help.
 
 A linear policy decides on the applicants of `rl_rms.envs.lending`, 64 new ones an update. In the supervised world
 it is told who would repay (log loss); in the bandit it lends at random and sees what that paid (REINFORCE).

@@ -1,7 +1,7 @@
-"""Where RMSprop's normalizer lives in a federation, as clients become noisy and unlike each other.
+"""The best place for RMSprop's normalizer in a federation with noisy and different clients.
 
-Ten clients with losses ``|x - c_i|**2 / 2``: two give gradients with thirty times the noise, and the c_i lie
-the further apart the more heterogeneous they are. The best x is their mean. Then six owners of CartPoles.
+Ten clients have losses ``|x - c_i|**2 / 2``. Two of them give gradients with thirty times the noise. The distance
+of the c_i is the heterogeneity, and the best x is their mean. A second experiment has six clients with CartPoles.
 """
 
 import csv

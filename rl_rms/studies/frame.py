@@ -1,4 +1,4 @@
-"""What the studies share: seeds in parallel over processes, intervals, table, figure, verdict, TensorBoard, page.
+"""The common frame of the studies: parallel seeds, intervals, tables, figures, verdicts, TensorBoard and pages.
 
 A study says what it measures in which cells; `run` measures, `Results` answers what a table, a figure and a
 verdict ask for, `Finding` is what these come to, and `write` makes a page of it.

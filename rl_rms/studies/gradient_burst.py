@@ -1,4 +1,4 @@
-"""How long a step a burst of gradients makes, for how long steps are then too short, and what agents lose by it.
+"""Step sizes during and after a burst of gradients, and the loss of return that the burst causes.
 
 A burst of size B is one update whose gradients are B times as large as the others' root mean square.
 """

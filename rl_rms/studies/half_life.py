@@ -1,7 +1,7 @@
-"""Whether matching RMSprop's half-life to the time in which the world changes helps: in tracking, and in return.
+"""Whether matching RMSprop's half-life to the timescale of the changes improves tracking and return.
 
 Tracking first: gradients whose variance jumps by a factor of 25 every T updates, and which half-life follows it
-best. Then agents in three worlds that change, with fixed, matched and estimated half-lives.
+best. Then agents in three changing environments, with fixed, matched and estimated half-lives.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How sure a score is that several seeds gave: interquartile mean and bootstrap interval, by the field's library.
+"""Interquartile means and bootstrap intervals of the scores of several seeds.
 
 Source: Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
 """

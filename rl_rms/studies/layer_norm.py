@@ -1,4 +1,4 @@
-"""Whether LayerNorm makes results depend less on RMSprop's rho, and how much bias correction does.
+"""Whether LayerNorm makes results less sensitive to RMSprop's rho, compared with bias correction.
 
 Without bias correction an accumulator that starts at 0 makes the first steps ``1 / sqrt(1 - rho)`` times too long:
 the more, the longer the memory.

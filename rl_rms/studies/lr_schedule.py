@@ -1,4 +1,4 @@
-"""A learning rate that swings while the gradient's noise swings with the same period: together, against, between.
+"""A periodic learning rate while the gradient's noise has the same period, in several phases.
 
 An optimum wanders in many coordinates, ``x*_{t+1} = x*_t + q N(0, 1)``, and the gradient is
 ``x - x* + sigma_t N(0, 1)``. Both ``sigma_t`` and the rate are schedules of the library.

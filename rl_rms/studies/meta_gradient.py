@@ -1,4 +1,4 @@
-"""Learning rate, half-life and epsilon learned by differentiating a training, beside those of a grid.
+"""Learning rate, half-life and epsilon by meta-gradient, compared with a grid search.
 
 The meta-objective is the loss on a fresh batch after T updates plus a penalty on its fluctuation on the way,
 ``J(x) = L_T + c Var_t log L_t``, and x are the logarithms of the three.

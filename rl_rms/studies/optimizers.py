@@ -1,4 +1,4 @@
-"""The optimizers that studies set beside each other, stepping at all learning rates of a ladder at once."""
+"""The optimizers that studies compare, stepped at all learning rates of a grid at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How alike two rankings are, how alike noise lets them be, and what a choice made by one costs under another."""
+"""The agreement of two rankings, its limit by noise, and the cost of a choice under the other ranking."""
 
 import numpy as np
 from numpy.typing import NDArray

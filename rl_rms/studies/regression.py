@@ -1,4 +1,4 @@
-"""A small supervised task that copies of a network learn at once, each with a learning rate and memory of its own.
+"""A small regression task that copies of a network learn at once, each with its own hyperparameters.
 
 The target is what a fixed network of the same shape makes of normal inputs, the loss the mean squared error.
 """

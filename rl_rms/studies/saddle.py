@@ -1,4 +1,4 @@
-"""How many updates it takes to leave a saddle, steep along one axis and nearly flat along the other.
+"""Updates to leave a saddle that is steep along one axis and nearly flat along the other.
 
 The surface is ``f(x, y) = (100 x**2 - b y**2) / 2``: x is the steep axis, y the way out, b its curvature.
 """

@@ -1,4 +1,4 @@
-"""How near RMSprop comes to the equilibrium of a game of two players, by how they take turns and remember.
+"""The distance of RMSprop to the equilibrium of a two-player game, by order of updates and memory.
 
 The first game is ``x y``: x makes it small, y large, and (0, 0) is where neither can gain. The second is CartPole
 with an adversary that pushes the pole and is paid what the balancing agent loses.

@@ -1,4 +1,4 @@
-"""How much of a weight is left after decay, whatever its gradients were, and what an agent earns with it.
+"""The shrinkage of weights by decay for different gradients, and the agent's return with it.
 
 Coupled decay passes through the gradient, and is divided by the root second moment as that is; decoupled decay
 multiplies the weight by ``1 - lr * strength``.

@@ -1,4 +1,4 @@
-"""When the next stage may begin: gates that open when episodes have been good enough, or enough.
+"""Gates, which open the next stage by the results or the number of episodes.
 
 A success rate that is estimated from few episodes, or looked at again and again, is passed by luck: with a mean of
 0.8 over 20 episodes half of the learners that succeed every second time are through within 500 episodes.

@@ -1,4 +1,4 @@
-"""Absolute learning progress in a continuous space of tasks, by a mixture of Gaussians: ALP-GMM."""
+"""ALP-GMM: absolute learning progress in a continuous space of tasks, by a mixture of Gaussians."""
 
 import warnings
 from collections.abc import Mapping

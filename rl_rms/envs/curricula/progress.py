@@ -1,4 +1,4 @@
-"""Tasks on which there is something to be learned: where results change, or are neither sure nor hopeless."""
+"""Curricula that prefer tasks whose results change, or whose success rate is intermediate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Tasks that get harder by the clock, whatever the agent does."""
+"""Tasks whose difficulty rises with the clock, independent of the agent."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args

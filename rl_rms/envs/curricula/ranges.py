@@ -1,4 +1,4 @@
-"""Tasks drawn from ranges: the whole of them, or a box that grows as they are mastered."""
+"""Tasks drawn from ranges: the whole ranges, or a box that grows with the agent's success."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

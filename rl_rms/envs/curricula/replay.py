@@ -1,4 +1,4 @@
-"""Levels played again where the agent was most surprised: prioritized level replay."""
+"""Prioritized level replay, which repeats levels by their score and the time since they were played."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Stages one after the other: the next begins when the episodes of this one are good enough."""
+"""Stages in a fixed order: the next begins when the episodes of the present one are good enough."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

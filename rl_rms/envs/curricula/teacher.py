@@ -1,4 +1,4 @@
-"""A user's own rule, as a function."""
+"""A curriculum from a user's function."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The dynamics parameters of environments: what must be written where, so that a change takes effect.
+"""The dynamics parameters of environments, and the attributes to set so that a change takes effect.
 
 An environment's parameter is addressed by its own name and written to the unwrapped environment: written to a
 wrapper it would shadow the attribute and change nothing. What must be derived from it, or written elsewhere too,

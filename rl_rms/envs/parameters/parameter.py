@@ -1,4 +1,4 @@
-"""One parameter of a kind of environment: how it is written and read, and what values it takes."""
+"""One parameter of a kind of environment: how to read and write it, and its allowed values."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Numbers anywhere inside an environment, by the path to them: ``"model.opt.gravity[2]"``."""
+"""Targets anywhere inside an environment, by their path, such as ``"model.opt.gravity[2]"``."""
 
 import re
 from dataclasses import dataclass

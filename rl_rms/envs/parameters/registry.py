@@ -1,4 +1,4 @@
-"""The table of parameters by environment class, how users add to it, and how a target is looked up in it."""
+"""The table of parameters by environment class, with registration and look-up."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The parameters of Gymnasium's toy text: probabilities, from which the tables of transitions are written anew.
+"""The parameters of Gymnasium's toy text: probabilities, from which transition tables are rebuilt.
 
 A table holds, for each state and action, the outcomes ``(probability, next state, reward, terminated)``. Blackjack
 has no table and no parameter.

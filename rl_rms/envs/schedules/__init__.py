@@ -1,4 +1,4 @@
-"""A parameter's value over time: immutable, pure functions of clock and key.
+"""Schedules of a parameter over time: immutable, pure functions of clock and key.
 
 A schedule keeps no state, so any clock can be asked in any order, two optimizers with the same seed meet the same
 drift, and a resumed run goes on exactly.

@@ -1,4 +1,4 @@
-"""A disturbance that comes when the agent does well, and has been seen to hurt."""
+"""A disturbance that begins when the agent performs well, at the value that hurt it most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Markov processes that can be asked at any clock: drawn from coarse to fine, by bridges.
+"""Markov processes with access at any clock, sampled from coarse to fine by bridges.
 
 A process that goes on from its last value seems to need all values before. It does not: the value in the middle
 between two others that are known has a law of its own, the process's bridge, since what a Markov process does

@@ -1,4 +1,4 @@
-"""Random walks: drawn by bridges, so that any clock can be asked."""
+"""Random walks with access at any clock, sampled by bridges."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Levels that are drawn, and bursts: jumps at regular or at random moments."""
+"""Random levels and bursts, with jumps at regular or random times."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Levels that hold until clocks that are known beforehand."""
+"""Piecewise constant schedules with known change times."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Random sequences of regimes: drawn by bridges, so that any clock can be asked."""
+"""Random sequences of regimes with access at any clock, sampled by bridges."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

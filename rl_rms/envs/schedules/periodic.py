@@ -1,4 +1,4 @@
-"""Values that come back after a period."""
+"""Periodic schedules."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Pictures of schedules. matplotlib is imported only when one is drawn."""
+"""Plots of schedules. matplotlib is imported only for a plot."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol

@@ -1,4 +1,4 @@
-"""Values that come from elsewhere: a recording, or a function of the user's."""
+"""Schedules from recordings or from a user's function."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

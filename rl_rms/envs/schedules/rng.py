@@ -1,4 +1,4 @@
-"""Random numbers that can be asked for at any clock: counter-based, so that none depends on those before it.
+"""Counter-based random numbers with access at any clock.
 
 They come from Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
 its key is (seed, target, env index), its counter the number of the block of draws, the lane, and the part of an

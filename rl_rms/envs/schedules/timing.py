@@ -1,4 +1,4 @@
-"""Schedules made of others along the clock: later, for a while, and one after another."""
+"""Schedules made of others in time: delayed, limited to an interval, and in sequence."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Smooth ways from one value to another."""
+"""Smooth transitions from one value to another."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The rule on flat tensors: each operation is one launch for all parameters of a bucket."""
+"""The update rule on flat tensors: each operation is one launch for all parameters of a bucket."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The rule on lists of tensors: few large operations, where the launch of each one is the cost.
+"""The update rule on lists of tensors, with few kernel launches.
 
 It has all options but ``cautious`` and ``max_update_rms``, which take a mean over each tensor.
 """

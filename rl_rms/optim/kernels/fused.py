@@ -1,4 +1,4 @@
-"""The rule as one call of torch's fused AdamW, which takes lists of tensors and passes over memory once.
+"""The update rule as one call of torch's fused AdamW, which takes lists of tensors and passes over memory once.
 
 With ``beta1 = 0``, the gradient as its own first moment and a step count at which its bias correction is 1, it
 computes RMSprop. Its weight decay is the decoupled one. It checks no sizes: `FlatBucket.collect` does before each

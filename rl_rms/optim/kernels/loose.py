@@ -1,4 +1,4 @@
-"""Gradients of parameters that share no memory for their states."""
+"""Gradients of parameters whose states share no memory."""
 
 from collections.abc import MutableMapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The rule itself, one parameter after the other. It has every option."""
+"""The update rule with all options, one parameter at a time."""
 
 import torch
 from torch import Tensor

@@ -6,6 +6,7 @@ import pytest
 from rl_rms.envs import NonStationary, NonStationaryVector
 from rl_rms.envs.adversary import Adversary
 from rl_rms.envs.schedules import AdversarialBurst, Key, PiecewiseConstant, Schedule
+from tests.naming import naming
 
 KEY = Key(seed=0)
 
@@ -117,30 +118,30 @@ def test_adversary_of_a_vector_sees_all_episodes(probes):
     # The first's episode ends at clock 4; its reset frame does not count, so the burst lasts three steps.
     assert rewards == [[1, 1], [1, 1], [0, 0], [0, 0], [0, 0]]
     assert env.schedules["level"].strikes[0] == (4, 0.0)
-    with pytest.raises(ValueError, match="needs sharing='shared', got 'independent'"):
+    with pytest.raises(ValueError, match=naming("sharing='shared'", "'independent'")):
         NonStationaryVector(probes([2, 3]), {"level": burst()}, sharing="independent")
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"low": 2.0}, "base must lie between low and high, which differ, got low=2, base=1, high=3"),
-        ({"low": 1.0, "high": 1.0}, "base must lie between low and high, which differ"),
-        ({"duration": 0}, "duration must be a whole number >= 1 env steps, got 0"),
-        ({"window": 0}, "window must be a whole number >= 1 episodes, got 0"),
-        ({"threshold": None}, "threshold must be a finite number, got None"),
+        ({"low": 2.0}, ("low=2", "base=1", "high=3")),
+        ({"low": 1.0, "high": 1.0}, ("base", "low", "high")),
+        ({"duration": 0}, ("duration", ">= 1", "0")),
+        ({"window": 0}, ("window", ">= 1", "0")),
+        ({"threshold": None}, ("threshold", "None")),
         (
             {"strikes": [(3, 0.0), (5, 0.0)]},
-            r"strikes must be one after the other, each at low or high, got \[\(3",
+            ("strikes", "low", "high", "(3, 0.0)"),
         ),
-        ({"strikes": [(3, 0.5)]}, "strikes must be one after the other, each at low or high"),
+        ({"strikes": [(3, 0.5)]}, ("strikes", "low", "high", "(3, 0.5)")),
     ],
 )
 def test_wrong_argument_is_named(changed, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming(*said)):
         burst(**changed)
 
 
 def test_adversary_inside_another_schedule_names_the_target(probe):
-    with pytest.raises(ValueError, match="must be the whole schedule of its target"):
+    with pytest.raises(ValueError, match=naming("adversarial_burst", "whole schedule", "replay()")):
         NonStationary(probe(), {"level": burst() + 1.0})

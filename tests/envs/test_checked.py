@@ -4,6 +4,7 @@ import pytest
 from gymnasium import spaces
 
 from rl_rms.envs.checked import Checked, check_observation
+from tests.naming import naming
 
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 KEYED = spaces.Dict({"a": BOX, "b": spaces.Discrete(3)})
@@ -33,23 +34,23 @@ def test_check_observation_of_the_space_passes(space, observation):
 @pytest.mark.parametrize(
     ("space", "observation", "sentence"),
     [
-        (BOX, np.zeros(1, np.float32), r"observation must have shape \(3,\), .* got shape \(1,\)"),
-        (BOX, np.zeros((3, 1)), r"must have shape \(3,\), .* got shape \(3, 1\)"),
-        (BOX, None, "must have shape .* got NoneType None"),
-        (BOX, [[0], [0, 1], 2], r"must have shape .* got list \[\[0\], \[0, 1\], 2\]"),
-        (spaces.Box(0, 255, (2,), np.uint8), np.zeros(2), "must be of dtype uint8, .* got float64"),
-        (BOX, np.zeros(3, complex), "must be of dtype float32, .* got complex128"),
-        (spaces.Discrete(3), 3, r"observation must be one of Discrete\(3\), got int 3"),
-        (spaces.Discrete(3), 1.0, "must be of dtype int64, .* got float64"),
-        (spaces.MultiDiscrete([2, 3]), np.array([1, 3]), "must be one of MultiDiscrete"),
-        (KEYED, {"a": np.zeros(3)}, "observation must be of Dict"),
-        (KEYED, {"a": np.zeros(2), "b": 0}, r"observation\['a'\] must have shape \(3,\)"),
-        (spaces.Tuple((BOX, BOX)), (np.zeros(3),), "observation must be of Tuple"),
-        (spaces.Tuple((BOX, BOX)), [np.zeros(3)] * 2, "observation must be of Tuple"),
+        (BOX, np.zeros(1, np.float32), ("observation", "(3,)", "(1,)")),
+        (BOX, np.zeros((3, 1)), ("observation", "(3,)", "(3, 1)")),
+        (BOX, None, ("observation", "(3,)", "NoneType None")),
+        (BOX, [[0], [0, 1], 2], ("observation", "(3,)", "list [[0], [0, 1], 2]")),
+        (spaces.Box(0, 255, (2,), np.uint8), np.zeros(2), ("observation", "uint8", "float64")),
+        (BOX, np.zeros(3, complex), ("observation", "float32", "complex128")),
+        (spaces.Discrete(3), 3, ("observation", "Discrete(3)", "int 3")),
+        (spaces.Discrete(3), 1.0, ("observation", "int64", "float64")),
+        (spaces.MultiDiscrete([2, 3]), np.array([1, 3]), ("observation", "MultiDiscrete")),
+        (KEYED, {"a": np.zeros(3)}, ("observation", "Dict")),
+        (KEYED, {"a": np.zeros(2), "b": 0}, ("observation['a']", "(3,)")),
+        (spaces.Tuple((BOX, BOX)), (np.zeros(3),), ("observation", "Tuple")),
+        (spaces.Tuple((BOX, BOX)), [np.zeros(3)] * 2, ("observation", "Tuple")),
     ],
 )
 def test_check_observation_of_another_shape_or_type_raises_value_error(space, observation, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=naming(*sentence)):
         check_observation(space, observation)
 
 
@@ -74,20 +75,20 @@ class Told(gym.Env):
     [
         (
             (0, 1.0, False, {}),
-            r"step\(\) must return \(observation, reward, terminated, truncated, info\), got tup",
+            ("step()", "(observation, reward, terminated, truncated, info)", "tuple"),
         ),
-        (None, r"step\(\) must return .* got NoneType None"),
-        ((3, 1.0, False, False, {}), "observation must be one of"),
-        ((0, None, False, False, {}), "reward must be a number, got NoneType None"),
-        ((0, np.ones(2), False, False, {}), "reward must be a number, got ndarray"),
-        ((0, "1", False, False, {}), "reward must be a number, got str '1'"),
-        ((0, 1.0, 0.5, False, {}), "terminated must be True or False, got float 0.5"),
-        ((0, 1.0, False, None, {}), "truncated must be True or False, got NoneType None"),
-        ((0, 1.0, False, False, None), "info must be a dictionary, got NoneType None"),
+        (None, ("step()", "NoneType None")),
+        ((3, 1.0, False, False, {}), ("observation",)),
+        ((0, None, False, False, {}), ("reward", "NoneType None")),
+        ((0, np.ones(2), False, False, {}), ("reward", "ndarray")),
+        ((0, "1", False, False, {}), ("reward", "str '1'")),
+        ((0, 1.0, 0.5, False, {}), ("terminated", "True", "False", "float 0.5")),
+        ((0, 1.0, False, None, {}), ("truncated", "True", "False", "NoneType None")),
+        ((0, 1.0, False, False, None), ("info", "dictionary", "NoneType None")),
     ],
 )
 def test_checked_step_that_breaks_the_interface_raises_value_error(step, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=naming(*sentence)):
         Checked(Told(step=step)).step(0)
 
 
@@ -100,5 +101,5 @@ def test_checked_step_of_any_number_type_passes(reward, over):
 
 @pytest.mark.parametrize("reset", [0, (0, {}, 1)])
 def test_checked_reset_that_breaks_the_interface_raises_value_error(reset):
-    with pytest.raises(ValueError, match=r"reset\(\) must return \(observation, info\), got"):
+    with pytest.raises(ValueError, match=naming("reset()", "(observation, info)")):
         Checked(Told(reset=reset)).reset()

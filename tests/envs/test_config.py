@@ -7,6 +7,7 @@ import pytest
 
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.schedules import Constant, Sinusoid
+from tests.naming import naming
 
 STAGED = {"staged": {"stages": [{"length": 1.0}, {"length": 0.5}], "threshold": 400}}
 
@@ -29,39 +30,39 @@ def test_it_holds_schedules_and_a_curriculum_in_their_yaml_form():
     [
         (
             {"changes": {"gravity": {"sinusoid": {"ampltude": 4}}}},
-            "env.changes.gravity: sinusoid has no argument 'ampltude'; it takes mean, amplitude, period, phase",
+            ("env.changes.gravity", "sinusoid", "'ampltude'", "mean", "amplitude", "period", "phase"),
         ),
-        ({"changes": {"gravity": {"sinusiod": {}}}}, "env.changes.gravity: a schedule must be one of .*sinusoid"),
+        ({"changes": {"gravity": {"sinusiod": {}}}}, ("env.changes.gravity", "schedule", "sinusoid")),
         (
             {"changes": {"length": {"redraw": {"low": 1, "high": 2, "every": 0}}}},
-            "env.changes.length: Redraw: every must be a whole number >= 1 env steps, got 0",
+            ("env.changes.length", "Redraw", "every", ">= 1", "0"),
         ),
-        ({"changes": [1]}, "env.changes must hold keys"),
-        ({"curriculum": {"stagd": {}}}, "env.curriculum: a curriculum must be one of .*staged"),
+        ({"changes": [1]}, ("env.changes", "keys")),
+        ({"curriculum": {"stagd": {}}}, ("env.curriculum", "staged")),
         (
             {"curriculum": STAGED, "changes": {"length": 1}},
-            "'length' is set by both env.changes and env.curriculum",
+            ("'length'", "env.changes", "env.curriculum"),
         ),
         (
             {"curriculum": STAGED, "vectorization_mode": "async", "autoreset_mode": "SameStep"},
-            "env.curriculum cannot be with env.vectorization_mode async and env.autoreset_mode SameStep",
+            ("env.curriculum", "env.vectorization_mode async", "env.autoreset_mode SameStep"),
         ),
-        ({"num_envs": 0}, "env.num_envs must be a whole number >= 1, got 0"),
-        ({"drift_seed": -1}, "env.drift_seed must be a whole number >= 0, got -1"),
-        ({"sharing": "both"}, "env.sharing must be one of shared, phase, independent, got 'both'"),
+        ({"num_envs": 0}, ("env.num_envs", ">= 1", "0")),
+        ({"drift_seed": -1}, ("env.drift_seed", ">= 0", "-1")),
+        ({"sharing": "both"}, ("env.sharing", "shared", "phase", "independent", "'both'")),
         (
             {"vectorization_mode": "fast"},
-            "env.vectorization_mode must be one of vector_entry_point, sync, async, null",
+            ("env.vectorization_mode", "vector_entry_point", "sync", "async", "null"),
         ),
-        ({"autoreset_mode": "Never"}, "env.autoreset_mode must be one of NextStep, SameStep, Disabled, null"),
+        ({"autoreset_mode": "Never"}, ("env.autoreset_mode", "NextStep", "SameStep", "Disabled", "null")),
         (
             {"autoreset_mode": "SameStep", "vectorization_mode": "vector_entry_point"},
-            "set env.vectorization_mode to sync or async",
+            ("env.vectorization_mode", "sync", "async"),
         ),
     ],
 )
 def test_what_is_wrong_is_named(arguments, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming(*said)):
         EnvConfig(**arguments)
 
 
@@ -74,11 +75,14 @@ def test_configurations_and_schedules_load_without_gymnasium():
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"frame_stack": 0}, "env.frame_stack must be a whole number >= 1"),
-        ({"frame_stack": 2, "vectorization_mode": "vector_entry_point"}, "env.frame_stack cannot be with"),
-        ({"frame_stack": 2, "id": "rl_rms/DriftingCartPole-v0"}, "env.frame_stack cannot be with the ready-made"),
+        ({"frame_stack": 0}, ("env.frame_stack", ">= 1")),
+        (
+            {"frame_stack": 2, "vectorization_mode": "vector_entry_point"},
+            ("env.frame_stack", "env.vectorization_mode"),
+        ),
+        ({"frame_stack": 2, "id": "rl_rms/DriftingCartPole-v0"}, ("env.frame_stack", "ready-made")),
     ],
 )
 def test_frames_that_cannot_be_stacked_are_named(given, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=naming(*named)):
         EnvConfig(**given)

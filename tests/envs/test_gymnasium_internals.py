@@ -9,6 +9,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.envs import gymnasium_internals
 from tests.faulty import Faulty
+from tests.naming import naming
 
 
 @pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
@@ -21,7 +22,9 @@ def test_check_attributes_of_the_installed_gymnasium_passes(kind):
 def test_check_attributes_missing_attribute_raises_an_error_with_name_and_version(monkeypatch):
     env = SyncVectorEnv([Faulty])
     monkeypatch.setattr(gymnasium_internals, "ATTRIBUTES", {SyncVectorEnv: ("_gone",)})
-    with pytest.raises(RuntimeError, match=rf"SyncVectorEnv of gymnasium {gym.__version__} .*'_gone'.*install"):
+    with pytest.raises(
+        RuntimeError, match=naming("SyncVectorEnv", f"gymnasium {gym.__version__}", "'_gone'", "install")
+    ):
         gymnasium_internals.check_attributes(env)
 
 

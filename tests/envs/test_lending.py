@@ -10,6 +10,7 @@ import stable_baselines3.common.env_checker
 from rl_rms.envs import NonStationary, make_vec, tasks
 from rl_rms.envs.lending import Lending, true_positive_rates
 from rl_rms.envs.schedules import Step
+from tests.naming import naming
 
 
 def people(count=100_000, seed=0, **options):
@@ -129,7 +130,7 @@ def test_it_is_registered():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "name"),
     [
         ({"num_features": 0}, "num_features"),
         ({"noise_0": -1.0}, "noise_0"),
@@ -140,8 +141,8 @@ def test_it_is_registered():
         ({"loss": np.nan}, "loss"),
     ],
 )
-def test_arguments_are_checked(options, message):
-    with pytest.raises(ValueError, match=f"{message} must be"):
+def test_arguments_are_checked(options, name):
+    with pytest.raises(ValueError, match=naming(name)):
         Lending(**options)
 
 

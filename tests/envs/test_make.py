@@ -5,6 +5,7 @@ from gymnasium.wrappers import TransformReward
 
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.make import make_from_config, make_vec
+from tests.naming import naming
 
 STAGED = {"staged": {"stages": [{"length": 1.0}, {"length": 0.5}], "threshold": 400}}
 
@@ -60,13 +61,13 @@ def test_frame_stack_of_an_id_without_a_version_takes_the_highest():
 def test_ready_made_world_with_its_module_is_that_world():
     env = make_vec("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", 2, seed=0)
     assert set(env.parameters) == set(make_vec("rl_rms/DriftingCartPole-v0", 2, seed=0).parameters)
-    with pytest.raises(ValueError, match=r"env.frame_stack cannot be with the ready-made"):
+    with pytest.raises(ValueError, match=naming("env.frame_stack", "ready-made")):
         EnvConfig(id="rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", frame_stack=2)
 
 
 @pytest.mark.parametrize("name", ["seed", "sharing", "num_envs"])
 def test_kwargs_argument_of_make_vec_is_named(name):
-    with pytest.raises(ValueError, match=rf"env.kwargs cannot have the key '{name}'.*; leave it out"):
+    with pytest.raises(ValueError, match=naming("env.kwargs", f"'{name}'", "leave it out")):
         make_from_config(EnvConfig(kwargs={name: 3}), seed=0)
 
 
@@ -80,5 +81,5 @@ def test_wrappers_see_the_world_changing():
 
 
 def test_sub_environments_that_cannot_be_divided_are_counted():
-    with pytest.raises(ValueError, match="num_envs must be a multiple of the 3 workers that share it, got 8"):
+    with pytest.raises(ValueError, match=naming("num_envs", "3 workers", "8")):
         make_from_config(EnvConfig(num_envs=8), seed=0, shard=(0, 3))

@@ -17,6 +17,7 @@ from rl_rms.envs import NonStationary
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.drift import regime_changes, trace
 from rl_rms.envs.schedules import Constant, Linear, PoissonJumps, Redraw, Sinusoid, Step
+from tests.naming import naming
 
 CHANGES = {
     "gravity": Sinusoid(mean=9.8, amplitude=4, period=300),
@@ -104,9 +105,9 @@ def test_the_clock_can_be_set(probe):
     env.reset(options={"rl_rms.clock": 10})
     assert env.clock == 10
     for wrong in (-1, 2.5, "now"):
-        with pytest.raises(ValueError, match="clock must be a whole number >= 0 env steps, got"):
+        with pytest.raises(ValueError, match=naming("clock", ">= 0")):
             env.reset(options={"rl_rms.clock": wrong})
-        with pytest.raises(ValueError, match="clock must be"):
+        with pytest.raises(ValueError, match=naming("clock")):
             env.clock = wrong
 
 
@@ -202,7 +203,7 @@ def test_offsets_are_drawn_anew_for_each_number(probe):
     vectors = [tuple(env.step(np.zeros(2, np.float32))[0]) for _ in range(5)]
     assert vectors[0] == (0, 0)
     assert len(set(vectors)) == 5
-    with pytest.raises(ValueError, match="would change nothing without 'observation.offsets'"):
+    with pytest.raises(ValueError, match=naming("nothing", "'observation.offsets'")):
         NonStationary(probe(), {"observation.offsets_draw": 1})
 
 
@@ -238,7 +239,7 @@ def test_delays_begin_anew_with_each_episode(probe):
 def test_values_out_of_bounds_are_refused():
     env = cartpole({"observation.mask": Linear(0, 2, over=10)})
     env.reset(seed=0, options={"rl_rms.clock": 5})
-    with pytest.raises(ValueError, match=r"observation.mask must be in \[0, 1\], got 1.2"):
+    with pytest.raises(ValueError, match=naming("observation.mask", "[0, 1]", "1.2")):
         env.step(0)
 
 
@@ -343,7 +344,7 @@ def test_a_curriculum_sets_the_task_of_each_episode(probe):
     other.reset(seed=0)
     other.load_state_dict(json.loads(json.dumps(env.state_dict())))
     assert (other.curriculum.stage, other.parameters["level"], other.clock) == (1, 5.0, 100)
-    with pytest.raises(ValueError, match="the state was saved with a curriculum"):
+    with pytest.raises(ValueError, match=naming("with a curriculum")):
         NonStationary(probe()).load_state_dict(env.state_dict())
 
 
@@ -359,20 +360,20 @@ def test_an_episode_that_is_cut_short_by_the_user_does_not_count(probe):
 
 
 def test_a_target_of_both_changes_and_curriculum_is_refused():
-    with pytest.raises(ValueError, match="'length' is set by both changes and curriculum"):
+    with pytest.raises(ValueError, match=naming("'length'", "changes", "curriculum")):
         cartpole(curriculum=Staged([{"length": 1.0}], threshold=1))
 
 
 @pytest.mark.parametrize(
     ("kwargs", "said"),
     [
-        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
-        ({"env_index": 0.5}, "env_index must be a whole number >= 0, got 0.5"),
-        ({"changes": {"gravity": "fast"}}, "changes.gravity: a schedule must be"),
+        ({"seed": -1}, ("seed", ">= 0", "-1")),
+        ({"env_index": 0.5}, ("env_index", ">= 0", "0.5")),
+        ({"changes": {"gravity": "fast"}}, ("changes.gravity", "schedule")),
     ],
 )
 def test_what_is_wrong_is_named(kwargs, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming(*said)):
         cartpole(**kwargs)
 
 
@@ -434,5 +435,5 @@ def test_reward_that_is_no_number_is_named_under_reward_drift(reward):
     if isinstance(reward, np.ndarray) and reward.shape == ():
         assert env.step(0)[1] == 2.0
         return
-    with pytest.raises(ValueError, match=r"reward must be a number, got"):
+    with pytest.raises(ValueError, match=naming("reward")):
         env.step(0)

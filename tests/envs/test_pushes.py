@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rl_rms.envs.pushes import PushedCartPole
+from tests.naming import naming
 
 
 def play(env, steps, pushes, seed=0):
@@ -47,5 +48,5 @@ def test_episodes_begin_unpushed():
 
 
 def test_a_wrong_strength_is_named():
-    with pytest.raises(ValueError, match="PushedCartPole: strength must be a finite number >= 0, got -1"):
+    with pytest.raises(ValueError, match=naming("PushedCartPole", "strength", ">= 0", "-1")):
         PushedCartPole(strength=-1)

@@ -1,6 +1,7 @@
 import pytest
 
 from rl_rms.envs.seeds import derive_seeds, first_seed
+from tests.naming import naming
 
 
 def test_derive_seeds_of_any_entropy_fit_a_signed_32_bit_integer():
@@ -16,5 +17,5 @@ def test_first_seed_is_given_returns_it_else_a_random_one():
 
 
 def test_first_seed_is_negative_names_the_value():
-    with pytest.raises(ValueError, match="seed must be .*>= 0, got -1"):
+    with pytest.raises(ValueError, match=naming("seed", ">= 0", "-1")):
         first_seed(-1)

@@ -273,7 +273,7 @@ def test_one_that_cannot_be_brought_back_says_so():
     class Secretive(Own):
         pass
 
-    with pytest.warns(UserWarning, match="two copies with the same seed"):
+    with pytest.warns(UserWarning, match=naming("two copies", "seed")):
         env = NonStationary(Secretive(secretive=True), {"level": 1.0})
     env.reset(seed=0)
     env.step(1)
@@ -289,7 +289,7 @@ def test_an_episode_that_is_too_long_is_not_kept(monkeypatch):
     live(env, 5, seed=0)
     assert env.state_dict()["environment"] is not None
     live(env, 1, seed=0)
-    with pytest.warns(UserWarning, match="its episode is longer than 5 env steps; .* register_state"):
+    with pytest.warns(UserWarning, match=naming("5 env steps", "register_state")):
         assert env.state_dict()["environment"] is None
 
 
@@ -326,7 +326,7 @@ def test_state_of_a_replayed_episode_takes_a_few_bytes_for_each_action():
 def test_workers_that_were_not_made_ready_are_not_kept():
     env = NonStationaryVector(AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2))
     env.reset(seed=0)
-    with pytest.warns(UserWarning, match=r"make it with rl_rms.envs.make_vec"):
+    with pytest.warns(UserWarning, match=naming("rl_rms.envs.make_vec")):
         assert env.state_dict()["environment"] is None
     env.close()
 
@@ -334,12 +334,12 @@ def test_workers_that_were_not_made_ready_are_not_kept():
 def test_states_of_other_worlds_are_refused():
     one, many = NonStationary(gym.make("CartPole-v1")), make_vec("CartPole-v1", 2)
     for env, other in ((one, many), (many, one)):
-        with pytest.raises(ValueError, match="this is not the state of a NonStationary.*: it has no"):
+        with pytest.raises(ValueError, match=naming(type(env).__name__, "state_dict()")):
             env.load_state_dict(other.state_dict())
     one.reset(seed=0)
     wrapped = NonStationary(gym.wrappers.FrameStackObservation(gym.make("CartPole-v1"), 2))
     wrapped.reset(seed=0)
-    with pytest.raises(ValueError, match="with the wrappers .* this environment has .*FrameStackObservation"):
+    with pytest.raises(ValueError, match=naming("wrappers", "FrameStackObservation")):
         wrapped.load_state_dict(one.state_dict())
     many.reset(seed=0)
     with pytest.raises(ValueError, match=naming("state", "vectorization_mode", "wrappers")):
@@ -362,7 +362,7 @@ def test_numbers_keep_their_kinds():
     assert (array.dtype, number) == (np.float32, np.inf)
     assert type(plain) is float
     assert np.isnan(plain)
-    with pytest.raises(ValueError, match="of type object cannot be written as JSON"):
+    with pytest.raises(ValueError, match=naming("type object", "JSON")):
         encode([object()])
 
 
@@ -371,8 +371,7 @@ def test_a_state_with_other_adversaries_is_refused():
     with_one, without = (NonStationary(gym.make("CartPole-v1"), one) for one in (changes, {}))
     for env in (with_one, without):
         env.reset(seed=0)
-    said = r"saved with adversaries of \['force_mag'\], this .* has them of nothing; make it as"
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming("adversaries", "['force_mag']", "nothing")):
         without.load_state_dict(with_one.state_dict())
 
 
@@ -420,18 +419,14 @@ def test_snapshot_with_a_random_state_continues_in_a_later_episode():
     assert same(live(loaded, 30, seed=5), live(env, 30, seed=5))
 
 
-@pytest.mark.parametrize(
-    ("kind", "named"), [(OtherSource, "must be .* got a Random"), (Unreadable, "cannot be read .AttributeError")]
-)
+@pytest.mark.parametrize(("kind", "named"), [(OtherSource, "Random"), (Unreadable, "AttributeError")])
 @pytest.mark.parametrize("world", [True, False], ids=["NonStationary", "plain"])
 def test_agent_trains_and_saves_where_the_random_source_cannot_be_saved(kind, named, world, tmp_path):
     def make():
         return NonStationary(kind()) if world else kind()
 
     agent = A2C(make(), seed=0).learn(20)
-    with pytest.warns(
-        UserWarning, match=f"{kind.__name__} within its episode cannot be kept: its np_random {named}"
-    ):
+    with pytest.warns(UserWarning, match=naming(kind.__name__, "np_random", named)):
         path = agent.save(tmp_path / "agent")
     assert A2C.load(path, make()).learn(20).num_timesteps >= 40
 
@@ -444,7 +439,7 @@ def test_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
     env = NonStationary(Holder())
     env.reset(seed=0)
     env.unwrapped.total = object()
-    with pytest.warns(UserWarning, match="Holder within its episode cannot be kept: .* of type object"):
+    with pytest.warns(UserWarning, match=naming("Holder", "type object")):
         assert env.state_dict()["environment"] is None
 
 
@@ -452,9 +447,7 @@ def test_native_snapshot_is_none_where_a_registered_attribute_cannot_be_written(
     env = make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
     env.reset(seed=0)
     env.unwrapped.low = object()
-    with pytest.warns(
-        UserWarning, match="CartPoleVectorEnv within its episodes cannot be kept: .* of type object"
-    ):
+    with pytest.warns(UserWarning, match=naming("CartPoleVectorEnv", "type object")):
         assert env.state_dict()["environment"] is None
 
 

@@ -6,6 +6,7 @@ import pytest
 from rl_rms.envs.curricula import (
     ALPGMM,
 )
+from tests.naming import naming
 
 
 def begin(curriculum, task, drawn, env_index=0):
@@ -49,7 +50,7 @@ def test_alp_gmm_without_scikit_learn_names_the_extra(monkeypatch):
         curriculum.task(0)
         curriculum.record(0.0, 10, 0)
     curriculum.task(0)
-    with pytest.raises(ImportError, match=r"pip install 'rl_rms\[curricula\]'"):
+    with pytest.raises(ImportError, match=naming("pip install 'rl_rms[curricula]'")):
         curriculum.record(0.0, 10, 0)
 
 
@@ -57,5 +58,5 @@ def test_load_state_dict_of_other_targets_names_both_numbers():
     saved = ALPGMM({"length": [0, 1], "gravity": [0, 1]})
     saved.task(0)
     saved.record(1.0, 10, env_index=0)
-    with pytest.raises(ValueError, match="the state was saved of 2 targets, this curriculum has 1"):
+    with pytest.raises(ValueError, match=naming("2 targets", "1")):
         ALPGMM({"length": [0, 1]}).load_state_dict(saved.state_dict())

@@ -4,6 +4,7 @@ import pytest
 from rl_rms.envs.curricula import (
     PrioritizedLevelReplay,
 )
+from tests.naming import naming
 
 TASKS = [{"level": float(one)} for one in range(4)]
 
@@ -44,5 +45,5 @@ def test_replay_without_a_reported_score_uses_the_returns_deviation():
     scores, means, *_ = np.array(curriculum.state_dict()["levels"]).T
     assert scores.tolist() == [1.0, 4.0, 0.0, 0.0]
     assert means.tolist() == pytest.approx([37 / 3, 3.0, 0.0, 0.0])
-    with pytest.raises(ValueError, match="score must be a finite number >= 0, got -1"):
+    with pytest.raises(ValueError, match=naming("score", ">= 0", "-1")):
         curriculum.report_score(0, -1.0)

@@ -9,6 +9,7 @@ from rl_rms.envs.curricula import (
     Curriculum,
     Teacher,
 )
+from tests.naming import naming
 
 
 def test_teacher_task_is_drawn_passes_the_history():
@@ -54,7 +55,7 @@ def test_teacher_has_a_path_imports_the_function(monkeypatch):
 
 @pytest.mark.parametrize("task", [{"other": 1.0}, {}, 3.0, {"level": 1.0, "more": 2.0}])
 def test_teacher_function_returns_no_task_names_it(task):
-    with pytest.raises(ValueError, match="choose must give a number for each of level, got"):
+    with pytest.raises(ValueError, match=naming("choose", "level")):
         Teacher(["level"], lambda history, random: task).task(0)
-    with pytest.raises(ValueError, match="Teacher: level must be a finite number, got nan"):
+    with pytest.raises(ValueError, match=naming("Teacher", "level", "nan")):
         Teacher(["level"], lambda history, random: {"level": float("nan")}).task(0)

@@ -4,6 +4,7 @@ import pytest
 
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.schedules import Step
+from tests.naming import naming
 
 
 def test_lunar_lander_falls_faster_from_the_moment_gravity_grows():
@@ -18,7 +19,7 @@ def test_lunar_lander_falls_faster_from_the_moment_gravity_grows():
     assert usual.tolist() == observations_of_a_fall(usual).tolist()
     assert moved[:10].tolist() == usual[:10].tolist()
     assert (np.diff(moved[10:]) > 2 * np.diff(usual[10:])).all()  # both fall, at a fifth of the acceleration
-    with pytest.raises(ValueError, match="make the environment with enable_wind=True"):
+    with pytest.raises(ValueError, match=naming("enable_wind=True")):
         NonStationary(gym.make("LunarLander-v3"), {"wind_power": 3.0})
     NonStationary(gym.make("LunarLander-v3", enable_wind=True), {"wind_power": 3.0, "turbulence_power": 1.0})
 

@@ -7,6 +7,7 @@ from rl_rms.envs import register_parameter
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import OutOfBoundsError, find_parameter
 from rl_rms.envs.schedules import Linear
+from tests.naming import naming
 
 
 def test_a_drift_stops_at_the_step_at_which_it_leaves_the_bounds():
@@ -14,7 +15,7 @@ def test_a_drift_stops_at_the_step_at_which_it_leaves_the_bounds():
     env.reset(seed=0)
     for _ in range(4):
         env.step(0)
-    with pytest.raises(OutOfBoundsError, match="'length' of CartPoleEnv must be > 0, got 0.0"):
+    with pytest.raises(OutOfBoundsError, match=naming("'length'", "CartPoleEnv", "> 0", "0.0")):
         env.step(0)
 
 
@@ -23,14 +24,14 @@ def test_each_of_an_array_must_lie_within_the_bounds():
     setter = find_parameter(native, "length").setter(native)
     setter(np.array([0.1, 0.2, 0.3]))
     assert native.polemass_length.tolist() == [0.1 * 0.1, 0.1 * 0.2, 0.1 * 0.3]
-    with pytest.raises(OutOfBoundsError, match="must be > 0"):
+    with pytest.raises(OutOfBoundsError, match=naming("> 0")):
         setter(np.array([0.1, 0.0, 0.3]))
 
 
 def test_bounds_and_effects_that_make_no_sense_are_refused(probe):
-    with pytest.raises(ValueError, match="leave room for a value, got low=2, above=-inf, high=1"):
+    with pytest.raises(ValueError, match=naming("low=2", "above=-inf", "high=1")):
         register_parameter(probe, "level", low=2, high=1)
-    with pytest.raises(ValueError, match="effect of 'level' must be one of step, reset, episode, got 'now'"):
+    with pytest.raises(ValueError, match=naming("effect", "'level'", "step", "reset", "episode", "'now'")):
         register_parameter(probe, "level", effect="now")
 
 
@@ -62,7 +63,7 @@ def test_registered_attribute_keeps_its_own_type():
     env = NonStationary(Registered(), {"n": 4.0})
     env.reset(seed=0)
     assert type(env.unwrapped.n) is int
-    with pytest.raises(ValueError, match="'n' of Registered .* got 0.5"):
+    with pytest.raises(ValueError, match=naming("'n'", "Registered", "0.5")):
         NonStationary(Registered(), {"n": 0.5}).reset(seed=0)
 
 
@@ -71,5 +72,5 @@ def test_registered_attribute_takes_an_array_of_its_own_type():
     assign = find_parameter(env, "n").setter(env)
     assign(np.array([1.0, 2.0]))
     assert env.n.dtype == np.int64
-    with pytest.raises(ValueError, match="'n' of Typed .* got 2.5"):
+    with pytest.raises(ValueError, match=naming("'n'", "Typed", "2.5")):
         assign(np.array([1.0, 2.5]))

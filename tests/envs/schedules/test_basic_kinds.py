@@ -15,6 +15,7 @@ from rl_rms.envs.schedules import (
     as_schedules,
     stream_of,
 )
+from tests.naming import naming
 
 KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
 
@@ -87,33 +88,33 @@ def test_yaml_form():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Sinusoid(9.8, 4, 0), "Sinusoid: period must be a finite number > 0, got 0"),
-        (lambda: Sinusoid(9.8, -4, 10), "Sinusoid: amplitude must be a finite number >= 0, got -4"),
-        (lambda: Constant(math.nan), "Constant: value must be a finite number, got nan"),
-        (lambda: Constant(True), "got True"),
-        (lambda: Linear("0", 1, 10), "Linear: start must be a finite number, got '0'"),
-        (lambda: Step(0, 1, 2.5), "Step: at must be a whole number >= 0 env steps, got 2.5"),
-        (lambda: Redraw(0, 1), "Redraw: every must be a whole number >= 1 env steps, got None"),
-        (lambda: Redraw(every=5), "Redraw needs either low and high, or values"),
-        (lambda: Redraw(low=0, every=5), "low=0, high=None"),
-        (lambda: Redraw(0, 1, 5, values=[1]), "Redraw needs either"),
-        (lambda: Redraw(1, 0, every=5), "Redraw: low must be <= high, got low=1.0, high=0.0"),
-        (lambda: Redraw(values=[], every=5), r"values must be a list of numbers, got \[\]"),
-        (lambda: PoissonJumps(0, 1, mean_dwell=0.5), "mean_dwell must be a finite number >= 1, got 0.5"),
+        (lambda: Sinusoid(9.8, 4, 0), ("Sinusoid", "period", "> 0")),
+        (lambda: Sinusoid(9.8, -4, 10), ("Sinusoid", "amplitude", ">= 0", "-4")),
+        (lambda: Constant(math.nan), ("Constant", "value", "nan")),
+        (lambda: Constant(True), ("True",)),
+        (lambda: Linear("0", 1, 10), ("Linear", "start", "'0'")),
+        (lambda: Step(0, 1, 2.5), ("Step", "at", ">= 0", "2.5")),
+        (lambda: Redraw(0, 1), ("Redraw", "every", ">= 1", "None")),
+        (lambda: Redraw(every=5), ("Redraw", "low", "high", "values")),
+        (lambda: Redraw(low=0, every=5), ("low=0", "high=None")),
+        (lambda: Redraw(0, 1, 5, values=[1]), ("Redraw", "low", "high", "values")),
+        (lambda: Redraw(1, 0, every=5), ("Redraw", "low=1.0", "high=0.0")),
+        (lambda: Redraw(values=[], every=5), ("values", "[]")),
+        (lambda: PoissonJumps(0, 1, mean_dwell=0.5), ("mean_dwell", ">= 1", "0.5")),
         (
             lambda: Schedule.from_config("9.8"),
-            "a schedule must be one of .*constant.*got '9.8'",
+            ("schedule", "constant", "'9.8'"),
         ),
-        (lambda: Schedule.from_config({"sinusiod": {}}), "must be one of .*constant.* step, .*sinusiod"),
-        (lambda: Schedule.from_config({"step": 3}), "the arguments of step must be given by name, got 3"),
-        (lambda: Schedule.from_config({"linear": {"start": 0}}), "linear needs end and over"),
+        (lambda: Schedule.from_config({"sinusiod": {}}), ("constant", "step", "sinusiod")),
+        (lambda: Schedule.from_config({"step": 3}), ("step", "by name", "3")),
+        (lambda: Schedule.from_config({"linear": {"start": 0}}), ("linear", "end", "over")),
         (
             lambda: as_schedules({"gravity": {"sinusoid": {"ampltude": 4}}}),
-            "changes.gravity: sinusoid has no argument 'ampltude'; it takes mean, amplitude, period, phase",
+            ("changes.gravity", "sinusoid", "'ampltude'", "mean", "amplitude", "period", "phase"),
         ),
-        (lambda: as_schedules([1]), r"changes must be a mapping of targets to schedules, got \[1\]"),
+        (lambda: as_schedules([1]), ("changes", "[1]")),
     ],
 )
 def test_wrong_argument_is_named(make, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=naming(*said)):
         make()

@@ -25,6 +25,7 @@ from rl_rms.envs.schedules import (
     Step,
 )
 from rl_rms.envs.schedules.plotting import line
+from tests.naming import naming
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +97,9 @@ def test_plot_long_title_is_shortened():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="seeds must be a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match=naming("seeds", ">= 1", "0")):
         Constant(1).plot(seeds=0)
-    with pytest.raises(ValueError, match="until must be a finite number >= 1, got 0"):
+    with pytest.raises(ValueError, match=naming("until", ">= 1", "0")):
         Constant(1).plot(until=0)
 
 

@@ -47,7 +47,7 @@ def live(env, steps, seed=None):
     return shown
 
 
-def test_a_transition_is_made_under_the_value_at_its_clock(probe):
+def test_step_at_a_clock_uses_the_value_of_that_clock(probe):
     env = NonStationary(probe(length=3), {"level": Linear(start=0, end=100, over=100)})
     env.reset(seed=0)
     for clock in range(9):
@@ -60,20 +60,20 @@ def test_a_transition_is_made_under_the_value_at_its_clock(probe):
 
 
 @pytest.mark.parametrize("episode_length", [1, 7, 10_000])
-def test_drift_does_not_depend_on_how_episodes_go(probe, episode_length):
+def test_drift_with_episodes_of_any_length_is_the_same(probe, episode_length):
     # One more every 50 env steps is 40 more after 2000, however often the episode ends.
     env = NonStationary(probe(length=episode_length), {"level": Linear(start=0, end=40, over=2_000)})
     live(env, 2_000, seed=0)
     assert env.parameters["level"] == 40
 
 
-def test_jumps_come_at_their_rate(probe):
+def test_regime_under_poisson_jumps_counts_jumps_at_their_rate(probe):
     env = NonStationary(probe(length=30), {"level": PoissonJumps(low=0, high=1, mean_dwell=100)}, seed=2)
     live(env, 20_000, seed=0)
     assert env.regime == pytest.approx(200, abs=3 * math.sqrt(200))
 
 
-def test_parameters_and_regimes_are_those_of_the_schedules():
+def test_step_under_schedules_gives_their_parameters_and_regimes():
     env = cartpole(seed=11, env_index=3)
     shown = live(env, 500, seed=0)
     traced = trace(CHANGES, np.arange(501), 11, 3)
@@ -84,7 +84,7 @@ def test_parameters_and_regimes_are_those_of_the_schedules():
         assert regime == np.count_nonzero(events <= clock)
 
 
-def test_only_a_seeded_reset_rewinds():
+def test_reset_with_a_seed_alone_rewinds_the_clock():
     env = cartpole(seed=1)
     live(env, 100, seed=0)
     assert env.clock == 100
@@ -95,7 +95,7 @@ def test_only_a_seeded_reset_rewinds():
     assert (env.clock, info["rl_rms.regime"], env.parameters["reward.scale"]) == (0, 0, 1)
 
 
-def test_the_clock_can_be_set(probe):
+def test_clock_that_is_set_sets_the_parameters(probe):
     env = NonStationary(probe(), {"level": Linear(0, 100, over=100)})
     env.reset(seed=0, options={"rl_rms.clock": 40, "low": 3})
     assert (env.clock, env.unwrapped.level) == (40, 40)
@@ -111,7 +111,7 @@ def test_the_clock_can_be_set(probe):
             env.clock = wrong
 
 
-def test_the_constructors_seed_keys_the_drift_else_the_resets():
+def test_drift_without_a_seed_of_the_constructor_takes_the_seed_of_reset():
     def lengths(env, seed):
         return [shown[-1]["length"] for shown in live(env, 100, seed)]
 
@@ -121,7 +121,7 @@ def test_the_constructors_seed_keys_the_drift_else_the_resets():
     assert lengths(cartpole(seed=1), 5) != lengths(cartpole(seed=1, env_index=1), 5)
 
 
-def test_an_unseeded_drift_keeps_its_random_numbers():
+def test_reset_of_an_unseeded_drift_keeps_its_parameters():
     env = cartpole()
     env.reset()
     before = env.parameters
@@ -130,7 +130,7 @@ def test_an_unseeded_drift_keeps_its_random_numbers():
     assert cartpole().parameters != before
 
 
-def test_rewards_observations_and_actions_are_moved(probe):
+def test_step_under_transforms_changes_rewards_observations_and_actions(probe):
     env = NonStationary(
         probe(),
         {
@@ -152,7 +152,7 @@ def test_rewards_observations_and_actions_are_moved(probe):
     assert env.reset()[0].tolist() == [2, 2]
 
 
-def test_noise_comes_from_seed_and_clock(probe):
+def test_noise_with_the_same_seed_and_clock_is_the_same(probe):
     changes = {
         "reward.noise": 2.0,
         "observation.noise": 1.0,
@@ -178,7 +178,7 @@ def test_noise_comes_from_seed_and_clock(probe):
     assert play(other, 8) != shown
 
 
-def test_noise_has_the_size_that_was_set(probe):
+def test_noise_of_a_size_has_that_standard_deviation(probe):
     env = NonStationary(
         probe(length=10**6),
         {"reward.noise": 3.0, "observation.noise": 2.0, "observation.gain": 0.0, "action.noise": 0.1},
@@ -196,7 +196,7 @@ def test_noise_has_the_size_that_was_set(probe):
         assert np.std(drawn) == pytest.approx(std, rel=0.05)
 
 
-def test_offsets_are_drawn_anew_for_each_number(probe):
+def test_offsets_at_each_number_of_the_draw_are_drawn_anew(probe):
     changes = {"observation.offsets": Step(0, 2, at=1), "observation.offsets_draw": Linear(0, 10, over=10)}
     env = NonStationary(probe(length=100), {**changes, "observation.gain": 0.0}, seed=3)
     assert env.reset(seed=0)[0].tolist() == [0, 0]  # a standard deviation of 0
@@ -207,7 +207,7 @@ def test_offsets_are_drawn_anew_for_each_number(probe):
         NonStationary(probe(), {"observation.offsets_draw": 1})
 
 
-def test_noise_of_discrete_actions_is_the_share_that_gives_way():
+def test_noise_of_discrete_actions_replaces_that_share_of_them():
     def pushed(share):
         env = cartpole({"action.noise": share}, seed=0)
         inside = env.unwrapped
@@ -225,7 +225,7 @@ def test_noise_of_discrete_actions_is_the_share_that_gives_way():
     assert {type(one) for one in sent} == {int}
 
 
-def test_delays_begin_anew_with_each_episode(probe):
+def test_delay_at_each_reset_begins_anew(probe):
     env = NonStationary(probe(length=4), {"action.delay": 2})
     for _ in range(2):
         env.reset(seed=0)
@@ -236,14 +236,14 @@ def test_delays_begin_anew_with_each_episode(probe):
         assert carried == [0, 0, 0.1, 0.2]
 
 
-def test_values_out_of_bounds_are_refused():
+def test_step_with_a_value_out_of_bounds_raises_value_error():
     env = cartpole({"observation.mask": Linear(0, 2, over=10)})
     env.reset(seed=0, options={"rl_rms.clock": 5})
     with pytest.raises(ValueError, match=naming("observation.mask", "[0, 1]", "1.2")):
         env.step(0)
 
 
-def test_flipped_actions_push_the_other_way():
+def test_action_flip_of_one_pushes_the_other_way():
     def first(action, flip):
         env = cartpole({"action.flip": flip})
         env.reset(seed=0)
@@ -252,7 +252,7 @@ def test_flipped_actions_push_the_other_way():
     assert first(0, 1) == first(1, 0) != first(0, 0) == first(1, 1)
 
 
-def test_spaces_are_those_of_the_environment_inside_unless_observations_move():
+def test_observation_space_under_an_observation_offset_is_unbounded():
     inside = RescaleObservation(gym.make("MountainCar-v0"), np.zeros(2, np.float32), np.ones(2, np.float32))
     assert NonStationary(inside, {"gravity": 0.001}).observation_space == inside.observation_space
     moved = NonStationary(inside, {"observation.offset": Constant(3)})
@@ -262,14 +262,14 @@ def test_spaces_are_those_of_the_environment_inside_unless_observations_move():
     assert moved.reset(seed=0)[0] == pytest.approx(inside.reset(seed=0)[0] + 3)
 
 
-def test_writes_reach_the_physics_below_other_wrappers():
+def test_reset_around_other_wrappers_sets_the_unwrapped_environment():
     env = NonStationary(NormalizeReward(gym.make("CartPole-v1")), {"gravity": 3.0})
     env.reset(seed=0)
     assert env.unwrapped.gravity == 3.0
     assert not any("gravity" in vars(layer) for layer in (env, env.env, env.env.env))
 
 
-def test_an_environment_that_restores_its_own_values_is_set_again(probe):
+def test_reset_of_an_environment_that_restores_its_values_sets_them_again(probe):
     class Restoring(probe):
         def reset(self, **kwargs):
             self.level = 1.0
@@ -280,7 +280,7 @@ def test_an_environment_that_restores_its_own_values_is_set_again(probe):
     assert env.step(env.action_space.sample())[1] == 5.0
 
 
-def test_two_environments_do_not_touch_each_other():
+def test_reset_of_one_environment_leaves_another_unchanged():
     drifting, still = cartpole({"gravity": 1.0}), gym.make("CartPole-v1")
     drifting.reset(seed=0)
     still.reset(seed=0)
@@ -288,14 +288,14 @@ def test_two_environments_do_not_touch_each_other():
 
 
 @pytest.mark.parametrize("duplicate", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
-def test_a_copy_goes_on_exactly(duplicate):
+def test_copy_gives_the_same_transitions(duplicate):
     env = cartpole(seed=3)
     live(env, 137, seed=0)
     twin = duplicate(env)
     assert live(twin, 1_000) == live(env, 1_000)
 
 
-def test_environments_that_unpickle_anew_get_their_values_back():
+def test_copy_of_an_environment_that_unpickles_anew_has_the_values():
     pytest.importorskip("Box2D")
     env = NonStationary(gym.make("LunarLander-v3"), {"gravity": Linear(-10, -2, over=10)})
     env.reset(seed=0, options={"rl_rms.clock": 5})
@@ -303,7 +303,7 @@ def test_environments_that_unpickle_anew_get_their_values_back():
     assert (twin.clock, twin.unwrapped.gravity, twin.unwrapped.world.gravity[1]) == (5, -6.0, -6.0)
 
 
-def test_state_goes_through_json():
+def test_load_state_dict_from_json_gives_the_same_drift():
     env, other = cartpole(seed=3), cartpole()
     live(env, 137, seed=0)
     state = json.loads(json.dumps(env.state_dict()))
@@ -322,7 +322,7 @@ def test_timescale_and_schedules():
     assert cartpole().schedules == CHANGES
 
 
-def test_a_curriculum_sets_the_task_of_each_episode(probe):
+def test_curriculum_at_each_reset_sets_the_task(probe):
     curriculum = Staged([{"level": 1.0}, {"level": 5.0}], threshold=3.0, window=2)
     env = NonStationary(probe(length=3), {"reward.offset": Step(0, 1, at=100)}, curriculum=curriculum)
     assert (env.parameters["level"], env.curriculum) == (1.0, curriculum)
@@ -348,7 +348,7 @@ def test_a_curriculum_sets_the_task_of_each_episode(probe):
         NonStationary(probe()).load_state_dict(env.state_dict())
 
 
-def test_an_episode_that_is_cut_short_by_the_user_does_not_count(probe):
+def test_curriculum_after_an_episode_the_user_cut_short_does_not_count_it(probe):
     curriculum = Staged([{"level": 1.0}, {"level": 5.0}], threshold=3.0, window=1)
     env = NonStationary(probe(length=3), curriculum=curriculum)
     env.reset(seed=0)
@@ -359,7 +359,7 @@ def test_an_episode_that_is_cut_short_by_the_user_does_not_count(probe):
     assert curriculum.stage == 0
 
 
-def test_a_target_of_both_changes_and_curriculum_is_refused():
+def test_constructor_with_a_target_of_both_changes_and_curriculum_raises_value_error():
     with pytest.raises(ValueError, match=naming("'length'", "changes", "curriculum")):
         cartpole(curriculum=Staged([{"length": 1.0}], threshold=1))
 
@@ -372,14 +372,14 @@ def test_a_target_of_both_changes_and_curriculum_is_refused():
         ({"changes": {"gravity": "fast"}}, ("changes.gravity", "schedule")),
     ],
 )
-def test_what_is_wrong_is_named(kwargs, said):
+def test_constructor_with_a_wrong_argument_names_it(kwargs, said):
     with pytest.raises(ValueError, match=naming(*said)):
         cartpole(**kwargs)
 
 
 @pytest.mark.parametrize("check", [gymnasium_check, stable_baselines3_check])
 @pytest.mark.parametrize("seed", [None, 4])
-def test_checkers_find_nothing_that_they_do_not_find_in_the_environment_inside(check, seed):
+def test_checkers_of_environments_find_no_more_than_in_the_inner_environment(check, seed):
     def complaints(env):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -390,13 +390,13 @@ def test_checkers_find_nothing_that_they_do_not_find_in_the_environment_inside(c
     assert complaints(cartpole(seed=seed)) <= complaints(gym.make("CartPole-v1"))
 
 
-def test_the_specification_makes_it_again():
+def test_make_from_the_spec_gives_the_same_transitions():
     env = cartpole(seed=3)
     again = gym.make(env.spec)
     assert [shown[1:] for shown in live(again, 50, seed=0)] == [shown[1:] for shown in live(env, 50, seed=0)]
 
 
-def test_stable_baselines3_learns_in_it():
+def test_stable_baselines3_learning_advances_the_clock():
     env = cartpole(seed=0)
     A2C("MlpPolicy", env, seed=0).learn(100)
     assert env.clock == 100

@@ -84,7 +84,7 @@ def make(kind, lengths, mode, probes):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_only_true_transitions_count(kind, mode, probes):
+def test_clock_in_every_autoreset_mode_counts_true_transitions_alone(kind, mode, probes):
     # Episodes of 1, 2 and 5 env steps. In 12 vector steps with a reset frame after each, 6, 8 and 10 are true.
     true = [6, 8, 10] if mode is AutoresetMode.NEXT_STEP else [12, 12, 12]
     shared = NonStationaryVector(
@@ -113,7 +113,7 @@ def test_only_true_transitions_count(kind, mode, probes):
 
 
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
-def test_resets_rewind_only_with_a_seed_and_without_a_mask(sharing, probes):
+def test_reset_with_a_seed_and_no_mask_alone_rewinds_the_clock(sharing, probes):
     env = NonStationaryVector(probes([3, 4], AutoresetMode.DISABLED), {"level": 2.0}, sharing=sharing, seed=0)
     env.reset(seed=0)
     play(env, 5)
@@ -133,7 +133,7 @@ def test_resets_rewind_only_with_a_seed_and_without_a_mask(sharing, probes):
 
 
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_after_a_reset_no_frame_is_a_reset_frame(kind, probes):
+def test_reset_after_an_ended_episode_leaves_no_reset_frame(kind, probes):
     env = NonStationaryVector(make(kind, [2, 9], AutoresetMode.NEXT_STEP, probes), {"level": 2.0})
     env.reset(seed=0)
     play(env, 2)  # the first one's episode is over
@@ -142,7 +142,7 @@ def test_after_a_reset_no_frame_is_a_reset_frame(kind, probes):
     assert env.clock == 6
 
 
-def test_a_native_environment_that_restores_its_own_values_is_set_again():
+def test_reset_of_a_native_environment_that_restores_its_values_sets_them_again():
     class Restoring(NativeProbes):
         def reset(self, **kwargs):
             self.level = 1.0
@@ -153,7 +153,7 @@ def test_a_native_environment_that_restores_its_own_values_is_set_again():
     assert play(env, 1)[0][1].tolist() == [5.0, 5.0]
 
 
-def test_a_users_options_are_left_alone(probes):
+def test_reset_with_options_leaves_the_users_dictionary_unchanged(probes):
     env = NonStationaryVector(probes([3, 4]), {"level": 2.0})
     options = {"rl_rms.clock": 3, "reset_mask": np.array([True, True])}
     env.reset(options=options)
@@ -161,7 +161,7 @@ def test_a_users_options_are_left_alone(probes):
 
 
 @pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
-def test_native_sync_and_async_live_in_the_same_world(sharing):
+def test_make_vec_in_every_vectorization_mode_gives_the_same_drift(sharing):
     actions = np.random.default_rng(0).integers(0, 2, size=150)
     shown = {}
     for mode in ("vector_entry_point", "sync", "async"):
@@ -187,7 +187,7 @@ def test_native_sync_and_async_live_in_the_same_world(sharing):
     assert shown["sync"] == shown["async"]
 
 
-def test_independent_worlds_are_those_of_single_environments():
+def test_make_vec_with_independent_sharing_gives_the_drift_of_single_environments():
     env = make_vec("CartPole-v1", 2, CHANGES, sharing="independent", seed=4, vectorization_mode="sync")
     env.reset(seed=10)
     singles = [NonStationary(gym.make("CartPole-v1"), CHANGES, seed=4, env_index=i) for i in range(2)]
@@ -206,7 +206,7 @@ def test_independent_worlds_are_those_of_single_environments():
         resetting = terminated | truncated
 
 
-def test_native_physics_follow_each_ones_own_values():
+def test_step_of_a_native_environment_with_independent_sharing_sets_a_value_for_each():
     changes = {"gravity": Redraw(1, 20, every=1), "masspole": Redraw(0.1, 1, every=3)}
     env = make_vec("CartPole-v1", 4, changes, sharing="independent", seed=4)
     assert isinstance(env.unwrapped, CartPoleVectorEnv)
@@ -222,7 +222,7 @@ def test_native_physics_follow_each_ones_own_values():
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_observations_rewards_and_actions_are_moved_in_every_mode(kind, mode, probes):
+def test_step_in_every_autoreset_mode_transforms_observations_and_rewards(kind, mode, probes):
     changes = {"observation.offset": 10.0, "observation.gain": 2.0, "reward.scale": 3.0, "reward.offset": 0.5}
     env = NonStationaryVector(make(kind, [2, 3], mode, probes), changes)
     assert (env.single_observation_space.high == np.inf).all()
@@ -244,7 +244,7 @@ def test_observations_rewards_and_actions_are_moved_in_every_mode(kind, mode, pr
         assert shown[2][-1]["final_obs"][1].tolist() == [16, 16]
 
 
-def test_actions_are_flipped_for_all_or_for_each():
+def test_action_flip_by_sharing_flips_the_actions_of_all_or_of_each():
     def first(actions, flip, sharing):
         env = make_vec("CartPole-v1", 2, {"action.flip": flip}, sharing=sharing, seed=1)
         env.reset(seed=0)
@@ -273,7 +273,7 @@ DRAWN = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
-def test_noise_is_the_same_in_native_and_sync(sharing, mode, probes):
+def test_noise_in_native_and_sync_environments_is_the_same(sharing, mode, probes):
     boxes = {**DRAWN, "action.bias": Redraw(-0.5, 0.5, every=5), "action.gain": 0.5, "action.flip": 1.0}
     shown = {}
     for kind in ("native", "sync"):
@@ -289,7 +289,7 @@ def test_noise_is_the_same_in_native_and_sync(sharing, mode, probes):
 
 
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
-def test_noise_is_the_same_in_sync_async_and_single(sharing):
+def test_noise_in_sync_async_and_single_environments_is_the_same(sharing):
     shown = {}
     for mode in ("sync", "async"):
         env = make_vec("CartPole-v1", 2, DRAWN, sharing=sharing, seed=4, vectorization_mode=mode)
@@ -317,7 +317,7 @@ def test_noise_is_the_same_in_sync_async_and_single(sharing):
             assert (observation.tolist(), reward) == (observations[i], rewards[i])
 
 
-def test_sub_environments_of_one_world_share_what_is_drawn_once_but_not_noise(probes):
+def test_shared_sub_environments_have_the_same_offsets_and_different_noise(probes):
     def first(changes, sharing):
         env = NonStationaryVector(probes([9] * 4), {"observation.offset": 1.0, **changes}, sharing=sharing, seed=1)
         env.reset(seed=0)
@@ -331,7 +331,7 @@ def test_sub_environments_of_one_world_share_what_is_drawn_once_but_not_noise(pr
             assert len(np.unique(first(changes, sharing), axis=0)) == distinct
 
 
-def test_others_observations_stay_as_they_were_in_a_partial_reset(probes):
+def test_reset_with_a_mask_keeps_the_other_observations(probes):
     for kind in ("native", "sync"):
         env = NonStationaryVector(make(kind, [9, 9], AutoresetMode.DISABLED, probes), {"observation.noise": 1.0})
         env.reset(seed=0)
@@ -341,14 +341,14 @@ def test_others_observations_stay_as_they_were_in_a_partial_reset(probes):
         assert after[0].tolist() != before[0].tolist()
 
 
-def test_timescales_are_in_env_steps_of_all_together():
+def test_timescale_with_shared_clock_counts_env_steps_of_all_sub_environments():
     assert make_vec("CartPole-v1", 4, CHANGES).timescale == 25
     assert make_vec("CartPole-v1", 4, CHANGES, sharing="independent").timescale == 100
     assert make_vec("CartPole-v1", 4).timescale == math.inf
     assert make_vec("CartPole-v1", 4, CHANGES).schedules == CHANGES
 
 
-def test_a_world_where_nothing_changes_has_a_clock_all_the_same():
+def test_make_vec_without_changes_has_a_clock_and_regimes():
     env = make_vec("Acrobot-v1", 2)
     assert isinstance(env.unwrapped, SyncVectorEnv)
     _, info = env.reset(seed=0)
@@ -364,7 +364,7 @@ def test_a_world_where_nothing_changes_has_a_clock_all_the_same():
 
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
 @pytest.mark.parametrize("mode", ["vector_entry_point", "sync", "async"])
-def test_state_goes_through_json(mode, sharing):
+def test_load_state_dict_from_json_gives_the_same_drift(mode, sharing):
     one = make_vec("CartPole-v1", 3, CHANGES, sharing=sharing, seed=3, vectorization_mode=mode)
     other = make_vec("CartPole-v1", 3, CHANGES, sharing=sharing, vectorization_mode=mode)
     one.reset(seed=0)
@@ -385,7 +385,7 @@ def test_state_goes_through_json(mode, sharing):
     other.close()
 
 
-def test_a_state_without_environments_counts_from_the_first_transition_of_new_episodes():
+def test_load_state_dict_without_environments_counts_from_the_first_transition_of_new_episodes():
     one, other = (make_vec("CartPole-v1", 4, CHANGES, seed=3) for _ in range(2))
     one.reset(seed=0)
     while not one.unwrapped.prev_done.any():
@@ -398,7 +398,7 @@ def test_a_state_without_environments_counts_from_the_first_transition_of_new_ep
 
 @pytest.mark.parametrize("duplicate", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
-def test_a_copy_goes_on_exactly(duplicate, sharing):
+def test_copy_gives_the_same_transitions(duplicate, sharing):
     env = make_vec("CartPole-v1", 3, CHANGES, sharing=sharing, seed=3)
     env.reset(seed=0)
     play(env, 60, np.arange(60) % 2)
@@ -410,7 +410,7 @@ def test_a_copy_goes_on_exactly(duplicate, sharing):
     assert twin.state_dict() == env.state_dict()
 
 
-def test_states_of_another_kind_are_refused():
+def test_load_state_dict_of_another_kind_raises_value_error():
     shared, alone, more = (
         make_vec("CartPole-v1", n, sharing=how)
         for n, how in ((2, "shared"), (2, "independent"), (3, "independent"))
@@ -425,7 +425,7 @@ def test_states_of_another_kind_are_refused():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_curriculum_sets_the_task_of_each_ones_next_episode(mode, probes):
+def test_curriculum_in_every_autoreset_mode_sets_the_task_of_each_next_episode(mode, probes):
     curriculum = Staged([{"level": 1.0}, {"level": 5.0}], threshold=2.0, window=2)
     env = NonStationaryVector(probes([2, 3], mode), {"reward.offset": 0.0}, curriculum=curriculum)
     assert env.curriculum is curriculum
@@ -444,7 +444,7 @@ def test_a_curriculum_sets_the_task_of_each_ones_next_episode(mode, probes):
     assert env.parameters["reward.offset"] == 0.0
 
 
-def test_a_curriculum_is_the_same_in_native_environments(probes):
+def test_curriculum_in_native_and_sync_environments_is_the_same(probes):
     shown = {}
     for kind in ("native", "sync"):
         env = make(kind, [2, 3, 4], AutoresetMode.NEXT_STEP, probes)
@@ -458,7 +458,7 @@ def test_a_curriculum_is_the_same_in_native_environments(probes):
     assert shown["native"] == shown["sync"]
 
 
-def test_native_dynamics_follow_a_curriculum():
+def test_curriculum_in_a_native_environment_sets_its_dynamics():
     curriculum = Staged([{"length": 1.0}, {"length": 0.25}], threshold=1.0, window=3)
     env = make_vec("CartPole-v1", 4, {"gravity": 9.0}, curriculum=curriculum, seed=0)
     assert env.parameters["length"].tolist() == [0.5] * 4
@@ -479,7 +479,7 @@ def test_native_dynamics_follow_a_curriculum():
     assert fresh.unwrapped.length.tolist() == [0.25] * 4
 
 
-def test_it_finds_the_sub_environments_below_other_vector_wrappers(probes):
+def test_constructor_around_other_vector_wrappers_finds_the_sub_environments(probes):
     env = NonStationaryVector(RecordEpisodeStatistics(probes([2, 2])), {"level": 7.0})
     env.reset(seed=0)
     play(env, 1)
@@ -487,7 +487,7 @@ def test_it_finds_the_sub_environments_below_other_vector_wrappers(probes):
     assert info["episode"]["r"].tolist() == [14.0, 14.0]
 
 
-def test_workers_that_are_not_ready_are_refused():
+def test_constructor_of_workers_that_are_not_ready_raises_value_error():
     def bare():
         return AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
 
@@ -503,14 +503,14 @@ def test_workers_that_are_not_ready_are_refused():
 
 
 @pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])
-def test_sub_environments_that_drift_already_are_refused(vector):
+def test_constructor_of_sub_environments_that_drift_already_raises_value_error(vector):
     env = vector([lambda: NonStationary(gym.make("CartPole-v1"), {"gravity": 3.0})])
     with pytest.raises(ValueError, match=naming("NonStationary", "NonStationaryVector")):
         NonStationaryVector(env, {"length": 1.0})
     env.close()
 
 
-def test_sub_environments_are_made_ready_once(probes):
+def test_constructor_of_sub_environments_made_ready_before_takes_the_same_targets_alone(probes):
     env = probes([2])
     NonStationaryVector(env, {"level": 2.0})
     again = NonStationaryVector(env, {"level": 3.0})
@@ -520,7 +520,7 @@ def test_sub_environments_are_made_ready_once(probes):
         NonStationaryVector(env, {"reward.scale": 2.0})
 
 
-def test_a_curriculum_does_not_reach_workers_that_reset_within_a_step():
+def test_curriculum_in_workers_that_reset_within_a_step_raises_value_error():
     mode = {"autoreset_mode": "SameStep"}
     stages = Staged([{"length": 1.0}], 1)
     with pytest.raises(ValueError, match=naming('autoreset_mode="NextStep"', 'vectorization_mode="sync"')):
@@ -544,26 +544,26 @@ def test_a_curriculum_does_not_reach_workers_that_reset_within_a_step():
         ),
     ],
 )
-def test_what_is_wrong_is_named(arguments, said):
+def test_make_vec_with_a_wrong_argument_names_it(arguments, said):
     with pytest.raises(ValueError, match=naming(*said)):
         make_vec("CartPole-v1", 2, **arguments)
 
 
-def test_a_native_environment_must_be_known_to_take_arrays():
+def test_constructor_of_a_native_environment_not_known_to_take_arrays_raises_value_error():
     env = NativeProbes([2, 2], AutoresetMode.NEXT_STEP)
     NonStationaryVector(env, {"level": 2.0})
     with pytest.raises(ValueError, match=naming("'level'", "sub-environment")):
         NonStationaryVector(env, {"level": 2.0}, sharing="independent")
 
 
-def test_an_environment_must_say_how_it_resets(probes):
+def test_constructor_of_an_environment_without_autoreset_mode_raises_value_error(probes):
     env = probes([2])
     del env.metadata["autoreset_mode"]
     with pytest.raises(ValueError, match=naming("gymnasium.vector.AutoresetMode", "None")):
         NonStationaryVector(env)
 
 
-def test_a_native_environment_cannot_end_one_episode_for_a_change():
+def test_constructor_of_a_native_environment_with_an_episode_parameter_raises_value_error():
     class Restarted(NativeProbes):
         """Of a class of its own, whose parameters are registered here."""
 

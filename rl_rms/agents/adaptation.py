@@ -90,8 +90,8 @@ class Regime:
 
 def regime_number(agent: TrainedAgent) -> int | None:
     """The number of the present regime; None for an environment without regimes."""
-    world = None if agent.env is None else find_changing(agent.env)
-    return None if world is None else int(np.max(world.regime))
+    changing = None if agent.env is None else find_changing(agent.env)
+    return None if changing is None else int(np.max(changing.regime))
 
 
 def regime_of(episodes: Sequence[Episode], start: int, end: int, before: float) -> Regime:
@@ -109,10 +109,10 @@ def regime_of(episodes: Sequence[Episode], start: int, end: int, before: float) 
 def _recovery(episodes: Sequence[Episode], start: int, before: float) -> float:
     if math.isnan(before):
         return math.nan
-    enough = before - (1.0 - _RECOVERED) * abs(before)
+    threshold = before - (1.0 - _RECOVERED) * abs(before)
     returns = [episode.ret for episode in episodes]
     for count in range(_WINDOW, len(returns) + 1):
-        if fmean(returns[count - _WINDOW : count]) >= enough:
+        if fmean(returns[count - _WINDOW : count]) >= threshold:
             return float(episodes[count - 1].num_timesteps - start)
     return math.inf
 
@@ -146,7 +146,9 @@ class AdaptationCallback(Callback):
         Raises:
             ValueError: If no episode has ended in a finished regime.
         """
-        return min((one for one in self.regimes if not math.isnan(one.mean)), key=lambda one: one.mean)
+        return min(
+            (regime for regime in self.regimes if not math.isnan(regime.mean)), key=lambda regime: regime.mean
+        )
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Begin with the present regime."""

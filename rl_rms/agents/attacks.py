@@ -133,9 +133,9 @@ def adversarial_direction(agent: Agent, observations: Array) -> Array:
     """
     policy: Any = agent.policy
     normalizer = agent.observation_normalizer
-    seen = observations if normalizer is None else normalizer(observations)
+    normalized = observations if normalizer is None else normalizer(observations)
     with torch.enable_grad():
-        x = torch.tensor(seen, device=agent.device, requires_grad=True)
+        x = torch.tensor(normalized, device=agent.device, requires_grad=True)
         features = policy.encode(x) if hasattr(policy, "encode") else x
         distribution: Distribution = policy.actor(features)
         loss = -distribution.log_prob(distribution.mode().detach()).sum()

@@ -107,8 +107,10 @@ class MultiCategorical:
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-probability of ``actions`` of shape ``(batch, *action)``, summed over the components."""
-        chosen = actions.reshape(len(actions), -1).unbind(-1)
-        return torch.stack([part.log_prob(one) for part, one in zip(self._parts, chosen, strict=True)]).sum(0)
+        components = actions.reshape(len(actions), -1).unbind(-1)
+        return torch.stack(
+            [part.log_prob(action) for part, action in zip(self._parts, components, strict=True)]
+        ).sum(0)
 
     def entropy(self) -> Tensor:
         """Entropy summed over the components, shape ``(batch,)``."""

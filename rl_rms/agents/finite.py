@@ -81,11 +81,11 @@ def find(what: str, tree: Tree) -> list[Found]:
     """
     found: dict[int, Found] = {}
     for name, leaf in leaves(tree):
-        wrong = not_finite(leaf).reshape(len(leaf), -1)
-        for i in np.flatnonzero(wrong.any(axis=1)).tolist():
+        nonfinite = not_finite(leaf).reshape(len(leaf), -1)
+        for i in np.flatnonzero(nonfinite.any(axis=1)).tolist():
             if i not in found:
-                value = float(leaf.reshape(len(leaf), -1)[i][wrong[i]][0])
-                found[i] = Found(what + name, i, value, int(wrong[i].sum()), wrong.shape[1])
+                value = float(leaf.reshape(len(leaf), -1)[i][nonfinite[i]][0])
+                found[i] = Found(what + name, i, value, int(nonfinite[i].sum()), nonfinite.shape[1])
     return [found[i] for i in sorted(found)]
 
 
@@ -99,15 +99,17 @@ def without_infinities(tree: Tree, space: gym.Space[Any]) -> Tree:
     if isinstance(space, spaces.Dict):
         return {key: without_infinities(part, space[key]) for key, part in tree.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(without_infinities(part, one) for part, one in zip(tree, space.spaces, strict=True))
-    wrong = not_finite(tree)
-    if not (wrong.any() and isinstance(space, spaces.Box)):
+        return tuple(
+            without_infinities(part, part_space) for part, part_space in zip(tree, space.spaces, strict=True)
+        )
+    nonfinite = not_finite(tree)
+    if not (nonfinite.any() and isinstance(space, spaces.Box)):
         return tree
-    largest = max(1.0, float(np.where(wrong, 0.0, np.abs(tree)).max()))
+    largest = max(1.0, float(np.where(nonfinite, 0.0, np.abs(tree)).max()))
     clipped = np.array(tree)
     for bounds, sign, where in ((space.low, -1.0, tree < 0), (space.high, 1.0, tree > 0)):
         bound = np.where(not_finite(bounds), sign * largest, bounds)
-        np.copyto(clipped, bound, where=wrong & where, casting="same_kind")
+        np.copyto(clipped, bound, where=nonfinite & where, casting="same_kind")
     return clipped
 
 
@@ -119,7 +121,7 @@ def replaced(tree: Tree, stand_ins: Tree) -> Tree:
         stand_ins: Replacements, broadcast to the observations.
     """
 
-    def put(leaf: Array, one: Array) -> Array:
-        return np.where(not_finite(leaf), one, leaf).astype(leaf.dtype)
+    def replace(leaf: Array, stand_in: Array) -> Array:
+        return np.where(not_finite(leaf), stand_in, leaf).astype(leaf.dtype)
 
-    return tree_map(put, tree, stand_ins)
+    return tree_map(replace, tree, stand_ins)

@@ -136,11 +136,11 @@ class MetaGradient:
         with torch.no_grad():
             self.logs.clamp_(-_LARGEST_LOG, _LARGEST_LOG)
             if "half_life" in self._config.adapt:
-                controller, own = self._optimizer.controller, self._config.adapt.index("half_life")
+                controller, index = self._optimizer.controller, self._config.adapt.index("half_life")
                 # The bounds hold for the first group, whose half-life the others usually share.
                 stated = controller.half_life({**self._optimizer.param_groups[0], **self._stated[0]})
                 shortest, longest = controller.bounds
-                self.logs[own].clamp_(math.log(shortest / stated), math.log(longest / stated))
+                self.logs[index].clamp_(math.log(shortest / stated), math.log(longest / stated))
 
     def state_rate(self, group: int, lr: float) -> None:
         """Set the stated learning rate of a group, as a schedule gives it."""
@@ -159,24 +159,26 @@ class MetaGradient:
                 state = self._optimizer.state.get(self._params[name]) or rmsprop_init(
                     self._params[name], **state_options(group)
                 )
-                states[name] = {key: _apart(value) for key, value in state.items()}
+                states[name] = {key: _detached(value) for key, value in state.items()}
         return params, states
 
     def _adapt(self) -> None:
         """Make one step of the hyperparameters against the meta-gradient."""
         logs = self.logs.clone().requires_grad_()
         params, losses = self._unroll(dict(zip(self._config.adapt, logs.exp(), strict=True)))
-        judged = [
+        eval_losses = [
             functional_call(self._loss, params, (batch,), {"with_critic": False}) for batch in self._eval_batches
         ]
         penalty = torch.zeros(())
         if self._config.fluctuation and len(losses) > 1:
             penalty = self._config.fluctuation * torch.stack(losses).var()
-        parts = torch.stack([torch.autograd.grad(loss + penalty, logs, retain_graph=True)[0] for loss in judged])
+        parts = torch.stack(
+            [torch.autograd.grad(loss + penalty, logs, retain_graph=True)[0] for loss in eval_losses]
+        )
         gradient = parts.mean(0)
         self.scalars.update(
             {
-                "meta/loss": (torch.stack(judged).mean() + penalty).item(),
+                "meta/loss": (torch.stack(eval_losses).mean() + penalty).item(),
                 "meta/gradient_norm": float(gradient.norm()),
             }
         )
@@ -184,7 +186,7 @@ class MetaGradient:
             return
         agreement = self._agreement(parts).tolist()
         self.scalars.update(
-            {f"meta/agreement/{name}": one for name, one in zip(self._config.adapt, agreement, strict=True)}
+            {f"meta/agreement/{name}": value for name, value in zip(self._config.adapt, agreement, strict=True)}
         )
         self.logs.grad = gradient
         self._steps.step()
@@ -221,8 +223,10 @@ class MetaGradient:
             before = saved.bytes
             with saved:
                 loss = functional_call(self._loss, params, (update.batch,), {"with_critic": True})
-                found = torch.autograd.grad(loss, list(params.values()), create_graph=True, materialize_grads=True)
-                grads = self._clipped(dict(zip(params, found, strict=True)))
+                gradients = torch.autograd.grad(
+                    loss, list(params.values()), create_graph=True, materialize_grads=True
+                )
+                grads = self._clipped(dict(zip(params, gradients, strict=True)))
                 after: dict[str, Tensor] = {}
                 for names, base in zip(self._names, update.groups, strict=True):
                     updated, new_states = rmsprop_update(
@@ -239,18 +243,20 @@ class MetaGradient:
             # The next update is expected to save as much as this one.
             if saved.bytes + (saved.bytes - before) > limit:
                 params = {name: param.detach().requires_grad_() for name, param in params.items()}
-                states = {name: {key: _apart(value) for key, value in one.items()} for name, one in states.items()}
+                states = {
+                    name: {key: _detached(value) for key, value in state.items()} for name, state in states.items()
+                }
                 losses = [loss.detach() for loss in losses]
                 saved.bytes = 0
         return params, losses
 
     def _clipped(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
         """Gradients whose global norm is at most the optimizer's ``max_grad_norm``."""
-        most = self._optimizer.guard.max_grad_norm
-        if most is None:
+        max_norm = self._optimizer.guard.max_grad_norm
+        if max_norm is None:
             return grads
         norm = torch.stack([grad.square().sum() for grad in grads.values()]).sum().sqrt()
-        scale = torch.where(norm > most, most / norm, 1.0)
+        scale = torch.where(norm > max_norm, max_norm / norm, 1.0)
         return {name: grad * scale for name, grad in grads.items()}
 
     # -- saving -------------------------------------------------------------------------------------------
@@ -267,7 +273,7 @@ class MetaGradient:
             "initial_weight": self._initial_weight,
             "scalars": self.scalars,
             "start": {"params": params, "states": states},
-            "window": [to_plain(one) for one in self._window],
+            "window": [to_plain(update) for update in self._window],
             "eval_batches": [to_plain(Update(batch)) for batch in self._eval_batches],
         }
 
@@ -287,25 +293,25 @@ class MetaGradient:
             params, states = self._snapshot()
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
-        for number, one in enumerate((*state["window"], *state["eval_batches"])):
+        for number, update in enumerate((*state["window"], *state["eval_batches"])):
             # Only the window's batches have options of an update.
             groups = options if number < len(state["window"]) else []
-            for like, loaded in zip(groups, one["groups"], strict=True):
+            for like, loaded in zip(groups, update["groups"], strict=True):
                 check_options("meta.window.groups", loaded, like)
                 check_numbers("meta.window.groups", loaded)
                 for name in ("momentum", "optimism"):  # the saved averages depend on them
                     if loaded[name] != like[name]:
                         raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
             is_recurrent = bool(getattr(self._loss.policy, "state_size", 0))
-            if not isinstance(one["state"], Tensor if is_recurrent else type(None)):
-                raise ValueError(f"meta.window.state does not fit the policy: got {one['state']!r}")
-            for name, value in one["coefficients"].items():
+            if not isinstance(update["state"], Tensor if is_recurrent else type(None)):
+                raise ValueError(f"meta.window.state does not fit the policy: got {update['state']!r}")
+            for name, value in update["coefficients"].items():
                 if not isinstance(value, (int, float)):
                     raise ValueError(f"meta.window.coefficients.{name} must be a number, got {value!r}")
         check_like("meta.path", state["path"], [[0.0] * len(self.logs) for _ in state["path"]])
         check_like("meta.scalars", state["scalars"], dict.fromkeys(state["scalars"], 0.0))
         window = list(map(from_plain, state["window"]))
-        eval_batches = [from_plain(one).batch for one in state["eval_batches"]]
+        eval_batches = [from_plain(update).batch for update in state["eval_batches"]]
         with torch.no_grad():
             for batch in (*(update.batch for update in window), *eval_batches):
                 self._loss(batch, with_critic=True)  # fails for arrays of wrong shapes
@@ -356,5 +362,5 @@ def _adapted(base: Mapping[str, Any], ratios: Mapping[str, Tensor]) -> dict[str,
     return options
 
 
-def _apart(value: Any) -> Any:
+def _detached(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value

@@ -23,7 +23,7 @@ class Adversary:
         self.schedule = schedule
         self._returns: deque[float] = deque(maxlen=schedule.window)
         # Sum and count of the returns of episodes that ended in bursts at each bound.
-        self._hurt = {schedule.low: (0.0, 0), schedule.high: (0.0, 0)}
+        self._burst_returns = {schedule.low: (0.0, 0), schedule.high: (0.0, 0)}
 
     def record(self, clock: int, episode_return: float) -> bool:
         """Record an ended episode, and decide whether to begin a burst.
@@ -40,14 +40,14 @@ class Adversary:
         # An episode counts as disturbed if its last transition was in the burst.
         if strikes and clock <= strikes[-1][0] + schedule.duration:
             bound = strikes[-1][1]
-            total, count = self._hurt[bound]
-            self._hurt[bound] = (total + episode_return, count + 1)
+            total, count = self._burst_returns[bound]
+            self._burst_returns[bound] = (total + episode_return, count + 1)
             return False
         self._returns.append(episode_return)
-        well = len(self._returns) == schedule.window and (
+        is_good = len(self._returns) == schedule.window and (
             math.fsum(self._returns) / schedule.window >= schedule.threshold
         )
-        if not well or clock < schedule.calm_from:
+        if not is_good or clock < schedule.calm_from:
             return False
         self.schedule = schedule.strike(clock, self._worse_bound())
         self._returns.clear()
@@ -61,7 +61,9 @@ class Adversary:
             if bound not in tried:
                 return bound
         # Without an ended episode in its bursts, a bound has shown no harm.
-        means = {bound: total / count if count else math.inf for bound, (total, count) in self._hurt.items()}
+        means = {
+            bound: total / count if count else math.inf for bound, (total, count) in self._burst_returns.items()
+        }
         return min(bounds, key=lambda bound: means[bound])
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,14 +71,14 @@ class Adversary:
         return {
             "strikes": [list(strike) for strike in self.schedule.strikes],
             "returns": list(self._returns),
-            "hurt": [[bound, *numbers] for bound, numbers in self._hurt.items()],
+            "hurt": [[bound, *totals] for bound, totals in self._burst_returns.items()],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state of `state_dict`."""
         self.schedule = dataclasses.replace(self.schedule, strikes=state["strikes"])
         self._returns = deque(state["returns"], maxlen=self.schedule.window)
-        self._hurt = {bound: (total, count) for bound, total, count in state["hurt"]}
+        self._burst_returns = {bound: (total, count) for bound, total, count in state["hurt"]}
 
 
 def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:

@@ -29,20 +29,20 @@ class Delays:
             if isinstance(space, Discrete)
             else np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
         )
-        self._given: list[list[Any]] = [[] for _ in range(num_envs)]
+        self._actions: list[list[Any]] = [[] for _ in range(num_envs)]
 
     def clear(self, rows: Iterable[int]) -> None:
         """Clear the stored actions of environments whose episodes begin."""
         for row in rows:
-            self._given[row] = []
+            self._actions[row] = []
 
     def state_dict(self) -> list[list[Any]]:
         """The stored actions of each environment, for `rl_rms.envs.encoding.encode`."""
-        return [list(given) for given in self._given]
+        return [list(queue) for queue in self._actions]
 
     def load_state_dict(self, state: list[list[Any]]) -> None:
         """Restore a state of `state_dict`."""
-        self._given = [list(given) for given in state]
+        self._actions = [list(queue) for queue in state]
 
     def exchange(self, actions: npt.NDArray[Any], delays: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Store the new actions, and return the delayed ones.
@@ -51,11 +51,11 @@ class Delays:
             actions: New actions, shape ``(num_envs, *action)``.
             delays: Delays in env steps, rounded to integers, shape ``(num_envs,)``.
         """
-        out = np.empty_like(actions)
+        delayed = np.empty_like(actions)
         for row, (action, delay) in enumerate(zip(actions, np.rint(delays).astype(int).tolist(), strict=True)):
-            given = self._given[row]
+            queue = self._actions[row]
             # The caller may overwrite its array later.
-            given.append(action.copy())
-            del given[: -LONGEST - 1]
-            out[row] = given[-1 - delay] if delay < len(given) else self._idle
-        return out
+            queue.append(action.copy())
+            del queue[: -LONGEST - 1]
+            delayed[row] = queue[-1 - delay] if delay < len(queue) else self._idle
+        return delayed

@@ -88,12 +88,12 @@ class Lending(gym.Env[Observation, np.int64]):
         self.steepness = check_number("steepness", steepness)
         self.gain = check_number("gain", gain)
         self.loss = check_number("loss", loss)
-        falling = np.arange(self.num_features, 0, -1.0)
-        self.importance: Floats = falling / np.linalg.norm(falling)
+        weights = np.arange(self.num_features, 0, -1.0)
+        self.importance: Floats = weights / np.linalg.norm(weights)
         # Features are unbounded, but Gymnasium's checker requires finite bounds.
-        most = np.array([np.finfo(np.float32).max] * self.num_features + [1.0, 1.0], np.float32)
-        least = np.array([np.finfo(np.float32).min] * self.num_features + [0.0, 0.0], np.float32)
-        self.observation_space = Box(least, most)
+        high = np.array([np.finfo(np.float32).max] * self.num_features + [1.0, 1.0], np.float32)
+        low = np.array([np.finfo(np.float32).min] * self.num_features + [0.0, 0.0], np.float32)
+        self.observation_space = Box(low, high)
         self.action_space = Discrete(2)
 
     def applicants(self, count: int, rng: np.random.Generator) -> Applicants:
@@ -105,10 +105,10 @@ class Lending(gym.Env[Observation, np.int64]):
         """
         groups = (rng.random(count) < self.share_1).astype(np.int64)
         traits = rng.standard_normal((count, self.num_features))
-        chances = _sigmoid(self.steepness * (traits @ self.importance))
+        probabilities = _sigmoid(self.steepness * (traits @ self.importance))
         features = traits + self._noises()[groups] * rng.standard_normal((count, self.num_features))
         observations = np.concatenate([features, np.eye(2)[groups]], 1, dtype=np.float32)
-        return Applicants(observations, groups, rng.random(count) < chances)
+        return Applicants(observations, groups, rng.random(count) < probabilities)
 
     def rewards(self, actions: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
         """Rewards of actions under the present parameters.
@@ -132,13 +132,13 @@ class Lending(gym.Env[Observation, np.int64]):
             Shape ``(count,)``.
         """
         observations = np.asarray(observations, dtype=np.float64)
-        known = 1.0 / (1.0 + self._noises() ** 2)
+        reliability = 1.0 / (1.0 + self._noises() ** 2)
         groups = observations[:, -1].astype(np.int64)
-        mean = (known[groups] * observations[:, : self.num_features]) @ self.importance
-        spread = np.sqrt((1.0 - known) @ self.importance**2)[groups]
+        mean = (reliability[groups] * observations[:, : self.num_features]) @ self.importance
+        spread = np.sqrt((1.0 - reliability) @ self.importance**2)[groups]
         points = mean[:, None] + spread[:, None] * _POINTS
-        chances: Floats = _sigmoid(self.steepness * points) @ (_POINT_WEIGHTS / _POINT_WEIGHTS.sum())
-        return chances
+        probabilities: Floats = _sigmoid(self.steepness * points) @ (_POINT_WEIGHTS / _POINT_WEIGHTS.sum())
+        return probabilities
 
     def best_actions(self, observations: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The actions with the largest expected reward under the present parameters, the reference for regret.
@@ -146,8 +146,8 @@ class Lending(gym.Env[Observation, np.int64]):
         Args:
             observations: Shape ``(count, num_features + 2)``.
         """
-        chances = self.chances(observations)
-        return (chances * self.gain > (1.0 - chances) * self.loss).astype(np.int64)
+        probabilities = self.chances(observations)
+        return (probabilities * self.gain > (1.0 - probabilities) * self.loss).astype(np.int64)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -192,10 +192,10 @@ def true_positive_rates(actions: npt.ArrayLike, groups: npt.ArrayLike, repays: n
         >>> true_positive_rates([1, 0, 1, 1], groups=[0, 0, 1, 1], repays=[True, True, True, False]).tolist()
         [0.5, 1.0]
     """
-    lent = np.asarray(actions) == 1
-    of_groups = np.stack([np.asarray(repays, bool) & (np.asarray(groups) == group) for group in (0, 1)])
+    has_loan = np.asarray(actions) == 1
+    would_repay = np.stack([np.asarray(repays, bool) & (np.asarray(groups) == group) for group in (0, 1)])
     with np.errstate(invalid="ignore"):
-        rates: Floats = (lent[..., None, :] & of_groups).sum(-1) / of_groups.sum(-1)
+        rates: Floats = (has_loan[..., None, :] & would_repay).sum(-1) / would_repay.sum(-1)
     return rates
 
 

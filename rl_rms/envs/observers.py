@@ -45,15 +45,15 @@ class Observer:
                 "observe='params' needs a target, got none; give changes or a curriculum, or leave 'params' out"
             )
         self._unit = timescale if math.isfinite(timescale) else 1.0
-        self._joins = is_float_box(space) and len(space.shape or ()) == 1
+        self._is_concatenated = is_float_box(space) and len(space.shape or ()) == 1
         sizes = {"params": num_targets, "time": 1, "change": 1}
-        dtype = space.dtype if self._joins else np.dtype(np.float32)
+        dtype = space.dtype if self._is_concatenated else np.dtype(np.float32)
         limits = {"params": (-np.inf, np.inf), "time": (0.0, np.inf), "change": (0.0, 1.0)}
         boxes = {name: Box(*limits[name], (sizes[name],), dtype.type) for name in self.observe}  # type: ignore[union-attr]
         self._dtype = dtype
-        if self._joins:
+        if self._is_concatenated:
             assert isinstance(space, Box)
-            low, high = ([getattr(one, end) for one in (space, *boxes.values())] for end in ("low", "high"))
+            low, high = ([getattr(box, end) for box in (space, *boxes.values())] for end in ("low", "high"))
             self.space: Space = Box(np.concatenate(low), np.concatenate(high), dtype=dtype.type)  # type: ignore[union-attr]
         else:
             self.space = Dict({"observation": space, **boxes})
@@ -67,13 +67,13 @@ class Observer:
             clock: Clock in env steps: a scalar, or shape ``(num_envs,)`` in a batch.
             changed: Whether the regime has changed: a scalar, or shape ``(num_envs,)`` in a batch.
         """
-        told = {"params": values, "time": [np.asarray(clock) / self._unit], "change": [changed]}
+        entries = {"params": values, "time": [np.asarray(clock) / self._unit], "change": [changed]}
         # () for one observation, (num_envs,) for a batch.
         shape = np.shape(clock)
-        parts = {name: self._stack(told[name], shape) for name in self.observe}
-        if self._joins:
+        parts = {name: self._stack(entries[name], shape) for name in self.observe}
+        if self._is_concatenated:
             return np.concatenate([observation, *parts.values()], axis=-1)
         return {"observation": observation, **parts}
 
-    def _stack(self, numbers: Sequence[Any], shape: tuple[int, ...]) -> Array:
-        return np.stack([np.broadcast_to(one, shape) for one in numbers], axis=-1).astype(self._dtype)
+    def _stack(self, values: Sequence[Any], shape: tuple[int, ...]) -> Array:
+        return np.stack([np.broadcast_to(value, shape) for value in values], axis=-1).astype(self._dtype)

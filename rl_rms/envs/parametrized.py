@@ -49,12 +49,12 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         is_known = has_known_state(env) and not self._layers.lost
         self._episode = None if is_known else Replay(env)
         # The wrappers' state at the beginning of the replayed episode.
-        self._first_wrappers: State = []
+        self._initial_wrappers: State = []
         self._has_begun = False
         self._problem: str | None = None
         self._notices = Notices()
         # The last observation of a replayed environment, before observation targets moved it.
-        self._shown: Any = None
+        self._last_observation: Any = None
         # Values of the next episode; set only for the step that truncates the present one.
         self._upcoming: tuple[float, ...] | None = None
         setter = self._setter
@@ -135,7 +135,10 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             if self._episode is None:
                 wrappers, inside = self._layers.state_dict(), {"known": known_state(self.env)}
             else:
-                wrappers, inside = self._first_wrappers, {"episode": self._episode.state_dict(self._shown)}
+                wrappers, inside = (
+                    self._initial_wrappers,
+                    {"episode": self._episode.state_dict(self._last_observation)},
+                )
         except ValueError as error:
             self._problem = (
                 f"the state of {type(self.unwrapped).__name__} within its episode cannot be kept: {error}; a "
@@ -156,12 +159,12 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 "environment was made, with the same wrappers in the same order"
             )
         self._layers.load_state_dict(snapshot["wrappers"])
-        self._first_wrappers = snapshot["wrappers"]
+        self._initial_wrappers = snapshot["wrappers"]
         if self._episode is None:
             restore_known_state(self.env, snapshot["known"])
         else:
-            self._shown, is_same = self._episode.repeat(snapshot["episode"], self._setter.set)
-            if not is_same:
+            self._last_observation, is_exact = self._episode.repeat(snapshot["episode"], self._setter.set)
+            if not is_exact:
                 self._problem = (
                     f"{type(self.unwrapped).__name__} was not restored exactly: the replay of its episode gave "
                     "other transitions; the environment continues from the end of the replay"
@@ -190,10 +193,10 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._upcoming = None
         self._passes_on = self._is_passive
         if self._episode is not None:
-            self._first_wrappers = self._layers.state_dict()
+            self._initial_wrappers = self._layers.state_dict()
             self._episode.begin(seed, options, self._setter.values)
         observation, info = check_reset(self.env.reset(seed=seed, options=options))
-        self._shown, self._has_begun = observation, True
+        self._last_observation, self._has_begun = observation, True
         # Some environments restore their own values when they are reset.
         self._setter.again()
         self._setter.begin()
@@ -217,7 +220,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         else:
             self._episode.add(action, setter.values)
             transition = self.env.step(action)
-            self._shown = transition[0]
+            self._last_observation = transition[0]
         if not (setter.moves_rewards or setter.moves_observations):
             return transition
         observation, reward, terminated, truncated, info = transition

@@ -43,8 +43,8 @@ class PushedCartPole(gym.vector.VectorWrapper):
         num_envs = check_int("PushedCartPole: num_envs", num_envs, least=1)
         self.strength = check_number("PushedCartPole: strength", strength, least=0.0)
         super().__init__(gym.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point"))
-        both = spaces.Tuple((spaces.Discrete(2), spaces.Box(-1.0, 1.0)))
-        self.single_action_space, self.action_space = both, batch_space(both, num_envs)
+        pair = spaces.Tuple((spaces.Discrete(2), spaces.Box(-1.0, 1.0)))
+        self.single_action_space, self.action_space = pair, batch_space(pair, num_envs)
 
     def step(self, actions: tuple[Array, Array]) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
         """Push the poles, then the carts.

@@ -62,13 +62,13 @@ class TaskSwitch(gym.Env[Any, Any]):
     @property
     def generator_state(self) -> dict[str, Any]:
         """The random generators of all tasks, and the seeds for their next resets, as plain JSON data."""
-        each = [env.unwrapped.np_random.bit_generator.state for env in self.envs]
-        return {"each": each, "seeds": list(self._seeds)}
+        states = [env.unwrapped.np_random.bit_generator.state for env in self.envs]
+        return {"each": states, "seeds": list(self._seeds)}
 
     @generator_state.setter
     def generator_state(self, state: Mapping[str, Any]) -> None:
-        for env, one in zip(self.envs, state["each"], strict=True):
-            env.unwrapped.np_random.bit_generator.state = one
+        for env, bit_generator_state in zip(self.envs, state["each"], strict=True):
+            env.unwrapped.np_random.bit_generator.state = bit_generator_state
         self._seeds = list(state["seeds"])
 
     def reset(

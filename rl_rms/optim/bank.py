@@ -56,7 +56,7 @@ class Bank(HalfLifeEstimator):
         self._score_decay = rho_from_half_life(self._SCORE_HALF_LIFE, self.block)
         self._averages = torch.zeros(len(self._HALF_LIVES), 1, 0, dtype=torch.float64)
         self._scores = [0.0] * len(self._HALF_LIVES)
-        self._found = self._mean()
+        self._mean_half_life = self._mean()
 
     def observe(self, grads: Tensor) -> None:
         """Score each half-life on a block, and update the weights."""
@@ -78,11 +78,11 @@ class Bank(HalfLifeEstimator):
         share = self.block * self.num_probes / max(float(scored.sum()), 1.0)
         decay = self._score_decay
         self._scores = [decay * score + share * loss for score, loss in zip(self._scores, losses, strict=True)]
-        self._found = self._mean()
+        self._mean_half_life = self._mean()
 
     def diagnostics(self) -> dict[str, float]:
         """``bank_unbounded``: the half-life in updates before the bounds."""
-        return {"bank_unbounded": self._found}
+        return {"bank_unbounded": self._mean_half_life}
 
     def _losses(self, grads: Tensor, squares: Tensor, total: Tensor, weight: Tensor, scored: Tensor) -> Tensor:
         """Losses of each half-life, summed over a block, shape ``(half-lives,)``.
@@ -99,14 +99,14 @@ class Bank(HalfLifeEstimator):
         return surprise.flatten(1) @ scored.flatten() * 0.5
 
     def _mean(self) -> float:
-        least = min(self._scores)
-        weights = [math.exp(self._ETA * (least - score)) for score in self._scores]
+        lowest = min(self._scores)
+        weights = [math.exp(self._ETA * (lowest - score)) for score in self._scores]
         logs = [weight * math.log(h) for weight, h in zip(weights, self._HALF_LIVES, strict=True)]
         return math.exp(sum(logs) / sum(weights))
 
     def unbounded_half_life(self) -> float:
         """The weighted geometric mean of the half-lives, in updates."""
-        return self._found
+        return self._mean_half_life
 
     def export_state(self) -> dict[str, Any]:
         """A copy of everything that `observe` changes."""
@@ -115,4 +115,4 @@ class Bank(HalfLifeEstimator):
     def restore_state(self, state: dict[str, Any]) -> None:
         """Continue from an exported state."""
         self._averages, self._scores = state["averages"].double(), list(state["scores"])
-        self._found = self._mean()
+        self._mean_half_life = self._mean()

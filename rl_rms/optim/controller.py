@@ -72,7 +72,7 @@ class HalfLifeController:
         self._probes: dict[EstimatedHalfLife, Probes] = {}
         self._loaded_probes: dict[EstimatedHalfLife, dict[str, Any]] = {}
         # Observes no gradients, and so keeps the initial half-life of "match".
-        self._beginning = Matched(self.bounds)
+        self._initial_match = Matched(self.bounds)
 
     def entries(
         self,
@@ -141,8 +141,8 @@ class HalfLifeController:
             return self._estimators["match"].half_life
         if not self.is_known({"half_life": "match"}):
             return None
-        self._beginning.timescale = self._known_timescale().in_updates(self.steps_per_update)
-        return self._beginning.half_life
+        self._initial_match.timescale = self._known_timescale().in_updates(self.steps_per_update)
+        return self._initial_match.half_life
 
     @property
     def estimates(self) -> bool:
@@ -159,10 +159,10 @@ class HalfLifeController:
         for kind, estimator in self._estimators.items():
             if kind not in self._probes:
                 params: list[Tensor] = [param for group in groups for param in group["params"]]
-                seen = [param for param in params if param.grad is not None and param.numel() > 0]
-                if not seen:
+                with_grad = [param for param in params if param.grad is not None and param.numel() > 0]
+                if not with_grad:
                     return
-                probes = self._probes[kind] = Probes(seen, estimator.num_probes, estimator.block)
+                probes = self._probes[kind] = Probes(with_grad, estimator.num_probes, estimator.block)
                 if kind in self._loaded_probes:
                     probes.load_state_dict(self._loaded_probes.pop(kind))
             block = self._probes[kind].record(flat)
@@ -194,7 +194,7 @@ class HalfLifeController:
 
     def state_dict(self) -> dict[str, Any]:
         """The states of the estimators, and the unfinished blocks of their probes."""
-        probes = {**self._loaded_probes, **{kind: one.state_dict() for kind, one in self._probes.items()}}
+        probes = {**self._loaded_probes, **{kind: own.state_dict() for kind, own in self._probes.items()}}
         return {kind: estimator.state_dict() for kind, estimator in self._estimators.items()} | {"probes": probes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

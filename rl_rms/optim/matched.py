@@ -47,7 +47,7 @@ class Matched(HalfLifeEstimator):
         self._blocks = 0
         self._next_fit = 1
         self._fitted_timescale = math.nan
-        self._signal, self._found = self._PRIOR_SIGNAL, math.inf
+        self._signal, self._unbounded = self._PRIOR_SIGNAL, math.inf
 
     @property
     def half_life(self) -> float:
@@ -64,14 +64,14 @@ class Matched(HalfLifeEstimator):
             self._previous = torch.full_like(logs, math.nan)
             self._means = torch.full((max(self._BLOCK_LAGS), logs.shape[1]), math.nan, dtype=torch.float64)
         mean = logs.nanmean(0)
-        both = torch.cat([self._previous, logs])
-        updates = (logs - both[self._rows]).flatten(1)  # (lags, block * probes)
+        recent = torch.cat([self._previous, logs])
+        updates = (logs - recent[self._rows]).flatten(1)  # (lags, block * probes)
         blocks = mean - self._means[(self._blocks + self._block_rows) % len(self._means)]
         self._previous = logs
         self._means[self._blocks % len(self._means)] = mean
-        seen = [torch.cat([kind(updates), kind(blocks)]) for kind in (_squares, _count)]
+        sums = [torch.cat([kind(updates), kind(blocks)]) for kind in (_squares, _count)]
         memory = min(max(16.0 * self.timescale, 2048.0), 1e15)
-        self._sums = self._sums * rho_from_half_life(memory, self.block) + torch.stack(seen)
+        self._sums = self._sums * rho_from_half_life(memory, self.block) + torch.stack(sums)
         self._blocks += 1
         if self._blocks >= self._next_fit or self._is_stale():
             # Fits become rarer, because a block changes a long estimate little.
@@ -94,7 +94,7 @@ class Matched(HalfLifeEstimator):
     def _fit(self) -> None:
         self._fitted_timescale = tau = self.timescale
         if math.isinf(tau):
-            self._found = math.inf
+            self._unbounded = math.inf
             return
         lags = len(self._LAGS)
         squares, counts = self._sums.tolist()
@@ -115,21 +115,21 @@ class Matched(HalfLifeEstimator):
                         grown = _correlation(unit, tau, smoothness) - _correlation(lag * unit, tau, smoothness)
                         rows.append((grown, 0.5 * squares[index] / counts[index] - near, weight * counts[index]))
             power = sum(weight * grown * grown for grown, _, weight in rows)
-            product = sum(weight * grown * seen for grown, seen, weight in rows)
+            product = sum(weight * grown * measured for grown, measured, weight in rows)
             # A flat semivariogram also fits smooth changes; jumps are assumed until it has grown.
             if smoothness > 1.0 and product < 0.25 * self._PRIOR_SIGNAL * power:
                 continue
             signal = max(0.0, (product + prior * self._PRIOR_SIGNAL) / (power + prior))
             error = prior * (signal - self._PRIOR_SIGNAL) ** 2
-            error += sum(weight * (seen - signal * grown) ** 2 for grown, seen, weight in rows)
+            error += sum(weight * (measured - signal * grown) ** 2 for grown, measured, weight in rows)
             fits.append((error, signal, smoothness))
         _, signal, smoothness = min(fits)
         self._signal = min(signal, self._LARGEST_SIGNAL)
-        self._found = least_error_half_life(tau, self._signal, GAUSSIAN_NOISE, smoothness)
+        self._unbounded = least_error_half_life(tau, self._signal, GAUSSIAN_NOISE, smoothness)
 
     def unbounded_half_life(self) -> float:
         """The half-life of the law, in updates."""
-        return self._found
+        return self._unbounded
 
     def export_state(self) -> dict[str, Any]:
         """A copy of everything that `observe` changes."""
@@ -141,7 +141,7 @@ class Matched(HalfLifeEstimator):
             "next_fit": self._next_fit,
             "fitted_timescale": self._fitted_timescale,
             "signal": self._signal,
-            "found": self._found,
+            "found": self._unbounded,
         }
 
     def restore_state(self, state: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ class Matched(HalfLifeEstimator):
         self._sums = state["sums"].double()
         self._blocks, self._next_fit = int(state["blocks"]), int(state["next_fit"])
         self._fitted_timescale = float(state["fitted_timescale"])
-        self._signal, self._found = float(state["signal"]), float(state["found"])
+        self._signal, self._unbounded = float(state["signal"]), float(state["found"])
 
 
 def _squares(x: Tensor) -> Tensor:

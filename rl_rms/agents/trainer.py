@@ -109,7 +109,8 @@ class Trainer:
         logs = not workers.all_true(logger.folder is None)
         is_first, stops = True, False
         while training.num_timesteps < training.target_timesteps:
-            if workers.alone and (stops or training.is_interrupted):
+            # At least one update, so that a run that is interrupted at its start has a log to continue.
+            if workers.alone and not is_first and (stops or training.is_interrupted):
                 return
             try:
                 rollout, state = self.collect()

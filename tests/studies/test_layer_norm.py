@@ -2,13 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from rl_rms.studies import load
 from rl_rms.studies.layer_norm import best_rate, effect
 from rl_rms.studies.regression import Regression
 
 pytestmark = pytest.mark.slow
-
-STUDY = load("layer_norm")
 
 
 def test_bias_correction_lessens_the_dependence_on_rho(quick):

@@ -1,5 +1,3 @@
-import warnings
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,38 +6,6 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import find_parameter
 from rl_rms.envs.schedules import Step
-
-ARGUMENTS = {
-    "LunarLander-v3": {"enable_wind": True},
-    "Taxi-v4": {"is_rainy": True, "fickle_passenger": True},
-}
-
-
-WIND = {"wind_x", "wind_y", "wind_z"}  # there is no air
-
-
-MUJOCO_UNFELT = {
-    "Ant-v5": WIND,
-    "HalfCheetah-v5": WIND,
-    "Hopper-v5": WIND,
-    "Humanoid-v5": WIND,
-    "HumanoidStandup-v5": WIND,
-    "InvertedPendulum-v5": {*WIND, "friction", "friction_scale"},
-    "InvertedDoublePendulum-v5": {*WIND, "friction", "friction_scale"},
-    "Pusher-v5": {*WIND, "friction_scale", "mass.goal", "mass.object"},
-    "Reacher-v5": {*WIND, "friction", "friction_scale", "gravity", "mass.target"},
-    "Swimmer-v5": {"friction", "friction_scale", "gravity"},
-    "Walker2d-v5": WIND,
-}
-
-
-def bare(env_id):
-    pytest.importorskip("mujoco" if env_id in MUJOCO_UNFELT else "gymnasium")
-    if env_id in ("LunarLander-v3", "BipedalWalker-v3", "CarRacing-v3"):
-        pytest.importorskip("Box2D")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return gym.make(env_id, **ARGUMENTS.get(env_id, {})).unwrapped
 
 
 def test_cartpole_derives_its_masses():

@@ -7,6 +7,7 @@ from rl_rms.envs import register_parameter
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import OutOfBoundsError, find_parameter
 from rl_rms.envs.schedules import Linear
+from tests.envs.parameters.typed import Typed
 from tests.naming import naming
 
 
@@ -33,26 +34,6 @@ def test_bounds_and_effects_that_make_no_sense_are_refused(probe):
         register_parameter(probe, "level", low=2, high=1)
     with pytest.raises(ValueError, match=naming("effect", "'level'", "step", "reset", "episode", "'now'")):
         register_parameter(probe, "level", effect="now")
-
-
-class Typed(gym.Env):
-    """Rewards depend on attributes of several types, one of which `range` takes."""
-
-    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(2)
-
-    def __init__(self):
-        self.n, self.flag, self.small = 3, False, np.int8(3)
-        self.single, self.scalar = np.float32(0.5), np.array(3, dtype=np.int16)
-        self.counts = np.array([1, 2], dtype=np.int32)
-        self.table = [1, True]
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return 0, {}
-
-    def step(self, action):
-        counted = sum(1 for _ in range(self.n)) + int(self.scalar) + int(self.small) + int(self.counts.sum())
-        return 0, float(counted + self.single + self.flag + sum(self.table)), False, False, {}
 
 
 def test_registered_attribute_keeps_its_own_type():

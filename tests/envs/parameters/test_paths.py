@@ -6,6 +6,7 @@ from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import find_parameter
 from rl_rms.envs.parameters.paths import AttributePath
 from rl_rms.envs.schedules import Linear
+from tests.envs.parameters.typed import Typed
 from tests.naming import naming
 
 
@@ -78,26 +79,6 @@ def test_a_path_goes_through_what_resets_make_anew():
     for seed in (0, 1):
         env.reset(seed=seed)
         assert tuple(env.unwrapped.world.gravity) == (1.5, -10.0)
-
-
-class Typed(gym.Env):
-    """Rewards depend on attributes of several types, one of which `range` takes."""
-
-    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(2)
-
-    def __init__(self):
-        self.n, self.flag, self.small = 3, False, np.int8(3)
-        self.single, self.scalar = np.float32(0.5), np.array(3, dtype=np.int16)
-        self.counts = np.array([1, 2], dtype=np.int32)
-        self.table = [1, True]
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return 0, {}
-
-    def step(self, action):
-        counted = sum(1 for _ in range(self.n)) + int(self.scalar) + int(self.small) + int(self.counts.sum())
-        return 0, float(counted + self.single + self.flag + sum(self.table)), False, False, {}
 
 
 @pytest.mark.parametrize(

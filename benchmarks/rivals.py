@@ -179,7 +179,7 @@ class AdaShift:
 
 
 class AdamRel:
-    """Adam-Rel (Ellis 2024, arXiv:2412.17113): the bias correction's clock starts anew at a change, v is kept.
+    """Adam-Rel (Ellis 2024, arXiv:2412.17113): a change resets the bias correction's step count and keeps v.
 
     An oracle: it is told when.
     """

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rl_rms.agents import A2C, ActorCriticPolicy, MetaConfig, PolicyConfig, Reinforce, storage
 from rl_rms.agents.checkpoint import read
+from rl_rms.envs import make_vec
 from tests.naming import naming
 
 
@@ -290,3 +291,12 @@ def test_load_of_a_malformed_place_raises_a_value_error_and_leaves_the_agent_who
     for agent in loaded:
         assert agent.num_timesteps == placed["num_timesteps"]
         assert all(map(torch.equal, agent.policy.state_dict().values(), placed["policy"].values()))
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1"])
+def test_save_takes_less_than_1_kb_for_each_known_sub_environment(env_id, tmp_path):
+    def size(num_envs):
+        env = make_vec(env_id, num_envs, vectorization_mode="sync")
+        return read(A2C(env, seed=0).learn(20).save(tmp_path / str(num_envs)))["place"].numel()
+
+    assert 0 < size(9) - size(1) < 8 * 1_000

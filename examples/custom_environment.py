@@ -49,7 +49,7 @@ class Room(gym.Env[np.ndarray, int]):
 gym.register("Room-v0", Room, max_episode_steps=96)
 register_parameter(Room, "power", low=1.0, high=10.0)
 
-WORLD = {
+CHANGES = {
     "outside": Sinusoid(mean=5.0, amplitude=10.0, period=100_000),
     "power": Redraw(low=3.0, high=6.0, every=30_000),
 }
@@ -61,15 +61,15 @@ def main(total_timesteps: int = 200_000) -> tuple[float, float]:
     Returns:
         Mean return of an episode before and after, at the clock where the training ended.
     """
-    env = make_vec("Room-v0", num_envs=16, changes=WORLD, seed=0)
+    env = make_vec("Room-v0", num_envs=16, changes=CHANGES, seed=0)
     agent = A2C(env, learning_rate=2e-3, gamma=0.9, half_life="20_000 steps", seed=0)
     means = []
     for steps in (0, total_timesteps):
         if steps:
             agent.learn(steps)
-        test_env = make_vec("Room-v0", num_envs=4, changes=WORLD, seed=0)
+        test_env = make_vec("Room-v0", num_envs=4, changes=CHANGES, seed=0)
         means.append(evaluate(agent, test_env, episodes=8, seed=1, clock=total_timesteps).mean_reward)
-    print(f"world at env step {env.clock:,}: {env.parameters}, regime {env.regime}")
+    print(f"environment at env step {env.clock:,}: {env.parameters}, regime {env.regime}")
     print(f"mean return of a day, at most 96: {means[0]:.1f} before, {means[1]:.1f} after")
     return means[0], means[1]
 

@@ -54,7 +54,7 @@ def test_a_custom_environment_drifts_and_is_learned_in(capsys):
     assert after > before + 50
     printed = capsys.readouterr().out
     # The heater has jumped at 30,000 and at 60,000 env steps; winter and summer have each been once in 100,000.
-    assert "world at env step 60,0" in printed
+    assert "environment at env step 60,0" in printed
     assert "regime 2" in printed
 
 

@@ -37,8 +37,8 @@ _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "mean return of the last 100 episodes": (_RETURN,),
         "mean return of evaluations": (_EVALUATIONS,),
     },
-    "world": {},
-    "memory": {
+    "environment": {},
+    "half-life": {
         "half-life in force and matched, updates": ("optim/half_life_updates", "optim/half_life_matched"),
         "second moment v and squared gradients": ("optim/second_moment", "optim/squared_gradient"),
         "squared gradients / v": ("optim/tracking_ratio",),
@@ -50,7 +50,7 @@ _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # The same with a line between two bounds.
 _BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
-    "memory": {
+    "half-life": {
         "log10 of v: median, 10 % and 90 %": (
             "optim/log10_second_moment_median",
             "optim/log10_second_moment_low",
@@ -58,7 +58,7 @@ _BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         )
     }
 }
-_WORLD = "env/"
+_ENV = "env/"
 
 
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
@@ -71,10 +71,10 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
         tags: Tags of the run.
     """
     known = set(tags)
-    changing = sorted(tag for tag in known if tag.startswith(_WORLD) and tag != f"{_WORLD}timescale")
+    changing = sorted(tag for tag in known if tag.startswith(_ENV) and tag != f"{_ENV}timescale")
     headings: dict[str, dict[str, tuple[str, ...]]] = {
         **_CHARTS,
-        "world": {tag: (re.escape(tag),) for tag in changing},
+        "environment": {tag: (re.escape(tag),) for tag in changing},
     }
     arranged: dict[str, dict[str, list[Any]]] = {}
     for heading, lines in headings.items():

@@ -80,6 +80,6 @@ def main(argv: Sequence[str]) -> int:
     env.close()
     print(
         f"mean return {result.mean_reward:.1f} +- {result.std_reward:.1f} (standard deviation), mean length "
-        f"{result.mean_ep_length:.1f} env steps, {arguments.episodes} episodes, world's clock from {clock:,}"
+        f"{result.mean_ep_length:.1f} env steps, {arguments.episodes} episodes, environment clock from {clock:,}"
     )
     return 0

@@ -44,7 +44,7 @@ class RunPages(Callback):
         rows = "".join(f"| {name} | {number} |\n" for name, number in versions().items())
         logger.text(agent.num_timesteps, "run/versions", f"| package | version |\n|---|---|\n{rows}")
         if agent.num_timesteps == 0 and self.config.env.schedules():
-            logger.picture(0, "world/schedule", draw_changes(self.config))
+            logger.picture(0, "env/schedule", draw_changes(self.config))
 
     def on_update(self, agent: "TrainedAgent", logger: Logger) -> bool | None:
         """Write the configuration again if the folder was deleted, so that the run can be resumed."""

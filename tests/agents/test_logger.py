@@ -49,8 +49,8 @@ def test_charts_are_of_what_is_logged():
             "mean return of the last 100 episodes": ["Multiline", ["rollout/ep_rew_mean$"]],
             "mean return of evaluations": ["Multiline", [r"eval/mean_reward(/at_\d+)?$"]],
         },
-        "world": {"env/reward.scale": ["Multiline", [r"env/reward\.scale$"]]},
-        "memory": {
+        "environment": {"env/reward.scale": ["Multiline", [r"env/reward\.scale$"]]},
+        "half-life": {
             "second moment v and squared gradients": [
                 "Multiline",
                 ["optim/second_moment$", "optim/squared_gradient$"],
@@ -69,13 +69,13 @@ def layouts(folder):
     return [Layout.FromString(one.tensor_proto.string_val[0]) for one in found]
 
 
-def test_a_run_has_one_layout_with_the_worlds_parameters_also_when_it_is_resumed(tmp_path):
+def test_layout_of_a_resumed_run_is_written_once_with_the_environment_parameters(tmp_path):
     changes = {"gravity": Sinusoid(mean=9.8, amplitude=4.0, period=2_000)}
     agent = A2C(make_vec("CartPole-v1", 4, changes), seed=0)
     evaluation = EvalCallback(every=400, episodes=1, clocks=[0])
     agent.learn(200, evaluation, log_dir=tmp_path, log_interval=5)
     (arranged,) = layouts(tmp_path)
-    assert [heading.title for heading in arranged.category] == ["return", "world", "memory", "step"]
+    assert [heading.title for heading in arranged.category] == ["return", "environment", "half-life", "step"]
     titles = [[chart.title for chart in heading.chart] for heading in arranged.category]
     # Though no episode had ended, and nothing been evaluated, when it was written.
     assert titles[0] == ["mean return of the last 100 episodes", "mean return of evaluations"]
@@ -158,10 +158,10 @@ def test_histograms_are_of_every_coordinate(tmp_path):
 def test_texts_and_pictures(tmp_path):
     with Logger(tmp_path) as logger:
         logger.text(9, "run/config", "seed: 3")
-        logger.picture(7, "world/schedule", png(30, 20))
+        logger.picture(7, "env/schedule", png(30, 20))
         logger.histogram(7, "nothing", torch.empty(0))
     found = events(tmp_path)
-    (picture,) = found.Images("world/schedule")
+    (picture,) = found.Images("env/schedule")
     assert picture.step == 7
     assert Image.open(io.BytesIO(picture.encoded_image_string)).size == (30, 20)
     (text,) = found.Tensors("run/config/text_summary")
@@ -169,7 +169,7 @@ def test_texts_and_pictures(tmp_path):
     assert found.Tags()["histograms"] == []
     with Logger(None) as logger:
         logger.text(9, "run/config", "seed: 3")
-        logger.picture(7, "world/schedule", png(30, 20))
+        logger.picture(7, "env/schedule", png(30, 20))
         logger.histogram(7, "v", torch.ones(3))
 
 

@@ -70,7 +70,7 @@ def test_a_runs_folder_holds_everything(trained):
     assert checkpoints[:2] == ["best.safetensors", "final.safetensors"]
     assert [int(name[5:15]) // 1_000 for name in checkpoints[2:]] == [2, 3]
     found = EventAccumulator(str(folder)).Reload().Tags()
-    assert found["images"] == ["world/schedule", "run/learning_curve"]
+    assert found["images"] == ["env/schedule", "run/learning_curve"]
     assert {"run/config/text_summary", "run/command/text_summary", "run/versions/text_summary"} <= set(
         found["tensors"]
     )

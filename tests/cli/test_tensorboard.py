@@ -66,7 +66,7 @@ def test_runs_arrange_themselves(runs):
                 assert f"{read_run(folder).series(tag)[1][-1]:#.5g}" in row[7:9]
         page.goto(url + "#images")
         page.reload()
-        for name in ("world/schedule", "run/learning_curve"):
+        for name in ("env/schedule", "run/learning_curve"):
             shown(page, name)
         page.wait_for_load_state("networkidle")
         widths = page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")

@@ -244,7 +244,7 @@ def parse_half_life(spec: float | str | HalfLife) -> HalfLife | EstimatedHalfLif
     try:
         return HalfLife.parse(spec)
     except (TypeError, ValueError) as error:
-        raise type(error)(f'{error}; "match" takes it from the environment\'s timescale, "auto" estimates it') from None
+        raise type(error)(f'{error}; "match" and "auto" compute one while the agent trains') from None
 
 
 def _check_half_life(half_life: float) -> None:

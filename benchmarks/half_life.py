@@ -328,9 +328,9 @@ def report() -> None:
         measured[task][contender] = rate, values
     # Of those that every contender has been trained on.
     tasks = [task for task, contenders in measured.items() if contenders.keys() >= CONTENDERS.keys()]
-    memories = [contender for contender in ROWS if any(contender in measured[task] for task in tasks)]
+    half_lives = [contender for contender in ROWS if any(contender in measured[task] for task in tasks)]
     lines = [
-        "# What a half-life earns",
+        "# Effect of the half-life on returns",
         "",
         "`python benchmarks/half_life.py run`, then `python benchmarks/half_life.py report`; raw scores in "
         "half_life_runs.jsonl. Interquartile mean over 10 seeds of the episodes' mean length (500 is perfect; a "
@@ -339,9 +339,9 @@ def report() -> None:
         f"The last {len(RETIRED)} are no longer in the library.",
     ]
     for stretch in STRETCHES:
-        lines += ["", f"## {stretch.capitalize()}", "", f"| memory | {' | '.join(tasks)} |"]
+        lines += ["", f"## {stretch.capitalize()}", "", f"| half-life | {' | '.join(tasks)} |"]
         lines.append("|---|" + "---:|" * len(tasks))
-        for contender in memories:
+        for contender in half_lives:
             cells = []
             for task in tasks:
                 if contender not in measured[task]:
@@ -356,10 +356,10 @@ def report() -> None:
     lines += [
         "Mean over paired seeds and its 95 % bootstrap interval; last, the mean over all tasks on CartPole.",
         "",
-        f"| memory | {' | '.join(tasks)} | all CartPole |",
+        f"| half-life | {' | '.join(tasks)} | all CartPole |",
         "|---|" + "---:|" * (len(tasks) + 1),
     ]
-    for contender in memories:
+    for contender in half_lives:
         gains = {
             task: best[task][contender][1].mean(1) - best[task][REFERENCE][1].mean(1)  # (seeds,)
             for task in tasks
@@ -369,8 +369,8 @@ def report() -> None:
         cells = [difference(gains[task]) if task in gains else "" for task in tasks]
         cells.append(difference(np.mean(on_cart_pole, axis=0)))
         lines.append(f"| {contender} | {' | '.join(cells)} |")
-    lines += ["", "## Learning rates", "", f"| memory | {' | '.join(tasks)} |", "|---|" + "---:|" * len(tasks)]
-    for contender in memories:
+    lines += ["", "## Learning rates", "", f"| half-life | {' | '.join(tasks)} |", "|---|" + "---:|" * len(tasks)]
+    for contender in half_lives:
         cells = [f"{measured[task][contender][0]:.2g}" if contender in measured[task] else "" for task in tasks]
         lines.append(f"| {contender} | {' | '.join(cells)} |")
     TABLE.write_text("\n".join(lines) + "\n")

@@ -102,4 +102,5 @@ def test_the_documentation_shows_the_committed_differences():
     section = committed[committed.index("difference from") : committed.index("## Learning rates")]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 19
-    assert "\n".join(rows) in (PATH.parents[1] / "docs" / "half_life.md").read_text()
+    shown = (PATH.parents[1] / "docs" / "half_life.md").read_text().splitlines()
+    assert [row for row in rows if row not in shown] == []

@@ -33,7 +33,7 @@ def test_numbers_of_the_documentation_are_those_of_the_committed_measurements(be
     measured = json.loads((PATH.parent / "results" / "envs.json").read_text())["microseconds"]
     table = "\n".join(row for group, taken in measured.items() for row in benchmark.table(group, taken))
     text = (PATH.parents[1] / "docs" / "environments.md").read_text()
-    section = text.split("## What it costs")[1].split("\n## ")[0]
+    section = text.split("## Overhead of the wrappers")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")][2:]
     numbers = [number for row in rows for number in re.findall(r"\d+\.\d+(?= )", row.split("|", 2)[2])]
     numbers += re.findall(r"adds? (\d+\.\d+)|to a single step and (\d+\.\d+)", section)[0][:1]

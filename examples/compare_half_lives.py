@@ -1,8 +1,8 @@
-"""Several half-lives in the same changing world, a few seeds each, with intervals.
+"""Compare several half-lives in one changing environment, with a few seeds each and intervals.
 
-Every half-life meets the same drift, seed by seed, so that differences are taken within a seed. All have one
-learning rate here; in a fair comparison each has its own best one, for which ``rl-rms sweep half_life_cartpole``
-looks.
+Runs with the same seed have the same drift, so the script compares half-lives within each seed. All runs share
+one learning rate. A fair comparison tunes the learning rate of each half-life, as ``rl-rms sweep
+half_life_cartpole`` does.
 
 Run: python examples/compare_half_lives.py (about half a minute; needs the extra plots)
 """
@@ -16,30 +16,30 @@ from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Redraw
 from rl_rms.studies.intervals import Estimate, interquartile_mean
 
-# The motor is wired one way or the other.
-WORLD = {"force_mag": Redraw(values=[-10.0, 10.0], every=15_000)}
+# The force sometimes changes its sign.
+CHANGES = {"force_mag": Redraw(values=[-10.0, 10.0], every=15_000)}
 
 
-def life(half_life: float | str, seed: int, total_timesteps: int) -> float:
-    """Mean length of all episodes of a training."""
-    env = make_vec("CartPole-v1", num_envs=16, changes=WORLD, seed=seed)
+def mean_episode_length(half_life: float | str, seed: int, total_timesteps: int) -> float:
+    """Train one agent and return the mean length of its episodes."""
+    env = make_vec("CartPole-v1", num_envs=16, changes=CHANGES, seed=seed)
     agent = A2C(env, learning_rate=2e-3, n_steps=8, gae_lambda=0.95, half_life=half_life, seed=seed)
     lengths: list[int] = []
-    agent.learn(total_timesteps, lambda agent: lengths.extend(one.length for one in agent.new_episodes))
+    agent.learn(total_timesteps, lambda agent: lengths.extend(episode.length for episode in agent.new_episodes))
     return float(np.mean(lengths))
 
 
 def main(
     half_lives: Sequence[float | str] = (2, 20, 200, "match"), seeds: int = 4, total_timesteps: int = 60_000
 ) -> dict[str, tuple[Estimate, Estimate]]:
-    """Train each with each seed, and print the table.
+    """Train every half-life with every seed and print a table.
 
     Returns:
-        By half-life: the episodes' mean length, and how much longer it is than with the first half-life; both as
-        interquartile means over seeds with their 95 % intervals.
+        For each half-life, the mean episode length and its difference from the first half-life. Both are
+        interquartile means over seeds with 95 % intervals.
     """
     scores = {
-        str(half_life): np.array([life(half_life, seed, total_timesteps) for seed in range(seeds)])
+        str(half_life): np.array([mean_episode_length(half_life, seed, total_timesteps) for seed in range(seeds)])
         for half_life in half_lives
     }
     first = next(iter(scores))

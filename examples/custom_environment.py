@@ -1,7 +1,7 @@
-"""An environment of one's own whose parameters drift: a room that is heated while seasons and heaters change.
+"""Train in a custom environment whose parameters drift: a heated room.
 
-What changes is an attribute of the environment, named where the world is made. The room's ``outside`` temperature
-swings; its heater's ``power`` jumps and has bounds, so it is registered.
+`make_vec` changes attributes of the environment by their names. The ``outside`` temperature oscillates. The
+heater's ``power`` jumps and has bounds, so it is registered.
 
 Run: python examples/custom_environment.py
 """
@@ -17,11 +17,13 @@ from rl_rms.envs.schedules import Redraw, Sinusoid
 
 
 class Room(gym.Env[np.ndarray, int]):
-    """Keep a room at 20 degrees; a step is a quarter of an hour, in which the heater is off, half on or on.
+    """Keep a room at 20 degrees by turning a heater off, to half power or to full power.
+
+    A step lasts a quarter of an hour.
 
     Attributes:
-        outside: Temperature outside, degrees.
-        power: Of the heater, degrees per step at full.
+        outside: Outside temperature in degrees.
+        power: Power of the heater in degrees per step.
     """
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -32,13 +34,13 @@ class Room(gym.Env[np.ndarray, int]):
         self.outside, self.power = 5.0, 4.0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """Begin a day with a room somewhere between 10 and 25 degrees."""
+        """Start a day at a random temperature between 10 and 25 degrees."""
         super().reset(seed=seed)
         self.inside = self.np_random.uniform(10, 25)
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Heat for a quarter of an hour; paid is the closeness to 20 degrees, at most 1."""
+        """Heat for one step; the reward is 1 at 20 degrees and falls by 0.1 per degree of difference."""
         self.inside += self.power * action / 2 - self.leak * (self.inside - self.outside)
         return self._observe(), 1 - abs(self.inside - 20) / 10, False, False, {}
 
@@ -56,10 +58,10 @@ CHANGES = {
 
 
 def main(total_timesteps: int = 200_000) -> tuple[float, float]:
-    """Train, and compare with the beginning.
+    """Train, and compare the returns before and after.
 
     Returns:
-        Mean return of an episode before and after, at the clock where the training ended.
+        The mean episode return before and after training, with the environment parameters of the last env step.
     """
     env = make_vec("Room-v0", num_envs=16, changes=CHANGES, seed=0)
     agent = A2C(env, learning_rate=2e-3, gamma=0.9, half_life="20_000 steps", seed=0)
@@ -70,7 +72,7 @@ def main(total_timesteps: int = 200_000) -> tuple[float, float]:
         test_env = make_vec("Room-v0", num_envs=4, changes=CHANGES, seed=0)
         means.append(evaluate(agent, test_env, episodes=8, seed=1, clock=total_timesteps).mean_reward)
     print(f"environment at env step {env.clock:,}: {env.parameters}, regime {env.regime}")
-    print(f"mean return of a day, at most 96: {means[0]:.1f} before, {means[1]:.1f} after")
+    print(f"mean return of a day (at most 96): {means[0]:.1f} before, {means[1]:.1f} after")
     return means[0], means[1]
 
 

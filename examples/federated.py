@@ -1,6 +1,7 @@
-"""Clients with poles of their own learn one policy in this process, one of them paid with much noise.
+"""Train one policy on several clients in one process. Each client has its own environment.
 
-The same rounds with their messages carried by Flower, on one machine or many: ``rl-rms federate cartpoles``.
+Three clients have poles of different lengths. The fourth has noisy rewards. ``rl-rms federate cartpoles`` runs
+such rounds on Flower, on one or more machines.
 
 Run: python examples/federated.py
 """
@@ -13,26 +14,26 @@ from rl_rms.agents import A2C, evaluate
 from rl_rms.agents.federated import Client, FederationConfig, Placement, Server
 from rl_rms.envs import make_vec
 
-WORLDS = [{"length": 0.25}, {"length": 0.5}, {"length": 1.0}, {"reward.noise": 5.0}]
+CHANGES = [{"length": 0.25}, {"length": 0.5}, {"length": 1.0}, {"reward.noise": 5.0}]
 
 
 def federate(placement: Placement, rounds: int) -> tuple[float, float]:
-    """Play the rounds of a federation.
+    """Run a federation.
 
     Args:
-        placement: Where RMSprop's normalizer lives.
-        rounds: How many.
+        placement: The place of RMSprop's normalizer, "server" or "client".
+        rounds: Number of rounds.
 
     Returns:
-        Mean return of the policy in the first three worlds, before and after.
+        The policy's mean return in the three environments without noise, before and after.
     """
     config = FederationConfig(rounds=rounds, local_updates=5, local_learning_rate=0.1, placement=placement)
     clients = []
-    for number, changes in enumerate(WORLDS):
+    for number, changes in enumerate(CHANGES):
         env = make_vec("CartPole-v1", num_envs=4, changes=changes, seed=number)
         clients.append(Client(A2C(env, n_steps=8, optimizer=torch.optim.SGD, seed=number), config))
     policy = clients[0].agent.policy
-    server = Server({name: one.detach().clone() for name, one in policy.named_parameters()}, config)
+    server = Server({name: parameter.detach().clone() for name, parameter in policy.named_parameters()}, config)
     before = score(clients[0], server)
     for _ in range(rounds):
         server.step([client.train(server.params) for client in clients])
@@ -40,21 +41,21 @@ def federate(placement: Placement, rounds: int) -> tuple[float, float]:
 
 
 def score(client: Client, server: Server) -> float:
-    """Mean return of the server's policy over the worlds without noise."""
+    """Evaluate the server's policy in the environments without noise and return the mean return."""
     agent = client.agent
     with torch.no_grad():
-        for name, one in agent.policy.named_parameters():
-            one.copy_(server.params[name])
+        for name, parameter in agent.policy.named_parameters():
+            parameter.copy_(server.params[name])
     with agent.undisturbed():
         means = [
             evaluate(agent, make_vec("CartPole-v1", 4, changes), episodes=8, seed=1).mean_reward
-            for changes in WORLDS[:3]
+            for changes in CHANGES[:3]
         ]
     return math.fsum(means) / len(means)
 
 
 def main(rounds: int = 100) -> dict[str, tuple[float, float]]:
-    """Federate with the normalizer at the server and in the clients, and print what each came to."""
+    """Run the federation with each placement of the normalizer and print the mean returns."""
     results = {}
     for placement in ("server", "client"):
         results[placement] = federate(placement, rounds)

@@ -1,7 +1,7 @@
-"""Half-life RMSprop in RLlib's PPO and IMPALA (Ray 2.55 and later; RLlib has no A2C any more).
+"""Use RMSprop with a half-life in RLlib's PPO and IMPALA (Ray 2.55 and later).
 
-RLlib pins an older Gymnasium, so it gets a virtual environment of its own: ``make rllib`` builds it and runs this,
-which takes some minutes. What it shows is the mixin; the rest is RLlib's.
+RLlib pins an older Gymnasium, so it needs its own virtual environment. ``make rllib`` builds it and runs this
+script, which takes some minutes.
 """
 
 import logging
@@ -21,14 +21,14 @@ import rl_rms
 
 
 class OwnOptimizer:
-    """A learner that builds its optimizer from ``learner_config_dict["optimizer"]``: a class and its arguments.
+    """A mixin for RLlib's learners that builds the optimizer from ``learner_config_dict["optimizer"]``.
 
-    It stands left of RLlib's learner. The learning rate stays RLlib's, which sets it in the optimizer's groups,
-    also by a schedule.
+    The entry is a class and its arguments. List the mixin before RLlib's learner among the bases. RLlib still sets
+    the learning rate in the optimizer's groups, also by a schedule.
     """
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Register the optimizer of a module's parameters."""
+        """Register the optimizer for the parameters of a module."""
         params = self.get_parameters(self._module[module_id])
         kind, arguments = config.learner_config_dict["optimizer"]
         optimizer = kind(params, lr=1e-3, **arguments)
@@ -38,27 +38,27 @@ class OwnOptimizer:
 
 
 class PPOLearner(OwnOptimizer, PPOTorchLearner):
-    """PPO's, with an optimizer of one's own."""
+    """PPO's learner with the optimizer of the configuration."""
 
 
 class IMPALALearner(OwnOptimizer, IMPALATorchLearner):
-    """IMPALA's."""
+    """IMPALA's learner with the optimizer of the configuration."""
 
 
-# A minibatch is an update. With 1,000 env steps an iteration, 5 epochs and 250 in a minibatch an update spans 50
-# env steps, so that 10,000 env steps are a half-life of 200 updates.
-MEMORY = {"half_life": "10_000 steps", "steps_per_update": 50.0, "bias_correction": True, "eps": 1e-5}
+# Each minibatch is one update. An iteration of 1,000 env steps has 5 epochs of 4 minibatches, so an update spans
+# 50 env steps, and 10,000 env steps are a half-life of 200 updates.
+OPTIMIZER_KWARGS = {"half_life": "10_000 steps", "steps_per_update": 50.0, "bias_correction": True, "eps": 1e-5}
 
 
 def ppo() -> PPOConfig:
-    """PPO on CartPole."""
+    """Configure PPO on CartPole."""
     return (
         PPOConfig()
         .environment("CartPole-v1")
         .env_runners(num_env_runners=0)
         .training(
             learner_class=PPOLearner,
-            learner_config_dict={"optimizer": (rl_rms.RMSprop, MEMORY)},
+            learner_config_dict={"optimizer": (rl_rms.RMSprop, OPTIMIZER_KWARGS)},
             lr=2e-3,
             train_batch_size=1_000,
             num_epochs=5,
@@ -69,15 +69,15 @@ def ppo() -> PPOConfig:
 
 
 def impala() -> IMPALAConfig:
-    """IMPALA on CartPole: an update for every 500 env steps."""
-    memory = {**MEMORY, "steps_per_update": 500.0, "half_life": "50_000 steps"}
+    """Configure IMPALA on CartPole, with one update per 500 env steps."""
+    optimizer_kwargs = {**OPTIMIZER_KWARGS, "steps_per_update": 500.0, "half_life": "50_000 steps"}
     return (
         IMPALAConfig()
         .environment("CartPole-v1")
         .env_runners(num_env_runners=0)
         .training(
             learner_class=IMPALALearner,
-            learner_config_dict={"optimizer": (rl_rms.RMSprop, memory)},
+            learner_config_dict={"optimizer": (rl_rms.RMSprop, optimizer_kwargs)},
             lr=2e-3,
             train_batch_size_per_learner=500,
         )
@@ -88,15 +88,15 @@ def impala() -> IMPALAConfig:
 
 
 def train(config: Any, env_steps: int) -> tuple[float, rl_rms.RMSprop]:
-    """The mean return after so many env steps, and the optimizer that led there."""
+    """Train for ``env_steps`` env steps and return the mean return and the optimizer."""
     algorithm = config.build_algo()
     try:
-        mean_return, lived = math.nan, 0
-        while lived < env_steps:
-            told = algorithm.train()["env_runners"]
-            # An iteration in which no episode ended tells of none.
-            mean_return = told.get("episode_return_mean", mean_return)
-            lived = told.get("num_env_steps_sampled_lifetime", lived)
+        mean_return, sampled = math.nan, 0
+        while sampled < env_steps:
+            metrics = algorithm.train()["env_runners"]
+            # The metrics have no mean return if no episode ended in this iteration.
+            mean_return = metrics.get("episode_return_mean", mean_return)
+            sampled = metrics.get("num_env_steps_sampled_lifetime", sampled)
         ((_, optimizer),) = algorithm.learner_group._learner._named_optimizers.items()
         return float(mean_return), optimizer
     finally:
@@ -104,16 +104,17 @@ def train(config: Any, env_steps: int) -> tuple[float, rl_rms.RMSprop]:
 
 
 def main(env_steps: int = 15_000) -> None:
-    """Train both, IMPALA four times as long, and print what came of it."""
+    """Train PPO, then IMPALA for four times as many env steps, and print the results."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         for name, config, more in (("PPO", ppo(), 1), ("IMPALA", impala(), 4)):
             mean_return, optimizer = train(config, more * env_steps)
-            told = optimizer.diagnostics()
+            diagnostics = optimizer.diagnostics()
             print(
                 f"{name}: mean return {mean_return:.1f}; {type(optimizer).__module__}.{type(optimizer).__name__}, "
-                f"half-life {told['half_life_updates']:.0f} updates = {told['half_life_steps']:.0f} env steps, "
-                f"tracking ratio {told['tracking_ratio']:.2f}"
+                f"half-life {diagnostics['half_life_updates']:.0f} updates = "
+                f"{diagnostics['half_life_steps']:.0f} env steps, "
+                f"tracking ratio {diagnostics['tracking_ratio']:.2f}"
             )
     finally:
         ray.shutdown()

@@ -1,6 +1,7 @@
-"""A memory in env steps for Stable-Baselines3, whatever the number of environments, epochs and minibatches.
+"""Set a half-life in env steps for Stable-Baselines3, independent of environments, epochs and minibatches.
 
-``rho = 0.99`` is another memory in each of these runs; `rl_rms.optim.sb3.HalfLifeCallback` gives all the same one.
+``rho = 0.99`` spans a different number of env steps in each of these runs.
+`rl_rms.optim.sb3.HalfLifeCallback` gives all of them the same half-life.
 
 Run: python examples/sb3_half_life.py
 """
@@ -12,20 +13,20 @@ from stable_baselines3.common.env_util import make_vec_env
 import rl_rms
 from rl_rms.optim.sb3 import HalfLifeCallback, env_steps_per_update
 
-OURS = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"eps": 1e-5, "bias_correction": True}}
+POLICY_KWARGS = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"eps": 1e-5, "bias_correction": True}}
 
 
 def build(algorithm: type[A2C] | type[PPO], num_envs: int) -> BaseAlgorithm:
-    """A model on CartPoles that learns with our RMSprop."""
+    """Build a model on CartPole with `rl_rms.RMSprop`."""
     env = make_vec_env("CartPole-v1", n_envs=num_envs, seed=0)
-    return algorithm("MlpPolicy", env, policy_kwargs=dict(OURS), seed=0, device="cpu")
+    return algorithm("MlpPolicy", env, policy_kwargs=dict(POLICY_KWARGS), seed=0, device="cpu")
 
 
 def main(total_timesteps: int = 8_000, half_life: str = "8_000 steps") -> list[tuple[str, float, float]]:
-    """Train each for a while.
+    """Train each model briefly.
 
     Returns:
-        Of each run its name, the env steps that rho = 0.99 would remember, and those that it did remember.
+        For each run, its name, the half-life of rho = 0.99 and the half-life in force, both in env steps.
     """
     rows = []
     for algorithm, num_envs in ((A2C, 1), (A2C, 16), (PPO, 4)):

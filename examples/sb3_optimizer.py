@@ -1,9 +1,9 @@
-"""Half-life RMSprop in Stable-Baselines3: train, save, load and go on.
+"""Use RMSprop with a half-life in Stable-Baselines3: train, save, load and continue.
 
-The optimizer is chosen through ``policy_kwargs`` as any other, in A2C, PPO, DQN, SAC and TD3 alike. A2C's own
-``rms_prop_eps`` does not reach an optimizer that is chosen so; ``eps`` does.
+``policy_kwargs`` selects the optimizer in A2C, PPO, DQN, SAC and TD3. A2C does not pass ``rms_prop_eps`` to an
+optimizer that is selected in this way; set ``eps`` in ``optimizer_kwargs`` instead.
 
-Run it: ``python examples/sb3_optimizer.py`` takes some seconds.
+Run: python examples/sb3_optimizer.py (some seconds)
 """
 
 import tempfile
@@ -24,7 +24,7 @@ def main(total_timesteps: int = 8_000) -> None:
         env,
         policy_kwargs={
             "optimizer_class": rl_rms.RMSprop,
-            # 5 steps of 8 environments make an update of 40 env steps, so this is a memory of 8,000 env steps.
+            # An update spans 5 steps of 8 environments = 40 env steps, so 200 updates are 8,000 env steps.
             "optimizer_kwargs": {"half_life": 200, "eps": 1e-5, "bias_correction": True},
         },
         seed=0,

@@ -1,4 +1,4 @@
-"""Train A2C in a world whose gravity swings, and look at the run in TensorBoard.
+"""Train A2C while gravity oscillates, and log the run to TensorBoard.
 
 Run: python examples/train_from_a_script.py
 """
@@ -9,7 +9,7 @@ from rl_rms.envs.schedules import Sinusoid
 
 
 def main(total_timesteps: int = 100_000, log_dir: str = "runs/script") -> float:
-    """Train, evaluate at the clock where the training ended, and say where to look."""
+    """Train, evaluate with the environment parameters of the last env step, and print the mean return."""
     changes = {"gravity": Sinusoid(mean=9.8, amplitude=4.0, period=20_000)}
     env = make_vec("CartPole-v1", num_envs=16, changes=changes, seed=0)
     agent = A2C(env, learning_rate=2e-3, half_life="20_000 steps", seed=0)

@@ -97,7 +97,6 @@ INTERNAL = {
     "rl_rms.envs.schedules.plotting",
     "rl_rms.envs.seeds",
     "rl_rms.envs.verification",
-    "rl_rms.optim.change_detector",
     "rl_rms.optim.clipping",
     "rl_rms.optim.controller",
     "rl_rms.optim.guard",

@@ -49,8 +49,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping where that computes
       it.
     - ``clip_share``: share of clipped updates among the last hundred or so.
-    - ``num_nonfinite``, ``num_change_points``: updates skipped, and changes of regime found in the gradient
-      norm, since the optimizer was built; the second only where a guard computes that norm.
+    - ``num_nonfinite``: updates skipped, or made with clipped gradients, since the optimizer was built.
     - with an estimated half-life ``half_life_shortest`` and ``half_life_longest``, its bounds in updates, and the
       estimator's own diagnostics.
 
@@ -104,7 +103,6 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
         "gradient_norm": math.sqrt(sums.total("gradient_norm")) if norm is None else norm,
         "clip_share": guard.clip_share,
         "num_nonfinite": float(guard.num_nonfinite),
-        **({"num_change_points": float(guard.num_change_points)} if guard.needs_norm else {}),
         **controller.diagnostics(),
     }
 

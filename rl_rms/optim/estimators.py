@@ -90,7 +90,7 @@ class HalfLifeEstimator(ABC):
         if missing:
             raise ValueError(f"the state of {own} must hold {sorted(missing)}, got {sorted(state)}")
         for key, value in present.items():
-            if not is_alike(state[key], value):
+            if not _is_alike(state[key], value):
                 raise ValueError(
                     f"{key!r} in the state of {own} must be like {value!r:.100}, got {state[key]!r:.100}; choose "
                     "the estimator of the run that was saved"
@@ -116,7 +116,7 @@ def known_gradients(grads: Tensor) -> tuple[Tensor, Tensor]:
     return grads, (grads != 0).to(torch.float64)
 
 
-def is_alike(given: Any, present: Any) -> bool:
+def _is_alike(given: Any, present: Any) -> bool:
     """Whether an entry of a saved state has the kind of the present one, and its shape but for the probes."""
     if isinstance(present, Tensor):
         return (
@@ -128,7 +128,7 @@ def is_alike(given: Any, present: Any) -> bool:
             and given.ndim == present.ndim
         )
     if isinstance(present, list):
-        return isinstance(given, list) and len(given) == len(present) and all(map(is_alike, given, present))
+        return isinstance(given, list) and len(given) == len(present) and all(map(_is_alike, given, present))
     if isinstance(present, float):
         return isinstance(given, float | int) and not isinstance(given, bool)
     if isinstance(present, int):

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from rl_rms.half_life import is_number
-from rl_rms.optim.change_detector import ChangeDetector
 from rl_rms.optim.clipping import (
     clip_by_second_moment_,
     clip_by_tensor_norm_,
@@ -29,8 +28,6 @@ OnNonfinite = Literal["raise", "skip", "clip"]
 
 _CLIPS = ("max_grad_value", "max_grad_ratio", "max_tensor_norm", "max_grad_norm")
 _COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "clip_share")
-# Norms are looked at together: one by one that would cost as much as the norm itself.
-_BLOCK = 64
 # The share of clipped updates is an average over about this many.
 _RECENT = 100
 
@@ -93,19 +90,6 @@ class GradientGuard:
         self.num_clipped = 0
         self.num_nonfinite = 0
         self.clip_share = 0.0
-        self._change_points = 0
-        self._detector = ChangeDetector()
-        self._norms: list[float] = []
-
-    @property
-    def num_change_points(self) -> int:
-        """Changes of regime that were found in the gradients' norm, where something asks for that."""
-        self._look_for_changes()
-        return self._change_points
-
-    def _look_for_changes(self) -> None:
-        self._change_points += sum(map(self._detector.update, self._norms))
-        self._norms.clear()
 
     def check_can_read(self, *, is_symbolic: bool) -> None:
         """Refuse to guard gradients that have no values yet, in a differentiable or captured step.
@@ -159,9 +143,6 @@ class GradientGuard:
                 )
             self.num_nonfinite += 1
             return None
-        self._norms.append(norm)
-        if len(self._norms) >= _BLOCK:
-            self._look_for_changes()
         return Norm(norm, overflows)
 
     def prepare(
@@ -255,8 +236,7 @@ class GradientGuard:
 
     def state_dict(self) -> dict[str, Any]:
         """The counts, as numbers."""
-        counts = {name: getattr(self, name) for name in _COUNTS}
-        return {**counts, "num_change_points": self.num_change_points, "detector": self._detector.state_dict()}
+        return {name: getattr(self, name) for name in _COUNTS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`.
@@ -264,20 +244,15 @@ class GradientGuard:
         Raises:
             ValueError: If a count is missing, or is no number >= 0.
         """
-        for name in (*_COUNTS, "num_change_points", "detector"):
+        for name in _COUNTS:
             if not isinstance(state, dict) or name not in state:
                 raise ValueError(f"the state of the guard must hold {name!r}, got {state!r:.200}")
             kind = (float, int) if name == "clip_share" else int
             value = state[name]
-            if name != "detector" and (
-                not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < math.inf
-            ):
+            if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} in the state of the guard must be a number >= 0, got {value!r}")
-        self._detector.load_state_dict(state["detector"])
         for name in _COUNTS:
             setattr(self, name, state[name])
-        self._change_points = state["num_change_points"]
-        self._norms.clear()
 
 
 def _params(groups: list[dict[str, Any]]) -> list[Tensor]:

@@ -86,17 +86,6 @@ def test_share_of_clipped_updates():
     assert optimizer.guard.num_updates == 304
 
 
-def test_changes_of_regime_are_counted_from_the_norm():
-    generator = torch.Generator().manual_seed(0)
-    param = torch.nn.Parameter(torch.zeros(20))
-    optimizer = RMSprop([param], on_nonfinite="raise")
-    for scale in (1.0, 5.0, 0.5):
-        for _ in range(300):
-            param.grad = scale * torch.randn(20, generator=generator)
-            optimizer.step()
-    assert optimizer.diagnostics()["num_change_points"] == 2
-
-
 @pytest.mark.parametrize(
     "options",
     [

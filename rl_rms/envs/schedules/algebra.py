@@ -12,7 +12,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,16 +19,9 @@ import numpy.typing as npt
 
 from rl_rms.envs.configurable import plain
 from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
+from rl_rms.envs.schedules.derived import Derived, amplitude_of, center_of, part_keys
 from rl_rms.envs.schedules.diffusion import check_walls, fold
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
-
-
-def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:
-    """A key for each part of a whole; parts that are not random count for nothing."""
-    if sum(part.random for part in parts) <= 1:
-        return [key] * len(parts)
-    indices = accumulate((int(part.random) for part in parts), initial=0)
-    return [key.of_part(index) for index, _ in zip(indices, parts, strict=False)]
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -168,19 +160,14 @@ class Product(_Combined):
     @property
     def center(self) -> float:
         """The middle of the bounds; without, the product of the parts' centers."""
-        low, high = self.bounds
-        if math.isfinite(high - low):
-            return low + (high - low) / 2
-        return math.prod(part.center for part in self.schedules)
+        return center_of(self.bounds, math.prod(part.center for part in self.schedules))
 
     @property
     def amplitude(self) -> float:
         """Half of the range between the bounds; without, the product's standard deviation."""
-        low, high = self.bounds
-        if math.isfinite(high - low):
-            return (high - low) / 2
         squares = math.prod(part.center**2 + part.amplitude**2 for part in self.schedules)
-        return math.sqrt(squares - math.prod(part.center**2 for part in self.schedules))
+        deviation = math.sqrt(squares - math.prod(part.center**2 for part in self.schedules))
+        return amplitude_of(self.bounds, deviation)
 
     def _weights(self) -> list[float]:
         """Each part's amplitude beside the others at their centers; amplitudes alone where all centers are 0."""
@@ -193,7 +180,7 @@ class Product(_Combined):
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class _Limited(Schedule):
+class _Limited(Derived):
     """A schedule between limits."""
 
     schedule: Schedule
@@ -207,16 +194,12 @@ class _Limited(Schedule):
     @property
     def center(self) -> float:
         """The middle of the bounds; without, the schedule's own, limited alike."""
-        low, high = self.bounds
-        if math.isfinite(high - low):
-            return low + (high - low) / 2
-        return float(self._limit(np.array([self.schedule.center]))[0])
+        return center_of(self.bounds, float(self._limit(np.array([self.schedule.center]))[0]))
 
     @property
     def amplitude(self) -> float:
         """Half of the range between the bounds; without, the schedule's own."""
-        low, high = self.bounds
-        return (high - low) / 2 if math.isfinite(high - low) else self.schedule.amplitude
+        return amplitude_of(self.bounds, self.schedule.amplitude)
 
     @abstractmethod
     def _limit(self, values: Floats) -> Floats:
@@ -225,25 +208,6 @@ class _Limited(Schedule):
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The schedule's values within the limits."""
         return self._limit(self.schedule.values(t, key))
-
-    @property
-    def random(self) -> bool:
-        """Whether the schedule is."""
-        return self.schedule.random
-
-    @property
-    def cycle(self) -> float:
-        """The schedule's own."""
-        return self.schedule.cycle
-
-    def _timescale(self) -> float:
-        return self.schedule.timescale
-
-    def _telling_span(self) -> float:
-        return self.schedule._telling_span()
-
-    def _half_life(self, steps_per_update: float, snr: float) -> float:
-        return self.schedule.half_life(steps_per_update=steps_per_update, snr=snr)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
         """The schedule's own, where the limits leave another value than before."""

@@ -8,51 +8,28 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.envs.checks import check_int, check_number
-from rl_rms.envs.schedules.algebra import part_keys
 from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
+from rl_rms.envs.schedules.derived import Derived, amplitude_of, center_of, part_keys
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 # Ends that differ by less, in units of the amplitude, meet: sin(2 pi) is not quite 0.
 _MEET = 1e-9
 
 
-class _Shown(Schedule):
-    """A schedule at other clocks than its own."""
+@dataclass(frozen=True, init=False, repr=False)
+class _Shifted(Derived):
+    """A schedule at earlier or later clocks."""
 
     schedule: Schedule
+    steps: int
 
-    @property
-    def bounds(self) -> Bounds:
-        """The schedule's own."""
-        return self.schedule.bounds
-
-    @property
-    def center(self) -> float:
-        """The schedule's own."""
-        return self.schedule.center
-
-    @property
-    def amplitude(self) -> float:
-        """The schedule's own."""
-        return self.schedule.amplitude
-
-    @property
-    def random(self) -> bool:
-        """Whether the schedule is."""
-        return self.schedule.random
-
-    def _timescale(self) -> float:
-        return self.schedule.timescale
-
-    def _telling_span(self) -> float:
-        return self.schedule._telling_span()
-
-    def _half_life(self, steps_per_update: float, snr: float) -> float:
-        return self.schedule.half_life(steps_per_update=steps_per_update, snr=snr)
+    def __init__(self, schedule: Any, steps: int) -> None:
+        owner = type(self).__name__
+        object.__setattr__(self, "schedule", read_part(owner, schedule))
+        object.__setattr__(self, "steps", check_int(f"{owner}: steps", steps, least=0, unit="env steps"))
 
 
-@dataclass(frozen=True, init=False, repr=False)
-class Delay(_Shown):
+class Delay(_Shifted):
     """The same some env steps later: ``s(t - steps)``, and ``s(0)`` until then.
 
     Args:
@@ -65,21 +42,9 @@ class Delay(_Shown):
 
     name: ClassVar[str] = "delay"
 
-    schedule: Schedule
-    steps: int
-
-    def __init__(self, schedule: Any, steps: int) -> None:
-        object.__setattr__(self, "schedule", read_part("Delay", schedule))
-        object.__setattr__(self, "steps", check_int("Delay: steps", steps, least=0, unit="env steps"))
-
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The schedule's values at ``t - steps``."""
         return self.schedule.values(np.maximum(np.asarray(t) - self.steps, 0), key)
-
-    @property
-    def cycle(self) -> float:
-        """The schedule's own."""
-        return self.schedule.cycle
 
     def _telling_span(self) -> float:
         return self.steps + self.schedule._telling_span()
@@ -91,8 +56,7 @@ class Delay(_Shown):
         return self.schedule.events(max(t0 - self.steps, 0), t1 - self.steps, key) + self.steps
 
 
-@dataclass(frozen=True, init=False, repr=False)
-class Ahead(_Shown):
+class Ahead(_Shifted):
     """The same some env steps earlier: ``s(t + steps)``.
 
     Args:
@@ -105,21 +69,9 @@ class Ahead(_Shown):
 
     name: ClassVar[str] = "ahead"
 
-    schedule: Schedule
-    steps: int
-
-    def __init__(self, schedule: Any, steps: int) -> None:
-        object.__setattr__(self, "schedule", read_part("Ahead", schedule))
-        object.__setattr__(self, "steps", check_int("Ahead: steps", steps, least=0, unit="env steps"))
-
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The schedule's values at ``t + steps``."""
         return self.schedule.values(np.asarray(t) + self.steps, key)
-
-    @property
-    def cycle(self) -> float:
-        """The schedule's own."""
-        return self.schedule.cycle
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
         """The schedule's own, ``steps`` earlier."""
@@ -127,7 +79,7 @@ class Ahead(_Shown):
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class During(_Shown):
+class During(Derived):
     """The same between two clocks, at rest before and after.
 
     Its clock is the schedule's own: it shows what the schedule does from ``start`` to ``end``, not a beginning.
@@ -177,12 +129,17 @@ class During(_Shown):
     @property
     def center(self) -> float:
         """The middle of the bounds; without, the schedule's own."""
-        return _center(self.bounds, self.schedule.center)
+        return center_of(self.bounds, self.schedule.center)
 
     @property
     def amplitude(self) -> float:
         """Half of the range between the bounds; without, the schedule's own."""
-        return _amplitude(self.bounds, self.schedule.amplitude)
+        return amplitude_of(self.bounds, self.schedule.amplitude)
+
+    @property
+    def cycle(self) -> float:
+        """Infinite."""
+        return math.inf
 
     def _timescale(self) -> float:
         inside = self.schedule.timescale
@@ -264,12 +221,12 @@ class Then(Schedule):
     @property
     def center(self) -> float:
         """The middle of the bounds; without, that between both centers."""
-        return _center(self.bounds, (self.first.center + self.second.center) / 2)
+        return center_of(self.bounds, (self.first.center + self.second.center) / 2)
 
     @property
     def amplitude(self) -> float:
         """Half of the range between the bounds; without, the larger of both amplitudes."""
-        return _amplitude(self.bounds, max(self.first.amplitude, self.second.amplitude))
+        return amplitude_of(self.bounds, max(self.first.amplitude, self.second.amplitude))
 
     @property
     def random(self) -> bool:
@@ -312,13 +269,3 @@ def _meet(before: float, after: float, amplitude: float) -> bool:
     """Whether two ends are the same but for rounding."""
     scale = amplitude if math.isfinite(amplitude) else max(abs(before), abs(after))
     return abs(after - before) <= _MEET * scale
-
-
-def _center(bounds: Bounds, otherwise: float) -> float:
-    low, high = bounds
-    return low + (high - low) / 2 if math.isfinite(high - low) else otherwise
-
-
-def _amplitude(bounds: Bounds, otherwise: float) -> float:
-    low, high = bounds
-    return (high - low) / 2 if math.isfinite(high - low) else otherwise

@@ -45,7 +45,7 @@ from rl_rms.envs.schedules import (
     Then,
     Trace,
 )
-from rl_rms.envs.schedules.algebra import part_keys
+from rl_rms.envs.schedules.derived import part_keys
 from tests.examples import fewer
 from tests.naming import naming
 

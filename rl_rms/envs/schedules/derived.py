@@ -1,0 +1,68 @@
+"""Common parts of schedules that are made of other schedules."""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+from rl_rms.envs.schedules.base import Bounds, Schedule
+from rl_rms.envs.schedules.rng import Key
+
+
+class Derived(Schedule):
+    """A schedule made of one other, with the properties of that one unless a subclass overrides them."""
+
+    schedule: Schedule
+
+    @property
+    def bounds(self) -> Bounds:
+        """The schedule's own."""
+        return self.schedule.bounds
+
+    @property
+    def center(self) -> float:
+        """The schedule's own."""
+        return self.schedule.center
+
+    @property
+    def amplitude(self) -> float:
+        """The schedule's own."""
+        return self.schedule.amplitude
+
+    @property
+    def random(self) -> bool:
+        """Whether the schedule is."""
+        return self.schedule.random
+
+    @property
+    def cycle(self) -> float:
+        """The schedule's own."""
+        return self.schedule.cycle
+
+    def _timescale(self) -> float:
+        return self.schedule.timescale
+
+    def _telling_span(self) -> float:
+        return self.schedule._telling_span()
+
+    def _half_life(self, steps_per_update: float, snr: float) -> float:
+        return self.schedule.half_life(steps_per_update=steps_per_update, snr=snr)
+
+
+def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:
+    """A key for each part of a whole; parts that are not random count for nothing."""
+    if sum(part.random for part in parts) <= 1:
+        return [key] * len(parts)
+    indices = accumulate((int(part.random) for part in parts), initial=0)
+    return [key.of_part(index) for index, _ in zip(indices, parts, strict=False)]
+
+
+def center_of(bounds: Bounds, otherwise: float) -> float:
+    """The middle of the bounds, or ``otherwise`` if one of them is infinite."""
+    low, high = bounds
+    return low + (high - low) / 2 if math.isfinite(high - low) else otherwise
+
+
+def amplitude_of(bounds: Bounds, otherwise: float) -> float:
+    """Half of the range between the bounds, or ``otherwise`` if it is infinite."""
+    low, high = bounds
+    return (high - low) / 2 if math.isfinite(high - low) else otherwise

@@ -17,9 +17,9 @@ The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (ar
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 
 Scalar: TypeAlias = float | Tensor
+# One tensor, or tensors by name.
+Params = TypeVar("Params", Tensor, dict[str, Tensor])
 
 State: TypeAlias = dict[str, Any]
 """The state of one parameter, in `torch.optim.RMSprop`'s layout with one more entry.
@@ -34,28 +36,10 @@ State: TypeAlias = dict[str, Any]
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
 ``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
 ``initial_weight``: the weight that v's first value still has in v, the product of every rho so far;
-``rho ** step`` where rho never changed.
+``rho ** step`` where rho never changed. The state of parameters by name is a dictionary of such states.
 """
 
 
-@overload
-def rmsprop_init(
-    param: Tensor,
-    *,
-    momentum: Scalar = 0.0,
-    optimism: Scalar = 0.0,
-    centered: bool = False,
-    initial_second_moment: float = 0.0,
-) -> State: ...
-@overload
-def rmsprop_init(
-    param: Mapping[str, Tensor],
-    *,
-    momentum: Scalar = 0.0,
-    optimism: Scalar = 0.0,
-    centered: bool = False,
-    initial_second_moment: float = 0.0,
-) -> dict[str, State]: ...
 def rmsprop_init(
     param: Tensor | Mapping[str, Tensor],
     *,
@@ -63,7 +47,7 @@ def rmsprop_init(
     optimism: Scalar = 0.0,
     centered: bool = False,
     initial_second_moment: float = 0.0,
-) -> State | dict[str, State]:
+) -> State:
     """The state before the first update.
 
     Args:
@@ -99,11 +83,10 @@ def rmsprop_init(
     return state
 
 
-@overload
 def rmsprop_update(
-    param: Tensor,
-    grad: Tensor,
-    state: State,
+    param: Params,
+    grad: Params,
+    state: Mapping[str, Any],
     *,
     lr: Scalar,
     rho: Scalar | None = None,
@@ -120,50 +103,7 @@ def rmsprop_update(
     lr_in_momentum: bool = False,
     cautious: bool = False,
     max_update_rms: float | None = None,
-) -> tuple[Tensor, State]: ...
-@overload
-def rmsprop_update(
-    param: Mapping[str, Tensor],
-    grad: Mapping[str, Tensor],
-    state: Mapping[str, State],
-    *,
-    lr: Scalar,
-    rho: Scalar | None = None,
-    half_life: Scalar | None = None,
-    eps: Scalar = 1e-8,
-    weight_decay: Scalar = 0.0,
-    momentum: Scalar = 0.0,
-    optimism: Scalar = 0.0,
-    centered: bool = False,
-    bias_correction: bool = False,
-    eps_in_sqrt: bool = False,
-    decoupled_weight_decay: bool = False,
-    nesterov: bool = False,
-    lr_in_momentum: bool = False,
-    cautious: bool = False,
-    max_update_rms: float | None = None,
-) -> tuple[dict[str, Tensor], dict[str, State]]: ...
-def rmsprop_update(
-    param: Any,
-    grad: Any,
-    state: Any,
-    *,
-    lr: Scalar,
-    rho: Scalar | None = None,
-    half_life: Scalar | None = None,
-    eps: Scalar = 1e-8,
-    weight_decay: Scalar = 0.0,
-    momentum: Scalar = 0.0,
-    optimism: Scalar = 0.0,
-    centered: bool = False,
-    bias_correction: bool = False,
-    eps_in_sqrt: bool = False,
-    decoupled_weight_decay: bool = False,
-    nesterov: bool = False,
-    lr_in_momentum: bool = False,
-    cautious: bool = False,
-    max_update_rms: float | None = None,
-) -> tuple[Tensor, State] | tuple[dict[str, Tensor], dict[str, State]]:
+) -> tuple[Params, State]:
     """One update, as the module's equations state it; nothing is changed in place.
 
     Every hyperparameter may be a tensor (a scalar, or one that broadcasts to the parameter's shape), and gradients
@@ -230,16 +170,8 @@ def rmsprop_update(
         cautious=cautious,
         max_update_rms=max_update_rms,
     )
-    if isinstance(param, Tensor):
-        return update(param, grad, state)
-    for name, other in (("grad", grad), ("state", state)):
-        if other.keys() != param.keys():
-            raise ValueError(
-                f"{name} must have the parameters' names {sorted(param)}, got {sorted(map(str, other))}; "
-                "a parameter that is not to be updated is left out of all three"
-            )
-    updated = {name: update(one, grad[name], state[name]) for name, one in param.items()}
-    return {name: new for name, (new, _) in updated.items()}, {name: new for name, (_, new) in updated.items()}
+    updated: tuple[Params, State] = _by_name(update, param, grad, state)
+    return updated
 
 
 def _update(
@@ -305,6 +237,20 @@ def _update(
     return _as_complex_as(param, p).to(param.dtype), {**new, **averages}
 
 
+def _by_name(update: Callable[..., tuple[Tensor, State]], param: Any, grad: Any, state: Any) -> Any:
+    """The update of one tensor, or of each parameter by its name."""
+    if isinstance(param, Tensor):
+        return update(param, grad, state)
+    for name, other in (("grad", grad), ("state", state)):
+        if other.keys() != param.keys():
+            raise ValueError(
+                f"{name} must have the parameters' names {sorted(param)}, got {sorted(map(str, other))}; "
+                "a parameter that is not to be updated is left out of all three"
+            )
+    updated = {name: update(one, grad[name], state[name]) for name, one in param.items()}
+    return {name: new for name, (new, _) in updated.items()}, {name: new for name, (_, new) in updated.items()}
+
+
 def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Tensor:
     """The estimate v^ that the next step is divided by the root of.
 
@@ -337,20 +283,6 @@ def denominator(v_hat: Tensor, eps: Scalar, *, eps_in_sqrt: bool) -> Tensor:
 def largest_root(dtype: torch.dtype) -> float:
     """The largest magnitude whose square is finite, 1.8e19 in float32."""
     return _LARGEST_ROOTS[dtype]
-
-
-def settle_(averages: list[Tensor]) -> None:
-    """Bring averages that have left the normal numbers back, in place.
-
-    An infinite average would stay infinite. Numbers below the smallest normal number vanish beside epsilon, but
-    CPUs take many times as long for them, and rounding keeps them from reaching 0.
-
-    Args:
-        averages: Real tensors.
-    """
-    for x in averages:
-        limits = torch.finfo(x.dtype)
-        torch.hardshrink(x.clamp_(-limits.max, limits.max), limits.tiny, out=x)
 
 
 def real(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rl_rms.optim.options import state_options
-from rl_rms.optim.rule import AVERAGES, State, real, rmsprop_init, settle_
+from rl_rms.optim.rule import AVERAGES, State, real, rmsprop_init
 
 # Beside this epsilon the root of the largest number that is not normal is lost in rounding.
 _LEAST_EPS = 1e-11
@@ -142,6 +142,9 @@ def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
 def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State]) -> None:
     """Bring averages that have left the normal numbers back, in place, unless a step depends on such small ones.
 
+    An infinite average would stay infinite. Numbers below the smallest normal number vanish beside epsilon, but
+    CPUs take many times as long for them, and rounding keeps them from reaching 0.
+
     Args:
         groups: All parameter groups.
         states: The states of parameters that have been updated.
@@ -151,7 +154,9 @@ def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State])
             continue
         of_group = [states[param] for param in group["params"] if param in states]
         with torch.no_grad():
-            settle_([local(real(state[name])) for state in of_group for name in AVERAGES if name in state])
+            for x in [local(real(state[name])) for state in of_group for name in AVERAGES if name in state]:
+                limits = torch.finfo(x.dtype)
+                torch.hardshrink(x.clamp_(-limits.max, limits.max), limits.tiny, out=x)
 
 
 def make_capturable_(state: State, device: torch.device) -> None:

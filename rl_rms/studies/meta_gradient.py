@@ -121,7 +121,7 @@ def _descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
         new, states = rmsprop_update(
             params, grads, states, lr=lr, half_life=half_life, eps=eps, bias_correction=True
         )
-        return dict(new)
+        return new
 
     return step
 

@@ -3,13 +3,13 @@
 The target is what a fixed network of the same shape makes of normal inputs, the loss the mean squared error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 INPUTS, HIDDEN, BATCH = 8, 32, 64
-Params = Mapping[str, Tensor]
+Params = dict[str, Tensor]
 
 
 class Regression:

@@ -36,6 +36,7 @@ from rl_rms.agents.agent import Agent
 from rl_rms.agents.callbacks import Periodic
 from rl_rms.agents.logger import Logger
 from rl_rms.cli import train
+from rl_rms.cli.build import build, make_env
 from rl_rms.cli.config import RunConfig, read_config
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
@@ -99,8 +100,8 @@ def train_long(steps: int, folder: Path) -> list[Reading]:
     """Train for so many env steps, and read a hundred times what the process holds."""
     run = config(steps, folder)
     torch.set_num_threads(run.num_threads)
-    env = train.make_env(run)
-    agent, monitor, home = train.build(run, env), ProcessMonitor(max(steps // 100, 1)), train.begin(run, "soak")
+    env = make_env(run)
+    agent, monitor, home = build(run, env), ProcessMonitor(max(steps // 100, 1)), train.begin(run, "soak")
     callbacks = [*train.make_callbacks(run, home), monitor]
     agent.learn(steps, callbacks, log_dir=home, log_interval=run.log_interval)
     env.close()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.parser import Parser
 from rl_rms.cli.runs import CHECKPOINTS, read_run
 from rl_rms.cli.trust import HELP, check_folder, own_optimizer
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     import torch
 
     from rl_rms.agents.evaluation import evaluate
-    from rl_rms.cli.train import build, make_env
+    from rl_rms.cli.build import build, make_env
 
     run = read_run(arguments.run)
     check_folder(run.config, Path(arguments.run), "evaluate", trust=arguments.trust)

@@ -11,9 +11,9 @@ from typing import Any
 
 from rl_rms.agents import files
 from rl_rms.agents.metrics import read_metrics
-from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
+from rl_rms.cli.parser import Parser
 from rl_rms.cli.runs import METRICS, new_folder
 from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.trust import HELP, check_folder, see_working_folder

@@ -71,7 +71,7 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
     Raises:
         UserError: If the client does not trust the server, and the server names code or the node has no folder.
     """
-    from rl_rms.cli.train import build, make_env
+    from rl_rms.cli.build import build, make_env
 
     torch.set_num_threads(1)
     task = message.content[_TASK]
@@ -213,7 +213,7 @@ class Rounds:
 
 def first_params(federation: Federation) -> dict[str, Tensor]:
     """The policy that the first client's agent would begin with."""
-    from rl_rms.cli.train import build, make_env
+    from rl_rms.cli.build import build, make_env
 
     config = federation.run_config(0)
     env = make_env(config)

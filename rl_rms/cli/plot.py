@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError, require_plots
+from rl_rms.cli.parser import Parser
 from rl_rms.cli.runs import CURVE
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl_rms.cli.config import Parser, read_config
+from rl_rms.cli.config import read_config
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.parser import Parser
 from rl_rms.cli.yaml_files import read_value
 from rl_rms.envs.schedules import Key, Schedule, stream_of
 

@@ -12,8 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
-from rl_rms.cli.config import Parser
 from rl_rms.cli.errors import UserError, require_plots
+from rl_rms.cli.parser import Parser
 from rl_rms.cli.regimes import RegimeReturns, read_regimes
 from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Log, Run, read_summary
 from rl_rms.cli.tracking import Following, follow, read_tracking

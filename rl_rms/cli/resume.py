@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl_rms.cli.config import Parser, parse_config
+from rl_rms.cli.config import parse_config
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.parser import Parser
 from rl_rms.cli.runs import CONFIG, read_run, require_checkpoint
 from rl_rms.cli.trust import HELP, check_folder
 from rl_rms.cli.yaml_files import read_file

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
-from rl_rms.cli.config import Parser
 from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError, require_plots, suggestion
+from rl_rms.cli.parser import Parser
 
 REPORT = "report.html"
 _PAGE = """<!doctype html>

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.agents.interruption import signals_deferred
-from rl_rms.cli.config import Parser
 from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.parser import Parser
 from rl_rms.cli.search import Engine, Search, read_search
 from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.trials import counted, open_study, results, retry_stale, work

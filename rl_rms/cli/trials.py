@@ -220,7 +220,7 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
 
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.agent import Agent
-    from rl_rms.cli.train import build, make_env
+    from rl_rms.cli.build import build, make_env
 
     torch.set_num_threads(config.num_threads)
     env = make_env(config)

@@ -233,8 +233,8 @@ def rows(folder="run"):
 @pytest.mark.parametrize("placement", ["server", "pooled", "client", "none"])
 def test_rounds_come_to_what_clients_and_server_do_by_themselves(rounds, placement):
     from rl_rms.agents.federated import Client, Server
+    from rl_rms.cli.build import build, make_env
     from rl_rms.cli.flower import first_params
-    from rl_rms.cli.train import build, make_env
 
     one = rounds(placement=placement)
     one.run()

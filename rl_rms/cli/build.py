@@ -1,0 +1,152 @@
+"""Builds the environment and the agent of a configuration, with errors that name the key."""
+
+import traceback
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rl_rms.cli.config import RunConfig
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.runs import CONFIG
+from rl_rms.cli.trust import own_optimizer
+
+if TYPE_CHECKING:
+    from rl_rms.agents.agent import Agent
+    from rl_rms.agents.workers import Workers
+    from rl_rms.envs import NonStationary, NonStationaryVector
+    from rl_rms.envs.faults import EnvError
+
+# The extra of this package with the dependencies of an environment.
+EXTRAS = {"box2d": "box2d", "mujoco": "mujoco"}
+
+
+def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStationaryVector":
+    """The environment of a run, or a worker's part of it.
+
+    Raises:
+        UserError: If the environment cannot be made or lacks a parameter of env.changes.
+    """
+    from gymnasium.error import DependencyNotInstalled, Error
+
+    from rl_rms.envs.make import make_from_config
+
+    try:
+        shard = (0, 1) if workers is None else (workers.rank, workers.size)
+        return make_from_config(config.env, config.seed, shard)
+    except DependencyNotInstalled as error:
+        name = str(error).split()[0]
+        extra = EXTRAS.get(name.lower())
+        mend = f"; install it with pip install 'rl_rms[{extra}]'" if extra else f": {error}"
+        raise UserError(f"env: {config.env.id} needs {name}, which is not installed{mend}") from error
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"env: {error}; start rl-rms in the folder that holds the module, or install the module"
+        ) from error
+    except (Error, ValueError, TypeError, ImportError) as error:
+        raise UserError(f"env: {error}") from error
+
+
+def check_video(config: RunConfig, agent: "Agent") -> None:
+    """Check that a run's videos can be recorded.
+
+    Raises:
+        UserError: If they cannot.
+    """
+    from rl_rms.agents.video import check_spaces
+
+    if config.video_every is None or agent.workers.rank > 0:
+        return
+    env = make_rendered_env(config)
+    try:
+        check_spaces(agent, env)
+    except ValueError as error:
+        raise UserError(
+            f"video_every: {error}. Leave video_every out, or set env.vectorization_mode sync, which trains on "
+            "the spaces of the single environment"
+        ) from error
+    finally:
+        env.close()
+
+
+def make_rendered_env(config: RunConfig) -> "NonStationary":
+    """A single environment of a run, without its curriculum, that renders pictures.
+
+    Raises:
+        UserError: If it does not.
+    """
+    import gymnasium as gym
+    from gymnasium.error import Error
+
+    from rl_rms.envs import NonStationary
+    from rl_rms.envs.specs import stacked
+
+    if find_spec("moviepy") is None:
+        raise UserError(
+            "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
+        )
+    try:
+        id, frames = config.env.id, config.env.frame_stack
+        env = gym.make(
+            id if frames is None else stacked(id, frames), **{**config.env.kwargs, "render_mode": "rgb_array"}
+        )
+        return NonStationary(env, config.env.schedules(), observe=config.env.observe, seed=config.drift_seed)
+    except (Error, ValueError, TypeError, ImportError) as error:
+        raise UserError(f"video_every: {error}") from error
+
+
+def build(
+    config: RunConfig,
+    env: "NonStationaryVector",
+    workers: "Workers | None" = None,
+    checkpoint: Path | None = None,
+) -> "Agent":
+    """The agent of a run, at its beginning or as it was saved.
+
+    Raises:
+        UserError: If the configuration does not fit the environment, or the checkpoint cannot be read.
+    """
+    from rl_rms.agents.a2c import A2C
+    from rl_rms.agents.reinforce import Reinforce
+    from rl_rms.envs.faults import EnvError
+
+    agents = {agent.algorithm: agent for agent in (A2C, Reinforce)}
+    kind = agents[config.agent.algorithm]
+    try:
+        if checkpoint is None:
+            agent: Agent = kind(env, config=config.agent, seed=config.seed)
+        else:
+            agent = kind.load(checkpoint, env, optimizer=own_optimizer(config), device=config.agent.device)
+            _check_unedited(config, agent)
+        if workers is not None:
+            agent.join(workers, config.scale.sync)
+        agent.prepare()
+    except EnvError as error:
+        print_cause(error)
+        raise UserError(f"env: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"agent: {error}") from error
+    return agent
+
+
+def _check_unedited(config: RunConfig, agent: "Agent") -> None:
+    """Check that a run's configuration has the hyperparameters and the seed that its checkpoint was trained with.
+
+    Raises:
+        ValueError: If one differs.
+    """
+    given, trained = config.agent.to_dict(), agent.config.to_dict()
+    pairs = {f"agent.policy.{key}": (one, trained["policy"][key]) for key, one in given.pop("policy").items()}
+    pairs |= {f"agent.{key}": (one, trained[key]) for key, one in given.items() if key != "device"}
+    pairs["seed"] = (config.seed, agent.seed)
+    for name, (value, before) in pairs.items():
+        if value != before:
+            raise ValueError(
+                f"{name} is {value!r} in {CONFIG}, but the checkpoint was trained with {before!r}; write "
+                f"{before!r} there to resume, or train a new run with rl-rms train"
+            )
+
+
+def print_cause(error: "EnvError") -> None:
+    """Show the way through the environment's own code, of which the error's sentence has only the end."""
+    if error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)

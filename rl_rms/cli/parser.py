@@ -1,0 +1,90 @@
+"""The parser of the commands: jsonargparse's, with examples in its help and errors in one sentence."""
+
+import re
+from argparse import HelpFormatter
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from rl_rms.cli.errors import UserError, suggestion
+
+HELP_WIDTH = 100
+
+
+class _HelpFormatter(DefaultHelpFormatter):
+    """jsonargparse's help, laid out for the width that every screen has."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=HELP_WIDTH)  # type: ignore[no-untyped-call]
+
+
+# The types in errors of jsonargparse, and their names in sentences.
+_KINDS = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "a string",
+    "<class 'NoneType'>": "null",
+    "list[int]": "a list of whole numbers",
+    "list[str]": "a list of strings",
+}
+_TYPE = re.compile(rf"{'|'.join(map(re.escape, _KINDS))}|typing\.Literal\[[^\]]*\]")
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser with examples in its help and suggestions in its errors.
+
+    Args:
+        examples: Example commands.
+        **options: Of jsonargparse's parser.
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **options)
+        self.examples = tuple(examples)
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """The help, with the examples at its end."""
+        shown = "".join(f"  {example}\n" for example in self.examples)
+        given = () if formatter is None else (formatter,)  # which jsonargparse 4.49 does not take
+        return super().format_help(*given) + (f"\nexamples:\n{shown}" if shown else "")
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """End with status 2 and a sentence."""
+        raise UserError(self._with_suggestion(one_sentence(message)))
+
+    def _with_suggestion(self, message: str) -> str:
+        known = [option for action in self._actions for option in action.option_strings if len(option) > 2]
+        known += [option[2:] for option in known]
+        for word in message.replace("'", " ").replace('"', " ").replace("=", " ").split():
+            if ("." in word or word.startswith("--")) and word not in known:
+                hint = suggestion(word, known)
+                if hint:
+                    return message + hint
+        return message
+
+
+def one_sentence(message: str) -> str:
+    """An error of jsonargparse as one plain sentence.
+
+    Args:
+        message: The error's text.
+    """
+    text = " ".join(message.split())
+    key = ".".join(re.findall(r'Parser key "([^"]+)":', text))
+    alternatives = re.search(r"Subtypes: \[(.*?)\] Errors: - (.+?) (?:- |Given value).*Given value: (.+)", text)
+    stated = re.search(r"Expected a (.+?)\. Got value: (.+)", text)
+    if alternatives:
+        kinds, reason, value = alternatives.groups()
+    elif stated:
+        kinds, value = stated.groups()
+        reason = text
+    else:
+        return text
+    known = _TYPE.findall(kinds)
+    if not key or _TYPE.sub("", kinds).strip(", "):
+        # A part's own parser names its key without the part's.
+        return f"{key}.{reason}" if key and re.match(r"\w+ must be ", reason) else str(reason)
+    names = [_KINDS.get(one) or f"one of {one[len('typing.Literal[') : -1]}" for one in known]
+    return f"{key} must be {' or '.join(names)}, got {value}"

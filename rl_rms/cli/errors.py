@@ -17,9 +17,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def require_plots(who: str) -> None:
     """Check that the extra ``plots`` is installed.
 
-    Args:
-        who: The features that need it, in the plural.
-
     Raises:
         UserError: If it is not.
     """

@@ -13,9 +13,6 @@ from rl_rms.cli.trust import HELP, check_folder, own_optimizer
 def main(argv: Sequence[str]) -> int:
     """Evaluate with the arguments after ``rl-rms evaluate``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If the run or its checkpoint cannot be read.
     """

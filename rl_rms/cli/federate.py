@@ -60,9 +60,6 @@ _MEANINGS = {
 def main(argv: Sequence[str]) -> int:
     """Federate with the arguments after ``rl-rms federate``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If the file is wrong, or Flower is not installed.
     """
@@ -139,13 +136,7 @@ def _require_flower() -> None:
 
 
 def simulate(federation: Federation, folder: Path, workers: int) -> None:
-    """Play the rounds that are still to come in Flower's simulation on this machine.
-
-    Args:
-        federation: The federation.
-        folder: Of the run.
-        workers: Clients that train at the same time.
-    """
+    """Play the rounds that are still to come in Flower's simulation on this machine."""
     import ray
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp

@@ -278,11 +278,6 @@ def _read_array(name: str, data: bytes, shape: torch.Size) -> Tensor:
 def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: int) -> Report:
     """Read a client's answer. `rl_rms.agents.federated.Server.check` checks the ranges of its values.
 
-    Args:
-        content: The answer.
-        params: The policy's parameters.
-        num_clients: Clients of the federation.
-
     Raises:
         ValueError: If the answer is no report.
     """

@@ -93,12 +93,7 @@ def _parts(key: str) -> list[str]:
 
 
 def annotations_of(kind: type, **instead: type) -> dict[str, Any]:
-    """The type of each dotted key of a dataclass and of the dataclasses in it.
-
-    Args:
-        kind: The dataclass.
-        **instead: Dataclasses for some of its fields.
-    """
+    """The type of each dotted key of a dataclass and of the dataclasses in it."""
     found: dict[str, Any] = {}
     hints = get_type_hints(kind)
     for one in fields(kind):

@@ -33,12 +33,7 @@ _TYPE = re.compile(rf"{'|'.join(map(re.escape, _KINDS))}|typing\.Literal\[[^\]]*
 
 
 class Parser(ArgumentParser):
-    """jsonargparse's parser with examples in its help and suggestions in its errors.
-
-    Args:
-        examples: Example commands.
-        **options: Of jsonargparse's parser.
-    """
+    """jsonargparse's parser with examples in its help and suggestions in its errors."""
 
     def __init__(self, *, examples: Sequence[str] = (), **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **options)
@@ -66,11 +61,7 @@ class Parser(ArgumentParser):
 
 
 def one_sentence(message: str) -> str:
-    """An error of jsonargparse as one plain sentence.
-
-    Args:
-        message: The error's text.
-    """
+    """An error of jsonargparse as one plain sentence."""
     text = " ".join(message.split())
     key = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     alternatives = re.search(r"Subtypes: \[(.*?)\] Errors: - (.+?) (?:- |Given value).*Given value: (.+)", text)

@@ -18,9 +18,6 @@ _ENDINGS = (".png", ".svg")
 def main(argv: Sequence[str]) -> int:
     """Plot with the arguments after ``rl-rms plot``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If a folder is no run's, nothing was logged in it, environments are mixed, an output's ending is
             another than .png or .svg, or several seeds are to be drawn without the extra ``plots``.

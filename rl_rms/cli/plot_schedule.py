@@ -19,9 +19,6 @@ _TITLE = 100
 def main(argv: Sequence[str]) -> int:
     """Plot with the arguments after ``rl-rms plot-schedule``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If the schedule, the configuration or an option is wrong.
     """

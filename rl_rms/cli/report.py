@@ -71,9 +71,6 @@ The verdict is about how v follows the gradients. Compare runs to learn which ha
 def main(argv: Sequence[str]) -> int:
     """Write the report of the runs in the arguments after ``rl-rms report``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If a folder is no run's, nothing was logged in it, environments are mixed, or there are several
             seeds and the extra ``plots`` is missing.

@@ -14,9 +14,6 @@ from rl_rms.cli.yaml_files import read_file
 def main(argv: Sequence[str]) -> int:
     """Continue with the arguments after ``rl-rms resume``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If the run or its checkpoint cannot be read.
     """

@@ -109,9 +109,6 @@ def read_run(folder: str | Path) -> Run:
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the whole checkpoint with the most env steps; ``best`` does not count.
 
-    Args:
-        folder: Folder of a run.
-
     Returns:
         The checkpoint; of two with equal env steps ``final``. None if there is no file.
 

@@ -27,10 +27,6 @@ class SeededByTrial(samplers.BaseSampler):
 
     Workers that share one seed would all draw the same points, and a resumed sweep would draw its first points
     again.
-
-    Args:
-        make: Makes a sampler from a seed.
-        seed: Seed of the sweep.
     """
 
     def __init__(self, make: Callable[[int], samplers.BaseSampler], seed: int) -> None:

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
-    """The workers that a launcher such as torchrun has started with this one; this one alone without a launcher.
-
-    Args:
-        scale: How long they wait for each other.
-    """
+    """The workers that a launcher such as torchrun started with this one; without a launcher, this one alone."""
     import torch.distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous

@@ -48,9 +48,6 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
 
     The second signal ends the process.
 
-    Args:
-        agent: The agent that learns inside.
-
     Yields:
         The received signals.
 

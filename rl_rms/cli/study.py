@@ -39,9 +39,6 @@ code {{ font-size: 0.9em; }}
 def main(argv: Sequence[str]) -> int:
     """Run studies with the arguments after ``rl-rms study``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If there is no such study, or the extra ``plots`` is not installed.
     """
@@ -131,12 +128,7 @@ def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | No
 
 
 def report(names: Sequence[str], folder: Path) -> None:
-    """Write one HTML page of all studies, with their figures in it, and an overview of the verdicts, README.md.
-
-    Args:
-        names: Of the studies.
-        folder: Where their pages are, and where it goes.
-    """
+    """Write one HTML page of all studies, with their figures in it, and an overview of the verdicts, README.md."""
     import markdown
 
     from rl_rms.studies import load

@@ -31,9 +31,6 @@ _LOOK_EVERY = 0.5
 def main(argv: Sequence[str]) -> int:
     """Sweep with the arguments after ``rl-rms sweep``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If the sweep is wrong.
     """
@@ -96,9 +93,6 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
         storage: See `rl_rms.cli.trials.open_study`.
         workers: Processes at the same time.
         engine: Local processes or tasks of Ray.
-
-    Returns:
-        Exit status.
     """
     console = make_console()
     folder.mkdir(parents=True, exist_ok=True)
@@ -250,14 +244,7 @@ class _Ray:
 
 
 def report(study: "optuna.Study", search: Search, folder: Path, console: Any) -> None:
-    """Write ``trials.csv``, ``best.yaml`` and the plots, and print the best trials.
-
-    Args:
-        study: The sweep's study.
-        search: The sweep.
-        folder: Where to.
-        console: Where to print.
-    """
+    """Write ``trials.csv``, ``best.yaml`` and the plots, and print the best trials."""
     from rich.table import Table
 
     rows = results(study.get_trials(deepcopy=False), search)

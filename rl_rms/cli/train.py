@@ -44,9 +44,6 @@ INTERRUPTED = 130
 def main(argv: Sequence[str]) -> int:
     """Train with the arguments after ``rl-rms train``.
 
-    Returns:
-        Exit status.
-
     Raises:
         UserError: If the configuration is wrong.
     """
@@ -67,10 +64,6 @@ def main(argv: Sequence[str]) -> int:
 
 def train(config: RunConfig, name: str) -> int:
     """Do the run of a configuration in a new folder ``<runs_dir>/<name>/<date-time>-seed<seed>``.
-
-    Args:
-        config: The run.
-        name: Name of the run's parent folder.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
@@ -187,11 +180,6 @@ def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
 
 def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
     """Train an agent up to the run's env steps, as all of its workers do.
-
-    Args:
-        config: The run.
-        agent: The agent, with its environment.
-        folder: The run's folder.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).

@@ -177,10 +177,6 @@ def work(search: Search, storage: str, parent: int | None = None) -> None:
 def objective(trial: "Trial", search: Search) -> float:
     """Train a point with every seed, and report its return on the way.
 
-    Args:
-        trial: Optuna's trial.
-        search: The sweep.
-
     Returns:
         The median over seeds.
     """

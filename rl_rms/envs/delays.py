@@ -17,10 +17,6 @@ class Delays:
     With the delay ``k``, step ``j`` of an episode (from 0) executes the action of step ``j - k``. While ``j < k``
     it executes the idle action: 0 clipped to the bounds of a Box, or the first action of a Discrete. A shorter
     delay drops actions; a longer one repeats them.
-
-    Args:
-        space: The space of one action.
-        num_envs: Number of environments.
     """
 
     def __init__(self, space: Box | Discrete, num_envs: int = 1) -> None:

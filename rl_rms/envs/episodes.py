@@ -12,11 +12,7 @@ _SUCCESS_KEYS = ("is_success", "success")
 
 
 class EpisodeCounter:
-    """Counts in one or several environments.
-
-    Args:
-        num_envs: Number of environments.
-    """
+    """Counts in one or several environments."""
 
     def __init__(self, num_envs: int = 1) -> None:
         self._returns = [0.0] * num_envs

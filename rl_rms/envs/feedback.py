@@ -114,10 +114,6 @@ class Feedback:
     def load_state_dict(self, state: Mapping[str, Any], *, episodes: bool) -> None:
         """Go on from a state of `state_dict`.
 
-        Args:
-            state: The state.
-            episodes: False to count the episodes in progress from now on.
-
         Raises:
             ValueError: If there is a curriculum or an adversary and no part for it, or the other way round.
         """

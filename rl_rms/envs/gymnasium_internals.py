@@ -57,12 +57,7 @@ def continue_plain_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDAr
 
 
 def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
-    """Workers that caused an error of a step or a reset; empty if that is unknown.
-
-    Args:
-        env: The vector environment.
-        error: The error.
-    """
+    """Workers that caused an error of a step or a reset; empty if that is unknown."""
     check_attributes(env)
     # Gymnasium drops the pipes of workers that report an error.
     reported = [i for i, pipe in enumerate(env.parent_pipes) if pipe is None]
@@ -75,11 +70,6 @@ def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
 
 def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, Any]]) -> Any:
     """Start a worker process in the place of another one, whose pipe is closed.
-
-    Args:
-        env: The vector environment.
-        i: Number of the worker.
-        make: Makes the sub-environment.
 
     Returns:
         The worker's shared memory. A spawned worker can open its lock only while the caller keeps it.
@@ -101,11 +91,7 @@ def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, An
 
 
 def new_box2d_world(env: Any) -> None:
-    """Give an unwrapped Box2D environment a new world.
-
-    Args:
-        env: The environment, between two episodes.
-    """
+    """Give an unwrapped Box2D environment a new world."""
     box2d: Any = importlib.import_module("Box2D")
     env._destroy()
     env.world = box2d.b2World(gravity=env.world.gravity)

@@ -30,10 +30,6 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     With a target ``observation.*`` the observation space is unbounded, because moved observations may lie
     outside the declared bounds. A pickled or copied environment continues exactly.
 
-    Args:
-        env: The environment.
-        targets: Names of the targets.
-
     Raises:
         ValueError: If the environment lacks a target, or changing it would have no effect.
     """

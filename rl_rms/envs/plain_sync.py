@@ -21,9 +21,6 @@ _NO_DELAY = encode(None)
 class PlainSync:
     """The state of a SyncVectorEnv within its episodes.
 
-    Args:
-        env: The vector environment.
-
     Attributes:
         last: The last observations; None before the first reset.
     """

@@ -27,11 +27,7 @@ _NEED_NEW_WORLD = frozenset({"gymnasium.envs.box2d.bipedal_walker:BipedalWalker"
 
 
 class Replay:
-    """The beginning of an episode, and the actions and parameter values since.
-
-    Args:
-        env: The environment with the wrappers that are replayed too.
-    """
+    """The beginning of an episode, and the actions and parameter values since."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._env = env
@@ -69,9 +65,6 @@ class Replay:
     def state_dict(self, shown: Any) -> dict[str, Any]:
         """The episode as plain JSON data.
 
-        Args:
-            shown: The last observation, whose hash is saved to compare.
-
         Raises:
             ValueError: If it is longer than `LONGEST`, or a part of it cannot be written as JSON.
         """
@@ -89,10 +82,6 @@ class Replay:
 
     def repeat(self, state: Mapping[str, Any], set_values: Callable[[Values], None]) -> tuple[Any, bool]:
         """Repeat an episode of `state_dict` in this environment.
-
-        Args:
-            state: The episode.
-            set_values: Sets parameter values.
 
         Returns:
             The last observation, and whether it equals the saved one.

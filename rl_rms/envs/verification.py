@@ -42,10 +42,6 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
     further within its bounds. If the parameter has no effect by itself, it is tried once more with the others
     moved in both copies: wind is felt only where air has a density.
 
-    Args:
-        env: The unwrapped environment, single or vector.
-        parameters: The parameters by target.
-
     Raises:
         ValueError: If changing one of them changes nothing, or it cannot be set.
 
@@ -124,11 +120,7 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parame
 
 
 def copy_env(env: Any) -> Any:
-    """A copy of an unwrapped environment, to try something out on; it does not render.
-
-    Args:
-        env: The environment.
-    """
+    """A copy of an unwrapped environment, to try something out on; it does not render."""
     if hasattr(env, "mujoco_renderer"):
         # Without the renderer, and with the model as it is rather than as its file has it.
         clone = object.__new__(type(env))

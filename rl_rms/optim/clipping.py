@@ -7,11 +7,7 @@ from rl_rms.optim.rule import State, gathered, largest_root, real, second_moment
 
 
 def mend_(grads: list[Tensor]) -> None:
-    """Put 0 for nan, and the largest finite magnitude among all gradients for infinities, in place.
-
-    Args:
-        grads: Real gradients.
-    """
+    """Put 0 for nan, and the largest finite magnitude among all gradients for infinities, in place."""
     finite = [torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0) for grad in grads if grad.numel() > 0]
     largest = max((float(gathered(grad.abs().max())) for grad in finite), default=0.0)
     for grad in grads:

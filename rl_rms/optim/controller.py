@@ -150,12 +150,7 @@ class HalfLifeController:
         return bool(self._estimators)
 
     def observe(self, groups: Iterable[dict[str, Any]], flat: list[FlatGradients]) -> None:
-        """Pass the gradients of an update to the estimators.
-
-        Args:
-            groups: All parameter groups.
-            flat: The gradients in flat buckets.
-        """
+        """Pass the gradients of an update to the estimators."""
         for kind, estimator in self._estimators.items():
             if kind not in self._probes:
                 params: list[Tensor] = [param for group in groups for param in group["params"]]

@@ -120,9 +120,6 @@ class GradientGuard:
     def admit(self, grads: list[Tensor]) -> Norm | None:
         """Check the norm of all gradients.
 
-        Args:
-            grads: All gradients, in any grouping.
-
         Returns:
             The norm. None if the update must not be made; it has been counted then.
 

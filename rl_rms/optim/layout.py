@@ -69,10 +69,6 @@ class Layout:
     def collect(self, param_groups: Groups, state: States) -> list[list[Gradients]] | None:
         """Read all gradients.
 
-        Args:
-            param_groups: The optimizer's present groups.
-            state: Its present states.
-
         Returns:
             The gradients of each group. None if the layout no longer describes parameters, gradients and states;
             it must then not be used.

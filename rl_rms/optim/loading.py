@@ -39,11 +39,6 @@ def check_state_dict(
 ) -> Loaded | None:
     """Check a state dict of this optimizer, `torch.optim.RMSprop` or ``RMSpropTFLike``.
 
-    Args:
-        state_dict: The state dict.
-        param_groups: The optimizer's groups.
-        names: The names of the options that every group has.
-
     Returns:
         The checked state dict. None if the groups have other numbers of parameters, which torch refuses.
 

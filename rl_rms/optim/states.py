@@ -160,12 +160,7 @@ def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State])
 
 
 def make_capturable_(state: State, device: torch.device) -> None:
-    """Move the entries that change with every update to the device: a captured graph replays numbers as constants.
-
-    Args:
-        state: A parameter's state.
-        device: The parameter's device.
-    """
+    """Move the entries that change with every update to the device; a captured graph keeps numbers constant."""
     state["step"] = state["step"].to(device)
     state["initial_weight"] = torch.as_tensor(state["initial_weight"], dtype=torch.float64, device=device)
 

@@ -87,11 +87,7 @@ class FlatBucket:
         return [(param, end - param.numel()) for param, end in zip(self.params, ends, strict=True)]
 
     def owns_states(self, state_of: Mapping[Tensor, State]) -> bool:
-        """Whether the bucket was built on these states.
-
-        Args:
-            state_of: The optimizer's present states.
-        """
+        """Whether the bucket was built on these states."""
         return all(map(operator.is_, map(state_of.get, self.params), self._param_states))
 
     def collect(self) -> "FlatGradients | None":

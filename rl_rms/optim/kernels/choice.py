@@ -21,12 +21,7 @@ _LOOSE: tuple[Kernel[LooseGradients], ...] = (ForeachKernel(), PlainKernel())
 
 
 def choose_kernel(gradients: Gradients, group: Options) -> Kernel[Any]:
-    """The fastest kernel that supports the options of a group.
-
-    Args:
-        gradients: The gradients of one step.
-        group: The options of the parameter group.
-    """
+    """The fastest kernel that supports the options of a group."""
     kernels: tuple[Kernel[Any], ...] = _FLAT if type(gradients) is FlatGradients else _LOOSE
     for kernel in kernels:
         if kernel.supports(gradients, group):

@@ -128,9 +128,6 @@ _STEP = torch.tensor(1e9)
 def verified_adamw(dtype: torch.dtype) -> Callable[..., None] | None:
     """The fused AdamW of torch, if it is there and is RMSprop when it is called as RMSprop.
 
-    Args:
-        dtype: Precision of parameters and state.
-
     Returns:
         The kernel, or None where torch has none or it gives other numbers than `rmsprop_update`.
     """

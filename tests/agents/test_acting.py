@@ -12,7 +12,7 @@ from rl_rms.agents.workers import Workers
 from tests.naming import naming
 
 
-def test_predict_takes_one_observation_and_a_batch():
+def test_predict_one_observation_or_a_batch_returns_actions_of_that_shape():
     agent = A2C("CartPole-v1", seed=0)
     single, state = agent.predict(np.zeros(4, np.float32))
     batch, _ = agent.predict(np.zeros((6, 4), np.float32))
@@ -24,7 +24,7 @@ def test_predict_takes_one_observation_and_a_batch():
         agent.predict(np.zeros(5))
 
 
-def test_actions_reach_the_environment_as_it_takes_them():
+def test_predict_returns_actions_of_the_action_space():
     shifted = gym.spaces.Discrete(3, start=5)
     agent = A2C(
         None,
@@ -39,7 +39,7 @@ def test_actions_reach_the_environment_as_it_takes_them():
     assert all(narrow.contains(agent.predict(1)[0]) for _ in range(20))
 
 
-def test_an_observation_of_another_kind_is_named():
+def test_predict_observation_of_another_kind_names_it():
     space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (4,), np.float32)})
     agent = A2C(None, config=A2CConfig(), observation_space=space, action_space=gym.spaces.Discrete(2))
     with pytest.raises(ValueError, match=naming("observation", "Dict", "{'b': 1}")):

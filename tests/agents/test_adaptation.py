@@ -17,7 +17,7 @@ def episodes(returns, start=0, every=10):
     return [Episode(ret, every, 0, start + every * (i + 1)) for i, ret in enumerate(returns)]
 
 
-def test_a_regime_by_hand():
+def test_regime_statistics_equal_hand_computed_values():
     # 100 episodes from env step 1000 to 2000: 0 in the first tenth, then 50, and 100 in the last.
     regime = regime_of(episodes([0.0] * 10 + [50.0] * 80 + [100.0] * 10, start=1_000), 1_000, 2_000, before=50.0)
     assert (regime.first_tenth, regime.last_tenth, regime.mean) == (0.0, 100.0, 50.0)
@@ -34,17 +34,17 @@ def test_a_regime_by_hand():
         ([50.0] * 20, 50.0, 200),
     ],
 )
-def test_recovery(returns, before, recovery):
+def test_recovery_equals_hand_computed_values(returns, before, recovery):
     assert regime_of(episodes(returns), 0, 1_000, before).recovery == recovery
 
 
-def test_there_is_no_recovery_without_a_regime_before_and_no_mean_without_episodes():
+def test_recovery_of_the_first_regime_is_none_and_mean_without_episodes_is_none():
     assert math.isnan(regime_of(episodes([1.0] * 30), 0, 300, math.nan).recovery)
     empty = regime_of([], 0, 300, 1.0)
     assert all(math.isnan(one) for one in (empty.mean, empty.first_tenth, empty.last_tenth))
 
 
-def test_regimes_of_a_training_are_logged_as_they_end(tmp_path):
+def test_adaptation_callback_logs_each_regime_at_its_end(tmp_path):
     # Rewards are 1, 5 and 2: the middle regime is the best, the first the worst.
     scale = PiecewiseConstant([(0, 1.0), (1_000, 5.0), (2_000, 2.0)])
     env = make_vec("CartPole-v1", 4, {"reward.scale": scale}, seed=0)
@@ -65,12 +65,12 @@ def test_regimes_of_a_training_are_logged_as_they_end(tmp_path):
     assert [float(row["adaptation/worst_mean"]) for row in rows] == pytest.approx([means[0]] * 3)
 
 
-def test_a_world_without_regimes_is_named():
+def test_adaptation_callback_env_without_regimes_raises():
     with pytest.raises(ValueError, match=naming("AdaptationCallback", "regimes")):
         A2C("CartPole-v1").learn(10, AdaptationCallback())
 
 
-def test_regimes_of_a_resumed_training_are_those_of_an_uninterrupted_one(tmp_path):
+def test_adaptation_callback_resumed_run_equals_uninterrupted_run(tmp_path):
     def make():
         changes = {"length": PiecewiseConstant([(0, 0.5), (700, 1.0)])}
         return make_vec("CartPole-v1", 2, changes, seed=0)
@@ -88,7 +88,7 @@ def test_regimes_of_a_resumed_training_are_those_of_an_uninterrupted_one(tmp_pat
     assert repr(second.regimes) == repr(whole.regimes)  # nan differs from itself
 
 
-def test_patience_of_a_resumed_training_counts_on(tmp_path):
+def test_eval_callback_resumed_run_keeps_the_patience_count(tmp_path):
     def evaluations():
         env = make_vec("CartPole-v1", 1, seed=0)
         callback = EvalCallback(env, every=100, episodes=1, patience=6, at_end=False)

@@ -23,7 +23,7 @@ class Recorded(gym.vector.VectorWrapper):
 
 
 @pytest.mark.parametrize("player", [0, 1])
-def test_a_side_plays_its_part_of_the_pair_and_is_paid_its_share(player):
+def test_side_passes_its_part_of_the_action_and_its_share_of_the_reward(player):
     seen = []
 
     def rival(observations):
@@ -43,7 +43,7 @@ def test_a_side_plays_its_part_of_the_pair_and_is_paid_its_share(player):
     assert rewards.tolist() == ([1.0, 1.0] if player == 0 else [-1.0, -1.0])
 
 
-def test_a_game_has_two_players():
+def test_side_of_an_env_without_two_players_raises():
     with pytest.raises(ValueError, match=naming("env", "Tuple", "Discrete")):
         Side(gym.make_vec("CartPole-v1", 2), 0, lambda _: None)
 
@@ -57,7 +57,7 @@ def make():
 
 
 @pytest.mark.parametrize("turns", ["simultaneous", "alternating"])
-def test_the_adversary_meets_what_the_protagonist_was_or_has_become(turns):
+def test_adversary_plays_against_the_old_or_the_new_protagonist(turns):
     training = RobustTraining(make, turns=turns, turn=100, seed=3)
     before = weights(training.protagonist), weights(training.adversary)
     training.learn(100)
@@ -72,7 +72,7 @@ def test_the_adversary_meets_what_the_protagonist_was_or_has_become(turns):
     assert torch.equal(weights(training._shown[1]), after[1])
 
 
-def test_both_learn_as_long_as_asked_and_alike_with_the_same_seed():
+def test_robust_training_same_seed_gives_same_weights_and_env_steps():
     one, other = (RobustTraining(make, turn=60, seed=1).learn(150) for _ in range(2))
     assert one.protagonist.num_timesteps >= 150
     assert one.adversary.num_timesteps >= 150
@@ -85,7 +85,7 @@ def balance(observations):
     return (observations @ np.array([0.1, 0.5, 3.0, 1.0]) > 0).astype(np.int64)
 
 
-def test_an_adversary_learns_to_push_where_it_hurts():
+def test_robust_training_adversary_learns_the_harmful_push():
     config = A2CConfig(learning_rate=1e-2, n_steps=8, gae_lambda=0.95, normalize_advantage=True)
     adversary = A2C(Side(PushedCartPole(16, strength=0.2), 1, balance), config=config, seed=0)
     env = Side(PushedCartPole(16, strength=0.2), 1, balance)
@@ -95,7 +95,7 @@ def test_an_adversary_learns_to_push_where_it_hurts():
     assert after > 0.6 * before
 
 
-def test_observations_are_shown_to_rivals_as_the_player_sees_them():
+def test_rival_gets_the_observations_normalized_as_in_its_training():
     config = A2CConfig(normalize_observation=True)
     training = RobustTraining(make, protagonist=config, turn=50, turns="alternating").learn(50)
     observations = np.array([[1.0, -2.0, 0.1, 0.5]], dtype=np.float32)

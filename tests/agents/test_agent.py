@@ -22,7 +22,7 @@ from tests.naming import naming
 RANDOM_RETURN = 22  # of a random policy on CartPole-v1
 
 
-def test_a_random_policys_return_is_what_the_learning_tests_and_the_readme_say():
+def test_random_policy_return_on_cartpole_equals_the_documented_value():
     env = gym.make_vec("CartPole-v1", 64)
     env.action_space.seed(0)
     collector = Collector(env)
@@ -34,19 +34,19 @@ def test_a_random_policys_return_is_what_the_learning_tests_and_the_readme_say()
 
 
 @pytest.mark.parametrize("vectorization_mode", ["vector_entry_point", "sync"])
-def test_a2c_learns_cartpole(vectorization_mode):
+def test_a2c_on_cartpole_reaches_the_return(vectorization_mode):
     env = make_vec("CartPole-v1", num_envs=16, vectorization_mode=vectorization_mode)
     agent = A2C(env, learning_rate=2e-3, seed=1).learn(60_000)
     assert np.mean([episode.ret for episode in agent.episodes]) > 5 * RANDOM_RETURN
     assert evaluate(agent, "CartPole-v1", 10, seed=5).mean_reward > 8 * RANDOM_RETURN
 
 
-def test_reinforce_learns_cartpole():
+def test_reinforce_on_cartpole_reaches_the_return():
     agent = Reinforce(make_vec("CartPole-v1", num_envs=8), learning_rate=5e-3, seed=1).learn(60_000)
     assert np.mean([episode.ret for episode in agent.episodes]) > 5 * RANDOM_RETURN
 
 
-def test_reinforce_learns_without_a_baseline():
+def test_reinforce_without_baseline_reaches_the_return():
     agent = Reinforce(make_vec("CartPole-v1", num_envs=8), learning_rate=5e-3, baseline=False, seed=1).learn(
         60_000
     )
@@ -54,7 +54,7 @@ def test_reinforce_learns_without_a_baseline():
 
 
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
-def test_continuous_actions_are_learned(agent_class, target):
+def test_a2c_with_continuous_actions_reaches_the_return(agent_class, target):
     agent = agent_class(target(16), learning_rate=3e-3, seed=0).learn(16 * 1500)
     action, _ = agent.predict(np.ones(1, np.float32), deterministic=True)
     assert action == pytest.approx(0.5, abs=0.15)
@@ -62,7 +62,7 @@ def test_continuous_actions_are_learned(agent_class, target):
 
 
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
-def test_the_same_seed_gives_the_same_weights(agent_class):
+def test_learn_with_the_same_seed_gives_the_same_weights(agent_class):
     def weights(seed):
         agent = agent_class(make_vec("CartPole-v1", num_envs=4), seed=seed).learn(600)
         return torch.nn.utils.parameters_to_vector(agent.policy.parameters())
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_weights(agent_class):
     assert not torch.equal(weights(3), weights(4))
 
 
-def test_building_an_agent_leaves_torchs_global_generator_alone():
+def test_constructor_leaves_the_global_random_generator_of_torch_unchanged():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -79,7 +79,7 @@ def test_building_an_agent_leaves_torchs_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_half_life_in_steps_counts_the_true_transitions_of_each_update():
+def test_half_life_in_steps_counts_valid_transitions_of_each_update():
     agent = A2C(make_vec("CartPole-v1", num_envs=8), half_life="400 steps", seed=0).learn(4_000)
     # 40 env steps an update, or a few less where reset frames fell in it.
     assert agent.optimizer.steps_per_update <= 40
@@ -87,7 +87,7 @@ def test_a_half_life_in_steps_counts_the_true_transitions_of_each_update():
     assert agent.describe_half_life() == "half-life 10.0 updates = 400 env steps (40 env steps per update)"
 
 
-def test_reset_frames_do_not_lengthen_an_update(counting):
+def test_steps_per_update_leaves_out_reset_frames(counting):
     # Episodes of two steps, then a reset frame: three vector steps hold two env steps in each world.
     agent = A2C(counting([(2, True), (2, False)]), n_steps=3, half_life="8 steps", seed=0).learn(20)
     assert agent.optimizer.steps_per_update == 4
@@ -95,7 +95,7 @@ def test_reset_frames_do_not_lengthen_an_update(counting):
 
 
 @pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.SGD"])
-def test_gradients_are_clipped_before_the_optimizer_sees_them(optimizer, counting):
+def test_learn_clips_gradients_before_the_optimizer_step(optimizer, counting):
     def grown(max_grad_norm):
         agent = A2C(counting([(9, True)]), max_grad_norm=max_grad_norm, optimizer=optimizer, seed=0).learn(5)
         return torch.nn.utils.get_total_norm([param.grad for param in agent.policy.parameters()]).item()
@@ -108,7 +108,7 @@ def jumping_world():
     return make_vec("CartPole-v1", num_envs=8, changes={"length": PoissonJumps(0.1, 2.0, mean_dwell=3_000)})
 
 
-def test_a_matched_half_life_takes_the_time_scale_of_the_environment(tmp_path):
+def test_matched_half_life_uses_the_timescale_of_the_environment(tmp_path):
     agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"half_life_bounds": (1, 1e6)}, seed=0)
     assert "timescale of 3,000 env steps, between 1 and 1e+06 updates" in agent.describe_half_life()
     agent.learn(4_000, log_dir=tmp_path, log_interval=10)
@@ -123,18 +123,18 @@ def test_a_matched_half_life_takes_the_time_scale_of_the_environment(tmp_path):
     assert events.Scalars("optim/half_life_longest")[-1].value == pytest.approx(1e6)
 
 
-def test_a_stated_time_scale_goes_before_the_environments():
+def test_stated_timescale_overrides_that_of_the_environment():
     agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"timescale": "500 steps"}, seed=0)
     assert "timescale of 500 env steps" in agent.describe_half_life()
 
 
-def test_matching_in_a_world_that_tells_no_time_scale_is_refused():
+def test_matched_half_life_env_without_timescale_raises():
     with pytest.raises(ValueError, match=naming('half_life="match"', "timescale=None")):
         A2C("CartPole-v1", half_life="match", seed=0).learn(100)
 
 
 @pytest.mark.parametrize("half_life", ["match", "auto"])
-def test_a_loaded_agent_goes_on_with_what_was_found(half_life, tmp_path):
+def test_load_keeps_the_estimated_half_life(half_life, tmp_path):
     options = {"half_life": half_life, "optimizer_kwargs": {"half_life_bounds": (1, 1e6)}, "seed": 0}
     agent = A2C(jumping_world(), **options).learn(4_000)
     again = A2C.load(agent.save(tmp_path / "agent"), jumping_world())
@@ -143,7 +143,7 @@ def test_a_loaded_agent_goes_on_with_what_was_found(half_life, tmp_path):
     assert again.optimizer.half_life == agent.optimizer.half_life != 1
 
 
-def test_twice_the_environments_keep_the_memory_in_env_steps():
+def test_half_life_in_steps_is_independent_of_num_envs():
     half_lives = [
         A2C(make_vec("CartPole-v1", num_envs=num_envs), half_life="800 steps", seed=0).describe_half_life()
         for num_envs in (4, 8)
@@ -152,7 +152,7 @@ def test_twice_the_environments_keep_the_memory_in_env_steps():
     assert [memory.split()[1] for memory in half_lives] == ["40.0", "20.0"]
 
 
-def test_reinforce_uses_the_first_episodes_of_every_world(counting):
+def test_reinforce_uses_the_first_episodes_of_each_sub_environment(counting):
     env = counting([(2, False), (5, False)])
     agent = Reinforce(env, seed=0)
     trainer = agent.make_trainer()
@@ -164,7 +164,7 @@ def test_reinforce_uses_the_first_episodes_of_every_world(counting):
     assert again.observations[0].tolist() == [[0.0], [0.0]]  # begins with new episodes
 
 
-def test_training_ends_at_the_first_update_past_the_total_and_goes_on_from_there():
+def test_learn_stops_at_the_first_update_after_the_total_and_continues():
     agent = A2C(make_vec("CartPole-v1", num_envs=4), seed=0).learn(1_000)
     assert 1_000 <= agent.num_timesteps < 1_020
     before = agent.num_timesteps
@@ -172,14 +172,14 @@ def test_training_ends_at_the_first_update_past_the_total_and_goes_on_from_there
     assert before + 500 <= agent.num_timesteps < before + 520
 
 
-def test_stable_baselines3_evaluates_our_agents():
+def test_stable_baselines3_evaluate_policy_accepts_agents():
     agent = A2C("CartPole-v1", seed=0)
     mean, _ = evaluate_policy(agent, DummyVecEnv([lambda: gym.make("CartPole-v1")]), 3, warn=False)
     assert 5 < mean < 500
 
 
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
-def test_a_saved_agent_goes_on_with_weights_optimizer_counters_and_clock(agent_class, tmp_path):
+def test_load_restores_weights_optimizer_counters_and_clock(agent_class, tmp_path):
     from rl_rms.envs.schedules import Sinusoid
 
     def world():
@@ -202,7 +202,7 @@ def test_a_saved_agent_goes_on_with_weights_optimizer_counters_and_clock(agent_c
     assert loaded.env.clock == loaded.num_timesteps
 
 
-def test_a_loaded_agent_meets_other_episodes_than_the_first(tmp_path):
+def test_load_begins_other_episodes_than_the_first_run(tmp_path):
     seeds = []
 
     class Recording(gym.Wrapper):
@@ -217,7 +217,7 @@ def test_a_loaded_agent_meets_other_episodes_than_the_first(tmp_path):
     assert given[1] != 3
 
 
-def test_an_agent_loaded_without_environment_predicts_and_does_not_learn(tmp_path):
+def test_load_without_environment_predicts_and_learn_raises(tmp_path):
     path = A2C("Pendulum-v1", seed=0).save(tmp_path / "pendulum")
     loaded = A2C.load(path)
     assert loaded.predict(np.zeros(3, np.float32))[0].shape == (1,)
@@ -225,7 +225,7 @@ def test_an_agent_loaded_without_environment_predicts_and_does_not_learn(tmp_pat
         loaded.learn(10)
 
 
-def test_user_modules_come_with_the_call(tmp_path):
+def test_load_with_user_modules_takes_them_as_arguments(tmp_path):
     spaces = gym.make("CartPole-v1").observation_space, gym.spaces.Discrete(2)
     agent = A2C("CartPole-v1", policy=ActorCriticPolicy(*spaces, PolicyConfig(hidden_sizes=(3,))), seed=0).learn(
         20
@@ -238,17 +238,17 @@ def test_user_modules_come_with_the_call(tmp_path):
 
 
 @pytest.mark.parametrize("total", [0, -5])
-def test_a_training_without_steps_is_refused(total):
+def test_learn_zero_steps_raises(total):
     with pytest.raises(ValueError, match=naming("total_timesteps", "1")):
         A2C("CartPole-v1").learn(total)
 
 
-def test_device_is_named():
+def test_constructor_with_an_unknown_device_names_it():
     with pytest.raises(ValueError, match="device"):
         A2C("CartPole-v1", device="gpu")
 
 
-def test_the_log_holds_stable_baselines3s_tags_and_ours(tmp_path):
+def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
     from rl_rms.envs.schedules import Step
 
     world = make_vec("CartPole-v1", 4, {"gravity": Step(before=9.8, after=15.0, at=500)}, seed=0)
@@ -285,7 +285,7 @@ def test_the_log_holds_stable_baselines3s_tags_and_ours(tmp_path):
     assert {math.isnan(float(row["train/policy_loss"])) for row in rows} == {False}
 
 
-def test_hyperparameters_reach_the_hparams_tab(tmp_path):
+def test_log_has_hyperparameters_in_the_hparams_tab(tmp_path):
     A2C("CartPole-v1", half_life=69, seed=3).learn(20, log_dir=tmp_path)
     events = EventAccumulator(str(tmp_path)).Reload()
     plugin = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
@@ -294,7 +294,7 @@ def test_hyperparameters_reach_the_hparams_tab(tmp_path):
     assert b"policy.hidden_sizes" in plugin.content
 
 
-def test_nothing_is_computed_for_a_log_that_nobody_writes(monkeypatch, tmp_path):
+def test_learn_without_log_dir_computes_no_diagnostics(monkeypatch, tmp_path):
     agent = A2C("CartPole-v1", seed=0)
     asked = []
     monkeypatch.setattr(agent.optimizer, "diagnostics", lambda: asked.append(agent.num_updates) or {})
@@ -322,12 +322,12 @@ SPACES = {"observation_space": gym.spaces.Box(-1, 1, (4,), np.float32), "action_
         ),
     ],
 )
-def test_what_an_agent_cannot_be_made_of_is_named(arguments, said):
+def test_constructor_with_a_wrong_argument_names_it(arguments, said):
     with pytest.raises(ValueError, match=naming(*said)):
         A2C(None, config=A2CConfig(), **arguments)
 
 
-def test_the_first_weights_do_not_depend_on_the_number_of_threads():
+def test_initial_weights_are_independent_of_the_number_of_threads():
     number = torch.get_num_threads()
     weights = []
     try:

@@ -36,14 +36,14 @@ def attacked(strength, *, id="CartPole-v1", num_envs=3, policy=None, **kwargs):
     return env, agent
 
 
-def test_the_direction_is_against_the_most_likely_action_of_a_linear_policy():
+def test_fgsm_direction_opposes_the_most_likely_action_of_a_linear_policy():
     _, agent = attacked(0.1, policy=LinearPolicy())
     observations = np.array([[1.0, 0.0, 5.0, 0.0], [-1.0, 0.0, 5.0, 0.0]], np.float32)
     # Where action 0 is the most likely, its score is to fall; where action 1 is, it is to rise.
     assert adversarial_direction(agent, observations).tolist() == [[-1, 1, 0, -1], [1, -1, 0, 1]]
 
 
-def test_the_environment_shows_observations_moved_by_the_strength():
+def test_fgsm_attack_moves_observations_by_the_strength():
     plain = make_vec("CartPole-v1", 3, {}, seed=0)
     env, agent = attacked(0.25, policy=LinearPolicy())
     actions = np.array([0, 1, 1])
@@ -58,7 +58,7 @@ def test_the_environment_shows_observations_moved_by_the_strength():
     assert agent.policy.weight.grad is None or not agent.policy.weight.grad.any()
 
 
-def test_the_most_likely_action_becomes_less_likely():
+def test_fgsm_attack_lowers_the_probability_of_the_most_likely_action():
     _, agent = attacked(0.01, policy=PolicyConfig(activation="relu"))
     agent.learn(2_000)
     observations = np.random.default_rng(0).normal(0, 0.3, (50, 4)).astype(np.float32)
@@ -69,7 +69,7 @@ def test_the_most_likely_action_becomes_less_likely():
     assert (after.gather(1, best) < before.gather(1, best)).float().mean() > 0.95
 
 
-def test_observations_stay_in_their_space():
+def test_fgsm_attack_keeps_observations_in_their_space():
     env, _ = attacked(0.7, id="rl_rms/TwoStates-v0", num_envs=4)
     seen = [env.reset(seed=0)[0], *(env.step(np.array([0, 1, 0, 1]))[0] for _ in range(5))]
     assert all(env.observation_space.contains(one) for one in seen)
@@ -80,7 +80,7 @@ def weights(agent):
     return torch.cat([param.detach().flatten() for param in agent.policy.parameters()])
 
 
-def test_an_attack_without_strength_changes_nothing():
+def test_fgsm_attack_of_strength_zero_changes_nothing():
     _, agent = attacked(0.0)
     alone = A2C(make_vec("CartPole-v1", 3, {}, seed=0), seed=0).learn(500)
     assert torch.equal(weights(agent.learn(500)), weights(alone))
@@ -88,7 +88,7 @@ def test_an_attack_without_strength_changes_nothing():
     assert not torch.equal(weights(other.learn(500)), weights(alone))
 
 
-def test_a_schedule_says_when_the_attack_is():
+def test_fgsm_attack_strength_follows_its_schedule():
     env, _ = attacked(Constant(0.3).during(6, 12, rest=0), policy=LinearPolicy())
     plain = make_vec("CartPole-v1", 3, {}, seed=0)
     env.reset(seed=3), plain.reset(seed=3)
@@ -100,7 +100,7 @@ def test_a_schedule_says_when_the_attack_is():
     assert shifts == [0.0, pytest.approx(0.3), pytest.approx(0.3), 0.0, 0.0]
 
 
-def test_an_episodes_final_observation_is_attacked_too():
+def test_fgsm_attack_moves_final_observations():
     env, _ = attacked(0.3, policy=LinearPolicy(), **SAME_STEP)
     plain = make_vec("CartPole-v1", 3, {}, seed=0, **SAME_STEP)
     env.reset(seed=3), plain.reset(seed=3)
@@ -117,7 +117,7 @@ def test_an_episodes_final_observation_is_attacked_too():
                 np.testing.assert_allclose(np.abs(mine - theirs), [0.3, 0.3, 0.0, 0.3], rtol=1e-5)
 
 
-def test_what_the_policy_sees_is_attacked_through_its_normalization():
+def test_fgsm_attack_accounts_for_observation_normalization():
     env = FGSMAttack(make_vec("CartPole-v1", 3, {}, seed=0), 0.1)
     agent = A2C(env, policy=LinearPolicy(), normalize_observation=True, seed=0)
     env.aim(agent)
@@ -128,7 +128,7 @@ def test_what_the_policy_sees_is_attacked_through_its_normalization():
     assert adversarial_direction(agent, observations)[:, 0].tolist() == [1.0, -1.0]
 
 
-def test_a_resumed_training_under_attack_is_the_same_to_the_bit(tmp_path):
+def test_resumed_run_under_attack_is_bit_identical(tmp_path):
     schedule = Constant(0.2).during(300, 700, rest=0)
     _, whole = attacked(schedule)
     whole.learn(300).learn(600)
@@ -149,7 +149,7 @@ def test_a_resumed_training_under_attack_is_the_same_to_the_bit(tmp_path):
         ("CartPole-v1", Linear(start=0.1, end=-0.1, over=10), ["strength", "0"]),
     ],
 )
-def test_what_cannot_be_attacked_is_refused(id, strength, message):
+def test_fgsm_attack_with_a_wrong_argument_names_it(id, strength, message):
     with pytest.raises(ValueError, match=naming(*message)):
         FGSMAttack(make_vec(id, 2, {}, seed=0), strength)
 
@@ -160,12 +160,12 @@ def test_attack_with_a_strength_that_is_no_number_names_it(strength):
         FGSMAttack(make_vec("CartPole-v1", 2, {}, seed=0), strength)
 
 
-def test_an_environment_without_a_clock_is_refused():
+def test_fgsm_attack_env_without_clock_raises():
     with pytest.raises(ValueError, match=naming("clock", "make_vec")):
         FGSMAttack(gym.make_vec("CartPole-v1", num_envs=2), 0.1)
 
 
-def test_an_attack_needs_a_policy_without_memory():
+def test_fgsm_attack_without_agent_or_with_a_recurrent_policy_raises():
     env = FGSMAttack(make_vec("CartPole-v1", 2, {}, seed=0), 0.1)
     with pytest.raises(RuntimeError, match=naming("aim(agent)")):
         A2C(env, seed=0).learn(10)

@@ -39,7 +39,7 @@ def check(agent):
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 @pytest.mark.parametrize("activation", ["tanh", "relu", "elu"])
-def test_gradients_in_every_autoreset_mode(mode, id, activation):
+def test_fused_gradients_in_every_autoreset_mode_equal_autograd(mode, id, activation):
     def make():
         return gym.make(id, max_episode_steps=4)
 
@@ -60,13 +60,13 @@ def test_gradients_in_every_autoreset_mode(mode, id, activation):
         {"policy": PolicyConfig(hidden_sizes=())},
     ],
 )
-def test_gradients_of_reinforce(options, counting):
+def test_fused_gradients_of_reinforce_equal_autograd(options, counting):
     env = counting([(3, False), (5, True)], AutoresetMode.SAME_STEP)
     check(Reinforce(env, seed=0, episodes_per_env=2, ent_coef=0.1, **options))
 
 
 @pytest.mark.parametrize("space", [gym.spaces.Discrete(5, start=3), gym.spaces.MultiDiscrete([3, 2])])
-def test_gradients_with_categories_to_see(space):
+def test_fused_gradients_of_discrete_observations_equal_autograd(space):
     class Categories(gym.Env):
         observation_space = space
         action_space = gym.spaces.Discrete(3)
@@ -82,7 +82,7 @@ def test_gradients_with_categories_to_see(space):
     check(A2C(SyncVectorEnv([Categories] * 2), ent_coef=0.1, seed=0))
 
 
-def test_the_same_actions_are_drawn():
+def test_fused_backend_draws_the_actions_of_autograd():
     def actions(fused):
         env = gym.make_vec("CartPole-v1", 4)
         agent = A2C(env, seed=0, fused=fused, n_steps=20).learn(1)
@@ -94,7 +94,7 @@ def test_the_same_actions_are_drawn():
     assert 0.2 < actions(True).mean() < 0.8
 
 
-def test_a_training_goes_the_same_way():
+def test_fused_training_equals_autograd_training():
     def trained(fused):
         agent = A2C(gym.make_vec("CartPole-v1", 4), seed=0, fused=fused).learn(400)
         return torch.nn.utils.parameters_to_vector(agent.policy.parameters())
@@ -105,7 +105,7 @@ def test_a_training_goes_the_same_way():
 SPACES = gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(2)
 
 
-def test_plain_networks_are_fused():
+def test_supports_of_a_plain_network_is_true():
     assert supports(ActorCriticPolicy(*SPACES))
 
 
@@ -126,11 +126,11 @@ class Own(ActorCriticPolicy):
         ActorCriticPolicy(*SPACES).double(),
     ],
 )
-def test_others_are_left_to_autograd(policy):
+def test_supports_of_another_network_is_false(policy):
     assert not supports(policy)
 
 
-def test_what_somebody_listens_to_or_holds_still_is_left_to_autograd():
+def test_supports_of_a_network_with_hooks_or_frozen_parameters_is_false():
     hooked, frozen, parametrized = (ActorCriticPolicy(*SPACES) for _ in range(3))
     hooked.actor_network[0].register_forward_hook(lambda *_: None)
     frozen.critic_network[0].weight.requires_grad_(False)
@@ -138,7 +138,7 @@ def test_what_somebody_listens_to_or_holds_still_is_left_to_autograd():
     assert not any(supports(policy) for policy in (hooked, frozen, parametrized))
 
 
-def test_weights_that_are_put_elsewhere_are_found():
+def test_fused_backend_replaced_weights_are_used():
     agent = A2C(gym.make_vec("CartPole-v1", 2), seed=0).learn(20)
     before = agent.policy.actor_network[0].weight.detach().clone()
     for param in agent.policy.parameters():
@@ -148,7 +148,7 @@ def test_weights_that_are_put_elsewhere_are_found():
     check(agent)
 
 
-def test_what_is_frozen_after_the_agent_was_made_stays_as_it_is():
+def test_fused_backend_parameters_frozen_later_stay_unchanged():
     agent = A2C(gym.make_vec("CartPole-v1", 2), seed=0).learn(20)
     agent.policy.actor_network[0].weight.requires_grad_(False)
     before = agent.policy.actor_network[0].weight.detach().clone()

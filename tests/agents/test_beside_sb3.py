@@ -28,7 +28,7 @@ def our_name(name):
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 @pytest.mark.parametrize("fused", [True, False])
-def test_gradients(id, fused):
+def test_a2c_gradients_equal_those_of_stable_baselines3(id, fused):
     # Episodes of four steps, which a time limit cuts off; on CartPole, wild actions end some before.
     env = DummyVecEnv([lambda: gym.make(id, max_episode_steps=4)] * 3)
     options = {"n_steps": 9, "gamma": 0.97, "gae_lambda": 0.9, "ent_coef": 0.01, "vf_coef": 0.4}

@@ -37,23 +37,23 @@ def agent():
     return A2C(make_vec("CartPole-v1", num_envs=4), seed=0)
 
 
-def test_a_function_stops_the_training():
+def test_learn_function_as_callback_stops_the_training():
     trained = agent().learn(10_000, lambda agent: agent.num_timesteps < 300)
     assert 300 <= trained.num_timesteps < 320
 
 
 @pytest.mark.parametrize("answer", [0, 0.0, None, True, np.zeros(2), np.array([False]), [], "", np.True_])
-def test_learn_with_a_callback_that_returns_another_value_than_false_goes_on(answer):
+def test_learn_callback_returns_another_value_than_false_continues(answer):
     trained = agent().learn(200, [lambda agent: answer, lambda agent: None])
     assert trained.num_timesteps >= 200
 
 
 @pytest.mark.parametrize("answer", [False, np.False_])
-def test_learn_with_a_callback_that_returns_false_stops_after_one_update(answer):
+def test_learn_callback_returns_false_stops_after_one_update(answer):
     assert agent().learn(200, lambda agent: answer).num_updates == 1
 
 
-def test_learn_with_a_count_as_answer_goes_on_at_zero():
+def test_learn_callback_returns_a_count_of_zero_continues():
     assert agent().learn(200, lambda agent: agent.num_nonfinite).num_timesteps >= 200
 
 
@@ -67,7 +67,7 @@ def test_checkpoint_callback_in_another_trainings_folder_keeps_the_new_checkpoin
     assert {name: (tmp_path / name).read_bytes() for name in old} == old
 
 
-def test_checkpoint_callback_of_a_resumed_training_goes_on_with_its_checkpoints(tmp_path):
+def test_checkpoint_callback_resumed_run_continues_its_checkpoints(tmp_path):
     agent().learn(1_000, CheckpointCallback(tmp_path, every=300, keep=2))
     resumed = A2C.load(tmp_path / "final.safetensors", make_vec("CartPole-v1", num_envs=4))
     resumed.learn(600, CheckpointCallback(tmp_path, every=300, keep=2))
@@ -75,7 +75,7 @@ def test_checkpoint_callback_of_a_resumed_training_goes_on_with_its_checkpoints(
     assert steps == [4, 5]
 
 
-def test_several_callbacks_are_all_called_in_order_even_if_one_stops():
+def test_callback_list_one_stops_calls_all_in_order():
     calls = []
 
     class Recorder(Callback):
@@ -96,7 +96,7 @@ def test_several_callbacks_are_all_called_in_order_even_if_one_stops():
     assert calls == [(name, when) for when in ("start", "update", "end") for name in ("first", "second")]
 
 
-def test_checkpoints_at_their_steps_and_at_the_end_even_when_interrupted(tmp_path):
+def test_checkpoint_callback_saves_at_its_steps_and_at_the_end(tmp_path):
     def interrupt(agent):
         if agent.num_timesteps >= 700:
             raise KeyboardInterrupt
@@ -111,7 +111,7 @@ def test_checkpoints_at_their_steps_and_at_the_end_even_when_interrupted(tmp_pat
     assert A2C.load(tmp_path / "final.safetensors").num_timesteps == trained.num_timesteps
 
 
-def test_only_the_newest_checkpoints_stay_and_what_was_cut_off_is_removed(tmp_path):
+def test_checkpoint_callback_keeps_the_newest_and_removes_partial_files(tmp_path):
     (tmp_path / ".step_0000000100.safetensors.0123456789abcdef.part").write_bytes(b"half")
     (tmp_path / "best.safetensors").write_bytes(b"another's")
     agent().learn(2_000, CheckpointCallback(tmp_path, every=300, keep=2))
@@ -120,7 +120,7 @@ def test_only_the_newest_checkpoints_stay_and_what_was_cut_off_is_removed(tmp_pa
     assert [int(name[5:15]) // 300 for name in names[2:]] == [5, 6]
 
 
-def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
+def test_eval_callback_logs_and_keeps_the_training_clock(tmp_path):
     trained = agent()
     callback = EvalCallback(make_vec("CartPole-v1", num_envs=2), every=400, episodes=3, at_end=False)
     trained.learn(1_000, callback, log_dir=tmp_path, log_interval=5)
@@ -133,14 +133,14 @@ def test_evaluation_is_logged_and_leaves_the_training_clock_alone(tmp_path):
     assert rows[0]["train/policy_loss"]  # rows from before the column came are still there
 
 
-def test_without_moviepy_the_extra_is_named(tmp_path, monkeypatch):
+def test_video_callback_without_moviepy_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "moviepy", None)
     env = gym.make("CartPole-v1", render_mode="rgb_array")
     with pytest.raises(ImportError, match=naming("video", "moviepy", "pip install 'rl_rms[video]'")):
         VideoCallback(env, tmp_path / "videos", every=10)
 
 
-def test_checkpoint_callback_with_saves_that_fail_warns_and_trains_on(tmp_path, monkeypatch):
+def test_checkpoint_callback_failed_save_warns_and_continues(tmp_path, monkeypatch):
     trained = agent()
     callback = CheckpointCallback(tmp_path, every=300)
 
@@ -212,7 +212,7 @@ def test_constructor_with_a_wrong_flag_names_it(make, name, value):
     make(**{name: np.True_})
 
 
-def test_a_resumed_training_acts_at_the_same_multiples(tmp_path):
+def test_periodic_callback_resumed_run_acts_at_the_same_multiples(tmp_path):
     agent = A2C("CartPole-v1", seed=0).learn(170)
     agent.learn(300, callback=CheckpointCallback(tmp_path, every=100))
     steps = [int(file.stem.split("_")[1]) for file in sorted(tmp_path.glob("step_*"))]
@@ -221,7 +221,7 @@ def test_a_resumed_training_acts_at_the_same_multiples(tmp_path):
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_evaluations_in_the_agents_own_world_do_not_disturb_it(tmp_path, deterministic):
+def test_eval_callback_in_the_agents_own_environment_keeps_its_state(tmp_path, deterministic):
     def make():
         changes = {"length": Linear(start=0.2, end=2.0, over=5_000), "observation.noise": 0.01}
         stages = [{"masscart": 1.0}, {"masscart": 2.0}]
@@ -241,7 +241,7 @@ def test_evaluations_in_the_agents_own_world_do_not_disturb_it(tmp_path, determi
         assert {"eval/mean_reward/at_0", "eval/mean_ep_length/at_4000"} <= set(next(csv.reader(file)))
 
 
-def test_evaluation_in_an_environment_that_cannot_be_frozen_is_refused_at_the_start():
+def test_eval_callback_env_that_cannot_be_frozen_raises_at_the_start():
     trained = A2C("CartPole-v1", seed=0)
     with pytest.raises(ValueError, match=naming("EvalCallback", "rl_rms.envs.make_vec")):
         trained.learn(200, EvalCallback(every=100))
@@ -259,7 +259,7 @@ class Told(EvalCallback):
         return Evaluation(returns=np.array([self.returns.pop(0)]), lengths=np.array([1]))
 
 
-def test_the_best_agent_is_kept(tmp_path):
+def test_eval_callback_keeps_the_best_agent(tmp_path):
     callback = Told(10.0, 30.0, 20.0, 30.0, best_path=tmp_path / "best")
     seen = {}
 
@@ -284,14 +284,14 @@ def test_the_best_agent_is_kept(tmp_path):
         ([1.0, 3.0, 2.0, 8.0, 0.0, 6.0], {"clocks": [0, 5], "stop_at": 5.0}, 4),  # the mean of 2 and 8
     ],
 )
-def test_a_training_stops_when_it_is_good_enough_or_no_longer_gets_better(returns, given, evaluations):
+def test_eval_callback_stops_at_the_return_or_after_the_patience(returns, given, evaluations):
     callback = Told(*returns, **given)
     trained = A2C("CartPole-v1", seed=0).learn(100_000, callback)
     assert len(callback.results) == evaluations
     assert trained.num_timesteps < 1_000
 
 
-def test_the_end_is_evaluated_too_and_once():
+def test_eval_callback_evaluates_the_end_once():
     for total, evaluated in ((500, [2, 4, 5]), (400, [2, 4])):
         callback = EvalCallback(make_vec("CartPole-v1", 2), every=200, episodes=2)
         A2C(make_vec("CartPole-v1", 1), n_steps=10, seed=0).learn(
@@ -300,7 +300,7 @@ def test_the_end_is_evaluated_too_and_once():
         assert [one.num_timesteps // 100 for one in callback.results] == evaluated
 
 
-def test_likely_and_drawn_actions_are_evaluated_beside_each_other(tmp_path):
+def test_eval_callback_logs_deterministic_and_sampled_returns(tmp_path):
     callback = EvalCallback(make_vec("CartPole-v1", 2), every=300, episodes=2, deterministic="both")
     trained = agent().learn(300, callback, log_dir=tmp_path)
     assert [one.deterministic for one in callback.results] == [True, False]
@@ -316,7 +316,7 @@ def test_likely_and_drawn_actions_are_evaluated_beside_each_other(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_videos_are_recorded_of_the_world_as_it_is_then(tmp_path):
+def test_video_callback_records_the_environment_at_the_present_clock(tmp_path):
     made = NonStationary(
         gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12),
         {"gravity": Linear(start=9.8, end=20.0, over=1_000)},
@@ -349,7 +349,7 @@ def test_videos_are_recorded_of_the_world_as_it_is_then(tmp_path):
     gc.collect()  # of the pipes that ffmpeg's wrappers leave to be closed
 
 
-def test_a_video_that_does_not_fit_on_the_disk_ends_no_training(tmp_path, monkeypatch):
+def test_video_callback_full_disk_warns_and_continues(tmp_path, monkeypatch):
     folder = tmp_path / "videos"
     callback = VideoCallback(
         gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12), folder, every=100
@@ -373,7 +373,7 @@ def test_a_video_that_does_not_fit_on_the_disk_ends_no_training(tmp_path, monkey
     assert [video.name[:13] for video in folder.iterdir()] == ["step_00000003"]
 
 
-def test_video_follows_no_link_at_its_name(tmp_path):
+def test_video_callback_link_at_the_file_name_is_not_followed(tmp_path):
     folder, victim = tmp_path / "videos", tmp_path / "victim"
     env = gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12)
     callback = VideoCallback(env, folder, every=100)
@@ -388,12 +388,12 @@ def test_video_follows_no_link_at_its_name(tmp_path):
     gc.collect()  # of the pipes that ffmpeg's wrappers leave to be closed
 
 
-def test_a_video_of_nothing_is_refused(tmp_path):
+def test_video_callback_env_without_render_mode_raises(tmp_path):
     with pytest.raises(ValueError, match=naming("render_mode='rgb_array'", "None")):
         VideoCallback(gym.make("CartPole-v1"), tmp_path, every=10)
 
 
-def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path, monkeypatch):
+def test_checkpoint_callback_full_disk_keeps_earlier_checkpoints_and_continues(tmp_path, monkeypatch):
     written = files.write
     full = False
 
@@ -428,7 +428,7 @@ def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path, monkeypa
     assert A2C.load(tmp_path / "checkpoints" / "final").num_timesteps < trained.num_timesteps
 
 
-def test_all_callbacks_end_and_the_first_error_is_told():
+def test_callback_list_errors_at_the_end_ends_all_and_raises_the_first():
     ended = []
 
     class Ending(Callback):
@@ -468,7 +468,7 @@ def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
         EvalCallback(seed=-1)
 
 
-def test_video_of_other_spaces_is_refused_at_the_start(tmp_path):
+def test_video_callback_env_of_other_spaces_raises_at_the_start(tmp_path):
     env = gym.make("Acrobot-v1", render_mode="rgb_array")
     with pytest.raises(ValueError, match=naming("env", "video", "observation_space", "Box")):
         agent().learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))
@@ -516,7 +516,7 @@ def trained_weights(make, callback):
         ([partial(gym.wrappers.FrameStackObservation, stack_size=2)], CountedVector, "async"),
     ],
 )
-def test_evaluation_in_the_agents_environment_leaves_the_training_alone_under_a_wrapper(wrappers, around, how):
+def test_eval_callback_in_the_agents_wrapped_environment_keeps_the_training(wrappers, around, how):
     def make():
         changes = {"g": Linear(8.0, 12.0, over=300)}
         env = make_vec("Pendulum-v1", 2, changes, seed=0, wrappers=wrappers, vectorization_mode=how)
@@ -528,7 +528,7 @@ def test_evaluation_in_the_agents_environment_leaves_the_training_alone_under_a_
 
 
 @pytest.mark.parametrize(("how", "named"), [("sync", "lock"), ("async", "other processes")])
-def test_evaluation_that_can_neither_restore_nor_copy_the_environment_warns_once(how, named):
+def test_eval_callback_env_cannot_be_restored_or_copied_warns_once(how, named):
     wrapper = Counted if how == "async" else lambda env: Counted(env, threading.Lock())
     env = make_vec("Pendulum-v1", 2, {}, seed=0, wrappers=[wrapper], vectorization_mode=how)
     with warnings.catch_warnings(record=True) as caught:

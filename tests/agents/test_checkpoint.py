@@ -14,7 +14,7 @@ from rl_rms.envs import make_vec
 from tests.naming import naming
 
 
-def test_other_files_are_refused_by_name(tmp_path):
+def test_load_of_another_file_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=naming("checkpoint", "missing.safetensors")):
         A2C.load(tmp_path / "missing")
     storage.write(tmp_path / "other", {"some": "thing"})
@@ -25,13 +25,13 @@ def test_other_files_are_refused_by_name(tmp_path):
         A2C.load(path)
 
 
-def test_another_environment_is_refused(tmp_path):
+def test_load_into_another_environment_raises(tmp_path):
     path = A2C("CartPole-v1").save(tmp_path / "cartpole")
     with pytest.raises(ValueError, match=naming("env", "observation_space")):
         A2C.load(path, env="Pendulum-v1")
 
 
-def test_an_optimizer_that_only_the_file_names_is_not_imported(tmp_path):
+def test_load_does_not_import_an_optimizer_named_by_the_file(tmp_path):
     path = A2C("CartPole-v1", optimizer=torch.optim.SGD).save(tmp_path / "sgd")
     contents = read(path, "a2c")
     contents["config"]["optimizer"] = "antigravity.SGD"
@@ -41,7 +41,7 @@ def test_an_optimizer_that_only_the_file_names_is_not_imported(tmp_path):
     assert isinstance(A2C.load(path, optimizer=torch.optim.SGD).optimizer, torch.optim.SGD)
 
 
-def test_a_policy_of_ones_own_has_to_be_given_again(tmp_path):
+def test_load_of_a_custom_policy_without_the_policy_raises(tmp_path):
     policy = ActorCriticPolicy(gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(2))
     path = A2C("CartPole-v1", policy=policy).save(tmp_path / "own")
     with pytest.raises(ValueError, match=naming("policy=...")):
@@ -267,7 +267,7 @@ def placed(tmp_path_factory):
         ),
     ],
 )
-def test_load_of_a_malformed_place_raises_a_value_error_and_leaves_the_agent_whole(
+def test_load_of_a_malformed_env_state_raises_value_error_and_keeps_the_agent(
     placed, tmp_path, path, value, named
 ):
     place = json.loads(placed["place"].numpy().tobytes())

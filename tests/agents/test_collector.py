@@ -22,7 +22,7 @@ def rollout_of(env, num_steps):
 KINDS = [(2, True), (3, False)]
 
 
-def test_next_step_autoreset_marks_reset_frames(counting):
+def test_collect_next_step_autoreset_marks_reset_frames(counting):
     collector, rollout = rollout_of(counting(KINDS, AutoresetMode.NEXT_STEP), 5)
     assert rollout.observations[:, :, 0].tolist() == [[0, 0], [1, 1], [2, 2], [0, 3], [1, 0], [2, 1]]
     assert rollout.valid.tolist() == [[True, True], [True, True], [False, True], [True, False], [True, True]]
@@ -33,7 +33,7 @@ def test_next_step_autoreset_marks_reset_frames(counting):
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
-def test_other_modes_keep_the_true_final_observation_of_truncated_episodes(counting, mode):
+def test_collect_other_autoreset_modes_keep_final_observations(counting, mode):
     collector, rollout = rollout_of(counting(KINDS, mode), 4)
     assert rollout.observations[:, :, 0].tolist() == [[0, 0], [1, 1], [0, 2], [1, 0], [0, 1]]
     assert rollout.valid.all()
@@ -43,13 +43,13 @@ def test_other_modes_keep_the_true_final_observation_of_truncated_episodes(count
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_episodes_have_their_return_length_and_time(counting, mode):
+def test_collect_episodes_have_return_length_and_time(counting, mode):
     _, rollout = rollout_of(counting([(2, True)], mode), 4)
     first = rollout.episodes[0]
     assert (first.ret, first.length, first.num_timesteps) == (30.0, 2, 2)
 
 
-def test_a_collector_goes_on_where_the_last_rollout_stopped(counting):
+def test_collect_continues_at_the_end_of_the_last_rollout(counting):
     env = counting([(4, True)])
     collector, first = rollout_of(env, 3)
     zeros = np.zeros(1, dtype=np.int64)
@@ -58,20 +58,20 @@ def test_a_collector_goes_on_where_the_last_rollout_stopped(counting):
     assert second.episodes[0].ret == 100.0
 
 
-def test_a_world_that_does_not_say_how_it_resets_is_refused(counting):
+def test_collector_env_without_autoreset_mode_raises(counting):
     env = counting(KINDS)
     del env.metadata["autoreset_mode"]
     with pytest.raises(ValueError, match="autoreset_mode"):
         Collector(env)
 
 
-def test_buffers_that_the_environment_reuses_are_copied():
+def test_collect_env_that_reuses_its_buffers_copies_them():
     env = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync", vector_kwargs={"copy": False})
     _, rollout = rollout_of(env, 3)
     assert not np.array_equal(rollout.observations[0], rollout.observations[1])
 
 
-def test_ids_and_single_environments_become_vectors():
+def test_as_vector_env_of_an_id_or_a_single_environment_is_a_vector():
     assert as_vector_env("CartPole-v1").num_envs == 1
     assert as_vector_env(gym.make("Pendulum-v1")).num_envs == 1
     with pytest.raises(TypeError, match=naming("env")):
@@ -79,7 +79,7 @@ def test_ids_and_single_environments_become_vectors():
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_successes_are_read_at_the_episodes_end(mode):
+def test_collect_reads_success_at_the_end_of_an_episode(mode):
     class Goal(gym.Env):
         observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
         action_space = gym.spaces.Discrete(2)
@@ -101,7 +101,7 @@ def test_successes_are_read_at_the_episodes_end(mode):
 
 
 @pytest.mark.parametrize("told", [{"arm": True}, np.ones(3, np.bool_)])
-def test_close_episode_whose_success_is_no_single_value_leaves_it_out(told):
+def test_collect_success_of_several_values_is_left_out(told):
     class Goals(gym.Env):
         observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
         action_space = gym.spaces.Discrete(2)
@@ -116,12 +116,12 @@ def test_close_episode_whose_success_is_no_single_value_leaves_it_out(told):
     assert [episode.success for episode in rollout.episodes] == [None] * 4
 
 
-def test_episodes_of_worlds_that_do_not_tell_have_no_success(counting):
+def test_collect_env_without_success_gives_none(counting):
     _, rollout = rollout_of(counting(KINDS), 5)
     assert [episode.success for episode in rollout.episodes] == [None, None, None][: len(rollout.episodes)]
 
 
-def test_rollouts_use_the_same_memory_again(counting):
+def test_collect_reuses_the_rollout_buffers(counting):
     collector, first = rollout_of(counting([(4, True)]), 3)
     zeros = np.zeros(1, dtype=np.int64)
     second = collector.collect(lambda *_: (zeros, zeros), lambda steps, _: steps == 3)
@@ -132,7 +132,7 @@ def test_rollouts_use_the_same_memory_again(counting):
     assert longer.rewards[:, 0].tolist() == [20.0, 30.0, 40.0, 0.0, 10.0, 20.0, 30.0, 40.0, 0.0]
 
 
-def test_there_are_no_observations_before_the_start(counting):
+def test_observations_before_the_start_raises(counting):
     collector = Collector(counting([(3, False)]))
     with pytest.raises(RuntimeError, match=naming("start()")):
         _ = collector.observations

@@ -24,19 +24,19 @@ from tests.naming import naming
         ("half_life", "69 epochs"),
     ],
 )
-def test_ranges_are_checked_by_name(name, value):
+def test_agent_config_value_out_of_range_names_it(name, value):
     with pytest.raises(ValueError, match=name) as caught:
         A2CConfig(**{name: value})
     assert "got" in str(caught.value)
 
 
-def test_reinforce_checks_its_own():
+def test_reinforce_config_value_out_of_range_names_it():
     with pytest.raises(ValueError, match=naming("episodes_per_env", "1", "0")):
         ReinforceConfig(episodes_per_env=0)
 
 
 @pytest.mark.parametrize("sizes", [[0], [64.0], [True]])
-def test_hidden_sizes_are_whole_numbers(sizes):
+def test_policy_config_fractional_hidden_size_raises(sizes):
     with pytest.raises(ValueError, match="hidden_sizes"):
         PolicyConfig(hidden_sizes=sizes)
 
@@ -49,7 +49,7 @@ def test_agent_with_numpy_hyperparameters_is_saved(tmp_path):
     assert loaded.hyperparameters()["half_life"] == "20 updates"
 
 
-def test_configurations_import_no_torch():
+def test_agent_config_imports_no_torch():
     code = "import sys, rl_rms.agents.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -57,7 +57,7 @@ def test_configurations_import_no_torch():
 @pytest.mark.parametrize(
     ("name", "mend"), [("lr", "learning_rate"), ("params", "policy"), ("half_life", "half_life")]
 )
-def test_optimizer_kwargs_that_other_arguments_set_are_refused_by_name(name, mend):
+def test_optimizer_kwargs_set_by_other_arguments_are_named(name, mend):
     with pytest.raises(ValueError, match=naming("optimizer_kwargs", name, "0.5", mend)):
         A2CConfig(optimizer_kwargs={name: 0.5})
 
@@ -69,6 +69,6 @@ def test_optimizer_kwargs_that_other_arguments_set_are_refused_by_name(name, men
         ("device", 3, ["device", "3"]),
     ],
 )
-def test_flags_and_names_of_another_type_are_refused_by_name(name, value, said):
+def test_agent_config_flag_or_name_of_another_type_is_named(name, value, said):
     with pytest.raises(ValueError, match=naming(*said)):
         A2CConfig(**{name: value})

@@ -11,7 +11,7 @@ from rl_rms.agents.distributions import (
 )
 
 
-def test_categorical_equals_torchs():
+def test_categorical_equals_torch():
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     actions = torch.tensor([0, 1, 2, 1, 0])
     ours, theirs = Categorical(logits), torch.distributions.Categorical(logits=logits)
@@ -20,7 +20,7 @@ def test_categorical_equals_torchs():
     assert ours.mode().tolist() == logits.argmax(-1).tolist()
 
 
-def test_gaussian_equals_torchs():
+def test_gaussian_equals_torch():
     mean = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     log_std = torch.tensor([-0.5, 0.3])
     actions = mean + 0.7
@@ -35,7 +35,7 @@ def test_gaussian_equals_torchs():
     "distribution",
     [Categorical(torch.log(torch.tensor([[0.7, 0.2, 0.1]]))), DiagonalGaussian(torch.zeros(1, 1), torch.zeros(1))],
 )
-def test_samples_come_from_the_generator_and_follow_the_density(distribution):
+def test_sample_uses_the_generator_and_follows_the_density(distribution):
     def draw(seed, n):
         generator = np.random.default_rng(seed)
         return torch.stack([distribution.sample(generator) for _ in range(n)]).float()
@@ -46,7 +46,7 @@ def test_samples_come_from_the_generator_and_follow_the_density(distribution):
     assert draw(0, 4000).mean().item() == pytest.approx(expected, abs=0.06)
 
 
-def test_multi_categorical_equals_torchs_side_by_side():
+def test_multi_categorical_equals_independent_torch_categoricals():
     logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
     actions = torch.tensor([[0, 3], [1, 2], [2, 1], [1, 0], [0, 2]])
     ours = MultiCategorical(logits, np.array([3, 4]))
@@ -57,7 +57,7 @@ def test_multi_categorical_equals_torchs_side_by_side():
     assert ours.mode().tolist() == torch.stack([logits[:, :3].argmax(1), logits[:, 3:].argmax(1)], 1).tolist()
 
 
-def test_bernoulli_equals_torchs():
+def test_bernoulli_equals_torch():
     logits = torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(0))
     actions = (logits > 0.3).float()
     ours = Bernoulli(logits)
@@ -68,7 +68,7 @@ def test_bernoulli_equals_torchs():
     torch.testing.assert_close(drawn, logits.sigmoid(), atol=0.04, rtol=0.0)
 
 
-def test_a_squashed_gaussian_equals_torchs_and_an_entropy_by_simulation():
+def test_squashed_gaussian_equals_torch_and_its_simulated_entropy():
     mean = torch.tensor([[0.3, -1.2], [2.0, 0.0]])
     log_std = torch.tensor([-0.5, 0.4])
     ours = SquashedGaussian(mean, log_std)
@@ -82,7 +82,7 @@ def test_a_squashed_gaussian_equals_torchs_and_an_entropy_by_simulation():
     torch.testing.assert_close(ours.entropy(), surprise, rtol=0.0, atol=0.02)
 
 
-def test_invalid_actions_are_never_drawn_and_have_no_part_in_the_entropy():
+def test_masked_distribution_never_draws_invalid_actions_nor_counts_their_entropy():
     logits = torch.tensor([[3.0, 0.0, 0.0], [5.0, 1.0, 2.0]], requires_grad=True)
     masked = Categorical(logits).masked(torch.tensor([[False, True, True], [True, False, True]]))
     drawn = torch.stack([masked.sample(np.random.default_rng(i)) for i in range(300)])

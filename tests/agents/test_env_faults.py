@@ -45,7 +45,7 @@ def collect(num_steps, *kinds, mode="NextStep"):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_episode_ends_before_the_step_that_failed(mode):
+def test_restart_ends_the_episode_before_the_failed_step(mode):
     # Of its steps 1, 2, 3 the third fails.
     collector, rollout = collect(5, {"at": 3}, {}, mode=mode)
     reset_frame = mode == "NextStep"
@@ -64,7 +64,7 @@ def test_an_episode_ends_before_the_step_that_failed(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_last_good_observation_is_bootstrapped_from(mode):
+def test_restart_bootstraps_from_the_last_valid_observation(mode):
     rollout = collect(5, {"at": 3}, mode=mode)[1]
     values = np.array([[1.0], [2.0], [30.0], [400.0], [500.0], [600.0]], np.float32)
     coefficients = LossCoefficients(
@@ -76,7 +76,7 @@ def test_the_last_good_observation_is_bootstrapped_from(mode):
     assert advantages[0, 0] == 1.0 + 0.5 * 2.0 - 1.0 + 0.5 * advantages[1, 0]
 
 
-def test_a_fault_in_the_first_step_of_an_episode_leaves_the_one_before_alone():
+def test_restart_at_the_first_step_keeps_the_previous_episode():
     rollout = collect(7, {"at": 5})[1]
     assert rollout.terminated[:, 0].tolist() == [False] * 3 + [True] + [False] * 3
     assert rollout.valid[:, 0].tolist() == [True] * 4 + [False] * 3
@@ -87,7 +87,7 @@ def test_a_fault_in_the_first_step_of_an_episode_leaves_the_one_before_alone():
     assert whole_episodes(rollout, 2)[:, 0].tolist() == [True] * 4 + [False] * 3 + [True] * 4 + [False]
 
 
-def test_reinforce_goes_on_until_there_are_whole_episodes():
+def test_reinforce_with_restarts_collects_whole_episodes():
     agent = Reinforce(vector({"at": 7}, {}), seed=0, on_env_error="restart").learn(100)
     assert {one.ret for one in agent.episodes} == {4.0}
     assert all(bool(torch.isfinite(one).all()) for one in agent.policy.parameters())
@@ -126,7 +126,7 @@ class Stumbling(Faulty):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_training_with_restarts_resumes_to_the_bit(tmp_path, mode):
+def test_resumed_run_with_restarts_is_bit_identical(tmp_path, mode):
     gym.register("Stumbling-v0", entry_point=Stumbling)
 
     def make_env():
@@ -147,7 +147,7 @@ def test_a_training_with_restarts_resumes_to_the_bit(tmp_path, mode):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_what_is_saved_after_a_fault_goes_on_in_new_episodes_of_the_same_world(tmp_path, mode):
+def test_load_of_a_checkpoint_after_a_fault_begins_new_episodes_at_the_same_clock(tmp_path, mode):
     changes = {"reward.scale": Sinusoid(mean=2.0, amplitude=1.0, period=50)}
     env = make_vec("Faulty-v0", 2, changes, vectorization_mode=mode, seed=0, at=35)
     agent = A2C(env, seed=0)
@@ -170,7 +170,7 @@ def test_what_is_saved_after_a_fault_goes_on_in_new_episodes_of_the_same_world(t
         env.close()
 
 
-def test_a_failed_evaluation_is_told_of_as_such():
+def test_eval_callback_failed_environment_raises_env_error():
     changes = {"reward.scale": Sinusoid(mean=2.0, amplitude=1.0, period=50)}
     env = make_vec("Faulty-v0", 2, changes, vectorization_mode="async", seed=0, how="exit", at=30)
     agent = A2C(env, seed=0)
@@ -180,7 +180,7 @@ def test_a_failed_evaluation_is_told_of_as_such():
     assert not any(process.is_alive() for process in env.unwrapped.processes)
 
 
-def test_an_evaluation_plays_another_episode_in_place_of_a_broken_one():
+def test_evaluate_with_restart_replaces_the_failed_episode():
     agent = A2C(vector({}), seed=0)
     with pytest.raises(EnvError, match=naming("sub-environment 0")):
         evaluate(agent, vector({"at": 7}), episodes=5)
@@ -189,7 +189,7 @@ def test_an_evaluation_plays_another_episode_in_place_of_a_broken_one():
     assert evaluate(agent, env, episodes=3).returns.tolist() == [4.0, 4.0, 4.0]
 
 
-def test_restarts_are_logged(tmp_path):
+def test_learn_with_restarts_logs_their_number(tmp_path):
     A2C(vector({"at": 7}, {}), seed=0, on_env_error="restart").learn(200, log_dir=tmp_path, log_interval=1)
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
     column = header.split(",").index("env/num_restarts")
@@ -200,7 +200,7 @@ def test_restarts_are_logged(tmp_path):
     assert "num_restarts" not in (tmp_path / "other" / "metrics.csv").read_text()
 
 
-def test_options_are_checked():
+def test_constructor_with_a_wrong_fault_option_names_it():
     with pytest.raises(ValueError, match=naming("on_env_error", "raise", "restart", "'ignore'")):
         A2C("CartPole-v1", on_env_error="ignore")
     with pytest.raises(ValueError, match=naming("env_timeout", "0")):

@@ -64,7 +64,7 @@ def test_abandon_episodes_begins_new_ones_at_the_same_clock():
     assert agent.session.collector.starts.all()
 
 
-def test_lent_environment_is_in_the_same_episodes_afterwards():
+def test_lend_environment_returns_in_the_same_episodes():
     agent = make().learn(50)
     before = np.array(agent.session.collector.observations)
     with agent.session.lent():

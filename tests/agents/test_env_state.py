@@ -13,7 +13,7 @@ from rl_rms.envs.schedules import Linear
 CHANGES = {"gravity": Linear(start=9.8, end=19.8, over=1_000)}
 
 
-def test_a_single_changing_environment_is_found_and_its_clock_saved(tmp_path):
+def test_find_changing_in_a_wrapped_environment_finds_it_and_save_keeps_its_clock(tmp_path):
     env = NonStationary(gym.make("CartPole-v1"), CHANGES)
     agent = A2C(gym.wrappers.TimeAwareObservation(env), seed=0).learn(300)
     assert find_changing(agent.env) is env
@@ -29,7 +29,7 @@ def test_a_single_changing_environment_is_found_and_its_clock_saved(tmp_path):
     assert again.clock == loaded.num_timesteps > 300
 
 
-def test_a_vector_is_found_under_other_wrappers():
+def test_find_changing_in_a_wrapped_vector_finds_it():
     curriculum = Staged([{"length": 0.5}, {"length": 0.25}], threshold=400)
     world = make_vec("CartPole-v1", 3, CHANGES, curriculum=curriculum, sharing="independent")
     assert find_changing(gym.wrappers.vector.RecordEpisodeStatistics(world)) is world
@@ -43,7 +43,7 @@ def test_a_vector_is_found_under_other_wrappers():
     }
 
 
-def test_a_checkpoint_keeps_the_curriculum_and_the_log_tells_of_it(tmp_path):
+def test_load_restores_the_curriculum_and_the_log_has_its_stage(tmp_path):
     def make():
         levels = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
         curriculum = SuccessGated(levels, success_return=10, min_episodes=5, cooldown=5, window=20)
@@ -63,7 +63,7 @@ def test_a_checkpoint_keeps_the_curriculum_and_the_log_tells_of_it(tmp_path):
     assert "curriculum/success_rate" in rows[-1]
 
 
-def test_the_optimizer_hears_how_fast_a_curriculum_changes():
+def test_matched_half_life_uses_the_timescale_of_the_curriculum():
     levels = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
     env = make_vec("CartPole-v1", 4, curriculum=Staged(levels, gate=EpisodeGate(5)), seed=0)
     agent = A2C(env, half_life="match", seed=0)
@@ -73,6 +73,6 @@ def test_the_optimizer_hears_how_fast_a_curriculum_changes():
     assert agent.optimizer.timescale.value == pytest.approx(env.timescale, rel=0.1)
 
 
-def test_other_environments_have_no_world():
+def test_find_changing_in_a_stationary_environment_is_none():
     assert find_changing(gym.make_vec("CartPole-v1", 2)) is None
     assert find_changing(gym.make_vec("CartPole-v1", 1, vectorization_mode="sync")) is None

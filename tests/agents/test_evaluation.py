@@ -23,7 +23,7 @@ class Still:
         return np.zeros(len(observations), dtype=np.int64), None
 
 
-def test_every_world_plays_its_share_so_short_episodes_are_not_preferred(counting):
+def test_evaluate_each_sub_environment_plays_its_share(counting):
     result = evaluate(Still(), counting([(1, False), (4, True)]), episodes=6)
     assert sorted(result.lengths) == [1, 1, 1, 4, 4, 4]
     assert result.mean_reward == pytest.approx((3 * 10 + 3 * 100) / 6)
@@ -31,23 +31,23 @@ def test_every_world_plays_its_share_so_short_episodes_are_not_preferred(countin
     assert result.mean_ep_length == pytest.approx(2.5)
 
 
-def test_what_does_not_divide_is_played_too(counting):
+def test_evaluate_indivisible_number_of_episodes_plays_all(counting):
     result = evaluate(Still(), counting([(1, False), (4, True)]), episodes=5)
     assert sorted(result.lengths) == [1, 1, 1, 4, 4]
 
 
-def test_the_same_seed_plays_the_same_episodes():
+def test_evaluate_with_the_same_seed_gives_the_same_episodes():
     agent = A2C("CartPole-v1", seed=0)
     first, second = (evaluate(agent, "CartPole-v1", 4, seed=9).returns.tolist() for _ in range(2))
     assert first == second
 
 
-def test_episodes_are_counted_from_one():
+def test_evaluate_zero_episodes_raises():
     with pytest.raises(ValueError, match=naming("episodes", "1")):
         evaluate(Still(), "CartPole-v1", episodes=0)
 
 
-def test_what_is_made_for_it_is_closed_and_what_is_given_is_not(monkeypatch):
+def test_evaluate_closes_only_environments_that_it_made(monkeypatch):
     gc.collect()  # environments of other tests close when they are collected
     closed = []
 
@@ -90,7 +90,7 @@ class Numbered(gym.Env):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("within_learn", [False, True])
-def test_evaluate_in_training_environment_goes_on_in_the_same_episode(mode, within_learn):
+def test_evaluate_in_training_environment_continues_the_same_episode(mode, within_learn):
     single = Numbered()
     training = ResilientSyncVectorEnv([lambda: single], autoreset_mode=mode)
     agent = A2C(training, n_steps=4, seed=0)
@@ -120,7 +120,7 @@ def test_evaluate_in_training_environment_without_state_begins_new_episodes():
     assert all(one.ret == one.length for one in agent.episodes)
 
 
-def test_evaluate_in_training_world_leaves_training_alone():
+def test_evaluate_in_training_environment_does_not_change_training():
     def make():
         return A2C(make_vec("CartPole-v1", 2, {"length": Linear(start=0.2, end=2.0, over=500)}, seed=0), seed=0)
 

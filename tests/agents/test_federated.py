@@ -37,7 +37,7 @@ def server(placement, **options):
 # -- clients ----------------------------------------------------------------------------------------------
 
 
-def test_a_clients_direction_is_where_its_own_descent_has_led():
+def test_client_direction_equals_its_local_change():
     one = client(config=replace(CONFIG, placement="none"))
     start = params_of(one)
     told = one.train(start)
@@ -53,7 +53,7 @@ def test_a_clients_direction_is_where_its_own_descent_has_led():
         assert torch.allclose(told.direction[name], param.grad, atol=1e-5)
 
 
-def test_a_client_goes_on_in_its_world_with_the_servers_parameters():
+def test_client_continues_its_environment_with_the_servers_parameters():
     one = client()
     start = params_of(one)
     one.train(start)
@@ -67,7 +67,7 @@ def test_a_client_goes_on_in_its_world_with_the_servers_parameters():
     assert not torch.equal(*(one.train(start).direction["actor_network.0.weight"] for one in (first, second)))
 
 
-def test_with_its_own_normalizer_a_client_tells_normalized_directions():
+def test_client_with_its_own_normalizer_reports_normalized_directions():
     plain, own = client(config=replace(CONFIG, placement="none")), client()
     start = params_of(plain)
     first, normalized = plain.train(start), own.train(start)
@@ -84,7 +84,7 @@ def test_with_its_own_normalizer_a_client_tells_normalized_directions():
         assert torch.allclose(normalized.direction[name], g / (v.sqrt() + CONFIG.eps), atol=1e-4)
 
 
-def test_a_saved_client_goes_on_to_the_bit(tmp_path):
+def test_client_state_saved_and_loaded_is_bit_identical(tmp_path):
     one = client()
     start = params_of(one)
     one.train(start)
@@ -97,7 +97,7 @@ def test_a_saved_client_goes_on_to_the_bit(tmp_path):
     assert all(torch.equal(ours.direction[name], theirs.direction[name]) for name in start)
 
 
-def test_what_is_no_client():
+def test_client_with_a_wrong_agent_raises():
     with pytest.raises(ValueError, match=naming("optimizer=torch.optim.SGD", "RMSprop")):
         Client(A2C("CartPole-v1", seed=0), CONFIG)
     with pytest.raises(ValueError, match=naming("policy")):
@@ -107,7 +107,7 @@ def test_what_is_no_client():
 # -- server -----------------------------------------------------------------------------------------------
 
 
-def test_a_server_step_of_every_placement_by_hand():
+def test_server_step_of_every_placement_equals_hand_computed_values():
     reports = [report([1.0, 4.0]), report([3.0, -4.0])]
     one = server("none")
     told = one.step(reports)
@@ -134,7 +134,7 @@ def test_a_server_step_of_every_placement_by_hand():
     )
 
 
-def test_clients_weigh_by_their_env_steps_or_alike():
+def test_server_step_weights_clients_by_env_steps_or_equally():
     reports = [report([1.0, 0.0], env_steps=30.0), report([0.0, 1.0], env_steps=10.0)]
     one = server("none", weighted=True)
     one.step(reports)
@@ -145,7 +145,7 @@ def test_clients_weigh_by_their_env_steps_or_alike():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_rejected_and_counted(bad):
+def test_server_step_nonfinite_report_is_rejected_and_counted(bad):
     one = server("none")
     told = one.step([report([1.0, bad]), report([2.0, 2.0]), report([1.0, 1.0], env_steps=bad)])
     assert one.params["w"].tolist() == pytest.approx([0.8, 0.8])
@@ -155,7 +155,7 @@ def test_what_is_not_finite_is_rejected_and_counted(bad):
     assert (one.round, one.rejected) == (2, 3)
 
 
-def test_huge_and_misshapen_reports_are_rejected():
+def test_server_step_huge_or_misshapen_report_is_rejected():
     good = [report([1.0, 1.0]), report([1.2, 0.8]), report([0.8, 1.2])]
     one = server("none")
     told = one.step([*good, report([1e6, 0.0])])
@@ -252,7 +252,7 @@ def test_client_load_state_of_another_policy_raises(tmp_path):
         client().load_state(tmp_path)
 
 
-def test_a_saved_server_goes_on():
+def test_server_state_saved_and_loaded_continues():
     first = server("server")
     first.step([report([1.0, 2.0])])
     second = server("server")
@@ -271,7 +271,7 @@ def test_a_saved_server_goes_on():
 @pytest.mark.parametrize(
     ("placement", "rate"), [("server", 0.01), ("pooled", 0.03), ("client", 0.01), ("none", 0.5)]
 )
-def test_clients_in_different_worlds_learn_together(placement, rate):
+def test_federation_of_different_environments_increases_the_return(placement, rate):
     config = FederationConfig(
         local_updates=5, local_learning_rate=0.1, learning_rate=rate, placement=placement, half_life=20.0
     )
@@ -296,6 +296,6 @@ def test_clients_in_different_worlds_learn_together(placement, rate):
         ({"max_norm_ratio": 1.0}, ["max_norm_ratio"]),
     ],
 )
-def test_ranges(options, sentence):
+def test_federation_config_value_out_of_range_names_it(options, sentence):
     with pytest.raises(ValueError, match=naming(*sentence)):
         FederationConfig(**options)

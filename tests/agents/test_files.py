@@ -18,7 +18,7 @@ def fail(number):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
+def test_write_failed_leaves_the_earlier_file(tmp_path, monkeypatch, call):
     path = tmp_path / "made" / "a.txt"
     files.write(path, "earlier")
     monkeypatch.setattr(os, call, fail(errno.ENOSPC))
@@ -38,14 +38,14 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
         (errno.EIO, ["disk", "folder"]),
     ],
 )
-def test_the_mend_fits_the_cause(tmp_path, monkeypatch, number, mend):
+def test_check_writable_error_names_the_remedy_of_its_cause(tmp_path, monkeypatch, number, mend):
     monkeypatch.setattr(os, "fsync", fail(number))
     with pytest.raises(files.UnwritableError, match=naming(os.strerror(number), *mend)):
         files.check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_below_a_file_cannot_be_written_to(tmp_path):
+def test_check_writable_folder_below_a_file_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(files.UnwritableError, match=naming("choose", "path", "file")):
         files.check_writable(tmp_path / "file" / "folder")
@@ -64,7 +64,7 @@ def test_a_folder_below_a_file_cannot_be_written_to(tmp_path):
         (b"\xff\n", ["\ufffd"]),
     ],
 )
-def test_a_line_that_was_cut_off_is_none(tmp_path, content, lines):
+def test_whole_lines_leave_out_a_partial_last_line(tmp_path, content, lines):
     path = tmp_path / "lines"
     if content is not None:
         path.write_bytes(content)
@@ -84,7 +84,7 @@ with files.owned(Path(sys.argv[1])):
 """
 
 
-def test_a_folder_belongs_to_one_process_until_it_dies_whatever_its_children_do(tmp_path):
+def test_owned_folder_is_locked_until_its_process_ends(tmp_path):
     with files.owned(tmp_path), files.owned(tmp_path / "." / ".." / tmp_path.name):
         pass
     process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE)
@@ -104,7 +104,7 @@ def test_a_folder_belongs_to_one_process_until_it_dies_whatever_its_children_do(
         process.stdout.close()
 
 
-def test_where_there_are_no_locks_there_is_a_warning(tmp_path, monkeypatch):
+def test_owned_without_file_locks_warns(tmp_path, monkeypatch):
     import filelock
 
     monkeypatch.setattr(filelock.FileLock, "acquire", fail(errno.ENOLCK))

@@ -77,7 +77,7 @@ def finite(agent):
 # -- pure functions ------------------------------------------------------------------------------------------
 
 
-def test_tame_numbers_are_finite_and_not_huge():
+def test_are_tame_is_true_for_finite_and_moderate_values():
     assert are_tame(np.array([1e18, -3.0], np.float32))
     assert are_tame({"a": np.array([1, 2]), "b": (np.zeros((2, 3)),)})
     for value in (NAN, INF, -INF, 2 * math.sqrt(TAME)):
@@ -85,7 +85,7 @@ def test_tame_numbers_are_finite_and_not_huge():
         assert not are_tame({"a": np.array([1, 2]), "b": (np.array([value]),)})
 
 
-def test_what_is_found_is_named():
+def test_find_names_the_place_and_number_of_nonfinite_values():
     tree = {"far": (np.array([[1.0, 2.0], [NAN, -INF], [1e39, 1.0]]),), "near": np.array([NAN, 1.0, 1.0])}
     assert list(map(str, find("the observation", tree))) == [
         "the observation['near'] of sub-environment 0 must be finite, got nan",
@@ -95,7 +95,7 @@ def test_what_is_found_is_named():
     assert find("the reward", np.array([3e38, 0.0])) == []
 
 
-def test_infinities_go_to_the_bound_or_the_largest_beside_them():
+def test_without_infinities_takes_the_bound_or_the_largest_finite_value():
     box = spaces.Box(np.array([-4.0, -np.inf]), np.array([np.inf, 9.0]), dtype=np.float64)
     space = spaces.Dict({"box": box, "n": spaces.Discrete(3)})
     tree = {"box": np.array([[-INF, INF], [INF, -INF], [-7.0, NAN]]), "n": np.array([0, 1, 2])}
@@ -107,7 +107,7 @@ def test_infinities_go_to_the_bound_or_the_largest_beside_them():
     np.testing.assert_array_equal(pair[0], clipped["box"])
 
 
-def test_stand_ins_take_the_place_of_what_is_not_finite_only():
+def test_replaced_keeps_finite_values():
     leaf = replaced(
         {"a": np.array([[1.0, NAN], [INF, 2.0]], np.float32)}, {"a": np.array([[5.0, 6.0], [7.0, 8.0]])}
     )
@@ -120,7 +120,7 @@ def test_stand_ins_take_the_place_of_what_is_not_finite_only():
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_reward_is_named_with_its_place(value, mode):
+def test_raise_nonfinite_reward_names_its_place(value, mode):
     env = vector({}, {"rewards": {5: value}}, mode=mode)
     with pytest.raises(
         FloatingPointError,
@@ -132,14 +132,14 @@ def test_a_reward_is_named_with_its_place(value, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_observation_is_named_with_its_place(mode):
+def test_raise_nonfinite_observation_names_its_place(mode):
     env = vector({}, {"observations": {3: [1.0, NAN]}}, mode=mode)
     named = naming("observation", "sub-environment 1", "nan", "1 of 2", "4 env steps", "2")
     with pytest.raises(FloatingPointError, match=named):
         play(env, 10, "raise")
 
 
-def test_a_resets_observation_is_one_too():
+def test_raise_nonfinite_reset_observation_names_its_place():
     with pytest.raises(
         FloatingPointError, match=naming("sub-environment 0", "finite", "inf", "1 of 2", "after 0")
     ):
@@ -147,7 +147,7 @@ def test_a_resets_observation_is_one_too():
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
-def test_a_final_observation_is_one_too(mode):
+def test_raise_nonfinite_final_observation_names_its_place(mode):
     env = vector({}, {"length": 3, "observations": {3: [NAN, 1.0]}}, mode=mode)
     with pytest.raises(
         FloatingPointError, match=naming("final observation", "sub-environment 1", "finite", "nan")
@@ -155,13 +155,13 @@ def test_a_final_observation_is_one_too(mode):
         play(env, 10, "raise")
 
 
-def test_huge_but_finite_numbers_pass():
+def test_raise_huge_finite_values_pass():
     env = vector({"rewards": {2: 1e30}, "observations": {1: [1e30, -3e38]}})
     _, rollout = play(env, 3, "raise")
     assert rollout.rewards[1, 0] == np.float32(1e30)
 
 
-def test_a_reward_beyond_float32_is_infinite():
+def test_raise_reward_that_overflows_float32_is_infinite():
     with pytest.raises(FloatingPointError, match=naming("1e+39")):
         play(vector({"rewards": {2: 1e39}}), 3, "raise")
 
@@ -170,7 +170,7 @@ def test_a_reward_beyond_float32_is_infinite():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_skipped_is_masked_and_cuts(mode):
+def test_skip_masks_the_transition_and_cuts_the_return(mode):
     env = vector({"rewards": {2: NAN}}, {"observations": {3: [NAN, INF]}}, {}, mode=mode)
     collector, rollout = play(env, 5, "skip")
     expected = np.zeros((5, 3), bool)
@@ -191,7 +191,7 @@ def test_what_is_skipped_is_masked_and_cuts(mode):
     assert collector.pop_num_nonfinite() == 2
 
 
-def test_an_observation_at_a_rollouts_end_is_masked_of_the_next():
+def test_skip_nonfinite_last_observation_masks_the_next_rollout():
     env = vector({"observations": {3: [NAN, 1.0]}})
     collector, rollout = play(env, 3, "skip")
     assert rollout.masked is None
@@ -203,27 +203,27 @@ def test_an_observation_at_a_rollouts_end_is_masked_of_the_next():
     assert rollout.masked.tolist() == [[True], [False]]
 
 
-def test_at_an_episodes_start_0_stands_in():
+def test_skip_nonfinite_first_observation_becomes_zero():
     _, rollout = play(vector({"observations": {0: [NAN, 3.0]}}), 2, "skip")
     assert rollout.observations[0, 0].tolist() == [0.0, 3.0]
     assert rollout.masked.tolist() == [[True], [False]]
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
-def test_a_final_observation_leaves_its_transition_out(mode):
+def test_skip_nonfinite_final_observation_masks_its_transition(mode):
     env = vector({}, {"length": 3, "observations": {3: [NAN, 1.0]}}, mode=mode)
     _, rollout = play(env, 4, "skip")
     assert rollout.masked.tolist() == [[False, False], [False, False], [False, True], [False, False]]
     assert rollout.final_observations.tolist() == [[2.0, 1.0]]
 
 
-def test_returns_are_those_of_the_finite_rewards():
+def test_skip_episode_return_sums_finite_rewards():
     env = vector({"length": 3, "rewards": {2: NAN}}, mode=AutoresetMode.SAME_STEP)
     _, rollout = play(env, 3, "skip")
     assert [episode.ret for episode in rollout.episodes] == [4.0]
 
 
-def test_advantages_before_a_hole_bootstrap_and_nothing_leaks():
+def test_skip_advantages_before_a_masked_step_bootstrap():
     env = vector({"rewards": {3: NAN}}, {})
     _, rollout = play(env, 4, "skip")
     values = np.arange(10.0, dtype=np.float32).reshape(5, 2)
@@ -240,7 +240,7 @@ def test_advantages_before_a_hole_bootstrap_and_nothing_leaks():
 # -- clip ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_clipped_is_learned_from():
+def test_clip_transitions_stay_valid():
     env = vector({"rewards": {3: -INF, 4: NAN, 5: INF}, "observations": {2: [-INF, INF], 3: [NAN, 1.0]}}, {})
     collector, rollout = play(env, 6, "clip")
     assert rollout.masked is None
@@ -278,7 +278,7 @@ AGENTS = {
 @pytest.mark.parametrize("name", AGENTS)
 @pytest.mark.parametrize("on_nonfinite", ["skip", "clip"])
 @pytest.mark.parametrize("mode", MODES)
-def test_training_goes_on(name, on_nonfinite, mode):
+def test_learn_with_skip_or_clip_continues(name, on_nonfinite, mode):
     kind, options = AGENTS[name]
     agent = kind(vector(*FAULTS, length=7, mode=mode), seed=0, on_nonfinite=on_nonfinite, **options).learn(900)
     assert finite(agent)
@@ -291,7 +291,7 @@ def test_training_goes_on(name, on_nonfinite, mode):
 
 
 @pytest.mark.parametrize("on_nonfinite", ["skip", "clip"])
-def test_healthy_runs_are_the_same_to_the_bit(on_nonfinite):
+def test_learn_of_finite_values_is_bit_identical_for_each_option(on_nonfinite):
     agents = [
         A2C(vector({}, {}, length=7), seed=0, on_nonfinite=mode).learn(400) for mode in ("raise", on_nonfinite)
     ]
@@ -299,7 +299,7 @@ def test_healthy_runs_are_the_same_to_the_bit(on_nonfinite):
         assert torch.equal(own, other)
 
 
-def test_a_rollout_of_nothing_known_is_no_update():
+def test_skip_rollout_without_valid_transitions_makes_no_update():
     env = vector({"rewards": dict.fromkeys(range(1, 11), NAN)})
     agent = A2C(env, n_steps=5, seed=0, on_nonfinite="skip").learn(10)
     assert (agent.num_updates, agent.num_timesteps, agent.num_nonfinite) == (0, 10, 10)
@@ -307,13 +307,13 @@ def test_a_rollout_of_nothing_known_is_no_update():
     assert finite(agent)
 
 
-def test_a_rollout_of_reset_frames_is_no_update():
+def test_learn_rollouts_of_reset_frames_keep_parameters_finite():
     agent = A2C(vector({}, length=3), n_steps=1, seed=0).learn(30)
     assert finite(agent)
     assert agent.num_updates == 30
 
 
-def test_a_resumed_training_counts_on(tmp_path):
+def test_resumed_run_continues_the_count_of_nonfinite_values(tmp_path):
     def make():
         return vector({"rewards": {3: NAN}}, length=50)
 
@@ -324,13 +324,13 @@ def test_a_resumed_training_counts_on(tmp_path):
     assert loaded.optimizer.guard.on_nonfinite == "skip"
 
 
-def test_the_count_is_logged(tmp_path):
+def test_learn_logs_the_count_of_nonfinite_values(tmp_path):
     env = vector({"rewards": {3: NAN}})
     A2C(env, seed=0, on_nonfinite="skip").learn(20, log_dir=tmp_path, log_interval=1)
     assert "train/num_nonfinite" in (tmp_path / "metrics.csv").read_text()
 
 
-def test_evaluations_go_by_it_too():
+def test_evaluate_follows_on_nonfinite():
     agent = A2C(vector({}), seed=0)
     with pytest.raises(FloatingPointError, match=naming("reward", "sub-environment 0")):
         evaluate(agent, vector({"length": 5, "rewards": {2: NAN}}), episodes=1)
@@ -363,7 +363,7 @@ class Bad(nn.Module):
 
 
 @pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.Adam"])
-def test_a_gradient_is_named_with_its_cause(optimizer):
+def test_raise_nonfinite_gradient_names_its_cause(optimizer):
     agent = A2C(vector({}, {}), seed=0, policy=Bad(), optimizer=optimizer, n_steps=5).learn(10)
     before = [param.detach().clone() for param in agent.policy.parameters()]
     agent.session.collector.start(0)
@@ -387,7 +387,7 @@ def test_a_gradient_is_named_with_its_cause(optimizer):
 
 @pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.Adam"])
 @pytest.mark.parametrize("on_nonfinite", ["skip", "clip"])
-def test_gradients_are_skipped_or_clipped(optimizer, on_nonfinite):
+def test_learn_nonfinite_gradient_is_skipped_or_clipped(optimizer, on_nonfinite):
     agent = A2C(vector({}, {}), seed=0, policy=Bad(), optimizer=optimizer, on_nonfinite=on_nonfinite).learn(10)
     before = [param.detach().clone() for param in agent.policy.parameters()]
     agent.policy.bad = "gradient"
@@ -401,12 +401,12 @@ def test_gradients_are_skipped_or_clipped(optimizer, on_nonfinite):
     assert finite(agent.learn(10))
 
 
-def test_the_optimizer_is_given_the_same_word():
+def test_constructor_passes_on_nonfinite_to_the_optimizer():
     assert A2C("CartPole-v1", seed=0).optimizer.guard.on_nonfinite == "raise"
     own = A2C("CartPole-v1", seed=0, on_nonfinite="skip", optimizer_kwargs={"on_nonfinite": None})
     assert own.optimizer.guard.on_nonfinite is None
 
 
-def test_the_word_is_checked():
+def test_constructor_with_a_wrong_on_nonfinite_names_it():
     with pytest.raises(ValueError, match=naming("on_nonfinite", "raise", "skip", "clip", "'ignore'")):
         A2CConfig(on_nonfinite="ignore")

@@ -61,7 +61,7 @@ def signalling():
 @pytest.mark.parametrize(
     "options", [{}, {"policy": PolicyConfig(hidden_sizes=(8,), recurrent="gru")}, {"fused": False}]
 )
-def test_ctrl_c_waits_for_the_update_and_what_is_saved_goes_on_to_the_bit(tmp_path, signalling, options):
+def test_first_ctrl_c_stops_after_the_update_and_resume_is_bit_identical(tmp_path, signalling, options):
     options = {"policy": PolicyConfig(hidden_sizes=(8,)), **options}
     interrupted = A2C(world(wrappers=(signalling(),)), n_steps=10, seed=0, **options)
     with pytest.raises(KeyboardInterrupt):
@@ -78,7 +78,7 @@ def test_ctrl_c_waits_for_the_update_and_what_is_saved_goes_on_to_the_bit(tmp_pa
     assert interrupted.save(tmp_path / "interrupted").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
-def test_a_second_ctrl_c_ends_within_the_rollout_and_new_episodes_begin(tmp_path, signalling):
+def test_second_ctrl_c_stops_within_the_rollout_and_new_episodes_begin(tmp_path, signalling):
     interrupted = agent(world(wrappers=(signalling(times=2),)))
     with pytest.raises(KeyboardInterrupt):
         interrupted.learn(200, CheckpointCallback(tmp_path, 10_000))
@@ -89,7 +89,7 @@ def test_a_second_ctrl_c_ends_within_the_rollout_and_new_episodes_begin(tmp_path
     assert resumed.learn(40).num_timesteps == 60
 
 
-def test_ctrl_c_after_the_last_update_is_not_lost():
+def test_ctrl_c_after_the_last_update_raises_keyboard_interrupt():
     def at_the_end(trained):
         if trained.num_timesteps == 40:
             os.kill(os.getpid(), signal.SIGINT)
@@ -100,7 +100,7 @@ def test_ctrl_c_after_the_last_update_is_not_lost():
     assert trained.learn(20).num_timesteps == 60  # and is over
 
 
-def test_a_handler_of_the_users_own_stays(signalling):
+def test_learn_keeps_a_signal_handler_of_the_user(signalling):
     came = []
     earlier = signal.signal(signal.SIGTERM, lambda *_: (came.append("SIGTERM"), trained.interrupt()))
     earlier_int = signal.signal(signal.SIGINT, lambda *_: came.append("SIGINT"))
@@ -115,7 +115,7 @@ def test_a_handler_of_the_users_own_stays(signalling):
     assert trained.num_timesteps == 60
 
 
-def test_a_thread_can_train_and_be_interrupted():
+def test_interrupt_stops_a_training_in_a_thread():
     ended = []
 
     def train():
@@ -145,7 +145,7 @@ class BrokenOff(torch.optim.SGD):
         return super().step(closure)
 
 
-def test_half_a_step_is_not_saved(tmp_path):
+def test_save_after_an_interrupted_optimizer_step_raises(tmp_path):
     trained = agent(world(), optimizer=BrokenOff)
     with pytest.raises(KeyboardInterrupt):
         trained.learn(200, CheckpointCallback(tmp_path, 20))
@@ -167,7 +167,7 @@ class Failing(gym.Wrapper):
 
 
 @pytest.mark.parametrize("changes", [{}, CHANGES])
-def test_an_error_within_a_rollout_keeps_what_was_learned(tmp_path, changes):
+def test_error_within_a_rollout_keeps_the_weights(tmp_path, changes):
     envs = [lambda: Failing(gym.make("CartPole-v1")), lambda: gym.make("CartPole-v1")]
     env = world(wrappers=(Failing,)) if changes else SyncVectorEnv(envs, autoreset_mode=AutoresetMode.SAME_STEP)
     trained = agent(env)
@@ -184,7 +184,7 @@ def _train(folder, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_child_trains_as_its_parent_does(tmp_path, method):
+def test_learn_in_a_child_process_equals_the_parent(tmp_path, method):
     _train(tmp_path, "parent")
     torch.ones(400, 400) @ torch.ones(400, 400)  # as large as takes several threads
     context = multiprocessing.get_context(method)
@@ -216,7 +216,7 @@ def _until_interrupted(folder, context, pipe):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_does_not_end_them(tmp_path, context):
+def test_ctrl_c_in_a_terminal_does_not_end_the_workers(tmp_path, context):
     heard, told = multiprocessing.get_context("spawn").Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
         target=_until_interrupted, args=(tmp_path, context, told), daemon=False
@@ -254,7 +254,7 @@ class Endless(gym.Env):
         return self.observation_space.low, 1.0, False, False, {}
 
 
-def test_reinforce_endless_episode_heeds_the_first_ctrl_c(tmp_path):
+def test_reinforce_endless_episode_stops_at_the_first_ctrl_c(tmp_path):
     env = Endless()
     trained = Reinforce(env, seed=0)
     with pytest.raises(KeyboardInterrupt):
@@ -263,7 +263,7 @@ def test_reinforce_endless_episode_heeds_the_first_ctrl_c(tmp_path):
     assert Reinforce.load(tmp_path / "final").num_updates == 0
 
 
-def test_evaluation_endless_episode_heeds_the_first_ctrl_c():
+def test_evaluate_endless_episode_stops_at_the_first_ctrl_c():
     env = Endless()
     trained = A2C(Endless(), n_steps=5, seed=0)
     with pytest.raises(KeyboardInterrupt):

@@ -85,7 +85,7 @@ OBSERVATIONS = {
 
 
 @pytest.mark.parametrize("kind", OBSERVATIONS)
-def test_every_kind_of_observation(kind):
+def test_learn_of_every_observation_space_reaches_the_return(kind):
     assert learned(OBSERVATIONS[kind], spaces.Discrete(2)) > 0.9
 
 
@@ -98,13 +98,13 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_images(kind):
+def test_learn_of_images_reaches_the_return(kind):
     image = spaces.Box(0, 255, IMAGES[kind], np.uint8)
     policy = PolicyConfig(hidden_sizes=(), image_features=32)
     assert learned(image, spaces.Discrete(2), 2_400, learning_rate=1e-3, policy=policy) > 0.9
 
 
-def test_an_image_beside_numbers():
+def test_learn_of_a_dict_with_an_image_reaches_the_return():
     both = spaces.Dict({"camera": spaces.Box(0, 255, (36, 36, 1), np.uint8), "speed": SIGNAL})
     policy = PolicyConfig(hidden_sizes=(), image_features=16)
     assert learned(both, spaces.Discrete(2), 2_400, policy=policy, normalize_observation=True) > 0.9
@@ -122,12 +122,12 @@ ACTIONS = {
 
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
 @pytest.mark.parametrize("kind", ACTIONS)
-def test_every_kind_of_action(kind, agent_class):
+def test_learn_of_every_action_space_reaches_the_return(kind, agent_class):
     options = {"steps": 12_000, "learning_rate": 1e-2} if agent_class is Reinforce else {"steps": 8_000}
     assert learned(SIGNAL, ACTIONS[kind], agent_class=agent_class, **options) > 0.85
 
 
-def test_squashed_actions():
+def test_learn_with_squashed_actions_reaches_the_return():
     policy = PolicyConfig(squash_actions=True)
     assert learned(SIGNAL, spaces.Box(-3.0, 5.0, (2,), np.float32), 12_000, ent_coef=1e-3, policy=policy) > 0.85
     with pytest.raises(ValueError, match=naming("squash_actions", "Box", "finite")):
@@ -135,12 +135,12 @@ def test_squashed_actions():
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_normalized_layers(norm):
+def test_learn_with_normalized_layers_reaches_the_return(norm):
     assert learned(SIGNAL, spaces.Discrete(2), policy=PolicyConfig(norm=norm)) > 0.9
 
 
 @pytest.mark.parametrize("recurrent", ["none", "gru"])
-def test_a_shared_trunk(recurrent):
+def test_learn_with_a_shared_trunk_reaches_the_return(recurrent):
     policy = PolicyConfig(shared_trunk=True, recurrent=recurrent)
     assert learned(SIGNAL, spaces.Discrete(2), policy=policy) > 0.9
 
@@ -176,15 +176,15 @@ def recalled(recurrent, mode=AutoresetMode.NEXT_STEP, agent_class=A2C, **options
 
 @pytest.mark.parametrize("recurrent", ["gru", "lstm"])
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_a_recurrent_policy_remembers(recurrent, mode):
+def test_learn_with_a_recurrent_policy_recalls_the_first_observation(recurrent, mode):
     assert recalled(recurrent, mode, n_steps=16) > 0.9
 
 
-def test_reinforce_with_a_recurrent_policy():
+def test_reinforce_with_a_recurrent_policy_recalls_the_first_observation():
     assert recalled("gru", agent_class=Reinforce, learning_rate=1e-2) > 0.9
 
 
-def test_without_memory_nothing_is_recalled():
+def test_learn_without_recurrence_does_not_recall_the_first_observation():
     assert recalled("none", n_steps=16) < 0.7
 
 
@@ -224,7 +224,7 @@ class Doors(gym.Env):
 
 @pytest.mark.parametrize("in_observation", [False, True])
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_only_valid_actions_are_played_and_the_best_of_them_found(mode, in_observation):
+def test_learn_with_masks_plays_the_best_valid_action(mode, in_observation):
     def make():
         return SyncVectorEnv([lambda: Doors(in_observation)] * 4, autoreset_mode=mode)
 
@@ -232,7 +232,7 @@ def test_only_valid_actions_are_played_and_the_best_of_them_found(mode, in_obser
     assert evaluate(agent, make(), 20, seed=1).mean_reward > 4.5
 
 
-def test_masks_that_cannot_be_are_named():
+def test_learn_with_a_wrong_mask_names_it():
     plain = SyncVectorEnv([lambda: Choice(SIGNAL, spaces.Discrete(2))])
     with pytest.raises(ValueError, match=naming("action_mask", "observation")):
         A2C(plain, mask_actions=True).learn(10)
@@ -248,7 +248,7 @@ def test_masks_that_cannot_be_are_named():
 
 
 @pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)])
-def test_masks_of_actions_with_several_parts(space):
+def test_learn_with_masks_of_multi_discrete_actions_plays_valid_ones(space):
     # Of MultiDiscrete the third entry of the second part, of MultiBinary a 1 in the first bit, are not allowed.
     mask = np.array([[1, 1, 1, 1, 0]] if isinstance(space, spaces.MultiDiscrete) else [[1, 0, 1, 1]], bool)
     config = A2C("CartPole-v1", mask_actions=True).config

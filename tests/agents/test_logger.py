@@ -35,7 +35,7 @@ def png(width, height):
     return file.getvalue()
 
 
-def test_charts_are_of_what_is_logged():
+def test_layout_has_charts_of_the_logged_tags():
     tags = [
         "rollout/ep_rew_mean",
         "eval/mean_reward/at_70",
@@ -103,7 +103,7 @@ def experiment(folder):
     return first, [info.name.tag for info in told.metric_infos]
 
 
-def test_hparams_show_what_was_measured_and_nothing_else(tmp_path):
+def test_hparams_have_only_measured_results(tmp_path):
     agent = A2C(make_vec("CartPole-v1", 4), seed=0)
     usual = ["optim/half_life_updates", "rollout/ep_len_mean", "time/fps"]
     agent.learn(8, EvalCallback(every=200, episodes=1, at_end=False), log_dir=tmp_path / "short")
@@ -119,7 +119,7 @@ def test_hparams_show_what_was_measured_and_nothing_else(tmp_path):
     assert sorted(first) == ["env", "half_life", "learning_rate", "seed"]
 
 
-def test_an_interrupted_run_stands_in_hparams_and_is_completed_when_it_goes_on(tmp_path):
+def test_hparams_of_an_interrupted_run_are_completed_on_resume(tmp_path):
     def interrupt(agent):
         raise KeyboardInterrupt
 
@@ -135,13 +135,13 @@ def test_an_interrupted_run_stands_in_hparams_and_is_completed_when_it_goes_on(t
 @pytest.mark.parametrize(
     ("half_life", "shown"), [(None, "200 updates"), (69, "69 updates"), ("2_000 steps", "2000 steps")]
 )
-def test_hyperparameters_say_where_and_with_which_memory(half_life, shown):
+def test_hparams_have_environment_and_half_life(half_life, shown):
     values = A2C(make_vec("CartPole-v1", 4), half_life=half_life, seed=3).hyperparameters()
     assert (values["env"], values["num_envs"], values["seed"]) == ("CartPole-v1", 4, 3)
     assert values["half_life"] == shown
 
 
-def test_histograms_are_of_every_coordinate(tmp_path):
+def test_histograms_cover_every_coordinate(tmp_path):
     agent = A2C(make_vec("CartPole-v1", 4), seed=0)
     agent.learn(600, HistogramCallback(300), log_dir=tmp_path)
     found = events(tmp_path)
@@ -155,7 +155,7 @@ def test_histograms_are_of_every_coordinate(tmp_path):
     assert events(tmp_path / "other").Tags()["histograms"] == []
 
 
-def test_texts_and_pictures(tmp_path):
+def test_logger_writes_texts_and_images(tmp_path):
     with Logger(tmp_path) as logger:
         logger.text(9, "run/config", "seed: 3")
         logger.picture(7, "env/schedule", png(30, 20))
@@ -174,7 +174,7 @@ def test_texts_and_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(("frames", "shown"), [(3, 3), (100, 100), (101, 51), (500, 100)])
-def test_moving_pictures_are_small(frames, shown):
+def test_as_gif_limits_frames_and_size(frames, shown):
     pictures = [np.full((400, 600, 3), (37 * i) % 256, dtype=np.uint8) for i in range(frames)]
     gif = Image.open(io.BytesIO(as_gif(pictures, fps=50)))
     assert gif.n_frames == shown
@@ -195,7 +195,7 @@ def charted(folder):
     return [event.step for event in events(folder).Scalars(RETURN)]
 
 
-def test_a_log_that_cannot_be_written_does_not_end_a_training_and_is_taken_up_again(tmp_path):
+def test_log_write_error_continues_training_and_is_retried(tmp_path):
     folder = tmp_path / "run"
     with Logger(folder) as logger:
         logger.hyperparameters({"seed": 0})
@@ -216,7 +216,7 @@ def test_a_log_that_cannot_be_written_does_not_end_a_training_and_is_taken_up_ag
     assert not list(folder.glob(".*.part"))
 
 
-def test_a_folder_that_was_deleted_is_made_anew_with_a_warning(tmp_path):
+def test_log_deleted_folder_is_recreated_with_a_warning(tmp_path):
     with Logger(tmp_path / "run") as logger:
         logger.write(1, {RETURN: 1.0})
         shutil.rmtree(tmp_path / "run")
@@ -226,7 +226,7 @@ def test_a_folder_that_was_deleted_is_made_anew_with_a_warning(tmp_path):
     assert charted(tmp_path / "run") == [2, 3]
 
 
-def test_a_folder_that_is_deleted_in_the_midst_of_an_entry_is_made_anew_by_the_next(tmp_path, monkeypatch):
+def test_log_folder_deleted_within_an_entry_is_recreated_by_the_next(tmp_path, monkeypatch):
     append = Logger._append
 
     def deleted_first(logger, row):
@@ -246,7 +246,7 @@ def test_a_folder_that_is_deleted_in_the_midst_of_an_entry_is_made_anew_by_the_n
 
 @pytest.mark.parametrize("shift", [-3_600.0, -1.0, 0.0, 3_600.0])
 @pytest.mark.filterwarnings("ignore:.*rows after env step")
-def test_logger_that_resumes_with_another_clock_shows_each_step_once(tmp_path, monkeypatch, shift):
+def test_logger_resumed_at_another_clock_shows_each_step_once(tmp_path, monkeypatch, shift):
     now = 1_700_000_000.0
     for start in (0, 3, 6):
         monkeypatch.setattr(time, "time", lambda now=now: now)
@@ -255,7 +255,7 @@ def test_logger_that_resumes_with_another_clock_shows_each_step_once(tmp_path, m
     assert charted(tmp_path) == list(range(1, 12))
 
 
-def test_agent_that_resumes_with_the_clock_set_back_shows_each_step_once(tmp_path, monkeypatch):
+def test_agent_resumed_at_an_earlier_clock_shows_each_step_once(tmp_path, monkeypatch):
     path = tmp_path / "agent.safetensors"
     agent = A2C("CartPole-v1", n_steps=5, seed=0)
     agent.learn(200, log_dir=tmp_path, log_interval=1).save(path)
@@ -270,7 +270,7 @@ def test_agent_that_resumes_with_the_clock_set_back_shows_each_step_once(tmp_pat
     assert len(steps) == resumed.num_updates
 
 
-def test_event_files_end_unpredictably_and_follow_no_link(tmp_path, monkeypatch):
+def test_event_file_has_a_random_name_and_follows_no_link(tmp_path, monkeypatch):
     folder, victim = tmp_path / "run", tmp_path / "victim"
     folder.mkdir()
     victim.write_text("precious")
@@ -289,7 +289,7 @@ def test_event_files_end_unpredictably_and_follow_no_link(tmp_path, monkeypatch)
     assert len(ends) == 2
 
 
-def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_path, monkeypatch):
+def test_event_file_failed_record_begins_another_file(tmp_path, monkeypatch):
     with Logger(tmp_path) as logger:
         logger.write(1, {RETURN: 1.0})
         (first,) = tmp_path.glob("events*")
@@ -311,7 +311,7 @@ def test_a_record_that_the_disk_did_not_take_is_followed_by_another_file(tmp_pat
     assert charted(tmp_path) == [1, 3, 4]
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_env_step(tmp_path):
+def test_log_dir_without_write_access_raises_before_the_first_env_step(tmp_path):
     (tmp_path / "file").write_text("")
     agent = A2C("CartPole-v1", seed=0)
     with pytest.raises(files.UnwritableError, match=naming("cannot write", "file/run")):
@@ -322,7 +322,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_env_step
 
 
 @pytest.mark.parametrize("torn", ["12", "12800", "12800,", "12800,7"])
-def test_a_line_that_was_cut_off_is_mended_when_the_training_goes_on(tmp_path, torn):
+def test_metrics_partial_last_line_is_repaired_on_resume(tmp_path, torn):
     logged(tmp_path, [100, 200])
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write(torn)
@@ -332,7 +332,7 @@ def test_a_line_that_was_cut_off_is_mended_when_the_training_goes_on(tmp_path, t
 
 
 @pytest.mark.parametrize("cut", [1, 4, 13, 30, 60])
-def test_charts_go_on_behind_a_record_that_was_cut_off(tmp_path, cut):
+def test_event_file_after_a_partial_record_is_readable(tmp_path, cut):
     logged(tmp_path, [100, 200])
     (first,) = tmp_path.glob("events*")
     os.truncate(first, first.stat().st_size - cut)
@@ -342,7 +342,7 @@ def test_charts_go_on_behind_a_record_that_was_cut_off(tmp_path, cut):
     assert charted(tmp_path) == [*before, 300, 400]
 
 
-def test_tensorboard_can_read_at_any_moment(tmp_path):
+def test_event_file_is_readable_during_training(tmp_path):
     seen = []
 
     def look(agent):
@@ -354,7 +354,7 @@ def test_tensorboard_can_read_at_any_moment(tmp_path):
     assert 0 < max(seen) <= trained.num_updates == len(charted(tmp_path))
 
 
-def test_another_process_cannot_log_into_the_folder(tmp_path):
+def test_log_dir_of_another_process_raises(tmp_path):
     with Logger(tmp_path):
         script = "import pathlib, sys; from rl_rms.agents.logger import Logger; Logger(pathlib.Path(sys.argv[1]))"
         done = subprocess.run(
@@ -363,7 +363,7 @@ def test_another_process_cannot_log_into_the_folder(tmp_path):
     assert f"TakenError: {tmp_path} is being written by process {os.getpid()} on" in done.stderr
 
 
-def test_a_second_agent_in_one_log_dir_sets_the_first_log_aside(tmp_path):
+def test_log_dir_of_another_agent_moves_its_log_to_a_subfolder(tmp_path):
     first = A2C("CartPole-v1", seed=0).learn(200, log_dir=tmp_path, log_interval=10)
     curve = charted(tmp_path)
     with pytest.warns(UserWarning, match=naming("log", "earlier1")):
@@ -379,7 +379,7 @@ def test_a_second_agent_in_one_log_dir_sets_the_first_log_aside(tmp_path):
     assert charted(tmp_path / "earlier1")[: len(curve)] == curve
 
 
-def test_a_damaged_log_is_continued_with_its_whole_rows(tmp_path):
+def test_metrics_of_a_damaged_log_keep_whole_rows(tmp_path):
     logged(tmp_path, [100, 200, 300])
     path = tmp_path / "metrics.csv"
     path.write_bytes(path.read_bytes().replace(b"200,100.0", b"2\0\0").replace(b"200,200.0", b"\0" * 9))
@@ -395,7 +395,7 @@ def test_a_damaged_log_is_continued_with_its_whole_rows(tmp_path):
     assert (tmp_path / "metrics.csv.damaged").read_bytes() == b"\0" * 100 + b"\n"
 
 
-def test_rows_behind_the_checkpoint_are_dropped_with_a_warning(tmp_path):
+def test_metrics_rows_after_the_checkpoint_are_dropped_with_a_warning(tmp_path):
     logged(tmp_path, [100, 200, 300])
     with pytest.warns(UserWarning, match=naming("2 rows", "env step 150")):
         logged(tmp_path, [160], resumed_at=150)

@@ -36,7 +36,7 @@ class Fixed(torch.nn.Module):
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_the_loss_by_hand_in_every_autoreset_mode(counting, rollout_of, mode):
+def test_a2c_loss_in_every_autoreset_mode_equals_hand_computed_values(counting, rollout_of, mode):
     # Rewards 10, 20 and the truncation at count 2, whose value is 4; then a new episode begins (in the next-step
     # mode after one reset frame, which must not count).
     steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
@@ -55,14 +55,14 @@ def test_the_loss_by_hand_in_every_autoreset_mode(counting, rollout_of, mode):
     assert loss.item() == pytest.approx(policy_loss + 0.5 * value_loss - 0.1 * entropy, rel=1e-5)
 
 
-def test_a_terminated_episode_has_no_value_after_it(counting, rollout_of):
+def test_a2c_loss_terminated_episode_bootstraps_from_zero(counting, rollout_of):
     rollout = rollout_of(counting([(2, False)]), 2, action=1)
     _, metrics = actor_critic_loss(Fixed(), batch_of(rollout, gamma=0.5))
     errors = np.array([10 + 0.5 * 20 - 0, 20 - 2])
     assert metrics["train/value_loss"] == pytest.approx(np.mean(errors**2), rel=1e-5)
 
 
-def test_advantages_carry_no_gradient_into_the_critic(counting, rollout_of):
+def test_a2c_loss_advantages_have_no_gradient(counting, rollout_of):
     rollout = rollout_of(counting([(9, True)]), 3, action=1)
     policy = Fixed()
     loss, _ = actor_critic_loss(policy, batch_of(rollout, vf_coef=0.0))
@@ -99,7 +99,7 @@ def test_normalized_advantages_of_a_small_spread_have_deviation_one(counting, ro
     assert found[0].std(ddof=1) == pytest.approx(1.0, rel=1e-3)
 
 
-def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(counting, rollout_of):
+def test_reinforce_loss_without_baseline_uses_returns_and_no_critic(counting, rollout_of):
     rollout = rollout_of(counting([(2, False)]), 2, action=1)
     policy = Fixed()
     loss, metrics = actor_critic_loss(policy, batch_of(rollout, gamma=0.5, baseline=False))
@@ -109,7 +109,7 @@ def test_without_a_baseline_returns_are_plain_and_the_critic_is_left_alone(count
     assert metrics["train/policy_loss"] == pytest.approx(-np.mean([20.0, 20.0]) * np.log(p), rel=1e-5)
 
 
-def test_a_gaussian_policy_logs_its_standard_deviation(target, rollout_of):
+def test_loss_metrics_of_a_gaussian_policy_have_the_standard_deviation(target, rollout_of):
     rollout = rollout_of(target(2), 2, action=0.25)
     policy = ActorCriticPolicy(target(1).single_observation_space, target(1).single_action_space)
     _, metrics = actor_critic_loss(policy, batch_of(rollout))
@@ -142,7 +142,7 @@ class Tally(torch.nn.Module):
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_a_recurrent_policy_forgets_at_episode_ends_and_values_the_true_final_observation(counting, mode):
+def test_recurrent_loss_resets_the_state_and_values_final_observations(counting, mode):
     # Observations 0 1 2 | 0 1: what is remembered is 0 1 3 | 0 1, of which 3 is the truncated episode's end.
     agent = A2C(counting([(2, True)], mode), policy=Tally(), n_steps=1, seed=0)
     trainer, collector = agent.make_trainer(), agent.session.collector
@@ -157,7 +157,7 @@ def test_a_recurrent_policy_forgets_at_episode_ends_and_values_the_true_final_ob
     assert agent.actor.state.item() == 0.0  # of the last observation acted on, an episode's first
 
 
-def test_a_rollout_goes_on_with_what_the_last_one_remembered(counting):
+def test_recurrent_rollout_continues_the_state_of_the_last_one(counting):
     agent = A2C(counting([(9, True)]), policy=Tally(), n_steps=3, seed=0)
     agent.learn(3)
     assert agent.actor.state.item() == sum(range(3))

@@ -96,7 +96,7 @@ class LongBoard(Board):
 
 @pytest.mark.parametrize("in_observation", [False, True])
 @pytest.mark.parametrize("mode", list(gym.vector.AutoresetMode))
-def test_learn_final_position_without_valid_action_goes_on(mode, in_observation):
+def test_learn_mask_without_valid_action_at_an_episode_end_continues(mode, in_observation):
     def make():
         boards = [lambda: Board(in_observation), lambda: LongBoard(in_observation)]
         return gym.vector.SyncVectorEnv(boards, autoreset_mode=mode)

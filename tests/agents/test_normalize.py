@@ -11,7 +11,7 @@ from tests.naming import naming
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("truncates", [False, True])
-def test_returns_begin_anew_with_each_episode_in_every_autoreset_mode(counting, rollout_of, mode, truncates):
+def test_reward_normalizer_resets_returns_at_episode_ends(counting, rollout_of, mode, truncates):
     # Episodes of two steps with rewards 10 and 20: at gamma 0.5 the returns are 10 and 25, again and again.
     frames = 3 if mode is AutoresetMode.NEXT_STEP else 2
     rollout = rollout_of(counting([(2, truncates)], mode), 4 * frames)
@@ -23,7 +23,7 @@ def test_returns_begin_anew_with_each_episode_in_every_autoreset_mode(counting, 
     assert scaled[:2, 0] == pytest.approx([10 / 7.5, 20 / 7.5])
 
 
-def test_statistics_do_not_depend_on_how_rollouts_are_cut():
+def test_reward_normalizer_is_independent_of_the_rollout_length():
     rng = np.random.default_rng(0)
     rewards = rng.normal(3.0, 2.0, (12, 3)).astype(np.float32)
     done = rng.random((12, 3)) < 0.2
@@ -38,14 +38,14 @@ def test_statistics_do_not_depend_on_how_rollouts_are_cut():
     assert whole.returns == pytest.approx(cut.returns)
 
 
-def test_outliers_are_cut_off():
+def test_normalizer_clips_outliers():
     normalizer = RewardNormalizer(1, 0.9)
     rewards = np.array([[1.0], [-1.0], [1.0]] * 100 + [[1e4]], np.float32)
     scaled = normalizer(rewards, np.ones_like(rewards, bool), np.ones_like(rewards, bool))
     assert scaled.max() == 10.0
 
 
-def test_reinforce_leaves_no_return_of_an_episode_that_it_breaks_off(counting):
+def test_reinforce_reward_normalizer_drops_the_return_of_an_aborted_episode(counting):
     # The short world is three steps into its next episode each time the long one ends and both begin anew.
     agent = Reinforce(
         counting([(4, False), (7, False)], AutoresetMode.SAME_STEP), gamma=1.0, normalize_reward=True
@@ -55,7 +55,7 @@ def test_reinforce_leaves_no_return_of_an_episode_that_it_breaks_off(counting):
     assert agent.reward_normalizer.moments.mean == pytest.approx(np.concatenate([short, short[:3], long]).mean())
 
 
-def test_an_agent_learns_from_scaled_rewards_reports_true_ones_and_saves_the_scale(counting, tmp_path):
+def test_agent_with_reward_normalizer_reports_unscaled_returns_and_saves_the_scale(counting, tmp_path):
     def world():
         return counting([(3, False), (4, True)])
 
@@ -69,7 +69,7 @@ def test_an_agent_learns_from_scaled_rewards_reports_true_ones_and_saves_the_sca
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("truncates", [False, True])
-def test_observations_are_counted_once_where_they_are_acted_on_in_every_autoreset_mode(counting, mode, truncates):
+def test_observation_normalizer_counts_each_acted_on_observation_once(counting, mode, truncates):
     # Episodes of three steps, from observations 0, 1 and 2; 3 ends them and is never acted on.
     agent = A2C(counting([(3, truncates)], mode), n_steps=4, normalize_observation=True, seed=0)
     agent.learn(9, callback=lambda one: one.num_timesteps < 9)
@@ -82,7 +82,7 @@ def test_observations_are_counted_once_where_they_are_acted_on_in_every_autorese
     assert agent.observation_normalizer(np.array([[5.0]], np.float32)) == pytest.approx(expected)
 
 
-def test_what_is_learned_from_is_what_was_acted_on(counting):
+def test_observation_normalizer_learns_from_the_observations_acted_on(counting):
     """Statistics move between rollouts, not within one."""
     agent = A2C(counting([(9, True)]), n_steps=4, normalize_observation=True, fused=False, seed=0)
     seen = []
@@ -97,7 +97,7 @@ def test_what_is_learned_from_is_what_was_acted_on(counting):
     assert not np.array_equal(normalized, rollout.observations)
 
 
-def test_frozen_statistics_stay_and_are_saved(counting, tmp_path):
+def test_normalizer_frozen_keeps_and_saves_statistics(counting, tmp_path):
     def world():
         return counting([(5, True), (3, False)])
 
@@ -117,7 +117,7 @@ def test_frozen_statistics_stay_and_are_saved(counting, tmp_path):
     assert alone.observation_normalizer(raw) == pytest.approx([scaled], rel=1e-5)
 
 
-def test_parts_of_an_observation_are_normalized_by_themselves():
+def test_observation_normalizer_of_a_dict_normalizes_each_part():
     space = gym.spaces.Dict(
         {
             "far": gym.spaces.Box(-1e3, 1e3, (2,), np.float32),

@@ -12,7 +12,7 @@ def module():
     return torch.nn.ModuleDict({"actor": torch.nn.Linear(1, 1), "critic": torch.nn.Linear(1, 1)})
 
 
-def test_the_default_is_a_long_bias_corrected_rmsprop():
+def test_default_optimizer_is_bias_corrected_rmsprop():
     optimizer = make_optimizer(module(), A2CConfig())
     assert type(optimizer) is rl_rms.RMSprop
     assert optimizer.half_life == pytest.approx(200)
@@ -20,7 +20,7 @@ def test_the_default_is_a_long_bias_corrected_rmsprop():
     assert optimizer.param_groups[0]["eps"] == 1e-5
 
 
-def test_memory_under_any_of_its_names():
+def test_make_optimizer_half_life_or_rho_sets_the_half_life():
     assert make_optimizer(module(), A2CConfig(half_life="69 updates")).half_life == pytest.approx(69)
     by_rho = make_optimizer(module(), A2CConfig(optimizer_kwargs={"rho": 0.5}))
     assert by_rho.half_life == pytest.approx(1.0)
@@ -28,7 +28,7 @@ def test_memory_under_any_of_its_names():
         make_optimizer(module(), A2CConfig(half_life=69, optimizer_kwargs={"rho": 0.5}))
 
 
-def test_any_torch_optimizer_by_path_and_by_class():
+def test_optimizer_by_path_or_class_is_used():
     config = A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"betas": (0.5, 0.9)})
     assert make_optimizer(module(), config).param_groups[0]["betas"] == (0.5, 0.9)
 
@@ -41,12 +41,12 @@ def test_any_torch_optimizer_by_path_and_by_class():
 
 
 @pytest.mark.parametrize("path", ["Adam", "torch.optim.Adamm", "nowhere.Adam", "torch.nn.Linear", "math.pi"])
-def test_wrong_paths_are_named(path):
+def test_optimizer_of_a_wrong_path_names_it(path):
     with pytest.raises(ValueError, match=f"got '{path}'"):
         optimizer_class(path)
 
 
-def test_wrong_arguments_are_named():
+def test_optimizer_with_a_wrong_argument_names_it():
     with pytest.raises(ValueError, match=naming("optimizer_kwargs", "torch.optim.adam.Adam", "alpha")):
         make_optimizer(module(), A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"alpha": 0.9}))
     with pytest.raises(ValueError, match=naming("half_life=69")):
@@ -61,12 +61,12 @@ def test_optimizer_whose_step_needs_an_argument_is_refused(path, needed):
         make_optimizer(module(), A2CConfig(optimizer=path))
 
 
-def test_paths_of_classes():
+def test_optimizer_path_of_a_class_imports_that_class():
     assert optimizer_path(rl_rms.RMSprop) == "rl_rms.RMSprop"
     assert optimizer_class(optimizer_path(torch.optim.Adam)) is torch.optim.Adam
 
 
-def test_memory_is_said_in_both_units():
+def test_describe_half_life_has_updates_and_env_steps():
     by_updates = make_optimizer(module(), A2CConfig(half_life=69))
     assert (
         describe_half_life(by_updates, 80) == "half-life 69.0 updates = 5,520 env steps (80 env steps per update)"
@@ -76,7 +76,7 @@ def test_memory_is_said_in_both_units():
     assert "half-life 20000 steps" in describe_half_life(by_steps, None)
 
 
-def test_memory_that_is_found_is_said_with_its_bounds():
+def test_describe_half_life_estimated_has_its_bounds():
     auto = make_optimizer(module(), A2CConfig(half_life="auto"))
     assert describe_half_life(auto, 80) == "half-life found from the gradients, between 32 and 10,000 updates"
     match = make_optimizer(module(), A2CConfig(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)}))

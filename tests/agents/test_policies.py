@@ -13,7 +13,7 @@ BOX = gym.spaces.Box(-1, 1, (3, 2), np.float32)
 
 @pytest.mark.parametrize("observation_space", [BOX, gym.spaces.Discrete(4, start=2)])
 @pytest.mark.parametrize("action_space", [gym.spaces.Discrete(3), gym.spaces.Box(-1, 1, (2, 2), np.float32)])
-def test_every_pair_of_spaces_gives_actions_and_values(observation_space, action_space):
+def test_policy_of_every_pair_of_spaces_gives_actions_and_values(observation_space, action_space):
     policy = ActorCriticPolicy(observation_space, action_space)
     batch = torch.as_tensor(np.stack([observation_space.sample() for _ in range(5)]))
     distribution, values = policy(batch)
@@ -22,12 +22,12 @@ def test_every_pair_of_spaces_gives_actions_and_values(observation_space, action
     assert distribution.log_prob(actions).shape == distribution.entropy().shape == values.shape == (5,)
 
 
-def test_discrete_observations_are_told_apart():
+def test_policy_distinguishes_discrete_observations():
     policy = ActorCriticPolicy(gym.spaces.Discrete(3, start=1), gym.spaces.Discrete(2))
     assert len(set(policy(torch.tensor([1, 2, 3]))[1].tolist())) == 3
 
 
-def test_architecture_and_initialization_are_those_of_stable_baselines3():
+def test_policy_has_the_architecture_and_initialization_of_stable_baselines3():
     space, actions = gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(2)
     ours = ActorCriticPolicy(space, actions)
     theirs = policies.ActorCriticPolicy(space, actions, lambda _: 1e-3)
@@ -43,7 +43,7 @@ def test_architecture_and_initialization_are_those_of_stable_baselines3():
         assert own.bias.abs().max() == 0
 
 
-def test_configuration_shapes_the_network():
+def test_policy_config_sets_the_network():
     policy = ActorCriticPolicy(
         BOX,
         gym.spaces.Box(-1, 1, (1,), np.float32),
@@ -53,7 +53,7 @@ def test_configuration_shapes_the_network():
     assert policy.log_std.item() == -1.0
 
 
-def test_a_shared_trunk_has_all_hidden_layers():
+def test_policy_with_a_shared_trunk_shares_all_hidden_layers():
     config = PolicyConfig(hidden_sizes=[7, 5], shared_trunk=True)
     policy = ActorCriticPolicy(BOX, gym.spaces.Discrete(3), config)
     shapes = [tuple(one.shape) for one in policy.parameters() if one.ndim == 2]
@@ -69,13 +69,13 @@ def test_a_shared_trunk_has_all_hidden_layers():
     ("observation_space", "action_space"),
     [(gym.spaces.Text(5), gym.spaces.Discrete(2)), (BOX, gym.spaces.Dict({"a": gym.spaces.Discrete(2)}))],
 )
-def test_other_spaces_are_refused_by_name(observation_space, action_space):
+def test_policy_of_an_unsupported_space_names_it(observation_space, action_space):
     with pytest.raises(ValueError, match=r"got (Text|Dict)"):
         ActorCriticPolicy(observation_space, action_space)
 
 
 @pytest.mark.parametrize("recurrent", ["gru", "lstm"])
-def test_at_an_episodes_start_nothing_is_remembered(recurrent):
+def test_recurrent_policy_at_an_episode_start_has_the_initial_state(recurrent):
     policy = ActorCriticPolicy(BOX, gym.spaces.Discrete(2), PolicyConfig(recurrent=recurrent, recurrent_size=5))
     features = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
     state = torch.randn(2, policy.state_size, generator=torch.Generator().manual_seed(1))
@@ -100,6 +100,6 @@ def test_at_an_episodes_start_nothing_is_remembered(recurrent):
         ),
     ],
 )
-def test_observations_that_tell_too_little_are_named(space, said):
+def test_policy_of_an_uninformative_observation_space_names_it(space, said):
     with pytest.raises(ValueError, match=naming(*said)):
         ActorCriticPolicy(space, gym.spaces.Discrete(2))

@@ -26,7 +26,7 @@ def console(width=100, **options):
     return Console(record=True, width=width, force_terminal=True, _environ={"TERM": "xterm"}, **options)
 
 
-def test_a_sparkline_by_hand():
+def test_sparkline_equals_hand_computed_bars():
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert sparkline([0.0, 0.99, 1.0, 8.0]) == "▁▁▂█"
 
@@ -42,11 +42,11 @@ def test_a_sparkline_by_hand():
         ([-1e308, 1e308], "▁█"),  # whose difference is not finite
     ],
 )
-def test_a_sparkline_survives_everything(values, drawn):
+def test_sparkline_of_nonfinite_or_constant_values_draws_the_rest(values, drawn):
     assert sparkline(values) == drawn
 
 
-def test_mean_returns_of_stretches_by_hand():
+def test_mean_returns_of_intervals_equal_hand_computed_values():
     returns = Returns(Episode(ret, 10, 0, step) for ret, step in [(1.0, 10), (3.0, 20), (math.nan, 20), (8.0, 30)])
     assert returns.mean(0, 30) == 4.0
     assert returns.mean(10, 20) == 3.0  # after 10, up to 20
@@ -98,7 +98,7 @@ def test_live_view_with_no_color_set_has_no_colors(no_color):
     assert re.search("\x1b\\[1m *▸", shown.file.getvalue())  # bold is no color
 
 
-def test_a_training_ends_with_what_the_regimes_came_to():
+def test_progress_at_the_end_prints_the_regimes():
     adaptation, shown = AdaptationCallback(), console()
     agent({"reward.scale": STAIRS}, half_life="2_000 steps").learn(
         3_000, [ProgressCallback(shown), adaptation], log_interval=1_000
@@ -116,7 +116,7 @@ def test_a_training_ends_with_what_the_regimes_came_to():
     assert "half-life 100.0 updates = 2,000 env steps (20 env steps per update)" in text
 
 
-def test_a_regime_has_the_half_life_that_it_ended_with_and_not_what_the_change_made_of_it():
+def test_progress_of_a_regime_has_its_last_half_life():
     shown = console()
     options = {"half_life": 200, "on_change": "forget", "forget_half_life": 5.0, "forget_updates": 10_000}
     agent({"reward.scale": STAIRS}, **options).learn(3_000, ProgressCallback(shown))
@@ -124,14 +124,14 @@ def test_a_regime_has_the_half_life_that_it_ended_with_and_not_what_the_change_m
     assert [line.split()[-1] for line in last] == ["200", "5", "5"]
 
 
-def test_only_the_last_regimes_are_shown():
+def test_live_view_shows_only_the_last_regimes():
     shown, stairs = console(), PiecewiseConstant([(100 * i, float(i + 1)) for i in range(9)])
     agent({"reward.scale": stairs}).learn(1_000, ProgressCallback(shown))
     last = [line.replace("▸", " ").split()[0] for line in shown.export_text().splitlines()[-5:]]
     assert last == ["4", "5", "6", "7", "8"]
 
 
-def test_the_sparkline_is_of_the_whole_training():
+def test_live_view_sparkline_covers_the_whole_training():
     shown = console()
     agent({"reward.scale": STAIRS}, learning_rate=1e-9).learn(3_000, ProgressCallback(shown))
     (line,) = [line for line in shown.export_text().splitlines() if line.startswith("return ")][-1:]
@@ -143,7 +143,7 @@ def test_the_sparkline_is_of_the_whole_training():
     assert low < middle < high
 
 
-def test_the_view_is_drawn_a_few_times_a_second(monkeypatch):
+def test_live_view_limits_its_refresh_rate(monkeypatch):
     now = 0.0
     monkeypatch.setattr("rl_rms.agents.progress.time", SimpleNamespace(perf_counter=lambda: now))
     drawn = []
@@ -160,7 +160,7 @@ def test_the_view_is_drawn_a_few_times_a_second(monkeypatch):
 @pytest.mark.parametrize(
     ("terminal", "term", "form"), [(True, "dumb", "auto"), (False, "xterm", "auto"), (True, "xterm", "lines")]
 )
-def test_where_nothing_can_move_or_nothing_is_to_there_are_lines(terminal, term, form):
+def test_progress_without_a_terminal_prints_lines(terminal, term, form):
     shown = Console(record=True, width=40, force_terminal=terminal, _environ={"TERM": term})
     agent({"reward.scale": STAIRS}).learn(3_000, ProgressCallback(shown, form=form))
     memory, line = shown.export_text().splitlines()
@@ -170,7 +170,7 @@ def test_where_nothing_can_move_or_nothing_is_to_there_are_lines(terminal, term,
     assert "━" not in line
 
 
-def test_json_lines_tell_all_and_nothing_else(tmp_path, capsys):
+def test_progress_json_prints_only_json_lines(tmp_path, capsys):
     adaptation = AdaptationCallback()
     progress = ProgressCallback(form="json", every=50)
     agent({"reward.scale": STAIRS}).learn(3_000, [progress, adaptation], log_dir=tmp_path)
@@ -192,7 +192,7 @@ def test_json_lines_tell_all_and_nothing_else(tmp_path, capsys):
         assert returns == pytest.approx([known.mean, known.first_tenth, known.last_tenth])
 
 
-def test_json_has_no_numbers_that_are_not_finite(tmp_path):
+def test_progress_json_nonfinite_values_are_null(tmp_path):
     line = json_line("progress", step=3, fps=math.inf, folder=tmp_path, half_life=None, **{"return": math.nan})
     assert json.loads(line) == {
         "event": "progress",
@@ -205,7 +205,7 @@ def test_json_has_no_numbers_that_are_not_finite(tmp_path):
     assert "NaN" not in line
 
 
-def test_another_optimizer_and_a_world_without_regimes_have_less_to_tell():
+def test_progress_without_half_life_or_regimes_leaves_them_out():
     shown = console()
     A2C("CartPole-v1", optimizer="torch.optim.Adam", seed=0).learn(500, ProgressCallback(shown))
     text = shown.export_text()
@@ -214,7 +214,7 @@ def test_another_optimizer_and_a_world_without_regimes_have_less_to_tell():
     assert "regime" not in text
 
 
-def test_a_view_that_an_error_ends_gives_the_cursor_back():
+def test_live_view_after_an_error_restores_the_cursor():
     file = io.StringIO()
 
     def fail(_):

@@ -38,7 +38,7 @@ def response(optimizer, **options):
     return made
 
 
-def test_keep_leaves_all_as_it_is():
+def test_on_change_keep_changes_nothing():
     optimizer = stepped()
     before = second_moments(optimizer)
     changes = response(optimizer)
@@ -49,7 +49,7 @@ def test_keep_leaves_all_as_it_is():
 
 
 @pytest.mark.parametrize("options", [{}, {"flat": False}, {"momentum": 0.9, "centered": True}])
-def test_reset_is_a_new_optimizer_from_the_present_parameters(options):
+def test_on_change_reset_equals_a_new_optimizer(options):
     optimizer = stepped(**options)
     response(optimizer, on_change="reset").enter(1)
     fresh = rl_rms.RMSprop(
@@ -67,7 +67,7 @@ def test_reset_is_a_new_optimizer_from_the_present_parameters(options):
     assert [float(state["step"]) for state in optimizer.state.values()] == [2.0, 2.0]
 
 
-def test_reset_of_other_optimizers_forgets_their_state():
+def test_on_change_reset_of_another_optimizer_clears_its_state():
     module = torch.nn.Linear(2, 1)
     optimizer = torch.optim.Adam(module.parameters())
     update(optimizer)
@@ -76,7 +76,7 @@ def test_reset_of_other_optimizers_forgets_their_state():
 
 
 @pytest.mark.parametrize("half_life", [100, "match"])
-def test_forget_shortens_the_half_life_for_some_updates(half_life):
+def test_on_change_forget_shortens_the_half_life_for_some_updates(half_life):
     timescale = {"timescale": "1_000 updates"} if half_life == "match" else {}
     optimizer = stepped(half_life, **timescale)
     usual = optimizer.half_life
@@ -91,7 +91,7 @@ def test_forget_shortens_the_half_life_for_some_updates(half_life):
     assert found == pytest.approx([2.0, 2.0, 2.0, usual, usual])
 
 
-def test_a_change_while_forgetting_begins_the_count_anew():
+def test_on_change_forget_second_change_restarts_the_count():
     optimizer = stepped()
     changes = response(optimizer, on_change="forget", forget_half_life=2.0, forget_updates=3)
     found = []
@@ -102,7 +102,7 @@ def test_a_change_while_forgetting_begins_the_count_anew():
     assert found == pytest.approx([2.0] * 5 + [100.0] * 2)
 
 
-def test_forgetting_needs_a_half_life():
+def test_on_change_forget_without_half_life_raises():
     with pytest.raises(ValueError, match=naming('on_change="forget"', "Adam")):
         A2C("CartPole-v1", optimizer=torch.optim.Adam, on_change="forget")
 
@@ -111,7 +111,7 @@ def world():
     return make_vec("CartPole-v1", 4, {"gravity": Step(before=9.8, after=20.0, at=400)}, seed=0)
 
 
-def test_an_agent_responds_at_the_change_marks_it_and_goes_on_after_loading(tmp_path):
+def test_on_change_acts_at_the_change_logs_it_and_continues_after_loading(tmp_path):
     half_lives = []
 
     def watch(agent):
@@ -138,6 +138,6 @@ def test_an_agent_responds_at_the_change_marks_it_and_goes_on_after_loading(tmp_
         assert torch.equal(mine, theirs)
 
 
-def test_a_world_that_does_not_change_resets_nothing():
+def test_on_change_in_a_stationary_environment_does_nothing():
     agent = A2C(gym.make_vec("CartPole-v1", 2), on_change="reset", seed=0).learn(200)
     assert all(float(state["step"]) == agent.num_updates for state in agent.optimizer.state.values())

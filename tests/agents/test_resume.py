@@ -91,7 +91,7 @@ HOW = {
     [("CartPole-v1", how) for how in HOW]
     + [(id, how) for id in ("Pendulum-v1", "Hopper-v5", "LunarLander-v3") for how in ("sync", "async")],
 )
-def test_in_worlds_that_change(id, how, make_agent, tmp_path):
+def test_resume_in_changing_environments_is_bit_identical(id, how, make_agent, tmp_path):
     check(
         make_agent,
         lambda: make_vec(id, 3, ENVS[id], seed=1, **HOW[how]),
@@ -103,7 +103,7 @@ def test_in_worlds_that_change(id, how, make_agent, tmp_path):
 @pytest.mark.parametrize("make_agent", [a2c, optimistic, reinforce])
 @pytest.mark.parametrize("id", ["CartPole-v1", "BipedalWalker-v3"])
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-def test_in_worlds_that_do_not(id, mode, make_agent, tmp_path):
+def test_resume_in_stationary_environments_is_bit_identical(id, mode, make_agent, tmp_path):
     def make():
         autoreset = gym.vector.AutoresetMode(mode)
         # Box2D's state cannot be read, so that a SyncVectorEnv cannot save it.
@@ -125,13 +125,13 @@ def test_in_worlds_that_do_not(id, mode, make_agent, tmp_path):
         ),
     ],
 )
-def test_in_whatever_an_agent_takes(make, tmp_path):
+def test_resume_with_every_input_of_an_agent_is_bit_identical(make, tmp_path):
     check(a2c, make, tmp_path / "agent")
 
 
 @pytest.mark.parametrize("recurrent", ["none", "gru"])
 @pytest.mark.parametrize("fresh", [1, 3])
-def test_with_hyperparameters_that_adapt_themselves(recurrent, fresh, tmp_path):
+def test_resume_with_adapted_hyperparameters_is_bit_identical(recurrent, fresh, tmp_path):
     def make_agent(env):
         meta = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=3, num_eval_rollouts=fresh)
         policy = PolicyConfig(recurrent=recurrent)
@@ -150,7 +150,7 @@ def test_with_hyperparameters_that_adapt_themselves(recurrent, fresh, tmp_path):
         {"adversary": AdversarialBurst(10.0, 5.0, 15.0, threshold=15, duration=30, window=3)},
     ],
 )
-def test_with_curricula_adversaries_and_what_is_observed(arguments, tmp_path):
+def test_resume_with_curricula_adversaries_and_observers_is_bit_identical(arguments, tmp_path):
     def make():
         given = {name: value() if callable(value) else value for name, value in arguments.items()}
         adversary = given.pop("adversary", None)
@@ -170,7 +170,7 @@ def test_with_curricula_adversaries_and_what_is_observed(arguments, tmp_path):
     ],
 )
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
-def test_with_every_kind_of_network_and_schedule(options, agent_class, tmp_path):
+def test_resume_with_every_network_and_schedule_is_bit_identical(options, agent_class, tmp_path):
     check(
         lambda env: agent_class(env, seed=0, **options),
         lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1),
@@ -180,7 +180,7 @@ def test_with_every_kind_of_network_and_schedule(options, agent_class, tmp_path)
 
 
 @pytest.mark.parametrize("on_change", ["reset", "forget"])
-def test_with_responses_to_changes(on_change, tmp_path):
+def test_resume_with_on_change_is_bit_identical(on_change, tmp_path):
     changes = {"gravity": Redraw(low=5.0, high=15.0, every=60)}
     check(
         lambda env: A2C(env, seed=0, on_change=on_change, forget_updates=3),
@@ -190,7 +190,7 @@ def test_with_responses_to_changes(on_change, tmp_path):
     )
 
 
-def test_with_masks_categories_and_dictionaries(tmp_path):
+def test_resume_with_masks_and_dict_observations_is_bit_identical(tmp_path):
     class Shelves(gym.Env):
         observation_space = gym.spaces.Dict({"at": gym.spaces.Discrete(4), "load": gym.spaces.Box(0, 9, (2,))})
         action_space = gym.spaces.MultiDiscrete([3, 2])
@@ -219,7 +219,7 @@ def test_with_masks_categories_and_dictionaries(tmp_path):
 
 
 @pytest.mark.parametrize("half_life", ["match", "auto", "2_000 steps"])
-def test_with_every_kind_of_memory(half_life, tmp_path):
+def test_resume_with_every_half_life_is_bit_identical(half_life, tmp_path):
     check(
         lambda env: A2C(env, seed=0, half_life=half_life),
         lambda: make_vec("CartPole-v1", 4, ENVS["CartPole-v1"], seed=1),
@@ -229,7 +229,7 @@ def test_with_every_kind_of_memory(half_life, tmp_path):
 
 
 @pytest.mark.slow
-def test_in_another_process(tmp_path):
+def test_resume_in_another_process_is_bit_identical(tmp_path):
     setting = (
         "from rl_rms.agents import A2C\n"
         "from rl_rms.envs import make_vec\n"
@@ -253,7 +253,7 @@ def test_in_another_process(tmp_path):
     assert shown[0] == shown[2] != ""
 
 
-def test_a_loaded_agent_that_has_not_gone_on_can_be_saved_again(tmp_path):
+def test_save_directly_after_load_gives_the_same_file(tmp_path):
     make = lambda: make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1)  # noqa: E731
     agent = a2c(make()).learn(200)
     again = A2C.load(A2C.load(agent.save(tmp_path / "one"), env=make()).save(tmp_path / "two"), env=make())
@@ -262,7 +262,7 @@ def test_a_loaded_agent_that_has_not_gone_on_can_be_saved_again(tmp_path):
     assert same(weights(agent), weights(again))
 
 
-def test_other_sub_environments_begin_new_episodes_in_the_same_world(tmp_path):
+def test_load_with_another_num_envs_begins_new_episodes_at_the_same_clock(tmp_path):
     agent = a2c(make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1)).learn(200)
     path = agent.save(tmp_path / "agent")
     with pytest.raises(ValueError, match=naming("sharing='shared'", "num_envs=2", "num_envs=5")):
@@ -271,7 +271,7 @@ def test_other_sub_environments_begin_new_episodes_in_the_same_world(tmp_path):
     A2C.load(plain.save(tmp_path / "plain"), env=gym.make_vec("CartPole-v1", 5)).learn(200)
 
 
-def test_what_cannot_be_brought_back_is_said_and_goes_on_in_new_episodes(tmp_path):
+def test_load_unrestorable_environment_warns_and_begins_new_episodes(tmp_path):
     env = AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
     agent = a2c(env).learn(100)
     with pytest.warns(UserWarning, match=naming("AsyncVectorEnv", "sub-environments")):
@@ -282,7 +282,7 @@ def test_what_cannot_be_brought_back_is_said_and_goes_on_in_new_episodes(tmp_pat
     assert np.isfinite(np.concatenate([one.numpy().ravel() for one in weights(loaded)])).all()
 
 
-def test_several_worlds_in_one_vector_are_said_once_to_begin_anew(tmp_path):
+def test_save_several_unrestorable_environments_warns_once(tmp_path):
     def make():
         worlds = [
             lambda i=i: NonStationary(gym.make("CartPole-v1"), {"gravity": 5.0}, env_index=i) for i in range(2)
@@ -350,7 +350,7 @@ CHANGES = {"g": Sinusoid(10.0, 3.0, period=500)}
 
 @pytest.mark.parametrize("kind", WRAPPERS)
 @pytest.mark.parametrize("where", ["sync", "async", "above a single world", "inside", "inside a replayed episode"])
-def test_run_under_a_stateful_wrapper_that_is_saved_within_an_episode_goes_on_exactly(kind, where, tmp_path):
+def test_resume_stateful_wrapper_saved_within_an_episode_is_exact(kind, where, tmp_path):
     wrap, id = WRAPPERS[kind], "Pendulum-v1"
     if where == "above a single world":
         make = lambda: wrap(NonStationary(gym.make(id), CHANGES, seed=1))  # noqa: E731
@@ -369,7 +369,7 @@ def test_run_under_a_stateful_wrapper_that_is_saved_within_an_episode_goes_on_ex
 
 @pytest.mark.parametrize("kind", ["time limit", "frames", "own"])
 @pytest.mark.parametrize("where", ["sync", "async"])
-def test_run_under_a_stateful_wrapper_that_is_saved_before_a_reset_goes_on_exactly(kind, where, tmp_path):
+def test_resume_stateful_wrapper_saved_before_a_reset_is_exact(kind, where, tmp_path):
     limit = partial(gym.wrappers.TimeLimit, max_episode_steps=20)
 
     def make():
@@ -383,7 +383,7 @@ class Unregistered(PendulumEnv):
     """Has no registered state."""
 
 
-def test_run_under_vector_wrappers_goes_on_exactly(tmp_path):
+def test_resume_under_vector_wrappers_is_exact(tmp_path):
     def make():
         env = gym.wrappers.vector.NormalizeReward(gym.make_vec("CartPole-v1", 2))
         return gym.wrappers.vector.NormalizeObservation(NonStationaryVector(env, {"gravity": 9.0}, seed=0))
@@ -391,7 +391,7 @@ def test_run_under_vector_wrappers_goes_on_exactly(tmp_path):
     check(a2c, make, tmp_path / "agent")
 
 
-def test_setting_of_a_wrapper_stays_the_one_of_the_environment_that_goes_on(tmp_path):
+def test_load_keeps_the_settings_of_the_new_environments_wrappers(tmp_path):
     make = lambda limit: gym.wrappers.TimeLimit(NonStationary(PendulumEnv()), limit)  # noqa: E731
     agent = A2C(make(50), seed=0).learn(70)
     loaded = A2C.load(agent.save(tmp_path / "agent"), env=make(40)).learn(200)
@@ -399,7 +399,7 @@ def test_setting_of_a_wrapper_stays_the_one_of_the_environment_that_goes_on(tmp_
 
 
 @pytest.mark.parametrize("how", ["sync", "async", "single"])
-def test_wrapper_whose_state_cannot_be_saved_is_named_once_and_begins_a_new_episode(how, tmp_path):
+def test_save_wrapper_without_serializable_state_warns_once_and_load_begins_a_new_episode(how, tmp_path):
     if how == "single":
         make = lambda: Opaque(NonStationary(gym.make("Pendulum-v1"), CHANGES, seed=0))  # noqa: E731
     else:
@@ -419,7 +419,7 @@ def test_wrapper_whose_state_cannot_be_saved_is_named_once_and_begins_a_new_epis
         one.env.close()
 
 
-def test_stateful_wrapper_inside_a_specification_goes_on_exactly(tmp_path):
+def test_resume_stateful_wrapper_in_a_specification_is_exact(tmp_path):
     changes = {"g": {"linear": {"start": 8.0, "end": 12.0, "over": 500}}}
     config = EnvConfig(id="Pendulum-v1", num_envs=2, frame_stack=3, changes=changes)
     check(a2c, lambda: make_from_config(config, seed=0), tmp_path / "agent")

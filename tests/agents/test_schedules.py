@@ -16,7 +16,7 @@ def rates(agent):
 
 
 @pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.Adam"])
-def test_a_learning_rate_follows_its_schedule_also_when_resumed(optimizer, tmp_path):
+def test_learning_rate_schedule_continues_on_resume(optimizer, tmp_path):
     def make():
         return gym.make_vec("CartPole-v1", 2)
 
@@ -35,7 +35,7 @@ def test_a_learning_rate_follows_its_schedule_also_when_resumed(optimizer, tmp_p
     assert torch.equal(torch.nn.utils.parameters_to_vector(loaded.policy.parameters()), still)
 
 
-def test_the_critic_learns_at_its_own_rate(tmp_path):
+def test_critic_learning_rate_applies_to_the_critic(tmp_path):
     agent = A2C(
         gym.make_vec("CartPole-v1", 2),
         learning_rate=Linear(start=2e-3, end=1e-3, over=200),
@@ -55,7 +55,7 @@ def test_the_critic_learns_at_its_own_rate(tmp_path):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_two_rates_are_two_optimizers(fused):
+def test_critic_learning_rate_of_zero_keeps_the_critic(fused):
     """With the critic's rate at 0 the critic stays what it was, and the actor learns."""
 
     def vector(network):
@@ -70,7 +70,7 @@ def test_two_rates_are_two_optimizers(fused):
     assert not torch.equal(vector(agent.policy.actor_network), actor)
 
 
-def test_a_constant_rate_is_left_to_whoever_changes_it():
+def test_constant_learning_rate_keeps_a_value_set_by_the_user():
     def halve(agent):
         agent.optimizer.param_groups[0]["lr"] = 5e-4
 
@@ -78,7 +78,7 @@ def test_a_constant_rate_is_left_to_whoever_changes_it():
     assert rates(agent) == [5e-4]
 
 
-def test_the_entropy_bonus_follows_its_schedule(tmp_path):
+def test_entropy_coefficient_follows_its_schedule(tmp_path):
     agent = A2C(gym.make_vec("CartPole-v1", 2), ent_coef=Linear(start=0.1, end=0.0, over=200), seed=0)
     assert agent.learner.coefficients(agent.num_timesteps).ent_coef == 0.1
     agent.learn(100, log_dir=tmp_path)
@@ -89,7 +89,7 @@ def test_the_entropy_bonus_follows_its_schedule(tmp_path):
     assert events.Scalars("train/ent_coef")[-1].value == pytest.approx(agent.learner.ent_coef(agent.num_timesteps))
 
 
-def test_schedules_are_kept_as_data():
+def test_agent_config_holds_schedules_in_their_yaml_form():
     config = A2CConfig(learning_rate=Linear(start=1.0, end=0.5, over=10), ent_coef=Constant(0.1))
     assert config.learning_rate == {"linear": {"start": 1.0, "end": 0.5, "over": 10.0}}
     assert config.ent_coef == {"constant": {"value": 0.1}}
@@ -109,12 +109,12 @@ def test_schedules_are_kept_as_data():
         ({"critic_learning_rate": -1.0}, ["critic_learning_rate", "0"]),
     ],
 )
-def test_what_is_no_rate_is_named(options, named):
+def test_wrong_learning_rate_names_it(options, named):
     with pytest.raises(ValueError, match=naming(*named)):
         A2C("CartPole-v1", **options)
 
 
-def test_a_policy_without_a_critic_of_its_own_cannot_have_a_critics_rate():
+def test_critic_learning_rate_without_a_separate_critic_raises():
     class Tiny(torch.nn.Module):
         def __init__(self):
             super().__init__()

@@ -165,7 +165,7 @@ def test_drift_of_a_scalar_observation_equals_that_of_one_component(target):
     assert shown(()) == shown((1,))
 
 
-def test_equal_dict_spaces_with_other_orders_of_keys_encode_alike(tmp_path):
+def test_equal_dict_spaces_in_another_order_encode_equally(tmp_path):
     parts = {"b": spaces.Box(-1, 1, (2,)), "a": spaces.Box(-1, 1, (1,))}
     pairs = list(parts.items())
     agent = A2C(Sampled(spaces.Dict(pairs), spaces.Box(-1, 1, (2,))), seed=0)

@@ -49,7 +49,7 @@ DATA = st.recursive(
 
 
 @given(DATA)
-def test_what_is_read_is_what_was_written(tmp_path_factory, value):
+def test_read_returns_the_written_contents(tmp_path_factory, value):
     path = write(tmp_path_factory.mktemp("any") / "data", {"value": value})
     read_back = read(path)["value"]
     if isinstance(value, torch.Tensor):
@@ -58,42 +58,42 @@ def test_what_is_read_is_what_was_written(tmp_path_factory, value):
         assert repr(read_back) == repr(value)
 
 
-def test_tensors_of_every_kind_and_keys_that_are_numbers(tmp_path):
+def test_read_restores_every_dtype_and_integer_keys(tmp_path):
     assert same(read(write(tmp_path / "data", CONTENTS)), CONTENTS)
 
 
-def test_numbers_that_are_not_finite(tmp_path):
+def test_read_restores_nonfinite_numbers(tmp_path):
     values = read(write(tmp_path / "data", {"values": [math.inf, -math.inf, math.nan]}))["values"]
     assert values[:2] == [math.inf, -math.inf]
     assert math.isnan(values[2])
 
 
-def test_the_same_contents_make_the_same_bytes(tmp_path):
+def test_write_same_contents_gives_same_bytes(tmp_path):
     first, second = (write(tmp_path / name, CONTENTS).read_bytes() for name in ("first", "second"))
     assert first == second
     assert write(tmp_path / "again", read(tmp_path / "first")).read_bytes() == first
 
 
-def test_tensors_that_share_memory_are_written_as_they_look(tmp_path):
+def test_write_tensors_that_share_storage_are_separate(tmp_path):
     whole = torch.arange(12.0).reshape(3, 4)
     contents = {"whole": whole, "column": whole[:, 1], "turned": whole.T}
     assert same(read(write(tmp_path / "data", contents)), contents)
 
 
-def test_it_is_a_file_of_safetensors(tmp_path):
+def test_write_gives_a_safetensors_file(tmp_path):
     from safetensors.torch import load_file
 
     assert set(load_file(write(tmp_path / "data", CONTENTS))) == {"0", "1", "2", "3", "4"}
 
 
-def test_numpy_numbers_are_written_as_python_numbers(tmp_path):
+def test_write_numpy_numbers_are_read_as_python_numbers(tmp_path):
     written = {"whole": np.int64(3), "real": np.float32(0.5), "flag": np.True_, "infinite": np.float32("inf")}
     restored = read(write(tmp_path / "data", written))
     assert restored == {"whole": 3, "real": 0.5, "flag": True, "infinite": math.inf}
     assert [type(one) for one in restored.values()] == [int, float, bool, float]
 
 
-def test_what_is_no_data_is_not_written(tmp_path):
+def test_write_unserializable_object_raises(tmp_path):
     write(tmp_path / "data", {"value": 1})
     with pytest.raises(TypeError, match=naming("tensors", "numbers", "strings", "generator")):
         write(tmp_path / "data", {"value": (i for i in range(3))})
@@ -103,7 +103,7 @@ def test_what_is_no_data_is_not_written(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["data.safetensors"]
 
 
-def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch):
+def test_write_failed_leaves_only_the_earlier_file(tmp_path, monkeypatch):
     write(tmp_path / "data", {"value": 1})
 
     def full(descriptor):
@@ -117,7 +117,7 @@ def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path, m
     assert [file.name for file in tmp_path.iterdir()] == ["data.safetensors"]
 
 
-def test_it_is_flushed_to_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+def test_write_flushes_before_the_rename(tmp_path, monkeypatch):
     done = []
     flush, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("flush"), flush(descriptor)))
@@ -126,7 +126,7 @@ def test_it_is_flushed_to_the_disk_before_it_takes_the_name(tmp_path, monkeypatc
     assert done == ["flush", "replace", "flush"]  # the file, the name, the folder that holds it
 
 
-def test_a_file_cut_off_anywhere_is_refused(tmp_path):
+def test_read_truncated_file_raises(tmp_path):
     content = write(tmp_path / "data", CONTENTS).read_bytes()
     cut = tmp_path / "cut.safetensors"
     for length in range(len(content)):
@@ -135,7 +135,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path):
             read(cut)
 
 
-def test_a_changed_bit_anywhere_is_refused(tmp_path):
+def test_read_file_with_a_changed_bit_raises(tmp_path):
     """But where the header says the same however it is changed."""
     content = write(tmp_path / "data", CONTENTS).read_bytes()
     changed = tmp_path / "changed.safetensors"
@@ -160,7 +160,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("how", ["torch", "pickle", "within"])
-def test_a_file_with_code_in_it_is_refused_and_runs_nothing(tmp_path, how):
+def test_read_pickle_file_raises_and_runs_no_code(tmp_path, how):
     evil = Payload(tmp_path / "owned")
     path = tmp_path / "evil.safetensors"
     if how == "torch":
@@ -206,7 +206,7 @@ def entry(text, **tensors):
         (entry(f"{VERSION} 0 {{}}", w={"dtype": "F32", "shape": [16], "data_offsets": [-4, 60]}), ["damaged"]),
     ],
 )
-def test_other_files_are_refused_in_a_sentence(tmp_path, content, named):
+def test_read_other_files_raises_an_error_of_one_sentence(tmp_path, content, named):
     path = tmp_path / "other.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=naming("other.safetensors", *named)):

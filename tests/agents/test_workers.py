@@ -118,7 +118,7 @@ NORMALIZED = {"normalize_observation": True, "normalize_reward": True, "normaliz
         ("reinforce", 3_000, {"mode": "NextStep", "episodes_per_env": 2, **NORMALIZED}),
     ],
 )
-def test_two_workers_train_as_one_process_does(algorithm, env_steps, options, tmp_path):
+def test_two_workers_have_the_weights_of_one_process(algorithm, env_steps, options, tmp_path):
     alone = train(ALONE, algorithm, env_steps, **options)
     for one in together(tmp_path, train, algorithm, env_steps, **options):
         for own, expected in zip(one.pop("params"), alone["params"], strict=True):
@@ -140,7 +140,7 @@ def assert_alike(one, other):
 
 
 @pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
-def test_parts_of_a_world_are_what_the_whole_is(sharing):
+def test_shards_of_an_environment_equal_the_whole(sharing):
     changes = {**CHANGES, "reward.offset": Sinusoid(mean=1.0, amplitude=0.5, period=300)}
     whole = world(changes=changes, sharing=sharing)
     parts = [world(changes=changes, sharing=sharing, shard=(k, 2)) for k in range(2)]
@@ -162,14 +162,14 @@ def test_parts_of_a_world_are_what_the_whole_is(sharing):
     assert parts[0].clocks.tolist() + parts[1].clocks.tolist() == whole.clocks.tolist()
 
 
-def test_each_part_of_a_world_has_noise_of_its_own():
+def test_shards_of_an_environment_have_different_noise():
     first, second = (world(changes={"observation.noise": 0.5}, shard=(k, 2)) for k in range(2))
     seen = [part.reset(seed=0)[0] for part in (first, second)]
     assert not np.allclose(*seen)
 
 
 @pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
-def test_no_such_shard(shard):
+def test_make_vec_with_a_wrong_shard_raises(shard):
     with pytest.raises(ValueError, match=naming("shard", str(shard))):
         make_vec("CartPole-v1", 2, shard=shard)
 
@@ -191,7 +191,7 @@ def meet(workers):
     }
 
 
-def test_what_workers_tell_each_other(tmp_path):
+def test_collective_operations_return_the_values_of_all_workers(tmp_path):
     for received in together(tmp_path, meet, size=3):
         assert received["sum"].tolist() == [3, 3]
         assert received["all_gather"].tolist() == [[[0, 0]], [[1, 2]], [[2, 4]]]
@@ -209,7 +209,7 @@ def test_what_workers_tell_each_other(tmp_path):
         assert received["none"] == []
 
 
-def test_shared_chance_is_the_rows_of_one_batch():
+def test_shared_generator_draws_the_rows_of_one_batch():
     for kind in ("standard_exponential", "standard_normal", "random"):
         whole = getattr(np.random.default_rng(4), kind)((6, 3), dtype=np.float32)
         parts = [SharedRandomSource(np.random.default_rng(4), Workers(rank, 3)) for rank in range(3)]
@@ -224,7 +224,7 @@ def moments(workers, batches):
     return running.state_dict()
 
 
-def test_moments_are_everyones(tmp_path):
+def test_normalizer_moments_cover_all_workers(tmp_path):
     batches = [np.random.default_rng(k).normal(k, 3.0, (size, 2)) for k, size in enumerate((1, 7, 0, 40))]
     expected = moments(ALONE, batches)
     for one in together(tmp_path, moments, batches):
@@ -249,7 +249,7 @@ def local_and_global(workers):
     return {"steps": [end - begin for end, begin in zip(ends, start, strict=True)], "gradients": own}
 
 
-def test_a_local_normalizer_averages_steps(tmp_path):
+def test_sync_local_averages_the_steps_of_workers(tmp_path):
     first, second = together(tmp_path, local_and_global)
     for step, other, *gradients in zip(
         *(one[key] for key in ("steps", "gradients") for one in (first, second)), strict=True
@@ -273,7 +273,7 @@ def waiting(workers):
     return None
 
 
-def test_who_hangs_is_given_up(tmp_path):
+def test_hung_worker_times_out(tmp_path):
     (said, waited), _ = together(tmp_path, waiting, timeout=1.0)
     assert "worker 0 of 2 waited for the others in vain" in said
     assert waited < 5.0
@@ -285,7 +285,7 @@ def stopped(workers):
     return {"updates": agent.num_updates, "num_timesteps": agent.num_timesteps}
 
 
-def test_one_who_stops_stops_all(tmp_path):
+def test_callback_stop_in_one_worker_stops_all(tmp_path):
     assert together(tmp_path, stopped) == [{"updates": 7, "num_timesteps": 140}] * 2
 
 
@@ -300,7 +300,7 @@ def interrupted(workers):
     return {}
 
 
-def test_one_who_is_interrupted_interrupts_all(tmp_path):
+def test_interrupt_in_one_worker_interrupts_all(tmp_path):
     assert together(tmp_path, interrupted) == [{"updates": 7}] * 2
 
 
@@ -309,7 +309,7 @@ def logged(workers, folder):
     agent.learn(2_000, log_dir=folder if workers.rank == 0 else None, log_interval=50)
 
 
-def test_one_log_tells_of_all(tmp_path):
+def test_log_of_workers_covers_all_episodes(tmp_path):
     together(tmp_path, logged, tmp_path / "run")
     agent = A2C(world(changes=CHANGES), seed=0).learn(2_000, log_dir=tmp_path / "alone", log_interval=50)
     ours, alone = (EventAccumulator(str(tmp_path / name)).Reload() for name in ("run", "alone"))
@@ -336,13 +336,13 @@ def test_one_log_tells_of_all(tmp_path):
         ({"policy": PolicyConfig(norm="batch")}, ['norm="batch"']),
     ],
 )
-def test_what_several_workers_cannot_share(options, sentence):
+def test_join_with_unsupported_options_raises(options, sentence):
     agent = A2C(world(shard=(0, 2)), **options)
     with pytest.raises(ValueError, match=naming(*sentence)):
         agent.join(Workers(0, 2))
 
 
-def test_worlds_that_several_workers_cannot_share():
+def test_join_with_unsupported_environments_raises():
     with pytest.raises(ValueError, match=naming("worker 1 of 2", "(0, 1)")):
         A2C(world()).join(Workers(1, 2))
     ramp = LinearRamp({"length": 1.0}, {"length": 0.1}, over=1_000)
@@ -387,7 +387,7 @@ def train_with_holes(workers, sync, on_nonfinite="skip", **options):
 
 @pytest.mark.parametrize("sync", ["global", "local"])
 @pytest.mark.parametrize("options", [{}, {"fused": False, **NORMALIZED}])
-def test_workers_leave_out_alike(sync, options, tmp_path):
+def test_workers_skip_the_same_update(sync, options, tmp_path):
     first, second = together(tmp_path, train_with_holes, sync, **options)
     for own, other in zip(first["params"], second["params"], strict=True):
         assert np.isfinite(own).all()
@@ -413,13 +413,13 @@ def name_it(workers, train, *args):
             return str(error), [str(one.message) for one in warned]
 
 
-def test_the_worker_that_has_it_names_it(tmp_path):
+def test_nonfinite_value_is_named_by_its_worker(tmp_path):
     (waiting, _), (naming, _) = together(tmp_path, name_it, train_with_holes, "global", "raise", timeout=10.0)
     assert "the reward of sub-environment 1 must be finite" in naming
     assert "waited for the others in vain" in waiting
 
 
-def test_the_worker_whose_environment_fails_names_it_by_its_number_among_all(tmp_path):
+def test_failed_environment_is_named_by_its_global_number(tmp_path):
     (waiting, _), (naming, warned) = together(tmp_path, name_it, train_with_a_fault, timeout=10.0)
     assert re.match(r"sub-environment 3 \(seed \d+\) failed in step 1 of its episode", naming)
     again = [one for one in warned if re.match(r"sub-environment 3 \(seed \d+\) failed and is restarted", one)]
@@ -440,7 +440,7 @@ class Deserted(Workers):
         raise LostWorkersError("the other one has died")
 
 
-def test_learn_without_the_other_workers_gradients_leaves_the_agent_whole():
+def test_learn_without_gradients_of_other_workers_keeps_the_agent():
     agent = A2C("CartPole-v1", seed=0).join(Deserted(0, 2))
     with pytest.raises(LostWorkersError, match="has died"):
         agent.learn(100)

@@ -14,7 +14,7 @@ Unit = Literal["updates", "steps"]
 Self = TypeVar("Self", bound="Duration")
 
 _DIGITS = r"[0-9]+(?:_[0-9]+)*"
-_SPELLING = re.compile(rf"\s*([-+]?{_DIGITS}(?:\.(?:{_DIGITS})?)?(?:[eE][-+]?[0-9]+)?)\s*([a-z ]*?)\s*")
+_SPELLING = re.compile(rf"\s*([-+]?{_DIGITS}(?:\.(?:{_DIGITS})?)?(?:[eE][-+]?[0-9]+)?|inf)\s*([a-z ]*?)\s*")
 _UNITS: dict[str, Unit] = {
     "": "updates",
     "update": "updates",
@@ -112,6 +112,7 @@ class Duration:
     unit: Unit = "updates"
 
     argument: ClassVar[str]
+    allowed: ClassVar[str] = _ALLOWED
 
     def __post_init__(self) -> None:
         self._check()
@@ -138,13 +139,13 @@ class Duration:
             try:
                 return cls(float(cast("float", spec)))
             except OverflowError:
-                raise ValueError(f"{cls.argument} must be {_ALLOWED}, got {spec!r}") from None
+                raise ValueError(f"{cls.argument} must be {cls.allowed}, got {spec!r}") from None
         if not isinstance(spec, str):
-            raise TypeError(f"{cls.argument} must be {_ALLOWED}, got {spec!r}")
+            raise TypeError(f"{cls.argument} must be {cls.allowed}, got {spec!r}")
         match = _SPELLING.fullmatch(spec)
         unit = _UNITS.get(match[2]) if match else None
         if match is None or unit is None:
-            raise ValueError(f"{cls.argument} must be {_ALLOWED}, got {spec!r}")
+            raise ValueError(f"{cls.argument} must be {cls.allowed}, got {spec!r}")
         return cls(float(match[1]), unit)
 
     def in_updates(self, steps_per_update: float | None = None) -> float:
@@ -156,11 +157,15 @@ class Duration:
         Raises:
             ValueError: If it is needed and missing, or not above 0.
         """
-        return self.value if self.unit == "updates" else self.value / self._steps(steps_per_update)
+        if self.unit == "updates" or math.isinf(self.value):
+            return self.value
+        return self.value / self._steps(steps_per_update)
 
     def in_steps(self, steps_per_update: float | None = None) -> float:
         """The time in env steps; ``steps_per_update`` is needed when the unit is ``"updates"``."""
-        return self.value if self.unit == "steps" else self.value * self._steps(steps_per_update)
+        if self.unit == "steps" or math.isinf(self.value):
+            return self.value
+        return self.value * self._steps(steps_per_update)
 
     def _steps(self, steps_per_update: float | None) -> float:
         if steps_per_update is None or not steps_per_update > 0:
@@ -199,6 +204,30 @@ class HalfLife(Duration):
 
     def _check(self) -> None:
         _check_half_life(self.value)
+
+
+@dataclass(frozen=True)
+class AverageHalfLife(Duration):
+    """The half-life of a bias-corrected average: how long it takes for a value's weight to halve.
+
+    Attributes:
+        value: How many units, > 0; ``inf`` for the average of all values.
+        unit: ``"updates"`` or ``"steps"``, see `Duration`.
+
+    Raises:
+        ValueError: If the value is not above 0, or the unit is unknown.
+
+    Examples:
+        >>> AverageHalfLife.parse("inf").in_steps(80)
+        inf
+    """
+
+    argument = "half_life"
+    allowed = f"{_ALLOWED}, or inf"
+
+    def _check(self) -> None:
+        if not (is_number(self.value) and self.value > 0):
+            raise ValueError(f"half_life must be {self.allowed}, got {self.value!r}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms import HalfLife, half_life_from_rho, rho_from_half_life
-from rl_rms.half_life import Timescale, parse_half_life
+from rl_rms.half_life import AverageHalfLife, Timescale, parse_half_life
 from tests.naming import naming
 
 
@@ -81,7 +81,7 @@ def test_spellings(spec, value, unit):
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "steps", "69 episodes", "69 69", "20,000 steps", "1__0", "1_", "match", "nan", "inf updates"]
+    "spec", ["", "steps", "69 episodes", "69 69", "20,000 steps", "1__0", "1_", "match", "nan", "infinite"]
 )
 def test_other_spellings_are_named(spec):
     with pytest.raises(ValueError, match=naming("half_life", '"20_000 steps"', f"'{spec}'")):
@@ -91,6 +91,23 @@ def test_other_spellings_are_named(spec):
 @pytest.mark.parametrize("spec", [None, True, [69]])
 def test_other_kinds_are_named(spec):
     with pytest.raises(TypeError, match=naming("half_life")):
+        HalfLife.parse(spec)
+
+
+@pytest.mark.parametrize("spec", ["inf", math.inf, "inf steps", "inf updates"])
+def test_average_half_life_may_be_infinite(spec):
+    assert AverageHalfLife.parse(spec).in_steps() == AverageHalfLife.parse(spec).in_updates() == math.inf
+
+
+@pytest.mark.parametrize("spec", [0, -math.inf, math.nan, "-3 steps", "nan", "match"])
+def test_average_half_life_names_what_it_allows(spec):
+    with pytest.raises(ValueError, match=naming("half_life", "inf")):
+        AverageHalfLife.parse(spec)
+
+
+@pytest.mark.parametrize("spec", ["inf", math.inf, "inf steps"])
+def test_half_life_of_the_second_moment_is_finite(spec):
+    with pytest.raises(ValueError, match=naming("half_life", "inf", "1e+15")):
         HalfLife.parse(spec)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.attacks import FGSMAttack
     from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback, HistogramCallback
-    from rl_rms.agents.config import A2CConfig, MetaConfig, PolicyConfig, ReinforceConfig
+    from rl_rms.agents.config import A2CConfig, MetaConfig, NormalizerConfig, PolicyConfig, ReinforceConfig
     from rl_rms.agents.evaluation import Evaluation, evaluate
     from rl_rms.agents.policies import ActorCriticPolicy
     from rl_rms.agents.progress import ProgressCallback
@@ -30,6 +30,7 @@ _HOME = {
     "FGSMAttack": "attacks",
     "HistogramCallback": "callbacks",
     "MetaConfig": "config",
+    "NormalizerConfig": "config",
     "PolicyConfig": "config",
     "ProgressCallback": "progress",
     "Reinforce": "reinforce",
@@ -50,6 +51,7 @@ __all__ = [
     "FGSMAttack",
     "HistogramCallback",
     "MetaConfig",
+    "NormalizerConfig",
     "PolicyConfig",
     "ProgressCallback",
     "Reinforce",

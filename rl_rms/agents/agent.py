@@ -1,5 +1,6 @@
 """The public class of the agents, which connects policy, optimizer, actor, learner and environment."""
 
+import math
 import secrets
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from rl_rms.agents.acting import Actor
 from rl_rms.agents.backends import choose_backend
 from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
 from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
-from rl_rms.agents.config import AgentConfig, PolicyConfig
+from rl_rms.agents.config import AgentConfig, PolicyConfig, as_normalizer
 from rl_rms.agents.constructor import docs_of, make_config, signature_of
 from rl_rms.agents.env_session import EnvSession
 from rl_rms.agents.env_state import EnvLike, as_vector_env
@@ -23,7 +24,7 @@ from rl_rms.agents.interruption import first_waits
 from rl_rms.agents.learner import Learner, Sync, check_sync
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.normalize import ObservationNormalizer
-from rl_rms.agents.optimizers import OptimizerLike, describe_half_life, make_optimizer
+from rl_rms.agents.optimizers import OptimizerLike, describe_half_life, in_both_units, make_optimizer
 from rl_rms.agents.policies import find_device, make_policy
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.spaces import action_mask_size, space_from_dict, space_to_dict
@@ -124,7 +125,8 @@ class Agent:
         self.policy = make_policy(module, *spaces, config.policy, seed=self.seed, device=self.device)
         self.optimizer = make_optimizer(self.policy, config, optimizer)
         num_envs = None if self.env is None else self.env.num_envs
-        normalizer = ObservationNormalizer(observation_space) if config.normalize_observation else None
+        observation = as_normalizer(config.normalize_observation)
+        normalizer = None if observation is None else ObservationNormalizer(observation_space, observation)
         self.learner = self.learner_class(
             self.policy, self.optimizer, config, num_envs=num_envs, observation_normalizer=normalizer
         )
@@ -195,8 +197,16 @@ class Agent:
         return self.session.lost_wrappers
 
     def describe_half_life(self) -> str | None:
-        """The optimizer's half-life in updates and env steps as one sentence, None for one without a half-life."""
-        return describe_half_life(self.optimizer, self.steps_per_update)
+        """The half-lives of the optimizer and the normalizers in updates and env steps, None if there is none."""
+        described = [describe_half_life(self.optimizer, self.steps_per_update)]
+        for name, value in (
+            ("observations", self.config.normalize_observation),
+            ("rewards", self.config.normalize_reward),
+        ):
+            normalizer = as_normalizer(value)
+            if normalizer is not None and math.isfinite(normalizer.parsed_half_life.value):
+                described.append(f"{name}: {in_both_units(normalizer.parsed_half_life, self.steps_per_update)}")
+        return "; ".join(one for one in described if one is not None) or None
 
     def hyperparameters(self) -> dict[str, Any]:
         """Every hyperparameter of the run by name, as the configuration holds them, with env, num_envs and seed.
@@ -210,6 +220,9 @@ class Agent:
         flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
         flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
         flat.update({f"meta.{key}": value for key, value in (flat.pop("meta") or {}).items()})
+        for name in ("normalize_observation", "normalize_reward"):
+            if isinstance(flat[name], dict):
+                flat.update({f"{name}.{key}": value for key, value in flat.pop(name).items()})
         if self.env is not None:
             spec = self.env.spec
             flat["env"] = type(self.env.unwrapped).__name__ if spec is None else spec.id

@@ -3,6 +3,7 @@
 The constructors, YAML, ``--help`` and the reference derive from these dataclasses. The module imports no torch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
@@ -10,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 from rl_rms.envs.checks import check_int, check_keys, check_number
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
-from rl_rms.half_life import HalfLife, parse_half_life
+from rl_rms.half_life import AverageHalfLife, HalfLife, parse_half_life
 
 ConfigT = TypeVar("ConfigT", bound="AgentConfig")
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
@@ -111,6 +112,37 @@ class MetaConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NormalizerConfig:
+    """Running statistics of observations or rewards.
+
+    Args:
+        half_life: Time after which a value counts half in the statistics: ``"10_000 steps"`` (env steps), ``69``
+            or ``"69 updates"``; ``inf`` never forgets.
+    """
+
+    half_life: float | str = math.inf
+
+    def __post_init__(self) -> None:
+        AverageHalfLife.parse(self.half_life)
+
+    @property
+    def parsed_half_life(self) -> AverageHalfLife:
+        """The half-life with its unit."""
+        return AverageHalfLife.parse(self.half_life)
+
+
+Normalization = bool | float | str | NormalizerConfig
+"""True for the defaults, False for none, a half-life, or a `NormalizerConfig`."""
+
+
+def as_normalizer(value: Normalization) -> NormalizerConfig | None:
+    """The configuration of a normalizer, None for none."""
+    if isinstance(value, bool):
+        return NormalizerConfig() if value else None
+    return value if isinstance(value, NormalizerConfig) else NormalizerConfig(half_life=value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentConfig:
     """Hyperparameters that every agent has.
 
@@ -129,9 +161,11 @@ class AgentConfig:
         normalize_advantage: Whether each update's advantages are shifted to mean 0 and scaled to standard
             deviation 1.
         normalize_observation: Whether observations are shifted and scaled by their running mean and standard
-            deviation and clipped to +-10. Images and categories are left as they are.
+            deviation and clipped to +-10; a half-life such as ``"10_000 steps"`` lets the statistics forget.
+            ``true`` never forgets. Images and categories are left as they are.
         normalize_reward: Whether rewards are divided by the running standard deviation of the discounted
-            return for learning; reported returns are not.
+            return for learning, and with which half-life, as for normalize_observation. Reported returns are not
+            divided.
         mask_actions: Whether to choose valid actions only, as ``info["action_mask"]`` or, in a Dict observation,
             the entry ``action_mask`` states.
         on_env_error: Response to a sub-environment that raises or returns a value outside its spaces, and to a
@@ -169,8 +203,8 @@ class AgentConfig:
     vf_coef: float = 0.5
     max_grad_norm: float | None = 0.5
     normalize_advantage: bool = False
-    normalize_observation: bool = False
-    normalize_reward: bool = False
+    normalize_observation: Normalization = False
+    normalize_reward: Normalization = False
     mask_actions: bool = False
     on_env_error: OnEnvError = "raise"
     env_timeout: float | None = None
@@ -194,6 +228,8 @@ class AgentConfig:
         self._check_schedule("ent_coef")
         if self.learning_rate == 0:
             raise ValueError("learning_rate must be a finite number > 0, got 0")
+        for name in ("normalize_observation", "normalize_reward"):
+            self._check_normalizer(name)
         check_number("gamma", self.gamma, least=0.0, most=1.0)
         check_number("vf_coef", self.vf_coef, least=0.0)
         if self.max_grad_norm is not None:
@@ -231,6 +267,20 @@ class AgentConfig:
         """The configuration of `to_dict`, with some changed hyperparameters."""
         meta = None if plain["meta"] is None else MetaConfig(**plain["meta"])
         return cls(**{**plain, "policy": PolicyConfig(**plain["policy"]), "meta": meta, **changed})
+
+    def _check_normalizer(self, name: str) -> None:
+        """Make a `NormalizerConfig` of a dictionary, and check the half-life."""
+        given = getattr(self, name)
+        try:
+            if isinstance(given, dict):
+                object.__setattr__(self, name, NormalizerConfig(**given))
+            else:
+                as_normalizer(given)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f'{name} must be true, false, a half-life such as 69, "10_000 steps" or inf, or keys such as '
+                f"{{half_life: 10_000 steps}}, got {given!r}"
+            ) from None
 
     def _check_schedule(self, name: str) -> None:
         """Keep a schedule as plain data, once it is known to be one of numbers >= 0."""

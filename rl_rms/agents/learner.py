@@ -5,6 +5,7 @@ over, and with which coefficients.
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 from rl_rms.agents.backends import Backend
 from rl_rms.agents.checkpoint_checks import check_like, check_optimizer
 from rl_rms.agents.clipping import clip_gradients, name_nonfinite_gradient
-from rl_rms.agents.config import AgentConfig, as_schedule
+from rl_rms.agents.config import AgentConfig, as_normalizer, as_schedule
 from rl_rms.agents.losses import Batch, LossCoefficients, first_nonfinite
 from rl_rms.agents.meta import MetaGradient
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
@@ -98,7 +99,8 @@ class Learner(ABC):
     ) -> None:
         self.policy, self.optimizer, self.config, self.num_envs = policy, optimizer, config, num_envs
         self.observation_normalizer = observation_normalizer
-        self.reward_normalizer = RewardNormalizer(num_envs or 1, config.gamma) if config.normalize_reward else None
+        reward = as_normalizer(config.normalize_reward)
+        self.reward_normalizer = None if reward is None else RewardNormalizer(num_envs or 1, config.gamma, reward)
         self.meta = None if config.meta is None else MetaGradient(policy, optimizer, config.meta)
         self.workers: Workers = ALONE
         self.sync: Sync = "global"
@@ -152,6 +154,8 @@ class Learner(ABC):
         Raises:
             FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
         """
+        for one in self.normalizers.values():
+            one.steps_per_update = totals.env_steps
         batch = self.batch(rollout, state, num_timesteps)
         result = Update({})
         if totals.has_data and (self.meta is None or self.meta.learns_from(batch.copied())):
@@ -220,6 +224,9 @@ class Learner(ABC):
         if isinstance(self.optimizer, RMSprop):
             diagnostics = self.optimizer.diagnostics()
             scalars.update({f"optim/{name}": value for name, value in diagnostics.items()})
+        for name, one in self.normalizers.items():
+            if math.isfinite(one.half_life):
+                scalars[f"half_life/{name}"] = one.half_life
         if self.meta is not None:
             scalars.update(self.meta.scalars)
         return scalars

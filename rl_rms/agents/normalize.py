@@ -1,9 +1,10 @@
-"""Running statistics that scale rewards and observations.
+"""Running statistics that scale rewards and observations, and forget by a half-life.
 
 Reset frames are left out in every autoreset mode, and no discounted return continues over an episode's end.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -11,78 +12,117 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from rl_rms.agents.config import NormalizerConfig
 from rl_rms.agents.spaces import ACTION_MASK, is_image, sorted_items
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, Workers
 
 _CLIP = 10.0
 _EPSILON = 1e-8
+_DEFAULT = NormalizerConfig()
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+Floats64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
 class RunningMeanVariance:
-    """Running mean and variance of each coordinate.
+    """Bias-corrected running mean and variance of each coordinate, which may forget earlier values.
+
+    ``mean = sum(w_i x_i) / sum(w_i)`` and ``variance = sum(w_i (x_i - mean)**2) / sum(w_i)``, where the weights
+    ``w_i`` of earlier values decay.
 
     Args:
         shape: Shape of one value.
 
     Attributes:
-        count: Number of values so far.
+        weight: Sum of the weights; without decay the number of values.
         mean: Mean of the values, shape ``shape``; 0 before the first.
         variance: Biased variance of the values, same shape; 1 before the first.
     """
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
-        self.count = 0
+        self.weight = 0.0
         self.mean = np.zeros(shape)
         self.variance = np.ones(shape)
 
-    def update(self, batch: Array, workers: Workers = ALONE) -> None:
-        """Merge a batch's moments into the running ones (Chan, Golub and LeVeque 1983).
+    def update(self, batch: Array, weights: Floats64, decay: float, workers: Workers = ALONE) -> None:
+        """Decay the weights of earlier values, then merge a batch's moments (Chan, Golub and LeVeque 1983).
 
         Args:
             batch: Shape ``(batch, *shape)``; may be empty.
+            weights: Weight of each value, see `decaying_weights`, shape ``(batch,)``.
+            decay: Factor of the weights of earlier values.
             workers: The processes whose batches are merged.
         """
-        mean, variance = np.zeros_like(self.mean), np.zeros_like(self.mean)
-        if len(batch):
-            mean, variance = batch.mean(axis=0, dtype=np.float64), batch.var(axis=0, dtype=np.float64)
-        if workers.alone:
-            self._merge(len(batch), mean, variance)
-            return
-        everyone = workers.all_gather(np.stack([np.full_like(mean, len(batch)), mean, variance]))
         together = RunningMeanVariance(self.mean.shape)
-        for counts, mean, variance in everyone:
-            together._merge(int(counts.flat[0]), mean, variance)
-        self._merge(together.count, together.mean, together.variance)
+        moments = _moments(batch, weights)
+        for weight, mean, variance in [moments] if workers.alone else workers.all_gather(moments):
+            together._merge(float(weight.flat[0]), mean, variance)
+        self.weight *= decay
+        self._merge(together.weight, together.mean, together.variance)
 
-    def _merge(self, count: int, mean: Array, variance: Array) -> None:
-        if count == 0:
+    def _merge(self, weight: float, mean: Array, variance: Array) -> None:
+        if weight == 0.0:
             return
-        total = self.count + count
+        total = self.weight + weight
         delta = mean - self.mean
-        squares = self.variance * self.count + variance * count
-        self.variance = (squares + delta * delta * self.count * count / total) / total
-        self.mean = self.mean + delta * count / total
-        self.count = total
+        squares = self.variance * self.weight + variance * weight
+        self.variance = (squares + delta * delta * (self.weight * weight / total)) / total
+        self.mean = self.mean + delta * (weight / total)
+        self.weight = total
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics as plain data."""
-        return {"count": self.count, "mean": self.mean.tolist(), "variance": self.variance.tolist()}
+        return {"weight": self.weight, "mean": self.mean.tolist(), "variance": self.variance.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the statistics of `state_dict`.
 
         Raises:
-            ValueError: If a variance is below 0.
+            ValueError: If the weight or a variance is below 0.
         """
         variance = np.array(state["variance"])
-        if (variance < 0).any():
-            raise ValueError(f"variance must be >= 0, got {variance.min():g}")
-        self.count, self.mean, self.variance = state["count"], np.array(state["mean"]), variance
+        for name, least in (("weight", state["weight"]), ("variance", variance.min(initial=0.0))):
+            if least < 0:
+                raise ValueError(f"{name} must be >= 0, got {least:g}")
+        self.weight, self.mean, self.variance = state["weight"], np.array(state["mean"]), variance
+
+
+def _moments(batch: Array, weights: Floats64) -> Floats64:
+    """Sum of the weights, weighted mean and variance of a batch, each of the shape of one value."""
+    moments = np.zeros((3, *batch.shape[1:]))
+    total = weights.sum()
+    if total > 0.0:
+        moments[0] = total
+        moments[1] = np.einsum("n,n...->...", weights, batch, dtype=np.float64) / total
+        moments[2] = np.einsum("n,n...->...", weights, np.square(batch - moments[1])) / total
+    return moments
+
+
+def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -> tuple[Floats64, float]:
+    """Weights of a rollout's values, which halve every ``half_life`` env steps.
+
+    A vector step with ``k`` valid transitions, summed over all workers, multiplies the weights of all earlier
+    values by ``2 ** (-k / half_life)``, so weights do not depend on how a stream is cut into rollouts.
+
+    Args:
+        valid: Whether a transition counts, ``(num_steps, num_envs)``.
+        half_life: Half-life in env steps; ``inf`` never forgets.
+        workers: The processes that step their sub-environments together.
+
+    Returns:
+        The weights of the valid transitions in the order of ``values[valid]``, and the factor of the weights of
+        earlier rollouts.
+    """
+    if math.isinf(half_life):
+        return np.ones(np.count_nonzero(valid)), 1.0
+    counts = valid.sum(axis=1)
+    # Valid transitions from each step on, and after the last one.
+    left = np.append(workers.sum(counts.astype(np.float64))[::-1].cumsum()[::-1], 0.0)
+    decays = 2.0 ** (-left / half_life)
+    return np.repeat(decays[1:], counts), float(decays[0])
 
 
 class RewardNormalizer:
@@ -94,18 +134,27 @@ class RewardNormalizer:
     Args:
         num_envs: Number of sub-environments.
         gamma: Discount per env step.
+        config: States the half-life.
 
     Attributes:
         frozen: Whether the statistics stay as they are.
+        steps_per_update: Env steps between two updates, for a half-life in updates.
 
     Source: the scaling of Stable-Baselines3's ``VecNormalize``.
     """
 
-    def __init__(self, num_envs: int, gamma: float) -> None:
+    def __init__(self, num_envs: int, gamma: float, config: NormalizerConfig = _DEFAULT) -> None:
         self.gamma = gamma
         self.returns = np.zeros(num_envs)
         self.moments = RunningMeanVariance()
         self.frozen = False
+        self.steps_per_update: float | None = None
+        self._half_life = config.parsed_half_life
+
+    @property
+    def half_life(self) -> float:
+        """Half-life in env steps."""
+        return self._half_life.in_steps(self.steps_per_update)
 
     def restart(self) -> None:
         """Reset the returns, because all sub-environments begin new episodes."""
@@ -129,7 +178,8 @@ class RewardNormalizer:
             seen[t] = self.returns
             self.returns[done[t]] = 0.0
         if not self.frozen:
-            self.moments.update(seen[valid], workers)
+            weights, decay = decaying_weights(valid, self.half_life, workers)
+            self.moments.update(seen[valid], weights, decay, workers)
         scale = np.float32(1.0 / math.sqrt(float(self.moments.variance) + _EPSILON))
         scaled: Floats = np.clip(rewards * scale, -_CLIP, _CLIP)
         return scaled
@@ -156,21 +206,30 @@ class ObservationNormalizer:
 
     Args:
         space: Observation space of one sub-environment.
+        config: States the half-life.
 
     Attributes:
         frozen: Whether the statistics stay as they are.
+        steps_per_update: Env steps between two updates, for a half-life in updates.
 
     Raises:
         ValueError: If no part of the space can be normalized.
     """
 
-    def __init__(self, space: gym.Space[Any]) -> None:
+    def __init__(self, space: gym.Space[Any], config: NormalizerConfig = _DEFAULT) -> None:
         self._normalizer = _make(space)
         if self._normalizer is None:
             raise ValueError(
                 f"normalize_observation needs Box observations other than pictures, got {space}; leave it out"
             )
         self.frozen = False
+        self.steps_per_update: float | None = None
+        self._half_life = config.parsed_half_life
+
+    @property
+    def half_life(self) -> float:
+        """Half-life in env steps."""
+        return self._half_life.in_steps(self.steps_per_update)
 
     def __call__(self, observations: Tree) -> Tree:
         """Normalized observations, float32, of any number of leading axes."""
@@ -185,7 +244,9 @@ class ObservationNormalizer:
             workers: The processes whose observations are merged.
         """
         if not self.frozen:
-            _update(self._normalizer, observations, valid, workers)
+            weights, decay = decaying_weights(valid, self.half_life, workers)
+            for moments, part in _parts(self._normalizer, observations):
+                moments.update(part[: len(valid)][valid], weights, decay, workers)
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics as plain data."""
@@ -221,12 +282,13 @@ def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
     return {key: _apply(normalizer.get(key), part) for key, part in observations.items()}
 
 
-def _update(normalizer: _Normalizer, observations: Tree, valid: Bools, workers: Workers) -> None:
+def _parts(normalizer: _Normalizer, observations: Tree) -> Iterator[tuple[RunningMeanVariance, Array]]:
+    """The moments of each part with the part's observations."""
     if isinstance(normalizer, RunningMeanVariance):
-        normalizer.update(observations[: len(valid)][valid], workers)
+        yield normalizer, observations
     elif normalizer is not None:
         for key, part in normalizer.items():
-            _update(part, observations[key], valid, workers)
+            yield from _parts(part, observations[key])
 
 
 def _leaves(normalizer: _Normalizer) -> list[RunningMeanVariance]:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, as_schedule
 from rl_rms.envs.schedules import Key
-from rl_rms.half_life import EstimatedHalfLife, HalfLife
+from rl_rms.half_life import Duration, EstimatedHalfLife, HalfLife
 from rl_rms.optim.rmsprop import RMSprop
 
 OptimizerLike = str | type[Optimizer]
@@ -148,11 +148,21 @@ def describe_half_life(optimizer: Optimizer, steps_per_update: float | None) -> 
         return _describe_estimate(optimizer, stated)
     half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
     if steps_per_update is None:
-        return f"half-life {half_life} (updates span whole episodes, so the other unit varies)"
+        return f"{in_both_units(half_life, None)} (updates span whole episodes, so the other unit varies)"
+    return f"{in_both_units(half_life, steps_per_update)} ({steps_per_update:,.0f} env steps per update)"
+
+
+def in_both_units(half_life: Duration, steps_per_update: float | None) -> str:
+    """A half-life in updates and in env steps; in its own unit if the conversion is unknown.
+
+    Args:
+        half_life: The half-life.
+        steps_per_update: Env steps between two updates, None where that varies.
+    """
+    if steps_per_update is None:
+        return f"half-life {half_life}"
     updates, steps = half_life.in_updates(steps_per_update), half_life.in_steps(steps_per_update)
-    return (
-        f"half-life {updates:,.1f} updates = {steps:,.0f} env steps ({steps_per_update:,.0f} env steps per update)"
-    )
+    return f"half-life {updates:,.1f} updates = {steps:,.0f} env steps"
 
 
 def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:

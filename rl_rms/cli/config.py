@@ -21,7 +21,7 @@ from rl_rms.envs.config import EnvConfig
 
 ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": ReinforceConfig}
 
-# Keys whose values are of type Any, which jsonargparse must not see.
+# Keys whose values the dataclasses check alone. Of type Any, jsonargparse must not see them.
 _FREE_FORM = (
     "env.changes",
     "env.curriculum",
@@ -30,6 +30,8 @@ _FREE_FORM = (
     "agent.learning_rate",
     "agent.critic_learning_rate",
     "agent.ent_coef",
+    "agent.normalize_observation",
+    "agent.normalize_reward",
 )
 
 _PRINT = "--print_config"

@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
+from rl_rms.agents.config import as_normalizer
 from rl_rms.cli.errors import UserError, require_plots
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.regimes import RegimeReturns, read_regimes
@@ -214,6 +215,20 @@ def describe_memory(run: Run) -> str:
     return f"The half-life in force was {long}."
 
 
+def describe_normalizers(run: Run) -> str:
+    """The half-lives of the normalizers in use."""
+    described = []
+    for name in ("observation", "reward"):
+        if as_normalizer(getattr(run.config.agent, f"normalize_{name}")) is None:
+            continue
+        half_lives = run.series(f"half_life/{name}")[1]
+        forgets = (
+            f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without forgetting"
+        )
+        described.append(f"{name.capitalize()}s were normalized {forgets}.")
+    return " ".join(described)
+
+
 def describe_verdicts(followings: Sequence[Following]) -> str:
     """All verdicts in one sentence."""
     if not followings:
@@ -226,7 +241,8 @@ def describe_verdicts(followings: Sequence[Following]) -> str:
 def _verdict(run: Run, followings: Sequence[Following]) -> str:
     told = escape(f"{describe_memory(run)} {describe_verdicts(followings)}")
     emphasized = re.sub(r"(too long|too short|right)(?= in )", r"<b>\1</b>", told)
-    return f'<p class="verdict">{emphasized}</p>'
+    normalizers = describe_normalizers(run)
+    return f'<p class="verdict">{emphasized}</p>' + (f"<p>{escape(normalizers)}</p>" if normalizers else "")
 
 
 def _followings(run: Run) -> list[tuple[RegimeReturns, Following | None]]:

@@ -182,9 +182,9 @@ def test_load_of_optimizer_state_of_another_shape_names_the_entry(tmp_path, opti
     ("kind", "path", "value", "named"),
     [
         ("forget", ("changes", "updates_left"), 3, ["half_lives", "parameter group"]),
-        ("a2c", ("normalizers", "reward"), {"count": 1}, ["reward", "variance"]),
+        ("a2c", ("normalizers", "reward"), {"weight": 1.0}, ["reward", "variance"]),
         ("a2c", ("normalizers", "reward", "variance"), -1.0, ["variance", "-1"]),
-        ("a2c", ("normalizers", "reward", "count"), -1, ["reward.count", "-1"]),
+        ("a2c", ("normalizers", "reward", "weight"), -1.0, ["weight", "-1"]),
         ("a2c", ("normalizers", "reward", "mean"), float("nan"), ["reward.mean", "nan"]),
         ("a2c", ("normalizers", "observation", "parts"), [], ["observation.parts", "1"]),
         (

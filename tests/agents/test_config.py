@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rl_rms.agents import A2C, A2CConfig, PolicyConfig, ReinforceConfig
+from rl_rms.agents.config import NormalizerConfig
 from tests.naming import naming
 
 
@@ -28,6 +29,23 @@ def test_agent_config_value_out_of_range_names_it(name, value):
     with pytest.raises(ValueError, match=name) as caught:
         A2CConfig(**{name: value})
     assert "got" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["normalize_observation", "normalize_reward"])
+@pytest.mark.parametrize(
+    "value",
+    [0, -1.0, float("nan"), "", "match", "10 episodes", None, [1], {"half_life": 0}, {"half_lif": 3}, {3: 4}],
+)
+def test_normalizer_that_is_no_half_life_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=naming(name, '"10_000 steps"', repr(value))):
+        A2CConfig(**{name: value})
+
+
+@pytest.mark.parametrize("value", [True, False, 69, "69 updates", "10_000 steps", "inf", float("inf")])
+def test_normalizer_is_restored_from_plain_data(value):
+    for given in (value, *([] if isinstance(value, bool) else [NormalizerConfig(half_life=value)])):
+        config = A2CConfig(normalize_observation=given)
+        assert A2CConfig.from_dict(config.to_dict()) == config
 
 
 def test_reinforce_config_value_out_of_range_names_it():

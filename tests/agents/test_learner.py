@@ -59,7 +59,7 @@ def test_update_without_data_takes_no_step_but_counts_the_observations():
     assert torch.equal(weights(agent), before)
     assert agent.learner.num_updates == 0
     assert result.metrics == {}
-    assert agent.observation_normalizer.state_dict()["parts"][0]["count"] == rollout.env_steps
+    assert agent.observation_normalizer.state_dict()["parts"][0]["weight"] == rollout.env_steps
 
 
 def test_update_states_the_env_steps_of_all_workers_to_the_optimizer():

@@ -1,12 +1,137 @@
+import math
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rl_rms.agents import A2C, Reinforce
-from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
+from rl_rms.agents.config import NormalizerConfig
+from rl_rms.agents.normalize import (
+    ObservationNormalizer,
+    RewardNormalizer,
+    RunningMeanVariance,
+    decaying_weights,
+)
 from tests.naming import naming
+
+
+def statistics(values, valid, half_life, cuts):
+    """Weight, mean and variance of a stream that is cut into rollouts before the steps ``cuts``."""
+    moments = RunningMeanVariance(values.shape[2:])
+    for part, is_valid in zip(np.split(values, cuts), np.split(valid, cuts), strict=True):
+        moments.update(part[is_valid], *decaying_weights(is_valid, half_life))
+    return moments.weight, moments.mean, moments.variance
+
+
+def test_running_mean_variance_with_a_half_life_weighs_values_by_their_age():
+    # One env step halves a weight, so 1, 2 and 4 have the weights 1/4, 1/2 and 1.
+    values = np.array([[1.0], [2.0], [4.0]])
+    weight, mean, variance = statistics(values, np.ones((3, 1), bool), 1.0, [2])
+    assert weight == pytest.approx(1.75)
+    assert mean == pytest.approx((0.25 + 1.0 + 4.0) / 1.75)
+    assert variance == pytest.approx((0.25 * 2.0**2 + 0.5 * 1.0**2 + 1.0**2) / 1.75)
+
+
+def test_running_mean_variance_of_vector_steps_decays_by_their_valid_transitions():
+    # The second step has one valid transition, which halves the weights of the first two values once.
+    values, valid = np.array([[1.0, 3.0], [8.0, 100.0]]), np.array([[True, True], [True, False]])
+    weight, mean, variance = statistics(values, valid, 1.0, [])
+    assert weight == pytest.approx(2.0)
+    assert mean == pytest.approx(5.0)
+    assert variance == pytest.approx((0.5 * 4**2 + 0.5 * 2**2 + 3**2) / 2)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    half_life=st.floats(0.5, 1e6) | st.just(math.inf),
+    cuts=st.lists(st.integers(0, 30), max_size=6).map(sorted),
+)
+def test_running_mean_variance_does_not_depend_on_how_a_stream_is_cut(seed, half_life, cuts):
+    rng = np.random.default_rng(seed)
+    values, valid = rng.normal(3.0, 2.0, (30, 3, 2)), rng.random((30, 3)) < 0.7
+    valid[0] = True
+    for cut, whole in zip(
+        statistics(values, valid, half_life, cuts), statistics(values, valid, half_life, []), strict=True
+    ):
+        np.testing.assert_allclose(cut, whole, rtol=1e-9)
+
+
+def test_running_mean_variance_with_infinite_half_life_equals_the_cumulative_statistics():
+    rng = np.random.default_rng(0)
+    values = rng.normal(3.0, 2.0, (30, 3, 2))
+    weight, mean, variance = statistics(values, np.ones((30, 3), bool), math.inf, [4, 9])
+    assert weight == 90
+    np.testing.assert_allclose(mean, values.mean((0, 1)), rtol=1e-12)
+    np.testing.assert_allclose(variance, values.var((0, 1)), rtol=1e-12)
+
+
+def test_running_mean_variance_of_an_empty_rollout_stays():
+    moments = RunningMeanVariance((2,))
+    moments.update(np.ones((3, 2)), np.ones(3), 1.0)
+    before = moments.state_dict()
+    moments.update(np.empty((0, 2)), *decaying_weights(np.zeros((4, 2), bool), 1.0))
+    assert moments.state_dict() == before
+
+
+def test_observation_normalizer_with_a_half_life_follows_an_offset():
+    config = NormalizerConfig(half_life="100 steps")
+    space = gym.spaces.Dict({"a": gym.spaces.Box(-9, 9, (1,)), "b": gym.spaces.Box(-9, 9, (1,))})
+    forgets, remembers = ObservationNormalizer(space, config), ObservationNormalizer(space)
+    rng = np.random.default_rng(0)
+    for offset in (0.0, 5.0):
+        observations = {"a": rng.normal(offset, 1.0, (500, 2, 1)), "b": rng.normal(0.0, 1.0, (500, 2, 1))}
+        for normalizer in (forgets, remembers):
+            normalizer.update(observations, np.ones((500, 2), bool))
+    seen = {"a": np.array([5.0]), "b": np.array([0.0])}
+    assert abs(forgets(seen)["a"]) < 0.3
+    assert remembers(seen)["a"] > 0.8
+    assert abs(forgets(seen)["b"]) < 0.3
+
+
+def test_reward_normalizer_with_a_half_life_follows_the_scale_of_rewards():
+    forgets, remembers = (
+        RewardNormalizer(1, 0.0, NormalizerConfig(half_life=one)) for one in ("50 steps", math.inf)
+    )
+    rng = np.random.default_rng(0)
+    for scale in (100.0, 1.0):
+        rewards = rng.normal(0.0, scale, (1_000, 1)).astype(np.float32)
+        ended = np.ones_like(rewards, bool)
+        scaled = [normalizer(rewards, ended, ended) for normalizer in (forgets, remembers)]
+    assert scaled[0].std() == pytest.approx(1.0, rel=0.2)
+    assert scaled[1].std() < 0.1
+
+
+def test_half_life_in_updates_decays_by_the_same_factor_in_rollouts_of_any_length():
+    agent = Reinforce("CartPole-v1", normalize_observation="1 update", seed=0)
+    weights, lengths = [], []
+
+    def record(trained):
+        weights.append(trained.observation_normalizer.state_dict()["parts"][0]["weight"])
+        lengths.append(trained.new_episodes[0].length)
+
+    agent.learn(200, callback=record)
+    within = [sum(2.0 ** (-age / length) for age in range(length)) for length in lengths]
+    expected = 0.0
+    for weight, own in zip(weights, within, strict=True):
+        expected = expected / 2 + own
+        assert weight == pytest.approx(expected)
+    assert len(set(lengths)) > 1
+
+
+@pytest.mark.parametrize(
+    ("half_life", "logged"),
+    [("10_000 steps", 10_000.0), (3, 60.0), ({"half_life": "2 updates"}, 40.0), (True, None), (math.inf, None)],
+)
+def test_half_lives_of_normalizers_are_logged_in_env_steps(half_life, logged):
+    vector = gym.make_vec("CartPole-v1", 4, "sync", {"autoreset_mode": AutoresetMode.SAME_STEP})
+    agent = A2C(vector, normalize_observation=half_life, normalize_reward=half_life, seed=0).learn(40)
+    scalars = agent.learner.scalars(agent.num_timesteps)
+    assert scalars.get("half_life/observation") == scalars.get("half_life/reward") == logged
+    assert ("observations" in agent.describe_half_life()) == (logged is not None)
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -17,7 +142,7 @@ def test_reward_normalizer_resets_returns_at_episode_ends(counting, rollout_of, 
     rollout = rollout_of(counting([(2, truncates)], mode), 4 * frames)
     normalizer = RewardNormalizer(num_envs=1, gamma=0.5)
     scaled = normalizer(rollout.rewards, rollout.valid, rollout.done)
-    assert normalizer.moments.count == 8
+    assert normalizer.moments.weight == 8
     assert normalizer.moments.mean == pytest.approx(17.5)
     assert normalizer.moments.variance == pytest.approx(7.5**2)
     assert scaled[:2, 0] == pytest.approx([10 / 7.5, 20 / 7.5])
@@ -34,7 +159,7 @@ def test_reward_normalizer_is_independent_of_the_rollout_length():
         part = slice(start, start + 4)
         cut(rewards[part], valid[part], done[part])
     one, other = whole.moments, cut.moments
-    assert (one.count, one.mean, one.variance) == pytest.approx((other.count, other.mean, other.variance))
+    assert (one.weight, one.mean, one.variance) == pytest.approx((other.weight, other.mean, other.variance))
     assert whole.returns == pytest.approx(cut.returns)
 
 
@@ -63,7 +188,7 @@ def test_agent_with_reward_normalizer_reports_unscaled_returns_and_saves_the_sca
     assert {episode.ret for episode in agent.episodes} == {60.0, 100.0}
     loaded = A2C.load(agent.save(tmp_path / "agent"), env=world())
     assert loaded.reward_normalizer.moments.variance == agent.reward_normalizer.moments.variance
-    assert loaded.reward_normalizer.moments.count == agent.reward_normalizer.moments.count > 50
+    assert loaded.reward_normalizer.moments.weight == agent.reward_normalizer.moments.weight > 50
     assert A2C(world(), seed=0).reward_normalizer is None
 
 
@@ -74,8 +199,8 @@ def test_observation_normalizer_counts_each_acted_on_observation_once(counting, 
     agent = A2C(counting([(3, truncates)], mode), n_steps=4, normalize_observation=True, seed=0)
     agent.learn(9, callback=lambda one: one.num_timesteps < 9)
     moments = agent.observation_normalizer._normalizer
-    seen = np.arange(moments.count) % 3
-    assert moments.count == agent.num_timesteps >= 9
+    seen = np.arange(moments.weight) % 3
+    assert moments.weight == agent.num_timesteps >= 9
     assert moments.mean == pytest.approx([seen.mean()])
     assert moments.variance == pytest.approx([seen.var()])
     expected = (np.array([[5.0]]) - seen.mean()) / seen.std()

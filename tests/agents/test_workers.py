@@ -16,7 +16,7 @@ from gymnasium.vector import SyncVectorEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
-from rl_rms.agents.normalize import RunningMeanVariance
+from rl_rms.agents.normalize import RunningMeanVariance, decaying_weights
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.workers import ALONE, LostWorkersError, SharedRandomSource, Workers
@@ -114,6 +114,7 @@ NORMALIZED = {"normalize_observation": True, "normalize_reward": True, "normaliz
         ("a2c", 1_000, {"changes": CHANGES, "half_life": "match", "mode": "Disabled", **NORMALIZED}),
         ("a2c", 1_000, {"mode": "NextStep", "optimizer": torch.optim.Adam, "ent_coef": 0.01}),
         ("a2c", 1_000, {"id": "Pendulum-v1", "gae_lambda": 0.9, **NORMALIZED}),
+        ("a2c", 1_000, {"normalize_observation": "200 steps", "normalize_reward": 9}),
         ("reinforce", 3_000, {"changes": CHANGES}),
         ("reinforce", 3_000, {"mode": "NextStep", "episodes_per_env": 2, **NORMALIZED}),
     ],
@@ -217,18 +218,26 @@ def test_shared_generator_draws_the_rows_of_one_batch():
         assert np.array_equal(np.concatenate(drawn), whole)
 
 
-def moments(workers, batches):
+def moments(workers, rollouts, half_life):
     running = RunningMeanVariance((2,))
-    for batch in batches:
-        running.update(batch[workers.rank :: workers.size], workers)
+    for values, valid in rollouts:
+        own, own_valid = values[:, workers.rank :: workers.size], valid[:, workers.rank :: workers.size]
+        weights, decay = decaying_weights(own_valid, half_life, workers)
+        running.update(own[own_valid], weights, decay, workers)
     return running.state_dict()
 
 
-def test_normalizer_moments_cover_all_workers(tmp_path):
-    batches = [np.random.default_rng(k).normal(k, 3.0, (size, 2)) for k, size in enumerate((1, 7, 0, 40))]
-    expected = moments(ALONE, batches)
-    for one in together(tmp_path, moments, batches):
-        assert one["count"] == 48
+@pytest.mark.parametrize("half_life", [float("inf"), 9.0])
+def test_running_mean_variance_of_two_workers_equals_one_process(tmp_path, half_life):
+    rng = np.random.default_rng(0)
+    # The last rollout has no valid transition in one worker.
+    rollouts = [
+        (rng.normal(k, 3.0, (steps, 4, 2)), rng.random((steps, 4)) < 0.8) for k, steps in enumerate((1, 7))
+    ]
+    rollouts.append((rng.normal(size=(3, 4, 2)), np.array([[True, False, True, False]] * 3)))
+    expected = moments(ALONE, rollouts, half_life)
+    for one in together(tmp_path, moments, rollouts, half_life):
+        assert one["weight"] == pytest.approx(expected["weight"], rel=1e-12)
         assert one["mean"] == pytest.approx(expected["mean"], rel=1e-12)
         assert one["variance"] == pytest.approx(expected["variance"], rel=1e-12)
 

@@ -193,6 +193,8 @@ POLICY = {
     "log_std_init": st.floats(-3, 3),
     "orthogonal_init": st.booleans(),
 }
+HALF_LIVES = st.floats(0.1, 1e6) | st.just(math.inf) | st.sampled_from(["10_000 steps", "3 updates", "inf"])
+NORMALIZERS = st.booleans() | HALF_LIVES | st.fixed_dictionaries({}, optional={"half_life": HALF_LIVES})
 AGENT = {
     "learning_rate": RATES,
     "critic_learning_rate": st.none() | RATES,
@@ -201,8 +203,8 @@ AGENT = {
     "vf_coef": st.floats(0, 10),
     "max_grad_norm": st.none() | st.floats(1e-3, 10),
     "normalize_advantage": st.booleans(),
-    "normalize_observation": st.booleans(),
-    "normalize_reward": st.booleans(),
+    "normalize_observation": NORMALIZERS,
+    "normalize_reward": NORMALIZERS,
     "half_life": MEMORIES,
     "on_change": st.sampled_from(["keep", "reset", "forget"]),
     "forget_half_life": st.floats(0.1, 100),

@@ -8,7 +8,13 @@ from html.parser import HTMLParser
 import pytest
 
 from rl_rms.cli.main import main
-from rl_rms.cli.report import describe_following, describe_memory, describe_result, describe_verdicts
+from rl_rms.cli.report import (
+    describe_following,
+    describe_memory,
+    describe_normalizers,
+    describe_result,
+    describe_verdicts,
+)
 from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import Following
 from tests.browser import chromium
@@ -208,6 +214,17 @@ def test_the_half_life_in_force(tmp_path):
     found = logged(tmp_path / "b", {"half_life": "auto"}, optim_half_life_updates=[100.0, 400.0, 200.0])
     assert "200 updates in the median, between 100 and 400 updates" in describe_memory(found)
     assert describe_memory(logged(tmp_path / "c")) == "The optimizer, rl_rms.RMSprop, logged no half-life."
+
+
+def test_normalizers_are_described_by_their_half_lives(tmp_path):
+    agent = {"normalize_observation": "690 steps", "normalize_reward": True}
+    rows = [{"time/total_timesteps": 101, "half_life/observation": 690.0}]
+    run = write_run(tmp_path / "a", [1.0], rows=rows, agent=agent)
+    assert describe_normalizers(read_run(run)) == (
+        "Observations were normalized with a half-life of 690 env steps. "
+        "Rewards were normalized without forgetting."
+    )
+    assert describe_normalizers(logged(tmp_path / "b")) == ""
 
 
 def test_a_table_tells_of_each_regime(tmp_path):

@@ -13,13 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl_rms.agents import A2C, A2CConfig, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
 from rl_rms.agents.collector import Collector
-from rl_rms.agents.reinforce import whole_episodes
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PoissonJumps
 from rl_rms.laws import matched_half_life
+from tests.agents.returns import RANDOM_RETURN
 from tests.naming import naming
-
-RANDOM_RETURN = 22  # of a random policy on CartPole-v1
 
 
 def test_random_policy_return_on_cartpole_equals_the_documented_value():
@@ -31,26 +29,6 @@ def test_random_policy_return_on_cartpole_equals_the_documented_value():
         lambda *_: (env.action_space.sample(),) * 2, lambda steps, _: steps == 500
     ).episodes
     assert np.mean([episode.ret for episode in episodes]) == pytest.approx(RANDOM_RETURN, abs=0.5)
-
-
-@pytest.mark.parametrize("vectorization_mode", ["vector_entry_point", "sync"])
-def test_a2c_on_cartpole_reaches_the_return(vectorization_mode):
-    env = make_vec("CartPole-v1", num_envs=16, vectorization_mode=vectorization_mode)
-    agent = A2C(env, learning_rate=2e-3, seed=1).learn(60_000)
-    assert np.mean([episode.ret for episode in agent.episodes]) > 5 * RANDOM_RETURN
-    assert evaluate(agent, "CartPole-v1", 10, seed=5).mean_reward > 8 * RANDOM_RETURN
-
-
-def test_reinforce_on_cartpole_reaches_the_return():
-    agent = Reinforce(make_vec("CartPole-v1", num_envs=8), learning_rate=5e-3, seed=1).learn(60_000)
-    assert np.mean([episode.ret for episode in agent.episodes]) > 5 * RANDOM_RETURN
-
-
-def test_reinforce_without_baseline_reaches_the_return():
-    agent = Reinforce(make_vec("CartPole-v1", num_envs=8), learning_rate=5e-3, baseline=False, seed=1).learn(
-        60_000
-    )
-    assert np.mean([episode.ret for episode in agent.episodes]) > 3 * RANDOM_RETURN
 
 
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
@@ -77,21 +55,6 @@ def test_constructor_leaves_the_global_random_generator_of_torch_unchanged():
     torch.manual_seed(0)
     A2C("CartPole-v1", seed=5)
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_half_life_in_steps_counts_valid_transitions_of_each_update():
-    agent = A2C(make_vec("CartPole-v1", num_envs=8), half_life="400 steps", seed=0).learn(4_000)
-    # 40 env steps an update, or a few less where reset frames fell in it.
-    assert agent.optimizer.steps_per_update <= 40
-    assert agent.optimizer.half_life == pytest.approx(400 / agent.optimizer.steps_per_update)
-    assert agent.describe_half_life() == "half-life 10.0 updates = 400 env steps (40 env steps per update)"
-
-
-def test_steps_per_update_leaves_out_reset_frames(counting):
-    # Episodes of two steps, then a reset frame: three vector steps hold two env steps in each world.
-    agent = A2C(counting([(2, True), (2, False)]), n_steps=3, half_life="8 steps", seed=0).learn(20)
-    assert agent.optimizer.steps_per_update == 4
-    assert agent.optimizer.half_life == 2.0
 
 
 @pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.SGD"])
@@ -150,18 +113,6 @@ def test_half_life_in_steps_is_independent_of_num_envs():
     ]
     assert all("= 800 env steps" in memory for memory in half_lives)
     assert [memory.split()[1] for memory in half_lives] == ["40.0", "20.0"]
-
-
-def test_reinforce_uses_the_first_episodes_of_each_sub_environment(counting):
-    env = counting([(2, False), (5, False)])
-    agent = Reinforce(env, seed=0)
-    trainer = agent.make_trainer()
-    rollout, _ = trainer.collect()
-    used = whole_episodes(rollout, 1)
-    assert used[:, 0].tolist() == [True, True, False, False, False]
-    assert used[:, 1].tolist() == [True] * 5
-    again, _ = trainer.collect()
-    assert again.observations[0].tolist() == [[0.0], [0.0]]  # begins with new episodes
 
 
 def test_learn_stops_at_the_first_update_after_the_total_and_continues():

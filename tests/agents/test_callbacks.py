@@ -1,32 +1,26 @@
 import csv
 import errno
-import gc
 import math
 import os
 import re
-import sys
 import tempfile
 import threading
 import warnings
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 import gymnasium as gym
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, VideoCallback, files
+from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, files
 from rl_rms.agents.adversarial import RobustTraining
 from rl_rms.agents.callbacks import HistogramCallback
 from rl_rms.agents.evaluation import Evaluation
 from rl_rms.agents.federated import FederationConfig
 from rl_rms.agents.progress import ProgressCallback
-from rl_rms.envs import NonStationary, make_vec
+from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.pushes import PushedCartPole
 from rl_rms.envs.schedules import Linear
@@ -131,13 +125,6 @@ def test_eval_callback_logs_and_keeps_the_training_clock(tmp_path):
     logged = [float(row["eval/mean_reward"]) for row in rows if row["eval/mean_reward"]]
     assert logged == pytest.approx([one.evaluation.mean_reward for one in callback.results])
     assert rows[0]["train/policy_loss"]  # rows from before the column came are still there
-
-
-def test_video_callback_without_moviepy_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "moviepy", None)
-    env = gym.make("CartPole-v1", render_mode="rgb_array")
-    with pytest.raises(ImportError, match=naming("video", "moviepy", "pip install 'rl_rms[video]'")):
-        VideoCallback(env, tmp_path / "videos", every=10)
 
 
 def test_checkpoint_callback_failed_save_warns_and_continues(tmp_path, monkeypatch):
@@ -315,84 +302,6 @@ def test_eval_callback_logs_deterministic_and_sampled_returns(tmp_path):
         assert torch.equal(one, other)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_video_callback_records_the_environment_at_the_present_clock(tmp_path):
-    made = NonStationary(
-        gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12),
-        {"gravity": Linear(start=9.8, end=20.0, over=1_000)},
-        seed=0,
-    )
-    clocks = []
-
-    class Watched(gym.Wrapper):
-        def reset(self, *, seed=None, options=None):
-            clocks.append((options or {}).get("rl_rms.clock"))
-            return super().reset(seed=seed, options=options)
-
-    callback = VideoCallback(Watched(made), tmp_path / "videos", every=200)
-    trained = agent().learn(500, callback, log_dir=tmp_path / "log")
-    alone = agent().learn(500)
-    for one, other in zip(trained.policy.parameters(), alone.policy.parameters(), strict=True):
-        assert torch.equal(one, other)
-    videos = sorted((tmp_path / "videos").glob("*.mp4"))
-    steps = [int(video.name[5:15]) for video in videos]
-    assert [step // 100 for step in steps] == [2, 4, 5]
-    assert [clock for clock in clocks if clock is not None] == steps
-    shown = EventAccumulator(str(tmp_path / "log"), size_guidance={"images": 0}).Reload().Images("eval/episode")
-    assert [one.step for one in shown] == steps
-    assert shown[0].encoded_image_string.startswith(b"GIF89a")
-    reader = imageio_ffmpeg.read_frames(str(videos[0]))
-    width, height = next(reader)["size"]
-    assert (width, height) == (600, 400)
-    assert np.frombuffer(next(reader), np.uint8).std() > 1.0  # something is to be seen
-    reader.close()
-    gc.collect()  # of the pipes that ffmpeg's wrappers leave to be closed
-
-
-def test_video_callback_full_disk_warns_and_continues(tmp_path, monkeypatch):
-    folder = tmp_path / "videos"
-    callback = VideoCallback(
-        gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12), folder, every=100
-    )
-    write = ImageSequenceClip.write_videofile
-
-    def fill(clip, path, **options):
-        if "step_00000001" in path:
-            Path(path).write_bytes(b"begun")
-            raise OSError("[Errno 32] Broken pipe\n\n [mp4 @ 0x5] No header: No space left on device\n\n Perhaps")
-        write(clip, path, **options)
-        if "step_00000002" in path:
-            Path(path).write_bytes(Path(path).read_bytes()[:500])
-
-    monkeypatch.setattr(ImageSequenceClip, "write_videofile", fill)
-    with pytest.warns(UserWarning, match=naming("video", "env step")) as told:
-        trained = A2C("CartPole-v1", n_steps=50, seed=0).learn(300, callback)
-    assert trained.num_timesteps >= 300
-    problems = [str(one.message).split(f" cannot be written to {folder}: ")[1].split(";")[0] for one in told]
-    assert problems == ["No header: No space left on device", "ffmpeg has not brought it to an end"]
-    assert [video.name[:13] for video in folder.iterdir()] == ["step_00000003"]
-
-
-def test_video_callback_link_at_the_file_name_is_not_followed(tmp_path):
-    folder, victim = tmp_path / "videos", tmp_path / "victim"
-    env = gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12)
-    callback = VideoCallback(env, folder, every=100)
-    victim.write_text("precious")
-    names = [f"step_{step:010d}-episode-0.mp4" for step in range(50, 151)]
-    for name in names:
-        (folder / name).symlink_to(victim)
-    A2C("CartPole-v1", n_steps=50, seed=0).learn(100, callback)
-    assert victim.read_text() == "precious"
-    videos = [one for one in folder.iterdir() if not one.is_symlink()]
-    assert [one.name in names for one in videos] == [True]
-    gc.collect()  # of the pipes that ffmpeg's wrappers leave to be closed
-
-
-def test_video_callback_env_without_render_mode_raises(tmp_path):
-    with pytest.raises(ValueError, match=naming("render_mode='rgb_array'", "None")):
-        VideoCallback(gym.make("CartPole-v1"), tmp_path, every=10)
-
-
 def test_checkpoint_callback_full_disk_keeps_earlier_checkpoints_and_continues(tmp_path, monkeypatch):
     written = files.write
     full = False
@@ -466,12 +375,6 @@ def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
     assert seeds_of(seed=np.int64(7)) == [7, 7]
     with pytest.raises(ValueError, match=naming("seed", "0", "-1")):
         EvalCallback(seed=-1)
-
-
-def test_video_callback_env_of_other_spaces_raises_at_the_start(tmp_path):
-    env = gym.make("Acrobot-v1", render_mode="rgb_array")
-    with pytest.raises(ValueError, match=naming("env", "video", "observation_space", "Box")):
-        agent().learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))
 
 
 class Counted(gym.Wrapper):

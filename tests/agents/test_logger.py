@@ -1,38 +1,21 @@
-import errno
-import io
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from rl_rms.agents import A2C, AdaptationCallback, CheckpointCallback, files
 from rl_rms.agents.callbacks import EvalCallback, HistogramCallback
 from rl_rms.agents.logger import Logger, layout
-from rl_rms.agents.video import as_gif
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Sinusoid
+from tests.agents.logs import RETURN, charted, events, logged
 from tests.naming import naming
-
-
-def events(folder):
-    return EventAccumulator(str(folder), size_guidance={"tensors": 0, "images": 0, "histograms": 0}).Reload()
-
-
-def png(width, height):
-    file = io.BytesIO()
-    Image.new("RGB", (width, height)).save(file, "PNG")
-    return file.getvalue()
 
 
 def test_layout_has_charts_of_the_logged_tags():
@@ -155,46 +138,6 @@ def test_histograms_cover_every_coordinate(tmp_path):
     assert events(tmp_path / "other").Tags()["histograms"] == []
 
 
-def test_logger_writes_texts_and_images(tmp_path):
-    with Logger(tmp_path) as logger:
-        logger.text(9, "run/config", "seed: 3")
-        logger.picture(7, "env/schedule", png(30, 20))
-        logger.histogram(7, "nothing", torch.empty(0))
-    found = events(tmp_path)
-    (picture,) = found.Images("env/schedule")
-    assert picture.step == 7
-    assert Image.open(io.BytesIO(picture.encoded_image_string)).size == (30, 20)
-    (text,) = found.Tensors("run/config/text_summary")
-    assert (text.step, text.tensor_proto.string_val) == (9, [b"seed: 3"])
-    assert found.Tags()["histograms"] == []
-    with Logger(None) as logger:
-        logger.text(9, "run/config", "seed: 3")
-        logger.picture(7, "env/schedule", png(30, 20))
-        logger.histogram(7, "v", torch.ones(3))
-
-
-@pytest.mark.parametrize(("frames", "shown"), [(3, 3), (100, 100), (101, 51), (500, 100)])
-def test_as_gif_limits_frames_and_size(frames, shown):
-    pictures = [np.full((400, 600, 3), (37 * i) % 256, dtype=np.uint8) for i in range(frames)]
-    gif = Image.open(io.BytesIO(as_gif(pictures, fps=50)))
-    assert gif.n_frames == shown
-    assert gif.size == (320, 213)
-    assert gif.info["duration"] == pytest.approx(1_000 * -(-frames // 100) / 50, abs=10)
-
-
-RETURN = "rollout/ep_rew_mean"
-
-
-def logged(folder, steps, **options):
-    with Logger(folder, **options) as logger:
-        for step in steps:
-            logger.write(step, {RETURN: float(step)})
-
-
-def charted(folder):
-    return [event.step for event in events(folder).Scalars(RETURN)]
-
-
 def test_log_write_error_continues_training_and_is_retried(tmp_path):
     folder = tmp_path / "run"
     with Logger(folder) as logger:
@@ -244,73 +187,6 @@ def test_log_folder_deleted_within_an_entry_is_recreated_by_the_next(tmp_path, m
     assert charted(tmp_path / "run") == [3, 4]
 
 
-@pytest.mark.parametrize("shift", [-3_600.0, -1.0, 0.0, 3_600.0])
-@pytest.mark.filterwarnings("ignore:.*rows after env step")
-def test_logger_resumed_at_another_clock_shows_each_step_once(tmp_path, monkeypatch, shift):
-    now = 1_700_000_000.0
-    for start in (0, 3, 6):
-        monkeypatch.setattr(time, "time", lambda now=now: now)
-        logged(tmp_path, range(start + 1, start + 6), resumed_at=start)
-        now += shift
-    assert charted(tmp_path) == list(range(1, 12))
-
-
-def test_agent_resumed_at_an_earlier_clock_shows_each_step_once(tmp_path, monkeypatch):
-    path = tmp_path / "agent.safetensors"
-    agent = A2C("CartPole-v1", n_steps=5, seed=0)
-    agent.learn(200, log_dir=tmp_path, log_interval=1).save(path)
-    agent.learn(30, log_dir=tmp_path, log_interval=1)
-    before = time.time()
-    monkeypatch.setattr(time, "time", lambda: before - 86_400.0)
-    resumed = A2C.load(path, env="CartPole-v1")
-    with pytest.warns(UserWarning, match=naming("rows", "env step")):
-        resumed.learn(150, log_dir=tmp_path, log_interval=1)
-    steps = [event.step for event in events(tmp_path).Scalars("time/fps")]
-    assert steps == sorted(set(steps))
-    assert len(steps) == resumed.num_updates
-
-
-def test_event_file_has_a_random_name_and_follows_no_link(tmp_path, monkeypatch):
-    folder, victim = tmp_path / "run", tmp_path / "victim"
-    folder.mkdir()
-    victim.write_text("precious")
-    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
-    for count in range(3):
-        name = f"events.out.tfevents.1700000000.{socket.gethostname()}.{os.getpid()}.{count}"
-        (folder / name).symlink_to(victim)
-    logged(folder, [2], resumed_at=1)
-    assert victim.read_text() == "precious"
-    ends = set()
-    for number in range(2):
-        logged(tmp_path / str(number), [1])
-        (file,) = (tmp_path / str(number)).glob("events*")
-        ends.add(file.suffix)
-    assert all(re.fullmatch(r"\.[0-9a-f]{16}", end) for end in ends)
-    assert len(ends) == 2
-
-
-def test_event_file_failed_record_begins_another_file(tmp_path, monkeypatch):
-    with Logger(tmp_path) as logger:
-        logger.write(1, {RETURN: 1.0})
-        (first,) = tmp_path.glob("events*")
-
-        append = files.append
-
-        def half(path, content):
-            if path != first:
-                return append(path, content)
-            append(path, content[: len(content) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        monkeypatch.setattr(files, "append", half)
-        with pytest.warns(UserWarning, match=naming("No space left on device", "disk")):
-            logger.write(2, {RETURN: 2.0})
-        logger.write(3, {RETURN: 3.0})
-        logger.write(4, {RETURN: 4.0})
-    assert len(list(tmp_path.glob("events*"))) == 2
-    assert charted(tmp_path) == [1, 3, 4]
-
-
 def test_log_dir_without_write_access_raises_before_the_first_env_step(tmp_path):
     (tmp_path / "file").write_text("")
     agent = A2C("CartPole-v1", seed=0)
@@ -329,29 +205,6 @@ def test_metrics_partial_last_line_is_repaired_on_resume(tmp_path, torn):
     logged(tmp_path, [300], resumed_at=250)
     lines = (tmp_path / "metrics.csv").read_text().split()
     assert lines == [f"time/total_timesteps,{RETURN}", "100,100.0", "200,200.0", "300,300.0"]
-
-
-@pytest.mark.parametrize("cut", [1, 4, 13, 30, 60])
-def test_event_file_after_a_partial_record_is_readable(tmp_path, cut):
-    logged(tmp_path, [100, 200])
-    (first,) = tmp_path.glob("events*")
-    os.truncate(first, first.stat().st_size - cut)
-    before = charted(tmp_path)
-    assert before in ([100], [100, 200])
-    logged(tmp_path, [300, 400], resumed_at=250)
-    assert charted(tmp_path) == [*before, 300, 400]
-
-
-def test_event_file_is_readable_during_training(tmp_path):
-    seen = []
-
-    def look(agent):
-        # What lies there now, half a record too, as for another process.
-        seen.append(len(EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] and charted(tmp_path)))
-
-    trained = A2C("CartPole-v1", n_steps=20, seed=0).learn(1_000, look, log_dir=tmp_path, log_interval=1)
-    assert seen == sorted(seen)
-    assert 0 < max(seen) <= trained.num_updates == len(charted(tmp_path))
 
 
 def test_log_dir_of_another_process_raises(tmp_path):

@@ -1,12 +1,26 @@
-"""Folders of runs, written without a training."""
+"""Folders of runs, with and without a training."""
 
 import csv
+import sys
 from pathlib import Path
 
 from rl_rms.cli.config import parse_config
 from rl_rms.cli.runs import CONFIG, METRICS
 
 WORLD = {"changes": {"force_mag": {"step": {"before": 10.0, "after": -10.0, "at": 1000}}}}
+
+
+FEDERATION = """
+config: cartpole_a2c
+fix: {env.num_envs: 2, agent.n_steps: 4, env.vectorization_mode: sync}
+clients:
+  - {env.changes: {length: 0.3}}
+  - {env.changes: {length: 0.6}}
+  - {env.changes.length: 0.9, env.changes.reward.noise: 0.5}
+rounds: 3
+local_updates: 2
+placement: client
+"""
 
 
 def write_run(folder: Path, returns, *, every=100, rows=(), **config) -> Path:
@@ -36,3 +50,18 @@ def regime(end, first, last, recovery=None):
         "adaptation/last_tenth": last,
     }
     return row if recovery is None else {**row, "adaptation/recovery_steps": recovery}
+
+
+def command(*words, cwd):
+    return [sys.executable, "-m", "rl_rms.cli.main", *words], {"cwd": cwd, "text": True}
+
+
+def run_folder(base: Path, config: str) -> Path:
+    (folder,) = (base / "runs" / config).iterdir()
+    return folder
+
+
+def rows(folder="run"):
+    """The rows of a folder's log."""
+    with (Path(folder) / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,8 +1,5 @@
 """Federations: from their files through Flower's messages to folders, and what goes wrong on the way."""
 
-import csv
-import json
-import math
 import os
 import signal
 import socket
@@ -12,93 +9,26 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import gymnasium as gym
 import pytest
-import torch
 
 from rl_rms.agents import storage
-from rl_rms.cli.errors import UserError
-from rl_rms.cli.federation import Federation, read_federation
+from rl_rms.cli.federation import Federation
 from rl_rms.cli.main import main
-from tests.naming import mentions, naming
-
-FILE = """
-config: cartpole_a2c
-fix: {env.num_envs: 2, agent.n_steps: 4, env.vectorization_mode: sync}
-clients:
-  - {env.changes: {length: 0.3}}
-  - {env.changes: {length: 0.6}}
-  - {env.changes.length: 0.9, env.changes.reward.noise: 0.5}
-rounds: 3
-local_updates: 2
-placement: client
-"""
-
-
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text(FILE)
-    return tmp_path
-
+from tests.cli.runs import FEDERATION, rows
+from tests.naming import mentions
 
 # -- files ------------------------------------------------------------------------------------------------
 
 
-def test_clients_are_the_common_run_in_worlds_of_their_own(elsewhere):
-    federation = read_federation("mine.yaml", {"seed": 4})
-    assert federation.federation == {"rounds": 3, "local_updates": 2, "placement": "client"}
-    runs = [federation.run_config(client) for client in range(3)]
-    assert [one.env.changes["length"] for one in runs] == [0.3, 0.6, 0.9]
-    assert runs[2].env.changes["reward.noise"] == 0.5
-    assert [one.seed for one in runs] == [4, 5, 6]
-    assert {one.agent.optimizer for one in runs} == {"torch.optim.SGD"}
-    assert {one.env.num_envs for one in runs} == {2}
-    assert Federation.from_text(federation.to_text()).run_config(2) == runs[2]
-
-
-def test_the_packaged_federation_is_right():
-    federation = read_federation("cartpoles", {})
-    assert len({json.dumps(client) for client in federation.clients}) == 6
-    assert len({federation.run_config(client).env.num_envs for client in range(6)}) == 1
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ("rounds: 3", "round: 3", ["'round'"]),
-        ("config: cartpole_a2c", "", ["config"]),
-        ("config: cartpole_a2c", "config: nothing", ["'nothing'"]),
-        ("local_updates: 2", "local_updates: 0", ["local_updates"]),
-        ("rounds: 3", "seed: x", ["seed", "'x'"]),
-        ("config: cartpole_a2c", "config: [1]", ["config", "[1]"]),
-        ("placement: client", "placement: moon", ["placement"]),
-        ("- {env.changes: {length: 0.3}}", "- {env.changes: {lenght: 0.3}, agent.gama: 1}", ["client 0", "gama"]),
-        ("- {env.changes: {length: 0.3}}", "- 3", ["clients", "list"]),
-    ],
-)
-def test_wrong_files_are_told_of(elsewhere, old, new, sentence):
-    (elsewhere / "mine.yaml").write_text(FILE.replace(old, new))
-    with pytest.raises(UserError, match=naming(*sentence)):
-        read_federation("mine.yaml", {})
-
-
-def test_a_client_that_there_is_not_is_named(elsewhere):
-    federation = read_federation("cartpoles", {})
-    last = len(federation.clients) - 1
-    with pytest.raises(UserError, match=naming(f"{last}", f"{last + 1}")):
-        federation.run_config(last + 1)
-
-
 @pytest.mark.parametrize("missing", ["ray", "flwr.app"])
-def test_without_flower_or_ray_the_extra_is_named(elsewhere, monkeypatch, capsys, missing):
+def test_without_flower_or_ray_the_extra_is_named(federation_folder, monkeypatch, capsys, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     assert main(["federate", "cartpoles"]) == 2
     assert mentions(capsys.readouterr().err, "Flower", "Ray", "pip install 'rl_rms[flower]'")
-    assert not (elsewhere / "runs").exists()
+    assert not (federation_folder / "runs").exists()
 
 
-def test_wrong_words_write_nothing(elsewhere, capsys):
+def test_wrong_words_write_nothing(federation_folder, capsys):
     assert main(["federate", "nowhere"]) == 2
     assert mentions(capsys.readouterr().err, "'nowhere'")
     assert main(["federate", "mine.yaml", "--rounds", "0"]) == 2
@@ -108,13 +38,13 @@ def test_wrong_words_write_nothing(elsewhere, capsys):
     assert not Path("runs").exists()
 
 
-def test_two_in_one_second_have_folders_of_their_own(elsewhere):
+def test_two_in_one_second_have_folders_of_their_own(federation_folder):
     for _ in range(3):
         assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
     assert len(list(Path("runs/mine").iterdir())) == 3
 
 
-def test_a_prepared_folder_is_an_app_of_flowers(elsewhere, capsys):
+def test_a_prepared_folder_is_an_app_of_flowers(federation_folder, capsys):
     import tomllib
 
     assert main(["federate", "mine.yaml", "--prepare", "true", "--learning_rate", "0.5"]) == 0
@@ -141,7 +71,7 @@ def test_a_prepared_folder_is_an_app_of_flowers(elsewhere, capsys):
         ('{"config": {}, "clients": [{}], "seed": "x"}', "seed must be"),
     ],
 )
-def test_a_damaged_prepared_file_is_named(elsewhere, capsys, content, reason):
+def test_a_damaged_prepared_file_is_named(federation_folder, capsys, content, reason):
     pytest.importorskip("flwr")
     assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
     (folder,) = Path("runs/mine").iterdir()
@@ -153,344 +83,6 @@ def test_a_damaged_prepared_file_is_named(elsewhere, capsys, content, reason):
 
 
 # -- messages ---------------------------------------------------------------------------------------------
-
-
-class Post:
-    """Carries Flower's messages to clients in this process, as its grid does between processes.
-
-    Args:
-        number: Of clients.
-        spoil: Changes a client's answer before it is carried back; None in its place loses it.
-        node_config: Keys of each client's node-config beside its number.
-
-    Attributes:
-        errors: What clients raised.
-    """
-
-    def __init__(self, number, spoil=lambda client, content: content, node_config=None):
-        self.number, self.spoil, self.node_config = number, spoil, node_config or {}
-        self.asked, self.errors = [], []
-
-    def get_node_ids(self):
-        return [100 + client for client in range(self.number)]
-
-    def send_and_receive(self, messages, timeout):
-        from flwr.app import Context, Error, Message, RecordDict
-
-        from rl_rms.cli.flower import client_app
-
-        replies = []
-        for message in messages:
-            client = message.metadata.dst_node_id - 100
-            self.asked.append(client)
-            folder = f"{message.content['task']['folder']}/clients/{client}"
-            node_config = {"partition-id": client, "folder": folder, **self.node_config}
-            context = Context(0, client, node_config, RecordDict(), {})
-            try:
-                reply = client_app(message, context)
-                content = self.spoil(client, reply.content)
-                replies.append(Message(content=content, reply_to=message))
-            except (RuntimeError, UserError) as error:
-                self.errors.append(str(error))
-                replies.append(Message(error=Error(code=0, reason=str(error)), reply_to=message))
-        return replies
-
-
-@pytest.fixture
-def rounds(elsewhere, monkeypatch):
-    pytest.importorskip("flwr")
-    from flwr.supercore.task_identity import TaskIdentity
-
-    for name in ("_run_id", "_node_id", "_task_id"):  # which Flower sets where it runs an app
-        monkeypatch.setattr(TaskIdentity, name, 1)
-    from rl_rms.cli.flower import Rounds
-
-    def build(folder="run", post=None, **changes):
-        federation = read_federation("mine.yaml", changes)
-        path = Path(folder).absolute()
-        path.mkdir(exist_ok=True)
-        return Rounds(federation, path, post or Post(3))
-
-    return build
-
-
-def test_client_folder_from_an_untrusted_server_raises_an_error(elsewhere):
-    pytest.importorskip("flwr")
-    from rl_rms.cli.flower import client_folder
-
-    with pytest.raises(UserError, match=r"node-config.*folder"):
-        client_folder({"partition-id": 0}, None, 0)
-    assert client_folder({"partition-id": 0}, "run", 2) == Path("run/clients/2")
-    assert client_folder({"folder": "mine"}, "run", 2) == Path("mine")
-    assert sorted(path.name for path in Path().iterdir() if path.is_dir()) == ["mine", "run"]
-
-
-def rows(folder="run"):
-    with (Path(folder) / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.mark.parametrize("placement", ["server", "pooled", "client", "none"])
-def test_rounds_come_to_what_clients_and_server_do_by_themselves(rounds, placement):
-    from rl_rms.agents.federated import Client, Server
-    from rl_rms.cli.build import build, make_env
-    from rl_rms.cli.flower import first_params
-
-    one = rounds(placement=placement)
-    one.run()
-    server = Server(first_params(one.federation), one.config)
-    clients = []
-    for client in range(3):
-        config = one.federation.run_config(client)
-        clients.append(Client(build(config, make_env(config)), one.config))
-    for _ in range(3):
-        server.step([client.train(server.params) for client in clients])
-    for name, param in server.params.items():
-        # A normalizer makes visible steps of what rounding leaves of small gradients.
-        assert torch.allclose(param, one.server.params[name], atol=1e-7 if placement == "none" else 2e-4)
-    told = rows()
-    assert [row["time/total_timesteps"] for row in told] == ["1", "2", "3"]
-    assert {row["federation/clients"] for row in told} == {"3.0"}
-    assert float(told[0]["client2/env_steps"]) > 0
-    assert float(told[0]["client1/norm"]) > 0
-    for client in range(3):
-        assert (Path("run/clients") / str(client) / "agent.safetensors").is_file()
-
-
-def test_no_message_holds_a_transition(rounds):
-    seen = []
-
-    def look(client, content):
-        seen.append(
-            {
-                name: {key: tuple(one.shape) for key, one in part.items()}
-                for name, part in content.array_records.items()
-            }
-        )
-        seen[-1]["metrics"] = set(content["metrics"])
-        return content
-
-    one = rounds(post=Post(3, look), placement="pooled")
-    one.run()
-    shapes = {name: tuple(param.shape) for name, param in one.server.params.items()}
-    for message in seen:
-        assert message.pop("metrics") == {"client", "env_steps", "episodes", "mean_return"}
-        assert message == {"direction": shapes}
-
-
-def test_a_federation_goes_on_where_it_was_cut_off(rounds):
-    rounds("whole").run()
-    first = rounds("cut", rounds=2)
-    first.run()
-    second = rounds("cut")
-    assert second.server.round == 2
-    second.run()
-    whole, cut = (storage.read(Path(name) / "server") for name in ("whole", "cut"))
-    for name, param in whole["params"].items():
-        assert torch.equal(param, cut["params"][name])
-    assert [row["time/total_timesteps"] for row in rows("cut")] == ["1", "2", "3"]
-
-
-def test_clients_that_drop_out_or_answer_nonsense_are_counted(rounds):
-    def spoil(client, content):
-        from flwr.app import ArrayRecord
-
-        if client == 0:
-            raise RuntimeError("gone in the middle of a round")
-        if client == 1:
-            content["direction"] = ArrayRecord(
-                {name: math.nan * one for name, one in content["direction"].to_torch_state_dict().items()}
-            )
-        return content
-
-    one = rounds(post=Post(3, spoil))
-    one.run()
-    assert one.server.round == 3
-    assert one.server.rejected == 3
-    assert all(param.isfinite().all() for param in one.server.params.values())
-    for row in rows():
-        assert (row["federation/clients"], row["federation/rejected"], row["federation/dropped"]) == (
-            "1.0",
-            "1.0",
-            "1.0",
-        )
-
-
-def _npy(array):
-    from io import BytesIO
-
-    import numpy as np
-
-    file = BytesIO()
-    np.save(file, array, allow_pickle=True)
-    return file.getvalue()
-
-
-def _hostile():
-    """Functions that spoil an answer, by name, with a part of the reason that the server logs."""
-    import numpy as np
-    from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-
-    name = "actor_network.0.weight"
-
-    def data(make):
-        def spoil(content):
-            array = content["direction"][name]
-            content["direction"][name] = Array(array.dtype, array.shape, array.stype, make(array))
-
-        return spoil
-
-    def array(make):
-        return data(lambda one: _npy(make(one.numpy())))
-
-    def metric(key, value):
-        return lambda content: content["metrics"].__setitem__(key, value)
-
-    def header(one, shape):
-        return one.data.replace(str(one.numpy().shape).encode(), shape, 1)
-
-    def only(**records):
-        def spoil(content):
-            content.clear()
-            for key, record in records.items():
-                content[key] = record
-
-        return spoil
-
-    return {
-        "object array": (array(lambda one: one.astype(object)), name),
-        "garbage bytes": (data(lambda one: b"\x93garbage"), name),
-        "no bytes": (data(lambda one: b""), "got 0 bytes"),
-        "terabytes": (data(lambda one: header(one, b"(99999999999999, 4)")), name),
-        "another shape": (array(lambda one: one.reshape(-1)), name),
-        "another dtype": (array(lambda one: one.astype("f8")), name),
-        "integers": (array(lambda one: one.astype("i4")), name),
-        "complex": (array(lambda one: one.astype("c8")), name),
-        "column order": (array(np.asfortranarray), name),
-        "more bytes": (data(lambda one: one.data + b"\0" * 1000), name),
-        "fewer bytes": (data(lambda one: one.data[:-1]), name),
-        "nan": (array(lambda one: one * np.float32("nan")), "must be finite"),
-        "another parameter": (
-            lambda content: content["direction"].__setitem__("x", content["direction"][name]),
-            "",
-        ),
-        "no parameter": (lambda content: content["direction"].pop(name), "arrays, named as the policy"),
-        "nothing": (only(), "must hold direction and metrics"),
-        "a record more": (lambda content: content.__setitem__("squares", ArrayRecord({})), "squares"),
-        "records of another kind": (
-            only(direction=MetricRecord({}), metrics=MetricRecord({})),
-            "arrays, named as the policy",
-        ),
-        "metrics of another kind": (lambda content: content.__setitem__("metrics", ConfigRecord({})), "metrics"),
-        "no mean_return": (lambda content: content["metrics"].pop("mean_return"), "mean_return"),
-        "a list": (metric("mean_return", [1.0, 2.0]), "mean_return must be one number"),
-        "one metric more": (metric("norm", 1.0), "metrics must hold the numbers client"),
-        "too many env steps": (metric("env_steps", 10**18), "env_steps must be"),
-        "a number beyond floats": (metric("env_steps", 10**400), "env_steps must be"),
-        "no env steps": (metric("env_steps", 0), "env_steps must be"),
-        "an infinite return": (metric("mean_return", math.inf), "mean_return must be"),
-        "a client that there is not": (metric("client", 3.0), "client must be"),
-        "no client": (metric("client", math.nan), "client must be"),
-        "a string": (
-            lambda content: content.__setitem__("metrics", ConfigRecord({"client": "0", "mean_return": "9"})),
-            "metrics must hold the numbers client",
-        ),
-        "an empty record": (lambda content: content.__setitem__("metrics", RecordDict()), ""),
-    }
-
-
-@pytest.mark.slow
-def test_round_with_a_hostile_answer_goes_on_with_the_others(rounds):
-    """A server that gets one hostile answer of each kind ends where it would without that client."""
-    import contextlib
-
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    for number, (kind, (spoil, reason)) in enumerate(_hostile().items()):
-
-        def answer(client, content, spoil=spoil):
-            if client == 1:
-                with contextlib.suppress(TypeError):  # Flower itself refuses some of them
-                    spoil(content)
-                    return content
-                raise RuntimeError("refused")
-            return content
-
-        def lose(client, content):
-            if client == 1:
-                raise RuntimeError("gone")
-            return content
-
-        one = rounds(f"hostile{number}", post=Post(3, answer), placement="pooled", rounds=1)
-        other = rounds(f"without{number}", post=Post(3, lose), placement="pooled", rounds=1)
-        one.run()
-        other.run()
-        (row,) = rows(f"hostile{number}")
-        assert float(row["federation/clients"]) == 2, kind
-        assert float(row["federation/rejected"]) + float(row["federation/dropped"]) == 1, kind
-        assert not any(key.startswith("client1") for key in row), kind
-        for name, param in other.server.params.items():
-            assert torch.equal(param, one.server.params[name]), kind
-        if one.server.rejected:
-            events = EventAccumulator(f"hostile{number}").Reload()
-            (said,) = events.Tensors("federation/rejected/text_summary")
-            assert reason.encode() in said.tensor_proto.string_val[0], kind
-
-
-def test_most_env_steps_of_each_algorithm(elsewhere):
-    from rl_rms.agents.federated import FederationConfig
-    from rl_rms.cli.flower import most_env_steps
-
-    pytest.importorskip("flwr")
-    config = FederationConfig(local_updates=2)
-    assert most_env_steps(read_federation("mine.yaml", {}), config) == 2 * 2 * 4
-    (elsewhere / "mine.yaml").write_text(
-        FILE.replace("cartpole_a2c", "cartpole_reinforce").replace("agent.n_steps: 4", "agent.episodes_per_env: 3")
-    )
-    assert most_env_steps(read_federation("mine.yaml", {}), config) == 2 * 2 * 3 * 500
-
-
-def test_an_answer_that_lacks_everything_is_rejected(rounds):
-    def spoil(client, content):
-        from flwr.app import RecordDict
-
-        return RecordDict() if client == 2 else content
-
-    one = rounds(post=Post(3, spoil))
-    one.run()
-    assert one.server.rejected == 3
-
-
-def test_a_share_of_the_clients_takes_part_and_in_turn_all_do(rounds):
-    post = Post(3)
-    rounds(post=post, participation=0.34, rounds=12).run()
-    assert len(post.asked) == 12
-    assert set(post.asked) == {0, 1, 2}
-    again = Post(3)
-    rounds("again", post=again, participation=0.34, rounds=12).run()
-    assert again.asked == post.asked
-
-
-STRANGERS = """
-from pathlib import Path
-import gymnasium as gym
-
-Path("imported").touch()
-gym.register("Mine-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=50)
-"""
-
-
-@pytest.fixture
-def strangers(elsewhere, monkeypatch):
-    """A federation whose clients' environments are code of the working folder, which is forgotten afterwards."""
-    monkeypatch.setattr(sys, "path", [str(elsewhere), *sys.path])
-    (elsewhere / "strangers.py").write_text(STRANGERS)
-    (elsewhere / "mine.yaml").write_text(FILE.replace("fix: {", "fix: {env.id: 'strangers:Mine-v0', "))
-    registered = dict(gym.registry)
-    yield elsewhere
-    sys.modules.pop("strangers", None)
-    gym.registry.clear()
-    gym.registry.update(registered)
 
 
 def test_federate_folder_that_names_code_is_refused_without_trust(strangers, capsys):
@@ -520,38 +112,9 @@ def test_federate_folder_with_trust_runs_the_code_that_it_names(strangers, capsy
     assert [row["federation/clients"] for row in rows(folder)] == ["3.0"]
 
 
-@pytest.mark.parametrize("trust", [None, "true", False])
-def test_client_refuses_code_that_its_server_names(strangers, rounds, trust):
-    post = Post(3, node_config={} if trust is None else {"trust": trust})
-    one = rounds(post=post, rounds=1)
-    (strangers / "imported").unlink()  # by the server, whose own file it is
-    sys.modules.pop("strangers")
-    gym.registry.pop("Mine-v0")
-    one.run()
-    assert len(post.errors) == 3
-    for named in ("env.id 'strangers:Mine-v0'", "trust=true"):
-        assert named in post.errors[0]
-    assert not (strangers / "imported").exists()
-    assert not (strangers / "run" / "clients").exists()
-
-
-def test_client_that_trusts_its_server_imports_the_code_that_it_names(strangers, rounds):
-    post = Post(3, node_config={"trust": True})
-    rounds(post=post, rounds=1).run()
-    assert post.errors == []
-    assert [row["federation/clients"] for row in rows()] == ["3.0"]
-
-
-def test_who_waits_for_clients_in_vain_says_so(rounds):
-    one = rounds(post=Post(0))
-    one.timeout = 0.3
-    with pytest.raises(TimeoutError, match=naming("0.3 seconds")):
-        one.run()
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's and Flower's own
-def test_the_command_federates_in_flowers_simulation_and_goes_on(elsewhere, capsys):
+def test_the_command_federates_in_flowers_simulation_and_goes_on(federation_folder, capsys):
     pytest.importorskip("flwr")
     pytest.importorskip("ray")
     environment = dict(os.environ)
@@ -566,12 +129,12 @@ def test_the_command_federates_in_flowers_simulation_and_goes_on(elsewhere, caps
 
 
 @pytest.fixture
-def deployment(elsewhere, monkeypatch):
+def deployment(federation_folder, monkeypatch):
     """Flower's deployment on loopback, with a node for each of two clients; nothing of it is left afterwards."""
     pytest.importorskip("flwr")
     environment = {
         **os.environ,
-        "FLWR_HOME": str(elsewhere / "flower"),
+        "FLWR_HOME": str(federation_folder / "flower"),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -580,16 +143,18 @@ def deployment(elsewhere, monkeypatch):
     }
     ports = free_ports(3)
     link = f"127.0.0.1:{ports[0]}"
-    (elsewhere / "flower").mkdir()
-    (elsewhere / "flower" / "config.toml").write_text(f'[superlink.loop]\naddress = "{link}"\ninsecure = true\n')
+    (federation_folder / "flower").mkdir()
+    (federation_folder / "flower" / "config.toml").write_text(
+        f'[superlink.loop]\naddress = "{link}"\ninsecure = true\n'
+    )
     commands = [["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(ports[0])]]
     for client in range(2):
-        own = f'partition-id={client} num-partitions=2 folder="{elsewhere / f"owner{client}"}"'
+        own = f'partition-id={client} num-partitions=2 folder="{federation_folder / f"owner{client}"}"'
         node = ["flower-supernode", "--insecure", "--superlink", link, "--host", "127.0.0.1"]
         commands.append([*node, "--port", str(ports[1 + client]), "--node-config", own])
     with ExitStack() as stack:
         for number, command in enumerate(commands):
-            log = stack.enter_context((elsewhere / f"log{number}.txt").open("w"))
+            log = stack.enter_context((federation_folder / f"log{number}.txt").open("w"))
             process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -621,9 +186,9 @@ def stop(process):
 
 
 @pytest.mark.slow
-def test_the_same_apps_run_in_flowers_deployment(deployment, elsewhere):
-    two = FILE.replace("  - {env.changes: {length: 0.6}}\n", "").replace("rounds: 3", "rounds: 2")
-    (elsewhere / "mine.yaml").write_text(two)
+def test_the_same_apps_run_in_flowers_deployment(deployment, federation_folder):
+    two = FEDERATION.replace("  - {env.changes: {length: 0.6}}\n", "").replace("rounds: 3", "rounds: 2")
+    (federation_folder / "mine.yaml").write_text(two)
     assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
     (folder,) = Path("runs/mine").iterdir()
     started = subprocess.run(
@@ -642,11 +207,11 @@ def test_the_same_apps_run_in_flowers_deployment(deployment, elsewhere):
             break
         time.sleep(0.5)
     else:
-        logs = [path.read_text()[-2_000:] for path in sorted(elsewhere.glob("log*.txt"))]
+        logs = [path.read_text()[-2_000:] for path in sorted(federation_folder.glob("log*.txt"))]
         raise TimeoutError("\n".join(logs))
     time.sleep(1.0)
     assert {row["federation/clients"] for row in rows(folder)} == {"2.0"}
     # Each owner's agent has stayed with its owner.
     for client in range(2):
-        assert (elsewhere / f"owner{client}" / "agent.safetensors").is_file()
+        assert (federation_folder / f"owner{client}" / "agent.safetensors").is_file()
     assert not (folder / "clients").exists()

@@ -3,7 +3,6 @@
 import contextlib
 import glob
 import importlib
-import re
 import shlex
 from dataclasses import fields
 
@@ -11,8 +10,6 @@ import pytest
 
 from rl_rms.agents.federated import FederationConfig
 from rl_rms.cli import federate
-from rl_rms.cli.config import ALGORITHMS, run_parser
-from rl_rms.cli.keys import EXAMPLES, KEYS
 from rl_rms.cli.main import COMMANDS, main
 
 # A screen.
@@ -64,13 +61,6 @@ def test_help_fits_a_screen_and_has_examples(command, capsys):
     assert all(line.startswith(f"rl-rms {command or ''}") for line in shown)
 
 
-def test_every_command_has_its_summary(capsys):
-    text = help_of(None, capsys)
-    for name, summary in COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(summary)}$", text, re.MULTILINE)
-        importlib.import_module(f"rl_rms.cli.{name.replace('-', '_')}")
-
-
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_examples_work(command, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
@@ -100,29 +90,3 @@ def test_examples_work(command, place, monkeypatch, capsys):
 
 def test_a_federations_keys_are_all_explained():
     assert list(federate._MEANINGS) == [one.name for one in fields(FederationConfig)]
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_the_keys_that_are_given_most_exist(key):
-    known = {option for name in ALGORITHMS for one in run_parser(name)._actions for option in one.option_strings}
-    assert key.split()[0].removesuffix(".TARGET") in known
-
-
-def test_help_of_everything_explains_every_key_with_its_default(capsys):
-    assert main(["train", "cartpole_reinforce", "--help=all"]) == 0
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= COLUMNS
-    text = " ".join(shown.split())
-    assert "--agent.episodes_per_env" in text
-    assert "--agent.n_steps" not in text
-    assert "Env steps to train for, all sub-environments together. (type: int, default: 100000)" in text
-    assert EXAMPLES[0] in text
-    assert main(["train", "--agent.algorithm=a2c", "--help=all"]) == 0
-    assert "--agent.n_steps" in capsys.readouterr().out
-
-
-def test_a_configuration_is_printed_as_it_was_overridden(capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["train", "cartpole_a2c", "--seed=7", "--print_config"])
-    assert end.value.code == 0
-    assert "\nseed: 7\n" in capsys.readouterr().out

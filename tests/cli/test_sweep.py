@@ -12,13 +12,13 @@ import pytest
 
 from rl_rms.cli import sweep, trials
 from rl_rms.cli.config import read_config
-from rl_rms.cli.errors import UserError
 from rl_rms.cli.main import main
 from rl_rms.cli.search import STRETCHES, read_search
 
 optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
+from tests.cli.sweeps import SWEEP, study_of  # noqa: E402
 from tests.naming import mentions, naming  # noqa: E402
 
 pytestmark = [  # these tests ask for trials and retry them by hand
@@ -26,36 +26,10 @@ pytestmark = [  # these tests ask for trials and retry them by hand
     pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
 ]
 
-FILE = """
-config: cartpole_a2c
-vary:
-  agent.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}
-  agent.half_life: {low: 2.0, high: 2000.0, log: true}
-fix: {total_timesteps: 1600, env.num_envs: 4}
-trials: 4
-seeds: [3, 7]
-"""
-
-
-@pytest.fixture
-def sweep_file(tmp_path, monkeypatch):
-    """Writes a sweep into a folder of its own, which becomes the present one."""
-    monkeypatch.chdir(tmp_path)
-
-    def write(text=FILE):
-        (tmp_path / "mine.yaml").write_text(text)
-        return "mine.yaml"
-
-    return write
-
 
 def rows(name="mine"):
     with Path(f"sweeps/{name}/trials.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def study_of(search, path="study.db"):
-    return trials.open_study(search, str(Path(path).absolute()))
 
 
 def test_a_sweep_from_its_file_to_a_configuration_that_trains(sweep_file, capsys):
@@ -80,7 +54,7 @@ def test_a_sweep_from_its_file_to_a_configuration_that_trains(sweep_file, capsys
     assert len(rows()) == 5
     assert {row["agent.half_life"] for row in found} < {row["agent.half_life"] for row in rows()}
     # Another question is not answered by the old trials.
-    sweep_file(FILE.replace("seeds: [3, 7]", "seeds: [3, 8]"))
+    sweep_file(SWEEP.replace("seeds: [3, 7]", "seeds: [3, 8]"))
     assert main(["sweep", "mine.yaml"]) == 2
     assert r"another seeds: [3, 7], not [3, 8]" in capsys.readouterr().err
 
@@ -127,7 +101,7 @@ def trainings(study):
 
 @pytest.mark.slow
 def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_file):
-    search = read_search(sweep_file(FILE.replace("1600", "12_000").replace("trials: 4", "trials: 6")), {})
+    search = read_search(sweep_file(SWEEP.replace("1600", "12_000").replace("trials: 4", "trials: 6")), {})
     Path("fast.py").write_text(FAST)
     words = [sys.executable, "fast.py"]
     storage = "sweeps/mine/study.db"
@@ -154,68 +128,6 @@ def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_
     assert states.count(TrialState.FAIL) >= 2  # those that were retried
 
 
-def begun(search, **attributes):
-    """A study with a trial that somebody has begun."""
-    study = study_of(search)
-    trial = study.ask()
-    point = {key: one.suggest(trial, key) for key, one in search.sweep.distributions.items()}
-    for key, value in attributes.items():
-        trial.set_user_attr(key.replace("_", " "), value)
-    return study, trial, point
-
-
-def test_retry_stale_of_a_dead_workers_trial_keeps_its_point_and_finished_seeds(sweep_file, monkeypatch):
-    search = read_search(sweep_file(), {})
-    done = {"score": 12.0, "stretches": [12.0] * STRETCHES}
-    study, _, point = begun(search, seed_3=done)  # died before its first heartbeat
-    trials.retry_stale(study)
-    assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING]
-    monkeypatch.setattr(trials, "GRACE", -1)
-    trials.retry_stale(study)
-    first, second = study.get_trials()
-    assert (first.state, second.state) == (TrialState.FAIL, TrialState.WAITING)
-    trial = study.ask()
-    assert {key: one.suggest(trial, key) for key, one in search.sweep.distributions.items()} == point
-    assert trial.user_attrs["seed 3"] == done
-    assert len(trials.counted(study.get_trials())) == 1
-    value = trials.objective(trial, search)
-    assert value == pytest.approx((12.0 + trial.user_attrs["seed 7"]["score"]) / 2)
-
-
-def test_work_on_two_retries_of_one_trial_trains_one(sweep_file, monkeypatch):
-    monkeypatch.setattr(trials, "train", lambda *_: {"score": 1.0, "stretches": []})
-    search = read_search(sweep_file(), {"trials": 1})
-    study, trial, _ = begun(search)
-    study.tell(trial, state=TrialState.FAIL)
-    for _ in range(2):
-        optuna.storages.RetryHeartbeatStaleTrialCallback()(study, study.get_trials()[0])
-    trials.work(search, str(Path("study.db").absolute()))
-    assert [one.state for one in study.get_trials()].count(TrialState.COMPLETE) == 1
-
-
-def test_retry_stale_of_a_living_workers_trial_leaves_it(sweep_file, monkeypatch):
-    search = read_search(sweep_file(), {})
-    study, *_ = begun(search, begun=0)
-    monkeypatch.setattr(trials, "GRACE", -1)
-    trials.retry_stale(study)
-    assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING]
-
-
-def test_work_beside_enough_other_workers_trains_nothing(sweep_file):
-    search = read_search(sweep_file(), {"trials": 1})
-    study, _, _ = begun(search)
-    trials.work(search, str(Path("study.db").absolute()))
-    states = [trial.state for trial in study.get_trials()]
-    assert states == [TrialState.RUNNING, TrialState.FAIL]
-    assert len(trials.counted(study.get_trials())) == 1
-
-
-def test_an_orphan_stops_working(sweep_file):
-    search = read_search(sweep_file(), {})
-    trials.work(search, str(Path("study.db").absolute()), parent=os.getppid() + 1)
-    assert study_of(search).get_trials() == []
-
-
 def test_a_training_that_fails_is_told_of_and_the_others_go_on(sweep_file, capsys):
     text = """
 config: cartpole_a2c
@@ -230,23 +142,9 @@ seeds: [0]
     assert mentions(capsys.readouterr().out, "1 failed", "ValueError")
 
 
-def test_work_of_a_training_with_nonfinite_numbers_fails_that_trial_alone(sweep_file, monkeypatch):
-    def diverge(*_):
-        raise FloatingPointError("the reward of sub-environment 0 must be finite, got nan")
-
-    monkeypatch.setattr(trials, "train", diverge)
-    search = read_search(sweep_file(), {"trials": 1})
-    trials.work(search, str(Path("study.db").absolute()))
-    (trial,) = trials.counted(study_of(search).trials)
-    assert trial.state is TrialState.FAIL
-    assert trial.user_attrs[trials.ERROR] == (
-        "FloatingPointError: the reward of sub-environment 0 must be finite, got nan"
-    )
-
-
 @pytest.mark.slow
 def test_a_grid_is_walked_through_once(sweep_file):
-    text = FILE.replace("{low: 1.0e-4, high: 1.0e-2, log: true}", "[1.0e-3, 2.0e-3]").replace("trials: 4", "")
+    text = SWEEP.replace("{low: 1.0e-4, high: 1.0e-2, log: true}", "[1.0e-3, 2.0e-3]").replace("trials: 4", "")
     text = text.replace("{low: 2.0, high: 2000.0, log: true}", "[20, 2_000 steps]").replace("[3, 7]", "[3]")
     assert main(["sweep", sweep_file(text + "sampler: grid"), "--workers", "2"]) == 0
     points = [(row["agent.learning_rate"], row["agent.half_life"]) for row in rows()]
@@ -266,43 +164,6 @@ def test_a_worker_that_breaks_ends_the_sweep():
         pool.busy()
     Broken.exitcode = -9
     assert pool.busy() == 0
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_workers_draw_different_points_and_the_same_again(sweep_file, sampler):
-    search = read_search(sweep_file(FILE + f"sampler: {sampler}"), {})
-
-    def draw(path):
-        drawn = []
-        for _ in range(4):  # each from a worker of its own
-            trial = study_of(search, path).ask()
-            drawn.append([one.suggest(trial, key) for key, one in search.sweep.distributions.items()])
-        return drawn
-
-    first = draw("first.db")
-    assert len({tuple(point) for point in first}) == 4
-    assert draw("second.db") == first
-
-
-def test_median_pruner_ends_bad_trials_early(sweep_file, monkeypatch):
-    text = FILE.replace("seeds: [3, 7]", "seeds: [0, 1, 2, 3, 4, 5, 6, 7]")
-    search = read_search(sweep_file(text + "pruner: median"), {"trials": 12})
-    calls = []
-
-    def train(config, metric, report):
-        good = len(study_of(search).get_trials()) <= 8
-        calls.append(good)
-        for stretch in range(STRETCHES):
-            report(stretch, 100.0 + config.seed if good else 1.0)
-        return {"score": 100.0 + config.seed if good else 1.0, "stretches": []}
-
-    monkeypatch.setattr(trials, "train", train)
-    trials.work(search, str(Path("study.db").absolute()))
-    states = [trial.state for trial in trials.counted(study_of(search).get_trials())]
-    assert len(states) == 12
-    assert TrialState.PRUNED in states[8:]
-    assert states[0] is TrialState.COMPLETE
-    assert calls.count(False) < 4 * 8  # of the four bad points not every seed was trained
 
 
 def test_ray_is_asked_for_by_name(sweep_file, monkeypatch, capsys):
@@ -327,30 +188,7 @@ def test_without_optuna(sweep_file, monkeypatch, capsys):
     assert mentions(capsys.readouterr().err, "Optuna", "pip install 'rl_rms[sweep]'")
 
 
-def test_a_storage_that_cannot_be_opened(sweep_file, tmp_path):
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(UserError, match=naming("storage", "taken/study.db")):
-        study_of(read_search(sweep_file(), {}), tmp_path / "taken" / "study.db")
-
-
 @pytest.mark.parametrize("workers", ["0", "-2"])
 def test_no_workers(sweep_file, capsys, workers):
     assert main(["sweep", sweep_file(), "--workers", workers]) == 2
     assert mentions(capsys.readouterr().err, "--workers", "1", f"{workers}")
-
-
-def test_open_study_of_a_damaged_storage_names_it(sweep_file):
-    search = read_search(sweep_file(), {})
-    Path("study.db").write_bytes(b"garbage" * 1_000)
-    with pytest.raises(UserError, match=naming("storage", "study.db", "damaged", "copy")):
-        study_of(search)
-    with pytest.raises(UserError, match=naming("storage", "sqlite:///study.db", "damaged")):
-        trials.open_study(search, "sqlite:///study.db")
-
-
-def test_open_study_of_a_linked_storage_is_refused(sweep_file, tmp_path):
-    (tmp_path / "victim").write_text("precious")
-    (tmp_path / "study.db").symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match=naming("--storage", "link")):
-        trials.open_study(read_search(sweep_file(), {}), str(tmp_path / "study.db"))
-    assert (tmp_path / "victim").read_text() == "precious"

@@ -178,20 +178,6 @@ def test_reset_seeds_are_recorded_and_checked():
         env.reset(seed=[1, 2, 3])
 
 
-def test_restart_of_make_vec_keeps_wrappers_and_arguments():
-    def wrapped(env):
-        return gym.wrappers.TransformReward(env, lambda reward: 3.0 * reward)
-
-    env = make_vec("Faulty-v0", 2, vectorization_mode="sync", wrappers=[wrapped], at=2)
-    set_reaction(env, "restart")
-    env.reset(seed=0)
-    assert env.step(np.zeros(2, int))[1].tolist() == [3, 3]
-    with pytest.warns(UserWarning, match=naming("restarted")):
-        env.step(np.zeros(2, int))
-    env.step(np.zeros(2, int))
-    assert env.step(np.zeros(2, int))[1].tolist() == [3, 3]
-
-
 def test_step_valid_step_resets_the_count_in_a_row():
     env = vector({"at": 2}, on_env_error="restart")
     env.reset(seed=0)

@@ -1,7 +1,6 @@
 """An environment that is saved, pickled or copied in the middle of an episode goes on exactly."""
 
 import copy
-import json
 import pickle
 import random
 import warnings
@@ -13,10 +12,10 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from rl_rms.agents import A2C
-from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state, replay
+from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state
 from rl_rms.envs.curricula import DomainRandomization, Staged
-from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
+from tests.envs.lives import Own, live, same, through_json
 from tests.naming import mentions, naming
 
 with warnings.catch_warnings():
@@ -41,41 +40,6 @@ WORLDS = {
     "HalfCheetah-v5": {"mass.torso": Redraw(low=4.0, high=8.0, every=60)},
     "Ant-v5": {"friction": Redraw(low=0.5, high=2.0, every=60)},
 }
-
-
-def live(env, steps, seed):
-    """All that an environment shows under random actions, single or vector."""
-    random, seen = np.random.default_rng(seed), []
-    space = env.action_space
-    for _ in range(steps):
-        if hasattr(space, "n"):
-            action = int(random.integers(space.n))
-        elif hasattr(space, "nvec"):
-            action = random.integers(space.nvec)
-        else:
-            action = random.uniform(space.low, space.high).astype(space.dtype)
-        *transition, info = env.step(action)
-        seen.append((*transition, info["rl_rms.regime"], env.clock, dict(env.parameters)))
-        done = np.logical_or(transition[2], transition[3])
-        if not isinstance(env, NonStationaryVector) and done:
-            seen.append(env.reset()[0])
-        elif (
-            isinstance(env, NonStationaryVector)
-            and env.metadata["autoreset_mode"].value == "Disabled"
-            and done.any()
-        ):
-            seen.append(env.reset(options={"reset_mask": done})[0])
-    return seen
-
-
-def same(one, other):
-    return len(one) == len(other) and all(
-        data_equivalence(a, b, exact=True) for a, b in zip(one, other, strict=True)
-    )
-
-
-def through_json(state):
-    return json.loads(json.dumps(state, allow_nan=False))
 
 
 @pytest.mark.slow
@@ -186,60 +150,6 @@ def test_after_loading_a_partial_reset_shows_the_others_observations(how):
     loaded.close()
 
 
-def test_bipedal_walkers_episodes_do_not_depend_on_those_before():
-    """With Gymnasium's own, an environment that has been used goes through the same contacts in another order."""
-    seen = []
-    for earlier in (0, 3):
-        env = NonStationary(gym.make("BipedalWalker-v3"), {"gravity": -10.0})
-        env.reset(seed=0)
-        for _ in range(earlier):
-            live(env, 60, seed=0)
-            env.reset()
-        env.reset(seed=7)
-        seen.append(live(env, 100, seed=1))
-    assert all(np.array_equal(one[0], other[0]) for one, other in zip(*seen, strict=True))
-
-
-class Own(gym.Env):
-    """Whose state nobody has registered, with a generator that nobody knows."""
-
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
-    action_space = gym.spaces.Discrete(2)
-    secret = np.random.default_rng(0)
-    level = 1.0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.total = self.np_random.normal() if not self.secretive else self.secret.normal()
-        return np.array([self.total]), {}
-
-    def __init__(self, secretive=False):
-        self.secretive = secretive
-
-    def step(self, action):
-        self.total += self.level * (2 * action - 1)
-        return np.array([self.total]), 0.0, False, False, {}
-
-
-def test_an_environment_of_the_users_own_is_lived_through_again_or_registered():
-    class Known(Own):
-        pass
-
-    register_state(Known, "total")
-    sizes = []
-    for kind in (Own, Known):
-        env, loaded = (
-            NonStationary(kind(), {"level": Redraw(low=0.0, high=1.0, every=3)}, seed=0) for _ in range(2)
-        )
-        env.reset(seed=0)
-        live(env, 30, seed=0)
-        state = through_json(env.state_dict())
-        loaded.load_state_dict(state)
-        sizes.append(len(json.dumps(state["environment"])))
-        assert same(live(loaded, 30, seed=1), live(env, 30, seed=1))
-    assert sizes[1] < sizes[0] / 2
-
-
 def test_a_state_without_the_episode_keeps_its_task():
     def make():
         curriculum = DomainRandomization({"level": [0.0, 1.0]})
@@ -269,68 +179,6 @@ def test_generators_of_any_kind_are_kept():
     assert same(live(loaded, 200, seed=5), live(env, 200, seed=5))
 
 
-def test_one_that_cannot_be_brought_back_says_so():
-    class Secretive(Own):
-        pass
-
-    with pytest.warns(UserWarning, match=naming("two copies", "seed")):
-        env = NonStationary(Secretive(secretive=True), {"level": 1.0})
-    env.reset(seed=0)
-    env.step(1)
-    state = env.state_dict()
-    with pytest.warns(UserWarning, match=naming("Secretive", "replay", "not restored exactly")):
-        env.load_state_dict(state)
-
-
-def test_an_episode_that_is_too_long_is_not_kept(monkeypatch):
-    monkeypatch.setattr(replay, "LONGEST", 5)
-    env = NonStationary(Own(), {"level": 1.0})
-    env.reset(seed=0)
-    live(env, 5, seed=0)
-    assert env.state_dict()["environment"] is not None
-    live(env, 1, seed=0)
-    with pytest.warns(UserWarning, match=naming("5 env steps", "register_state")):
-        assert env.state_dict()["environment"] is None
-
-
-def test_state_of_a_long_mujoco_episode_stays_small_and_goes_on_exactly():
-    env, loaded = (NonStationary(gym.make("HalfCheetah-v5", max_episode_steps=None), {}) for _ in range(2))
-    sizes = []
-    env.reset(seed=0)
-    for _ in range(3):
-        live(env, 200, seed=0)
-        sizes.append(len(json.dumps(env.state_dict())))
-    assert max(sizes) < 1.1 * min(sizes) < 100_000
-    loaded.reset(seed=5)
-    loaded.load_state_dict(through_json(env.state_dict()))
-    assert same(live(loaded, 100, seed=1), live(env, 100, seed=1))
-
-
-def test_state_of_a_replayed_episode_takes_a_few_bytes_for_each_action():
-    class Arm(Own):
-        action_space = gym.spaces.Box(-1.0, 1.0, (8,), np.float32)
-
-        def step(self, action):
-            self.total += self.level * float(action.sum())
-            return np.array([self.total]), 0.0, False, False, {}
-
-    env, loaded = (NonStationary(Arm(), {"level": 1.0}) for _ in range(2))
-    env.reset(seed=0)
-    live(env, 1_000, seed=0)
-    state = through_json(env.state_dict())
-    assert len(json.dumps(state)) < 1_000 * 8 * 4 * 1.4 + 5_000
-    loaded.load_state_dict(state)
-    assert same(live(loaded, 100, seed=1), live(env, 100, seed=1))
-
-
-def test_workers_that_were_not_made_ready_are_not_kept():
-    env = NonStationaryVector(AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2))
-    env.reset(seed=0)
-    with pytest.warns(UserWarning, match=naming("rl_rms.envs.make_vec")):
-        assert env.state_dict()["environment"] is None
-    env.close()
-
-
 def test_states_of_other_worlds_are_refused():
     one, many = NonStationary(gym.make("CartPole-v1")), make_vec("CartPole-v1", 2)
     for env, other in ((one, many), (many, one)):
@@ -344,26 +192,6 @@ def test_states_of_other_worlds_are_refused():
     many.reset(seed=0)
     with pytest.raises(ValueError, match=naming("state", "vectorization_mode", "wrappers")):
         make_vec("CartPole-v1", 2, vectorization_mode="sync").load_state_dict(many.state_dict())
-
-
-def test_numbers_keep_their_kinds():
-    kept = {
-        "a": np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
-        3: (np.int64(4), [None, True, "x", 0.1], {"deep": np.float64(1 / 3)}),
-    }
-    back = decode(through_json(encode(kept)))
-    assert back["a"].dtype == np.float32
-    assert np.array_equal(back["a"], kept["a"])
-    assert back[3] == kept[3]
-    assert type(back[3][0]) is np.int64
-    wild = (np.array([[np.nan, np.inf], [-np.inf, 0.1]], np.float32), np.float64(np.inf), float("nan"))
-    array, number, plain = decode(through_json(encode(wild)))
-    assert np.array_equal(array, wild[0], equal_nan=True)
-    assert (array.dtype, number) == (np.float32, np.inf)
-    assert type(plain) is float
-    assert np.isnan(plain)
-    with pytest.raises(ValueError, match=naming("type object", "JSON")):
-        encode([object()])
 
 
 def test_a_state_with_other_adversaries_is_refused():
@@ -440,14 +268,6 @@ def test_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
     env.reset(seed=0)
     env.unwrapped.total = object()
     with pytest.warns(UserWarning, match=naming("Holder", "type object")):
-        assert env.state_dict()["environment"] is None
-
-
-def test_native_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
-    env = make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
-    env.reset(seed=0)
-    env.unwrapped.low = object()
-    with pytest.warns(UserWarning, match=naming("CartPoleVectorEnv", "type object")):
         assert env.state_dict()["environment"] is None
 
 

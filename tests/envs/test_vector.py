@@ -6,14 +6,14 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_parameter
+from rl_rms.envs import NonStationary, NonStationaryVector, make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.envs.drift import regime_changes, trace
 from rl_rms.envs.schedules import Linear, PoissonJumps, Redraw, Sinusoid, Step
+from tests.envs.vectors import NativeProbes, play
 from tests.naming import naming
 
 CHANGES = {
@@ -27,55 +27,6 @@ CHANGES = {
 
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
-
-
-class NativeProbes(gym.vector.VectorEnv):
-    """Probes as a vector environment of its own kind, which gives arrays of `level` back as rewards."""
-
-    single_observation_space = gym.spaces.Box(0.0, 100.0, (2,), np.float32)
-    single_action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
-
-    def __init__(self, lengths, mode):
-        self.num_envs, self.lengths, self.level = len(lengths), np.array(lengths), 1.0
-        self.metadata = {"autoreset_mode": mode}
-        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = gym.vector.utils.batch_space(self.single_action_space, self.num_envs)
-
-    def reset(self, *, seed=None, options=None):
-        mask = (options or {}).pop("reset_mask", np.ones(self.num_envs, bool))
-        self.counts = np.where(mask, 0, self.counts) if hasattr(self, "counts") else np.zeros(self.num_envs, int)
-        self.done = np.zeros(self.num_envs, bool)
-        return self.observe(), {}
-
-    def observe(self):
-        return np.repeat(self.counts[:, None], 2, axis=1).astype(np.float32)
-
-    def step(self, actions):
-        mode, infos = self.metadata["autoreset_mode"], {}
-        resetting = self.done if mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
-        self.counts = np.where(resetting, 0, self.counts + 1)
-        rewards = np.where(resetting, 0.0, self.level)
-        self.done = self.counts == self.lengths
-        done = self.done
-        if mode is AutoresetMode.SAME_STEP and done.any():
-            infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
-            for i in np.flatnonzero(done):
-                infos["final_obs"][i] = self.observe()[i]
-            self.counts = np.where(done, 0, self.counts)
-        return self.observe(), rewards, done, np.zeros_like(done), infos
-
-
-def play(env, steps, actions=None):
-    """Make vector steps, resetting what is done where the environment leaves that to its user."""
-    shown = []
-    for k in range(steps):
-        action = env.action_space.sample() if actions is None else np.full(env.num_envs, actions[k])
-        observations, rewards, terminated, truncated, info = env.step(action)
-        shown.append((np.array(observations), np.array(rewards), terminated, info))
-        done = terminated | truncated
-        if env.metadata["autoreset_mode"] is AutoresetMode.DISABLED and done.any():
-            env.reset(options={"reset_mask": done})
-    return shown
 
 
 def make(kind, lengths, mode, probes):
@@ -142,17 +93,6 @@ def test_reset_after_an_ended_episode_leaves_no_reset_frame(kind, probes):
     assert env.clock == 6
 
 
-def test_reset_of_a_native_environment_that_restores_its_values_sets_them_again():
-    class Restoring(NativeProbes):
-        def reset(self, **kwargs):
-            self.level = 1.0
-            return super().reset(**kwargs)
-
-    env = NonStationaryVector(Restoring([9, 9], AutoresetMode.NEXT_STEP), {"level": 5.0})
-    env.reset(seed=0)
-    assert play(env, 1)[0][1].tolist() == [5.0, 5.0]
-
-
 def test_reset_with_options_leaves_the_users_dictionary_unchanged(probes):
     env = NonStationaryVector(probes([3, 4]), {"level": 2.0})
     options = {"rl_rms.clock": 3, "reset_mask": np.array([True, True])}
@@ -204,20 +144,6 @@ def test_make_vec_with_independent_sharing_gives_the_drift_of_single_environment
             assert observations[i].tolist() == observation.tolist()
             assert (rewards[i], info["rl_rms.regime"][i]) == (reward, single_info["rl_rms.regime"])
         resetting = terminated | truncated
-
-
-def test_step_of_a_native_environment_with_independent_sharing_sets_a_value_for_each():
-    changes = {"gravity": Redraw(1, 20, every=1), "masspole": Redraw(0.1, 1, every=3)}
-    env = make_vec("CartPole-v1", 4, changes, sharing="independent", seed=4)
-    assert isinstance(env.unwrapped, CartPoleVectorEnv)
-    env.reset(seed=0)
-    for _ in range(5):
-        env.step(np.zeros(4, dtype=int))
-        bare, held = env.unwrapped, env.parameters
-        assert bare.gravity.tolist() == held["gravity"].tolist()
-        assert bare.total_mass.tolist() == (held["masspole"] + 1.0).tolist()
-        assert bare.polemass_length.tolist() == (held["masspole"] * 0.5).tolist()
-        assert len(set(held["gravity"])) == 4
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -458,66 +384,12 @@ def test_curriculum_in_native_and_sync_environments_is_the_same(probes):
     assert shown["native"] == shown["sync"]
 
 
-def test_curriculum_in_a_native_environment_sets_its_dynamics():
-    curriculum = Staged([{"length": 1.0}, {"length": 0.25}], threshold=1.0, window=3)
-    env = make_vec("CartPole-v1", 4, {"gravity": 9.0}, curriculum=curriculum, seed=0)
-    assert env.parameters["length"].tolist() == [0.5] * 4
-    env.reset(seed=0)
-    assert env.unwrapped.length.tolist() == [1.0] * 4
-    while curriculum.stage == 0:
-        env.step(env.action_space.sample())
-    assert 0.25 not in env.unwrapped.length
-    while (env.unwrapped.length == 1.0).any():
-        env.step(env.action_space.sample())
-    assert env.unwrapped.polemass_length.tolist() == [0.025] * 4
-    assert env.unwrapped.gravity == 9.0
-
-    fresh = make_vec("CartPole-v1", 4, {"gravity": 9.0}, curriculum=Staged(curriculum.stages, 1.0, 3), seed=0)
-    fresh.reset(seed=0)
-    fresh.load_state_dict(json.loads(json.dumps(env.state_dict())))
-    assert fresh.curriculum.stage == 1
-    assert fresh.unwrapped.length.tolist() == [0.25] * 4
-
-
 def test_constructor_around_other_vector_wrappers_finds_the_sub_environments(probes):
     env = NonStationaryVector(RecordEpisodeStatistics(probes([2, 2])), {"level": 7.0})
     env.reset(seed=0)
     play(env, 1)
     *_, info = play(env, 1)[0]
     assert info["episode"]["r"].tolist() == [14.0, 14.0]
-
-
-def test_constructor_of_workers_that_are_not_ready_raises_value_error():
-    def bare():
-        return AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
-
-    refused = bare()
-    with pytest.raises(ValueError, match=naming('make_vec(id, num_envs, changes, vectorization_mode="async"')):
-        NonStationaryVector(refused, CHANGES)
-    refused.close()
-    env = NonStationaryVector(bare())  # nothing to be set in them
-    env.reset(seed=0)
-    env.step(np.zeros(2, dtype=int))
-    assert env.clock == 2
-    env.close()
-
-
-@pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])
-def test_constructor_of_sub_environments_that_drift_already_raises_value_error(vector):
-    env = vector([lambda: NonStationary(gym.make("CartPole-v1"), {"gravity": 3.0})])
-    with pytest.raises(ValueError, match=naming("NonStationary", "NonStationaryVector")):
-        NonStationaryVector(env, {"length": 1.0})
-    env.close()
-
-
-def test_constructor_of_sub_environments_made_ready_before_takes_the_same_targets_alone(probes):
-    env = probes([2])
-    NonStationaryVector(env, {"level": 2.0})
-    again = NonStationaryVector(env, {"level": 3.0})
-    again.reset(seed=0)
-    assert play(again, 1)[0][1].tolist() == [3.0]
-    with pytest.raises(ValueError, match=naming("level", "reward.scale")):
-        NonStationaryVector(env, {"reward.scale": 2.0})
 
 
 def test_curriculum_in_workers_that_reset_within_a_step_raises_value_error():
@@ -549,24 +421,8 @@ def test_make_vec_with_a_wrong_argument_names_it(arguments, said):
         make_vec("CartPole-v1", 2, **arguments)
 
 
-def test_constructor_of_a_native_environment_not_known_to_take_arrays_raises_value_error():
-    env = NativeProbes([2, 2], AutoresetMode.NEXT_STEP)
-    NonStationaryVector(env, {"level": 2.0})
-    with pytest.raises(ValueError, match=naming("'level'", "sub-environment")):
-        NonStationaryVector(env, {"level": 2.0}, sharing="independent")
-
-
 def test_constructor_of_an_environment_without_autoreset_mode_raises_value_error(probes):
     env = probes([2])
     del env.metadata["autoreset_mode"]
     with pytest.raises(ValueError, match=naming("gymnasium.vector.AutoresetMode", "None")):
         NonStationaryVector(env)
-
-
-def test_constructor_of_a_native_environment_with_an_episode_parameter_raises_value_error():
-    class Restarted(NativeProbes):
-        """Of a class of its own, whose parameters are registered here."""
-
-    register_parameter(Restarted, "level", effect="episode")
-    with pytest.raises(ValueError, match=naming("'level'", "Restarted", "sub-environment")):
-        NonStationaryVector(Restarted([2, 2], AutoresetMode.NEXT_STEP), {"level": 2.0})

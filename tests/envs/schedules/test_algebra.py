@@ -21,6 +21,7 @@ from rl_rms.envs.schedules import (
     Step,
     Sum,
 )
+from tests.naming import naming
 
 KEY = Key(seed=7, stream=3)
 T = np.arange(3_000)
@@ -178,3 +179,24 @@ def test_then_begins_the_second_at_clock_0():
     then = Square(0, 1, period=10).then(second, at=100)
     assert then.values(T[100:], KEY).tolist() == second.values(T[:-100], KEY).tolist()
     assert then.events(100, 2_000, KEY).tolist() == (second.events(0, 1_900, KEY) + 100).tolist()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Constant(1).clip(), ("Clip", "low", "high")),
+        (lambda: Constant(1).reflect(2, 1), ("Reflect", "low=2.0", "high=1.0")),
+    ],
+)
+def test_wrong_argument_is_named(make, said):
+    with pytest.raises(ValueError, match=naming(*said)):
+        make()
+
+
+def test_only_schedules_and_numbers_can_be_added():
+    with pytest.raises(TypeError):
+        Linear(0, 1, 5) + "1"
+    with pytest.raises(TypeError):
+        Sinusoid(0, 1, 5) * None
+    assert np.float64(2) * Step(1, 2, at=3) == Step(1, 2, at=3) * 2
+    assert Redraw(0, 1, every=5) + 1 == 1 + Redraw(0, 1, every=5)

@@ -54,3 +54,37 @@ def test_files_that_are_no_recordings_are_named(name, content, said, tmp_path, m
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=naming(*said)):
         Trace(name)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "clocks", "expected"),
+    [
+        (Trace([1, 4, 2], every=2), [0, 1, 2, 5, 6, 99], [1, 1, 4, 2, 2, 2]),
+        (Trace([1, 4, 2], every=2, end="repeat"), [4, 5, 6, 8], [2, 2, 1, 4]),
+        (Trace([1, 4, 2], every=2, between="linear"), [0, 1, 2, 3, 4, 5, 99], [1, 2.5, 4, 3, 2, 2, 2]),
+        (Trace(np.array([1, 4, 2]), every=2, between="linear", end="repeat"), [4, 5, 6, 7], [2, 1.5, 1, 2.5]),
+    ],
+)
+def test_values_by_hand(schedule, clocks, expected):
+    assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
+    assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
+
+
+@pytest.mark.parametrize(("schedule", "timescale", "amplitude"), [(Trace([5, 5, 5]), math.inf, 0)], ids=repr)
+def test_timescale_and_amplitude(schedule, timescale, amplitude):
+    assert schedule.timescale == pytest.approx(timescale)
+    assert schedule.amplitude == pytest.approx(amplitude)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Trace([[1, 2]]), ("finite", "(1, 2)")),
+        (lambda: Trace([1, "a"]), ("finite",)),
+        (lambda: Trace([1], between="cubic"), ("between", "hold", "linear", "'cubic'")),
+        (lambda: Trace([1], end="stop"), ("end", "hold", "repeat", "'stop'")),
+    ],
+)
+def test_wrong_argument_is_named(make, said):
+    with pytest.raises(ValueError, match=naming(*said)):
+        make()

@@ -1,4 +1,4 @@
-"""The commands as a user runs them."""
+"""`rl-rms train`, as a user runs it."""
 
 import contextlib
 import fcntl
@@ -7,52 +7,18 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
-from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import storage
 from rl_rms.cli.main import main
 from rl_rms.cli.runs import read_run
-from rl_rms.envs.drift import trace
-from tests.naming import mentions
-
-QUICK = ["--total_timesteps", "3000", "--env.num_envs", "4", "--log_interval", "10"]
-
-
-def command(*words, cwd):
-    return [sys.executable, "-m", "rl_rms.cli.main", *words], {"cwd": cwd, "text": True}
-
-
-def run_folder(base: Path, config: str) -> Path:
-    (folder,) = (base / "runs" / config).iterdir()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A short run of the quickstart configuration, and what it printed."""
-    base = tmp_path_factory.mktemp("trained")
-    words, options = command(
-        "train",
-        "drifting_cartpole",
-        *QUICK,
-        "--checkpoint_every=1000",
-        "--keep_checkpoints=2",
-        "--eval_every=1500",
-        cwd=base,
-    )
-    done = subprocess.run(words, **options, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return run_folder(base, "drifting_cartpole"), done
+from tests.cli.runs import command, run_folder
 
 
 def test_a_runs_folder_holds_everything(trained):
@@ -94,69 +60,6 @@ def test_the_written_configuration_repeats_the_run(trained, tmp_path, monkeypatc
     again = read_run(run_folder(tmp_path, "config"))
     first = read_run(folder)
     assert again.series("rollout/ep_rew_mean") == first.series("rollout/ep_rew_mean")
-
-
-def test_evaluate_plays_the_saved_agent(trained, capsys):
-    folder, _ = trained
-    assert main(["evaluate", str(folder), "--episodes", "4"]) == 0
-    first = capsys.readouterr().out
-    assert "mean return" in first
-    assert "4 episodes" in first
-    assert main(["evaluate", str(folder), "--episodes", "4"]) == 0
-    assert capsys.readouterr().out == first
-
-
-@pytest.mark.parametrize(
-    ("line", "edited", "named"),
-    [
-        ("  fused: true", "  fused: false", ["agent.fused", "False", "True"]),
-        ("    shared_trunk: false", "    shared_trunk: true", ["agent.policy.shared_trunk", "True", "False"]),
-        ("  gamma: 0.99", "  gamma: 0.9", ["agent.gamma", "0.9", "0.99"]),
-        ("seed: 0", "seed: 7", ["seed", "7", "0"]),
-    ],
-)
-def test_resume_with_an_edited_configuration_names_the_key_and_both_values(
-    trained, tmp_path, capsys, line, edited, named
-):
-    folder, _ = trained
-    shutil.copytree(folder, tmp_path / "run")
-    config = tmp_path / "run" / "config.yaml"
-    before = config.read_text()
-    assert f"\n{line}\n" in f"\n{before}"
-    config.write_text(f"\n{before}".replace(f"\n{line}\n", f"\n{edited}\n").lstrip())
-    after = config.read_text()
-    assert main(["resume", str(tmp_path / "run"), "--total_timesteps=3500"]) == 2
-    assert mentions(capsys.readouterr().err, *named)
-    assert config.read_text() == after
-    config.write_text(before)
-    assert main(["resume", str(tmp_path / "run"), "--total_timesteps=3500", "--progress=none"]) == 0
-
-
-def test_evaluate_of_weights_that_are_nan_names_the_parameter(trained, tmp_path, capsys):
-    folder, _ = trained
-    shutil.copytree(folder, tmp_path / "run")
-    final = tmp_path / "run" / "checkpoints" / "final.safetensors"
-    contents = storage.read(final)
-    name = next(iter(contents["policy"]))
-    contents["policy"][name].fill_(float("nan"))
-    storage.write(final, contents)
-    assert main(["evaluate", str(tmp_path / "run"), "--episodes", "4"]) == 2
-    error = capsys.readouterr().err
-    assert f"final.safetensors holds a policy whose {name} is nan or infinite" in error
-    assert error.count("\n") == 1
-
-
-def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
-    folder, _ = trained
-    monkeypatch.chdir(tmp_path)
-    (folder / "learning_curve.png").unlink()
-    assert main(["plot", str(folder)]) == 0
-    assert (folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
-    assert main(["plot", str(folder), str(folder), "--output", "both.svg"]) == 0
-    assert "<svg" in (tmp_path / "both.svg").read_text()
-    capsys.readouterr()
-    assert main(["plot", str(folder), "--output", "one.pdf"]) == 2
-    assert mentions(capsys.readouterr().err, "--output", "'one.pdf'")
 
 
 def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, capfd):
@@ -209,21 +112,6 @@ def test_threads_are_as_configured(tmp_path, monkeypatch):
     assert asked[-1] == 3
 
 
-def test_independent_worlds_are_drawn_at_their_own_pace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    drawn = []
-
-    def spy(changes, clocks, seed):
-        drawn.append(clocks.max())
-        return trace(changes, clocks, seed)
-
-    monkeypatch.setattr("rl_rms.cli.plots.trace", spy)
-    four = ["--total_timesteps=4000", "--env.num_envs=4"]
-    for sharing in ("shared", "independent"):
-        assert main(["train", "drifting_cartpole", *four, f"--env.sharing={sharing}"]) == 0
-    assert drawn == [pytest.approx(4000, abs=40), pytest.approx(1000, abs=10)]
-
-
 def test_another_optimizer_is_a_matter_of_configuration(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     adam = ["--agent.optimizer=torch.optim.Adam", "--agent.half_life=null", "--agent.optimizer_kwargs.eps=1e-5"]
@@ -257,60 +145,6 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
     assert (folder / "learning_curve.png").is_file()
     assert json.loads((folder / "summary.json").read_text())["interrupted"] is True
     assert main(["evaluate", str(folder), "--episodes=1"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["trian"], ["'trian'", "rl-rms --help", "train"]),
-        (["train"], ["configuration"]),
-        (["train", "nothing"], ["configuration", "'nothing'"]),
-        (["train", "drifting_cartpole", "--agent.half_lif", "3"], ["agent.half_life"]),
-        (["train", "drifting_cartpole", "--agent.half_life", "soon"], ["half_life"]),
-        (["train", "drifting_cartpole", "--env.id", "CartPoel-v1"], ["CartPoel"]),
-        (["train", "drifting_cartpole", "--env.changes.gravitas", "3"], ["gravitas"]),
-        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adamm"], ["torch.optim.Adamm"]),
-        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adam"], ["half_life"]),
-        (
-            ["train", "cartpole_a2c", "--env.id", "no_such_module:Env-v0"],
-            ["no_such_module", "folder", "install"],
-        ),
-        (["train", "cartpole_a2c", "--agent.device", "cuda:77"], ["device", "'cuda:77'"]),
-        (["evaluate", "nowhere"], ["nowhere", "folder of a run"]),
-        (["plot", "nowhere"], ["nowhere", "folder of a run"]),
-        (["plot"], ["runs"]),
-        (["evaluate", ".", "--episodes=0"], ["episodes", "1"]),
-        (["evaluate", ".", "--seed=-1"], ["seed", "-1"]),
-        (["evaluate", ".", "--clock=-5"], ["clock", "-5"]),
-        (["resume"], ["rl-rms resume --help"]),
-        (["train", "cartpole_a2c", "--agent.optimizer=torch.optim.LBFGS", "--agent.half_life=null"], ["closure"]),
-    ],
-)
-def test_wrong_input_is_one_sentence_and_status_2(words, named, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    error = capsys.readouterr().err
-    assert mentions(error, *named)
-    assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []  # nothing half-written
-
-
-def test_command_prints_a_warning_as_one_sentence(tmp_path, monkeypatch):
-    words, options = command(
-        "train", "cartpole_a2c", "--env.id=CartPole", "--total_timesteps=40", "--progress=none", cwd=tmp_path
-    )
-    done = subprocess.run(words, **options, capture_output=True, check=True)
-    (said,) = [line for line in done.stderr.splitlines() if "CartPole-v1" in line]
-    assert said.startswith("rl-rms: warning: ")
-    assert "\x1b" not in done.stderr
-    assert ".py:" not in done.stderr
-
-
-def test_a_run_that_logged_no_episode_is_named(trained, tmp_path, capsys):
-    folder, _ = trained
-    (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
-    assert main(["plot", str(tmp_path)]) == 2
-    assert "no episode returns yet" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
@@ -365,3 +199,10 @@ def test_a_training_may_stop_when_it_is_good_enough(tmp_path, monkeypatch):
     words = ["train", "cartpole_a2c", "--total_timesteps=100000", "--eval_every=500", "--eval_episodes=2"]
     assert main([*words, "--stop_at=5"]) == 0
     assert read_run(run_folder(tmp_path, "cartpole_a2c")).steps[-1] < 1000
+
+
+def test_a_configuration_is_printed_as_it_was_overridden(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "cartpole_a2c", "--seed=7", "--print_config"])
+    assert end.value.code == 0
+    assert "\nseed: 7\n" in capsys.readouterr().out

@@ -44,6 +44,8 @@ from rl_rms.envs.schedules import (
     Sum,
     Then,
     Trace,
+    as_schedules,
+    stream_of,
 )
 from rl_rms.envs.schedules.derived import part_keys
 from tests.examples import fewer
@@ -441,3 +443,63 @@ def test_any_arguments_make_a_schedule_or_are_named(config, t):
         return
     schedule.values([t], KEY)
     assert Schedule.from_config(schedule.to_config()) == schedule
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Schedule.from_config({"sum": []}), ("Sum", "schedules", "[]")),
+        (lambda: Schedule.from_config({"product": 3}), ("product", "by name", "3")),
+        (
+            lambda: Schedule.from_config({"sum": [1, {"clip": {"schedule": {"step": {"at": 3}}}}]}),
+            ("Sum", "Clip", "step", "before", "after"),
+        ),
+        (
+            lambda: Schedule.from_config("9.8"),
+            ("schedule", "constant", "'9.8'"),
+        ),
+        (lambda: Schedule.from_config({"sinusiod": {}}), ("constant", "step", "sinusiod")),
+        (lambda: Schedule.from_config({"step": 3}), ("step", "by name", "3")),
+        (lambda: Schedule.from_config({"linear": {"start": 0}}), ("linear", "end", "over")),
+        (
+            lambda: as_schedules({"gravity": {"sinusoid": {"ampltude": 4}}}),
+            ("changes.gravity", "sinusoid", "'ampltude'", "mean", "amplitude", "period", "phase"),
+        ),
+        (lambda: as_schedules([1]), ("changes", "[1]")),
+    ],
+)
+def test_wrong_argument_is_named(make, said):
+    with pytest.raises(ValueError, match=naming(*said)):
+        make()
+
+
+KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
+
+
+MOVING = [
+    Sinusoid(mean=9.8, amplitude=4, period=20, phase=0.5),
+    Redraw(low=0, high=1, every=3),
+    Redraw(values=[1, 2, 2, 5], every=7),
+    PoissonJumps(low=-1, high=1, mean_dwell=4.5),
+    PoissonJumps(values=[1, 2], mean_dwell=1),
+]
+
+
+@pytest.mark.parametrize("schedule", MOVING, ids=repr)
+def test_values_lie_within_the_amplitude(schedule):
+    values = schedule.values(np.arange(5_000), KEY)
+    assert np.ptp(values) <= 2 * schedule.amplitude
+    assert np.ptp(values) > 1.8 * schedule.amplitude
+
+
+def test_yaml_form():
+    assert Sinusoid(9.8, 4, 20_000).to_config() == {
+        "sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 20_000.0}
+    }
+    assert Redraw(values=[1, 2], every=5).to_config() == {"redraw": {"every": 5, "values": [1.0, 2.0]}}
+    assert Schedule.from_config({"poisson_jumps": {"low": 0, "high": 1, "mean_dwell": 2e4}}) == PoissonJumps(
+        0, 1, 2e4
+    )
+    assert Schedule.from_config(3) == Constant(3.0)
+    assert as_schedules({"gravity": 3, "length": MOVING[0]}) == {"gravity": Constant(3), "length": MOVING[0]}
+    assert as_schedules(None) == {}

@@ -1,0 +1,32 @@
+"""REINFORCE on whole episodes."""
+
+import numpy as np
+
+from rl_rms.agents import Reinforce
+from rl_rms.agents.reinforce import whole_episodes
+from rl_rms.envs import make_vec
+from tests.agents.returns import RANDOM_RETURN
+
+
+def test_reinforce_on_cartpole_reaches_the_return():
+    agent = Reinforce(make_vec("CartPole-v1", num_envs=8), learning_rate=5e-3, seed=1).learn(60_000)
+    assert np.mean([episode.ret for episode in agent.episodes]) > 5 * RANDOM_RETURN
+
+
+def test_reinforce_without_baseline_reaches_the_return():
+    agent = Reinforce(make_vec("CartPole-v1", num_envs=8), learning_rate=5e-3, baseline=False, seed=1).learn(
+        60_000
+    )
+    assert np.mean([episode.ret for episode in agent.episodes]) > 3 * RANDOM_RETURN
+
+
+def test_reinforce_uses_the_first_episodes_of_each_sub_environment(counting):
+    env = counting([(2, False), (5, False)])
+    agent = Reinforce(env, seed=0)
+    trainer = agent.make_trainer()
+    rollout, _ = trainer.collect()
+    used = whole_episodes(rollout, 1)
+    assert used[:, 0].tolist() == [True, True, False, False, False]
+    assert used[:, 1].tolist() == [True] * 5
+    again, _ = trainer.collect()
+    assert again.observations[0].tolist() == [[0.0], [0.0]]  # begins with new episodes

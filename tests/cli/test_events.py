@@ -1,0 +1,54 @@
+"""Trainings of Stable-Baselines3 and CleanRL, read from their events."""
+
+import numpy as np
+import pytest
+from stable_baselines3 import A2C
+from torch.utils.tensorboard import SummaryWriter
+
+from rl_rms.cli.events import read_events
+
+
+def clean_rl(folder, returns):
+    with SummaryWriter(folder) as writer:
+        for number, value in enumerate(returns, start=1):
+            writer.add_scalar("charts/episodic_return", value, 10 * number)
+    return folder
+
+
+def test_a_run_of_stable_baselines3_is_read(tmp_path):
+    model = A2C("MlpPolicy", "CartPole-v1", tensorboard_log=str(tmp_path), seed=0, device="cpu")
+    model.learn(600, log_interval=20)
+    log = read_events(tmp_path / "A2C_1")
+    assert (log.library, log.name) == ("Stable-Baselines3", "A2C")
+    assert log.steps == [100.0 * number for number in range(1, 7)]
+    assert log.series("rollout/ep_rew_mean")[1][-1] == pytest.approx(
+        np.mean([episode["r"] for episode in model.ep_info_buffer])
+    )
+
+
+def test_of_clean_rls_episodes_the_mean_of_the_last_hundred_is_read(tmp_path):
+    log = read_events(clean_rl(tmp_path / "CartPole-v1__ppo__3__1690000000", range(150)))
+    steps, returns = log.series("rollout/ep_rew_mean")
+    assert (log.library, log.name, log.env_id) == ("CleanRL", "ppo", "CartPole-v1")
+    assert steps[:2] == [10.0, 20.0]
+    assert returns[0] == 0.0
+    assert returns[1] == 0.5
+    assert returns[99] == np.mean(range(100))
+    assert returns[149] == np.mean(range(50, 150))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("A2C_12", "A2C"),
+        ("ppo-seed3", "ppo"),
+        ("ppo_seed_3", "ppo"),
+        ("TD3", "TD3"),
+        ("7", "7"),
+        ("ppo_v2", "ppo_v2"),
+    ],
+)
+def test_what_seeds_have_in_common_in_their_folders_names(folder, name, tmp_path):
+    with SummaryWriter(tmp_path / folder) as writer:
+        writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
+    assert read_events(tmp_path / folder).name == name

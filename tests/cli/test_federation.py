@@ -1,0 +1,55 @@
+"""Federations, read from their files."""
+
+import json
+
+import pytest
+
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.federation import Federation, read_federation
+from tests.cli.runs import FEDERATION
+from tests.naming import naming
+
+
+def test_clients_are_the_common_run_in_worlds_of_their_own(federation_folder):
+    federation = read_federation("mine.yaml", {"seed": 4})
+    assert federation.federation == {"rounds": 3, "local_updates": 2, "placement": "client"}
+    runs = [federation.run_config(client) for client in range(3)]
+    assert [one.env.changes["length"] for one in runs] == [0.3, 0.6, 0.9]
+    assert runs[2].env.changes["reward.noise"] == 0.5
+    assert [one.seed for one in runs] == [4, 5, 6]
+    assert {one.agent.optimizer for one in runs} == {"torch.optim.SGD"}
+    assert {one.env.num_envs for one in runs} == {2}
+    assert Federation.from_text(federation.to_text()).run_config(2) == runs[2]
+
+
+def test_the_packaged_federation_is_right():
+    federation = read_federation("cartpoles", {})
+    assert len({json.dumps(client) for client in federation.clients}) == 6
+    assert len({federation.run_config(client).env.num_envs for client in range(6)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("rounds: 3", "round: 3", ["'round'"]),
+        ("config: cartpole_a2c", "", ["config"]),
+        ("config: cartpole_a2c", "config: nothing", ["'nothing'"]),
+        ("local_updates: 2", "local_updates: 0", ["local_updates"]),
+        ("rounds: 3", "seed: x", ["seed", "'x'"]),
+        ("config: cartpole_a2c", "config: [1]", ["config", "[1]"]),
+        ("placement: client", "placement: moon", ["placement"]),
+        ("- {env.changes: {length: 0.3}}", "- {env.changes: {lenght: 0.3}, agent.gama: 1}", ["client 0", "gama"]),
+        ("- {env.changes: {length: 0.3}}", "- 3", ["clients", "list"]),
+    ],
+)
+def test_wrong_files_are_told_of(federation_folder, old, new, sentence):
+    (federation_folder / "mine.yaml").write_text(FEDERATION.replace(old, new))
+    with pytest.raises(UserError, match=naming(*sentence)):
+        read_federation("mine.yaml", {})
+
+
+def test_a_client_that_there_is_not_is_named(federation_folder):
+    federation = read_federation("cartpoles", {})
+    last = len(federation.clients) - 1
+    with pytest.raises(UserError, match=naming(f"{last}", f"{last + 1}")):
+        federation.run_config(last + 1)

@@ -1,0 +1,92 @@
+"""Groups of seeds and their names."""
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.groups import find_groups
+from tests.cli.runs import write_run
+from tests.naming import mentions
+
+
+def names(groups):
+    return {group.name: [log.folder.name for log in group.logs] for group in groups}
+
+
+def refused(*words):
+    with pytest.raises(UserError) as error:
+        find_groups(list(map(str, words)))
+    return str(error.value)
+
+
+def test_runs_that_differ_in_the_seed_alone_are_a_group_named_by_what_tells_it_from_others(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f"short{seed}", [1.0], seed=seed, agent={"half_life": 20})
+        write_run(
+            tmp_path / f"long{seed}", [1.0], seed=seed, agent={"half_life": "20_000 steps"}, runs_dir=str(seed)
+        )
+    assert names(find_groups([str(tmp_path)])) == {
+        "half_life 20_000 steps": ["long0", "long1"],
+        "half_life 20.0": ["short0", "short1"],
+    }
+
+
+def test_groups_that_differ_in_much_are_named_by_their_folders(tmp_path):
+    for name, rate in (("a", 0.1), ("b", 0.2)):
+        other = {"learning_rate": rate, "half_life": 100 * rate, "gamma": rate, "ent_coef": rate}
+        write_run(tmp_path / name / "run", [1.0], agent=other)
+        write_run(tmp_path / name / "more", [1.0], agent=other | {"vf_coef": rate})
+    found = names(find_groups([str(tmp_path)]))
+    assert found == {"a": ["more"], "a (2)": ["run"], "b": ["more"], "b (2)": ["run"]}
+
+
+def test_a_group_can_be_named(tmp_path):
+    for name in ("first", "second", "third"):
+        write_run(tmp_path / name, [1.0], agent={"half_life": len(name)})
+    found = find_groups([f"mine={tmp_path}/*ir*", str(tmp_path / "second")])
+    assert names(found) == {"mine": ["first", "third"], "second": ["second"]}
+
+
+def test_a_folder_whose_name_looks_like_a_named_group_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "rho=0.9", [1.0])
+    assert names(find_groups(["rho=0.9", "rho=0.9"])) == {"rho=0.9": ["rho=0.9"]}
+
+
+def clean_rl(folder, returns):
+    with SummaryWriter(folder) as writer:
+        for number, value in enumerate(returns, start=1):
+            writer.add_scalar("charts/episodic_return", value, 10 * number)
+    return folder
+
+
+def test_other_libraries_stand_beside_ours_their_seeds_together(tmp_path):
+    for seed in (1, 2):
+        clean_rl(tmp_path / f"CartPole-v1__ppo__{seed}__169000000{seed}", [1.0])
+    write_run(tmp_path / "ours" / "run", [1.0])
+    for number in (1, 2, 3):
+        with SummaryWriter(tmp_path / f"PPO_{number}") as writer:
+            writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
+    assert {group.name: len(group.logs) for group in find_groups([str(tmp_path)])} == {
+        "CleanRL ppo": 2,
+        "Stable-Baselines3 PPO": 3,
+        "ours": 1,
+    }
+
+
+def test_runs_that_logged_nothing_are_named(tmp_path):
+    empty = write_run(tmp_path / "empty", [])
+    assert mentions(refused(empty), str(empty), "episode returns")
+    with SummaryWriter(tmp_path / "losses") as writer:
+        writer.add_scalar("loss", 1.0, 1)
+    assert mentions(refused(tmp_path / "losses"), "episode returns", "rollout/ep_rew_mean")
+
+
+def test_mixed_environments_are_refused(tmp_path):
+    pole = write_run(tmp_path / "pole", [1.0])
+    other = clean_rl(tmp_path / "Acrobot-v1__dqn__1__1690000000", [1.0])
+    told = refused(pole, other)
+    assert (
+        f"several environments, whose returns do not compare: CartPole-v1 ({pole}) and Acrobot-v1 ({other})"
+        in told
+    )

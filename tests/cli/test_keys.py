@@ -1,0 +1,29 @@
+"""The help of `rl-rms train`, short and whole."""
+
+import pytest
+
+from rl_rms.cli.config import ALGORITHMS, run_parser
+from rl_rms.cli.keys import EXAMPLES, KEYS
+from rl_rms.cli.main import main
+
+# A screen.
+LINES, COLUMNS = 40, 100
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_keys_that_are_given_most_exist(key):
+    known = {option for name in ALGORITHMS for one in run_parser(name)._actions for option in one.option_strings}
+    assert key.split()[0].removesuffix(".TARGET") in known
+
+
+def test_help_of_everything_explains_every_key_with_its_default(capsys):
+    assert main(["train", "cartpole_reinforce", "--help=all"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= COLUMNS
+    text = " ".join(shown.split())
+    assert "--agent.episodes_per_env" in text
+    assert "--agent.n_steps" not in text
+    assert "Env steps to train for, all sub-environments together. (type: int, default: 100000)" in text
+    assert EXAMPLES[0] in text
+    assert main(["train", "--agent.algorithm=a2c", "--help=all"]) == 0
+    assert "--agent.n_steps" in capsys.readouterr().out

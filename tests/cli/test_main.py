@@ -1,0 +1,75 @@
+"""The commands, their overview, and what they answer to wrong input."""
+
+import contextlib
+import importlib
+import re
+import subprocess
+
+import pytest
+
+from rl_rms.cli.main import COMMANDS, main
+from tests.cli.runs import command
+from tests.naming import mentions
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["trian"], ["'trian'", "rl-rms --help", "train"]),
+        (["train"], ["configuration"]),
+        (["train", "nothing"], ["configuration", "'nothing'"]),
+        (["train", "drifting_cartpole", "--agent.half_lif", "3"], ["agent.half_life"]),
+        (["train", "drifting_cartpole", "--agent.half_life", "soon"], ["half_life"]),
+        (["train", "drifting_cartpole", "--env.id", "CartPoel-v1"], ["CartPoel"]),
+        (["train", "drifting_cartpole", "--env.changes.gravitas", "3"], ["gravitas"]),
+        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adamm"], ["torch.optim.Adamm"]),
+        (["train", "drifting_cartpole", "--agent.optimizer", "torch.optim.Adam"], ["half_life"]),
+        (
+            ["train", "cartpole_a2c", "--env.id", "no_such_module:Env-v0"],
+            ["no_such_module", "folder", "install"],
+        ),
+        (["train", "cartpole_a2c", "--agent.device", "cuda:77"], ["device", "'cuda:77'"]),
+        (["evaluate", "nowhere"], ["nowhere", "folder of a run"]),
+        (["plot", "nowhere"], ["nowhere", "folder of a run"]),
+        (["plot"], ["runs"]),
+        (["evaluate", ".", "--episodes=0"], ["episodes", "1"]),
+        (["evaluate", ".", "--seed=-1"], ["seed", "-1"]),
+        (["evaluate", ".", "--clock=-5"], ["clock", "-5"]),
+        (["resume"], ["rl-rms resume --help"]),
+        (["train", "cartpole_a2c", "--agent.optimizer=torch.optim.LBFGS", "--agent.half_life=null"], ["closure"]),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_status_2(words, named, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert mentions(error, *named)
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_command_prints_a_warning_as_one_sentence(tmp_path, monkeypatch):
+    words, options = command(
+        "train", "cartpole_a2c", "--env.id=CartPole", "--total_timesteps=40", "--progress=none", cwd=tmp_path
+    )
+    done = subprocess.run(words, **options, capture_output=True, check=True)
+    (said,) = [line for line in done.stderr.splitlines() if "CartPole-v1" in line]
+    assert said.startswith("rl-rms: warning: ")
+    assert "\x1b" not in done.stderr
+    assert ".py:" not in done.stderr
+
+
+def help_of(command, capsys):
+    if command is None:
+        assert main(["--help"]) == 0
+    else:
+        with contextlib.suppress(SystemExit):
+            assert main([command, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_every_command_has_its_summary(capsys):
+    text = help_of(None, capsys)
+    for name, summary in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", text, re.MULTILINE)
+        importlib.import_module(f"rl_rms.cli.{name.replace('-', '_')}")

@@ -1,0 +1,101 @@
+"""What the plots of runs show."""
+
+import numpy as np
+import pytest
+
+from rl_rms.cli.groups import find_groups
+from rl_rms.cli.main import main
+from rl_rms.cli.plots import learning_curve, memory_curves, on_a_grid
+from rl_rms.cli.runs import read_run
+from rl_rms.cli.tracking import read_tracking
+from rl_rms.envs.drift import trace
+from tests.cli.runs import write_run
+
+
+def labels(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_seeds_are_laid_on_a_grid_that_all_have_lived(tmp_path):
+    write_run(tmp_path / "0", [0.0, 10.0, 20.0], seed=0)  # 100, 200, 300
+    write_run(tmp_path / "1", [10.0, 20.0], seed=1, every=150, total_timesteps=300)  # 150, 300
+    (group,) = find_groups([str(tmp_path)])
+    steps, returns = on_a_grid(group)
+    assert (steps[0], steps[-1]) == (150.0, 300.0)
+    np.testing.assert_allclose(returns[0], (steps - 100) / 10)
+    np.testing.assert_allclose(returns[1], 10 + (steps - 150) / 15)
+
+
+def test_the_line_is_the_interquartile_mean_within_its_band(tmp_path):
+    for seed, value in enumerate([0.0, 2.0, 3.0, 100.0]):
+        write_run(tmp_path / str(seed), [value, value + 1.0], seed=seed)
+    figure = learning_curve(find_groups([str(tmp_path)]))
+    (line,), (band,) = figure.axes[0].lines[:1], figure.axes[0].collections
+    np.testing.assert_allclose(line.get_ydata()[[0, -1]], [2.5, 3.5])  # of the middle two
+    edges = band.get_paths()[0].vertices[:, 1]
+    assert edges.min() == pytest.approx(0.0)
+    assert edges.max() == pytest.approx(101.0)
+    assert [axis.get_ylabel() for axis in figure.axes[1:]] == ["force_mag"]
+
+
+def test_of_several_worlds_what_they_have_in_common_is_drawn(tmp_path):
+    swing = {"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 100}}
+    for at in (150, 250):
+        jump = {"step": {"before": 10.0, "after": -10.0, "at": at}}
+        write_run(tmp_path / str(at), [1.0] * 3, env={"changes": {"gravity": swing, "force_mag": jump}})
+    figure = learning_curve(find_groups([str(tmp_path)]))
+    assert [axis.get_ylabel() for axis in figure.axes[1:]] == ["gravity"]
+    assert len(figure.axes[0].lines) == 2  # no line for a change that only one met
+
+
+def test_many_groups_keep_their_own_looks_and_stand_outside_the_axes(tmp_path):
+    for number in range(20):
+        write_run(tmp_path / f"r{number}", [1.0, 2.0], agent={"half_life": number + 1})
+    figure = learning_curve(find_groups([str(tmp_path)]))
+    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines[:20]}
+    assert len(looks) == len(labels(figure)) == 20
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y1 < figure.axes[-1].get_window_extent().y0
+    assert legend.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("tag", "label"),
+    [
+        ("optim/match_unbounded", "matched, before its bounds"),
+        ("optim/bank_unbounded", "found, before its bounds"),
+    ],
+)
+def test_the_half_life_in_force_stands_beside_the_one_found(tag, label, tmp_path):
+    rows = [
+        {
+            "time/total_timesteps": 100 * number + 1,
+            "train/n_updates": 50 * number,
+            "optim/second_moment": 1.0,
+            "optim/rho": 0.5,
+            "optim/half_life_updates": 32.0,
+            tag: 10.0 * number,
+        }
+        for number in range(1, 4)
+    ]
+    run = read_run(write_run(tmp_path / "run", [1.0], rows=rows))
+    _, half_lives = memory_curves(run, read_tracking(run)).axes
+    lines = {line.get_label(): line.get_ydata() for line in half_lives.lines}
+    assert list(lines["in force"]) == [32.0, 32.0, 32.0]
+    assert list(lines[label]) == [10.0, 20.0, 30.0]
+
+
+def test_independent_worlds_are_drawn_at_their_own_pace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn = []
+
+    def spy(changes, clocks, seed):
+        drawn.append(clocks.max())
+        return trace(changes, clocks, seed)
+
+    monkeypatch.setattr("rl_rms.cli.plots.trace", spy)
+    four = ["--total_timesteps=4000", "--env.num_envs=4"]
+    for sharing in ("shared", "independent"):
+        assert main(["train", "drifting_cartpole", *four, f"--env.sharing={sharing}"]) == 0
+    assert drawn == [pytest.approx(4000, abs=40), pytest.approx(1000, abs=10)]

@@ -1,0 +1,55 @@
+"""Samplers and pruners of a sweep."""
+
+from pathlib import Path
+
+import pytest
+
+from rl_rms.cli import trials
+from rl_rms.cli.search import STRETCHES, read_search
+
+optuna = pytest.importorskip("optuna")
+from optuna.trial import TrialState  # noqa: E402
+
+from tests.cli.sweeps import SWEEP, study_of  # noqa: E402
+
+pytestmark = [  # these tests ask for trials and retry them by hand
+    pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
+    pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
+]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_workers_draw_different_points_and_the_same_again(sweep_file, sampler):
+    search = read_search(sweep_file(SWEEP + f"sampler: {sampler}"), {})
+
+    def draw(path):
+        drawn = []
+        for _ in range(4):  # each from a worker of its own
+            trial = study_of(search, path).ask()
+            drawn.append([one.suggest(trial, key) for key, one in search.sweep.distributions.items()])
+        return drawn
+
+    first = draw("first.db")
+    assert len({tuple(point) for point in first}) == 4
+    assert draw("second.db") == first
+
+
+def test_median_pruner_ends_bad_trials_early(sweep_file, monkeypatch):
+    text = SWEEP.replace("seeds: [3, 7]", "seeds: [0, 1, 2, 3, 4, 5, 6, 7]")
+    search = read_search(sweep_file(text + "pruner: median"), {"trials": 12})
+    calls = []
+
+    def train(config, metric, report):
+        good = len(study_of(search).get_trials()) <= 8
+        calls.append(good)
+        for stretch in range(STRETCHES):
+            report(stretch, 100.0 + config.seed if good else 1.0)
+        return {"score": 100.0 + config.seed if good else 1.0, "stretches": []}
+
+    monkeypatch.setattr(trials, "train", train)
+    trials.work(search, str(Path("study.db").absolute()))
+    states = [trial.state for trial in trials.counted(study_of(search).get_trials())]
+    assert len(states) == 12
+    assert TrialState.PRUNED in states[8:]
+    assert states[0] is TrialState.COMPLETE
+    assert calls.count(False) < 4 * 8  # of the four bad points not every seed was trained

@@ -1,0 +1,120 @@
+"""Trials of a sweep: retried, counted, failed and trained."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rl_rms.cli import trials
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.search import STRETCHES, read_search
+
+optuna = pytest.importorskip("optuna")
+from optuna.trial import TrialState  # noqa: E402
+
+from tests.cli.sweeps import study_of  # noqa: E402
+from tests.naming import naming  # noqa: E402
+
+pytestmark = [  # these tests ask for trials and retry them by hand
+    pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
+    pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
+]
+
+
+def begun(search, **attributes):
+    """A study with a trial that somebody has begun."""
+    study = study_of(search)
+    trial = study.ask()
+    point = {key: one.suggest(trial, key) for key, one in search.sweep.distributions.items()}
+    for key, value in attributes.items():
+        trial.set_user_attr(key.replace("_", " "), value)
+    return study, trial, point
+
+
+def test_retry_stale_of_a_dead_workers_trial_keeps_its_point_and_finished_seeds(sweep_file, monkeypatch):
+    search = read_search(sweep_file(), {})
+    done = {"score": 12.0, "stretches": [12.0] * STRETCHES}
+    study, _, point = begun(search, seed_3=done)  # died before its first heartbeat
+    trials.retry_stale(study)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING]
+    monkeypatch.setattr(trials, "GRACE", -1)
+    trials.retry_stale(study)
+    first, second = study.get_trials()
+    assert (first.state, second.state) == (TrialState.FAIL, TrialState.WAITING)
+    trial = study.ask()
+    assert {key: one.suggest(trial, key) for key, one in search.sweep.distributions.items()} == point
+    assert trial.user_attrs["seed 3"] == done
+    assert len(trials.counted(study.get_trials())) == 1
+    value = trials.objective(trial, search)
+    assert value == pytest.approx((12.0 + trial.user_attrs["seed 7"]["score"]) / 2)
+
+
+def test_work_on_two_retries_of_one_trial_trains_one(sweep_file, monkeypatch):
+    monkeypatch.setattr(trials, "train", lambda *_: {"score": 1.0, "stretches": []})
+    search = read_search(sweep_file(), {"trials": 1})
+    study, trial, _ = begun(search)
+    study.tell(trial, state=TrialState.FAIL)
+    for _ in range(2):
+        optuna.storages.RetryHeartbeatStaleTrialCallback()(study, study.get_trials()[0])
+    trials.work(search, str(Path("study.db").absolute()))
+    assert [one.state for one in study.get_trials()].count(TrialState.COMPLETE) == 1
+
+
+def test_retry_stale_of_a_living_workers_trial_leaves_it(sweep_file, monkeypatch):
+    search = read_search(sweep_file(), {})
+    study, *_ = begun(search, begun=0)
+    monkeypatch.setattr(trials, "GRACE", -1)
+    trials.retry_stale(study)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING]
+
+
+def test_work_beside_enough_other_workers_trains_nothing(sweep_file):
+    search = read_search(sweep_file(), {"trials": 1})
+    study, _, _ = begun(search)
+    trials.work(search, str(Path("study.db").absolute()))
+    states = [trial.state for trial in study.get_trials()]
+    assert states == [TrialState.RUNNING, TrialState.FAIL]
+    assert len(trials.counted(study.get_trials())) == 1
+
+
+def test_an_orphan_stops_working(sweep_file):
+    search = read_search(sweep_file(), {})
+    trials.work(search, str(Path("study.db").absolute()), parent=os.getppid() + 1)
+    assert study_of(search).get_trials() == []
+
+
+def test_work_of_a_training_with_nonfinite_numbers_fails_that_trial_alone(sweep_file, monkeypatch):
+    def diverge(*_):
+        raise FloatingPointError("the reward of sub-environment 0 must be finite, got nan")
+
+    monkeypatch.setattr(trials, "train", diverge)
+    search = read_search(sweep_file(), {"trials": 1})
+    trials.work(search, str(Path("study.db").absolute()))
+    (trial,) = trials.counted(study_of(search).trials)
+    assert trial.state is TrialState.FAIL
+    assert trial.user_attrs[trials.ERROR] == (
+        "FloatingPointError: the reward of sub-environment 0 must be finite, got nan"
+    )
+
+
+def test_a_storage_that_cannot_be_opened(sweep_file, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match=naming("storage", "taken/study.db")):
+        study_of(read_search(sweep_file(), {}), tmp_path / "taken" / "study.db")
+
+
+def test_open_study_of_a_damaged_storage_names_it(sweep_file):
+    search = read_search(sweep_file(), {})
+    Path("study.db").write_bytes(b"garbage" * 1_000)
+    with pytest.raises(UserError, match=naming("storage", "study.db", "damaged", "copy")):
+        study_of(search)
+    with pytest.raises(UserError, match=naming("storage", "sqlite:///study.db", "damaged")):
+        trials.open_study(search, "sqlite:///study.db")
+
+
+def test_open_study_of_a_linked_storage_is_refused(sweep_file, tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "study.db").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match=naming("--storage", "link")):
+        trials.open_study(read_search(sweep_file(), {}), str(tmp_path / "study.db"))
+    assert (tmp_path / "victim").read_text() == "precious"

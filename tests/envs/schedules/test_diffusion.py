@@ -1,0 +1,157 @@
+"""Whether walks and Ornstein-Uhlenbeck processes have the law of those that go step by step."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rl_rms.envs.schedules import (
+    Key,
+    OrnsteinUhlenbeck,
+    RandomWalk,
+    bridges,
+)
+from rl_rms.envs.schedules.diffusion import fold
+from tests.naming import naming
+
+KEY = Key(seed=7, stream=3)
+
+
+@pytest.mark.parametrize("start", [0, 10**9])
+@pytest.mark.parametrize("tau", [5.0, 40.0])
+def test_the_autocorrelation_of_an_ornstein_uhlenbeck_process_is_exponential(tau, start):
+    values = OrnsteinUhlenbeck(mean=3, std=2, tau=tau).values(np.arange(start, start + 4_000_000), KEY)
+    standard = (values - 3) / 2
+    # At tau = 40 these are 50000 independent values.
+    assert standard.mean() == pytest.approx(0, abs=0.02)
+    assert standard.var() == pytest.approx(1, abs=0.03)
+    for lag in (1, tau // 2, tau, 1.5 * tau):
+        correlation = np.mean(standard[: -int(lag)] * standard[int(lag) :]) / standard.var()
+        assert correlation == pytest.approx(np.exp(-int(lag) / tau), rel=0.05)
+
+
+def test_an_ornstein_uhlenbeck_process_goes_step_by_step_within_blocks_and_over_their_edges():
+    tau, number = 20.0, 800 * bridges._BLOCK
+    values = OrnsteinUhlenbeck(mean=0, std=1, tau=tau).values(np.arange(number), KEY)
+    r = np.exp(-1 / tau)
+    innovations = (values[1:] - r * values[:-1]) / np.sqrt(1 - r * r)
+    at_edges = innovations[bridges._BLOCK - 1 :: bridges._BLOCK]
+    for some in (innovations, at_edges):
+        # Standard normal, as the variance and the fourth moment show, whatever came before.
+        error = 5 / np.sqrt(len(some))
+        assert some.mean() == pytest.approx(0, abs=error)
+        assert some.var() == pytest.approx(1, abs=1.5 * error)
+        assert np.mean(some**4) == pytest.approx(3, abs=10 * error)
+    assert np.mean(innovations[1:] * innovations[:-1]) == pytest.approx(0, abs=0.003)
+    assert np.mean(innovations[1:] * values[1:-1]) == pytest.approx(0, abs=0.005)
+
+
+def test_an_ornstein_uhlenbeck_process_is_as_spread_at_every_clock():
+    schedule = OrnsteinUhlenbeck(mean=0, std=1, tau=10**12)
+    clocks = np.array([0, 1, 2**40, 2**61, 2**62 - 1])
+    values = np.array([schedule.values(clocks, Key(seed)) for seed in range(400)])
+    assert values.var(axis=0) == pytest.approx(np.ones(5), abs=0.32)
+    correlation = np.corrcoef(values.T)
+    assert correlation[0, 1] > 0.999
+    assert correlation[0, 2] == pytest.approx(np.exp(-(2**40) / 10**12), abs=0.2)
+    assert np.abs(correlation[3:, :3]).max() < 0.2
+
+
+@pytest.mark.parametrize("start", [0, 10**9])
+def test_a_random_walk_has_independent_steps(start):
+    walk = RandomWalk(start=1, std=0.5)
+    values = walk.values(np.arange(start, start + 500 * bridges._BLOCK), KEY)
+    steps = np.diff(values) / 0.5
+    assert steps.mean() == pytest.approx(0, abs=0.004)
+    assert steps.var() == pytest.approx(1, abs=0.006)
+    assert np.mean(steps**4) == pytest.approx(3, abs=0.05)
+    assert np.mean(steps[1:] * steps[:-1]) == pytest.approx(0, abs=0.004)
+    assert steps[bridges._BLOCK - 1 :: bridges._BLOCK].var() == pytest.approx(1, abs=0.32)
+    assert walk.value(0, KEY) == 1
+
+
+def test_a_random_walk_spreads_with_the_root_of_time():
+    clocks = np.array([1, 100, 5_000, 10**9, 2**61])
+    values = np.array([RandomWalk(start=0, std=1).values(clocks, Key(seed)) for seed in range(400)])
+    assert values.var(axis=0) / clocks == pytest.approx(np.ones(5), abs=0.32)
+
+
+def test_a_reflected_walk_comes_to_every_value_alike_and_steps_on():
+    walk = RandomWalk(start=0.2, std=0.2, low=-1, high=1)
+    values = walk.values(np.arange(2_000_000), KEY)
+    assert np.histogram(values, bins=8, range=(-1, 1))[0] / 250_000 == pytest.approx(np.ones(8), abs=0.03)
+    # Away from the walls it steps as if there were none.
+    free = np.abs(values[:-1]) < 0.1
+    assert np.diff(values)[free].std() == pytest.approx(0.2, rel=0.01)
+    # At a wall it goes back as far as it would have gone on: from x the next is the fold of x + n.
+    at_wall = values[:-1] > 0.95
+    expected = fold(0.975 + 0.2 * np.random.default_rng(0).standard_normal(100_000), -1, 1).mean()
+    assert values[1:][at_wall].mean() == pytest.approx(expected, abs=0.005)
+    # The correlation of Brownian motion between walls, exp(-pi**2 std**2 k / (2 width**2)) from the first mode on.
+    lag = 40
+    correlation = np.corrcoef(values[:-lag], values[lag:])[0, 1]
+    mode = np.exp(-(np.pi**2) * 0.2**2 * lag / (2 * 2**2))
+    assert correlation == pytest.approx(96 / np.pi**4 * mode, rel=0.1)
+
+
+def test_mirrors_throw_back_any_number_of_times():
+    values = np.array([0.0, 1.0, 1.25, 2.0, 2.25, 3.5, -0.25, -1.0, -1.5, 100.75])
+    assert fold(values, 0, 1).tolist() == [0, 1, 0.75, 0, 0.25, 0.5, 0.25, 1, 0.5, 0.75]
+    assert fold(values, 1, None).tolist() == [2, 1, 1.25, 2, 2.25, 3.5, 2.25, 3, 3.5, 100.75]
+    assert fold(values, None, 1).tolist() == [0, 1, 0.75, 0, -0.25, -1.5, -0.25, -1, -1.5, -98.75]
+
+
+def test_the_smallest_steps_need_for_ever_from_wall_to_wall():
+    assert RandomWalk(start=0, std=2.3e-243, low=-1, high=1).timescale == math.inf
+    assert RandomWalk(start=0, std=0.5, low=-1, high=1).timescale == 16 / 6
+
+
+@pytest.mark.parametrize(
+    ("schedule", "clocks", "expected"),
+    [(RandomWalk(3, 0, low=0), [0, 99], [3, 3]), (OrnsteinUhlenbeck(3, 0, tau=5), [0, 99], [3, 3])],
+)
+def test_values_by_hand(schedule, clocks, expected):
+    assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
+    assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "timescale", "amplitude"),
+    [
+        (OrnsteinUhlenbeck(9, 2, tau=30), 30, 2),
+        (OrnsteinUhlenbeck(9, 0, tau=30), math.inf, 0),
+        (RandomWalk(1, std=0.1, low=0, high=6), 600, 3),
+        (RandomWalk(1, std=0.1, low=0), math.inf, math.inf),
+        (RandomWalk(1, std=0), math.inf, 0),
+    ],
+    ids=repr,
+)
+def test_timescale_and_amplitude(schedule, timescale, amplitude):
+    assert schedule.timescale == pytest.approx(timescale)
+    assert schedule.amplitude == pytest.approx(amplitude)
+
+
+@pytest.mark.parametrize(
+    "schedule", [OrnsteinUhlenbeck(0, 1, tau=40), RandomWalk(0.5, std=0.02, low=0, high=1)], ids=repr
+)
+def test_the_timescale_is_that_of_the_first_steps(schedule):
+    values = schedule.values(np.arange(2_000_000), KEY)
+    change = np.mean(np.diff(values) ** 2)
+    # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).
+    assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: OrnsteinUhlenbeck(0, -1, tau=3), ("std", ">= 0", "-1")),
+        (lambda: OrnsteinUhlenbeck(0, 1, tau=0), ("tau", "> 0")),
+        (lambda: RandomWalk(0, 1, low=1, high=1), ("low=1.0", "high=1.0")),
+        (lambda: RandomWalk(5, 1, high=1), ("start=5.0", "low", "high")),
+        (lambda: RandomWalk(0, 1).half_life(steps_per_update=1, snr=1), ("variance", "low", "high")),
+        (lambda: (RandomWalk(0, 1) + 1).half_life(steps_per_update=1, snr=1), ("variance",)),
+    ],
+)
+def test_wrong_argument_is_named(make, said):
+    with pytest.raises(ValueError, match=naming(*said)):
+        make()

@@ -1,0 +1,98 @@
+"""Whether a Markov chain has the law of one that goes step by step."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rl_rms.envs.schedules import (
+    Key,
+    Markov,
+    bridges,
+)
+from tests.naming import naming
+
+KEY = Key(seed=7, stream=3)
+
+
+WEATHER = ((0.9, 0.1, 0.0), (0.0, 0.8, 0.2), (0.3, 0.0, 0.7))
+
+
+@pytest.mark.parametrize("start", [0, 10**9])
+def test_a_markov_chain_goes_on_by_its_transitions(start):
+    chain = Markov([0, 1, 2], transitions=WEATHER)
+    states = chain.values(np.arange(start, start + 500 * bridges._BLOCK), KEY).astype(int)
+    counts = np.zeros((3, 3))
+    np.add.at(counts, (states[:-1], states[1:]), 1)
+    assert counts / counts.sum(axis=1, keepdims=True) == pytest.approx(np.array(WEATHER), abs=0.003)
+    assert (counts == 0).tolist() == (np.array(WEATHER) == 0).tolist()
+    # x P = x: 6/11, 3/11, 2/11.
+    assert chain.stationary == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+    assert np.bincount(states) / len(states) == pytest.approx([6 / 11, 3 / 11, 2 / 11], abs=0.01)
+    # Without memory: what came two steps before says nothing beside what came one before.
+    after = states[2:][(states[:-2] == 0) & (states[1:-1] == 1)]
+    assert np.mean(after == 1) == pytest.approx(0.8, abs=0.01)
+    edges = np.flatnonzero(states[bridges._BLOCK - 1 : -1 : bridges._BLOCK] == 0) * bridges._BLOCK + bridges._BLOCK
+    assert np.mean(states[edges] == 0) == pytest.approx(0.9, abs=0.1)
+
+
+def test_a_markov_chain_dwells_as_long_as_asked_and_then_takes_another():
+    values = Markov([3, 5, 8], mean_dwell=25).values(np.arange(2_000_000), KEY)
+    changed = np.flatnonzero(np.diff(values)) + 1
+    dwells = np.diff(changed)
+    assert dwells.mean() == pytest.approx(25, rel=0.02)
+    assert dwells.var() == pytest.approx(25 * 24, rel=0.05)
+    # From 3 half of the ways lead to 5.
+    assert np.mean(values[changed][values[changed - 1] == 3] == 5) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_chain_that_must_turn_turns_however_far():
+    chain = Markov([0, 1], mean_dwell=1)
+    first = chain.value(0, KEY)
+    clocks = np.array([1, 2, 10**9, 10**9 + 1, 2**61 - 1])
+    assert chain.values(clocks, KEY).tolist() == [abs(first - clock % 2) for clock in clocks.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "timescale", "amplitude"),
+    [
+        (Markov([0, 1], mean_dwell=100), 50, 0.5),
+        (Markov([0, 1, 2], transitions=[[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]]), 20 / 3, 1),
+        (Markov([2, 2], mean_dwell=100), math.inf, 0),
+    ],
+    ids=repr,
+)
+def test_timescale_and_amplitude(schedule, timescale, amplitude):
+    assert schedule.timescale == pytest.approx(timescale)
+    assert schedule.amplitude == pytest.approx(amplitude)
+
+
+@pytest.mark.parametrize(
+    "schedule", [Markov([0, 1, 4], transitions=[[0.9, 0.1, 0], [0, 0.98, 0.02], [0.05, 0, 0.95]])], ids=repr
+)
+def test_the_timescale_is_that_of_the_first_steps(schedule):
+    values = schedule.values(np.arange(2_000_000), KEY)
+    change = np.mean(np.diff(values) ** 2)
+    # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).
+    assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Markov([1], mean_dwell=3), ("values", "two")),
+        (lambda: Markov(3, mean_dwell=3), ("Markov", "values", "3")),
+        (lambda: Markov([1, 2]), ("mean_dwell=None", "transitions")),
+        (lambda: Markov([1, 2], mean_dwell=0.5), ("mean_dwell", ">= 1", "0.5")),
+        (lambda: Markov([1, 2], transitions=[[1, 0]]), ("transitions", "2 rows", "2 probabilities")),
+        (lambda: Markov([1, 2], transitions=[[1, 0.5], [1, 0]]), ("sum to 1", "[1.0, 0.5]", "1.5")),
+        (lambda: Markov([1, 2], transitions=[[1, 0], [1, 0]]), ("number 1", "number 0")),
+        (
+            lambda: Markov([1, 2], transitions=[[2, -1], [1, 0]]),
+            ("transitions", ">= 0", "-1"),
+        ),
+    ],
+)
+def test_wrong_argument_is_named(make, said):
+    with pytest.raises(ValueError, match=naming(*said)):
+        make()

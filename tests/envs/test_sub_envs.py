@@ -1,0 +1,51 @@
+"""Sync and Async vector environments whose parameters change."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+from rl_rms.envs import NonStationary, NonStationaryVector
+from tests.envs.vectors import play
+from tests.naming import naming
+
+
+def test_workers_that_were_not_made_ready_are_not_kept():
+    env = NonStationaryVector(AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2))
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match=naming("rl_rms.envs.make_vec")):
+        assert env.state_dict()["environment"] is None
+    env.close()
+
+
+def test_constructor_of_workers_that_are_not_ready_raises_value_error():
+    def bare():
+        return AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
+
+    refused = bare()
+    with pytest.raises(ValueError, match=naming('make_vec(id, num_envs, changes, vectorization_mode="async"')):
+        NonStationaryVector(refused, {"gravity": 3.0})
+    refused.close()
+    env = NonStationaryVector(bare())  # nothing to be set in them
+    env.reset(seed=0)
+    env.step(np.zeros(2, dtype=int))
+    assert env.clock == 2
+    env.close()
+
+
+@pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])
+def test_constructor_of_sub_environments_that_drift_already_raises_value_error(vector):
+    env = vector([lambda: NonStationary(gym.make("CartPole-v1"), {"gravity": 3.0})])
+    with pytest.raises(ValueError, match=naming("NonStationary", "NonStationaryVector")):
+        NonStationaryVector(env, {"length": 1.0})
+    env.close()
+
+
+def test_constructor_of_sub_environments_made_ready_before_takes_the_same_targets_alone(probes):
+    env = probes([2])
+    NonStationaryVector(env, {"level": 2.0})
+    again = NonStationaryVector(env, {"level": 3.0})
+    again.reset(seed=0)
+    assert play(again, 1)[0][1].tolist() == [3.0]
+    with pytest.raises(ValueError, match=naming("level", "reward.scale")):
+        NonStationaryVector(env, {"reward.scale": 2.0})

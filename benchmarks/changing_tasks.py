@@ -1,0 +1,123 @@
+"""The tasks of half_life.py and lifelong.py: environments that change, a score of their episodes, and a life's length.
+
+A life is five regimes of equal length. Jumps come at the regimes' ends. The entropy coefficient of a task is the same
+for every agent whose learning rate is tuned.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rl_rms.agents.rollout import Episode
+from rl_rms.envs.curricula import LinearRamp
+from rl_rms.envs.schedules import Redraw, Schedule, Sinusoid, Square
+
+REGIMES = 5
+
+
+def length(episode: Episode) -> float:
+    """Env steps of the episode."""
+    return episode.length
+
+
+def steps_saved(episode: Episode) -> float:
+    """Env steps that were left of 500 when Acrobot reached its goal."""
+    return 500.0 - episode.length
+
+
+def goals(episode: Episode) -> float:
+    """100 for an episode that reached the goal, whatever the reward; the mean is a percentage."""
+    return 100.0 * (episode.ret > 0)
+
+
+def return_above_2_000(episode: Episode) -> float:
+    """Return of Pendulum, from -2,000 on."""
+    return 2_000.0 + episode.ret
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment that changes.
+
+    Attributes:
+        id: Of the environments.
+        regime: Env steps of a regime.
+        changes: Schedules by target.
+        curriculum: First and last task of a curriculum, None for none.
+        ent_coef: Entropy coefficient of the tuned agents.
+        gamma: Discount of the tuned agents.
+        score: Of an episode; more is better.
+        jumps: Whether something jumps at the end of each regime.
+    """
+
+    id: str
+    regime: int
+    changes: Mapping[str, Schedule | float]
+    curriculum: tuple[Mapping[str, float], Mapping[str, float]] | None = None
+    ent_coef: float = 0.01
+    gamma: float = 0.99
+    score: Callable[[Episode], float] = length
+    jumps: bool = True
+
+    @property
+    def life(self) -> int:
+        """Env steps of a life."""
+        return REGIMES * self.regime
+
+    def make_curriculum(self, life: int) -> LinearRamp | None:
+        """The curriculum over the env steps of a life."""
+        return None if self.curriculum is None else LinearRamp(*self.curriculum, over=life)
+
+
+def cart_pole(regime: int) -> dict[str, Task]:
+    """CartPoles; the score is the episodes' length.
+
+    Args:
+        regime: Env steps between jumps.
+    """
+
+    def task(changes: Mapping[str, Schedule | float], **options: Any) -> Task:
+        return Task("CartPole-v1", regime, changes, **options)
+
+    def rewards(high: float) -> Task:
+        return task({"reward.scale": Square(low=1.0, high=high, period=2 * regime)})
+
+    return {
+        "stationary": task({}, jumps=False),
+        "reward x100": rewards(100.0),
+        "dynamics jumps": task(
+            {
+                "length": Redraw(low=0.1, high=2.0, every=regime),
+                "gravity": Redraw(low=5.0, high=20.0, every=regime),
+            }
+        ),
+        "sinusoidal drift": task(sinusoids(regime), jumps=False),
+        "action flips": task({"action.flip": Square(low=0.0, high=1.0, period=2 * regime)}, ent_coef=0.05),
+        "observation offsets": task({"observation.offset": Redraw(low=-1.0, high=1.0, every=regime)}),
+        "reward x30": rewards(30.0),
+        "curriculum": task({}, curriculum=({"length": 1.0}, {"length": 0.05}), jumps=False),
+    }
+
+
+def sinusoids(regime: int, speed: float = 1.0) -> dict[str, Schedule]:
+    """Length and gravity of CartPole in slow waves of two periods."""
+    return {
+        "length": Sinusoid(mean=1.0, amplitude=0.9, period=2 * regime / speed),
+        "gravity": Sinusoid(mean=12.0, amplitude=8.0, period=3 * regime / speed),
+    }
+
+
+def lake(regime: int) -> dict[str, Task]:
+    """FrozenLakes, where only the goal gives a reward; the score is the percentage of episodes that reach it.
+
+    Args:
+        regime: Env steps between jumps.
+    """
+
+    def task(changes: Mapping[str, Schedule | float]) -> Task:
+        return Task("FrozenLake-v1", regime, changes, ent_coef=0.02, score=goals)
+
+    return {
+        "lake, reward x100": task({"reward.scale": Square(low=1.0, high=100.0, period=2 * regime)}),
+        "lake, ice": task({"success_rate": Square(low=1 / 3, high=0.8, period=2 * regime)}),
+    }

@@ -1,0 +1,431 @@
+"""Returns in environments that change: agents of rl_rms beside Stable-Baselines3's and TRAC.
+
+Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
+     python benchmarks/lifelong.py report
+
+``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips those that are there, so it
+can be stopped and started again. ``report`` writes benchmarks/results/lifelong.md and docs/images/lifelong.png; it
+needs the extra ``plots``.
+
+A life is five regimes: of 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot, 25,600 on Pendulum. All
+agents have 16 environments. A seed has the same drift for every contender. Scores are of raw episodes, before the
+task scales rewards and before any normalizer:
+
+- CartPole: the episode's length, at most 500.
+- FrozenLake: the percentage of episodes that reach the goal.
+- Acrobot: 500 less the episode's length.
+- Pendulum: 2,000 plus the return.
+
+Stable-Baselines3's agents have its default arguments. PPO collects 2,048 env steps in a rollout, as the default does
+with one environment. VecNormalize has its default arguments too. The learning rate of a tuned contender is the best of
+a climb by factors of 3 with three seeds that are not used again. Ten other seeds are then trained at this rate. Tuned
+contenders of both libraries have the task's entropy coefficient and discount; those ``at defaults`` have nothing tuned.
+rl_rms's agents have the same other arguments on all tasks.
+
+Tables have the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable computes them,
+of three stretches: the whole life; after changes, the first quarter of every regime but the first; and late, the last
+quarter of every regime. Ratios are paired by seed. Their reference is the contender of Stable-Baselines3 with the
+highest mean on the reported seeds of the task, which favours it.
+"""
+
+import argparse
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from changing_tasks import REGIMES, Task, cart_pole, lake, return_above_2_000, sinusoids, steps_saved
+from numpy.typing import NDArray
+from trac import TRAC
+from trainings import (
+    NUM_BINS,
+    NUM_ENVS,
+    SEEDS,
+    STRETCHES,
+    SWEEP_SEEDS,
+    Records,
+    best_rates,
+    bin_scores,
+    climb,
+    ratio,
+    stretches,
+)
+
+import rl_rms.agents
+from rl_rms.agents.rollout import Episode
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Redraw, Sinusoid
+from rl_rms.studies.intervals import interquartile_curve, interquartile_mean
+
+HERE = Path(__file__).parent
+RUNS = HERE / "results" / "lifelong_runs.jsonl"
+TABLE = HERE / "results" / "lifelong.md"
+FIGURE = HERE.parent / "docs" / "images" / "lifelong.png"
+FACTOR = 3.0
+
+Floats = NDArray[np.float64]
+Measured = Mapping[str, Mapping[str, tuple[float, Floats]]]
+
+
+# -- tasks ------------------------------------------------------------------------------------------------
+
+REGIME, ACROBOT_REGIME, PENDULUM_REGIME = 20_000, 40_000, 25_600
+_CART_POLE = cart_pole(REGIME)
+_ACROBOT = Task("Acrobot-v1", ACROBOT_REGIME, {}, score=steps_saved, jumps=False)
+# All episodes of Pendulum have 200 env steps: each bin has one of each environment.
+_PENDULUM = Task(
+    "Pendulum-v1", PENDULUM_REGIME, {}, ent_coef=0.0, gamma=0.9, score=return_above_2_000, jumps=False
+)
+_LAKE = lake(REGIME)
+
+FIRST_TASKS = ("action flips", "dynamics jumps", "observation offsets", "reward x100", "stationary")
+TASKS: dict[str, Task] = {
+    **{name: _CART_POLE[name] for name in FIRST_TASKS},
+    **_CART_POLE,
+    "slow drift": replace(_CART_POLE["sinusoidal drift"], changes=sinusoids(REGIME, 0.25)),
+    "fast drift": replace(_CART_POLE["sinusoidal drift"], changes=sinusoids(REGIME, 4.0)),
+    **_LAKE,
+    "lake, stationary": replace(_LAKE["lake, ice"], changes={}, jumps=False),
+    "acrobot, offsets": replace(
+        _ACROBOT,
+        changes={"observation.offset": Redraw(low=-1.0, high=1.0, every=ACROBOT_REGIME)},
+        jumps=True,
+    ),
+    "acrobot, stationary": _ACROBOT,
+    "pendulum, drift": replace(
+        _PENDULUM,
+        changes={
+            "m": Sinusoid(mean=1.0, amplitude=0.5, period=2 * PENDULUM_REGIME),
+            "g": Sinusoid(mean=10.0, amplitude=5.0, period=3 * PENDULUM_REGIME),
+        },
+    ),
+    "pendulum, stationary": _PENDULUM,
+}
+
+
+# -- contenders -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An agent of a library.
+
+    Attributes:
+        algorithm: Name of its class, in Stable-Baselines3 or in rl_rms.
+        start: Learning rate at which the climb begins, or the only one.
+        options: Arguments of the class.
+        vec_normalize: Whether Stable-Baselines3's VecNormalize is around the environments.
+        tuned: Whether the learning rate is climbed, and entropy coefficient and discount are the task's.
+    """
+
+    algorithm: str
+    start: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    vec_normalize: bool = False
+    tuned: bool = True
+
+
+_SB3_PPO = {"n_steps": 128}
+_TRAC = {**_SB3_PPO, "policy_kwargs": {"optimizer_class": TRAC, "optimizer_kwargs": {"eps": 1e-5}}}
+THEIRS = {
+    "SB3 A2C, defaults": Contender("A2C", 7e-4, tuned=False),
+    "SB3 A2C": Contender("A2C", 2.1e-3),
+    "SB3 A2C, VecNormalize": Contender("A2C", 2.1e-3, vec_normalize=True),
+    "SB3 PPO, defaults": Contender("PPO", 3e-4, _SB3_PPO, tuned=False),
+    "SB3 PPO": Contender("PPO", 9e-4, _SB3_PPO),
+    "SB3 PPO, VecNormalize": Contender("PPO", 9e-4, _SB3_PPO, vec_normalize=True),
+    "SB3 PPO, TRAC": Contender("PPO", 9e-4, _TRAC),
+}
+
+
+def _normalized(observation: Any, reward: Any) -> dict[str, Any]:
+    return {"normalize_observation": observation, "normalize_reward": reward}
+
+
+def _a2c(**options: Any) -> Contender:
+    return Contender("A2C", 2e-3, {"n_steps": 8, "gae_lambda": 0.95, "half_life": 200, **options})
+
+
+def _ppo(**options: Any) -> Contender:
+    return Contender("PPO", 1e-3, {"n_steps": 16, "batch_size": 64, "n_epochs": 4, "half_life": 200, **options})
+
+
+_JUMPS = {"half_life": float("inf"), "on_jump": "forget"}
+_ADAM = {"half_life": None, "optimizer": "torch.optim.Adam", "optimizer_kwargs": {"eps": 1e-5}}
+OURS = {
+    "A2C, not normalized": _a2c(),
+    "A2C": _a2c(**_normalized(True, True)),
+    "A2C, 10,000 steps": _a2c(**_normalized("10_000 steps", "10_000 steps")),
+    "A2C, 5,000 steps": _a2c(**_normalized("5_000 steps", "5_000 steps")),
+    "A2C, jumps": _a2c(**_normalized(_JUMPS, True)),
+    "A2C, jumps, rewards 5,000 steps": _a2c(**_normalized(_JUMPS, "5_000 steps")),
+    "PPO, not normalized": _ppo(),
+    "PPO": _ppo(**_normalized(True, True)),
+    "PPO, 10,000 steps": _ppo(**_normalized("10_000 steps", "10_000 steps")),
+    "PPO, 5,000 steps": _ppo(**_normalized("5_000 steps", "5_000 steps")),
+    "PPO, jumps": _ppo(**_normalized(_JUMPS, True)),
+    "PPO, jumps, rewards 5,000 steps": _ppo(**_normalized(_JUMPS, "5_000 steps")),
+    "PPO, RMSprop 20": _ppo(**_normalized(True, True), **{"half_life": 20}),
+    "PPO, RMSprop 1,000": _ppo(**_normalized(True, True), **{"half_life": 1_000}),
+    "PPO, Adam": _ppo(**_normalized(True, True), **_ADAM),
+}
+CONTENDERS = {**THEIRS, **OURS}
+# Those in the figure, beside the best of Stable-Baselines3.
+SHOWN = {
+    "SB3 PPO, defaults": "#999999",
+    "A2C, jumps, rewards 5,000 steps": "#009E73",
+    "PPO, jumps, rewards 5,000 steps": "#0072B2",
+}
+
+
+# -- training ---------------------------------------------------------------------------------------------
+
+
+def train(task: str, contender: str, rate: float, seed: int, life: int | None = None) -> list[float]:
+    """One training's score in each bin.
+
+    Args:
+        task: Name of a task.
+        contender: Name of a contender.
+        rate: Learning rate.
+        seed: Of the agent, its environments and the drift.
+        life: Env steps, those of the task unless given.
+    """
+    torch.set_num_threads(1)
+    which, chosen = TASKS[task], CONTENDERS[contender]
+    life = life or which.life
+    options: dict[str, Any] = {"learning_rate": rate, "seed": seed, "device": "cpu", **chosen.options}
+    if chosen.tuned:
+        options |= {"ent_coef": which.ent_coef, "gamma": which.gamma}
+    learn = _learn_theirs if contender in THEIRS else _learn_ours
+    bin = which.life // NUM_BINS
+    return bin_scores(learn(which, chosen, options, seed, life), which.score, bin, life // bin)
+
+
+def _learn_ours(task: Task, contender: Contender, options: dict[str, Any], seed: int, life: int) -> list[Episode]:
+    env = make_vec(task.id, NUM_ENVS, dict(task.changes), curriculum=task.make_curriculum(task.life), seed=seed)
+    if isinstance(env.single_observation_space, gym.spaces.Discrete):
+        options.pop("normalize_observation", None)
+    agent = getattr(rl_rms.agents, contender.algorithm)(env, **options)
+    episodes: list[Episode] = []
+    agent.learn(life, callback=lambda trained: episodes.extend(trained.new_episodes), log_interval=life)
+    env.close()
+    return episodes
+
+
+def _learn_theirs(
+    task: Task, contender: Contender, options: dict[str, Any], seed: int, life: int
+) -> list[Episode]:
+    import stable_baselines3
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+    from rl_rms.envs.sb3 import make_vec_env
+
+    episodes: list[Episode] = []
+
+    class Collect(BaseCallback):
+        def _on_step(self) -> bool:
+            for index, info in enumerate(self.locals["infos"]):
+                if "episode" in info:
+                    ended = info["episode"]
+                    episodes.append(Episode(ended["r"], ended["l"], index, self.num_timesteps))
+            return True
+
+    # VecMonitor is inside VecNormalize: it counts the environments' own rewards.
+    env: VecEnv = make_vec_env(
+        task.id, NUM_ENVS, task.changes, curriculum=task.make_curriculum(task.life), seed=seed
+    )
+    if contender.vec_normalize:
+        discrete = isinstance(env.observation_space, gym.spaces.Discrete)
+        env = VecNormalize(env, norm_obs=not discrete, gamma=options.get("gamma", 0.99))
+    model = getattr(stable_baselines3, contender.algorithm)("MlpPolicy", env, **options)
+    model.learn(life, callback=Collect())
+    env.close()
+    return episodes
+
+
+# -- running ----------------------------------------------------------------------------------------------
+
+
+def duel(task: str, contender: str) -> str:
+    """All trainings of a contender on a task; returns a line about them."""
+    records = Records(RUNS, train)
+    chosen = CONTENDERS[contender]
+    rate = chosen.start
+    if chosen.tuned:
+        rate = climb(lambda one: records.mean(task, contender, one, SWEEP_SEEDS), rate, FACTOR)
+    return f"{task} | {contender} | {rate:.3g}: {records.mean(task, contender, rate, SEEDS):.1f}"
+
+
+def ordered(tasks: list[str], contenders: list[str]) -> list[tuple[str, str]]:
+    """Pairs in the order of their work: Stable-Baselines3 on the first tasks, rl_rms on these, then other tasks."""
+    first = [task for task in FIRST_TASKS if task in tasks]
+    others = [task for task in tasks if task not in first]
+    theirs = [one for one in contenders if one in THEIRS]
+    ours = [one for one in contenders if one in OURS]
+    return [
+        *((task, one) for task in first for one in theirs),
+        *((task, one) for task in first for one in ours),
+        *((task, one) for task in others for one in contenders),
+    ]
+
+
+def run(tasks: list[str], contenders: list[str], processes: int) -> None:
+    """All trainings, in parallel processes."""
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(processes) as pool:
+        for future in [pool.submit(duel, *pair) for pair in ordered(tasks, contenders)]:
+            print(future.result(), flush=True)
+
+
+# -- reporting --------------------------------------------------------------------------------------------
+
+
+def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
+    """The contender of Stable-Baselines3 with the highest mean; None until all have been trained."""
+    if not measured.keys() >= THEIRS.keys():
+        return None
+    return max(THEIRS, key=lambda one: float(measured[one][1].mean()))
+
+
+def _table(corner: str, columns: list[str], rows: Mapping[str, list[str]]) -> list[str]:
+    lines = [f"| {corner} | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    return lines + [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+
+
+def _scores(best: Measured, tasks: list[str], rows: list[str], stretch: str) -> list[str]:
+    shown: dict[str, list[str]] = {row: [] for row in rows}
+    for task in tasks:
+        middles = {
+            row: interquartile_mean(stretches(best[task][row][1])[stretch]) for row in rows if row in best[task]
+        }
+        top = max((one.middle for one in middles.values()), default=0.0)
+        for row in rows:
+            cell = ""
+            if row in middles:
+                middle, low, high = middles[row]
+                cell = f"{middle:.0f} ({low:.0f} to {high:.0f})"
+            shown[row].append(f"**{cell}**" if row in middles and middles[row].middle == top else cell)
+    return _table("agent", tasks, shown)
+
+
+def _ratios(best: Measured, references: Mapping[str, str], rows: list[str], stretch: str) -> list[str]:
+    shown: dict[str, list[str]] = {}
+    for row in rows:
+        pairs = {
+            task: (stretches(best[task][row][1])[stretch], stretches(best[task][other][1])[stretch])
+            for task, other in references.items()
+            if row in best[task]
+        }
+        cells = [_ratio_cell({task: pairs[task]}) if task in pairs else "" for task in references]
+        whole = _ratio_cell(pairs) if len(pairs) == len(references) else ""
+        shown[row] = [*cells, whole]
+    return _table("agent", [*references, "all"], shown)
+
+
+def _ratio_cell(pairs: Mapping[str, tuple[Floats, Floats]]) -> str:
+    middle, low, high = ratio(pairs)
+    cell = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    return f"**{cell}**" if low > 1 or high < 1 else cell
+
+
+def report() -> None:
+    """Write the tables and the figure."""
+    records = Records(RUNS, train)
+    best = best_rates(records)
+    tasks = [task for task in TASKS if best.get(task)]
+    rows = [row for row in CONTENDERS if any(row in best[task] for task in tasks)]
+    ours = [row for row in rows if row in OURS]
+    chosen = {task: reference(best[task]) for task in tasks}
+    references = {task: one for task, one in chosen.items() if one is not None}
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for (_, contender, _, _), one in records.seconds.items():
+        seconds[contender].append(one)
+    lines = [
+        "# Returns in environments that change",
+        "",
+        "`python benchmarks/lifelong.py run`, then `python benchmarks/lifelong.py report`; raw scores in "
+        f"lifelong_runs.jsonl. Interquartile mean over {len(SEEDS)} seeds and its 95 % interval, each tuned agent at "
+        "its best learning rate. The benchmark's docstring explains scores and agents. Empty cells are not trained.",
+    ]
+    for stretch in STRETCHES:
+        lines += ["", f"## {stretch.capitalize()}", "", *_scores(best, tasks, rows, stretch)]
+    if references:
+        for stretch in STRETCHES:
+            lines += [
+                "",
+                f"## {stretch.capitalize()}, ratio to the best of Stable-Baselines3",
+                "",
+                "Ratio of mean scores, paired by seed, and its 95 % interval; bold if that leaves out 1. Last, the "
+                f"geometric mean over tasks. The best are {', '.join(f'{b} ({t})' for t, b in references.items())}.",
+                "",
+                *_ratios(best, references, ours, stretch),
+            ]
+        defaults = dict.fromkeys(references, "SB3 PPO, defaults")
+        lines += ["", "## Whole life, ratio to Stable-Baselines3's PPO at its defaults", ""]
+        lines += _ratios(best, defaults, [row for row in rows if row != "SB3 PPO, defaults"], "whole life")
+    rates = {row: [f"{best[task][row][0]:.2g}" if row in best[task] else "" for task in tasks] for row in rows}
+    lines += ["", "## Learning rates", "", *_table("agent", tasks, rates)]
+    lines += ["", "## Cost", "", "Median CPU time of a life, on one core of a shared machine.", ""]
+    costs = {row: [f"{np.median(seconds[row]):.1f}", str(len(seconds[row]))] for row in rows}
+    lines += _table("agent", ["CPU seconds", "trainings"], costs)
+    TABLE.write_text("\n".join(lines) + "\n")
+    if references:
+        draw(best, references)
+    print(TABLE.read_text())
+
+
+def draw(best: Measured, references: Mapping[str, str]) -> None:
+    """One panel a task: scores over env steps with bands, changes as vertical lines."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = min(3, len(references))
+    rows = -(-len(references) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3.4 * rows), squeeze=False)
+    for ax, (task, other) in zip(axes.flat, references.items(), strict=False):
+        which = TASKS[task]
+        env_steps = (np.arange(NUM_BINS) + 0.5) * which.life / NUM_BINS
+        for contender, color in {other: "#D55E00", **SHOWN}.items():
+            if contender not in best[task]:
+                continue
+            middle, low, high = interquartile_curve(best[task][contender][1])
+            label = f"{contender} (best of SB3)" if contender == other else contender
+            ax.plot(env_steps, middle, color=color, label=label)
+            ax.fill_between(env_steps, low, high, color=color, alpha=0.2, linewidth=0)
+        if which.jumps:
+            for regime in range(1, REGIMES):
+                ax.axvline(regime * which.regime, color="black", linewidth=0.6, linestyle=":")
+        ax.set(title=task, xlabel="env steps", ylabel="score")
+        ax.legend(fontsize=6)
+    for ax in axes.flat[len(references) :]:
+        ax.axis("off")
+    figure.tight_layout()
+    figure.savefig(FIGURE, dpi=110)
+
+
+def main() -> None:
+    """Run or report, as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--contenders", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.what == "run":
+        run(arguments.tasks, arguments.contenders, arguments.processes)
+    else:
+        report()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Trainings of many seeds and learning rates: their records, the search of the best rate, and the statistics of scores.
+
+A training's scores are those of 40 bins of its life, eight in each of five regimes.
+"""
+
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_rms.agents.rollout import Episode
+
+NUM_BINS, BINS_IN_REGIME = 40, 8
+NUM_ENVS = 16
+SWEEP_SEEDS = (1_000, 1_001, 1_002)
+SEEDS = tuple(range(10))
+STRETCHES = ("whole life", "after changes", "late")
+_MOST_RATES = 9
+
+Floats = NDArray[np.float64]
+Train = Callable[[str, str, float, int], list[float]]
+
+
+def bin_scores(
+    episodes: Iterable[Episode], score: Callable[[Episode], float], bin: int, count: int
+) -> list[float]:
+    """Mean score of the episodes that ended in each bin.
+
+    Args:
+        episodes: With the env steps at which they ended.
+        score: Of an episode.
+        bin: Env steps of a bin.
+        count: Number of bins; later episodes are left out.
+
+    Returns:
+        One decimal; a bin in which no episode ended has the score of the bin before, and the first bins that of the
+        first with an episode.
+    """
+    inside: list[list[float]] = [[] for _ in range(count)]
+    for episode in episodes:
+        index = (episode.num_timesteps - 1) // bin
+        if index < count:
+            inside[index].append(score(episode))
+    last = next((statistics.fmean(one) for one in inside if one), 0.0)
+    scores = []
+    for one in inside:
+        last = statistics.fmean(one) if one else last
+        scores.append(round(last, 1))
+    return scores
+
+
+class Records:
+    """Finished trainings in a file, one a line: task, contender, rate, seed, scores and CPU seconds.
+
+    Args:
+        path: The file; it need not exist.
+        train: Trains on a task, as a contender, with a rate and a seed; gives the scores.
+    """
+
+    def __init__(self, path: Path, train: Train) -> None:
+        self._path = path
+        self._train = train
+        self.scores: dict[tuple[str, str, float, int], list[float]] = {}
+        self.seconds: dict[tuple[str, str, float, int], float] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                task, contender, rate, seed, scores, *seconds = json.loads(line)
+                key = (task, contender, rate, seed)
+                self.scores[key] = scores
+                if seconds:
+                    self.seconds[key] = seconds[0]
+
+    def get(self, task: str, contender: str, rate: float, seed: int) -> list[float]:
+        """A training's scores; trains if the file has none."""
+        key = (task, contender, rate, seed)
+        if key not in self.scores:
+            began = time.process_time()
+            self.scores[key] = self._train(*key)
+            self.seconds[key] = round(time.process_time() - began, 1)
+            line = json.dumps([*key, self.scores[key], self.seconds[key]], separators=(",", ":")) + "\n"
+            with self._path.open("a") as file:
+                file.write(line)  # one write, which other processes' do not tear
+        return self.scores[key]
+
+    def mean(self, task: str, contender: str, rate: float, seeds: tuple[int, ...]) -> float:
+        """Mean score over the whole life and over seeds."""
+        return statistics.fmean(statistics.fmean(self.get(task, contender, rate, seed)) for seed in seeds)
+
+
+def climb(score: Callable[[float], float], start: float, factor: float) -> float:
+    """The learning rate whose neighbours are both worse.
+
+    Args:
+        score: Of a rate.
+        start: First rate.
+        factor: Of neighbours.
+    """
+    tried: dict[int, float] = {}
+
+    def at(power: int) -> float:
+        if power not in tried:
+            tried[power] = score(start * factor**power)
+        return tried[power]
+
+    best = 0
+    while len(tried) < _MOST_RATES:
+        better = max((best, best - 1, best + 1), key=at)
+        if better == best:
+            break
+        best = better
+    return start * factor**best
+
+
+def stretches(scores: Floats) -> dict[str, Floats]:
+    """Mean scores, ``(seeds,)``, in each stretch, from scores of shape ``(seeds, bins)``.
+
+    The first quarter of every regime but the first is ``after changes``, the last quarter of every regime is ``late``.
+    """
+    regimes = scores.reshape(len(scores), -1, BINS_IN_REGIME)  # (seeds, regimes, bins of a regime)
+    quarter = regimes.shape[2] // 4
+    return {
+        "whole life": scores.mean(1),
+        "after changes": regimes[:, 1:, :quarter].mean((1, 2)),
+        "late": regimes[:, :, -quarter:].mean((1, 2)),
+    }
+
+
+def best_rates(records: Records) -> dict[str, dict[str, tuple[float, Floats]]]:
+    """By task and contender, the best rate of those with all seeds, and its scores, ``(seeds, bins)``."""
+    found: dict[tuple[str, str], dict[float, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
+    for (task, contender, rate, seed), scores in records.scores.items():
+        if seed in SEEDS:
+            found[task, contender][rate][seed] = scores
+    best: dict[str, dict[str, tuple[float, Floats]]] = defaultdict(dict)
+    for (task, contender), rates in found.items():
+        whole = {
+            rate: np.array([seeds[seed] for seed in SEEDS])
+            for rate, seeds in rates.items()
+            if len(seeds) == len(SEEDS)
+        }
+        if whole:
+            rate = max(whole, key=lambda one: whole[one].mean())
+            best[task][contender] = rate, whole[rate]
+    return best
+
+
+def bootstrap(differences: Floats) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of differences, ``(seeds,)``."""
+    drawn = np.random.default_rng(0).choice(differences, (10_000, len(differences)))
+    low, high = np.percentile(drawn.mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def ratio(pairs: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float, float]:
+    """Geometric mean over tasks of the ratio of two contenders' mean scores, and its 95 % interval.
+
+    The bootstrap draws seeds, each with the scores of both contenders, in every task by itself. Mean scores below 1
+    count as 1.
+
+    Args:
+        pairs: Scores of both contenders by task, each of shape ``(seeds,)``.
+    """
+    rng = np.random.default_rng(0)
+    point, logs = 0.0, np.zeros(10_000)
+    for ours, theirs in pairs.values():
+        drawn = rng.integers(len(ours), size=(10_000, len(ours)))
+        logs += _log_mean(ours[drawn]) - _log_mean(theirs[drawn])
+        point += float(_log_mean(ours) - _log_mean(theirs))
+    middle, low, high = np.exp(np.array([point, *np.percentile(logs, [2.5, 97.5])]) / len(pairs)).tolist()
+    return middle, low, high
+
+
+def _log_mean(scores: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(scores.mean(-1), 1.0)))

@@ -1,7 +1,7 @@
-"""The tasks of half_life.py and lifelong.py: environments that change, a score of their episodes, and a life's length.
+"""The tasks of half_life.py and lifelong.py: environments that change, and the score of an episode.
 
-A life is five regimes of equal length. Jumps come at the regimes' ends. The entropy coefficient of a task is the same
-for every agent whose learning rate is tuned.
+A life has five regimes of equal length. Jumps come at the regimes' ends. All agents whose learning rate is tuned
+have the task's entropy coefficient and discount.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,29 +3,34 @@
 Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/lifelong.py report
 
-``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips those that are there, so it
-can be stopped and started again. ``report`` writes benchmarks/results/lifelong.md and docs/images/lifelong.png; it
+``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips those that are there. It
+can be stopped and started again. ``report`` writes benchmarks/results/lifelong.md and docs/images/lifelong.png. It
 needs the extra ``plots``.
 
-A life is five regimes: of 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot, 25,600 on Pendulum. All
-agents have 16 environments. A seed has the same drift for every contender. Scores are of raw episodes, before the
-task scales rewards and before any normalizer:
+A life has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600 on
+Pendulum. All agents have 16 environments. A seed has the same drift for every contender. Scores are of raw episodes,
+before the task scales rewards and before any normalizer:
 
 - CartPole: the episode's length, at most 500.
 - FrozenLake: the percentage of episodes that reach the goal.
 - Acrobot: 500 less the episode's length.
 - Pendulum: 2,000 plus the return.
 
-Stable-Baselines3's agents have its default arguments. PPO collects 2,048 env steps in a rollout, as the default does
-with one environment. VecNormalize has its default arguments too. The learning rate of a tuned contender is the best of
-a climb by factors of 3 with three seeds that are not used again. Ten other seeds are then trained at this rate. Tuned
-contenders of both libraries have the task's entropy coefficient and discount; those ``at defaults`` have nothing tuned.
-rl_rms's agents have the same other arguments on all tasks.
+Stable-Baselines3's agents and VecNormalize have their default arguments. PPO collects 2,048 env steps in a rollout, as
+the default does with one environment. The learning rate of a tuned contender is the best of a climb by factors of 3
+with three seeds that are not reported. Ten other seeds then train at this rate. All tuned contenders have the task's
+entropy coefficient and discount. The contenders named ``defaults`` have Stable-Baselines3's. rl_rms's agents have the
+same other arguments on all tasks.
 
-Tables have the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable computes them,
-of three stretches: the whole life; after changes, the first quarter of every regime but the first; and late, the last
-quarter of every regime. Ratios are paired by seed. Their reference is the contender of Stable-Baselines3 with the
-highest mean on the reported seeds of the task, which favours it.
+The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable computes
+them, of three stretches:
+
+- whole life
+- after changes: the first quarter of every regime but the first
+- late: the last quarter of every regime
+
+Ratios are paired by seed. Their reference is the contender of Stable-Baselines3 with the highest mean on the reported
+seeds of the task. This choice favours the reference.
 """
 
 import argparse
@@ -138,8 +143,8 @@ THEIRS = {
     "SB3 A2C": Contender("A2C", 2.1e-3),
     "SB3 A2C, VecNormalize": Contender("A2C", 2.1e-3, vec_normalize=True),
     "SB3 PPO, defaults": Contender("PPO", 3e-4, _SB3_PPO, tuned=False),
-    "SB3 PPO": Contender("PPO", 9e-4, _SB3_PPO),
     "SB3 PPO, VecNormalize": Contender("PPO", 9e-4, _SB3_PPO, vec_normalize=True),
+    "SB3 PPO": Contender("PPO", 9e-4, _SB3_PPO),
     "SB3 PPO, TRAC": Contender("PPO", 9e-4, _TRAC),
 }
 
@@ -265,14 +270,14 @@ def duel(task: str, contender: str) -> str:
 
 
 def ordered(tasks: list[str], contenders: list[str]) -> list[tuple[str, str]]:
-    """Pairs in the order of their work: Stable-Baselines3 on the first tasks, rl_rms on these, then other tasks."""
+    """Pairs of task and contender in the order of their work.
+
+    The first tasks come first, contender by contender, then each other task with all contenders.
+    """
     first = [task for task in FIRST_TASKS if task in tasks]
     others = [task for task in tasks if task not in first]
-    theirs = [one for one in contenders if one in THEIRS]
-    ours = [one for one in contenders if one in OURS]
     return [
-        *((task, one) for task in first for one in theirs),
-        *((task, one) for task in first for one in ours),
+        *((task, one) for one in contenders for task in first),
         *((task, one) for task in others for one in contenders),
     ]
 
@@ -352,8 +357,9 @@ def report() -> None:
         "# Returns in environments that change",
         "",
         "`python benchmarks/lifelong.py run`, then `python benchmarks/lifelong.py report`; raw scores in "
-        f"lifelong_runs.jsonl. Interquartile mean over {len(SEEDS)} seeds and its 95 % interval, each tuned agent at "
-        "its best learning rate. The benchmark's docstring explains scores and agents. Empty cells are not trained.",
+        f"lifelong_runs.jsonl. Interquartile mean over {len(SEEDS)} seeds and its 95 % interval, each tuned agent "
+        "at its best learning rate. The benchmark's docstring explains scores and agents. Empty cells are not yet "
+        "trained.",
     ]
     for stretch in STRETCHES:
         lines += ["", f"## {stretch.capitalize()}", "", *_scores(best, tasks, rows, stretch)]
@@ -363,8 +369,9 @@ def report() -> None:
                 "",
                 f"## {stretch.capitalize()}, ratio to the best of Stable-Baselines3",
                 "",
-                "Ratio of mean scores, paired by seed, and its 95 % interval; bold if that leaves out 1. Last, the "
-                f"geometric mean over tasks. The best are {', '.join(f'{b} ({t})' for t, b in references.items())}.",
+                "Ratio of mean scores, paired by seed, and its 95 % interval; bold if that leaves out 1. The last "
+                "column is the geometric mean over tasks. The references are "
+                f"{', '.join(f'{other} ({task})' for task, other in references.items())}.",
                 "",
                 *_ratios(best, references, ours, stretch),
             ]

@@ -1,4 +1,4 @@
-"""TRAC around Adam, a rival of forgetting: the distance from the initial weights is scaled, without a learning rate.
+"""TRAC around Adam: an optimizer that scales the displacement from the initial weights.
 
     h_t     = <g_t, (theta_t - theta_1) / (S_t + eps)>
     v_t     = beta^2 v_{t-1} + h_t^2
@@ -7,8 +7,8 @@
     S_{t+1} = sum of s_t over the six betas
     theta_{t+1} = theta_1 + max(S_{t+1}, 0) (direction_t + Adam's update)
 
-``direction_t`` is the vector in the first line, ``g_t`` the gradient at ``theta_t``. Source: Muppidi, Zhang and Yang,
-"Fast TRAC: a parameter-free optimizer for lifelong reinforcement learning", 2024, algorithms 1 and 2.
+``direction_t`` is the vector in the first line, ``g_t`` the gradient at ``theta_t``. Source: Muppidi, Zhang and
+Yang, "Fast TRAC: a parameter-free optimizer for lifelong reinforcement learning", 2024, algorithms 1 and 2.
 """
 
 from collections.abc import Callable, Iterable

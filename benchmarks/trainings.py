@@ -1,4 +1,4 @@
-"""Trainings of many seeds and learning rates: their records, the search of the best rate, and the statistics of scores.
+"""Trainings of many seeds and learning rates: records, the search of the best rate, and statistics of scores.
 
 A training's scores are those of 40 bins of its life, eight in each of five regimes.
 """
@@ -38,8 +38,8 @@ def bin_scores(
         count: Number of bins; later episodes are left out.
 
     Returns:
-        One decimal; a bin in which no episode ended has the score of the bin before, and the first bins that of the
-        first with an episode.
+        One decimal; a bin in which no episode ended has the score of the bin before, and the first bins that of
+        the first with an episode.
     """
     inside: list[list[float]] = [[] for _ in range(count)]
     for episode in episodes:
@@ -119,7 +119,8 @@ def climb(score: Callable[[float], float], start: float, factor: float) -> float
 def stretches(scores: Floats) -> dict[str, Floats]:
     """Mean scores, ``(seeds,)``, in each stretch, from scores of shape ``(seeds, bins)``.
 
-    The first quarter of every regime but the first is ``after changes``, the last quarter of every regime is ``late``.
+    The first quarter of every regime but the first is ``after changes``, the last quarter of every regime is
+    ``late``.
     """
     regimes = scores.reshape(len(scores), -1, BINS_IN_REGIME)  # (seeds, regimes, bins of a regime)
     quarter = regimes.shape[2] // 4
@@ -159,8 +160,8 @@ def bootstrap(differences: Floats) -> tuple[float, float]:
 def ratio(pairs: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float, float]:
     """Geometric mean over tasks of the ratio of two contenders' mean scores, and its 95 % interval.
 
-    The bootstrap draws seeds, each with the scores of both contenders, in every task by itself. Mean scores below 1
-    count as 1.
+    The bootstrap draws seeds, each with the scores of both contenders, in every task by itself. Mean scores below
+    1 count as 1.
 
     Args:
         pairs: Scores of both contenders by task, each of shape ``(seeds,)``.

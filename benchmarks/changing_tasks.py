@@ -64,9 +64,9 @@ class Task:
         """Env steps of a life."""
         return REGIMES * self.regime
 
-    def make_curriculum(self, life: int) -> LinearRamp | None:
-        """The curriculum over the env steps of a life."""
-        return None if self.curriculum is None else LinearRamp(*self.curriculum, over=life)
+    def make_curriculum(self) -> LinearRamp | None:
+        """A new curriculum that ends with the life."""
+        return None if self.curriculum is None else LinearRamp(*self.curriculum, over=self.life)
 
 
 def cart_pole(regime: int) -> dict[str, Task]:

@@ -23,26 +23,35 @@ the same clock. Differences between contenders are taken seed by seed.
 """
 
 import argparse
-import json
 import os
-import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from operator import attrgetter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from changing_tasks import cart_pole, lake
 from numpy.typing import NDArray
+from trainings import (
+    NUM_BINS,
+    NUM_ENVS,
+    SEEDS,
+    STRETCHES,
+    SWEEP_SEEDS,
+    Records,
+    best_rates,
+    bin_scores,
+    bootstrap,
+    climb,
+    stretches,
+)
 
 from rl_rms.agents import A2C
 from rl_rms.agents.rollout import Episode
 from rl_rms.envs import make_vec
-from rl_rms.envs.curricula import LinearRamp
-from rl_rms.envs.schedules import Redraw, Sinusoid, Square
 from rl_rms.studies.intervals import interquartile_mean
 
 HERE = Path(__file__).parent
@@ -50,67 +59,11 @@ RUNS = HERE / "results" / "half_life_runs.jsonl"
 TABLE = HERE / "results" / "half_life.md"
 FIGURE = HERE.parent / "docs" / "images" / "half_life_returns.png"
 
-# A life is five regimes of eight bins each.
-NUM_BINS, BINS_IN_REGIME = 40, 8
-NUM_ENVS = 16
-SWEEP_SEEDS = (1_000, 1_001, 1_002)
-SEEDS = tuple(range(10))
-MOST_RATES = 9
-# Whom the others are compared with.
-REFERENCE = "69"
-STRETCHES = ("whole life", "after changes", "late")
-
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Task:
-    """A world.
-
-    Attributes:
-        changes: Schedules by target.
-        curriculum: First and last task of a curriculum, None for none.
-        agent: Arguments of A2C that differ.
-        id: Of the environments.
-        life: Env steps.
-        score: Of an episode.
-    """
-
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    curriculum: tuple[dict[str, float], dict[str, float]] | None = None
-    agent: Mapping[str, Any] = field(default_factory=dict)
-    id: str = "CartPole-v1"
-    life: int = 200_000
-    score: Callable[[Episode], float] = attrgetter("length")
-
-
-def _lake(changes: Mapping[str, Any]) -> Task:
-    def reached(episode: Episode) -> float:
-        return 100.0 * (episode.ret > 0)
-
-    return Task(changes, None, {"n_steps": 5, "ent_coef": 0.02}, "FrozenLake-v1", 100_000, reached)
-
-
-REGIME, LAKE_REGIME = 40_000, 20_000
-TASKS = {
-    "stationary": Task(),
-    "reward x100": Task({"reward.scale": Square(low=1.0, high=100.0, period=2 * REGIME)}),
-    "dynamics jumps": Task(
-        {"length": Redraw(low=0.1, high=2.0, every=REGIME), "gravity": Redraw(low=5.0, high=20.0, every=REGIME)}
-    ),
-    "sinusoidal drift": Task(
-        {
-            "length": Sinusoid(mean=1.0, amplitude=0.9, period=2 * REGIME),
-            "gravity": Sinusoid(mean=12.0, amplitude=8.0, period=3 * REGIME),
-        }
-    ),
-    "action flips": Task({"action.flip": Square(low=0.0, high=1.0, period=2 * REGIME)}, agent={"ent_coef": 0.05}),
-    "observation offsets": Task({"observation.offset": Redraw(low=-1.0, high=1.0, every=REGIME)}),
-    "reward x30": Task({"reward.scale": Square(low=1.0, high=30.0, period=2 * REGIME)}),
-    "curriculum": Task(curriculum=({"length": 1.0}, {"length": 0.05})),
-    "lake, reward x100": _lake({"reward.scale": Square(low=1.0, high=100.0, period=2 * LAKE_REGIME)}),
-    "lake, ice": _lake({"success_rate": Square(low=1 / 3, high=0.8, period=2 * LAKE_REGIME)}),
-}
+# The contender that the others are compared with.
+REFERENCE = "69"
+TASKS = {**cart_pole(40_000), **lake(20_000)}
 
 
 @dataclass(frozen=True)
@@ -162,84 +115,35 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
     Returns:
         Mean scores of the episodes that ended in each bin; where none did, that of the bin before.
     """
-    world = TASKS[task]
-    life = life or world.life
-    bin = world.life // NUM_BINS
-    curriculum = None if world.curriculum is None else LinearRamp(*world.curriculum, over=life)
-    env = make_vec(world.id, NUM_ENVS, dict(world.changes), curriculum=curriculum, seed=seed)
-    options: dict[str, Any] = {"n_steps": 8, "ent_coef": 0.01, **world.agent, **CONTENDERS[contender].agent}
-    agent = A2C(env, learning_rate=rate, gae_lambda=0.95, seed=seed, device="cpu", **options)
-    bins: list[list[float]] = [[] for _ in range(life // bin)]
-
-    def collect(trained: A2C) -> None:
-        for episode in trained.new_episodes:
-            bins[min((episode.num_timesteps - 1) // bin, len(bins) - 1)].append(world.score(episode))
-
-    agent.learn(life, callback=collect, log_interval=life)
+    which = TASKS[task]
+    life = life or which.life
+    bin = which.life // NUM_BINS
+    env = make_vec(which.id, NUM_ENVS, dict(which.changes), curriculum=which.make_curriculum(), seed=seed)
+    agent = A2C(
+        env,
+        learning_rate=rate,
+        n_steps=5 if which.id == "FrozenLake-v1" else 8,
+        gae_lambda=0.95,
+        ent_coef=which.ent_coef,
+        seed=seed,
+        device="cpu",
+        **CONTENDERS[contender].agent,
+    )
+    episodes: list[Episode] = []
+    agent.learn(life, callback=lambda trained: episodes.extend(trained.new_episodes), log_interval=life)
     env.close()
-    scores = []
-    for inside in bins:
-        scores.append(round(statistics.fmean(inside), 1) if inside else scores[-1] if scores else 0.0)
-    return scores
+    return bin_scores(episodes, which.score, bin, life // bin)
 
 
 # -- running ----------------------------------------------------------------------------------------------
 
 
-class Records:
-    """Finished trainings in a file, one a line.
-
-    Args:
-        path: The file; it need not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.scores: dict[tuple[str, str, float, int], list[float]] = {}
-        if path.exists():
-            for line in path.read_text().splitlines():
-                task, contender, rate, seed, scores = json.loads(line)
-                self.scores[task, contender, rate, seed] = scores
-
-    def get(self, task: str, contender: str, rate: float, seed: int) -> list[float]:
-        """A training's scores, after doing it where it is not there yet."""
-        key = (task, contender, rate, seed)
-        if key not in self.scores:
-            self.scores[key] = train(*key)
-            line = json.dumps([*key, self.scores[key]], separators=(",", ":")) + "\n"
-            with self._path.open("a") as file:
-                file.write(line)  # one write, which other processes' do not tear
-        return self.scores[key]
-
-    def mean(self, task: str, contender: str, rate: float, seeds: tuple[int, ...]) -> float:
-        """Mean score over the whole life and over seeds."""
-        return statistics.fmean(statistics.fmean(self.get(task, contender, rate, seed)) for seed in seeds)
-
-
-def climb(records: Records, task: str, contender: str) -> float:
-    """The learning rate, by factors of 2, whose neighbours are both worse."""
-    start = CONTENDERS[contender].start
-    tried: dict[int, float] = {}
-
-    def score(power: int) -> float:
-        if power not in tried:
-            tried[power] = records.mean(task, contender, start * 2.0**power, SWEEP_SEEDS)
-        return tried[power]
-
-    best = 0
-    while len(tried) < MOST_RATES:
-        better = max((best, best - 1, best + 1), key=score)
-        if better == best:
-            break
-        best = better
-    return start * 2.0**best
-
-
 def duel(task: str, contender: str) -> str:
     """All trainings of a contender on a task; gives a line that tells of them."""
     torch.set_num_threads(1)
-    records = Records(RUNS)
-    best = climb(records, task, contender)
+    records = Records(RUNS, train)
+    start = CONTENDERS[contender].start
+    best = climb(lambda rate: records.mean(task, contender, rate, SWEEP_SEEDS), start, 2.0)
     means = {}
     while not means or best in (min(means), max(means)):
         for rate in (best / 2, best, 2 * best):
@@ -258,43 +162,6 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 
 # -- reporting --------------------------------------------------------------------------------------------
-
-
-def stretches(scores: Floats) -> dict[str, Floats]:
-    """Mean scores, ``(seeds,)``, in each stretch, from scores of shape ``(seeds, bins)``."""
-    regimes = scores.reshape(len(scores), -1, BINS_IN_REGIME)  # (seeds, regimes, bins of a regime)
-    quarter = regimes.shape[2] // 4
-    return {
-        "whole life": scores.mean(1),
-        "after changes": regimes[:, 1:, :quarter].mean((1, 2)),
-        "late": regimes[:, :, -quarter:].mean((1, 2)),
-    }
-
-
-def best_rates(records: Records) -> dict[str, dict[str, tuple[float, Floats]]]:
-    """By task and contender, the best rate and its scores, ``(seeds, bins)``."""
-    found: dict[tuple[str, str], dict[float, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
-    for (task, contender, rate, seed), scores in records.scores.items():
-        if seed in SEEDS:
-            found[task, contender][rate][seed] = scores
-    best: dict[str, dict[str, tuple[float, Floats]]] = defaultdict(dict)
-    for (task, contender), rates in found.items():
-        whole = {
-            rate: np.array([seeds[seed] for seed in SEEDS])
-            for rate, seeds in rates.items()
-            if len(seeds) == len(SEEDS)
-        }
-        if whole:
-            rate = max(whole, key=lambda one: whole[one].mean())
-            best[task][contender] = rate, whole[rate]
-    return best
-
-
-def bootstrap(differences: Floats) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of differences, ``(seeds,)``."""
-    drawn = np.random.default_rng(0).choice(differences, (10_000, len(differences)))
-    low, high = np.percentile(drawn.mean(1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def difference(gained: Floats) -> str:
@@ -322,7 +189,7 @@ def rows(
 
 def report() -> None:
     """Write the tables and the figure."""
-    best = best_rates(Records(RUNS))
+    best = best_rates(Records(RUNS, train))
     measured: dict[str, dict[str, tuple[float, dict[str, Any]]]] = defaultdict(dict)
     for task, contender, rate, values in rows(best):
         measured[task][contender] = rate, values

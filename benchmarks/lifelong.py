@@ -8,29 +8,29 @@ can be stopped and started again. ``report`` writes benchmarks/results/lifelong.
 needs the extra ``plots``.
 
 A life has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600 on
-Pendulum. All agents have 16 environments. A seed has the same drift for every contender. Scores are of raw episodes,
-before the task scales rewards and before any normalizer:
+Pendulum. All agents have 16 environments. A seed has the same drift for every contender. Scores are of raw
+episodes, before the task scales rewards and before any normalizer:
 
 - CartPole: the episode's length, at most 500.
 - FrozenLake: the percentage of episodes that reach the goal.
 - Acrobot: 500 less the episode's length.
 - Pendulum: 2,000 plus the return.
 
-Stable-Baselines3's agents and VecNormalize have their default arguments. PPO collects 2,048 env steps in a rollout, as
-the default does with one environment. The learning rate of a tuned contender is the best of a climb by factors of 3
-with three seeds that are not reported. Ten other seeds then train at this rate. All tuned contenders have the task's
-entropy coefficient and discount. The contenders named ``defaults`` have Stable-Baselines3's. rl_rms's agents have the
-same other arguments on all tasks.
+Stable-Baselines3's agents and VecNormalize have their default arguments. PPO collects 2,048 env steps in a
+rollout, as the default does with one environment. The learning rate of a tuned contender is the best of a climb by
+factors of 3 with three seeds that are not reported. Ten other seeds then train at this rate. All tuned contenders
+have the task's entropy coefficient and discount. The contenders named ``defaults`` have Stable-Baselines3's. The
+agents of rl_rms have the same other arguments on all tasks.
 
-The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable computes
-them, of three stretches:
+The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable
+computes them, of three stretches:
 
 - whole life
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
-Ratios are paired by seed. Their reference is the contender of Stable-Baselines3 with the highest mean on the reported
-seeds of the task. This choice favours the reference.
+Ratios are paired by seed. Their reference is the contender of Stable-Baselines3 with the highest mean on the
+reported seeds of the task. This choice favours the reference.
 """
 
 import argparse
@@ -214,7 +214,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
 
 
 def _learn_ours(task: Task, contender: Contender, options: dict[str, Any], seed: int, life: int) -> list[Episode]:
-    env = make_vec(task.id, NUM_ENVS, dict(task.changes), curriculum=task.make_curriculum(task.life), seed=seed)
+    env = make_vec(task.id, NUM_ENVS, dict(task.changes), curriculum=task.make_curriculum(), seed=seed)
     if isinstance(env.single_observation_space, gym.spaces.Discrete):
         options.pop("normalize_observation", None)
     agent = getattr(rl_rms.agents, contender.algorithm)(env, **options)
@@ -244,9 +244,7 @@ def _learn_theirs(
             return True
 
     # VecMonitor is inside VecNormalize: it counts the environments' own rewards.
-    env: VecEnv = make_vec_env(
-        task.id, NUM_ENVS, task.changes, curriculum=task.make_curriculum(task.life), seed=seed
-    )
+    env: VecEnv = make_vec_env(task.id, NUM_ENVS, task.changes, curriculum=task.make_curriculum(), seed=seed)
     if contender.vec_normalize:
         discrete = isinstance(env.observation_space, gym.spaces.Discrete)
         env = VecNormalize(env, norm_obs=not discrete, gamma=options.get("gamma", 0.99))

@@ -35,7 +35,7 @@ def bin_scores(
         episodes: With the env steps at which they ended.
         score: Of an episode.
         bin: Env steps of a bin.
-        count: Number of bins; later episodes are left out.
+        count: Number of bins; later episodes count in the last.
 
     Returns:
         One decimal; a bin in which no episode ended has the score of the bin before, and the first bins that of
@@ -43,9 +43,7 @@ def bin_scores(
     """
     inside: list[list[float]] = [[] for _ in range(count)]
     for episode in episodes:
-        index = (episode.num_timesteps - 1) // bin
-        if index < count:
-            inside[index].append(score(episode))
+        inside[min((episode.num_timesteps - 1) // bin, count - 1)].append(score(episode))
     last = next((statistics.fmean(one) for one in inside if one), 0.0)
     scores = []
     for one in inside:

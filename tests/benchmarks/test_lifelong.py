@@ -1,0 +1,128 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("stable_baselines3")
+PATH = Path(__file__).parents[2] / "benchmarks" / "lifelong.py"
+TINY = 2_560
+
+
+@pytest.mark.parametrize("contender", ["SB3 A2C, VecNormalize", "A2C"])
+def test_every_task_can_be_trained_on_by_both_libraries(benchmark, contender):
+    for name, task in benchmark.TASKS.items():
+        scores = benchmark.train(name, contender, 1e-3, seed=0, life=2 * task.life // benchmark.NUM_BINS)
+        assert len(scores) == 2
+        assert all(0.0 <= score <= 2_000.0 for score in scores), name
+
+
+def test_every_contender_can_be_trained(benchmark):
+    for contender in benchmark.CONTENDERS:
+        (score,) = benchmark.train("dynamics jumps", contender, 1e-3, seed=0, life=TINY)
+        assert 8.0 <= score <= 500.0, contender
+
+
+@pytest.mark.parametrize("contender", ["SB3 A2C", "SB3 PPO, TRAC", "A2C"])
+def test_a_training_is_the_same_again_and_depends_on_the_seed(benchmark, contender):
+    first, again, other = (
+        benchmark.train("dynamics jumps", contender, 1e-3, seed=seed, life=TINY) for seed in (3, 3, 4)
+    )
+    assert first == again != other
+
+
+def test_scores_are_of_rewards_before_the_task_and_vec_normalize_scale_them(benchmark, monkeypatch):
+    # On the lake the goal counts 100 whatever it pays; on Pendulum the return is that of the environment.
+    task = dataclasses.replace(benchmark.TASKS["pendulum, stationary"], score=lambda one: -one.ret / one.length)
+    monkeypatch.setitem(benchmark.TASKS, "pendulum, stationary", task)
+    (score,) = benchmark.train("pendulum, stationary", "SB3 A2C, VecNormalize", 1e-3, seed=0, life=3_200)
+    assert 2.0 < score < 16.3  # VecNormalize makes the mean cost about 0.2
+
+
+@pytest.mark.parametrize("name", ["dynamics jumps", "observation offsets", "pendulum, drift", "slow drift"])
+def test_both_libraries_have_the_same_drift(benchmark, name):
+    from rl_rms.envs import make_vec
+    from rl_rms.envs.sb3 import make_vec_env
+
+    task = benchmark.TASKS[name]
+    ours = make_vec(task.id, 2, task.changes, seed=3)
+    theirs = make_vec_env(task.id, 2, task.changes, seed=3)
+    for regime in range(benchmark.REGIMES):
+        options = {"rl_rms.clock": regime * task.regime + 10}
+        ours.reset(options=options)
+        theirs.set_options(options)
+        theirs.reset()
+        assert theirs.get_attr("parameters")[0] == ours.parameters
+
+
+def told(benchmark, monkeypatch, tmp_path, best=2.1e-3):
+    """Trainings whose score is higher the nearer the rate is to the best; ours are twice as good."""
+    calls = []
+
+    def train(task, contender, rate, seed):
+        calls.append((contender, rate, seed))
+        far = abs(float(np.log(rate / best)))
+        return [(2.0 if contender in benchmark.OURS else 1.0) * (100.0 + seed % 10 - 10.0 * far)] * 40
+
+    monkeypatch.setattr(benchmark, "train", train)
+    for name, file in (("RUNS", "runs.jsonl"), ("TABLE", "table.md"), ("FIGURE", "figure.png")):
+        monkeypatch.setattr(benchmark, name, tmp_path / file)
+    return calls
+
+
+def test_a_tuned_contender_climbs_and_trains_ten_other_seeds_at_the_best_rate(benchmark, monkeypatch, tmp_path):
+    calls = told(benchmark, monkeypatch, tmp_path)
+    benchmark.duel("stationary", "SB3 A2C")
+    reported = [(rate, seed) for _, rate, seed in calls if seed in benchmark.SEEDS]
+    assert reported == [(2.1e-3, seed) for seed in benchmark.SEEDS]
+    assert {seed for _, _, seed in calls} == {*benchmark.SEEDS, *benchmark.SWEEP_SEEDS}
+    benchmark.duel("stationary", "SB3 A2C")
+    assert len(calls) == 19
+
+
+def test_a_contender_at_defaults_has_their_rate_only(benchmark, monkeypatch, tmp_path):
+    calls = told(benchmark, monkeypatch, tmp_path)
+    benchmark.duel("stationary", "SB3 PPO, defaults")
+    assert calls == [("SB3 PPO, defaults", 3e-4, seed) for seed in benchmark.SEEDS]
+
+
+def test_the_first_tasks_are_ordered_by_contender_and_the_others_by_task(benchmark):
+    tasks, contenders = ["stationary", "curriculum", "action flips"], ["A2C", "SB3 A2C"]
+    assert benchmark.ordered(tasks, contenders) == [
+        ("action flips", "A2C"),
+        ("stationary", "A2C"),
+        ("action flips", "SB3 A2C"),
+        ("stationary", "SB3 A2C"),
+        ("curriculum", "A2C"),
+        ("curriculum", "SB3 A2C"),
+    ]
+
+
+def test_the_report_compares_with_the_best_of_theirs_if_all_of_theirs_are_trained(
+    benchmark, monkeypatch, tmp_path, capsys
+):
+    pytest.importorskip("rliable")
+    told(benchmark, monkeypatch, tmp_path)
+    for contender in (*benchmark.THEIRS, "A2C"):
+        benchmark.duel("stationary", contender)
+    benchmark.duel("curriculum", "A2C")
+    benchmark.report()
+    table = (tmp_path / "table.md").read_text()
+    ratios = table[table.index("ratio to the best") :]
+    # SB3 A2C's grid has the best rate; A2C's nearest is 2e-3.
+    assert "SB3 A2C (stationary)" in ratios
+    assert "| agent | stationary | all |" in ratios
+    assert "| A2C | **1.99 (1.99 to 1.99)** | **1.99 (1.99 to 1.99)** |" in ratios
+    assert "| A2C | **" in table[: table.index("ratio to the best")]
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_without_all_of_theirs_has_scores_only(benchmark, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("rliable")
+    told(benchmark, monkeypatch, tmp_path)
+    benchmark.duel("stationary", "SB3 A2C")
+    benchmark.report()
+    table = (tmp_path / "table.md").read_text()
+    assert "ratio" not in table
+    assert "| SB3 A2C | **104 (" in table
+    assert not (tmp_path / "figure.png").exists()

@@ -9,7 +9,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "lifelong.py"
 TINY = 2_560
 
 
-@pytest.mark.parametrize("contender", ["SB3 A2C, VecNormalize", "A2C"])
+@pytest.mark.parametrize("contender", ["SB3 A2C, VecNormalize", "rl_rms A2C, normalized"])
 def test_every_task_can_be_trained_on_by_both_libraries(benchmark, contender):
     for name, task in benchmark.TASKS.items():
         scores = benchmark.train(name, contender, 1e-3, seed=0, life=2 * task.life // benchmark.NUM_BINS)
@@ -23,7 +23,7 @@ def test_every_contender_can_be_trained(benchmark):
         assert 8.0 <= score <= 500.0, contender
 
 
-@pytest.mark.parametrize("contender", ["SB3 A2C", "SB3 PPO, TRAC", "A2C"])
+@pytest.mark.parametrize("contender", ["SB3 A2C", "SB3 PPO, TRAC", "rl_rms A2C, normalized"])
 def test_a_training_is_the_same_again_and_depends_on_the_seed(benchmark, contender):
     first, again, other = (
         benchmark.train("dynamics jumps", contender, 1e-3, seed=seed, life=TINY) for seed in (3, 3, 4)
@@ -32,7 +32,6 @@ def test_a_training_is_the_same_again_and_depends_on_the_seed(benchmark, contend
 
 
 def test_scores_are_of_rewards_before_the_task_and_vec_normalize_scale_them(benchmark, monkeypatch):
-    # On the lake the goal counts 100 whatever it pays; on Pendulum the return is that of the environment.
     task = dataclasses.replace(benchmark.TASKS["pendulum, stationary"], score=lambda one: -one.ret / one.length)
     monkeypatch.setitem(benchmark.TASKS, "pendulum, stationary", task)
     (score,) = benchmark.train("pendulum, stationary", "SB3 A2C, VecNormalize", 1e-3, seed=0, life=3_200)
@@ -87,13 +86,13 @@ def test_a_contender_at_defaults_has_their_rate_only(benchmark, monkeypatch, tmp
 
 
 def test_the_first_tasks_are_ordered_by_contender_and_the_others_by_task(benchmark):
-    tasks, contenders = ["stationary", "curriculum", "action flips"], ["A2C", "SB3 A2C"]
+    tasks, contenders = ["stationary", "curriculum", "action flips"], ["rl_rms A2C, normalized", "SB3 A2C"]
     assert benchmark.ordered(tasks, contenders) == [
-        ("action flips", "A2C"),
-        ("stationary", "A2C"),
+        ("action flips", "rl_rms A2C, normalized"),
+        ("stationary", "rl_rms A2C, normalized"),
         ("action flips", "SB3 A2C"),
         ("stationary", "SB3 A2C"),
-        ("curriculum", "A2C"),
+        ("curriculum", "rl_rms A2C, normalized"),
         ("curriculum", "SB3 A2C"),
     ]
 
@@ -103,17 +102,17 @@ def test_the_report_compares_with_the_best_of_theirs_if_all_of_theirs_are_traine
 ):
     pytest.importorskip("rliable")
     told(benchmark, monkeypatch, tmp_path)
-    for contender in (*benchmark.THEIRS, "A2C"):
+    for contender in (*benchmark.THEIRS, "rl_rms A2C, normalized"):
         benchmark.duel("stationary", contender)
-    benchmark.duel("curriculum", "A2C")
+    benchmark.duel("curriculum", "rl_rms A2C, normalized")
     benchmark.report()
     table = (tmp_path / "table.md").read_text()
     ratios = table[table.index("ratio to the best") :]
     # SB3 A2C's grid has the best rate; A2C's nearest is 2e-3.
     assert "SB3 A2C (stationary)" in ratios
     assert "| agent | stationary | all |" in ratios
-    assert "| A2C | **1.99 (1.99 to 1.99)** | **1.99 (1.99 to 1.99)** |" in ratios
-    assert "| A2C | **" in table[: table.index("ratio to the best")]
+    assert "| rl_rms A2C, normalized | **1.99 (1.99 to 1.99)** | **1.99 (1.99 to 1.99)** |" in ratios
+    assert "| rl_rms A2C, normalized | **" in table[: table.index("ratio to the best")]
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -214,14 +214,14 @@ class Collector:
             elif num_steps == buffers.capacity:
                 buffers.double()
             step = self.step(env_action, episodes)
-            finals += [(num_steps, i, final) for i, final in step.finals]
+            if step.finals:
+                finals += [(num_steps, i, final) for i, final in step.finals]
             if step.masked is not None:
                 masked[num_steps] = step.masked
-            buffers.write(num_steps, action, masks, step, self._observations, self._starts)
+            # The environment may reuse its own array.
+            self._observations = buffers.write(num_steps, action, masks, step, self._observations, self._starts)
             if step.broken is not None and num_steps:
                 buffers.cut(num_steps - 1, step.broken)
-            # The environment may reuse its own array.
-            self._observations = buffers.observations_at(num_steps + 1)
             num_steps += 1
         if buffers is None:
             raise ValueError("a rollout must have at least one step, but rollout_done(0, []) is true")
@@ -242,7 +242,11 @@ class Collector:
             FloatingPointError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
             EnvError: If a sub-environment failed for good.
         """
-        following, rewards, terminated, truncated, info = self._step_env(actions)
+        try:
+            following, rewards, terminated, truncated, info = self.env.step(actions)
+        except Exception as error:
+            self._faults.raise_named(error, self._when)
+            raise
         broken = self._faults.broken_in(info, truncated)
         valid = self._all if self._resetting is self._none else ~self._resetting
         done = terminated | truncated
@@ -270,8 +274,6 @@ class Collector:
                 following = tree_map(partial(_replaced, done), following, fresh)
         else:
             self._resetting = done if over else self._none
-        # In SAME_STEP mode the other keys describe the first observation of the next episode.
-        ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
         try:
             rewards, finals, self._observations, masked = self._imputer.check_step(
                 rewards, finals, following, self._observations, valid, self._starts
@@ -286,6 +288,8 @@ class Collector:
             self._returns[broken], self._lengths[broken] = 0.0, 0
             done = done & ~broken
         if over:
+            # In SAME_STEP mode the other keys describe the first observation of the next episode.
+            ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
             self._close(done, ending, episodes)
         return Step(rewards, terminated, truncated, valid, finals, masked, broken)
 
@@ -300,13 +304,6 @@ class Collector:
     def keep_observations(self) -> None:
         """Copy the last observations, whose arrays the environment may reuse; `collect` does so itself."""
         self._observations = copied(self._observations)
-
-    def _step_env(self, actions: Array) -> tuple[Tree, Array, Bools, Bools, dict[str, Any]]:
-        try:
-            return self.env.step(actions)
-        except Exception as error:
-            self._faults.raise_named(error, self._when)
-            raise
 
     def _when(self, indices: Sequence[int]) -> str:
         """The step in which sub-environments failed."""

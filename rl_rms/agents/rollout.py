@@ -151,12 +151,8 @@ class RolloutBuffers:
 
     def write(
         self, t: int, action: Array, masks: Bools | None, step: Step, observations: Tree, starts: Bools
-    ) -> None:
-        """Write step number ``t`` and the observations after it."""
-        if isinstance(observations, np.ndarray):
-            self._observations[t + 1] = observations
-        else:
-            tree_map(partial(_write, t + 1), self._observations, observations)
+    ) -> Tree:
+        """Write step number ``t`` and the observations after it, and return these observations in the buffers."""
         self._starts[t + 1] = starts
         if self._masks is not None:
             self._masks[t] = masks
@@ -164,16 +160,16 @@ class RolloutBuffers:
         self._rewards[t] = step.rewards
         self._terminated[t], self._truncated[t] = step.terminated, step.truncated
         self._valid[t] = step.valid
+        if isinstance(observations, np.ndarray):
+            row = self._observations[t + 1]
+            row[...] = observations
+            return row
+        tree_map(partial(_write, t + 1), self._observations, observations)
+        return tree_map(lambda leaf: leaf[t + 1], self._observations)
 
     def cut(self, t: int, where: Bools) -> None:
         """Mark the transitions of step ``t`` as truncated."""
         self._truncated[t] |= where & self._valid[t] & ~self._terminated[t]
-
-    def observations_at(self, t: int) -> Tree:
-        """The observations before step ``t``."""
-        if isinstance(self._observations, np.ndarray):
-            return self._observations[t]
-        return tree_map(lambda leaf: leaf[t], self._observations)
 
     def rollout(self, num_steps: int, finals: list[tuple[int, int, Tree]], episodes: list[Episode]) -> Rollout:
         """The first ``num_steps`` steps."""

@@ -62,6 +62,8 @@ def to_env(actions: Array, space: gym.Space[Any], *, squash: bool = False) -> Ar
     Returns:
         Actions of the same shape, in the space's dtype.
     """
+    if isinstance(space, spaces.Discrete) and not space.start:
+        return actions.astype(space.dtype)
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return (actions + space.start).astype(space.dtype, copy=False)
     if isinstance(space, spaces.MultiBinary):

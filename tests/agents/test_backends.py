@@ -157,3 +157,11 @@ def test_fused_backend_parameters_frozen_later_stay_unchanged():
     agent.learn(20)
     assert torch.equal(agent.policy.actor_network[0].weight, before)
     assert not torch.equal(agent.policy.actor_network[-1].weight, last)
+
+
+def test_numpy_backend_noncontiguous_gradients_equal_autograd():
+    agent = A2C(gym.make_vec("CartPole-v1", 2), seed=0).learn(20)
+    for param in agent.policy.parameters():
+        if param.ndim == 2:
+            param.grad = torch.zeros(param.T.shape).T
+    check(agent)

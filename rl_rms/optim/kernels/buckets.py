@@ -74,10 +74,9 @@ class FlatBucket:
         self._sizes = list(map(_numel, params))
         self._shapes = list(map(_get_shape, params))
         self._kinds = list(map(_get_kind, params))
-        self._state_places = [
-            (operator.itemgetter(name), list(map(_data_ptr, parts)), list(map(_get_shape, parts)))
-            for name, parts in self.parts.items()
-        ]
+        self._get_averages = list(map(operator.itemgetter, self.parts))
+        self._own_parts = [part for parts in self.parts.values() for part in parts]
+        self._places = list(map(_data_ptr, self._own_parts))
         self.is_whole = sum(self._sizes) <= GATHER_AT_MOST
         self._scratch: dict[str, tuple[Tensor, list[Tensor]]] = {}
 
@@ -113,14 +112,9 @@ class FlatBucket:
         return FlatGradients(self, grads, are_alike and all(map(_is_contiguous, grads)))
 
     def _has_states(self) -> bool:
-        """Whether the states are still the parts of the buffers."""
-        for get, places, shapes in self._state_places:
-            parts = list(map(get, self._param_states))
-            if list(map(_data_ptr, parts)) != places or list(map(_get_shape, parts)) != shapes:
-                return False
-            if not all(map(_is_contiguous, parts)):
-                return False
-        return True
+        """Whether the states are still the parts of the buffers, and the parts still lie there."""
+        parts = [part for get in self._get_averages for part in map(get, self._param_states)]
+        return all(map(operator.is_, parts, self._own_parts)) and list(map(_data_ptr, parts)) == self._places
 
     def scratch(self, name: str) -> tuple[Tensor, list[Tensor]]:
         """A flat tensor for all coordinates and its parts, allocated at the first use."""

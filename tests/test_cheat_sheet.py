@@ -40,13 +40,13 @@ def arguments(function):
         ("Arguments of the optimizer", 2, rl_rms.RMSprop),
     ],
 )
-def test_arguments_are_there(heading, number, function):
+def test_cheat_sheet_arguments_exist(heading, number, function):
     names = column(heading, number)
     assert len(names) >= 6
     assert set(names) <= arguments(function)
 
 
-def test_every_argument_of_theirs_that_shapes_learning_is_named():
+def test_cheat_sheet_names_every_learning_argument_of_other_libraries():
     others = {"policy", "sde_sample_freq", "rollout_buffer_class", "rollout_buffer_kwargs", "stats_window_size"}
     others |= {"verbose", "_init_setup_model"}
     assert arguments(stable_baselines3.A2C) - others == set(column("Arguments of the agent", 0))
@@ -55,7 +55,7 @@ def test_every_argument_of_theirs_that_shapes_learning_is_named():
 @pytest.mark.parametrize(
     "name", [f"stable_baselines3.{name}" for name in column("What to call", 1)] + column("What to call", 2)
 )
-def test_what_to_call_is_there(name):
+def test_cheat_sheet_functions_exist(name):
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
@@ -68,7 +68,7 @@ def test_what_to_call_is_there(name):
     raise AssertionError(name)
 
 
-def test_tags_are_written(tmp_path):
+def test_cheat_sheet_tags_are_logged(tmp_path):
     agent = A2C(make_vec("CartPole-v1", 1, {"gravity": Step(9.8, 5.0, at=100)}, seed=0), seed=0)
     agent.learn(500, EvalCallback(every=500, episodes=1), log_dir=tmp_path / "ours", log_interval=10)
     written = set((tmp_path / "ours" / "metrics.csv").read_text().splitlines()[0].split(","))

@@ -42,37 +42,37 @@ def pins(name):
 
 
 @pytest.mark.parametrize("requirement", USED, ids=str)
-def test_what_users_install_has_an_oldest_version_and_ends_before_another_major_one(requirement):
+def test_user_dependencies_have_a_lower_bound_and_end_before_the_next_major_version(requirement):
     assert {part.operator for part in requirement.specifier} == {">=", "<"}
     assert bound(requirement, ">=") < bound(requirement, "<")
 
 
-def test_tools_and_the_builder_have_an_oldest_version():
+def test_developer_dependencies_have_a_lower_bound():
     tools = [Requirement(text) for extra in TOOLS for text in PROJECT["optional-dependencies"][extra]]
     assert all({part.operator for part in requirement.specifier} == {">="} for requirement in tools + BUILDING)
 
 
-def test_the_oldest_versions_that_are_allowed_are_those_that_are_tested():
+def test_lower_bounds_equal_the_tested_lowest_versions():
     allowed = {canonicalize_name(one.name): bound(one, ">=") for one in USED + BUILDING}
     tested = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints-lowest.txt")}
     tested.pop("pyarrow")  # which is the others' choice
     assert tested == allowed
 
 
-def test_a_package_has_the_same_bounds_wherever_it_is_named():
+def test_bounds_of_a_package_are_the_same_everywhere():
     for requirement in USED:
         same = {str(one.specifier) for one in USED if one.name == requirement.name}
         assert len(same) == 1, requirement.name
 
 
-def test_the_pinned_versions_are_allowed():
+def test_pinned_versions_are_within_the_bounds():
     pinned = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints.txt")}
     extras = [Requirement(text) for texts in PROJECT["optional-dependencies"].values() for text in texts]
     for requirement in USED + BUILDING + extras:
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
 
 
-def test_what_the_pinned_versions_need_is_pinned():
+def test_dependencies_of_pinned_versions_are_pinned():
     pinned = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints.txt")}
     for distribution in distributions():
         # Another version, as where the oldest are tested, may need something else.
@@ -85,11 +85,11 @@ def test_what_the_pinned_versions_need_is_pinned():
                 assert requirement.specifier.contains(version), (distribution.name, str(requirement), str(version))
 
 
-def test_other_pythons_are_bound_to_the_pinned_torch_alone():
+def test_other_pythons_use_only_the_pinned_torch():
     assert [one.name for one in pins("constraints.txt") if one.marker is None] == ["torch"]
 
 
-def test_everything_imported_is_named():
+def test_imported_packages_are_declared():
     named = {canonicalize_name(requirement.name) for requirement in USED}
     homes = packages_distributions()
     for path in (ROOT / "rl_rms").rglob("*.py"):
@@ -126,7 +126,7 @@ def audit(tmp_path):
     return run
 
 
-def test_an_audit_that_finds_nothing_has_first_found_what_is_known(audit, tmp_path):
+def test_audit_first_finds_a_known_vulnerability(audit, tmp_path):
     done = audit('case "$file" in *vulnerable.txt) echo jinja2 3.1.2 CVE-2024-22195; exit 1;; esac')
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "asked").read_text().split() == [".venv-audit/vulnerable.txt", "constraints.txt"]
@@ -134,14 +134,14 @@ def test_an_audit_that_finds_nothing_has_first_found_what_is_known(audit, tmp_pa
 
 
 @pytest.mark.parametrize("unknown", ["exit 1", 'case "$*" in *--strict*) exit 1;; esac'])
-def test_an_audit_fails_on_a_vulnerability_and_on_a_package_that_nothing_is_known_of(audit, unknown):
+def test_audit_fails_for_a_vulnerable_or_unknown_package(audit, unknown):
     done = audit(f'case "$file" in *vulnerable.txt) echo jinja2 3.1.2 CVE-2024-22195; exit 1;; esac; {unknown}')
     assert done.returncode != 0
     assert "nothing was audited" not in done.stdout
 
 
 @pytest.mark.parametrize("script", ["echo No known vulnerabilities found", "echo cannot connect; exit 1"])
-def test_an_audit_without_a_service_that_knows_is_no_audit(audit, tmp_path, script):
+def test_audit_without_a_working_service_fails(audit, tmp_path, script):
     done = audit(script)
     assert done.returncode != 0
     assert re.search("nothing was audited, for PyPI's list of vulnerabilities does not tell of one", done.stdout)

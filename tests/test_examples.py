@@ -12,7 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def test_training_from_a_script(tmp_path, monkeypatch, capsys):
+def test_train_from_a_script_trains_and_saves(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main = runpy.run_path(str(EXAMPLES / "train_from_a_script.py"))["main"]
     assert main(total_timesteps=3_000) > 5
@@ -21,7 +21,7 @@ def test_training_from_a_script(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.filterwarnings("ignore")  # RLlib's own
-def test_rllib_with_the_optimizer(capsys):
+def test_rllib_trains_with_the_optimizer(capsys):
     pytest.importorskip("ray.rllib.algorithms")
     main = runpy.run_path(str(EXAMPLES / "rllib.py"))["main"]
     main(env_steps=1_000)
@@ -31,7 +31,7 @@ def test_rllib_with_the_optimizer(capsys):
     assert "half-life 100 updates = 50000 env steps" in printed
 
 
-def test_a_memory_in_env_steps_is_the_same_for_all_of_stable_baselines3(capsys):
+def test_sb3_half_life_is_the_same_for_all_algorithms(capsys):
     main = runpy.run_path(str(EXAMPLES / "sb3_half_life.py"))["main"]
     rows = main(total_timesteps=100, half_life="4_000 steps")
     # 69 updates of 5 env steps, of 16 x 5, and of 4 x 2,048 in 10 epochs of 128 minibatches.
@@ -48,7 +48,7 @@ def rooms():
 
 
 @pytest.mark.usefixtures("rooms")
-def test_a_custom_environment_drifts_and_is_learned_in(capsys):
+def test_custom_environment_drifts_and_its_return_increases(capsys):
     main = runpy.run_path(str(EXAMPLES / "custom_environment.py"))["main"]
     before, after = main(total_timesteps=60_000)
     assert after > before + 50
@@ -58,7 +58,7 @@ def test_a_custom_environment_drifts_and_is_learned_in(capsys):
     assert "regime 2" in printed
 
 
-def test_a_curriculum_is_climbed(capsys):
+def test_curriculum_reaches_the_last_level(capsys):
     main = runpy.run_path(str(EXAMPLES / "curriculum.py"))["main"]
     path = main(total_timesteps=40_000, success_return=20.0)
     assert path[0] == (0, 0)
@@ -66,7 +66,7 @@ def test_a_curriculum_is_climbed(capsys):
     assert "level 2, {'length': 0.25}" in capsys.readouterr().out
 
 
-def test_half_lives_are_compared_with_intervals(capsys):
+def test_compare_half_lives_prints_intervals(capsys):
     pytest.importorskip("rliable")
     main = runpy.run_path(str(EXAMPLES / "compare_half_lives.py"))["main"]
     table = main(half_lives=(2, 200), seeds=2, total_timesteps=6_000)
@@ -86,7 +86,7 @@ def test_half_lives_are_compared_with_intervals(capsys):
 
 
 @pytest.mark.slow
-def test_a_federation_in_one_process_learns(capsys):
+def test_federated_increases_the_return(capsys):
     main = runpy.run_path(str(EXAMPLES / "federated.py"))["main"]
     results = main(rounds=30)
     assert set(results) == {"server", "client"}
@@ -94,7 +94,7 @@ def test_a_federation_in_one_process_learns(capsys):
     assert "normalizer: client" in capsys.readouterr().out
 
 
-def test_a_killed_training_comes_to_the_same_weights(capfd):
+def test_resume_after_a_kill_gives_the_same_weights(capfd):
     main = runpy.run_path(str(EXAMPLES / "resume_after_a_kill.py"))["main"]
     assert main(total_timesteps=60_000, every=5_000)
     printed = capfd.readouterr().out
@@ -119,7 +119,7 @@ def kernel(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
-def test_the_notebook_runs_and_holds_what_it_gives(kernel, tmp_path):
+def test_notebook_runs_and_has_its_outputs(kernel, tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     path = EXAMPLES / "rl_rms.ipynb"
@@ -142,7 +142,7 @@ def kinds(output):
     return output.output_type, sorted(output.get("data", {}))
 
 
-def test_every_example_is_run_by_a_test():
+def test_every_example_has_a_test():
     tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     for example in [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")]:
         assert f'"{example.name}"' in tests, example.name

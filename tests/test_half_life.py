@@ -10,7 +10,7 @@ from rl_rms.half_life import AverageHalfLife, Timescale, parse_half_life
 from tests.naming import naming
 
 
-def test_a_weight_has_halved_after_the_half_life():
+def test_weight_after_the_half_life_is_one_half():
     assert rho_from_half_life(1) == 0.5
     assert rho_from_half_life(2) == pytest.approx(0.5**0.5)
     assert rho_from_half_life(69) == pytest.approx(0.99, abs=1e-5)
@@ -18,7 +18,7 @@ def test_a_weight_has_halved_after_the_half_life():
     assert rho_from_half_life(10, updates=30) == pytest.approx(0.125)
 
 
-def test_half_life_of_common_decays():
+def test_half_life_of_common_decays_equals_known_values():
     assert half_life_from_rho(0.5) == 1.0
     assert half_life_from_rho(0.9) == pytest.approx(6.5788, abs=1e-4)
     assert half_life_from_rho(0.99) == pytest.approx(68.9676, abs=1e-4)
@@ -26,12 +26,12 @@ def test_half_life_of_common_decays():
 
 
 @given(st.floats(0.05, 1e6))
-def test_decay_and_half_life_are_inverse(half_life):
+def test_rho_and_half_life_conversions_are_inverse(half_life):
     assert half_life_from_rho(rho_from_half_life(half_life)) == pytest.approx(half_life, rel=1e-8)
 
 
 @pytest.mark.parametrize("half_life", [0, -3.0, float("nan"), float("inf"), 1e16])
-def test_impossible_half_lives_are_named(half_life):
+def test_half_life_out_of_range_names_it(half_life):
     with pytest.raises(ValueError, match=naming("half_life", "0", "1e+15")):
         rho_from_half_life(half_life)
     with pytest.raises(ValueError, match=naming("half_life", "0")):
@@ -39,7 +39,7 @@ def test_impossible_half_lives_are_named(half_life):
 
 
 @pytest.mark.parametrize("value", ["3", True, None, [3.0]])
-def test_half_life_that_is_no_number_is_named(value):
+def test_half_life_of_another_type_names_it(value):
     with pytest.raises(ValueError, match=naming("half_life", repr(value))):
         HalfLife(value)
     with pytest.raises(ValueError, match=naming("timescale", repr(value))):
@@ -47,16 +47,16 @@ def test_half_life_that_is_no_number_is_named(value):
 
 
 @pytest.mark.parametrize("value", [np.int64(69), np.float32(69), np.uint8(69)])
-def test_half_life_takes_numpy_numbers(value):
+def test_half_life_of_a_numpy_number_is_accepted(value):
     assert HalfLife.parse(value) == HalfLife(69.0)
 
 
-def test_the_longest_half_life_still_learns():
+def test_rho_of_the_longest_half_life_is_below_one():
     assert rho_from_half_life(1e15) < 1.0
 
 
 @pytest.mark.parametrize("rho", [-0.1, 1.0, 1.5, float("nan")])
-def test_impossible_decays_are_named(rho):
+def test_rho_out_of_range_names_it(rho):
     with pytest.raises(ValueError, match=naming("rho", "[0, 1)")):
         half_life_from_rho(rho)
 
@@ -76,20 +76,20 @@ def test_impossible_decays_are_named(rho):
         (HalfLife(3, "steps"), 3, "steps"),
     ],
 )
-def test_spellings(spec, value, unit):
+def test_parse_accepts_every_spelling(spec, value, unit):
     assert HalfLife.parse(spec) == HalfLife(value, unit)
 
 
 @pytest.mark.parametrize(
     "spec", ["", "steps", "69 episodes", "69 69", "20,000 steps", "1__0", "1_", "match", "nan", "infinite"]
 )
-def test_other_spellings_are_named(spec):
+def test_parse_of_another_spelling_names_it(spec):
     with pytest.raises(ValueError, match=naming("half_life", '"20_000 steps"', f"'{spec}'")):
         HalfLife.parse(spec)
 
 
 @pytest.mark.parametrize("spec", [None, True, [69]])
-def test_other_kinds_are_named(spec):
+def test_parse_of_another_type_names_it(spec):
     with pytest.raises(TypeError, match=naming("half_life")):
         HalfLife.parse(spec)
 
@@ -111,12 +111,12 @@ def test_half_life_of_the_second_moment_is_finite(spec):
         HalfLife.parse(spec)
 
 
-def test_units_are_checked():
+def test_half_life_with_a_wrong_unit_names_it():
     with pytest.raises(ValueError, match=naming('"updates"', '"steps"', "'episodes'")):
         HalfLife(3, "episodes")
 
 
-def test_units_convert():
+def test_in_updates_converts_units():
     assert HalfLife(20_000, "steps").in_updates(80) == 250
     assert HalfLife(250).in_steps(80) == 20_000
     assert HalfLife(250).in_updates() == 250
@@ -124,7 +124,7 @@ def test_units_convert():
 
 
 @pytest.mark.parametrize("steps_per_update", [None, 0, -5, float("nan")])
-def test_converting_needs_the_steps_per_update(steps_per_update):
+def test_in_updates_without_steps_per_update_raises(steps_per_update):
     with pytest.raises(ValueError, match=naming("'100 steps'", "optimizer.steps_per_update")):
         HalfLife(100, "steps").in_updates(steps_per_update)
     with pytest.raises(ValueError, match=naming("'100 updates'")):
@@ -134,22 +134,22 @@ def test_converting_needs_the_steps_per_update(steps_per_update):
 @pytest.mark.parametrize(
     "spec", ["20000 steps", "123456789 steps", "0.1 updates", "1234567.25 steps", "68.5 updates"]
 )
-def test_what_is_written_reads_back(spec):
+def test_str_of_a_half_life_parses_to_it(spec):
     assert str(HalfLife.parse(spec)) == spec
 
 
-def test_a_half_life_read_back_from_rho_is_written_as_it_was_stated():
+def test_half_life_converted_to_rho_and_back_has_the_stated_form():
     assert str(HalfLife(half_life_from_rho(rho_from_half_life(69)))) == "69 updates"
 
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan")])
-def test_impossible_time_scales_are_named(value):
+def test_timescale_out_of_range_names_it(value):
     with pytest.raises(ValueError, match=naming("timescale", "0")):
         Timescale(value)
 
 
 @pytest.mark.parametrize(("spec", "kind"), [("soon", ValueError), (-3, ValueError), ([69], TypeError)])
-def test_where_a_half_life_may_be_found_the_words_for_that_are_named_too(spec, kind):
+def test_parse_error_names_match_and_auto_if_they_are_allowed(spec, kind):
     with pytest.raises(kind, match=naming('"match"', '"auto"')):
         parse_half_life(spec)
 
@@ -170,7 +170,7 @@ TEXTS = st.one_of(
 
 
 @given(TEXTS)
-def test_any_text_is_a_half_life_that_is_written_and_read_back_or_is_named(text):
+def test_parse_of_any_text_round_trips_or_raises(text):
     half_life, said = None, ""
     try:
         half_life = HalfLife.parse(text)
@@ -188,7 +188,7 @@ def test_any_text_is_a_half_life_that_is_written_and_read_back_or_is_named(text)
 
 
 @given(st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 10**15, 10**15 + 1]))
-def test_any_number_is_a_half_life_or_is_named(number):
+def test_parse_of_any_number_is_accepted_or_raises(number):
     if 0 < number <= 1e15:
         assert HalfLife.parse(number).value == number
         return
@@ -197,7 +197,7 @@ def test_any_number_is_a_half_life_or_is_named(number):
 
 
 @given(st.floats(0.0, 1.0, exclude_max=True))
-def test_any_decay_is_a_half_life_and_back(rho):
+def test_rho_of_any_value_converts_to_a_half_life_and_back(rho):
     half_life = half_life_from_rho(rho)
     assert 0.0 <= half_life < math.inf
     if 0 < half_life <= 1e15:

@@ -15,15 +15,15 @@ def imported_after(statement):
     return done.stdout.split()
 
 
-def test_importing_the_package_imports_nothing_heavy():
+def test_import_of_the_package_imports_no_heavy_dependency():
     assert imported_after("import rl_rms; rl_rms.HalfLife(69); rl_rms.rho_from_half_life(69)") == []
 
 
-def test_the_optimizer_needs_torch_alone():
+def test_import_of_the_optimizer_needs_only_torch():
     assert imported_after("from rl_rms import RMSprop") == ["torch"]
 
 
-def test_every_public_name_is_there():
+def test_public_names_are_importable():
     assert all(hasattr(rl_rms, name) for name in rl_rms.__all__)
     with pytest.raises(AttributeError, match=naming("'RMSProp'")):
         rl_rms.RMSProp  # noqa: B018

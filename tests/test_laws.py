@@ -31,12 +31,12 @@ def noise_error(rho: float, variance: float) -> float:
 
 
 @pytest.mark.parametrize(("snr", "half_life"), [(1, 7.3), (0.1, 26.0), (0.01, 138.6)])
-def test_the_matched_half_life_of_known_cases(snr, half_life):
+def test_matched_half_life_of_known_cases_equals_hand_computed_values(snr, half_life):
     assert matched_half_life(200, snr) == pytest.approx(half_life, abs=0.05)
 
 
 @pytest.mark.parametrize("snr", [1, 0.1, 0.01])
-def test_the_matched_half_life_minimizes_the_exact_error_of_an_autoregression(snr):
+def test_matched_half_life_minimizes_the_error_of_an_autoregression(snr):
     phi = math.exp(-1 / 200)
 
     def error(rho: float) -> float:
@@ -47,7 +47,7 @@ def test_the_matched_half_life_minimizes_the_exact_error_of_an_autoregression(sn
     assert matched_half_life(200, snr) == pytest.approx(cheapest(error), rel=0.06)
 
 
-def test_where_forgetting_does_not_pay_the_memory_is_infinite():
+def test_matched_half_life_of_a_weak_signal_is_infinite():
     assert matched_half_life(200, 1 / 400) == math.inf
     assert matched_half_life(200, 1 / 399) < math.inf
     assert (
@@ -63,25 +63,25 @@ def test_where_forgetting_does_not_pay_the_memory_is_infinite():
     ("ratio", "dwell", "half_life"),
     [(4, 200, 10), (4, 600, 17), (4, 2000, 32), (100, 200, 3.0), (100, 600, 5.2), (100, 2000, 9.5)],
 )
-def test_the_half_life_of_jumps(ratio, dwell, half_life):
+def test_jump_half_life_equals_known_values(ratio, dwell, half_life):
     assert jump_half_life(dwell, ratio) == pytest.approx(half_life, rel=0.035)
     assert jump_half_life(dwell, 1 / ratio) == pytest.approx(jump_half_life(dwell, ratio))
 
 
 @pytest.mark.parametrize("ratio", [4, 25, 100])
-def test_the_cost_of_a_jump_is_an_eighth_of_the_squared_log_ratio(ratio):
+def test_error_of_a_jump_is_an_eighth_of_the_squared_log_ratio(ratio):
     s = (np.arange(400_000) + 0.5) * 1e-4  # the integral of the law's docstring by the midpoint rule
     up, down = 1 - (1 - 1 / ratio) * np.exp(-s), 1 + (ratio - 1) * np.exp(-s)
     cost = sum(0.5 * (1 / v - 1 + np.log(v)).sum() * 1e-4 for v in (up, down)) / 2
     assert jump_half_life(1000, ratio) == pytest.approx(LN2 / 2 * math.sqrt(1000 / cost), rel=1e-4)
 
 
-def test_slow_jumps_are_matched_in_the_log_domain():
+def test_jump_half_life_of_slow_jumps_is_matched_in_the_log_domain():
     signal = math.log(25) ** 2 / 4
     assert matched_half_life(1e9 / 2, signal / 2) == pytest.approx(jump_half_life(1e9, 25), rel=1e-3)
 
 
-def test_the_half_life_of_a_random_walk():
+def test_random_walk_half_life_minimizes_the_error():
     def error(rho: float) -> float:
         return 0.01 * rho**2 / (1 - rho**2) + noise_error(rho, 4)
 
@@ -89,7 +89,7 @@ def test_the_half_life_of_a_random_walk():
     assert random_walk_half_life(0.01, 4) == pytest.approx(cheapest(error), rel=0.03)
 
 
-def test_the_half_life_of_a_ramp():
+def test_ramp_half_life_minimizes_the_error():
     def error(rho: float) -> float:
         return (0.01 * rho / (1 - rho)) ** 2 + noise_error(rho, 4)
 
@@ -97,7 +97,7 @@ def test_the_half_life_of_a_ramp():
     assert ramp_half_life(0.01, 4) == pytest.approx(cheapest(error), rel=0.05)
 
 
-def test_the_half_life_of_a_slow_sinusoid():
+def test_sinusoid_half_life_minimizes_the_error():
     def error(rho: float) -> float:
         response = (1 - rho) / (1 - rho * np.exp(-0.005j))
         return 3**2 / 2 * abs(1 - response) ** 2 + noise_error(rho, 4)
@@ -106,7 +106,7 @@ def test_the_half_life_of_a_slow_sinusoid():
     assert sinusoid_half_life(3, 0.005, 4) == pytest.approx(cheapest(error), rel=0.05)
 
 
-def test_the_longest_half_life_keeps_the_largest_step_in_its_budget():
+def test_longest_half_life_keeps_the_step_bound():
     half_life = longest_half_life(max_step=0.1, lr=0.001)
     assert half_life == pytest.approx(LN2 * 10_000)
     # A gradient after nothing but zeros makes the largest step, lr / sqrt(1 - rho).
@@ -116,7 +116,7 @@ def test_the_longest_half_life_keeps_the_largest_step_in_its_budget():
 @pytest.mark.parametrize(
     ("dwell", "ratio", "half_life"), [(20, 25, 4), (100, 25, 4), (100, 25, 32), (1000, 4, 16)]
 )
-def test_the_tracking_error_is_that_of_a_simulation(dwell, ratio, half_life):
+def test_tracking_error_equals_a_simulation(dwell, ratio, half_life):
     rng = np.random.default_rng(0)
     level = np.cumsum(rng.random((6000, 512)) < 1 / dwell, axis=0) + rng.integers(2, size=512)
     variance = np.where(level % 2, ratio, 1.0)
@@ -132,7 +132,7 @@ def test_the_tracking_error_is_that_of_a_simulation(dwell, ratio, half_life):
     assert predicted == pytest.approx(np.mean(errors), rel=0.08)
 
 
-def test_a_constant_variance_costs_a_quarter_of_the_gain():
+def test_tracking_error_of_a_constant_variance_is_a_quarter_of_the_gain():
     # n = 2 / alpha degrees of freedom, half of 1 / n.
     rho = 0.999
     error = tracking_error(half_life_from_rho(rho), 1e12, 0.0)
@@ -140,32 +140,32 @@ def test_a_constant_variance_costs_a_quarter_of_the_gain():
     assert tracking_error(half_life_from_rho(rho), 1e12, 0.0, noise=4) == pytest.approx((1 - rho) / 2, rel=0.01)
 
 
-def test_an_endless_memory_costs_the_entropy_of_its_mixture():
+def test_tracking_error_of_an_infinite_half_life_is_the_entropy_of_the_mixture():
     # v is the mean of e and 1 / e, the logarithm's mean is 0: half of ln cosh 1.
     assert tracking_error(1e9, 100, 1.0) == pytest.approx(0.5 * math.log(math.cosh(1)), rel=1e-3)
 
 
 @pytest.mark.parametrize(("timescale", "signal"), [(10, 2.6), (50, 0.5), (500, 2.6), (500, 0.05)])
-def test_the_least_error_is_the_least_of_a_fine_grid(timescale, signal):
+def test_least_error_equals_the_minimum_of_a_fine_grid(timescale, signal):
     found = least_error_half_life(timescale, signal)
     errors = {h: tracking_error(h, timescale, signal) for h in np.geomspace(1, 3000, 300)}
     assert tracking_error(found, timescale, signal) <= 1.003 * min(errors.values())
     assert found == pytest.approx(min(errors, key=errors.__getitem__), rel=0.15)
 
 
-def test_of_small_slow_changes_the_least_error_is_at_the_matched_half_life():
+def test_least_error_of_small_slow_changes_is_at_the_matched_half_life():
     assert least_error_half_life(20_000, 0.002) == pytest.approx(matched_half_life(20_000, 0.001), rel=0.08)
     assert least_error_half_life(5000, 0.3) == pytest.approx(matched_half_life(5000, 0.15), rel=0.05)
     assert least_error_half_life(5000, 0.3, noise=8) == pytest.approx(matched_half_life(5000, 0.3 / 8), rel=0.05)
 
 
-def test_of_smooth_changes_the_least_error_is_at_the_half_life_of_a_sinusoid():
+def test_least_error_of_smooth_changes_is_at_the_half_life_of_a_sinusoid():
     amplitude, frequency = 0.8, 1e-4
     found = least_error_half_life(1 / frequency, amplitude**2 / 2, smoothness=2)
     assert found == pytest.approx(sinusoid_half_life(amplitude, frequency, 2), rel=0.05)
 
 
-def test_the_shortest_half_life_that_is_looked_at():
+def test_least_error_search_has_a_shortest_half_life():
     assert least_error_half_life(0.1, 100) >= 0.5
 
 

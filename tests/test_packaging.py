@@ -93,7 +93,7 @@ def wheel(archives):
     return archives[1]
 
 
-def test_the_wheel_holds_one_package_and_its_configurations(wheel):
+def test_wheel_has_one_package_and_its_configurations(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         top_level = archive.read(next(name for name in names if name.endswith("top_level.txt"))).decode().split()
@@ -121,12 +121,12 @@ def unpacked(tmp_path_factory):
     return base / "source"
 
 
-def test_links_without_support_for_links_are_text_files(unpacked):
+def test_checkout_without_links_has_text_files(unpacked):
     assert (unpacked / "agents").read_text() == "rl_rms/agents"
 
 
 @pytest.mark.parametrize("way", ["wheel", "sdist", "zip", "editable"])
-def test_install_without_links_gives_every_module_and_trains(way, archives, unpacked, tmp_path):
+def test_install_without_links_has_every_module_and_trains(way, archives, unpacked, tmp_path):
     python, site = new_environment(tmp_path / "venv")
     source = {"wheel": archives[1], "sdist": archives[0]}.get(way, unpacked)
     words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
@@ -141,20 +141,20 @@ def test_install_without_links_gives_every_module_and_trains(way, archives, unpa
 
 
 @pytest.mark.parametrize("name", ["agents", "envs", "configs"])
-def test_a_link_at_the_root_leads_into_the_package(name):
+def test_links_at_the_root_point_into_the_package(name):
     assert (ROOT / name).is_symlink()
     assert (ROOT / name).resolve() == ROOT / "rl_rms" / name
 
 
 @pytest.mark.parametrize("name", ["agents", "envs", "configs"])
-def test_import_through_a_root_link_raises_importerror(name):
+def test_import_through_a_root_link_raises_import_error(name):
     code = f"import {name}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"rl_rms.{name}" in done.stderr.splitlines()[-1]
 
 
-def test_the_same_sources_give_the_same_archives(archives, tmp_path):
+def test_build_of_the_same_sources_gives_the_same_bytes(archives, tmp_path):
     """Somebody else's folder, umask, clock, time zone and order of hashing change no byte."""
     source = tmp_path / "somebody's" / "clone"
     before = os.umask(0o077)
@@ -170,7 +170,7 @@ def test_the_same_sources_give_the_same_archives(archives, tmp_path):
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in archives]
 
 
-def test_an_sdist_tells_nothing_of_who_built_it(archives):
+def test_sdist_has_no_trace_of_its_builder(archives):
     with tarfile.open(archives[0]) as archive:
         members = archive.getmembers()
     assert {(one.uid, one.gid, one.uname, one.gname, one.mtime) for one in members} == {

@@ -159,7 +159,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name)
-def test_blocks_run_from_top_to_bottom(page, elsewhere, monkeypatch):
+def test_code_blocks_of_a_page_run_in_order(page, elsewhere, monkeypatch):
     # What starts Flower or Ray, or trains for long, is read up to there.
     monkeypatch.setattr("rl_rms.cli.federate.simulate", lambda *_: None)
     monkeypatch.setattr("rl_rms.cli.federate.report", lambda _: None)
@@ -177,7 +177,7 @@ def sweep_if_small(search_all, search, folder, storage, workers, engine):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_commands_in_sentences_are_there(page):
+def test_commands_in_sentences_exist(page):
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for words in map(shlex.split, re.findall(r"`rl-rms ([a-z][^`]*)`", prose)):
         assert words[0] in COMMANDS, words
@@ -187,13 +187,13 @@ def test_commands_in_sentences_are_there(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_and_pictures_are_there(page):
+def test_links_and_images_exist(page):
     targets = re.findall(r"\]\(([^)#]+)", page.read_text())
     files = [target for target in targets if "://" not in target]
     assert all((page.parent / target).is_file() for target in files), files
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_named_files_are_there(page):
+def test_named_files_exist(page):
     named = re.findall(r"`(?:python )?((?:benchmarks|tests|examples|docs)/[\w/.]+\.\w+)", page.read_text())
     assert all((ROOT / name).is_file() for name in named), named

@@ -173,7 +173,7 @@ def test_a_module_is_in_the_reference_or_internal(reference):
     assert modules - shown - homes == INTERNAL
 
 
-def test_a_module_that_a_page_shows_is_there_wholly(reference):
+def test_reference_page_of_a_module_has_all_its_public_names(reference):
     pages = "\n".join(page.read_text() + "\n" for page in (DOCS / "api").glob("*.md"))
     # Those without a selection of members, of which the pages have none where it is all.
     whole = re.findall(
@@ -195,7 +195,7 @@ def is_public(module, name, thing):
     return not name.startswith("_") and defined and thing.__module__ == module
 
 
-def test_what_pages_and_examples_import_is_in_the_reference(reference):
+def test_imports_of_pages_and_examples_are_in_the_reference(reference):
     texts = [path.read_text() for path in [ROOT / "README.md", *DOCS.rglob("*.md"), *ROOT.glob("examples/*.*")]]
     found = re.findall(r"from (rl_rms[\w.]*) import ([\w, ]+)", "\n".join(texts))
     names = {(module, name.strip()) for module, several in found for name in several.split(",") if name.strip()}
@@ -208,7 +208,7 @@ def test_what_pages_and_examples_import_is_in_the_reference(reference):
     assert missing == []
 
 
-def test_names_that_pages_write_are_there():
+def test_names_in_pages_exist():
     texts = [path.read_text() for path in [ROOT / "README.md", *DOCS.rglob("*.md")]]
     names = set(re.findall(r"`(rl_rms(?:\.\w+)+)[(`]", "\n".join(texts)))
     assert len(names) > 20
@@ -225,7 +225,7 @@ def test_contributing_lists_every_module_with_its_purpose():
     assert page == with_table(page), "run python docs/list_modules.py"
 
 
-def test_names_in_pages_lead_to_the_reference(site):
+def test_names_in_pages_link_to_the_reference(site):
     page = (site / "half_life.html").read_text()
     assert re.search(r'<a [^>]*href="api/rule.html#rl_rms.laws.matched_half_life"[^>]*><code>', page)
     table = (site / "cheat_sheet.html").read_text()
@@ -235,7 +235,7 @@ def test_names_in_pages_lead_to_the_reference(site):
     assert 'href="api/agents.html#rl_rms.agents.agent.Agent.learn"' in inherited
 
 
-def test_nothing_is_loaded_from_other_hosts(site):
+def test_site_loads_nothing_from_other_hosts(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 40
     for page in pages:
@@ -251,7 +251,7 @@ def test_nothing_is_loaded_from_other_hosts(site):
         assert not re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text()), sheet
 
 
-def test_a_reader_searches_and_finds_and_asks_only_this_host(site):
+def test_site_search_finds_pages_without_other_hosts(site):
     handler = functools.partial(Quiet, directory=str(site))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -284,7 +284,7 @@ def test_a_reader_searches_and_finds_and_asks_only_this_host(site):
     assert [url for url in asked if not url.startswith((home, "data:", "blob:"))] == []
 
 
-def test_concepts_are_drawn_by_the_command_that_their_page_names(tmp_path):
+def test_figures_of_concepts_come_from_the_command_of_their_page(tmp_path):
     runpy.run_path(str(DOCS / "draw_concepts.py"))["main"](tmp_path)
     page = (DOCS / "concepts.md").read_text()
     assert "python docs/draw_concepts.py" in page

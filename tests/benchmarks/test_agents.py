@@ -7,7 +7,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "agents.py"
 
 
 @pytest.mark.parametrize("name", ["CartPole, 1", "CartPole, 64 native", "Pendulum, 16 sync", "Pixels, 8 sync"])
-def test_every_contender_is_measured_in_every_round(benchmark, name):
+def test_compare_measures_every_contender_in_every_round(benchmark, name):
     case = benchmark.CASES[name]._replace(steps=40 * benchmark.CASES[name].num_envs)
     measured = benchmark.compare(case, rounds=2)
     assert {key: len(values) for key, values in measured.items()} == {"rl_rms": 2, "sb3": 2, "random": 2}
@@ -17,7 +17,7 @@ def test_every_contender_is_measured_in_every_round(benchmark, name):
     assert f"| {case.goal:g} |" in row
 
 
-def test_both_have_the_same_network(benchmark):
+def test_contenders_have_the_same_network(benchmark):
     case = benchmark.CASES["CartPole, 1"]
     ours = benchmark.A2C(benchmark.our_env(case), n_steps=benchmark.N_STEPS)
     theirs = benchmark.stable_baselines3.A2C("MlpPolicy", benchmark.their_env(case), device="cpu")
@@ -26,11 +26,11 @@ def test_both_have_the_same_network(benchmark):
     assert ours.config.n_steps == theirs.n_steps
 
 
-def test_memory_does_not_grow(benchmark):
+def test_growth_of_memory_is_small(benchmark):
     assert benchmark.growth(60_000) < 8.0  # megabytes
 
 
-def test_table_of_the_committed_measurements_is_the_documentations(benchmark):
+def test_table_of_the_committed_measurements_is_in_the_documentation(benchmark):
     measured = json.loads((PATH.parent / "results" / "agents.json").read_text())["env_steps_per_second"]
     assert measured.keys() == benchmark.CASES.keys()
     assert benchmark.table(measured) in (PATH.parents[1] / "docs" / "agents.md").read_text()

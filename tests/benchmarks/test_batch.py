@@ -5,7 +5,7 @@ import pytest
 PATH = Path(__file__).parents[2] / "benchmarks" / "batch.py"
 
 
-def test_every_contender_trains_and_is_the_same_again(benchmark):
+def test_train_of_every_contender_is_reproducible(benchmark):
     for contender, (workers, half_life, rates) in benchmark.CONTENDERS.items():
         first, again = (benchmark.train(contender, rates[0], seed=1, life=12_000) for _ in range(2))
         assert first == again
@@ -17,7 +17,7 @@ def test_every_contender_trains_and_is_the_same_again(benchmark):
             assert workers == 64
 
 
-def test_what_is_there_is_not_trained_again_and_the_best_rate_is_shown(benchmark, tmp_path, monkeypatch):
+def test_run_skips_finished_runs_and_table_shows_the_best_rate(benchmark, tmp_path, monkeypatch):
     pytest.importorskip("rliable")
     monkeypatch.setattr(benchmark, "RUNS", tmp_path / "runs.jsonl")
     contenders = {"one": (1, 200, (1e-3, 2e-3)), "many": (64, 200, (8e-3, 1.6e-2))}

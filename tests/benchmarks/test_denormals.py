@@ -8,7 +8,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "denormals.py"
 
 
 @pytest.mark.parametrize(("name", "are_denormal"), [("rl_rms.RMSprop", False), ("torch.optim.RMSprop", True)])
-def test_what_is_timed_is_there(benchmark, name, are_denormal):
+def test_timed_cases_have_subnormal_numbers(benchmark, name, are_denormal):
     optimizer = benchmark.trained(benchmark.MAKERS[name], dies=True)
     (param,) = optimizer.param_groups[0]["params"]
     moment = optimizer.state[param]["square_avg"]
@@ -17,12 +17,12 @@ def test_what_is_timed_is_there(benchmark, name, are_denormal):
     assert live.state[live.param_groups[0]["params"][0]]["square_avg"].min() > torch.finfo(torch.float32).tiny
 
 
-def test_gradients_can_be_written_again_and_again(benchmark):
+def test_gradients_can_be_computed_repeatedly(benchmark):
     write = benchmark.writing(92.0)
     assert benchmark.seconds(write) > 0.0
 
 
-def test_a_small_run_has_a_row_for_every_pair(benchmark, monkeypatch, tmp_path):
+def test_main_writes_a_row_for_every_pair(benchmark, monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "REPEATS", 1)
     output = tmp_path / "table.md"
     monkeypatch.setattr(sys, "argv", ["denormals", "--rounds", "2", "--output", str(output)])

@@ -7,7 +7,7 @@ from pathlib import Path
 PATH = Path(__file__).parents[2] / "benchmarks" / "envs.py"
 
 
-def test_what_is_added_is_the_median_of_differences_in_the_same_round(benchmark):
+def test_table_added_time_is_the_median_difference_within_rounds(benchmark):
     # The machine is twice as slow in the second round and thrice in the fourth; what is added is 1, 2, 1, 3 and 1.
     bare, ours = [4.0, 8.0, 4.0, 12.0, 4.0], [5.0, 10.0, 5.0, 15.0, 5.0]
     rows = benchmark.table("single", {"bare": bare, "ours": ours})
@@ -17,7 +17,7 @@ def test_what_is_added_is_the_median_of_differences_in_the_same_round(benchmark)
     ]
 
 
-def test_a_small_run_measures_every_contender(tmp_path, benchmark):
+def test_main_measures_every_contender(tmp_path, benchmark):
     output = tmp_path / "envs.json"
     command = [sys.executable, "-W", "ignore", str(PATH), "--quick", "--rounds", "2", "--output", str(output)]
     subprocess.run(command, check=True, capture_output=True)
@@ -29,7 +29,7 @@ def test_a_small_run_measures_every_contender(tmp_path, benchmark):
     assert "| native, 4 | rl_rms, one parameter drifts |" in output.with_suffix(".md").read_text()
 
 
-def test_numbers_of_the_documentation_are_those_of_the_committed_measurements(benchmark):
+def test_documentation_has_the_committed_measurements(benchmark):
     measured = json.loads((PATH.parent / "results" / "envs.json").read_text())["microseconds"]
     table = "\n".join(row for group, taken in measured.items() for row in benchmark.table(group, taken))
     text = (PATH.parents[1] / "docs" / "environments.md").read_text()

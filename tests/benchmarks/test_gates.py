@@ -9,13 +9,13 @@ from rl_rms.envs.curricula import ReturnGate
 PATH = Path(__file__).parents[2] / "benchmarks" / "gates.py"
 
 
-def test_the_first_episode_after_which_a_gate_is_open_counts(benchmark):
+def test_passes_at_is_the_first_episode_with_an_open_gate(benchmark):
     successes = np.array([1, 0, 0, 1, 1, 1], dtype=bool)
     assert benchmark.passes_at(ReturnGate(0.6, window=3), successes) == 5
     assert benchmark.passes_at(ReturnGate(0.6, window=3), successes[:4]) is None
 
 
-def test_the_committed_numbers_are_those_of_the_command(benchmark):
+def test_committed_measurements_equal_those_of_the_command(benchmark):
     """For fewer learners, as closely as these tell."""
     raw = json.loads((PATH.parent / "results" / "gates.json").read_text())
     for name, make in benchmark.GATES.items():

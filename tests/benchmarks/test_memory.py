@@ -8,18 +8,18 @@ from tests.naming import naming
 PATH = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
 
-def test_halving_is_interpolated_exponentially(benchmark):
+def test_env_steps_to_halve_interpolates_exponentially(benchmark):
     # 1 to 1/4 in 20 env steps: it halves every 10. Joined by a straight line it would be at 13.3 env steps.
     assert benchmark.env_steps_to_halve([100, 120], [1.0, 0.25]) == pytest.approx(10.0)
     assert benchmark.env_steps_to_halve([7, 10, 14], [8.0, 5.0, 4.0]) == pytest.approx(7.0)
 
 
-def test_a_value_that_has_not_halved_is_refused(benchmark):
+def test_env_steps_to_halve_of_a_value_that_has_not_halved_raises(benchmark):
     with pytest.raises(ValueError, match=naming("values", "0.5", "0.75")):
         benchmark.env_steps_to_halve([0, 5], [1.0, 0.75])
 
 
-def test_the_marker_reads_the_decay_of_torchs_own_optimizer(benchmark):
+def test_marker_reads_the_decay_of_the_optimizer_of_torch(benchmark):
     weight = torch.nn.Parameter(torch.zeros(2, 5))
     optimizer = torch.optim.RMSprop([weight], alpha=0.9)
     marker = benchmark.Marker(optimizer, weight)
@@ -35,9 +35,7 @@ def test_the_marker_reads_the_decay_of_torchs_own_optimizer(benchmark):
 
 
 @pytest.mark.parametrize("algorithm", ["SB3 A2C", "rl_rms A2C"])
-def test_the_memory_of_rho_grows_with_the_environments_that_of_a_half_life_does_not(
-    benchmark, algorithm, monkeypatch
-):
+def test_rho_half_life_grows_with_num_envs_and_a_stated_one_does_not(benchmark, algorithm, monkeypatch):
     monkeypatch.setattr(benchmark, "HALF_LIFE", 1000)
     few, many = (benchmark.Case(algorithm, num_envs) for num_envs in (4, 8))
     # -ln 2 / ln 0.99 = 68.97 updates of 5 steps in each environment; reset frames are no env steps
@@ -47,18 +45,18 @@ def test_the_memory_of_rho_grows_with_the_environments_that_of_a_half_life_does_
         assert benchmark.measure(case, "half_life") == pytest.approx(1000, rel=1e-3)
 
 
-def test_updates_that_share_a_rollout_share_its_env_steps(benchmark, monkeypatch):
+def test_updates_of_one_rollout_share_its_env_steps(benchmark, monkeypatch):
     # 128 steps are learned from in 4 batches, twice: 16 env steps to an update. Half of it is 1103 env steps.
     monkeypatch.setitem(benchmark._PPO, "small", {"n_steps": 128, "batch_size": 32, "n_epochs": 2})
     assert benchmark.measure_sb3(benchmark.Case("small", 1), "rho", 0) == pytest.approx(1103.5, rel=1e-3)
 
 
-def test_the_table_has_a_row_for_every_run(benchmark):
+def test_table_has_a_row_for_every_run(benchmark):
     row = {"algorithm": "x", "num_envs": 4, "memory_in_env_steps": {"rho": 1379.4, "half_life": 4000.0}}
     assert benchmark.table([row]).splitlines()[-1] == "| x | 4 | 1,379 | 4,000 |"
 
 
-def test_the_picture_is_drawn(benchmark, tmp_path):
+def test_draw_writes_a_figure(benchmark, tmp_path):
     row = {"algorithm": "x", "num_envs": 1, "memory_in_env_steps": {"rho": 345.0, "half_life": 4000.0}}
     benchmark.draw([row, {**row, "num_envs": 16}], tmp_path / "memory.png")
     assert (tmp_path / "memory.png").stat().st_size > 5000

@@ -32,7 +32,7 @@ def part_of(rollout, start, stop):
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_the_gradient_of_each_part_is_the_agents_own(benchmark, mode):
+def test_gradient_of_each_part_equals_that_of_the_agent(benchmark, mode):
     vector_kwargs = {"autoreset_mode": mode}
     env = make_vec("CartPole-v1", 12, vector_kwargs=vector_kwargs, max_episode_steps=14)
     agent = A2C(env, ent_coef=1.0, gae_lambda=0.95, n_steps=8, seed=0)
@@ -51,14 +51,14 @@ def test_the_gradient_of_each_part_is_the_agents_own(benchmark, mode):
         torch.testing.assert_close(gradients[part], torch.cat([one.flatten() for one in expected]))
 
 
-def test_clipping_scales_down_to_the_norm_and_leaves_shorter_gradients(benchmark):
+def test_clip_scales_to_the_norm_and_keeps_shorter_gradients(benchmark):
     torch.testing.assert_close(benchmark.clipped(torch.tensor([3.0, 4.0]), 0.5), torch.tensor([0.3, 0.4]))
     short = torch.tensor([0.03, 0.04])
     assert benchmark.clipped(short, 0.5).equal(short)
     assert benchmark.clipped(torch.tensor([3.0, 4.0]), None).equal(torch.tensor([3.0, 4.0]))
 
 
-def test_tracking_error_by_hand(benchmark):
+def test_tracking_error_equals_hand_computed_values(benchmark):
     # s = (2, 8), v = (4, 2): ratios 1/2 and 4 give ((-1/2 + ln 2) + (3 - ln 4)) / 2 / 2.
     squares = torch.tensor([[1.0, 8.0, 0.0], [3.0, 8.0, 0.0]])
     errors, noise = benchmark.tracking_error(squares, torch.tensor([[4.0, 2.0, 1.0], [2.0, 8.0, 1.0]]))
@@ -67,13 +67,13 @@ def test_tracking_error_by_hand(benchmark):
     assert noise == pytest.approx((math.log(2) - math.log(3) / 2) / 4)
 
 
-def test_the_noise_is_what_a_perfect_accumulator_is_charged(benchmark):
+def test_noise_equals_the_error_of_a_perfect_accumulator(benchmark):
     squares = torch.randn(64, 20_000, generator=torch.Generator().manual_seed(0)).square()
     errors, noise = benchmark.tracking_error(squares, torch.ones(1, 20_000))
     assert noise == pytest.approx(float(errors[0]), rel=0.1)
 
 
-def test_copies_meet_the_jump_with_the_run(benchmark):
+def test_copies_have_the_jump_at_the_same_update(benchmark):
     changes = {"force_mag": benchmark.Step(before=10.0, after=-10.0, at=1000)}
     copies = benchmark.Copies(4, changes, seed=0)
     agent = A2C(make_vec("CartPole-v1", 16), n_steps=8, seed=0)
@@ -89,7 +89,7 @@ def test_copies_meet_the_jump_with_the_run(benchmark):
     assert forces == [10.0] * 3 + [-10.0] * 5
 
 
-def test_the_shadow_of_the_runs_own_half_life_is_the_optimizers_accumulator(benchmark):
+def test_shadow_with_the_half_life_of_the_run_equals_the_optimizer(benchmark):
     env = make_vec("CartPole-v1", 16)
     agent = A2C(env, n_steps=8, max_grad_norm=0.5, half_life=benchmark.OWN_HALF_LIFE, seed=0)
     params = list(agent.policy.parameters())
@@ -107,7 +107,7 @@ def test_the_shadow_of_the_runs_own_half_life_is_the_optimizers_accumulator(benc
     torch.testing.assert_close(vs[-1][row] * weight, own, rtol=1e-4, atol=1e-12)
 
 
-def test_estimated_half_lives_see_the_gradients(benchmark):
+def test_estimated_half_lives_depend_on_the_gradients(benchmark):
     shadow = benchmark.Shadow(50, 100.0, 0)
     start = shadow.half_lives
     generator = torch.Generator().manual_seed(0)
@@ -117,14 +117,14 @@ def test_estimated_half_lives_see_the_gradients(benchmark):
     assert shadow.half_lives[-1] != start[-1]
 
 
-def test_measuring_does_not_disturb_the_run(benchmark, small_run):
+def test_measure_does_not_change_the_run(benchmark, small_run):
     few = benchmark.run(0, None, jump=12_000, window=(-20, 40), num_copies=2, warm_up=2)
     assert few["jumped_at"] == small_run["jumped_at"]
     assert few["v"][-1] == pytest.approx(small_run["v"][-1])
     assert few["second_moment"] != small_run["second_moment"]
 
 
-def test_the_jump_makes_gradients_larger_and_short_memories_find_it_first(benchmark, small_run):
+def test_jump_enlarges_gradients_and_short_half_lives_adapt_first(benchmark, small_run):
     updates = np.array(small_run["updates"])
     assert updates[0] >= -21
     assert updates[-1] == 40
@@ -135,7 +135,7 @@ def test_the_jump_makes_gradients_larger_and_short_memories_find_it_first(benchm
     assert errors[benchmark.ROWS.index("8")] < errors[benchmark.ROWS.index("690")]
 
 
-def test_summary_table_and_picture(benchmark, small_run, tmp_path, monkeypatch):
+def test_summary_has_table_and_figure(benchmark, small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "PHASES", {"before": (-20, 0), "after": (0, 40)})
     summary = benchmark.summarize([small_run, small_run])
     errors = np.array(small_run["tracking_error"])[np.array(small_run["updates"]) < 0]
@@ -153,7 +153,7 @@ def test_summary_table_and_picture(benchmark, small_run, tmp_path, monkeypatch):
     assert (tmp_path / "second_moment.png").stat().st_size > 10_000
 
 
-def test_the_documentations_figures_are_those_of_the_committed_runs():
+def test_documentation_has_the_figures_of_the_committed_runs():
     raw = json.loads((PATH.parent / "results" / "regime_change.json").read_text())
     runs = raw["runs"]["no clipping"]
     updates = np.array(runs[0]["updates"])

@@ -11,7 +11,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "results.py"
 
 @pytest.mark.parametrize("agent", ["rl_rms", "sb3"])
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
-def test_a_training_is_evaluated_ten_times_on_the_way_and_at_the_end(benchmark, monkeypatch, agent, id):
+def test_training_is_evaluated_ten_times_and_at_the_end(benchmark, monkeypatch, agent, id):
     monkeypatch.setattr(benchmark, "EPISODES", 2)
     monkeypatch.setattr(benchmark, "LAST_EPISODES", 10)
     recipe = dataclasses.replace(benchmark.RECIPES[id], steps=1_600)
@@ -22,7 +22,7 @@ def test_a_training_is_evaluated_ten_times_on_the_way_and_at_the_end(benchmark, 
     assert all(low <= score <= high for score in (*on_the_way, *last))
 
 
-def test_every_recipe_makes_an_agent_of_ours(benchmark, monkeypatch):
+def test_every_recipe_makes_an_agent(benchmark, monkeypatch):
     monkeypatch.setattr(benchmark, "EPISODES", 1)
     monkeypatch.setattr(benchmark, "LAST_EPISODES", 1)
     monkeypatch.setattr(benchmark, "NUM_EVALUATIONS", 1)
@@ -32,19 +32,19 @@ def test_every_recipe_makes_an_agent_of_ours(benchmark, monkeypatch):
             benchmark.train_ours(id, 0, dataclasses.replace(recipe, steps=recipe.num_envs * 10))
 
 
-def test_a_collapse_is_an_end_far_below_the_best(benchmark):
+def test_collapses_counts_ends_far_below_the_best(benchmark):
     runs = [([100.0, 500.0], [300.0]), ([100.0, 500.0], [200.0]), ([400.0, 80.0], [90.0])]
     assert benchmark.collapses(runs, random=20.0) == 2
 
 
-def test_finished_trainings_are_not_done_again(benchmark, tmp_path, monkeypatch):
+def test_run_skips_finished_runs(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "RUNS", tmp_path / "runs.jsonl")
     monkeypatch.setitem(benchmark.TRAIN, "rl_rms", lambda id, seed, recipe: ([1.0], [float(seed)] * 3))
     benchmark.one("CartPole-v1", "rl_rms", 4)
     assert benchmark.read() == {("CartPole-v1", "rl_rms", 4): ([1.0], [4.0, 4.0, 4.0])}
 
 
-def test_trying_other_hyperparameters(benchmark, monkeypatch, capsys):
+def test_try_out_prints_scores_of_changed_hyperparameters(benchmark, monkeypatch, capsys):
     asked = []
 
     def train(id, seed, recipe):
@@ -77,7 +77,7 @@ def test_trying_other_hyperparameters(benchmark, monkeypatch, capsys):
     assert "mean 5.0, of 0.0, 10.0; on the way 1, 2" in capsys.readouterr().out
 
 
-def test_interquartile_means(benchmark):
+def test_interquartile_mean_equals_hand_computed_values(benchmark):
     pytest.importorskip("rliable")
     middle, low, high = benchmark.interquartile_mean(np.array([0.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 1000.0]))
     assert middle == pytest.approx(12.5)
@@ -105,7 +105,7 @@ def test_report_of_small_trainings_has_a_row_of_their_returns(benchmark, tmp_pat
 
 
 @pytest.mark.slow
-def test_report_of_the_committed_returns_is_the_documentations_table(benchmark, tmp_path, monkeypatch):
+def test_report_of_the_committed_returns_is_in_the_documentation(benchmark, tmp_path, monkeypatch):
     pytest.importorskip("rliable")
     monkeypatch.setattr(benchmark, "TABLE", tmp_path / "table.md")
     benchmark.report()

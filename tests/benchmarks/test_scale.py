@@ -13,7 +13,7 @@ def run(benchmark, monkeypatch, *words):
 
 
 @pytest.mark.slow
-def test_speed_in_small(benchmark, tmp_path, monkeypatch, capsys):
+def test_speed_of_small_runs_has_every_part(benchmark, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "command", lambda *_, **__: 2.0)
     output = tmp_path / "scale.json"
     run(benchmark, monkeypatch, "speed", "--rounds", 1, "--updates", 5, "--sizes", "4x2", "--output", output)
@@ -24,7 +24,7 @@ def test_speed_in_small(benchmark, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_returns_in_small_leave_the_other_parts(benchmark, tmp_path, monkeypatch):
+def test_returns_of_small_runs_keep_the_other_parts(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "LIFE", 3_000)
     monkeypatch.setattr(benchmark, "TORCHRUN", ())
     output = tmp_path / "scale.json"
@@ -37,7 +37,7 @@ def test_returns_in_small_leave_the_other_parts(benchmark, tmp_path, monkeypatch
     assert "| 4 | 1.00 (0.50 to 1.50) | 4.0 |" in output.with_suffix(".md").read_text()
 
 
-def test_the_tables_by_hand(benchmark):
+def test_tables_equal_hand_computed_values(benchmark):
     rounds = [
         {"one": {"update": 0.010}, "two": {"update": two}, "half": {"update": 0.006}}
         for two in (0.008, 0.010, 0.005)
@@ -51,7 +51,7 @@ def test_the_tables_by_hand(benchmark):
 
 
 @pytest.mark.slow
-def test_federation_in_small(benchmark, tmp_path, monkeypatch):
+def test_federation_of_few_clients_has_rates(benchmark, tmp_path, monkeypatch):
     pytest.importorskip("flwr")
     monkeypatch.setattr(benchmark, "CLIENTS", (2,))
     monkeypatch.setattr(benchmark, "ROUNDS", 3)
@@ -62,7 +62,7 @@ def test_federation_in_small(benchmark, tmp_path, monkeypatch):
     assert f"| 2 | {rate:.2f} (" in output.with_suffix(".md").read_text()
 
 
-def test_tables_of_the_committed_measurements_are_the_documentations(benchmark):
+def test_tables_of_the_committed_measurements_are_in_the_documentation(benchmark):
     pytest.importorskip("rliable")
     measured = json.loads((PATH.parent / "results" / "scale.json").read_text())
     shown = (PATH.parents[1] / "docs" / "scale.md").read_text()

@@ -10,7 +10,7 @@ from rl_rms.agents.callbacks import Callback
 PATH = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 
 
-def test_a_training_is_watched(benchmark, tmp_path):
+def test_train_long_reads_memory_files_and_threads(benchmark, tmp_path):
     readings = benchmark.train_long(4_000, tmp_path)
     assert len(readings) > 25
     assert readings[-1].steps >= 4_000
@@ -43,7 +43,7 @@ class Leak(Callback):
             thread.join()
 
 
-def test_what_leaks_is_seen(benchmark, tmp_path, monkeypatch):
+def test_growth_detects_a_leak(benchmark, tmp_path, monkeypatch):
     made = benchmark.train.make_callbacks
     monkeypatch.setattr(benchmark.train, "make_callbacks", lambda *args: [*made(*args), Leak(tmp_path)])
     grown = benchmark.growth(benchmark.train_long(4_000, tmp_path))
@@ -54,7 +54,7 @@ def test_what_leaks_is_seen(benchmark, tmp_path, monkeypatch):
     assert not grown.is_flat
 
 
-def test_growth_begins_at_the_warm_ups_end(benchmark):
+def test_growth_is_relative_to_the_end_of_the_warm_up(benchmark):
     def readings(*residents):
         return [benchmark.Reading(100 * (number + 1), held, 5, 2) for number, held in enumerate(residents)]
 
@@ -65,7 +65,7 @@ def test_growth_begins_at_the_warm_ups_end(benchmark):
 
 
 @pytest.mark.parametrize("half_life", [200.0, 100_000.0])
-def test_three_forms_of_the_rule_agree(benchmark, half_life):
+def test_three_forms_of_the_rule_agree_on_a_stream(benchmark, half_life):
     found = list(benchmark.deviations(half_life, 2_000))
     assert [one.updates for one in found] == [1_000, 2_000]
     for one in found:
@@ -75,13 +75,13 @@ def test_three_forms_of_the_rule_agree(benchmark, half_life):
         assert one.is_within
 
 
-def test_a_fast_path_that_forgets_too_fast_is_seen(benchmark, monkeypatch):
+def test_deviation_detects_a_wrong_half_life_of_the_fast_path(benchmark, monkeypatch):
     made = benchmark.FastPath.__init__
     monkeypatch.setattr(benchmark.FastPath, "__init__", lambda self, half_life: made(self, half_life * 0.98))
     assert not list(benchmark.deviations(200.0, 1_000))[-1].is_within
 
 
-def test_the_committed_table_is_that_of_the_committed_readings(benchmark):
+def test_committed_table_equals_that_of_the_committed_readings(benchmark):
     written = json.loads(benchmark.TABLE.with_suffix(".json").read_text())
     readings = [benchmark.Reading(**one) for one in written["training"]]
     found = [benchmark.Deviation(**one) for one in written["optimizer"]]

@@ -10,7 +10,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "torture.py"
 
 
 @pytest.mark.slow
-def test_nothing_is_lost(benchmark, tmp_path):
+def test_checkpoint_faults_lose_nothing(benchmark, tmp_path):
     assert benchmark.checkpoints.kills(tmp_path / "kills", 5)[1:] == (5, 0)
     cut = benchmark.checkpoints.cuts(tmp_path, 50)
     assert cut.injected > 1_000
@@ -20,37 +20,37 @@ def test_nothing_is_lost(benchmark, tmp_path):
 
 @pytest.mark.parametrize("what", ["reward", "observation", "gradient"])
 @pytest.mark.parametrize("on_nonfinite", ["raise", "skip", "clip"])
-def test_no_number_ends_a_training_that_is_not_to_end(benchmark, what, on_nonfinite):
+def test_nonfinite_faults_lose_nothing(benchmark, what, on_nonfinite):
     assert benchmark.numbers.put_in(what, on_nonfinite, 12)[1:] == (12, 0)
 
 
-def test_numbers_that_are_let_through_would_be_counted(benchmark, monkeypatch):
+def test_nonfinite_faults_without_handling_are_counted(benchmark, monkeypatch):
     monkeypatch.setattr("rl_rms.agents.imputation.are_tame", lambda observations: True)
     assert benchmark.numbers.put_in("observation", "raise", 12).lost > 0
     assert benchmark.numbers.put_in("observation", "skip", 12).lost > 0
 
 
-def test_squares_that_overflow_stop_nothing(benchmark):
+def test_overflow_faults_lose_nothing(benchmark):
     assert benchmark.numbers.overflows(6)[1:] == (6, 0)
 
 
-def test_no_fault_of_an_environment_is_lost(benchmark, tmp_path):
+def test_environment_faults_lose_nothing(benchmark, tmp_path):
     for way, mend, how in (("sync", "raise", "wrong shape"), ("fork", "restart", "worker killed")):
         assert benchmark.environments.trainings(tmp_path, way, mend, how, 2)[1:] == (2, 0)
 
 
-def test_faults_of_environments_that_nobody_tells_of_would_be_counted(benchmark, tmp_path, monkeypatch):
+def test_environment_faults_without_a_report_are_counted(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(faults.EnvError, "__str__", lambda error: "something failed")
     assert benchmark.environments.trainings(tmp_path, "sync", "raise", "raises", 2).lost == 2
 
 
-def test_losses_would_be_counted(benchmark, tmp_path, monkeypatch):
+def test_checkpoint_faults_with_a_broken_save_are_counted(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_digest", lambda text, tensors: "0")
     # Three quarters of this small file are its header, where most changed bits make no JSON.
     assert benchmark.checkpoints.flips(tmp_path, 200).lost > 50
 
 
-def test_the_committed_table_has_lost_nothing(benchmark):
+def test_committed_table_has_no_losses(benchmark):
     found = json.loads(benchmark.TABLE.with_suffix(".json").read_text())
     assert benchmark.TABLE.read_text() == benchmark.table(found)
     assert found.keys() == benchmark.KINDS.keys()
@@ -59,7 +59,7 @@ def test_the_committed_table_has_lost_nothing(benchmark):
 
 
 @pytest.mark.slow
-def test_disks_and_processes_lose_nothing(benchmark, tmp_path):
+def test_disk_and_process_faults_lose_nothing(benchmark, tmp_path):
     assert benchmark.processes.signals(tmp_path / "signals", 2)[1:] == (2, 0)
     assert benchmark.processes.full_disks(tmp_path / "full", 50)[1:] == (50, 0)
     assert benchmark.processes.full_logs(tmp_path / "logs", 3)[1:] == (3, 0)

@@ -17,13 +17,13 @@ def tracking(monkeypatch) -> ModuleType:
     return importlib.import_module("tracking")
 
 
-def test_the_divergence_of_known_cases(tracking):
+def test_divergence_of_known_cases_equals_hand_computed_values(tracking):
     ones = np.ones((2, 3))
     assert tracking.divergence(ones, ones).tolist() == [0, 0]
     assert tracking.divergence(ones, ones / 2) == pytest.approx(0.5 * (2 - 1 - math.log(2)))
 
 
-def test_every_stream_has_gradients_of_its_variance(tracking):
+def test_streams_have_gradients_of_their_variance(tracking):
     for stream in tracking.STREAMS.values():
         variances, gradients = tracking.make(stream, seeds=2, updates=2000, coordinates=16)
         assert variances.shape == gradients.shape == (2000, 2, 16)
@@ -32,7 +32,7 @@ def test_every_stream_has_gradients_of_its_variance(tracking):
         assert changes == math.isfinite(stream.timescale)
 
 
-def test_errors_of_known_averages(tracking):
+def test_errors_of_known_averages_equal_hand_computed_values(tracking):
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((1500, 2, 64))
     errors = tracking.errors_of_half_lives(
@@ -41,7 +41,7 @@ def test_errors_of_known_averages(tracking):
     assert errors == pytest.approx(0.01 / 4, rel=0.25)  # a quarter of the gain, and the start's share
 
 
-def test_contenders_beside_the_best_fixed_half_life(tracking):
+def test_measure_compares_contenders_with_the_best_fixed_half_life(tracking):
     jumps = tracking.measure(tracking.STREAMS["jumps 100"], seeds=2, updates=2000, coordinates=32)
     ratio = {name: np.mean(values) for name, values in jumps["ratio"].items()}
     assert ratio["match"] < 1.25
@@ -54,7 +54,7 @@ def test_contenders_beside_the_best_fixed_half_life(tracking):
     assert all(math.isfinite(value) for value in ratio.values())
 
 
-def test_the_command_writes_numbers_and_table(tracking, tmp_path, monkeypatch, capsys):
+def test_main_writes_results_and_table(tracking, tmp_path, monkeypatch, capsys):
     output = tmp_path / "new" / "tracking.json"
     command = ["tracking", "--quick", "--seeds", "2", "--streams", "stationary", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", command)

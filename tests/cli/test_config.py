@@ -25,7 +25,7 @@ PACKAGED = sorted(
 )
 
 
-def test_the_configurations_that_a_newcomer_wants_are_packaged():
+def test_packaged_configurations_include_the_documented_names():
     assert {
         "drifting_cartpole",
         "cartpole_a2c",
@@ -38,12 +38,12 @@ def test_the_configurations_that_a_newcomer_wants_are_packaged():
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_configurations_are_valid_and_survive_being_written(name):
+def test_packaged_configuration_written_and_read_is_equal(name):
     config = read_config(name)
     assert parse_config(read_yaml(config.to_yaml(), name)) == config
 
 
-def test_the_algorithm_decides_the_agents_keys():
+def test_agent_keys_follow_the_algorithm():
     assert type(parse_config({}).agent) is A2CConfig
     assert type(parse_config({"agent": {"algorithm": "reinforce"}}).agent) is ReinforceConfig
     assert type(parse_config({}, ["--agent.algorithm=reinforce"]).agent) is ReinforceConfig
@@ -52,7 +52,7 @@ def test_the_algorithm_decides_the_agents_keys():
         parse_config({"agent": {"algorithm": "reinforce", "n_steps": 3}})
 
 
-def test_every_key_can_be_overridden():
+def test_override_of_every_key_is_applied():
     config = read_config(
         "drifting_cartpole",
         [
@@ -122,7 +122,7 @@ def test_every_key_can_be_overridden():
         ({}, ["--agent.meta.rate=-1"], ["meta.rate", "-1"]),
     ],
 )
-def test_a_wrong_key_type_or_range_is_named(tree, overrides, named):
+def test_wrong_key_type_or_range_names_it(tree, overrides, named):
     with pytest.raises(UserError, match=naming(*named)) as caught:
         parse_config(tree, overrides)
     assert "class '" not in str(caught.value)
@@ -137,12 +137,12 @@ def test_a_wrong_key_type_or_range_is_named(tree, overrides, named):
         (ScaleConfig, {"sync": "here"}, ["scale.sync", "global", "local", "'here'"]),
     ],
 )
-def test_a_wrong_word_is_named_to_those_who_build_configurations_themselves(kind, wrong, said):
+def test_config_constructor_wrong_choice_names_it(kind, wrong, said):
     with pytest.raises(ValueError, match=naming(*said)):
         kind(**wrong)
 
 
-def test_configurations_are_found_by_path_and_by_name(tmp_path):
+def test_read_config_by_path_or_name_finds_it(tmp_path):
     (tmp_path / "mine.yaml").write_text("seed: 3\nagent: {learning_rate: 7e-4}\n")
     config = read_config(tmp_path / "mine.yaml")
     assert (config.seed, config.agent.learning_rate) == (3, 7e-4)
@@ -163,7 +163,7 @@ def test_help_imports_nothing_heavy():
         assert done.returncode == 0, (words, done.stderr)
 
 
-def test_at_least_one_checkpoint_is_kept():
+def test_keep_checkpoints_of_zero_raises():
     with pytest.raises(UserError, match=naming("keep_checkpoints", "1", "0")):
         parse_config({"keep_checkpoints": 0})
     assert parse_config({"keep_checkpoints": None}).keep_checkpoints is None
@@ -253,7 +253,7 @@ TREES = st.fixed_dictionaries(
 
 
 @given(tree=TREES)
-def test_any_configuration_is_written_and_read_back_and_makes_an_agent(tree):
+def test_any_configuration_written_and_read_is_equal_and_makes_an_agent(tree):
     config = parse_config(copy.deepcopy(tree))
     assert parse_config(read_yaml(config.to_yaml(), "written.yaml")) == config
     for key, value in {**tree, "env": {}, "agent": {}}.items():
@@ -294,14 +294,14 @@ PLACES = [
 
 
 @pytest.mark.parametrize("name", ["läufe", "\U0001f680", "\x7f", "a\nb", '"\\', "1e3", "null", "2020-01-01"])
-def test_texts_stay_what_they_are(name):
+def test_text_written_and_read_stays_text(name):
     config = parse_config({"runs_dir": name})
     assert config.runs_dir == name
     assert parse_config(read_yaml(config.to_yaml(), "written.yaml")) == config
 
 
 @pytest.mark.parametrize("key", ["total_timesteps", "log_interval", "eval_episodes", "num_threads", "seed"])
-def test_a_number_that_is_missing_is_named(key):
+def test_null_in_place_of_a_number_names_the_key(key):
     with pytest.raises(UserError, match=naming(key, "None")):
         parse_config({key: None})
 
@@ -310,7 +310,7 @@ def test_a_number_that_is_missing_is_named(key):
     "key", ["env", "agent", "scale", "agent.policy", "agent.optimizer_kwargs", "env.kwargs", "env.changes"]
 )
 @pytest.mark.parametrize("value", [None, [1], 3])
-def test_a_part_without_keys_is_named(key, value):
+def test_section_of_another_type_names_it(key, value):
     place, _, part = key.partition(".")
     with pytest.raises(UserError) as refused:
         parse_config({place: {part: value}} if part else {place: value})
@@ -321,7 +321,7 @@ def test_a_part_without_keys_is_named(key, value):
 
 @pytest.mark.parametrize("key", ["", " lr", "a\tb"])
 @pytest.mark.parametrize("part", ["env", "agent", "agent.policy", "agent.meta"])
-def test_a_key_that_is_no_word_is_named(part, key):
+def test_key_that_is_no_string_names_it(part, key):
     tree = {key: 0}
     for name in reversed(part.split(".")):
         tree = {name: tree}
@@ -329,7 +329,7 @@ def test_a_key_that_is_no_word_is_named(part, key):
         parse_config(tree)
 
 
-def test_a_number_beyond_all_is_named():
+def test_number_that_overflows_names_it():
     huge = 10**400
     for tree, words, named in (
         ({"env": {}, "scale": {"timeout": huge}}, [], "scale.timeout"),
@@ -341,7 +341,7 @@ def test_a_number_beyond_all_is_named():
 
 
 @given(place=st.sampled_from(PLACES), value=WILD)
-def test_wild_values_make_a_configuration_or_are_named(place, value):
+def test_any_values_make_a_configuration_or_raise_a_named_error(place, value):
     tree = value
     for key in reversed(place):
         tree = {key: tree}
@@ -360,12 +360,12 @@ def test_wild_values_make_a_configuration_or_are_named(place, value):
 
 
 @pytest.mark.parametrize("words", [["--agent.algorithm", "reinforce"], ["--agent.algorithm=a2c"] * 2])
-def test_the_last_algorithm_on_the_command_line_replaces_the_files(words):
+def test_algorithm_given_last_on_the_command_line_is_used(words):
     other = [*words, "--agent.algorithm", "reinforce"]
     assert type(parse_config({"agent": {"algorithm": "a2c", "gamma": 0.5}}, other).agent) is ReinforceConfig
 
 
-def test_whole_floats_are_integers_where_keys_hold_integers():
+def test_whole_float_for_an_integer_key_is_an_integer():
     tree = {"total_timesteps": 1e6, "env": {"num_envs": 4.0}, "agent": {"policy": {"hidden_sizes": [8.0]}}}
     config = parse_config(tree, ["--eval_every=2e3", "--eval_clocks=[1e3]", "--scale.timeout=3e1"])
     assert (config.total_timesteps, config.env.num_envs, config.agent.policy.hidden_sizes) == (1_000_000, 4, (8,))
@@ -386,7 +386,7 @@ def test_whole_floats_are_integers_where_keys_hold_integers():
         (["--env.kwargs={a"], ["--env.kwargs", "YAML"]),
     ],
 )
-def test_a_word_that_is_no_override_is_named(words, named):
+def test_argument_that_is_no_override_names_it(words, named):
     with pytest.raises(UserError, match=naming(*named)):
         parse_config({}, words)
 
@@ -415,7 +415,7 @@ DATACLASSES = ["env", "agent", "agent.policy", "agent.meta", "scale"]
 
 @pytest.mark.parametrize("form", [lambda one: one, lambda one: {"x": one}, lambda one: {"x": [one]}, json.dumps])
 @pytest.mark.parametrize("key", [*FREE_FORM, *DATACLASSES])
-def test_a_class_path_builds_no_object(key, form, tmp_path):
+def test_class_path_in_a_configuration_builds_no_object(key, form, tmp_path):
     command = {"class_path": "subprocess.run", "init_args": {"args": ["touch", str(tmp_path / "built")]}}
     with pytest.raises(UserError):
         parse_config(with_values({}, {key: form(command)}))
@@ -425,19 +425,19 @@ def test_a_class_path_builds_no_object(key, form, tmp_path):
 
 
 @pytest.mark.parametrize("key", FREE_FORM)
-def test_a_class_path_is_named_with_its_place(key):
+def test_class_path_in_a_configuration_names_its_key(key):
     with pytest.raises(UserError, match=naming(f"{key}.x.0.class_path", "'os.system'")):
         parse_config(with_values({}, {f"{key}.x": [{"class_path": "os.system"}]}))
 
 
 @pytest.mark.parametrize("text", ["{class_path: os.system}", "os.system", "config.yaml"])
-def test_text_in_a_free_form_value_stays_text(text):
+def test_free_form_value_of_text_stays_text(text):
     kept = parse_config({"env": {"kwargs": {"x": text}}, "agent": {"optimizer_kwargs": {"x": {"y": text}}}})
     assert kept.env.kwargs == {"x": text}
     assert kept.agent.optimizer_kwargs == {"x": {"y": text}}
 
 
-def test_an_address_is_taken_from_the_command_line_alone():
+def test_scale_address_in_a_file_raises():
     words = ["--scale.engine=ray", "--scale.address=ray://elsewhere:10001"]
     config = parse_config({}, words)
     assert config.scale.address == "ray://elsewhere:10001"
@@ -448,7 +448,7 @@ def test_an_address_is_taken_from_the_command_line_alone():
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
-def test_yaml_holds_every_hyperparameter_of_the_constructor_with_its_default(algorithm):
+def test_yaml_has_every_hyperparameter_with_its_default(algorithm):
     constructor = {"a2c": A2C, "reinforce": Reinforce}[algorithm]
     written = yaml.safe_load(RunConfig(agent=ALGORITHMS[algorithm]()).to_yaml())["agent"]
     assert written.pop("algorithm") == algorithm

@@ -19,7 +19,7 @@ def test_make_console_prints_names_as_they_are(capsys):
     assert "nothing" not in out
 
 
-def test_train_with_brackets_in_runs_dir_ends_well(tmp_path, monkeypatch, capsys):
+def test_train_brackets_in_runs_dir_returns_0(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--total_timesteps=200", f"--runs_dir={NAME}", "--env.num_envs=2", "--env.vectorization_mode=sync"]
     assert main(["train", "cartpole_a2c", *words]) == 0

@@ -27,7 +27,7 @@ def faulty(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_failed_environment_ends_a_run_that_can_be_resumed(faulty, capsys, mode):
+def test_train_failed_environment_ends_the_run_and_resume_continues(faulty, capsys, mode):
     assert main(["train", faulty(mode), *WORDS, "--progress", "none"]) == 2
     error = capsys.readouterr().err
     assert "in fail" in error  # the way through the environment's code
@@ -39,7 +39,7 @@ def test_a_failed_environment_ends_a_run_that_can_be_resumed(faulty, capsys, mod
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_run_goes_on_in_an_environment_that_is_made_anew(faulty, capsys, mode):
+def test_train_on_env_error_restart_continues(faulty, capsys, mode):
     words = ["--agent.on_env_error", "restart"]
     if mode == "async":
         words += ["--agent.env_timeout", "60"]
@@ -51,7 +51,7 @@ def test_a_run_goes_on_in_an_environment_that_is_made_anew(faulty, capsys, mode)
     assert mentions(sentences[1], "restart 1", "RuntimeError: the motor burnt")
 
 
-def test_an_environment_that_cannot_begin_is_told_of(faulty, capsys):
+def test_train_environment_that_fails_at_its_start_names_the_error(faulty, capsys):
     words = ["train", faulty("sync"), *WORDS, "--env.kwargs", "{at_reset: 1}"]
     assert main(words) == 2
     assert mentions(
@@ -66,7 +66,7 @@ def test_an_environment_that_cannot_begin_is_told_of(faulty, capsys):
         (["--agent.env_timeout", "5"], "env_timeout"),
     ],
 )
-def test_options_are_checked(faulty, capsys, words, sentence):
+def test_train_wrong_fault_option_names_it(faulty, capsys, words, sentence):
     assert main(["train", faulty("sync"), *WORDS, *words]) == 2
     assert sentence in capsys.readouterr().err
 

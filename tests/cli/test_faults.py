@@ -69,7 +69,7 @@ def _caught(pid, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_run_goes_on_to_the_bit(tmp_path, started, number):
+def test_first_signal_saves_and_resume_is_bit_identical(tmp_path, started, number):
     words = ("--total_timesteps=12_000", "--log_interval=5")
     process = started("train", "drifting_cartpole", *words)
     wait(lambda: is_logging(tmp_path))
@@ -89,7 +89,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_bit(tmp_path, started, number
     assert saved[0].read_bytes() == saved[1].read_bytes()
 
 
-def test_a_second_signal_ends_the_process_at_once(tmp_path, started):
+def test_second_signal_ends_the_process(tmp_path, started):
     process = started("train", "cartpole_a2c", "--agent.n_steps=1_000_000", "--agent.fused=false")
     wait(lambda: list((tmp_path / "runs").glob("*/*/events*")))
     # Within the one update that it is never done with; the first signal after its handler is in place.
@@ -102,7 +102,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path, started):
     assert list(folder_of(tmp_path).glob("checkpoints/*.safetensors")) == []
 
 
-def test_a_run_that_is_being_trained_is_not_resumed(tmp_path, started, capsys):
+def test_resume_of_a_running_run_raises(tmp_path, started, capsys):
     process = started("train", "cartpole_a2c", "--total_timesteps=1_000_000_000", "--log_interval=5")
     wait(lambda: is_logging(tmp_path))
     folder = folder_of(tmp_path)
@@ -119,7 +119,7 @@ def test_a_run_that_is_being_trained_is_not_resumed(tmp_path, started, capsys):
     assert (folder / "metrics.csv").read_text() == log
 
 
-def test_train_without_room_for_checkpoints_ends_with_status_1_and_keeps_the_log(tmp_path, started, capsys):
+def test_train_failed_checkpoint_write_returns_1_and_keeps_the_log(tmp_path, started, capsys):
     limit = 30_000
     process = started(
         "train",
@@ -143,7 +143,7 @@ def test_train_without_room_for_checkpoints_ends_with_status_1_and_keeps_the_log
     assert (folder / "metrics.csv").read_text() == log
 
 
-def test_a_run_whose_folder_is_deleted_goes_on_in_a_new_one(tmp_path, started):
+def test_train_deleted_run_folder_continues_in_a_new_one(tmp_path, started):
     process = started("train", "cartpole_a2c", "--total_timesteps=20_000", "--log_interval=5")
     wait(lambda: is_logging(tmp_path))
     folder = folder_of(tmp_path)
@@ -156,13 +156,13 @@ def test_a_run_whose_folder_is_deleted_goes_on_in_a_new_one(tmp_path, started):
     assert main(["plot", str(folder)]) == 0
 
 
-def test_a_place_where_nothing_can_be_written_is_told_at_the_start(tmp_path, capsys):
+def test_train_runs_dir_without_write_access_raises_at_the_start(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["train", "cartpole_a2c", f"--runs_dir={tmp_path / 'file'}", "--progress=none"]) == 2
     assert mentions(capsys.readouterr().err, "rl-rms: error", "folder", str(tmp_path / "file"), "Not a directory")
 
 
-def test_ctrl_c_before_the_training_is_told_in_a_word(capsys, monkeypatch):
+def test_ctrl_c_before_the_training_prints_one_line(capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 

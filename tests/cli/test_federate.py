@@ -21,14 +21,14 @@ from tests.naming import mentions
 
 
 @pytest.mark.parametrize("missing", ["ray", "flwr.app"])
-def test_without_flower_or_ray_the_extra_is_named(federation_folder, monkeypatch, capsys, missing):
+def test_federate_without_flower_or_ray_names_the_extra(federation_folder, monkeypatch, capsys, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     assert main(["federate", "cartpoles"]) == 2
     assert mentions(capsys.readouterr().err, "Flower", "Ray", "pip install 'rl_rms[flower]'")
     assert not (federation_folder / "runs").exists()
 
 
-def test_wrong_words_write_nothing(federation_folder, capsys):
+def test_federate_wrong_argument_writes_nothing(federation_folder, capsys):
     assert main(["federate", "nowhere"]) == 2
     assert mentions(capsys.readouterr().err, "'nowhere'")
     assert main(["federate", "mine.yaml", "--rounds", "0"]) == 2
@@ -38,13 +38,13 @@ def test_wrong_words_write_nothing(federation_folder, capsys):
     assert not Path("runs").exists()
 
 
-def test_two_in_one_second_have_folders_of_their_own(federation_folder):
+def test_federate_twice_in_a_second_makes_two_folders(federation_folder):
     for _ in range(3):
         assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
     assert len(list(Path("runs/mine").iterdir())) == 3
 
 
-def test_a_prepared_folder_is_an_app_of_flowers(federation_folder, capsys):
+def test_prepare_writes_a_flower_app(federation_folder, capsys):
     import tomllib
 
     assert main(["federate", "mine.yaml", "--prepare", "true", "--learning_rate", "0.5"]) == 0
@@ -71,7 +71,7 @@ def test_a_prepared_folder_is_an_app_of_flowers(federation_folder, capsys):
         ('{"config": {}, "clients": [{}], "seed": "x"}', "seed must be"),
     ],
 )
-def test_a_damaged_prepared_file_is_named(federation_folder, capsys, content, reason):
+def test_damaged_prepared_file_names_it(federation_folder, capsys, content, reason):
     pytest.importorskip("flwr")
     assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0
     (folder,) = Path("runs/mine").iterdir()
@@ -114,7 +114,7 @@ def test_federate_folder_with_trust_runs_the_code_that_it_names(strangers, capsy
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's and Flower's own
-def test_the_command_federates_in_flowers_simulation_and_goes_on(federation_folder, capsys):
+def test_federate_in_flower_simulation_trains_and_resumes(federation_folder, capsys):
     pytest.importorskip("flwr")
     pytest.importorskip("ray")
     environment = dict(os.environ)
@@ -186,7 +186,7 @@ def stop(process):
 
 
 @pytest.mark.slow
-def test_the_same_apps_run_in_flowers_deployment(deployment, federation_folder):
+def test_prepared_apps_run_in_flower_deployment(deployment, federation_folder):
     two = FEDERATION.replace("  - {env.changes: {length: 0.6}}\n", "").replace("rounds: 3", "rounds: 2")
     (federation_folder / "mine.yaml").write_text(two)
     assert main(["federate", "mine.yaml", "--prepare", "true"]) == 0

@@ -62,7 +62,7 @@ def test_help_fits_a_screen_and_has_examples(command, capsys):
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
-def test_examples_work(command, place, monkeypatch, capsys):
+def test_help_examples_run(command, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     done = []
 
@@ -88,5 +88,5 @@ def test_examples_work(command, place, monkeypatch, capsys):
         done.clear()
 
 
-def test_a_federations_keys_are_all_explained():
+def test_federate_help_explains_every_key():
     assert list(federate._MEANINGS) == [one.name for one in fields(FederationConfig)]

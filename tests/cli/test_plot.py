@@ -29,7 +29,7 @@ from tests.naming import mentions
         ([], ["comparison.png"]),
     ],
 )
-def test_files_are_as_asked_for(output, written, tmp_path, monkeypatch, capsys):
+def test_plot_output_writes_the_named_files(output, written, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runs = [str(write_run(tmp_path / "runs" / name, [1.0, 2.0], agent={"half_life": 9})) for name in "ab"]
     runs += [str(write_run(tmp_path / "runs" / "c", [1.0, 2.0]))]
@@ -43,14 +43,14 @@ def test_files_are_as_asked_for(output, written, tmp_path, monkeypatch, capsys):
             assert matplotlib.image.imread(tmp_path / name).shape[1] == 8 * 130
 
 
-def test_a_single_run_is_drawn_into_its_folder_without_the_extra(tmp_path, monkeypatch):
+def test_plot_single_run_without_the_extra_writes_into_its_folder(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
     folder = write_run(tmp_path / "run", [1.0, 2.0], rows=[regime(1000, 1.0, 2.0), regime(2000, 1.0, 2.0, 3.0)])
     assert main(["plot", str(folder)]) == 0
     assert (folder / "learning_curve.png").is_file()
 
 
-def test_a_seed_that_ended_early_is_told(tmp_path, monkeypatch, capsys):
+def test_plot_seed_that_ended_early_warns(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for seed, count in enumerate([10, 5]):
         write_run(tmp_path / "runs" / str(seed), [1.0] * count, seed=seed, total_timesteps=1000)
@@ -63,14 +63,14 @@ def error_of(capsys, *words):
     return capsys.readouterr().err
 
 
-def test_several_seeds_need_the_extra_and_the_error_names_it(tmp_path, monkeypatch, capsys):
+def test_plot_several_seeds_without_the_extra_names_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rliable", None)
     for seed in (0, 1):
         write_run(tmp_path / str(seed), [1.0], seed=seed)
     assert "pip install 'rl_rms[plots]'" in error_of(capsys, tmp_path)
 
 
-def test_wrong_words_are_answered_in_sentences(tmp_path, capsys):
+def test_plot_wrong_argument_prints_one_sentence(tmp_path, capsys):
     run = write_run(tmp_path / "run", [1.0])
     assert mentions(error_of(capsys, "nowhere"), "nowhere", "folder of a run")
     assert mentions(error_of(capsys, "mine=nowhere/*"), "nowhere/*", "folder of a run")

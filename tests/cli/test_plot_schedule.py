@@ -26,7 +26,7 @@ def drawn(tmp_path, monkeypatch):
     return calls
 
 
-def test_an_inline_schedule_is_drawn(drawn, tmp_path, capsys):
+def test_plot_schedule_inline_writes_a_figure(drawn, tmp_path, capsys):
     assert main(["plot-schedule", SWING]) == 0
     assert capsys.readouterr().out == "schedule.png\n"
     assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
@@ -37,7 +37,7 @@ def test_an_inline_schedule_is_drawn(drawn, tmp_path, capsys):
     assert [key.seed for key in keys] == [0, 1, 2]
 
 
-def test_until_seeds_and_output(drawn, tmp_path, capsys):
+def test_plot_schedule_options_set_range_seeds_and_file(drawn, tmp_path, capsys):
     jumps = "{poisson_jumps: {low: 0, high: 1, mean_dwell: 100}}"
     assert main(["plot-schedule", jumps, "--until", "5e3", "--seeds=2", "--output", "pictures/jumps.svg"]) == 0
     picture = (tmp_path / "pictures" / "jumps.svg").read_text()
@@ -48,7 +48,7 @@ def test_until_seeds_and_output(drawn, tmp_path, capsys):
     assert main(["plot-schedule", "9.8", "--output=constant.png"]) == 0
 
 
-def test_every_change_of_a_packaged_configuration_is_drawn(drawn, tmp_path):
+def test_plot_schedule_of_a_configuration_draws_every_change(drawn, tmp_path):
     assert main(["plot-schedule", "drifting_cartpole", "--seeds", "1"]) == 0
     assert [schedule for schedule, _, _ in drawn] == [
         Sinusoid(9.8, 4, 200_000),
@@ -61,7 +61,7 @@ def test_every_change_of_a_packaged_configuration_is_drawn(drawn, tmp_path):
     assert [keys for _, _, keys in drawn] == [[Key(0, stream_of(target))] for target in targets]
 
 
-def test_a_file_is_drawn_at_the_pace_of_its_clocks(drawn, tmp_path):
+def test_plot_schedule_of_a_file_uses_its_clocks(drawn, tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "env: {num_envs: 4, sharing: independent, drift_seed: 8, changes: {gravity: "
         "{random_walk: {start: 9.8, std: 0.1, low: 5, high: 15}}}}\ntotal_timesteps: 8000\n"
@@ -89,7 +89,7 @@ def test_a_file_is_drawn_at_the_pace_of_its_clocks(drawn, tmp_path):
         ([SWING, "--output=schedule.pdf"], "--output must end in .png or .svg, got 'schedule.pdf'"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_status_2(words, said, capsys, tmp_path, monkeypatch):
+def test_plot_schedule_wrong_input_prints_one_sentence_and_returns_2(words, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["plot-schedule", *words]) == 2
     error = capsys.readouterr().err
@@ -98,13 +98,13 @@ def test_wrong_input_is_one_sentence_and_status_2(words, said, capsys, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path, capsys):
+def test_plot_schedule_output_without_write_access_names_it(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["plot-schedule", SWING, "--output", str(tmp_path / "file" / "a.png")]) == 1
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_help_names_the_command_and_loads_no_picture(capsys):
+def test_plot_schedule_help_imports_no_matplotlib(capsys):
     program = (
         "import sys\n"
         "from rl_rms.cli.main import main\n"

@@ -73,7 +73,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_a_page_is_whole_and_needs_nothing_beside_it(trained, capsys):
+def test_report_page_is_self_contained(trained, capsys):
     (folder, _) = trained
     assert main(["report", str(folder)]) == 0
     assert capsys.readouterr().out.split()[-1] == str(folder / "report.html")
@@ -95,7 +95,7 @@ def test_a_page_is_whole_and_needs_nothing_beside_it(trained, capsys):
     assert (folder / "report.html").read_text() == again
 
 
-def test_seeds_are_told_together_and_each_by_itself(trained, of_both):
+def test_report_of_several_seeds_has_the_group_and_each_seed(trained, of_both):
     page = of_both.read_text()
     assert sections(page) == [NAME]
     assert "over 2 seeds: interquartile mean and 95 % interval" in page
@@ -105,7 +105,7 @@ def test_seeds_are_told_together_and_each_by_itself(trained, of_both):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
-def test_it_reads_well_in_a_browser_without_javascript_and_network(width, height, of_both):
+def test_report_in_a_browser_needs_no_javascript_or_network(width, height, of_both):
     with chromium() as browser:
         context = browser.new_context(
             viewport={"width": width, "height": height}, java_script_enabled=False, offline=True
@@ -133,7 +133,7 @@ def test_it_reads_well_in_a_browser_without_javascript_and_network(width, height
         assert dark.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light dark"
 
 
-def test_names_are_escaped(tmp_path):
+def test_report_escapes_names(tmp_path):
     folder = write_run(tmp_path / "a<b>&c", [1.0])
     assert main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text()
@@ -141,7 +141,7 @@ def test_names_are_escaped(tmp_path):
     assert "a<b>" not in page
 
 
-def test_an_old_log_and_other_libraries_leave_out_what_is_not_known(tmp_path):
+def test_report_of_old_logs_or_other_libraries_leaves_out_unknown_values(tmp_path):
     from torch.utils.tensorboard import SummaryWriter
 
     rows = [{"time/total_timesteps": 50, "optim/half_life_updates": 20.0}]
@@ -158,7 +158,7 @@ def test_an_old_log_and_other_libraries_leave_out_what_is_not_known(tmp_path):
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page)
 
 
-def test_errors_are_sentences(tmp_path, monkeypatch, capsys):
+def test_report_wrong_input_prints_one_sentence(tmp_path, monkeypatch, capsys):
     run = write_run(tmp_path / "run", [1.0])
     assert main(["report", str(run), "--output", "page.pdf"]) == 2
     assert mentions(capsys.readouterr().err, "--output", "'page.pdf'")
@@ -201,14 +201,14 @@ def logged(tmp_path, agent=None, **series):
     return read_run(write_run(tmp_path / "run", [1.0, 3.0, 2.0], rows=rows, agent=agent or {}))
 
 
-def test_the_result(tmp_path):
+def test_describe_result_has_mean_return_and_steps(tmp_path):
     assert describe_result(logged(tmp_path)) == (
         "After 300 env steps the mean return of the last episodes was 2.0; the best was 3.0, first at env step "
         "200."
     )
 
 
-def test_the_half_life_in_force(tmp_path):
+def test_describe_half_life_has_the_value_in_force(tmp_path):
     steady = logged(tmp_path / "a", optim_half_life_updates=[69.0] * 9, optim_half_life_steps=[690.0] * 9)
     assert describe_memory(steady) == "The half-life in force was 69 updates (690 env steps)."
     found = logged(tmp_path / "b", {"half_life": "auto"}, optim_half_life_updates=[100.0, 400.0, 200.0])
@@ -227,7 +227,7 @@ def test_normalizers_are_described_by_their_half_lives(tmp_path):
     assert describe_normalizers(logged(tmp_path / "b")) == ""
 
 
-def test_a_table_tells_of_each_regime(tmp_path):
+def test_regime_table_has_a_row_for_each_regime(tmp_path):
     rows = [regime(1000, 1.0, 200.0), regime(2000, 50.0, 150.0, 300.0), regime(3000, 5.0, 6.0)]
     rows.append(regime(4000, 6.0, 7.0, 80.0))
     folder = write_run(tmp_path / "run", [1.0], rows=rows)

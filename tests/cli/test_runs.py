@@ -29,7 +29,7 @@ class Noon(datetime):
         return cls(2026, 11, 24, 12, 0, 0, tzinfo=tz)
 
 
-def test_folders_of_the_same_second_are_numbered_through_until_there_are_too_many(tmp_path, monkeypatch):
+def test_make_run_folder_in_the_same_second_is_numbered(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "datetime", Noon)
     names = [new_folder(tmp_path, "mine", 3).name for _ in range(3)]
     assert names == ["20261124-120000-seed3", "20261124-120000-seed3-2", "20261124-120000-seed3-3"]
@@ -39,7 +39,7 @@ def test_folders_of_the_same_second_are_numbered_through_until_there_are_too_man
         new_folder(tmp_path, "mine", 3)
 
 
-def test_a_run_that_has_not_ended_has_no_summary(tmp_path):
+def test_read_summary_of_an_unfinished_run_names_resume(tmp_path):
     with pytest.raises(UserError, match=naming("summary.json", "rl-rms resume")):
         read_summary(tmp_path)
     summary = {

@@ -134,7 +134,7 @@ def assert_whole(total):
 
 
 @pytest.mark.slow
-def test_torchrun_trains_in_two_workers_what_one_process_does(elsewhere):
+def test_train_under_torchrun_counts_the_updates_of_one_process(elsewhere):
     process = start("train", "cartpole_a2c", *QUICK, launcher=torchrun())
     printed = end(process)
     assert process.returncode == 0, printed
@@ -151,7 +151,7 @@ def test_torchrun_trains_in_two_workers_what_one_process_does(elsewhere):
 
 
 @pytest.mark.slow
-def test_two_machines_meet_and_train_together(elsewhere):
+def test_train_on_two_nodes_joins_them(elsewhere):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{found.getsockname()[1]}"
@@ -168,7 +168,7 @@ def test_two_machines_meet_and_train_together(elsewhere):
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsewhere):
+def test_torchrun_killed_worker_restarts_from_the_last_checkpoint(elsewhere):
     process = start("train", "cartpole_a2c", *LONG, "--scale.timeout=20", launcher=torchrun("--max-restarts=1"))
     until(lambda: len(checkpoints()) >= 3, process)
     os.kill(children(process)[-1], signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_a_worker_that_is_killed_is_started_again_from_the_last_checkpoint(elsew
 
 
 @pytest.mark.slow
-def test_workers_do_not_wait_for_one_that_hangs(elsewhere):
+def test_torchrun_hung_worker_restarts_from_the_last_checkpoint(elsewhere):
     process = start("train", "cartpole_a2c", *LONG, "--scale.timeout=3", launcher=torchrun("--max-restarts=1"))
     until(lambda: len(checkpoints()) >= 3, process)
     os.kill(children(process)[-1], signal.SIGSTOP)
@@ -192,7 +192,7 @@ def test_workers_do_not_wait_for_one_that_hangs(elsewhere):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*rows after env step")  # logged between the last checkpoint and the kill
-def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
+def test_resume_of_a_killed_run_of_workers_continues(elsewhere, capsys):
     process = start("train", "cartpole_a2c", *LONG, "--eval_every=2000", "--eval_episodes=2")
     until(lambda: len(checkpoints()) >= 3, process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -212,7 +212,7 @@ def test_a_run_that_was_killed_is_resumed_with_one_command(elsewhere, capsys):
     assert_whole(62_500)
 
 
-def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
+def test_logger_resumed_drops_rows_after_the_checkpoint(elsewhere):
     def write(resumed_at, steps, mean_reward):
         with Logger(elsewhere / "run", resumed_at) as logger:
             for step in steps:
@@ -227,7 +227,7 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(elsewhere):
     assert [one.step for one in events.Scalars("eval/mean_reward")] == [100, 200, 260, 360]
 
 
-def test_what_cannot_be_resumed(elsewhere, capsys):
+def test_resume_of_an_unsuitable_run_raises(elsewhere, capsys):
     assert main(["resume", "nowhere"]) == 2
     assert mentions(capsys.readouterr().err, "nowhere", "folder of a run")
     assert main(["train", "cartpole_a2c", *QUICK]) == 0
@@ -254,27 +254,27 @@ def test_what_cannot_be_resumed(elsewhere, capsys):
         (["--scale.restarts=-1"], ["scale.restarts", "-1"]),
     ],
 )
-def test_what_cannot_be_scaled(words, named, elsewhere, capsys):
+def test_scale_with_unsupported_options_raises(words, named, elsewhere, capsys):
     assert main(["train", "cartpole_a2c", *words]) == 2
     assert mentions(capsys.readouterr().err, *named)
     assert not Path("runs").exists()
 
 
-def test_ray_is_not_started_for_what_is_wrong(elsewhere, capsys):
+def test_scale_wrong_configuration_raises_before_ray_starts(elsewhere, capsys):
     pytest.importorskip("ray.train.torch")
     assert main(["train", "cartpole_a2c", "--env.num_envs=7", "--scale.engine=ray", "--scale.workers=2"]) == 2
     assert mentions(capsys.readouterr().err, "num_envs", "2 workers")
     assert not Path("runs").exists()
 
 
-def test_without_ray_the_extra_is_named(elsewhere, monkeypatch, capsys):
+def test_scale_without_ray_names_the_extra(elsewhere, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["train", "cartpole_a2c", "--scale.engine=ray", "--scale.workers=2"]) == 2
     assert mentions(capsys.readouterr().err, "scale.engine", "pip install 'rl_rms[ray]'")
     assert not Path("runs").exists()
 
 
-def test_workers_of_ray_that_failed_can_be_gone_on_with(elsewhere, monkeypatch):
+def test_train_failed_ray_workers_names_resume(elsewhere, monkeypatch):
     """By a Ray whose trainer fails at once."""
 
     class FailedError(Exception):
@@ -296,7 +296,7 @@ def test_workers_of_ray_that_failed_can_be_gone_on_with(elsewhere, monkeypatch):
         run_with_ray(ScaleConfig(engine="ray", workers=2), print, folder=elsewhere / "run")
 
 
-def test_a_run_whose_workers_are_lost_can_be_gone_on_with(elsewhere, monkeypatch, capsys):
+def test_train_lost_workers_names_resume(elsewhere, monkeypatch, capsys):
     def learn(*_, **__):
         raise LostWorkersError("worker 0 of 2 waited in vain")
 
@@ -305,7 +305,7 @@ def test_a_run_whose_workers_are_lost_can_be_gone_on_with(elsewhere, monkeypatch
     assert mentions(capsys.readouterr().err, "worker 0 of 2", f"rl-rms resume {the_run()}")
 
 
-def test_a_number_that_is_not_finite_is_one_sentence(elsewhere, monkeypatch, capsys):
+def test_train_nonfinite_reward_prints_one_sentence(elsewhere, monkeypatch, capsys):
     def learn(*_, **__):
         raise FloatingPointError("the reward of sub-environment 3 must be finite, got nan")
 
@@ -315,7 +315,7 @@ def test_a_number_that_is_not_finite_is_one_sentence(elsewhere, monkeypatch, cap
 
 
 @pytest.mark.slow
-def test_environments_that_cannot_be_divided_leave_no_folder(elsewhere):
+def test_scale_indivisible_environments_raises_before_a_folder_is_made(elsewhere):
     process = start("train", "cartpole_a2c", "--env.num_envs=7", launcher=torchrun())
     printed = end(process)
     assert process.returncode != 0
@@ -343,7 +343,7 @@ def assert_everyone_is(folder, alone):
         assert one["clocks"] == alone["clocks"]
 
 
-def test_under_torchrun_parameters_are_those_of_one_process(elsewhere, workers_module):
+def test_weights_under_torchrun_equal_one_process(elsewhere, workers_module):
     program = elsewhere / "program.py"
     tests = Path(workers_module.__file__).parent
     paths = [str(tests), str(tests.parents[1])]
@@ -390,7 +390,7 @@ def in_ray(folder):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_under_ray_parameters_are_those_of_one_process(elsewhere, ray, workers_module, monkeypatch):
+def test_weights_under_ray_equal_one_process(elsewhere, ray, workers_module, monkeypatch):
     for module in (workers_module, sys.modules[__name__]):
         ray.cloudpickle.register_pickle_by_value(module)
     monkeypatch.setattr(in_ray, "save_training", workers_module.save_training, raising=False)
@@ -400,7 +400,7 @@ def test_under_ray_parameters_are_those_of_one_process(elsewhere, ray, workers_m
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_ray_starts_a_killed_worker_again_from_the_last_checkpoint(elsewhere, ray):
+def test_ray_killed_worker_restarts_from_the_last_checkpoint(elsewhere, ray):
     scale = ["--scale.engine=ray", "--scale.workers=2", "--scale.timeout=20", "--scale.restarts=1"]
     process = start("train", "cartpole_a2c", *LONG, *scale)
     until(lambda: len(checkpoints()) >= 3, process, seconds=180)
@@ -413,7 +413,7 @@ def test_ray_starts_a_killed_worker_again_from_the_last_checkpoint(elsewhere, ra
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_run_that_lost_rays_head_is_resumed_with_one_command(elsewhere, ray, monkeypatch):
+def test_resume_of_a_run_that_lost_the_ray_head_continues(elsewhere, ray, monkeypatch):
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # for which the driver waits for it
     before = daemons()
     process = start("train", "cartpole_a2c", *LONG, "--scale.engine=ray", "--scale.workers=2")

@@ -21,7 +21,7 @@ def written(tmp_path, text):
     return str(path)
 
 
-def test_a_trainings_configuration_has_the_point_the_fixed_keys_and_the_seed(tmp_path):
+def test_config_of_a_trial_has_point_fixed_keys_and_seed(tmp_path):
     search = read_search(written(tmp_path, FILE + "fix: {total_timesteps: 7000, env.num_envs: 3}"), {"trials": 4})
     config = search.run_config({"agent.learning_rate": 0.25, "agent.half_life": "20_000 steps"}, 5)
     assert (config.agent.learning_rate, config.agent.half_life, config.seed) == (0.25, "20_000 steps", 5)
@@ -29,13 +29,13 @@ def test_a_trainings_configuration_has_the_point_the_fixed_keys_and_the_seed(tmp
     assert (search.name, search.sweep.trials, search.sweep.seeds) == ("mine", 4, (0, 1, 2))
 
 
-def test_a_configuration_beside_the_sweep_is_found(tmp_path):
+def test_sweep_finds_a_configuration_in_its_folder(tmp_path):
     (tmp_path / "own.yaml").write_text(find_config("cartpole_a2c").read_text().replace("n_steps: 8", "n_steps: 3"))
     search = read_search(written(tmp_path, FILE.replace("cartpole_a2c", "own.yaml")), {})
     assert search.run_config({}, 0).agent.n_steps == 3
 
 
-def test_points_that_reach_into_the_world_do_not_stay_there(tmp_path):
+def test_config_of_a_trial_does_not_change_the_shared_environment(tmp_path):
     text = (
         "config: drifting_cartpole\nvary:\n  env.changes.gravity: [9.8, {step: {before: 9.8, after: 20, at: 5}}]"
     )
@@ -45,12 +45,12 @@ def test_points_that_reach_into_the_world_do_not_stay_there(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["half_life_cartpole", "half_life_pendulum"])
-def test_ready_sweeps(name):
+def test_packaged_sweeps_are_valid(name):
     search = read_search(name, {})
     assert set(search.sweep.vary) == {"agent.half_life", "agent.learning_rate"}
 
 
-def test_a_grid_has_as_many_trials_as_combinations_at_most():
+def test_grid_has_at_most_one_trial_per_combination():
     choices = {"a": [1, 2, 3], "b": [4, 5]}
     assert SweepConfig(config="x", vary=choices, sampler="grid", trials=30).num_trials == 6
     assert SweepConfig(config="x", vary=choices, sampler="grid", trials=4).num_trials == 4
@@ -79,7 +79,7 @@ class Asked:
         ({"low": 1.0, "high": 9, "log": True}, ("float", 9, True)),
     ],
 )
-def test_distributions(given, suggested):
+def test_distributions_are_read_from_their_yaml_form(given, suggested):
     assert Distribution.of("key", given).suggest(Asked(), "key") == suggested
     assert label([64, 64]) == "[64, 64]"
 
@@ -97,7 +97,7 @@ def test_distributions(given, suggested):
         ({"low": 0, "high": 3, "log": True}, ["true", "low", "0"]),
     ],
 )
-def test_wrong_distributions(given, sentence):
+def test_wrong_distribution_names_it(given, sentence):
     with pytest.raises(UserError, match=naming(*sentence)):
         Distribution.of("key", given)
 
@@ -134,11 +134,11 @@ def test_wrong_distributions(given, sentence):
         ),
     ],
 )
-def test_wrong_files(tmp_path, text, sentence):
+def test_wrong_sweep_file_names_it(tmp_path, text, sentence):
     with pytest.raises(UserError, match=naming(*sentence)):
         read_search(written(tmp_path, text), {})
 
 
-def test_a_sweep_that_is_not_there():
+def test_missing_sweep_names_it():
     with pytest.raises(UserError, match=naming("'half_life_cartpol'", "half_life_cartpole")):
         find_sweep("half_life_cartpol")

@@ -16,7 +16,7 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_studies_are_listed(capsys):
+def test_study_without_a_name_lists_the_studies(capsys):
     assert main(["study", "--list"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in told] == list(STUDIES)
@@ -32,13 +32,13 @@ def test_studies_are_listed(capsys):
         (["saddle", "--redraw"], ["runs/studies/saddle.json"]),
     ],
 )
-def test_wrong_words_write_nothing(elsewhere, capsys, words, named):
+def test_study_wrong_argument_writes_nothing(elsewhere, capsys, words, named):
     assert main(["study", *words]) == 2
     assert mentions(capsys.readouterr().err, *named)
     assert list(elsewhere.iterdir()) == []
 
 
-def test_without_the_extra_it_is_named(elsewhere, capsys, monkeypatch):
+def test_study_without_the_extra_names_it(elsewhere, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
     assert main(["study", "saddle", "--quick"]) == 2
     assert "pip install 'rl_rms[plots]'" in capsys.readouterr().err
@@ -46,7 +46,7 @@ def test_without_the_extra_it_is_named(elsewhere, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_are_one_report(elsewhere, capsys, monkeypatch):
+def test_study_all_writes_one_report(elsewhere, capsys, monkeypatch):
     pytest.importorskip("rliable")
     two = {name: STUDIES[name] for name in ("two_player", "clipping")}
     monkeypatch.setattr(studies, "STUDIES", two)

@@ -32,7 +32,7 @@ def rows(name="mine"):
         return list(csv.DictReader(file))
 
 
-def test_a_sweep_from_its_file_to_a_configuration_that_trains(sweep_file, capsys):
+def test_sweep_writes_a_best_configuration_that_trains(sweep_file, capsys):
     assert main(["sweep", sweep_file(), "--workers", "1"]) == 0
     printed = capsys.readouterr().out
     found = rows()
@@ -59,7 +59,7 @@ def test_a_sweep_from_its_file_to_a_configuration_that_trains(sweep_file, capsys
     assert r"another seeds: [3, 7], not [3, 8]" in capsys.readouterr().err
 
 
-def test_a_point_is_trained_as_train_would(sweep_file):
+def test_sweep_trial_equals_train(sweep_file):
     search = read_search(sweep_file(), {})
     values = {"agent.learning_rate": 3e-3, "agent.half_life": 50.0}
     told = []
@@ -128,7 +128,7 @@ def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_
     assert states.count(TrialState.FAIL) >= 2  # those that were retried
 
 
-def test_a_training_that_fails_is_told_of_and_the_others_go_on(sweep_file, capsys):
+def test_sweep_failed_training_is_reported_and_the_others_continue(sweep_file, capsys):
     text = """
 config: cartpole_a2c
 vary: {total_timesteps: [4, 1600]}
@@ -143,7 +143,7 @@ seeds: [0]
 
 
 @pytest.mark.slow
-def test_a_grid_is_walked_through_once(sweep_file):
+def test_sweep_grid_trains_every_combination_once(sweep_file):
     text = SWEEP.replace("{low: 1.0e-4, high: 1.0e-2, log: true}", "[1.0e-3, 2.0e-3]").replace("trials: 4", "")
     text = text.replace("{low: 2.0, high: 2000.0, log: true}", "[20, 2_000 steps]").replace("[3, 7]", "[3]")
     assert main(["sweep", sweep_file(text + "sampler: grid"), "--workers", "2"]) == 0
@@ -151,7 +151,7 @@ def test_a_grid_is_walked_through_once(sweep_file):
     assert sorted(points) == [(rate, memory) for rate in ("0.001", "0.002") for memory in ("20", "2_000 steps")]
 
 
-def test_a_worker_that_breaks_ends_the_sweep():
+def test_sweep_broken_worker_ends_the_sweep():
     class Broken:
         exitcode = 1
 
@@ -166,14 +166,14 @@ def test_a_worker_that_breaks_ends_the_sweep():
     assert pool.busy() == 0
 
 
-def test_ray_is_asked_for_by_name(sweep_file, monkeypatch, capsys):
+def test_sweep_engine_ray_without_ray_names_the_extra(sweep_file, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["sweep", sweep_file(), "--engine", "ray"]) == 2
     assert mentions(capsys.readouterr().err, "--engine ray", "pip install 'rl_rms[ray]'")
 
 
 @pytest.mark.slow
-def test_workers_that_are_tasks_of_ray(sweep_file, tmp_path):
+def test_sweep_on_ray_trains_all_trials(sweep_file, tmp_path):
     pytest.importorskip("ray")
     words = [sys.executable, "-m", "rl_rms.cli.main", "sweep", sweep_file(), "--engine", "ray"]
     home = {**os.environ, "HOME": str(tmp_path)}  # where Ray keeps its token
@@ -182,13 +182,13 @@ def test_workers_that_are_tasks_of_ray(sweep_file, tmp_path):
     assert [row["state"] for row in rows()] == ["complete"] * 4
 
 
-def test_without_optuna(sweep_file, monkeypatch, capsys):
+def test_sweep_without_optuna_names_the_extra(sweep_file, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", sweep_file()]) == 2
     assert mentions(capsys.readouterr().err, "Optuna", "pip install 'rl_rms[sweep]'")
 
 
 @pytest.mark.parametrize("workers", ["0", "-2"])
-def test_no_workers(sweep_file, capsys, workers):
+def test_sweep_of_zero_workers_raises(sweep_file, capsys, workers):
     assert main(["sweep", sweep_file(), "--workers", workers]) == 2
     assert mentions(capsys.readouterr().err, "--workers", "1", f"{workers}")

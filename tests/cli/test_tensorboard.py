@@ -30,7 +30,7 @@ def drawn(page, within):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_runs_arrange_themselves(runs):
+def test_tensorboard_shows_the_charts_of_a_run(runs):
     with chromium() as browser, tensorboard(runs) as url:
         page = browser.new_page(viewport={"width": 1500, "height": 1000})
         page.goto(url + "#custom_scalars")

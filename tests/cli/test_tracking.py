@@ -41,7 +41,7 @@ def after_the_jump(run):
 
 
 @pytest.mark.parametrize("bias_correction", [True, False])
-def test_squared_gradients_between_two_entries_are_found_from_v_alone(bias_correction):
+def test_squared_gradients_between_entries_are_recovered_from_v(bias_correction):
     squares = np.random.default_rng(0).exponential(size=200)
     tracking = read_tracking(logged(squares, half_life=30, bias_correction=bias_correction))
     weights = 0.5 ** (np.arange(EVERY)[::-1] / 30)
@@ -51,20 +51,20 @@ def test_squared_gradients_between_two_entries_are_found_from_v_alone(bias_corre
     np.testing.assert_array_equal(tracking.updates, range(2 * EVERY, 201, EVERY))
 
 
-def test_entries_that_lie_close_are_read_together():
+def test_squared_gradients_of_close_entries_are_merged():
     squares = np.random.default_rng(0).exponential(size=200)
     close, far = (read_tracking(logged(squares, 30, every=every)) for every in (5, 25))
     np.testing.assert_array_equal(close.updates[:2], [30, 55])
     assert np.diff(close.updates).min() == np.diff(far.updates).min() == 25
 
 
-def test_what_rounding_hides_is_no_less_than_its_error():
+def test_squared_gradients_below_rounding_equal_the_rounding_error():
     v = np.array([1.0, 0.5 - 1e-12])  # the second squared gradient came to nothing
     (square,) = squares_between(np.array([1.0, 2.0]), v, np.array([0.5, 0.5]))
     assert square == pytest.approx(6e-6)
 
 
-def test_too_long_after_a_fall():
+def test_verdict_after_a_fall_with_a_long_half_life_is_too_long():
     # v is 1 + 99 * 2**(-t/100): more than twice too large for 100 * log2(99) = 663 of 1000 updates.
     following = after_the_jump(logged(jump(100.0, 1.0), half_life=100))
     assert following.verdict == "too long"
@@ -72,34 +72,34 @@ def test_too_long_after_a_fall():
     assert following.worst == pytest.approx(math.log(1 + 99 * 2**-0.25), rel=1e-3)
 
 
-def test_right_after_the_same_fall():
+def test_verdict_after_a_fall_with_a_short_half_life_is_right():
     following = after_the_jump(logged(jump(100.0, 1.0), half_life=20))  # 133 of 1000 updates
     assert following.verdict == "right"
     assert math.isnan(following.better)
     assert following.share_off == pytest.approx(0.133, abs=0.02)
 
 
-def test_what_would_have_done_would_have_been_right_and_little_more_not():
+def test_suggested_half_life_has_the_verdict_right():
     better = after_the_jump(logged(jump(100.0, 1.0), half_life=100)).better
     assert better == pytest.approx(250 / math.log2(99), rel=0.1)
     assert after_the_jump(logged(jump(100.0, 1.0), half_life=0.9 * better)).verdict == "right"
     assert after_the_jump(logged(jump(100.0, 1.0), half_life=1.15 * better)).verdict == "too long"
 
 
-def test_v_that_never_forgets_in_a_regime_is_off_until_its_end():
+def test_tracking_error_of_a_very_long_half_life_lasts_the_regime():
     following = after_the_jump(logged(jump(100.0, 1.0), half_life=5000))
     assert following.verdict == "too long"
     assert following.share_off == 1.0
 
 
-def test_a_rise_is_followed_within_a_half_life():
+def test_tracking_error_after_a_rise_ends_within_a_half_life():
     following = after_the_jump(logged(jump(1.0, 100.0), half_life=100))
     assert following.verdict == "right"
     assert following.worst < -math.log(2)
     assert following.share_off == pytest.approx(0.1, abs=0.03)
 
 
-def test_squared_gradients_that_are_large_and_small_by_turns_are_at_a_level_between():
+def test_level_of_alternating_squared_gradients_is_between_them():
     squares = np.where(np.arange(END) // EVERY % 2, 0.4, 1.6)  # at 1 on average, of which 0.4 is less than half
     following = after_the_jump(logged(squares, half_life=1000))
     assert following.share_off == 0.0
@@ -107,7 +107,7 @@ def test_squared_gradients_that_are_large_and_small_by_turns_are_at_a_level_betw
 
 
 @pytest.mark.parametrize(("half_life", "verdict"), [(1, "too short"), (64, "right")])
-def test_a_short_memory_swings_with_chance(half_life, verdict):
+def test_verdict_of_a_short_half_life_in_noise_is_too_short(half_life, verdict):
     squares = np.random.default_rng(0).chisquare(1, size=END)
     following = after_the_jump(logged(squares, half_life))
     assert following.verdict == verdict
@@ -120,7 +120,7 @@ def test_a_short_memory_swings_with_chance(half_life, verdict):
         assert following.better > 2
 
 
-def test_a_regime_of_few_readings_is_not_judged():
+def test_verdict_of_a_regime_with_few_entries_is_none():
     tracking = read_tracking(logged(jump(100.0, 1.0), half_life=20))
     assert follow(tracking, STEPS * JUMP, STEPS * (JUMP + 7 * EVERY)) is None
     assert follow(tracking, STEPS * JUMP, STEPS * (JUMP + 8 * EVERY)) is not None
@@ -129,11 +129,11 @@ def test_a_regime_of_few_readings_is_not_judged():
 @pytest.mark.parametrize(
     "agent", [{"on_change": "reset"}, {"on_change": "forget"}, {"optimizer_kwargs": {"centered": True}}]
 )
-def test_what_the_log_does_not_tell_is_not_told(agent):
+def test_verdict_without_second_moment_in_the_log_is_none(agent):
     assert read_tracking(logged(jump(1.0, 2.0), half_life=20, agent=agent)) is None
 
 
-def test_without_the_number_of_updates_nothing_is_told():
+def test_verdict_without_number_of_updates_is_none():
     run = logged(jump(1.0, 2.0), half_life=20)
     del run.metrics["train/n_updates"]
     assert read_tracking(run) is None

@@ -21,7 +21,7 @@ from rl_rms.cli.runs import read_run
 from tests.cli.runs import command, run_folder
 
 
-def test_a_runs_folder_holds_everything(trained):
+def test_train_writes_all_files_of_a_run(trained):
     folder, _ = trained
     names = {file.name for file in folder.iterdir()}
     assert {"config.yaml", "metrics.csv", "summary.json", "learning_curve.png", "checkpoints"} <= names
@@ -44,7 +44,7 @@ def test_a_runs_folder_holds_everything(trained):
     assert {"env/gravity", "env/length", "eval/mean_reward", "optim/half_life_steps"} <= set(tags)
 
 
-def test_the_terminal_says_the_memory_the_result_and_where_to_look(trained):
+def test_train_prints_half_life_result_and_folder(trained):
     folder, done = trained
     assert "20,000 env steps" in done.stdout
     assert "mean return, last" in done.stdout
@@ -53,7 +53,7 @@ def test_the_terminal_says_the_memory_the_result_and_where_to_look(trained):
     assert "\x1b[" not in done.stdout  # plain lines where no terminal is
 
 
-def test_the_written_configuration_repeats_the_run(trained, tmp_path, monkeypatch):
+def test_train_with_the_written_configuration_repeats_the_run(trained, tmp_path, monkeypatch):
     folder, _ = trained
     monkeypatch.chdir(tmp_path)
     assert main(["train", str(folder / "config.yaml")]) == 0
@@ -62,7 +62,7 @@ def test_the_written_configuration_repeats_the_run(trained, tmp_path, monkeypatc
     assert again.series("rollout/ep_rew_mean") == first.series("rollout/ep_rew_mean")
 
 
-def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, capfd):
+def test_train_progress_json_or_none_prints_json_or_the_folder(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     quick = ["--total_timesteps=500", "--log_interval=5", "--eval_every=300", "--eval_episodes=1"]
     assert main(["train", "drifting_cartpole", *quick, "--progress", "none"]) == 0
@@ -78,7 +78,7 @@ def test_a_script_reads_json_or_only_where_the_run_lies(tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_in_a_terminal_the_view_is_live(tmp_path):
+def test_train_in_a_terminal_shows_the_live_view(tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
     words, options = command("train", "drifting_cartpole", "--total_timesteps=3000", cwd=tmp_path)
@@ -104,7 +104,7 @@ def test_in_a_terminal_the_view_is_live(tmp_path):
     assert all(len(line) <= 40 for line in lines)
 
 
-def test_threads_are_as_configured(tmp_path, monkeypatch):
+def test_train_num_threads_sets_the_threads_of_torch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr("torch.set_num_threads", asked.append)
@@ -112,7 +112,7 @@ def test_threads_are_as_configured(tmp_path, monkeypatch):
     assert asked[-1] == 3
 
 
-def test_another_optimizer_is_a_matter_of_configuration(tmp_path, monkeypatch, capsys):
+def test_train_with_another_optimizer_uses_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     adam = ["--agent.optimizer=torch.optim.Adam", "--agent.half_life=null", "--agent.optimizer_kwargs.eps=1e-5"]
     assert main(["train", "cartpole_a2c", "--total_timesteps=500", *adam]) == 0
@@ -125,7 +125,7 @@ def test_another_optimizer_is_a_matter_of_configuration(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_path, how):
+def test_train_interrupted_leaves_a_run_that_can_be_plotted_and_loaded(tmp_path, how):
     words, options = command("train", "drifting_cartpole", "--log_interval=5", cwd=tmp_path)
     process = subprocess.Popen(words, **options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     metrics = tmp_path / "runs" / "drifting_cartpole"
@@ -147,14 +147,14 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_drawn_and_loaded(tmp_pat
     assert main(["evaluate", str(folder), "--episodes=1"]) == 0
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+def test_train_runs_dir_that_cannot_be_made_names_it(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["train", "cartpole_a2c", "--runs_dir", str(tmp_path / "file")]) == 2
     assert "cannot make the run's folder" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_evaluations_videos_and_schedules_are_a_matter_of_configuration(tmp_path, monkeypatch, capsys):
+def test_train_configured_evaluations_videos_and_schedules_are_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(
         "env: {id: CartPole-v1, num_envs: 4, changes: {gravity: {step: {before: 9.8, after: 20.0, at: 500}}}}\n"
@@ -194,7 +194,7 @@ def test_video_of_stacked_frames_is_recorded(tmp_path, monkeypatch):
     gc.collect()  # of the pipes that ffmpeg's wrapper leaves to be closed
 
 
-def test_a_training_may_stop_when_it_is_good_enough(tmp_path, monkeypatch):
+def test_train_stop_at_mean_return_ends_early(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["train", "cartpole_a2c", "--total_timesteps=100000", "--eval_every=500", "--eval_episodes=2"]
     assert main([*words, "--stop_at=5"]) == 0

@@ -51,7 +51,7 @@ def write_run(folder, tree):
 
 
 @pytest.mark.parametrize("key", NAMED)
-def test_named_code_of_a_users_own_code_names_its_key(key):
+def test_named_code_of_user_code_names_its_key(key):
     assert list(named_code(parse_config(NAMED[key]))) == [key]
 
 
@@ -62,7 +62,7 @@ def test_named_code_of_a_packaged_configuration_is_empty(name):
 
 @pytest.mark.parametrize("key", NAMED)
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
-def test_a_run_folder_that_names_code_is_refused_without_trust(command, key, working_folder, capsys):
+def test_run_folder_that_names_code_without_trust_raises(command, key, working_folder, capsys):
     sys.path.insert(0, str(working_folder))
     write_run(working_folder / "run", NAMED[key])
     assert main([command, "run"]) == 2
@@ -75,14 +75,14 @@ def test_a_run_folder_that_names_code_is_refused_without_trust(command, key, wor
 
 @pytest.mark.parametrize("key", NAMED)
 @pytest.mark.parametrize("command", ["report", "plot"])
-def test_report_and_plot_import_nothing_that_a_run_folder_names(command, key, working_folder):
+def test_report_and_plot_import_no_code_of_a_run_folder(command, key, working_folder):
     sys.path.insert(0, str(working_folder))
     write_run(working_folder / "run", NAMED[key])
     assert main([command, "run"]) == 0
     assert not (working_folder / "imported").exists()
 
 
-def test_train_imports_code_of_the_working_folder_and_trust_does_in_a_run_folder(working_folder, capsys):
+def test_train_imports_code_of_the_working_folder(working_folder, capsys):
     words = ["--total_timesteps=200", "--env.num_envs=2", "--progress=none", "--runs_dir=runs"]
     words += ["--env.id=strangers:Mine-v0", "--agent.optimizer=strangers.Mine", "--agent.half_life=null"]
     assert main(["train", "cartpole_a2c", *words]) == 0
@@ -95,7 +95,7 @@ def test_train_imports_code_of_the_working_folder_and_trust_does_in_a_run_folder
 
 
 @pytest.mark.parametrize("planted", ["checkpoints", "metrics.csv", "videos"])
-def test_a_run_folder_with_a_link_is_refused_without_trust(planted, working_folder, capsys):
+def test_run_folder_with_a_link_without_trust_raises(planted, working_folder, capsys):
     write_run(working_folder / "run", {})
     (working_folder / "victim").mkdir()
     (working_folder / "run" / planted).unlink(missing_ok=True)
@@ -111,7 +111,7 @@ def test_a_run_folder_with_a_link_is_refused_without_trust(planted, working_fold
     assert list((working_folder / "victim").iterdir()) == []
 
 
-def test_an_address_in_a_run_folder_names_the_option(working_folder, capsys):
+def test_scale_address_in_a_run_folder_names_the_option(working_folder, capsys):
     write_run(working_folder / "run", {})
     (working_folder / "run" / "config.yaml").write_text("scale: {engine: ray, address: 'ray://elsewhere:1'}\n")
     for command in ("resume", "evaluate", "report", "plot"):

@@ -12,14 +12,14 @@ spec.loader.exec_module(readers)
 
 
 @pytest.mark.parametrize("name", readers.TARGETS)
-def test_the_corpus_is_read_or_refused_in_a_sentence(name):
+def test_readers_of_the_corpus_return_or_raise_one_sentence(name):
     files = sorted((readers.CORPUS / name).iterdir())
     assert len(files) >= 10
     for file in files:
         readers.TARGETS[name](file.read_bytes())
 
 
-def test_another_error_would_end_the_fuzzing(monkeypatch):
+def test_reader_passes_on_an_unexpected_error(monkeypatch):
     def broken(content):
         raise KeyError("unexpected")
 

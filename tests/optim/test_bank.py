@@ -29,12 +29,12 @@ def slow_bank(grads: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("dwell", "updates"), [(100, 48), (1000, 480), (math.inf, 96)])
-def test_the_bank_is_its_equations(dwell, updates):
+def test_bank_half_life_equals_its_equations(dwell, updates):
     grads = telegraph(dwell, updates=updates).double()
     assert feed(make(Bank), grads).half_life == pytest.approx(slow_bank(grads.numpy()), rel=1e-9)
 
 
-def test_the_bank_forgets_fast_what_changes_fast():
+def test_bank_of_fast_changes_has_a_short_half_life():
     stationary = feed(make(Bank), gaussian()).half_life
     slow = feed(make(Bank), telegraph(1000)).half_life
     fast = feed(make(Bank), telegraph(100)).half_life
@@ -43,17 +43,17 @@ def test_the_bank_forgets_fast_what_changes_fast():
     assert fast < 8
 
 
-def test_the_bank_starts_undecided():
+def test_bank_before_observations_weights_all_half_lives_equally():
     assert Bank(bounds=WIDE).half_life == pytest.approx((4 * 16 * 64 * 256 * 1024 * 4096) ** (1 / 6))
 
 
-def test_the_bank_reports_the_half_life_under_the_floor():
+def test_bank_reports_the_half_life_below_the_floor():
     bank = feed(Bank(), telegraph(100))
     assert bank.half_life == 32.0
     assert bank.diagnostics()["bank_unbounded"] < 8
 
 
-def test_one_outlier_does_not_decide():
+def test_bank_after_one_outlier_keeps_its_half_life():
     grads = gaussian()
     calm = feed(make(Bank), grads).half_life
     grads[-40] *= 1e6

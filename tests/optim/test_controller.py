@@ -62,7 +62,7 @@ def step(optimizer, seed, scale=1.0, keep=False):
 
 @FLAT
 @pytest.mark.parametrize("keep", [True, False])
-def test_an_estimator_sees_the_same_coordinates_of_every_gradient_as_v_sees_them(flat, keep):
+def test_controller_shows_the_estimator_the_accumulated_gradients_of_fixed_coordinates(flat, keep):
     estimator = Recorder()
     params = parameters()
     optimizer = RMSprop(params, half_life="auto", estimator=estimator, max_grad_norm=0.5, flat=flat)
@@ -85,7 +85,7 @@ def test_an_estimator_sees_the_same_coordinates_of_every_gradient_as_v_sees_them
     assert len(set(columns)) == 6
 
 
-def test_small_networks_show_all_they_have():
+def test_controller_of_a_small_network_probes_every_coordinate():
     estimator = Recorder()
     optimizer = RMSprop(parameters((2,), ()), half_life="auto", estimator=estimator)
     for update in range(4):
@@ -94,7 +94,7 @@ def test_small_networks_show_all_they_have():
 
 
 @FLAT
-def test_probes_stay_the_same_when_the_layout_changes(flat):
+def test_controller_after_a_change_of_layout_keeps_its_probes(flat):
     estimator = Recorder()
     params = parameters((30,), (2, 2))
     optimizer = RMSprop(params, half_life="auto", estimator=estimator, flat=flat)
@@ -107,7 +107,7 @@ def test_probes_stay_the_same_when_the_layout_changes(flat):
     assert torch.equal(estimator.blocks[0], estimator.blocks[-1])
 
 
-def test_a_parameter_without_gradient_shows_zeros():
+def test_controller_of_a_parameter_without_gradient_shows_zeros():
     estimator = Recorder()
     kept, dropped = parameters((3,), (3,))
     optimizer = RMSprop([kept, dropped], half_life="auto", estimator=estimator)
@@ -119,7 +119,7 @@ def test_a_parameter_without_gradient_shows_zeros():
     assert sorted(estimator.blocks[0][-1].tolist()) == [0, 0, 0, 1, 1, 1]
 
 
-def test_what_is_found_is_in_force_and_told():
+def test_estimated_half_life_is_in_force_and_in_diagnostics():
     optimizer = RMSprop(parameters(), half_life="auto", estimator=Recorder())
     assert optimizer.param_groups[0]["half_life"] == "auto"
     for update in range(9):
@@ -132,7 +132,7 @@ def test_what_is_found_is_in_force_and_told():
     assert (values["half_life_shortest"], values["half_life_longest"]) == (1.0, 1e6)
 
 
-def test_skipped_updates_are_not_shown():
+def test_skipped_update_is_not_shown_to_the_estimator():
     estimator = Recorder()
     optimizer = RMSprop(parameters(), half_life="auto", estimator=estimator, on_nonfinite="skip")
     for update in range(8):
@@ -141,7 +141,7 @@ def test_skipped_updates_are_not_shown():
     assert estimator.blocks[0].isfinite().all()
 
 
-def test_bounds_and_the_cap_of_the_longest_step():
+def test_estimated_half_life_stays_within_bounds_and_the_step_limit():
     bounded = RMSprop(parameters(), half_life="auto", half_life_bounds=(5.0, 9.0))
     assert 5.0 <= bounded.half_life <= 9.0
     # |step| <= lr / sqrt(1 - rho): at a half-life of ln 2 * 10**2 that is ten times lr, to first order in 1 - rho.
@@ -152,7 +152,7 @@ def test_bounds_and_the_cap_of_the_longest_step():
     assert capped.half_life >= 1e3
 
 
-def test_matching_needs_a_time_scale():
+def test_matched_half_life_without_timescale_raises():
     optimizer = RMSprop(parameters(), half_life="match")
     before = [param.clone() for param in params_of(optimizer)]
     assert "half_life_updates" not in optimizer.diagnostics()
@@ -167,7 +167,7 @@ def test_matching_needs_a_time_scale():
     assert optimizer.diagnostics()["half_life_updates"] == optimizer.half_life
 
 
-def test_matching_follows_the_noise_to_signal_ratio_and_the_time_scale():
+def test_matched_half_life_follows_noise_signal_and_timescale():
     def matched(spread, timescale):
         generator = torch.Generator().manual_seed(0)
         optimizer = RMSprop(
@@ -189,7 +189,7 @@ def test_matching_follows_the_noise_to_signal_ratio_and_the_time_scale():
     assert matched(1.5, float("inf")) == 1e6
 
 
-def test_the_time_scale_is_converted_with_the_steps_of_an_update():
+def test_timescale_in_steps_is_converted_with_steps_per_update():
     optimizer = RMSprop(parameters(), half_life="match", timescale="8_000 steps", steps_per_update=80)
     for update in range(16):
         step(optimizer, update)
@@ -199,7 +199,7 @@ def test_the_time_scale_is_converted_with_the_steps_of_an_update():
 
 
 @FLAT
-def test_auto_goes_on_where_it_stopped(flat):
+def test_load_state_dict_of_auto_continues_exactly(flat):
     def build():
         return RMSprop(parameters(), half_life="auto", half_life_bounds=(1.0, 1e6), flat=flat)
 
@@ -221,7 +221,7 @@ def test_auto_goes_on_where_it_stopped(flat):
         assert torch.equal(own, other)
 
 
-def test_a_state_of_another_estimator_is_refused():
+def test_load_state_dict_of_another_estimator_raises():
     optimizer = RMSprop(parameters(), half_life="auto", estimator=Recorder())
     assert optimizer.half_life == 1.0
     saved = optimizer.state_dict()
@@ -229,7 +229,7 @@ def test_a_state_of_another_estimator_is_refused():
         RMSprop(parameters(), half_life="auto").load_state_dict(saved)
 
 
-def test_torch_goes_on_with_what_was_found():
+def test_torch_loads_the_estimated_rho():
     optimizer = RMSprop(parameters(), half_life="auto", estimator=Recorder())
     for update in range(9):
         step(optimizer, update)
@@ -238,7 +238,7 @@ def test_torch_goes_on_with_what_was_found():
     assert theirs.param_groups[0]["alpha"] == rho_from_half_life(3.0)
 
 
-def test_a_copy_estimates_on_its_own():
+def test_deepcopy_estimates_independently():
     first = RMSprop(parameters(), half_life="auto", estimator=Recorder())
     for update in range(6):
         step(first, update)
@@ -248,7 +248,7 @@ def test_a_copy_estimates_on_its_own():
     assert (first.half_life, second.half_life) == (2.0, 3.0)
 
 
-def test_stating_a_half_life_ends_the_search():
+def test_set_half_life_ends_the_estimation():
     estimator = Recorder()
     optimizer = RMSprop(parameters(), half_life="auto", estimator=estimator)
     optimizer.half_life = HalfLife(69)

@@ -17,7 +17,7 @@ def stepped(*grads, **options):
     return optimizer
 
 
-def test_by_hand():
+def test_diagnostics_equal_hand_computed_values():
     # v = g*g / 2: every step is sqrt(2) lr, the bound; the mean of v is (16 + 4 + 36) / 6.
     optimizer = stepped([4.0, 2.0], [-6.0], lr=0.1, half_life=1, eps=0.0)
     optimizer.steps_per_update = 40
@@ -44,7 +44,7 @@ def test_by_hand():
     )
 
 
-def test_after_a_second_update_by_hand():
+def test_diagnostics_after_two_updates_equal_hand_computed_values():
     # rho = 1/2, bias-corrected: v^ is (16 / 4 + 1 / 2) / (3 / 4) = 6 in the first coordinate, in the second
     # (4 / 4 + 4 / 2) / (3 / 4) = 4; the bound of u is sqrt((3 / 4) / (1 / 2)).
     optimizer = stepped([4.0, 2.0], lr=0.1, half_life=1, eps=0.0, bias_correction=True)
@@ -57,7 +57,7 @@ def test_after_a_second_update_by_hand():
     assert values["containment_margin"] == pytest.approx(1 - 1 / math.sqrt(1.5))
 
 
-def test_where_eps_dominates():
+def test_diagnostics_have_the_share_dominated_by_eps():
     def share(eps, inside):
         optimizer = stepped([4.0, 0.2], [0.02, 0.0], rho=0.0, eps=eps, eps_in_sqrt=inside)
         return optimizer.diagnostics()["eps_dominance"]
@@ -67,11 +67,11 @@ def test_where_eps_dominates():
     assert share(0.0, inside=False) == 0.0
 
 
-def test_no_margin_where_there_is_no_bound():
+def test_diagnostics_without_a_bound_have_no_margin():
     assert "containment_margin" not in stepped([4.0], centered=True).diagnostics()
 
 
-def test_share_of_clipped_updates():
+def test_diagnostics_have_the_share_of_clipped_updates():
     optimizer = stepped([4.0], max_grad_norm=1.0)
     (param,) = optimizer.param_groups[0]["params"]
     for grad in (0.5, 3.0, 0.5):
@@ -96,7 +96,7 @@ def test_share_of_clipped_updates():
         {"centered": True, "maximize": True},
     ],
 )
-def test_effective_step_is_what_parameters_moved(options):
+def test_diagnostics_effective_step_equals_the_change_of_parameters(options):
     optimizer = stepped([4.0, -2.0, 0.5], lr=0.1, half_life=3, **options)
     (param,) = optimizer.param_groups[0]["params"]
     assert diagnostics(optimizer, optimizer.controller, optimizer.guard)["effective_step"] == pytest.approx(
@@ -104,7 +104,7 @@ def test_effective_step_is_what_parameters_moved(options):
     )
 
 
-def test_effective_step_of_groups_with_learning_rates_of_their_own():
+def test_diagnostics_effective_step_uses_the_learning_rate_of_each_group():
     fast, slow = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
     optimizer = RMSprop(
         [{"params": fast, "lr": 0.3}, {"params": slow, "lr": torch.tensor(0.1)}], bias_correction=True
@@ -114,12 +114,12 @@ def test_effective_step_of_groups_with_learning_rates_of_their_own():
     assert optimizer.diagnostics()["effective_step"] == pytest.approx(math.sqrt((0.09 + 0.01) / 2))
 
 
-def test_second_moment_is_the_bias_corrected_and_centered_one():
+def test_diagnostics_second_moment_is_bias_corrected_and_centered():
     assert stepped([4.0], half_life=1, bias_correction=True).diagnostics()["second_moment"] == pytest.approx(16)
     assert stepped([4.0], half_life=1, centered=True).diagnostics()["second_moment"] == pytest.approx(8 - 4)
 
 
-def test_half_life_in_steps():
+def test_diagnostics_have_the_half_life_in_steps():
     optimizer = stepped([1.0], half_life="20_000 steps", steps_per_update=80)
     values = optimizer.diagnostics()
     assert values["half_life_updates"] == 250.0
@@ -127,7 +127,7 @@ def test_half_life_in_steps():
     assert values["rho"] == pytest.approx(2 ** (-1 / 250))
 
 
-def test_before_the_first_update():
+def test_diagnostics_before_the_first_update_have_no_measured_values():
     optimizer = RMSprop([torch.nn.Parameter(torch.zeros(2))], half_life=1)
     names = (
         "effective_step",
@@ -146,14 +146,14 @@ def test_before_the_first_update():
     assert optimizer.diagnostics() == nothing_yet
 
 
-def test_after_zero_grad_the_second_moment_is_still_known():
+def test_diagnostics_after_zero_grad_have_the_second_moment():
     optimizer = stepped([4.0], half_life=1)
     optimizer.zero_grad()
     values = optimizer.diagnostics()
     assert (values["effective_step"], values["second_moment"], values["gradient_norm"]) == (0.0, 8.0, 0.0)
 
 
-def test_complex_and_half_precision():
+def test_diagnostics_of_complex_and_half_precision_are_finite():
     params = [torch.nn.Parameter(torch.zeros(1, dtype=dtype)) for dtype in (torch.complex64, torch.float16)]
     optimizer = RMSprop(params, half_life=1)
     params[0].grad = torch.tensor([3.0 + 4.0j])
@@ -164,14 +164,14 @@ def test_complex_and_half_precision():
     assert values["second_moment"] == pytest.approx((9 + 16 + 90_000) / 6)
 
 
-def test_reading_changes_nothing():
+def test_diagnostics_do_not_change_the_optimizer():
     optimizer = stepped([4.0, 2.0], centered=True)
     before = str(optimizer.state_dict())
     optimizer.diagnostics()
     assert str(optimizer.state_dict()) == before
 
 
-def test_distributions_have_every_coordinate_by_hand():
+def test_distributions_equal_hand_computed_values():
     """v = g**2 / 2 after a first step with a half-life of one update; the step is lr * |g| / sqrt(v)."""
     from rl_rms.optim.diagnostics import distributions
 
@@ -180,7 +180,7 @@ def test_distributions_have_every_coordinate_by_hand():
     assert found["log10_step"].tolist() == pytest.approx([math.log10(0.01 * math.sqrt(2))] * 2, abs=1e-6)
 
 
-def test_quantiles_are_of_v_above_0_and_of_coordinates_from_all_over():
+def test_quantiles_cover_positive_v_of_all_parameters():
     optimizer = stepped([0.0] * 500, lr=0.1, rho=0.0, eps=0.5)
     values = optimizer.diagnostics()
     assert "log10_second_moment_median" not in values
@@ -192,7 +192,7 @@ def test_quantiles_are_of_v_above_0_and_of_coordinates_from_all_over():
     assert values["log10_second_moment_high"] == pytest.approx(1.8, abs=0.02)
 
 
-def test_the_matched_half_life_stands_beside_the_one_in_force():
+def test_diagnostics_have_the_unbounded_half_life():
     optimizer = stepped([1.0], half_life=500, timescale=20_000, half_life_bounds=(10, 10_000))
     # The law's answer to a signal of 1, which "match" assumes at the beginning.
     assert optimizer.diagnostics()["half_life_matched"] == pytest.approx(least_error_half_life(20_000, 1.0))

@@ -20,7 +20,7 @@ ALL = [Bank, Matched]
 @pytest.mark.parametrize("cls", ALL)
 @fewer(5)
 @given(shortest=st.floats(0.5, 1e4), ratio=st.floats(1, 1e4), seed=st.integers(0, 9))
-def test_the_half_life_is_within_bounds_that_may_change(cls, shortest, ratio, seed):
+def test_half_life_stays_within_changed_bounds(cls, shortest, ratio, seed):
     estimator = feed(make(cls), gaussian(64, seed=seed))
     bounds = shortest, shortest * ratio
     estimator.bounds = bounds
@@ -30,7 +30,7 @@ def test_the_half_life_is_within_bounds_that_may_change(cls, shortest, ratio, se
 
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (2, 1), (math.nan, 1)])
-def test_wrong_bounds_are_named(cls, bounds):
+def test_bounds_out_of_range_are_named(cls, bounds):
     with pytest.raises(ValueError, match=naming("bounds", "0 < shortest <= longest")):
         cls(bounds=bounds)
     with pytest.raises(ValueError, match=naming("bounds")):
@@ -38,12 +38,12 @@ def test_wrong_bounds_are_named(cls, bounds):
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_the_default_bounds_have_a_floor(cls):
+def test_default_bounds_have_a_floor(cls):
     assert cls().bounds == (32.0, 10_000.0)
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_a_saved_estimator_goes_on_exactly(cls):
+def test_load_state_dict_continues_exactly(cls):
     grads = telegraph(100, updates=1200)
     grads[500:530, 3] = 0.0
     whole, half = make(cls), make(cls)
@@ -64,7 +64,7 @@ def test_a_saved_estimator_goes_on_exactly(cls):
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_a_state_dict_is_a_copy_and_loading_makes_one(cls):
+def test_state_dict_and_load_state_dict_copy(cls):
     estimator = feed(make(cls), telegraph(100, updates=320))
     state = estimator.state_dict()
     before = str(state)
@@ -76,7 +76,7 @@ def test_a_state_dict_is_a_copy_and_loading_makes_one(cls):
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_a_state_goes_into_another_number_of_probes(cls):
+def test_load_state_dict_of_another_number_of_probes_is_accepted(cls):
     saved = feed(make(cls), gaussian(2000))
     loaded = make(cls)
     loaded.load_state_dict(saved.state_dict())
@@ -87,7 +87,7 @@ def test_a_state_goes_into_another_number_of_probes(cls):
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_a_state_of_another_class_or_incomplete_is_refused(cls):
+def test_load_state_dict_of_another_class_or_incomplete_raises(cls):
     other = Bank if cls is Matched else Matched
     with pytest.raises(ValueError, match=naming("estimator", f"'{cls.__name__}'", f"'{other.__name__}'")):
         make(cls).load_state_dict(make(other).state_dict())
@@ -96,7 +96,7 @@ def test_a_state_of_another_class_or_incomplete_is_refused(cls):
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_zeros_and_non_finite_gradients_tell_nothing(cls):
+def test_observe_zeros_and_nonfinite_gradients_changes_nothing(cls):
     grads = telegraph(100, updates=1600)
     grads[:, 8:] = 0.0
     live = feed(make(cls), grads[:, :8])
@@ -111,7 +111,7 @@ def test_zeros_and_non_finite_gradients_tell_nothing(cls):
 
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("value", [0.0, math.nan])
-def test_probes_that_say_nothing_at_all_for_long(cls, value):
+def test_observe_many_blocks_of_zeros_stays_finite(cls, value):
     estimator = feed(make(cls), telegraph(100, updates=1600))
     before = estimator.half_life
     feed(estimator, torch.full((8000, 16), value))
@@ -122,13 +122,13 @@ def test_probes_that_say_nothing_at_all_for_long(cls, value):
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_each_probe_may_have_its_own_scale(cls):
+def test_half_life_is_independent_of_the_scale_of_probes(cls):
     grads = telegraph(100, updates=1600)
     scales = 10.0 ** torch.linspace(-12, 6, 16)
     assert feed(make(cls), grads * scales).half_life == pytest.approx(feed(make(cls), grads).half_life, rel=1e-3)
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_float64_and_float32_gradients_are_welcome(cls):
+def test_observe_float32_and_float64_gives_the_same_half_life(cls):
     grads = telegraph(100, updates=320)
     assert feed(make(cls), grads.double()).half_life == feed(make(cls), grads).half_life

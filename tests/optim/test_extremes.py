@@ -34,7 +34,7 @@ def by_float64(grads, **options):
         yield param, state
 
 
-def test_the_largest_root_is_the_last_whose_square_is_finite():
+def test_largest_root_has_a_finite_square():
     for dtype in (torch.float32, torch.float64):
         root = torch.tensor(largest_root(dtype), dtype=dtype)
         assert (root * root).isfinite()
@@ -44,7 +44,7 @@ def test_the_largest_root_is_the_last_whose_square_is_finite():
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("guarded", [{"flat": False}, {"on_nonfinite": "raise"}, {"on_nonfinite": "skip"}])
-def test_steps_are_those_of_float64_though_squares_overflow(guarded, sign):
+def test_step_with_overflowing_squares_equals_float64(guarded, sign):
     grads = [torch.tensor([0.3, -2.0]), torch.tensor([sign * 3e19, 1.0]), *[torch.tensor([0.5, 0.1])] * 3]
     (param,) = params = [nn.Parameter(torch.zeros(2))]
     optimizer = RMSprop(params, lr=0.1, half_life=5, bias_correction=True, **guarded)
@@ -61,7 +61,7 @@ def test_steps_are_those_of_float64_though_squares_overflow(guarded, sign):
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("size", [1e20, -1e30, 3e38])
-def test_no_gradient_stops_a_coordinate_for_ever(path, size):
+def test_step_after_an_extreme_gradient_moves_the_coordinate_again(path, size):
     torch.manual_seed(0)
     (param,) = params = [nn.Parameter(torch.zeros(2))]
     options = {"half_life": 2, **PATHS[path]}
@@ -84,7 +84,7 @@ def test_no_gradient_stops_a_coordinate_for_ever(path, size):
     assert math.isfinite(optimizer.half_life)
 
 
-def test_steps_are_contained_where_squares_overflow():
+def test_step_with_overflowing_squares_stays_within_its_bound():
     for path in ("kernel", "by itself", "foreach", "centered", "clipped", "guarded"):
         param = nn.Parameter(torch.zeros(1))
         optimizer = RMSprop([param], lr=0.1, rho=0.9, **PATHS[path])
@@ -96,7 +96,7 @@ def test_steps_are_contained_where_squares_overflow():
             assert (param - before).abs() <= bound * 1.001, path
 
 
-def test_groups_survive_it():
+def test_group_rmsprop_with_overflowing_squares_is_finite():
     for equalize in (False, True):
         weight = nn.Parameter(torch.zeros(2))
         optimizer = GroupRMSprop([weight], lr=1e-3, half_life=2, equalize=equalize)
@@ -111,7 +111,7 @@ def test_groups_survive_it():
 
 
 @pytest.mark.parametrize("options", [{}, {"flat": False}, {"momentum": 0.5}, {"centered": True}])
-def test_averages_do_not_stay_below_the_normal_numbers(options):
+def test_second_moment_of_zero_gradients_is_never_subnormal(options):
     (param,) = params = [nn.Parameter(torch.ones(2))]
     optimizer = RMSprop(params, lr=1e-3, half_life=2, **options)
     for step in range(768):
@@ -124,7 +124,7 @@ def test_averages_do_not_stay_below_the_normal_numbers(options):
             assert state[name][0] != 0.0
 
 
-def test_settling_changes_no_step():
+def test_flushed_subnormal_second_moment_gives_the_same_step():
     """Beside epsilon a second moment that is not normal is nothing: torch's own, which keeps it, steps alike."""
     ours, theirs = (nn.Parameter(torch.ones(2)) for _ in range(2))
     own = RMSprop([ours], lr=1e-3, alpha=0.7, flat=False)
@@ -136,7 +136,7 @@ def test_settling_changes_no_step():
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0.0)
 
 
-def test_without_epsilon_they_are_kept():
+def test_subnormal_second_moment_without_epsilon_is_kept():
     """There a step is what the root of a small second moment makes it."""
     param = nn.Parameter(torch.ones(1))
     optimizer = RMSprop([param], lr=1e-3, half_life=2, eps=0.0)
@@ -148,7 +148,7 @@ def test_without_epsilon_they_are_kept():
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_mended_gradients_go_on(flat):
+def test_clip_of_nonfinite_gradients_continues(flat):
     first, second = params = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2))]
     optimizer = RMSprop(params, lr=0.1, on_nonfinite="clip", flat=flat)
     for _ in range(2):
@@ -161,7 +161,7 @@ def test_mended_gradients_go_on(flat):
     assert (first[0], bool(first[1] < 0), bool(second[1] > 0)) == (0.0, True, True)
 
 
-def test_gradients_that_are_nothing_but_nan_are_mended_to_0():
+def test_clip_of_all_nan_gradients_gives_zeros():
     param = nn.Parameter(torch.zeros(2))
     optimizer = RMSprop([param], lr=0.1, on_nonfinite="clip", max_grad_norm=0.5)
     param.grad = torch.full((2,), math.nan)
@@ -170,7 +170,7 @@ def test_gradients_that_are_nothing_but_nan_are_mended_to_0():
     assert optimizer.guard.num_nonfinite == 1
 
 
-def test_what_float64_cannot_hold_the_norm_of_is_skipped():
+def test_norm_that_overflows_float64_is_skipped():
     param = nn.Parameter(torch.zeros(2, dtype=torch.float64))
     optimizer = RMSprop([param], lr=0.1, on_nonfinite="clip")
     param.grad = torch.full_like(param, 1e300)

@@ -40,14 +40,14 @@ def sgd(params):
         ("extragradient", [0.25, 1.25]),
     ],
 )
-def test_a_round_by_hand(how, expected):
+def test_round_equals_hand_computed_values(how, expected):
     play, _ = bilinear(sgd)
     point, told = play(how)
     assert point == expected
     assert told == [1.0, -1.0]
 
 
-def test_rmsprops_memory_holds_the_look_ahead_gradients_alone():
+def test_extragradient_second_moment_holds_only_look_ahead_gradients():
     play, players = bilinear(lambda params: RMSprop(params, lr=0.5, rho=0.5, eps=0.0, bias_correction=True))
     # A trial to (0.5, 1.5), where the gradients are 1.5 and -0.5; a first step is one of lr in their direction.
     assert play("extragradient")[0] == pytest.approx([0.5, 1.5], rel=1e-12)
@@ -71,7 +71,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_extragradient_steps_as_if_the_trial_had_been_a_copys(make):
+def test_extragradient_equals_a_trial_step_on_a_copy(make):
     play, _ = bilinear(make)
     x, y = (torch.nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2))
     players = [make([x]), make([y])]
@@ -88,14 +88,14 @@ def test_extragradient_steps_as_if_the_trial_had_been_a_copys(make):
     assert math.hypot(*point) != pytest.approx(math.sqrt(2), rel=1e-3)
 
 
-def test_a_guard_counts_the_steps_that_were_kept():
+def test_extragradient_guard_counts_only_kept_steps():
     play, players = bilinear(OPTIMIZERS["guarded"])
     for _ in range(5):
         play("extragradient")
     assert [player.guard.num_updates for player in players] == [5, 5]
 
 
-def test_losses_that_fail_ahead_leave_the_players_where_they_were():
+def test_extragradient_failed_look_ahead_loss_keeps_the_players():
     x = torch.nn.Parameter(torch.ones(1))
     player, calls = torch.optim.SGD([x], lr=0.1, momentum=0.9), []
 
@@ -113,7 +113,7 @@ def test_losses_that_fail_ahead_leave_the_players_where_they_were():
 
 
 @pytest.mark.parametrize("how", ["simultaneous", "alternating", "extragradient"])
-def test_each_descends_its_own_loss_and_frozen_and_unused_parameters_stay(how):
+def test_round_updates_each_player_by_its_own_loss(how):
     # Not zero-sum: the second player's loss is no function of its parameter that is unused.
     x, y, unused = (torch.nn.Parameter(torch.ones(1)) for _ in range(3))
     frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
@@ -144,7 +144,7 @@ def test_wrong_arguments_are_named():
     ids=str,
 )
 @pytest.mark.parametrize("start", [0.7, 1.4])
-def test_rmsprop_circles_at_the_radius_of_the_formula_from_inside_and_outside(rho, options, start):
+def test_rmsprop_in_a_bilinear_game_circles_at_the_radius_of_the_formula(rho, options, start):
     radius = cycle_radius(0.01, rho, **options)
     play, _ = bilinear(
         lambda params: RMSprop(params, lr=0.01, rho=rho, eps=1e-12, bias_correction=True, **options),
@@ -155,7 +155,7 @@ def test_rmsprop_circles_at_the_radius_of_the_formula_from_inside_and_outside(rh
     assert math.sqrt(sum(r * r for r in last) / len(last)) == pytest.approx(radius, rel=0.06)
 
 
-def test_the_radius_by_hand():
+def test_limit_cycle_radius_equals_hand_computed_values():
     # 2 sqrt 2 * 0.1 / 0.1, twice sqrt 3 times that with momentum 0.5.
     assert cycle_radius(0.1, 0.99) == pytest.approx(2 * math.sqrt(2))
     assert cycle_radius(0.1, 0.99, momentum=0.5) == pytest.approx(4 * math.sqrt(6))

@@ -37,7 +37,7 @@ def train(optimizer, updates, seed=0):
 # -- by hand ----------------------------------------------------------------------------------------------
 
 
-def test_each_group_is_divided_by_its_own_root_second_moment():
+def test_step_divides_each_group_by_its_root_second_moment():
     param, optimizer = one_parameter()
     step(optimizer, loud=1000, quiet=1)
     assert param.item() == pytest.approx(-1)  # both bias-corrected to g / |g|
@@ -46,7 +46,7 @@ def test_each_group_is_divided_by_its_own_root_second_moment():
     assert param.item() == pytest.approx(-1 + 0.5 * 7 / math.sqrt(24.75 / 0.75))
 
 
-def test_loud_and_quiet_groups_weigh_alike_or_as_said():
+def test_step_weights_groups_equally_or_as_given():
     param, optimizer = one_parameter()
     step(optimizer, loud=1000, quiet=-1)
     assert param.item() == pytest.approx(0)
@@ -54,7 +54,7 @@ def test_loud_and_quiet_groups_weigh_alike_or_as_said():
     assert param.item() == pytest.approx(0.75 - 0.25)
 
 
-def test_a_group_that_is_away_forgets_nothing_and_leaves_its_weight_to_the_others():
+def test_step_without_a_group_keeps_its_state_and_reweights_the_others():
     param, optimizer = one_parameter()
     step(optimizer, a=3, b=4)
     step(optimizer, a=3)
@@ -64,7 +64,7 @@ def test_a_group_that_is_away_forgets_nothing_and_leaves_its_weight_to_the_other
     assert [groups[label]["square_avg"].item() for label in "ab"] == [9 * 0.75, 16 * 0.5]
 
 
-def test_equalized_noise_by_hand():
+def test_equalized_noise_equals_hand_computed_values():
     param, optimizer = one_parameter(equalize=True)
     # After one gradient g the variance is rho g**2 = g**2 / 2.
     step(optimizer, loud=4, quiet=1)
@@ -81,7 +81,7 @@ def test_equalized_noise_by_hand():
     assert param.item() == pytest.approx(-1 - g / math.sqrt(v / 0.75))
 
 
-def test_a_noisy_group_does_not_hide_what_a_quiet_one_says():
+def test_equalized_noise_keeps_the_signal_of_a_quiet_group():
     ends = {}
     for name, equalize in (("by group", False), ("equalized", True)):
         param, optimizer = one_parameter(lr=0.01, half_life=69, equalize=equalize)
@@ -104,7 +104,7 @@ def test_a_noisy_group_does_not_hide_what_a_quiet_one_says():
 
 @pytest.mark.parametrize("equalize", FLAGS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_one_group_is_rmsprop(equalize, dtype):
+def test_step_of_one_group_equals_rmsprop(equalize, dtype):
     ours, theirs = (torch.nn.Parameter(torch.ones(3, 2, dtype=dtype)) for _ in range(2))
     grouped = GroupRMSprop([ours], lr=0.1, half_life="5 updates", eps=1e-3, equalize=equalize)
     plain = RMSprop([theirs], lr=0.1, half_life=5, eps=1e-3, bias_correction=True)
@@ -120,7 +120,7 @@ def test_one_group_is_rmsprop(equalize, dtype):
 
 @pytest.mark.parametrize("equalize", FLAGS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_saved_and_loaded_it_goes_on_exactly(equalize, dtype):
+def test_load_state_dict_continues_exactly(equalize, dtype):
     def make():
         params = [torch.nn.Parameter(torch.ones(shape, dtype=dtype)) for shape in ((3, 2), ())]
         groups = [{"params": params[:1]}, {"params": params[1:], "lr": 0.5}]
@@ -141,7 +141,7 @@ def test_saved_and_loaded_it_goes_on_exactly(equalize, dtype):
     assert all(torch.equal(*pair) for pair in zip(params, others, strict=True))
 
 
-def test_its_learning_rate_can_be_scheduled():
+def test_learning_rate_scheduler_sets_the_rate():
     param, optimizer = one_parameter()
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.1)
     step(optimizer, a=1)
@@ -150,7 +150,7 @@ def test_its_learning_rate_can_be_scheduled():
     assert param.item() == pytest.approx(-1.1)
 
 
-def test_parameters_that_a_group_does_not_touch_stay():
+def test_step_keeps_parameters_without_gradients():
     params = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
     for equalize in FLAGS:
         optimizer = GroupRMSprop(params, lr=1.0, equalize=equalize)
@@ -158,7 +158,7 @@ def test_parameters_that_a_group_does_not_touch_stay():
         assert params[1].tolist() == [0, 0]
 
 
-def test_a_half_life_in_env_steps():
+def test_half_life_in_steps_is_converted():
     half_lives = [
         GroupRMSprop([torch.zeros(1)], half_life=one, steps_per_update=80).param_groups[0]["half_life"]
         for one in ("20_000 steps", HalfLife(20_000, "steps"), 250)
@@ -169,7 +169,7 @@ def test_a_half_life_in_env_steps():
 # -- gradients by group -----------------------------------------------------------------------------------
 
 
-def test_gradients_are_those_of_each_groups_mean_loss():
+def test_group_gradients_equal_those_of_each_mean_loss():
     layer, unused = torch.nn.Linear(3, 1), torch.nn.Parameter(torch.zeros(2))
     layer.bias.requires_grad_(False)
     x, groups = torch.randn(10, 3), torch.tensor([2, 0, 0, 2, 2, 0, 0, 0, 0, 0])
@@ -183,7 +183,7 @@ def test_gradients_are_those_of_each_groups_mean_loss():
         assert gradients[1:] == [None, None]
 
 
-def test_an_update_of_an_actor_and_a_critic():
+def test_step_of_actor_and_critic_updates_both():
     # Advantages of one group are of another size; the policy gradient is scaled, what the groups teach is not.
     actor, critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     params = [*actor.parameters(), *critic.parameters()]
@@ -218,7 +218,7 @@ def test_an_update_of_an_actor_and_a_critic():
         ({"half_life": "20_000 steps"}, ("steps_per_update",)),
     ],
 )
-def test_options_are_checked(options, message):
+def test_constructor_with_a_wrong_option_names_it(options, message):
     with pytest.raises(ValueError, match=naming(*message)):
         GroupRMSprop([torch.zeros(1)], **options)
 
@@ -234,7 +234,7 @@ def test_options_are_checked(options, message):
         ({0: [torch.ones(1)]}, {0: math.nan}, ("weights", ">= 0")),
     ],
 )
-def test_steps_are_checked_before_anything_moves(gradients, weights, message):
+def test_step_with_wrong_gradients_raises_before_any_change(gradients, weights, message):
     param = torch.nn.Parameter(torch.zeros(1))
     optimizer = GroupRMSprop([param])
     with pytest.raises(ValueError, match=naming(*message)):
@@ -251,6 +251,6 @@ def test_steps_are_checked_before_anything_moves(gradients, weights, message):
         (torch.ones(3), torch.zeros(3), ("whole numbers", "torch.float32")),
     ],
 )
-def test_samples_are_checked(losses, groups, message):
+def test_group_gradients_of_wrong_samples_raises(losses, groups, message):
     with pytest.raises(ValueError, match=naming(*message)):
         group_gradients(losses, groups, [torch.zeros(1, requires_grad=True)])

@@ -46,7 +46,7 @@ def assert_unchanged(optimizer, before):
 @pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"maximize": True}, {"momentum": 0.5}], ids=str)
-def test_clipping_inside_the_step_is_clip_grad_norm_before_it(
+def test_max_grad_norm_equals_clip_grad_norm_before_the_step(
     flat, dtype, gather_at_most, keeps, options, monkeypatch
 ):
     monkeypatch.setattr("rl_rms.optim.kernels.buckets.GATHER_AT_MOST", gather_at_most)
@@ -70,7 +70,7 @@ def test_clipping_inside_the_step_is_clip_grad_norm_before_it(
 
 
 @FLAT
-def test_one_outlier_does_not_pollute_v(flat):
+def test_max_grad_norm_keeps_an_outlier_out_of_v(flat):
     (param,) = params = [nn.Parameter(torch.zeros(3))]
     optimizer = RMSprop(params, lr=0.1, max_grad_norm=1.0, flat=flat)
     param.grad = torch.full((3,), 1e6)
@@ -78,7 +78,7 @@ def test_one_outlier_does_not_pollute_v(flat):
     assert optimizer.state[param]["square_avg"].sum() <= 0.01 * 1.0 + 1e-6
 
 
-def test_the_norm_goes_over_all_groups():
+def test_max_grad_norm_covers_all_groups():
     first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     optimizer = RMSprop([{"params": [first]}, {"params": [second], "lr": 0.5}], max_grad_norm=1.0)
     first.grad, second.grad = torch.tensor([3.0]), torch.tensor([4.0])
@@ -90,7 +90,7 @@ def test_the_norm_goes_over_all_groups():
 @FLAT
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-def test_skipping_leaves_parameters_and_state_and_counts(flat, value, max_grad_norm):
+def test_skip_keeps_parameters_and_state_and_counts(flat, value, max_grad_norm):
     params = parameters()
     optimizer = RMSprop(params, lr=0.1, on_nonfinite="skip", max_grad_norm=max_grad_norm, flat=flat)
     for _ in range(2):
@@ -109,7 +109,7 @@ def test_skipping_leaves_parameters_and_state_and_counts(flat, value, max_grad_n
 
 
 @FLAT
-def test_raising_names_the_parameter_and_leaves_all_as_it_was(flat):
+def test_raise_names_the_parameter_and_changes_nothing(flat):
     params = parameters()
     optimizer = RMSprop(params, on_nonfinite="raise", flat=flat)
     set_gradients(params, 1.0)
@@ -121,7 +121,7 @@ def test_raising_names_the_parameter_and_leaves_all_as_it_was(flat):
     assert_unchanged(optimizer, before)
 
 
-def test_raising_names_the_norm_where_only_that_is_not_finite():
+def test_raise_names_the_norm_if_only_the_norm_is_nonfinite():
     (param,) = params = [nn.Parameter(torch.zeros(2, dtype=torch.float64))]
     optimizer = RMSprop(params, on_nonfinite="raise")
     param.grad = torch.full_like(param, 1e300)
@@ -131,7 +131,7 @@ def test_raising_names_the_norm_where_only_that_is_not_finite():
     assert optimizer.state[param]["step"] == 0
 
 
-def test_large_finite_gradients_whose_squares_overflow_are_no_fault():
+def test_step_of_finite_gradients_with_overflowing_squares_passes_the_guard():
     (param,) = params = [nn.Parameter(torch.zeros(2))]
     optimizer = RMSprop(params, lr=0.1, on_nonfinite="raise", max_grad_norm=1.0)
     param.grad = torch.full((2,), 1e30)
@@ -140,7 +140,7 @@ def test_large_finite_gradients_whose_squares_overflow_are_no_fault():
     assert param.isfinite().all()
 
 
-def test_without_a_guard_they_come_through_as_in_torch():
+def test_step_without_guard_passes_nonfinite_gradients():
     (param,) = params = [nn.Parameter(torch.zeros(2))]
     optimizer = RMSprop(params, lr=0.1)
     param.grad = torch.tensor([1.0, float("nan")])
@@ -161,7 +161,7 @@ def test_without_a_guard_they_come_through_as_in_torch():
         ({"max_grad_norm": 1.0, "differentiable": True}, ("max_grad_norm", "clip before the step")),
     ],
 )
-def test_guards_are_checked(options, said):
+def test_constructor_with_a_wrong_guard_names_it(options, said):
     with pytest.raises(ValueError, match=naming(*said)):
         RMSprop(parameters(), **options)
 
@@ -175,7 +175,7 @@ def test_bound_that_is_no_number_is_named(name, value):
     RMSprop(parameters(), **{name: np.int64(3)})
 
 
-def test_diagnostics_tell_the_norm_before_clipping():
+def test_diagnostics_have_the_norm_before_clipping():
     params = parameters()
     optimizer = RMSprop(params, max_grad_norm=0.5)
     set_gradients(params, 3.0)
@@ -198,7 +198,7 @@ def clipped(grads, flat=False, updates=1, **options):
 
 
 @FLAT
-def test_clipping_by_value(flat):
+def test_max_grad_value_clips_each_coordinate(flat):
     seen, optimizer = clipped([[3.0, -0.5, -9.0], [0.1, 0.2, 0.3]], flat=flat, max_grad_value=1.0)
     assert seen == [[1.0, -0.5, -1.0], [0.1, 0.2, 0.3]]
     assert (optimizer.guard.num_clipped, optimizer.guard.num_updates) == (1, 2)
@@ -208,7 +208,7 @@ def test_clipping_by_value(flat):
 
 
 @FLAT
-def test_clipping_by_tensor_norm(flat):
+def test_max_tensor_norm_clips_each_tensor(flat):
     params = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
     optimizer = RMSprop(params, max_tensor_norm=1.0, flat=flat)
     params[0].grad, params[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])
@@ -219,7 +219,7 @@ def test_clipping_by_tensor_norm(flat):
 
 
 @FLAT
-def test_a_burst_in_one_coordinate_is_contained_where_it_is(flat):
+def test_max_grad_ratio_contains_a_burst_in_its_coordinate(flat):
     # Bias-corrected, the root second moment of a constant gradient is that gradient.
     calm = [[1.0, -1.0, 0.0]] * 5
     seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_ratio=3.0, bias_correction=True)
@@ -233,7 +233,7 @@ def test_a_burst_in_one_coordinate_is_contained_where_it_is(flat):
 
 
 @FLAT
-def test_a_coordinate_grows_out_of_its_clipping(flat):
+def test_max_grad_ratio_lets_a_lasting_change_through(flat):
     seen, _ = clipped(
         [[1.0]] * 20 + [[100.0]] * 60, flat=flat, max_grad_ratio=3.0, bias_correction=True, half_life=8
     )
@@ -242,7 +242,7 @@ def test_a_coordinate_grows_out_of_its_clipping(flat):
 
 
 @FLAT
-def test_clips_go_by_coordinate_then_by_tensor_then_all_together(flat):
+def test_clipping_order_is_coordinate_tensor_norm(flat):
     params = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
     optimizer = RMSprop(params, max_grad_value=4.0, max_tensor_norm=1.0, max_grad_norm=0.5, flat=flat)
     params[0].grad, params[1].grad = torch.tensor([3.0, 400.0]), torch.tensor([0.0, 0.5])
@@ -254,7 +254,7 @@ def test_clips_go_by_coordinate_then_by_tensor_then_all_together(flat):
     assert optimizer.guard.gradient_norm == pytest.approx((9 + 160_000 + 0.25) ** 0.5)
 
 
-def test_clipping_of_the_update_goes_tensor_by_tensor():
+def test_max_update_rms_clips_each_tensor():
     # The first steps are 10 long without bias correction; v is not clipped.
     params = [nn.Parameter(torch.zeros(4)) for _ in range(2)]
     optimizer = RMSprop(params, lr=1.0, eps=1e-12, max_update_rms=2.0)

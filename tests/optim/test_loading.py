@@ -222,7 +222,7 @@ def test_load_state_dict_of_groups_with_a_damaged_state_names_the_parameter(valu
         optimizer.load_state_dict(state_dict)
 
 
-def test_a_state_of_rmsprop_tf_like_goes_on_in_its_preset():
+def test_load_state_dict_of_rmsprop_tf_like_continues_in_its_preset():
     models = network(), network()
     theirs = RMSpropTFLike(models[0].parameters(), lr=0.1, alpha=0.9, eps=1e-5)
     train(models[0], theirs)

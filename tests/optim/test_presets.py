@@ -103,7 +103,7 @@ def assert_close(ours, theirs, tolerance=1e-13):
 
 @pytest.mark.parametrize("path", PATHS, ids=named)
 @pytest.mark.parametrize("case", EQUAL, ids=named)
-def test_goes_where_the_librarys_own_optimizer_went(case, path):
+def test_preset_equals_the_optimizer_of_the_library(case, path):
     options = translated(case["arguments"])
     optimizer = RMSprop(golden_parameters(), **LIKE[case["library"]] | options, **path)
     trajectory = list(train(optimizer))
@@ -113,7 +113,7 @@ def test_goes_where_the_librarys_own_optimizer_went(case, path):
         assert_close(trajectory[step - 1], params, tolerance)
 
 
-def test_every_option_changes_where_it_goes():
+def test_preset_options_each_change_the_result():
     """A case that went where another of its library went would not test the argument that they differ in."""
     seen = {}
     for case in GOLDEN["cases"]:
@@ -126,7 +126,7 @@ def test_every_option_changes_where_it_goes():
 
 
 @pytest.mark.parametrize("case", DIFFERENT, ids=named)
-def test_bias_corrected_and_centered_differs_from_optax_in_the_difference(case):
+def test_centered_with_bias_correction_differs_from_optax(case):
     """optax divides v and m each by its weight w; after one update v/w - (m/w)**2 is 0, the step lr g / sqrt(eps).
 
     Here (v - m*m) / w is then rho g**2, and the step lr / sqrt(rho), as long as a bias-corrected first step
@@ -157,7 +157,7 @@ ANY = {
 @pytest.mark.parametrize("path", PATHS, ids=named)
 @pytest.mark.parametrize("like", list(LIVE))
 @given(options=st.fixed_dictionaries({}, optional=ANY), seed=st.integers(0, 2**31))
-def test_goes_where_torch_and_stable_baselines3_go(like, path, options, seed):
+def test_preset_equals_torch_and_stable_baselines3(like, path, options, seed):
     generator = torch.Generator().manual_seed(seed)
     shape = (10, len(GOLDEN["start"]))
     magnitudes = 10.0 ** (4 * torch.rand(shape, generator=generator, dtype=torch.float64) - 2)
@@ -170,7 +170,7 @@ def test_goes_where_torch_and_stable_baselines3_go(like, path, options, seed):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=named)
-def test_bias_corrected_with_decoupled_decay_is_adamw_without_momentum(path):
+def test_bias_correction_with_decoupled_decay_equals_adamw_without_momentum(path):
     shared = {"lr": 0.02, "eps": 1e-3, "weight_decay": 0.25}
     options = {"rho": 0.9, "bias_correction": True, "decoupled_weight_decay": True, **shared, **path}
     ours = train(RMSprop(golden_parameters(), **options))
@@ -190,7 +190,7 @@ def library_defaults(library):
 
 
 @pytest.mark.parametrize("library", [*LIVE, *LIKE])
-def test_defaults_are_the_librarys(library):
+def test_preset_defaults_equal_those_of_the_library(library):
     theirs = translated(library_defaults(library))
     preset = LIKE.get(library, {"like": library})
     needs_lr = library in {"tf1", "optax"}
@@ -214,18 +214,18 @@ def test_defaults_are_the_librarys(library):
         "optax": (True, 0, True, False),
     }.items(),
 )
-def test_conventions(like, conventions):
+def test_preset_sets_the_conventions_of_the_library(like, conventions):
     defaults = RMSprop(golden_parameters(), lr=0.1, like=like).defaults
     names = ("eps_in_sqrt", "initial_second_moment", "lr_in_momentum", "decoupled_weight_decay")
     assert tuple(defaults[name] for name in names) == conventions
 
 
-def test_torch_is_the_default():
+def test_default_preset_is_torch():
     assert RMSprop(golden_parameters()).defaults == RMSprop(golden_parameters(), like="torch").defaults
 
 
 @pytest.mark.parametrize("like", PRESETS)
-def test_what_is_given_takes_the_place_of_what_the_preset_says(like):
+def test_argument_overrides_the_preset(like):
     shared = {"lr": 0.02, "alpha": 0.8, "eps": 0.0, "weight_decay": 0.25, "momentum": 0.9}
     conventions = {
         "eps_in_sqrt": False,
@@ -241,17 +241,17 @@ def test_what_is_given_takes_the_place_of_what_the_preset_says(like):
 
 @pytest.mark.parametrize("like", PRESETS)
 @pytest.mark.parametrize("memory", [{"rho": 0.5}, {"alpha": 0.5}, {"half_life": 1}, {"half_life": "1 updates"}])
-def test_a_memory_that_is_given_takes_the_place_of_the_presets(like, memory):
+def test_half_life_overrides_the_preset(like, memory):
     assert RMSprop(golden_parameters(), lr=0.1, like=like, **memory).rho == rho_from_half_life(1)
 
 
 @pytest.mark.parametrize("like", ["tf1", "optax"])
-def test_names_the_learning_rate_that_is_missing(like):
+def test_preset_without_learning_rate_names_it(like):
     with pytest.raises(ValueError, match=naming(f"like='{like}'", "lr")):
         RMSprop(golden_parameters(), like=like)
 
 
-def test_names_an_unknown_preset_and_those_there_are():
+def test_unknown_preset_names_it_and_the_choices():
     with pytest.raises(
         ValueError, match=naming("like", "'torch'", "'rmsprop_tf_like'", "'tf1'", "'keras'", "'optax'", "'jax'")
     ):

@@ -75,13 +75,13 @@ def one_parameter(grad=1.0, **options):
 # -- equal to other libraries -----------------------------------------------------------------------------
 
 
-def test_positional_arguments_are_torchs():
+def test_positional_arguments_equal_those_of_torch():
     theirs = list(inspect.signature(torch.optim.RMSprop).parameters)
     assert list(inspect.signature(RMSprop).parameters)[: len(theirs)] == theirs
     assert RMSprop(parameters(), 0.1, 0.9, 1e-3, 0.2, 0.5, True).rho == 0.9
 
 
-def test_defaults_are_torchs():
+def test_defaults_equal_those_of_torch():
     ours, theirs = RMSprop(parameters()), torch.optim.RMSprop(parameters())
     assert {name: value for name, value in ours.defaults.items() if name not in OURS_ALONE} == theirs.defaults
     assert ours.defaults.keys() - theirs.defaults.keys() == OURS_ALONE
@@ -95,7 +95,7 @@ def test_defaults_are_torchs():
     ("momentum", "centered", "weight_decay", "maximize"),
     list(itertools.product([0.0, 0.9], FLAGS, [0.0, 0.1], FLAGS)),
 )
-def test_equals_torch(momentum, centered, weight_decay, maximize, dtype, tolerance, foreach):
+def test_step_equals_torch(momentum, centered, weight_decay, maximize, dtype, tolerance, foreach):
     options = {
         "lr": 0.01,
         "alpha": 0.9,
@@ -121,7 +121,7 @@ def test_equals_torch(momentum, centered, weight_decay, maximize, dtype, toleran
     momentum=st.floats(0, 0.99),
     seed=st.integers(0, 99),
 )
-def test_equals_torch_for_any_numbers(seed, **options):
+def test_step_of_any_numbers_equals_torch(seed, **options):
     ours, theirs = RMSprop(parameters(), **options), torch.optim.RMSprop(parameters(), **options)
     for optimizer in (ours, theirs):
         step(optimizer, 20, seed)
@@ -132,7 +132,7 @@ def test_equals_torch_for_any_numbers(seed, **options):
 @pytest.mark.parametrize(
     ("momentum", "centered", "weight_decay"), list(itertools.product([0.0, 0.9], FLAGS, [0.0, 0.1]))
 )
-def test_equals_stable_baselines3(momentum, centered, weight_decay, foreach):
+def test_step_equals_stable_baselines3(momentum, centered, weight_decay, foreach):
     options = {
         "lr": 0.01,
         "alpha": 0.9,
@@ -151,7 +151,7 @@ def test_equals_stable_baselines3(momentum, centered, weight_decay, foreach):
 @pytest.mark.parametrize(
     "options", [{"bias_correction": True}, {"decoupled_weight_decay": True, "weight_decay": 0.1}]
 )
-def test_options_that_torch_does_not_have_reach_both_paths(options):
+def test_own_options_reach_the_foreach_and_the_single_path(options):
     plain, foreach, without = (
         RMSprop(parameters(), **chosen) for chosen in (options, options | {"foreach": True}, {})
     )
@@ -187,7 +187,7 @@ def test_half_precision_keeps_single_precision_state(dtype, foreach):
         ({"half_life": "80 steps", "steps_per_update": 40}, 0.5**0.5),
     ],
 )
-def test_names_of_the_decay(decay, rho):
+def test_half_life_rho_and_alpha_are_equivalent(decay, rho):
     optimizer = RMSprop(parameters(), **decay)
     assert optimizer.rho == pytest.approx(rho)
     assert optimizer.param_groups[0]["alpha"] == optimizer.rho
@@ -202,7 +202,7 @@ def test_names_of_the_decay(decay, rho):
         ({"half_life": 1, "rho": 0.5, "alpha": 0.5}, ("half_life=1", "rho=0.5", "alpha=0.5")),
     ],
 )
-def test_two_names_are_an_error(decay, given):
+def test_two_names_of_the_decay_raise(decay, given):
     with pytest.raises(ValueError, match=naming(*given)):
         RMSprop(parameters(), **decay)
     with pytest.raises(ValueError, match=naming(*given)):
@@ -235,7 +235,7 @@ def test_two_names_are_an_error(decay, given):
         ({"max_update_rms": 0}, ("max_update_rms", "> 0", "None")),
     ],
 )
-def test_wrong_options_are_named(options, message):
+def test_constructor_with_a_wrong_option_names_it(options, message):
     with pytest.raises(ValueError, match=naming(*message)):
         RMSprop(parameters(), **options)
     with pytest.raises(ValueError, match=naming(*message)):
@@ -244,14 +244,14 @@ def test_wrong_options_are_named(options, message):
 
 @pytest.mark.parametrize("name", ["alpha", "rho", "max_step", "steps_per_update"])
 @pytest.mark.parametrize("value", ["0.5", True, float("nan"), -1, [0.5]])
-def test_option_that_is_no_number_is_named(name, value):
+def test_constructor_with_an_option_that_is_no_number_names_it(name, value):
     with pytest.raises(ValueError, match=name) as caught:
         RMSprop(parameters(), **{name: value})
     assert repr(value) in str(caught.value)
     RMSprop(parameters(), **{name: np.float32(0.5)})
 
 
-def test_steps_per_update_that_is_no_number_is_refused_when_it_is_set():
+def test_set_steps_per_update_of_no_number_raises():
     optimizer = RMSprop(parameters(), half_life="100 steps", steps_per_update=np.int64(5))
     assert optimizer.half_life == 20.0
     with pytest.raises(ValueError, match=naming("steps_per_update", "'5'")):
@@ -273,12 +273,12 @@ def test_steps_per_update_that_is_no_number_is_refused_when_it_is_set():
         ({"like": "optax"}, ("like='optax'", "lr")),
     ],
 )
-def test_wrong_options_of_the_whole_optimizer_are_named(options, message):
+def test_constructor_with_a_wrong_global_option_names_it(options, message):
     with pytest.raises(ValueError, match=naming(*message)):
         RMSprop(parameters(), **options)
 
 
-def test_the_half_life_can_be_set():
+def test_set_half_life_changes_rho():
     optimizer = RMSprop(parameters(), half_life="20_000 steps", steps_per_update=80)
     optimizer.half_life = 1
     assert (optimizer.rho, optimizer.half_life, optimizer.param_groups[0]["half_life"]) == (0.5, 1.0, None)
@@ -294,14 +294,14 @@ def test_the_half_life_can_be_set():
     assert optimizer.rho == 0.9
 
 
-def test_a_half_life_that_is_set_takes_effect():
+def test_set_half_life_applies_to_the_next_step():
     param, optimizer = one_parameter(4.0, half_life=100)
     optimizer.half_life = 1
     optimizer.step()
     assert optimizer.state[param]["square_avg"].item() == 8.0
 
 
-def test_groups_with_memories_of_their_own():
+def test_groups_have_their_own_half_lives():
     first, second, third = parameters()
     optimizer = RMSprop([{"params": first, "rho": 0.5}, {"params": second}], half_life=2)
     optimizer.add_param_group({"params": third, "half_life": "80 steps"})
@@ -314,7 +314,7 @@ def test_groups_with_memories_of_their_own():
     assert optimizer.half_life == pytest.approx(1.0)
 
 
-def test_a_late_group_takes_the_memory_that_was_set():
+def test_add_param_group_takes_the_half_life_that_was_set():
     first, second, _ = parameters()
     group = {"params": [second], "lr": 0.5}
     optimizer = RMSprop([first], half_life=2)
@@ -327,7 +327,7 @@ def test_a_late_group_takes_the_memory_that_was_set():
 # -- half-lives in env steps ------------------------------------------------------------------------------
 
 
-def test_updates_of_varying_length_weigh_as_stated():
+def test_half_life_in_steps_with_varying_updates_weights_env_steps():
     param, optimizer = one_parameter(half_life="40 steps", bias_correction=True)
     for grad, steps in ((3.0, 30), (5.0, 50)):
         param.grad.fill_(grad)
@@ -342,7 +342,7 @@ def test_updates_of_varying_length_weigh_as_stated():
 
 
 @pytest.mark.parametrize("splits", [[80], [40, 40], [10, 30, 40]])
-def test_the_memory_is_the_same_however_steps_are_split_into_updates(splits):
+def test_half_life_in_steps_is_independent_of_the_split_into_updates(splits):
     param, optimizer = one_parameter(3.0, half_life="40 steps")
     for steps in splits:
         optimizer.steps_per_update = steps
@@ -350,7 +350,7 @@ def test_the_memory_is_the_same_however_steps_are_split_into_updates(splits):
     assert optimizer.state[param]["square_avg"].item() == pytest.approx(9 * (1 - 2**-2), rel=1e-12)
 
 
-def test_missing_steps_per_update_is_named_before_anything_changes():
+def test_step_without_steps_per_update_raises_before_any_change():
     first, second, _ = parameters()
     optimizer = RMSprop([{"params": first}, {"params": second, "half_life": "20_000 steps"}])
     before = [param.clone() for param in (first, second)]
@@ -370,7 +370,7 @@ ALL_STATE = {"momentum": 0.9, "centered": True, "alpha": 0.9, "lr": 0.01, "eps":
 
 
 @pytest.mark.parametrize("foreach", FLAGS)
-def test_goes_on_where_torch_stopped(foreach):
+def test_load_state_dict_of_torch_continues(foreach):
     theirs = torch.optim.RMSprop(parameters(), **ALL_STATE)
     step(theirs, 5)
     ours = RMSprop(weights_copy(theirs), half_life=20, foreach=foreach)
@@ -390,7 +390,7 @@ def test_load_state_dict_keeps_options_that_the_state_dict_lacks():
     assert (ours.half_life, ours.param_groups[0]["bias_correction"]) == (2.0, True)
 
 
-def test_torch_goes_on_where_ours_stopped():
+def test_torch_load_state_dict_of_rmsprop_continues():
     ours = RMSprop(parameters(), half_life=7, momentum=0.9, centered=True, eps=1e-3)
     step(ours, 5)
     theirs = torch.optim.RMSprop(weights_copy(ours))
@@ -417,7 +417,7 @@ def saved_and_loaded(optimizer):
 @pytest.mark.parametrize(
     "copied", [saved_and_loaded, copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))]
 )
-def test_a_copy_goes_on_alike(copied):
+def test_deepcopy_continues_equally(copied):
     original = RMSprop(
         parameters(), half_life="70 steps", steps_per_update=10, bias_correction=True, momentum=-0.5, optimism=1.0
     )
@@ -432,7 +432,7 @@ def test_a_copy_goes_on_alike(copied):
     assert other.half_life == 7.0
 
 
-def test_a_half_life_that_cannot_be_converted_yet_is_saved_and_loaded():
+def test_load_state_dict_of_an_unconverted_half_life_keeps_it():
     optimizer = RMSprop(parameters())
     step(optimizer)
     optimizer.half_life = "20 steps"
@@ -442,11 +442,11 @@ def test_a_half_life_that_cannot_be_converted_yet_is_saved_and_loaded():
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
-def test_copies_know_the_steps_per_update(copied):
+def test_deepcopy_keeps_steps_per_update(copied):
     assert copied(RMSprop(parameters(), steps_per_update=10)).steps_per_update == 10
 
 
-def test_loading_restores_what_was_saved_but_converts_with_the_present_steps_per_update():
+def test_load_state_dict_converts_with_the_present_steps_per_update():
     saved = RMSprop(parameters(), half_life="80 steps", steps_per_update=80)
     step(saved)
     loaded = RMSprop(parameters(), half_life=69, steps_per_update=40)
@@ -457,7 +457,7 @@ def test_loading_restores_what_was_saved_but_converts_with_the_present_steps_per
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_loading_keeps_the_state_of_half_precision(dtype):
+def test_load_state_dict_keeps_the_state_precision_of_half_precision(dtype):
     saved = RMSprop(parameters(dtype), momentum=0.9, optimism=1.0, centered=True)
     step(saved, 3)
     loaded = saved_and_loaded(saved)
@@ -468,7 +468,7 @@ def test_loading_keeps_the_state_of_half_precision(dtype):
             assert mine[name] is not other[name]
 
 
-def test_states_of_older_torch_load():
+def test_load_state_dict_of_older_torch_is_accepted():
     optimizer = RMSprop(parameters(), rho=0.9)
     step(optimizer, 4)
     old = optimizer.state_dict()
@@ -491,7 +491,7 @@ def test_load_state_dict_of_other_groups_raises_value_error():
         optimizer.load_state_dict({"state": {}, "param_groups": []})
 
 
-def test_load_hooks_see_and_may_replace_what_is_loaded():
+def test_load_state_dict_pre_hook_may_replace_the_state():
     saved = RMSprop(parameters(torch.float16))
     step(saved)
     replaced = copy.deepcopy(saved.state_dict())
@@ -506,7 +506,7 @@ def test_load_hooks_see_and_may_replace_what_is_loaded():
 # -- torch's conventions ----------------------------------------------------------------------------------
 
 
-def test_closure():
+def test_step_with_a_closure_returns_its_loss():
     param, optimizer = one_parameter()
 
     def closure():
@@ -520,7 +520,7 @@ def test_closure():
     assert optimizer.step() is None
 
 
-def test_step_hooks():
+def test_step_calls_hooks():
     _, optimizer = one_parameter()
     seen = []
     optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
@@ -529,7 +529,7 @@ def test_step_hooks():
     assert seen == ["before", "after"]
 
 
-def test_parameters_without_gradient_are_left_alone():
+def test_step_keeps_parameters_without_gradient():
     first, second, third = parameters()
     optimizer = RMSprop([first, second, third], weight_decay=0.1, foreach=True)
     before = second.detach().clone()
@@ -544,7 +544,7 @@ def test_parameters_without_gradient_are_left_alone():
 
 @pytest.mark.parametrize("bias_correction", FLAGS)
 @pytest.mark.parametrize("foreach", FLAGS)
-def test_a_parameter_whose_gradient_comes_late_has_a_count_of_its_own(foreach, bias_correction):
+def test_step_counts_a_late_parameter_separately(foreach, bias_correction):
     early, late, _ = parameters()
     optimizer = RMSprop([early, late], lr=0.1, rho=0.9, eps=0, bias_correction=bias_correction, foreach=foreach)
     early.grad = torch.ones_like(early)
@@ -559,7 +559,7 @@ def test_a_parameter_whose_gradient_comes_late_has_a_count_of_its_own(foreach, b
 
 @pytest.mark.parametrize("lr", [torch.tensor(0.05), torch.tensor([0.05]), torch.tensor(0.05, dtype=torch.float64)])
 @pytest.mark.parametrize("foreach", FLAGS)
-def test_tensors_as_learning_rate(lr, foreach):
+def test_learning_rate_as_a_tensor_is_used(lr, foreach):
     dtype = torch.float32
     ours = RMSprop(parameters(dtype), lr=lr, foreach=foreach, weight_decay=0.1, decoupled_weight_decay=True)
     same = RMSprop(parameters(dtype), lr=0.05, weight_decay=0.1, decoupled_weight_decay=True)
@@ -568,7 +568,7 @@ def test_tensors_as_learning_rate(lr, foreach):
     assert_close(ours, same, 1e-5)
 
 
-def test_schedulers():
+def test_learning_rate_schedulers_set_the_rate():
     param, optimizer = one_parameter(lr=0.1, bias_correction=True, eps=0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
     for _ in range(3):
@@ -577,7 +577,7 @@ def test_schedulers():
     assert param.item() == pytest.approx(-(0.1 + 0.05 + 0.025))
 
 
-def test_named_parameters():
+def test_constructor_with_named_parameters_keeps_names():
     layer = torch.nn.Linear(2, 1)
     optimizer = RMSprop(layer.named_parameters())
     assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
@@ -596,7 +596,7 @@ def test_named_parameters():
     ],
     ids=str,
 )
-def test_sparse_gradients_are_one_clear_error(guard):
+def test_step_with_sparse_gradients_raises(guard):
     embedding = torch.nn.Embedding(10, 3, sparse=True)
     optimizer = RMSprop(embedding.parameters(), **guard)
     embedding(torch.tensor([1])).sum().backward()
@@ -605,7 +605,7 @@ def test_sparse_gradients_are_one_clear_error(guard):
     assert not optimizer.state
 
 
-def test_capturable_needs_an_accelerator():
+def test_capturable_on_the_cpu_raises():
     _, optimizer = one_parameter(capturable=True)
     with pytest.raises(RuntimeError, match=naming("capturable=True", "cpu")):
         optimizer.step()
@@ -644,7 +644,7 @@ COMPILED = [
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 @pytest.mark.parametrize("whole", [False, True], ids=["step", "update"])
 @pytest.mark.parametrize("options", COMPILED, ids=str)
-def test_a_compiled_step_is_the_eager_step_for_every_option(options, whole):
+def test_compiled_step_equals_the_eager_step_for_every_option(options, whole):
     torch._dynamo.reset()
     compiled, eager = (RMSprop(parameters(), **copy.deepcopy(options)) for _ in range(2))
 
@@ -667,7 +667,7 @@ def test_a_compiled_step_is_the_eager_step_for_every_option(options, whole):
 
 
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
-def test_a_compiled_step_with_bias_correction_has_the_value_of_the_rule():
+def test_compiled_step_with_bias_correction_equals_the_rule():
     torch._dynamo.reset()
     param = torch.nn.Parameter(torch.ones(1))
     optimizer = RMSprop([param], lr=0.01, rho=0.99, bias_correction=True)
@@ -682,7 +682,7 @@ def test_a_compiled_step_with_bias_correction_has_the_value_of_the_rule():
     assert param.item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_foreach_takes_parameters_of_several_precisions():
+def test_foreach_with_several_precisions_equals_the_single_path():
     def mixed():
         return [
             torch.nn.Parameter(torch.ones(3, dtype=dtype)) for dtype in (torch.float64, torch.float32, torch.half)
@@ -694,7 +694,7 @@ def test_foreach_takes_parameters_of_several_precisions():
     assert_close(plain, foreach, 1e-6)
 
 
-def test_foreach_is_the_default_where_it_pays(monkeypatch):
+def test_foreach_default_depends_on_the_device(monkeypatch):
     calls = []
     monkeypatch.setattr(ForeachKernel, "update", lambda *args, **_: calls.append(args))
 
@@ -762,7 +762,7 @@ def test_gradient_of_the_learning_rate(options):
     assert torch.autograd.gradcheck(after, torch.tensor(0.01, dtype=torch.float64, requires_grad=True))
 
 
-def test_an_estimate_goes_on_within_its_block_of_updates():
+def test_load_state_dict_continues_an_estimate_within_its_block():
     def made():
         layer = torch.nn.Linear(3, 3)
         bounds = (1.0, 1e6)
@@ -792,7 +792,7 @@ def test_an_estimate_goes_on_within_its_block_of_updates():
     assert len(set(expected)) > 2
 
 
-def test_reset_forgets_the_gradients_and_keeps_the_parameters_and_the_memory():
+def test_reset_clears_the_state_and_keeps_parameters_and_half_life():
     layer = torch.nn.Linear(3, 3)
     optimizer = RMSprop(layer.parameters(), lr=0.1, half_life=7, bias_correction=True, momentum=0.9)
     for _ in range(3):
@@ -811,13 +811,13 @@ def test_reset_forgets_the_gradients_and_keeps_the_parameters_and_the_memory():
         torch.testing.assert_close(old - param, torch.full_like(old, 0.1))
 
 
-def test_reset_before_the_first_step_is_nothing():
+def test_reset_before_the_first_step_changes_nothing():
     optimizer = RMSprop([torch.nn.Parameter(torch.ones(2))])
     optimizer.reset()
     assert not optimizer.state
 
 
-def test_a_group_that_is_no_dictionary_is_named():
+def test_add_param_group_of_another_type_names_it():
     param = torch.nn.Parameter(torch.zeros(2))
     optimizer = RMSprop([param])
     with pytest.raises(TypeError, match="param_group must be a dict, but got <class 'list'>"):
@@ -832,7 +832,7 @@ def test_a_group_that_is_no_dictionary_is_named():
     rho=st.floats(0.5, 0.99),
     bias_correction=st.booleans(),
 )
-def test_a_centered_step_stays_within_its_bound(updates, rho, bias_correction):
+def test_centered_step_stays_within_its_bound(updates, rho, bias_correction):
     param, lr, eps = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.1, 1e-8
     optimizer = RMSprop([param], lr=lr, rho=rho, eps=eps, centered=True, bias_correction=bias_correction)
     for t, grad in enumerate(updates, 1):
@@ -847,7 +847,7 @@ def test_a_centered_step_stays_within_its_bound(updates, rho, bias_correction):
             assert step <= bound * (1 + 1e-3) + 1e-12
 
 
-def test_a_centered_step_reaches_its_bound():
+def test_centered_step_reaches_its_bound():
     # The worst case: one gradient repeated, after the weight of the initial v has faded to rho ** t.
     param, lr, rho, t = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.1, 0.9, 40
     optimizer = RMSprop([param], lr=lr, rho=rho, eps=1e-12, centered=True)

@@ -41,7 +41,7 @@ def problem(shape, dtype=torch.float64, updates=25):
     return list(grads * 10.0 ** torch.randn(updates, *shape, generator=generator)), torch.ones(shape, dtype=dtype)
 
 
-def test_two_updates_by_hand():
+def test_two_updates_equal_hand_computed_values():
     # v = 0.5 * 16 = 8, then 0.5 * 8 + 0.5 * 64 = 36; p = -2 (4 / sqrt 8), then less 2 (8 / 6).
     grads = [torch.tensor([4.0]), torch.tensor([8.0])]
     param, state = run(grads, lr=2.0, half_life=1, eps=0.0)
@@ -55,7 +55,7 @@ def test_two_updates_by_hand():
 @pytest.mark.parametrize(
     ("momentum", "centered", "weight_decay"), list(itertools.product([0.0, 0.9], [False, True], [0.0, 0.1]))
 )
-def test_equals_torch(shape, momentum, centered, weight_decay):
+def test_update_equals_torch(shape, momentum, centered, weight_decay):
     grads, param = problem(shape)
     options = {"lr": 0.1, "eps": 1e-3, "momentum": momentum, "centered": centered, "weight_decay": weight_decay}
     theirs, their_state = reference(torch.optim.RMSprop, grads, param, alpha=0.9, **options)
@@ -69,7 +69,7 @@ def test_equals_torch(shape, momentum, centered, weight_decay):
 @pytest.mark.parametrize(
     ("momentum", "centered", "weight_decay"), list(itertools.product([0.0, 0.9], [False, True], [0.0, 0.1]))
 )
-def test_equals_the_tensorflow_form(momentum, centered, weight_decay):
+def test_update_equals_the_tensorflow_form(momentum, centered, weight_decay):
     grads, param = problem((3, 4))
     options = {"lr": 0.1, "eps": 1e-3, "momentum": momentum, "centered": centered, "weight_decay": weight_decay}
     theirs, _ = reference(RMSpropTFLike, grads, param, alpha=0.9, **options)
@@ -77,7 +77,7 @@ def test_equals_the_tensorflow_form(momentum, centered, weight_decay):
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_momentum_and_optimism_by_hand():
+def test_momentum_and_optimism_equal_hand_computed_values():
     # g / d is 1, 1, -1; b = 1, then 1 - 0.5 = 0.5, then -1 - 0.25 = -1.25; the steps are 1, 0.5 + 2 (0.5 - 1) and
     # -1.25 + 2 (-1.25 - 0.5).
     grads = [torch.tensor([g], dtype=torch.float64) for g in (3.0, 3.0, -3.0)]
@@ -89,7 +89,7 @@ def test_momentum_and_optimism_by_hand():
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_optimism_is_what_torchs_steps_come_to(momentum):
+def test_optimism_equals_a_combination_of_torch_steps(momentum):
     # torch's steps of length 1 are u; twice the last less the one before is the optimistic gradient.
     grads, param = problem((3, 4))
     options = {"eps": 1e-3, "momentum": momentum}
@@ -105,7 +105,7 @@ def test_optimism_is_what_torchs_steps_come_to(momentum):
     torch.testing.assert_close(state["previous_update"], us[-1], rtol=1e-9, atol=1e-9)
 
 
-def test_optimism_with_the_rate_in_momentum_changes_by_steps_with_theirs():
+def test_optimism_with_lr_in_momentum_uses_the_rate_of_each_step():
     # Steps of 0.1 and 0.2: the second is 0.2 + (0.2 - 0.1).
     param = torch.zeros(1, dtype=torch.float64)
     state = rmsprop_init(param, optimism=1.0)
@@ -115,7 +115,7 @@ def test_optimism_with_the_rate_in_momentum_changes_by_steps_with_theirs():
     assert param.item() == pytest.approx(-0.1 - 0.3)
 
 
-def test_nothing_is_changed_in_place():
+def test_update_changes_nothing_in_place():
     param, grad = torch.ones(3), torch.full((3,), 2.0)
     options = {"lr": 0.1, "rho": 0.9, "momentum": 0.9, "optimism": 1.0, "centered": True}
     _, state = run([grad], param, **options)
@@ -131,7 +131,7 @@ def test_nothing_is_changed_in_place():
     st.floats(0.0, 0.999),
     st.booleans(),
 )
-def test_containment(grads, rho, eps_in_sqrt):
+def test_step_stays_within_its_bound(grads, rho, eps_in_sqrt):
     param, state = torch.zeros(1, dtype=torch.float64), rmsprop_init(torch.zeros(1, dtype=torch.float64))
     for g in grads:
         grad = torch.tensor([g], dtype=torch.float64)
@@ -140,7 +140,7 @@ def test_containment(grads, rho, eps_in_sqrt):
         param = new
 
 
-def test_containment_is_tight():
+def test_step_reaches_its_bound():
     param, _ = run([torch.tensor([1e9], dtype=torch.float64)], lr=0.1, rho=0.99)
     assert abs(param.item()) == pytest.approx(0.1 / math.sqrt(0.01))
 
@@ -176,7 +176,7 @@ def test_bias_corrected_centered_first_step():
     assert param.item() == pytest.approx(-0.1 / 0.8, rel=1e-6)
 
 
-def test_the_second_moment_halves_in_a_half_life():
+def test_second_moment_halves_in_a_half_life():
     grads = [torch.ones(2, dtype=torch.float64)] * 3
     _, state = run(grads, lr=0.1, half_life=20)
     before = state["square_avg"]
@@ -185,7 +185,7 @@ def test_the_second_moment_halves_in_a_half_life():
     torch.testing.assert_close(state["square_avg"], before / 2)
 
 
-def test_long_half_lives_are_kept_in_single_precision():
+def test_long_half_life_in_single_precision_is_exact():
     # 2 ** (-1 / h) in float32 would have a half-life 3 % off here.
     half_life = 1e6
     _, state = run([torch.ones(1)], lr=0.1, half_life=half_life)
@@ -196,7 +196,7 @@ def test_long_half_lives_are_kept_in_single_precision():
 
 
 @pytest.mark.parametrize("with_gradients", [False, True])
-def test_decoupled_decay_does_not_depend_on_the_gradients(with_gradients):
+def test_decoupled_weight_decay_is_independent_of_gradients(with_gradients):
     grads = [torch.full((2,), 100.0 * with_gradients, dtype=torch.float64)] * 10
     options = {"lr": 0.1, "rho": 0.9, "eps": 1e-8}
     start = torch.ones(2, dtype=torch.float64)
@@ -213,7 +213,7 @@ def test_decoupled_decay_does_not_depend_on_the_gradients(with_gradients):
         torch.testing.assert_close(decayed, start * 0.95**10, rtol=1e-12, atol=0)
 
 
-def test_centered_survives_constant_gradients():
+def test_centered_step_of_constant_gradients_is_finite():
     # v and m*m are then equal up to rounding, and torch takes the root of a negative number.
     grads = [torch.linspace(0.1, 3, 1000)] * 60
     theirs, _ = reference(torch.optim.RMSprop, grads, torch.zeros(1000), alpha=0.5, centered=True)
@@ -223,7 +223,7 @@ def test_centered_survives_constant_gradients():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_accumulates_in_single(dtype):
+def test_half_precision_accumulates_in_single_precision(dtype):
     # In bfloat16 itself v would stall at 2: there (1 - rho) g*g is below half a unit in the last place.
     grads = [torch.full((2,), 1.9609375, dtype=dtype)] * 8000
     param, state = run(grads, lr=1e-3, rho=0.999)
@@ -233,7 +233,7 @@ def test_half_precision_accumulates_in_single(dtype):
 
 
 @pytest.mark.parametrize("initial_second_moment", [0.0, 1.0])
-def test_complex_parameters_are_pairs_of_reals(initial_second_moment):
+def test_complex_parameters_equal_pairs_of_reals(initial_second_moment):
     grads, param = problem((4,), torch.complex128)
     options = {
         "lr": 0.1,
@@ -292,7 +292,7 @@ def test_gradient_of_a_half_life_agrees_with_that_of_rho():
     assert half_life.grad.item() == pytest.approx(rho.grad.item() * rho.item() * math.log(2) / 9, rel=1e-9)
 
 
-def test_unused_coordinates_do_not_make_gradients_nan():
+def test_gradients_with_unused_coordinates_are_finite():
     half_life = torch.tensor(3.0, requires_grad=True)
     used = [torch.tensor([1.0]), torch.tensor([2.0])]
     with_unused = [torch.cat([torch.zeros(1), grad]) for grad in used]
@@ -304,7 +304,7 @@ def test_unused_coordinates_do_not_make_gradients_nan():
     assert torch.equal(alone, beside)
 
 
-def test_a_tensor_at_zero_has_a_gradient():
+def test_gradients_at_a_zero_tensor_are_finite():
     weight_decay = torch.tensor(0.0, requires_grad=True)
     param, _ = run(
         [torch.ones(1)], torch.ones(1), lr=0.1, rho=0.9, weight_decay=weight_decay, decoupled_weight_decay=True
@@ -313,7 +313,7 @@ def test_a_tensor_at_zero_has_a_gradient():
     assert weight_decay.grad.item() == pytest.approx(-0.1)
 
 
-def test_double_precision_hyperparameters_leave_a_scalar_parameter_in_its_own():
+def test_double_precision_hyperparameters_keep_the_precision_of_a_scalar_parameter():
     options = {name: torch.tensor(value, dtype=torch.float64) for name, value in HYPERPARAMETERS.items()}
     param, state = run([torch.tensor(2.0)] * 3, bias_correction=True, centered=True, **options)
     assert param.dtype == state["square_avg"].dtype == state["momentum_buffer"].dtype == torch.float32
@@ -392,7 +392,7 @@ def test_gradients_through_a_hundred_unrolled_steps_equal_finite_differences():
     assert torch.autograd.gradcheck(last_loss, hyperparameters, eps=1e-5, atol=1e-7, rtol=1e-4)
 
 
-def test_parameters_by_name_are_updated_each_by_itself():
+def test_update_of_named_parameters_updates_each_separately():
     grads, param = problem((3, 4), updates=3)
     params, state = {"a": param, "b": 2.0 * param}, rmsprop_init({"a": param, "b": param}, momentum=0.9)
     options = {"lr": 0.1, "rho": 0.9, "momentum": 0.9, "max_update_rms": 0.5}
@@ -405,7 +405,7 @@ def test_parameters_by_name_are_updated_each_by_itself():
 
 
 @pytest.mark.parametrize("missing", ["grad", "state"])
-def test_names_that_differ(missing):
+def test_update_with_different_names_raises(missing):
     param = {"weight": torch.ones(2), "bias": torch.ones(())}
     others = {"grad": dict(param), "state": rmsprop_init(param)}
     del others[missing]["bias"]
@@ -414,12 +414,12 @@ def test_names_that_differ(missing):
 
 
 @pytest.mark.parametrize("given_decay", [{}, {"rho": 0.9, "half_life": 69}])
-def test_exactly_one_name_of_the_decay(given_decay):
+def test_update_without_exactly_one_decay_raises(given_decay):
     with pytest.raises(ValueError, match=naming("rho", "half_life")):
         run([torch.ones(1)], lr=0.1, **given_decay)
 
 
-def test_state_without_what_the_options_need():
+def test_update_with_incomplete_state_raises():
     for option, entry in (("momentum", "momentum_buffer"), ("optimism", "previous_update")):
         with pytest.raises(KeyError, match=entry):
             rmsprop_update(

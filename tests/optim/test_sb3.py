@@ -44,7 +44,7 @@ def optimizers(model):
 
 
 @pytest.mark.parametrize(("algorithm", "env", "arguments"), ALGORITHMS, ids=[a.__name__ for a, *_ in ALGORITHMS])
-def test_trains_saves_loads_and_goes_on(algorithm, env, arguments, tmp_path):
+def test_model_trains_saves_loads_and_continues(algorithm, env, arguments, tmp_path):
     kwargs = {"half_life": 69, "eps": 1e-5, "bias_correction": True, "momentum": 0.5, "centered": True}
     model = build(algorithm, env, rl_rms.RMSprop, kwargs, **arguments)
     before = [param.clone() for param in model.policy.parameters()]
@@ -75,7 +75,7 @@ def test_trains_saves_loads_and_goes_on(algorithm, env, arguments, tmp_path):
     assert all(torch.isfinite(param).all() for param in loaded.policy.parameters())
 
 
-def test_learns_the_same_as_with_stable_baselines3s_own_rmsprop():
+def test_model_equals_one_with_the_rmsprop_of_stable_baselines3():
     kwargs = {"alpha": 0.99, "eps": 1e-5}
     theirs = build(A2C, "CartPole-v1", RMSpropTFLike, dict(kwargs)).learn(500)
     as_ours = {**kwargs, "eps_in_sqrt": True, "initial_second_moment": 1.0}
@@ -86,7 +86,7 @@ def test_learns_the_same_as_with_stable_baselines3s_own_rmsprop():
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_learning_rate_schedule_reaches_the_optimizer():
+def test_learning_rate_schedule_reaches_the_optimizer():
     model = build(
         A2C, "CartPole-v1", rl_rms.RMSprop, {"half_life": 69}, learning_rate=lambda left: (1 + left) * 1e-3
     )
@@ -94,7 +94,7 @@ def test_a_learning_rate_schedule_reaches_the_optimizer():
     assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
 
 
-def test_a_half_life_in_env_steps(tmp_path):
+def test_half_life_in_steps_is_converted(tmp_path):
     kwargs = {"half_life": "4_000 steps", "steps_per_update": 5}
     model = build(A2C, "CartPole-v1", rl_rms.RMSprop, kwargs).learn(20)
     model.save(tmp_path / "model")
@@ -102,7 +102,7 @@ def test_a_half_life_in_env_steps(tmp_path):
     assert loaded.policy.optimizer.half_life == 800.0
 
 
-def test_the_example_runs(capsys):
+def test_sb3_optimizer_example_runs(capsys):
     example = Path(__file__).parents[2] / "examples" / "sb3_optimizer.py"
     runpy.run_path(str(example))["main"](total_timesteps=800)
     printed = capsys.readouterr().out

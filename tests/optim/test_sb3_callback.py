@@ -58,7 +58,7 @@ def count_steps(optimizer):
         (DDPG, 1, {"train_freq": 2, "gradient_steps": 1}, 24, 2.0),
     ],
 )
-def test_env_steps_per_update_is_what_training_does(algorithm, n_envs, arguments, timesteps, expected):
+def test_env_steps_per_update_equals_the_measured_value(algorithm, n_envs, arguments, timesteps, expected):
     if algorithm in {DQN, SAC, TD3, DDPG}:
         arguments = {**OFF_POLICY, **arguments}
     model = build(algorithm, n_envs, **arguments)
@@ -77,7 +77,7 @@ def test_env_steps_per_update_is_what_training_does(algorithm, n_envs, arguments
     assert env_steps_per_update(model, "critic") == pytest.approx(expected)
 
 
-def test_a_last_smaller_minibatch_is_an_update_too():
+def test_env_steps_per_update_counts_a_smaller_last_minibatch():
     with pytest.warns(UserWarning, match="truncated mini-batch"):
         model = build(PPO, 3, n_steps=10, batch_size=8, n_epochs=2)
     counted = count_steps(model.policy.optimizer)
@@ -87,7 +87,7 @@ def test_a_last_smaller_minibatch_is_an_update_too():
     assert env_steps_per_update(model) == 60 / 16
 
 
-def test_rollouts_of_episodes_are_measured():
+def test_env_steps_per_update_of_episodic_rollouts_is_measured():
     model = build(DQN, train_freq=(1, "episode"), gradient_steps=5, **OFF_POLICY)
     told = []
     model.policy.optimizer.register_step_pre_hook(lambda optimizer, *_: told.append(optimizer.steps_per_update))
@@ -100,7 +100,7 @@ def test_rollouts_of_episodes_are_measured():
     assert env_steps_per_update(model, rollout_steps=40) == 8.0
 
 
-def test_as_many_gradient_steps_as_steps_of_an_episode():
+def test_env_steps_per_update_of_gradient_steps_minus_one_is_one():
     model = build(DQN, train_freq=(1, "episode"), gradient_steps=-1, **OFF_POLICY)
     counted = count_steps(model.policy.optimizer)
     model.learn(60, callback=HalfLifeCallback("1_000 steps"))
@@ -125,13 +125,13 @@ def weight_left_after(env_steps, algorithm, n_envs, callback, **arguments):
         (DQN, {"train_freq": 4, **OFF_POLICY}),
     ],
 )
-def test_another_number_of_environments_keeps_the_memory_in_env_steps(algorithm, arguments):
+def test_half_life_in_steps_is_independent_of_num_envs(algorithm, arguments):
     for n_envs in (1, 4):
         left = weight_left_after(4000, algorithm, n_envs, HalfLifeCallback("4_000 steps"), **arguments)
         assert left == pytest.approx(0.5)
 
 
-def test_rho_does_not_keep_the_memory_in_env_steps():
+def test_rho_half_life_in_steps_depends_on_num_envs():
     rho = {"optimizer_kwargs": {"rho": 0.99}, "n_steps": 5}
     one = weight_left_after(345, A2C, 1, HalfLifeCallback(), **rho)
     sixteen = weight_left_after(345, A2C, 16, HalfLifeCallback(), **rho)
@@ -140,7 +140,7 @@ def test_rho_does_not_keep_the_memory_in_env_steps():
 
 
 @pytest.mark.parametrize("stated_in", ["optimizer", "callback"])
-def test_the_half_life_goes_on_in_a_loaded_model_with_other_environments(stated_in, tmp_path):
+def test_load_with_another_num_envs_keeps_the_half_life_in_steps(stated_in, tmp_path):
     in_optimizer = {"half_life": "4_000 steps"} if stated_in == "optimizer" else {"half_life": 7}
     in_callback = None if stated_in == "optimizer" else "4_000 steps"
     model = build(A2C, 2, optimizer_kwargs=in_optimizer, n_steps=5)
@@ -162,7 +162,7 @@ def logged(model, folder, callback, timesteps, log_interval):
     return [json.loads(line) for line in (folder / "progress.json").read_text().splitlines()]
 
 
-def test_diagnostics_are_logged(tmp_path):
+def test_callback_logs_diagnostics(tmp_path):
     model = build(A2C, 2, n_steps=5)
     lines = logged(model, tmp_path, HalfLifeCallback("1_000 steps", log_interval=4), 160, log_interval=1)
     assert len(lines) == 16
@@ -174,7 +174,7 @@ def test_diagnostics_are_logged(tmp_path):
     assert lines[-1]["optim/effective_step"] > 0
 
 
-def test_an_actors_and_a_critics_diagnostics_are_logged(tmp_path):
+def test_callback_logs_diagnostics_of_actor_and_critic(tmp_path):
     # Pendulum's episodes are 200 steps, at whose end the log is written.
     model = build(TD3, train_freq=10, policy_delay=2, **OFF_POLICY)
     (line,) = logged(model, tmp_path, HalfLifeCallback("1_000 steps", log_interval=1), 200, log_interval=1)
@@ -188,7 +188,7 @@ def test_an_actors_and_a_critics_diagnostics_are_logged(tmp_path):
     assert "optim/critic/gradient_norm" not in line
 
 
-def test_sacs_entropy_coefficient_takes_part_only_with_our_optimizer():
+def test_callback_includes_the_entropy_coefficient_of_sac_if_it_uses_rmsprop():
     model = build(SAC, train_freq=4, **OFF_POLICY)
     model.learn(8, callback=HalfLifeCallback("1_000 steps"))
     assert type(model.ent_coef_optimizer) is torch.optim.Adam
@@ -198,12 +198,12 @@ def test_sacs_entropy_coefficient_takes_part_only_with_our_optimizer():
     assert model.ent_coef_optimizer.half_life == 250.0
 
 
-def test_the_conversion_is_printed(capsys):
+def test_callback_verbose_prints_the_conversion(capsys):
     build(A2C, 2, n_steps=5).learn(10, callback=HalfLifeCallback("4_000 steps", verbose=1))
     assert "half-life of the policy's optimizer: 400 updates, 4000 env steps" in capsys.readouterr().out
 
 
-def test_an_unknown_algorithm_is_an_error():
+def test_callback_with_an_unknown_algorithm_raises():
     class Evolution(BaseAlgorithm):
         def __init__(self):
             pass
@@ -218,13 +218,13 @@ def test_an_unknown_algorithm_is_an_error():
         env_steps_per_update(Evolution())
 
 
-def test_a_model_without_our_optimizer_is_an_error():
+def test_callback_of_a_model_without_rmsprop_raises():
     model = build(A2C, optimizer_class=torch.optim.Adam)
     with pytest.raises(ValueError, match=naming("Adam", "policy", "optimizer_class")):
         model.learn(5, callback=HalfLifeCallback("1_000 steps"))
 
 
-def test_no_gradient_steps_is_an_error():
+def test_env_steps_per_update_without_gradient_steps_raises():
     with pytest.raises(ValueError, match=naming("gradient_steps", "0")):
         env_steps_per_update(build(DQN, gradient_steps=0, **OFF_POLICY))
 
@@ -240,12 +240,12 @@ def test_no_gradient_steps_is_an_error():
         ({"log_interval": True}, ("log_interval", "True")),
     ],
 )
-def test_bad_arguments(arguments, named):
+def test_callback_with_a_wrong_argument_names_it(arguments, named):
     with pytest.raises(ValueError, match=naming(*named)):
         HalfLifeCallback(**arguments)
 
 
-def test_a_matched_half_life_takes_the_time_scale_of_the_environments():
+def test_matched_half_life_uses_the_timescale_of_the_environments():
     def world():
         return NonStationary(gym.make("CartPole-v1"), {"length": PoissonJumps(0.1, 2.0, mean_dwell=500)})
 
@@ -262,7 +262,7 @@ def test_a_matched_half_life_takes_the_time_scale_of_the_environments():
     assert 1.0 < values["half_life_updates"] < 100.0
 
 
-def test_a_time_scale_may_be_given():
+def test_matched_half_life_uses_a_stated_timescale():
     model = build(A2C, n_envs=2)
     model.learn(40, callback=HalfLifeCallback("match", timescale="1_000 steps"))
     assert model.policy.optimizer.diagnostics()["match_timescale"] == pytest.approx(100)

@@ -27,7 +27,7 @@ def train(model, optimizer, updates=3):
 
 @BOTH
 @pytest.mark.parametrize("centered", [False, True])
-def test_a_state_written_in_torchs_layout_is_stepped_as_by_torch(flat, centered):
+def test_step_of_a_state_in_the_layout_of_torch_equals_torch(flat, centered):
     models = network(), network()
     options = {"lr": 0.1, "alpha": 0.9, "centered": centered, "momentum": 0.5}
     theirs = torch.optim.RMSprop(models[0].parameters(), **options)
@@ -43,7 +43,7 @@ def test_a_state_written_in_torchs_layout_is_stepped_as_by_torch(flat, centered)
 
 
 @BOTH
-def test_a_state_written_with_another_shape_raises_value_error(flat):
+def test_step_of_a_state_of_another_shape_raises_value_error(flat):
     model = network()
     optimizer = RMSprop(model.parameters(), flat=flat)
     optimizer.state[model.weight] = {"step": torch.tensor(3.0), "square_avg": torch.ones(7)}

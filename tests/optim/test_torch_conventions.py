@@ -115,7 +115,7 @@ def tensors_of_all_kinds(*dtypes):
 
 @over_all_paths
 @over_configurations
-def test_mixed_precisions_shapes_and_strides_with_some_gradients_missing(path, options):
+def test_step_of_mixed_precisions_shapes_and_strides_equals_torch(path, options):
     def scenario(make):
         params = tensors_of_all_kinds(torch.float32, torch.float64, torch.complex64)
         optimizer = make(params)
@@ -143,7 +143,7 @@ OWN_OPTIONS = [
 @over_all_paths
 @pytest.mark.parametrize("lr", [0.02, torch.tensor(0.02), torch.tensor([0.02], dtype=torch.float64)], ids=str)
 @pytest.mark.parametrize("options", OWN_OPTIONS, ids=str)
-def test_all_kinds_of_tensors_are_the_rule_on_each_alone(path, lr, options):
+def test_step_of_mixed_tensors_equals_the_rule_on_each(path, lr, options):
     torch.manual_seed(0)
     params = tensors_of_all_kinds(torch.bfloat16, torch.float32, torch.float64, torch.complex64)
     references = [param.clone() for param in params]
@@ -173,7 +173,7 @@ def test_all_kinds_of_tensors_are_the_rule_on_each_alone(path, lr, options):
 
 @over_all_paths
 @pytest.mark.parametrize("options", OWN_OPTIONS, ids=str)
-def test_gradients_far_below_epsilon_leave_the_state_that_the_rule_does(path, options):
+def test_step_of_tiny_gradients_has_the_state_of_the_rule(path, options):
     options = {**options, "initial_second_moment": 0.0}
     param = torch.zeros(4)
     optimizer = RMSprop([param], lr=0.02, rho=0.9, eps=1e-4, **options, **path)
@@ -188,7 +188,7 @@ def test_gradients_far_below_epsilon_leave_the_state_that_the_rule_does(path, op
 
 @over_all_paths
 @over_configurations
-def test_complex_parameters_are_pairs_of_reals(path, options):
+def test_complex_parameters_equal_pairs_of_reals(path, options):
     torch.manual_seed(0)
     starts = [torch.randn(shape, dtype=torch.complex64) for shape in ((2, 3), (4,), ())]
     complex_params = [start.clone() for start in starts]
@@ -219,7 +219,7 @@ GROUPS = [
 
 @over_paths
 @pytest.mark.parametrize("differing", GROUPS, ids=str)
-def test_groups_with_options_of_their_own(path, differing):
+def test_groups_with_their_own_options_equal_torch(path, differing):
     def scenario(make):
         model = network()
         layers = (model[0], model[2])
@@ -236,7 +236,7 @@ def test_groups_with_options_of_their_own(path, differing):
 
 
 @over_all_paths
-def test_zero_gradients_move_nothing_and_missing_ones_leave_no_state(path):
+def test_step_of_zero_gradients_moves_nothing_and_missing_ones_have_no_state(path):
     params = [torch.ones(2, 3), torch.tensor(2.0)]
     optimizer = RMSprop(params, lr=0.1, **path)
     optimizer.step()
@@ -250,7 +250,7 @@ def test_zero_gradients_move_nothing_and_missing_ones_leave_no_state(path):
 
 @over_all_paths
 @over_configurations
-def test_the_state_after_a_step_has_torchs_layout(path, options):
+def test_state_after_a_step_has_the_layout_of_torch(path, options):
     params = [torch.ones(2, 3), torch.ones(2, dtype=torch.float64), torch.ones(2, dtype=torch.complex64)]
     ours, theirs = RMSprop(params, **options, **path), torch.optim.RMSprop(params, **options)
     set_gradients(*params)
@@ -266,7 +266,7 @@ def test_the_state_after_a_step_has_torchs_layout(path, options):
 
 @over_paths
 @over_configurations
-def test_a_step_leaves_the_gradients_as_they_are(path, options):
+def test_step_keeps_the_gradients(path, options):
     model = network(torch.float32)
     optimizer = RMSprop(model.parameters(), **options, **path)
     for _ in range(2):
@@ -277,7 +277,7 @@ def test_a_step_leaves_the_gradients_as_they_are(path, options):
 
 
 @over_paths
-def test_a_default_precision_that_the_user_has_set(path, request):
+def test_step_under_another_default_dtype_equals_torch(path, request):
     def scenario(make):
         model = nn.Linear(3, 2, dtype=torch.float32)
         optimizer = make(model.parameters(), momentum=0.5)
@@ -292,7 +292,7 @@ def test_a_default_precision_that_the_user_has_set(path, request):
 
 @over_paths
 @pytest.mark.parametrize("set_to_none", [False, True])
-def test_gradients_accumulated_over_several_backward_calls(path, set_to_none):
+def test_step_of_accumulated_gradients_equals_torch(path, set_to_none):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -307,7 +307,7 @@ def test_gradients_accumulated_over_several_backward_calls(path, set_to_none):
 
 
 @over_paths
-def test_gradients_that_the_user_has_kept_are_not_written_over(path):
+def test_step_does_not_overwrite_gradients_kept_by_the_user(path):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -322,7 +322,7 @@ def test_gradients_that_the_user_has_kept_are_not_written_over(path):
 
 @over_paths
 @pytest.mark.parametrize("set_to_none", [False, True])
-def test_zero_grad_of_some_missing_and_some_with_a_graph(path, set_to_none):
+def test_zero_grad_of_missing_gradients_and_graphs_equals_torch(path, set_to_none):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -344,7 +344,7 @@ def test_zero_grad_of_some_missing_and_some_with_a_graph(path, set_to_none):
 
 
 @pytest.mark.parametrize("path", [TRAINING_PATHS["auto"], TRAINING_PATHS["loop"]], ids=["auto", "loop"])
-def test_a_parameter_twice_in_a_group_warns_and_is_updated_twice(path):
+def test_parameter_twice_in_a_group_warns_and_is_updated_twice(path):
     def scenario(make):
         param, other = leaf(1.0, 2.0), leaf(3.0)
         with pytest.warns(UserWarning, match="a parameter group with duplicate parameters"):
@@ -381,7 +381,7 @@ def error_of(action):
 
 
 @pytest.mark.parametrize("kind", wrong_parameters())
-def test_wrong_parameters_are_refused_in_torchs_words(kind):
+def test_wrong_parameters_raise_the_error_of_torch(kind):
     ours, theirs = (
         error_of(lambda c=c: c(wrong_parameters()[kind], lr=0.1)) for c in (RMSprop, torch.optim.RMSprop)
     )
@@ -393,7 +393,7 @@ def test_wrong_parameters_are_refused_in_torchs_words(kind):
     [[leaf(2.0)], leaf(2.0), {"params": [1.0]}, {"params": {leaf(2.0)}}, {"params": [("named", leaf(2.0))]}, {}],
     ids=["list", "tensor", "number", "set", "named", "empty"],
 )
-def test_a_wrong_late_group_is_refused_in_torchs_words_and_the_optimizer_goes_on(group):
+def test_add_param_group_of_a_wrong_group_raises_and_the_optimizer_continues(group):
     def refused(optimizer_class):
         param = leaf(1.0)
         optimizer = optimizer_class([param], lr=0.1)
@@ -409,7 +409,7 @@ def test_a_wrong_late_group_is_refused_in_torchs_words_and_the_optimizer_goes_on
 
 @over_paths
 @pytest.mark.parametrize("option", ["lr", "weight_decay", "momentum"])
-def test_a_late_group_takes_defaults_that_were_changed(path, option):
+def test_add_param_group_takes_changed_defaults(path, option):
     def scenario(make):
         early, late = leaf(1.0, 2.0), leaf(3.0, 4.0)
         optimizer = make([early])
@@ -478,7 +478,7 @@ CHANGES_OF_GROUPS = [
 
 @over_paths
 @pytest.mark.parametrize("change", CHANGES_OF_GROUPS)
-def test_groups_that_the_user_rearranges_between_steps(path, change):
+def test_step_after_rearranged_groups_equals_torch(path, change):
     """The former parameters keep their gradients, as they do where somebody else zeroes those of the new ones."""
 
     def scenario(make):
@@ -497,7 +497,7 @@ def test_groups_that_the_user_rearranges_between_steps(path, change):
 
 @over_paths
 @pytest.mark.parametrize("change", CHANGES_OF_GROUPS)
-def test_zeroing_and_clipping_go_by_the_present_groups(path, change):
+def test_zero_grad_and_clipping_use_the_present_groups(path, change):
     def scenario(make):
         params, new = [leaf(float(i), -1.0) for i in range(4)], [leaf(5.0, 6.0), leaf(7.0, 8.0)]
         own = {"max_grad_norm": 1e9} if make.func is RMSprop else {}  # torch's has no clipping inside the step
@@ -550,7 +550,7 @@ MOVES = {
 @over_paths
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize("move", MOVES)
-def test_parameters_gradients_and_state_that_are_changed_or_moved_between_steps(path, move, momentum):
+def test_step_after_changed_parameters_gradients_or_state_equals_torch(path, move, momentum):
     def scenario(make):
         params = [leaf(1.0, 2.0), leaf(3.0)]
         optimizer = make(params, momentum=momentum)
@@ -566,7 +566,7 @@ def test_parameters_gradients_and_state_that_are_changed_or_moved_between_steps(
 
 
 @over_paths
-def test_tied_weights_stay_tied(path):
+def test_step_keeps_tied_weights(path):
     def scenario(make):
         first, second = nn.Linear(3, 3), nn.Linear(3, 3)
         second.weight = first.weight  # one parameter under two names
@@ -583,7 +583,7 @@ def test_tied_weights_stay_tied(path):
 
 
 @over_paths
-def test_memory_tied_across_groups_stays_tied(path):
+def test_step_keeps_storage_shared_across_groups(path):
     def scenario(make):
         first = leaf(1.0, 2.0)
         second = nn.Parameter(first.data)
@@ -598,7 +598,7 @@ def test_memory_tied_across_groups_stays_tied(path):
 
 
 @over_paths
-def test_views_taken_after_a_step_see_the_next_ones(path):
+def test_views_of_parameters_see_later_steps(path):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -613,7 +613,7 @@ def test_views_taken_after_a_step_see_the_next_ones(path):
 
 
 @over_paths
-def test_copies_of_the_model_have_the_weights_of_their_moment(path):
+def test_deepcopy_of_the_model_keeps_its_weights(path):
     def scenario(make):
         model, target = network(), network()
         optimizer = make(model.parameters())
@@ -632,7 +632,7 @@ def test_copies_of_the_model_have_the_weights_of_their_moment(path):
 
 
 @over_paths
-def test_weights_written_from_one_vector(path):
+def test_vector_to_parameters_between_steps_equals_torch(path):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -646,7 +646,7 @@ def test_weights_written_from_one_vector(path):
 
 
 @over_paths
-def test_two_optimizers_that_share_parameters(path):
+def test_two_optimizers_with_shared_parameters_equal_torch(path):
     def scenario(make):
         trunk, heads = nn.Linear(3, 4).double(), [nn.Linear(4, 1).double() for _ in range(2)]
         optimizers = [make([*trunk.parameters(), *head.parameters()]) for head in heads]
@@ -660,7 +660,7 @@ def test_two_optimizers_that_share_parameters(path):
 
 @over_paths
 @pytest.mark.parametrize("when", ["before the first step", "between steps"])
-def test_a_model_in_shared_memory_stays_there(path, when):
+def test_step_keeps_the_model_in_shared_memory(path, when):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -682,7 +682,7 @@ def train_in_another_process(model):
     optimizer.step()
 
 
-def test_another_process_trains_a_shared_model():
+def test_step_in_another_process_trains_a_shared_model():
     model = network().share_memory()
     before = weights(model)
     process = torch.multiprocessing.get_context("spawn").Process(target=train_in_another_process, args=(model,))
@@ -712,7 +712,7 @@ MAKERS = {"torch": (torch.optim.RMSprop, {})} | {name: (RMSprop, path) for name,
 
 @pytest.mark.parametrize("carry", [through_a_file, copy.deepcopy], ids=["file", "deepcopy"])
 @pytest.mark.parametrize(("source", "destination"), list(itertools.product(MAKERS, MAKERS)))
-def test_state_goes_from_every_path_to_every_path(source, destination, carry):
+def test_load_state_dict_between_all_kernels_continues(source, destination, carry):
     def scenario(makers):
         torch.manual_seed(0)
         model = network()
@@ -732,7 +732,7 @@ def test_state_goes_from_every_path_to_every_path(source, destination, carry):
 
 @pytest.mark.parametrize("path", ["loop", "foreach"])
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled_and_back])
-def test_a_copy_of_a_flat_optimizer_may_leave_the_flat_path(path, copied):
+def test_deepcopy_of_a_flat_optimizer_may_use_another_kernel(path, copied):
     model = network()
     original = RMSprop(model.parameters(), momentum=0.5)
     train(model, original)
@@ -748,7 +748,7 @@ def test_a_copy_of_a_flat_optimizer_may_leave_the_flat_path(path, copied):
 @over_paths
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled_and_back])
 @pytest.mark.parametrize("updates", [0, 2])
-def test_copies_have_the_public_attributes_and_torchs_share_of_the_hooks(path, copied, updates):
+def test_deepcopy_has_the_attributes_and_hooks_of_torch(path, copied, updates):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -775,7 +775,7 @@ def test_copies_have_the_public_attributes_and_torchs_share_of_the_hooks(path, c
 
 @over_paths
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_state_dict_hooks(path, dtype):
+def test_state_dict_hooks_are_called(path, dtype):
     def scenario(make):
         model = network(dtype)
         optimizer = make(model.parameters(), lr=1.0)
@@ -811,7 +811,7 @@ def test_state_dict_hooks(path, dtype):
 
 @over_paths
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_load_state_dict_hooks(path, dtype):
+def test_load_state_dict_hooks_are_called(path, dtype):
     def scenario(make):
         model = network(dtype)
         optimizer = make(model.parameters())
@@ -856,7 +856,7 @@ def test_load_state_dict_hooks(path, dtype):
 
 
 @over_paths
-def test_loading_a_part_of_the_state_and_entries_of_others(path):
+def test_load_state_dict_of_partial_or_foreign_state_equals_torch(path):
     def scenario(make):
         params = [leaf(1.0, 2.0), leaf(3.0)]
         optimizer = make(params)
@@ -875,7 +875,7 @@ def test_loading_a_part_of_the_state_and_entries_of_others(path):
 
 
 @over_paths
-def test_after_a_state_dict_that_does_not_fit_training_goes_on(path):
+def test_step_after_a_refused_state_dict_continues(path):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -891,7 +891,7 @@ def test_after_a_state_dict_that_does_not_fit_training_goes_on(path):
 
 
 @over_paths
-def test_loading_leaves_what_was_loaded_and_its_optimizer_alone(path):
+def test_load_state_dict_does_not_change_its_source(path):
     model, other = network(), network()
     source, destination = RMSprop(model.parameters(), **path), RMSprop(other.parameters(), **path)
     train(model, source)
@@ -905,7 +905,7 @@ def test_loading_leaves_what_was_loaded_and_its_optimizer_alone(path):
 
 
 @over_paths
-def test_names_of_parameters_are_kept_when_a_state_dict_without_them_is_loaded(path):
+def test_load_state_dict_without_names_keeps_the_names(path):
     model = network()
     optimizer = RMSprop(model.named_parameters(), **path)
     train(model, optimizer)
@@ -925,7 +925,7 @@ def test_names_of_parameters_are_kept_when_a_state_dict_without_them_is_loaded(p
 
 
 @over_paths
-def test_step_hooks_of_one_and_of_all_optimizers_run_once_in_torchs_order(path):
+def test_step_hooks_run_once_in_the_order_of_torch(path):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -949,7 +949,7 @@ def test_step_hooks_of_one_and_of_all_optimizers_run_once_in_torchs_order(path):
 
 
 @over_paths
-def test_hooks_are_told_how_the_step_was_called(path):
+def test_step_hooks_get_the_arguments_of_step(path):
     def scenario(make):
         optimizer = make([leaf(1.0)])
         told = []
@@ -974,7 +974,7 @@ def test_hooks_are_told_how_the_step_was_called(path):
 
 
 @over_paths
-def test_a_pre_hook_may_give_the_step_another_closure(path):
+def test_step_pre_hook_may_replace_the_closure(path):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -991,7 +991,7 @@ def test_a_pre_hook_may_give_the_step_another_closure(path):
 
 
 @over_paths
-def test_hooks_see_and_change_gradients_parameters_and_groups(path):
+def test_step_hooks_may_change_gradients_parameters_and_groups(path):
     def scenario(make):
         model, late = network(), leaf(1.0, dtype=torch.float64)
         optimizer = make(model.parameters())
@@ -1016,7 +1016,7 @@ def test_hooks_see_and_change_gradients_parameters_and_groups(path):
 
 
 @over_paths
-def test_a_pre_hook_that_returns_something_else_is_refused(path):
+def test_step_pre_hook_returns_another_type_raises(path):
     optimizer = RMSprop([leaf(1.0)], **path)
     optimizer.register_step_pre_hook(lambda *_: 1)
     with pytest.raises(RuntimeError, match="must return None or a tuple of \\(new_args, new_kwargs\\), but got 1"):
@@ -1049,7 +1049,7 @@ SCHEDULERS = {
 @over_paths
 @pytest.mark.parametrize("lr", [0.05, torch.tensor(0.05)], ids=["number", "tensor"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_schedulers(path, lr, scheduler):
+def test_learning_rate_schedulers_equal_torch(path, lr, scheduler):
     def scenario(make):
         model = network()
         optimizer = make(
@@ -1074,7 +1074,7 @@ def test_schedulers(path, lr, scheduler):
 
 
 @over_paths
-def test_a_learning_rate_tensor_that_is_changed_in_place(path):
+def test_learning_rate_tensor_changed_in_place_is_used(path):
     def scenario(make):
         model, lr = network(), torch.tensor(0.01)
         optimizer = make(model.parameters(), lr=lr)
@@ -1092,7 +1092,7 @@ def test_a_learning_rate_tensor_that_is_changed_in_place(path):
 
 @over_paths
 @pytest.mark.parametrize("caller", [torch.enable_grad, torch.no_grad])
-def test_closures_are_called_once_with_gradients_whatever_the_caller_does(path, caller):
+def test_step_calls_the_closure_once_with_gradients_enabled(path, caller):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -1117,7 +1117,7 @@ def test_closures_are_called_once_with_gradients_whatever_the_caller_does(path, 
 
 @over_paths
 @pytest.mark.parametrize("first", [True, False], ids=["from the first step", "later"])
-def test_steps_in_inference_mode(path, first):
+def test_step_in_inference_mode_equals_torch(path, first):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -1134,7 +1134,7 @@ def test_steps_in_inference_mode(path, first):
 
 # torch's own step, compiled, comes across a function that torch has deprecated.
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
-def test_a_compiled_step_between_plain_ones():
+def test_compiled_step_between_eager_ones_equals_torch():
     torch._dynamo.reset()
 
     def scenario(make):
@@ -1152,7 +1152,7 @@ def test_a_compiled_step_between_plain_ones():
 
 
 @over_paths
-def test_scaled_gradients_and_a_step_that_the_scaler_skips(path):
+def test_step_with_a_gradient_scaler_equals_torch(path):
     def scenario(make):
         model = network(torch.float32)
         optimizer = make(model.parameters())
@@ -1175,7 +1175,7 @@ def test_scaled_gradients_and_a_step_that_the_scaler_skips(path):
 @over_paths
 @pytest.mark.parametrize("clip", [nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_])
 @pytest.mark.parametrize("set_to_none", [False, True])
-def test_clipping_before_the_step(path, clip, set_to_none):
+def test_clip_grad_norm_before_the_step_equals_torch(path, clip, set_to_none):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -1189,7 +1189,7 @@ def test_clipping_before_the_step(path, clip, set_to_none):
 
 
 @over_paths
-def test_gradients_of_functional_calls(path):
+def test_step_of_functional_gradients_equals_torch(path):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -1213,7 +1213,7 @@ def test_gradients_of_functional_calls(path):
 
 
 @over_paths
-def test_the_profiler_shows_torchs_names(path):
+def test_profiler_shows_the_names_of_torch(path):
     model = network()
     optimizer = RMSprop(model.parameters(), **path)
     train(model, optimizer, set_to_none=False)
@@ -1226,7 +1226,7 @@ def test_the_profiler_shows_torchs_names(path):
 
 @over_paths
 @pytest.mark.parametrize("average", [None, torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)], ids=["swa", "ema"])
-def test_averaged_models(path, average):
+def test_averaged_model_equals_torch(path, average):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -1245,7 +1245,7 @@ def test_averaged_models(path, average):
 
 @over_paths
 @pytest.mark.parametrize("set_to_none", [False, True])
-def test_freezing_and_thawing(path, set_to_none):
+def test_step_after_freezing_and_unfreezing_equals_torch(path, set_to_none):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters(), weight_decay=0.1, momentum=0.5)
@@ -1258,7 +1258,7 @@ def test_freezing_and_thawing(path, set_to_none):
 
 
 @over_paths
-def test_a_step_for_each_parameter_inside_backward(path):
+def test_step_in_a_backward_hook_equals_torch(path):
     def scenario(make):
         model = network()
         optimizers = {param: make([param]) for param in model.parameters()}
@@ -1292,7 +1292,7 @@ class Recurrent(nn.LSTM):
 
 @over_paths
 @pytest.mark.parametrize("build", [weight_normed, convolutional, lambda: Recurrent(3, 4)])
-def test_other_kinds_of_networks(path, build):
+def test_step_of_other_networks_equals_torch(path, build):
     def scenario(make):
         model = build()
         optimizer = make(model.parameters(), momentum=0.5)
@@ -1306,7 +1306,7 @@ def test_other_kinds_of_networks(path, build):
 
 
 @over_paths
-def test_an_optimizer_and_its_state_go_as_soon_as_nobody_holds_them(path):
+def test_optimizer_without_references_is_freed(path):
     model = network()
     optimizer = RMSprop(model.parameters(), momentum=0.5, **path)
     train(model, optimizer)
@@ -1326,7 +1326,7 @@ def test_an_optimizer_and_its_state_go_as_soon_as_nobody_holds_them(path):
 
 @pytest.mark.slow
 @over_paths
-def test_nothing_piles_up_over_a_long_run(path):
+def test_long_run_does_not_grow_in_memory(path):
     def tensors():
         gc.collect()
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
@@ -1346,7 +1346,7 @@ def test_nothing_piles_up_over_a_long_run(path):
 
 
 @over_paths
-def test_replaced_parameters_are_let_go(path):
+def test_replaced_parameters_are_freed(path):
     first, second = leaf(1.0, 2.0), leaf(3.0, 4.0)
     optimizer = RMSprop([first], **path)
     set_gradients(first, second)
@@ -1360,7 +1360,7 @@ def test_replaced_parameters_are_let_go(path):
 
 
 @over_paths
-def test_printing_shows_all_that_torch_shows(path):
+def test_repr_has_every_option_of_torch(path):
     params = [leaf(1.0)]
     shown = {"foreach": path.get("foreach")}
     ours, theirs = (
@@ -1373,7 +1373,7 @@ def test_printing_shows_all_that_torch_shows(path):
 
 
 @over_paths
-def test_two_optimizers_in_two_threads(path):
+def test_two_optimizers_in_two_threads_equal_torch(path):
     def run(seed, results):
         generator = torch.Generator().manual_seed(seed)
         params = [torch.zeros(20, 20), torch.zeros(7)]

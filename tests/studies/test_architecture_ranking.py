@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 STUDY = load("architecture_ranking")
 
 
-def test_every_network_is_trained_under_every_optimizer(quick):
+def test_measure_trains_every_network_with_every_optimizer(quick):
     assert at_best_rates(quick, "SGD").shape == (4, 3)
     assert (at_best_rates(quick, "RMSprop 200") > 9).all()
     ((middle, low, high),) = taus(quick).values()
@@ -19,7 +19,7 @@ def test_every_network_is_trained_under_every_optimizer(quick):
 
 
 @pytest.mark.parametrize(("better", "word"), [("a", "does not hold"), ("b", "holds")])
-def test_the_verdict_by_hand(better, word):
+def test_verdict_equals_hand_computed_values(better, word):
     """Under SGD the network a is first; under Adam that depends."""
     rng = np.random.default_rng(0)
     middle = {("a", "SGD"): 100, ("b", "SGD"): 50, ("a", "Adam"): 70, ("b", "Adam"): 70}

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 STUDY = load("clipping")
 
 
-def test_only_the_clip_by_each_coordinates_own_scale_contains_a_burst_wherever_it_is(quick):
+def test_burst_in_any_coordinate_is_contained_only_by_the_coordinate_clip(quick):
     assert contained(quick, "none") == contained(quick, "max_update_rms") == []
     assert contained(quick, "max_grad_norm") == ["all"]
     assert contained(quick, "max_grad_ratio") == list(BURSTS)
@@ -19,28 +19,28 @@ def test_only_the_clip_by_each_coordinates_own_scale_contains_a_burst_wherever_i
     assert "max_grad_ratio that clips" in verdict.sentence
 
 
-def test_the_pollution_is_what_the_accumulators_equation_says(quick):
+def test_pollution_equals_the_equation_of_the_accumulator(quick):
     # rho v + (1 - rho) B**2 v, of whose root v's own chance is a few percent.
     assert pollution(quick, "none", "all") == pytest.approx(np.sqrt(0.99 + 0.01 * 1e6), rel=0.1)
     # Three root second moments: rho v + 9 (1 - rho) v, exactly, but for the bias correction at update 300.
     assert pollution(quick, "max_grad_ratio", "small") == pytest.approx(np.sqrt(0.99 + 0.09), rel=0.02)
 
 
-def test_a_global_clip_takes_the_other_coordinates_steps(quick):
+def test_global_clip_shrinks_the_steps_of_other_coordinates(quick):
     assert interquartile(quick.values("others", clip="max_grad_norm", burst="large")) < 0.1
     assert interquartile(quick.values("others", clip="max_grad_ratio", burst="large")) == pytest.approx(
         1, abs=0.02
     )
 
 
-def test_a_change_that_lasts_is_kept_out_too(quick):
+def test_global_clip_keeps_a_lasting_change_out(quick):
     # The norm that is let through is twice the ordinary one, of ten times it.
     last = quick.values("root", clip="max_grad_norm", burst="lasting")[:, -1]
     assert last.max() < 0.2
     assert quick.values("root", clip="none", burst="lasting")[:, -1].min() > 0.5
 
 
-def test_recovery_is_when_the_pollution_has_decayed():
+def test_recovery_ends_when_the_pollution_has_decayed():
     # 1e4 0.99**t <= 1.1**2 - 1: the root is then within a tenth.
     told = measure(0, clip="none", burst="all", after=1_200)
     assert told["recovery"] == pytest.approx(np.log(1e4 / 0.21) / -np.log(0.99), rel=0.02)

@@ -14,7 +14,7 @@ OVERVIEW = FULL / "README.md"
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_page_is_what_the_data_says(name):
+def test_committed_page_equals_the_report_of_its_data(name):
     pytest.importorskip("rliable")
     study = load(name)
     results = read(study, FULL)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 STUDY = load("fairness")
 
 
-def test_equal_weights_narrow_the_gap_and_cost_accuracy_where_normalizers_do_not(quick):
+def test_equal_weights_narrow_the_gap_at_a_cost_in_accuracy(quick):
     of = {"world": "supervised", "weights": "shared"}
     late = {by: narrowed(quick, "late", by, **of).middle for by in ("per group", "reweighted")}
     assert late["reweighted"] > 0.015
@@ -21,14 +21,14 @@ def test_equal_weights_narrow_the_gap_and_cost_accuracy_where_normalizers_do_not
     assert STUDY.verdict(quick).word == "does not hold"
 
 
-def test_of_weights_of_their_own_all_come_to_the_same_gap(quick):
+def test_separate_weights_have_the_same_gap_with_every_normalizer(quick):
     of = {"world": "supervised", "weights": "own"}
     late = [quick.estimate("late", by=by, **of).middle for by in ("SGD", "RMSprop", "per group", "reweighted")]
     assert max(late) - min(late) < 0.02
     assert quick.values("gap", by="SGD", **of).shape == (3, 9)
 
 
-def test_the_second_group_has_its_features_once_more():
+def test_second_group_has_duplicate_features():
     people = Applicants(np.array([[2, 3, 1, 0], [4, 5, 0, 1]], np.float32), np.array([0, 1]), np.ones(2, bool))
     assert inputs(people, "shared").tolist() == [[2, 3, 1, 0], [4, 5, 0, 1]]
     assert inputs(people, "own").tolist() == [[2, 3, 1, 0, 0, 0], [4, 5, 0, 1, 4, 5]]
@@ -48,7 +48,7 @@ def test_the_second_group_has_its_features_once_more():
         ("equalized", -1.0),
     ],
 )
-def test_first_steps_by_hand(by, first):
+def test_first_steps_equal_hand_computed_values(by, first):
     params = torch.zeros(len(RATES), 1)
     weights = {0: 1.0, 1: 1.0} if "reweighted" in by else {0: 0.8 * 64, 1: 0.2 * 64}
     moved = stepper(by, params)(params, {0: torch.ones_like(params), 1: -9 * torch.ones_like(params)}, weights)

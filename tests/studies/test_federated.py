@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 STUDY = load("federated")
 
 
-def test_own_normalizers_help_alike_clients_and_mislead_unlike_ones(quick):
+def test_client_normalizers_help_similar_clients_and_harm_different_ones(quick):
     alike, unlike = (ratio(quick, "client", "pooled", unlike=unlike, share=1.0) for unlike in (0.0, 10.0))
     assert alike.high < 0.5
     assert unlike.low > 1
@@ -19,7 +19,7 @@ def test_own_normalizers_help_alike_clients_and_mislead_unlike_ones(quick):
     assert STUDY.verdict(quick).word == "holds only if"
 
 
-def test_a_client_normalizes_by_its_own_history():
+def test_client_normalizer_uses_its_own_gradients():
     config = FederationConfig(half_life=1.0, eps=0.0)
     first, state = normalize({"x": torch.tensor([2.0, -5.0])}, {}, config)
     assert first["x"].tolist() == [1.0, -1.0]
@@ -28,7 +28,7 @@ def test_a_client_normalizes_by_its_own_history():
     assert second["x"].tolist() == pytest.approx([4 / 12**0.5, 0.0])
 
 
-def test_owners_of_cartpoles_learn_together(monkeypatch):
+def test_federation_of_cartpoles_increases_the_return(monkeypatch):
     monkeypatch.setattr("rl_rms.studies.federated.AGENT_ROUNDS", 10)
     told = measure(0, placement="client", engine="here", rate=0.01)
     assert 8 < told["return"] < 200

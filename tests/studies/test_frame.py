@@ -44,7 +44,7 @@ LINE = Study(
 )
 
 
-def test_every_cell_is_measured_with_every_seed():
+def test_measure_runs_every_cell_with_every_seed():
     results = run(LINE)
     assert [dict(cell) for cell in results.cells] == grid(by=["a", "b"], size=[1.0, 2.0])
     assert results.values("number", by="b", size=2.0) == pytest.approx([2 / 3, 4 / 3, 2, 8 / 3], rel=1e-4)
@@ -54,7 +54,7 @@ def test_every_cell_is_measured_with_every_seed():
 
 
 @pytest.mark.slow
-def test_processes_change_nothing():
+def test_measure_in_several_processes_gives_the_same_results():
     # One whose measure other processes can import.
     study = dataclasses.replace(load("curriculum"), cells=lambda quick: grid(rho=[0.9], ratio=[4.0, 0.25]))
     one, two = (run(study, seeds=2, processes=processes) for processes in (1, 2))
@@ -63,7 +63,7 @@ def test_processes_change_nothing():
         assert {key: value.tolist() for key, value in left.items()} == {k: v.tolist() for k, v in right.items()}
 
 
-def test_what_results_answer():
+def test_results_select_cells_and_scores():
     results = run(LINE)
     assert results.levels("size") == [1.0, 2.0]
     assert results.levels("size", by="c") == []
@@ -75,12 +75,12 @@ def test_what_results_answer():
         results.values("number", by="a")
 
 
-def test_what_is_not_finite_is_the_worst():
+def test_nonfinite_score_counts_as_the_worst():
     assert interquartile(np.array([1.0, 2.0, 3.0, np.nan])) == 2.5
     assert interquartile(np.array([1.0, np.inf, np.nan, np.nan])) > 1e300
 
 
-def test_a_page_its_data_and_its_events(tmp_path):
+def test_study_writes_page_data_and_events(tmp_path):
     results = run(LINE)
     page = write(Finding.of(LINE, results), tmp_path / "pages", events=tmp_path / "events").read_text()
     for part in (
@@ -102,11 +102,11 @@ def test_a_page_its_data_and_its_events(tmp_path):
 
 
 @pytest.mark.parametrize(("word", "told"), [("holds", "Holds: x."), ("does not hold", "Does not hold: x.")])
-def test_verdicts_are_sentences(word, told):
+def test_str_of_a_verdict_is_a_sentence(word, told):
     assert str(Verdict(word, "x.")) == told
 
 
-def test_every_study_is_told_of_and_tested():
+def test_every_study_has_a_page_and_a_test():
     for name in STUDIES:
         study = load(name)
         assert study.name == name

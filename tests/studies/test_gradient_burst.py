@@ -13,19 +13,19 @@ STUDY = load("gradient_burst")
 
 
 @pytest.mark.parametrize(("rho", "size"), [(rho, size) for rho in (0.9, 0.99) for size in SIZES])
-def test_a_step_is_what_the_equation_says_and_below_the_bound(quick, rho, size):
+def test_step_after_a_burst_equals_the_equation_within_the_bound(quick, rho, size):
     # v is near 1 before the burst: B / sqrt(rho + (1 - rho) B**2).
     steps = quick.values("step", of="normalizer", rho=rho, clips=False, size=size)
     assert steps.max() <= 1 / math.sqrt(1 - rho) + 1e-4
     assert interquartile(steps) == pytest.approx(size / math.sqrt(rho + (1 - rho) * size**2), rel=0.08)
 
 
-def test_a_small_rho_recovers_sooner(quick):
+def test_recovery_with_a_small_rho_is_faster(quick):
     assert sooner(quick) == list(SIZES)
     assert STUDY.verdict(quick).word == "holds"
 
 
-def test_after_a_small_burst_a_long_memory_has_nothing_to_recover_from():
+def test_small_burst_with_a_long_half_life_needs_no_recovery():
     # 0.001 (10**2 - 1) on 1 leaves the root within a tenth: 1.048.
     assert burst(0, rho=0.999, clips=False, size=10.0)["recovery"] == 0
     assert burst(0, rho=0.9, clips=False, size=10.0)["recovery"] == pytest.approx(
@@ -33,13 +33,13 @@ def test_after_a_small_burst_a_long_memory_has_nothing_to_recover_from():
     )
 
 
-def test_clipping_by_the_second_moment_leaves_nothing_to_recover_from(quick):
+def test_clip_by_second_moment_needs_no_recovery(quick):
     of = {"of": "normalizer", "rho": 0.99, "clips": True, "size": SIZES[-1]}
     assert quick.values("step", **of).max() < 3.0
     assert (quick.values("recovery", **of) == 0).all()
 
 
-def test_an_attack_and_huge_rewards_reach_the_second_moment_and_cost_an_agent_return(quick):
+def test_attack_or_huge_rewards_raise_the_second_moment_and_lower_the_return(quick):
     of = {"of": "agent", "rho": 0.99, "clips": False}
     roots = {event: quick.values("root", event=event, **of).mean() for event in ("none", "attack", "rewards")}
     assert roots["rewards"] > 20 * roots["none"]

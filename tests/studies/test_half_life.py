@@ -9,7 +9,7 @@ from rl_rms.studies.half_life import WORLDS, _expected, best_half_lives, exponen
 STUDY = load("half_life")
 
 
-def test_the_best_half_life_is_far_below_the_time_between_jumps(quick):
+def test_best_half_life_is_far_below_the_time_between_jumps(quick):
     best = best_half_lives(quick)
     assert best[500] < 50
     assert best[100] < best[500]
@@ -19,7 +19,7 @@ def test_the_best_half_life_is_far_below_the_time_between_jumps(quick):
 
 
 @pytest.mark.parametrize(("name", "best"), [("bandit", 0.0), ("two states", 1.0)])
-def test_what_a_policy_earns(name, best):
+def test_expected_return_of_a_policy_is_near_the_best(name, best):
     world = WORLDS[name]
     agent = A2C(make_vec(world.id, 2, world.changes, seed=3, **world.kwargs), seed=3, device="cpu")
     told = _expected(agent, world, 3)

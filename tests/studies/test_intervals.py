@@ -8,7 +8,7 @@ pytest.importorskip("rliable")
 SCORES = np.array([3.0, -1.0, 4.0, 1.5, 9.0, -2.6, 5.3, 5.8, 9.7, 9.3])
 
 
-def test_the_interval_is_the_same_each_time_and_leaves_the_chance_of_others_alone():
+def test_interquartile_mean_is_reproducible_and_keeps_the_global_random_generator():
     np.random.seed(1)  # noqa: NPY002
     first = interquartile_mean(SCORES)
     drawn = np.random.random()  # noqa: NPY002
@@ -18,14 +18,14 @@ def test_the_interval_is_the_same_each_time_and_leaves_the_chance_of_others_alon
     assert np.random.random() == drawn  # noqa: NPY002
 
 
-def test_it_is_the_mean_of_the_middle_half():
+def test_interquartile_mean_is_the_mean_of_the_middle_half():
     # Without two of ten on either side: (1.5 + 3 + 4 + 5.3 + 5.8 + 9) / 6.
     estimate = interquartile_mean(SCORES)
     assert estimate.middle == pytest.approx(28.6 / 6)
     assert estimate.low < estimate.middle < estimate.high
 
 
-def test_a_curves_band_is_at_each_point_the_interval_there():
+def test_band_of_a_curve_equals_the_interval_at_each_point():
     low_noise = 100.0 + 0.1 * SCORES[::-1]
     middle, low, high = interquartile_curve(np.column_stack([SCORES, low_noise]))
     for point, scores in enumerate((SCORES, low_noise)):

@@ -6,12 +6,12 @@ from rl_rms.studies.layer_norm import best_rate, effect
 pytestmark = pytest.mark.slow
 
 
-def test_bias_correction_lessens_the_dependence_on_rho(quick):
+def test_bias_correction_reduces_the_dependence_on_rho(quick):
     plain = {"layer_norm": False, "bias_correction": False}
     assert effect(quick, "regression", plain, {"layer_norm": False, "bias_correction": True}).low > 0
 
 
-def test_the_rate_is_best_for_all_half_lives_together():
+def test_best_rate_is_common_to_all_half_lives():
     scores = np.array([[[3.0, 0.0, 2.0], [0.0, 0.0, 2.0]]])
     assert best_rate(scores) == 2
     assert best_rate(scores[:, :1]) == 0

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow
 STUDY = load("lr_schedule")
 
 
-def test_a_rate_that_is_high_in_the_noise_harms(quick):
+def test_high_rate_in_noise_raises_the_loss(quick):
     sgd, short, long = (
         ratio(quick, by=by, period=40) for by in ("SGD", "RMSprop, 4 updates", "RMSprop, 69 updates")
     )

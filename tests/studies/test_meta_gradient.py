@@ -12,21 +12,21 @@ pytestmark = pytest.mark.slow
 STUDY = load("meta_gradient")
 
 
-def test_what_is_learned_is_better_than_the_start(quick):
+def test_adapted_hyperparameters_lower_the_loss(quick):
     start, learned = (quick.values("score", by=by) for by in ("start", "learned"))
     assert interquartile_mean(learned - start).low > 0
     assert (quick.values("kilobytes", length=30) > 5 * quick.values("kilobytes", length=3)).all()
     assert "signal to noise" in STUDY.verdict(quick).sentence
 
 
-def test_the_unrolled_training_is_the_plain_one():
+def test_unrolled_training_equals_plain_training():
     one, other = (Regression(4, 1, layer_norm=False) for _ in range(2))
     objective = unroll(one, one.params, _logs(START), 5, penalty=0.0)
     other.train(_descent(START), 5)
     assert objective.item() == pytest.approx(other.losses(other.params).item(), rel=1e-5)
 
 
-def test_the_meta_gradient_is_the_finite_difference():
+def test_meta_gradient_equals_finite_differences():
     def objective(x):
         task = Regression(4, 1, layer_norm=False)
         params = {name: param.double() for name, param in task.params.items()}

@@ -6,14 +6,14 @@ import pytest
 from rl_rms.studies.rankings import agreement, noise_floor, regret, tau
 
 
-def test_what_a_network_falls_short_by():
+def test_shortfall_equals_hand_computed_values():
     lost, low, high = regret(np.array([[1.0, 2.0, 3.0], [3.0, 3.0, 6.0]]), 0)
     # Differences 2, 1, 3: mean 2, standard error 1 / sqrt(3), and Student's 97.5 % point of two degrees is 4.303.
     assert (lost, low, high) == pytest.approx((2.0, 2.0 - 4.303 / 3**0.5, 2.0 + 4.303 / 3**0.5), abs=1e-3)
     assert regret(np.ones((2, 3)), 0) == (0.0, 0.0, 0.0)
 
 
-def test_tau_by_hand():
+def test_tau_equals_hand_computed_values():
     # Of six pairs five in the same order, one in the other.
     assert tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 3.0])) == pytest.approx(4 / 6)
 
@@ -23,7 +23,7 @@ def scores(means, noise, seeds=8):
     return np.array(means)[:, None] + noise * rng.normal(size=(len(means), seeds))
 
 
-def test_agreement_and_noise_floor():
+def test_agreement_and_noise_floor_equal_hand_computed_values():
     rng = np.random.default_rng(0)
     clear, same = scores([1, 2, 3, 4, 5], 0.01), scores([10, 20, 30, 40, 50], 0.01)
     assert agreement(clear, same, rng) == pytest.approx((1.0, 1.0, 1.0))

@@ -9,14 +9,14 @@ pytestmark = pytest.mark.slow
 STUDY = load("saddle")
 
 
-def test_without_noise_sgd_is_far_slower(quick):
+def test_sgd_without_noise_is_far_slower(quick):
     of = {"flat": 0.1, "start": 1e-3, "hold": 0.1}
     assert ratio(quick, noise=0.0, **of) > 20
     assert ratio(quick, noise=10.0, **of) < 5
     assert "noise" in STUDY.verdict(quick).sentence
 
 
-def test_sgd_leaves_when_the_closed_form_says():
+def test_sgd_leaves_the_saddle_at_the_closed_form_time():
     # y grows by 1 + lr b in every update: from 0.1 to 1 in ln 10 / ln(1 + 0.018).
     points = [
         p.numpy() for p in descend("SGD", [0.018], flat=1.0, start=0.1, noise=0.0, hold=0.1, most=200, seed=0)
@@ -26,7 +26,7 @@ def test_sgd_leaves_when_the_closed_form_says():
     assert out == int(np.ceil(np.log(10) / np.log(1.018)))
 
 
-def test_a_rate_that_does_not_hold_the_steep_axis_is_none():
+def test_rate_that_is_unstable_on_the_steep_axis_is_excluded():
     told = measure(0, flat=1.0, start=1e-3, noise=0.0, hold=0.1, by="RMSprop", most=500)
     assert told["rate"] < 0.5  # with 1 it would be out in one update, and x at -0.9
     assert told["steps"] > 2

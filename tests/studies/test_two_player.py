@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 STUDY = load("two_player")
 
 
-def test_rmsprop_circles_momentum_widens_the_circle_and_the_cures_leave_it(quick):
+def test_rmsprop_circles_and_the_remedies_converge(quick):
     plain = nearest(quick, "RMSprop")
     assert largest(quick, "RMSprop") == pytest.approx(formula("RMSprop", RATES[-1]), rel=0.05)
     assert nearest(quick, "momentum 0.9") > 2 * plain
@@ -21,7 +21,7 @@ def test_rmsprop_circles_momentum_widens_the_circle_and_the_cures_leave_it(quick
     assert STUDY.verdict(quick).word == "does not hold"
 
 
-def test_a_rate_is_that_of_a_steady_step():
+def test_formula_equals_hand_computed_values():
     # rho = 0.95, steps of 0.01: 2 sqrt(2) * 0.01 / sqrt(0.05), and sqrt(19) times that with momentum 0.9.
     assert formula("RMSprop", 0.01) == pytest.approx(0.12649, rel=1e-4)
     assert formula("momentum 0.9", 0.01) == pytest.approx(0.12649 * math.sqrt(19), rel=1e-4)
@@ -33,7 +33,7 @@ def first_rounds(player, rates):
     return [next(way)[:, 0] for _ in range(3)]
 
 
-def test_all_rates_are_played_at_once():
+def test_batched_rates_equal_separate_games():
     # From (1, 0) SGD goes to (1, rate), and on to (1 - rate**2, 2 rate).
     start, first, second = first_rounds("SGD", [0.1, 0.2])
     assert start == pytest.approx([1.0, 1.0])
@@ -47,7 +47,7 @@ def test_all_rates_are_played_at_once():
     assert second == pytest.approx(expected)
 
 
-def test_pushes_by_hand():
+def test_pushes_equal_hand_computed_values():
     leaning = np.array([[0.0, 0.0, 0.1, -5.0], [0.0, 0.0, -0.01, 5.0]])
     assert pushes("lean", 2, seed=0)(leaning).tolist() == [1.0, -1.0]
     assert pushes("nobody", 2, seed=0)(leaning).tolist() == [0.0, 0.0]
@@ -65,7 +65,7 @@ def test_pushes_by_hand():
     assert abs(chance.mean()) < 0.1
 
 
-def test_a_training_is_the_same_each_time_and_an_adversary_makes_it_another(quick):
+def test_training_is_reproducible_and_differs_with_an_adversary(quick):
     of = {"training": "adversary by turns", "rate": 0.01}
     again = balance(0, steps=3_000, **of)
     assert again["unseen"] == pytest.approx(np.mean([again[kind] for kind in ("gusts", "swings", "lean")]))

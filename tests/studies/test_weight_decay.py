@@ -9,31 +9,31 @@ pytestmark = pytest.mark.slow
 STUDY = load("weight_decay")
 
 
-def test_decoupled_decay_leaves_the_same_whatever_the_gradients_were(quick):
+def test_decoupled_decay_is_independent_of_the_gradients(quick):
     for strength in (1e-3, 0.1):
         for value in remaining(quick, "decoupled", strength).values():
             assert value == pytest.approx(due(strength), rel=0.03)
     assert STUDY.verdict(quick).word == "holds"
 
 
-def test_coupled_decay_goes_by_the_scale_of_the_gradients(quick):
+def test_coupled_decay_depends_on_the_scale_of_the_gradients(quick):
     kept = remaining(quick, "coupled", 0.1)
     assert kept["0.1"] < 0.1
     assert 0.5 < kept["1"] < 0.7 < kept["1, once 1,000"] < 0.9 < kept["10"]
 
 
-def test_an_unused_weight_is_lost_whatever_the_strength_of_coupled_decay(quick):
+def test_unused_weight_vanishes_at_any_strength_of_coupled_decay(quick):
     for strength in (1e-3, 0.1):
         assert 0 < remaining(quick, "coupled", strength)["none, unused"] < 1e-20
 
 
-def test_without_gradients_the_closed_form_holds_exactly():
+def test_decay_without_gradients_equals_the_closed_form():
     # 0.01 (1 - k / 1000) is the learning rate.
     rates = 0.01 * np.linspace(1, 0, 1_000, endpoint=False)
     assert left(0, form="decoupled", strength=0.1)["left"][0] == pytest.approx(np.prod(1 - 0.1 * rates))
 
 
-def test_agents_decay_too(quick):
+def test_coupled_decay_lowers_the_return_of_agents(quick):
     # The ladder's one strength is far too strong for coupled decay, and hardly felt decoupled.
     earned = {
         form: quick.values("return", of="agent", form=form).mean() for form in ("none", "coupled", "decoupled")

@@ -85,7 +85,9 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("set_to_none", [False, True])
 @pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
-def test_the_rule_with_gradients_in_the_buffer_and_elsewhere(options, set_to_none, gather_at_most, monkeypatch):
+def test_step_with_gradients_in_or_outside_the_buffer_equals_the_rule(
+    options, set_to_none, gather_at_most, monkeypatch
+):
     monkeypatch.setattr("rl_rms.optim.kernels.buckets.GATHER_AT_MOST", gather_at_most)
     models, optimizers = pair(**options)
     for model, optimizer in zip(models, optimizers, strict=True):
@@ -95,7 +97,7 @@ def test_the_rule_with_gradients_in_the_buffer_and_elsewhere(options, set_to_non
     assert_same(models, optimizers)
 
 
-def test_a_varying_memory_is_bias_corrected_exactly():
+def test_step_with_a_varying_half_life_is_bias_corrected_exactly():
     models, optimizers = pair(bias_correction=True, half_life="100 steps")
     for model, optimizer in zip(models, optimizers, strict=True):
         for steps in (30, 50, 1, 400):
@@ -107,7 +109,7 @@ def test_a_varying_memory_is_bias_corrected_exactly():
 # In float32 their rho are rounded by almost half a unit in the last place, to either side.
 @pytest.mark.parametrize("half_life", [26_950, 32_990])
 @pytest.mark.parametrize("options", [{}, {"centered": True}, {"momentum": 0.5, "eps_in_sqrt": True}], ids=str)
-def test_a_long_memory_in_single_precision_forgets_at_its_half_life(half_life, options):
+def test_step_with_a_long_half_life_in_single_precision_decays_at_it(half_life, options):
     param = nn.Parameter(torch.zeros(4))
     optimizer = RMSprop([param], lr=0.0, half_life=half_life, flat=True, **options)
     generator = torch.Generator().manual_seed(0)
@@ -121,7 +123,7 @@ def test_a_long_memory_in_single_precision_forgets_at_its_half_life(half_life, o
     torch.testing.assert_close(v, expected, rtol=8e-6, atol=0.0)
 
 
-def test_parameters_stay_the_objects_that_they_were():
+def test_step_keeps_the_parameter_objects():
     (model, _), (optimizer, _) = pair()
     before = list(model.parameters())
     train(model, optimizer)
@@ -129,7 +131,7 @@ def test_parameters_stay_the_objects_that_they_were():
     assert all(param.is_leaf and param.requires_grad for param in before)
 
 
-def test_saving_a_part_of_the_model_does_not_take_the_rest_along():
+def test_save_of_a_submodule_has_only_its_weights():
     (model, _), (optimizer, _) = pair()
     whole, part = nn.ModuleList([model, nn.Linear(100, 100).double()]), model[2]
     RMSprop(whole.parameters(), flat=True)
@@ -144,7 +146,7 @@ def test_saving_a_part_of_the_model_does_not_take_the_rest_along():
     assert copied.weight.data_ptr() != part.weight.data_ptr()
 
 
-def test_a_graph_from_before_a_step_is_found_stale():
+def test_backward_of_a_graph_before_the_step_raises():
     (model, _), (optimizer, _) = pair()
     train(model, optimizer)
     loss = model(torch.ones(1, 3).double()).square().sum()
@@ -153,7 +155,7 @@ def test_a_graph_from_before_a_step_is_found_stale():
         loss.backward()
 
 
-def test_zeroing_keeps_gradients_where_they_are_and_setting_to_none_removes_them():
+def test_zero_grad_zeroes_in_place_or_sets_to_none():
     (model, _), (optimizer, _) = pair()
     train(model, optimizer)
     old = [param.grad for param in model.parameters()]
@@ -174,7 +176,7 @@ def test_zeroing_keeps_gradients_where_they_are_and_setting_to_none_removes_them
     assert all(param.grad is None for param in model.parameters())
 
 
-def test_moved_parameters_are_met_again():
+def test_step_after_moved_parameters_updates_them():
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
@@ -185,7 +187,7 @@ def test_moved_parameters_are_met_again():
     assert_same(models, optimizers)
 
 
-def test_another_precision_after_construction():
+def test_step_after_a_change_of_precision_equals_the_rule():
     models = network(torch.float32), network(torch.float32)
     optimizers = [RMSprop(model.parameters(), lr=0.01, flat=flat) for model, flat in zip(models, (True, False))]  # noqa: B905
     for model, optimizer in zip(models, optimizers, strict=True):
@@ -195,7 +197,7 @@ def test_another_precision_after_construction():
     assert_same(models, optimizers)
 
 
-def test_gradients_that_someone_replaces_or_removes():
+def test_step_after_replaced_or_removed_gradients_equals_the_rule():
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
@@ -212,7 +214,7 @@ def test_gradients_that_someone_replaces_or_removes():
     assert steps == [10, 13, 13, 13]
 
 
-def test_parameters_that_take_turns_are_updated_as_by_the_rule():
+def test_step_with_alternating_gradients_equals_the_rule():
     models, optimizers = pair(bias_correction=True)
     for model, optimizer in zip(models, optimizers, strict=True):
         for turn in range(30):
@@ -225,7 +227,7 @@ def test_parameters_that_take_turns_are_updated_as_by_the_rule():
 
 @pytest.mark.parametrize("saved_after", range(12))
 @pytest.mark.parametrize("way", ["state", "copy", "pickle"])
-def test_parameters_that_take_turns_go_on_to_the_bit(saved_after, way):
+def test_load_state_dict_with_alternating_gradients_is_bit_identical(saved_after, way):
     def step(model, optimizer, turn):
         for i, param in enumerate(model.parameters()):
             seed = torch.Generator().manual_seed(10 * turn + i)
@@ -255,7 +257,7 @@ def test_parameters_that_take_turns_go_on_to_the_bit(saved_after, way):
 
 @pytest.mark.parametrize("make", [lambda grad: grad.t().contiguous().t(), lambda grad: grad.expand_as(grad)])
 @pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
-def test_gradients_with_other_strides(make, gather_at_most, monkeypatch):
+def test_step_with_gradients_of_other_strides_equals_the_rule(make, gather_at_most, monkeypatch):
     monkeypatch.setattr("rl_rms.optim.kernels.buckets.GATHER_AT_MOST", gather_at_most)
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
@@ -268,7 +270,7 @@ def test_gradients_with_other_strides(make, gather_at_most, monkeypatch):
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda whole: pickle.loads(pickle.dumps(whole))])
-def test_copies_go_on_apart_from_the_original(again):
+def test_deepcopy_is_independent_of_the_original(again):
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
@@ -279,7 +281,7 @@ def test_copies_go_on_apart_from_the_original(again):
     assert_same((copied_model, models[1]), (copied, optimizers[1]))
 
 
-def test_a_loaded_state_is_flattened_again():
+def test_load_state_dict_flattens_the_state_again():
     models, optimizers = pair(bias_correction=True)
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
@@ -293,7 +295,7 @@ def test_a_loaded_state_is_flattened_again():
     assert_same(models, optimizers)
 
 
-def test_state_that_someone_throws_away():
+def test_step_after_cleared_state_starts_again():
     models, optimizers = pair(bias_correction=True)
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
@@ -305,7 +307,7 @@ def test_state_that_someone_throws_away():
     assert_same(models, optimizers)
 
 
-def test_frozen_late_and_shared_parameters():
+def test_step_with_frozen_late_and_shared_parameters_equals_the_rule():
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
         model[0].weight.requires_grad_(False)
@@ -323,7 +325,7 @@ def test_frozen_late_and_shared_parameters():
     assert_same(models, optimizers)
 
 
-def test_the_kernel_takes_contiguous_single_and_double_precision_on_the_cpu():
+def test_buckets_take_contiguous_float32_and_float64_on_the_cpu():
     whole = torch.arange(6.0)
     part, alone, half = (nn.Parameter(data) for data in (whole[:3], torch.ones(3), torch.ones(3).half()))
     across = nn.Parameter(torch.ones(2, 3).t())
@@ -342,7 +344,7 @@ def test_the_kernel_takes_contiguous_single_and_double_precision_on_the_cpu():
         RMSprop(params, flat=True).step()
 
 
-def test_options_may_change_between_steps():
+def test_step_after_changed_options_equals_the_rule():
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
@@ -356,7 +358,7 @@ def test_options_may_change_between_steps():
     assert_same(models, optimizers)
 
 
-def test_the_switch_is_checked():
+def test_flat_of_a_wrong_value_names_it():
     with pytest.raises(ValueError, match=naming("flat", '"auto"', "'yes'")):
         RMSprop(network().parameters(), flat="yes")
 
@@ -373,7 +375,7 @@ def distributed(rank, folder, as_bucket_view, results):
 
 
 @pytest.mark.parametrize("as_bucket_view", [False, True])
-def test_distributed_data_parallel_may_own_the_gradients(as_bucket_view, tmp_path):
+def test_step_with_gradient_views_of_ddp_equals_the_rule(as_bucket_view, tmp_path):
     context = torch.multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     process = context.Process(target=distributed, args=(0, tmp_path, as_bucket_view, results))
@@ -413,7 +415,7 @@ def test_a_layout_that_changes_while_it_is_read_raises_runtime_error(monkeypatch
         RMSprop([param]).step()
 
 
-def test_weights_in_shared_memory_stay_there():
+def test_step_keeps_weights_in_shared_memory():
     memory = SharedMemory(create=True, size=64)
     data = torch.frombuffer(memory.buf, dtype=torch.float32, count=4)
     data.fill_(1.0)
@@ -448,7 +450,7 @@ def test_a_step_after_a_parameter_has_another_size_raises_value_error(flat, new)
 
 
 @pytest.mark.parametrize("change", [lambda data: data.t(), lambda data: data.double(), lambda data: data.half()])
-def test_a_step_after_a_parameter_has_other_strides_or_precision_is_the_rules(change):
+def test_a_step_after_a_parameter_has_other_strides_or_precision_equals_the_rule(change):
     after = []
     for flat in ("auto", False):
         param = nn.Parameter(torch.arange(9.0).reshape(3, 3))
@@ -534,7 +536,7 @@ def coupled(options):
     sizes=[0.0],
     flat="auto",
 )
-def test_any_options_and_gradients_leave_finite_numbers_or_are_named(options, sizes, flat):
+def test_step_with_any_options_and_gradients_is_finite_or_raises(options, sizes, flat):
     said = ""
     try:
         RMSprop(network().parameters(), **options)
@@ -577,7 +579,7 @@ def test_any_options_and_gradients_leave_finite_numbers_or_are_named(options, si
     later=[None, 0.0] * 3 + [None, 1.0],
     flat="auto",
 )
-def test_any_optimizer_goes_on_to_the_bit_from_its_state(options, sizes, later, flat):
+def test_load_state_dict_of_any_optimizer_is_bit_identical(options, sizes, later, flat):
     try:
         model, optimizer, _ = optimized(options, sizes, torch.float32, flat)
     except ValueError:
@@ -598,7 +600,7 @@ def test_any_optimizer_goes_on_to_the_bit_from_its_state(options, sizes, later, 
 @example(
     options={"lr": 0.0, "eps": 0.5, "rho": 0.0, "max_grad_ratio": 1.5, "initial_second_moment": 1.0}, sizes=[1.0]
 )
-def test_any_options_give_the_same_over_flat_memory(options, sizes):
+def test_step_with_any_options_in_buckets_equals_the_rule(options, sizes):
     try:
         own, flat, _ = optimized(options, sizes, torch.float64, "auto")
     except ValueError:

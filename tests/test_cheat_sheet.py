@@ -53,7 +53,11 @@ def test_cheat_sheet_names_every_learning_argument_of_other_libraries():
 
 
 @pytest.mark.parametrize(
-    "name", [f"stable_baselines3.{name}" for name in column("What to call", 1)] + column("What to call", 2)
+    "name",
+    [
+        *(f"stable_baselines3.{name}" for name in column("Functions and classes", 1)),
+        *column("Functions and classes", 2),
+    ],
 )
 def test_cheat_sheet_functions_exist(name):
     parts = name.split(".")

@@ -188,6 +188,6 @@ def test_least_error_search_has_a_shortest_half_life():
         (lambda: least_error_half_life(1, 1, 0), ["noise", "0"]),
     ],
 )
-def test_wrong_arguments_are_named(call, message):
+def test_laws_with_a_wrong_argument_name_it(call, message):
     with pytest.raises(ValueError, match=naming(*message)):
         call()

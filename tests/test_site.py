@@ -160,7 +160,7 @@ def test_everything_public_is_in_the_reference(reference, package):
     assert {f"{package}.{name}" for name in modules} <= reference
 
 
-def test_a_module_is_in_the_reference_or_internal(reference):
+def test_modules_are_in_the_reference_or_internal(reference):
     """In the reference wholly, or by what its package says is public, or by the names that a page shows of it."""
     studies = {f"rl_rms.studies.{name}" for name in importlib.import_module("rl_rms.studies").STUDIES}
     shown = {one.rpartition(".")[0] for one in reference} | reference

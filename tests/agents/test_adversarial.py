@@ -115,7 +115,7 @@ def test_rival_gets_the_observations_normalized_as_in_its_training():
         ),
     ],
 )
-def test_wrong_arguments_are_named(options, message):
+def test_robust_training_with_a_wrong_argument_names_it(options, message):
     with pytest.raises(ValueError, match=naming(*message)):
         RobustTraining(make, **options)
     with pytest.raises(ValueError, match=naming("total_timesteps", "0")):

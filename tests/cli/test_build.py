@@ -10,7 +10,7 @@ from tests.naming import mentions
 @pytest.mark.parametrize(
     ("env_id", "package", "extra"), [("LunarLander-v3", "Box2D", "box2d"), ("Hopper-v5", "mujoco", "mujoco")]
 )
-def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(env_id, package, extra, tmp_path):
+def test_train_without_a_simulator_names_its_extra(env_id, package, extra, tmp_path):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
         "from rl_rms.cli.main import main\n"
@@ -21,7 +21,7 @@ def test_a_missing_simulator_is_named_with_the_extra_that_brings_it(env_id, pack
     assert mentions(done.stderr.lower(), env_id.lower(), package.lower(), f"pip install 'rl_rms[{extra}]'")
 
 
-def test_without_moviepy_there_are_no_videos(tmp_path, monkeypatch, capsys):
+def test_train_videos_without_moviepy_names_the_extra(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rl_rms.cli.build.find_spec", lambda _: None)
     assert main(["train", "cartpole_a2c", "--video_every=10"]) == 2
@@ -44,7 +44,7 @@ def test_without_moviepy_there_are_no_videos(tmp_path, monkeypatch, capsys):
         (["--video_every=10", "--env.id=rl_rms/Bandit-v0", "--env.vectorization_mode=sync"], ["video_every"]),
     ],
 )
-def test_what_does_not_fit_the_environment_is_said_before_a_folder_is_made(
+def test_train_wrong_value_for_the_environment_raises_before_a_folder_is_made(
     tmp_path, monkeypatch, capsys, words, named
 ):
     monkeypatch.chdir(tmp_path)
@@ -53,7 +53,7 @@ def test_what_does_not_fit_the_environment_is_said_before_a_folder_is_made(
     assert not (tmp_path / "runs").exists()
 
 
-def test_video_of_a_vector_env_that_preprocesses_is_refused_before_a_folder_is_made(tmp_path, monkeypatch, capsys):
+def test_train_video_of_a_preprocessing_vector_env_raises_before_a_folder_is_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "cropped.py").write_text(
         "import gymnasium as gym\n"
         "from gymnasium.envs.classic_control.cartpole import CartPoleEnv\n"

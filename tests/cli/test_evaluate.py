@@ -6,7 +6,7 @@ from rl_rms.agents import storage
 from rl_rms.cli.main import main
 
 
-def test_evaluate_plays_the_saved_agent(trained, capsys):
+def test_evaluate_of_a_run_plays_its_saved_agent(trained, capsys):
     folder, _ = trained
     assert main(["evaluate", str(folder), "--episodes", "4"]) == 0
     first = capsys.readouterr().out

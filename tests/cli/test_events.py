@@ -15,7 +15,7 @@ def clean_rl(folder, returns):
     return folder
 
 
-def test_a_run_of_stable_baselines3_is_read(tmp_path):
+def test_read_run_of_stable_baselines3_has_its_returns(tmp_path):
     model = A2C("MlpPolicy", "CartPole-v1", tensorboard_log=str(tmp_path), seed=0, device="cpu")
     model.learn(600, log_interval=20)
     log = read_events(tmp_path / "A2C_1")
@@ -26,7 +26,7 @@ def test_a_run_of_stable_baselines3_is_read(tmp_path):
     )
 
 
-def test_of_clean_rls_episodes_the_mean_of_the_last_hundred_is_read(tmp_path):
+def test_read_run_of_cleanrl_averages_a_hundred_episodes(tmp_path):
     log = read_events(clean_rl(tmp_path / "CartPole-v1__ppo__3__1690000000", range(150)))
     steps, returns = log.series("rollout/ep_rew_mean")
     assert (log.library, log.name, log.env_id) == ("CleanRL", "ppo", "CartPole-v1")
@@ -48,7 +48,7 @@ def test_of_clean_rls_episodes_the_mean_of_the_last_hundred_is_read(tmp_path):
         ("ppo_v2", "ppo_v2"),
     ],
 )
-def test_what_seeds_have_in_common_in_their_folders_names(folder, name, tmp_path):
+def test_common_name_of_seed_folders_drops_the_seed(folder, name, tmp_path):
     with SummaryWriter(tmp_path / folder) as writer:
         writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
     assert read_events(tmp_path / folder).name == name

@@ -10,7 +10,7 @@ from tests.cli.runs import FEDERATION
 from tests.naming import naming
 
 
-def test_clients_are_the_common_run_in_worlds_of_their_own(federation_folder):
+def test_client_configs_are_the_common_config_with_their_own_environment(federation_folder):
     federation = read_federation("mine.yaml", {"seed": 4})
     assert federation.federation == {"rounds": 3, "local_updates": 2, "placement": "client"}
     runs = [federation.run_config(client) for client in range(3)]
@@ -22,7 +22,7 @@ def test_clients_are_the_common_run_in_worlds_of_their_own(federation_folder):
     assert Federation.from_text(federation.to_text()).run_config(2) == runs[2]
 
 
-def test_the_packaged_federation_is_right():
+def test_packaged_federation_has_valid_clients():
     federation = read_federation("cartpoles", {})
     assert len({json.dumps(client) for client in federation.clients}) == 6
     assert len({federation.run_config(client).env.num_envs for client in range(6)}) == 1
@@ -42,13 +42,13 @@ def test_the_packaged_federation_is_right():
         ("- {env.changes: {length: 0.3}}", "- 3", ["clients", "list"]),
     ],
 )
-def test_wrong_files_are_told_of(federation_folder, old, new, sentence):
+def test_federation_file_with_a_wrong_key_names_it(federation_folder, old, new, sentence):
     (federation_folder / "mine.yaml").write_text(FEDERATION.replace(old, new))
     with pytest.raises(UserError, match=naming(*sentence)):
         read_federation("mine.yaml", {})
 
 
-def test_a_client_that_there_is_not_is_named(federation_folder):
+def test_client_number_out_of_range_names_it(federation_folder):
     federation = read_federation("cartpoles", {})
     last = len(federation.clients) - 1
     with pytest.raises(UserError, match=naming(f"{last}", f"{last + 1}")):

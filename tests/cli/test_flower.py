@@ -86,7 +86,7 @@ def test_client_folder_from_an_untrusted_server_raises_an_error(federation_folde
 
 
 @pytest.mark.parametrize("placement", ["server", "pooled", "client", "none"])
-def test_rounds_come_to_what_clients_and_server_do_by_themselves(rounds, placement):
+def test_federate_rounds_equal_clients_and_server_in_one_process(rounds, placement):
     from rl_rms.agents.federated import Client, Server
     from rl_rms.cli.build import build, make_env
     from rl_rms.cli.flower import first_params
@@ -112,7 +112,7 @@ def test_rounds_come_to_what_clients_and_server_do_by_themselves(rounds, placeme
         assert (Path("run/clients") / str(client) / "agent.safetensors").is_file()
 
 
-def test_no_message_holds_a_transition(rounds):
+def test_messages_hold_no_transition(rounds):
     seen = []
 
     def look(client, content):
@@ -133,7 +133,7 @@ def test_no_message_holds_a_transition(rounds):
         assert message == {"direction": shapes}
 
 
-def test_a_federation_goes_on_where_it_was_cut_off(rounds):
+def test_federate_resume_continues_an_interrupted_federation(rounds):
     rounds("whole").run()
     first = rounds("cut", rounds=2)
     first.run()
@@ -146,7 +146,7 @@ def test_a_federation_goes_on_where_it_was_cut_off(rounds):
     assert [row["time/total_timesteps"] for row in rows("cut")] == ["1", "2", "3"]
 
 
-def test_clients_that_drop_out_or_answer_nonsense_are_counted(rounds):
+def test_round_with_missing_or_invalid_answers_counts_them(rounds):
     def spoil(client, content):
         from flwr.app import ArrayRecord
 
@@ -255,7 +255,7 @@ def _hostile():
 
 
 @pytest.mark.slow
-def test_round_with_a_hostile_answer_goes_on_with_the_others(rounds):
+def test_round_with_a_hostile_answer_continues_with_the_others(rounds):
     """A server that gets one hostile answer of each kind ends where it would without that client."""
     import contextlib
 
@@ -292,7 +292,7 @@ def test_round_with_a_hostile_answer_goes_on_with_the_others(rounds):
             assert reason.encode() in said.tensor_proto.string_val[0], kind
 
 
-def test_most_env_steps_of_each_algorithm(federation_folder):
+def test_max_env_steps_of_each_algorithm_equals_its_updates(federation_folder):
     from rl_rms.agents.federated import FederationConfig
     from rl_rms.cli.flower import most_env_steps
 
@@ -307,7 +307,7 @@ def test_most_env_steps_of_each_algorithm(federation_folder):
     assert most_env_steps(read_federation("mine.yaml", {}), config) == 2 * 2 * 3 * 500
 
 
-def test_an_answer_that_lacks_everything_is_rejected(rounds):
+def test_empty_answer_is_rejected(rounds):
     def spoil(client, content):
         from flwr.app import RecordDict
 
@@ -318,7 +318,7 @@ def test_an_answer_that_lacks_everything_is_rejected(rounds):
     assert one.server.rejected == 3
 
 
-def test_a_share_of_the_clients_takes_part_and_in_turn_all_do(rounds):
+def test_round_with_a_share_of_clients_samples_all_over_time(rounds):
     post = Post(3)
     rounds(post=post, participation=0.34, rounds=12).run()
     assert len(post.asked) == 12
@@ -329,7 +329,7 @@ def test_a_share_of_the_clients_takes_part_and_in_turn_all_do(rounds):
 
 
 @pytest.mark.parametrize("trust", [None, "true", False])
-def test_client_refuses_code_that_its_server_names(strangers, rounds, trust):
+def test_client_without_trust_refuses_code_of_the_server(strangers, rounds, trust):
     post = Post(3, node_config={} if trust is None else {"trust": trust})
     one = rounds(post=post, rounds=1)
     (strangers / "imported").unlink()  # by the server, whose own file it is
@@ -343,14 +343,14 @@ def test_client_refuses_code_that_its_server_names(strangers, rounds, trust):
     assert not (strangers / "run" / "clients").exists()
 
 
-def test_client_that_trusts_its_server_imports_the_code_that_it_names(strangers, rounds):
+def test_client_with_trust_imports_code_of_the_server(strangers, rounds):
     post = Post(3, node_config={"trust": True})
     rounds(post=post, rounds=1).run()
     assert post.errors == []
     assert [row["federation/clients"] for row in rows()] == ["3.0"]
 
 
-def test_who_waits_for_clients_in_vain_says_so(rounds):
+def test_server_without_clients_times_out_with_a_message(rounds):
     one = rounds(post=Post(0))
     one.timeout = 0.3
     with pytest.raises(TimeoutError, match=naming("0.3 seconds")):

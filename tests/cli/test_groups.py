@@ -19,7 +19,7 @@ def refused(*words):
     return str(error.value)
 
 
-def test_runs_that_differ_in_the_seed_alone_are_a_group_named_by_what_tells_it_from_others(tmp_path):
+def test_find_groups_runs_that_differ_only_in_the_seed_are_a_group(tmp_path):
     for seed in (0, 1):
         write_run(tmp_path / f"short{seed}", [1.0], seed=seed, agent={"half_life": 20})
         write_run(
@@ -31,7 +31,7 @@ def test_runs_that_differ_in_the_seed_alone_are_a_group_named_by_what_tells_it_f
     }
 
 
-def test_groups_that_differ_in_much_are_named_by_their_folders(tmp_path):
+def test_find_groups_with_many_differences_are_named_by_folder(tmp_path):
     for name, rate in (("a", 0.1), ("b", 0.2)):
         other = {"learning_rate": rate, "half_life": 100 * rate, "gamma": rate, "ent_coef": rate}
         write_run(tmp_path / name / "run", [1.0], agent=other)
@@ -40,14 +40,14 @@ def test_groups_that_differ_in_much_are_named_by_their_folders(tmp_path):
     assert found == {"a": ["more"], "a (2)": ["run"], "b": ["more"], "b (2)": ["run"]}
 
 
-def test_a_group_can_be_named(tmp_path):
+def test_find_groups_with_a_given_name_uses_it(tmp_path):
     for name in ("first", "second", "third"):
         write_run(tmp_path / name, [1.0], agent={"half_life": len(name)})
     found = find_groups([f"mine={tmp_path}/*ir*", str(tmp_path / "second")])
     assert names(found) == {"mine": ["first", "third"], "second": ["second"]}
 
 
-def test_a_folder_whose_name_looks_like_a_named_group_is_a_folder(tmp_path, monkeypatch):
+def test_find_groups_folder_with_an_equals_sign_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "rho=0.9", [1.0])
     assert names(find_groups(["rho=0.9", "rho=0.9"])) == {"rho=0.9": ["rho=0.9"]}
@@ -60,7 +60,7 @@ def clean_rl(folder, returns):
     return folder
 
 
-def test_other_libraries_stand_beside_ours_their_seeds_together(tmp_path):
+def test_find_groups_of_other_libraries_groups_their_seeds(tmp_path):
     for seed in (1, 2):
         clean_rl(tmp_path / f"CartPole-v1__ppo__{seed}__169000000{seed}", [1.0])
     write_run(tmp_path / "ours" / "run", [1.0])
@@ -74,7 +74,7 @@ def test_other_libraries_stand_beside_ours_their_seeds_together(tmp_path):
     }
 
 
-def test_runs_that_logged_nothing_are_named(tmp_path):
+def test_plot_empty_run_names_it(tmp_path):
     empty = write_run(tmp_path / "empty", [])
     assert mentions(refused(empty), str(empty), "episode returns")
     with SummaryWriter(tmp_path / "losses") as writer:
@@ -82,7 +82,7 @@ def test_runs_that_logged_nothing_are_named(tmp_path):
     assert mentions(refused(tmp_path / "losses"), "episode returns", "rollout/ep_rew_mean")
 
 
-def test_mixed_environments_are_refused(tmp_path):
+def test_plot_runs_of_different_environments_raises(tmp_path):
     pole = write_run(tmp_path / "pole", [1.0])
     other = clean_rl(tmp_path / "Acrobot-v1__dqn__1__1690000000", [1.0])
     told = refused(pole, other)

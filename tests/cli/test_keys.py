@@ -11,12 +11,12 @@ LINES, COLUMNS = 40, 100
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_the_keys_that_are_given_most_exist(key):
+def test_common_keys_of_the_help_exist(key):
     known = {option for name in ALGORITHMS for one in run_parser(name)._actions for option in one.option_strings}
     assert key.split()[0].removesuffix(".TARGET") in known
 
 
-def test_help_of_everything_explains_every_key_with_its_default(capsys):
+def test_help_all_explains_every_key_with_its_default(capsys):
     assert main(["train", "cartpole_reinforce", "--help=all"]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= COLUMNS

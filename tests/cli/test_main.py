@@ -68,7 +68,7 @@ def help_of(command, capsys):
     return capsys.readouterr().out
 
 
-def test_every_command_has_its_summary(capsys):
+def test_help_has_a_summary_of_every_command(capsys):
     text = help_of(None, capsys)
     for name, summary in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(summary)}$", text, re.MULTILINE)

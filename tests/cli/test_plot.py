@@ -80,7 +80,7 @@ def test_plot_wrong_argument_prints_one_sentence(tmp_path, capsys):
     assert not list(tmp_path.glob("**/*.png"))
 
 
-def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
+def test_plot_of_one_or_several_runs_writes_figures(trained, tmp_path, monkeypatch, capsys):
     folder, _ = trained
     monkeypatch.chdir(tmp_path)
     (folder / "learning_curve.png").unlink()
@@ -93,7 +93,7 @@ def test_plot_draws_one_run_and_several(trained, tmp_path, monkeypatch, capsys):
     assert mentions(capsys.readouterr().err, "--output", "'one.pdf'")
 
 
-def test_a_run_that_logged_no_episode_is_named(trained, tmp_path, capsys):
+def test_plot_of_a_run_without_episodes_names_it(trained, tmp_path, capsys):
     folder, _ = trained
     (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
     assert main(["plot", str(tmp_path)]) == 2

@@ -16,7 +16,7 @@ def labels(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-def test_seeds_are_laid_on_a_grid_that_all_have_lived(tmp_path):
+def test_plot_grid_ends_at_the_shortest_seed(tmp_path):
     write_run(tmp_path / "0", [0.0, 10.0, 20.0], seed=0)  # 100, 200, 300
     write_run(tmp_path / "1", [10.0, 20.0], seed=1, every=150, total_timesteps=300)  # 150, 300
     (group,) = find_groups([str(tmp_path)])
@@ -26,7 +26,7 @@ def test_seeds_are_laid_on_a_grid_that_all_have_lived(tmp_path):
     np.testing.assert_allclose(returns[1], 10 + (steps - 150) / 15)
 
 
-def test_the_line_is_the_interquartile_mean_within_its_band(tmp_path):
+def test_plot_line_is_the_interquartile_mean_with_its_band(tmp_path):
     for seed, value in enumerate([0.0, 2.0, 3.0, 100.0]):
         write_run(tmp_path / str(seed), [value, value + 1.0], seed=seed)
     figure = learning_curve(find_groups([str(tmp_path)]))
@@ -38,7 +38,7 @@ def test_the_line_is_the_interquartile_mean_within_its_band(tmp_path):
     assert [axis.get_ylabel() for axis in figure.axes[1:]] == ["force_mag"]
 
 
-def test_of_several_worlds_what_they_have_in_common_is_drawn(tmp_path):
+def test_plot_of_several_environments_draws_common_parameters(tmp_path):
     swing = {"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 100}}
     for at in (150, 250):
         jump = {"step": {"before": 10.0, "after": -10.0, "at": at}}
@@ -48,7 +48,7 @@ def test_of_several_worlds_what_they_have_in_common_is_drawn(tmp_path):
     assert len(figure.axes[0].lines) == 2  # no line for a change that only one met
 
 
-def test_many_groups_keep_their_own_looks_and_stand_outside_the_axes(tmp_path):
+def test_plot_many_groups_have_distinct_styles_and_an_outside_legend(tmp_path):
     for number in range(20):
         write_run(tmp_path / f"r{number}", [1.0, 2.0], agent={"half_life": number + 1})
     figure = learning_curve(find_groups([str(tmp_path)]))
@@ -67,7 +67,7 @@ def test_many_groups_keep_their_own_looks_and_stand_outside_the_axes(tmp_path):
         ("optim/bank_unbounded", "found, before its bounds"),
     ],
 )
-def test_the_half_life_in_force_stands_beside_the_one_found(tag, label, tmp_path):
+def test_plot_shows_half_life_in_force_and_estimate(tag, label, tmp_path):
     rows = [
         {
             "time/total_timesteps": 100 * number + 1,
@@ -86,7 +86,7 @@ def test_the_half_life_in_force_stands_beside_the_one_found(tag, label, tmp_path
     assert list(lines[label]) == [10.0, 20.0, 30.0]
 
 
-def test_independent_worlds_are_drawn_at_their_own_pace(tmp_path, monkeypatch):
+def test_plot_of_independent_clocks_uses_their_own_steps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     drawn = []
 

@@ -7,7 +7,7 @@ from rl_rms.cli.runs import read_run
 from tests.cli.runs import regime, write_run
 
 
-def test_regimes_are_read_as_they_were_logged(tmp_path):
+def test_read_run_has_the_logged_regimes(tmp_path):
     numbers = [{"time/total_timesteps": step, "env/regime": float(step > 1000)} for step in (500, 900, 1100, 2500)]
     rows = [*numbers, regime(1000, 1.0, 200.0), regime(2000, 50.0, 150.0, 300.0), regime(3000, 140.0, 6.0)]
     first, second, third = read_regimes(read_run(write_run(tmp_path / "run", [], rows=rows)))

@@ -19,7 +19,7 @@ pytestmark = [  # these tests ask for trials and retry them by hand
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_workers_draw_different_points_and_the_same_again(sweep_file, sampler):
+def test_sweep_workers_draw_different_and_reproducible_points(sweep_file, sampler):
     search = read_search(sweep_file(SWEEP + f"sampler: {sampler}"), {})
 
     def draw(path):

@@ -201,7 +201,7 @@ def test_train_stop_at_mean_return_ends_early(tmp_path, monkeypatch):
     assert read_run(run_folder(tmp_path, "cartpole_a2c")).steps[-1] < 1000
 
 
-def test_a_configuration_is_printed_as_it_was_overridden(capsys):
+def test_print_config_shows_overrides(capsys):
     with pytest.raises(SystemExit) as end:
         main(["train", "cartpole_a2c", "--seed=7", "--print_config"])
     assert end.value.code == 0

@@ -77,7 +77,7 @@ def test_work_beside_enough_other_workers_trains_nothing(sweep_file):
     assert len(trials.counted(study.get_trials())) == 1
 
 
-def test_an_orphan_stops_working(sweep_file):
+def test_sweep_worker_without_its_parent_stops(sweep_file):
     search = read_search(sweep_file(), {})
     trials.work(search, str(Path("study.db").absolute()), parent=os.getppid() + 1)
     assert study_of(search).get_trials() == []
@@ -97,7 +97,7 @@ def test_work_of_a_training_with_nonfinite_numbers_fails_that_trial_alone(sweep_
     )
 
 
-def test_a_storage_that_cannot_be_opened(sweep_file, tmp_path):
+def test_sweep_storage_that_cannot_be_opened_names_it(sweep_file, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match=naming("storage", "taken/study.db")):
         study_of(read_search(sweep_file(), {}), tmp_path / "taken" / "study.db")

@@ -123,7 +123,7 @@ def test_round_updates_each_player_by_its_own_loss(how):
     assert frozen.item() == unused.item() == 1.0
 
 
-def test_wrong_arguments_are_named():
+def test_play_round_with_a_wrong_argument_names_it():
     play, players = bilinear(sgd)
     with pytest.raises(ValueError, match=naming("play", "'simultaneous'", "'alternating'", "'extragradient'")):
         play("by turns")

@@ -235,7 +235,7 @@ def test_load_state_dict_of_rmsprop_tf_like_continues_in_its_preset():
 
 
 @BOTH
-def test_a_float64_step_counts_beyond_2_to_the_24(flat):
+def test_float64_step_counts_beyond_2_to_the_24(flat):
     state_dict = saved()
     for state in state_dict["state"].values():
         state["step"] = torch.tensor(2.0**24, dtype=torch.float64)

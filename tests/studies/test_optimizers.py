@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", ["SGD", "momentum", "RMSprop", "Adam"])
-def test_a_ladder_steps_as_each_rate_alone(name):
+def test_ladder_of_rates_equals_separate_runs(name):
     rates = [0.01, 0.3]
     generator = torch.Generator().manual_seed(0)
     grads = torch.randn(6, 2, 3, generator=generator, dtype=torch.float64)
@@ -26,5 +26,5 @@ def test_a_ladder_steps_as_each_rate_alone(name):
         assert torch.allclose(together[1], 1 - 0.3 * grads[:, 1].sum(0))
 
 
-def test_rates_of_a_ladder():
+def test_ladder_has_the_rates_in_factors():
     assert half_decades(1e-3, 0.1) == [0.001, 0.003, 0.01, 0.03, 0.1]

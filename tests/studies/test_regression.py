@@ -8,7 +8,7 @@ from rl_rms.studies.regression import Regression
 pytestmark = pytest.mark.slow
 
 
-def test_copies_learn_as_they_would_alone():
+def test_batched_copies_equal_separate_training():
     def descend(rates):
         def step(params, grads):
             return {name: params[name] - rates * grads[name] for name in params}

@@ -391,7 +391,7 @@ def test_step_with_gradient_views_of_ddp_equals_the_rule(as_bucket_view, tmp_pat
 # -- memory of other owners -------------------------------------------------------------------------------
 
 
-def test_a_step_moves_neither_parameters_nor_gradients():
+def test_step_moves_neither_parameters_nor_gradients():
     model = network()
     held = {"state_dict": model.state_dict(), "detached": [param.detach() for param in model.parameters()]}
     optimizer = RMSprop(model.parameters(), lr=0.01, max_grad_norm=0.1, flat=True)
@@ -407,7 +407,7 @@ def test_a_step_moves_neither_parameters_nor_gradients():
         assert torch.equal(detached, param)
 
 
-def test_a_layout_that_changes_while_it_is_read_raises_runtime_error(monkeypatch):
+def test_layout_that_changes_while_it_is_read_raises_runtime_error(monkeypatch):
     param = nn.Parameter(torch.ones(4))
     param.grad = torch.ones(4)
     monkeypatch.setattr(FlatBucket, "collect", lambda bucket: None)
@@ -436,7 +436,7 @@ def test_step_keeps_weights_in_shared_memory():
 @pytest.mark.parametrize(
     "new", [torch.ones(64, 64), torch.ones(9), torch.ones(4, 2)], ids=lambda new: str(new.shape)
 )
-def test_a_step_after_a_parameter_has_another_size_raises_value_error(flat, new):
+def test_step_after_a_parameter_has_another_size_raises_value_error(flat, new):
     param = nn.Parameter(torch.ones(2, 4))
     optimizer = RMSprop({"weight": param}.items(), flat=flat)
     param.grad = torch.ones(2, 4)
@@ -450,7 +450,7 @@ def test_a_step_after_a_parameter_has_another_size_raises_value_error(flat, new)
 
 
 @pytest.mark.parametrize("change", [lambda data: data.t(), lambda data: data.double(), lambda data: data.half()])
-def test_a_step_after_a_parameter_has_other_strides_or_precision_equals_the_rule(change):
+def test_step_after_a_parameter_has_other_strides_or_precision_equals_the_rule(change):
     after = []
     for flat in ("auto", False):
         param = nn.Parameter(torch.arange(9.0).reshape(3, 3))
@@ -465,7 +465,7 @@ def test_a_step_after_a_parameter_has_other_strides_or_precision_equals_the_rule
     torch.testing.assert_close(*after)
 
 
-def test_a_step_after_a_gradient_was_resized_never_enters_the_kernel(monkeypatch):
+def test_step_after_a_gradient_was_resized_never_enters_the_kernel(monkeypatch):
     param = nn.Parameter(torch.ones(4))
     optimizer = RMSprop([param])
     param.grad = torch.ones(4)

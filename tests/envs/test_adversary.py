@@ -5,7 +5,7 @@ import pytest
 
 from rl_rms.envs import NonStationary, NonStationaryVector
 from rl_rms.envs.adversary import Adversary
-from rl_rms.envs.schedules import AdversarialBurst, Key, PiecewiseConstant, Schedule
+from rl_rms.envs.schedules import AdversarialBurst, Key
 from tests.naming import naming
 
 KEY = Key(seed=0)
@@ -46,21 +46,6 @@ def test_adversary_one_sided_strikes_at_that_side():
     adversary = Adversary(burst(low=1.0, window=1, rest=0))
     assert [adversary.record(clock, 10.0) for clock in (5, 20, 40)] == [True, True, True]
     assert {value for _, value in adversary.schedule.strikes} == {3.0}
-
-
-def test_replay_has_the_values_of_the_bursts():
-    struck = burst().strike(3, 0.0).strike(10, 3.0)
-    expected = [1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 1]
-    assert struck.values(np.arange(15), KEY).tolist() == expected
-    assert struck.events(0, 100, KEY).tolist() == [3, 7, 10, 14]
-    assert struck.events(3, 10, KEY).tolist() == [7, 10]
-    assert struck.replay() == PiecewiseConstant([(0, 1), (3, 0), (7, 1), (10, 3), (14, 1)])
-    assert struck.bounds == (0.0, 3.0)
-    assert struck.timescale == 4.0
-    assert Schedule.from_config(json.loads(json.dumps(struck.to_config()))) == struck
-    assert burst().strike(0, 3.0).replay().values(np.arange(5), KEY).tolist() == [3, 3, 3, 3, 1]
-    follows = burst().strike(3, 0.0).strike(7, 0.0)  # without a break
-    assert follows.events(0, 100, KEY).tolist() == [3, 11]
 
 
 def test_state_dict_goes_through_json():
@@ -120,26 +105,6 @@ def test_adversary_of_a_vector_sees_all_episodes(probes):
     assert env.schedules["level"].strikes[0] == (4, 0.0)
     with pytest.raises(ValueError, match=naming("sharing='shared'", "'independent'")):
         NonStationaryVector(probes([2, 3]), {"level": burst()}, sharing="independent")
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"low": 2.0}, ("low=2", "base=1", "high=3")),
-        ({"low": 1.0, "high": 1.0}, ("base", "low", "high")),
-        ({"duration": 0}, ("duration", ">= 1", "0")),
-        ({"window": 0}, ("window", ">= 1", "0")),
-        ({"threshold": None}, ("threshold", "None")),
-        (
-            {"strikes": [(3, 0.0), (5, 0.0)]},
-            ("strikes", "low", "high", "(3, 0.0)"),
-        ),
-        ({"strikes": [(3, 0.5)]}, ("strikes", "low", "high", "(3, 0.5)")),
-    ],
-)
-def test_wrong_argument_is_named(changed, said):
-    with pytest.raises(ValueError, match=naming(*said)):
-        burst(**changed)
 
 
 def test_adversary_inside_another_schedule_names_the_target(probe):

@@ -26,3 +26,44 @@ def test_numbers_keep_their_kinds():
     assert np.isnan(plain)
     with pytest.raises(ValueError, match=naming("type object", "JSON")):
         encode([object()])
+
+
+@pytest.mark.parametrize("dtype", ["|b1", "<i8", ">i4", "<u2", "<f2", "<f8"])
+def test_decode_of_an_array_has_the_dtype_the_shape_and_memory_of_its_own(dtype):
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    back = decode(through_json(encode(array)))
+    assert back.dtype == array.dtype
+    assert np.array_equal(back, array)
+    back[0, 0] = 1  # can be written
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 3)), np.array(2.5), np.arange(6).reshape(2, 3).T])
+def test_decode_of_an_array_of_any_layout_is_equal(array):
+    back = decode(through_json(encode(array)))
+    assert back.shape == array.shape
+    assert np.array_equal(back, array)
+
+
+@pytest.mark.parametrize("value", [{"dtype": "x"}, {"float": 1}, {"tuple": []}, {3: "a", (1, 2): None}])
+def test_decode_of_a_dictionary_with_any_keys_is_equal(value):
+    assert decode(through_json(encode(value))) == value
+
+
+@pytest.mark.parametrize("value", [1j, {1, 2}, b"x", np.array(["x"]), np.array([object()]), np.datetime64("2020")])
+def test_encode_of_other_values_names_the_type(value):
+    with pytest.raises(ValueError, match=naming(type(value).__name__, "JSON")):
+        encode([value])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"dtype": "|O", "shape": [1], "base64": ""},
+        {"dtype": "<f8", "shape": [2], "base64": "AAAAAAAAAAA="},
+        {"dtype": "<f8", "shape": [1], "base64": "?"},
+        {"dtype": "<U1", "number": "x"},
+    ],
+)
+def test_decode_of_damaged_numbers_raises_value_error(data):
+    with pytest.raises(ValueError, match=r"."):
+        decode(data)

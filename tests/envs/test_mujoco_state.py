@@ -3,8 +3,11 @@
 import json
 
 import gymnasium as gym
+import numpy as np
+from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
 from rl_rms.envs import NonStationary
+from rl_rms.envs.mujoco_state import is_mujoco, read, write
 from tests.envs.lives import live, same, through_json
 
 
@@ -19,3 +22,26 @@ def test_state_of_a_long_mujoco_episode_stays_small_and_goes_on_exactly():
     loaded.reset(seed=5)
     loaded.load_state_dict(through_json(env.state_dict()))
     assert same(live(loaded, 100, seed=1), live(env, 100, seed=1))
+
+
+def test_is_mujoco_of_gymnasiums_environments_alone_is_true():
+    class Changed(HalfCheetahEnv):
+        """May have a state of its own."""
+
+    assert is_mujoco(gym.make("HalfCheetah-v5").unwrapped)
+    assert not is_mujoco(gym.make("CartPole-v1").unwrapped)
+    assert not is_mujoco(Changed())
+
+
+def test_write_of_a_read_state_repeats_the_steps():
+    env, other = (gym.make("Hopper-v5") for _ in range(2))
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(env.action_space.high)
+    state = read(env.unwrapped)
+    before = state["integration"].copy()
+    other.reset(seed=5)
+    write(other.unwrapped, state)
+    for _ in range(5):
+        assert np.array_equal(other.step(env.action_space.low)[0], env.step(env.action_space.low)[0])
+    assert np.array_equal(state["integration"], before)  # a copy, which the steps leave alone

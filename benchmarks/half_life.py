@@ -1,25 +1,34 @@
-"""What a half-life earns when the world changes: returns of A2C, each memory at its best learning rate.
+"""Returns of A2C in changing environments, by the half-life of its optimizer.
 
 Run: python benchmarks/half_life.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/half_life.py report
 
-``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips those that stand there,
-so it can be stopped and started again, and a wish for more seeds or tasks costs only these. ``report`` computes
-benchmarks/results/half_life.md and docs/images/half_life_returns.png from that file; it needs the extra ``plots``.
+``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips those that are there.
+It can be stopped and started again. ``report`` writes benchmarks/results/half_life.md and
+docs/images/half_life_returns.png. It needs the extra ``plots``.
 
-A training is A2C on 16 CartPoles for 200,000 env steps (n_steps 8, lambda 0.95, entropy 0.01, gradients clipped
-at 0.5), 1,562 updates of 128 env steps. Its score at a time is the mean length of the episodes that end in a bin
-of 5,000 env steps: the return without what the task does to rewards. The second family is FrozenLake (16 of them,
-100,000 env steps, n_steps 5, entropy 0.02, bins of 2,500), where nothing is paid but the goal; there the score is
-the percentage of the episodes that reach it. Drift is paired: seed k meets the same world under every contender.
+| | CartPole | FrozenLake |
+|---|---|---|
+| environments | 16 | 16 |
+| env steps | 200,000 | 100,000 |
+| n_steps | 8 | 5 |
+| entropy coefficient | 0.01, 0.05 with action flips | 0.02 |
+| score of an episode | its length | 100 if it reaches the goal |
 
-The learning rate of each contender on each task is found by climbing in factors of 2 from a common start, with
-three seeds that are not used again, until both neighbours of the best are worse; then the best and its neighbours
-are trained with ten seeds, and so are theirs while a better one is found. Scores at the best rate are the
-interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable computes them, of three
-stretches: the whole life; after each change, the first quarter of every regime but the first; and late, the last
-quarter of every regime. Where a world drifts all the time, and where it stands still, the stretches are those of
-the same clock. Differences between contenders are taken seed by seed.
+The advantages have lambda 0.95, and gradients are clipped at 0.5. A seed has the same drift for every contender.
+
+The learning rate of each contender on each task is climbed by factors of 2 from a common start, with three seeds
+that are not reported, until both neighbours of the best are worse. The best rate and its neighbours are then
+trained with ten other seeds. If a neighbour is better, its neighbours are trained too.
+
+The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable
+computes them, of three stretches, by the same clock in all tasks:
+
+- whole life
+- after changes: the first quarter of every regime but the first
+- late: the last quarter of every regime
+
+Differences between contenders are paired by seed.
 """
 
 import argparse
@@ -68,7 +77,7 @@ TASKS = {**cart_pole(40_000), **lake(20_000)}
 
 @dataclass(frozen=True)
 class Contender:
-    """An optimizer whose memory is at stake.
+    """An optimizer of A2C.
 
     Attributes:
         agent: Arguments of A2C.
@@ -109,11 +118,8 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
         task: Name of a task.
         contender: Name of a contender.
         rate: Learning rate.
-        seed: Of the agent, its world and the drift.
+        seed: Of the agent, its environments and the drift.
         life: Env steps, those of the task unless given.
-
-    Returns:
-        Mean scores of the episodes that ended in each bin; where none did, that of the bin before.
     """
     which = TASKS[task]
     life = life or which.life
@@ -139,7 +145,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
 
 
 def duel(task: str, contender: str) -> str:
-    """All trainings of a contender on a task; gives a line that tells of them."""
+    """All trainings of a contender on a task; returns a line about them."""
     torch.set_num_threads(1)
     records = Records(RUNS, train)
     start = CONTENDERS[contender].start

@@ -10,28 +10,28 @@ TINY = 2_560
 
 
 @pytest.mark.parametrize("contender", ["SB3 A2C, VecNormalize", "rl_rms A2C, normalized"])
-def test_every_task_can_be_trained_on_by_both_libraries(benchmark, contender):
+def test_train_on_every_task_scores_every_bin_in_both_libraries(benchmark, contender):
     for name, task in benchmark.TASKS.items():
         scores = benchmark.train(name, contender, 1e-3, seed=0, life=2 * task.life // benchmark.NUM_BINS)
         assert len(scores) == 2
         assert all(0.0 <= score <= 2_000.0 for score in scores), name
 
 
-def test_every_contender_can_be_trained(benchmark):
+def test_train_as_every_contender_gives_a_length_of_cart_pole(benchmark):
     for contender in benchmark.CONTENDERS:
         (score,) = benchmark.train("dynamics jumps", contender, 1e-3, seed=0, life=TINY)
         assert 8.0 <= score <= 500.0, contender
 
 
 @pytest.mark.parametrize("contender", ["SB3 A2C", "SB3 PPO, TRAC", "rl_rms A2C, normalized"])
-def test_a_training_is_the_same_again_and_depends_on_the_seed(benchmark, contender):
+def test_train_with_the_same_seed_gives_the_same_scores(benchmark, contender):
     first, again, other = (
         benchmark.train("dynamics jumps", contender, 1e-3, seed=seed, life=TINY) for seed in (3, 3, 4)
     )
     assert first == again != other
 
 
-def test_scores_are_of_rewards_before_the_task_and_vec_normalize_scale_them(benchmark, monkeypatch):
+def test_train_with_vec_normalize_scores_the_environments_own_rewards(benchmark, monkeypatch):
     task = dataclasses.replace(benchmark.TASKS["pendulum, stationary"], score=lambda one: -one.ret / one.length)
     monkeypatch.setitem(benchmark.TASKS, "pendulum, stationary", task)
     (score,) = benchmark.train("pendulum, stationary", "SB3 A2C, VecNormalize", 1e-3, seed=0, life=3_200)
@@ -39,7 +39,7 @@ def test_scores_are_of_rewards_before_the_task_and_vec_normalize_scale_them(benc
 
 
 @pytest.mark.parametrize("name", ["dynamics jumps", "observation offsets", "pendulum, drift", "slow drift"])
-def test_both_libraries_have_the_same_drift(benchmark, name):
+def test_tasks_in_both_libraries_have_the_same_drift(benchmark, name):
     from rl_rms.envs import make_vec
     from rl_rms.envs.sb3 import make_vec_env
 
@@ -69,7 +69,7 @@ def told(benchmark, monkeypatch, tmp_path, best=2.1e-3):
     return calls
 
 
-def test_a_tuned_contender_climbs_and_trains_ten_other_seeds_at_the_best_rate(benchmark, monkeypatch, tmp_path):
+def test_duel_of_a_tuned_contender_trains_ten_other_seeds_at_the_best_rate(benchmark, monkeypatch, tmp_path):
     calls = told(benchmark, monkeypatch, tmp_path)
     benchmark.duel("stationary", "SB3 A2C")
     reported = [(rate, seed) for _, rate, seed in calls if seed in benchmark.SEEDS]
@@ -79,13 +79,13 @@ def test_a_tuned_contender_climbs_and_trains_ten_other_seeds_at_the_best_rate(be
     assert len(calls) == 19
 
 
-def test_a_contender_at_defaults_has_their_rate_only(benchmark, monkeypatch, tmp_path):
+def test_duel_of_a_contender_at_defaults_has_one_rate(benchmark, monkeypatch, tmp_path):
     calls = told(benchmark, monkeypatch, tmp_path)
     benchmark.duel("stationary", "SB3 PPO, defaults")
     assert calls == [("SB3 PPO, defaults", 3e-4, seed) for seed in benchmark.SEEDS]
 
 
-def test_the_first_tasks_are_ordered_by_contender_and_the_others_by_task(benchmark):
+def test_ordered_puts_the_first_tasks_by_contender_and_the_others_by_task(benchmark):
     tasks, contenders = ["stationary", "curriculum", "action flips"], ["rl_rms A2C, normalized", "SB3 A2C"]
     assert benchmark.ordered(tasks, contenders) == [
         ("action flips", "rl_rms A2C, normalized"),
@@ -97,9 +97,7 @@ def test_the_first_tasks_are_ordered_by_contender_and_the_others_by_task(benchma
     ]
 
 
-def test_the_report_compares_with_the_best_of_theirs_if_all_of_theirs_are_trained(
-    benchmark, monkeypatch, tmp_path, capsys
-):
+def test_report_with_all_of_theirs_has_ratios_to_their_best(benchmark, monkeypatch, tmp_path, capsys):
     pytest.importorskip("rliable")
     told(benchmark, monkeypatch, tmp_path)
     for contender in (*benchmark.THEIRS, "rl_rms A2C, normalized"):
@@ -116,7 +114,7 @@ def test_the_report_compares_with_the_best_of_theirs_if_all_of_theirs_are_traine
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_report_without_all_of_theirs_has_scores_only(benchmark, monkeypatch, tmp_path, capsys):
+def test_report_without_all_of_theirs_has_scores_only(benchmark, monkeypatch, tmp_path, capsys):
     pytest.importorskip("rliable")
     told(benchmark, monkeypatch, tmp_path)
     benchmark.duel("stationary", "SB3 A2C")

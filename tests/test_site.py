@@ -94,6 +94,7 @@ INTERNAL = {
     "rl_rms.envs.parameters.toy_text",
     "rl_rms.envs.parametrized",
     "rl_rms.envs.schedules.bridges",
+    "rl_rms.envs.schedules.derived",
     "rl_rms.envs.schedules.plotting",
     "rl_rms.envs.seeds",
     "rl_rms.envs.verification",
@@ -116,6 +117,7 @@ INTERNAL = {
     "rl_rms.optim.probes",
     "rl_rms.optim.states",
     "rl_rms.optim.torch_private",
+    "rl_rms.studies.drawing",
     "rl_rms.studies.episodes",
     "rl_rms.studies.regression",
 }

@@ -14,7 +14,7 @@ from rl_rms.cli.groups import Group
 from rl_rms.cli.runs import RETURN, Run
 from rl_rms.cli.tracking import Tracking
 from rl_rms.envs.drift import regime_changes, trace
-from rl_rms.studies.frame import COLORS
+from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.intervals import interquartile_curve
 
 if TYPE_CHECKING:

@@ -107,7 +107,8 @@ def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | No
     from rich.table import Table
 
     from rl_rms.studies import load
-    from rl_rms.studies.frame import Finding, read, run, write
+    from rl_rms.studies.frame import run
+    from rl_rms.studies.pages import Finding, read, write
 
     study = load(name)
     console = make_console()
@@ -132,7 +133,7 @@ def report(names: Sequence[str], folder: Path) -> None:
     import markdown
 
     from rl_rms.studies import load
-    from rl_rms.studies.frame import read
+    from rl_rms.studies.pages import read
 
     rows, sections, lines = [], [], ["| study | claim | verdict |", "|---|---|---|"]
     for name in names:

@@ -11,8 +11,9 @@ import numpy as np
 
 from rl_rms.agents import A2C, PolicyConfig
 from rl_rms.envs import make_vec
+from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.episodes import episode_returns
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import short
 from rl_rms.studies.rankings import agreement, noise_floor, regret
 

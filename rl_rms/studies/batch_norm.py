@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from rl_rms.agents import PolicyConfig
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.optim.rmsprop import RMSprop
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, draw_estimates, grid
+from rl_rms.studies.drawing import COLORS, draw_estimates
+from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import interquartile_mean, short
 
 if TYPE_CHECKING:
@@ -171,15 +172,15 @@ def draw(results: Results, figure: "Figure") -> None:
         distances = [results.middle("distance", by=by, gamma=gamma) for gamma in gammas]
         left.plot(gammas, distances, "o-", color=color, markersize=4, label=by)
     left.set(xscale="log", yscale="log", xlabel="gamma", ylabel=f"distance in {UPDATES} updates, lr {RATE:g}")
-    left.legend(fontsize=7)
+    left.legend()
     for color, jump in zip(COLORS, results.levels("jump"), strict=False):
         rhos = results.levels("rho", jump=jump)
         told = [interquartile_mean(results.values("updates", rho=rho, jump=jump)) for rho in rhos]
         memories = [1 / (1 - rho) for rho in rhos]
         draw_estimates(right, memories, told, fmt="o-", color=color, label=f"x {jump:g}")
     right.set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until right within 10 %")
-    right.set_title("after a jump of gamma", fontsize=9, loc="left")
-    right.legend(fontsize=7)
+    right.set_title("after a jump of gamma")
+    right.legend()
 
 
 STUDY = Study(

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from rl_rms.optim.rmsprop import RMSprop
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.drawing import COLORS
+from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import interquartile, short
 
 if TYPE_CHECKING:
@@ -187,8 +188,7 @@ def draw(results: Results, figure: "Figure") -> None:
             # Some lie on each other.
             style = {"none": "-", "max_update_rms": ":", "max_grad_norm": "--"}.get(clip, "-")
             axis.plot(np.array(moments(after)) + 1, middle, style, color=COLORS[i], label=clip)
-        axis.set(xscale="log", yscale="log", xlabel="updates from the burst on")
-        axis.set_title(title, fontsize=9, loc="left")
+        axis.set(xscale="log", yscale="log", xlabel="updates from the burst on", title=title)
     axes[0].set_ylabel("root second moment over its due")
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside right center")
 

@@ -16,8 +16,9 @@ from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.optim.rmsprop import RMSprop
+from rl_rms.studies.drawing import COLORS, draw_estimates
 from rl_rms.studies.episodes import episode_returns
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, draw_estimates, grid
+from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import interquartile, short
 
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ def draw(results: Results, figure: "Figure") -> None:
         axes[0].plot(memories, times, "o", color=color, label=f"gradients x {ratio:g}")
         axes[0].plot(memories, expected(ratio) * memories, color=color, linewidth=0.8)
     axes[0].set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until root v is right")
-    axes[0].set_title("dots measured, lines theory", fontsize=9, loc="left")
-    axes[0].legend(fontsize=7)
+    axes[0].set_title("dots measured, lines theory")
+    axes[0].legend()
     if half_lives:
         told = [results.estimate("return", half_life=h, rate=_rate(results, h)) for h in half_lives]
         draw_estimates(axes[1], half_lives, told, fmt="o-", color=COLORS[0])

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rl_rms.envs.lending import Applicants, Lending, true_positive_rates
 from rl_rms.optim.groups import GroupRMSprop, Label
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.drawing import COLORS
+from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile_mean, short
 from rl_rms.studies.optimizers import Ladder, half_decades
 
@@ -204,11 +205,11 @@ def draw(results: Results, figure: "Figure") -> None:
                 style = "--" if ALIKE[by] else "-"
                 axis.plot(CHECKPOINTS[: len(curve)], curve, style, color=color, label=by, linewidth=1.4)
             axis.axhline(gap, color="grey", linewidth=0.8, linestyle=":", label="the best rule there is")
-            axis.set_title(f"{world}, {weights} weights", fontsize=9, loc="left")
+            axis.set_title(f"{world}, {weights} weights")
             axis.set(xscale="log", ylabel="gap of true positive rates" if axis is row[0] else "")
     for axis in panels[-1]:
         axis.set_xlabel("updates")
-    panels[0, -1].legend(fontsize=7)
+    panels[0, -1].legend()
 
 
 def _signed(gain: Estimate) -> str:

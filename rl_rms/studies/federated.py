@@ -20,7 +20,8 @@ import torch
 from rl_rms.agents import A2C
 from rl_rms.agents.federated import Client, FederationConfig, Placement, Report, Server, normalize
 from rl_rms.envs import make_vec
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, draw_estimates, grid
+from rl_rms.studies.drawing import COLORS, draw_band, draw_estimates
+from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile_mean, short
 
 if TYPE_CHECKING:
@@ -225,13 +226,10 @@ def draw(results: Results, figure: "Figure") -> None:
             interquartile_mean(at_best(results, "error", placement=placement, unlike=unlike, share=1.0))
             for unlike in unlikes
         ]
-        axes[0].plot(range(len(unlikes)), [one.middle for one in told], "o-", color=color, label=placement)
-        axes[0].fill_between(
-            range(len(unlikes)), [one.low for one in told], [one.high for one in told], color=color, alpha=0.2
-        )
+        draw_band(axes[0], range(len(unlikes)), told, color=color, label=placement)
     axes[0].set_xticks(range(len(unlikes)), [f"{unlike:g}" for unlike in unlikes])
     axes[0].set(yscale="log", xlabel="how unlike clients are", ylabel="squared error at the best rate")
-    axes[0].legend(fontsize=7)
+    axes[0].legend()
     if engines:
         for i, placement in enumerate(PLACEMENTS):
             of = {"engine": "here", "placement": placement}

@@ -1,24 +1,16 @@
-"""The common frame of the studies: parallel seeds, intervals, tables, figures, verdicts, TensorBoard and pages.
-
-A study says what it measures in which cells; `run` measures, `Results` answers what a table, a figure and a
-verdict ask for, `Finding` is what these come to, and `write` makes a page of it.
-"""
+"""The common frame of the studies: cells, parallel seeds, results, tables and verdicts."""
 
 import itertools
-import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_rms.agents import files
 from rl_rms.agents.interruption import signals_deferred
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean
 
@@ -27,8 +19,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Cell = Mapping[str, Any]
-# Okabe and Ito's palette, which color-blind readers tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DIGITS = 5
 
 
@@ -223,129 +213,3 @@ def _rounded(value: Any) -> Floats:
     """As it is written, so that results that were read tell the same as those that were measured."""
     values = np.asarray(value, dtype=np.float64)
     return np.array([float(f"{one:.{_DIGITS}g}") for one in values.ravel()]).reshape(values.shape)
-
-
-def draw_estimates(axis: Any, at: Iterable[Any], estimates: Sequence[Estimate], **options: Any) -> None:
-    """Draw estimates with their intervals, with the options of matplotlib's ``errorbar``."""
-    middles = [one.middle for one in estimates]
-    # Of few seeds the middle may lie outside by a rounding error.
-    spread = np.maximum([[m - one.low, one.high - m] for m, one in zip(middles, estimates, strict=True)], 0.0).T
-    axis.errorbar(list(at), middles, spread, **{"fmt": "o", **options})
-
-
-# -- the page --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a study's results come to, computed once.
-
-    Attributes:
-        study: Which.
-        results: Of it.
-        tables: One or more.
-        verdict: In a sentence.
-    """
-
-    study: Study
-    results: Results
-    tables: Sequence[Table]
-    verdict: Verdict
-
-    @classmethod
-    def of(cls, study: Study, results: Results) -> "Finding":
-        """From the results."""
-        return cls(study, results, study.tables(results), study.verdict(results))
-
-    def to_markdown(self) -> str:
-        """The study's page."""
-        study = self.study
-        return f"""# {study.name}
-
-**Claim.** {study.claim}
-
-**In the library.** {study.mechanism}
-
-**Measured.** {study.setup}
-
-![{study.name}]({study.name}.png)
-
-{self.tables_to_markdown()}
-
-**{self.verdict}**
-
-**Caveat.** {study.caveat}
-
-`rl-rms study {study.name}`, {len(self.results.seeds)} seeds; raw data in [{study.name}.json]({study.name}.json).
-Unless said otherwise numbers are interquartile means over seeds, with the bootstrap's 95 % interval in brackets.
-"""
-
-    def tables_to_markdown(self) -> str:
-        """The tables, one under the other."""
-        return "\n\n".join(table.to_markdown() for table in self.tables)
-
-
-def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path:
-    """Write a study's page ``NAME.md``, its figure and its data; and TensorBoard's events.
-
-    Args:
-        finding: Of the study.
-        folder: Where to; created if missing.
-        events: Folder for TensorBoard; None writes none.
-
-    Returns:
-        The page's path.
-    """
-    from matplotlib.figure import Figure
-
-    study, results = finding.study, finding.results
-    data = {
-        "study": study.name,
-        "seeds": len(results.seeds),
-        "cells": [
-            {**cell, "measured": {metric: values.tolist() for metric, values in of_cell.items()}}
-            for cell, of_cell in zip(results.cells, results.measured, strict=True)
-        ],
-    }
-    files.write(folder / f"{study.name}.json", json.dumps(data, separators=(",", ":")) + "\n")
-    figure = Figure(figsize=study.size, layout="constrained")
-    study.draw(results, figure)
-    for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    files.write(folder / f"{study.name}.png", picture.getvalue())
-    page = folder / f"{study.name}.md"
-    files.write(page, finding.to_markdown())
-    if events is not None:
-        _write_events(finding, events, figure)
-    return page
-
-
-def read(study: Study, folder: Path) -> Results:
-    """The results that `write` left."""
-    data = json.loads((folder / f"{study.name}.json").read_text())
-    cells = [{key: value for key, value in cell.items() if key != "measured"} for cell in data["cells"]]
-    measured = [
-        {metric: np.array(values) for metric, values in cell["measured"].items()} for cell in data["cells"]
-    ]
-    return Results(list(range(data["seeds"])), cells, measured)
-
-
-def _write_events(finding: Finding, folder: Path, figure: "Figure") -> None:
-    """A run of TensorBoard for every cell, and one with verdict, table and figure."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    study, results = finding.study, finding.results
-    with SummaryWriter(folder / study.name) as writer:
-        writer.add_text("verdict", str(finding.verdict))
-        writer.add_text("tables", finding.tables_to_markdown())
-        writer.add_figure("figure", figure)
-    for cell, measured in zip(results.cells, results.measured, strict=True):
-        label = ",".join(f"{key}={value}" for key, value in cell.items()) or "all"
-        with SummaryWriter(folder / study.name / label.replace("/", "|").replace(" ", "_")) as writer:
-            for metric, values in measured.items():
-                flat = values.reshape(len(values), -1)
-                for step in range(flat.shape[1]):
-                    if np.isfinite(flat[:, step]).all():
-                        writer.add_scalar(f"{study.name}/{metric}", interquartile(flat[:, step]), step)

@@ -16,7 +16,8 @@ from rl_rms.agents.attacks import FGSMAttack
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Constant
 from rl_rms.optim.rmsprop import RMSprop
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.drawing import COLORS
+from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
 
 if TYPE_CHECKING:
@@ -243,12 +244,12 @@ def draw(results: Results, figure: "Figure") -> None:
     first.set(xscale="log", yscale="log", xlabel="size of the burst", ylabel="longest step, in learning rates")
     first.set_yticks([3, 10, 30], ["3", "10", "30"])
     first.minorticks_off()
-    first.set_title("contained: dotted, 1 / sqrt(1 - rho)", fontsize=9, loc="left")
+    first.set_title("contained: dotted, 1 / sqrt(1 - rho)")
     second.set(xscale="log", xlabel="size of the burst", ylabel="updates until root v is within 10 %")
     second.set_yscale("symlog", linthresh=10)
     second.set_ylim(-1, 2 * MOST)
-    second.set_title("over-damped", fontsize=9, loc="left")
-    second.legend(fontsize=8)
+    second.set_title("over-damped")
+    second.legend()
     all_of_them = contenders(results)
     labels = {"none": "nothing happens", **HARM}
     for shift, (color, event) in enumerate(zip(COLORS[3:], EVENTS, strict=False)):
@@ -261,9 +262,8 @@ def draw(results: Results, figure: "Figure") -> None:
     third.set_xticks(
         range(len(all_of_them)), [_named(which).replace(", ", "\n") for which in all_of_them], fontsize=8
     )
-    third.set(ylabel="return from then on", ylim=(0, 600))
-    third.set_title("A2C on CartPole", fontsize=9, loc="left")
-    third.legend(fontsize=8)
+    third.set(ylabel="return from then on", ylim=(0, 600), title="A2C on CartPole")
+    third.legend()
 
 
 STUDY = Study(

@@ -16,7 +16,8 @@ from rl_rms.agents.agent import Agent
 from rl_rms.envs import make_vec
 from rl_rms.envs.drift import trace
 from rl_rms.envs.schedules import Redraw, Schedule, Square
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, draw_estimates, grid
+from rl_rms.studies.drawing import COLORS, draw_estimates
+from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
 
 if TYPE_CHECKING:
@@ -245,12 +246,12 @@ def draw(results: Results, figure: "Figure") -> None:
         axes[0].plot(TRACKED, errors, color=color, label=f"jumps every {time:,}")
         axes[0].plot(TRACKED[int(errors.argmin())], errors.min(), "o", color=color)
     axes[0].set(xscale="log", yscale="log", xlabel="half-life in updates", ylabel="tracking error of v")
-    axes[0].legend(fontsize=7)
+    axes[0].legend()
     for axis, world in zip(axes[1:], worlds, strict=True):
         told = [interquartile_mean(scores(results, world, h)) for h in half_lives]
         draw_estimates(axis, range(len(told)), told, color=COLORS[0])
         axis.set_xticks(range(len(told)), half_lives, rotation=60, ha="right", fontsize=7)
-        axis.set_title(f"{world}: score", fontsize=9, loc="left")
+        axis.set_title(f"{world}: score")
 
 
 STUDY = Study(

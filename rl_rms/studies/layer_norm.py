@@ -13,8 +13,9 @@ import torch
 from rl_rms.agents import A2C, PolicyConfig
 from rl_rms.envs import make_vec
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
+from rl_rms.studies.drawing import COLORS, draw_band
 from rl_rms.studies.episodes import episode_returns
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, Floats, estimate, interquartile_mean, short
 from rl_rms.studies.regression import Params, Regression
 
@@ -166,14 +167,11 @@ def draw(results: Results, figure: "Figure") -> None:
             cell, scores = results.cells[i], results.measured[i]["scores"]
             told = [interquartile_mean(of_seeds) for of_seeds in scores[:, :, best_rate(scores)].T]
             color = COLORS[2 * cell["layer_norm"] + cell["bias_correction"]]
-            axis.plot(half_lives, [one.middle for one in told], "o-", color=color, label=_name(cell))
-            axis.fill_between(
-                half_lives, [one.low for one in told], [one.high for one in told], color=color, alpha=0.15
-            )
+            draw_band(axis, half_lives, told, color=color, label=_name(cell))
         axis.set(xscale="log", xlabel="half-life in updates")
         axis.set_ylabel("-log10 loss" if task == "regression" else "episode length, last quarter")
-        axis.set_title(f"{task}, at the rate that is best for all half-lives", fontsize=9, loc="left")
-        axis.legend(fontsize=7)
+        axis.set_title(f"{task}, at the rate that is best for all half-lives")
+        axis.legend()
 
 
 STUDY = Study(

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from rl_rms.envs.schedules import Key, Sinusoid
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, grid
+from rl_rms.studies.drawing import COLORS, draw_band
+from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean
 from rl_rms.studies.optimizers import Ladder, half_decades
 
@@ -131,13 +132,12 @@ def draw(results: Results, figure: "Figure") -> None:
             ]
             around = [*told, told[0]]
             degrees = [*(360 * phase for phase in PHASES), 360]
-            axis.plot(degrees, [one.middle for one in around], "o-", color=color, markersize=4, label=by)
-            axis.fill_between(degrees, [t.low for t in around], [t.high for t in around], color=color, alpha=0.2)
-        axis.set_title(f"period {period:,} updates", fontsize=9, loc="left")
+            draw_band(axis, degrees, around, color=color, markersize=4, label=by)
+        axis.set_title(f"period {period:,} updates")
         axis.set_xticks([0, 90, 180, 270, 360])
         axis.set_xlabel("the rate's swing behind the noise's")
     figure.axes[0].set_ylabel("squared distance, best rate")
-    figure.axes[0].legend(fontsize=7)
+    figure.axes[0].legend()
 
 
 STUDY = Study(

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from rl_rms.agents.meta_window import SavedTensors
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, draw_estimates, grid
+from rl_rms.studies.drawing import COLORS, draw_band, draw_estimates
+from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile_mean, short
 from rl_rms.studies.regression import Params, Regression
 
@@ -220,11 +221,10 @@ def draw(results: Results, figure: "Figure") -> None:
     lengths = results.levels("length")
     for color, name in zip(COLORS, NAMES, strict=False):
         told = [results.estimate(name, length=length) for length in lengths]
-        signal.plot(lengths, [one.middle for one in told], "o-", color=color, label=name)
-        signal.fill_between(lengths, [t.low for t in told], [t.high for t in told], color=color, alpha=0.2)
+        draw_band(signal, lengths, told, color=color, label=name)
     signal.axhline(1.0, color="#AAAAAA", linewidth=0.8)
     signal.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="signal to noise")
-    signal.legend(fontsize=7)
+    signal.legend()
     memory = [results.middle("kilobytes", length=length) for length in lengths]
     cost.plot(lengths, memory, "o-", color=COLORS[0])
     cost.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="kilobytes kept for going backward")

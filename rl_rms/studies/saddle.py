@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.drawing import COLORS, draw_band
+from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import short
 from rl_rms.studies.optimizers import Ladder
 
@@ -141,21 +142,19 @@ def draw(results: Results, figure: "Figure") -> None:
         points = np.array([p[0].numpy() for p in way])
         left.plot(*points.T, ".-", color=color, markersize=3, linewidth=0.8, label=f"{by}, {rates[by]:g}")
     left.set(xlim=(-0.15, 0.15), ylim=(-0.1, 1.3), xlabel="x, steep", ylabel="y, the way out")
-    left.set_title("400 updates at a learning rate, b = 1", fontsize=9, loc="left")
-    left.legend(fontsize=7, loc="lower right")
+    left.set_title("400 updates at a learning rate, b = 1")
+    left.legend(loc="lower right")
     of = {"flat": flat, "start": 1e-3}
     noises = results.levels("noise", **of)
     for hold in results.levels("hold", **of):
         for color, by in zip(COLORS, RIVALS, strict=False):
             told = [results.estimate("steps", by=by, noise=noise, hold=hold, **of) for noise in noises]
             line, name = ("o-", by) if hold == HOLD else ("o:", None)
-            right.plot(range(len(noises)), [one.middle for one in told], line, color=color, label=name)
-            low, high = [one.low for one in told], [one.high for one in told]
-            right.fill_between(range(len(noises)), low, high, color=color, alpha=0.15)
+            draw_band(right, range(len(noises)), told, line, color=color, label=name)
     right.set(yscale="log", xlabel="noise of the gradient", ylabel="updates to leave")
     right.set_xticks(range(len(noises)), [f"{noise:g}" for noise in noises])
-    right.set_title(f"at each one's best rate, b = {flat:g}; dotted: hold {HOLD / 10:g}", fontsize=9, loc="left")
-    right.legend(fontsize=7)
+    right.set_title(f"at each one's best rate, b = {flat:g}; dotted: hold {HOLD / 10:g}")
+    right.legend()
 
 
 STUDY = Study(

@@ -18,7 +18,8 @@ from rl_rms.agents.adversarial import Rival, RobustTraining, Side
 from rl_rms.agents.evaluation import evaluate
 from rl_rms.envs.pushes import PushedCartPole
 from rl_rms.optim.games import Play, cycle_radius, play_round
-from rl_rms.studies.frame import COLORS, Cell, Floats, Results, Study, Table, Verdict, draw_estimates, grid
+from rl_rms.studies.drawing import COLORS, draw_estimates
+from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import interquartile, interquartile_mean, short
 from rl_rms.studies.optimizers import OPTIMIZERS, half_decades
 
@@ -277,10 +278,9 @@ def draw(results: Results, figure: "Figure") -> None:
         radii = [formula(player, rate) for rate in RATES]
         if radii[0]:
             right.plot(RATES, radii, ":", color=colors[player], linewidth=1)
-    left.set(yscale="log", xlabel="round", ylabel="distance from the equilibrium")
-    left.set_title("at rate 0.03", fontsize=9, loc="left")
+    left.set(yscale="log", xlabel="round", ylabel="distance from the equilibrium", title="at rate 0.03")
     right.set(xscale="log", yscale="log", xlabel="learning rate of a steady step", ylim=(2e-4, 30))
-    right.set_title(f"after {ROUNDS} rounds; dotted: the formula", fontsize=9, loc="left")
+    right.set_title(f"after {ROUNDS} rounds; dotted: the formula")
     right.legend(*left.get_legend_handles_labels(), fontsize=6, loc="lower right")
     kinds = ("nobody", *UNSEEN)
     trainings = results.levels("training")
@@ -290,8 +290,7 @@ def draw(results: Results, figure: "Figure") -> None:
         at = np.arange(len(kinds)) + 0.8 * ((i + 0.5) / len(trainings) - 0.5)
         draw_estimates(last, at, told, color=COLORS[i], markersize=4, capsize=2, label=training)
     last.set_xticks(range(len(kinds)), ["unpushed", *UNSEEN])
-    last.set(ylim=(0, 520), ylabel="CartPole's mean return")
-    last.set_title("pushed in training by", fontsize=9, loc="left")
+    last.set(ylim=(0, 520), ylabel="CartPole's mean return", title="pushed in training by")
     last.legend(fontsize=6)
 
 

@@ -14,8 +14,9 @@ import torch
 from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
 from rl_rms.optim.rmsprop import RMSprop
+from rl_rms.studies.drawing import COLORS, draw_band
 from rl_rms.studies.episodes import episode_returns
-from rl_rms.studies.frame import COLORS, Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile, short
 
 if TYPE_CHECKING:
@@ -193,19 +194,17 @@ def draw(results: Results, figure: "Figure") -> None:
     first.axhline(due(STRONG), color="grey", linestyle=":", linewidth=1)
     first.set_xticks(range(len(HISTORIES)), [name.replace(", ", ",\n") for name in HISTORIES], fontsize=8)
     first.set(xlabel="scale of the gradients", ylabel="left of a weight")
-    first.set_title(f"after decay of strength {STRONG:g}", fontsize=9, loc="left")
-    first.legend(fontsize=8)
+    first.set_title(f"after decay of strength {STRONG:g}")
+    first.legend()
     for color, form in zip(COLORS, ("coupled", "decoupled"), strict=False):
         told = returns(results, form)
-        second.plot(list(told), [one.middle for one in told.values()], "o-", color=color, label=form)
-        ends = np.array(list(told.values()))[:, 1:].T
-        second.fill_between(list(told), *ends, color=color, alpha=0.2)
+        draw_band(second, told, list(told.values()), color=color, label=form)
     (plain,) = returns(results, "none").values()
     second.axhline(plain.middle, color="grey", linestyle=":", label="no decay")
     second.axhspan(plain.low, plain.high, color="grey", alpha=0.15)
     second.set(xscale="log", xlabel="strength of the decay", ylabel="return")
-    second.set_title("A2C on CartPole, at the best learning rate", fontsize=9, loc="left")
-    second.legend(fontsize=8)
+    second.set_title("A2C on CartPole, at the best learning rate")
+    second.legend()
 
 
 STUDY = Study(

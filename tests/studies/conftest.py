@@ -8,7 +8,7 @@ import pytest
 
 from rl_rms.cli.main import main
 from rl_rms.studies import load
-from rl_rms.studies.frame import Finding, read
+from rl_rms.studies.pages import Finding, read
 
 HERE = Path(__file__).parent
 

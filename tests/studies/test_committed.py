@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rl_rms.studies import STUDIES, load
-from rl_rms.studies.frame import Finding, read
+from rl_rms.studies.pages import Finding, read
 
 pytestmark = pytest.mark.slow
 

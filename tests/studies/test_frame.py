@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.studies import STUDIES, load
-from rl_rms.studies.frame import Finding, Study, Table, Verdict, grid, read, run, write
+from rl_rms.studies.frame import Verdict, grid, run
 from rl_rms.studies.intervals import interquartile
 from tests.naming import naming
+from tests.studies.line import LINE
 
 pytest.importorskip("rliable")
 
 
+<<<<<<< HEAD
 def measure(seed, by, size):
     """A number and a curve: known for every seed and cell."""
     return {"number": size * (seed + 1) / 3, "curve": [size, size + seed], "unknown": np.nan}
@@ -45,6 +46,9 @@ LINE = Study(
 
 
 def test_measure_runs_every_cell_with_every_seed():
+=======
+def test_every_cell_is_measured_with_every_seed():
+>>>>>>> 0e92ac6 (Pages of studies and drawing have modules of their own; titles, legends and bands are styled in one place)
     results = run(LINE)
     assert [dict(cell) for cell in results.cells] == grid(by=["a", "b"], size=[1.0, 2.0])
     assert results.values("number", by="b", size=2.0) == pytest.approx([2 / 3, 4 / 3, 2, 8 / 3], rel=1e-4)
@@ -80,6 +84,7 @@ def test_nonfinite_score_counts_as_the_worst():
     assert interquartile(np.array([1.0, np.inf, np.nan, np.nan])) > 1e300
 
 
+<<<<<<< HEAD
 def test_study_writes_page_data_and_events(tmp_path):
     results = run(LINE)
     page = write(Finding.of(LINE, results), tmp_path / "pages", events=tmp_path / "events").read_text()
@@ -101,6 +106,8 @@ def test_study_writes_page_data_and_events(tmp_path):
     assert whole.Tags()["images"] == ["figure"]
 
 
+=======
+>>>>>>> 0e92ac6 (Pages of studies and drawing have modules of their own; titles, legends and bands are styled in one place)
 @pytest.mark.parametrize(("word", "told"), [("holds", "Holds: x."), ("does not hold", "Does not hold: x.")])
 def test_str_of_a_verdict_is_a_sentence(word, told):
     assert str(Verdict(word, "x.")) == told

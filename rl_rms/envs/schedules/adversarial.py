@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.levels import PiecewiseConstant
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
@@ -60,19 +59,15 @@ class AdversarialBurst(Schedule):
 
     def __post_init__(self) -> None:
         for name in ("base", "low", "high", "threshold"):
-            object.__setattr__(self, name, check_number(f"AdversarialBurst: {name}", getattr(self, name)))
+            self._keep_number(name)
         if not (self.low <= self.base <= self.high and self.low < self.high):
             raise ValueError(
                 f"AdversarialBurst: base must lie between low and high, which differ, got low={self.low:g}, "
                 f"base={self.base:g}, high={self.high:g}"
             )
-        for name, least, unit in (
-            ("duration", 1, "env steps"),
-            ("window", 1, "episodes"),
-            ("rest", 0, "env steps"),
-        ):
-            whole = check_int(f"AdversarialBurst: {name}", getattr(self, name), least=least, unit=unit)
-            object.__setattr__(self, name, whole)
+        self._keep_int("duration", least=1)
+        self._keep_int("window", least=1, unit="episodes")
+        self._keep_int("rest", least=0)
         object.__setattr__(self, "strikes", tuple((int(start), float(value)) for start, value in self.strikes))
         ends = [-1, *(start + self.duration for start, _ in self.strikes)]
         if any(start < end for (start, _), end in zip(self.strikes, ends, strict=False)) or any(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number, is_number
+from rl_rms.envs.checks import check_int, check_number, is_number
 from rl_rms.envs.configurable import Configurable
 from rl_rms.envs.schedules.plotting import plot
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
@@ -143,6 +143,16 @@ class Schedule(
             The clocks in ``(t0, t1]``, ascending, from which on another value holds. Continuous drift has none.
         """
         return np.empty(0, dtype=np.int64)
+
+    def _keep_number(self, name: str, **limits: float) -> None:
+        """Check a field that must be a number, and keep it as a float."""
+        value = check_number(f"{type(self).__name__}: {name}", getattr(self, name), **limits)
+        object.__setattr__(self, name, value)
+
+    def _keep_int(self, name: str, *, least: int, unit: str = "env steps") -> None:
+        """Check a field that must be a whole number, and keep it as an int."""
+        value = check_int(f"{type(self).__name__}: {name}", getattr(self, name), least=least, unit=unit)
+        object.__setattr__(self, name, value)
 
     def _where_changed(self, clocks: Ints, key: Key) -> Ints:
         """The clocks, of some >= 1, at which another value holds than one before."""

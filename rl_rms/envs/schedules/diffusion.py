@@ -36,9 +36,9 @@ class OrnsteinUhlenbeck(Bridged):
     tau: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", check_number("OrnsteinUhlenbeck: mean", self.mean))
-        object.__setattr__(self, "std", check_number("OrnsteinUhlenbeck: std", self.std, least=0))
-        object.__setattr__(self, "tau", check_number("OrnsteinUhlenbeck: tau", self.tau, above=0))
+        self._keep_number("mean")
+        self._keep_number("std", least=0)
+        self._keep_number("tau", above=0)
 
     @property
     def bounds(self) -> Bounds:
@@ -110,7 +110,7 @@ class RandomWalk(Bridged):
     def __post_init__(self) -> None:
         start = check_number("RandomWalk: start", self.start)
         object.__setattr__(self, "start", start)
-        object.__setattr__(self, "std", check_number("RandomWalk: std", self.std, least=0))
+        self._keep_number("std", least=0)
         check_walls(self, self.low, self.high)
         if (self.low is not None and start < self.low) or (self.high is not None and start > self.high):
             raise ValueError(

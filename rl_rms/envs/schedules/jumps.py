@@ -200,21 +200,19 @@ class Burst(Schedule):
     rate: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "base", check_number("Burst: base", self.base))
-        object.__setattr__(self, "peak", check_number("Burst: peak", self.peak))
-        object.__setattr__(
-            self, "duration", check_int("Burst: duration", self.duration, least=1, unit="env steps")
-        )
+        self._keep_number("base")
+        self._keep_number("peak")
+        self._keep_int("duration", least=1)
         if (self.every is None) == (self.rate is None):
             raise ValueError(f"Burst needs either every or rate, got every={self.every!r}, rate={self.rate!r}")
         if self.every is not None:
-            object.__setattr__(self, "every", check_int("Burst: every", self.every, least=2, unit="env steps"))
+            self._keep_int("every", least=2)
             if self.duration >= self.every:
                 raise ValueError(
                     f"Burst: duration must be below every, got duration={self.duration}, every={self.every}"
                 )
         else:
-            object.__setattr__(self, "rate", check_number("Burst: rate", self.rate, above=0, below=1))
+            self._keep_number("rate", above=0, below=1)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """``peak`` where a burst began within the last ``duration`` clocks, else ``base``."""

@@ -68,9 +68,9 @@ class Step(Schedule):
     at: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "before", check_number("Step: before", self.before))
-        object.__setattr__(self, "after", check_number("Step: after", self.after))
-        object.__setattr__(self, "at", check_int("Step: at", self.at, least=0, unit="env steps"))
+        self._keep_number("before")
+        self._keep_number("after")
+        self._keep_int("at", least=0)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """``before`` where ``t < at``, else ``after``."""

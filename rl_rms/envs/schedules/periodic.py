@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_int, check_number
+from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 from rl_rms.laws import sinusoid_half_life
@@ -74,6 +74,7 @@ class Sinusoid(Schedule):
         return sinusoid_half_life(1.0, frequency, 0.5 / snr) if frequency < snr else math.inf
 
 
+@dataclass(frozen=True, repr=False)
 class _Wave(Schedule):
     """A period between two values, with jumps."""
 
@@ -81,11 +82,10 @@ class _Wave(Schedule):
     high: float
     period: int
 
-    def _check_wave(self) -> None:
-        owner = type(self).__name__
-        object.__setattr__(self, "low", check_number(f"{owner}: low", self.low))
-        object.__setattr__(self, "high", check_number(f"{owner}: high", self.high))
-        object.__setattr__(self, "period", check_int(f"{owner}: period", self.period, least=2, unit="env steps"))
+    def __post_init__(self) -> None:
+        self._keep_number("low")
+        self._keep_number("high")
+        self._keep_int("period", least=2)
 
     @property
     def bounds(self) -> Bounds:
@@ -125,14 +125,11 @@ class Square(_Wave):
 
     name: ClassVar[str] = "square"
 
-    low: float
-    high: float
-    period: int
     duty: float = 0.5
 
     def __post_init__(self) -> None:
-        self._check_wave()
-        object.__setattr__(self, "duty", check_number("Square: duty", self.duty, above=0, below=1))
+        super().__post_init__()
+        self._keep_number("duty", above=0, below=1)
 
     @property
     def _falls_at(self) -> int:
@@ -171,13 +168,6 @@ class Sawtooth(_Wave):
     """
 
     name: ClassVar[str] = "sawtooth"
-
-    low: float
-    high: float
-    period: int
-
-    def __post_init__(self) -> None:
-        self._check_wave()
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The ramps' values."""

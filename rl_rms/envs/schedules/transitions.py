@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.rng import Floats, Key
 from rl_rms.laws import ramp_half_life
@@ -20,11 +19,16 @@ _RAMPS_PER_TAU = 2.18
 _RAMPS_PER_COSINE = math.sqrt(12.0) / math.pi
 
 
+@dataclass(frozen=True, repr=False)
 class _Transition(Schedule):
     """A way from ``start`` to ``end``."""
 
     start: float
     end: float
+
+    def __post_init__(self) -> None:
+        self._keep_number("start")
+        self._keep_number("end")
 
     @property
     def bounds(self) -> Bounds:
@@ -44,7 +48,21 @@ class _Transition(Schedule):
 
 
 @dataclass(frozen=True, repr=False)
-class Linear(_Transition):
+class _Timed(_Transition):
+    """A way that takes ``over`` env steps."""
+
+    over: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._keep_number("over", above=0)
+
+    def _timescale(self) -> float:
+        return self.over
+
+
+@dataclass(frozen=True, repr=False)
+class Linear(_Timed):
     """A ramp: ``start + (end - start) * min(t / over, 1)``.
 
     Its timescale is ``over``. Its half-life is that on the way, where the variance is ``(end - start)**2 / 12``.
@@ -60,26 +78,14 @@ class Linear(_Transition):
 
     name: ClassVar[str] = "linear"
 
-    start: float
-    end: float
-    over: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "start", check_number("Linear: start", self.start))
-        object.__setattr__(self, "end", check_number("Linear: end", self.end))
-        object.__setattr__(self, "over", check_number("Linear: over", self.over, above=0))
-
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The ramp's values."""
         t = np.asarray(t)
         return np.where(t < self.over, self.start + (self.end - self.start) * t / self.over, self.end)
 
-    def _timescale(self) -> float:
-        return self.over
-
 
 @dataclass(frozen=True, repr=False)
-class Cosine(_Transition):
+class Cosine(_Timed):
     """Half a cosine: ``end + (start - end) (1 + cos(pi min(t / over, 1))) / 2``.
 
     As a learning rate's, cosine annealing (Loshchilov and Hutter, "SGDR", 2017); after a warm-up it is
@@ -97,22 +103,10 @@ class Cosine(_Transition):
 
     name: ClassVar[str] = "cosine"
 
-    start: float
-    end: float
-    over: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "start", check_number("Cosine: start", self.start))
-        object.__setattr__(self, "end", check_number("Cosine: end", self.end))
-        object.__setattr__(self, "over", check_number("Cosine: over", self.over, above=0))
-
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The way's values."""
         share = np.minimum(np.asarray(t) / self.over, 1.0)
         return self.end + (self.start - self.end) * (1.0 + np.cos(math.pi * share)) / 2.0
-
-    def _timescale(self) -> float:
-        return self.over
 
     def _ramp(self) -> float:
         return _RAMPS_PER_COSINE * self.over
@@ -135,14 +129,11 @@ class Exponential(_Transition):
 
     name: ClassVar[str] = "exponential"
 
-    start: float
-    end: float
     tau: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", check_number("Exponential: start", self.start))
-        object.__setattr__(self, "end", check_number("Exponential: end", self.end))
-        object.__setattr__(self, "tau", check_number("Exponential: tau", self.tau, above=0))
+        super().__post_init__()
+        self._keep_number("tau", above=0)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The approach's values."""
@@ -177,16 +168,13 @@ class Sigmoid(_Transition):
 
     name: ClassVar[str] = "sigmoid"
 
-    start: float
-    end: float
     at: float
     over: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", check_number("Sigmoid: start", self.start))
-        object.__setattr__(self, "end", check_number("Sigmoid: end", self.end))
-        object.__setattr__(self, "at", check_number("Sigmoid: at", self.at))
-        object.__setattr__(self, "over", check_number("Sigmoid: over", self.over, above=0))
+        super().__post_init__()
+        self._keep_number("at")
+        self._keep_number("over", above=0)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The smooth step's values."""

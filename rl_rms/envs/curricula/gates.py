@@ -186,10 +186,15 @@ class WilsonGate(_Windowed):
 
 
 class _Counting(Gate):
-    """A gate that only counts."""
+    """A gate that opens at a count."""
 
-    def __init__(self) -> None:
-        self._count = 0
+    def __init__(self, needed: int) -> None:
+        self._needed, self._count = needed, 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the count is reached."""
+        return self._count >= self._needed
 
     def clear(self) -> None:
         """Begin to count anew."""
@@ -218,16 +223,11 @@ class StepGate(_Counting):
 
     def __init__(self, steps: int) -> None:
         self.steps = check_int("StepGate: steps", steps, least=1, unit="env steps")
-        super().__init__()
+        super().__init__(self.steps)
 
     def record(self, outcome: Episode) -> None:
         """Count its env steps."""
         self._count += outcome.length
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there have been as many."""
-        return self._count >= self.steps
 
 
 class EpisodeGate(_Counting):
@@ -244,16 +244,11 @@ class EpisodeGate(_Counting):
 
     def __init__(self, episodes: int) -> None:
         self.episodes = check_int("EpisodeGate: episodes", episodes, least=1, unit="episodes")
-        super().__init__()
+        super().__init__(self.episodes)
 
     def record(self, outcome: Episode) -> None:
         """Count it."""
         self._count += 1
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there have been as many."""
-        return self._count >= self.episodes
 
 
 class _Several(Gate):

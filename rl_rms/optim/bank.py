@@ -52,7 +52,6 @@ class Bank(HalfLifeEstimator):
         weights = torch.where(age >= 0, rho[:, None, None] ** age.clamp_min(0) * (1 - rho)[:, None, None], 0.0)
         self._weights = weights.flatten(0, 1)
         self._fading = rho[:, None, None] ** torch.arange(self.block + 1, dtype=torch.float64)[:, None]
-        self._gain = (1 - rho)[:, None, None]
         self._score_decay = rho_from_half_life(self._SCORE_HALF_LIFE, self.block)
         self._averages = torch.zeros(len(self._HALF_LIVES), 1, 0, dtype=torch.float64)
         self._scores = [0.0] * len(self._HALF_LIVES)

@@ -32,14 +32,9 @@ class Regression:
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator)
 
-    def losses(self, params: Params, scale: float = 1.0) -> Tensor:
-        """Of every copy on a new batch, shape ``(copies,)``.
-
-        Args:
-            params: Shape ``(copies, ...)``.
-            scale: Of the inputs.
-        """
-        inputs = scale * self._normal(BATCH, INPUTS)
+    def losses(self, params: Params) -> Tensor:
+        """Losses of all copies on a new batch, shape ``(copies,)``; parameters have the shape ``(copies, ...)``."""
+        inputs = self._normal(BATCH, INPUTS)
         targets = torch.tanh(inputs @ self.teacher["in"]) @ self.teacher["out"]
         hidden = inputs @ params["in"] + params["bias"]
         if self.layer_norm:

@@ -187,9 +187,9 @@ def best(results: Results, player: str, noise: float) -> int:
     return int(np.argmin([interquartile(values[:, rate]) for rate in range(len(RATES))]))
 
 
-def nearest(results: Results, player: str, noise: float = 0.0) -> float:
-    """The distance at that rate."""
-    return interquartile(results.values("distance", player=player, noise=noise)[:, best(results, player, noise)])
+def nearest(results: Results, player: str) -> float:
+    """The distance at the best rate, without noise."""
+    return interquartile(results.values("distance", player=player, noise=0.0)[:, best(results, player, 0.0)])
 
 
 def formula(player: str, rate: float) -> float | None:

@@ -16,39 +16,7 @@ from tests.studies.line import LINE
 pytest.importorskip("rliable")
 
 
-<<<<<<< HEAD
-def measure(seed, by, size):
-    """A number and a curve: known for every seed and cell."""
-    return {"number": size * (seed + 1) / 3, "curve": [size, size + seed], "unknown": np.nan}
-
-
-def draw(results, figure):
-    figure.subplots().plot(results.levels("size"))
-
-
-LINE = Study(
-    name="line",
-    claim="c",
-    mechanism="m",
-    setup="s",
-    caveat="v",
-    cells=lambda quick: grid(by=["a", "b"], size=[1.0] if quick else [1.0, 2.0]),
-    measure=measure,
-    tables=lambda results: [
-        Table(["", "mean"], [["a", str(results.estimate("number", by="a", size=1.0))]]),
-        Table(["", "seeds"], [["all", str(len(results.seeds))]]),
-    ],
-    verdict=lambda results: Verdict("holds only if", "lines are long."),
-    draw=draw,
-    seeds=4,
-    quick_seeds=2,
-)
-
-
 def test_measure_runs_every_cell_with_every_seed():
-=======
-def test_every_cell_is_measured_with_every_seed():
->>>>>>> 0e92ac6 (Pages of studies and drawing have modules of their own; titles, legends and bands are styled in one place)
     results = run(LINE)
     assert [dict(cell) for cell in results.cells] == grid(by=["a", "b"], size=[1.0, 2.0])
     assert results.values("number", by="b", size=2.0) == pytest.approx([2 / 3, 4 / 3, 2, 8 / 3], rel=1e-4)
@@ -84,30 +52,6 @@ def test_nonfinite_score_counts_as_the_worst():
     assert interquartile(np.array([1.0, np.inf, np.nan, np.nan])) > 1e300
 
 
-<<<<<<< HEAD
-def test_study_writes_page_data_and_events(tmp_path):
-    results = run(LINE)
-    page = write(Finding.of(LINE, results), tmp_path / "pages", events=tmp_path / "events").read_text()
-    for part in (
-        "**Claim.** c",
-        "**Holds only if lines are long.**",
-        "| a | 0.833 (",
-        "`rl-rms study line`, 4 seeds",
-    ):
-        assert part in page
-    assert (tmp_path / "pages" / "line.png").read_bytes().startswith(b"\x89PNG")
-    again = read(LINE, tmp_path / "pages")
-    assert [dict(cell) for cell in again.cells] == [dict(cell) for cell in results.cells]
-    assert again.values("curve", by="b", size=2.0).tolist() == results.values("curve", by="b", size=2.0).tolist()
-    events = EventAccumulator(str(tmp_path / "events" / "line" / "by=b,size=2.0")).Reload()
-    assert [one.value for one in events.Scalars("line/curve")] == [2.0, 3.5]
-    assert events.Tags()["scalars"] == ["line/number", "line/curve"]  # what is not finite draws nothing
-    whole = EventAccumulator(str(tmp_path / "events" / "line")).Reload()
-    assert whole.Tags()["images"] == ["figure"]
-
-
-=======
->>>>>>> 0e92ac6 (Pages of studies and drawing have modules of their own; titles, legends and bands are styled in one place)
 @pytest.mark.parametrize(("word", "told"), [("holds", "Holds: x."), ("does not hold", "Does not hold: x.")])
 def test_str_of_a_verdict_is_a_sentence(word, told):
     assert str(Verdict(word, "x.")) == told

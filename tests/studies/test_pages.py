@@ -8,7 +8,7 @@ from tests.studies.line import LINE
 pytest.importorskip("rliable")
 
 
-def test_a_page_its_data_and_its_events(tmp_path):
+def test_study_writes_page_data_and_events(tmp_path):
     results = run(LINE)
     page = write(Finding.of(LINE, results), tmp_path / "pages", events=tmp_path / "events").read_text()
     for part in (

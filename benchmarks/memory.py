@@ -45,7 +45,7 @@ MARK_AT = 100
 STATED = {"rho": f"rho = {RHO}", "half_life": f'half_life = "{HALF_LIFE:_} steps"'}
 # Far more than any of the runs needs.
 _GIVE_UP = 100_000
-_PPO = {
+PPO = {
     "SB3 PPO, defaults": {"n_steps": 2048, "batch_size": 64, "n_epochs": 10},
     "SB3 PPO, as for Atari": {"n_steps": 128, "batch_size": 256, "n_epochs": 4},
 }
@@ -172,12 +172,12 @@ def measure_sb3(case: Case, stated: str, seed: int) -> float:
     if stated == "half_life":
         policy_kwargs = {"optimizer_class": rl_rms.RMSprop}
         callbacks.append(HalfLifeCallback(f"{HALF_LIFE} steps"))
-    elif case.algorithm in _PPO:
+    elif case.algorithm in PPO:
         policy_kwargs = {"optimizer_class": torch.optim.RMSprop, "optimizer_kwargs": {"alpha": RHO}}
     arguments: dict[str, Any] = {"policy_kwargs": policy_kwargs, "seed": seed, "device": "cpu"}
     model: OnPolicyAlgorithm
-    if case.algorithm in _PPO:
-        model = stable_baselines3.PPO("MlpPolicy", env, **_PPO[case.algorithm], **arguments)
+    if case.algorithm in PPO:
+        model = stable_baselines3.PPO("MlpPolicy", env, **PPO[case.algorithm], **arguments)
     else:
         model = stable_baselines3.A2C("MlpPolicy", env, **arguments)
     model.learn(_GIVE_UP, callback=CallbackList(callbacks))

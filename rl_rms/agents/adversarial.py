@@ -82,6 +82,7 @@ class RobustTraining:
     Attributes:
         protagonist: The first player, an `A2C`.
         adversary: The second.
+        rivals: The protagonist and the adversary as the other player meets them, two `A2C` that do not learn.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -117,8 +118,7 @@ class RobustTraining:
         self.turns, self.turn = turns, turn
         self.protagonist = A2C(Side(make_env(), 0, self._push), config=protagonist, seed=seed)
         self.adversary = A2C(Side(make_env(), 1, self._move), config=adversary, seed=seed + 1)
-        # The players as their rivals meet them.
-        self._shown = _frozen(self.protagonist), _frozen(self.adversary)
+        self.rivals = _frozen(self.protagonist), _frozen(self.adversary)
 
     def learn(self, total_timesteps: int) -> "RobustTraining":
         """Rounds until each player has learned for at least ``total_timesteps`` more env steps.
@@ -144,13 +144,13 @@ class RobustTraining:
         return self
 
     def _show(self, player: Literal[0, 1]) -> None:
-        _copy((self.protagonist, self.adversary)[player], self._shown[player])
+        _copy((self.protagonist, self.adversary)[player], self.rivals[player])
 
     def _move(self, observations: Any) -> Array:
-        return self._shown[0].predict(observations)[0]
+        return self.rivals[0].predict(observations)[0]
 
     def _push(self, observations: Any) -> Array:
-        return self._shown[1].predict(observations)[0]
+        return self.rivals[1].predict(observations)[0]
 
 
 def _frozen(agent: A2C) -> A2C:

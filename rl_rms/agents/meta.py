@@ -165,7 +165,7 @@ class MetaGradient:
     def _adapt(self) -> None:
         """Make one step of the hyperparameters against the meta-gradient."""
         logs = self.logs.clone().requires_grad_()
-        params, losses = self._unroll(dict(zip(self._config.adapt, logs.exp(), strict=True)))
+        params, losses = self.unroll(dict(zip(self._config.adapt, logs.exp(), strict=True)))
         eval_losses = [
             functional_call(self._loss, params, (batch,), {"with_critic": False}) for batch in self._eval_batches
         ]
@@ -184,7 +184,7 @@ class MetaGradient:
         )
         if not gradient.isfinite().all():
             return
-        agreement = self._agreement(parts).tolist()
+        agreement = self.update_agreement(parts).tolist()
         self.scalars.update(
             {f"meta/agreement/{name}": value for name, value in zip(self._config.adapt, agreement, strict=True)}
         )
@@ -193,8 +193,8 @@ class MetaGradient:
         self._keep_within_bounds()
         self.path.append(self.logs.tolist())
 
-    def _agreement(self, parts: Tensor) -> Tensor:
-        """The agreement of the evaluation rollouts' gradients, for each hyperparameter.
+    def update_agreement(self, parts: Tensor) -> Tensor:
+        """Average the evaluation rollouts' gradients, and return their agreement for each hyperparameter.
 
         Args:
             parts: The gradient of each evaluation rollout, shape ``(num_eval_rollouts, num_hyperparameters)``.
@@ -205,7 +205,7 @@ class MetaGradient:
         mean, square = (self._moments / (1 - self._initial_weight)).unbind()
         return mean / square.sqrt().clamp_min(1e-300)
 
-    def _unroll(self, ratios: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def unroll(self, ratios: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Repeat the window's updates as differentiable functions of the ratios.
 
         Args:

@@ -55,7 +55,7 @@ def write(path: Path, contents: dict[str, Any]) -> Path:
     path = with_suffix(path)
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_plain(contents, tensors), allow_nan=False)
-    about = {_ENTRY: f"{VERSION} {_digest(text, tensors)} {text}"}
+    about = {_ENTRY: f"{VERSION} {checksum(text, tensors)} {text}"}
     files.write(path, save(tensors, about))
     return path
 
@@ -95,7 +95,7 @@ def decode(content: bytes) -> dict[str, Any]:
         )
     try:
         tensors = load(content)
-        if _digest(text, tensors) != digest:
+        if checksum(text, tensors) != digest:
             raise ValueError("its checksum does not fit its content")
         contents = _restored(json.loads(text), tensors)
         if not isinstance(contents, dict):
@@ -125,7 +125,7 @@ def _about(content: bytes) -> list[str]:
     return entry.split(" ", 2)
 
 
-def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
+def checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 of the text and of every tensor's name, kind, shape and bytes."""
     digest = sha256(text.encode())
     for name, tensor in sorted(tensors.items()):

@@ -105,7 +105,7 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
     )
     status = 0
     try:
-        pool = _Local(search, storage) if engine == "local" else _Ray(search, storage)
+        pool = LocalWorkers(search, storage) if engine == "local" else _Ray(search, storage)
         with pool:
             _supervise(study, search, pool, workers, console)
     except KeyboardInterrupt as interrupt:
@@ -116,7 +116,9 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
     return status
 
 
-def _supervise(study: "optuna.Study", search: Search, pool: "_Local | _Ray", workers: int, console: Any) -> None:
+def _supervise(
+    study: "optuna.Study", search: Search, pool: "LocalWorkers | _Ray", workers: int, console: Any
+) -> None:
     """Keep workers at work until all trials have ended."""
     from optuna.trial import TrialState
 
@@ -143,7 +145,7 @@ def _supervise(study: "optuna.Study", search: Search, pool: "_Local | _Ray", wor
         time.sleep(_LOOK_EVERY)
 
 
-class _Local:
+class LocalWorkers:
     """Workers that are processes of this machine.
 
     Args:
@@ -176,7 +178,7 @@ class _Local:
                 process.start()
                 self._processes.append(process)
 
-    def __enter__(self) -> "_Local":
+    def __enter__(self) -> "LocalWorkers":
         return self
 
     def __exit__(self, *raised: Any) -> None:

@@ -17,7 +17,7 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 # Clocks in a block.
 BLOCK = 4096
 # Clocks whose jumps are looked for at once when a clock is set far ahead, which bounds the memory that it takes.
-_COUNTED_AT_ONCE = 2**20
+COUNTED_AT_ONCE = 2**20
 
 
 class Block(NamedTuple):
@@ -70,9 +70,9 @@ def regime_changes(changes: Mapping[str, Schedule], t0: int, t1: int, seed: int,
 
 def count_regimes(changes: Mapping[str, Schedule], clock: int, seed: int, env_index: int = 0) -> int:
     """The regime at a reading: the number of `regime_changes` in ``(0, clock]``."""
-    starts = range(0, clock, _COUNTED_AT_ONCE)
+    starts = range(0, clock, COUNTED_AT_ONCE)
     return sum(
-        regime_changes(changes, start, min(start + _COUNTED_AT_ONCE, clock), seed, env_index).size
+        regime_changes(changes, start, min(start + COUNTED_AT_ONCE, clock), seed, env_index).size
         for start in starts
     )
 

@@ -144,13 +144,13 @@ def _training(seed: int, world: str, half_life: str, rate: float, life: int | No
         if world == "CartPole":
             scores.extend(one.length for one in trained.new_episodes)
         else:
-            scores.append(_expected(trained, of, seed))
+            scores.append(expected_return(trained, of, seed))
 
     agent.learn(life, collect, log_interval=life)
     return {"score": float(np.mean(scores))}
 
 
-def _expected(agent: Agent, of: World, seed: int) -> float:
+def expected_return(agent: Agent, of: World, seed: int) -> float:
     """What the policy earns in the world as it is now: minus the bandit's regret, or reward an env step."""
     traces = trace(of.changes, np.array([agent.num_timesteps]), seed)
     now = {name: float(values[0]) for name, values in traces.items()}

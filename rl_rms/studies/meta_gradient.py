@@ -86,17 +86,17 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
 def _signal(seed: int, length: int) -> dict[str, Any]:
     """Mean over standard deviation of the meta-gradient over batches, and what it costs beside plain updates."""
     task = Regression(seed, 1, layer_norm=False)
-    task.train(_descent(START), 100)
+    task.train(descent(START), 100)
     begin, gradients, times, saved = task.params, [], [], SavedTensors()
     for draw in range(DRAWS):
-        x, began = _logs(START).requires_grad_(), time.perf_counter()
+        x, began = logs(START).requires_grad_(), time.perf_counter()
         with saved if draw == 0 else nullcontext():
             objective = unroll(task, begin, x, length, 0.0)
         (gradient,) = torch.autograd.grad(objective, x)
         times.append(time.perf_counter() - began)
         gradients.append(gradient.double().numpy())
     began = time.perf_counter()
-    task.train(_descent(START), length)
+    task.train(descent(START), length)
     plain = time.perf_counter() - began
     mean, deviation = np.mean(gradients, axis=0), np.std(gradients, axis=0, ddof=1)
     clear = np.abs(mean) / np.maximum(deviation, 1e-30)
@@ -107,11 +107,12 @@ def _signal(seed: int, length: int) -> dict[str, Any]:
     }
 
 
-def _logs(values: Mapping[str, float]) -> Tensor:
+def logs(values: Mapping[str, float]) -> Tensor:
+    """The logarithms of hyperparameters, in the order of `NAMES`."""
     return torch.tensor([values[name] for name in NAMES]).log()
 
 
-def _descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
+def descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
     """Plain updates with some hyperparameters."""
     states: Any = None
 
@@ -129,7 +130,7 @@ def _descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
 
 def _score(seed: int, values: Mapping[str, float]) -> float:
     """Minus log10 of the mean loss in the last tenth of a training."""
-    losses = Regression(seed, 1, layer_norm=False).train(_descent(values), LIFE)[-LIFE // 10 :]
+    losses = Regression(seed, 1, layer_norm=False).train(descent(values), LIFE)[-LIFE // 10 :]
     return -math.log10(min(float(losses.mean().nan_to_num(nan=1e9)), 1e9))
 
 
@@ -145,7 +146,7 @@ def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
 
 def _learned(seed: int, penalty: float) -> dict[str, float]:
     """Hyperparameters after some steps down the meta-gradient, each over a window of a life."""
-    x, state = _logs(START), None
+    x, state = logs(START), None
     task = Regression(seed, 1, layer_norm=False)
     first, windows = task.params, LIFE // HORIZON
     for number in range(META_UPDATES):
@@ -157,9 +158,9 @@ def _learned(seed: int, penalty: float) -> dict[str, float]:
         # A window in which the loss explodes tells nothing but that it did.
         gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         x, state = rmsprop_update(x, gradient, state, lr=META_RATE, half_life=20, bias_correction=True)
-        x = torch.minimum(torch.maximum(x, _logs(LEAST)), _logs(MOST))
+        x = torch.minimum(torch.maximum(x, logs(LEAST)), logs(MOST))
         task.params = begin
-        task.train(_descent(values), HORIZON)
+        task.train(descent(values), HORIZON)
     return dict(zip(NAMES, x.exp().tolist(), strict=True))
 
 

@@ -64,12 +64,12 @@ def test_adversary_plays_against_the_old_or_the_new_protagonist(turns):
     after = weights(training.protagonist), weights(training.adversary)
     assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
     # What each met in the round, after which nothing was shown any more.
-    met = [weights(shown) for shown in training._shown]
+    met = [weights(shown) for shown in training.rivals]
     assert torch.equal(met[0], after[0] if turns == "alternating" else before[0])
     assert torch.equal(met[1], before[1])
     # In the next round the protagonist meets what the adversary has become.
     training.learn(100)
-    assert torch.equal(weights(training._shown[1]), after[1])
+    assert torch.equal(weights(training.rivals[1]), after[1])
 
 
 def test_robust_training_same_seed_gives_same_weights_and_env_steps():
@@ -99,7 +99,7 @@ def test_rival_gets_the_observations_normalized_as_in_its_training():
     config = A2CConfig(normalize_observation=True)
     training = RobustTraining(make, protagonist=config, turn=50, turns="alternating").learn(50)
     observations = np.array([[1.0, -2.0, 0.1, 0.5]], dtype=np.float32)
-    shown, own = training._shown[0], training.protagonist
+    shown, own = training.rivals[0], training.protagonist
     assert shown.observation_normalizer(observations) == pytest.approx(own.observation_normalizer(observations))
     assert shown.observation_normalizer(observations) != pytest.approx(observations)
 

@@ -48,6 +48,7 @@ def test_a2c_gradients_equal_those_of_stable_baselines3(id, fused):
         return observations, rewards, dones, infos
 
     env.step_wait = watched
+    # Stable-Baselines3 has no public name for the preparation and the last observations of a rollout.
     _, callback = theirs._setup_learn(1, None)
     theirs.collect_rollouts(env, callback, theirs.rollout_buffer, 9)
     buffer = theirs.rollout_buffer

@@ -170,16 +170,16 @@ def test_log_deleted_folder_is_recreated_with_a_warning(tmp_path):
 
 
 def test_log_folder_deleted_within_an_entry_is_recreated_by_the_next(tmp_path, monkeypatch):
-    append = Logger._append
+    append = files.append
 
-    def deleted_first(logger, row):
+    def deleted_first(path, content):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        append(logger, row)
+        append(path, content)
 
     with Logger(tmp_path / "run") as logger:
         logger.write(1, {RETURN: 1.0})
         with monkeypatch.context() as patch:
-            patch.setattr(Logger, "_append", deleted_first)
+            patch.setattr(files, "append", deleted_first)
             logger.write(2, {RETURN: 2.0})
         with pytest.warns(UserWarning, match=naming("log", "run", "deleted")):
             logger.write(3, {RETURN: 3.0})

@@ -47,7 +47,7 @@ def test_rho_half_life_grows_with_num_envs_and_a_stated_one_does_not(benchmark, 
 
 def test_updates_of_one_rollout_share_its_env_steps(benchmark, monkeypatch):
     # 128 steps are learned from in 4 batches, twice: 16 env steps to an update. Half of it is 1103 env steps.
-    monkeypatch.setitem(benchmark._PPO, "small", {"n_steps": 128, "batch_size": 32, "n_epochs": 2})
+    monkeypatch.setitem(benchmark.PPO, "small", {"n_steps": 128, "batch_size": 32, "n_epochs": 2})
     assert benchmark.measure_sb3(benchmark.Case("small", 1), "rho", 0) == pytest.approx(1103.5, rel=1e-3)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -151,19 +152,26 @@ def test_sweep_grid_trains_every_combination_once(sweep_file):
     assert sorted(points) == [(rate, memory) for rate in ("0.001", "0.002") for memory in ("20", "2_000 steps")]
 
 
-def test_sweep_broken_worker_ends_the_sweep():
+def test_sweep_broken_worker_ends_the_sweep(monkeypatch):
     class Broken:
         exitcode = 1
+
+        def __init__(self, **options):
+            pass
+
+        def start(self):
+            pass
 
         def is_alive(self):
             return False
 
-    pool = sweep._Local(None, "")
-    pool._processes = [Broken()]
+    monkeypatch.setattr("multiprocessing.get_context", lambda _: SimpleNamespace(Process=Broken))
+    workers = sweep.LocalWorkers(None, "")
+    workers.keep(1)
     with pytest.raises(RuntimeError, match=naming("worker")):
-        pool.busy()
+        workers.busy()
     Broken.exitcode = -9
-    assert pool.busy() == 0
+    assert workers.busy() == 0
 
 
 def test_sweep_engine_ray_without_ray_names_the_extra(sweep_file, monkeypatch, capsys):

@@ -4,10 +4,10 @@ import itertools
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
+from gymnasium.vector import SyncVectorEnv
 
-from rl_rms.envs import register_parameter, verification
-from rl_rms.envs.make import make_vec
+from rl_rms.envs import NonStationaryVector, register_parameter, verification
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import find_parameter
 from rl_rms.envs.verification import copy_env, verify_effect
@@ -136,8 +136,11 @@ def test_a_process_verifies_a_class_once():
 def test_of_many_sub_environments_one_is_verified(monkeypatch):
     copies = []
     monkeypatch.setattr(verification, "copy_env", lambda env: copies.append(env) or copy.deepcopy(env))
-    monkeypatch.setattr(verification, "_SHOWN", type(verification._SHOWN)())
-    make_vec("CartPole-v1", 64, {"gravity": 3.0}, vectorization_mode="sync")
+
+    class Unverified(CartPoleEnv):
+        pass
+
+    NonStationaryVector(SyncVectorEnv([Unverified] * 64), {"gravity": 3.0})
     assert len(copies) == 2
 
 

@@ -48,7 +48,7 @@ def read_checkpoint(content: bytes) -> None:
     """A checkpoint of any bytes; what begins with ``{`` is a content in a file whose checksum fits."""
     if content.startswith(b"{"):
         text = content.decode(errors="replace")
-        entry = f"{storage.VERSION} {storage._digest(text, {})} {text}"
+        entry = f"{storage.VERSION} {storage.checksum(text, {})} {text}"
         content = storage.save({}, {"rl_rms": entry})
     try:
         contents = storage.decode(content)

@@ -645,7 +645,7 @@ COMPILED = [
 @pytest.mark.parametrize("whole", [False, True], ids=["step", "update"])
 @pytest.mark.parametrize("options", COMPILED, ids=str)
 def test_compiled_step_equals_the_eager_step_for_every_option(options, whole):
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled, eager = (RMSprop(parameters(), **copy.deepcopy(options)) for _ in range(2))
 
     def update(optimizer):
@@ -668,7 +668,7 @@ def test_compiled_step_equals_the_eager_step_for_every_option(options, whole):
 
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 def test_compiled_step_with_bias_correction_equals_the_rule():
-    torch._dynamo.reset()
+    torch.compiler.reset()
     param = torch.nn.Parameter(torch.ones(1))
     optimizer = RMSprop([param], lr=0.01, rho=0.99, bias_correction=True)
     compiled = torch.compile(optimizer.step)

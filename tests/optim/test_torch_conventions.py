@@ -1135,7 +1135,7 @@ def test_step_in_inference_mode_equals_torch(path, first):
 # torch's own step, compiled, comes across a function that torch has deprecated.
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 def test_compiled_step_between_eager_ones_equals_torch():
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
     def scenario(make):
         model = network()

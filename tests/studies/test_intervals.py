@@ -12,7 +12,7 @@ def test_interquartile_mean_is_reproducible_and_keeps_the_global_random_generato
     np.random.seed(1)  # noqa: NPY002
     first = interquartile_mean(SCORES)
     drawn = np.random.random()  # noqa: NPY002
-    intervals._estimate.cache_clear()
+    intervals._estimate.cache_clear()  # it would answer the second call
     assert interquartile_mean(SCORES) == first
     np.random.seed(1)  # noqa: NPY002
     assert np.random.random() == drawn  # noqa: NPY002

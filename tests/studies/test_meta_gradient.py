@@ -4,7 +4,7 @@ import torch
 
 from rl_rms.studies import load
 from rl_rms.studies.intervals import interquartile_mean
-from rl_rms.studies.meta_gradient import START, _descent, _logs, unroll
+from rl_rms.studies.meta_gradient import START, descent, logs, unroll
 from rl_rms.studies.regression import Regression
 
 pytestmark = pytest.mark.slow
@@ -21,20 +21,25 @@ def test_adapted_hyperparameters_lower_the_loss(quick):
 
 def test_unrolled_training_equals_plain_training():
     one, other = (Regression(4, 1, layer_norm=False) for _ in range(2))
-    objective = unroll(one, one.params, _logs(START), 5, penalty=0.0)
-    other.train(_descent(START), 5)
+    objective = unroll(one, one.params, logs(START), 5, penalty=0.0)
+    other.train(descent(START), 5)
     assert objective.item() == pytest.approx(other.losses(other.params).item(), rel=1e-5)
 
 
-def test_meta_gradient_equals_finite_differences():
+@pytest.fixture
+def double():
+    """New tensors are in double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_meta_gradient_equals_finite_differences(double):
     def objective(x):
         task = Regression(4, 1, layer_norm=False)
-        params = {name: param.double() for name, param in task.params.items()}
-        task._normal = lambda *shape: torch.randn(*shape, generator=task.generator).double()
-        task.teacher = {name: one.double() for name, one in task.teacher.items()}
-        return unroll(task, params, x, 6, penalty=0.5)
+        return unroll(task, task.params, x, 6, penalty=0.5)
 
-    x = _logs(START).double().requires_grad_()
+    x = logs(START).double().requires_grad_()
     (gradient,) = torch.autograd.grad(objective(x), x)
     step = 1e-5
     differences = [

@@ -21,7 +21,7 @@ from rl_rms.envs.schedules.rng import Floats, Key, by_block, draw
 
 # Clocks in a block, whose ends are drawn one by one and whose inside at once: as many as a drift asks for.
 _LEVELS = 12
-_BLOCK = 2**_LEVELS
+BLOCK = 2**_LEVELS
 # Blocks between clock 0 and the last clock.
 _BLOCKS = 2**50
 # The random numbers of a block's inside and those of its first clock.
@@ -54,24 +54,24 @@ class Bridged(Schedule):
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """The process's values."""
-        return self._held(by_block(t, _BLOCK, lambda block, inside: _states(self, key, block)[inside % _BLOCK]))
+        return self._held(by_block(t, BLOCK, lambda block, inside: _states(self, key, block)[inside % BLOCK]))
 
 
 # The caches bound the memory: 8 MB of blocks, and the ends that a few hundred streams go on from.
 @lru_cache(maxsize=256)
 def _states(schedule: Bridged, key: Key, block: int) -> Floats:
-    """States at a block's clocks, shape ``(_BLOCK,)``."""
-    states = np.empty(_BLOCK + 1)
-    states[0], states[_BLOCK] = _end(schedule, key, block), _end(schedule, key, block + 1)
-    uniform = draw(key, block, _INSIDE, 2 * _BLOCK).reshape(2, _BLOCK)
+    """States at a block's clocks, shape ``(BLOCK,)``."""
+    states = np.empty(BLOCK + 1)
+    states[0], states[BLOCK] = _end(schedule, key, block), _end(schedule, key, block + 1)
+    uniform = draw(key, block, _INSIDE, 2 * BLOCK).reshape(2, BLOCK)
     for level in reversed(range(_LEVELS)):
         steps = 2**level
-        middle = np.arange(steps, _BLOCK, 2 * steps)
+        middle = np.arange(steps, BLOCK, 2 * steps)
         states[middle] = schedule._between(
             states[middle - steps], states[middle + steps], steps, uniform[:, middle]
         )
     states.flags.writeable = False
-    return states[:_BLOCK]
+    return states[:BLOCK]
 
 
 @lru_cache(maxsize=16_384)
@@ -82,9 +82,9 @@ def _end(schedule: Bridged, key: Key, block: int) -> float:
         return float(schedule._begin(uniform)[0])
     if block == _BLOCKS:
         begin = np.array([_end(schedule, key, 0)])
-        return float(schedule._go_on(begin, _BLOCKS * _BLOCK, uniform)[0])
+        return float(schedule._go_on(begin, _BLOCKS * BLOCK, uniform)[0])
     # The largest power of two that divides the block's number says between which it lies in the middle.
     distance = block & -block
     before = np.array([_end(schedule, key, block - distance)])
     after = np.array([_end(schedule, key, block + distance)])
-    return float(schedule._between(before, after, distance * _BLOCK, uniform)[0])
+    return float(schedule._between(before, after, distance * BLOCK, uniform)[0])

@@ -7,33 +7,39 @@ from rl_rms.envs.schedules import Key, Markov, OrnsteinUhlenbeck, RandomWalk, br
 KEY = Key(seed=7, stream=3)
 
 
-def test_a_clock_far_ahead_costs_some_fifty_draws(monkeypatch):
-    asked = []
+def count_draws(monkeypatch):
+    """A list that grows by the number of each draw."""
+    drawn = []
 
     def count(key, block, lane, number):
-        asked.append(number)
+        drawn.append(number)
         return original(key, block, lane, number)
 
     original = bridges.draw
     monkeypatch.setattr(bridges, "draw", count)
+    return drawn
+
+
+def test_a_clock_far_ahead_costs_some_fifty_draws(monkeypatch):
+    asked = count_draws(monkeypatch)
     for schedule in (OrnsteinUhlenbeck(0, 1, 9), RandomWalk(0, 1), Markov([0, 1], mean_dwell=9)):
         asked.clear()
         schedule.value(10**9 + 7, Key(seed=123_456))
-        assert sum(asked) < 3 * bridges._BLOCK
+        assert sum(asked) < 3 * bridges.BLOCK
         assert len(asked) < 70
         # Its neighbors in the block are there, and the next block takes few more.
         asked.clear()
-        schedule.values(np.arange(10**9 - 10**9 % bridges._BLOCK, 10**9 + 7), Key(seed=123_456))
+        schedule.values(np.arange(10**9 - 10**9 % bridges.BLOCK, 10**9 + 7), Key(seed=123_456))
         assert asked == []
-        schedule.value(10**9 + 7 + bridges._BLOCK, Key(seed=123_456))
+        schedule.value(10**9 + 7 + bridges.BLOCK, Key(seed=123_456))
         assert len(asked) <= 13
 
 
-def test_forgotten_blocks_come_back_the_same():
+def test_forgotten_blocks_come_back_the_same(monkeypatch):
     schedule = OrnsteinUhlenbeck(0, 1, 9)
     before = schedule.values(np.arange(20_000), KEY).tolist()
-    bridges._states.cache_clear()
-    bridges._end.cache_clear()
+    for seed in range(300):  # more blocks than are kept
+        schedule.value(0, Key(seed))
+    drawn = count_draws(monkeypatch)
     assert schedule.values(np.arange(19_999, -1, -1), KEY).tolist() == before[::-1]
-    assert bridges._states.cache_info().maxsize is not None
-    assert bridges._end.cache_info().maxsize is not None
+    assert len(drawn) >= 5  # the blocks were drawn again

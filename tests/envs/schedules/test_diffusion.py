@@ -31,11 +31,11 @@ def test_the_autocorrelation_of_an_ornstein_uhlenbeck_process_is_exponential(tau
 
 
 def test_an_ornstein_uhlenbeck_process_goes_step_by_step_within_blocks_and_over_their_edges():
-    tau, number = 20.0, 800 * bridges._BLOCK
+    tau, number = 20.0, 800 * bridges.BLOCK
     values = OrnsteinUhlenbeck(mean=0, std=1, tau=tau).values(np.arange(number), KEY)
     r = np.exp(-1 / tau)
     innovations = (values[1:] - r * values[:-1]) / np.sqrt(1 - r * r)
-    at_edges = innovations[bridges._BLOCK - 1 :: bridges._BLOCK]
+    at_edges = innovations[bridges.BLOCK - 1 :: bridges.BLOCK]
     for some in (innovations, at_edges):
         # Standard normal, as the variance and the fourth moment show, whatever came before.
         error = 5 / np.sqrt(len(some))
@@ -60,13 +60,13 @@ def test_an_ornstein_uhlenbeck_process_is_as_spread_at_every_clock():
 @pytest.mark.parametrize("start", [0, 10**9])
 def test_a_random_walk_has_independent_steps(start):
     walk = RandomWalk(start=1, std=0.5)
-    values = walk.values(np.arange(start, start + 500 * bridges._BLOCK), KEY)
+    values = walk.values(np.arange(start, start + 500 * bridges.BLOCK), KEY)
     steps = np.diff(values) / 0.5
     assert steps.mean() == pytest.approx(0, abs=0.004)
     assert steps.var() == pytest.approx(1, abs=0.006)
     assert np.mean(steps**4) == pytest.approx(3, abs=0.05)
     assert np.mean(steps[1:] * steps[:-1]) == pytest.approx(0, abs=0.004)
-    assert steps[bridges._BLOCK - 1 :: bridges._BLOCK].var() == pytest.approx(1, abs=0.32)
+    assert steps[bridges.BLOCK - 1 :: bridges.BLOCK].var() == pytest.approx(1, abs=0.32)
     assert walk.value(0, KEY) == 1
 
 

@@ -21,7 +21,7 @@ WEATHER = ((0.9, 0.1, 0.0), (0.0, 0.8, 0.2), (0.3, 0.0, 0.7))
 @pytest.mark.parametrize("start", [0, 10**9])
 def test_a_markov_chain_goes_on_by_its_transitions(start):
     chain = Markov([0, 1, 2], transitions=WEATHER)
-    states = chain.values(np.arange(start, start + 500 * bridges._BLOCK), KEY).astype(int)
+    states = chain.values(np.arange(start, start + 500 * bridges.BLOCK), KEY).astype(int)
     counts = np.zeros((3, 3))
     np.add.at(counts, (states[:-1], states[1:]), 1)
     assert counts / counts.sum(axis=1, keepdims=True) == pytest.approx(np.array(WEATHER), abs=0.003)
@@ -32,7 +32,7 @@ def test_a_markov_chain_goes_on_by_its_transitions(start):
     # Without memory: what came two steps before says nothing beside what came one before.
     after = states[2:][(states[:-2] == 0) & (states[1:-1] == 1)]
     assert np.mean(after == 1) == pytest.approx(0.8, abs=0.01)
-    edges = np.flatnonzero(states[bridges._BLOCK - 1 : -1 : bridges._BLOCK] == 0) * bridges._BLOCK + bridges._BLOCK
+    edges = np.flatnonzero(states[bridges.BLOCK - 1 : -1 : bridges.BLOCK] == 0) * bridges.BLOCK + bridges.BLOCK
     assert np.mean(states[edges] == 0) == pytest.approx(0.9, abs=0.1)
 
 

@@ -198,11 +198,11 @@ def test_observation_normalizer_counts_each_acted_on_observation_once(counting, 
     # Episodes of three steps, from observations 0, 1 and 2; 3 ends them and is never acted on.
     agent = A2C(counting([(3, truncates)], mode), n_steps=4, normalize_observation=True, seed=0)
     agent.learn(9, callback=lambda one: one.num_timesteps < 9)
-    moments = agent.observation_normalizer._normalizer
-    seen = np.arange(moments.weight) % 3
-    assert moments.weight == agent.num_timesteps >= 9
-    assert moments.mean == pytest.approx([seen.mean()])
-    assert moments.variance == pytest.approx([seen.var()])
+    (moments,) = agent.observation_normalizer.state_dict()["parts"]
+    seen = np.arange(moments["weight"]) % 3
+    assert moments["weight"] == agent.num_timesteps >= 9
+    assert moments["mean"] == pytest.approx([seen.mean()])
+    assert moments["variance"] == pytest.approx([seen.var()])
     expected = (np.array([[5.0]]) - seen.mean()) / seen.std()
     assert agent.observation_normalizer(np.array([[5.0]], np.float32)) == pytest.approx(expected)
 

@@ -29,7 +29,7 @@ def test_check_attributes_missing_attribute_raises_an_error_with_name_and_versio
 
 
 def test_worker_of_the_installed_gymnasium_takes_the_known_arguments():
-    worker = gym.vector.async_vector_env._async_worker
+    worker = gym.vector.async_vector_env._async_worker  # gymnasium_internals starts it
     names = [
         "index",
         "env_fn",

@@ -21,6 +21,7 @@ def replace_adamw(monkeypatch):
 
 
 def scaled(params, *args, lr, **options):
+    # torch has no public name for the kernel.
     torch._fused_adamw_(params, *args, lr=lr * 1.01, **options)
 
 

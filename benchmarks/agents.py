@@ -1,17 +1,17 @@
-"""Env steps a second of training A2C: rl_rms beside Stable-Baselines3, in alternation, and of stepping alone.
+"""Env steps per second of A2C training in rl_rms and Stable-Baselines3, and of stepping without training.
 
 Run: python benchmarks/agents.py [--cases "CartPole, 1" ...] [--rounds 10] [--output FILE.json]
 
-Both have the same environments, network (two of 64 and 64 units with tanh, or the Nature CNN), n_steps = 5,
-RMSprop and one thread. Every round trains each for the same number of env steps, ours, theirs, then steps the
-environments with random actions and nothing else, which no agent can be faster than; so a machine that slows down
-slows all. What counts is the ratio within a round, of which the median is printed with its quartiles.
+Both libraries use the same environments, network (two networks of 64 and 64 tanh units, or the Nature CNN),
+n_steps = 5, RMSprop and one thread. Each round trains rl_rms, trains Stable-Baselines3, and steps the environments
+with random actions, which is an upper bound, for the same number of env steps each. The table shows the median and
+the quartiles of the ratios within rounds, because a slow phase of the machine affects all measurements of a round.
 
-"sync" environments are stepped one after the other, by Gymnasium's SyncVectorEnv (without its copies, which our
-agent does not need) and by Stable-Baselines3's DummyVecEnv; random actions are given to the former. "native" is
-Gymnasium's own vector form of the environment, which Stable-Baselines3 does not take: it has a DummyVecEnv of as
-many.
-The last case trains for a million env steps and prints how much memory the process grew by after the first tenth.
+"sync" is Gymnasium's SyncVectorEnv (without copies, which rl_rms does not need) or Stable-Baselines3's
+DummyVecEnv; the random actions use the former. "native" is Gymnasium's vector implementation of the environment.
+Stable-Baselines3 cannot use it, and has a DummyVecEnv with the same number of environments.
+
+A final run of a million env steps measures the growth of the process's RAM after the first tenth.
 """
 
 import argparse
@@ -38,19 +38,19 @@ N_STEPS = 5
 
 
 class Pixels(gym.Env[np.ndarray, int]):
-    """A bright square on one of two sides of a dark picture; the action that names the side pays 1."""
+    """A dark image with a bright square on one of two sides. The action of that side has reward 1."""
 
     observation_space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
     action_space = gym.spaces.Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode of 100 steps."""
+        """Start an episode of 100 steps."""
         super().reset(seed=seed)
         self._steps = 0
         return self._draw(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Pay for the side, and show another."""
+        """Reward the action and draw the next image."""
         reward = float(action == self._side)
         self._steps += 1
         return self._draw(), reward, False, self._steps == 100, {}
@@ -66,10 +66,10 @@ class Case(NamedTuple):
     """One comparison.
 
     Attributes:
-        make: A single environment, or the id of one that has a vector form.
-        num_envs: How many are stepped together.
+        make: A function that makes a single environment, or the id of an environment with a vector implementation.
+        num_envs: Number of environments.
         steps: Env steps of one measurement.
-        goal: What the ratio to Stable-Baselines3 is to be.
+        goal: Smallest desired ratio to Stable-Baselines3.
     """
 
     make: Callable[[], Any] | str
@@ -91,14 +91,14 @@ CASES = {
 
 
 def our_env(case: Case) -> VectorEnv:
-    """The environments for our agent."""
+    """Make the environments for rl_rms."""
     if isinstance(case.make, str):
         return gym.make_vec(case.make, case.num_envs, vectorization_mode="vector_entry_point")
     return SyncVectorEnv([case.make] * case.num_envs, copy=False)
 
 
 def their_env(case: Case) -> DummyVecEnv:
-    """The environments for Stable-Baselines3, with the Monitor that it always adds."""
+    """Make the environments for Stable-Baselines3, with the Monitor that it always adds."""
     id_or_make = case.make
 
     def make() -> gym.Env[Any, Any]:
@@ -109,7 +109,7 @@ def their_env(case: Case) -> DummyVecEnv:
 
 
 def ours(case: Case) -> Callable[[], float]:
-    """Trains on; gives env steps a second."""
+    """Return a function that continues training and returns env steps per second."""
     agent = A2C(our_env(case), n_steps=N_STEPS, seed=0).learn(case.num_envs * 200 if case.steps > 1_000 else 400)
 
     def measure() -> float:
@@ -121,7 +121,7 @@ def ours(case: Case) -> Callable[[], float]:
 
 
 def theirs(case: Case) -> Callable[[], float]:
-    """The same for Stable-Baselines3."""
+    """Return the same function for Stable-Baselines3."""
     kind = "CnnPolicy" if case.make is Pixels else "MlpPolicy"
     model = stable_baselines3.A2C(kind, their_env(case), n_steps=N_STEPS, seed=0, device="cpu")
     model.learn(case.num_envs * 200 if case.steps > 1_000 else 400)
@@ -135,7 +135,7 @@ def theirs(case: Case) -> Callable[[], float]:
 
 
 def raw(case: Case) -> Callable[[], float]:
-    """Steps with random actions, drawn beforehand."""
+    """Return a function that steps with random actions, which are drawn in advance."""
     env = our_env(case)
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -152,7 +152,7 @@ def raw(case: Case) -> Callable[[], float]:
 
 
 def compare(case: Case, rounds: int) -> dict[str, list[float]]:
-    """Env steps a second of each, round by round."""
+    """Measure the env steps per second of each contender in every round."""
     contenders = {"rl_rms": ours(case), "sb3": theirs(case), "random": raw(case)}
     measured: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -162,7 +162,7 @@ def compare(case: Case, rounds: int) -> dict[str, list[float]]:
 
 
 def growth(total: int) -> float:
-    """Megabytes that the process's peak grows by from a tenth of a training to its end."""
+    """Growth of the process's peak RAM in MB, from a tenth of a training to its end."""
     agent = A2C(gym.make_vec("CartPole-v1", 64), seed=0).learn(total // 10)
     gc.collect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -171,7 +171,7 @@ def growth(total: int) -> float:
 
 
 def table(results: dict[str, dict[str, list[float]]]) -> str:
-    """The results as Markdown."""
+    """Format the results as Markdown."""
     lines = [
         "| environments | rl_rms | Stable-Baselines3 | ratio (quartiles) | goal | stepping alone | share of it |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -203,7 +203,7 @@ def main() -> None:
         print(table({name: results[name]}).splitlines()[-1], flush=True)
     grown = growth(arguments.memory_steps)
     span = f"from {arguments.memory_steps // 10:,} to {arguments.memory_steps:,} env steps"
-    said = f"Growth of the process's memory {span} of CartPole, 64 native: {grown:.1f} MB."
+    sentence = f"Growth of the process's memory {span} of CartPole, 64 native: {grown:.1f} MB."
     versions = {"python": platform.python_version(), "torch": torch.__version__, "gymnasium": gym.__version__}
     versions["stable-baselines3"] = stable_baselines3.__version__
     contents = {"versions": versions, "env_steps_per_second": results, "memory_growth_mb": grown}
@@ -212,7 +212,7 @@ def main() -> None:
         "# Env steps a second of training A2C\n\n"
         f"`python benchmarks/agents.py --rounds {arguments.rounds}`, medians; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f", one thread.\n\n{table(results)}\n\n{said}\n"
+        + f", one thread.\n\n{table(results)}\n\n{sentence}\n"
     )
     arguments.output.with_suffix(".md").write_text(text)
     print(f"\n{text}")

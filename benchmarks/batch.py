@@ -1,17 +1,19 @@
-"""What the batch of 64 workers does to learning, on one machine, and which memory keeps it the same.
+"""Learning with the batch size of 64 workers, for half-lives in updates and in env steps, on one machine.
 
 Run: python benchmarks/batch.py run [--seeds 10] [--processes 2]
      python benchmarks/batch.py report
 
-A worker is 8 native CartPoles with rollouts of 8 steps, 64 env steps an update; 64 of them together, here in one
-process, make an update of 4,096. All train A2C for the same 500,000 env steps: one worker takes 7,812 updates, 64
-take 122. One worker's half-life is 200 updates, 12,800 env steps. The 64 get the same number of updates (819,200
-env steps), or the same number of env steps (3.1 updates). Each has a ladder of learning rates in factors of 2, and
-is shown at its best. A score is the mean length of the episodes that end in the last fifth of the env steps.
+A worker has 8 native CartPoles and rollouts of 8 steps, so its update spans 64 env steps. An update of 64 workers
+(simulated in one process) spans 4,096. All contenders train A2C for 500,000 env steps: 7,812 updates of one
+worker, or 122 updates of 64 workers. One worker has a half-life of 200 updates (12,800 env steps). The 64 workers
+have the same half-life in updates (819,200 env steps) or in env steps (3.1 updates). The table shows each
+contender at its best learning rate of a grid in factors of 2. A score is the mean length of the episodes that end
+in the last fifth of the env steps.
 
-With the noise of a gradient that shrinks with the root of the batch k, RMSprop's path through time in env steps is
-kept by a learning rate that grows with the root of k and by a memory that stays the same in env steps (Malladi et
-al. 2022, arXiv:2205.10287): here 8 times the rate. ``run`` appends to benchmarks/results/batch_runs.jsonl.
+Theory (Malladi et al. 2022, arXiv:2205.10287): for k times the batch size, RMSprop follows the same path in env
+steps if the learning rate is multiplied by sqrt(k) (here 8) and the half-life in env steps stays the same.
+
+``run`` appends to benchmarks/results/batch_runs.jsonl.
 """
 
 import argparse
@@ -33,7 +35,7 @@ HERE = Path(__file__).parent
 RUNS = HERE / "results" / "batch_runs.jsonl"
 TABLE = HERE / "results" / "batch.md"
 
-LIFE = 500_000
+TOTAL_TIMESTEPS = 500_000
 NUM_ENVS, N_STEPS = 8, 8
 # Workers, half-life, learning rates.
 CONTENDERS: dict[str, tuple[int, float | str, tuple[float, ...]]] = {
@@ -43,8 +45,8 @@ CONTENDERS: dict[str, tuple[int, float | str, tuple[float, ...]]] = {
 }
 
 
-def train(contender: str, rate: float, seed: int, life: int = LIFE) -> float:
-    """The score of a training."""
+def train(contender: str, rate: float, seed: int, total_timesteps: int = TOTAL_TIMESTEPS) -> float:
+    """Train one agent and return its score."""
     torch.set_num_threads(1)
     workers, half_life, _ = CONTENDERS[contender]
     env = make_vec("CartPole-v1", workers * NUM_ENVS, seed=seed)
@@ -61,28 +63,29 @@ def train(contender: str, rate: float, seed: int, life: int = LIFE) -> float:
     lengths: list[int] = []
 
     def collect(trained: A2C) -> None:
-        lengths.extend(one.length for one in trained.new_episodes if one.num_timesteps > 0.8 * life)
+        last = [episode for episode in trained.new_episodes if episode.num_timesteps > 0.8 * total_timesteps]
+        lengths.extend(episode.length for episode in last)
 
-    agent.learn(life, collect, log_interval=life)
+    agent.learn(total_timesteps, collect, log_interval=total_timesteps)
     env.close()
-    return round(statistics.fmean(lengths), 1) if lengths else 500.0  # none ended: all are long
+    return round(statistics.fmean(lengths), 1) if lengths else 500.0  # no episode ended, so all are long
 
 
 def read() -> dict[tuple[str, float, int], float]:
-    """Finished trainings."""
+    """Read the finished runs."""
     lines = RUNS.read_text().splitlines() if RUNS.exists() else []
     return {(contender, rate, seed): score for contender, rate, seed, score in map(json.loads, lines)}
 
 
 def one(contender: str, rate: float, seed: int) -> None:
-    """A training, written down."""
+    """Train one agent and append its score to the file."""
     line = json.dumps([contender, rate, seed, train(contender, rate, seed)], separators=(",", ":"))
     with RUNS.open("a") as file:
         file.write(line + "\n")
 
 
 def run(seeds: int, processes: int) -> None:
-    """All trainings that are missing, in parallel processes."""
+    """Run all missing trainings in parallel processes."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     done = read()
     wanted = [
@@ -98,7 +101,7 @@ def run(seeds: int, processes: int) -> None:
 
 
 def table(scores: dict[tuple[str, float, int], float]) -> str:
-    """The results as Markdown."""
+    """Format the results as Markdown."""
     of: dict[tuple[str, float], list[float]] = defaultdict(list)
     for (contender, rate, _), score in sorted(scores.items()):
         of[contender, rate].append(score)
@@ -119,14 +122,14 @@ def report() -> None:
     text = (
         "# The batch of 64 workers\n\n`python benchmarks/batch.py run`, then `python benchmarks/batch.py report`; "
         f"raw scores in batch_runs.jsonl. Interquartile mean over {seeds} seeds and its 95 % interval, "
-        f"{LIFE:,} env steps each.\n\n{table(scores)}\n"
+        f"{TOTAL_TIMESTEPS:,} env steps each.\n\n{table(scores)}\n"
     )
     TABLE.write_text(text)
     print(text)
 
 
 def main() -> None:
-    """Run or report, as the command line says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("--seeds", type=int, default=10)

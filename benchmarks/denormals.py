@@ -1,13 +1,15 @@
-"""What numbers below the smallest normal float32 cost: training dead units, and policies that are nearly certain.
+"""CPU time of subnormal float32 numbers: second moments of dead units, and nearly deterministic policies.
 
 Run: python benchmarks/denormals.py [--rounds 30] [--output benchmarks/results/denormals.md]
 
-The second moment of a unit that has died, whose gradients are 0, decays by half in each half-life, and after 126
-of them leaves the normal numbers, for which a CPU takes several times as long; rounding keeps it there for ever.
-`rl_rms.RMSprop` puts 0 in its place every 256 updates. Each optimizer steps a network of 9 155 parameters whose
-gradients have all died after one step, long ago, in alternation with one whose gradients live; the ratio of the
-two within a round is what counts, of which the median is printed with its quartiles. The last row is the same for
-the fused gradients of a policy whose other action's probability is 1e-40, beside one at 1e-20. One thread.
+The gradients of a dead unit are 0. Its second moment halves in each half-life, becomes subnormal after 126
+half-lives, and stays so because of rounding. A CPU takes several times as long for subnormal numbers.
+`rl_rms.RMSprop` replaces them by 0 every 256 updates.
+
+Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first are 0 after the
+first step. The table shows the median and the quartiles of the ratios of the two times within rounds. The last row
+compares the fused gradients of two policies, one of which gives an action the probability 1e-40, the other 1e-20.
+All use one thread.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from rl_rms import RMSprop
 from rl_rms.agents import A2C
 
 REPEATS = 50
-# Half-lives of two updates: the second moment leaves the normal numbers after 252.
+# The half-life is two updates, so the second moment becomes subnormal after 252 updates.
 OPTIONS = {"lr": 1e-6, "alpha": 0.5**0.5}
 MAKERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "rl_rms.RMSprop": lambda params: RMSprop(params, **OPTIONS),
@@ -35,7 +37,7 @@ MAKERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
 
 
 def trained(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], *, dies: bool) -> torch.optim.Optimizer:
-    """An optimizer whose gradients have died, or live."""
+    """An optimizer after 1,024 updates, with gradients that are 0 after the first if ``dies``."""
     torch.manual_seed(0)
     params = [nn.Parameter(torch.randn(9_155))]
     optimizer = make(params)
@@ -47,7 +49,7 @@ def trained(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], *, dies
 
 
 def writing(gap: float) -> Callable[[], None]:
-    """The fused gradients of a policy whose logits are ``gap`` apart."""
+    """Return a function that computes the fused gradients of a policy with logits that differ by ``gap``."""
     agent = A2C(gym.make_vec("CartPole-v1", 64), seed=0).learn(640)
     assert isinstance(agent.action_space, spaces.Discrete)
     last = agent.policy.actor_network[-1]
@@ -60,7 +62,7 @@ def writing(gap: float) -> Callable[[], None]:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Of one call."""
+    """Mean CPU time of one call in seconds."""
     began = time.thread_time()
     for _ in range(REPEATS):
         function()
@@ -68,7 +70,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Measure, print a table and write it."""
+    """Measure, then print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "denormals.md")

@@ -1,14 +1,14 @@
-"""What a changing world costs: env steps with and without the wrappers, and with others' wrappers.
+"""Time per env step with the wrappers of rl_rms, without them, and with wrappers of other libraries.
 
 Run: python benchmarks/envs.py [--rounds 40] [--output benchmarks/results/envs.json]
 
-CartPole, whose own step is the cheapest of Gymnasium's, so that a wrapper's share is the largest. Every contender
-of a group is stepped a little in each round, in the same order; what it costs is the median over the rounds of the
-difference to the bare environment in the same round, so that a machine that is busy for a while slows both. Single
-environments are given alternating actions and are reset when an episode ends; vector ones go on by themselves.
-Time is that of the process, and by the wall's clock where environments are in processes of their own.
+The environment is CartPole, because its step is the fastest in Gymnasium and the share of a wrapper is largest.
+Each round steps all contenders of a group in the same order. The cost of a wrapper is the median over rounds of
+the difference to the environment without wrapper, because a slow phase of the machine affects both. Single
+environments receive alternating actions and are reset when an episode ends. Times are CPU times, but wall times
+for environments in worker processes.
 
-NS-Gym (Keplinger et al., 2025) is measured where it is installed: ``pip install ns_gym``.
+NS-Gym (Keplinger et al., 2025) is measured if it is installed: ``pip install ns_gym``.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Make = Callable[[], Any]
 
 
 def singles() -> dict[str, Make]:
-    """Single environments by what is around them."""
+    """Functions that make single environments, by the wrapper around them."""
     found: dict[str, Make] = {
         "bare": lambda: gym.make(ID),
         "rl_rms, nothing changes": lambda: NonStationary(gym.make(ID)),
@@ -74,7 +74,7 @@ def singles() -> dict[str, Make]:
 
 
 def vectors(num_envs: int, mode: str) -> dict[str, Make]:
-    """Vector environments by what changes in them."""
+    """Functions that make vector environments, by the changes in them."""
     how: Mapping[str, Any] = {"vectorization_mode": mode}
     return {
         "bare": lambda: gym.make_vec(ID, num_envs, **how),
@@ -87,7 +87,7 @@ def vectors(num_envs: int, mode: str) -> dict[str, Make]:
 
 
 def step_single(env: Any, steps: int, clock: Callable[[], float]) -> float:
-    """Microseconds a step."""
+    """Measure the microseconds per step."""
     step = env.step
     begun = clock()
     for number in range(steps):
@@ -98,7 +98,7 @@ def step_single(env: Any, steps: int, clock: Callable[[], float]) -> float:
 
 
 def step_vector(env: Any, steps: int, clock: Callable[[], float]) -> float:
-    """Microseconds a vector step."""
+    """Measure the microseconds per vector step."""
     step, actions = env.step, np.arange(env.num_envs) % 2
     begun = clock()
     for _ in range(steps):
@@ -113,7 +113,7 @@ def measure(
     steps: int,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """Microseconds a step of each contender in each round, in alternation."""
+    """Measure the microseconds per step of each contender in each round, in alternation."""
     envs = {name: make() for name, make in makes.items()}
     for env in envs.values():
         env.reset(seed=0)
@@ -128,7 +128,7 @@ def measure(
 
 
 def table(group: str, microseconds: Mapping[str, list[float]]) -> list[str]:
-    """Rows with medians, and the quartiles of what is added, in microseconds and in percent."""
+    """Table rows with the median time, and with the added time in microseconds (with quartiles) and in percent."""
     bare = microseconds["bare"]
     rows = []
     for name, taken in microseconds.items():
@@ -142,7 +142,7 @@ def table(group: str, microseconds: Mapping[str, list[float]]) -> list[str]:
 
 
 def groups(quick: bool) -> dict[str, tuple[Mapping[str, Make], Any, int, Callable[[], float]]]:
-    """What is measured: contenders, how they are stepped, how often in a round, and by which clock."""
+    """For each group: its contenders, the function that steps them, the steps per round, and the clock."""
     if quick:
         return {
             "single": (singles(), step_single, 20, time.process_time),
@@ -160,10 +160,10 @@ def groups(quick: bool) -> dict[str, tuple[Mapping[str, Make], Any, int, Callabl
 
 
 def main() -> None:
-    """Measure everything, print a table, write it and the raw numbers."""
+    """Measure everything, then print and write the table and the raw data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--quick", action="store_true", help="a few steps of each, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="run a few steps of each contender, as a test")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "envs.json")
     arguments = parser.parse_args()
     lines = [

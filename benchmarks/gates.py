@@ -1,10 +1,10 @@
-"""Which learners pass a curriculum's gates: how often luck suffices, and how soon mastery does.
+"""Passes of a curriculum's gates by agents below and above the required success rate.
 
 Run: python benchmarks/gates.py [--learners 2000] [--output benchmarks/results/gates.json]
 
-Each learner succeeds in an episode with the same probability, independently, and a gate that asks for a success
-rate of 0.8 is looked at after every one of 500 episodes: `WilsonGate` as it comes, and a mean over the last 20
-(`ReturnGate`), which is what a gate without a confidence bound asks for.
+Each simulated agent succeeds in each of 500 episodes independently with a fixed probability. Two gates require a
+success rate of 0.8: `WilsonGate` with its defaults, and `ReturnGate` on the mean of the last 20 episodes, which
+has no confidence bound.
 """
 
 import argparse
@@ -26,11 +26,11 @@ GATES: dict[str, Callable[[], Gate]] = {
 
 
 def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
-    """The number of the episode after which a gate is open, None where it stays shut.
+    """Return the number of the episode after which a gate is open, or None if it stays closed.
 
     Args:
         gate: The gate.
-        successes: Whether each episode is one, shape ``(num_episodes,)``.
+        successes: Success of each episode, shape ``(num_episodes,)``.
     """
     for number, success in enumerate(successes.tolist(), start=1):
         gate.record(Episode({}, float(success), 1, success, 0))
@@ -40,7 +40,7 @@ def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
 
 
 def measure(rate: float, make: Callable[[], Gate], learners: int) -> dict[str, float | None]:
-    """The share of learners with a success rate that passes, and the median episode at which those do."""
+    """Measure the share of agents that pass at a success rate, and the median episode at which they pass."""
     random = np.random.default_rng(0)
     passed = [passes_at(make(), random.random(EPISODES) < rate) for _ in range(learners)]
     through = [number for number in passed if number is not None]
@@ -48,7 +48,7 @@ def measure(rate: float, make: Callable[[], Gate], learners: int) -> dict[str, f
 
 
 def main() -> None:
-    """Measure everything, print a table, write it and the numbers."""
+    """Measure everything, then print and write the table and the raw data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--learners", type=int, default=2_000)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "gates.json")

@@ -1,19 +1,17 @@
-"""The memory of real runs in env steps, measured: rho = 0.99 hangs on how a run is set up, a half-life does not.
+"""Measured half-lives of training runs in env steps, for rho = 0.99 and for a half-life in env steps.
 
 Run: python benchmarks/memory.py [--output benchmarks/results/memory.json]
 
-CartPole is given a fifth observation that is always 0, so that the first layer's weights for it never get any
-gradient. During the training, after some update, v of one of them is set to 1. Nothing else notices, since that
-weight is multiplied with 0. How many env steps it then takes until v has halved is counted on the run itself, with
-the update before and the one after joined by an exponential. Where several updates share one rollout (PPO), the
-rollout's env steps are shared out evenly among them.
+The benchmark adds an observation to CartPole that is always 0, so the first layer's weights for it have no
+gradient. During training it sets v of one of these weights to 1, which does not affect the run, and counts the env
+steps until v has halved. It interpolates exponentially between two updates. Updates that share a rollout (PPO) get
+equal shares of its env steps.
 
-Stated as rho = 0.99: Stable-Baselines3's A2C as it comes (its own ``RMSpropTFLike``), its PPO with
-``torch.optim.RMSprop`` (alpha=0.99) in place of Adam, our A2C with ``rho=0.99``. Stated as a half-life of 4,000
-env steps: `rl_rms.RMSprop` everywhere, kept by `rl_rms.optim.sb3.HalfLifeCallback` or by our agent. A2C has
-5 steps to a rollout; PPO once Stable-Baselines3's defaults (2,048 steps to a rollout, batches of 64, 10 epochs),
-of which the batch and the epochs, not the environments, fix an update's env steps, and once what RL Baselines3
-Zoo uses for Atari (128 steps, batches of 256, 4 epochs).
+The runs with rho = 0.99 are Stable-Baselines3's A2C with its ``RMSpropTFLike``, its PPO with
+``torch.optim.RMSprop`` (alpha=0.99) in place of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env
+steps use `rl_rms.RMSprop` and, in Stable-Baselines3, `rl_rms.optim.sb3.HalfLifeCallback`. A2C has rollouts of 5
+steps. PPO has Stable-Baselines3's defaults (rollouts of 2,048 steps, batches of 64, 10 epochs) or the values of RL
+Baselines3 Zoo for Atari (128 steps, batches of 256, 4 epochs).
 """
 
 import argparse
@@ -43,7 +41,7 @@ RHO = 0.99
 HALF_LIFE = 4_000
 MARK_AT = 100
 STATED = {"rho": f"rho = {RHO}", "half_life": f'half_life = "{HALF_LIFE:_} steps"'}
-# Far more than any of the runs needs.
+# Env steps after which a run ends; no run needs so many.
 _GIVE_UP = 100_000
 PPO = {
     "SB3 PPO, defaults": {"n_steps": 2048, "batch_size": 64, "n_epochs": 10},
@@ -77,11 +75,11 @@ def with_dead_input(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 
 
 class Marker:
-    """One coordinate of v that no gradient reaches, set to 1 after an update and read after each that follows.
+    """A coordinate of v without gradients. It is set to 1 after an update and read after every later one.
 
     Args:
-        optimizer: Holds v under ``"square_avg"``.
-        weight: A first layer's, shape ``(units, observations)``, the last observation always 0.
+        optimizer: The optimizer, whose state has v under ``"square_avg"``.
+        weight: Weight of a first layer, shape ``(units, observations)``. The last observation must always be 0.
     """
 
     def __init__(self, optimizer: Optimizer, weight: Tensor) -> None:
@@ -91,7 +89,7 @@ class Marker:
         self.values: list[float] = []
 
     def after_update(self) -> None:
-        """Set it or read it."""
+        """Set or read the coordinate."""
         self.num_updates += 1
         if self.num_updates < MARK_AT or self.has_halved:
             return
@@ -102,24 +100,24 @@ class Marker:
 
     @property
     def has_halved(self) -> bool:
-        """Whether the last value read is at most half of the first."""
+        """True if the last value is at most half of the first."""
         return bool(self.values) and self.values[-1] <= self.values[0] / 2
 
-    def memory(self, clocks: Sequence[float]) -> float:
-        """Env steps from the setting to the halving.
+    def half_life(self, clocks: Sequence[float]) -> float:
+        """Env steps until the value has halved.
 
         Args:
-            clocks: Env steps after each update, from the first update on.
+            clocks: Env steps after each update, beginning with the first.
         """
         return env_steps_to_halve(clocks[MARK_AT - 1 :][: len(self.values)], self.values)
 
 
 def env_steps_to_halve(clocks: Sequence[float], values: Sequence[float]) -> float:
-    """Env steps until a decaying value has halved, by exponential interpolation between two updates.
+    """Compute the env steps until a decaying value has halved, by exponential interpolation between updates.
 
     Args:
         clocks: Env steps after each update.
-        values: Values after it, the last of them the first that is at most half of the first value.
+        values: Values after each update. Only the last may be at most half of the first.
 
     Raises:
         ValueError: If the last value is above half of the first.
@@ -132,7 +130,7 @@ def env_steps_to_halve(clocks: Sequence[float], values: Sequence[float]) -> floa
 
 
 class MarkerCallback(BaseCallback):
-    """Reads a marker in a model of Stable-Baselines3 and notes at how many env steps each update was."""
+    """Read a marker in a model of Stable-Baselines3 and record the env steps of each update."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +143,7 @@ class MarkerCallback(BaseCallback):
         policy.optimizer.register_step_post_hook(lambda *_: self.marker.after_update())
 
     def _on_rollout_start(self) -> None:
-        # The updates since the last rollout ended share its env steps.
+        # The updates since the last rollout share its env steps equally.
         start, stop = self._rollout
         num_updates = self.marker.num_updates - len(self.clocks)
         self.clocks += [start + (stop - start) * (i + 1) / num_updates for i in range(num_updates)]
@@ -158,17 +156,17 @@ class MarkerCallback(BaseCallback):
 
 
 def measure_sb3(case: Case, stated: str, seed: int) -> float:
-    """Memory in env steps of a run of Stable-Baselines3.
+    """Measure the half-life in env steps of a Stable-Baselines3 run.
 
     Args:
         case: Algorithm and number of environments.
-        stated: How the memory is stated, a key of `STATED`.
-        seed: Of the run.
+        stated: The form of the half-life, a key of `STATED`.
+        seed: Seed of the run.
     """
     env = make_vec_env("CartPole-v1", case.num_envs, seed=seed, wrapper_class=with_dead_input)
     policy_kwargs: dict[str, Any] = {}
-    watch = MarkerCallback()
-    callbacks: list[BaseCallback] = [watch]
+    marking = MarkerCallback()
+    callbacks: list[BaseCallback] = [marking]
     if stated == "half_life":
         policy_kwargs = {"optimizer_class": rl_rms.RMSprop}
         callbacks.append(HalfLifeCallback(f"{HALF_LIFE} steps"))
@@ -182,11 +180,11 @@ def measure_sb3(case: Case, stated: str, seed: int) -> float:
         model = stable_baselines3.A2C("MlpPolicy", env, **arguments)
     model.learn(_GIVE_UP, callback=CallbackList(callbacks))
     env.close()
-    return watch.marker.memory(watch.clocks)
+    return marking.marker.half_life(marking.clocks)
 
 
 def measure_own(case: Case, stated: str, seed: int) -> float:
-    """Memory in env steps of a run of our A2C; arguments as of `measure_sb3`."""
+    """Measure the half-life in env steps of a run of rl_rms's A2C. The arguments are those of `measure_sb3`."""
     env = gym.make_vec("CartPole-v1", case.num_envs, vectorization_mode="sync", wrappers=[with_dead_input])
     options: dict[str, Any] = {"optimizer_kwargs": {"rho": RHO}}
     if stated == "half_life":
@@ -202,18 +200,18 @@ def measure_own(case: Case, stated: str, seed: int) -> float:
 
     agent.learn(_GIVE_UP, callback=after_update)
     env.close()
-    return marker.memory(clocks)
+    return marker.half_life(clocks)
 
 
 def measure(case: Case, stated: str, seed: int = 0) -> float:
-    """Memory in env steps of a run; arguments as of `measure_sb3`."""
+    """Measure the half-life in env steps of a run. The arguments are those of `measure_sb3`."""
     return (measure_own if case.algorithm == "rl_rms A2C" else measure_sb3)(case, stated, seed)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The measurements as Markdown."""
+    """Format the measurements as Markdown."""
     lines = [
-        "Memory in env steps, measured in training runs: how long it took until what was put into v had halved.",
+        "Half-life in env steps, measured in training runs: the env steps until a value in v has halved.",
         "",
         f"| algorithm | environments | {' | '.join(STATED.values())} |",
         "|---|---|---|---|",
@@ -225,7 +223,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """The memory of every run, stated in either way, on a logarithmic axis."""
+    """Draw the half-life of every run in both forms on a logarithmic axis."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -235,7 +233,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for place, row in enumerate(rows):
         found = row["memory_in_env_steps"]
         axis.plot([found[stated] for stated in STATED], [place] * len(STATED), color="#CCCCCC", zorder=1)
-        # The label stands on the side that the other point is not on.
+        # The label is on the side away from the other point.
         outward = -1 if found["rho"] < found["half_life"] else 1
         axis.annotate(
             f"{found['rho']:,.0f}",
@@ -248,8 +246,10 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             fontsize=9,
         )
     for stated, name in STATED.items():
-        memories = [row["memory_in_env_steps"][stated] for row in rows]
-        axis.scatter(memories, range(len(rows)), 60, COLORS[stated], marker=markers[stated], label=name, zorder=2)
+        half_lives = [row["memory_in_env_steps"][stated] for row in rows]
+        axis.scatter(
+            half_lives, range(len(rows)), 60, COLORS[stated], marker=markers[stated], label=name, zorder=2
+        )
     names = [f"{row['algorithm']}, {row['num_envs']} env{'s' * (row['num_envs'] > 1)}" for row in rows]
     axis.set_yticks(range(len(rows)), names)
     axis.invert_yaxis()
@@ -261,7 +261,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axis.set_xticks(ticks)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,.0f}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel("memory of the second moment v, measured (env steps until it has halved)")
+    axis.set_xlabel("measured half-life of the second moment v (env steps)")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color="#EEEEEE", zorder=0)
@@ -272,7 +272,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure everything, print the table, write raw numbers, table and picture."""
+    """Measure everything, print the table, and write the raw data, the table and the figure."""
     root = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=root / "results" / "memory.json")
@@ -281,8 +281,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for case in CASES:
-        memories = {stated: measure(case, stated) for stated in STATED}
-        rows.append({"algorithm": case.algorithm, "num_envs": case.num_envs, "memory_in_env_steps": memories})
+        half_lives = {stated: measure(case, stated) for stated in STATED}
+        rows.append({"algorithm": case.algorithm, "num_envs": case.num_envs, "memory_in_env_steps": half_lives})
         print(rows[-1], flush=True)
     markdown = table(rows)
     print(markdown)

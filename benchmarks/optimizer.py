@@ -1,16 +1,15 @@
-"""Time of clip, step and zero_grad: `rl_rms.RMSprop` beside `torch.optim.RMSprop`, in alternation.
+"""Time of clip, step and zero_grad in `rl_rms.RMSprop` and `torch.optim.RMSprop`.
 
 Run: python benchmarks/optimizer.py [--threads 1 2] [--rounds 15] [--output benchmarks/results/optimizer.json]
 
-Every round times each contender in turn, so that a machine that slows down slows all of them; what counts is the
-ratio within a round, of which the median is printed. Before each timed update the gradients are filled anew, with
-a norm at which clipping acts, as it does throughout A2C's training. With one thread the time is the thread's own
-CPU time, with more it is wall time.
+Each round times every contender. The table shows the median of the ratios within rounds, because a slow phase of
+the machine affects all contenders. The gradients are refilled before each timed update, with a norm that clipping
+reduces, as in A2C training. Times are CPU times for one thread, and wall times for more.
 
-Two more contenders are this optimizer with a half-life that is matched or found while it steps. The bandwidth is
-that of the 32 bytes per parameter that an update moves at least (the norm reads the gradient; the kernel reads
-parameter, gradient and v and writes all three, the gradient for its clipping; zeroing writes it again), as a share
-of what copying a tensor of the network's size reaches at 8 bytes per parameter.
+Two more contenders are `rl_rms.RMSprop` with a matched and with an estimated half-life. An update moves at least
+32 bytes per parameter: the norm reads the gradient, the kernel reads and writes parameter, gradient and v, and
+zero_grad writes the gradient. The table shows this bandwidth as a share of that of a copy of the parameters, which
+moves 8 bytes per parameter.
 """
 
 import argparse
@@ -31,7 +30,7 @@ MAX_NORM = 0.5
 
 
 def actor_critic() -> nn.Module:
-    """Two networks of 64 and 64 units: 12 tensors, 9 155 parameters, as A2C has on CartPole."""
+    """A2C's two networks on CartPole, of 64 and 64 units each: 12 tensors, 9,155 parameters."""
 
     def network(outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
@@ -62,7 +61,7 @@ TORCHS = ("torch", "torch foreach")
 
 
 def contender(make_net: Callable[[], nn.Module], name: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What fills the gradients, and what an update costs beside that; gradients are zeroed in place."""
+    """Return a function that fills the gradients, and a function that clips, steps and zeroes them in place."""
     params = list(make_net().parameters())
     gradients = [torch.randn_like(param) for param in params]
     for param in params:
@@ -87,14 +86,14 @@ def contender(make_net: Callable[[], nn.Module], name: str) -> tuple[Callable[[]
 
 
 def copying(make_net: Callable[[], nn.Module]) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The same for copying as many numbers as the network has, from one tensor to another."""
+    """Return such functions for a copy of as many numbers as the network has."""
     source = torch.zeros(sum(param.numel() for param in make_net().parameters()))
     target = torch.zeros_like(source)
     return lambda: None, lambda: target.copy_(source)  # type: ignore[return-value]
 
 
 def measure(size: str, threads: int, rounds: int) -> dict[str, Any]:
-    """Times in microseconds of each contender in each round, and medians of their ratios within a round."""
+    """Measure the microseconds of each contender in each round, and the medians of the ratios within rounds."""
     torch.set_num_threads(threads)
     clock = time.thread_time if threads == 1 else time.perf_counter
     updates = {name: contender(SIZES[size], name) for name in (*OURS, *TORCHS)}
@@ -127,7 +126,7 @@ def measure(size: str, threads: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure everything, print a table, write the raw numbers."""
+    """Measure everything, then print and write the table and the raw data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)

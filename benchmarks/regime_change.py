@@ -1,30 +1,28 @@
-"""RMSprop's v beside the gradients' true second moment, through a jump of the world in a real A2C run.
+"""RMSprop's v and the true second moment of the gradients, during a jump of the environment in an A2C run.
 
 Run: python benchmarks/regime_change.py [--seeds 10] [--output benchmarks/results/regime_change.json]
 
-A2C keeps up CartPole's pole with the packaged ``drifting_cartpole`` settings and, at env step 100,000, the motor
-is wired the other way round (``force_mag`` from 10 to -10), which happens in that configuration too. It is chosen
-since it changes the gradients most of what was tried (gravity, the pole's length, the reward's scale): what the
-policy has learned is suddenly wrong, the critic's errors grow a hundredfold and shrink again as both learn anew.
-The gradients are not clipped, for clipping at the usual 0.5 acts at nearly every update here, so that their global
-norm never changes and only its share among coordinates does; that case is measured as well and reported beside.
+A2C learns CartPole with the packaged ``drifting_cartpole`` settings. At env step 100,000 the force changes its
+sign (``force_mag`` from 10 to -10), as it does in that configuration. Of the changes that were tried (gravity,
+pole length, reward scale), this one changes the gradients most: the critic's errors grow a hundredfold, and shrink
+again while the agent adapts. The main run does not clip gradients, because clipping at the usual 0.5 acts on
+nearly every update and keeps the global norm constant. A second run with clipping is reported too.
 
-*The true second moment* ``s = E[g*g]`` of an update is that of the gradient which the frozen policy would have
-given in that environment over all random numbers. It is estimated from 64 further copies of the run's 16
-sub-environments, which play alongside with every policy that the run has, from 80 updates (640 steps, more than
-any episode has) before the window on, in the run's own environment, but with their own random numbers and without
-any effect on the run. Each copy gives one gradient of as many vector steps as the update has, of the agent's loss
-and clipped as the update clips. What remains: the copies know nothing of the run's own last transitions, which
-shaped its policy, so s is that of a rollout independent of them; the jump may come a vector step apart, for reset
-frames do not advance the run's clock; and 64 squares are noisy, which the logarithm turns into a surplus of the
-tracking error, the same for all half-lives and reported beside it.
+*The true second moment* ``s = E[g*g]`` of an update is the expectation of the squared gradient for the fixed
+policy in the environment of that update. It is estimated from 64 independent copies of the run's 16
+sub-environments. The copies play every policy of the run, beginning 80 updates (640 steps, more than any episode)
+before the window. They have their own random generators and do not affect the run. Each copy gives one gradient of
+the agent's loss, with the length and the clipping of the update. Three differences remain. The copies do not
+include the run's last transitions, which shaped its policy. The jump may differ by a vector step, because reset
+frames do not advance the run's clock. The 64 squares are noisy, which adds the same amount to the tracking error
+of all half-lives; the table shows this amount.
 
-*v* is the bias-corrected accumulator of `rl_rms.optim.rule` as the update uses it, with its own gradient in it,
-for many half-lives in shadow, fed by the run's own gradients, and for those that "match" and "auto" find. The run
-itself learns with 69 updates, rho = 0.99; another half-life would have led it elsewhere.
+*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. Shadow
+accumulators receive the run's gradients and have many fixed half-lives and those of "match" and "auto". The run
+itself learns with a half-life of 69 updates (rho = 0.99).
 
 *Tracking error* is the Kullback-Leibler divergence ``(s/v - 1 - log(s/v)) / 2`` between Gaussians of variance s
-and v, mean over coordinates. Intervals are 95% bootstrap intervals of the mean over seeds.
+and v, averaged over coordinates. Intervals are 95% bootstrap intervals of the mean over seeds.
 """
 
 import argparse
@@ -58,7 +56,7 @@ NUM_ENVS, NUM_STEPS = 16, 8
 UPDATE_STEPS = NUM_ENVS * NUM_STEPS
 OWN_HALF_LIFE = 69.0
 HALF_LIVES = (2.0, 4.0, 8.0, 16.0, 32.0, 69.0, 128.0, 256.0, 690.0, 2048.0)
-# Half-lives that are found on the way: as a user gets them, and "auto" without the floor of 32 updates.
+# Estimated half-lives, with the default bounds and without the floor of 32 updates.
 ESTIMATED: dict[str, Callable[[], HalfLifeEstimator]] = {
     "match": Matched,
     "auto": Bank,
@@ -69,20 +67,20 @@ SHOWN = ("8", "69", "690", *ESTIMATED)
 DRAWN = {"8": "#D55E00", "69": "#0072B2", "690": "#009E73", "auto": "#CC79A7"}  # Okabe and Ito
 CLIPPING: dict[str, float | None] = {"no clipping": None, "clipped at 0.5": 0.5}
 WARM_UP = 80
-# The true second moment is estimated at every update for so long after the jump, and at every fourth elsewhere.
+# The true second moment is estimated at every update up to EVERY_UNTIL after the jump, elsewhere at every fourth.
 EVERY_UNTIL, SPARSE = 100, 4
-# Updates since the jump, from and up to.
+# Updates since the jump: first and end.
 PHASES = {"before": (-100, 0), "just after": (0, 50), "long after": (200, 300)}
 Floats = NDArray[np.float64]
 
 
 class Copies:
-    """Independent copies of a run's sub-environments that follow its policies in its world.
+    """Independent copies of a run's sub-environments that play its policies.
 
     Args:
-        num_copies: Gradients that one update is given, an even number.
-        changes: The run's schedules.
-        seed: Seed of the copies' own random numbers.
+        num_copies: Number of gradients per update. It must be even.
+        changes: Schedules of the run.
+        seed: Seed of the copies' random generators.
     """
 
     def __init__(self, num_copies: int, changes: dict[str, Step], seed: int) -> None:
@@ -94,11 +92,11 @@ class Copies:
 
     @torch.no_grad()
     def play(self, agent: A2C, clock: int) -> Rollout:
-        """What all copies live through in the update to come.
+        """Collect the rollout of all copies for the next update.
 
         Args:
-            agent: Whose policy plays; its own generator is left alone.
-            clock: The run's, in env steps. The copies' own would run ahead of it by their number.
+            agent: The agent whose policy plays. Its random generator is not used.
+            clock: The run's clock in env steps. The copies' own clock would count the steps of all copies.
         """
 
         def act(vector_step: int, observations: Any, *_: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -110,21 +108,21 @@ class Copies:
         return self.collector.collect(act, agent.learner.rollout_done)
 
     def squared_gradients(self, agent: A2C, rollout: Rollout) -> Tensor:
-        """The square of each copy's gradient, shape ``(num_copies, num_coordinates)``."""
+        """Squared gradient of each copy, shape ``(num_copies, num_coordinates)``."""
         grads = gradients_of_parts(agent, rollout, self.num_copies)
         return torch.stack([clipped(grad, agent.config.max_grad_norm) for grad in grads]).square()
 
 
 def gradients_of_parts(agent: A2C, rollout: Rollout, num_parts: int) -> Tensor:
-    """The gradient of the agent's loss on each part of a rollout's sub-environments, all in one pass.
+    """Compute the gradient of the agent's loss on each part of a rollout in one pass.
 
     Args:
-        agent: Without standardized advantages.
-        rollout: Of ``num_parts`` times as many sub-environments as a part has.
+        agent: An agent without normalized advantages.
+        rollout: A rollout whose number of sub-environments is a multiple of ``num_parts``.
         num_parts: Number of parts.
 
     Returns:
-        Shape ``(num_parts, num_coordinates)``, the same as `actor_critic_loss` and autograd give part by part.
+        Gradients, shape ``(num_parts, num_coordinates)``, equal to those of `actor_critic_loss` for each part.
     """
     policy, config = agent.policy, agent.config
     num_steps, num_envs = rollout.valid.shape
@@ -140,7 +138,7 @@ def gradients_of_parts(agent: A2C, rollout: Rollout, num_parts: int) -> Tensor:
     )
 
     def by_part(array: NDArray[Any]) -> Tensor:
-        """From ``(num_steps, num_envs, ...)`` to ``(num_parts, transitions of a part, ...)``."""
+        """Reshape ``(num_steps, num_envs, ...)`` to ``(num_parts, transitions of a part, ...)``."""
         parts = torch.as_tensor(array).unflatten(1, (num_parts, -1)).transpose(0, 1)
         return parts.flatten(1, 2)
 
@@ -167,19 +165,19 @@ def gradients_of_parts(agent: A2C, rollout: Rollout, num_parts: int) -> Tensor:
 
 
 def clipped(gradient: Tensor, max_norm: float | None) -> Tensor:
-    """A flat gradient scaled down to a global norm, as `rl_rms.RMSprop` does it; twice is as good as once."""
+    """Clip a flat gradient to a global norm as `rl_rms.RMSprop` does."""
     if max_norm is None:
         return gradient
     return gradient * min(1.0, max_norm / (float(gradient.norm()) + 1e-6))
 
 
 class Shadow:
-    """Accumulators of all half-lives at once, which see a run's gradients and change nothing.
+    """Accumulators with all half-lives, which receive a run's gradients without an effect on the run.
 
     Args:
-        num_coordinates: Of the flat gradient.
-        timescale: Of the world, in updates, for the half-life that is matched to it.
-        seed: Of the draw of the coordinates that the estimators see.
+        num_coordinates: Size of the flat gradient.
+        timescale: Timescale of the environment in updates, for the matched half-life.
+        seed: Seed of the draw of the estimators' coordinates.
     """
 
     def __init__(self, num_coordinates: int, timescale: float, seed: int) -> None:
@@ -193,14 +191,14 @@ class Shadow:
 
     @property
     def half_lives(self) -> list[float]:
-        """In updates, one for each of `ROWS`, for the update to come."""
+        """Half-lives of the next update, in updates, in the order of `ROWS`."""
         return [*HALF_LIVES, *(estimator.half_life for estimator in self.estimators)]
 
     def update(self, gradient: Tensor) -> Tensor:
-        """The v of each half-life after this gradient, shape ``(len(ROWS), num_coordinates)``."""
-        memory = torch.tensor(self.half_lives, dtype=torch.float64)[:, None]
+        """Accumulate a gradient and return v for each half-life, shape ``(len(ROWS), num_coordinates)``."""
+        half_life = torch.tensor(self.half_lives, dtype=torch.float64)[:, None]
         gradients = gradient.expand_as(self.nothing)
-        _, self.state = rmsprop_update(self.nothing, gradients, self.state, lr=0.0, half_life=memory)
+        _, self.state = rmsprop_update(self.nothing, gradients, self.state, lr=0.0, half_life=half_life)
         self.seen.append(gradient)
         if len(self.seen) == HalfLifeEstimator.block:
             for estimator in self.estimators:
@@ -210,18 +208,18 @@ class Shadow:
 
 
 def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
-    """``(s/v - 1 - log(s/v)) / 2``, mean over coordinates, for s the mean of ``squares``.
+    """Compute ``(s/v - 1 - log(s/v)) / 2``, averaged over coordinates, for s the mean of ``squares``.
 
-    The logarithm of a mean of n noisy squares is too small by about c/n, that of half of them by 2 c/n, whatever
-    v is. The difference of the two says how much of an error is noise of s (jackknife).
+    The logarithm of a mean of n noisy squares is too small by about c/n, and that of a mean of n/2 squares by 2
+    c/n, for any v. The difference of the two estimates the part of the error that is noise of s (jackknife).
 
     Args:
-        squares: Independent squared gradients, shape ``(num_copies, num_coordinates)``, of an even number.
+        squares: Independent squared gradients, shape ``(num_copies, num_coordinates)``, with even ``num_copies``.
         v: Accumulators, shape ``(num_rows, num_coordinates)``.
 
     Returns:
-        Errors, shape ``(num_rows,)``, and the part that is noise of s, the same in each. Coordinates in which half
-        of the squares are 0 are left out.
+        Errors, shape ``(num_rows,)``, and the part of each that is noise of s. Coordinates are left out if one
+        half of their squares are all 0.
     """
     first, second = (half.double().mean(0) for half in squares.chunk(2))
     alive = (first > 0) & (second > 0) & (v > 0).all(0)
@@ -240,20 +238,20 @@ def run(
     num_copies: int = 64,
     warm_up: int = WARM_UP,
 ) -> dict[str, Any]:
-    """One run through the jump.
+    """Train through the jump.
 
     Args:
-        seed: Of agent, world and copies.
-        max_grad_norm: Where the run clips.
-        jump: When the world changes, in env steps.
-        window: Updates since the jump, from and up to, in which the true second moment is estimated.
-        num_copies: Independent gradients for an estimate.
+        seed: Seed of agent, environment and copies.
+        max_grad_norm: Norm at which the run clips gradients.
+        jump: Env step of the jump.
+        window: First and end of the measured updates, relative to the jump.
+        num_copies: Independent gradients per estimate.
         warm_up: Updates that the copies play before the first estimate.
 
     Returns:
-        Per measured update: ``updates`` since the jump, ``second_moment`` (mean over coordinates), ``v``
-        (likewise), ``tracking_error`` and ``half_life`` of each of `ROWS`, ``noise`` (see `tracking_error`) and
-        ``return`` (mean of the last 16 episodes); and the update into which the jump fell.
+        For each measured update, ``updates`` since the jump, ``second_moment`` and ``v`` (means over coordinates),
+        ``tracking_error`` and ``half_life`` of each of `ROWS`, ``noise`` (see `tracking_error`) and ``return``
+        (mean of the last 16 episodes). Also ``seed`` and ``jumped_at``, the update of the jump.
     """
     changes = {"force_mag": Step(before=10.0, after=-10.0, at=jump)}
     env = make_vec("CartPole-v1", NUM_ENVS, changes)
@@ -268,10 +266,10 @@ def run(
         seed=seed,
         device="cpu",
     )
-    world = find_changing(env)
-    assert world is not None
+    changing = find_changing(env)
+    assert changing is not None
     params = list(agent.policy.parameters())
-    timescale = world.timescale / UPDATE_STEPS
+    timescale = changing.timescale / UPDATE_STEPS
     shadow = Shadow(sum(param.numel() for param in params), timescale, seed)
     copies: Copies | None = None
     squares: Tensor | None = None
@@ -280,7 +278,7 @@ def run(
 
     def observe(agent: A2C) -> bool:
         nonlocal copies, squares, jumped_at
-        if jumped_at is None and world.clock > jump:
+        if jumped_at is None and changing.clock > jump:
             jumped_at = agent.num_updates
         own = torch.cat([param.grad.flatten() for param in params])
         half_lives = shadow.half_lives
@@ -300,13 +298,13 @@ def run(
                 }
             )
             squares = None
-        # What the update to come will see: its policy, its world.
+        # Prepare the estimate for the next update, with its policy and its environment.
         number = agent.num_updates + 1
-        since_jump = number - (jumped_at or expected_jump(number, world.clock, jump))
+        since_jump = number - (jumped_at or expected_jump(number, changing.clock, jump))
         if copies is None and since_jump >= window[0] - warm_up:
             copies = Copies(num_copies, changes, seed=seed + 1_000_000)
         if copies is not None:
-            rollout = copies.play(agent, world.clock)
+            rollout = copies.play(agent, changing.clock)
             if since_jump >= window[0] and (number % SPARSE == 0 or 0 <= since_jump < EVERY_UNTIL):
                 squares = copies.squared_gradients(agent, rollout)
         return jumped_at is None or agent.num_updates < jumped_at + window[1]
@@ -319,32 +317,33 @@ def run(
 
 
 def expected_jump(number: int, clock: int, jump: int) -> int:
-    """The update into which the jump will fall, as far as can be told before the one of this ``number``.
+    """Predict the update of the jump before update ``number``.
 
     Args:
-        number: The update to come.
+        number: Number of the next update.
         clock: Env steps before it.
-        jump: Env steps at which the world changes. Reset frames, which are no env steps, may make it a few later.
+        jump: Env step of the jump. The jump may come some updates later because of reset frames.
     """
     return number + max(jump - clock, 0) // UPDATE_STEPS
 
 
 def interval(values: Sequence[float], level: float = 0.95, draws: int = 2000) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean."""
+    """Compute the percentile bootstrap interval of the mean."""
     samples = np.random.default_rng(0).choice(np.asarray(values), (draws, len(values)))
     low, high = np.quantile(samples.mean(1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean tracking error of each half-life in each phase, and the fixed half-life with the least.
+    """Compute the mean tracking error of each half-life in each phase, and the best fixed half-life.
 
     Args:
-        runs: From `run`, of several seeds.
+        runs: Results of `run` for several seeds.
 
     Returns:
-        For each of `PHASES`: ``by_seed`` (seeds by `ROWS`), ``mean``, ``low`` and ``high`` by row, ``half_life``
-        (the rows' median), ``noise`` (its mean), ``best`` (fixed half-life of least mean) and ``best_by_seed``.
+        For each of `PHASES`: ``by_seed`` (seeds by `ROWS`), ``mean``, ``low`` and ``high`` by row, the median
+        ``half_life`` by row, the mean ``noise``, ``best`` (the fixed half-life with the least mean) and
+        ``best_by_seed``.
     """
     summary: dict[str, Any] = {}
     for phase, bounds in PHASES.items():
@@ -371,14 +370,15 @@ def _in_phase(one: dict[str, Any], name: str, bounds: tuple[int, int]) -> Floats
 
 
 def medians(runs: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """The tracking error that half of all measured updates of all seeds stay below, in each phase.
+    """Compute the median tracking error over all measured updates of all seeds in each phase.
+
+    A few updates with very large gradients often dominate the mean; the median shows a typical update.
 
     Args:
-        runs: From `thinned`.
+        runs: Results of `thinned`.
 
     Returns:
-        One number for each of `SHOWN`, by phase. The mean is often made by a few updates whose gradients are far
-        above what a short memory still remembers; this is what an ordinary update has.
+        One number for each of `SHOWN`, by phase.
     """
     return {
         phase: np.median(
@@ -389,15 +389,15 @@ def medians(runs: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def table(summaries: dict[str, dict[str, Any]], runs: dict[str, list[dict[str, Any]]]) -> str:
-    """The summaries and the medians of runs from `thinned`, by name, as Markdown."""
+    """Format the summaries and the medians of runs from `thinned`, by name, as Markdown."""
     lines = [
         "Tracking error of v (nats, mean over coordinates) in A2C on CartPole-v1 around the update at which the "
-        "motor is wired the other way round: mean over seeds with its 95% interval; median over all updates of "
-        "all seeds; for half-lives that are found on the way the median half-life in updates. The least mean of "
-        "the fixed ones is that of half-lives of "
+        "force changes its sign. Each cell has the mean over seeds with its 95% interval, then the median over "
+        "all updates of all seeds, then the median half-life in updates if it is estimated. Least mean: the best "
+        "fixed half-life of "
         + ", ".join(ROWS[: len(HALF_LIVES)])
-        + " updates, in brackets the range of the seeds' own. Noise: how much of every error in the row comes "
-        "from estimating the true second moment with finitely many rollouts.",
+        + " updates, with the range over seeds in brackets. Noise: the part of every error in the row that comes "
+        "from the finite number of rollouts in the estimate of the true second moment.",
         "",
         "| gradients, seeds | updates since the jump | "
         + " | ".join(map(_title, SHOWN))
@@ -429,14 +429,14 @@ def _title(row: str) -> str:
 
 
 def thinned(one: dict[str, Any]) -> dict[str, Any]:
-    """A run with the rows of `SHOWN` only, for a small file."""
+    """Keep only the rows of `SHOWN`, for a small file."""
     columns = [ROWS.index(row) for row in SHOWN]
     rows = {name: np.array(one[name])[:, columns].tolist() for name in ("v", "tracking_error", "half_life")}
     return {**one, **rows}
 
 
 def on_a_grid(runs: Sequence[dict[str, Any]], name: str, grid: Floats) -> Floats:
-    """A series of every run at the same updates, interpolated in its logarithm: (runs, updates, columns)."""
+    """Interpolate the logarithm of a series of every run at the same updates, shape (runs, updates, columns)."""
     columns = []
     for one in runs:
         series = np.log(np.array(one[name], dtype=np.float64).reshape(len(one["updates"]), -1))
@@ -445,11 +445,11 @@ def on_a_grid(runs: Sequence[dict[str, Any]], name: str, grid: Floats) -> Floats
 
 
 def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
-    """The true second moment and v through the jump, and under them the tracking error; medians over seeds.
+    """Draw medians over seeds of the true second moment, v and the tracking error during the jump.
 
     Args:
-        runs: From `thinned`.
-        path: The picture.
+        runs: Results of `thinned`.
+        path: Path of the figure.
     """
     from matplotlib.figure import Figure
 
@@ -478,7 +478,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
         axis.margins(x=0)
     place = -math.inf
     low, high = np.log(above.get_ylim())
-    for value, text, color in sorted(labels):  # beside the lines' ends, but not over one another
+    for value, text, color in sorted(labels):  # at the ends of the lines, without overlaps
         place = max(math.log(value), place + 0.075 * (high - low))
         above.annotate(
             text,
@@ -508,7 +508,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """Every number in nested lists and dictionaries to three digits, for a small file."""
+    """Round every number in nested lists and dictionaries to three digits, for a small file."""
     if isinstance(value, float):
         return float(f"{value:.3g}")
     if isinstance(value, dict):
@@ -517,11 +517,11 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
-    """Measure everything, print the table, write raw numbers, table and picture."""
+    """Measure everything, print the table, and write the raw data, the table and the figure."""
     root = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--clipped_seeds", type=int, default=5, help="the same for the clipped run")
+    parser.add_argument("--clipped_seeds", type=int, default=5, help="seeds of the clipped run")
     parser.add_argument("--output", type=Path, default=root / "results" / "regime_change.json")
     parser.add_argument("--figure", type=Path, default=root.parent / "docs" / "images" / "second_moment.png")
     arguments = parser.parse_args()
@@ -531,7 +531,7 @@ def main() -> None:
         ones = []
         for seed in range(arguments.seeds if max_grad_norm is None else arguments.clipped_seeds):
             ones.append(run(seed, max_grad_norm))
-            print(f"{name}, seed {seed}: the jump fell into update {ones[-1]['jumped_at']}", flush=True)
+            print(f"{name}, seed {seed}: jump in update {ones[-1]['jumped_at']}", flush=True)
         summaries[name] = summarize(ones)
         runs[name] = [thinned(one) for one in ones]
     markdown = table(summaries, runs)

@@ -1,4 +1,4 @@
-"""The time of a vector step of ResilientSyncVectorEnv as a ratio to Gymnasium's SyncVectorEnv.
+"""Time of a vector step of ResilientSyncVectorEnv relative to Gymnasium's SyncVectorEnv.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/resilient.py
 
@@ -19,7 +19,7 @@ CASES = [("CartPole-v1", 1), ("CartPole-v1", 4), ("CartPole-v1", 16), ("Pendulum
 
 
 def seconds(env: VectorEnv) -> float:
-    """The time of `STEPS` vector steps."""
+    """Measure the time of `STEPS` vector steps in seconds."""
     env.reset(seed=0)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(STEPS)]
@@ -30,7 +30,7 @@ def seconds(env: VectorEnv) -> float:
 
 
 def ratio(make: Callable[[], gym.Env], num_envs: int, rounds: int = ROUNDS) -> tuple[float, float]:
-    """Microseconds of Gymnasium's vector step, and the median ratio of the resilient one."""
+    """Measure the microseconds of Gymnasium's vector step, and the median ratio of the resilient one."""
     plain, resilient = SyncVectorEnv([make] * num_envs), ResilientSyncVectorEnv([make] * num_envs)
     pairs = []
     for number in range(rounds):

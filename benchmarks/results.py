@@ -1,21 +1,21 @@
-"""Returns of A2C beside Stable-Baselines3's A2C with the zoo's hyperparameters, and beside published numbers.
+"""Returns of A2C, compared with Stable-Baselines3's A2C with the zoo's hyperparameters and with published returns.
 
 Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents rl_rms sb3] [--processes 2]
      python benchmarks/results.py try [--envs ID ...] [--seeds 3] [--ours JSON ...] [--processes 2]
      python benchmarks/results.py report
 
-``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips those that are there, so
-it can be stopped, started again and given more seeds. ``try`` is how our recipes are chosen: it trains our agent
-with changed hyperparameters, from seed 0 on, prints the scores and writes nothing, as in
-``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr": 0.004, "num_envs": 32}'``. ``report`` computes
+``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips trainings in the file. It
+can be stopped and started again, also with more seeds. ``try`` trains rl_rms with changed hyperparameters and the
+seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr":
+0.004, "num_envs": 32}'``. The recipes of rl_rms were chosen with it. ``report`` computes
 benchmarks/results/results.md from the file; it needs the extra ``plots``.
 
-Both agents train for the same env steps, those of the zoo. Ten times on the way the deterministic policy plays 20
-episodes in environments of its own, and at the end 100. A score is the mean return of the latter; a table's row
-is the interquartile mean of the seeds' scores and its stratified bootstrap interval of 95 %, as rliable computes
-them. A late collapse is a seed whose last score is below half of the way from a random policy's return to the
-best of its evaluations on the way. Stable-Baselines3's hyperparameters are those of rl_zoo3 2.9.2's a2c.yml; ours
-were chosen by ``try``, with other seeds than those of the table.
+Both agents train for the env steps of the zoo. The deterministic policy plays 20 episodes in separate environments
+at ten times during training, and 100 at the end. A score is the mean return of the last evaluation. A table's row
+has the interquartile mean of the scores over seeds and its stratified bootstrap interval of 95 %, as rliable
+computes them. A late collapse is a seed whose score is below the midpoint between a random policy's return and its
+best evaluation. Stable-Baselines3 has the hyperparameters of a2c.yml in rl_zoo3 2.9.2. The seeds of the table
+differ from those of ``try``.
 """
 
 import argparse
@@ -45,7 +45,7 @@ RUNS = HERE / "results" / "results_runs.jsonl"
 TABLE = HERE / "results" / "results.md"
 NUM_EVALUATIONS, EPISODES, LAST_EPISODES = 10, 20, 100
 EVAL_ENVS = 10
-# Our recipes were chosen with seeds from 0 on.
+# The recipes of rl_rms were chosen with the seeds from 0.
 FIRST_SEED = 100
 
 Floats = NDArray[np.float64]
@@ -53,17 +53,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How both agents train on an environment.
+    """Settings of both agents on an environment.
 
     Attributes:
         steps: Env steps.
-        num_envs: Of our agent.
-        ours: Its arguments; ``lr`` is where a learning rate begins that falls to 0 in a straight line, ``ent``
-            where an entropy coefficient does.
+        num_envs: Number of environments of rl_rms.
+        ours: Arguments of rl_rms. ``lr`` is the start of a learning rate that falls linearly to 0, and ``ent``
+            that of an entropy coefficient.
         zoo: The zoo's entry, with ``n_envs``, ``normalize`` and ``lin`` for its linear learning rates.
         random: Mean return of random actions over 200 episodes, seed 0.
-        published: The zoo's own score, of one run, and Tianshou's at 1M env steps where it has one (the best of
-            its evaluations, not the last).
+        published: The zoo's score of one run, and Tianshou's best evaluation at 1M env steps if there is one.
     """
 
     steps: int
@@ -161,14 +160,14 @@ RECIPES = {
 
 
 def make_vec(id: str, num_envs: int) -> gym.vector.VectorEnv:
-    """Environments stepped one after the other, or the id's own vector form."""
+    """Make the vector implementation of an environment if it has one, else a SyncVectorEnv."""
     spec = gym.spec(id)
     mode = "vector_entry_point" if spec.vector_entry_point is not None else "sync"
     return gym.make_vec(id, num_envs, vectorization_mode=mode)
 
 
 def train_ours(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
-    """Mean returns of the evaluations on the way, and all returns of the last one."""
+    """Train rl_rms; return the mean returns of the evaluations during training and all returns of the last one."""
     options = dict(recipe.ours)
     steps = recipe.steps
     falling = {"lr": "learning_rate", "ent": "ent_coef"}
@@ -184,13 +183,13 @@ def train_ours(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[fl
     )
     callback = EvalCallback(make_vec(id, EVAL_ENVS), every=steps // NUM_EVALUATIONS, episodes=EPISODES)
     agent.learn(steps, callback, log_interval=steps)
-    on_the_way = [one.evaluation.mean_reward for one in callback.results]
+    on_the_way = [result.evaluation.mean_reward for result in callback.results]
     last = evaluate(agent, make_vec(id, EVAL_ENVS), LAST_EPISODES, seed=1_000 + seed)
     return on_the_way, last.returns.tolist()
 
 
 def train_theirs(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
-    """The same of Stable-Baselines3."""
+    """Train Stable-Baselines3; return the same values as `train_ours`."""
     import stable_baselines3
     from stable_baselines3.common.callbacks import EvalCallback as TheirEvalCallback
     from stable_baselines3.common.env_util import make_vec_env
@@ -205,14 +204,14 @@ def train_theirs(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[
         options["learning_rate"] = lambda remaining: start * remaining
     options["policy_kwargs"] = dict(options.get("policy_kwargs", {}))
 
-    def world(count: int, world_seed: int, *, training: bool) -> VecEnv:
-        env: VecEnv = make_vec_env(id, count, seed=world_seed)
+    def make_env(count: int, env_seed: int, *, training: bool) -> VecEnv:
+        env: VecEnv = make_vec_env(id, count, seed=env_seed)
         if normalize:
             discount = options.get("gamma", 0.99)
             env = VecNormalize(env, gamma=discount, training=training, norm_reward=training)
         return env
 
-    env, eval_env = world(num_envs, seed, training=True), world(EVAL_ENVS, 1_000 + seed, training=False)
+    env, eval_env = make_env(num_envs, seed, training=True), make_env(EVAL_ENVS, 1_000 + seed, training=False)
     model = stable_baselines3.A2C("MlpPolicy", env, seed=seed, device="cpu", **options)
     with tempfile.TemporaryDirectory() as folder:
         callback = TheirEvalCallback(
@@ -237,7 +236,7 @@ TRAIN = {"rl_rms": train_ours, "sb3": train_theirs}
 
 
 def read() -> dict[tuple[str, str, int], tuple[list[float], list[float]]]:
-    """Finished trainings by environment, agent and seed."""
+    """Read the finished trainings by environment, agent and seed."""
     found = {}
     if RUNS.exists():
         for line in RUNS.read_text().splitlines():
@@ -247,7 +246,7 @@ def read() -> dict[tuple[str, str, int], tuple[list[float], list[float]]]:
 
 
 def one(id: str, agent: str, seed: int) -> str:
-    """A training, written down; gives a line that tells of it."""
+    """Train one agent, append its returns to the file and return a line of text."""
     torch.set_num_threads(1)
     on_the_way, last = ([round(score, 2) for score in scores] for scores in TRAIN[agent](id, seed, RECIPES[id]))
     with RUNS.open("a") as file:
@@ -256,7 +255,7 @@ def one(id: str, agent: str, seed: int) -> str:
 
 
 def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
-    """All trainings that are missing, in parallel processes."""
+    """Run all missing trainings in parallel processes."""
     done = read()
     wanted = [
         (id, agent, seed) for id in ids for seed in range(FIRST_SEED, FIRST_SEED + seeds) for agent in agents
@@ -267,11 +266,11 @@ def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe with other hyperparameters of ours.
+    """Change the hyperparameters of rl_rms in a recipe.
 
     Args:
-        recipe: The present one.
-        changes: Arguments of our agent; ``num_envs``, ``policy`` and ``steps`` are the recipe's.
+        recipe: The recipe.
+        changes: Arguments of rl_rms, or ``num_envs``, ``policy`` and ``steps`` of the recipe.
     """
     ours = {key: value for key, value in changes.items() if key not in ("num_envs", "policy", "steps")}
     its_own = {key: value for key, value in changes.items() if key not in ours}
@@ -279,7 +278,7 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def attempt(id: str, seed: int, changes: Mapping[str, Any]) -> tuple[float, list[float]]:
-    """Our agent's last score with a changed recipe, and those on the way."""
+    """Train rl_rms with a changed recipe; return its score and the mean returns during training."""
     torch.set_num_threads(1)
     on_the_way, last = train_ours(id, seed, changed(RECIPES[id], changes))
     return statistics.fmean(last), on_the_way
@@ -308,12 +307,12 @@ def try_out(ids: list[str], all_changes: list[Mapping[str, Any]], seeds: int, pr
 
 
 def collapses(runs: list[tuple[list[float], list[float]]], random: float) -> int:
-    """How many ended below half of the way from a random policy's return to their best evaluation."""
+    """Count the runs whose score is below the midpoint of a random policy's return and their best evaluation."""
     return sum(statistics.fmean(last) < random + 0.5 * (max(on_the_way) - random) for on_the_way, last in runs)
 
 
 def report() -> None:
-    """Write the table."""
+    """Write and print the table."""
     found: dict[tuple[str, str], list[tuple[list[float], list[float]]]] = defaultdict(list)
     for (id, agent, _), scores in sorted(read().items()):
         found[id, agent].append(scores)
@@ -343,7 +342,7 @@ def report() -> None:
 
 
 def main() -> None:
-    """Run or report, as the command line says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "try", "report"))
     parser.add_argument("--envs", nargs="*", choices=list(RECIPES), default=list(RECIPES))

@@ -1,8 +1,8 @@
-"""Other people's ways to average squared gradients, for `benchmarks/tracking.py`: each as its source states it.
+"""Published averages of squared gradients for `benchmarks/tracking.py`, each as its source defines it.
 
-Every rival is a class with ``step(g)``, which takes the gradients of one update, (seeds, coordinates), and returns
-its second moment v after them. Where a rule depends on parameters, they move by the rival's own steps. Constants
-are the sources' defaults; those of "our prototype" come from nowhere else.
+Every rival is a class with ``step(g)``, which takes the gradients of one update, shape (seeds, coordinates), and
+returns the second moment v after them. If a rule depends on parameters, they move by the rival's own steps.
+Constants are the defaults of the sources. Classes marked "our prototype" have no source.
 """
 
 from typing import Any, Protocol
@@ -14,48 +14,48 @@ Array = NDArray[np.float64]
 
 
 class Rival(Protocol):
-    """A second moment that is updated."""
+    """The interface of a second moment."""
 
     def step(self, g: Array) -> Array:
-        """The second moment after the gradients ``g``, both (seeds, coordinates)."""
+        """Update with the gradients ``g`` and return the second moment, both (seeds, coordinates)."""
 
 
 class Average:
-    """``v <- v + gain (x - v)``, bias-corrected however the gain varies."""
+    """``v <- v + gain (x - v)``, bias-corrected for any sequence of gains."""
 
     def __init__(self) -> None:
         self.v: Any = 0.0
         self.start: Any = 1.0
 
     def step(self, x: Array, gain: Any) -> Array:
-        """The average after ``x``."""
+        """Update with ``x`` and return the average."""
         self.v = self.v + gain * (x - self.v)
         self.start = self.start * (1.0 - gain)
         return self.value
 
     @property
     def value(self) -> Array:
-        """The average so far; nan before any value."""
+        """The average so far, or nan before any value."""
         with np.errstate(invalid="ignore"):
             result: Array = np.asarray(self.v) / (1.0 - self.start)
         return result
 
 
 class LeftOut:
-    """The average from before the present gradient, as ADOPT divides by (Taniguchi 2024, arXiv:2411.02853)."""
+    """The average without the present gradient, which ADOPT divides by (Taniguchi 2024, arXiv:2411.02853)."""
 
     def __init__(self, rho: float = 0.99) -> None:
         self.gain, self.average = 1.0 - rho, Average()
 
     def step(self, g: Array) -> Array:
-        """The average so far; the first gradient has none but itself."""
+        """Update and return the average before ``g``, or the first square at the first update."""
         before = self.average.value
         after = self.average.step(g * g, self.gain)
         return np.where(np.isfinite(before), before, after)
 
 
 class Kourkoutas:
-    """Kourkoutas-beta (Kassinos 2025, arXiv:2508.12996): a layer's gradient spike shortens its memory.
+    """Kourkoutas-beta (Kassinos 2025, arXiv:2508.12996): a gradient spike shortens the half-life of its layer.
 
     s = |g| / EMA |g|,  sun = s / (1 + s),  rho = 0.999 - (0.999 - 0.88) sun
     """
@@ -64,14 +64,14 @@ class Kourkoutas:
         self.norm, self.average = Average(), Average()
 
     def step(self, g: Array) -> Array:
-        """The coordinates are one layer."""
+        """Update, with all coordinates as one layer."""
         size = np.linalg.norm(g, axis=-1, keepdims=True)
         spike = size / self.norm.step(size, 0.07)
         return self.average.step(g * g, 1.0 - (0.999 - 0.119 * spike / (1.0 + spike)))
 
 
 class AdaSmooth:
-    """AdaSmooth (Lu 2022, arXiv:2204.00825): trending parameters forget faster.
+    """AdaSmooth (Lu 2022, arXiv:2204.00825): parameters with a trend have shorter half-lives.
 
     e = |sum of steps| / sum |steps|,  c = (0.99 - 0.5) e + 1 - 0.99,  v <- (1 - c**2) v + c**2 g**2
     """
@@ -82,7 +82,7 @@ class AdaSmooth:
         self.average = Average()
 
     def step(self, g: Array) -> Array:
-        """The steps are summed from the start, as pytorch_optimizer does."""
+        """Update; the steps are summed from the start, as in pytorch_optimizer."""
         trend = np.abs(self.path) / self.length
         v = self.average.step(g * g, (0.49 * trend + 0.01) ** 2 * np.ones_like(g))
         step = g / np.sqrt(v)
@@ -91,9 +91,9 @@ class AdaSmooth:
 
 
 class VSGD:
-    """vSGD's memory (Schaul 2013, arXiv:1206.1106): ``tau <- (1 - mean(g)**2 / v) tau + 1``, gain ``1 / tau``.
+    """vSGD (Schaul 2013, arXiv:1206.1106): ``tau <- (1 - mean(g)**2 / v) tau + 1``, gain ``1 / tau``.
 
-    After a slow start, the plain mean of ten updates.
+    The first ten updates use the plain mean.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class VSGD:
         self.v: Any = 0.0
 
     def step(self, g: Array) -> Array:
-        """One memory for each coordinate."""
+        """Update each coordinate with its own gain."""
         gain = 1.0 / self.tau
         self.mean = self.mean + gain * (g - self.mean)
         self.v = self.v + gain * (g * g - self.v)
@@ -120,16 +120,16 @@ class Adafactor:
         self.t, self.average = 0, Average()
 
     def step(self, g: Array) -> Array:
-        """Ever longer."""
+        """Update with a gain that falls with the number of updates."""
         self.t += 1
         return self.average.step(g * g, self.t**-0.8)
 
 
 class Hypergradient:
-    """The gain of a tensor descends the one-step-ahead likelihood loss by its own derivative.
+    """Our prototype: gradient descent of a tensor's gain on the one-step-ahead likelihood loss.
 
-    As step sizes do in IDBD (Sutton 1992): ``d = dv / d ln gain`` is a trace and
-    ``ln gain += 0.05 mean((g**2 / v - 1) d / v)``. Our prototype: no source chooses an optimizer's memory so.
+    It follows IDBD (Sutton 1992): ``d = dv / d ln gain`` is a trace and
+    ``ln gain += 0.05 mean((g**2 / v - 1) d / v)``.
     """
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Hypergradient:
         self.trace: Any = 0.0
 
     def step(self, g: Array) -> Array:
-        """The coordinates are one tensor."""
+        """Update, with all coordinates as one tensor."""
         squares = g * g
         gain = np.exp(self.log_gain)
         before = self.average.value
@@ -158,7 +158,7 @@ class AMSGrad:
         self.average, self.largest = Average(), np.zeros(())
 
     def step(self, g: Array) -> Array:
-        """Never smaller than before; the maximum is of what is not bias-corrected yet, as in torch."""
+        """Update; the maximum is taken before the bias correction, as in torch."""
         self.average.step(g * g, 0.001)
         self.largest = np.maximum(self.largest, self.average.v)
         return self.largest / (1.0 - self.average.start)
@@ -171,7 +171,7 @@ class AdaShift:
         self.average, self.waiting = Average(), list[Array]()
 
     def step(self, g: Array) -> Array:
-        """Until the tenth update the present gradient has to do."""
+        """Update; the first ten updates use the present gradient."""
         self.waiting.append(g * g)
         if len(self.waiting) <= 10:
             return self.waiting[-1]
@@ -181,7 +181,7 @@ class AdaShift:
 class AdamRel:
     """Adam-Rel (Ellis 2024, arXiv:2412.17113): a change resets the bias correction's step count and keeps v.
 
-    An oracle: it is told when.
+    This is an oracle, because it receives the times of the changes.
     """
 
     def __init__(self, changes: NDArray[np.bool_], rho: float = 0.999) -> None:
@@ -190,7 +190,7 @@ class AdamRel:
         self.clock: Any = 0.0
 
     def step(self, g: Array) -> Array:
-        """``changes`` is (updates, seeds, 1)."""
+        """Update; ``changes`` has the shape (updates, seeds, 1)."""
         self.clock = np.where(self.changes[self.t], 0.0, self.clock) + 1.0
         self.t += 1
         self.v = self.rho * self.v + (1.0 - self.rho) * g * g
@@ -199,9 +199,9 @@ class AdamRel:
 
 
 class ScaleShape:
-    """A tensor's fast scale times slow shapes, ``v = s d``: half-lives 2 of ``s ~ mean g**2 / d``, 512 of d.
+    """Our prototype: ``v = s d`` with a fast scale s of the tensor and a slow shape d of its coordinates.
 
-    Our prototype; dividing by a fast norm before the accumulator, as clipping that always acts does.
+    s averages ``mean g**2 / d`` with a half-life of 2 updates, d averages ``g**2 / s`` with one of 512.
     """
 
     def __init__(self, half_life: float = 512.0) -> None:
@@ -209,7 +209,7 @@ class ScaleShape:
         self.scale, self.shape = Average(), Average()
 
     def step(self, g: Array) -> Array:
-        """The coordinates are one tensor."""
+        """Update, with all coordinates as one tensor."""
         d = self.shape.value
         ratio = np.where(np.isfinite(d), g * g / d, 1.0) if np.ndim(d) else np.ones_like(g)
         s = self.scale.step(ratio.mean(-1, keepdims=True), 1.0 - 2.0**-0.5)
@@ -217,9 +217,10 @@ class ScaleShape:
 
 
 class ScaleShapeBank:
-    """`ScaleShape` and plain averages of several half-lives, weighted as `rl_rms.optim.bank.Bank` weights.
+    """Our prototype: `ScaleShape` and plain averages with several half-lives, weighted as in `Bank`.
 
-    Our prototype: softmax of one-step-ahead likelihood on 16 coordinates; the geometric mean of the candidates' v.
+    The weights are a softmax of the one-step-ahead likelihood on 16 coordinates. v is the geometric mean of the
+    candidates.
     """
 
     HALF_LIVES = (4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
@@ -231,7 +232,7 @@ class ScaleShapeBank:
         self.scores: Any = 0.0
 
     def step(self, g: Array) -> Array:
-        """The coordinates are one tensor."""
+        """Update, with all coordinates as one tensor."""
         if self.before is not None:
             loss = np.log(self.before) + np.minimum(g[..., :16] ** 2 / self.before, 100.0)
             self.scores = 2.0 ** (-1.0 / 256.0) * self.scores + 0.5 * loss.sum(-1, keepdims=True)

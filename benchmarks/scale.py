@@ -1,23 +1,23 @@
-"""What a second worker brings and costs, whether two learn what one does, and how fast a federation's rounds are.
+"""Speed and returns of training in two workers, and rounds per second of a federation.
 
 Run: python benchmarks/scale.py speed [--rounds 5] [--updates 150]
      python benchmarks/scale.py returns [--seeds 10]
      python benchmarks/scale.py federation [--rounds 3]
 
-``speed``: A2C trains on native CartPoles in one process and in two workers that torchrun starts, which share the
-same sub-environments, in alternation; a third form, a single process with half of them, tells what each of the two
-would take if it had nobody to wait for. Rates are of the updates after the first twenty, so that starting is not
-in them; how long the whole command takes stands beside it, and where Ray is installed that of the same under Ray.
-Medians over rounds.
+``speed`` trains A2C on native CartPoles in one process, and in two workers of torchrun that share the same
+sub-environments. A third run, one process with half of the sub-environments, shows the time of a worker without
+waiting and communication. Rates leave out the first twenty updates and thus the start. The table also has the time
+of whole commands, and of the same command under Ray if it is installed. All values are medians over rounds.
 
-``returns``: the packaged cartpole_a2c for 200,000 env steps, in one process and in two workers of torchrun, with
-the same seeds; native sub-environments have other episodes there than here. Interquartile means over seeds and
-their 95 % intervals.
+``returns`` trains the packaged cartpole_a2c for 200,000 env steps, in one process and in two workers of torchrun,
+with the same seeds. The episodes differ, because native sub-environments draw other initial states in two workers.
+The table has interquartile means over seeds and their 95 % intervals.
 
-``federation``: the packaged cartpoles, each of its clients as often as it takes to have 4, 8 and 16, in Flower's
-simulation with two at a time; rounds a second from the second round's end to the last one's.
+``federation`` runs the packaged cartpoles with 4, 8 and 16 clients in Flower's simulation, two at a time. It
+measures the rounds per second between the ends of the second and of the last round.
 
-Each writes its part of benchmarks/results/scale.json and the table of all; one thread for each process.
+Each command writes its part of benchmarks/results/scale.json and the table of all parts. Each process has one
+thread.
 """
 
 import argparse
@@ -42,14 +42,14 @@ OUTPUT = HERE / "results" / "scale.json"
 # Sub-environments and steps of a rollout.
 SIZES = ((16, 8), (256, 32), (1_024, 32))
 WARM_UP = 20
-LIFE = 200_000
+TOTAL_TIMESTEPS = 200_000
 CLIENTS = (4, 8, 16)
 ROUNDS = 12
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 def train(num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
-    """Train as one of the workers that were started, or alone; what an update takes, in seconds."""
+    """Train as one worker of the group, and return the seconds per update and the rank."""
     import torch
 
     from rl_rms.agents import A2C
@@ -71,21 +71,21 @@ def train(num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
 
 
 def measure(workers: int, num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
-    """Seconds of an update and of the whole command."""
+    """Measure the seconds of an update and of the whole command."""
     launcher = TORCHRUN if workers > 1 else ()
-    words = [sys.executable, *launcher, __file__, "worker", *map(str, (num_envs, n_steps, updates))]
+    arguments = [sys.executable, *launcher, __file__, "worker", *map(str, (num_envs, n_steps, updates))]
     began = time.perf_counter()
-    done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **ONE_THREAD})
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, env={**os.environ, **ONE_THREAD})
     whole = time.perf_counter() - began
-    (told,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    return {**json.loads(told), "whole": whole}
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return {**json.loads(line), "whole": whole}
 
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
 
 
 def command(*words: str, launcher: tuple[str, ...] = ()) -> float:
-    """Seconds that ``rl-rms WORDS`` takes."""
+    """Measure the seconds of ``rl-rms WORDS``."""
     began = time.perf_counter()
     subprocess.run(
         [sys.executable, *launcher, "-m", "rl_rms.cli.main", *words],
@@ -97,7 +97,7 @@ def command(*words: str, launcher: tuple[str, ...] = ()) -> float:
 
 
 def speed(rounds: int, updates: int, sizes: list[str]) -> dict[str, Any]:
-    """Seconds of updates by size, and of whole commands."""
+    """Measure the seconds of updates by size, and of whole commands."""
     measured: dict[str, list[Any]] = {size: [] for size in sizes}
     commands: dict[str, list[float]] = {}
     for _ in range(rounds):
@@ -119,17 +119,17 @@ def speed(rounds: int, updates: int, sizes: list[str]) -> dict[str, Any]:
 
 
 def mean_returns(seed: int, launcher: tuple[str, ...]) -> tuple[float, float]:
-    """Mean return of a training's episodes, of all and of those in the last tenth of its env steps."""
+    """Train, and return the mean return of all episodes and of those in the last tenth of the env steps."""
     with tempfile.TemporaryDirectory() as folder:
-        words = (f"--total_timesteps={LIFE}", f"--seed={seed}", f"--runs_dir={folder}")
+        words = (f"--total_timesteps={TOTAL_TIMESTEPS}", f"--seed={seed}", f"--runs_dir={folder}")
         command("train", "cartpole_a2c", *words, launcher=launcher)
         (summary,) = Path(folder).glob("*/*/summary.json")
-        (life,) = json.loads(summary.read_text())["regimes"]
-    return round(life["mean"], 1), round(life["last_tenth"], 1)
+        (regime,) = json.loads(summary.read_text())["regimes"]
+    return round(regime["mean"], 1), round(regime["last_tenth"], 1)
 
 
 def returns(seeds: int) -> dict[str, list[tuple[float, float]]]:
-    """Mean returns by the number of workers, in the order of the seeds."""
+    """Measure the mean returns by the number of workers, in the order of the seeds."""
     of: dict[str, list[tuple[float, float]]] = {"1": [], "2": []}
     for seed in range(seeds):
         of["1"].append(mean_returns(seed, ()))
@@ -138,7 +138,7 @@ def returns(seeds: int) -> dict[str, list[tuple[float, float]]]:
 
 
 def rounds_a_second(clients: int) -> float:
-    """Of a federation."""
+    """Run a federation and measure its rounds per second."""
     import yaml
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -154,7 +154,7 @@ def rounds_a_second(clients: int) -> float:
 
 
 def federation(rounds: int) -> dict[str, list[float]]:
-    """Rounds a second by the number of clients."""
+    """Measure the rounds per second by the number of clients."""
     of: dict[str, list[float]] = {str(clients): [] for clients in CLIENTS}
     for _ in range(rounds):
         for clients in CLIENTS:
@@ -163,7 +163,7 @@ def federation(rounds: int) -> dict[str, list[float]]:
 
 
 def speed_table(results: dict[str, Any]) -> str:
-    """Updates and commands as Markdown."""
+    """Format updates and commands as Markdown."""
     lines = [
         "| sub-environments x steps | one process | two workers | times as fast | an update with half of them | "
         "waiting and sending |",
@@ -188,7 +188,7 @@ def speed_table(results: dict[str, Any]) -> str:
 
 
 def returns_table(of: dict[str, list[tuple[float, float]]]) -> str:
-    """Mean returns as Markdown."""
+    """Format mean returns as Markdown."""
     lines = ["| workers | mean return of all episodes | of the last tenth |", "|---|---:|---:|"]
     for workers, scores in of.items():
         cells = []
@@ -200,7 +200,7 @@ def returns_table(of: dict[str, list[tuple[float, float]]]) -> str:
 
 
 def federation_table(of: dict[str, list[float]]) -> str:
-    """Rates as Markdown."""
+    """Format rates as Markdown."""
     lines = ["| clients | rounds a second | clients' rounds a second |", "|---:|---:|---:|"]
     for clients, rates in of.items():
         middle = statistics.median(rates)
@@ -214,11 +214,11 @@ TABLES = {"speed": speed_table, "returns": returns_table, "federation": federati
 
 
 def main() -> None:
-    """Measure a part, print its table and write all."""
+    """Measure a part, print its table, and write all parts."""
     if sys.argv[1:2] == ["worker"]:
-        told = train(*map(int, sys.argv[2:]))
-        if told.pop("rank") == 0:
-            print(json.dumps(told))
+        times = train(*map(int, sys.argv[2:]))
+        if times.pop("rank") == 0:
+            print(json.dumps(times))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=list(TABLES))

@@ -1,18 +1,16 @@
-"""What a long run leaves behind: memory, file handles and threads of a training, rounding of the optimizer.
+"""Long runs: RAM, open files and threads of a training, and rounding errors of the optimizer.
 
 Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--output benchmarks/results/soak.json]
 
-- *training*: A2C on CartPole whose gravity swings and whose pole's length and motor jump (the packaged
-  ``drifting_cartpole``), with all that a run does beside training: TensorBoard, ``metrics.csv``, evaluations,
-  checkpoints, histograms, its lines of progress. A hundred times it is read how much memory the process holds (its
-  resident set), how many files it has open and how many threads it has. The warm-up is the first fifth: by then
-  each of these has happened many times. Memory grows by the most that the process holds at any later reading,
-  beside what it held at the warm-up's end.
-- *optimizer*: `rl_rms.RMSprop` on its fast path, and the rule itself, `rl_rms.optim.rule.rmsprop_update`, both in
-  float32, on the same stream of gradients: 64 coordinates of scales from 1e-6 to 1e3 that swing slowly and jump
-  now and then, one in ten of them 0. A third, the equations in numpy and float64, says which of the two drifts.
-  v deviates by the greatest ``|v - v64| / v64`` of any coordinate, parameters by the greatest
-  ``|p - p64| / max |p64|``, p64 over the whole stream so far. Both may deviate by 1e-3.
+- *training* runs A2C with the packaged ``drifting_cartpole``, TensorBoard, ``metrics.csv``, evaluations,
+  checkpoints, histograms and progress lines. It reads the resident set, the number of open files and the number of
+  threads of the process a hundred times. The warm-up is the first fifth of the env steps. Growth is the largest
+  later value relative to the value at the end of the warm-up.
+- *optimizer* runs `rl_rms.RMSprop` on its fast path and `rl_rms.optim.rule.rmsprop_update` in float32, and the
+  equations in numpy with float64, on the same stream of gradients. The stream has 64 coordinates with scales from
+  1e-6 to 1e3. They oscillate slowly and jump sometimes, and one gradient in ten is 0. The deviation of v is the
+  largest ``|v - v64| / v64`` of all coordinates, that of parameters the largest ``|p - p64| / max |p64|``, with
+  the maximum of p64 over the stream so far. The tolerance of both is 1e-3.
 """
 
 import argparse
@@ -55,7 +53,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Reading:
-    """What the process holds after some env steps."""
+    """Resources of the process after some env steps."""
 
     steps: int
     resident: int
@@ -64,26 +62,26 @@ class Reading:
 
 
 def read(steps: int) -> Reading:
-    """Ask Linux."""
+    """Read the resources of this process from Linux."""
     own = Path("/proc/self")
     resident = int((own / "statm").read_text().split()[1]) * _PAGE
     return Reading(steps, resident, len(os.listdir(own / "fd")), len(os.listdir(own / "task")))
 
 
 class ProcessMonitor(Periodic):
-    """Reads at regular env steps what the process holds."""
+    """Read the resources of the process at regular env steps."""
 
     def __init__(self, every: int) -> None:
         super().__init__(every)
         self.readings: list[Reading] = []
 
     def act(self, agent: Agent, logger: Logger) -> None:
-        """Read once."""
+        """Read the resources once."""
         self.readings.append(read(agent.num_timesteps))
 
 
 def config(steps: int, folder: Path) -> RunConfig:
-    """A run that evaluates, saves and draws histograms fifty times, or every 1,000 env steps."""
+    """Configure a run with 50 evaluations, checkpoints and histograms, at least 1,000 env steps apart."""
     every = max(steps // 50, 1_000)
     return replace(
         read_config("drifting_cartpole"),
@@ -97,7 +95,7 @@ def config(steps: int, folder: Path) -> RunConfig:
 
 
 def train_long(steps: int, folder: Path) -> list[Reading]:
-    """Train for so many env steps, and read a hundred times what the process holds."""
+    """Train for ``steps`` env steps and read the resources of the process a hundred times."""
     run = config(steps, folder)
     torch.set_num_threads(run.num_threads)
     env = make_env(run)
@@ -110,7 +108,7 @@ def train_long(steps: int, folder: Path) -> list[Reading]:
 
 @dataclass(frozen=True)
 class Growth:
-    """What was held at the warm-up's end, and the most at any time after it."""
+    """Resources at the end of the warm-up, and their maxima after it."""
 
     before: Reading
     resident: int
@@ -119,17 +117,17 @@ class Growth:
 
     @property
     def memory(self) -> float:
-        """Growth of the memory, as a share of what was held at the warm-up's end."""
+        """Relative growth of RAM since the end of the warm-up."""
         return self.resident / self.before.resident - 1.0
 
     @property
     def is_flat(self) -> bool:
-        """Whether memory has grown by at most 1 %, and neither files nor threads have."""
+        """True if RAM has grown by at most 1 %, and files and threads have not grown."""
         return self.memory <= 0.01 and self.files <= self.before.files and self.threads <= self.before.threads
 
 
 def growth(readings: Sequence[Reading]) -> Growth:
-    """What has grown since the warm-up's end."""
+    """Compute the growth since the end of the warm-up."""
     end = WARM_UP * readings[-1].steps
     before = next(one for one in readings if one.steps >= end)
     later = [one for one in readings if one.steps >= before.steps]
@@ -147,12 +145,12 @@ Array = NDArray[np.float64]
 
 
 def gradients(blocks: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
-    """The stream, in blocks of shape (BLOCK, COORDINATES)."""
+    """Generate the stream in blocks of shape (BLOCK, COORDINATES)."""
     rng = np.random.default_rng(seed)
     scales = 10.0 ** np.linspace(-6.0, 3.0, COORDINATES)
     level = np.zeros(COORDINATES)
     for block in range(blocks):
-        if rng.random() < 0.02:  # every 50,000 updates
+        if rng.random() < 0.02:  # every 50,000 updates on average
             level = rng.normal(0.0, 2.0, COORDINATES)
         swing = np.sin(2.0 * math.pi * block / 97.0 + np.arange(COORDINATES))
         noise = rng.standard_normal((BLOCK, COORDINATES)) * (rng.random((BLOCK, COORDINATES)) > 0.1)
@@ -171,7 +169,7 @@ class FastPath:
             param.grad = torch.zeros_like(param)
 
     def run(self, block: NDArray[np.float32]) -> None:
-        """An update with each gradient."""
+        """Make one update for each gradient."""
         first, second = (param.grad for param in self.params)
         assert first is not None
         assert second is not None
@@ -200,7 +198,7 @@ class Rule:
         self.state = rmsprop_init(self.param)
 
     def run(self, block: NDArray[np.float32]) -> None:
-        """An update with each gradient."""
+        """Make one update for each gradient."""
         for g in torch.from_numpy(block):
             self.param, self.state = rmsprop_update(
                 self.param, g, self.state, lr=LR, half_life=self.half_life, eps=EPS, bias_correction=True
@@ -218,7 +216,7 @@ class Rule:
 
 
 class Exact:
-    """The equations, in float64."""
+    """The equations in float64."""
 
     def __init__(self, half_life: float) -> None:
         self.rho, self.gain = rho_from_half_life(half_life), -math.expm1(-math.log(2.0) / half_life)
@@ -226,7 +224,7 @@ class Exact:
         self.initial_weight = 1.0
 
     def run(self, block: NDArray[np.float32]) -> None:
-        """An update with each gradient."""
+        """Make one update for each gradient."""
         v, p = self.v, self.p
         for g in block.astype(np.float64):
             v += self.gain * (g * g - v)
@@ -237,7 +235,7 @@ class Exact:
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far v and the parameters are from float64 after some updates, on the fast path and by the rule."""
+    """Deviations of v and of the parameters from float64 after some updates, on the fast path and by the rule."""
 
     half_life: float
     updates: int
@@ -248,14 +246,14 @@ class Deviation:
 
     @property
     def is_within(self) -> bool:
-        """Whether the fast path is within tolerance."""
+        """True if the fast path is within the tolerance."""
         return max(self.fast_v, self.fast_parameter) <= TOLERANCE
 
 
 def deviations(half_life: float, updates: int) -> list[Deviation]:
-    """After each power of ten of updates, from BLOCK on, and at the end."""
+    """Measure the deviations after each power of ten of updates, beginning with BLOCK, and at the end."""
     torch.set_num_threads(1)
-    told = []
+    found = []
     fast, rule, exact = FastPath(half_life), Rule(half_life), Exact(half_life)
     for number, block in enumerate(gradients(updates // BLOCK), 1):
         for one in (fast, rule, exact):
@@ -264,15 +262,15 @@ def deviations(half_life: float, updates: int) -> list[Deviation]:
         if done == 10 ** round(math.log10(done)) or done == updates:
             v = [float(np.max(np.abs(one.v - exact.v) / exact.v)) for one in (fast, rule)]
             p = [float(np.max(np.abs(one.p - exact.p) / exact.reach)) for one in (fast, rule)]
-            told.append(Deviation(half_life, done, *v, *p))
-    return told
+            found.append(Deviation(half_life, done, *v, *p))
+    return found
 
 
 # -- table ------------------------------------------------------------------------------------------------
 
 
 def table(readings: Sequence[Reading], found: Sequence[Deviation]) -> str:
-    """Both, as Markdown."""
+    """Format both parts as Markdown."""
     grown = growth(readings)
     held = {
         "memory, MB": (f"{grown.before.resident / 1e6:.1f}", f"{grown.resident / 1e6:.1f}", f"{grown.memory:.2%}"),
@@ -289,7 +287,7 @@ def table(readings: Sequence[Reading], found: Sequence[Deviation]) -> str:
         "|---|---:|---:|---:|",
         *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in held.items()),
         "",
-        "The optimizer beside float64, on one stream of gradients; the greatest deviation of any coordinate.",
+        "Largest deviation from float64 of all coordinates, on one stream of gradients.",
         "",
         "| half-life | updates | v, fast path | v, the rule | parameters, fast path | parameters, the rule |",
         "|---:|---:|---:|---:|---:|---:|",
@@ -318,7 +316,7 @@ def main() -> None:
     args.output.with_suffix(".md").write_text(table(readings, found))
     print(table(readings, found))
     if not (growth(readings).is_flat and all(one.is_within for one in found)):
-        raise SystemExit("something grew, or the fast path drifted")
+        raise SystemExit("resources grew, or the fast path is outside the tolerance")
 
 
 if __name__ == "__main__":

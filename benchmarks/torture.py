@@ -1,9 +1,9 @@
-"""Faults put in on purpose, and what became of the work: injected, survived, lost.
+"""Fault injection: counts the faults that trainings survive and those that lose data.
 
 Run: python benchmarks/torture.py [KIND ...]; or make torture
 
-Each module of benchmarks/faults has some of them, and says what counts as lost. Those that are named are put in
-again, and their counts replaced in benchmarks/results/torture.json; without names, all are.
+Each module of benchmarks/faults has one kind of faults and defines which ones count as lost. The command injects
+the named kinds, or all of them, and replaces their counts in benchmarks/results/torture.json.
 """
 
 import argparse
@@ -19,12 +19,12 @@ KINDS = {one.__name__.rpartition(".")[2]: one for one in (checkpoints, numbers, 
 
 
 def table(found: dict[str, list[list[Any]]]) -> str:
-    """The counts of each kind, as Markdown."""
+    """Format the counts of each kind as Markdown."""
     lines = [
         "# Faults",
         "",
-        "`python benchmarks/torture.py`; the last checkpoint of the trainings that were killed or interrupted is "
-        "that of one that was not, to the bit.",
+        "`python benchmarks/torture.py`. The last checkpoint of a killed or interrupted training is bit-identical "
+        "to that of an uninterrupted one.",
         "",
         "| fault | injected | survived | lost |",
         "|---|---:|---:|---:|",
@@ -36,9 +36,9 @@ def table(found: dict[str, list[list[Any]]]) -> str:
 
 
 def main() -> None:
-    """Put in the faults and write the table."""
+    """Inject the faults and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; all without")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"from {', '.join(KINDS)} (default: all)")
     kinds = parser.parse_args().kinds or list(KINDS)
     unknown = sorted(set(kinds) - KINDS.keys())
     if unknown:

@@ -1,8 +1,8 @@
-"""Prints the modules and functions that `A2C(env).learn(20)` passes, in the order of their first calls.
+"""Prints the modules and functions that `A2C(env).learn(20)` calls, in the order of their first calls.
 
 Run: python benchmarks/trace.py [--package rl_rms.agents]
 
-Comprehensions, lambdas and functions within functions are left out.
+It leaves out comprehensions, lambdas and nested functions.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from rl_rms.agents import A2C
 
 
 def trace(package: str) -> dict[str, list[str]]:
-    """The functions of a package that are called, by module."""
+    """Return the called functions of a package, by module."""
     calls: dict[str, list[str]] = {}
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
@@ -37,7 +37,7 @@ def trace(package: str) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Print each module with its functions, and the counts."""
+    """Print each module with its functions, then the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", default="rl_rms.agents", help="package whose functions are counted")
     calls = trace(parser.parse_args().package)

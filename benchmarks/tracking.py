@@ -1,18 +1,17 @@
-"""How well a second moment tracks gradients whose true variance is known and changes.
+"""Tracking error of second moments on gradients with a known, changing variance.
 
 Run: python benchmarks/tracking.py [--seeds 5] [--streams NAME ...] [--output benchmarks/results/tracking.json]
 
-A stream is 64 coordinates of independent gradients of mean 0 over 6000 updates. The error is the Kullback-Leibler
-divergence ``1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` from the true variance sigma**2 to v in nats, averaged over
-coordinates and over updates from the 100th on; v is taken as the optimizer divides by it, after it has seen the
-present gradient (but for the contender that leaves it out), and bias-corrected. What the table shows is its ratio
-to the best fixed half-life in hindsight of the same stream and seed, from 1 to 16384 in half octaves. 95 %
-intervals are Student's over seeds.
+A stream has 64 coordinates of independent gradients with mean 0 over 6000 updates. The error is the
+Kullback-Leibler divergence ``1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` from the true variance sigma**2 to v in nats,
+averaged over coordinates and over updates from the 100th. v is bias-corrected and includes the present gradient,
+except in one contender. The table shows the ratio of the error to that of the best fixed half-life of the same
+stream and seed, from 1 to 16384 in half octaves. 95 % intervals are Student's over seeds.
 
-What is not a fixed half-life: `match` is told the time scale and nothing else; `h = T` is told the dwell time or
-period; AdamRel is told every change. Estimators run with bounds (1, 1e6), and with their default floor of 32 where
-the name says so. `penalized`, `restart` and `progress` were candidates for "auto" that won nowhere and are no
-longer in the library; their numbers, of the same streams, are kept from when they were.
+Some contenders receive information on the changes: `match` the timescale, `h = T` the dwell time or the period,
+AdamRel every change. Estimators have the bounds (1, 1e6), or their default floor of 32 if the name says so.
+`penalized`, `restart` and `progress` are former candidates for "auto" that are no longer in the library. Their
+measurements on the same streams are kept.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rivals  # beside this file
+import rivals  # in this folder
 import torch
 from numpy.typing import NDArray
 
@@ -43,14 +42,15 @@ RETIRED = ("penalized", "restart", "progress")
 
 @dataclass(frozen=True)
 class Stream:
-    """How gradients' scale changes.
+    """A stream of gradients with a changing scale.
 
     Attributes:
-        log_variance: Of the generator, updates and coordinates: ``ln sigma**2``, (updates, coordinates).
-        timescale: Autocorrelation time in updates that `match` is told.
-        period: Dwell time or period in updates that the rule h = T is told; None for no such rule.
-        common_jumps: Whether all coordinates change at once, at moments that an oracle can be told.
-        student: Whether gradients are Student's t with 4 degrees of freedom instead of Gaussian.
+        log_variance: Function of generator, updates and coordinates that returns ``ln sigma**2``, shape (updates,
+            coordinates).
+        timescale: Autocorrelation time in updates, for `match`.
+        period: Dwell time or period in updates, for the rule h = T, or None without that rule.
+        common_jumps: True if all coordinates jump at the same updates.
+        student: True for Student's t with 4 degrees of freedom in place of Gaussian gradients.
     """
 
     log_variance: Callable[[np.random.Generator, int, int], Array]
@@ -61,7 +61,7 @@ class Stream:
 
 
 def jumps(ratio: float, dwell: float, *, common: bool = True) -> Callable[[np.random.Generator, int, int], Array]:
-    """The variance switches between two levels at random moments."""
+    """Switch the variance between two levels at random updates."""
 
     def log_variance(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
         switches = rng.random((updates, 1 if common else coordinates)) < 1.0 / dwell
@@ -72,7 +72,7 @@ def jumps(ratio: float, dwell: float, *, common: bool = True) -> Callable[[np.ra
 
 
 def sinusoid(ratio: float, period: float) -> Callable[[np.random.Generator, int, int], Array]:
-    """The logarithm of the variance swings, all coordinates in phase."""
+    """Let the logarithm of the variance oscillate, with all coordinates in phase."""
 
     def log_variance(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
         phase = 2.0 * math.pi * (np.arange(updates) / period + rng.random())
@@ -82,12 +82,12 @@ def sinusoid(ratio: float, period: float) -> Callable[[np.random.Generator, int,
 
 
 def ramp(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """A curriculum: the variance grows by the same factor in every update, 25 times in all."""
+    """Let the variance grow by the same factor in every update, by 25 in total, as in a curriculum."""
     return np.broadcast_to(np.linspace(0.0, math.log(25.0), updates)[:, None], (updates, coordinates))
 
 
 def bursts(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """Once in 200 updates, five updates of hundredfold variance."""
+    """Multiply the variance by 100 for five updates, once in 200 updates on average."""
     start = (rng.random(updates) < 1 / 200).astype(float)
     return np.broadcast_to(
         (np.convolve(start, np.ones(5))[:updates, None] > 0) * math.log(100.0), (updates, coordinates)
@@ -95,12 +95,12 @@ def bursts(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
 
 
 def stationary(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """Nothing changes."""
+    """Keep the variance constant."""
     return np.zeros((updates, coordinates))
 
 
 def switch(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """Stationary in the first half, jumps with dwell time 100 in the second."""
+    """Keep the variance constant in the first half, and let it jump with dwell time 100 in the second."""
     log_variance = jumps(25.0, 100.0)(rng, updates, coordinates).copy()
     log_variance[: updates // 2] = 0.0
     return log_variance
@@ -138,9 +138,9 @@ RIVALS: dict[str, Callable[[], rivals.Rival]] = {
 
 
 def make(stream: Stream, seeds: int, updates: int, coordinates: int) -> tuple[Array, Array]:
-    """True variances and gradients, each (updates, seeds, coordinates).
+    """Make true variances and gradients, each of shape (updates, seeds, coordinates).
 
-    Every coordinate has its own base scale, of which the logarithm is normal, as a network's gradients have.
+    Every coordinate has its own base scale with a normally distributed logarithm, as in a network.
     """
     variances, gradients = [], []
     for seed in range(seeds):
@@ -155,14 +155,14 @@ def make(stream: Stream, seeds: int, updates: int, coordinates: int) -> tuple[Ar
 
 
 def divergence(variance: Array, v: Array) -> Array:
-    """Kullback-Leibler divergence in nats, in the mean over the last axis."""
+    """Compute the Kullback-Leibler divergence in nats, averaged over the last axis."""
     ratio = variance / v
     result: Array = 0.5 * (ratio - 1.0 - np.log(ratio)).mean(-1)
     return result
 
 
 def half_lives(make_estimator: Callable[[], HalfLifeEstimator], gradients: Array, timescale: float) -> Array:
-    """What an estimator chooses for each update, (2, updates, seeds): with wide bounds, with the default floor."""
+    """Half-lives of an estimator for wide and for default bounds, shape (2, updates, seeds)."""
     updates, seeds, _ = gradients.shape
     chosen = np.empty((2, updates, seeds))
     for seed in range(seeds):
@@ -179,7 +179,7 @@ def half_lives(make_estimator: Callable[[], HalfLifeEstimator], gradients: Array
 
 
 def errors_of_half_lives(chosen: Array, variances: Array, gradients: Array) -> Array:
-    """The error of averages with half-lives ``chosen`` (contenders, updates, seeds), as (contenders, seeds)."""
+    """Compute errors (contenders, seeds) of averages with half-lives ``chosen`` (contenders, updates, seeds)."""
     gains = -np.expm1(-LN2 / chosen)[..., None]
     average, total = rivals.Average(), np.zeros((len(chosen), gradients.shape[1]))
     for t, g in enumerate(gradients):
@@ -190,7 +190,7 @@ def errors_of_half_lives(chosen: Array, variances: Array, gradients: Array) -> A
 
 
 def error_of_rival(rival: rivals.Rival, variances: Array, gradients: Array) -> Array:
-    """The error of a rival, (seeds,)."""
+    """Errors of a rival, shape (seeds,)."""
     total = np.zeros(gradients.shape[1])
     for t, g in enumerate(gradients):
         v = rival.step(g)
@@ -200,7 +200,7 @@ def error_of_rival(rival: rivals.Rival, variances: Array, gradients: Array) -> A
 
 
 def measure(stream: Stream, seeds: int, updates: int = 6000, coordinates: int = 64) -> dict[str, Any]:
-    """Every contender on one stream: errors in nats by contender and seed, and the half-lives behind them."""
+    """Measure the errors and half-lives of every contender on one stream, by seed."""
     variances, gradients = make(stream, seeds, updates, coordinates)
     chosen: dict[str, Array] = {}
     for rho in (0.9, 0.99, 0.999):
@@ -235,7 +235,7 @@ STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.
 
 
 def mean_and_margin(values: list[float]) -> tuple[float, float]:
-    """Mean over seeds and half the width of its 95 % interval."""
+    """Compute the mean over seeds and half the width of its 95 % interval."""
     if len(values) < 2:
         return values[0], math.inf
     quantile = STUDENT.get(len(values) - 1, 2.26)
@@ -243,7 +243,7 @@ def mean_and_margin(values: list[float]) -> tuple[float, float]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """Rows of contenders, columns of streams: mean ratio and margin."""
+    """Format the mean ratios and margins as Markdown, with a row per contender and a column per stream."""
     streams = list(results)
     contenders = list(dict.fromkeys(name for result in results.values() for name in result["ratio"]))
     lines = ["| contender | " + " | ".join(streams) + " |", "|---" * (len(streams) + 1) + "|"]
@@ -267,12 +267,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def keep_retired(results: dict[str, dict[str, Any]], earlier: dict[str, Any], sizes: dict[str, int]) -> None:
-    """Add the numbers of candidates that can no longer be measured, where the same streams were.
+    """Add earlier measurements of retired candidates, if they are of the same streams.
 
     Args:
-        results: By stream; added to.
-        earlier: What the file held, empty where there was none.
-        sizes: Seeds, updates and coordinates of the present streams; numbers of other ones are not kept.
+        results: Results by stream, which are changed.
+        earlier: Contents of the earlier file, empty without one.
+        sizes: Seeds, updates and coordinates of the present streams.
     """
     if {key: earlier.get(key) for key in sizes} != sizes:
         return
@@ -283,7 +283,7 @@ def keep_retired(results: dict[str, dict[str, Any]], earlier: dict[str, Any], si
 
 
 def rounded(value: Any) -> Any:
-    """Four digits of every number, so that the committed file stays small."""
+    """Round every number to four digits, for a small file."""
     if isinstance(value, dict):
         return {key: rounded(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -292,11 +292,11 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
-    """Measure every stream, print the table, write it and the numbers by seed."""
+    """Measure every stream, print the table, and write it and the results by seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--streams", nargs="+", choices=STREAMS, default=list(STREAMS), metavar="NAME")
-    parser.add_argument("--quick", action="store_true", help="800 updates of 24 coordinates, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="run 800 updates of 24 coordinates, as a test")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "tracking.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -309,10 +309,10 @@ def main() -> None:
     if arguments.output.exists():
         keep_retired(results, json.loads(arguments.output.read_text()), sizes)
     text = (
-        "Kullback-Leibler error of v as a multiple of the best fixed half-life's in hindsight; below 1: better "
-        f"than every fixed half-life. {arguments.seeds} seeds, {size['coordinates']} coordinates, "
-        f"{size['updates']} updates, R = 25 where nothing else is said, mean ± half of the 95 % interval. "
-        "`benchmarks/tracking.py` says what is what.\n\n"
+        "Kullback-Leibler error of v relative to that of the best fixed half-life. A ratio below 1 is better than "
+        f"every fixed half-life. {arguments.seeds} seeds, {size['coordinates']} coordinates, {size['updates']} "
+        "updates, R = 25 unless stated, mean ± half of the 95 % interval. `benchmarks/tracking.py` describes the "
+        "contenders.\n\n"
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     content = {**sizes, "streams": rounded(results)}

@@ -1,12 +1,11 @@
-"""Faults of checkpoints: trainings killed while they save, files cut off, bits changed.
+"""Faults of checkpoints: trainings killed while they save, truncated files, changed bits.
 
-- *kills*: a training that saves every few updates is killed by SIGKILL at a random moment, again and again, and
-  each time another process goes on from the newest checkpoint. Lost is a kill after which a checkpoint that had
-  been reported as saved could not be read. In the end the last checkpoint must be that of a training that was
-  never killed, to the bit: weights, optimizer, generators, world, episodes.
-- *cuts*: a checkpoint is cut off at every byte of its header and at random ones of the rest. Lost is a cut file
-  that is read all the same.
-- *flips*: one bit of it is changed at random. Lost is a file that is read all the same and gives anything else.
+- *kills*: SIGKILL ends a training that saves every few updates at a random moment, repeatedly. Each time another
+  process continues from the newest checkpoint. A kill counts as lost if a checkpoint that was reported as saved
+  cannot be read. The last checkpoint must be bit-identical to that of an uninterrupted training.
+- *cuts*: a checkpoint is truncated at every byte of its header and at random bytes of the rest. A truncated file
+  that can be read counts as lost.
+- *flips*: a random bit of a checkpoint is changed. A file that can be read with other contents counts as lost.
 """
 
 import os
@@ -25,63 +24,63 @@ from rl_rms.cli.runs import CHECKPOINTS, newest_checkpoint
 from rl_rms.envs import NonStationaryVector, make_vec
 from rl_rms.envs.schedules import Sinusoid
 
-# Env steps of an update, and updates between two checkpoints.
+# Environments, steps of a rollout, and updates between two checkpoints.
 ENVS, STEPS, EVERY = 8, 16, 4
 
 
-def world() -> NonStationaryVector:
-    """CartPole in which gravity swings."""
-    swing = Sinusoid(mean=9.8, amplitude=4.0, period=20_000)
-    return make_vec("CartPole-v1", ENVS, {"gravity": swing}, seed=0)
+def make_env() -> NonStationaryVector:
+    """Make CartPole with oscillating gravity."""
+    gravity = Sinusoid(mean=9.8, amplitude=4.0, period=20_000)
+    return make_vec("CartPole-v1", ENVS, {"gravity": gravity}, seed=0)
 
 
 def begin() -> A2C:
-    """An agent that has not learned yet."""
-    return A2C(world(), n_steps=STEPS, policy=PolicyConfig(hidden_sizes=(16,)), half_life=200, seed=0)
+    """Make an untrained agent."""
+    return A2C(make_env(), n_steps=STEPS, policy=PolicyConfig(hidden_sizes=(16,)), half_life=200, seed=0)
 
 
 class Reported(CheckpointCallback):
-    """Writes the env steps of each checkpoint, once it is saved, into a pipe."""
+    """Write the env steps of each saved checkpoint into a pipe."""
 
     def __init__(self, folder: Path, pipe: int) -> None:
         super().__init__(folder, EVERY * ENVS * STEPS)
         self.pipe = pipe
 
     def act(self, agent, logger):
-        """Save, then tell."""
+        """Save, then report."""
         super().act(agent, logger)
         os.write(self.pipe, f"{agent.num_timesteps}\n".encode())
 
 
-def go_on(run: Path, updates: int, pipe: int) -> None:
-    """Train from the newest checkpoint, or from the beginning, to the end."""
+def continue_training(run: Path, updates: int, pipe: int) -> None:
+    """Train to the end, from the newest checkpoint or from the start."""
     torch.set_num_threads(1)
     checkpoint = newest_checkpoint(run)
-    agent = begin() if checkpoint is None else A2C.load(checkpoint, world())
+    agent = begin() if checkpoint is None else A2C.load(checkpoint, make_env())
     agent.learn(updates * ENVS * STEPS - agent.num_timesteps, Reported(run / CHECKPOINTS, pipe))
 
 
 @contextmanager
 def another_process(run: Path, updates: int) -> Iterator[tuple[int, int]]:
-    """A process that goes on, by its number, and the pipe that it reports into."""
-    heard, told = os.pipe()
+    """Continue in another process; give its id and the pipe with its reports."""
+    reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
         status = 1
         try:
-            go_on(run, updates, told)
+            continue_training(run, updates, writer)
             status = 0
         finally:
             os._exit(status)
-    os.close(told)
+    os.close(writer)
     try:
-        yield process, heard
+        yield process, reader
     finally:
-        os.close(heard)
+        os.close(reader)
 
 
 def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Kill a training ``wanted`` times, then let it end, and compare it with one that was never killed."""
+    """Kill a training ``wanted`` times, let it end, and compare it with an uninterrupted one."""
     updates = 100 * wanted
     whole = begin()
     whole.learn(updates * ENVS * STEPS)
@@ -89,13 +88,13 @@ def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
     run = folder / "run"
     saved, done, lost = 0, 0, 0
     while True:
-        with another_process(run, updates) as (process, heard):
+        with another_process(run, updates) as (process, reader):
             if done < wanted:
-                # From before its first save to some saves later.
+                # The delay ranges from before the first save to after some saves.
                 time.sleep(rng.uniform(0.0, 0.15))
                 os.kill(process, signal.SIGKILL)
             _, status = os.waitpid(process, 0)
-            with os.fdopen(os.dup(heard)) as reports:
+            with os.fdopen(os.dup(reader)) as reports:
                 saved = max([saved, *(int(line) for line in reports if line.endswith("\n"))])
         if not os.WIFSIGNALED(status):
             break
@@ -108,12 +107,14 @@ def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
     last = newest_checkpoint(run)
     assert last is not None
     if last.read_bytes() != whole.save(folder / "whole").read_bytes():
-        raise RuntimeError(f"after {done} kills the last checkpoint is another than without: see {folder}")
+        raise RuntimeError(
+            f"after {done} kills the last checkpoint differs from the uninterrupted one: see {folder}"
+        )
     return Count("SIGKILL while training and saving", done, lost)
 
 
 def cuts(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Cut a checkpoint off."""
+    """Truncate a checkpoint."""
     content = begin().save(folder / "whole").read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     rng = random.Random(seed)
@@ -136,7 +137,7 @@ def flips(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 
 def is_read(path: Path, content: bytes, original: bytes | None = None) -> bool:
-    """Whether a file is read all the same, and as something else than the original."""
+    """True if a file can be read and its contents differ from the original."""
     path.write_bytes(content)
     try:
         contents = storage.read(path)
@@ -146,7 +147,7 @@ def is_read(path: Path, content: bytes, original: bytes | None = None) -> bool:
 
 
 def counts(folder: Path) -> Iterator[Count]:
-    """All of them, in full."""
+    """Run all faults of this module."""
     yield kills(folder, 100)
     yield cuts(folder, 2_000)
     yield flips(folder, 20_000)

@@ -1,10 +1,10 @@
-"""What a fault that was put in has cost."""
+"""The counts of an injected fault."""
 
 from typing import NamedTuple
 
 
 class Count(NamedTuple):
-    """How often a fault was put in, and how often it cost anything."""
+    """The number of injections of a fault, and the number of losses."""
 
     fault: str
     injected: int

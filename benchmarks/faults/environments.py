@@ -1,12 +1,13 @@
 """Faults of environments: a sub-environment that raises, returns a wrong shape, hangs, or whose worker is killed.
 
-One of four sub-environments fails at a random step of a training, in this process (*sync*) or in workers that were
-forked or spawned; the training is to *raise*, or to *restart* the sub-environment. Lost is a fault
+One of four sub-environments fails at a random step of a training, in this process (*sync*) or in forked or spawned
+workers. The training must *raise* an error or *restart* the sub-environment. A fault counts as lost if
 
-- that is reported with another number or seed than the failed one's, or not at all,
-- after which the training does not end as it should: with `EnvError`, or, restarted, at its last env step with as
-  many restarts as faults, every episode that it tells of whole and every weight finite,
-- or after which a worker is left behind when the training is over and its environment closed.
+- the error or warning does not have the number and the seed of the failed sub-environment,
+- a training that must raise does not end with `EnvError`,
+- a training that must restart does not reach its last env step with one restart, whole episodes and finite
+  weights,
+- or a worker is still alive after the environment is closed.
 """
 
 import os
@@ -28,33 +29,33 @@ from rl_rms.agents import A2C
 from rl_rms.envs import EnvError, ResilientAsyncVectorEnv, ResilientSyncVectorEnv
 
 ENVS, STEPS, LENGTH, SEED = 4, 600, 7, 11
-# Seconds that a worker may take: far more than any step of this one takes, also where the machine is busy.
+# Seconds that a worker may take, far more than a step needs on a busy machine.
 TIMEOUT = 1.5
 WAYS = ("sync", "fork", "spawn")
 
 
 class Failing(gym.Env):
-    """Episodes of seven steps; fails once, in a given step of its life, in the process that has the ticket."""
+    """An environment with episodes of seven steps that fails once, at a given step, if its ticket exists."""
 
     observation_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
     def __init__(self, how: str, at: int | None, ticket: Path) -> None:
         self.how, self.at, self.ticket = how, at, ticket
-        self.lived = self.count = 0
+        self.num_steps = self.count = 0
 
     def reset(self, *, seed=None, options=None):
-        """Begin an episode."""
+        """Start an episode."""
         super().reset(seed=seed)
         self.count = 0
         return self.np_random.uniform(-1.0, 1.0, 4).astype(np.float32), {}
 
     def step(self, action):
-        """Make a transition, or fail."""
+        """Make a step, or fail."""
         self.count += 1
-        self.lived += 1
+        self.num_steps += 1
         observation = self.np_random.uniform(-1.0, 1.0, 4).astype(np.float32)
-        if self.lived == self.at and self.ticket.exists():
+        if self.num_steps == self.at and self.ticket.exists():
             self.ticket.unlink()
             if self.how == "raises":
                 raise RuntimeError("the motor burnt")
@@ -67,12 +68,12 @@ class Failing(gym.Env):
 
 
 def make(how: str, at: int | None, ticket: Path) -> gym.Env:
-    """A sub-environment."""
+    """Make a sub-environment."""
     return Failing(how, at, ticket)
 
 
 def vector(way: str, how: str, failing: int, at: int, ticket: Path) -> VectorEnv:
-    """Sub-environments of which one fails."""
+    """Make a vector environment with one failing sub-environment."""
     makers: list[Callable[[], gym.Env]] = [
         partial(make, how, at if index == failing else None, ticket) for index in range(ENVS)
     ]
@@ -80,34 +81,34 @@ def vector(way: str, how: str, failing: int, at: int, ticket: Path) -> VectorEnv
 
 
 def is_lost(way: str, mend: str, how: str, failing: int, at: int, ticket: Path) -> bool:
-    """Have one training meet a fault."""
+    """Run a training with one fault; return True if the fault counts as lost."""
     ticket.touch()
     env = vector(way, how, failing, at, ticket)
     agent = A2C(env, seed=SEED, on_env_error=mend, env_timeout=None if way == "sync" else TIMEOUT)
     error = None
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             agent.learn(STEPS)
-        except EnvError as one:
-            error = one
+        except EnvError as raised:
+            error = raised
     env.close()
     workers = getattr(env, "processes", [])
     left_behind = any(worker.is_alive() for worker in workers)
-    who = f"sub-environment {failing} (seed {SEED + failing}) failed"
+    start = f"sub-environment {failing} (seed {SEED + failing}) failed"
     if mend == "raise":
-        reported = error is not None and str(error).startswith(who)
+        reported = error is not None and str(error).startswith(start)
     else:
-        whole = {(one.ret, one.length) for one in agent.episodes} == {(float(LENGTH), LENGTH)}
-        finite = all(bool(torch.isfinite(one).all()) for one in agent.policy.parameters())
-        sentences = [str(one.message) for one in told if issubclass(one.category, UserWarning)]
-        reported = error is None and len(sentences) == 1 and sentences[0].startswith(who)
+        whole = {(episode.ret, episode.length) for episode in agent.episodes} == {(float(LENGTH), LENGTH)}
+        finite = all(bool(torch.isfinite(parameter).all()) for parameter in agent.policy.parameters())
+        sentences = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+        reported = error is None and len(sentences) == 1 and sentences[0].startswith(start)
         reported = reported and whole and finite and agent.num_timesteps >= STEPS
     return left_behind or ticket.exists() or not reported
 
 
 def trainings(folder: Path, way: str, mend: str, how: str, wanted: int, seed: int = 0) -> Count:
-    """So many trainings, each with one fault at another moment in another sub-environment."""
+    """Run ``wanted`` trainings, each with one fault at a random step in a random sub-environment."""
     rng = random.Random(f"{way} {mend} {how} {seed}")
     lost = 0
     for _ in range(wanted):
@@ -118,7 +119,7 @@ def trainings(folder: Path, way: str, mend: str, how: str, wanted: int, seed: in
 
 
 def counts(folder: Path) -> Iterator[Count]:
-    """All of them, in full."""
+    """Run all faults of this module."""
     for way in WAYS:
         kinds = ("raises", "wrong shape") if way == "sync" else ("raises", "wrong shape", "hangs", "worker killed")
         for how in kinds:

@@ -1,10 +1,10 @@
-"""Numbers that are nan, infinite or huge, in rewards, observations and gradients, under each `on_nonfinite`.
+"""Rewards, observations and gradients that are nan, infinite or huge, for each value of `on_nonfinite`.
 
-Each fault is put in at a random place of a short training of its own: A2C or REINFORCE, fused or by autograd, with
-and without normalizers and a recurrent policy, under a random autoreset mode. Lost is what under "skip" and "clip"
-ends the training, is not counted, or leaves a parameter, a normalizer's statistic or a return not finite; and what
-under "raise" is not raised as a `FloatingPointError` that names what it is and whose. A huge number, 1e30, is no
-fault: it is not to be raised, and is lost where it leaves a parameter not finite.
+Each fault is injected at a random step of a short training: A2C or REINFORCE, fused or by autograd, with or
+without normalizers and a recurrent policy, in a random autoreset mode. With "skip" and "clip", a fault counts as
+lost if it ends the training, is not counted, or makes a parameter, a normalizer's statistic or a return nonfinite.
+With "raise", it counts as lost if there is no `FloatingPointError` that names the value and its sub-environment.
+The huge number 1e30 must not raise an error. It counts as lost if a parameter becomes nonfinite.
 """
 
 import math
@@ -39,52 +39,52 @@ KINDS: tuple[tuple[Any, dict[str, Any]], ...] = (
 
 
 class Faulty(gym.Env):
-    """CartPole's spaces, random numbers, and one number that is put in at a step of the world's life."""
+    """An environment with random values and one injected value at a given env step."""
 
     observation_space = gym.spaces.Box(-4.0, np.inf, (4,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
     def __init__(self) -> None:
-        self.life, self.at, self.what, self.value = 0, -1, "", 0.0
+        self.num_steps, self.at, self.what, self.value = 0, -1, "", 0.0
         self.met = False
 
-    def _see(self) -> np.ndarray:
+    def _observe(self) -> np.ndarray:
         observation = self.np_random.standard_normal(4).astype(np.float32)
-        if self.life == self.at and self.what == "observation" and not self.met:
+        if self.num_steps == self.at and self.what == "observation" and not self.met:
             self.met = True
             observation[self.np_random.integers(4)] = self.value
         return observation
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode of 5 to 15 steps."""
+        """Start an episode of 5 to 15 steps."""
         super().reset(seed=seed)
         self.left = int(self.np_random.integers(5, 16))
-        return self._see(), {}
+        return self._observe(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Pay at random; end one way or the other."""
-        self.life += 1
+        """Return a random reward; end episodes by termination or truncation at random."""
+        self.num_steps += 1
         self.left -= 1
         reward = float(self.np_random.standard_normal())
-        if self.life == self.at and self.what == "reward":
+        if self.num_steps == self.at and self.what == "reward":
             self.met = True
             reward = self.value
         ended = bool(self.np_random.integers(2))
-        return self._see(), reward, self.left == 0 and ended, self.left == 0 and not ended, {}
+        return self._observe(), reward, self.left == 0 and ended, self.left == 0 and not ended, {}
 
 
 def is_lost(what: str, value: float, on_nonfinite: str, rng: random.Random) -> bool:
-    """Train with one fault; whether it cost anything."""
+    """Run a training with one fault; return True if the fault counts as lost."""
     kind, options = rng.choice(KINDS)
     mode, index = rng.choice(list(AutoresetMode)), rng.randrange(ENVS)
-    worlds = [Faulty() for _ in range(ENVS)]
-    worlds[index].at, worlds[index].what, worlds[index].value = rng.randrange(1, 30), what, value
-    env = SyncVectorEnv([lambda world=world: world for world in worlds], autoreset_mode=mode)
+    envs = [Faulty() for _ in range(ENVS)]
+    envs[index].at, envs[index].what, envs[index].value = rng.randrange(1, 30), what, value
+    env = SyncVectorEnv([lambda env=env: env for env in envs], autoreset_mode=mode)
     agent = kind(env, seed=rng.randrange(1000), on_nonfinite=on_nonfinite, **options)
     is_fault = not math.isfinite(value)
     if what == "gradient":
-        worlds[index].at = -1
-        # Of the update to come, in one coordinate.
+        envs[index].at = -1
+        # The fault is in one coordinate of the next update's gradient.
         agent.learn(60)
         make_trainer, left = agent.make_trainer, [1]
         params = list(agent.policy.parameters())
@@ -99,7 +99,7 @@ def is_lost(what: str, value: float, on_nonfinite: str, rng: random.Random) -> b
                     left.clear()
                     grad = rng.choice([param.grad for param in params if param.grad is not None])
                     grad.view(-1)[rng.randrange(grad.numel())] = value
-                    worlds[index].met = True
+                    envs[index].met = True
                 return metrics
 
             trainer.backend.gradients = gradients
@@ -120,17 +120,17 @@ def is_lost(what: str, value: float, on_nonfinite: str, rng: random.Random) -> b
     healthy = healthy and all(math.isfinite(episode.ret) for episode in agent.episodes)
     if not is_fault:
         return not healthy
-    # A terminated episode's last observation is seen by nobody but in the mode that has it as a step.
+    # Agents do not use the last observation of a terminated episode, except in next-step mode.
     unseen = what == "observation" and mode is not AutoresetMode.NEXT_STEP and agent.num_nonfinite == 0
     counted = on_nonfinite != "raise" and agent.num_nonfinite == 1
     return not healthy or not (counted or unseen)
 
 
 def put_in(what: str, on_nonfinite: str, wanted: int, seed: int = 0) -> Count:
-    """Put faults of one kind into as many trainings."""
+    """Inject faults of one kind into ``wanted`` trainings."""
     rng = random.Random(f"{seed} {what} {on_nonfinite}")
     with warnings.catch_warnings():
-        # numpy's, of 1e30.
+        # numpy warns of the overflow of 1e30.
         warnings.simplefilter("ignore", RuntimeWarning)
         lost = sum(is_lost(what, VALUES[i % len(VALUES)], on_nonfinite, rng) for i in range(wanted))
     return Count(
@@ -139,9 +139,10 @@ def put_in(what: str, on_nonfinite: str, wanted: int, seed: int = 0) -> Count:
 
 
 def overflows(wanted: int, seed: int = 0) -> Count:
-    """Put gradients above 1.8e19 into plain RMSprops, whose squares float32 does not hold.
+    """Inject gradients above 1.8e19, whose squares overflow float32, into RMSprop.
 
-    Lost is a parameter or second moment that is not finite at the end, or one that does not move any more.
+    A fault counts as lost if a parameter or second moment is nonfinite at the end, or if a parameter no longer
+    moves.
     """
     rng = random.Random(seed)
     torch.manual_seed(seed)
@@ -174,7 +175,7 @@ def overflows(wanted: int, seed: int = 0) -> Count:
 
 
 def counts(folder: Path) -> Iterator[Count]:
-    """All of them, in full."""
+    """Run all faults of this module."""
     for what in ("reward", "observation", "gradient"):
         for on_nonfinite in ("raise", "skip", "clip"):
             yield put_in(what, on_nonfinite, 400)

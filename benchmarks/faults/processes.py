@@ -1,15 +1,15 @@
 """Faults of disks and processes: signals, full disks, deleted folders, second writers.
 
-- *signals*: ``rl-rms train`` gets SIGINT and SIGTERM in turn, each at a random moment, and ``rl-rms resume`` goes
-  on each time. Lost is a signal after which there are fewer env steps in the newest checkpoint than before. In the
-  end the last checkpoint must be that of a run without signals, to the bit.
-- *full disks*: the system takes a file only up to a random byte while a checkpoint is written, or a log. Lost is a
-  checkpoint if the one before is not there as it was, or anything half-written is; a log if the training does not
-  go on, or entries from before or after the full disk cannot be read in ``metrics.csv`` or by TensorBoard.
-- *deleted folders*: a run's folder is deleted at a random moment. Lost is a run that does not come to its end, or
-  whose last checkpoint cannot be read.
-- *second writers*: a run is resumed by a second process while the first trains, and again when that was killed.
-  Lost is a run that the second gets while the first lives, or does not get afterwards.
+- *signals*: ``rl-rms train`` receives SIGINT and SIGTERM in turn, each at a random moment, and ``rl-rms resume``
+  continues each time. A signal counts as lost if the newest checkpoint has fewer env steps than before. The last
+  checkpoint must be bit-identical to that of an uninterrupted run.
+- *full disks*: writes of a checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost if
+  the earlier one changes or if a partial file remains. A log counts as lost if the training stops, or if
+  ``metrics.csv`` or TensorBoard cannot read entries from before or after the full disk.
+- *deleted folders*: a run's folder is deleted at a random moment. A run counts as lost if it does not end, or if
+  its last checkpoint cannot be read.
+- *second writers*: a second process resumes a run while the first trains, and again after the first is killed. A
+  run counts as lost if the second process can write to it during the first, or cannot afterwards.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ TAG = "rollout/ep_rew_mean"
 
 
 def in_a_child(*words: str) -> int:
-    """The number of a process that runs ``rl-rms`` and says nothing."""
-    # Who is started in the background ignores it; here it ends the child until that has a handler of its own.
+    """Run ``rl-rms`` in a child process without output, and return its process id."""
+    # Background processes ignore SIGINT. The default action ends the child until it has its own handler.
     earlier = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = os.fork()
     if process == 0:
@@ -56,23 +56,23 @@ def in_a_child(*words: str) -> int:
 
 
 def train(folder: Path, env_steps: int) -> tuple[str, ...]:
-    """The words that train a run under a folder."""
+    """Arguments of ``rl-rms`` that train a run in a folder."""
     return ("train", "drifting_cartpole", f"--runs_dir={folder}", f"--total_timesteps={env_steps}", *WORDS)
 
 
 def run_under(folder: Path) -> Path | None:
-    """The run with a checkpoint that a folder holds; None if there is none."""
+    """Return the run with a checkpoint in a folder, or None."""
     return next((path.parents[1] for path in folder.glob("drifting_cartpole/*/checkpoints/*.safetensors")), None)
 
 
 def steps_saved(run: Path | None) -> int:
-    """Env steps in a run's newest checkpoint."""
+    """Return the env steps of a run's newest checkpoint."""
     newest = None if run is None else newest_checkpoint(run)
     return 0 if newest is None else A2C.load(newest).num_timesteps
 
 
 def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Send signals, an even number, to a run, then let it end, and compare it with one that was left alone."""
+    """Send an even number of signals to a run, let it end, and compare it with an uninterrupted one."""
     rng = random.Random(seed)
     done, lost, saved = 0, 0, 0
     for number in (signal.SIGINT, signal.SIGTERM) * (wanted // 2):
@@ -82,7 +82,7 @@ def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
         time.sleep(rng.uniform(0.0, 0.8))
         os.kill(process, number)
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        # By the system itself where there is no handler yet.
+        # Without a handler, the operating system ends the process.
         if status not in (128 + number, -number):
             raise RuntimeError(f"the run failed with status {status} after {done} signals: see {folder}")
         done += 1
@@ -92,18 +92,20 @@ def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
     end = f"--total_timesteps={saved + 5_000}"
     words = ("resume", str(run), end, "--progress=none") if run else train(folder / "run", saved + 5_000)
     if main(words) != 0 or main(train(folder / "whole", saved + 5_000)) != 0:
-        raise RuntimeError(f"the run failed after {done} signals, or the one without: see {folder}")
+        raise RuntimeError(f"the run failed after {done} signals, or the uninterrupted run failed: see {folder}")
     ends = [
         newest_checkpoint(run) for run in map(run_under, (folder / "run", folder / "whole")) if run is not None
     ]
     if len({end.read_bytes() for end in ends if end is not None}) != 1:
-        raise RuntimeError(f"after {done} signals the last checkpoint is another than without: see {folder}")
+        raise RuntimeError(
+            f"after {done} signals the last checkpoint differs from the uninterrupted one: see {folder}"
+        )
     return Count("SIGINT and SIGTERM while training", done, lost)
 
 
 @contextlib.contextmanager
 def room_for(length: int) -> Iterator[None]:
-    """Let this process write files of so many bytes at most, as if the disk were full then."""
+    """Limit the size of files that this process writes, as if the disk were full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (length, hard))
     try:
@@ -113,7 +115,7 @@ def room_for(length: int) -> Iterator[None]:
 
 
 def full_disks(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Write checkpoints that the disk takes only a part of."""
+    """Write checkpoints to a disk that becomes full."""
     agent = begin()
     earlier = agent.save(folder / "agent").read_bytes()
     rng = random.Random(seed)
@@ -131,7 +133,7 @@ def full_disks(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 
 def full_logs(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Write logs that the disk takes only a part of, and more when there is room again."""
+    """Write logs to a disk that becomes full, and later has space again."""
     rng = random.Random(seed)
     lost = 0
     for number in range(wanted):
@@ -154,7 +156,7 @@ def full_logs(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 
 def deleted_folders(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Delete the folders of runs that are being trained."""
+    """Delete the folders of runs during training."""
     rng = random.Random(seed)
     lost = 0
     for number in range(wanted):
@@ -163,7 +165,7 @@ def deleted_folders(folder: Path, wanted: int, seed: int = 0) -> Count:
         while (run := run_under(place)) is None or not list(run.glob("checkpoints/*.safetensors")):
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 0.3))
-        # Files may come into it meanwhile.
+        # The run may write files to the folder during the deletion.
         while not is_deleted(run):
             pass
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -172,7 +174,7 @@ def deleted_folders(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 
 def is_deleted(folder: Path) -> bool:
-    """Delete a folder, unless that fails."""
+    """Try to delete a folder; return True on success."""
     try:
         shutil.rmtree(folder)
     except OSError:
@@ -181,7 +183,7 @@ def is_deleted(folder: Path) -> bool:
 
 
 def second_writers(folder: Path, wanted: int) -> Count:
-    """Resume runs that are being trained."""
+    """Resume runs during training."""
     lost = 0
     for number in range(wanted):
         place = folder / str(number)
@@ -200,7 +202,7 @@ def second_writers(folder: Path, wanted: int) -> Count:
 
 
 def counts(folder: Path) -> Iterator[Count]:
-    """All of them, in full."""
+    """Run all faults of this module."""
     yield signals(folder / "signals", 60)
     yield full_disks(folder / "full", 2_000)
     yield full_logs(folder / "logs", 100)

@@ -7,7 +7,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "batch.py"
 
 def test_train_of_every_contender_is_reproducible(benchmark):
     for contender, (workers, half_life, rates) in benchmark.CONTENDERS.items():
-        first, again = (benchmark.train(contender, rates[0], seed=1, life=12_000) for _ in range(2))
+        first, again = (benchmark.train(contender, rates[0], seed=1, total_timesteps=12_000) for _ in range(2))
         assert first == again
         assert 8 < first <= 500
         # Sixty-four workers in 12,800 env steps have as much memory as one has in 200 updates.

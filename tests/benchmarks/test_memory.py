@@ -31,7 +31,7 @@ def test_marker_reads_the_decay_of_the_optimizer_of_torch(benchmark):
         clocks.append(10.0 * marker.num_updates)
     assert marker.num_updates == benchmark.MARK_AT + 7  # 0.9 ** 6 = 0.53, 0.9 ** 7 = 0.48
     # ln 2 / -ln 0.9 = 6.5788 updates of 10 env steps
-    assert marker.memory(clocks) == pytest.approx(65.788, rel=1e-4)
+    assert marker.half_life(clocks) == pytest.approx(65.788, rel=1e-4)
 
 
 @pytest.mark.parametrize("algorithm", ["SB3 A2C", "rl_rms A2C"])

@@ -25,7 +25,7 @@ def test_speed_of_small_runs_has_every_part(benchmark, tmp_path, monkeypatch, ca
 
 @pytest.mark.slow
 def test_returns_of_small_runs_keep_the_other_parts(benchmark, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "LIFE", 3_000)
+    monkeypatch.setattr(benchmark, "TOTAL_TIMESTEPS", 3_000)
     monkeypatch.setattr(benchmark, "TORCHRUN", ())
     output = tmp_path / "scale.json"
     output.write_text(json.dumps({"federation": {"4": [0.5, 1.5, 1.0]}}))

@@ -96,7 +96,7 @@ def test_clock_is_frozen_keeps_the_reading_and_draws_new_random_numbers(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_clock_is_copied_goes_on_alike(kind):
+def test_clock_is_copied_continues_equally(kind):
     clock = kind(CHANGES, seed=2, num_envs=2)
     clock.set(10)
     other = pickle.loads(pickle.dumps(clock))

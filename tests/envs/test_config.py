@@ -12,7 +12,7 @@ from tests.naming import naming
 STAGED = {"staged": {"stages": [{"length": 1.0}, {"length": 0.5}], "threshold": 400}}
 
 
-def test_it_holds_schedules_and_a_curriculum_in_their_yaml_form():
+def test_config_holds_schedules_and_curriculum_in_their_yaml_form():
     config = EnvConfig(
         changes={"gravity": {"sinusoid": {"mean": 9.8, "amplitude": 4, "period": 20_000}}, "reward.scale": 2},
         curriculum=STAGED,
@@ -61,7 +61,7 @@ def test_it_holds_schedules_and_a_curriculum_in_their_yaml_form():
         ),
     ],
 )
-def test_what_is_wrong_is_named(arguments, said):
+def test_config_with_a_wrong_value_names_it(arguments, said):
     with pytest.raises(ValueError, match=naming(*said)):
         EnvConfig(**arguments)
 
@@ -83,6 +83,6 @@ def test_configurations_and_schedules_load_without_gymnasium():
         ({"frame_stack": 2, "id": "rl_rms/DriftingCartPole-v0"}, ("env.frame_stack", "ready-made")),
     ],
 )
-def test_frames_that_cannot_be_stacked_are_named(given, named):
+def test_config_with_a_wrong_frame_stack_names_it(given, named):
     with pytest.raises(ValueError, match=naming(*named)):
         EnvConfig(**given)

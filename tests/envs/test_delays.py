@@ -12,7 +12,7 @@ def test_exchange_returns_delayed_actions_after_idle_ones():
     assert delays.exchange(np.array([[7], [7]], np.float32), np.array([1, 1])).ravel().tolist() == [0.5, 40]
 
 
-def test_a_delay_that_falls_drops_actions_and_one_that_rises_repeats_them():
+def test_exchange_falling_delay_drops_actions_and_rising_delay_repeats_them():
     delays = Delays(Discrete(9, start=3))
     carried = [delays.exchange(np.array([4 + j]), np.array([k]))[0] for j, k in enumerate([1.4, 1, 0, 2])]
     assert carried == [3, 4, 6, 5]

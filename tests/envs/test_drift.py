@@ -13,7 +13,7 @@ CHANGES = {
 }
 
 
-def test_a_trace_is_each_schedule_in_the_stream_of_its_target():
+def test_trace_draws_each_schedule_from_the_stream_of_its_target():
     clocks = np.array([5, 3, 90_000])
     traced = trace(CHANGES, clocks, seed=4, env_index=2)
     assert list(traced) == list(CHANGES)

@@ -8,7 +8,7 @@ from tests.envs.lives import through_json
 from tests.naming import naming
 
 
-def test_numbers_keep_their_kinds():
+def test_encode_and_decode_keep_the_type_of_numbers():
     kept = {
         "a": np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
         3: (np.int64(4), [None, True, "x", 0.1], {"deep": np.float64(1 / 3)}),

@@ -42,7 +42,7 @@ def test_record_reports_returns_under_the_environments_numbers():
     assert curriculum.history == (({"level": 0.0}, 3.5, 2, True, 7),)
 
 
-def test_record_adversary_strikes_says_so_and_changes_its_schedule():
+def test_record_adversary_strikes_returns_true_and_changes_its_schedule():
     feedback = Feedback({"a": BURST, "b": Constant(1.0)}, None)
     assert feedback.is_needed
     feedback.begin([0])
@@ -54,7 +54,7 @@ def test_record_adversary_strikes_says_so_and_changes_its_schedule():
     assert feedback.schedules["a"] == BURST
 
 
-def test_restart_begins_the_curriculum_anew():
+def test_restart_resets_the_curriculum():
     curriculum = Staged([{"level": 1.0}, {"level": 2.0}], threshold=1.0, window=1)
     feedback = Feedback({}, curriculum)
     feedback.begin([0])
@@ -88,5 +88,5 @@ def test_load_state_dict_of_another_kind_names_the_difference(saved, loads, name
         loads.load_state_dict(saved.state_dict(), episodes=True)
 
 
-def test_nothing_learns_needs_no_feedback():
+def test_is_needed_without_curriculum_or_adversary_is_false():
     assert not Feedback({"b": Constant(1.0)}, None).is_needed

@@ -18,7 +18,7 @@ def people(count=100_000, seed=0, **options):
     return env, env.applicants(count, np.random.default_rng(seed))
 
 
-def test_a_life_by_hand():
+def test_episode_equals_hand_computed_values():
     # Without noise and with traits that decide: who has importance @ traits > 0 repays.
     env = Lending(num_features=2, noise_0=0.0, noise_1=0.0, steepness=1e6, gain=2.0, loss=5.0)
     observation, info = env.reset(seed=0)
@@ -35,7 +35,7 @@ def test_a_life_by_hand():
     assert len(seen) == 8
 
 
-def test_groups_differ_in_noise_and_number_alone():
+def test_groups_differ_only_in_noise_and_number():
     env, (observations, groups, repays) = people(num_features=3, noise_0=0.5, noise_1=2.0, share_1=0.3)
     assert np.array_equal(observations[:, 3:], np.eye(2)[groups])
     assert groups.mean() == pytest.approx(0.3, abs=0.01)
@@ -47,7 +47,7 @@ def test_groups_differ_in_noise_and_number_alone():
         assert observations[of_group, :3].std(0) == pytest.approx([noisy, 1, noisy], rel=0.02)
 
 
-def test_chances_are_the_shares_that_repay():
+def test_repayment_probabilities_equal_simulated_shares():
     env, (observations, groups, repays) = people(400_000, noise_1=1.5)
     chances = env.chances(observations)
     for group in (0, 1):
@@ -56,7 +56,7 @@ def test_chances_are_the_shares_that_repay():
             assert repays[told].mean() == pytest.approx(chances[told].mean(), abs=0.012)
 
 
-def test_chances_by_hand():
+def test_repayment_probabilities_equal_hand_computed_values():
     # Nothing hidden: sigmoid(steepness * importance @ x) with importance (2, 1) / sqrt(5).
     env = Lending(num_features=2, noise_0=0.0, noise_1=1.0, steepness=1.0)
     assert env.chances([[1.0, -1.0, 1, 0]]) == pytest.approx(1 / (1 + np.exp(-1 / 5**0.5)))
@@ -67,7 +67,7 @@ def test_chances_by_hand():
     assert steep.chances([[1.0, 0.0, 0, 1]]) == pytest.approx(0.7602, abs=2e-3)
 
 
-def test_the_best_actions_earn_most():
+def test_best_actions_have_the_highest_return():
     env, (observations, _, repays) = people(gain=1.0, loss=3.0)
     chances = env.chances(observations)
     earned = env.rewards(env.best_actions(observations), repays).mean()
@@ -77,7 +77,7 @@ def test_the_best_actions_earn_most():
     assert env.rewards(chances > 0.75, repays).mean() == pytest.approx(earned)
 
 
-def test_the_best_lender_helps_more_good_applicants_of_the_group_known_better():
+def test_best_policy_has_a_higher_true_positive_rate_in_the_less_noisy_group():
     env, (observations, groups, repays) = people()
     quiet, noisy = true_positive_rates(env.best_actions(observations), groups, repays)
     assert quiet - noisy > 0.1
@@ -87,7 +87,7 @@ def test_the_best_lender_helps_more_good_applicants_of_the_group_known_better():
     assert quiet == pytest.approx(noisy, abs=0.01)
 
 
-def test_true_positive_rates_by_hand():
+def test_true_positive_rates_equal_hand_computed_values():
     groups, repays = [0, 0, 0, 1, 1, 1], [True, True, False, True, True, True]
     rates = true_positive_rates([[1, 0, 1, 0, 1, 1], [1, 1, 0, 0, 0, 0]], groups, repays)
     assert rates == pytest.approx(np.array([[1 / 2, 2 / 3], [1, 0]]))
@@ -95,7 +95,7 @@ def test_true_positive_rates_by_hand():
 
 
 @pytest.mark.parametrize("target", ["noise_0", "noise_1", "share_1", "steepness", "gain", "loss"])
-def test_every_number_drifts(target):
+def test_every_parameter_can_drift(target):
     # Making the wrapper raises if a change changes nothing.
     env = NonStationary(Lending(), {target: Step(before=0.3, after=0.9, at=5)}, seed=0)
     env.reset(seed=0)
@@ -104,7 +104,7 @@ def test_every_number_drifts(target):
     assert getattr(env.unwrapped, target) == 0.9
 
 
-def test_a_life_that_is_saved_goes_on():
+def test_saved_state_continues_exactly():
     def make():
         return NonStationary(Lending(), {"noise_1": Step(before=1.0, after=3.0, at=15)}, seed=0)
 
@@ -120,7 +120,7 @@ def test_a_life_that_is_saved_goes_on():
         assert ours[4]["repays"] == theirs[4]["repays"]
 
 
-def test_it_is_registered():
+def test_make_by_id_gives_the_environment():
     env = gym.make(f"rl_rms.envs.tasks:{tasks.NAMESPACE}/Lending-v0", noise_1=3.0)
     assert env.unwrapped.noise_1 == 3.0
     assert env.spec.max_episode_steps == 100
@@ -141,7 +141,7 @@ def test_it_is_registered():
         ({"loss": np.nan}, "loss"),
     ],
 )
-def test_arguments_are_checked(options, name):
+def test_constructor_with_a_wrong_argument_names_it(options, name):
     with pytest.raises(ValueError, match=naming(name)):
         Lending(**options)
 
@@ -149,5 +149,5 @@ def test_arguments_are_checked(options, name):
 @pytest.mark.parametrize(
     "check", [gym.utils.env_checker.check_env, stable_baselines3.common.env_checker.check_env]
 )
-def test_the_checkers_are_content(check):
+def test_environment_checkers_pass(check):
     check(Lending(), skip_render_check=True)

@@ -10,7 +10,7 @@ from tests.naming import naming
 STAGED = {"staged": {"stages": [{"length": 1.0}, {"length": 0.5}], "threshold": 400}}
 
 
-def test_the_world_is_made_as_it_says():
+def test_make_from_config_has_the_configured_environment():
     config = EnvConfig(
         id="Pendulum-v1",
         num_envs=3,
@@ -32,7 +32,7 @@ def test_the_world_is_made_as_it_says():
     assert make_from_config(EnvConfig(curriculum=STAGED), seed=5).curriculum.stage == 0
 
 
-def test_stacked_frames_show_the_last_observations():
+def test_frame_stack_shows_the_last_observations():
     env = make_from_config(EnvConfig(id="CartPole-v1", num_envs=2, frame_stack=3), seed=0)
     first, _ = env.reset(seed=0)
     second, *_ = env.step(np.zeros(2, dtype=int))
@@ -58,7 +58,7 @@ def test_frame_stack_of_an_id_without_a_version_takes_the_highest():
     assert make_from_config(EnvConfig(id="CartPole", num_envs=1, frame_stack=2), seed=0).spec.id == "CartPole-v1"
 
 
-def test_ready_made_world_with_its_module_is_that_world():
+def test_make_vec_of_a_task_id_with_its_module_makes_that_task():
     env = make_vec("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", 2, seed=0)
     assert set(env.parameters) == set(make_vec("rl_rms/DriftingCartPole-v0", 2, seed=0).parameters)
     with pytest.raises(ValueError, match=naming("env.frame_stack", "ready-made")):
@@ -71,7 +71,7 @@ def test_kwargs_argument_of_make_vec_is_named(name):
         make_from_config(EnvConfig(kwargs={name: 3}), seed=0)
 
 
-def test_wrappers_see_the_world_changing():
+def test_make_vec_wrappers_are_around_the_changing_environment():
     env = make_vec(
         "Pendulum-v1", 2, {"reward.scale": 0.0}, wrappers=[lambda env: TransformReward(env, lambda r: r + 1)]
     )
@@ -80,6 +80,6 @@ def test_wrappers_see_the_world_changing():
     assert env.step(env.action_space.sample())[1].tolist() == [1.0, 1.0]
 
 
-def test_sub_environments_that_cannot_be_divided_are_counted():
+def test_make_vec_indivisible_sub_environments_names_the_numbers():
     with pytest.raises(ValueError, match=naming("num_envs", "3 workers", "8")):
         make_from_config(EnvConfig(num_envs=8), seed=0, shard=(0, 3))

@@ -11,7 +11,7 @@ from rl_rms.envs.mujoco_state import is_mujoco, read, write
 from tests.envs.lives import live, same, through_json
 
 
-def test_state_of_a_long_mujoco_episode_stays_small_and_goes_on_exactly():
+def test_state_of_a_long_mujoco_episode_is_small_and_continues_exactly():
     env, loaded = (NonStationary(gym.make("HalfCheetah-v5", max_episode_steps=None), {}) for _ in range(2))
     sizes = []
     env.reset(seed=0)

@@ -12,7 +12,7 @@ def noise_key(clocks, seed=3, indices=None):
     return NoiseKey(seed, indices, indices, tuple(clocks))
 
 
-def test_numbers_do_not_depend_on_the_batch_that_asks():
+def test_noise_is_independent_of_the_batch():
     clocks, first = (7, 9, 7, 2**40), (False, False, True, False)
     for draw in (noise.normals, noise.uniforms):
         for size in (1, 3, 8):
@@ -23,7 +23,7 @@ def test_numbers_do_not_depend_on_the_batch_that_asks():
                 assert alone[0].tolist() == batch[i].tolist()
 
 
-def test_every_clock_environment_lane_target_and_seed_has_its_own_numbers():
+def test_noise_differs_between_clocks_environments_lanes_targets_and_seeds():
     drawn = [
         noise.normals(target, noise_key([clock], seed, (index,)), 1, [first])[0, 0]
         for target in ("a", "b")
@@ -36,7 +36,7 @@ def test_every_clock_environment_lane_target_and_seed_has_its_own_numbers():
     assert len(set(drawn)) == 2 * 2 * 3 * 3 * 2 + 4
 
 
-def test_normals_are_standard_normal_and_independent():
+def test_normals_are_independent_and_standard_normal():
     drawn = np.concatenate([noise.normals("a", noise_key([t] * 50), 4, [False] * 50) for t in range(500)])
     n = len(drawn)
     assert np.abs(drawn.mean(axis=0)).max() < 4 / math.sqrt(n)
@@ -47,7 +47,7 @@ def test_normals_are_standard_normal_and_independent():
     assert abs(successive) < 4 / math.sqrt(n)
 
 
-def test_permutations_are_equally_likely_and_number_0_is_the_identity():
+def test_permutations_are_uniform_and_number_0_is_the_identity():
     assert noise.permutation("a", 3, 2, 0, 5).tolist() == [0, 1, 2, 3, 4]
     drawn = [tuple(noise.permutation("a", 3, 0, number, 3).tolist()) for number in range(1, 1201)]
     counts = [drawn.count(one) for one in set(drawn)]

@@ -211,7 +211,7 @@ def test_noise_of_a_size_has_that_standard_deviation(probe):
         assert np.std(drawn) == pytest.approx(std, rel=0.05)
 
 
-def test_offsets_at_each_number_of_the_draw_are_drawn_anew(probe):
+def test_offsets_at_each_draw_number_are_drawn_again(probe):
     changes = {"observation.offsets": Step(0, 2, at=1), "observation.offsets_draw": Linear(0, 10, over=10)}
     env = NonStationary(probe(length=100), {**changes, "observation.gain": 0.0}, seed=3)
     assert env.reset(seed=0)[0].tolist() == [0, 0]  # a standard deviation of 0
@@ -240,7 +240,7 @@ def test_noise_of_discrete_actions_replaces_that_share_of_them():
     assert {type(one) for one in sent} == {int}
 
 
-def test_delay_at_each_reset_begins_anew(probe):
+def test_delay_is_reset_with_each_episode(probe):
     env = NonStationary(probe(length=4), {"action.delay": 2})
     for _ in range(2):
         env.reset(seed=0)
@@ -310,7 +310,7 @@ def test_copy_gives_the_same_transitions(duplicate):
     assert live(twin, 1_000) == live(env, 1_000)
 
 
-def test_copy_of_an_environment_that_unpickles_anew_has_the_values():
+def test_copy_of_an_environment_with_its_own_unpickling_has_the_values():
     pytest.importorskip("Box2D")
     env = NonStationary(gym.make("LunarLander-v3"), {"gravity": Linear(-10, -2, over=10)})
     env.reset(seed=0, options={"rl_rms.clock": 5})
@@ -474,7 +474,7 @@ def play(changes, steps, policy_seed):
 
 
 @pytest.mark.parametrize("policy_seed", [0, 1])
-def test_one_more_every_50_steps_is_40_more_after_2000_steps(policy_seed):
+def test_parameter_with_regular_increments_counts_them_across_episodes(policy_seed):
     stairs = PiecewiseConstant([(50 * step, 9.8 + step) for step in range(41)])
     told, regimes = play({"gravity": stairs}, 2_000, policy_seed)
     assert told[-1]["gravity"] - told[0]["gravity"] == pytest.approx(40)
@@ -483,13 +483,13 @@ def test_one_more_every_50_steps_is_40_more_after_2000_steps(policy_seed):
 
 
 @pytest.mark.parametrize("policy_seed", [0, 1])
-def test_20000_steps_at_rate_1_in_100_have_200_events(policy_seed):
+def test_poisson_events_in_20000_steps_have_their_rate(policy_seed):
     # Poisson: 200 with standard deviation 14.
     _, regimes = play({"gravity": PoissonJumps(low=5, high=15, mean_dwell=100)}, 20_000, policy_seed)
     assert regimes[-1] == pytest.approx(200, abs=3 * 200**0.5)
 
 
-def test_drift_is_what_the_schedules_say_in_any_company():
+def test_drift_is_independent_of_other_targets():
     changes = {
         "gravity": RandomWalk(9.8, std=0.1, low=5, high=15),
         "length": OrnsteinUhlenbeck(0.5, 0.05, tau=500).clip(low=0.1),

@@ -5,7 +5,7 @@ import pytest
 from rl_rms.envs.notices import Notices
 
 
-def test_give_of_one_message_twice_warns_once_whatever_the_filters():
+def test_give_of_one_message_twice_warns_once_with_any_filters():
     notices = Notices()
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")

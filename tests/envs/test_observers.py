@@ -14,7 +14,7 @@ from tests.naming import naming
 CHANGES = {"level": Step(before=1.0, after=2.0, at=2)}
 
 
-def test_flat_observations_get_further_components(probe):
+def test_observer_appends_components_to_flat_observations(probe):
     env = NonStationary(probe(), CHANGES, observe=["params", "time", "change"])
     assert env.observation_space.shape == (5,)
     assert env.observation_space.low.tolist() == [0.0, 0.0, -np.inf, 0.0, 0.0]
@@ -30,7 +30,7 @@ def test_flat_observations_get_further_components(probe):
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_vectors_show_the_same_and_final_observations_do_too(probes, mode):
+def test_observer_of_a_vector_changes_final_observations(probes, mode):
     changes = {"level": Step(before=1.0, after=2.0, at=4)}
     mode = gym.vector.AutoresetMode(mode)
     env = NonStationaryVector(probes([2, 9], mode), changes, observe=["params", "change"])
@@ -49,7 +49,7 @@ def test_vectors_show_the_same_and_final_observations_do_too(probes, mode):
     assert observations[0] in env.single_observation_space
 
 
-def test_each_with_a_clock_of_its_own_is_shown_its_own(probes):
+def test_observer_with_independent_clocks_shows_each_its_own(probes):
     changes = {"level": Linear(start=0.0, end=10.0, over=10)}
     env = NonStationaryVector(probes([1, 9]), changes, sharing="independent", observe="params")
     env.reset(seed=0)
@@ -57,7 +57,7 @@ def test_each_with_a_clock_of_its_own_is_shown_its_own(probes):
     assert [env.step(actions)[0][:, 2].tolist() for _ in range(3)] == [[1, 1], [1, 2], [2, 3]]
 
 
-def test_other_observations_become_entries():
+def test_observer_adds_entries_to_other_observations():
     env = NonStationary(gym.make("FrozenLake-v1"), {"reward.scale": Step(1.0, 2.0, at=1)}, observe="params")
     assert env.observation_space == Dict(
         {"observation": Discrete(16), "params": Box(-np.inf, np.inf, (1,), np.float32)}
@@ -69,7 +69,7 @@ def test_other_observations_become_entries():
     assert batch.reset(seed=0)[0] in batch.observation_space
 
 
-def test_the_checker_is_content():
+def test_environment_checker_passes():
     env = NonStationary(
         gym.make("CartPole-v1"), {"gravity": Linear(8.0, 12.0, over=100)}, observe=["params", "time"]
     )
@@ -88,12 +88,12 @@ def test_the_checker_is_content():
         ("params", 0, ("observe='params'", "changes", "curriculum")),
     ],
 )
-def test_what_is_wrong_is_named(observe, targets, said):
+def test_observer_with_a_wrong_argument_names_it(observe, targets, said):
     with pytest.raises(ValueError, match=naming(*said)):
         Observer(observe, Box(0, 1, (2,)), targets, 10.0)
 
 
-def test_time_is_in_env_steps_where_nothing_changes(probe):
+def test_observed_time_of_a_stationary_environment_is_in_env_steps(probe):
     env = NonStationary(probe(), observe="time")
     env.reset(seed=0)
     assert [env.step(None)[0][-1] for _ in range(2)] == [1.0, 2.0]

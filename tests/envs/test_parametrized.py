@@ -57,7 +57,7 @@ def test_parameter_upcoming_truncates_the_episode_then_is_set():
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
-def test_environment_is_copied_goes_on_exactly(duplicate):
+def test_environment_is_copied_continues_exactly(duplicate):
     env = Parametrized(gym.make("CartPole-v1"), ["length", "action.delay"])
     env.parameter_values = (0.25, 2.0)
     env.reset(seed=0)
@@ -69,7 +69,7 @@ def test_environment_is_copied_goes_on_exactly(duplicate):
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "FrozenLake-v1"])
-def test_parameter_snapshot_is_restored_goes_on_exactly(env_id):
+def test_parameter_snapshot_is_restored_continues_exactly(env_id):
     env, other = (Parametrized(gym.make(env_id), ["action.delay"]) for _ in range(2))
     assert env.parameter_snapshot is None
     for one in (env, other):

@@ -18,7 +18,7 @@ def play(env, steps, pushes, seed=0):
     return told
 
 
-def test_without_strength_it_is_gymnasiums():
+def test_pushed_cartpole_of_strength_zero_equals_cartpole():
     plain = play(gym.make_vec("CartPole-v1", 3, vectorization_mode="vector_entry_point"), 100, None)
     for pushes in (lambda _: np.zeros(3), lambda _: np.ones((3, 1), np.float32)):
         pushed = play(PushedCartPole(3, strength=0.0), 100, pushes)
@@ -26,7 +26,7 @@ def test_without_strength_it_is_gymnasiums():
             assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_push_is_a_change_of_the_poles_angular_velocity_before_the_step():
+def test_push_changes_the_angular_velocity_before_the_step():
     env = PushedCartPole(2, strength=0.5)
     env.reset(seed=0)
     plain = gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
@@ -38,7 +38,7 @@ def test_a_push_is_a_change_of_the_poles_angular_velocity_before_the_step():
     assert found == pytest.approx(expected)
 
 
-def test_episodes_begin_unpushed():
+def test_reset_begins_without_a_push():
     env = PushedCartPole(4, strength=5.0)
     told = play(env, 60, lambda rng: rng.uniform(-1, 1, 4))
     firsts = [after[0][over[2]] for over, after in itertools.pairwise(told[1:])]
@@ -47,6 +47,6 @@ def test_episodes_begin_unpushed():
     assert np.abs(firsts).max() <= 0.05
 
 
-def test_a_wrong_strength_is_named():
+def test_pushed_cartpole_of_a_wrong_strength_names_it():
     with pytest.raises(ValueError, match=naming("PushedCartPole", "strength", ">= 0", "-1")):
         PushedCartPole(strength=-1)

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     import gymnasium.envs.box2d
 
 
-def test_bipedal_walkers_episodes_do_not_depend_on_those_before():
+def test_bipedal_walker_episodes_are_independent_of_earlier_ones():
     """With Gymnasium's own, an environment that has been used goes through the same contacts in another order."""
     seen = []
     for earlier in (0, 3):
@@ -32,7 +32,7 @@ def test_bipedal_walkers_episodes_do_not_depend_on_those_before():
     assert all(np.array_equal(one[0], other[0]) for one, other in zip(*seen, strict=True))
 
 
-def test_an_environment_of_the_users_own_is_lived_through_again_or_registered():
+def test_state_of_a_user_environment_is_replayed_or_registered():
     class Known(Own):
         pass
 
@@ -51,7 +51,7 @@ def test_an_environment_of_the_users_own_is_lived_through_again_or_registered():
     assert sizes[1] < sizes[0] / 2
 
 
-def test_one_that_cannot_be_brought_back_says_so():
+def test_state_that_cannot_be_replayed_warns():
     class Secretive(Own):
         pass
 
@@ -64,7 +64,7 @@ def test_one_that_cannot_be_brought_back_says_so():
         env.load_state_dict(state)
 
 
-def test_an_episode_that_is_too_long_is_not_kept(monkeypatch):
+def test_replay_of_a_too_long_episode_is_dropped(monkeypatch):
     monkeypatch.setattr(replay, "LONGEST", 5)
     env = NonStationary(Own(), {"level": 1.0})
     env.reset(seed=0)

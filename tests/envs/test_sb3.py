@@ -24,7 +24,7 @@ CHANGES = {"gravity": Sinusoid(mean=9.8, amplitude=4.0, period=1_000), "length":
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1"])
-def test_where_nothing_changes_it_is_stable_baselines3s_own(id, mode):
+def test_vec_env_without_changes_equals_that_of_stable_baselines3(id, mode):
     ours, theirs = make_vec_env(id, 3, mode=mode), DummyVecEnv([lambda: gym.make(id)] * 3)
     for env in (ours, theirs):
         env.seed(5)
@@ -59,7 +59,7 @@ def test_where_nothing_changes_it_is_stable_baselines3s_own(id, mode):
 
 
 @pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
-def test_the_world_changes_and_each_environment_says_what_it_sees(sharing):
+def test_vec_env_changes_and_info_has_the_parameters(sharing):
     env = make_vec_env("CartPole-v1", 3, CHANGES, sharing=sharing, seed=4)
     env.reset()
     for _ in range(150):
@@ -79,7 +79,7 @@ def test_the_world_changes_and_each_environment_says_what_it_sees(sharing):
     assert env.get_attr("timescale")[0] * 3 == inner.timescale
 
 
-def test_attributes_are_set_where_they_are():
+def test_set_attr_sets_the_attribute_of_the_inner_environment():
     env = make_vec_env("CartPole-v1", 3, CHANGES)
     env.reset()
     env.set_attr("force_mag", 5.0, indices=[0, 2])
@@ -92,7 +92,7 @@ def test_attributes_are_set_where_they_are():
     assert env.env_is_wrapped(gym.wrappers.TimeLimit, indices=0) == [True]
 
 
-def test_workers_are_called_all_together():
+def test_env_method_calls_all_workers_at_once():
     env = make_vec_env("CartPole-v1", 2, CHANGES, mode="async")
     env.reset()
     assert env.env_method("has_wrapper_attr", "gravity") == [True, True]
@@ -118,7 +118,7 @@ class Kept(KVWriter):
         pass
 
 
-def test_an_algorithm_learns_in_it_and_its_log_tells():
+def test_learn_in_the_vec_env_logs_the_changes():
     stages = [{"masscart": 1.0}, {"masscart": 1.5}]
     env = make_vec_env("CartPole-v1", 4, CHANGES, curriculum=Staged(stages, threshold=5, window=2), seed=0)
     model = A2C(
@@ -140,7 +140,7 @@ def test_an_algorithm_learns_in_it_and_its_log_tells():
     assert last["curriculum/stage"] == 1.0
 
 
-def test_the_callback_takes_environments_of_their_own_clocks_too():
+def test_callback_with_independent_clocks_logs_the_changes():
     env = DummyVecEnv([lambda i=i: NonStationary(gym.make("CartPole-v1"), CHANGES, env_index=i) for i in range(2)])
     model, log = A2C("MlpPolicy", env, seed=0), Kept()
     model.set_logger(Logger(None, [log]))
@@ -160,7 +160,7 @@ def still():
     return gym.make("CartPole-v1")
 
 
-def test_callbacks_ask_workers_only_for_what_they_have():
+def test_callback_reads_only_attributes_that_workers_have():
     """A worker of SubprocVecEnv ends when it is asked for an attribute that it does not have."""
     matched = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life": "match"}}
     env = SubprocVecEnv([changing] * 2)
@@ -179,7 +179,7 @@ def test_callbacks_ask_workers_only_for_what_they_have():
     env.close()
 
 
-def test_a_matched_half_life_follows_a_curriculums_time_scale():
+def test_matched_half_life_follows_the_timescale_of_a_curriculum():
     levels = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
     env = make_vec_env("CartPole-v1", 2, curriculum=Staged(levels, gate=EpisodeGate(4)))
     matched = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life": "match"}}
@@ -190,7 +190,7 @@ def test_a_matched_half_life_follows_a_curriculums_time_scale():
     assert model.policy.optimizer.timescale.value == pytest.approx(inner.timescale, rel=0.1)
 
 
-def test_other_wrappers_go_around_it():
+def test_vec_env_works_under_other_wrappers():
     env = VecFrameStack(VecNormalize(make_vec_env("CartPole-v1", 2, CHANGES)), 2)
     A2C("MlpPolicy", env, seed=0).learn(50)
     assert env.get_attr("clock")[0] == 50
@@ -200,7 +200,7 @@ def test_other_wrappers_go_around_it():
     assert 0 <= mean <= 1
 
 
-def test_its_state_goes_on_exactly():
+def test_vec_env_state_continues_exactly():
     ours, loaded = (make_vec_env("Pendulum-v1", 2, {"g": Redraw(5, 15, every=70)}, seed=3) for _ in range(2))
     random = np.random.default_rng(0)
     for env in (ours, loaded):
@@ -220,7 +220,7 @@ def test_its_state_goes_on_exactly():
             assert np.array_equal(one, other)
 
 
-def test_options_set_the_clock():
+def test_reset_options_set_the_clock():
     env = make_vec_env("CartPole-v1", 2, CHANGES)
     env.set_options({"rl_rms.clock": 50})
     env.reset()
@@ -231,14 +231,14 @@ def test_options_set_the_clock():
         env.reset()
 
 
-def test_pictures_are_of_the_sub_environments():
+def test_get_images_returns_those_of_the_sub_environments():
     env = make_vec_env("CartPole-v1", 2, render_mode="rgb_array")
     env.reset()
     assert [image.shape for image in env.get_images()] == [(400, 600, 3)] * 2
     assert env.render_mode == "rgb_array"
 
 
-def test_worlds_that_reset_at_another_time_are_refused():
+def test_vec_env_of_another_autoreset_mode_raises():
     with pytest.raises(ValueError, match=naming("AutoresetMode.NEXT_STEP")):
         NonStationaryVecEnv(make_vec("CartPole-v1", 2))
     with pytest.raises(ValueError, match=naming("mode", "sync", "async", "'native'")):

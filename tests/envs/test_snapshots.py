@@ -44,7 +44,7 @@ WORLDS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id", WORLDS)
-def test_it_goes_on_for_a_thousand_steps(id):
+def test_load_of_a_snapshot_continues_exactly_for_a_thousand_steps(id):
     env = NonStationary(gym.make(id), WORLDS[id], seed=3)
     env.reset(seed=1)
     live(env, 777, seed=0)
@@ -80,7 +80,7 @@ WITH = {
 
 @pytest.mark.parametrize("vector", VECTORS)
 @pytest.mark.parametrize("kind", WITH)
-def test_so_do_vectors_of_them(vector, kind):
+def test_load_of_a_vector_snapshot_continues_exactly(vector, kind):
     if kind == "curriculum" and vector == "async SameStep":
         pytest.skip("its workers begin episodes on their own")
 
@@ -109,7 +109,7 @@ def test_so_do_vectors_of_them(vector, kind):
 
 @pytest.mark.parametrize("vector", ["sync NextStep", "async NextStep"])
 @pytest.mark.parametrize("id", ["LunarLander-v3", "Hopper-v5", "Pendulum-v1"])
-def test_vectors_of_all_engines_do(vector, id):
+def test_load_of_a_vector_snapshot_of_every_engine_continues_exactly(vector, id):
     env, loaded = (make_vec(id, 2, WORLDS[id], seed=3, sharing="independent", **VECTORS[vector]) for _ in range(2))
     env.reset(seed=1)
     live(env, 130, seed=0)
@@ -120,7 +120,7 @@ def test_vectors_of_all_engines_do(vector, id):
 
 
 @pytest.mark.parametrize("vector", ["sync NextStep", "async NextStep"])
-def test_an_episode_that_is_over_begins_anew_in_the_next_step_after_loading_too(vector):
+def test_load_of_an_ended_episode_resets_in_the_next_step(vector):
     env, loaded = (make_vec("CartPole-v1", 2, {"gravity": 9.8}, seed=3, **VECTORS[vector]) for _ in range(2))
     env.reset(seed=1)
     while not np.logical_or(*env.step(np.array([1, 0]))[2:4]).any():
@@ -135,7 +135,7 @@ def test_an_episode_that_is_over_begins_anew_in_the_next_step_after_loading_too(
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
-def test_after_loading_a_partial_reset_shows_the_others_observations(how):
+def test_load_then_a_partial_reset_keeps_the_other_observations(how):
     env, loaded = (
         make_vec("CartPole-v1", 2, {"gravity": 9.8}, seed=3, **VECTORS[f"{how} Disabled"]) for _ in range(2)
     )
@@ -150,7 +150,7 @@ def test_after_loading_a_partial_reset_shows_the_others_observations(how):
     loaded.close()
 
 
-def test_a_state_without_the_episode_keeps_its_task():
+def test_load_without_the_episode_keeps_the_task():
     def make():
         curriculum = DomainRandomization({"level": [0.0, 1.0]})
         return NonStationary(Own(), curriculum=curriculum, seed=0)
@@ -169,7 +169,7 @@ def test_a_state_without_the_episode_keeps_its_task():
     assert loaded.parameters == env.parameters
 
 
-def test_generators_of_any_kind_are_kept():
+def test_load_restores_random_generators_of_every_type():
     env, loaded = (NonStationary(gym.make("CartPole-v1")) for _ in range(2))
     for seed, one in enumerate((env, loaded)):
         one.reset(seed=0)
@@ -179,7 +179,7 @@ def test_generators_of_any_kind_are_kept():
     assert same(live(loaded, 200, seed=5), live(env, 200, seed=5))
 
 
-def test_states_of_other_worlds_are_refused():
+def test_load_of_another_environments_state_raises():
     one, many = NonStationary(gym.make("CartPole-v1")), make_vec("CartPole-v1", 2)
     for env, other in ((one, many), (many, one)):
         with pytest.raises(ValueError, match=naming(type(env).__name__, "state_dict()")):
@@ -194,7 +194,7 @@ def test_states_of_other_worlds_are_refused():
         make_vec("CartPole-v1", 2, vectorization_mode="sync").load_state_dict(many.state_dict())
 
 
-def test_a_state_with_other_adversaries_is_refused():
+def test_load_with_other_adversaries_raises():
     changes = {"force_mag": AdversarialBurst(10.0, 5.0, 15.0, threshold=20, duration=50)}
     with_one, without = (NonStationary(gym.make("CartPole-v1"), one) for one in (changes, {}))
     for env in (with_one, without):

@@ -10,7 +10,7 @@ from tests.envs.vectors import play
 from tests.naming import naming
 
 
-def test_workers_that_were_not_made_ready_are_not_kept():
+def test_snapshot_of_unprepared_workers_is_none():
     env = NonStationaryVector(AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2))
     env.reset(seed=0)
     with pytest.warns(UserWarning, match=naming("rl_rms.envs.make_vec")):

@@ -17,7 +17,7 @@ LAKES = [
 LEFT, DOWN, RIGHT = 0, 1, 2
 
 
-def test_a_switch_truncates_and_the_next_episode_is_the_other_task():
+def test_switch_truncates_and_the_next_episode_has_the_other_task():
     env = NonStationary(TaskSwitch(LAKES), {"task": Step(before=0, after=1, at=3)})
     env.reset(seed=0)
     told = [env.step(LEFT)[2:] for _ in range(3)]
@@ -28,14 +28,14 @@ def test_a_switch_truncates_and_the_next_episode_is_the_other_task():
     assert env.step(RIGHT)[:4] == (3, 1, True, False)
 
 
-def test_an_episode_that_ends_by_itself_at_the_switch_is_terminated_alone():
+def test_episode_that_terminates_at_the_switch_is_not_truncated():
     env = NonStationary(TaskSwitch(LAKES), {"task": Step(before=0, after=1, at=2)})
     env.reset(seed=0)
     env.step(RIGHT)
     assert env.step(DOWN)[:4] == (3, 1, True, False)
 
 
-def test_upcoming_values_end_an_episode_once_also_where_steps_are_otherwise_the_environments_own():
+def test_upcoming_values_truncate_an_episode_once():
     env = Parametrized(gym.make("CartPole-v1"), ["gravity"])
     env.reset(seed=0)
     env.parameter_values = (9.8,)
@@ -96,7 +96,7 @@ def test_switch_by_independent_clocks_changes_only_those_due():
     env.close()
 
 
-def test_a_curriculum_switches_between_episodes():
+def test_curriculum_switches_the_task_between_episodes():
     curriculum = Staged([{"task": 0}, {"task": 1}], threshold=1.0, window=1)
     env = NonStationary(TaskSwitch(LAKES), curriculum=curriculum)
     env.reset(seed=0)
@@ -107,7 +107,7 @@ def test_a_curriculum_switches_between_episodes():
     assert env.step(RIGHT)[1] == 1
 
 
-def test_a_curriculum_cannot_switch_where_it_would_come_too_late():
+def test_curriculum_of_tasks_in_same_step_mode_raises():
     curriculum = Staged([{"task": 0}, {"task": 1}], threshold=1.0, window=1)
     with pytest.raises(ValueError, match=naming("SAME_STEP", "'task'")):
         make_vec(
@@ -126,7 +126,7 @@ def test_a_curriculum_cannot_switch_where_it_would_come_too_late():
     assert env.step(np.array([RIGHT]))[1].tolist() == [1]
 
 
-def test_a_clock_that_is_set_within_an_episode_waits_for_its_end():
+def test_clock_set_within_an_episode_switches_at_its_end():
     env = NonStationary(TaskSwitch(LAKES), {"task": Step(before=0, after=1, at=100)})
     env.reset(seed=0)
     env.step(RIGHT)
@@ -137,7 +137,7 @@ def test_a_clock_that_is_set_within_an_episode_waits_for_its_end():
     assert env.step(DOWN)[:4] == (3, 1, True, False)  # the way to the goal of the first lake
 
 
-def test_one_seed_seeds_all_tasks():
+def test_reset_with_a_seed_seeds_all_tasks():
     def lived(seed):
         lakes = [["SFF", "FFF", "FFG"], ["SFF", "FFF", "GFF"]]
         slippery = [{"id": "FrozenLake-v1", "is_slippery": True, "desc": lake} for lake in lakes]
@@ -155,7 +155,7 @@ def test_one_seed_seeds_all_tasks():
     assert lived(0) != lived(1)
 
 
-def test_with_one_seed_the_first_task_is_that_environment():
+def test_reset_with_a_seed_makes_the_first_task_equal_its_environment():
     env, alone = TaskSwitch(["CartPole-v1", {"id": "CartPole-v1"}]), gym.make("CartPole-v1")
     assert np.array_equal(env.reset(seed=5)[0], alone.reset(seed=5)[0])
     assert np.array_equal(env.step(1)[0], alone.step(1)[0])
@@ -174,6 +174,6 @@ def test_with_one_seed_the_first_task_is_that_environment():
         (lambda: NonStationary(TaskSwitch(LAKES), {"task": 2}), ("task", "0 to 1", "2")),
     ],
 )
-def test_wrong_tasks_are_named(make, said):
+def test_switching_with_wrong_tasks_names_them(make, said):
     with pytest.raises(ValueError, match=naming(*said)):
         make()

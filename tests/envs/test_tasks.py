@@ -20,7 +20,7 @@ NAMES = pytest.mark.parametrize("name", TASKS)
 # MuJoCo prints a notice about Gymnasium's own models to the standard output; it is no Python warning.
 
 
-def test_every_kind_of_every_environment_is_there():
+def test_every_environment_has_a_task_of_every_kind():
     environments = "CartPole Acrobot MountainCar Pendulum LunarLander BipedalWalker Hopper HalfCheetah FrozenLake"
     expected = {
         f"{kind}{one}-v0" for kind in ("Drifting", "Jumping", "Curriculum") for one in environments.split()
@@ -105,7 +105,7 @@ def test_make_with_a_module_imports_it():
     assert env.unwrapped.reward_1 == 1.0
 
 
-def test_two_states_rewards_change_places():
+def test_two_states_task_swaps_the_rewards():
     env = make_task("JumpingTwoStates-v0", seed=0)
     env.reset(seed=0)
     best = []

@@ -9,7 +9,7 @@ from rl_rms.envs.schedules import Step
 from rl_rms.envs.toys import GaussianBandit, TwoStates
 
 
-def test_arms_pay_their_means():
+def test_bandit_rewards_have_the_means_of_the_arms():
     env = GaussianBandit(num_arms=4, noise=0.5)
     env.reset(seed=0)
     rewards = np.array([[env.step(arm)[1] for _ in range(4_000)] for arm in range(4)])
@@ -17,7 +17,7 @@ def test_arms_pay_their_means():
     assert rewards.std(1) == pytest.approx([0.5] * 4, rel=0.05)
 
 
-def test_a_bandit_drifts():
+def test_bandit_means_drift():
     env = NonStationary(
         GaussianBandit(num_arms=2, noise=0.0), {"mean_0": Step(before=0.0, after=5.0, at=1)}, seed=0
     )
@@ -51,7 +51,7 @@ def test_values_equal_simulated_returns():
 
 
 @pytest.mark.parametrize(("rewards", "best"), [((0.0, 1.0), [1, 0]), ((1.0, 0.0), [0, 1])])
-def test_optimal_policy_turns_round_with_the_rewards(rewards, best):
+def test_optimal_policy_reverses_with_the_rewards(rewards, best):
     assert TwoStates(*rewards).optimal_policy(0.9).tolist() == best
     assert TwoStates(*rewards, slip=0.9).optimal_policy(0.9).tolist() == [1 - action for action in best]
 
@@ -59,7 +59,7 @@ def test_optimal_policy_turns_round_with_the_rewards(rewards, best):
 @pytest.mark.parametrize(
     "make", [lambda: GaussianBandit(0), lambda: GaussianBandit(noise=-1.0), lambda: TwoStates(slip=2.0)]
 )
-def test_arguments_are_checked(make):
+def test_constructor_with_a_wrong_argument_names_it(make):
     with pytest.raises(ValueError, match="num_arms|noise|slip"):
         make()
 

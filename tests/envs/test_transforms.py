@@ -8,12 +8,12 @@ from tests.naming import naming
 FLOATS = Box(-2.0, 2.0, (2,), np.float32)
 
 
-def test_reward_of_one_and_of_a_batch():
+def test_reward_transform_of_one_and_of_a_batch_are_equal():
     assert transforms.reward(3.0, 2.0, -1.0) == 5.0
     assert transforms.reward(np.array([1.0, 2.0]), np.array([10.0, 100.0]), 0.5).tolist() == [10.5, 200.5]
 
 
-def test_observation_of_one_and_of_a_batch():
+def test_observation_transform_of_one_and_of_a_batch_are_equal():
     one = np.array([1.0, -2.0], np.float32)
     moved = transforms.observation(one, 2.0, 0.5)
     assert (moved.tolist(), moved.dtype) == ([2.5, -3.5], np.float32)
@@ -45,7 +45,7 @@ def test_gain_saturates_at_the_bounds():
 
 
 @pytest.mark.parametrize("target", transforms.NEUTRAL)
-def test_neutral_values_leave_everything_as_it_is(target):
+def test_neutral_values_change_nothing(target):
     values = transforms.NEUTRAL
     action = np.array([0.3, -2.0], np.float32)
     assert transforms.reward(3.3, values["reward.scale"], values["reward.offset"]) == 3.3
@@ -81,26 +81,26 @@ def test_neutral_values_leave_everything_as_it_is(target):
         ("action.permute", FLOATS, Discrete(2), None),
     ],
 )
-def test_targets_that_do_not_fit_the_spaces(target, observations, actions, needed):
+def test_misfit_of_a_target_that_does_not_fit_the_space_gives_the_reason(target, observations, actions, needed):
     reason = transforms.misfit(target, observations, actions)
     assert reason is None if needed is None else needed in reason
 
 
-def test_permutations_put_components_in_other_places():
+def test_permutation_reorders_components():
     batch = np.arange(8.0).reshape(2, 2, 2)
     orders = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])
     assert transforms.permute(batch, orders).tolist() == [[[0, 1], [2, 3]], [[7, 6], [5, 4]]]
     assert transforms.permute(batch, orders[1:]).tolist() == [[[3, 2], [1, 0]], [[7, 6], [5, 4]]]
 
 
-def test_the_lowest_ranks_are_hidden_first():
+def test_mask_hides_the_lowest_ranks_first():
     batch = np.full((2, 4), 7.0, np.float32)
     hidden = transforms.hide(batch, np.array([[2, 0, 3, 1]]), np.array([0.5, 0.25]))
     assert (hidden.tolist(), hidden.dtype) == ([[7, 0, 7, 0], [7, 0, 7, 7]], np.float32)
     assert transforms.hide(batch, np.array([[2, 0, 3, 1]]), 1.0).tolist() == np.zeros((2, 4)).tolist()
 
 
-def test_discrete_actions_are_relabelled_and_replaced_at_random():
+def test_discrete_actions_are_permuted_and_randomly_replaced():
     space = Discrete(3, start=5)
     actions = np.array([5, 6, 7])
     assert transforms.relabel(actions, space, np.array([[2, 0, 1]])).tolist() == [7, 5, 6]
@@ -121,7 +121,7 @@ def test_discrete_actions_are_relabelled_and_replaced_at_random():
         ("observation.noise", np.nan, FLOATS),
     ],
 )
-def test_values_that_make_no_sense_are_refused(target, value, actions):
+def test_value_out_of_range_raises(target, value, actions):
     with pytest.raises(ValueError, match=naming(target, "[0")):
         transforms.check_value(target, value, actions)
     transforms.check_value("action.noise", 1.5, FLOATS)

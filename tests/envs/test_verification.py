@@ -18,7 +18,7 @@ def verify(env, *targets):
     verify_effect(env, {target: find_parameter(env, target) for target in targets})
 
 
-def test_what_changes_nothing_is_refused_by_a_sentence(probe):
+def test_verify_parameter_without_effect_raises(probe):
     class Painted(probe):
         colour = 5.0
 
@@ -36,13 +36,13 @@ def test_what_changes_nothing_is_refused_by_a_sentence(probe):
     ("env_id", "target"),
     [("Reacher-v5", "gravity"), ("InvertedPendulum-v5", "friction"), ("Hopper-v5", "model.geom_friction[0][1]")],
 )
-def test_what_mujoco_does_not_feel_is_refused(env_id, target):
+def test_verify_mujoco_parameter_without_effect_raises(env_id, target):
     pytest.importorskip("mujoco")
     with pytest.raises(ValueError, match=naming(f"'{target}'", "nothing")):
         NonStationary(gym.make(env_id), {target: 0.5})
 
 
-def test_lunar_lander_does_not_feel_the_attribute_alone():
+def test_verify_lunar_lander_that_keeps_its_first_gravity_raises():
     lander = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
 
     class Frozen(lander.LunarLander):
@@ -58,7 +58,7 @@ def test_lunar_lander_does_not_feel_the_attribute_alone():
     verify(lander.LunarLander(), "gravity")
 
 
-def test_what_is_felt_only_together_is_tried_together():
+def test_verify_parameters_with_a_joint_effect_passes():
     pytest.importorskip("mujoco")
     env = gym.make("Hopper-v5").unwrapped
     with pytest.raises(ValueError, match=naming("'wind_x'", "HopperEnv", "nothing")):
@@ -66,7 +66,7 @@ def test_what_is_felt_only_together_is_tried_together():
     verify(env, "wind_x", "density")
 
 
-def test_copies_of_mujoco_have_the_model_as_it_is():
+def test_copy_of_mujoco_has_the_present_model():
     pytest.importorskip("mujoco")
     env = gym.make("Walker2d-v5", render_mode="rgb_array").unwrapped
     env.model.opt.density = 100.0
@@ -79,7 +79,7 @@ def test_copies_of_mujoco_have_the_model_as_it_is():
     env.close()
 
 
-def test_copies_of_box2d_have_the_numbers_that_were_set_since():
+def test_copy_of_box2d_has_the_present_values():
     pytest.importorskip("Box2D")
     env = gym.make("LunarLander-v3").unwrapped
     env.enable_wind = True
@@ -87,7 +87,7 @@ def test_copies_of_box2d_have_the_numbers_that_were_set_since():
 
 
 @pytest.mark.parametrize("make", [lambda: gym.make("CartPole-v1").unwrapped, lambda: CartPoleVectorEnv(3)])
-def test_the_environment_stays_as_it_is(make):
+def test_verify_does_not_change_the_environment(make):
     env = make()
     env.reset(seed=4)
     env.action_space.seed(5)
@@ -118,7 +118,7 @@ class Counted(gym.Env):
         return 0, self.level, False, False, {}
 
 
-def test_a_process_verifies_a_class_once():
+def test_verify_runs_once_per_class_and_process():
     class Once(Counted):
         pass
 
@@ -133,7 +133,7 @@ def test_a_process_verifies_a_class_once():
         NonStationary(Once(), {"level": 3.0})
 
 
-def test_of_many_sub_environments_one_is_verified(monkeypatch):
+def test_verify_of_a_vector_checks_one_sub_environment(monkeypatch):
     copies = []
     monkeypatch.setattr(verification, "copy_env", lambda env: copies.append(env) or copy.deepcopy(env))
 
@@ -144,7 +144,7 @@ def test_of_many_sub_environments_one_is_verified(monkeypatch):
     assert len(copies) == 2
 
 
-def test_values_out_of_bounds_are_not_tried():
+def test_verify_does_not_try_values_out_of_bounds():
     tried = []
 
     class Bounded(Counted):
@@ -172,14 +172,14 @@ class Far(Counted):
         return 0, self.bonus if self.place == 1_000 else 0.0, False, False, {}
 
 
-def test_what_is_seldom_met_can_be_provoked():
+def test_verify_with_a_provocation_finds_a_rare_effect():
     with pytest.raises(ValueError, match=naming("'bonus'", "Far", "provoke=...")):
         verify(Far(), "bonus")
     register_parameter(Far, "bonus", provoke=lambda env: setattr(env, "place", 999))
     verify(Far(), "bonus")
 
 
-def test_provocation_alone_is_no_effect():
+def test_verify_provocation_alone_is_no_effect():
     class Led(Counted):
         place = 0.0
 
@@ -191,7 +191,7 @@ def test_provocation_alone_is_no_effect():
         verify(Led(), "level")
 
 
-def test_an_effect_may_come_with_the_next_episode():
+def test_verify_finds_an_effect_in_the_next_episode():
     class Late(Counted):
         def reset(self, *, seed=None, options=None):
             self.now = self.level
@@ -208,7 +208,7 @@ def test_an_effect_may_come_with_the_next_episode():
     verify(Later(), "level")
 
 
-def test_an_environment_that_restores_its_values_is_set_again():
+def test_verify_environment_that_restores_its_values_sets_them_again():
     class Restoring(Counted):
         def reset(self, *, seed=None, options=None):
             self.level = 1.0
@@ -222,7 +222,7 @@ def test_an_environment_that_restores_its_values_is_set_again():
 
 
 @pytest.mark.parametrize("method", ["step", "reset"])
-def test_parameter_whose_every_other_value_crashes_the_environment_is_refused(method):
+def test_verify_parameter_with_only_crashing_values_raises(method):
     class Brittle(Counted):
         def reset(self, **kwargs):
             self.crash("reset")
@@ -240,7 +240,7 @@ def test_parameter_whose_every_other_value_crashes_the_environment_is_refused(me
         verify(Brittle(), "level")
 
 
-def test_parameter_with_some_crashing_values_is_verified_with_others():
+def test_verify_parameter_with_some_crashing_values_uses_others():
     class Bounded(Counted):
         def step(self, action):
             if self.level > 1.0:
@@ -250,7 +250,7 @@ def test_parameter_with_some_crashing_values_is_verified_with_others():
     verify(Bounded(), "level")
 
 
-def test_parameter_that_cannot_be_read_is_named():
+def test_verify_parameter_that_cannot_be_read_names_it():
     class Lacking(Counted):
         pass
 
@@ -259,7 +259,7 @@ def test_parameter_that_cannot_be_read_is_named():
         verify(Lacking(), "missing")
 
 
-def test_value_that_the_environment_refuses_is_passed_over():
+def test_verify_skips_values_that_the_environment_refuses():
     def refuse(env, value):
         if value > 1.0:
             raise TypeError("too much")
@@ -288,7 +288,7 @@ def test_nan_is_equal_to_nan():
         verify(Blind(), "level")
 
 
-def test_what_cannot_be_seen_is_said_once():
+def test_verify_parameter_that_cannot_be_checked_warns_once():
     class Single(Counted):
         def __deepcopy__(self, memo):
             raise TypeError("there is only one")

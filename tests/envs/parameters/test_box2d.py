@@ -47,7 +47,7 @@ def test_walker_slips_from_the_next_reset_on():
     assert (ground(), tuple(env.unwrapped.world.gravity)) == ({0.5}, (0.0, -5.0))
 
 
-def test_car_and_road_are_made_anew_with_the_values_that_hold():
+def test_car_racing_reset_builds_car_and_road_with_the_present_values():
     pytest.importorskip("Box2D")
     env = NonStationary(gym.make("CarRacing-v3"), {"road_friction": 0.25, "mass_scale": 2.0})
     env.reset(seed=0)

@@ -19,7 +19,7 @@ def test_cartpole_derives_its_masses():
     assert (bare.total_mass, bare.polemass_length) == (3.5, 1.0)
 
 
-def test_native_cartpole_takes_one_value_for_each_and_moves_as_the_single_one_does():
+def test_native_cartpole_with_one_value_each_equals_single_environments():
     native = CartPoleVectorEnv(num_envs=3)
     values = {"gravity": [9.8, 1.0, 20.0], "masspole": [0.1, 0.2, 0.3], "length": [0.5, 1.0, 0.2]}
     for name, column in values.items():

@@ -28,7 +28,7 @@ def test_mujoco_contacts_have_the_friction_that_was_asked_for():
     assert find_parameter(env.unwrapped, "gravity").value(env.unwrapped) == -5.0
 
 
-def test_masses_scale_as_mujoco_scales_them():
+def test_mass_scale_equals_the_scaling_of_mujoco():
     mujoco = pytest.importorskip("mujoco")
     env, reference = gym.make("Ant-v5").unwrapped, gym.make("Ant-v5").unwrapped
     total = reference.model.body_mass.sum()
@@ -52,7 +52,7 @@ def test_masses_scale_as_mujoco_scales_them():
         assert env.step(np.ones(8))[0] == pytest.approx(reference.step(np.ones(8))[0], abs=1e-6)
 
 
-def test_the_mass_of_a_body_and_the_scale_of_all_go_together():
+def test_mass_of_a_body_combines_with_the_scale_of_all():
     pytest.importorskip("mujoco")
     env = gym.make("Hopper-v5").unwrapped
     model, torso = env.model, env.model.body("torso").id
@@ -86,14 +86,14 @@ def test_mujoco_derives_its_constants_only_where_masses_move(monkeypatch):
     assert env.data not in [data for _, data in calls]
 
 
-def test_friction_of_joints_is_that_of_joints_with_a_motor():
+def test_joint_friction_sets_only_joints_with_a_motor():
     pytest.importorskip("mujoco")
     env = gym.make("Hopper-v5").unwrapped
     find_parameter(env, "frictionloss").setter(env)(0.5)
     assert env.model.dof_frictionloss.tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
 
 
-def test_friction_scale_keeps_what_differs():
+def test_friction_scale_keeps_differences_between_geoms():
     pytest.importorskip("mujoco")
     env = gym.make("Hopper-v5").unwrapped
     made = env.model.geom_friction.copy()

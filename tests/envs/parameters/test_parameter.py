@@ -11,7 +11,7 @@ from tests.envs.parameters.typed import Typed
 from tests.naming import naming
 
 
-def test_a_drift_stops_at_the_step_at_which_it_leaves_the_bounds():
+def test_drift_out_of_bounds_raises_at_that_step():
     env = NonStationary(gym.make("CartPole-v1"), {"length": Linear(0.5, -0.5, over=10)})
     env.reset(seed=0)
     for _ in range(4):
@@ -20,7 +20,7 @@ def test_a_drift_stops_at_the_step_at_which_it_leaves_the_bounds():
         env.step(0)
 
 
-def test_each_of_an_array_must_lie_within_the_bounds():
+def test_array_with_an_element_out_of_bounds_raises():
     native = CartPoleVectorEnv(num_envs=3)
     setter = find_parameter(native, "length").setter(native)
     setter(np.array([0.1, 0.2, 0.3]))
@@ -29,7 +29,7 @@ def test_each_of_an_array_must_lie_within_the_bounds():
         setter(np.array([0.1, 0.0, 0.3]))
 
 
-def test_bounds_and_effects_that_make_no_sense_are_refused(probe):
+def test_parameter_with_wrong_bounds_or_effect_raises(probe):
     with pytest.raises(ValueError, match=naming("low=2", "above=-inf", "high=1")):
         register_parameter(probe, "level", low=2, high=1)
     with pytest.raises(ValueError, match=naming("effect", "'level'", "step", "reset", "episode", "'now'")):

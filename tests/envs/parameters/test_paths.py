@@ -29,7 +29,7 @@ class Inner:
 @pytest.mark.parametrize(
     "path", ["inner.numbers[0]", "inner.numbers[1][-1]", "inner.vector[1]", "inner._vector[0]", "array[2]"]
 )
-def test_any_number_is_reached_by_its_path(probe, path):
+def test_path_of_any_number_reads_and_writes_it(probe, path):
     env = probe()
     env.inner, env.array = Inner(), np.arange(3.0)
     parameter = find_parameter(env, path)
@@ -59,7 +59,7 @@ def test_any_number_is_reached_by_its_path(probe, path):
         ("inner.shape", ("'inner.shape'", "Probe", "read-only")),
     ],
 )
-def test_paths_that_lead_to_no_number_are_refused(probe, path, said):
+def test_path_without_a_number_raises(probe, path, said):
     env = probe()
     env.inner, env.later = Inner(), None
     with pytest.raises(ValueError, match=naming(*said)):
@@ -67,13 +67,13 @@ def test_paths_that_lead_to_no_number_are_refused(probe, path, said):
 
 
 @pytest.mark.parametrize("path", ["inner", "outer.mass", "a..b", "level[", "1level", ""])
-def test_what_begins_with_no_attribute_is_no_path(probe, path):
+def test_path_that_begins_with_no_attribute_is_none(probe, path):
     env = probe()
     env.inner = Inner()
     assert find_parameter(env, path) is None
 
 
-def test_a_path_goes_through_what_resets_make_anew():
+def test_path_through_objects_replaced_by_reset_is_resolved_again():
     pytest.importorskip("Box2D")
     env = NonStationary(gym.make("LunarLander-v3"), {"world.gravity[0]": 1.5})
     for seed in (0, 1):
@@ -115,7 +115,7 @@ def test_attribute_keeps_its_own_type(path, value, right):
         ("table[1]", 2.0, ("bool", "0 or 1")),
     ],
 )
-def test_value_that_the_attributes_type_cannot_hold_is_refused(path, value, needed):
+def test_value_that_does_not_fit_the_type_raises(path, value, needed):
     env = Typed()
     with pytest.raises(ValueError, match=naming(f"'{path}'", "Typed", *needed, str(value), "schedule")):
         find_parameter(env, path).setter(env)(value)

@@ -177,7 +177,7 @@ def lives(env, name, value, steps=60):
 
 
 @pytest.mark.parametrize("env_id", FELT)
-def test_a_change_is_felt_from_the_next_step_or_reset_on(env_id):
+def test_change_has_an_effect_from_the_next_step_or_reset(env_id):
     assert set(parameter_names(bare(env_id))) == set(FELT[env_id])
     for name, value in FELT[env_id].items():
         env = bare(env_id)
@@ -189,7 +189,7 @@ def test_a_change_is_felt_from_the_next_step_or_reset_on(env_id):
 
 
 @pytest.mark.parametrize("env_id", MUJOCO_UNFELT)
-def test_a_change_of_mujoco_is_felt(env_id):
+def test_change_of_mujoco_has_an_effect(env_id):
     env = bare(env_id)
     felt, unfelt = set(), set()
     for name in parameter_names(env):
@@ -203,7 +203,7 @@ def test_a_change_of_mujoco_is_felt(env_id):
 
 
 @pytest.mark.parametrize("env_id", [*FELT, "Hopper-v5", "HalfCheetah-v5", "Pusher-v5"])
-def test_what_is_set_is_read_back_and_nothing_else_in_the_process_changes(env_id):
+def test_set_value_is_read_back_without_side_effects(env_id):
     env, other = bare(env_id), bare(env_id)
     module = sys.modules[type(env).__module__]
 
@@ -229,7 +229,7 @@ def test_what_is_set_is_read_back_and_nothing_else_in_the_process_changes(env_id
 
 
 @pytest.mark.parametrize("mode", ["sync", None])
-def test_a_drifting_environment_leaves_another_as_it_was(mode):
+def test_drift_of_one_environment_keeps_another(mode):
     def trace():
         env = gym.make("CartPole-v1")
         env.reset(seed=0)
@@ -254,7 +254,7 @@ def test_a_drifting_environment_leaves_another_as_it_was(mode):
         ("FrozenLake-v1", "success_rate", 1.2, ("'success_rate'", ">= 0", "<= 1", "1.2")),
     ],
 )
-def test_values_out_of_bounds_are_refused(env_id, name, value, said):
+def test_value_out_of_bounds_raises(env_id, name, value, said):
     env = bare(env_id)
     before = find_parameter(env, name).value(env)
     with pytest.raises(OutOfBoundsError, match=naming(*said)):
@@ -262,7 +262,7 @@ def test_values_out_of_bounds_are_refused(env_id, name, value, said):
     assert find_parameter(env, name).value(env) == before
 
 
-def test_changes_stay_in_their_own_environment():
+def test_change_in_one_environment_keeps_another():
     drifting = NonStationary(gym.make("Acrobot-v1"), {"LINK_MASS_1": 5.0})
     drifting.reset(seed=0)
     assert gym.make("Acrobot-v1").unwrapped.LINK_MASS_1 == 1.0
@@ -289,12 +289,12 @@ def test_changes_stay_in_their_own_environment():
         ),
     ],
 )
-def test_what_cannot_be_changed_is_refused(env_id, name, said):
+def test_unchangeable_target_raises(env_id, name, said):
     with pytest.raises(ValueError, match=naming(*said)):
         NonStationary(gym.make(env_id), {name: 1.0})
 
 
-def test_other_numeric_attributes_are_set_as_they_are(probe):
+def test_unregistered_numeric_attribute_is_set(probe):
     env = probe()
     assert parameter_names(env) == ["length"]  # level is the class's own
     assert find_parameter(env, "level").value(env) == 1.0
@@ -304,7 +304,7 @@ def test_other_numeric_attributes_are_set_as_they_are(probe):
     assert probe.level == 1.0
 
 
-def test_users_register_parameters_of_their_own(probe):
+def test_register_parameter_of_a_user_class_is_used(probe):
     class Tank(probe):
         height, volume, drained = 1.0, 1.0, False
         surface = property(lambda self: self.volume)
@@ -340,7 +340,7 @@ def test_users_register_parameters_of_their_own(probe):
         find_parameter(env, "leak")
 
 
-def test_copies_of_mujoco_and_box2d_have_the_values_again():
+def test_deepcopy_of_mujoco_and_box2d_has_the_values():
     pytest.importorskip("mujoco")
     env = NonStationary(
         gym.make("Hopper-v5"),

@@ -9,7 +9,7 @@ from tests.naming import naming
 
 
 @pytest.mark.parametrize("rate", [0.8, 1.0, 0.0])
-def test_frozen_lake_has_the_table_that_it_would_be_made_with(rate):
+def test_frozen_lake_table_equals_that_of_a_new_environment(rate):
     for slippery in (True, False):
         env = gym.make("FrozenLake-v1", is_slippery=slippery).unwrapped
         assert find_parameter(env, "success_rate").value(env) == (1 / 3 if slippery else 1.0)
@@ -17,7 +17,7 @@ def test_frozen_lake_has_the_table_that_it_would_be_made_with(rate):
         assert gym.make("FrozenLake-v1", success_rate=rate).unwrapped.P == env.P
 
 
-def test_cliff_walking_slips_as_the_slippery_one():
+def test_cliff_walking_table_equals_the_slippery_one():
     env = gym.make("CliffWalking-v1").unwrapped
     find_parameter(env, "success_rate").setter(env)(1 / 3)
     end = 47
@@ -28,7 +28,7 @@ def test_cliff_walking_slips_as_the_slippery_one():
 
 
 @pytest.mark.skipif("Taxi-v4" not in gym.registry, reason="Gymnasium's Taxi-v4 came with 1.3")
-def test_taxi_has_the_table_that_it_would_be_made_with():
+def test_taxi_table_equals_that_of_a_new_environment():
     env = gym.make("Taxi-v4", is_rainy=True).unwrapped
     find_parameter(env, "rainy_probability").setter(env)(0.6)
     assert gym.make("Taxi-v4", is_rainy=True, rainy_probability=0.6).unwrapped.P == env.P
@@ -45,7 +45,7 @@ LAKE = gym.make("FrozenLake-v1").unwrapped
 
 @given(rates=st.lists(st.floats(0, 1), min_size=1, max_size=3))
 @fewer(2)
-def test_probabilities_always_sum_to_one(rates):
+def test_probabilities_of_every_table_sum_to_one(rates):
     for rate in rates:
         find_parameter(LAKE, "success_rate").setter(LAKE)(rate)
     assert find_parameter(LAKE, "success_rate").value(LAKE) == rates[-1]

@@ -20,7 +20,7 @@ def count_draws(monkeypatch):
     return drawn
 
 
-def test_a_clock_far_ahead_costs_some_fifty_draws(monkeypatch):
+def test_clock_far_ahead_needs_few_draws(monkeypatch):
     asked = count_draws(monkeypatch)
     for schedule in (OrnsteinUhlenbeck(0, 1, 9), RandomWalk(0, 1), Markov([0, 1], mean_dwell=9)):
         asked.clear()
@@ -35,7 +35,7 @@ def test_a_clock_far_ahead_costs_some_fifty_draws(monkeypatch):
         assert len(asked) <= 13
 
 
-def test_forgotten_blocks_come_back_the_same(monkeypatch):
+def test_evicted_blocks_are_sampled_again_equally(monkeypatch):
     schedule = OrnsteinUhlenbeck(0, 1, 9)
     before = schedule.values(np.arange(20_000), KEY).tolist()
     for seed in range(300):  # more blocks than are kept

@@ -19,7 +19,7 @@ KEY = Key(seed=7, stream=3)
 
 @pytest.mark.parametrize("start", [0, 10**9])
 @pytest.mark.parametrize("tau", [5.0, 40.0])
-def test_the_autocorrelation_of_an_ornstein_uhlenbeck_process_is_exponential(tau, start):
+def test_ornstein_uhlenbeck_autocorrelation_is_exponential(tau, start):
     values = OrnsteinUhlenbeck(mean=3, std=2, tau=tau).values(np.arange(start, start + 4_000_000), KEY)
     standard = (values - 3) / 2
     # At tau = 40 these are 50000 independent values.
@@ -30,7 +30,7 @@ def test_the_autocorrelation_of_an_ornstein_uhlenbeck_process_is_exponential(tau
         assert correlation == pytest.approx(np.exp(-int(lag) / tau), rel=0.05)
 
 
-def test_an_ornstein_uhlenbeck_process_goes_step_by_step_within_blocks_and_over_their_edges():
+def test_ornstein_uhlenbeck_steps_are_consistent_across_blocks():
     tau, number = 20.0, 800 * bridges.BLOCK
     values = OrnsteinUhlenbeck(mean=0, std=1, tau=tau).values(np.arange(number), KEY)
     r = np.exp(-1 / tau)
@@ -46,7 +46,7 @@ def test_an_ornstein_uhlenbeck_process_goes_step_by_step_within_blocks_and_over_
     assert np.mean(innovations[1:] * values[1:-1]) == pytest.approx(0, abs=0.005)
 
 
-def test_an_ornstein_uhlenbeck_process_is_as_spread_at_every_clock():
+def test_ornstein_uhlenbeck_variance_is_the_same_at_every_clock():
     schedule = OrnsteinUhlenbeck(mean=0, std=1, tau=10**12)
     clocks = np.array([0, 1, 2**40, 2**61, 2**62 - 1])
     values = np.array([schedule.values(clocks, Key(seed)) for seed in range(400)])
@@ -58,7 +58,7 @@ def test_an_ornstein_uhlenbeck_process_is_as_spread_at_every_clock():
 
 
 @pytest.mark.parametrize("start", [0, 10**9])
-def test_a_random_walk_has_independent_steps(start):
+def test_random_walk_has_independent_steps(start):
     walk = RandomWalk(start=1, std=0.5)
     values = walk.values(np.arange(start, start + 500 * bridges.BLOCK), KEY)
     steps = np.diff(values) / 0.5
@@ -70,13 +70,13 @@ def test_a_random_walk_has_independent_steps(start):
     assert walk.value(0, KEY) == 1
 
 
-def test_a_random_walk_spreads_with_the_root_of_time():
+def test_random_walk_deviation_grows_with_the_root_of_time():
     clocks = np.array([1, 100, 5_000, 10**9, 2**61])
     values = np.array([RandomWalk(start=0, std=1).values(clocks, Key(seed)) for seed in range(400)])
     assert values.var(axis=0) / clocks == pytest.approx(np.ones(5), abs=0.32)
 
 
-def test_a_reflected_walk_comes_to_every_value_alike_and_steps_on():
+def test_reflected_walk_is_uniform_with_steps_of_its_size():
     walk = RandomWalk(start=0.2, std=0.2, low=-1, high=1)
     values = walk.values(np.arange(2_000_000), KEY)
     assert np.histogram(values, bins=8, range=(-1, 1))[0] / 250_000 == pytest.approx(np.ones(8), abs=0.03)
@@ -94,14 +94,14 @@ def test_a_reflected_walk_comes_to_every_value_alike_and_steps_on():
     assert correlation == pytest.approx(96 / np.pi**4 * mode, rel=0.1)
 
 
-def test_mirrors_throw_back_any_number_of_times():
+def test_fold_reflects_any_number_of_times():
     values = np.array([0.0, 1.0, 1.25, 2.0, 2.25, 3.5, -0.25, -1.0, -1.5, 100.75])
     assert fold(values, 0, 1).tolist() == [0, 1, 0.75, 0, 0.25, 0.5, 0.25, 1, 0.5, 0.75]
     assert fold(values, 1, None).tolist() == [2, 1, 1.25, 2, 2.25, 3.5, 2.25, 3, 3.5, 100.75]
     assert fold(values, None, 1).tolist() == [0, 1, 0.75, 0, -0.25, -1.5, -0.25, -1, -1.5, -98.75]
 
 
-def test_the_smallest_steps_need_for_ever_from_wall_to_wall():
+def test_timescale_of_the_smallest_steps_is_infinite():
     assert RandomWalk(start=0, std=2.3e-243, low=-1, high=1).timescale == math.inf
     assert RandomWalk(start=0, std=0.5, low=-1, high=1).timescale == 16 / 6
 
@@ -110,7 +110,7 @@ def test_the_smallest_steps_need_for_ever_from_wall_to_wall():
     ("schedule", "clocks", "expected"),
     [(RandomWalk(3, 0, low=0), [0, 99], [3, 3]), (OrnsteinUhlenbeck(3, 0, tau=5), [0, 99], [3, 3])],
 )
-def test_values_by_hand(schedule, clocks, expected):
+def test_values_equal_hand_computed_ones(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
     assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
@@ -134,7 +134,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
 @pytest.mark.parametrize(
     "schedule", [OrnsteinUhlenbeck(0, 1, tau=40), RandomWalk(0.5, std=0.02, low=0, high=1)], ids=repr
 )
-def test_the_timescale_is_that_of_the_first_steps(schedule):
+def test_timescale_is_that_of_the_first_steps(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
     # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).

@@ -78,7 +78,7 @@ def test_autocovariance_of_poisson_jumps_falls_with_the_timescale():
     ("schedule", "clocks", "expected"),
     [(Burst(0, 5, duration=3, every=10), [0, 3, 9, 10, 12, 13, 20, 23], [0, 0, 0, 5, 5, 0, 5, 0])],
 )
-def test_values_by_hand(schedule, clocks, expected):
+def test_values_equal_hand_computed_ones(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
     assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
@@ -104,7 +104,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
     [PoissonJumps(0, 1, mean_dwell=40), Burst(0, 1, duration=30, every=100), Burst(0, 1, duration=30, rate=0.01)],
     ids=repr,
 )
-def test_the_timescale_is_that_of_the_first_steps(schedule):
+def test_timescale_is_that_of_the_first_steps(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
     # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).

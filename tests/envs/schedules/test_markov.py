@@ -19,7 +19,7 @@ WEATHER = ((0.9, 0.1, 0.0), (0.0, 0.8, 0.2), (0.3, 0.0, 0.7))
 
 
 @pytest.mark.parametrize("start", [0, 10**9])
-def test_a_markov_chain_goes_on_by_its_transitions(start):
+def test_markov_chain_follows_its_transition_probabilities(start):
     chain = Markov([0, 1, 2], transitions=WEATHER)
     states = chain.values(np.arange(start, start + 500 * bridges.BLOCK), KEY).astype(int)
     counts = np.zeros((3, 3))
@@ -36,7 +36,7 @@ def test_a_markov_chain_goes_on_by_its_transitions(start):
     assert np.mean(states[edges] == 0) == pytest.approx(0.9, abs=0.1)
 
 
-def test_a_markov_chain_dwells_as_long_as_asked_and_then_takes_another():
+def test_markov_chain_dwell_time_is_geometric_with_the_given_mean():
     values = Markov([3, 5, 8], mean_dwell=25).values(np.arange(2_000_000), KEY)
     changed = np.flatnonzero(np.diff(values)) + 1
     dwells = np.diff(changed)
@@ -46,7 +46,7 @@ def test_a_markov_chain_dwells_as_long_as_asked_and_then_takes_another():
     assert np.mean(values[changed][values[changed - 1] == 3] == 5) == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_chain_that_must_turn_turns_however_far():
+def test_deterministic_markov_chain_alternates_at_any_clock():
     chain = Markov([0, 1], mean_dwell=1)
     first = chain.value(0, KEY)
     clocks = np.array([1, 2, 10**9, 10**9 + 1, 2**61 - 1])
@@ -70,7 +70,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
 @pytest.mark.parametrize(
     "schedule", [Markov([0, 1, 4], transitions=[[0.9, 0.1, 0], [0, 0.98, 0.02], [0.05, 0, 0.95]])], ids=repr
 )
-def test_the_timescale_is_that_of_the_first_steps(schedule):
+def test_timescale_is_that_of_the_first_steps(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
     # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).

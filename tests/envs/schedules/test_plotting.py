@@ -34,21 +34,21 @@ def closed():
     plt.close("all")
 
 
-def test_line_has_uprights_at_the_jumps():
+def test_line_has_vertical_segments_at_jumps():
     clocks, values = line(PiecewiseConstant([(0, 1), (3, 5), (4, 2)]), 6, Key(0))
     assert clocks.tolist() == [0, 1, 2, 3, 3, 4, 4, 5, 6]
     assert values.tolist() == [1, 1, 1, 1, 5, 5, 2, 2, 2]
 
 
 @pytest.mark.parametrize("schedule", [Redraw(0, 1, every=700), Markov([0, 1], mean_dwell=900)], ids=repr)
-def test_line_of_held_levels_is_level_or_upright(schedule):
+def test_line_of_held_levels_is_horizontal_or_vertical(schedule):
     clocks, values = line(schedule, 10**5, Key(0))
     assert len(clocks) < 5_000
     assert ((np.diff(clocks) == 0) | (np.diff(values) == 0)).all()
     assert np.count_nonzero(np.diff(values)) == schedule.events(0, 10**5, Key(0)).size
 
 
-def test_a_random_schedule_has_a_line_for_each_seed_and_a_legend():
+def test_plot_of_a_random_schedule_has_a_line_per_seed_and_a_legend():
     schedule = OrnsteinUhlenbeck(0, 1, tau=100)
     axes = schedule.plot(until=500, seeds=2)
     lines = axes.get_lines()
@@ -61,7 +61,7 @@ def test_a_random_schedule_has_a_line_for_each_seed_and_a_legend():
     assert axes.get_title(loc="left") == repr(schedule)
 
 
-def test_one_that_is_not_random_has_one_line_on_the_axes_that_were_given():
+def test_plot_of_a_deterministic_schedule_has_one_line_on_the_given_axes():
     _, axes = plt.subplots()
     assert Sinusoid(9.8, 4, period=100).plot(axes) is axes
     assert len(axes.get_lines()) == 1

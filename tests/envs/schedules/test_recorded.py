@@ -14,7 +14,7 @@ from tests.naming import naming
 KEY = Key(seed=7, stream=3)
 
 
-def test_the_timescale_of_a_recording_is_where_its_correlation_falls_below_1_over_e():
+def test_trace_timescale_is_the_lag_of_correlation_1_over_e():
     recorded = OrnsteinUhlenbeck(5, 2, tau=30).values(np.arange(0, 400_000), KEY)
     assert Trace(recorded).timescale == pytest.approx(30, rel=0.1)
     assert Trace(recorded[::10], every=10).timescale == pytest.approx(30, rel=0.1)
@@ -26,7 +26,7 @@ def test_the_timescale_of_a_recording_is_where_its_correlation_falls_below_1_ove
         assert Trace([0, scale], every=7).timescale == pytest.approx(7 * (1 - 1 / math.e) / 2)
 
 
-def test_recordings_are_read_from_files(tmp_path, monkeypatch):
+def test_trace_reads_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gravity.csv").write_text("9.8\n3.7\n\n1.6\n")
     np.save(tmp_path / "gravity.npy", np.array([9.8, 3.7, 1.6]))
@@ -48,7 +48,7 @@ def test_recordings_are_read_from_files(tmp_path, monkeypatch):
         ("b.csv", None, ("'b.csv'", "relative paths")),
     ],
 )
-def test_files_that_are_no_recordings_are_named(name, content, said, tmp_path, monkeypatch):
+def test_trace_of_another_file_names_it(name, content, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -65,7 +65,7 @@ def test_files_that_are_no_recordings_are_named(name, content, said, tmp_path, m
         (Trace(np.array([1, 4, 2]), every=2, between="linear", end="repeat"), [4, 5, 6, 7], [2, 1.5, 1, 2.5]),
     ],
 )
-def test_values_by_hand(schedule, clocks, expected):
+def test_values_equal_hand_computed_ones(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
     assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 

@@ -20,7 +20,7 @@ def test_seed_target_and_env_index_each_choose_a_stream():
     assert np.abs(np.corrcoef(traces) - np.eye(4)).max() < 0.06
 
 
-def test_the_same_seed_gives_the_same_drift_in_another_process():
+def test_same_seed_in_another_process_gives_the_same_drift():
     program = (
         "from rl_rms.envs.schedules import *\n"
         "print(PoissonJumps(0, 1, 50).value(123_456, Key(7, stream_of('gravity'), 0)).hex())"

@@ -17,7 +17,7 @@ from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
 from rl_rms.cli.yaml_files import read_file
 
-Metric = Literal["life", "final", "worst_regime"]
+Metric = Literal["whole_run", "final", "worst_regime"]
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["none", "median"]
 Engine = Literal["local", "ray"]
@@ -104,7 +104,7 @@ class SweepConfig:
         vary: The values of each key, by its dotted name: a list of values, or ``{low: 1.0e-4, high: 1.0e-1, log:
             true}``.
         fix: Values of other keys of the configuration, by dotted name.
-        metric: The mean over the seeds' episodes that is maximized: ``life`` (mean return over the whole
+        metric: The mean over the seeds' episodes that is maximized: ``whole_run`` (mean return over the whole
             training, each twentieth of its env steps counting alike), ``final`` (the last 100 episodes) or
             ``worst_regime`` (the mean return of the regime with the least).
         trials: How many points are tried.
@@ -118,7 +118,7 @@ class SweepConfig:
     config: str
     vary: Mapping[str, Any]
     fix: Mapping[str, Any] = field(default_factory=dict)
-    metric: Metric = "life"
+    metric: Metric = "whole_run"
     trials: int = 30
     seeds: Sequence[int] = (0, 1, 2)
     sampler: Sampler = "tpe"

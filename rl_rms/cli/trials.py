@@ -243,7 +243,7 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
     if not agent.episodes:
         raise ValueError("no episode ended in the whole training; take more total_timesteps")
     scores = {
-        "life": statistics.fmean(means),
+        "whole_run": statistics.fmean(means),
         "final": statistics.fmean(episode.ret for episode in agent.episodes),
         "worst_regime": adaptation.worst.mean,
     }

@@ -116,7 +116,7 @@ def test_wrong_distribution_names_it(given, sentence):
             ["sampler", "'tpo'", "tpe"],
         ),
         (FILE + "pruner: 3", ["pruner", "none", "median"]),
-        (FILE + "metric: loss", ["metric", "life", "final", "worst_regime", "'loss'"]),
+        (FILE + "metric: loss", ["metric", "whole_run", "final", "worst_regime", "'loss'"]),
         (FILE + "sampler: grid", ["sampler", "grid", "vary.agent.learning_rate"]),
         (FILE + "sampler_seed: many", ["sampler_seed", "'many'"]),
         (FILE + "fix: 3", ["fix", "keys"]),

@@ -65,16 +65,16 @@ def test_sweep_trial_equals_train(sweep_file):
     values = {"agent.learning_rate": 3e-3, "agent.half_life": 50.0}
     told = []
     config = search.run_config(values, 3)
-    done = trials.train(config, "life", lambda stretch, mean: told.append((stretch, mean)))
+    done = trials.train(config, "whole_run", lambda stretch, mean: told.append((stretch, mean)))
     assert len(done["stretches"]) == STRETCHES
     assert done["score"] == pytest.approx(sum(done["stretches"]) / STRETCHES)
     assert [stretch for stretch, _ in told] == list(range(STRETCHES))
     assert told[-1][1] == pytest.approx(done["score"])
-    assert done == trials.train(config, "life", lambda *_: None)
+    assert done == trials.train(config, "whole_run", lambda *_: None)
     final, worst = (trials.train(config, metric, lambda *_: None)["score"] for metric in ("final", "worst_regime"))
     assert len({done["score"], final, worst}) > 1
     with pytest.raises(ValueError, match=naming("episode")):
-        trials.train(search.run_config({"total_timesteps": 4}, 3), "life", lambda *_: None)
+        trials.train(search.run_config({"total_timesteps": 4}, 3), "whole_run", lambda *_: None)
 
 
 FAST = """

@@ -1,4 +1,4 @@
-"""Small worlds whose every number is known."""
+"""Small environments with known rewards and observations."""
 
 import gymnasium as gym
 import numpy as np
@@ -10,7 +10,7 @@ from rl_rms.envs import ResilientSyncVectorEnv
 
 
 class Counting(gym.Env):
-    """The observation counts the steps, the reward is 10 times the count, and the episode ends at a set step."""
+    """Observations count the steps, the reward is 10 times the count, and the episode ends at a given step."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -31,7 +31,7 @@ class Counting(gym.Env):
 
 
 class Target(gym.Env):
-    """One continuous action per episode, best at 0.5: reward ``-(a - 0.5)**2``."""
+    """One-step episodes with a continuous action: the reward is ``-(a - 0.5)**2``."""
 
     observation_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
     action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
@@ -46,7 +46,7 @@ class Target(gym.Env):
 
 @pytest.fixture
 def counting():
-    """Makes a vector of counting worlds: ``counting([(length, truncates), ...], mode)``."""
+    """A function that makes a vector of counting environments: ``counting([(length, truncates), ...], mode)``."""
 
     def make(kinds, mode=AutoresetMode.NEXT_STEP):
         return ResilientSyncVectorEnv([lambda kind=kind: Counting(*kind) for kind in kinds], autoreset_mode=mode)
@@ -56,13 +56,13 @@ def counting():
 
 @pytest.fixture
 def target():
-    """Makes a vector of target worlds."""
+    """A function that makes a vector of target environments."""
     return lambda num_envs: ResilientSyncVectorEnv([Target for _ in range(num_envs)])
 
 
 @pytest.fixture
 def rollout_of():
-    """Plays one action everywhere: ``rollout_of(env, num_steps, action)``."""
+    """A function that collects a rollout with one action: ``rollout_of(env, num_steps, action)``."""
 
     def play(env, num_steps, action=0):
         collector = Collector(env)

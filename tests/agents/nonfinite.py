@@ -1,4 +1,4 @@
-"""An environment with rewards and observations that are not finite, at known steps."""
+"""An environment with nonfinite rewards and observations at known steps."""
 
 import math
 
@@ -13,13 +13,13 @@ NAN, INF = math.nan, math.inf
 
 
 class Faulty(gym.Env):
-    """Counts its steps, as observation and as reward; what is put in at a step of its life stands there instead.
+    """Rewards and observations count the steps, except for injected values at given steps.
 
     Args:
         length: Steps of an episode.
-        truncates: Whether it ends from outside.
-        rewards: By step of the life, from 1 on.
-        observations: Likewise; number 0 is the first reset's.
+        truncates: True if episodes are truncated.
+        rewards: Injected rewards by env step across episodes, beginning with 1.
+        observations: Injected observations by env step; number 0 is that of the first reset.
     """
 
     observation_space = spaces.Box(-4.0, np.inf, (2,), np.float32)

@@ -1,3 +1,3 @@
-"""Returns that tests compare with."""
+"""Returns for comparison in tests."""
 
-RANDOM_RETURN = 22  # of a random policy on CartPole-v1
+RANDOM_RETURN = 22  # return of a random policy on CartPole-v1

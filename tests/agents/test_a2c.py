@@ -1,4 +1,4 @@
-"""A2C on short rollouts."""
+"""A2C with short rollouts."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,14 @@ def test_a2c_on_cartpole_reaches_the_return(vectorization_mode):
 
 def test_half_life_in_steps_counts_valid_transitions_of_each_update():
     agent = A2C(make_vec("CartPole-v1", num_envs=8), half_life="400 steps", seed=0).learn(4_000)
-    # 40 env steps an update, or a few less where reset frames fell in it.
+    # An update has 40 env steps, or fewer if it includes reset frames.
     assert agent.optimizer.steps_per_update <= 40
     assert agent.optimizer.half_life == pytest.approx(400 / agent.optimizer.steps_per_update)
     assert agent.describe_half_life() == "half-life 10.0 updates = 400 env steps (40 env steps per update)"
 
 
 def test_steps_per_update_leaves_out_reset_frames(counting):
-    # Episodes of two steps, then a reset frame: three vector steps hold two env steps in each world.
+    # Episodes have two steps and then a reset frame, so three vector steps have two env steps per sub-environment.
     agent = A2C(counting([(2, True), (2, False)]), n_steps=3, half_life="8 steps", seed=0).learn(20)
     assert agent.optimizer.steps_per_update == 4
     assert agent.optimizer.half_life == 2.0

@@ -1,4 +1,4 @@
-"""From observations to actions."""
+"""Actions of agents for observations."""
 
 import gymnasium as gym
 import numpy as np
@@ -47,7 +47,7 @@ def test_predict_observation_of_another_kind_names_it():
 
 
 def acted(agent, backend, observations, starts, steps):
-    """The actions of some steps with the same observations."""
+    """Actions of several steps with the same observations."""
     return np.stack([agent.actor.act(backend, t, observations, starts, None)[0] for t in range(steps)])
 
 

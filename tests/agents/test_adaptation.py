@@ -13,7 +13,7 @@ from tests.naming import naming
 
 
 def episodes(returns, start=0, every=10):
-    """One that ends every so many env steps."""
+    """Episodes of equal length with the given returns."""
     return [Episode(ret, every, 0, start + every * (i + 1)) for i, ret in enumerate(returns)]
 
 
@@ -30,7 +30,7 @@ def test_regime_statistics_equal_hand_computed_values():
     [
         ([-100.0] * 10 + [-55.0] * 30, -50.0, 300),  # -55 is 110 % of -50
         ([-100.0] * 10 + [-56.0] * 30, -50.0, math.inf),
-        ([50.0] * 19, 50.0, math.inf),  # too few to tell
+        ([50.0] * 19, 50.0, math.inf),  # too few episodes
         ([50.0] * 20, 50.0, 200),
     ],
 )
@@ -45,7 +45,7 @@ def test_recovery_of_the_first_regime_is_none_and_mean_without_episodes_is_none(
 
 
 def test_adaptation_callback_logs_each_regime_at_its_end(tmp_path):
-    # Rewards are 1, 5 and 2: the middle regime is the best, the first the worst.
+    # The rewards are 1, 5 and 2, so the middle regime is the best and the first the worst.
     scale = PiecewiseConstant([(0, 1.0), (1_000, 5.0), (2_000, 2.0)])
     env = make_vec("CartPole-v1", 4, {"reward.scale": scale}, seed=0)
     callback = AdaptationCallback()
@@ -55,8 +55,8 @@ def test_adaptation_callback_logs_each_regime_at_its_end(tmp_path):
     means = [one.mean for one in callback.regimes]
     assert means[1] > 1.5 * means[2] > 2.0 * means[0]
     assert callback.worst is callback.regimes[0]
-    assert callback.regimes[1].recovery < 500  # better at once
-    assert math.isinf(callback.regimes[2].recovery)  # at 40 % of what it was
+    assert callback.regimes[1].recovery < 500  # better immediately
+    assert math.isinf(callback.regimes[2].recovery)  # at 40 % of the earlier return
     with (tmp_path / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["adaptation/mean"]]
     assert [float(row["adaptation/mean"]) for row in rows] == pytest.approx(means)
@@ -81,11 +81,11 @@ def test_adaptation_callback_resumed_run_equals_uninterrupted_run(tmp_path):
     path = A2C(make(), seed=0).learn(1_000, first).save(tmp_path / "agent")
     assert len(first.regimes) == 2
     resumed = A2C.load(path, make())
-    # Saved again without training, the states stay.
+    # States are kept when the agent is saved again without training.
     resumed = A2C.load(resumed.save(tmp_path / "again"), make())
     resumed.learn(500, second)
     assert len(whole.regimes) == 2
-    assert repr(second.regimes) == repr(whole.regimes)  # nan differs from itself
+    assert repr(second.regimes) == repr(whole.regimes)  # nan is unequal to itself
 
 
 def test_eval_callback_resumed_run_keeps_the_patience_count(tmp_path):

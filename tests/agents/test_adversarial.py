@@ -11,7 +11,7 @@ from tests.naming import naming
 
 
 class Recorded(gym.vector.VectorWrapper):
-    """Keeps the pairs of actions that it is given."""
+    """Records the pairs of actions."""
 
     def __init__(self, env):
         super().__init__(env)
@@ -63,11 +63,11 @@ def test_adversary_plays_against_the_old_or_the_new_protagonist(turns):
     training.learn(100)
     after = weights(training.protagonist), weights(training.adversary)
     assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
-    # What each met in the round, after which nothing was shown any more.
+    # Weights of the opponents in this round.
     met = [weights(shown) for shown in training.rivals]
     assert torch.equal(met[0], after[0] if turns == "alternating" else before[0])
     assert torch.equal(met[1], before[1])
-    # In the next round the protagonist meets what the adversary has become.
+    # In the next round the protagonist plays against the updated adversary.
     training.learn(100)
     assert torch.equal(weights(training.rivals[1]), after[1])
 
@@ -81,7 +81,7 @@ def test_robust_training_same_seed_gives_same_weights_and_env_steps():
 
 
 def balance(observations):
-    """Keeps a pole up for all of its 500 env steps unless somebody pushes it cleverly."""
+    """Balances the pole for all 500 env steps, unless pushes work against it."""
     return (observations @ np.array([0.1, 0.5, 3.0, 1.0]) > 0).astype(np.int64)
 
 

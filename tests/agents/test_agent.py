@@ -1,4 +1,4 @@
-"""Both agents: learning, predicting, saving, and what they tell the optimizer and the log."""
+"""Training, prediction and saving of both agents, and their messages to optimizer and log."""
 
 import csv
 import math
@@ -36,7 +36,7 @@ def test_a2c_with_continuous_actions_reaches_the_return(agent_class, target):
     agent = agent_class(target(16), learning_rate=3e-3, seed=0).learn(16 * 1500)
     action, _ = agent.predict(np.ones(1, np.float32), deterministic=True)
     assert action == pytest.approx(0.5, abs=0.15)
-    assert agent.policy.log_std.item() < -0.3  # the best policy is certain
+    assert agent.policy.log_std.item() < -0.3  # the best policy is deterministic
 
 
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
@@ -149,7 +149,7 @@ def test_load_restores_weights_optimizer_counters_and_clock(agent_class, tmp_pat
     observation = np.zeros((5, 4), np.float32)
     assert loaded.predict(observation)[0].tolist() == agent.predict(observation)[0].tolist()
     loaded.learn(40)
-    assert loaded.env.clock > agent.env.clock  # the world went on instead of beginning again
+    assert loaded.env.clock > agent.env.clock  # the environment continued
     assert loaded.env.clock == loaded.num_timesteps
 
 

@@ -29,7 +29,7 @@ class LinearPolicy(nn.Module):
 
 
 def attacked(strength, *, id="CartPole-v1", num_envs=3, policy=None, **kwargs):
-    """An attack on an agent, and the agent."""
+    """An environment under attack, and its agent."""
     env = FGSMAttack(make_vec(id, num_envs, {}, seed=0, **kwargs), strength)
     agent = A2C(env, policy=policy, seed=0)
     env.aim(agent)
@@ -39,7 +39,7 @@ def attacked(strength, *, id="CartPole-v1", num_envs=3, policy=None, **kwargs):
 def test_fgsm_direction_opposes_the_most_likely_action_of_a_linear_policy():
     _, agent = attacked(0.1, policy=LinearPolicy())
     observations = np.array([[1.0, 0.0, 5.0, 0.0], [-1.0, 0.0, 5.0, 0.0]], np.float32)
-    # Where action 0 is the most likely, its score is to fall; where action 1 is, it is to rise.
+    # The attack must lower the score of action 0 if that is the most likely action, else raise it.
     assert adversarial_direction(agent, observations).tolist() == [[-1, 1, 0, -1], [1, -1, 0, 1]]
 
 
@@ -96,7 +96,7 @@ def test_fgsm_attack_strength_follows_its_schedule():
     for _ in range(5):
         seen, true = env.step(np.array([0, 1, 0]))[0], plain.step(np.array([0, 1, 0]))[0]
         shifts.append(float(np.abs(seen - true).max()))
-    # Three env steps a vector step: the clock is 3, 6, 9, 12, 15.
+    # A vector step has three env steps, so the clock is 3, 6, 9, 12, 15.
     assert shifts == [0.0, pytest.approx(0.3), pytest.approx(0.3), 0.0, 0.0]
 
 
@@ -122,7 +122,7 @@ def test_fgsm_attack_accounts_for_observation_normalization():
     agent = A2C(env, policy=LinearPolicy(), normalize_observation=True, seed=0)
     env.aim(agent)
     agent.observation_normalizer.update(np.full((2, 3, 4), 2.0), np.ones((1, 3), bool))
-    # The mean is 2 in each component, which is what 0 is to the policy: action 1 is the best one below it.
+    # The mean is 2 in each component and becomes 0 for the policy, so action 1 is the best one below it.
     observations = np.array([[1.9, 2.0, 2.0, 2.0], [2.1, 2.0, 2.0, 2.0]], np.float32)
     agent.observation_normalizer.frozen = True
     assert adversarial_direction(agent, observations)[:, 0].tolist() == [1.0, -1.0]

@@ -16,7 +16,7 @@ def _gradient(param):
 
 
 def both_ways(agent):
-    """Gradients and metrics of one rollout, in numpy and in torch."""
+    """Gradients and metrics of one rollout with the numpy and the torch backend."""
     agent.learn(1).learn(1)
     trainer = agent.make_trainer()
     assert isinstance(trainer.backend, NumpyBackend)
@@ -46,7 +46,7 @@ def test_fused_gradients_in_every_autoreset_mode_equal_autograd(mode, id, activa
     env = SyncVectorEnv([make] * 3, autoreset_mode=mode)
     policy = PolicyConfig(hidden_sizes=(7, 5), activation=activation, log_std_init=-0.5)
     agent = A2C(env, n_steps=9, gae_lambda=0.9, ent_coef=0.3, vf_coef=0.7, policy=policy, seed=0)
-    with torch.no_grad():  # a policy whose entropy has a gradient
+    with torch.no_grad():  # a policy with a nonzero gradient of the entropy
         agent.policy.actor_network[-1].weight.mul_(50.0)
     check(agent)
 
@@ -110,7 +110,7 @@ def test_supports_of_a_plain_network_is_true():
 
 
 class Own(ActorCriticPolicy):
-    """A user's own."""
+    """A policy of the user."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The gradients of A2C are those of Stable-Baselines3 on the same rollout with the same weights."""
+"""A2C has the gradients of Stable-Baselines3 for the same rollout and weights."""
 
 import gymnasium as gym
 import numpy as np
@@ -21,7 +21,7 @@ NAMES = {
 
 
 def our_name(name):
-    """What a parameter of theirs is called here."""
+    """The rl_rms name of a Stable-Baselines3 parameter."""
     part = next(one for one in NAMES if name.startswith(one)) if name != "log_std" else name
     return NAMES.get(part, part) + name[len(part) :]
 
@@ -29,13 +29,13 @@ def our_name(name):
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 @pytest.mark.parametrize("fused", [True, False])
 def test_a2c_gradients_equal_those_of_stable_baselines3(id, fused):
-    # Episodes of four steps, which a time limit cuts off; on CartPole, wild actions end some before.
+    # A time limit truncates episodes after four steps. On CartPole, random actions terminate some earlier.
     env = DummyVecEnv([lambda: gym.make(id, max_episode_steps=4)] * 3)
     options = {"n_steps": 9, "gamma": 0.97, "gae_lambda": 0.9, "ent_coef": 0.01, "vf_coef": 0.4}
     theirs = stable_baselines3.A2C("MlpPolicy", env, seed=0, device="cpu", max_grad_norm=1e9, **options)
     finals = {}
 
-    # What the environments showed at the end of each episode, which their buffer does not keep.
+    # Final observations, which the rollout buffer of Stable-Baselines3 does not keep.
     step_wait = env.step_wait
     count = 0
 
@@ -48,14 +48,14 @@ def test_a2c_gradients_equal_those_of_stable_baselines3(id, fused):
         return observations, rewards, dones, infos
 
     env.step_wait = watched
-    # Stable-Baselines3 has no public name for the preparation and the last observations of a rollout.
+    # Stable-Baselines3 has no public name for the set-up and the last observations of a rollout.
     _, callback = theirs._setup_learn(1, None)
     theirs.collect_rollouts(env, callback, theirs.rollout_buffer, 9)
     buffer = theirs.rollout_buffer
 
     rewards, terminated, truncated = buffer.rewards.copy(), np.zeros((9, 3), bool), np.zeros((9, 3), bool)
     for (t, i), (_, cut, reward) in finals.items():
-        rewards[t, i] = reward  # before they added the final observation's value to it
+        rewards[t, i] = reward  # before Stable-Baselines3 added the value of the final observation
         (truncated if cut else terminated)[t, i] = True
     cut_off = [key for key, (_, cut, _) in finals.items() if cut]
     assert cut_off
@@ -79,7 +79,7 @@ def test_a2c_gradients_equal_those_of_stable_baselines3(id, fused):
     ours.policy.load_state_dict(weights)
     backend = ours.make_trainer().backend
     assert isinstance(backend, NumpyBackend if fused else TorchBackend)
-    # The gradients in numpy reuse the activations of acting.
+    # The numpy backend reuses the activations of acting.
     for t in range(9):
         backend.act(t, rollout.observations[t], rollout.starts[t], None, None, ours.generator)
     backend.gradients(ours.learner.batch(rollout, None, 0), with_metrics=False)

@@ -124,7 +124,7 @@ def test_eval_callback_logs_and_keeps_the_training_clock(tmp_path):
         rows = list(csv.DictReader(file))
     logged = [float(row["eval/mean_reward"]) for row in rows if row["eval/mean_reward"]]
     assert logged == pytest.approx([one.evaluation.mean_reward for one in callback.results])
-    assert rows[0]["train/policy_loss"]  # rows from before the column came are still there
+    assert rows[0]["train/policy_loss"]  # rows from before the new column are kept
 
 
 def test_checkpoint_callback_failed_save_warns_and_continues(tmp_path, monkeypatch):
@@ -204,7 +204,7 @@ def test_periodic_callback_resumed_run_acts_at_the_same_multiples(tmp_path):
     agent.learn(300, callback=CheckpointCallback(tmp_path, every=100))
     steps = [int(file.stem.split("_")[1]) for file in sorted(tmp_path.glob("step_*"))]
     assert [step // 100 for step in steps] == [2, 3, 4]
-    assert all(step % 100 < 6 for step in steps)  # the first update at or after each
+    assert all(step % 100 < 6 for step in steps)  # the first update at or after each multiple
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -236,7 +236,7 @@ def test_eval_callback_env_that_cannot_be_frozen_raises_at_the_start():
 
 
 class Told(EvalCallback):
-    """Evaluations whose results are told beforehand."""
+    """Returns given results in place of evaluations."""
 
     def __init__(self, *returns, **kwargs):
         super().__init__(make_vec("CartPole-v1", 1), every=100, at_end=False, **kwargs)
@@ -266,7 +266,7 @@ def test_eval_callback_keeps_the_best_agent(tmp_path):
     ("returns", "given", "evaluations"),
     [
         ([1.0, 2.0, 5.0, 9.0], {"stop_at": 5.0}, 3),
-        ([1.0, 3.0, 2.0, 3.0, 9.0], {"patience": 2}, 4),  # as good is not better
+        ([1.0, 3.0, 2.0, 3.0, 9.0], {"patience": 2}, 4),  # an equal return is no improvement
         ([1.0, 3.0, 2.0, 4.0, 3.0, 2.0, 9.0], {"patience": 2}, 6),
         ([1.0, 3.0, 2.0, 8.0, 0.0, 6.0], {"clocks": [0, 5], "stop_at": 5.0}, 4),  # the mean of 2 and 8
     ],
@@ -355,7 +355,7 @@ def test_callback_list_errors_at_the_end_ends_all_and_raises_the_first():
 
 def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
     class Seeded(gym.Wrapper):
-        """Remembers its seeds."""
+        """Records its seeds."""
 
         seeds: ClassVar[list[int]] = []
 
@@ -378,7 +378,7 @@ def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
 
 
 class Counted(gym.Wrapper):
-    """Pays by how often it has been stepped, which only ``holder`` knows."""
+    """Rewards depend on the number of steps, which only ``holder`` keeps."""
 
     class Holder:
         count = 0

@@ -50,7 +50,7 @@ def test_load_of_a_custom_policy_without_the_policy_raises(tmp_path):
 
 
 def paths_in(value, path=()):
-    """The path of every key and entry of nested data."""
+    """Paths of all keys and entries of nested data."""
     if isinstance(value, (dict, list)):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             yield (*path, key)
@@ -58,7 +58,7 @@ def paths_in(value, path=()):
 
 
 def mutated(value, how):
-    """Another value in place of one: of another shape, type or sign."""
+    """Another value in place of the given one: of another shape, type or sign."""
     if how == "type":
         return "of another type" if not isinstance(value, str) else 0.5
     if isinstance(value, torch.Tensor):
@@ -83,7 +83,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The contents of a checkpoint by kind of agent."""
+    """Contents of a checkpoint of each kind of agent."""
     contents = {}
     for kind, make in KINDS.items():
         agent = make().learn(60)
@@ -244,7 +244,7 @@ def test_load_of_a_device_that_is_missing_names_it_and_takes_another(saved, tmp_
 
 @pytest.fixture(scope="module")
 def placed(tmp_path_factory):
-    """The contents of an agent that was saved within an episode."""
+    """Contents of a checkpoint that was saved within an episode."""
     agent = A2C(gym.make("CartPole-v1"), seed=0).learn(20)
     return read(agent.save(tmp_path_factory.mktemp("placed") / "agent"))
 

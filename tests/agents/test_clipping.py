@@ -1,4 +1,4 @@
-"""Gradients are clipped by norm, and non-finite ones are named."""
+"""Clipping of gradients by norm, and errors for nonfinite ones."""
 
 import math
 

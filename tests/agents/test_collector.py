@@ -18,7 +18,7 @@ def rollout_of(env, num_steps):
     return collector, collector.collect(lambda *_: (zeros, zeros), lambda steps, _: steps == num_steps)
 
 
-# The first world is truncated after 2 steps, the second terminates after 3.
+# The first sub-environment is truncated after 2 steps; the second terminates after 3.
 KINDS = [(2, True), (3, False)]
 
 
@@ -28,7 +28,7 @@ def test_collect_next_step_autoreset_marks_reset_frames(counting):
     assert rollout.valid.tolist() == [[True, True], [True, True], [False, True], [True, False], [True, True]]
     assert rollout.truncated[:, 0].tolist() == [False, True, False, False, True]
     assert rollout.terminated[:, 1].tolist() == [False, False, True, False, False]
-    assert len(rollout.final_index) == 0  # the next row holds the final observation
+    assert len(rollout.final_index) == 0  # the next row has the final observation
     assert rollout.env_steps == collector.num_timesteps == 8
 
 
@@ -37,7 +37,7 @@ def test_collect_other_autoreset_modes_keep_final_observations(counting, mode):
     collector, rollout = rollout_of(counting(KINDS, mode), 4)
     assert rollout.observations[:, :, 0].tolist() == [[0, 0], [1, 1], [0, 2], [1, 0], [0, 1]]
     assert rollout.valid.all()
-    assert rollout.final_index.tolist() == [[1, 0], [3, 0]]  # not the terminated one at step 2
+    assert rollout.final_index.tolist() == [[1, 0], [3, 0]]  # not the terminated episode at step 2
     assert rollout.final_observations.tolist() == [[2.0], [2.0]]
     assert rollout.env_steps == collector.num_timesteps == 8
 
@@ -139,7 +139,7 @@ def test_observations_before_the_start_raises(counting):
 
 
 class InPlace(gym.Env):
-    """Counts steps, and returns the same arrays and the same info each time; episodes end after 3 steps."""
+    """Counts steps and returns the same arrays and the same info each time; episodes have 3 steps."""
 
     action_space = gym.spaces.Discrete(2)
 
@@ -210,7 +210,7 @@ def test_collect_gymnasiums_environment_that_overwrites_the_final_observation_wa
 
 
 class NativeInPlace(gym.vector.VectorEnv):
-    """A native vector environment whose resets write into the arrays that its steps returned."""
+    """A native vector environment whose resets overwrite arrays that its steps returned."""
 
     num_envs = 2
     single_observation_space = gym.spaces.Box(-10, 10, (1,), np.float32)

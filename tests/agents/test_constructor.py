@@ -1,4 +1,4 @@
-"""The constructors take, show and explain the fields of their configurations."""
+"""Constructors accept and document the fields of their configurations."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""Features of observations of each space."""
+"""Features for observations of each space."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What becomes of a training whose environment fails."""
+"""Training with failing environments."""
 
 import json
 import multiprocessing
@@ -26,7 +26,7 @@ MODES = ["NextStep", "SameStep", "Disabled"]
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """Restarts warn, which tests/envs read."""
+    """Ignores the warnings of restarts, which tests/envs checks."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*failed and is restarted")
         yield
@@ -37,7 +37,7 @@ def vector(*kinds, mode="NextStep"):
 
 
 def collect(num_steps, *kinds, mode="NextStep"):
-    """A rollout of environments that are restarted."""
+    """A rollout of environments that are restarted on errors."""
     collector = Collector(vector(*kinds, mode=mode), on_env_error="restart")
     collector.start(0)
     actions = np.zeros(len(kinds), np.int64)
@@ -46,7 +46,7 @@ def collect(num_steps, *kinds, mode="NextStep"):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_restart_ends_the_episode_before_the_failed_step(mode):
-    # Of its steps 1, 2, 3 the third fails.
+    # The third of its steps 1, 2, 3 fails.
     collector, rollout = collect(5, {"at": 3}, {}, mode=mode)
     reset_frame = mode == "NextStep"
     assert rollout.valid[:, 0].tolist() == [True, True, False, not reset_frame, True]
@@ -55,7 +55,7 @@ def test_restart_ends_the_episode_before_the_failed_step(mode):
     assert rollout.starts[:, 0].tolist() == [True, False, False, not reset_frame, reset_frame, False]
     counted = [0, 1, 2, 0, 0, 1] if reset_frame else [0, 1, 2, 0, 1, 2]
     assert rollout.observations[:, 0, 0].tolist() == counted
-    # The other one plays its episode of four steps as ever, and only that one is told of.
+    # The other sub-environment plays its episode of four steps, and only that one is reported.
     assert rollout.terminated[:, 1].tolist() == [False, False, False, True, False]
     assert [(one.env_index, one.ret, one.length) for one in rollout.episodes] == [(1, 4.0, 4)]
     assert len(rollout.final_index) == 0
@@ -71,7 +71,7 @@ def test_restart_bootstraps_from_the_last_valid_observation(mode):
         gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False
     )
     advantages = targets(Batch(rollout, rollout.valid, coefficients), values, np.zeros(0, np.float32))[0]
-    # r + gamma V(o_2) - V(o_1), and what stands before it by r + gamma V(o_1) - V(o_0).
+    # The return is r + gamma V(o_2) - V(o_1), and before it r + gamma V(o_1) - V(o_0).
     assert advantages[1, 0] == 1.0 + 0.5 * 30.0 - 2.0
     assert advantages[0, 0] == 1.0 + 0.5 * 2.0 - 1.0 + 0.5 * advantages[1, 0]
 
@@ -82,7 +82,7 @@ def test_restart_at_the_first_step_keeps_the_previous_episode():
     assert rollout.valid[:, 0].tolist() == [True] * 4 + [False] * 3
     assert rollout.truncated[:, 0].tolist() == [False] * 5 + [True, False]
     assert whole_episodes(rollout, 1)[:, 0].tolist() == [True] * 4 + [False] * 3
-    # The episode that came to nothing is none of the two.
+    # The aborted episode counts as neither of the two.
     rollout = collect(12, {"at": 5})[1]
     assert whole_episodes(rollout, 2)[:, 0].tolist() == [True] * 4 + [False] * 3 + [True] * 4 + [False]
 
@@ -92,7 +92,7 @@ def test_reinforce_with_restarts_collects_whole_episodes():
     assert {one.ret for one in agent.episodes} == {4.0}
     assert all(bool(torch.isfinite(one).all()) for one in agent.policy.parameters())
     rollout = collect(12, {"at": 3})[1]
-    # The broken episode counts as one that was cut off.
+    # The aborted episode counts as truncated.
     assert whole_episodes(rollout, 1)[:, 0].tolist() == [True, True] + [False] * 10
 
 
@@ -116,7 +116,7 @@ def check_resume(make_agent, make_env, path):
 
 
 class Stumbling(Faulty):
-    """Fails at random; the random source is part of its state, so that a resumed training repeats the failures."""
+    """Fails at random. The random generator is part of the state, so a resumed training repeats the failures."""
 
     def step(self, action):
         observation, *others = super().step(action)
@@ -163,7 +163,7 @@ def test_load_of_a_checkpoint_after_a_fault_begins_new_episodes_at_the_same_cloc
     loaded.learn(50)
     assert {one.length for one in loaded.episodes} == {4}
     world.close()
-    if mode == "sync":  # whose environment is still there
+    if mode == "sync":  # the environment of that agent still exists
         with pytest.raises(EnvError, match=naming("sub-environment 1", "step 1")):
             agent.learn(20)
         agent.learn(20)
@@ -185,7 +185,7 @@ def test_evaluate_with_restart_replaces_the_failed_episode():
     with pytest.raises(EnvError, match=naming("sub-environment 0")):
         evaluate(agent, vector({"at": 7}), episodes=5)
     env = vector({"at": 7})
-    Collector(env, on_env_error="restart")  # as it is left by a training
+    Collector(env, on_env_error="restart")  # the state that a training leaves
     assert evaluate(agent, env, episodes=3).returns.tolist() == [4.0, 4.0, 4.0]
 
 
@@ -214,7 +214,7 @@ def test_constructor_with_a_wrong_fault_option_names_it():
 
 
 class Unclosable(Faulty):
-    """Its worker never ends by itself."""
+    """An environment whose worker never ends."""
 
     def close(self):
         if multiprocessing.parent_process() is not None:

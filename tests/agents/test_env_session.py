@@ -1,4 +1,4 @@
-"""The place in an environment: begun, saved, restored and lent."""
+"""The session of an agent in its environment: start, save, restore and lend."""
 
 import gymnasium as gym
 import numpy as np

@@ -14,7 +14,7 @@ from tests.naming import naming
 
 
 class Still:
-    """Any agent that only predicts."""
+    """An agent that only predicts."""
 
     config = A2CConfig()
     env = None
@@ -48,14 +48,14 @@ def test_evaluate_zero_episodes_raises():
 
 
 def test_evaluate_closes_only_environments_that_it_made(monkeypatch):
-    gc.collect()  # environments of other tests close when they are collected
+    gc.collect()  # environments of earlier tests close when they are collected
     closed = []
 
     class Open(gym.Wrapper):
         def close(self):
             closed.append("given")
 
-    # As before Gymnasium 1.3.
+    # This was the behaviour before Gymnasium 1.3.
     monkeypatch.setattr(VectorEnv, "__del__", lambda env: None if env.closed else env.close(), raising=False)
 
     def close(env):
@@ -108,7 +108,7 @@ def test_evaluate_in_training_environment_continues_the_same_episode(mode, withi
 
 def test_evaluate_in_training_environment_without_state_begins_new_episodes():
     class Native(type(gym.make_vec("CartPole-v1", 2).unwrapped)):
-        """CartPole whose state nobody has registered."""
+        """CartPole without a registered state."""
 
     training = Native(num_envs=2)
     agent = A2C(training, n_steps=5, seed=0).learn(20)
@@ -116,7 +116,7 @@ def test_evaluate_in_training_environment_without_state_begins_new_episodes():
         evaluate(agent, training, 2)
     assert not agent.session.started
     agent.learn(200)
-    # A return is the length of an episode, which no reset frame or evaluation is part of.
+    # A return equals the length of the episode, without reset frames and evaluations.
     assert all(one.ret == one.length for one in agent.episodes)
 
 

@@ -1,4 +1,4 @@
-"""Event files of TensorBoard, written by the logger."""
+"""TensorBoard event files of the logger."""
 
 import errno
 import io
@@ -124,7 +124,7 @@ def test_event_file_is_readable_during_training(tmp_path):
     seen = []
 
     def look(agent):
-        # What lies there now, half a record too, as for another process.
+        # Read the files as another process does, including a partial record.
         seen.append(len(EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] and charted(tmp_path)))
 
     trained = A2C("CartPole-v1", n_steps=20, seed=0).learn(1_000, look, log_dir=tmp_path, log_interval=1)

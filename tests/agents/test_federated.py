@@ -1,4 +1,4 @@
-"""Federated learning without anybody to carry messages: what clients tell, and what a server makes of it."""
+"""Federated learning without a transport: reports of clients and steps of servers."""
 
 import math
 from dataclasses import replace
@@ -46,7 +46,7 @@ def test_client_direction_equals_its_local_change():
     assert norm(told.direction) > 0
     for name, param in one.agent.policy.named_parameters():
         assert torch.allclose(start[name] - 0.3 * told.direction[name], param, atol=1e-6)
-    # With one update it is the gradient itself.
+    # With one update, the direction is the gradient.
     one = client(config=replace(CONFIG, placement="none", local_updates=1))
     told = one.train(params_of(one))
     for name, param in one.agent.policy.named_parameters():
@@ -61,7 +61,7 @@ def test_client_continues_its_environment_with_the_servers_parameters():
     one.train(start)
     assert one.agent.num_updates == 6
     assert one.agent.num_timesteps > lived
-    # The same parameters lead elsewhere in other episodes, from the same start.
+    # The episodes have continued, so the same parameters have another direction.
     first, second = client(seed=1), client(seed=2)
     start = params_of(first)
     assert not torch.equal(*(one.train(start).direction["actor_network.0.weight"] for one in (first, second)))
@@ -72,10 +72,10 @@ def test_client_with_its_own_normalizer_reports_normalized_directions():
     start = params_of(plain)
     first, normalized = plain.train(start), own.train(start)
     for name, g in first.direction.items():
-        # Bias-corrected, v is the first square itself.
+        # With bias correction, v equals the first square.
         assert torch.allclose(normalized.direction[name], g / (g.abs() + CONFIG.eps), atol=1e-5)
     assert all(state["step"] == 1 for state in own.state.values())
-    # The second direction is divided by what both have left.
+    # The second direction is divided by the average of both squares.
     second, normalized = plain.train(start), own.train(start)
     rho = 2 ** (-1 / 5)
     for name, g in second.direction.items():
@@ -114,19 +114,19 @@ def test_server_step_of_every_placement_equals_hand_computed_values():
     assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2, 1.0])
     assert told["update_norm"] == pytest.approx(0.2)
     assert (told["clients"], told["rejected"], told["mean_return"]) == (2, 0, 5)
-    # Normalized by its clients, a direction is taken as it is.
+    # The clients normalize, so the server uses the direction unchanged.
     one = server("client")
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([0.8, 1.0])
-    # The mean direction is (2, 0): by its own root it is a sign, and 0 stays 0.
+    # The mean direction is (2, 0). Divided by its own root it is the sign, and 0 stays 0.
     one = server("server", eps=1e-12)
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([0.9, 1.0])
-    # By the root of the mean squares, (5, 16), contradiction shortens the step.
+    # Division by the root of the mean squares (5, 16) shortens the step if clients disagree.
     one = server("pooled")
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2 / 5**0.5, 1.0])
-    # Half a memory later: v = (5 + 2 * 1) / 3 in the bias-corrected mean of 5 and 1.
+    # After one half-life, v = (5 + 2 * 1) / 3 is the bias-corrected mean of 5 and 1.
     one.step([report([1.0, 1.0])])
     v = torch.tensor([(0.25 * 5 + 0.5 * 1) / 0.75, (0.25 * 16 + 0.5 * 1) / 0.75])
     assert one.params["w"].tolist() == pytest.approx(
@@ -278,7 +278,7 @@ def test_federation_of_different_environments_increases_the_return(placement, ra
     clients = [client(seed, config, length=length) for seed, length in enumerate((0.3, 0.5, 1.0))]
     one = Server(params_of(clients[0]), config)
     rounds = [one.step([own.train(one.params) for own in clients])["mean_return"] for _ in range(120)]
-    returns = np.array(rounds).reshape(-1, 20)  # no episode may end in a round
+    returns = np.array(rounds).reshape(-1, 20)  # some rounds have no episode end
     early, best = np.nanmean(returns[0, :5]), np.nanmean(returns, axis=1).max()
     assert early < 30
     assert best > 2 * early

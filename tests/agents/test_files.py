@@ -97,7 +97,7 @@ def test_owned_folder_is_locked_until_its_process_ends(tmp_path):
         process.wait()
         with files.owned(tmp_path):
             assert f"process {os.getpid()} " in (tmp_path / files.OWNER).read_text()
-        os.kill(child, 0)  # still alive
+        os.kill(child, 0)  # still running
     finally:
         os.kill(child, signal.SIGKILL)
         process.kill()

@@ -1,4 +1,4 @@
-"""Rewards, observations and gradients that are not finite, put in at known places."""
+"""Nonfinite rewards, observations and gradients at known places."""
 
 import math
 
@@ -68,7 +68,7 @@ def test_replaced_keeps_finite_values():
 
 
 class Bad(nn.Module):
-    """A policy whose gradients or values can be made bad."""
+    """A policy with gradients or values that can be made nonfinite."""
 
     def __init__(self):
         super().__init__()
@@ -86,7 +86,7 @@ class Bad(nn.Module):
         if self.bad == "value":
             return values * torch.where(observations[..., 0] == 2.0, NAN, 1.0)
         if self.bad == "gradient":
-            # 0 forward, nan backward.
+            # 0 in the forward pass, nan in the backward pass
             return values + (self.factor * 0.0).sqrt()
         return values
 
@@ -123,7 +123,7 @@ def test_learn_nonfinite_gradient_is_skipped_or_clipped(optimizer, on_nonfinite)
     agent.learn(10)
     assert agent.num_nonfinite == 1
     moved = [not torch.equal(*pair) for pair in zip(before, agent.policy.parameters(), strict=True)]
-    # The factor's gradient is nan; the others' are not.
+    # Only the gradient of the factor is nan.
     assert any(moved) is (on_nonfinite == "clip")
     assert finite(agent)
     agent.policy.bad = None

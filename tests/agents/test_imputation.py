@@ -1,4 +1,4 @@
-"""Non-finite rewards and observations at known steps."""
+"""Nonfinite rewards and observations at known steps."""
 
 import math
 
@@ -90,7 +90,7 @@ def test_skip_masks_the_transition_and_cuts_the_return(mode):
     ]
     assert rollout.env_steps == 15
     assert rollout.rewards[:, 0].tolist() == [1.0, 0.0, 3.0, 4.0, 5.0]
-    # The last finite one is acted on.
+    # The policy acts on the last finite observation.
     assert rollout.observations[3, 1].tolist() == [2.0, 0.5]
     assert collector.pop_num_nonfinite() == 2
 
@@ -145,11 +145,11 @@ def test_clip_transitions_stay_valid():
     env = vector({"rewards": {3: -INF, 4: NAN, 5: INF}, "observations": {2: [-INF, INF], 3: [NAN, 1.0]}}, {})
     collector, rollout = play(env, 6, "clip")
     assert rollout.masked is None
-    # Of the vector steps so far the largest root mean square is sqrt((2**2 + 2**2) / 2) = 2.
+    # The largest root mean square of the vector steps so far is sqrt((2**2 + 2**2) / 2) = 2.
     assert rollout.rewards[:3, 0].tolist() == [1.0, 2.0, -2.0]
     assert rollout.rewards[3, 0] == 0.0
     assert rollout.rewards[4, 0] == 2.0
-    # The bound, and the largest number beside it, at least 1; then the last one for nan.
+    # First the bound, then the largest finite value (at least 1), then the last value in place of nan.
     assert rollout.observations[2, 0].tolist() == [-4.0, 2.0]
     assert rollout.observations[3, 0].tolist() == [-4.0, 1.0]
     assert collector.pop_num_nonfinite() == 5

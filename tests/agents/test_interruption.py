@@ -20,7 +20,7 @@ CHANGES = {"length": Redraw(low=0.2, high=1.0, every=50)}
 
 
 def world(mode="sync", context=None, wrappers=()):
-    # In which every transition is an env step.
+    # Every transition of this environment is an env step.
     options = {"autoreset_mode": "SameStep", **({} if context is None else {"context": context})}
     return make_vec(
         "CartPole-v1", 2, CHANGES, seed=0, vectorization_mode=mode, vector_kwargs=options, wrappers=wrappers
@@ -32,7 +32,7 @@ def agent(env, **options):
 
 
 class Signalling(gym.Wrapper):
-    """Sends signals to its process at one of its env steps."""
+    """Sends signals to its process at a given env step."""
 
     at, times, number, steps = 35, 1, signal.SIGINT, 0
 
@@ -46,7 +46,7 @@ class Signalling(gym.Wrapper):
 
 @pytest.fixture(autouse=True)
 def usual():
-    """Who is started in the background ignores Ctrl-C."""
+    """Restores the default handler, because background processes ignore Ctrl-C."""
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, earlier)
@@ -66,14 +66,14 @@ def test_first_ctrl_c_stops_after_the_update_and_resume_is_bit_identical(tmp_pat
     interrupted = A2C(world(wrappers=(signalling(),)), n_steps=10, seed=0, **options)
     with pytest.raises(KeyboardInterrupt):
         interrupted.learn(200, CheckpointCallback(tmp_path / "checkpoints", 10_000))
-    # Of rollouts of 20 env steps, the signal came within the second.
+    # The signal came within the second rollout of 20 env steps.
     assert (interrupted.num_timesteps, interrupted.num_updates) == (40, 2)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     silent = (signalling(at=-1),)
     resumed = A2C.load(tmp_path / "checkpoints" / "final", world(wrappers=silent)).learn(160)
     whole = A2C(world(wrappers=silent), n_steps=10, seed=0, **options).learn(200)
     assert resumed.save(tmp_path / "resumed").read_bytes() == whole.save(tmp_path / "whole").read_bytes()
-    # The agent that was interrupted goes on in memory just so.
+    # The interrupted agent in memory continues equally.
     interrupted.learn(160)
     assert interrupted.save(tmp_path / "interrupted").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
@@ -97,7 +97,7 @@ def test_ctrl_c_after_the_last_update_raises_keyboard_interrupt():
     trained = agent(world())
     with pytest.raises(KeyboardInterrupt):
         trained.learn(40, at_the_end)
-    assert trained.learn(20).num_timesteps == 60  # and is over
+    assert trained.learn(20).num_timesteps == 60  # and then ends
 
 
 def test_learn_keeps_a_signal_handler_of_the_user(signalling):
@@ -136,7 +136,7 @@ def test_interrupt_stops_a_training_in_a_thread():
 
 
 class BrokenOff(torch.optim.SGD):
-    """Is interrupted within its second step."""
+    """An optimizer that is interrupted within its second step."""
 
     def step(self, closure=None):
         self.steps = getattr(self, "steps", 0) + 1
@@ -186,7 +186,7 @@ def _train(folder, name):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_learn_in_a_child_process_equals_the_parent(tmp_path, method):
     _train(tmp_path, "parent")
-    torch.ones(400, 400) @ torch.ones(400, 400)  # as large as takes several threads
+    torch.ones(400, 400) @ torch.ones(400, 400)  # large enough for several threads
     context = multiprocessing.get_context(method)
 
     def in_a_child(trained):
@@ -236,7 +236,7 @@ def test_ctrl_c_in_a_terminal_does_not_end_the_workers(tmp_path, context):
 
 
 class Endless(gym.Env):
-    """An episode that never ends, in which Ctrl-C comes at step 1,500."""
+    """An episode that never ends, with Ctrl-C at step 1,500."""
 
     observation_space = gym.spaces.Box(0, 1, (1,), "float32")
     action_space = gym.spaces.Discrete(2)

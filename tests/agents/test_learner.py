@@ -1,4 +1,4 @@
-"""From a rollout to an optimizer step."""
+"""Updates of the learner: from a rollout to an optimizer step."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def weights(agent):
 
 
 def update(agent, totals=None):
-    """Take an update on the agent's next rollout; the result and the rollout."""
+    """Make an update with the agent's next rollout; return the result and the rollout."""
     trainer = agent.make_trainer()
     rollout, state = trainer.collect()
     totals = totals or RolloutTotals(rollout.env_steps)

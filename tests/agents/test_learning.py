@@ -1,4 +1,4 @@
-"""Agents learn with every kind of observation, action and network, each from a task that needs it."""
+"""Agents learn tasks that need a certain kind of observation, action or network."""
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +15,7 @@ SIGNAL = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
 def shown(space, right):
-    """An observation of a space by which one can tell 0 from 1."""
+    """An observation of a space that encodes 0 or 1."""
     if isinstance(space, spaces.Dict):
         return {key: shown(part, right) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):
@@ -30,7 +30,7 @@ def shown(space, right):
 
 
 class Choice(gym.Env):
-    """Each step shows 0 or 1, and pays by how far the action is of that side: 1 for all of it, 0 for none."""
+    """Each step shows 0 or 1. The reward is 1 for the action of that side and falls to 0 with the distance."""
 
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space
@@ -146,7 +146,7 @@ def test_learn_with_a_shared_trunk_reaches_the_return(recurrent):
 
 
 class Recall(gym.Env):
-    """The first observation shows 0 or 1 and the following nothing; the last action is to be the number shown."""
+    """The first observation shows 0 or 1, the others nothing. The last action must equal the number."""
 
     observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = spaces.Discrete(2)
@@ -189,7 +189,7 @@ def test_learn_without_recurrence_does_not_recall_the_first_observation():
 
 
 class Doors(gym.Env):
-    """Of eight doors, two are open, one of which pays; the others end the world."""
+    """Two of eight doors are open and one of them has a reward. The others end the episode."""
 
     observation_space = spaces.Discrete(8)
     action_space = spaces.Discrete(8)
@@ -249,7 +249,7 @@ def test_learn_with_a_wrong_mask_names_it():
 
 @pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)])
 def test_learn_with_masks_of_multi_discrete_actions_plays_valid_ones(space):
-    # Of MultiDiscrete the third entry of the second part, of MultiBinary a 1 in the first bit, are not allowed.
+    # The mask excludes the third entry of the second part (MultiDiscrete) or a 1 in the first bit (MultiBinary).
     mask = np.array([[1, 1, 1, 1, 0]] if isinstance(space, spaces.MultiDiscrete) else [[1, 0, 1, 1]], bool)
     config = A2C("CartPole-v1", mask_actions=True).config
     agent = A2C(None, config=config, seed=0, observation_space=SIGNAL, action_space=space)

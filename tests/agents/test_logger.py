@@ -60,7 +60,7 @@ def test_layout_of_a_resumed_run_is_written_once_with_the_environment_parameters
     (arranged,) = layouts(tmp_path)
     assert [heading.title for heading in arranged.category] == ["return", "environment", "half-life", "step"]
     titles = [[chart.title for chart in heading.chart] for heading in arranged.category]
-    # Though no episode had ended, and nothing been evaluated, when it was written.
+    # The layout includes the tag although no episode had ended and there was no evaluation.
     assert titles[0] == ["mean return of the last 100 episodes", "mean return of evaluations"]
     assert titles[1] == ["env/gravity", "env/regime"]
     scalars = set(events(tmp_path).Tags()["scalars"])
@@ -69,17 +69,17 @@ def test_layout_of_a_resumed_run_is_written_once_with_the_environment_parameters
         for pattern in [*chart.multiline.tag, *(tag for tags in margins for tag in tags)]:
             assert any(re.match(pattern, tag) for tag in scalars), pattern
     assert len(list(tmp_path.glob("events.*"))) == 1
-    # Without the evaluations it would be another.
+    # The layout would differ without evaluations.
     agent.learn(200, log_dir=tmp_path, log_interval=5)
     assert len(list(tmp_path.glob("events.*"))) == 2
     assert layouts(tmp_path) == [arranged]
-    # In a folder of its own it has one again.
+    # A log in another folder has its own layout.
     agent.learn(200, log_dir=tmp_path / "elsewhere", log_interval=5)
     assert len(layouts(tmp_path / "elsewhere")) == 1
 
 
 def experiment(folder):
-    """What the HParams tab shows: hyperparameters that come first, and results."""
+    """Hyperparameters and results of the HParams tab."""
     data = events(folder).summary_metadata["_hparams_/experiment"].plugin_data.content
     told = HParamsPluginData.FromString(data).experiment
     first = [info.name for info in told.hparam_infos if info.differs]
@@ -147,7 +147,7 @@ def test_log_write_error_continues_training_and_is_retried(tmp_path):
         folder.write_text("in the way")
         with pytest.warns(UserWarning, match=naming("cannot write", "run")):
             logger.write(2, {RETURN: 2.0})
-        # And said once.
+        # The warning appears once.
         logger.write(3, {RETURN: 3.0})
         logger.mark(3, "regime 1", "nothing")
         folder.unlink()
@@ -227,7 +227,7 @@ def test_log_dir_of_another_agent_moves_its_log_to_a_subfolder(tmp_path):
     assert steps == sorted(set(steps))
     with pytest.warns(UserWarning, match=naming("earlier2")):
         A2C("CartPole-v1", seed=2).learn(100, log_dir=tmp_path, log_interval=10)
-    # The same agent goes on in its own log.
+    # The same agent continues its own log.
     first.learn(100, log_dir=tmp_path / "earlier1", log_interval=10)
     assert charted(tmp_path / "earlier1")[: len(curve)] == curve
 

@@ -11,13 +11,13 @@ from rl_rms.agents.losses import Batch, LossCoefficients, actor_critic_loss, tar
 
 
 def batch_of(rollout, state=None, **changed):
-    """A batch of all transitions of a rollout, with coefficients that are changed from usual ones."""
+    """A batch of all transitions of a rollout, with default coefficients except for ``changed``."""
     given = {"gamma": 0.99, "gae_lambda": 1.0, "ent_coef": 0.0, "vf_coef": 0.5, "normalize_advantage": False}
     return Batch(rollout, rollout.valid, LossCoefficients(**{**given, **changed}), state)
 
 
 class Fixed(torch.nn.Module):
-    """A policy that prefers action 1 by a set log-odds and values an observation at a multiple of its count."""
+    """A policy with a fixed log-odds of action 1 and values proportional to the observed count."""
 
     def __init__(self, log_odds=0.4, slope=2.0):
         super().__init__()
@@ -37,8 +37,8 @@ class Fixed(torch.nn.Module):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_a2c_loss_in_every_autoreset_mode_equals_hand_computed_values(counting, rollout_of, mode):
-    # Rewards 10, 20 and the truncation at count 2, whose value is 4; then a new episode begins (in the next-step
-    # mode after one reset frame, which must not count).
+    # The rewards are 10, 20 and the truncation has the value 4. Then a new episode begins, in next-step mode after
+    # a reset frame, which must not count.
     steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
     rollout = rollout_of(counting([(2, True)], mode), steps, action=1)
     loss, metrics = actor_critic_loss(Fixed(), batch_of(rollout, gamma=0.5, ent_coef=0.1))
@@ -74,13 +74,13 @@ def test_a2c_loss_advantages_have_no_gradient(counting, rollout_of):
 def test_normalized_advantages_have_mean_zero_and_deviation_one(counting, rollout_of):
     rollout = rollout_of(counting([(9, True), (3, False)]), 6, action=1)
     _, metrics = actor_critic_loss(Fixed(), batch_of(rollout, normalize_advantage=True))
-    assert metrics["train/policy_loss"] == pytest.approx(0.0, abs=1e-5)  # every action was the same
+    assert metrics["train/policy_loss"] == pytest.approx(0.0, abs=1e-5)  # all actions are equal
 
 
 @pytest.mark.parametrize("shift", [0.0, 300.0])
 def test_normalized_advantages_of_equal_returns_are_zero(counting, rollout_of, shift):
     rollout = rollout_of(counting([(90, True)]), 70, action=1)
-    # 0.1 has no exact float32, so that the mean of 70 of them is another number in float32.
+    # 0.1 is not exact in float32, so the mean of 70 of them differs from it.
     noise = np.random.default_rng(0).choice([-1, 0, 1], rollout.rewards.shape) * np.spacing(np.float32(shift))
     equal = dataclasses.replace(rollout, rewards=np.full_like(rollout.rewards, 0.1 + shift) + noise.astype("f4"))
     policy = Fixed()
@@ -117,7 +117,7 @@ def test_loss_metrics_of_a_gaussian_policy_have_the_standard_deviation(target, r
 
 
 class Tally(torch.nn.Module):
-    """A recurrent policy that remembers the sum of what it saw in an episode, and values it at a multiple."""
+    """A recurrent policy that sums the observations of an episode, with values proportional to the sum."""
 
     state_size = 1
 
@@ -143,7 +143,8 @@ class Tally(torch.nn.Module):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_recurrent_loss_resets_the_state_and_values_final_observations(counting, mode):
-    # Observations 0 1 2 | 0 1: what is remembered is 0 1 3 | 0 1, of which 3 is the truncated episode's end.
+    # The observations are 0 1 2 | 0 1 and the states 0 1 3 | 0 1. The 3 belongs to the truncated final
+    # observation.
     agent = A2C(counting([(2, True)], mode), policy=Tally(), n_steps=1, seed=0)
     trainer, collector = agent.make_trainer(), agent.session.collector
     trainer.start()
@@ -154,7 +155,7 @@ def test_recurrent_loss_resets_the_state_and_values_final_observations(counting,
     values = np.array([0.0, 1.0, 0.0])
     returns = np.array([10 + 0.5 * (20 + 0.5 * 3), 20 + 0.5 * 3, 10 + 0.5 * 1])
     assert metrics["train/value_loss"] == pytest.approx(np.mean((returns - values) ** 2), rel=1e-5)
-    assert agent.actor.state.item() == 0.0  # of the last observation acted on, an episode's first
+    assert agent.actor.state.item() == 0.0  # of the last observation, the first of an episode
 
 
 def test_recurrent_rollout_continues_the_state_of_the_last_one(counting):

@@ -53,7 +53,7 @@ def test_check_action_masks_of_wide_components_accepts_one_entry_each():
 
 
 class Board(gym.Env):
-    """Only the step count is a valid action; the final position after 3 steps has no valid action."""
+    """The only valid action is the step count. The final position after 3 steps has no valid action."""
 
     action_space = spaces.Discrete(3)
 
@@ -84,7 +84,7 @@ class Board(gym.Env):
 
 
 class LongBoard(Board):
-    """A board whose episodes never end."""
+    """A board with endless episodes."""
 
     def step(self, action):
         observation, reward, terminated, _, info = super().step(action % 3)

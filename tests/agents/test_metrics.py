@@ -1,4 +1,4 @@
-"""Reading ``metrics.csv``, whole and damaged."""
+"""Reading complete and damaged ``metrics.csv`` files."""
 
 import pytest
 

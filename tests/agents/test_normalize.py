@@ -137,7 +137,7 @@ def test_half_lives_of_normalizers_are_logged_in_env_steps(half_life, logged):
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("truncates", [False, True])
 def test_reward_normalizer_resets_returns_at_episode_ends(counting, rollout_of, mode, truncates):
-    # Episodes of two steps with rewards 10 and 20: at gamma 0.5 the returns are 10 and 25, again and again.
+    # Episodes have two steps with rewards 10 and 20, so at gamma 0.5 the returns are 10 and 25.
     frames = 3 if mode is AutoresetMode.NEXT_STEP else 2
     rollout = rollout_of(counting([(2, truncates)], mode), 4 * frames)
     normalizer = RewardNormalizer(num_envs=1, gamma=0.5)
@@ -171,7 +171,7 @@ def test_normalizer_clips_outliers():
 
 
 def test_reinforce_reward_normalizer_drops_the_return_of_an_aborted_episode(counting):
-    # The short world is three steps into its next episode each time the long one ends and both begin anew.
+    # The short sub-environment is three steps into its next episode when the long one ends and both are reset.
     agent = Reinforce(
         counting([(4, False), (7, False)], AutoresetMode.SAME_STEP), gamma=1.0, normalize_reward=True
     )
@@ -195,7 +195,7 @@ def test_agent_with_reward_normalizer_reports_unscaled_returns_and_saves_the_sca
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("truncates", [False, True])
 def test_observation_normalizer_counts_each_acted_on_observation_once(counting, mode, truncates):
-    # Episodes of three steps, from observations 0, 1 and 2; 3 ends them and is never acted on.
+    # Episodes have three steps from observations 0, 1 and 2. No action follows the final observation 3.
     agent = A2C(counting([(3, truncates)], mode), n_steps=4, normalize_observation=True, seed=0)
     agent.learn(9, callback=lambda one: one.num_timesteps < 9)
     (moments,) = agent.observation_normalizer.state_dict()["parts"]
@@ -208,7 +208,7 @@ def test_observation_normalizer_counts_each_acted_on_observation_once(counting, 
 
 
 def test_observation_normalizer_learns_from_the_observations_acted_on(counting):
-    """Statistics move between rollouts, not within one."""
+    """Statistics change between rollouts only."""
     agent = A2C(counting([(9, True)]), n_steps=4, normalize_observation=True, fused=False, seed=0)
     seen = []
     agent.policy.actor, usual = (

@@ -39,7 +39,7 @@ def test_sparkline_equals_hand_computed_bars():
         ([3.0, 3.0, 3.0], "▄▄▄"),
         ([math.nan, 1.0, math.inf, 2.0], " ▁ █"),
         ([math.nan, math.nan], "  "),
-        ([-1e308, 1e308], "▁█"),  # whose difference is not finite
+        ([-1e308, 1e308], "▁█"),  # the difference overflows
     ],
 )
 def test_sparkline_of_nonfinite_or_constant_values_draws_the_rest(values, drawn):
@@ -55,7 +55,7 @@ def test_mean_returns_of_intervals_equal_hand_computed_values():
 
 
 def last_view(text):
-    """The lines of the last drawing."""
+    """The lines of the last refresh."""
     lines = text.splitlines()
     return lines[max(i for i, line in enumerate(lines) if " / 3,000 steps" in line) :]
 
@@ -69,7 +69,7 @@ def test_live_view_has_a_bar_the_return_and_a_row_for_each_regime():
     assert titles.split() == ["regime", "since", "step", "return", "first", "10%", "last", "10%", "half-life"]
     assert [row.replace("▸", "").split()[0] for row in rows] == ["0", "1", "2"]
     assert ["▸" in row for row in rows] == [False, False, True]
-    assert len({len(line.rstrip()) for line in (titles, *rows)}) == 1  # columns stand under their titles
+    assert len({len(line.rstrip()) for line in (titles, *rows)}) == 1  # columns are below their titles
 
 
 @pytest.mark.parametrize("width", [40, 64, 200])
@@ -112,7 +112,9 @@ def test_progress_at_the_end_prints_the_regimes():
         assert int(start) == regime.start
         told = [float(mean), float(first), float(final)]
         assert told == pytest.approx([regime.mean, regime.first_tenth, regime.last_tenth], abs=0.05)
-        assert 100 <= float(half_life) <= 110  # 2,000 env steps in updates of 20 or, where episodes ended, fewer
+        assert (
+            100 <= float(half_life) <= 110
+        )  # 2,000 env steps in updates of 20, or fewer in updates with episode ends
     assert "half-life 100.0 updates = 2,000 env steps (20 env steps per update)" in text
 
 
@@ -138,7 +140,7 @@ def test_live_view_sparkline_covers_the_whole_training():
     blocks = line.split("  ")[1]
     assert len(blocks) == 60
     heights = ["▁▂▃▄▅▆▇█".find(block) for block in blocks]
-    # A column is of 50 env steps: the rewards are 1 for 20 columns, then 5, then 2.
+    # A column spans 50 env steps: rewards are 1 for 20 columns, then 5, then 2.
     low, high, middle = (np.mean([one for one in part if one >= 0]) for part in np.split(np.array(heights), 3))
     assert low < middle < high
 
@@ -178,7 +180,7 @@ def test_progress_json_prints_only_json_lines(tmp_path, capsys):
     events = [one["event"] for one in told]
     assert events[0] == "start"
     assert events[-1] == "end"
-    assert events.count("progress") == 3  # of some 155 updates
+    assert events.count("progress") == 3  # of about 155 updates
     assert all({"step", "total", "fps", "return", "half_life", "regime"} <= set(one) for one in told)
     assert told[0]["return"] is None
     assert told[0]["memory"] == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"

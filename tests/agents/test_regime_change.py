@@ -1,4 +1,4 @@
-"""What becomes of the optimizer's memory when the world changes."""
+"""Responses of the optimizer to changes of the regime."""
 
 import gymnasium as gym
 import pytest
@@ -14,7 +14,7 @@ from tests.naming import naming
 
 
 def stepped(half_life=100, num_updates=5, **options):
-    """An optimizer that has seen gradients of 1, and a response to changes for it."""
+    """An optimizer after gradients of 1, and its response to changes."""
     module = torch.nn.Linear(2, 1)
     optimizer = rl_rms.RMSprop(module.parameters(), lr=0.1, half_life=half_life, bias_correction=True, **options)
     for _ in range(num_updates):
@@ -123,7 +123,7 @@ def test_on_change_acts_at_the_change_logs_it_and_continues_after_loading(tmp_pa
     options = {"half_life": 300, "on_change": "forget", "forget_half_life": 5, "forget_updates": 10, "seed": 0}
     whole = A2C(world(), **options).learn(10**6, callback=watch, log_dir=tmp_path / "run")
     short = [steps for steps, half_life in half_lives if half_life == pytest.approx(5)]
-    # Those of ten updates, seen after each but the last, which gives the memory back.
+    # Half-lives of ten updates, read after each; the last restores the half-life.
     assert len(short) == 9
     assert 400 <= short[0] <= 440
     events = EventAccumulator(str(tmp_path / "run")).Reload()

@@ -1,4 +1,4 @@
-"""REINFORCE on whole episodes."""
+"""REINFORCE with whole episodes."""
 
 import numpy as np
 
@@ -29,4 +29,4 @@ def test_reinforce_uses_the_first_episodes_of_each_sub_environment(counting):
     assert used[:, 0].tolist() == [True, True, False, False, False]
     assert used[:, 1].tolist() == [True] * 5
     again, _ = trainer.collect()
-    assert again.observations[0].tolist() == [[0.0], [0.0]]  # begins with new episodes
+    assert again.observations[0].tolist() == [[0.0], [0.0]]  # starts with new episodes

@@ -1,4 +1,4 @@
-"""A training that was stopped, saved and loaded goes on as if it had not been, to the bit."""
+"""A training that is saved and loaded is bit-identical to an uninterrupted one."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from rl_rms.envs.schedules import AdversarialBurst, Linear, Redraw, Sinusoid
 from tests.naming import naming
 
 with warnings.catch_warnings():
-    # Raised as an error, what Box2D's binding warns of ends the interpreter.
+    # A warning of Box2D's binding would end the interpreter if it were raised as an error.
     warnings.simplefilter("ignore")
     import gymnasium.envs.box2d
 
@@ -38,7 +38,7 @@ def same(one, other):
 
 
 def check(make_agent, make_env, path, *, updates=6):
-    """Train, and save in between; then load and train on."""
+    """Train with saving and loading in between, and compare with an uninterrupted training."""
 
     def saving(agent):
         if agent.num_updates == updates:
@@ -106,7 +106,7 @@ def test_resume_in_changing_environments_is_bit_identical(id, how, make_agent, t
 def test_resume_in_stationary_environments_is_bit_identical(id, mode, make_agent, tmp_path):
     def make():
         autoreset = gym.vector.AutoresetMode(mode)
-        # Box2D's state cannot be read, so that a SyncVectorEnv cannot save it.
+        # A SyncVectorEnv cannot save the state of Box2D.
         kind = SyncVectorEnv if id == "CartPole-v1" else ResilientSyncVectorEnv
         return kind([lambda: gym.make(id, max_episode_steps=60)] * 2, autoreset_mode=autoreset)
 
@@ -137,7 +137,7 @@ def test_resume_with_adapted_hyperparameters_is_bit_identical(recurrent, fresh, 
         policy = PolicyConfig(recurrent=recurrent)
         return A2C(env, seed=0, meta=meta, policy=policy, normalize_observation=True, normalize_reward=True)
 
-    # Saved in the middle of a window.
+    # The checkpoint is within a window.
     check(make_agent, lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1), tmp_path / "a", updates=8)
 
 
@@ -298,7 +298,7 @@ def test_save_several_unrestorable_environments_warns_once(tmp_path):
 
 
 class Counting(gym.Wrapper):
-    """Pays and shows less by what it counted, in episodes and over all of them."""
+    """Rewards and observations depend on counts within and across episodes."""
 
     def __init__(self, env, rate=1e-3):
         super().__init__(env)
@@ -319,7 +319,7 @@ class Counting(gym.Wrapper):
 
 
 class Opaque(Counting):
-    """Holds its count in an object of its own kind."""
+    """Keeps its count in an object that cannot be saved."""
 
     class Count:
         value = 0
@@ -363,7 +363,7 @@ def test_resume_stateful_wrapper_saved_within_an_episode_is_exact(kind, where, t
         )
     else:
         make = lambda: make_vec(id, 2, CHANGES, seed=1, wrappers=[wrap], vectorization_mode=where)  # noqa: E731
-    # Saved within the first and the second episode.
+    # The checkpoints are within the first and the second episode.
     for updates in (5, 23):
         check(lambda env: A2C(env, seed=0, n_steps=10), make, tmp_path / "agent", updates=updates)
 
@@ -381,7 +381,7 @@ def test_resume_stateful_wrapper_saved_before_a_reset_is_exact(kind, where, tmp_
 
 
 class Unregistered(PendulumEnv):
-    """Has no registered state."""
+    """An environment without a registered state."""
 
 
 def test_resume_under_vector_wrappers_is_exact(tmp_path):

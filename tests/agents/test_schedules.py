@@ -1,4 +1,4 @@
-"""Learning rates and entropy bonuses that change over the env steps that an agent has lived."""
+"""Learning rates and entropy bonuses on schedules over env steps."""
 
 import gymnasium as gym
 import pytest
@@ -31,7 +31,7 @@ def test_learning_rate_schedule_continues_on_resume(optimizer, tmp_path):
     loaded.learn(300)
     still = torch.nn.utils.parameters_to_vector(loaded.policy.parameters()).clone()
     assert not torch.equal(before, still)
-    loaded.learn(100)  # at a rate of 0
+    loaded.learn(100)  # at rate 0
     assert torch.equal(torch.nn.utils.parameters_to_vector(loaded.policy.parameters()), still)
 
 
@@ -56,7 +56,7 @@ def test_critic_learning_rate_applies_to_the_critic(tmp_path):
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_critic_learning_rate_of_zero_keeps_the_critic(fused):
-    """With the critic's rate at 0 the critic stays what it was, and the actor learns."""
+    """With a critic's rate of 0, the actor learns and the critic does not change."""
 
     def vector(network):
         return torch.nn.utils.parameters_to_vector(network.parameters()).clone()

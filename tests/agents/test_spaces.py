@@ -18,7 +18,7 @@ from rl_rms.envs import NonStationary, ResilientSyncVectorEnv
 from rl_rms.envs.schedules import Constant
 from tests.naming import naming
 
-# torch says so of networks without inputs or outputs.
+# torch warns of networks without inputs or outputs.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16]
 SHAPES = st.sampled_from([(), (1,), (3,), (2, 2), (0,)])
@@ -62,7 +62,7 @@ OBSERVATIONS = st.recursive(
 
 
 def signature(space: gym.Space[Any]) -> Any:
-    """Everything that distinguishes one space from another; equality ignores some of it."""
+    """Everything that distinguishes two spaces, including parts that equality ignores."""
     if isinstance(space, spaces.Dict):
         return [(key, signature(part)) for key, part in space.items()]
     if isinstance(space, spaces.Tuple):
@@ -73,10 +73,10 @@ def signature(space: gym.Space[Any]) -> Any:
 
 
 class Sampled(gym.Env):
-    """Episodes of five steps that show seeded samples; the reward depends on the action."""
+    """Episodes of five steps with seeded samples as observations; the reward depends on the action."""
 
     def __init__(self, observation_space, action_space):
-        # Each has its own generator.
+        # Each instance has its own random generator.
         self.observation_space, self.action_space = copy.deepcopy(observation_space), action_space
         self.steps = 0
 

@@ -123,7 +123,7 @@ def test_write_flushes_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("flush"), flush(descriptor)))
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
     write(tmp_path / "data", {"value": 1})
-    assert done == ["flush", "replace", "flush"]  # the file, the name, the folder that holds it
+    assert done == ["flush", "replace", "flush"]  # flushes of the file, the rename, and the flush of the folder
 
 
 def test_read_truncated_file_raises(tmp_path):
@@ -136,7 +136,7 @@ def test_read_truncated_file_raises(tmp_path):
 
 
 def test_read_file_with_a_changed_bit_raises(tmp_path):
-    """But where the header says the same however it is changed."""
+    """Changes of the header that do not alter its contents are accepted."""
     content = write(tmp_path / "data", CONTENTS).read_bytes()
     changed = tmp_path / "changed.safetensors"
     refused = 0
@@ -150,7 +150,7 @@ def test_read_file_with_a_changed_bit_raises(tmp_path):
 
 
 class Payload:
-    """What a malicious file would hold: unpickling it makes a folder."""
+    """A malicious object: unpickling it makes a folder."""
 
     def __init__(self, path):
         self.path = path

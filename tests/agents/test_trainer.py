@@ -7,7 +7,7 @@ from rl_rms.agents import A2C, Callback, Reinforce
 
 
 class Recorder(Callback):
-    """Records the calls of a training, and stops it after some updates."""
+    """Records the calls of a training and stops it after some updates."""
 
     def __init__(self, updates=10**9):
         self.calls, self.updates = [], updates
@@ -82,4 +82,4 @@ def test_interrupt_ends_the_training_after_the_update():
         agent.learn(10**9, lambda trained: trained.interrupt())
     assert agent.num_updates == 1
     assert agent.can_be_saved
-    agent.raise_if_interrupted()  # the interruption is over
+    agent.raise_if_interrupted()  # the interruption has ended

@@ -70,9 +70,9 @@ def test_video_callback_records_the_environment_at_the_present_clock(tmp_path):
     reader = imageio_ffmpeg.read_frames(str(videos[0]))
     width, height = next(reader)["size"]
     assert (width, height) == (600, 400)
-    assert np.frombuffer(next(reader), np.uint8).std() > 1.0  # something is to be seen
+    assert np.frombuffer(next(reader), np.uint8).std() > 1.0  # the image is not empty
     reader.close()
-    gc.collect()  # of the pipes that ffmpeg's wrappers leave to be closed
+    gc.collect()  # pipes that the ffmpeg wrappers leave open
 
 
 def test_video_callback_full_disk_warns_and_continues(tmp_path, monkeypatch):
@@ -111,7 +111,7 @@ def test_video_callback_link_at_the_file_name_is_not_followed(tmp_path):
     assert victim.read_text() == "precious"
     videos = [one for one in folder.iterdir() if not one.is_symlink()]
     assert [one.name in names for one in videos] == [True]
-    gc.collect()  # of the pipes that ffmpeg's wrappers leave to be closed
+    gc.collect()  # pipes that the ffmpeg wrappers leave open
 
 
 def test_video_callback_env_without_render_mode_raises(tmp_path):

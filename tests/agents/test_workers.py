@@ -1,4 +1,4 @@
-"""Several processes that train one agent: the same as one process with all their sub-environments."""
+"""Several processes that train one agent are equivalent to one process with all sub-environments."""
 
 import dataclasses
 import datetime
@@ -48,7 +48,7 @@ def world(id="CartPole-v1", changes=None, shard=(0, 1), mode="SameStep", **optio
 def train(
     workers, algorithm, env_steps, id="CartPole-v1", changes=None, mode="SameStep", sync="global", **options
 ):
-    """What an agent has come to, in float64 networks, as plain data."""
+    """Train with float64 networks and return the state of the agent as plain data."""
     torch.set_num_threads(1)
     env = world(id, changes, (workers.rank, workers.size), mode)
     with torch.random.fork_rng():
@@ -62,7 +62,8 @@ def train(
         "params": [param.detach().numpy() for param in agent.policy.parameters()],
         "episodes": [dataclasses.astuple(one) for one in episodes]
         if mode != "NextStep"
-        # Within a rollout a worker does not know of the others' reset frames, so ends and their order are guesses.
+        # A worker does not know the reset frames of others within a rollout, so ends and their order are
+        # approximate.
         else sorted((one.env_index, one.ret, one.length) for one in episodes),
         "clocks": clocks,
         "half_life": getattr(agent.optimizer, "half_life", None),
@@ -75,7 +76,7 @@ def train(
 
 
 def save_training(folder, workers):
-    """Fifty updates in a world that changes, written to a file of each worker's."""
+    """Train fifty updates in a changing environment and write the state of each worker to a file."""
     result = train(workers, "a2c", 1_000, changes=CHANGES, half_life="2_000 steps")
     torch.save(result, f"{folder}/{workers.rank}.pt")
     return result
@@ -96,8 +97,8 @@ def _worker(rank, size, folder, timeout, what, args, kwargs):
 
 
 def together(folder, what, *args, size=2, timeout=60.0, **kwargs):
-    """What a function of `Workers` gives in each of some processes."""
-    # Forked ones have all that is imported, and know this module, at once.
+    """Results of a function of `Workers` in several processes."""
+    # Forked processes start with all imports and this module.
     arguments = (size, str(folder), timeout, what, args, kwargs)
     mp.start_processes(_worker, arguments, nprocs=size, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
@@ -128,14 +129,14 @@ def test_two_workers_have_the_weights_of_one_process(algorithm, env_steps, optio
 
 
 def numbers(value):
-    """All numbers in plain data, in order; text and None for themselves."""
+    """All numbers in plain data, in order, with text and None unchanged."""
     if isinstance(value, dict):
         return [one for name in sorted(value) for one in (name, *numbers(value[name]))]
     return [one for part in value for one in numbers(part)] if isinstance(value, (list, tuple)) else [value]
 
 
 def assert_alike(one, other):
-    """Equal, but for what rounding does to numbers."""
+    """Assert equality up to rounding errors."""
     for own, expected in zip(numbers(one), numbers(other), strict=True):
         assert own == (pytest.approx(expected, rel=1e-9, abs=1e-12) if isinstance(expected, float) else expected)
 
@@ -176,7 +177,7 @@ def test_make_vec_with_a_wrong_shard_raises(shard):
 
 
 def meet(workers):
-    """What the meetings come to."""
+    """Results of the collective operations."""
     rank = workers.rank
     tensors = [torch.full((2, 2), float(rank)), torch.full((3,), 10.0 + rank, dtype=torch.float64)]
     workers.all_reduce(tensors)
@@ -243,14 +244,14 @@ def test_running_mean_variance_of_two_workers_equals_one_process(tmp_path, half_
 
 
 def local_and_global(workers):
-    """Parameters before and after one update in which each worker normalizes its own gradient."""
+    """Parameters before and after an update in which each worker normalizes its own gradient."""
     agent = A2C(world(shard=(workers.rank, workers.size)), learning_rate=1e-2, seed=0).join(workers, "local")
     start = [param.detach().clone() for param in agent.policy.parameters()]
     step, own = agent.optimizer.step, []
 
     def record():
         step()
-        own.extend(param.grad.clone() for param in agent.policy.parameters())  # as they were clipped
+        own.extend(param.grad.clone() for param in agent.policy.parameters())  # with clipping
 
     agent.optimizer.step = record
     agent.learn(1)
@@ -265,13 +266,13 @@ def test_sync_local_averages_the_steps_of_workers(tmp_path):
     ):
         assert torch.equal(step, other)
         assert not torch.equal(*gradients)
-        # The first step of a bias-corrected normalizer has length lr along each gradient's sign.
+        # The first step of a bias-corrected normalizer has length lr, with the sign of each gradient.
         signs = [gradient / (gradient.abs() + 1e-5) for gradient in gradients]
         assert step.numpy() == pytest.approx(-1e-2 * 0.5 * (signs[0] + signs[1]).numpy(), rel=1e-3, abs=1e-7)
 
 
 def waiting(workers):
-    """One comes too late, and the others do not wait for ever."""
+    """One worker is late, and the others time out."""
     began = time.monotonic()
     try:
         if workers.rank == 1:
@@ -332,7 +333,7 @@ def test_log_of_workers_covers_all_episodes(tmp_path):
     ):
         one, other = ours.Scalars(tag), alone.Scalars(tag)
         assert [event.step for event in one] == [event.step for event in other]
-        # In float32 the order of sums shows after some updates.
+        # In float32, the order of summation changes the result after some updates.
         assert one[0].value == pytest.approx(other[0].value, rel=1e-4)
     assert len(list((tmp_path / "run").glob("events*"))) == 1
     assert agent.num_timesteps == ours.Scalars("env/length")[-1].step
@@ -370,7 +371,7 @@ def test_join_with_unsupported_environments_raises():
 
 
 class Holes(gym.RewardWrapper):
-    """Rewards that are nan at steps of the wrapper's life."""
+    """Rewards are nan at given steps of the wrapper."""
 
     def __init__(self, env, steps):
         super().__init__(env)
@@ -382,7 +383,7 @@ class Holes(gym.RewardWrapper):
 
 
 def train_with_holes(workers, sync, on_nonfinite="skip", **options):
-    """One worker has a rollout of nothing known, then both have one, then one."""
+    """Train with a rollout without valid transitions in one worker, then in both, then in one."""
     torch.set_num_threads(1)
     steps = {*range(6, 16), 20} if workers.rank == 1 else {*range(11, 16), 23}
     env = SyncVectorEnv([lambda: Holes(gym.make("CartPole-v1"), steps)] * 1)
@@ -401,19 +402,19 @@ def test_workers_skip_the_same_update(sync, options, tmp_path):
     for own, other in zip(first["params"], second["params"], strict=True):
         assert np.isfinite(own).all()
         np.testing.assert_array_equal(own, other)
-    # Of the eight or so rollouts the third is nobody's.
+    # In the third of about eight rollouts, no worker has valid transitions.
     assert first["counts"] == second["counts"]
     assert first["counts"][0] == 11 + 6
 
 
 def train_with_a_fault(workers):
-    """The second of the second worker's sub-environments fails whenever it is made anew."""
+    """Train with a fault: the second sub-environment of the second worker fails after each restart."""
     env = ResilientSyncVectorEnv([Faulty, lambda: Faulty(at=1 if workers.rank else None)])
     A2C(env, seed=7, n_steps=4, on_env_error="restart").join(workers).learn(1_000)
 
 
 def name_it(workers, train, *args):
-    """What the worker with the fault says; the other one does not wait for ever."""
+    """Messages of the worker with the fault and of the worker that waits."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
@@ -437,7 +438,7 @@ def test_failed_environment_is_named_by_its_global_number(tmp_path):
 
 
 class Deserted(Workers):
-    """Two workers, the other of which dies before gradients are reduced."""
+    """The first of two workers; the other one dies before gradients are reduced."""
 
     def sum(self, values):
         return 2 * values

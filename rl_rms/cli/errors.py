@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from importlib import import_module
 
 
 class UserError(Exception):
@@ -14,15 +15,21 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def require_plots(who: str) -> None:
-    """Check that the extra ``plots`` is installed.
+def require(extra: str, need: str, *modules: str) -> None:
+    """Check that an extra of this package is installed.
+
+    Args:
+        extra: The extra.
+        need: The feature and the packages that it needs, such as ``"sweeps need Optuna"``.
+        *modules: Modules of the packages.
 
     Raises:
-        UserError: If it is not.
+        UserError: If a module cannot be imported.
     """
     try:
-        import rliable  # noqa: F401
+        for module in modules:
+            import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{who} need rliable for intervals; install it with pip install 'rl_rms[plots]'"
+            f"{need}, but {module} is not installed; install it with pip install 'rl_rms[{extra}]'"
         ) from error

@@ -15,6 +15,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.runs import METRICS, new_folder
+from rl_rms.cli.scale import require_ray
 from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.trust import HELP, check_folder, see_working_folder
 from rl_rms.cli.yaml_files import read_value
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
     if not arguments.prepare:
-        _require_flower()
+        require_ray("flower", "a federation needs Flower and Ray", "flwr.app", "ray")
     given = {name: arguments[name] for name in _MEANINGS if arguments[name] is not None}
     changes = {name: read_value(text, f"--{name}") for name, text in given.items()}
     folder = Path(arguments.federation)
@@ -117,22 +118,6 @@ def main(argv: Sequence[str]) -> int:
     simulate(federation, folder, arguments.workers)
     report(folder)
     return 0
-
-
-def _require_flower() -> None:
-    """Make sure of Flower and Ray before anything is written.
-
-    Raises:
-        UserError: If they are not installed.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import flwr.app  # noqa: F401
-        import ray  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "a federation needs Flower, and its simulation Ray; install them with pip install 'rl_rms[flower]'"
-        ) from error
 
 
 def simulate(federation: Federation, folder: Path, workers: int) -> None:

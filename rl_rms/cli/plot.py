@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rl_rms.cli.errors import UserError, require_plots
+from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.runs import CURVE
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--output must end in .png or .svg, got {arguments.output!r}")
     groups = find_groups(arguments.runs)
     if any(len(group.logs) > 1 for group in groups):
-        require_plots("pictures of several seeds")
+        require("plots", "pictures of several seeds need rliable", "rliable")
     output = Path(arguments.output) if arguments.output else _default(groups)
 
     from rl_rms.cli.plots import learning_curve, save

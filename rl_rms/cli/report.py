@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.agents.config import as_normalizer
-from rl_rms.cli.errors import UserError, require_plots
+from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.regimes import RegimeReturns, read_regimes
 from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Log, Run, read_summary
@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
     groups = find_groups(arguments.runs)
     single = sum(len(group.logs) for group in groups) == 1
     if not single:
-        require_plots("reports of several runs")
+        require("plots", "reports of several runs need rliable", "rliable")
     folder = groups[0].logs[0].folder if single else Path()
     output = Path(arguments.output) if arguments.output else folder / REPORT
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.cli.config import ScaleConfig
-from rl_rms.cli.errors import UserError
+from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.signals import sigterm_raises
 
 if TYPE_CHECKING:
@@ -56,20 +56,20 @@ def _restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def require_ray() -> None:
-    """Make sure of Ray before anything is written.
+def require_ray(extra: str, need: str, *modules: str) -> None:
+    """Check that an extra with Ray is installed, as `rl_rms.cli.errors.require` does."""
+    # Otherwise Ray reports its use to its makers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    require(extra, need, *modules)
+
+
+def require_ray_train() -> None:
+    """Check that Ray Train is installed.
 
     Raises:
-        UserError: If it is not installed.
+        UserError: If it is not.
     """
-    # Ray reports its use to its makers otherwise.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray.train.torch  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "scale.engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
-        ) from error
+    require_ray("ray", "scale.engine ray needs Ray", "ray.train.torch")
 
 
 def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, **arguments: Any) -> None:
@@ -84,7 +84,7 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
     Raises:
         UserError: If Ray is not installed, or the workers failed too often.
     """
-    require_ray()
+    require_ray_train()
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer

@@ -9,7 +9,7 @@ from typing import Any
 
 from rl_rms.agents import files
 from rl_rms.cli.console import make_console
-from rl_rms.cli.errors import UserError, require_plots, suggestion
+from rl_rms.cli.errors import UserError, require, suggestion
 from rl_rms.cli.parser import Parser
 
 REPORT = "report.html"
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
                 f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json; leave it "
                 "out to measure"
             )
-    require_plots("studies")
+    require("plots", "studies need rliable", "rliable")
     output = Path(arguments.output)
     for name in names:
         if arguments.redraw:

@@ -16,6 +16,7 @@ from rl_rms.agents.interruption import signals_deferred
 from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.parser import Parser
+from rl_rms.cli.scale import require_ray
 from rl_rms.cli.search import Engine, Search, read_search
 from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.trials import counted, open_study, results, retry_stale, work
@@ -50,15 +51,6 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("sweep", type=str, metavar="SWEEP", help="YAML file or packaged name.")
     parser.add_argument("--trials", type=int | None, default=None, help="How many points, instead of the file's.")
-    add_options(parser)
-    arguments = parser.parse_args(list(argv))
-    see_working_folder()
-    search = read_search(arguments.sweep, {} if arguments.trials is None else {"trials": arguments.trials})
-    return sweep(search, *options_of(arguments, search))
-
-
-def add_options(parser: Parser) -> None:
-    """How a search is done: options that every command has that does one."""
     parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
     parser.add_argument(
         "--storage",
@@ -70,18 +62,14 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--engine", type=Engine, default="local", help="ray: workers are tasks of a Ray cluster (extra ray)."
     )
-
-
-def options_of(arguments: Any, search: Search) -> tuple[Path, str, int, Engine]:
-    """The folder, storage, number of workers and engine of a sweep.
-
-    Raises:
-        UserError: If there are to be no workers.
-    """
+    arguments = parser.parse_args(list(argv))
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
+    see_working_folder()
+    search = read_search(arguments.sweep, {} if arguments.trials is None else {"trials": arguments.trials})
     folder = Path(arguments.sweeps_dir) / search.name
-    return folder, arguments.storage or str((folder / "study.db").absolute()), arguments.workers, arguments.engine
+    storage = arguments.storage or str((folder / "study.db").absolute())
+    return sweep(search, folder, storage, arguments.workers, arguments.engine)
 
 
 def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engine = "local") -> int:
@@ -206,13 +194,9 @@ class _Ray:
     """
 
     def __init__(self, search: Search, storage: str) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-        except ImportError as error:
-            raise UserError(
-                "--engine ray needs Ray, which is not installed; install it with pip install 'rl_rms[ray]'"
-            ) from error
+        require_ray("ray", "--engine ray needs Ray", "ray")
+        import ray
+
         self._ray = ray
         self._task = ray.remote(num_cpus=1, max_retries=0)(work)
         self._given = (search, storage)

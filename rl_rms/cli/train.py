@@ -25,7 +25,7 @@ from rl_rms.cli.runs import (
     wall_time,
     write_summary,
 )
-from rl_rms.cli.scale import process_group, require_ray, run_with_ray, was_restarted
+from rl_rms.cli.scale import process_group, require_ray_train, run_with_ray, was_restarted
 from rl_rms.cli.signals import signals_interrupt, status_of
 from rl_rms.cli.trust import see_working_folder
 from rl_rms.cli.yaml_files import read_file
@@ -74,7 +74,7 @@ def train(config: RunConfig, name: str) -> int:
     if config.scale.engine == "ray":
         from rl_rms.agents.workers import Workers
 
-        require_ray()
+        require_ray_train()
         # Errors here become one sentence; errors in Ray's workers do not.
         one_of_them = Workers(0, config.scale.workers)
         env = make_env(config, one_of_them)

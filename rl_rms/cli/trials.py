@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.cli.config import RunConfig
-from rl_rms.cli.errors import UserError
+from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.search import STRETCHES, Metric, Search
 
 if TYPE_CHECKING:
@@ -32,22 +32,6 @@ class _SuperfluousError(Exception):
     """Other workers train this trial, or the last trials of the sweep."""
 
 
-def require_optuna() -> Any:
-    """The module optuna, with its log restricted to errors.
-
-    Raises:
-        UserError: If it is not installed.
-    """
-    try:
-        import optuna
-    except ImportError as error:
-        raise UserError(
-            "sweeps need Optuna, which is not installed; install it with pip install 'rl_rms[sweep]'"
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
-
-
 def open_study(search: Search, storage: str) -> "optuna.Study":
     """Open the study of a sweep, or create it.
 
@@ -58,12 +42,14 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
     Raises:
         UserError: If the storage cannot be opened, is damaged, or holds another sweep of the same name.
     """
-    optuna = require_optuna()
+    require("sweep", "sweeps need Optuna", "optuna")
+    import optuna
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
     from rl_rms.cli.samplers import experimental, make_pruner, make_sampler
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     is_file = "://" not in storage
     if is_file and Path(storage).is_symlink():
         raise UserError(f"--storage {storage} is a link, which is not followed; give the file that it links to")

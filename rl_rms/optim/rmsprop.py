@@ -21,8 +21,6 @@ from rl_rms.optim.presets import Preset, preset
 from rl_rms.optim.states import settle_states_
 from rl_rms.optim.torch_private import disable_dynamo, has_step_observers
 
-# Attributes beside groups and states that a copy of an optimizer has too.
-_KEPT = ("guard", "controller")
 # Updates between two searches for averages that have left the normal numbers.
 _SETTLE_EVERY = 256
 
@@ -194,8 +192,6 @@ class RMSprop(Optimizer):
         }
         super().__init__(params, defaults)
 
-    # -- half-life ----------------------------------------------------------------------------------------
-
     @property
     def half_life(self) -> float:
         """Half-life in force of the first group, in updates. Setting it sets all groups.
@@ -246,8 +242,6 @@ class RMSprop(Optimizer):
     @timescale.setter
     def timescale(self, timescale: float | str | Timescale | None) -> None:
         self.controller.timescale = None if timescale is None else Timescale.parse(timescale)
-
-    # -- step ---------------------------------------------------------------------------------------------
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -314,8 +308,6 @@ class RMSprop(Optimizer):
         """The optimizer's present state in numbers: see `rl_rms.optim.diagnostics.diagnostics`."""
         return diagnostics(self, self.controller, self.guard)
 
-    # -- groups and state dict ----------------------------------------------------------------------------
-
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own.
 
@@ -371,7 +363,7 @@ class RMSprop(Optimizer):
             super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in _KEPT}}
+        return {**super().__getstate__(), "guard": self.guard, "controller": self.controller}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -76,7 +76,7 @@ def test_help_examples_run(command, place, monkeypatch, capsys):
     # Flower takes seconds to import, and the reports need what was not done.
     for quiet in (
         "federate.report",
-        "federate._require_flower",
+        "federate.require_ray",
         "study.report",
     ):
         monkeypatch.setattr(f"rl_rms.cli.{quiet}", lambda *_: None)

@@ -21,37 +21,28 @@ _SAMPLE = 1024
 def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> dict[str, float]:
     """The half-life in force and the effect of the last step; ``optimizer.diagnostics()`` calls it.
 
-    Means go over all coordinates of the parameters that have been updated, for whatever needs the gradient over
-    those that still hold it; where there are none (before the first update, after ``zero_grad()``) they are 0.
+    Means are over all coordinates that have been updated; those of gradients are over the coordinates that still
+    have one, and 0 without any. Values of the half-life are left out while it cannot be converted.
 
-    - ``half_life_updates``: the first group's half-life in updates.
-    - ``half_life_steps``: the same in env steps; left out while ``steps_per_update`` is not set.
-    - ``rho``: the decay per update. The three are left out while a half-life in env steps
-      or a time scale cannot be converted yet.
-    - ``half_life_matched``: the half-life in updates that "match" has; where another is in force, the one that
-      "match" would begin with, before it has estimated the signal. Left out where no time scale is known.
-    - ``effective_step``: root mean square of ``lr * g / d``, the last step without momentum, optimism
-      and weight decay.
-    - ``step_over_lr``: the same divided by lr, 1 where v tracks the gradients' second moment.
-    - ``second_moment``: mean of v^, the bias-corrected and centered estimate where those options are set.
-    - ``squared_gradient``: mean of ``g**2``, which v^ estimates.
-    - ``log10_second_moment_low``, ``_median`` and ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^``
-      where v^ is above 0, over some thousand coordinates, evenly spread; left out where there are none.
-    - ``median_rate``: median of ``lr / d`` over the same coordinates: the learning rate that one of them has.
-      Left out before the first update.
-    - ``tracking_ratio``: mean of ``g**2 / v^``: 1 where v tracks, above where it lags behind gradients that
-      have grown, below where it is still large from before.
-    - ``containment_margin``: how far the longest step of a coordinate stayed below the bound
-      ``lr / sqrt(1 - rho)``, as a share of it; 0 is a burst out of nothing. Left out where there is no such
-      bound (centered).
+    - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life and decay of the first group, in updates, env
+      steps and per update.
+    - ``half_life_matched``: half-life of "match" in updates; its initial value if another one is in force.
+    - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d``, and the same over lr, of the last
+      step without momentum, optimism and weight decay.
+    - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``, which v^ estimates.
+    - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over some
+      thousand coordinates.
+    - ``median_rate``: median of ``lr / d`` over the same coordinates.
+    - ``tracking_ratio``: mean of ``g**2 / v^``; 1 if v tracks, above 1 if it lags behind growing gradients.
+    - ``containment_margin``: distance of the longest step to its bound ``lr / sqrt(1 - rho)``, as a share of the
+      bound; left out if centered.
     - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator, or of the term
-      under the root: the step is nearly proportional to the gradient there.
-    - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping where that computes
-      it.
+      under the root.
+    - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping if that computes it.
     - ``clip_share``: share of clipped updates among the last hundred or so.
     - ``num_nonfinite``: updates skipped, or made with clipped gradients, since the optimizer was built.
-    - with an estimated half-life ``half_life_shortest`` and ``half_life_longest``, its bounds in updates, and the
-      estimator's own diagnostics.
+    - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates, beside the
+      diagnostics of its estimator.
 
     Args:
         optimizer: An `rl_rms.RMSprop`.

@@ -99,18 +99,13 @@ def _train_freq(model: OffPolicyAlgorithm) -> TrainFreq:
 class HalfLifeCallback(BaseCallback):
     """Keeps the half-life of a model's `rl_rms.RMSprop` in env steps, and logs the optimizer's diagnostics.
 
-    When training starts it tells every such optimizer how many env steps its updates span, so that a half-life in
-    env steps stays the same for any number of environments, epochs or minibatches. A half-life given here is put
-    in force at each start, also in a loaded model, whose optimizer would go on with the saved one.
+    A half-life in env steps stays the same for any number of environments, epochs or minibatches. It is set at
+    each start, also in a loaded model. "match" takes the timescale from environments that are
+    `rl_rms.envs.NonStationary`, times their number, because each has a clock of its own.
 
     Diagnostics go to the model's logger as ``optim/half_life_updates`` and so on, those of an actor-critic with
     two optimizers as ``optim/actor/...`` and ``optim/critic/...``; see `rl_rms.optim.diagnostics.diagnostics`. The
-    critic's that depend on the gradient are left out: when they can be read, the actor's loss has added to the
-    critic's gradients.
-
-    A half-life that is matched takes the time scale from the environments where they are
-    `rl_rms.envs.NonStationary`; each has a clock of its own, so all together live through it ``n_envs`` times as
-    many env steps.
+    critic's that depend on the gradient are left out, because the actor's loss has added to its gradients.
 
     Args:
         half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, a `HalfLife`, ``"match"`` or

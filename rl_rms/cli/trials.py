@@ -90,7 +90,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
             f"{storage} holds a sweep {search.name!r} with another {key}: {then.get(key)!r}, not {now[key]!r}; "
             "give this one another --storage, or rename its file"
         )
-    return study  # type: ignore[no-any-return]
+    return study
 
 
 def retry_stale(study: "optuna.Study") -> None:

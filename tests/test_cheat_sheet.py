@@ -79,12 +79,18 @@ def test_cheat_sheet_tags_are_logged(tmp_path):
     ours = set(column("Tags in TensorBoard", 2)) - {"env/"}
     assert ours <= written
 
-    model = stable_baselines3.A2C("MlpPolicy", "CartPole-v1", seed=0, device="cpu")
-    model.set_logger(configure(str(tmp_path / "theirs"), ["csv"]))
-    evaluation = stable_baselines3.common.callbacks.EvalCallback(
-        stable_baselines3.common.env_util.make_vec_env("CartPole-v1"), eval_freq=400, n_eval_episodes=1, verbose=0
-    )
-    model.learn(500, log_interval=50, callback=evaluation)
-    model.logger.close()
-    written = set((tmp_path / "theirs" / "progress.csv").read_text().splitlines()[0].split(","))
-    assert set(column("Tags in TensorBoard", 0)) <= written
+    theirs = set()
+    for kind, options in ((stable_baselines3.A2C, {"n_steps": 5}), (stable_baselines3.PPO, {"n_steps": 128})):
+        model = kind("MlpPolicy", "CartPole-v1", seed=0, device="cpu", **options)
+        folder = tmp_path / kind.__name__
+        model.set_logger(configure(str(folder), ["csv"]))
+        evaluation = stable_baselines3.common.callbacks.EvalCallback(
+            stable_baselines3.common.env_util.make_vec_env("CartPole-v1"),
+            eval_freq=400,
+            n_eval_episodes=1,
+            verbose=0,
+        )
+        model.learn(500, log_interval=250 // options["n_steps"], callback=evaluation)
+        model.logger.close()
+        theirs |= set((folder / "progress.csv").read_text().splitlines()[0].split(","))
+    assert set(column("Tags in TensorBoard", 0)) <= theirs

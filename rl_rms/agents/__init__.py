@@ -1,4 +1,4 @@
-"""Agents whose optimizer has a stated half-life: REINFORCE and A2C on Gymnasium's vector environments."""
+"""Agents whose optimizer has a stated half-life: REINFORCE, A2C and PPO on Gymnasium's vector environments."""
 
 if __name__ != "rl_rms.agents":
     raise ImportError(f"cannot import {__name__} through the link at the root; import rl_rms.agents")
@@ -11,9 +11,17 @@ if TYPE_CHECKING:
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.attacks import FGSMAttack
     from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback, HistogramCallback
-    from rl_rms.agents.config import A2CConfig, MetaConfig, NormalizerConfig, PolicyConfig, ReinforceConfig
+    from rl_rms.agents.config import (
+        A2CConfig,
+        MetaConfig,
+        NormalizerConfig,
+        PolicyConfig,
+        PPOConfig,
+        ReinforceConfig,
+    )
     from rl_rms.agents.evaluation import Evaluation, evaluate
     from rl_rms.agents.policies import ActorCriticPolicy
+    from rl_rms.agents.ppo import PPO
     from rl_rms.agents.progress import ProgressCallback
     from rl_rms.agents.reinforce import Reinforce
     from rl_rms.agents.video import VideoCallback
@@ -31,6 +39,8 @@ _HOME = {
     "HistogramCallback": "callbacks",
     "MetaConfig": "config",
     "NormalizerConfig": "config",
+    "PPO": "ppo",
+    "PPOConfig": "config",
     "PolicyConfig": "config",
     "ProgressCallback": "progress",
     "Reinforce": "reinforce",
@@ -41,6 +51,7 @@ _HOME = {
 
 __all__ = [
     "A2C",
+    "PPO",
     "A2CConfig",
     "ActorCriticPolicy",
     "AdaptationCallback",
@@ -52,6 +63,7 @@ __all__ = [
     "HistogramCallback",
     "MetaConfig",
     "NormalizerConfig",
+    "PPOConfig",
     "PolicyConfig",
     "ProgressCallback",
     "Reinforce",

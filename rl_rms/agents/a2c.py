@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_rms.agents.agent import Agent
-from rl_rms.agents.config import A2CConfig, AgentConfig
+from rl_rms.agents.config import A2CConfig, AgentConfig, RolloutConfig
 from rl_rms.agents.learner import Learner
 from rl_rms.agents.losses import LossCoefficients
 from rl_rms.agents.rollout import Episode, Rollout
@@ -23,11 +23,11 @@ from rl_rms.agents.rollout import Episode, Rollout
 class A2CLearner(Learner):
     """Learns from ``n_steps`` vector steps at a time."""
 
-    config: A2CConfig
+    config: RolloutConfig
 
     @property
-    def steps_per_update(self) -> int | None:
-        """``num_envs * n_steps`` of all workers; an update with reset frames spans a few less."""
+    def transitions_per_update(self) -> int | None:
+        """``num_envs * n_steps`` of all workers; an update with reset frames has a few less."""
         return None if self.num_envs is None else self.num_envs * self.config.n_steps * self.workers.size
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:

@@ -37,7 +37,7 @@ class Actor:
         device: The policy's device.
 
     Attributes:
-        generator: The random generator of the actions.
+        generator: The agent's random generator.
         state: Recurrent state of the episodes in progress, shape ``(num_envs, state_size)``; None for a policy
             without one.
     """

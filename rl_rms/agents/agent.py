@@ -39,7 +39,7 @@ Self = TypeVar("Self", bound="Agent")
 
 
 class Agent:
-    """An agent that learns from the transitions of its present policy; `A2C` and `Reinforce` are its subclasses.
+    """An agent that learns from rollouts of its present policy; `A2C`, `PPO` and `Reinforce` are its subclasses.
 
     Args:
         env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
@@ -55,7 +55,7 @@ class Agent:
     Attributes:
         policy: The torch module.
         optimizer: The torch optimizer.
-        generator: The random generator of the actions.
+        generator: The random generator of the actions and the minibatches.
         observation_normalizer: Scales the observations; None leaves them.
         reward_normalizer: Scales the rewards; None leaves them.
         meta: Adapts the optimizer's hyperparameters; None leaves them.
@@ -127,13 +127,6 @@ class Agent:
         num_envs = None if self.env is None else self.env.num_envs
         observation = as_normalizer(config.normalize_observation)
         normalizer = None if observation is None else ObservationNormalizer(observation_space, observation)
-        self.learner = self.learner_class(
-            self.policy, self.optimizer, config, num_envs=num_envs, observation_normalizer=normalizer
-        )
-        if self.learner.steps_per_update == 1 and config.policy.norm == "batch":
-            raise ValueError(
-                'norm="batch" needs more than one transition in an update; take more sub-environments or n_steps'
-            )
         self.actor = Actor(
             self.policy,
             *spaces,
@@ -143,6 +136,19 @@ class Agent:
             seed=self.seed,
             device=self.device,
         )
+        self.learner = self.learner_class(
+            self.policy,
+            self.optimizer,
+            config,
+            num_envs=num_envs,
+            observation_normalizer=normalizer,
+            generator=self.actor.generator,
+        )
+        if self.learner.transitions_per_update == 1 and config.policy.norm == "batch":
+            raise ValueError(
+                'norm="batch" needs more than one transition in an update; take more sub-environments, n_steps or '
+                "batch_size"
+            )
         self.session = EnvSession(self.env, config, self.seed)
         self.training = TrainingState()
         self.workers = self.learner.workers
@@ -172,13 +178,18 @@ class Agent:
         return self.learner.num_updates
 
     @property
+    def num_rollouts(self) -> int:
+        """Rollouts so far."""
+        return self.training.num_rollouts
+
+    @property
     def num_nonfinite(self) -> int:
         """Rewards, observations and updates' gradients so far that were nan or infinite."""
         return self.training.num_nonfinite
 
     @property
     def new_episodes(self) -> list[Episode]:
-        """The episodes that finished in the last update's rollout."""
+        """The episodes that finished in the last rollout."""
         return self.training.new_episodes
 
     @property
@@ -187,8 +198,8 @@ class Agent:
         return not self.learner.is_half_stepped
 
     @property
-    def steps_per_update(self) -> int | None:
-        """Env steps between two updates, None if that varies."""
+    def steps_per_update(self) -> float | None:
+        """Env steps that an update spans, None if that varies."""
         return self.learner.steps_per_update
 
     @property
@@ -277,17 +288,17 @@ class Agent:
     ) -> Self:
         """Train for at least ``total_timesteps`` more env steps.
 
-        Ctrl-C raises KeyboardInterrupt after the update in progress, and a run saved then is resumed
-        bit-identically. A second Ctrl-C raises it at once. An update or evaluation that waits for episodes to end
-        is left at a multiple of 1,000 vector steps. `interrupt` does the same for other signals.
+        Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress, and a run saved then is
+        resumed bit-identically. A second Ctrl-C raises it at once. An update or evaluation that waits for episodes
+        to end is left at a multiple of 1,000 vector steps. `interrupt` does the same for other signals.
 
         Args:
-            total_timesteps: Env steps, all sub-environments together; the update that passes them is the last.
-            callback: A function of the agent, called after every update, that stops the training by returning
-                False; or a `Callback`; or several of them.
+            total_timesteps: Env steps, all sub-environments together; the rollout that passes them is the last.
+            callback: A function of the agent, called after the updates on every rollout, that stops the training
+                by returning False; or a `Callback`; or several of them.
             progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
             log_dir: Folder for TensorBoard events and ``metrics.csv``; None writes nothing.
-            log_interval: Updates between two entries of the log.
+            log_interval: Rollouts between two entries of the log; A2C and REINFORCE take one update on each.
 
         Returns:
             The agent itself.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_rms.agents import numpy_backend
+from rl_rms.agents.clipped_loss import Minibatch, Played
 from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.losses import Batch
 from rl_rms.agents.numpy_backend import NumpyBackend
@@ -53,6 +54,26 @@ class Backend(Protocol):
         Args:
             batch: The last rollout of `act`, with its loss mask and coefficients.
             workers: The processes over whose transitions advantages are standardized.
+            with_metrics: Whether the metrics are needed.
+
+        Returns:
+            The loss's parts by TensorBoard tag; it may be empty without ``with_metrics``.
+        """
+        ...
+
+    def evaluate(self, batch: Batch) -> Played:
+        """The values, log-probabilities, advantages and returns that PPO's loss holds fixed.
+
+        Args:
+            batch: The last rollout of `act`, with its loss mask and coefficients, before the first step on it.
+        """
+        ...
+
+    def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> dict[str, float]:
+        """Write the gradients of `rl_rms.agents.clipped_loss.clipped_loss` to the parameters.
+
+        Args:
+            minibatch: Transitions of the batch that was given to `evaluate`.
             with_metrics: Whether the metrics are needed.
 
         Returns:

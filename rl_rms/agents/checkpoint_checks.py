@@ -71,6 +71,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "changes": _DICT,
     "meta": (_is_dict_or_none, "null or a dictionary"),
     "num_timesteps": _COUNT,
+    "num_rollouts": _COUNT,
     "num_updates": _COUNT,
     "num_nonfinite": _COUNT,
     "normalizers": _DICT,

@@ -222,12 +222,10 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         _check_kinds(self)
-        self._check_schedule("learning_rate")
+        self._check_schedule("learning_rate", is_above_0=True)
         if self.critic_learning_rate is not None:
             self._check_schedule("critic_learning_rate")
         self._check_schedule("ent_coef")
-        if self.learning_rate == 0:
-            raise ValueError("learning_rate must be a finite number > 0, got 0")
         for name in ("normalize_observation", "normalize_reward"):
             self._check_normalizer(name)
         check_number("gamma", self.gamma, least=0.0, most=1.0)
@@ -282,8 +280,8 @@ class AgentConfig:
                 f"{{half_life: 10_000 steps}}, got {given!r}"
             ) from None
 
-    def _check_schedule(self, name: str) -> None:
-        """Keep a schedule as plain data, once it is known to be one of numbers >= 0."""
+    def _check_schedule(self, name: str, *, is_above_0: bool = False) -> None:
+        """Keep a schedule of numbers >= 0 as plain data; a plain number may have to be above 0."""
         given = getattr(self, name)
         if callable(given) and not isinstance(given, Schedule):
             raise ValueError(
@@ -291,7 +289,8 @@ class AgentConfig:
                 f"rl_rms.envs.schedules.Linear(7e-4, 0.0, over=1_000_000), got {given!r}"
             )
         if not isinstance(given, (Schedule, dict)):
-            object.__setattr__(self, name, check_number(name, given, least=0.0))
+            limits = {"above": 0.0} if is_above_0 else {"least": 0.0}
+            object.__setattr__(self, name, check_number(name, given, **limits))
             return
         try:
             schedule = Schedule.from_config(given)
@@ -310,16 +309,15 @@ def as_schedule(value: float | dict[str, Any]) -> Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class A2CConfig(AgentConfig):
-    """Hyperparameters of A2C (advantage actor-critic).
+class RolloutConfig(AgentConfig):
+    """Hyperparameters of the agents that learn from rollouts of a fixed length.
 
     Args:
         algorithm: The agent's algorithm.
-        n_steps: Vector steps between two updates, >= 1; an update spans ``num_envs * n_steps`` env steps.
+        n_steps: Vector steps of a rollout, >= 1, which are ``num_envs * n_steps`` env steps.
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 
-    algorithm: Literal["a2c"] = "a2c"
     n_steps: int = 5
     gae_lambda: float = 1.0
 
@@ -327,6 +325,61 @@ class A2CConfig(AgentConfig):
         super().__post_init__()
         check_int("n_steps", self.n_steps, least=1)
         check_number("gae_lambda", self.gae_lambda, least=0.0, most=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class A2CConfig(RolloutConfig):
+    """Hyperparameters of A2C (advantage actor-critic), which takes one optimizer step on each rollout."""
+
+    algorithm: Literal["a2c"] = "a2c"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(RolloutConfig):
+    """Hyperparameters of PPO (proximal policy optimization).
+
+    Args:
+        algorithm: The agent's algorithm.
+        batch_size: Transitions of a minibatch, of all workers together, >= 1. The last one of an epoch may be
+            smaller. With a recurrent policy a minibatch has the whole rollouts of ``batch_size // n_steps``
+            sub-environments, at least of one.
+        n_epochs: Passes over each rollout, >= 1.
+        clip_range: Distance of the probability ratio from 1 above which a transition no longer moves the policy: a
+            number > 0, or a schedule as for learning_rate.
+        clip_range_vf: Distance to which the value loss clips the change of the values, in units of the scaled
+            returns, as for clip_range; null does not clip it.
+        target_kl: An epoch's minibatch whose approximate KL divergence from the policy that played the rollout is
+            above ``1.5 * target_kl`` ends the learning from this rollout, > 0; null sets no limit.
+    """
+
+    algorithm: Literal["ppo"] = "ppo"
+    learning_rate: float | dict[str, Any] = 3e-4
+    n_steps: int = 2048
+    gae_lambda: float = 0.95
+    normalize_advantage: bool = True
+    batch_size: int = 64
+    n_epochs: int = 10
+    clip_range: float | dict[str, Any] = 0.2
+    clip_range_vf: float | dict[str, Any] | None = None
+    target_kl: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("batch_size", self.batch_size, least=1)
+        check_int("n_epochs", self.n_epochs, least=1)
+        self._check_schedule("clip_range", is_above_0=True)
+        if self.clip_range_vf is not None:
+            self._check_schedule("clip_range_vf", is_above_0=True)
+        if self.target_kl is not None:
+            check_number("target_kl", self.target_kl, above=0.0)
+        if self.batch_size == 1 and self.normalize_advantage and self.policy.recurrent == "none":
+            raise ValueError(
+                "batch_size must be > 1 with normalize_advantage, got 1; a single advantage has no deviation"
+            )
+        if self.meta is not None:
+            raise ValueError(
+                "meta unrolls one optimizer step for each rollout, and PPO takes many; leave meta out, or take A2C"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

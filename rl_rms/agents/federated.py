@@ -141,7 +141,8 @@ class Client:
         for group in agent.optimizer.param_groups:
             group["lr"] = config.local_learning_rate
         agent.learn(10**12, count, log_interval=10**9)
-        way = config.local_learning_rate * config.local_updates
+        # PPO takes several updates at a time.
+        way = config.local_learning_rate * (agent.num_updates - before)
         direction = {name: (params[name] - param.detach()) / way for name, param in own.items()}
         if config.placement == "client":
             direction, self.state = normalize(direction, self.state, config)

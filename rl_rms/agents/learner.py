@@ -1,7 +1,7 @@
 """Learning from a rollout: scaled rewards, advantages, loss, gradient and optimizer step.
 
 `A2CLearner` and `ReinforceLearner` say when a rollout is complete, which of its transitions the loss averages
-over, and with which coefficients.
+over, and with which coefficients. `PPOLearner` takes several steps on a rollout in place of one.
 """
 
 import dataclasses
@@ -75,6 +75,7 @@ class Learner(ABC):
         config: Hyperparameters.
         num_envs: Number of sub-environments; None for an agent without an environment.
         observation_normalizer: Scales observations; None leaves them.
+        generator: The agent's random generator.
 
     Attributes:
         reward_normalizer: Scales rewards; None leaves them.
@@ -96,9 +97,10 @@ class Learner(ABC):
         *,
         num_envs: int | None,
         observation_normalizer: ObservationNormalizer | None,
+        generator: np.random.Generator,
     ) -> None:
         self.policy, self.optimizer, self.config, self.num_envs = policy, optimizer, config, num_envs
-        self.observation_normalizer = observation_normalizer
+        self.observation_normalizer, self.generator = observation_normalizer, generator
         reward = as_normalizer(config.normalize_reward)
         self.reward_normalizer = None if reward is None else RewardNormalizer(num_envs or 1, config.gamma, reward)
         self.meta = None if config.meta is None else MetaGradient(policy, optimizer, config.meta)
@@ -116,8 +118,13 @@ class Learner(ABC):
 
     @property
     @abstractmethod
-    def steps_per_update(self) -> int | None:
-        """Env steps between two updates, None if that varies."""
+    def transitions_per_update(self) -> int | None:
+        """Transitions in the loss of an optimizer step, of all workers; None if that varies."""
+
+    @property
+    def steps_per_update(self) -> float | None:
+        """Env steps that an optimizer step spans, of all workers; None if that varies."""
+        return self.transitions_per_update
 
     @abstractmethod
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
@@ -141,7 +148,7 @@ class Learner(ABC):
         *,
         with_metrics: bool,
     ) -> Update:
-        """Take one optimizer step on a rollout, and update the normalizers.
+        """Learn from a rollout, and update the normalizers.
 
         Args:
             backend: The policy's backend, which chose the rollout's actions.
@@ -155,15 +162,27 @@ class Learner(ABC):
             FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
         """
         for one in self.normalizers.values():
-            one.steps_per_update = totals.env_steps
+            one.steps_per_update = self.env_steps_per_update(totals)
         batch = self.batch(rollout, state, num_timesteps)
         result = Update({})
-        if totals.has_data and (self.meta is None or self.meta.learns_from(batch.copied())):
-            metrics = backend.gradients(batch, self.workers, with_metrics=with_metrics)
-            result = Update(metrics, self._step(batch, totals, num_timesteps, metrics))
+        if totals.has_data:
+            result = self._learn(backend, batch, totals, num_timesteps, with_metrics=with_metrics)
         if self.observation_normalizer is not None:
             self.observation_normalizer.update(rollout.observations, rollout.known, self.workers)
         return result
+
+    def _learn(
+        self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
+    ) -> Update:
+        """Take one optimizer step on the whole batch."""
+        if self.meta is not None and not self.meta.learns_from(batch.copied()):
+            return Update({})
+        metrics = backend.gradients(batch, self.workers, with_metrics=with_metrics)
+        return Update(metrics, self._step(batch, totals.env_steps, totals.share, num_timesteps, metrics))
+
+    def env_steps_per_update(self, totals: RolloutTotals) -> float:
+        """Env steps that an optimizer step on these rollouts spans, of all workers."""
+        return totals.env_steps
 
     def batch(self, rollout: Rollout, state: Tensor | None, num_timesteps: int) -> Batch:
         """The rollout as the policy and the critic see it; the reward normalizer takes its rewards in."""
@@ -233,26 +252,34 @@ class Learner(ABC):
 
     # -- the optimizer step -------------------------------------------------------------------------------
 
-    def _step(self, batch: Batch, totals: RolloutTotals, num_timesteps: int, metrics: dict[str, float]) -> int:
-        """One optimizer step with the gradients of a batch.
+    def _step(
+        self, batch: Batch, env_steps: float, share: float, num_timesteps: int, metrics: dict[str, float]
+    ) -> int:
+        """One optimizer step with the gradients of a batch or of a part of it.
+
+        Args:
+            batch: The batch.
+            env_steps: Env steps that the optimizer step spans.
+            share: This worker's share of the transitions in the loss.
+            num_timesteps: Env steps so far.
+            metrics: Gets the gradient's norm if the optimizer does not log it.
 
         Returns:
             1 if the gradients were not finite, else 0.
         """
-        if totals.share == 0.0:
+        if share == 0.0:
             # The mean over none of this worker's transitions is nan.
             foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
-        if isinstance(self.optimizer, RMSprop):
-            self.optimizer.steps_per_update = totals.env_steps
+        self._set_span(env_steps)
         # An error here has moved no weight.
         if self.sync == "global" and not self.workers.alone:
             grads = [param.grad for param in self.policy.parameters() if param.grad is not None]
-            self._average(grads, totals.share)
+            self._average(grads, share)
         self._set_rates(num_timesteps)
         if self.meta is not None:
             self.meta.before_step()
         try:
-            num_nonfinite = self._guarded_step(totals.share, metrics)
+            num_nonfinite = self._guarded_step(share, metrics)
             self._regime_changes.after_update()
             self.num_updates += 1
         except FloatingPointError as error:  # of the guard, before it moves a weight
@@ -261,6 +288,10 @@ class Learner(ABC):
             self.is_half_stepped = True
             raise
         return num_nonfinite
+
+    def _set_span(self, env_steps: float) -> None:
+        if isinstance(self.optimizer, RMSprop):
+            self.optimizer.steps_per_update = env_steps
 
     def _set_rates(self, num_timesteps: int) -> None:
         for i, (rate, group) in enumerate(zip(self._rates, self.optimizer.param_groups, strict=True)):

@@ -103,6 +103,16 @@ def targets(
         Advantages, standardized over the loss mask if ``normalize_advantage`` is set, and the critic's
         targets, both of shape ``(num_steps, num_envs)``.
     """
+    advantages, returns = plain_targets(batch, values, final_values)
+    if batch.coefficients.normalize_advantage:
+        mask = batch.loss_mask
+        advantages = advantages.copy()
+        advantages[mask] = standardized(advantages[mask], returns[mask], workers)
+    return advantages, returns
+
+
+def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | None) -> tuple[Floats, Floats]:
+    """The advantages and the critic's targets as `targets` returns them, never standardized."""
     rollout, coefficients = batch.rollout, batch.coefficients
     if values is None:
         known = next_values = np.zeros_like(rollout.rewards)
@@ -114,29 +124,25 @@ def targets(
     advantages = generalized_advantages(
         rollout.rewards, known, next_values, rollout.cut, coefficients.gamma, coefficients.gae_lambda
     )
-    returns = advantages + known
-    if coefficients.normalize_advantage:
-        advantages = _standardized(advantages, batch.loss_mask, np.hypot(returns, known), workers)
-    return advantages, returns
+    return advantages, advantages + known
 
 
-def _standardized(advantages: Floats, loss_mask: Bools, sizes: Floats, workers: Workers) -> Floats:
+def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) -> Floats:
     """``(A - mean) / deviation`` over all workers, computed in float64.
 
     Equal advantages become 0. They are equal if their deviation is below the rounding error of the returns and
     values that they are differences of.
 
     Args:
-        advantages: Shape ``(num_steps, num_envs)``.
-        loss_mask: The transitions that count, in the same shape.
-        sizes: Magnitudes of these numbers, in the same shape.
+        advantages: Shape ``(num_transitions,)``.
+        returns: The critic's targets of these transitions, in the same shape.
         workers: The processes over whose transitions the mean goes.
 
     Returns:
-        The same shape; unchanged if less than two transitions count.
+        The same shape; unchanged if there are less than two transitions.
     """
-    values, magnitudes = advantages[loss_mask].astype(np.float64), sizes[loss_mask].astype(np.float64)
-    count, total, squared_size = workers.sum(np.array([len(values), values.sum(), np.square(magnitudes).sum()]))
+    values, sizes = advantages.astype(np.float64), np.hypot(returns, returns - advantages, dtype=np.float64)
+    count, total, squared_size = workers.sum(np.array([len(values), values.sum(), np.square(sizes).sum()]))
     if count < 2:
         return advantages
     mean = total / count
@@ -144,8 +150,8 @@ def _standardized(advantages: Floats, loss_mask: Bools, sizes: Floats, workers: 
     deviation = math.sqrt(squares / (count - 1))
     if deviation <= _ROUNDING * np.finfo(advantages.dtype).eps * math.sqrt(squared_size / count):
         return np.zeros_like(advantages)
-    standardized: Floats = ((advantages - mean) / (deviation + 1e-8)).astype(advantages.dtype)
-    return standardized
+    scaled: Floats = ((advantages - mean) / (deviation + 1e-8)).astype(advantages.dtype)
+    return scaled
 
 
 def actor_critic_loss(
@@ -165,11 +171,11 @@ def actor_critic_loss(
     """
     rollout, coefficients = batch.rollout, batch.coefficients
     device = next(policy.parameters()).device
-    features, after = _features(policy, batch, device)
+    features, after = all_features(policy, batch, device)
     predicted: Tensor | None = None
     values = final_values = None
     if coefficients.baseline:
-        predicted, values, final_values = _values(policy, batch, features, after)
+        predicted, values, final_values = all_values(policy, batch, features, after)
     advantages, returns = targets(batch, values, final_values, workers)
 
     distribution: Distribution = policy.actor(features)  # type: ignore[operator]
@@ -181,7 +187,7 @@ def actor_critic_loss(
     policy_loss = -(advantage * log_prob).mean()
     entropy_loss = -distribution.entropy()[mask].mean()
     loss = policy_loss + coefficients.ent_coef * entropy_loss
-    metrics = {"train/policy_loss": policy_loss.item(), "train/entropy_loss": entropy_loss.item()}
+    metrics = {"train/policy_gradient_loss": policy_loss.item(), "train/entropy_loss": entropy_loss.item()}
     log_std = getattr(distribution, "log_std", None)
     if log_std is not None:
         metrics["train/std"] = log_std.detach().exp().mean().item()
@@ -208,12 +214,11 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
         if not param.isfinite().all():
             return f"the parameter {name} is nan or infinite already"
     rollout, shape = batch.rollout, batch.loss_mask.shape
-    features, after = _features(policy, batch, next(policy.parameters()).device)
+    features, after = all_features(policy, batch, next(policy.parameters()).device)
     distribution: Distribution = policy.actor(features)  # type: ignore[operator]
     actions = torch.as_tensor(rollout.actions, device=distribution.entropy().device).flatten(0, 1)
-    _, values, final_values = _values(policy, batch, features, after)
-    plain = dataclasses.replace(batch.coefficients, normalize_advantage=False)
-    advantages, _ = targets(dataclasses.replace(batch, coefficients=plain), values, final_values)
+    _, values, final_values = all_values(policy, batch, features, after)
+    advantages, _ = plain_targets(batch, values, final_values)
     parts = {
         "log-probability of the action": distribution.log_prob(actions).cpu().numpy().reshape(shape),
         "value": values[:-1],
@@ -227,7 +232,7 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
     return ""
 
 
-def _values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> tuple[Tensor, Floats, Floats]:
+def all_values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> tuple[Tensor, Floats, Floats]:
     """The critic's values of all observations, with their graph, then as arrays as `targets` takes them."""
     num_steps, num_envs = batch.loss_mask.shape
     everything = tree_map(lambda *parts: torch.cat(parts), features, after)
@@ -237,15 +242,12 @@ def _values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> tup
     return predicted, values[:num_values].reshape(num_steps + 1, -1), values[num_values:]
 
 
-def _features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tree, Tree]:
+def all_features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tree, Tree]:
     """The inputs of actor and critic: for observations that were acted on, in rows, and for the others.
 
     The others, the last ones and the final ones, are only bootstrapped from, so they have no graph.
     """
-    rollout, state = batch.rollout, batch.state
-
-    def encode(observations: Any) -> Any:
-        return policy.encode(observations) if hasattr(policy, "encode") else observations  # type: ignore[operator]
+    rollout = batch.rollout
 
     def tensor(leaf: npt.NDArray[Any]) -> Tensor:
         return torch.as_tensor(leaf, device=device)
@@ -253,19 +255,40 @@ def _features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tr
     def not_acted_on(leaf: npt.NDArray[Any], finals: npt.NDArray[Any]) -> Tensor:
         return torch.cat((tensor(leaf[-1]), tensor(finals)))
 
-    features = encode(tree_map(lambda leaf: tensor(leaf[:-1]).flatten(0, 1), rollout.observations))
+    features = encode(policy, tree_map(lambda leaf: tensor(leaf[:-1]).flatten(0, 1), rollout.observations))
     with torch.no_grad():
-        after = encode(tree_map(not_acted_on, rollout.observations, rollout.final_observations))
-    if state is None:
+        after = encode(policy, tree_map(not_acted_on, rollout.observations, rollout.final_observations))
+    if batch.state is None:
         return features, after
     starts = tensor(rollout.starts)
-    seen, states = [], []
-    for features_t, start in zip(features.view(*rollout.valid.shape, -1), starts[:-1], strict=True):
-        latent, state = policy.remember(features_t, state, start)  # type: ignore[operator]
-        seen.append(latent)
-        states.append(state)
+    features, states = remember(policy, features, starts[:-1], batch.state)
     with torch.no_grad():
         remembered = torch.cat([states[-1], *(states[t][i : i + 1] for t, i in rollout.final_index.tolist())])
         continuing = torch.zeros(len(rollout.final_index), dtype=torch.bool, device=device)
         after, _ = policy.remember(after, remembered, torch.cat((starts[-1], continuing)))  # type: ignore[operator]
-    return torch.cat(seen), after
+    return features, after
+
+
+def encode(policy: nn.Module, observations: Tree) -> Tree:
+    """The features of observations; the observations themselves if the policy has no ``encode``."""
+    return policy.encode(observations) if hasattr(policy, "encode") else observations  # type: ignore[operator]
+
+
+def remember(policy: nn.Module, features: Tensor, starts: Tensor, state: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Pass the features of a rollout through the recurrent cell.
+
+    Args:
+        policy: The recurrent policy.
+        features: Shape ``(num_steps * num_envs, num_features)``.
+        starts: Whether an observation is its episode's first, shape ``(num_steps, num_envs)``.
+        state: Recurrent state before the first step, shape ``(num_envs, state_size)``.
+
+    Returns:
+        The inputs of actor and critic in rows, and the recurrent state after each step.
+    """
+    seen, states = [], []
+    for features_t, start in zip(features.view(*starts.shape, -1), starts, strict=True):
+        latent, state = policy.remember(features_t, state, start)  # type: ignore[operator]
+        seen.append(latent)
+        states.append(state)
+    return torch.cat(seen), states

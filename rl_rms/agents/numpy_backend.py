@@ -2,12 +2,11 @@
 
 A torch operation on a few thousand weights spends nearly all of its time in overhead, and autograd doubles it.
 This backend shares memory with the torch module, reuses the actor's activations of acting in the update, and
-writes gradients where the optimizer reads them. It implements `rl_rms.agents.losses.actor_critic_loss`, and tests
-hold the gradients equal to autograd's.
+writes gradients where the optimizer reads them. It implements `rl_rms.agents.losses.actor_critic_loss` and
+`rl_rms.agents.clipped_loss.clipped_loss`, and tests hold the gradients equal to autograd's.
 """
 
 import functools
-import math
 from contextlib import AbstractContextManager
 from typing import Any, TypeGuard
 
@@ -18,9 +17,11 @@ from gymnasium import spaces
 from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
+from rl_rms.agents.clipped_loss import Minibatch, Played
 from rl_rms.agents.distributions import TINY
 from rl_rms.agents.encoders import Flatten, OneHot
-from rl_rms.agents.losses import Batch, targets
+from rl_rms.agents.losses import Batch, plain_targets, targets
+from rl_rms.agents.numpy_distributions import CategoricalActions, GaussianActions
 from rl_rms.agents.numpy_network import ACTIVATIONS, Network, SharedParameters
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.returns import explained_variance
@@ -32,7 +33,6 @@ Array = npt.NDArray[Any]
 
 # The largest network, in weights, for which numpy on one thread is faster than torch.
 _MOST_WEIGHTS = 200_000
-_HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
@@ -80,6 +80,7 @@ class NumpyBackend:
         self._action_shape = space.shape
         self._inputs: Floats = np.empty((0, 0, 0), np.float32)
         self._passes: dict[Network, list[Floats]] = {}
+        self._minibatch_rooms: dict[int, list[list[Floats]]] = {}
         # For each step its inputs and the activations of the actor's layers.
         self._rows: list[tuple[Floats, list[Floats]]] = []
 
@@ -126,104 +127,131 @@ class NumpyBackend:
 
         Every step of the batch must have been `act`'s, with the parameters unchanged since.
         """
-        rollout, coefficients, loss_mask = batch.rollout, batch.coefficients, batch.loss_mask
-        shared = self._shared
-        shared.refresh()
-        num_steps, num_envs = loss_mask.shape
+        coefficients, loss_mask = batch.coefficients, batch.loss_mask
         num = loss_mask.size
-        inputs = self._inputs[: num_steps + 1].reshape((num_steps + 1) * num_envs, -1)
-        inputs[num:] = self._encode(rollout.observations[-1])
+        self._shared.refresh()
         values = final_values = None
-        hidden: list[Floats] = []
         if coefficients.baseline:
-            self._critic.look(shared, len(inputs))
-            hidden = [kept[: num_steps + 1].reshape(len(inputs), -1) for kept in self._passes[self._critic]]
-            values = self._critic.forward(inputs, hidden).reshape(num_steps + 1, num_envs)
-            if len(rollout.final_index):
-                finals = self._encode(rollout.final_observations)
-                room = self._critic.room((len(finals),))
-                final_values = self._critic.forward(finals, room)[:, 0]
+            values, final_values = self._values(batch)
         advantages, returns = targets(batch, values, final_values, workers)
 
-        weights = np.full((num, 1), 1.0 / num, np.float32)
+        weights = np.full(num, 1.0 / num, np.float32)
         count = int(np.count_nonzero(loss_mask))
         if count < num:
-            weights = loss_mask.reshape(num, 1) * np.float32(1.0 / max(count, 1))
-        passed = [kept[:num_steps].reshape(num, -1) for kept in self._passes[self._actor]]
-        weighted = advantages.reshape(num, 1) * weights
-        actions = rollout.actions.reshape(num, -1)
-        by_kind = self._categorical if self._log_std_at is None else self._gaussian
-        slopes, metrics = by_kind(passed[-1], actions, weighted, weights, coefficients.ent_coef, with_metrics)
-        self._actor.backward(shared, inputs[:num], passed, slopes)
+            weights = loss_mask.reshape(num) * np.float32(1.0 / max(count, 1))
+        inputs, passed = self._acted(batch)
+        actions = self._actions(passed[-1], batch.rollout.actions.reshape(num, -1))
+        weighted = advantages.reshape(num) * weights
+        slopes = actions.slopes(weighted, weights, coefficients.ent_coef)
+        self._actor.backward(self._shared, inputs, passed, slopes)
+        metrics = {}
+        if with_metrics:
+            metrics = {
+                "train/policy_gradient_loss": float(-(weighted * actions.log_prob()).sum()),
+                "train/entropy_loss": float(-(actions.entropy() * weights).sum()),
+                **self._std(),
+            }
         if values is None:
-            self._critic.clear(shared)
+            self._critic.clear(self._shared)
             return metrics
-        errors = values[:-1].reshape(num, 1) - returns.reshape(num, 1)
+        errors = values[:-1].reshape(num) - returns.reshape(num)
+        hidden = [kept.reshape(-1, kept.shape[-1])[:num] for kept in self._passes[self._critic]]
         self._critic.backward(
-            shared, inputs[:num], [kept[:num] for kept in hidden], errors * weights * (2.0 * coefficients.vf_coef)
+            self._shared, inputs, hidden, (errors * weights * (2.0 * coefficients.vf_coef))[:, None]
         )
         if with_metrics:
             metrics["train/value_loss"] = float((errors * errors * weights).sum())
             metrics["train/explained_variance"] = explained_variance(values[:-1][loss_mask], returns[loss_mask])
         return metrics
 
-    def _categorical(
-        self,
-        logits: Floats,
-        actions: Array,
-        weighted: Floats,
-        weights: Floats,
-        ent_coef: float,
-        with_metrics: bool,
-    ) -> tuple[Floats, dict[str, float]]:
-        """Slopes of the loss by the logits, ``w A (p - 1_a) + c w p (log p + H)``, and the loss's parts."""
-        # Actions first, (num_actions, batch), since sums over a short last axis are slow.
-        log_probs = np.ascontiguousarray(logits.T)
-        log_probs -= np.maximum.reduce(log_probs, axis=0)
-        probs = np.exp(log_probs)
-        total = np.add.reduce(probs, axis=0)
-        log_probs -= np.log(total)
-        probs /= total
-        weighted, weights, chosen = weighted[:, 0], weights[:, 0], actions[:, 0]
-        rows = np.arange(len(logits))
-        slopes = weighted * probs
-        slopes[chosen, rows] -= weighted
-        if ent_coef or with_metrics:
-            entropy = -np.add.reduce(probs * log_probs, axis=0)
-            if ent_coef:
-                slopes += (np.float32(ent_coef) * weights) * probs * (log_probs + entropy)
-        metrics = {}
-        if with_metrics:
-            metrics["train/policy_loss"] = float(-(weighted * log_probs[chosen, rows]).sum())
-            metrics["train/entropy_loss"] = float(-(entropy * weights).sum())
-        return np.ascontiguousarray(slopes.T), metrics
+    def evaluate(self, batch: Batch) -> Played:
+        """What PPO's loss needs of the policy that played a batch. See `Backend.evaluate`."""
+        self._shared.refresh()
+        values, final_values = self._values(batch)
+        advantages, returns = plain_targets(batch, values, final_values)
+        _, passed = self._acted(batch)
+        actions = self._actions(passed[-1], batch.rollout.actions.reshape(batch.loss_mask.size, -1))
+        return Played(values[:-1].reshape(-1), actions.log_prob(), advantages.reshape(-1), returns.reshape(-1))
 
-    def _gaussian(
-        self,
-        mean: Floats,
-        actions: Array,
-        weighted: Floats,
-        weights: Floats,
-        ent_coef: float,
-        with_metrics: bool,
-    ) -> tuple[Floats, dict[str, float]]:
-        """Slopes by the mean, ``-w A z / std``; writes those by the log deviation, ``-w A (z**2 - 1) - c``."""
-        assert self._log_std_at is not None
-        log_std = self._shared.values[self._log_std_at].reshape(-1)
-        inverse = np.exp(-log_std)
-        z = (actions - mean) * inverse
-        grad = self._shared.grads[self._log_std_at].reshape(-1)
-        np.add.reduce(weighted * (1.0 - z * z), axis=0, out=grad)
-        grad -= np.float32(ent_coef)
-        slopes: Floats = -weighted * z * inverse
+    def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> dict[str, float]:
+        """Write the gradients of PPO's loss to the parameters. See `Backend.clipped_gradients`."""
+        batch, rows, shared = minibatch.batch, minibatch.rows, self._shared
+        coefficients, clip_range, clip_range_vf = batch.coefficients, minibatch.clip_range, minibatch.clip_range_vf
+        num, num_acted = len(rows), batch.loss_mask.size
+        shared.refresh()
+        inputs = self._inputs.reshape(-1, self._inputs.shape[-1])[rows]
+        actor_room, critic_room = self._room_of(num)
+        self._actor.look(shared, num)
+        outputs = self._actor.forward(inputs, actor_room)
+        actions = self._actions(outputs, batch.rollout.actions.reshape(num_acted, -1)[rows])
+        log_ratio = actions.log_prob() - minibatch.log_probs
+        ratio = np.exp(log_ratio)
+        surrogate = ratio * minibatch.advantages
+        clipped = np.clip(ratio, 1.0 - clip_range, 1.0 + clip_range) * minibatch.advantages
+        weights = np.full(num, 1.0 / num, np.float32)
+        # A clipped ratio has no gradient.
+        weighted = np.where(clipped < surrogate, np.float32(0.0), surrogate * weights)
+        self._actor.backward(shared, inputs, actor_room, actions.slopes(weighted, weights, coefficients.ent_coef))
+
+        self._critic.look(shared, num)
+        change = self._critic.forward(inputs, critic_room)[:, 0] - minibatch.values
+        kept = change if clip_range_vf is None else np.clip(change, -clip_range_vf, clip_range_vf)
+        errors: Floats = np.add(kept, minibatch.values - minibatch.returns)
+        moves: Floats = np.where(kept == change, errors * weights, np.float32(0.0))
+        self._critic.backward(shared, inputs, critic_room, (moves * (2.0 * coefficients.vf_coef))[:, None])
         if not with_metrics:
-            return slopes, {}
-        log_prob = (-0.5 * z * z - log_std - np.float32(_HALF_LOG_2_PI)).sum(axis=1)
-        return slopes, {
-            "train/policy_loss": float(-(weighted[:, 0] * log_prob).sum()),
-            "train/entropy_loss": float(-(log_std + _HALF_LOG_2_PI + 0.5).sum()),
-            "train/std": float(np.exp(log_std).mean()),
+            return {}
+        policy_loss, value_loss = -float(np.minimum(surrogate, clipped).mean()), float(np.square(errors).mean())
+        entropy_loss = -float(actions.entropy().mean())
+        return {
+            "train/policy_gradient_loss": policy_loss,
+            "train/value_loss": value_loss,
+            "train/entropy_loss": entropy_loss,
+            "train/loss": policy_loss + coefficients.ent_coef * entropy_loss + coefficients.vf_coef * value_loss,
+            "train/approx_kl": float((ratio - 1.0 - log_ratio).mean()),
+            "train/clip_fraction": float((np.abs(ratio - 1.0) > clip_range).mean()),
+            **self._std(),
         }
+
+    def _values(self, batch: Batch) -> tuple[Floats, Floats | None]:
+        """The critic's values as `targets` takes them, of all observations of the last rollout."""
+        num_steps, num_envs = batch.loss_mask.shape
+        inputs = self._inputs[: num_steps + 1].reshape((num_steps + 1) * num_envs, -1)
+        inputs[num_steps * num_envs :] = self._encode(batch.rollout.observations[-1])
+        self._critic.look(self._shared, len(inputs))
+        hidden = [kept[: num_steps + 1].reshape(len(inputs), -1) for kept in self._passes[self._critic]]
+        values = self._critic.forward(inputs, hidden).reshape(num_steps + 1, num_envs)
+        if not len(batch.rollout.final_index):
+            return values, None
+        finals = self._encode(batch.rollout.final_observations)
+        return values, self._critic.forward(finals, self._critic.room((len(finals),)))[:, 0]
+
+    def _acted(self, batch: Batch) -> tuple[Floats, list[Floats]]:
+        """The inputs of the last rollout's steps and the activations of the actor's layers, in rows."""
+        num_steps, num = len(batch.loss_mask), batch.loss_mask.size
+        passed = [kept[:num_steps].reshape(num, -1) for kept in self._passes[self._actor]]
+        return self._inputs[:num_steps].reshape(num, -1), passed
+
+    def _actions(self, outputs: Floats, actions: Array) -> CategoricalActions | GaussianActions:
+        """The actions of a batch, shape ``(batch, size)``, by the actor's outputs."""
+        if self._log_std_at is None:
+            return CategoricalActions(outputs, actions[:, 0])
+        at = self._log_std_at
+        return GaussianActions(
+            outputs, self._shared.values[at].reshape(-1), actions, self._shared.grads[at].reshape(-1)
+        )
+
+    def _std(self) -> dict[str, float]:
+        """The mean standard deviation of continuous actions, by TensorBoard tag."""
+        if self._log_std_at is None:
+            return {}
+        return {"train/std": float(np.exp(self._shared.values[self._log_std_at]).mean())}
+
+    def _room_of(self, num: int) -> list[list[Floats]]:
+        """Arrays for the activations of actor and critic on a minibatch."""
+        if num not in self._minibatch_rooms:
+            self._minibatch_rooms[num] = [one.room((num,)) for one in (self._actor, self._critic)]
+        return self._minibatch_rooms[num]
 
     def _encode(self, observations: Array) -> Floats:
         if isinstance(self._encoder, Flatten):

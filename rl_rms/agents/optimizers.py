@@ -149,7 +149,9 @@ def describe_half_life(optimizer: Optimizer, steps_per_update: float | None) -> 
     half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
     if steps_per_update is None:
         return f"{in_both_units(half_life, None)} (updates span whole episodes, so the other unit varies)"
-    return f"{in_both_units(half_life, steps_per_update)} ({steps_per_update:,.0f} env steps per update)"
+    # The minibatches of PPO span few env steps, and fractions of them.
+    span = f"{steps_per_update:,.0f}" if steps_per_update >= 100 else f"{steps_per_update:.3g}"
+    return f"{in_both_units(half_life, steps_per_update)} ({span} env steps per update)"
 
 
 def in_both_units(half_life: Duration, steps_per_update: float | None) -> str:

@@ -119,7 +119,7 @@ class ProgressCallback(Callback):
     each of the last regimes with its returns and its half-life. Anywhere else, and in a terminal that cannot move
     its cursor, the output is a plain line every five seconds.
 
-    JSON lines are one object a line: ``start``, ``progress`` every so many updates, ``regime`` at the end of each
+    JSON lines are one object a line: ``start``, ``progress`` every so many rollouts, ``regime`` at the end of each
     regime, and ``end``, under ``event``. All have ``step`` (env steps), ``total``, ``fps`` (env steps a second),
     ``return``, ``half_life`` (updates) and ``regime`` (its number), each null if it is unknown or not finite.
     ``start`` and ``end`` have the run's ``folder``; ``regime``, whose ``return`` is of its own episodes, has
@@ -128,7 +128,7 @@ class ProgressCallback(Callback):
     Args:
         console: The output; the standard output by default.
         form: ``"auto"`` for a live view in a terminal and lines elsewhere; ``"lines"`` or ``"json"`` always.
-        every: Updates between two JSON objects of progress, >= 1.
+        every: Rollouts between two JSON objects of progress, >= 1.
 
     Raises:
         ValueError: If ``every`` is not a whole number >= 1.
@@ -137,7 +137,7 @@ class ProgressCallback(Callback):
     def __init__(self, console: Console | None = None, form: Form = "auto", every: int = 100) -> None:
         self._console = console or Console(markup=False, emoji=False)
         self._form = form
-        self._every = check_int("every", every, least=1, unit="updates")
+        self._every = check_int("every", every, least=1, unit="rollouts")
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Show the optimizer's half-life and begin."""
@@ -176,7 +176,7 @@ class ProgressCallback(Callback):
                 number, start, mean, first_tenth, last_tenth, half_life = ended
                 of_regime = {"return": mean, "first_tenth": first_tenth, "last_tenth": last_tenth}
                 self._print_json("regime", **of_regime, start=start, half_life=half_life, regime=number)
-            if agent.num_updates % self._every == 0:
+            if agent.num_rollouts % self._every == 0:
                 self._print_json("progress")
             return None
         now = time.perf_counter()

@@ -75,6 +75,11 @@ class TrainedAgent(Protocol):
         ...
 
     @property
+    def num_rollouts(self) -> int:
+        """Rollouts so far."""
+        ...
+
+    @property
     def target_timesteps(self) -> int:
         """Env steps at which the present training ends."""
         ...
@@ -86,7 +91,7 @@ class TrainedAgent(Protocol):
 
     @property
     def new_episodes(self) -> Sequence[Episode]:
-        """The episodes that finished in the last update's rollout."""
+        """The episodes that finished in the last rollout."""
         ...
 
     @property

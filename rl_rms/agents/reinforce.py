@@ -27,7 +27,7 @@ class ReinforceLearner(Learner):
     config: ReinforceConfig
 
     @property
-    def steps_per_update(self) -> int | None:
+    def transitions_per_update(self) -> int | None:
         """None, because the lengths of episodes vary."""
         return None
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from rl_rms.agents.clipped_loss import Minibatch, Played, clipped_loss, evaluate
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.losses import Batch, actor_critic_loss
 from rl_rms.agents.trees import Tree, tree_map
@@ -70,3 +71,19 @@ class TorchBackend:
         loss.backward()  # type: ignore[no-untyped-call]
         self._policy.eval()
         return metrics
+
+    def evaluate(self, batch: Batch) -> Played:
+        """What PPO's loss needs of the policy that played a batch. See `Backend.evaluate`."""
+        return evaluate(self._policy, batch)
+
+    def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> dict[str, float]:
+        """Write the gradients of PPO's loss to the parameters. See `Backend.clipped_gradients`."""
+        # The statistics of a single transition normalize nothing.
+        self._policy.train(len(minibatch.rows) > 1)
+        loss, metrics = clipped_loss(self._policy, minibatch)
+        self._policy.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._policy.eval()
+        return (
+            dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True)) if with_metrics else {}
+        )

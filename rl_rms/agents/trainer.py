@@ -28,14 +28,16 @@ class TrainingState:
 
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.
+        num_rollouts: Rollouts so far.
         num_nonfinite: Rewards, observations and updates' gradients so far that were nan or infinite.
         target_timesteps: Env steps at which the present `learn` ends.
         episodes: The last 100 finished episodes.
-        new_episodes: The episodes that finished in the last update's rollout.
+        new_episodes: The episodes that finished in the last rollout.
         is_interrupted: Whether the training is to end after the update in progress.
     """
 
     num_timesteps: int = 0
+    num_rollouts: int = 0
     num_nonfinite: int = 0
     target_timesteps: int = 0
     episodes: deque[Episode] = field(default_factory=lambda: deque(maxlen=100))
@@ -65,13 +67,14 @@ class TrainingState:
         """The counters that a resumed training continues."""
         return {
             "num_timesteps": self.num_timesteps,
+            "num_rollouts": self.num_rollouts,
             "num_nonfinite": self.num_nonfinite,
             "episodes": [dataclasses.astuple(episode) for episode in self.episodes],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state of `state_dict`."""
-        self.num_timesteps = state["num_timesteps"]
+        self.num_timesteps, self.num_rollouts = state["num_timesteps"], state["num_rollouts"]
         self.num_nonfinite = state["num_nonfinite"]
         self.episodes.extend(Episode(*episode) for episode in state["episodes"])
 
@@ -99,9 +102,9 @@ class Trainer:
 
         Args:
             agent: The agent, for the callback.
-            callback: Called after every update.
+            callback: Called after every rollout that was learned from.
             logger: The log.
-            log_interval: Updates between two entries of the log.
+            log_interval: Rollouts between two entries of the log.
         """
         training, workers = self._training, self._workers
         began, first_step = time.perf_counter(), training.num_timesteps
@@ -118,7 +121,7 @@ class Trainer:
                 if totals is None:
                     return
                 is_last = training.num_timesteps >= training.target_timesteps
-                is_due = logs and (is_first or is_last or (self._learner.num_updates + 1) % log_interval == 0)
+                is_due = logs and (is_first or is_last or training.num_rollouts % log_interval == 0)
                 is_first = False
                 metrics = self._learn(rollout, state, totals, logger, with_metrics=is_due)
             except BaseException:
@@ -190,6 +193,7 @@ class Trainer:
             num_episodes, num_nonfinite = rows[:, 2].astype(int).tolist(), int(rows[:, 5].sum())
         training.num_nonfinite += num_nonfinite
         training.num_timesteps += totals.env_steps
+        training.num_rollouts += 1
         training.new_episodes = workers.episodes(rollout.episodes, num_episodes, rollout.valid.shape[1])
         training.episodes.extend(training.new_episodes)
         if not workers.alone:

@@ -106,10 +106,11 @@ def build(
         UserError: If the configuration does not fit the environment, or the checkpoint cannot be read.
     """
     from rl_rms.agents.a2c import A2C
+    from rl_rms.agents.ppo import PPO
     from rl_rms.agents.reinforce import Reinforce
     from rl_rms.envs.faults import EnvError
 
-    agents = {agent.algorithm: agent for agent in (A2C, Reinforce)}
+    agents = {agent.algorithm: agent for agent in (A2C, PPO, Reinforce)}
     kind = agents[config.agent.algorithm]
     try:
         if checkpoint is None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from rl_rms.agents.config import A2CConfig, AgentConfig, ReinforceConfig
+from rl_rms.agents.config import A2CConfig, AgentConfig, PPOConfig, ReinforceConfig
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import annotations_of, read_words, walk, with_whole_numbers, with_words
 from rl_rms.cli.parser import Parser, one_sentence
@@ -19,7 +19,7 @@ from rl_rms.cli.yaml_files import read_file
 from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.config import EnvConfig
 
-ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "reinforce": ReinforceConfig}
+ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "ppo": PPOConfig, "reinforce": ReinforceConfig}
 
 # Keys whose values the dataclasses check alone. Of type Any, jsonargparse must not see them.
 _FREE_FORM = (
@@ -32,6 +32,8 @@ _FREE_FORM = (
     "agent.ent_coef",
     "agent.normalize_observation",
     "agent.normalize_reward",
+    "agent.clip_range",
+    "agent.clip_range_vf",
 )
 
 _PRINT = "--print_config"
@@ -93,7 +95,7 @@ class RunConfig:
         agent: The agent.
         total_timesteps: Env steps to train for, all sub-environments together.
         seed: Seeds the network, the actions, the environment and, unless env.drift_seed is set, its changes.
-        log_interval: Updates between two entries of the log.
+        log_interval: Rollouts between two entries of the log.
         checkpoint_every: Env steps between two checkpoints; null keeps only the one at the end.
         keep_checkpoints: How many of those on the way stay, the newest; null keeps all.
         eval_every: Env steps between two evaluations, of which there is one at the end, too; null for none. They

@@ -29,7 +29,7 @@ from flwr.serverapp import Grid, ServerApp
 from torch import Tensor
 
 from rl_rms.agents import storage
-from rl_rms.agents.config import A2CConfig, ReinforceConfig
+from rl_rms.agents.config import ReinforceConfig, RolloutConfig
 from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.errors import UserError
@@ -235,7 +235,7 @@ def most_env_steps(federation: Federation, config: FederationConfig) -> int:
     most = 0
     for client in range(len(federation.clients)):
         run = federation.run_config(client)
-        if isinstance(run.agent, A2CConfig):
+        if isinstance(run.agent, RolloutConfig):
             steps = run.agent.n_steps
         else:
             limit = run.env.kwargs.get("max_episode_steps")

@@ -48,7 +48,7 @@ class RunPages(Callback):
 
     def on_update(self, agent: "TrainedAgent", logger: Logger) -> bool | None:
         """Write the configuration again if the folder was deleted, so that the run can be resumed."""
-        if agent.num_updates % self.config.log_interval == 0:
+        if agent.num_rollouts % self.config.log_interval == 0:
             self._keep_config()
         return None
 

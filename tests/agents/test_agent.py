@@ -210,7 +210,7 @@ def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
         "rollout/ep_rew_mean",
         "rollout/ep_len_mean",
         "time/fps",
-        "train/policy_loss",
+        "train/policy_gradient_loss",
         "train/value_loss",
         "train/entropy_loss",
         "train/explained_variance",
@@ -233,7 +233,7 @@ def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == len(gravity)
     assert float(rows[-1]["time/total_timesteps"]) >= 2_000
-    assert {math.isnan(float(row["train/policy_loss"])) for row in rows} == {False}
+    assert {math.isnan(float(row["train/policy_gradient_loss"])) for row in rows} == {False}
 
 
 def test_log_has_hyperparameters_in_the_hparams_tab(tmp_path):

@@ -49,7 +49,9 @@ def test_update_takes_one_step_down_the_gradient_of_the_loss(fused):
     torch.testing.assert_close(weights(agent), before - 0.1 * gradient, rtol=1e-4, atol=1e-6)
     assert agent.learner.num_updates == 1
     assert result.num_nonfinite == 0
-    assert result.metrics["train/policy_loss"] == pytest.approx(metrics["train/policy_loss"], rel=1e-4, abs=1e-6)
+    assert result.metrics["train/policy_gradient_loss"] == pytest.approx(
+        metrics["train/policy_gradient_loss"], rel=1e-4, abs=1e-6
+    )
 
 
 def test_update_without_data_takes_no_step_but_counts_the_observations():

@@ -49,7 +49,7 @@ def test_a2c_loss_in_every_autoreset_mode_equals_hand_computed_values(counting, 
     policy_loss = -np.mean(returns - values) * np.log(p)
     value_loss = np.mean((returns - values) ** 2)
     entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p))
-    assert metrics["train/policy_loss"] == pytest.approx(policy_loss, rel=1e-5)
+    assert metrics["train/policy_gradient_loss"] == pytest.approx(policy_loss, rel=1e-5)
     assert metrics["train/value_loss"] == pytest.approx(value_loss, rel=1e-5)
     assert metrics["train/entropy_loss"] == pytest.approx(-entropy, rel=1e-5)
     assert loss.item() == pytest.approx(policy_loss + 0.5 * value_loss - 0.1 * entropy, rel=1e-5)
@@ -74,7 +74,7 @@ def test_a2c_loss_advantages_have_no_gradient(counting, rollout_of):
 def test_normalized_advantages_have_mean_zero_and_deviation_one(counting, rollout_of):
     rollout = rollout_of(counting([(9, True), (3, False)]), 6, action=1)
     _, metrics = actor_critic_loss(Fixed(), batch_of(rollout, normalize_advantage=True))
-    assert metrics["train/policy_loss"] == pytest.approx(0.0, abs=1e-5)  # all actions are equal
+    assert metrics["train/policy_gradient_loss"] == pytest.approx(0.0, abs=1e-5)  # all actions are equal
 
 
 @pytest.mark.parametrize("shift", [0.0, 300.0])
@@ -86,7 +86,7 @@ def test_normalized_advantages_of_equal_returns_are_zero(counting, rollout_of, s
     policy = Fixed()
     loss, metrics = actor_critic_loss(policy, batch_of(equal, gamma=0.0, baseline=False, normalize_advantage=True))
     loss.backward()
-    assert metrics["train/policy_loss"] == 0.0
+    assert metrics["train/policy_gradient_loss"] == 0.0
     assert policy.log_odds.grad.item() == 0.0
 
 
@@ -106,7 +106,7 @@ def test_reinforce_loss_without_baseline_uses_returns_and_no_critic(counting, ro
     loss.backward()
     assert policy.slope.grad is None
     p = 1 / (1 + np.exp(-0.4))
-    assert metrics["train/policy_loss"] == pytest.approx(-np.mean([20.0, 20.0]) * np.log(p), rel=1e-5)
+    assert metrics["train/policy_gradient_loss"] == pytest.approx(-np.mean([20.0, 20.0]) * np.log(p), rel=1e-5)
 
 
 def test_loss_metrics_of_a_gaussian_policy_have_the_standard_deviation(target, rollout_of):

@@ -15,7 +15,7 @@ import torch
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
-from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
+from rl_rms.agents import A2C, PPO, MetaConfig, PolicyConfig, Reinforce
 from rl_rms.envs import NonStationary, NonStationaryVector, ResilientSyncVectorEnv, make_vec
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.curricula import DomainRandomization, LearningProgress
@@ -41,14 +41,14 @@ def check(make_agent, make_env, path, *, updates=6):
     """Train with saving and loading in between, and compare with an uninterrupted training."""
 
     def saving(agent):
-        if agent.num_updates == updates:
+        if agent.num_rollouts == updates:
             agent.save(path)
-        return agent.num_updates < 2 * updates
+        return agent.num_rollouts < 2 * updates
 
     whole = make_agent(make_env()).learn(10**6, callback=saving)
     loaded = type(whole).load(path, env=make_env())
-    assert loaded.num_updates == updates
-    loaded.learn(10**6, callback=lambda agent: agent.num_updates < 2 * updates)
+    assert loaded.num_rollouts == updates
+    loaded.learn(10**6, callback=lambda agent: agent.num_rollouts < 2 * updates)
     assert loaded.num_timesteps == whole.num_timesteps
     assert list(loaded.episodes) == list(whole.episodes)
     assert same(weights(loaded), weights(whole))
@@ -60,6 +60,10 @@ def check(make_agent, make_env, path, *, updates=6):
 
 def a2c(env):
     return A2C(env, seed=0, n_steps=20, normalize_reward=True)
+
+
+def ppo(env):
+    return PPO(env, seed=0, n_steps=20, batch_size=13, n_epochs=2, normalize_reward=True)
 
 
 def optimistic(env):
@@ -85,7 +89,7 @@ HOW = {
 }
 
 
-@pytest.mark.parametrize("make_agent", [a2c, reinforce])
+@pytest.mark.parametrize("make_agent", [a2c, ppo, reinforce])
 @pytest.mark.parametrize(
     ("id", "how"),
     [("CartPole-v1", how) for how in HOW]
@@ -96,7 +100,7 @@ def test_resume_in_changing_environments_is_bit_identical(id, how, make_agent, t
         make_agent,
         lambda: make_vec(id, 3, ENVS[id], seed=1, **HOW[how]),
         tmp_path / "agent",
-        updates=6 if make_agent is a2c else 3,
+        updates=3 if make_agent is reinforce else 6,
     )
 
 
@@ -170,7 +174,7 @@ def test_resume_with_curricula_adversaries_and_observers_is_bit_identical(argume
         {"learning_rate": Linear(1e-3, 0.0, over=400), "optimizer": "torch.optim.Adam", "fused": False},
     ],
 )
-@pytest.mark.parametrize("agent_class", [A2C, Reinforce])
+@pytest.mark.parametrize("agent_class", [A2C, partial(PPO, n_steps=20, batch_size=16, n_epochs=2), Reinforce])
 def test_resume_with_every_network_and_schedule_is_bit_identical(options, agent_class, tmp_path):
     check(
         lambda env: agent_class(env, seed=0, **options),

@@ -5,6 +5,7 @@ import datetime
 import re
 import time
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +16,7 @@ import torch.multiprocessing as mp
 from gymnasium.vector import SyncVectorEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce
+from rl_rms.agents import A2C, PPO, MetaConfig, PolicyConfig, Reinforce
 from rl_rms.agents.normalize import RunningMeanVariance, decaying_weights
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Episode
@@ -29,7 +30,7 @@ from tests.naming import naming
 
 NUM_ENVS = 4
 CHANGES = {"length": Sinusoid(mean=0.6, amplitude=0.4, period=500), "gravity": Redraw(low=5, high=15, every=160)}
-AGENTS = {"a2c": A2C, "reinforce": Reinforce}
+AGENTS = {"a2c": A2C, "ppo": partial(PPO, n_steps=16, batch_size=24, n_epochs=3), "reinforce": Reinforce}
 
 
 def world(id="CartPole-v1", changes=None, shard=(0, 1), mode="SameStep", **options):
@@ -116,6 +117,9 @@ NORMALIZED = {"normalize_observation": True, "normalize_reward": True, "normaliz
         ("a2c", 1_000, {"mode": "NextStep", "optimizer": torch.optim.Adam, "ent_coef": 0.01}),
         ("a2c", 1_000, {"id": "Pendulum-v1", "gae_lambda": 0.9, **NORMALIZED}),
         ("a2c", 1_000, {"normalize_observation": "200 steps", "normalize_reward": 9}),
+        ("ppo", 300, {"changes": CHANGES, "half_life": "2_000 steps", "target_kl": 0.01}),
+        ("ppo", 300, {"mode": "NextStep", "batch_size": 2, "clip_range_vf": 0.1}),
+        ("ppo", 300, {"id": "Pendulum-v1", "optimizer": torch.optim.Adam, **NORMALIZED}),
         ("reinforce", 3_000, {"changes": CHANGES}),
         ("reinforce", 3_000, {"mode": "NextStep", "episodes_per_env": 2, **NORMALIZED}),
     ],
@@ -326,7 +330,7 @@ def test_log_of_workers_covers_all_episodes(tmp_path):
     assert set(ours.Tags()["scalars"]) == set(alone.Tags()["scalars"])
     for tag in (
         "rollout/ep_rew_mean",
-        "train/policy_loss",
+        "train/policy_gradient_loss",
         "train/value_loss",
         "env/length",
         "optim/half_life_steps",

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_rms.agents import A2C, A2CConfig, Reinforce, ReinforceConfig
+from rl_rms.agents import A2C, PPO, A2CConfig, Reinforce, ReinforceConfig
 from rl_rms.cli.build import build, make_env
 from rl_rms.cli.config import ALGORITHMS, RunConfig, ScaleConfig, find_config, parse_config, read_config
 from rl_rms.cli.errors import UserError
@@ -79,10 +79,13 @@ def test_override_of_every_key_is_applied():
 @pytest.mark.parametrize(
     ("tree", "overrides", "named"),
     [
+        ({"agent": {"algorithm": "ppo"}}, ["--agent.clip_range=0"], ["clip_range", "> 0", "0"]),
+        ({"agent": {"algorithm": "ppo"}}, ["--agent.batch_size=1"], ["batch_size", "> 1", "normalize_advantage"]),
+        ({"agent": {"algorithm": "ppo", "meta": {}}}, [], ["meta", "PPO", "A2C"]),
         ({}, ["--agent.half_lif", "3"], ["agent.half_lif", "did you mean agent.half_life"]),
         ({"agent": {"half_lif": 3}}, [], ["half_lif", "did you mean agent.half_life"]),
         ({}, ["--agent.learning_rate=fast"], ["learning_rate", "fast"]),
-        ({}, ["--agent.learning_rate=-1"], ["learning_rate must be a finite number >= 0, got -1"]),
+        ({}, ["--agent.learning_rate=-1"], ["learning_rate must be a finite number > 0, got -1"]),
         ({}, ["--total_timesteps=0"], ["total_timesteps must be a whole number >= 1, got 0"]),
         ({}, ["--seed=-1"], ["seed", "-1"]),
         (
@@ -216,6 +219,15 @@ AGENT = {
 }
 OWN = {
     "a2c": {"n_steps": COUNTS, "gae_lambda": st.floats(0, 1)},
+    "ppo": {
+        "n_steps": COUNTS,
+        "gae_lambda": st.floats(0, 1),
+        "batch_size": st.integers(2, 50),
+        "n_epochs": COUNTS,
+        "clip_range": RATES,
+        "clip_range_vf": st.none() | RATES,
+        "target_kl": st.none() | st.floats(1e-3, 1.0),
+    },
     "reinforce": {"episodes_per_env": COUNTS, "baseline": st.booleans()},
 }
 ENV = {
@@ -449,7 +461,7 @@ def test_scale_address_in_a_file_raises():
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_yaml_has_every_hyperparameter_with_its_default(algorithm):
-    constructor = {"a2c": A2C, "reinforce": Reinforce}[algorithm]
+    constructor = {"a2c": A2C, "ppo": PPO, "reinforce": Reinforce}[algorithm]
     written = yaml.safe_load(RunConfig(agent=ALGORITHMS[algorithm]()).to_yaml())["agent"]
     assert written.pop("algorithm") == algorithm
     parameters = inspect.signature(constructor).parameters

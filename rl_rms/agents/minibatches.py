@@ -1,0 +1,91 @@
+"""Random minibatches of a rollout, drawn over the transitions of all workers together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.agents.workers import ALONE, Workers
+
+Bools = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A worker's part of a minibatch.
+
+    Attributes:
+        epoch: Number of the pass over the rollout, from 0 on.
+        rows: This worker's transitions in it as ``step * num_envs + env_index``, shape ``(size,)``.
+        share: Their share of the minibatch.
+        fraction: The minibatch's share of the transitions of all workers.
+    """
+
+    epoch: int
+    rows: Rows
+    share: float
+    fraction: float
+
+
+class Minibatches:
+    """Divides the transitions of all workers at random into minibatches.
+
+    Every worker draws the same minibatches if its generator has the same state. They are the minibatches of one
+    process that has all sub-environments.
+
+    Args:
+        loss_mask: This worker's transitions that the loss averages over, shape ``(num_steps, num_envs)``.
+        batch_size: Transitions of a minibatch; the last one may be smaller.
+        whole_rollouts: Whether a minibatch has the whole rollouts of ``batch_size // num_steps`` sub-environments,
+            at least of one.
+        workers: The processes.
+    """
+
+    def __init__(
+        self, loss_mask: Bools, batch_size: int, *, whole_rollouts: bool = False, workers: Workers = ALONE
+    ) -> None:
+        self._num_envs = loss_mask.shape[1]
+        self._first_env = workers.rank * self._num_envs
+        everywhere = loss_mask
+        if not workers.alone:
+            everywhere = np.concatenate(workers.all_gather(loss_mask.astype(np.float64)) > 0, axis=1)
+        self._num_all = everywhere.shape[1]
+        self._rows = np.flatnonzero(everywhere)
+        self._batch_size = batch_size
+        self._num_sequences = max(1, batch_size // len(loss_mask)) if whole_rollouts else None
+
+    def epochs(self, n_epochs: int, generator: np.random.Generator) -> Iterator[Part]:
+        """Yield the minibatches of some epochs, each of which has every transition once.
+
+        Args:
+            n_epochs: Number of epochs.
+            generator: Draws the order of the transitions in each epoch.
+        """
+        for epoch in range(n_epochs):
+            for chunk in self._chunks(generator):
+                rows = self._own(chunk)
+                yield Part(epoch, rows, len(rows) / len(chunk), len(chunk) / len(self._rows))
+
+    def _chunks(self, generator: np.random.Generator) -> list[Rows]:
+        """The minibatches of an epoch, in rows of all workers."""
+        if self._num_sequences is None:
+            return _divided(generator.permutation(self._rows), self._batch_size)
+        envs = self._rows % self._num_all
+        groups = _divided(generator.permutation(np.unique(envs)), self._num_sequences)
+        return [self._rows[np.isin(envs, group)] for group in groups]
+
+    def _own(self, rows: Rows) -> Rows:
+        """This worker's transitions among those of all workers, numbered within its own rollout."""
+        if self._num_all == self._num_envs:
+            return rows
+        steps, envs = np.divmod(rows, self._num_all)
+        envs = envs - self._first_env
+        is_own = (envs >= 0) & (envs < self._num_envs)
+        own: Rows = steps[is_own] * self._num_envs + envs[is_own]
+        return own
+
+
+def _divided(order: Rows, size: int) -> list[Rows]:
+    return [order[i : i + size] for i in range(0, len(order), size)]

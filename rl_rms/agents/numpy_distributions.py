@@ -1,0 +1,102 @@
+"""Log-probabilities, entropies and their derivatives in numpy, for the losses of `rl_rms.agents.numpy_backend`.
+
+Of the actions of a batch with weights w and u, `slopes` gives the derivatives of
+
+    -sum(w log pi(a)) - ent_coef sum(u H)
+
+by the network's outputs.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+_HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class CategoricalActions:
+    """Actions drawn by logits.
+
+    Args:
+        logits: Shape ``(batch, num_actions)``.
+        actions: Shape ``(batch,)``.
+    """
+
+    def __init__(self, logits: Floats, actions: npt.NDArray[np.integer]) -> None:
+        # Actions first, (num_actions, batch), since sums over a short last axis are slow.
+        log_probs = np.ascontiguousarray(logits.T)
+        log_probs -= np.maximum.reduce(log_probs, axis=0)
+        probs = np.exp(log_probs)
+        total = np.add.reduce(probs, axis=0)
+        log_probs -= np.log(total)
+        probs /= total
+        self._log_probs, self._probs = log_probs, probs
+        self._chosen = actions, np.arange(len(logits))
+
+    def log_prob(self) -> Floats:
+        """Log-probabilities, shape ``(batch,)``."""
+        chosen: Floats = self._log_probs[self._chosen]
+        return chosen
+
+    def entropy(self) -> Floats:
+        """Entropies, shape ``(batch,)``."""
+        entropy: Floats = -np.add.reduce(self._probs * self._log_probs, axis=0)
+        return entropy
+
+    def slopes(self, weighted: Floats, weights: Floats, ent_coef: float) -> Floats:
+        """``w (p - 1_a) + ent_coef u p (log p + H)``, shape ``(batch, num_actions)``.
+
+        Args:
+            weighted: w, shape ``(batch,)``.
+            weights: u, shape ``(batch,)``.
+            ent_coef: Weight of the entropy.
+        """
+        slopes = weighted * self._probs
+        slopes[self._chosen] -= weighted
+        if ent_coef:
+            slopes += (np.float32(ent_coef) * weights) * self._probs * (self._log_probs + self.entropy())
+        return np.ascontiguousarray(slopes.T)
+
+
+class GaussianActions:
+    """Actions drawn from independent normals.
+
+    Args:
+        mean: Shape ``(batch, size)``.
+        log_std: Logarithms of the standard deviations, shape ``(size,)``.
+        actions: Shape ``(batch, size)``.
+        log_std_grad: `slopes` writes the derivatives by ``log_std`` here, shape ``(size,)``.
+    """
+
+    def __init__(self, mean: Floats, log_std: Floats, actions: Floats, log_std_grad: Floats) -> None:
+        self._log_std, self._log_std_grad = log_std, log_std_grad
+        self._inverse: Floats = np.exp(-log_std)
+        self._z: Floats = np.multiply(actions - mean, self._inverse)
+
+    def log_prob(self) -> Floats:
+        """Log-densities, shape ``(batch,)``."""
+        log_prob: Floats = (-0.5 * self._z * self._z - self._log_std - np.float32(_HALF_LOG_2_PI)).sum(axis=1)
+        return log_prob
+
+    def entropy(self) -> Floats:
+        """Entropies, shape ``(batch,)``."""
+        return np.full(len(self._z), (self._log_std + np.float32(_HALF_LOG_2_PI + 0.5)).sum())
+
+    def slopes(self, weighted: Floats, weights: Floats, ent_coef: float) -> Floats:
+        """``-w z / std``, shape ``(batch, size)``.
+
+        Those by ``log_std``, ``-sum(w (z**2 - 1)) - ent_coef sum(u)``, are written to ``log_std_grad``.
+
+        Args:
+            weighted: w, shape ``(batch,)``.
+            weights: u, shape ``(batch,)``; its sum must be 1.
+            ent_coef: Weight of the entropy.
+        """
+        weighted = weighted[:, None]
+        np.add.reduce(weighted * (1.0 - self._z * self._z), axis=0, out=self._log_std_grad)
+        self._log_std_grad -= np.float32(ent_coef)
+        slopes: Floats = np.multiply(-weighted * self._z, self._inverse)
+        return slopes

@@ -1,0 +1,163 @@
+"""PPO, proximal policy optimization: several epochs of minibatches on each rollout, with a clipped ratio.
+
+    r_t  = pi(a_t | o_t) / pi_old(a_t | o_t)
+    loss = -mean(min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t)) - ent_coef mean(H_t) + vf_coef mean((R_t - V(o_t))^2)
+
+``A_t`` and ``R_t`` are the generalized advantages and the critic's targets by the policy that played the rollout.
+Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
+"""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rl_rms.agents.a2c import A2CLearner
+from rl_rms.agents.agent import Agent
+from rl_rms.agents.backends import Backend
+from rl_rms.agents.clipped_loss import Minibatch, Played
+from rl_rms.agents.config import AgentConfig, PPOConfig, as_schedule
+from rl_rms.agents.learner import NO_RANDOMNESS, Learner, RolloutTotals, Update
+from rl_rms.agents.losses import Batch
+from rl_rms.agents.minibatches import Minibatches, Part
+from rl_rms.agents.returns import explained_variance
+
+# Stable-Baselines3's tolerance of target_kl.
+_KL_TOLERANCE = 1.5
+_KL = "train/approx_kl"
+
+Log = list[tuple[Part, dict[str, float]]]
+"""The minibatches of a rollout with their metrics."""
+
+
+class PPOLearner(A2CLearner):
+    """Takes several passes over the minibatches of ``n_steps`` vector steps."""
+
+    config: PPOConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config = self.config
+        self._clip_range = as_schedule(config.clip_range)
+        self._clip_range_vf = None if config.clip_range_vf is None else as_schedule(config.clip_range_vf)
+
+    @property
+    def transitions_per_update(self) -> int | None:
+        """Transitions of a minibatch of full size."""
+        transitions, config = super().transitions_per_update, self.config
+        if transitions is None:
+            return None
+        size = config.batch_size
+        if getattr(self.policy, "state_size", 0):
+            size = max(1, size // config.n_steps) * config.n_steps
+        return min(size, transitions)
+
+    @property
+    def steps_per_update(self) -> float | None:
+        """``batch_size / n_epochs``, so that the steps on a rollout span its env steps once."""
+        transitions = self.transitions_per_update
+        return None if transitions is None else transitions / self.config.n_epochs
+
+    def env_steps_per_update(self, totals: RolloutTotals) -> float:
+        """Env steps that a step on a minibatch of full size spans."""
+        return self.steps_per_update or super().env_steps_per_update(totals)
+
+    def _learn(
+        self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
+    ) -> Update:
+        """Step on every minibatch of ``n_epochs`` epochs, until the policy is too far from the one that played."""
+        config, workers = self.config, self.workers
+        clip_range, clip_range_vf = self.clip_ranges(num_timesteps)
+        minibatches = Minibatches(
+            batch.loss_mask, config.batch_size, whole_rollouts=batch.state is not None, workers=workers
+        )
+        played = backend.evaluate(batch)
+        log: Log = []
+        num_nonfinite, env_steps = 0, totals.env_steps / config.n_epochs
+        needs_metrics = with_metrics or config.target_kl is not None
+        for part in minibatches.epochs(config.n_epochs, self.generator):
+            minibatch = Minibatch.of(batch, played, part.rows, clip_range, clip_range_vf, workers)
+            metrics = backend.clipped_gradients(minibatch, with_metrics=needs_metrics)
+            log.append((part, metrics))
+            if self._is_too_far(part, metrics):
+                break
+            num_nonfinite += self._step(batch, env_steps * part.fraction, part.share, num_timesteps, metrics)
+        # The last minibatch may be smaller, but the half-life is logged for those of full size.
+        self._set_span(self.env_steps_per_update(totals))
+        return Update(self._means(log, batch, played, totals.share) if with_metrics else {}, num_nonfinite)
+
+    def _is_too_far(self, part: Part, metrics: dict[str, float]) -> bool:
+        """Whether a minibatch of all workers is above the limit of the KL divergence."""
+        target = self.config.target_kl
+        if target is None:
+            return False
+        own = part.share * metrics[_KL] if part.share else 0.0
+        return bool(self.workers.sum(np.array([own]))[0] > _KL_TOLERANCE * target)
+
+    def clip_ranges(self, num_timesteps: int) -> tuple[float, float | None]:
+        """The clip ranges of the ratio and of the values after ``num_timesteps`` env steps."""
+        of_values = self._clip_range_vf
+        return (
+            self._clip_range.value(num_timesteps, NO_RANDOMNESS),
+            None if of_values is None else of_values.value(num_timesteps, NO_RANDOMNESS),
+        )
+
+    def scalars(self, num_timesteps: int) -> dict[str, float]:
+        """The hyperparameters in force and the optimizer's diagnostics, by TensorBoard tag."""
+        clip_range, clip_range_vf = self.clip_ranges(num_timesteps)
+        scalars = {**super().scalars(num_timesteps), "train/clip_range": clip_range}
+        return scalars if clip_range_vf is None else {**scalars, "train/clip_range_vf": clip_range_vf}
+
+    def _means(self, log: Log, batch: Batch, played: Played, share: float) -> dict[str, float]:
+        """The metrics of a rollout; their mean over workers, weighted by ``share``, is the one of all transitions.
+
+        Args:
+            log: The minibatches with their metrics.
+            batch: The batch.
+            played: By the policy that played it.
+            share: This worker's share of the batch.
+        """
+        mask = batch.loss_mask.reshape(-1)
+        means = {"train/explained_variance": explained_variance(played.values[mask], played.returns[mask])}
+        last_epoch = [(part, metrics) for part, metrics in log if part.epoch == log[-1][0].epoch]
+        for name in log[0][1]:
+            chosen = {_KL: last_epoch, "train/loss": log[-1:], "train/std": log[-1:]}.get(name, log)
+            values = [part.share * metrics[name] for part, metrics in chosen if part.share and name in metrics]
+            means[name] = sum(values) / (len(chosen) * share) if share else math.nan
+        return means
+
+
+class PPO(Agent):
+    """Proximal policy optimization whose optimizer forgets at a stated half-life.
+
+    After every ``n_steps`` vector steps it minimizes `rl_rms.agents.clipped_loss.clipped_loss` in ``n_epochs``
+    passes over minibatches of ``batch_size`` transitions. An update is one optimizer step, on one minibatch of
+    ``share = minibatch's transitions / rollout's transitions``. A half-life or timescale in env steps is converted
+    with the ``rollout's env steps / n_epochs * share`` that the update spans, so all updates on a rollout together
+    span its env steps.
+
+    Args:
+        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
+            needs both spaces.
+        config: All hyperparameters in one object, in place of ``**hyperparameters``.
+        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
+        optimizer: Any ``torch.optim.Optimizer`` class, or its import path; None for the configuration's.
+        seed: Seeds initial weights, actions, minibatches and environment; None draws one.
+        observation_space: Observation space of one sub-environment; taken from ``env`` if there is one.
+        action_space: Action space of one sub-environment; taken from ``env`` if there is one.
+        **hyperparameters: The fields of `PPOConfig`.
+
+    Raises:
+        TypeError: If there is no hyperparameter of a name.
+        ValueError: If an argument is out of its range.
+
+    Examples:
+        >>> agent = PPO("CartPole-v1", n_steps=128, n_epochs=4, half_life="2_000 steps", seed=0).learn(256)
+        >>> agent.steps_per_update, agent.optimizer.half_life
+        (16.0, 125.0)
+    """
+
+    algorithm: ClassVar[str] = "ppo"
+    config_class: ClassVar[type[AgentConfig]] = PPOConfig
+    learner_class: ClassVar[type[Learner]] = PPOLearner
+    config: PPOConfig

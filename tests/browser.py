@@ -1,4 +1,4 @@
-"""Chromium without a window, and a TensorBoard: for the tests, and the pictures, of what people look at."""
+"""Headless Chromium and TensorBoard, for tests and figures."""
 
 import shutil
 import socket
@@ -16,15 +16,15 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# Without --disable-3d-apis TensorBoard's line charts stay blank.
+# TensorBoard's line charts stay blank without --disable-3d-apis.
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--disable-dev-shm-usage", "--hide-scrollbars"]
 
 
 @contextmanager
 def chromium() -> "Iterator[Browser]":
-    """Debian's Chromium under Playwright; a test that needs it is skipped where there is none.
+    """Debian's Chromium under Playwright. Tests that need it are skipped without it.
 
-    It is closed at the end of each test: while it is open, its event loop runs in this thread.
+    The browser is closed at the end of each test, because its event loop runs in this thread.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'rl_rms[dev]'")
     found = shutil.which("chromium")
@@ -38,10 +38,10 @@ def chromium() -> "Iterator[Browser]":
 
 @contextmanager
 def tensorboard(runs: Path) -> Iterator[str]:
-    """A TensorBoard that has read a folder of runs, by its address.
+    """The address of a TensorBoard that has read a folder of runs.
 
     Raises:
-        TimeoutError: If it has not within a minute.
+        TimeoutError: If TensorBoard does not start within a minute.
     """
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -56,7 +56,7 @@ def tensorboard(runs: Path) -> Iterator[str]:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"TensorBoard shows no run of {runs}")
             time.sleep(0.1)
-            with suppress(OSError), urllib.request.urlopen(f"{address}data/runs") as answer:  # not up yet
+            with suppress(OSError), urllib.request.urlopen(f"{address}data/runs") as answer:  # not started yet
                 known = answer.read()
         yield f"{address}?darkMode=false"
     finally:

@@ -1,4 +1,7 @@
-"""What every test stands on: one thread, since more are slower on small networks and tests run side by side."""
+"""Settings of all tests.
+
+Tests use one thread, because small networks are slower with more and tests run in parallel.
+"""
 
 import os
 import signal
@@ -9,14 +12,14 @@ import pytest
 import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and the processes that they start too.
+# Tests that a shell starts in the background ignore Ctrl-C, and so do their child processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Flower and Ray would write into the home folder; read where they are imported, and by the processes they start.
+# Flower and Ray write into the home folder otherwise. They read these variables on import and in child processes.
 os.environ.setdefault("FLWR_HOME", str(Path(__file__).parents[1] / ".pytest_cache" / "flower"))
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
-# The same examples every time; `make fuzz` makes up many more, others each time, and keeps those that fail.
+# Examples are the same in every run. `make fuzz` draws many new ones and keeps those that fail.
 hypothesis.settings.register_profile("default", derandomize=True, deadline=None, max_examples=25)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile("default")
@@ -30,15 +33,15 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def ctrl_c():
-    """Ray leaves a handler of its own in the process."""
+    """Restores the Ctrl-C handler that Ray replaces."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
-    """Refuse names that differ from process to process: pytest-xdist would run none of the tests.
+    """Refuse test names that differ between processes, with which pytest-xdist would run no tests.
 
     Raises:
-        pytest.UsageError: If a test's name holds an address.
+        pytest.UsageError: If a test's name has a memory address.
     """
     unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unstable:

@@ -1,8 +1,8 @@
-"""How many examples Hypothesis tries, by its profile: see tests/conftest.py."""
+"""The number of Hypothesis examples by profile: see tests/conftest.py."""
 
 from hypothesis import settings
 
 
 def fewer(share: int) -> settings:
-    """So many times fewer than the profile says, for a property whose examples take long."""
+    """Divide the number of examples of the profile by ``share``, for a property with slow examples."""
     return settings(max_examples=settings.default.max_examples // share)

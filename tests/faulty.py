@@ -1,4 +1,4 @@
-"""An environment that fails when it is told to, for the tests of what happens then."""
+"""An environment that fails at a given step or reset."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from rl_rms.envs.faults import EnvError
 
 
 class LostError(Exception):
-    """Cannot be pickled, nor be made of its text."""
+    """An error that cannot be pickled or rebuilt from its text."""
 
     def __init__(self, one, other):
         super().__init__(f"{one} and {other}")
@@ -21,9 +21,9 @@ class LostError(Exception):
 
 
 class Faulty(gym.Env):
-    """Counts steps, in episodes of 4; fails at its step number ``at`` over all episodes, or at a reset.
+    """Counts steps in episodes of 4, and fails at step number ``at`` over all episodes, or at a reset.
 
-    The observation is (steps in the episode, a random number, level), the reward is ``level``.
+    The observation is (steps in the episode, a random number, level). The reward is ``level``.
     """
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -66,7 +66,7 @@ class Faulty(gym.Env):
 
 
 def register():
-    """Have Gymnasium know it as ``Faulty-v0``."""
+    """Register the environment as ``Faulty-v0``."""
     if "Faulty-v0" not in gym.registry:
         gym.register("Faulty-v0", entry_point="tests.faulty:Faulty")
 
@@ -75,7 +75,7 @@ register()
 
 
 def fail_in_the_third_step(env, problem):
-    """Step until number 1 fails for a problem; gives its error."""
+    """Step until sub-environment 1 fails, and return its error."""
     env.reset(seed=7)
     for _ in range(2):
         env.step(np.zeros(3, int))

@@ -1,4 +1,4 @@
-"""The cheat sheet's names are those of the code, of Stable-Baselines3 and of torch."""
+"""The names of the cheat sheet exist in rl_rms, Stable-Baselines3 and torch."""
 
 import inspect
 import re
@@ -20,7 +20,7 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs" / "cheat_sheet.md").read
 
 
 def column(heading, number):
-    """The names in one column of the table under a heading."""
+    """Names in a column of the table under a heading."""
     section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")][2:]
     return [one for row in rows for one in re.findall(r"`([^`]+)`", row[number])]

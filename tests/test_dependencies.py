@@ -1,4 +1,4 @@
-"""What is installed beside the package: all of it named, bounded as CONTRIBUTING.md says, pinned, and audited."""
+"""Dependencies are declared, bounded as CONTRIBUTING.md describes, pinned and audited."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 TOOLS = ("dev", "docs")
-# What users install: the core and the extras that are no tools for developers.
+# Requirements of users: the core and the extras except for developer tools.
 USED = [Requirement(text) for text in PROJECT["dependencies"]] + [
     Requirement(text)
     for extra, texts in PROJECT["optional-dependencies"].items()
@@ -27,7 +27,7 @@ USED = [Requirement(text) for text in PROJECT["dependencies"]] + [
     for text in texts
 ]
 BUILDING = [Requirement(text) for text in PYPROJECT["build-system"]["requires"]]
-# Imported where they happen to be installed: Gymnasium's extra box2d brings it.
+# Optional imports, which Gymnasium's extra box2d installs.
 BROUGHT = {"Box2D"}
 
 
@@ -55,7 +55,7 @@ def test_developer_dependencies_have_a_lower_bound():
 def test_lower_bounds_equal_the_tested_lowest_versions():
     allowed = {canonicalize_name(one.name): bound(one, ">=") for one in USED + BUILDING}
     tested = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints-lowest.txt")}
-    tested.pop("pyarrow")  # which is the others' choice
+    tested.pop("pyarrow")  # the bound depends on other packages
     assert tested == allowed
 
 
@@ -75,7 +75,7 @@ def test_pinned_versions_are_within_the_bounds():
 def test_dependencies_of_pinned_versions_are_pinned():
     pinned = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints.txt")}
     for distribution in distributions():
-        # Another version, as where the oldest are tested, may need something else.
+        # Other versions, such as the oldest ones, may have other dependencies.
         if pinned.get(canonicalize_name(distribution.name)) != Version(Version(distribution.version).public):
             continue
         for requirement in map(Requirement, distribution.requires or ()):
@@ -107,7 +107,7 @@ def test_imported_packages_are_declared():
 
 @pytest.fixture
 def audit(tmp_path):
-    """`make audit` with a pip-audit that knows of vulnerabilities in the packages that a test names."""
+    """`make audit` with a fake pip-audit that reports given vulnerabilities."""
     if shutil.which("make") is None:
         pytest.skip("make is missing")
     tool = tmp_path / ".venv-audit" / "bin" / "pip-audit"

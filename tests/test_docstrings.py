@@ -1,4 +1,4 @@
-"""Every example in a docstring gives what it says."""
+"""Examples in docstrings give the output that they show."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The examples run and print their results."""
 
 import json
 import re
@@ -20,7 +20,7 @@ def test_train_from_a_script_trains_and_saves(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "script" / "agent.safetensors").is_file()
 
 
-@pytest.mark.filterwarnings("ignore")  # RLlib's own
+@pytest.mark.filterwarnings("ignore")  # warnings of RLlib
 def test_rllib_trains_with_the_optimizer(capsys):
     pytest.importorskip("ray.rllib.algorithms")
     main = runpy.run_path(str(EXAMPLES / "rllib.py"))["main"]
@@ -34,7 +34,7 @@ def test_rllib_trains_with_the_optimizer(capsys):
 def test_sb3_half_life_is_the_same_for_all_algorithms(capsys):
     main = runpy.run_path(str(EXAMPLES / "sb3_half_life.py"))["main"]
     rows = main(total_timesteps=100, half_life="4_000 steps")
-    # 69 updates of 5 env steps, of 16 x 5, and of 4 x 2,048 in 10 epochs of 128 minibatches.
+    # 69 updates of 5 env steps, of 16 x 5, and of 4 x 2,048 divided by 10 epochs of 128 minibatches.
     assert [usual for _, usual, _ in rows] == pytest.approx([344.8, 5517.4, 441.4], abs=0.1)
     assert [stated for _, _, stated in rows] == pytest.approx([4_000] * 3)
     assert "A2C, 16 environments" in capsys.readouterr().out
@@ -42,7 +42,7 @@ def test_sb3_half_life_is_the_same_for_all_algorithms(capsys):
 
 @pytest.fixture
 def rooms():
-    """The example's environment is registered while its test lasts."""
+    """Removes the example's environment from the registry after the test."""
     yield
     gym.registry.pop("Room-v0", None)
 
@@ -53,7 +53,7 @@ def test_custom_environment_drifts_and_its_return_increases(capsys):
     before, after = main(total_timesteps=60_000)
     assert after > before + 50
     printed = capsys.readouterr().out
-    # The heater has jumped at 30,000 and at 60,000 env steps; winter and summer have each been once in 100,000.
+    # The power jumps at 30,000 and at 60,000 env steps. The outside temperature has a period of 100,000.
     assert "environment at env step 60,0" in printed
     assert "regime 2" in printed
 
@@ -73,7 +73,9 @@ def test_compare_half_lives_prints_intervals(capsys):
     length, more = table["200"]
     assert length.low <= length.middle <= length.high
     assert table["2"][1] == (0, 0, 0)
-    assert more.middle == pytest.approx(length.middle - table["2"][0].middle)  # of two seeds the means are means
+    assert more.middle == pytest.approx(
+        length.middle - table["2"][0].middle
+    )  # with two seeds, interquartile means are means
     assert capsys.readouterr().out.splitlines()[0].split() == [
         "half-life",
         "episode",
@@ -105,7 +107,7 @@ def test_resume_after_a_kill_gives_the_same_weights(capfd):
 
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
-    """The running interpreter as a Jupyter kernel; nothing is read or written but in the test's own folder."""
+    """The running interpreter as a Jupyter kernel, with all its files in the folder of the test."""
     for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("JUPYTER_NO_CONFIG", "1")
@@ -118,7 +120,7 @@ def kernel(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Jupyter's own
+@pytest.mark.filterwarnings("ignore")  # warnings of Jupyter
 def test_notebook_runs_and_has_its_outputs(kernel, tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -132,13 +134,13 @@ def test_notebook_runs_and_has_its_outputs(kernel, tmp_path):
         if old.cell_type == "code":
             assert [kinds(output) for output in old.outputs] == [kinds(output) for output in new.outputs]
             assert old.execution_count == new.execution_count
-    # What stands in it is what it gives: the half-lives to the letter.
+    # The committed output of the half-lives equals the new one exactly.
     assert committed.cells[2].outputs == notebook.cells[2].outputs
     assert path.stat().st_size < 200_000
 
 
 def kinds(output):
-    """What an output is: text printed, a value, a picture."""
+    """The type of an output: printed text, a value or an image."""
     return output.output_type, sorted(output.get("data", {}))
 
 

@@ -154,7 +154,7 @@ def test_parse_error_names_match_and_auto_if_they_are_allowed(spec, kind):
         parse_half_life(spec)
 
 
-# Spellings, near spellings, and any text.
+# Valid spellings, similar texts, and any text.
 TEXTS = st.one_of(
     st.text(),
     st.from_regex(

@@ -1,4 +1,4 @@
-"""Packages have no import cycles, lazy imports and imports for type checking included."""
+"""Packages have no import cycles, including lazy imports and imports for type checking."""
 
 import grimp
 import pytest
@@ -16,7 +16,7 @@ def graph():
 
 
 def cycle_in(graph, package):
-    """A list of modules of a package of which each imports the next and the last imports the first, or None."""
+    """Modules of a package in which each imports the next and the last imports the first, or None."""
     modules = {module for module in graph.modules if module == package or module.startswith(f"{package}.")}
     done = set()
     for start in sorted(modules):

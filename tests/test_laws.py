@@ -70,7 +70,7 @@ def test_jump_half_life_equals_known_values(ratio, dwell, half_life):
 
 @pytest.mark.parametrize("ratio", [4, 25, 100])
 def test_error_of_a_jump_is_an_eighth_of_the_squared_log_ratio(ratio):
-    s = (np.arange(400_000) + 0.5) * 1e-4  # the integral of the law's docstring by the midpoint rule
+    s = (np.arange(400_000) + 0.5) * 1e-4  # the integral in the docstring, by the midpoint rule
     up, down = 1 - (1 - 1 / ratio) * np.exp(-s), 1 + (ratio - 1) * np.exp(-s)
     cost = sum(0.5 * (1 / v - 1 + np.log(v)).sum() * 1e-4 for v in (up, down)) / 2
     assert jump_half_life(1000, ratio) == pytest.approx(LN2 / 2 * math.sqrt(1000 / cost), rel=1e-4)
@@ -109,7 +109,7 @@ def test_sinusoid_half_life_minimizes_the_error():
 def test_longest_half_life_keeps_the_step_bound():
     half_life = longest_half_life(max_step=0.1, lr=0.001)
     assert half_life == pytest.approx(LN2 * 10_000)
-    # A gradient after nothing but zeros makes the largest step, lr / sqrt(1 - rho).
+    # A gradient after zeros has the largest step, lr / sqrt(1 - rho).
     assert 0.001 / math.sqrt(1 - rho_from_half_life(half_life)) == pytest.approx(0.1, rel=1e-4)
 
 
@@ -133,7 +133,7 @@ def test_tracking_error_equals_a_simulation(dwell, ratio, half_life):
 
 
 def test_tracking_error_of_a_constant_variance_is_a_quarter_of_the_gain():
-    # n = 2 / alpha degrees of freedom, half of 1 / n.
+    # The average has n = 2 / alpha degrees of freedom, so the error is half of 1 / n.
     rho = 0.999
     error = tracking_error(half_life_from_rho(rho), 1e12, 0.0)
     assert error == pytest.approx((1 - rho) / 4, rel=0.01)
@@ -141,7 +141,7 @@ def test_tracking_error_of_a_constant_variance_is_a_quarter_of_the_gain():
 
 
 def test_tracking_error_of_an_infinite_half_life_is_the_entropy_of_the_mixture():
-    # v is the mean of e and 1 / e, the logarithm's mean is 0: half of ln cosh 1.
+    # v is the mean of e and 1 / e, and the mean logarithm is 0, so the error is half of ln cosh 1.
     assert tracking_error(1e9, 100, 1.0) == pytest.approx(0.5 * math.log(math.cosh(1)), rel=1e-3)
 
 

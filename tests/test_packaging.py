@@ -1,4 +1,4 @@
-"""Every way to install the package gives all modules and trains outside the clone."""
+"""Every way of installing the package gives all modules, and trains outside the clone."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def run(*words, cwd, **settings):
 
 
 def committed():
-    """Names of the files that are committed or about to be, without leftovers of an earlier build."""
+    """Names of the files that are tracked or new, without leftovers of an earlier build."""
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if files.returncode != 0:
         pytest.skip("the sources are not in a git repository")
@@ -44,7 +44,7 @@ def committed():
 
 
 def copy_sources(to):
-    """Copy the sources; links become text files, as in a zip archive or with ``core.symlinks=false``."""
+    """Copy the sources with links as text files, as in a zip archive or with ``core.symlinks=false``."""
     for name in committed():
         copy = to / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +62,10 @@ def zip_sources(path):
 
 
 def new_environment(folder):
-    """A virtual environment that sees the dependencies of this one, but not an editable install of this clone."""
+    """A virtual environment with the dependencies of this one, without an editable install of this clone."""
     venv.create(folder, with_pip=False)
     site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    # A path file inside the dependencies' folder is not followed from here.
+    # Path files in the folder of the dependencies are not processed here.
     (site / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     return folder / "bin" / "python", site
 
@@ -75,7 +75,7 @@ def modules_in(folder):
 
 
 def build(source, to, **settings):
-    """The sdist and the wheel: with neither --sdist nor --wheel, build makes the wheel from the sdist."""
+    """The sdist and the wheel. Without --sdist and --wheel, build makes the wheel from the sdist."""
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", to, source, cwd=source.parent, **settings)
     (sdist,), (wheel,) = to.glob("*.tar.gz"), to.glob("*.whl")
     return sdist, wheel
@@ -113,7 +113,7 @@ def test_wheel_has_one_package_and_its_configurations(wheel):
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """A clone from a zip archive, whose links are text files."""
+    """A clone from a zip archive, with text files in place of links."""
     base = tmp_path_factory.mktemp("zip")
     zip_sources(base / "source.zip")
     with zipfile.ZipFile(base / "source.zip") as archive:
@@ -155,7 +155,7 @@ def test_import_through_a_root_link_raises_import_error(name):
 
 
 def test_build_of_the_same_sources_gives_the_same_bytes(archives, tmp_path):
-    """Somebody else's folder, umask, clock, time zone and order of hashing change no byte."""
+    """Builds in another folder, with another umask, clock, time zone and hash seed."""
     source = tmp_path / "somebody's" / "clone"
     before = os.umask(0o077)
     try:

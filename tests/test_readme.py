@@ -1,4 +1,4 @@
-"""Every snippet of the README and of the documentation runs as it stands there, page by page, top to bottom."""
+"""Every code block of the README and the documentation runs, page by page in order."""
 
 import functools
 import importlib
@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [README, *DOCS]
-# Trainings of more env steps are configured, and not begun.
+# Trainings with more env steps are configured but not run.
 SMALL = 20_000
-# How a page names a run of the reader's own.
+# The name of a run of the reader in a page.
 DATED = re.compile(r"\d{8}-\d{6}-seed\d+")
 
 
@@ -45,7 +45,7 @@ WITH_BLOCKS = [page for page in PAGES if blocks(page)]
 
 
 def run_python(text, folder):
-    """In a namespace of its own, or as the module whose file its first line names; warnings are errors."""
+    """Run Python code in its own namespace, or as the module in its first line, with warnings as errors."""
     module = re.match(r"# (\w+)\.py\n", text)
     if module is None:
         exec(compile(text, "<block>", "exec"), {"__name__": "block"})
@@ -55,7 +55,7 @@ def run_python(text, folder):
 
 
 def read_yaml_block(text, folder):
-    """The file that a page calls mine.yaml."""
+    """Read the file that a page calls mine.yaml."""
     path = folder / "mine.yaml"
     path.write_text(text)
     if "clients:" in text:
@@ -73,7 +73,7 @@ def run_bash(text, folder):
 
 
 def expand(word):
-    """What a shell makes of a word with asterisks."""
+    """Expand asterisks in an argument as a shell does."""
     return sorted(str(path) for path in Path().glob(word)) or [word] if "*" in word else [word]
 
 
@@ -91,7 +91,7 @@ def is_small(config, *overrides):
 
 
 def configure(words):
-    """Of torchrun's training the configuration is read."""
+    """Read the configuration of a torchrun training."""
     config, *overrides = words[words.index("train") + 1 :]
     read_config(config, overrides)
 
@@ -110,7 +110,7 @@ def find_script(words):
 
 
 def find_options(command, words):
-    """Check that the help of a Flower program lists each option."""
+    """Check that the help of a Flower program has each option."""
     path = Path(sys.executable).with_name(command)
     text = subprocess.run([path, "--help"], capture_output=True, text=True, check=True).stdout
     assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[\w-]+", text))
@@ -134,7 +134,7 @@ SHELL = {
 
 
 def check_diagram(text, folder):
-    """Every module that a diagram names is there."""
+    """Check that every module in a diagram exists."""
     modules = re.findall(r"\w+/\w+\.py", text)
     assert modules
     assert [name for name in modules if not (ROOT / "rl_rms" / name).is_file()] == []
@@ -145,7 +145,7 @@ LANGUAGES = {"mermaid": check_diagram, "python": run_python, "yaml": read_yaml_b
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """A folder of the page's own, from which Python imports."""
+    """A working folder for each page, from which Python imports."""
     modules = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -160,7 +160,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name)
 def test_code_blocks_of_a_page_run_in_order(page, elsewhere, monkeypatch):
-    # What starts Flower or Ray, or trains for long, is read up to there.
+    # Commands that start Flower or Ray, or train for long, are read up to that point.
     monkeypatch.setattr("rl_rms.cli.federate.simulate", lambda *_: None)
     monkeypatch.setattr("rl_rms.cli.federate.report", lambda _: None)
     monkeypatch.setattr(sweep, "sweep", functools.partial(sweep_if_small, sweep.sweep))
@@ -169,7 +169,7 @@ def test_code_blocks_of_a_page_run_in_order(page, elsewhere, monkeypatch):
 
 
 def sweep_if_small(search_all, search, folder, storage, workers, engine):
-    """Do a sweep of few env steps in this process's workers, and no other."""
+    """Run a sweep of few env steps in this process; skip larger ones."""
     trainings = search.sweep.num_trials * len(search.sweep.seeds)
     if engine == "local" and trainings * search.sweep.fix["total_timesteps"] <= SMALL:
         return search_all(search, folder, storage, workers, engine)

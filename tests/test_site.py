@@ -1,4 +1,4 @@
-"""The documentation site: it builds strictly, has everything public, and asks nothing of other hosts."""
+"""The documentation site builds strictly, documents everything public, and makes no requests to other hosts."""
 
 import functools
 import http.server
@@ -29,7 +29,7 @@ PACKAGES = (
     "rl_rms.envs.parameters",
     "rl_rms.agents",
 )
-# What no user imports: insides of an optimizer, a world, an agent. A new module is public, or one of these.
+# Internal modules, which users do not import. Every other module is public.
 INTERNAL = {
     "rl_rms.agents.checkpoint",
     "rl_rms.agents.checkpoint_checks",
@@ -140,7 +140,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(site):
-    """Every name that the reference explains, from the inventory that other projects' documentation reads."""
+    """Names in the reference, from the inventory for other projects."""
     compressed = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
     return {line.split(" ")[0] for line in zlib.decompress(compressed).decode().splitlines()}
 
@@ -165,7 +165,7 @@ def test_everything_public_is_in_the_reference(reference, package):
 
 
 def test_modules_are_in_the_reference_or_internal(reference):
-    """In the reference wholly, or by what its package says is public, or by the names that a page shows of it."""
+    """Each is shown whole by a page, exported by its package, or shown in part by a page."""
     studies = {f"rl_rms.studies.{name}" for name in importlib.import_module("rl_rms.studies").STUDIES}
     shown = {one.rpartition(".")[0] for one in reference} | reference
     modules = {name for name in MODULES if not name.startswith("rl_rms.cli")} - studies
@@ -179,7 +179,7 @@ def test_modules_are_in_the_reference_or_internal(reference):
 
 def test_reference_page_of_a_module_has_all_its_public_names(reference):
     pages = "\n".join(page.read_text() + "\n" for page in (DOCS / "api").glob("*.md"))
-    # Those without a selection of members, of which the pages have none where it is all.
+    # Directives without a selection of members.
     whole = re.findall(
         r"^::: ([\w.]+)\n    options:\n      show_root_full_path: true\n(?!      members)", pages, re.M
     )
@@ -234,7 +234,7 @@ def test_names_in_pages_link_to_the_reference(site):
     assert re.search(r'<a [^>]*href="api/rule.html#rl_rms.laws.matched_half_life"[^>]*><code>', page)
     table = (site / "cheat_sheet.html").read_text()
     assert re.search(r'<td><a [^>]*href="api/agents.html#rl_rms.agents.evaluate"[^>]*><code>', table)
-    # What a class inherits has its place with the base.
+    # Inherited members are documented with their base.
     (inherited,) = re.findall(r"<td>(.*rl_rms\.agents\.A2C\.learn.*)</td>", table)
     assert 'href="api/agents.html#rl_rms.agents.agent.Agent.learn"' in inherited
 
@@ -266,7 +266,7 @@ def test_site_search_finds_pages_without_other_hosts(site):
             page.on("request", lambda request: asked.append(request.url))
             page.on("pageerror", lambda error: wrong.append(str(error)))
             page.goto(f"{home}index.html")
-            # What is typed before the search listens is not looked for, so it is typed until it does.
+            # Typing has no effect before the search has loaded, so it is repeated.
             for _ in range(20):
                 page.get_by_placeholder("Search").fill("")
                 page.get_by_placeholder("Search").fill("matched_half_life")
@@ -277,7 +277,7 @@ def test_site_search_finds_pages_without_other_hosts(site):
             assert "matched_half_life" in page.locator(".md-search-result__list").inner_text()
             if (ROOT / ".venv" / "mermaid.min.js").exists():
                 page.goto(f"{home}architecture.html")
-                page.locator("div.mermaid").wait_for()  # the theme draws it into one, in place of the text's pre
+                page.locator("div.mermaid").wait_for()  # the theme replaces the text's pre by one element
                 assert page.locator("div.mermaid").bounding_box()["height"] > 300
             for name in ("concepts.html", "api/optimizer.html"):
                 page.set_viewport_size({"width": 390, "height": 800})
@@ -301,7 +301,7 @@ def test_figures_of_concepts_come_from_the_command_of_their_page(tmp_path):
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Says nothing of what it is asked."""
+    """Logs no requests."""
 
     def log_message(self, *_):
         pass

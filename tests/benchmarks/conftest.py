@@ -1,4 +1,4 @@
-"""The benchmarks are scripts, not a package: each is loaded from the file that its tests name as PATH."""
+"""Loads each benchmark script from the file that its test names as PATH."""
 
 import importlib.util
 import sys
@@ -12,7 +12,7 @@ def benchmark(request):
     spec = importlib.util.spec_from_file_location(f"{path.stem}_benchmark", path)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(path.parent))  # for what lies beside it
+        patch.syspath_prepend(str(path.parent))  # for modules in its folder
         patch.setitem(sys.modules, spec.name, module)  # for its dataclasses
         spec.loader.exec_module(module)
         yield module

@@ -9,7 +9,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
 
 def test_env_steps_to_halve_interpolates_exponentially(benchmark):
-    # 1 to 1/4 in 20 env steps: it halves every 10. Joined by a straight line it would be at 13.3 env steps.
+    # A decay from 1 to 1/4 in 20 env steps halves every 10. Linear interpolation would give 13.3 env steps.
     assert benchmark.env_steps_to_halve([100, 120], [1.0, 0.25]) == pytest.approx(10.0)
     assert benchmark.env_steps_to_halve([7, 10, 14], [8.0, 5.0, 4.0]) == pytest.approx(7.0)
 
@@ -46,7 +46,7 @@ def test_rho_half_life_grows_with_num_envs_and_a_stated_one_does_not(benchmark, 
 
 
 def test_updates_of_one_rollout_share_its_env_steps(benchmark, monkeypatch):
-    # 128 steps are learned from in 4 batches, twice: 16 env steps to an update. Half of it is 1103 env steps.
+    # 4 batches and 2 epochs use 128 steps, so an update spans 16 env steps. The half-life is 1103 env steps.
     monkeypatch.setitem(benchmark.PPO, "small", {"n_steps": 128, "batch_size": 32, "n_epochs": 2})
     assert benchmark.measure_sb3(benchmark.Case("small", 1), "rho", 0) == pytest.approx(1103.5, rel=1e-3)
 

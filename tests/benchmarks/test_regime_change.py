@@ -36,12 +36,12 @@ def test_gradient_of_each_part_equals_that_of_the_agent(benchmark, mode):
     vector_kwargs = {"autoreset_mode": mode}
     env = make_vec("CartPole-v1", 12, vector_kwargs=vector_kwargs, max_episode_steps=14)
     agent = A2C(env, ent_coef=1.0, gae_lambda=0.95, n_steps=8, seed=0)
-    with torch.no_grad():  # a policy that is sure of itself, since an even one's entropy has no gradient
+    with torch.no_grad():  # a nearly deterministic policy, because the entropy of a uniform one has no gradient
         agent.policy.actor_network[-1].weight *= 100.0
     trainer = agent.make_trainer()
     trainer.collect()
     rollout, _ = trainer.collect()
-    # Reset frames in the one mode, final observations beside the others in the other.
+    # The first mode has reset frames, the second has final observations.
     assert rollout.valid.all() == (mode == "SameStep") == (len(rollout.final_index) > 0)
     gradients = benchmark.gradients_of_parts(agent, rollout, 3)
     for part in range(3):
@@ -63,7 +63,7 @@ def test_tracking_error_equals_hand_computed_values(benchmark):
     squares = torch.tensor([[1.0, 8.0, 0.0], [3.0, 8.0, 0.0]])
     errors, noise = benchmark.tracking_error(squares, torch.tensor([[4.0, 2.0, 1.0], [2.0, 8.0, 1.0]]))
     assert errors.tolist() == pytest.approx([(2.5 - math.log(2)) / 4, 0.0])
-    # halves of 1 and 3 beside 2, of 8 and 8 beside 8
+    # halves of 1 and 3 and their mean 2, of 8 and 8 and their mean 8
     assert noise == pytest.approx((math.log(2) - math.log(3) / 2) / 4)
 
 

@@ -16,7 +16,7 @@ def test_train_long_reads_memory_files_and_threads(benchmark, tmp_path):
     assert readings[-1].steps >= 4_000
     grown = benchmark.growth(readings)
     assert grown.before.steps >= 800
-    # All that a run does beside training took place, and left nothing open.
+    # All parts of a run took place and left no files open.
     (run,) = tmp_path.glob("soak/*")
     assert {one.name for one in run.iterdir()} >= {"checkpoints", "metrics.csv", "config.yaml"}
     assert "eval/mean_reward" in (run / "metrics.csv").read_text()
@@ -24,7 +24,7 @@ def test_train_long_reads_memory_files_and_threads(benchmark, tmp_path):
 
 
 class Leak(Callback):
-    """Keeps four megabytes, a file and a thread after each update."""
+    """Leaks four megabytes, a file and a thread in each update."""
 
     def __init__(self, folder):
         self.folder, self.kept, self.end = folder, [], threading.Event()
@@ -32,7 +32,7 @@ class Leak(Callback):
     def on_update(self, agent, logger):
         thread = threading.Thread(target=self.end.wait)
         thread.start()
-        memory = mmap.mmap(-1, 4 << 20)  # the system's own, not what others have freed
+        memory = mmap.mmap(-1, 4 << 20)  # system memory, not memory that Python reuses
         memory.write(bytes(len(memory)))
         self.kept.append((memory, (self.folder / "leak").open("w"), thread))
 

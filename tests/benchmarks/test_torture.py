@@ -46,7 +46,7 @@ def test_environment_faults_without_a_report_are_counted(benchmark, tmp_path, mo
 
 def test_checkpoint_faults_with_a_broken_save_are_counted(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "checksum", lambda text, tensors: "0")
-    # Three quarters of this small file are its header, where most changed bits make no JSON.
+    # Three quarters of this small file are its header, where most changed bits give invalid JSON.
     assert benchmark.checkpoints.flips(tmp_path, 200).lost > 50
 
 

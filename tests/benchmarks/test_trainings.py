@@ -11,7 +11,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "trainings.py"
 
 def test_bin_scores_of_empty_bins_are_those_of_the_bin_before(benchmark):
     episodes = [Episode(0.0, length, 0, at) for length, at in ((4, 11), (6, 20), (9, 41), (3, 55))]
-    # Bins of ten env steps: the first is empty, as is the third; the last episode is beyond the end.
+    # Bins have ten env steps. The first and the third are empty, and the last episode is after the end.
     scores = benchmark.bin_scores(episodes, lambda one: one.length, 10, 5)
     assert scores == [5.0, 5.0, 5.0, 5.0, 6.0]
 
@@ -55,7 +55,7 @@ def test_climb_finds_the_best_rate_and_tries_both_neighbours(benchmark, power):
 def test_stretches_by_hand(benchmark):
     # Five regimes of eight bins; the first quarter of a regime is its first two bins.
     scores = np.zeros((1, 40))
-    scores[0, :2] = 7.0  # the first regime's beginning follows no change
+    scores[0, :2] = 7.0  # the first regime follows no change
     scores[0, 8:10] = 4.0
     scores[0, 38:] = 10.0
     found = benchmark.stretches(scores)
@@ -80,7 +80,7 @@ def test_bootstrap_of_a_difference_in_every_seed_is_above_0(benchmark):
 
 def test_ratio_is_the_geometric_mean_over_tasks_and_pairs_seeds(benchmark):
     theirs = np.array([10.0, 20.0, 400.0])
-    # Every seed has the same ratio, so that the interval has no width though the seeds differ.
+    # Every seed has the same ratio, so the interval has no width although the seeds differ.
     assert benchmark.ratio({"a": (8.0 * theirs, theirs), "b": (theirs / 2.0, theirs)}) == pytest.approx((2.0,) * 3)
     middle, low, high = benchmark.ratio({"a": (theirs[::-1], theirs)})
     assert middle == pytest.approx(1.0)

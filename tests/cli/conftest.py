@@ -1,4 +1,4 @@
-"""A finished training, a sweep and a federation, which the tests of several commands share."""
+"""A finished training, a sweep and a federation for the tests of several commands."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ gym.register("Mine-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episod
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A short run of the quickstart configuration, and what it printed."""
+    """The folder and the output of a short run of the quickstart configuration."""
     base = tmp_path_factory.mktemp("trained")
     words, options = command(
         "train",
@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def sweep_file(tmp_path, monkeypatch):
-    """Writes a sweep into a folder of its own, which becomes the present one."""
+    """A function that writes a sweep into its own working folder."""
     monkeypatch.chdir(tmp_path)
 
     def write(text=SWEEP):
@@ -53,7 +53,7 @@ def sweep_file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def federation_folder(tmp_path, monkeypatch):
-    """A folder of its own with the federation ``mine.yaml``, which becomes the present one."""
+    """A working folder with the federation ``mine.yaml``."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(FEDERATION)
     return tmp_path
@@ -61,7 +61,7 @@ def federation_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def strangers(federation_folder, monkeypatch):
-    """A federation whose clients' environments are code of the working folder, which is forgotten afterwards."""
+    """A federation whose clients' environments are code of the working folder."""
     monkeypatch.setattr(sys, "path", [str(federation_folder), *sys.path])
     (federation_folder / "strangers.py").write_text(STRANGERS)
     (federation_folder / "mine.yaml").write_text(

@@ -1,4 +1,4 @@
-"""Folders of runs, with and without a training."""
+"""Folders of runs, made with and without training."""
 
 import csv
 import sys
@@ -24,7 +24,7 @@ placement: client
 
 
 def write_run(folder: Path, returns, *, every=100, rows=(), **config) -> Path:
-    """A run whose mean returns were logged at each ``every``-th env step, and further rows by env step."""
+    """Write a run whose mean returns are logged at every ``every``-th env step, with further rows by env step."""
     tree = {"env": WORLD, "total_timesteps": every * max(len(returns), 1), **config}
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(parse_config(tree).to_yaml())
@@ -42,7 +42,7 @@ def write_run(folder: Path, returns, *, every=100, rows=(), **config) -> Path:
 
 
 def regime(end, first, last, recovery=None):
-    """The row that a regime leaves when it is over."""
+    """The log row at the end of a regime."""
     row = {
         "time/total_timesteps": end,
         "adaptation/mean": 0.5 * (first + last),
@@ -62,6 +62,6 @@ def run_folder(base: Path, config: str) -> Path:
 
 
 def rows(folder="run"):
-    """The rows of a folder's log."""
+    """Rows of the log in a folder."""
     with (Path(folder) / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))

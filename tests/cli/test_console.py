@@ -1,4 +1,4 @@
-"""Names with brackets and colons, which rich would take for markup and emoji."""
+"""Names with brackets and colons, which rich would read as markup and emoji."""
 
 from rich.table import Table
 

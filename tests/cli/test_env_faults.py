@@ -1,4 +1,4 @@
-"""``rl-rms train`` in an environment that fails."""
+"""``rl-rms train`` in a failing environment."""
 
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ WORDS = ["--log_interval", "10", "--agent.device", "cpu"]
 
 @pytest.fixture
 def faulty(tmp_path, monkeypatch):
-    """A configuration of it, in a folder that runs go to."""
+    """A configuration with a failing environment, in a folder for runs."""
     monkeypatch.chdir(tmp_path)
     text = "env: {id: Faulty-v0, num_envs: 2, vectorization_mode: MODE, kwargs: {at: 60}}\ntotal_timesteps: 300\n"
 
@@ -30,7 +30,7 @@ def faulty(tmp_path, monkeypatch):
 def test_train_failed_environment_ends_the_run_and_resume_continues(faulty, capsys, mode):
     assert main(["train", faulty(mode), *WORDS, "--progress", "none"]) == 2
     error = capsys.readouterr().err
-    assert "in fail" in error  # the way through the environment's code
+    assert "in fail" in error  # the traceback through the environment's code
     sentence = error.splitlines()[-1]
     assert sentence.startswith("rl-rms: error: sub-environment")
     folder = next(Path("runs/f").iterdir())

@@ -1,4 +1,4 @@
-"""Trainings of Stable-Baselines3 and CleanRL, read from their events."""
+"""Events of Stable-Baselines3 and CleanRL trainings."""
 
 import numpy as np
 import pytest

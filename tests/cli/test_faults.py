@@ -1,4 +1,4 @@
-"""What becomes of a run when its disk, its folder or its process fails."""
+"""Runs with a full disk, a deleted folder or a killed process."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ENV = {"env.num_envs": 4, "agent.n_steps": 8, "progress": "none"}
 
 @pytest.fixture
 def started(tmp_path):
-    """Starts ``rl-rms`` in a process of its own, in the folder, and kills it in the end."""
+    """A function that starts ``rl-rms`` in another process in the folder and kills it at the end."""
     processes = []
 
     def start(*words, config=True, **options):
@@ -63,7 +63,7 @@ def is_logging(tmp_path):
 
 
 def _caught(pid, number):
-    """Whether a process has a handler of a signal."""
+    """True if a process has a handler of a signal."""
     status = Path(f"/proc/{pid}/status").read_text()
     return bool(int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16) >> (number - 1) & 1)
 
@@ -92,7 +92,7 @@ def test_first_signal_saves_and_resume_is_bit_identical(tmp_path, started, numbe
 def test_second_signal_ends_the_process(tmp_path, started):
     process = started("train", "cartpole_a2c", "--agent.n_steps=1_000_000", "--agent.fused=false")
     wait(lambda: list((tmp_path / "runs").glob("*/*/events*")))
-    # Within the one update that it is never done with; the first signal after its handler is in place.
+    # The process is in its endless update. The first signal comes after its handler is installed.
     wait(lambda: _caught(process.pid, signal.SIGTERM))
     process.send_signal(signal.SIGTERM)
     assert "stopping when this update is done" in process.stderr.readline()
@@ -110,7 +110,7 @@ def test_resume_of_a_running_run_raises(tmp_path, started, capsys):
     assert main(["resume", str(folder), "--total_timesteps=2_000_000_000", "--progress=none"]) == 2
     assert mentions(capsys.readouterr().err, "rl-rms: error", str(folder), f"process {process.pid}", "wait")
     assert (folder / "config.yaml").read_text() == config
-    # A process that was killed holds nothing.
+    # A killed process holds no lock.
     process.kill()
     process.wait()
     log = (folder / "metrics.csv").read_text()
@@ -147,7 +147,7 @@ def test_train_deleted_run_folder_continues_in_a_new_one(tmp_path, started):
     process = started("train", "cartpole_a2c", "--total_timesteps=20_000", "--log_interval=5")
     wait(lambda: is_logging(tmp_path))
     folder = folder_of(tmp_path)
-    # At one moment, or files would come into it while it is being deleted.
+    # Rename the folder first, because the run may write files into it during the deletion.
     shutil.rmtree(folder.rename(tmp_path / "deleted"), ignore_errors=True)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err

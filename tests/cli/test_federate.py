@@ -1,4 +1,4 @@
-"""Federations: from their files through Flower's messages to folders, and what goes wrong on the way."""
+"""Federations as a user runs them, and their errors."""
 
 import os
 import signal
@@ -100,7 +100,7 @@ def test_federate_folder_that_names_code_is_refused_without_trust(strangers, cap
     assert (folder / "federation.json").read_bytes() != before
 
 
-@pytest.mark.filterwarnings("ignore")  # Ray's and Flower's own
+@pytest.mark.filterwarnings("ignore")  # warnings of Ray and Flower
 def test_federate_folder_with_trust_runs_the_code_that_it_names(strangers, capsys):
     pytest.importorskip("ray")
     assert main(["federate", "mine.yaml", "--prepare", "true", "--rounds", "1"]) == 0
@@ -113,7 +113,7 @@ def test_federate_folder_with_trust_runs_the_code_that_it_names(strangers, capsy
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's and Flower's own
+@pytest.mark.filterwarnings("ignore")  # warnings of Ray and Flower
 def test_federate_in_flower_simulation_trains_and_resumes(federation_folder, capsys):
     pytest.importorskip("flwr")
     pytest.importorskip("ray")
@@ -130,7 +130,7 @@ def test_federate_in_flower_simulation_trains_and_resumes(federation_folder, cap
 
 @pytest.fixture
 def deployment(federation_folder, monkeypatch):
-    """Flower's deployment on loopback, with a node for each of two clients; nothing of it is left afterwards."""
+    """Flower's deployment on loopback with a node for each of two clients, which is stopped at the end."""
     pytest.importorskip("flwr")
     environment = {
         **os.environ,
@@ -174,7 +174,7 @@ def free_ports(number):
 
 
 def stop(process):
-    """End a process and all that it has started."""
+    """End a process and its children."""
     try:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=20)
@@ -211,7 +211,7 @@ def test_prepared_apps_run_in_flower_deployment(deployment, federation_folder):
         raise TimeoutError("\n".join(logs))
     time.sleep(1.0)
     assert {row["federation/clients"] for row in rows(folder)} == {"2.0"}
-    # Each owner's agent has stayed with its owner.
+    # The agent of each client stays with its client.
     for client in range(2):
         assert (federation_folder / f"owner{client}" / "agent.safetensors").is_file()
     assert not (folder / "clients").exists()

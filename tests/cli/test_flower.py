@@ -1,4 +1,4 @@
-"""Rounds of a federation, through Flower's messages."""
+"""Rounds of a federation through Flower's messages."""
 
 import math
 import sys
@@ -19,12 +19,12 @@ class Post:
     """Carries Flower's messages to clients in this process, as its grid does between processes.
 
     Args:
-        number: Of clients.
-        spoil: Changes a client's answer before it is carried back; None in its place loses it.
-        node_config: Keys of each client's node-config beside its number.
+        number: Number of clients.
+        spoil: Changes a client's answer, or loses it if it returns None.
+        node_config: Keys of each client's node-config in addition to its number.
 
     Attributes:
-        errors: What clients raised.
+        errors: Exceptions of clients.
     """
 
     def __init__(self, number, spoil=lambda client, content: content, node_config=None):
@@ -61,7 +61,7 @@ def rounds(federation_folder, monkeypatch):
     pytest.importorskip("flwr")
     from flwr.supercore.task_identity import TaskIdentity
 
-    for name in ("_run_id", "_node_id", "_task_id"):  # which Flower sets where it runs an app
+    for name in ("_run_id", "_node_id", "_task_id"):  # Flower sets it where it runs an app
         monkeypatch.setattr(TaskIdentity, name, 1)
     from rl_rms.cli.flower import Rounds
 
@@ -101,7 +101,7 @@ def test_federate_rounds_equal_clients_and_server_in_one_process(rounds, placeme
     for _ in range(3):
         server.step([client.train(server.params) for client in clients])
     for name, param in server.params.items():
-        # A normalizer makes visible steps of what rounding leaves of small gradients.
+        # A normalizer amplifies rounding errors of small gradients.
         assert torch.allclose(param, one.server.params[name], atol=1e-7 if placement == "none" else 2e-4)
     told = rows()
     assert [row["time/total_timesteps"] for row in told] == ["1", "2", "3"]
@@ -256,7 +256,7 @@ def _hostile():
 
 @pytest.mark.slow
 def test_round_with_a_hostile_answer_continues_with_the_others(rounds):
-    """A server that gets one hostile answer of each kind ends where it would without that client."""
+    """Compares with a federation without the hostile client, for each kind of hostile answer."""
     import contextlib
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -332,7 +332,7 @@ def test_round_with_a_share_of_clients_samples_all_over_time(rounds):
 def test_client_without_trust_refuses_code_of_the_server(strangers, rounds, trust):
     post = Post(3, node_config={} if trust is None else {"trust": trust})
     one = rounds(post=post, rounds=1)
-    (strangers / "imported").unlink()  # by the server, whose own file it is
+    (strangers / "imported").unlink()  # by the server, which owns the file
     sys.modules.pop("strangers")
     gym.registry.pop("Mine-v0")
     one.run()

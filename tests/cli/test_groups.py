@@ -1,4 +1,4 @@
-"""Groups of seeds and their names."""
+"""Groups of seeds, and their names."""
 
 import pytest
 from torch.utils.tensorboard import SummaryWriter

@@ -1,4 +1,4 @@
-"""What the commands say of themselves: on one screen, with examples that work."""
+"""The help of every command fits one screen and has examples that run."""
 
 import contextlib
 import glob
@@ -12,9 +12,9 @@ import pytest
 from rl_rms.agents.federated import FederationConfig
 from rl_rms.cli.main import COMMANDS, main
 
-# A screen.
+# The size of a screen.
 LINES, COLUMNS = 40, 100
-# What each command does once it has understood its words; the others are quick enough to do it here.
+# The functions that do the work of a command after it has read its arguments. The other commands are fast.
 WORK = {
     "train": "rl_rms.cli.train.train",
     "resume": "rl_rms.cli.train.continue_run",
@@ -73,7 +73,7 @@ def test_help_examples_run(command, place, monkeypatch, capsys):
     for name, path in WORK.items():
         importlib.import_module(f"rl_rms.cli.{name}")
         monkeypatch.setattr(path, work)
-    # Flower takes seconds to import, and the reports need what was not done.
+    # The import of Flower takes seconds, and reports need results that are not computed.
     for quiet in (
         "federate.report",
         "federate.require_ray",

@@ -1,4 +1,4 @@
-"""The help of `rl-rms train`, short and whole."""
+"""The short and the full help of `rl-rms train`."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from rl_rms.cli.keys import EXAMPLES, KEYS
 from rl_rms.cli.main import main
 from tests.naming import mentions
 
-# A screen.
+# The size of a screen.
 LINES, COLUMNS = 40, 100
 
 

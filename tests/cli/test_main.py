@@ -1,4 +1,4 @@
-"""The commands, their overview, and what they answer to wrong input."""
+"""The list of commands, and their errors for wrong input."""
 
 import contextlib
 import importlib
@@ -45,7 +45,7 @@ def test_wrong_input_is_one_sentence_and_status_2(words, named, capsys, tmp_path
     error = capsys.readouterr().err
     assert mentions(error, *named)
     assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []  # nothing half-written
+    assert list(tmp_path.iterdir()) == []  # no partial files
 
 
 def test_command_prints_a_warning_as_one_sentence(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""``rl-rms plot``: groups of seeds, other libraries' runs, what is drawn and what cannot be."""
+"""``rl-rms plot`` as a user runs it."""
 
 import sys
 

@@ -13,7 +13,7 @@ SWING = "{sinusoid: {mean: 9.8, amplitude: 4, period: 2.0e4}}"
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
-    """What is drawn until when by which keys; in an empty folder."""
+    """Records the schedules, ranges and keys of plots, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     calls = []
     original = plotting.draw
@@ -56,7 +56,7 @@ def test_plot_schedule_of_a_configuration_draws_every_change(drawn, tmp_path):
         Redraw(values=[-10, 10], every=300_000),
     ]
     assert {until for _, until, _ in drawn} == {1_000_000}
-    # The run's own seed and each target's own random numbers, so that one sees what the run will meet.
+    # The run's own seed and the streams of its targets are drawn.
     targets = ("gravity", "length", "force_mag")
     assert [keys for _, _, keys in drawn] == [[Key(0, stream_of(target))] for target in targets]
 

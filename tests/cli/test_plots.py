@@ -1,4 +1,4 @@
-"""What the plots of runs show."""
+"""Contents of the plots of runs."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_plot_of_several_environments_draws_common_parameters(tmp_path):
         write_run(tmp_path / str(at), [1.0] * 3, env={"changes": {"gravity": swing, "force_mag": jump}})
     figure = learning_curve(find_groups([str(tmp_path)]))
     assert [axis.get_ylabel() for axis in figure.axes[1:]] == ["gravity"]
-    assert len(figure.axes[0].lines) == 2  # no line for a change that only one met
+    assert len(figure.axes[0].lines) == 2  # no line for a change of only one environment
 
 
 def test_plot_many_groups_have_distinct_styles_and_an_outside_legend(tmp_path):

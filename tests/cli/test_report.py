@@ -1,4 +1,4 @@
-"""``rl-rms report``: what it says of runs, and how it looks in a browser at two widths."""
+"""``rl-rms report``: its texts, and its layout in a browser at two widths."""
 
 import math
 import re
@@ -21,13 +21,13 @@ from tests.browser import chromium
 from tests.cli.runs import regime, write_run
 from tests.naming import mentions
 
-# Without a place where a line may break.
+# A name without a place for a line break.
 NAME = "pole_whose_motor_is_wired_the_other_way_round_after_250_updates"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two seeds of a short training, in whose world the motor is wired the other way round after 250 updates."""
+    """Two seeds of a short training in which the force changes its sign after 250 updates."""
     base = tmp_path_factory.mktemp("reported")
     config = base / f"{NAME}.yaml"
     config.write_text(
@@ -52,7 +52,7 @@ def sections(page):
 
 
 class Tags(HTMLParser):
-    """Sees that every element is closed, and keeps what has an address."""
+    """Checks that every element is closed, and records the addresses."""
 
     VOID = frozenset({"meta", "img", "source", "br", "link"})
 
@@ -88,7 +88,7 @@ def test_report_page_is_self_contained(trained, capsys):
     assert all(address.startswith("data:image/svg+xml;base64,") for address in tags.addresses)
     assert "A2C on CartPole-v1 with changes in force_mag: 4 environments" in page
     assert "The half-life in force was 100 updates" in page
-    assert "half_life: 100.0" in page  # the configuration, folded
+    assert "half_life: 100.0" in page  # the configuration is collapsed
     assert re.search(r"<td>2</td><td>8,0\d\d</td>.*<td>100: (too long|right)", page)
     again = page
     assert main(["report", str(folder)]) == 0
@@ -191,7 +191,7 @@ def test_describe_verdicts_counts_them():
 
 
 def logged(tmp_path, agent=None, **series):
-    """A run that logged some tags, given with ``_`` for ``/``'s first place."""
+    """A run with logged tags, given with ``_`` in place of the first ``/``."""
     length = max((len(values) for values in series.values()), default=1)
     rows = [
         {"time/total_timesteps": 100 * (i + 1) + 1}

@@ -1,4 +1,4 @@
-"""Samplers and pruners of a sweep."""
+"""Samplers and pruners of sweeps."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_sweep_workers_draw_different_and_reproducible_points(sweep_file, sample
 
     def draw(path):
         drawn = []
-        for _ in range(4):  # each from a worker of its own
+        for _ in range(4):  # each in another worker
             trial = study_of(search, path).ask()
             drawn.append([one.suggest(trial, key) for key, one in search.sweep.distributions.items()])
         return drawn
@@ -52,4 +52,4 @@ def test_median_pruner_ends_bad_trials_early(sweep_file, monkeypatch):
     assert len(states) == 12
     assert TrialState.PRUNED in states[8:]
     assert states[0] is TrialState.COMPLETE
-    assert calls.count(False) < 4 * 8  # of the four bad points not every seed was trained
+    assert calls.count(False) < 4 * 8  # not every seed of the four bad points was trained

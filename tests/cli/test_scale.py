@@ -1,4 +1,4 @@
-"""Runs in several processes, and runs that are cut off: torchrun and Ray, on this machine."""
+"""Runs in several processes and interrupted runs, with torchrun and Ray on this machine."""
 
 import csv
 import importlib
@@ -29,7 +29,7 @@ from tests.naming import mentions, naming
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 QUICK = ["--total_timesteps=6000", "--log_interval=10", "--checkpoint_every=2000"]
-# Long enough to be killed in, and checkpoints enough to go on from.
+# A run that is long enough to be killed, with enough checkpoints to continue from.
 LONG = ["--total_timesteps=60000", "--log_interval=10", "--checkpoint_every=1000"]
 
 
@@ -42,7 +42,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def workers_module():
-    """The tests of workers, which know what to train and how to compare it."""
+    """The tests of workers, with their functions for training and comparison."""
     path = Path(__file__).parents[1] / "agents" / "test_workers.py"
     spec = importlib.util.spec_from_file_location("test_workers", path)
     module = importlib.util.module_from_spec(spec)
@@ -67,7 +67,7 @@ def torchrun(*options):
 
 
 def until(found, process, seconds=60):
-    """What ``found`` finds, as soon as it finds something."""
+    """Wait until ``found`` returns a true value, and return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         result = found()
@@ -79,7 +79,7 @@ def until(found, process, seconds=60):
 
 
 def end(process, seconds=120):
-    """A process's output after its end, which leaves no other process of its session behind."""
+    """Wait for a process to end; return its output and check that no process of its session is left."""
     try:
         output, _ = process.communicate(timeout=seconds)
         left = alive_in_session(process.pid)
@@ -91,7 +91,7 @@ def end(process, seconds=120):
 
 
 def alive_in_session(session):
-    """The processes of a session that have not ended; those that only nobody has heard of yet have."""
+    """Processes of a session that are alive, without zombies."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -119,12 +119,12 @@ def summary():
 
 
 def assert_whole(total):
-    """One run, logged once from its beginning to its end, with its env steps right."""
+    """Assert that there is one run whose log covers all its env steps once."""
     told = summary()
     assert total <= told["total_timesteps"] < total + 200
     assert told["interrupted"] is False
     with (the_run() / "metrics.csv").open(newline="") as file:
-        # The end of a regime is told in a row of its own.
+        # The end of a regime has its own row.
         steps = [float(row["time/total_timesteps"]) for row in csv.DictReader(file) if row["time/fps"]]
     assert steps == sorted(steps)
     assert len(steps) == len(set(steps))
@@ -139,7 +139,7 @@ def test_train_under_torchrun_counts_the_updates_of_one_process(elsewhere):
     printed = end(process)
     assert process.returncode == 0, printed
     assert "in 2 workers" in printed
-    # Said once, and the half-life spans all workers' env steps.
+    # The half-life is printed once and counts the env steps of all workers.
     assert printed.count("env steps per update") == 2
     assert_whole(6_000)
     together = storage.read(the_run() / "checkpoints/final")
@@ -161,7 +161,7 @@ def test_train_on_two_nodes_joins_them(elsewhere):
     printed = [end(process) for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     assert_whole(6_000)
-    # One of them speaks for all; what is no JSON is torchrun's.
+    # One node prints the JSON lines; all other lines are torchrun's.
     told = [json.loads(line)["event"] for text in printed for line in text.splitlines() if line.startswith("{")]
     assert (told[0], told.count("start"), told.count("end"), told[-1]) == ("start", 1, 1, "end")
     assert "cartpole" not in "".join(line for text in printed for line in text.splitlines() if line[:1] != "{")
@@ -202,11 +202,11 @@ def test_resume_of_a_killed_run_of_workers_continues(elsewhere, capsys):
     assert main(["resume", str(the_run())]) == 0
     assert f"going on from env step {newest:,}" in capsys.readouterr().out
     assert_whole(60_000)
-    # Further than it was to go.
+    # Continue past the original total.
     assert main(["resume", str(the_run()), "--total_timesteps", "62000"]) == 0
     assert "going on from env step 60,0" in capsys.readouterr().out
     assert_whole(62_000)
-    # Saying nothing but where.
+    # Print only the folder.
     assert main(["resume", str(the_run()), "--total_timesteps", "62500", "--progress", "none"]) == 0
     assert capsys.readouterr().out == f"{the_run()}\n"
     assert_whole(62_500)
@@ -275,7 +275,7 @@ def test_scale_without_ray_names_the_extra(elsewhere, monkeypatch, capsys):
 
 
 def test_train_failed_ray_workers_names_resume(elsewhere, monkeypatch):
-    """By a Ray whose trainer fails at once."""
+    """Uses a fake Ray whose trainer fails at once."""
 
     class FailedError(Exception):
         pass
@@ -358,12 +358,12 @@ def test_weights_under_torchrun_equal_one_process(elsewhere, workers_module):
 
 @pytest.fixture
 def ray(monkeypatch):
-    """Ray, of which nothing is left afterwards."""
+    """Ray, which is stopped at the end."""
     pytest.importorskip("ray.train.torch")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     before = daemons()
     yield importlib.import_module("ray")
-    deadline = time.monotonic() + 60  # those that serve another one notice its end a little later
+    deadline = time.monotonic() + 60  # processes of the cluster may end a little later
     while daemons() - before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert daemons() <= before
@@ -375,7 +375,7 @@ def daemons():
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes()
-        except OSError:  # ended meanwhile
+        except OSError:  # ended in the meantime
             continue
         if any(name in command for name in (b"raylet", b"gcs_server", b"ray::")):
             found.add(path.parent.name)
@@ -383,13 +383,13 @@ def daemons():
 
 
 def in_ray(folder):
-    """What a worker of Ray does."""
+    """The function that a Ray worker runs."""
     with process_group(ScaleConfig(engine="ray")) as workers:
         in_ray.save_training(folder, workers)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.filterwarnings("ignore")  # warnings of Ray
 def test_weights_under_ray_equal_one_process(elsewhere, ray, workers_module, monkeypatch):
     for module in (workers_module, sys.modules[__name__]):
         ray.cloudpickle.register_pickle_by_value(module)
@@ -399,7 +399,7 @@ def test_weights_under_ray_equal_one_process(elsewhere, ray, workers_module, mon
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.filterwarnings("ignore")  # warnings of Ray
 def test_ray_killed_worker_restarts_from_the_last_checkpoint(elsewhere, ray):
     scale = ["--scale.engine=ray", "--scale.workers=2", "--scale.timeout=20", "--scale.restarts=1"]
     process = start("train", "cartpole_a2c", *LONG, *scale)
@@ -412,9 +412,11 @@ def test_ray_killed_worker_restarts_from_the_last_checkpoint(elsewhere, ray):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.filterwarnings("ignore")  # warnings of Ray
 def test_resume_of_a_run_that_lost_the_ray_head_continues(elsewhere, ray, monkeypatch):
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # for which the driver waits for it
+    monkeypatch.setenv(
+        "RAY_gcs_rpc_server_reconnect_timeout_s", "5"
+    )  # the driver waits for the head for this time
     before = daemons()
     process = start("train", "cartpole_a2c", *LONG, "--scale.engine=ray", "--scale.workers=2")
     until(lambda: len(checkpoints()) >= 3, process, seconds=180)
@@ -432,7 +434,7 @@ def test_resume_of_a_run_that_lost_the_ray_head_continues(elsewhere, ray, monkey
 
 
 def workers_of_ray():
-    """Ray names its processes after what they do."""
+    """Ray names its worker processes after their functions."""
     return [
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")

@@ -1,4 +1,4 @@
-"""What a sweep's file may say, and how wrong ones are told of."""
+"""Sweep files, and errors for wrong ones."""
 
 import pytest
 

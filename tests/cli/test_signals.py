@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C to commands: the exit status, and that no process stays behind."""
+"""Exit status of commands after SIGTERM and Ctrl-C, without processes left behind."""
 
 import contextlib
 import os
@@ -26,20 +26,20 @@ sampler: grid
 
 @pytest.fixture(autouse=True)
 def default_handler():
-    """Undo the SIGTERM handler that Ray leaves in a process."""
+    """Removes the SIGTERM handler that Ray installs."""
     earlier = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGTERM, earlier)
 
 
 def children_of(pid):
-    """Processes below a process, itself left out."""
+    """Descendants of a process."""
     found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return found + [one for child in found for one in children_of(child)]
 
 
 def is_computing(pid):
-    """Whether a process exists and has not ended."""
+    """True if a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -80,7 +80,7 @@ def test_signal_to_a_command_with_workers_ends_them_and_names_the_signal(tmp_pat
         assert "Traceback" not in output
         wait_until(lambda: not any(map(is_computing, workers)))
     finally:
-        # Workers without their parent would keep the pipe open.
+        # Workers that outlive their parent would keep the pipe open.
         for one in (*workers, process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""``rl-rms study`` as a user runs it; every study's own quick run is in tests/studies."""
+"""``rl-rms study`` as a user runs it. tests/studies has the quick run of every study."""
 
 import sys
 

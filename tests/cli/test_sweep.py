@@ -1,4 +1,4 @@
-"""Sweeps, through kills, failures and several workers."""
+"""Sweeps with kills, failures and several workers."""
 
 import csv
 import os
@@ -50,11 +50,11 @@ def test_sweep_writes_a_best_configuration_that_trains(sweep_file, capsys):
     assert best.total_timesteps == 1600
     for name in ("history", "slices", "contour", "importances"):
         assert Path(f"sweeps/mine/{name}.png").read_bytes().startswith(b"\x89PNG")
-    # Once more with more trials: only those are added.
+    # A second call with more trials adds only the new ones.
     assert main(["sweep", "mine.yaml", "--workers", "1", "--trials", "5"]) == 0
     assert len(rows()) == 5
     assert {row["agent.half_life"] for row in found} < {row["agent.half_life"] for row in rows()}
-    # Another question is not answered by the old trials.
+    # Old trials do not answer another search.
     sweep_file(SWEEP.replace("seeds: [3, 7]", "seeds: [3, 8]"))
     assert main(["sweep", "mine.yaml"]) == 2
     assert r"another seeds: [3, 7], not [3, 8]" in capsys.readouterr().err
@@ -88,7 +88,7 @@ if __name__ == "__main__":
 
 
 def trainings(study):
-    """How many times each point and seed was trained: scores that a trial has and the trial it retries has not."""
+    """Number of trainings of each point and seed: scores of a trial without those of the trial that it retries."""
     counts = {}
     found = study.get_trials(deepcopy=False)
     for trial in found:
@@ -107,13 +107,13 @@ def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_
     words = [sys.executable, "fast.py"]
     storage = "sweeps/mine/study.db"
     study = study_of(search, storage)
-    for finished in (1, 4, 7):  # seeds, of all twelve
+    for finished in (1, 4, 7):  # of twelve seeds
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
         while len(trainings(study)) < finished:
             assert process.poll() is None
             time.sleep(0.05)
         if finished == 4:
-            process.kill()  # its workers finish their trials
+            process.kill()  # the workers finish their trials
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -126,7 +126,7 @@ def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_
     states = [trial.state for trial in study.get_trials()]
     assert TrialState.RUNNING not in states
     assert TrialState.WAITING not in states
-    assert states.count(TrialState.FAIL) >= 2  # those that were retried
+    assert states.count(TrialState.FAIL) >= 2  # the retried trials
 
 
 def test_sweep_failed_training_is_reported_and_the_others_continue(sweep_file, capsys):
@@ -184,7 +184,7 @@ def test_sweep_engine_ray_without_ray_names_the_extra(sweep_file, monkeypatch, c
 def test_sweep_on_ray_trains_all_trials(sweep_file, tmp_path):
     pytest.importorskip("ray")
     words = [sys.executable, "-m", "rl_rms.cli.main", "sweep", sweep_file(), "--engine", "ray"]
-    home = {**os.environ, "HOME": str(tmp_path)}  # where Ray keeps its token
+    home = {**os.environ, "HOME": str(tmp_path)}  # Ray keeps its token there
     done = subprocess.run(words, check=False, capture_output=True, text=True, env=home)
     assert done.returncode == 0, done.stderr
     assert [row["state"] for row in rows()] == ["complete"] * 4

@@ -1,4 +1,4 @@
-"""TensorBoard as people see it: in a browser."""
+"""TensorBoard in a browser."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def shown(page, text):
 
 
 def drawn(page, within):
-    """The paths of three corners and more in elements of a kind."""
+    """Paths with at least three corners in elements of a kind."""
     paths = page.locator(f"{within} path").evaluate_all("all => all.map(one => one.getAttribute('d') || '')")
     return [path for path in paths if path.count("L") >= 3]
 
@@ -49,7 +49,7 @@ def test_tensorboard_shows_the_charts_of_a_run(runs):
             shown(page, title)
             assert page.get_by_text(title, exact=True).locator("visible=true").count() == 1, title
         page.wait_for_timeout(1_000)
-        # Lines, not only their frames, and one area between two of them for each run.
+        # There are lines in the frames, and one area between two of them for each run.
         assert len(drawn(page, "vz-line-chart2")) >= 20
         assert len([path for path in drawn(page, "tf-custom-scalar-margin-chart-card") if path.endswith("Z")]) == 2
         page.goto(url + "#hparams")

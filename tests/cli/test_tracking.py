@@ -1,4 +1,4 @@
-"""The verdict on a half-life, on series of squared gradients for which the right one is known."""
+"""Verdicts on a half-life for series of squared gradients with a known best one."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ JUMP, END, EVERY, STEPS = 1000, 2000, 25, 8
 
 
 def logged(squares, half_life, *, every=EVERY, bias_correction=True, agent=None):
-    """A run's log of v, which follows squared gradients, one for each update, by the definition of RMSprop."""
+    """The log of a run whose v follows given squared gradients, one per update."""
     rho = 0.5 ** (1.0 / half_life)
     v, history = 0.0, []
     for update, square in enumerate(squares, start=1):
@@ -59,7 +59,7 @@ def test_squared_gradients_of_close_entries_are_merged():
 
 
 def test_squared_gradients_below_rounding_equal_the_rounding_error():
-    v = np.array([1.0, 0.5 - 1e-12])  # the second squared gradient came to nothing
+    v = np.array([1.0, 0.5 - 1e-12])  # the second squared gradient is lost in rounding
     (square,) = squares_between(np.array([1.0, 2.0]), v, np.array([0.5, 0.5]))
     assert square == pytest.approx(6e-6)
 
@@ -100,7 +100,7 @@ def test_tracking_error_after_a_rise_ends_within_a_half_life():
 
 
 def test_level_of_alternating_squared_gradients_is_between_them():
-    squares = np.where(np.arange(END) // EVERY % 2, 0.4, 1.6)  # at 1 on average, of which 0.4 is less than half
+    squares = np.where(np.arange(END) // EVERY % 2, 0.4, 1.6)  # 1 on average, of which 0.4 is less than half
     following = after_the_jump(logged(squares, half_life=1000))
     assert following.share_off == 0.0
     assert following.verdict == "right"
@@ -114,7 +114,7 @@ def test_verdict_of_a_short_half_life_in_noise_is_too_short(half_life, verdict):
     # An average with rho of squares with relative variance 2 has 2 (1 - rho) / (1 + rho).
     if half_life == 64:
         rho = 0.5 ** (1 / 64)
-        # Readings 25 updates apart hold much of one another, so v swings less than it varies.
+        # Readings 25 updates apart are correlated, so v varies less between them.
         assert 0.02 < following.swing < math.sqrt(2 * (1 - rho) / (1 + rho))
     else:
         assert following.better > 2

@@ -50,7 +50,7 @@ def test_train_prints_half_life_result_and_folder(trained):
     assert "mean return, last" in done.stdout
     assert f"runs/drifting_cartpole/{folder.name}" in done.stdout
     assert "tensorboard --logdir runs/drifting_cartpole" in done.stdout
-    assert "\x1b[" not in done.stdout  # plain lines where no terminal is
+    assert "\x1b[" not in done.stdout  # plain lines without a terminal
 
 
 def test_train_with_the_written_configuration_repeats_the_run(trained, tmp_path, monkeypatch):
@@ -82,20 +82,20 @@ def test_train_in_a_terminal_shows_the_live_view(tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
     words, options = command("train", "drifting_cartpole", "--total_timesteps=3000", cwd=tmp_path)
-    # Which say more than the terminal itself.
+    # These variables override the terminal's own properties.
     of_a_terminal = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     process = subprocess.Popen(
         words, **options, stdout=theirs, stderr=theirs, env={**of_a_terminal, "TERM": "xterm", "NO_COLOR": "1"}
     )
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(OSError):  # which Linux raises when the other side has closed
+    with contextlib.suppress(OSError):  # Linux raises it when the other side has closed
         while part := os.read(ours, 65536):
             shown += part
     os.close(ours)
     assert process.wait() == 0
     text = shown.decode()
-    assert "\x1b[?25l" in text  # no cursor meanwhile
+    assert "\x1b[?25l" in text  # the cursor is hidden in the meantime
     assert text.count("\x1b[?25h") == 1
     assert "\x1b[3" not in text  # no color
     view = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text[text.rindex(" / ") : text.rindex("mean return")])
@@ -179,7 +179,7 @@ def test_train_configured_evaluations_videos_and_schedules_are_made(tmp_path, mo
     assert len(json.loads((folder / "summary.json").read_text())["regimes"]) == 2
     assert (folder / "checkpoints" / "best.safetensors").exists()
     assert len(list((folder / "videos").glob("*.mp4"))) == 1
-    gc.collect()  # of the pipes that ffmpeg's wrapper leaves to be closed
+    gc.collect()  # pipes that the ffmpeg wrapper leaves open
     capsys.readouterr()
     assert main(["evaluate", str(folder), "--episodes", "4", "--checkpoint", "checkpoints/best.safetensors"]) == 0
     assert "4 episodes" in capsys.readouterr().out
@@ -191,7 +191,7 @@ def test_video_of_stacked_frames_is_recorded(tmp_path, monkeypatch):
     words = ["--env.frame_stack=2", "--video_every=64", "--total_timesteps=64", "--env.num_envs=2"]
     assert main(["train", "cartpole_a2c", *words]) == 0
     assert len(list((run_folder(tmp_path, "cartpole_a2c") / "videos").glob("*.mp4"))) == 1
-    gc.collect()  # of the pipes that ffmpeg's wrapper leaves to be closed
+    gc.collect()  # pipes that the ffmpeg wrapper leaves open
 
 
 def test_train_stop_at_mean_return_ends_early(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Trials of a sweep: retried, counted, failed and trained."""
+"""Trials of a sweep: retries, counts, failures and training."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ pytestmark = [  # these tests ask for trials and retry them by hand
 
 
 def begun(search, **attributes):
-    """A study with a trial that somebody has begun."""
+    """A study with a trial that has begun."""
     study = study_of(search)
     trial = study.ask()
     point = {key: one.suggest(trial, key) for key, one in search.sweep.distributions.items()}

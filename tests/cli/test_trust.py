@@ -36,7 +36,7 @@ METRICS = "time/total_timesteps,rollout/ep_rew_mean\n100,1\n200,2\n"
 
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
-    """A working folder with a module, which is forgotten afterwards."""
+    """A working folder with a module, which is removed from ``sys.modules`` at the end."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "strangers.py").write_text(MODULE)

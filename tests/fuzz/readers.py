@@ -1,9 +1,8 @@
-"""Coverage-guided fuzzing of the readers of untrusted files: they may raise the documented errors and no others.
+"""Coverage-guided fuzzing of the readers of untrusted files, which may raise only their documented errors.
 
-Run: make fuzz, or python tests/fuzz/readers.py READER [options of libFuzzer], READER a key of TARGETS.
+Run: make fuzz, or python tests/fuzz/readers.py READER [options of libFuzzer], with a key of TARGETS as READER.
 
-What was found interesting is kept in tests/fuzz/corpus/, which the default tests go through. Needs atheris, whose
-wheels are for Linux.
+The default tests read the corpus in tests/fuzz/corpus/. Fuzzing needs atheris, which has wheels for Linux only.
 """
 
 import copy
@@ -21,7 +20,7 @@ FUZZING = __name__ == "__main__"
 if FUZZING:
     import atheris
 
-# What is to tell the fuzzer how far it gets.
+# The modules that the fuzzer measures the coverage of.
 FOLLOWED = ["rl_rms.agents.storage", "rl_rms.cli.config", "rl_rms.cli.yaml_files", "yaml", "jsonargparse"]
 FOLLOWED += ["rl_rms.cli.runs", "rl_rms.cli.search", "rl_rms.cli.overrides", "rl_rms.agents.metrics"]
 FOLLOWED += [
@@ -45,7 +44,10 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def read_checkpoint(content: bytes) -> None:
-    """A checkpoint of any bytes; what begins with ``{`` is a content in a file whose checksum fits."""
+    """Read any bytes as a checkpoint.
+
+    Bytes that begin with ``{`` become the contents of a file with a valid checksum.
+    """
     if content.startswith(b"{"):
         text = content.decode(errors="replace")
         entry = f"{storage.VERSION} {storage.checksum(text, {})} {text}"
@@ -58,7 +60,7 @@ def read_checkpoint(content: bytes) -> None:
 
 
 def read_yaml_file(content: bytes) -> None:
-    """A configuration of any text."""
+    """Read any text as a configuration."""
     try:
         tree = read_yaml(content.decode(errors="replace"), "mine.yaml")
     except UserError:
@@ -67,7 +69,7 @@ def read_yaml_file(content: bytes) -> None:
 
 
 def _spliced(text: bytes, content: bytes) -> bytes:
-    """Replace bytes of a text: two bytes say where, the next how many, the others replace them."""
+    """Replace bytes of a text: two bytes give the place, the next the length, and the others the replacement."""
     start = int.from_bytes(content[:2], "little") % (len(text) + 1)
     length = content[2] if len(content) > 2 else 0
     return text[:start] + content[3:] + text[start + length :]
@@ -82,7 +84,7 @@ RUN = {
 
 
 def read_run_folder(content: bytes) -> None:
-    """A run's folder with a damaged file: the first byte chooses the file, the others its splice."""
+    """Read a run's folder with a damaged file. The first byte chooses the file, the others change it."""
     damaged = sorted(RUN)[content[0] % len(RUN)] if content else ""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -99,7 +101,7 @@ SWEEP = find_sweep("half_life_cartpole").read_bytes()
 
 
 def read_sweep(content: bytes) -> None:
-    """A sweep's file with a splice."""
+    """Read a changed sweep file."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "sweep.yaml"
         path.write_bytes(_spliced(SWEEP, content))
@@ -125,7 +127,7 @@ STATES = [
     lambda: _trained(RMSprop, half_life="auto", optimism=1.0),
     lambda: _trained(torch.optim.RMSprop, momentum=0.5, centered=True),
 ]
-# Each replaces a part of a state dict.
+# Each value replaces a part of a state dict.
 MUTATIONS: list[Callable[[Any], Any]] = [
     lambda part: None,
     lambda part: -1,
@@ -154,7 +156,7 @@ _DELETE = len(MUTATIONS)
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
-    """All containers and keys of a tree of dictionaries and lists."""
+    """All containers and keys in nested dictionaries and lists."""
     items = (
         list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
     )
@@ -162,7 +164,10 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 def read_optimizer(content: bytes) -> None:
-    """An optimizer's state dict: each pair of bytes mutates one of its parts; the first byte chooses the dict."""
+    """Load an optimizer's state dict.
+
+    The first byte chooses it, and each pair of bytes changes one of its parts.
+    """
     saved = copy.deepcopy(STATES[content[0] % len(STATES)]().state_dict()) if content else {}
     for where, how in zip(content[1:17:2], content[2:18:2], strict=False):
         places = _places(saved)
@@ -186,11 +191,11 @@ def read_optimizer(content: bytes) -> None:
             )
         return
     if optimizer.param_groups[0]["capturable"]:
-        return  # for accelerators alone
+        return  # for accelerators only
     with torch.set_grad_enabled(not optimizer.param_groups[0]["differentiable"]):
         try:
             optimizer.step()
-        except ValueError:  # a half-life in env steps without their number
+        except ValueError:  # a half-life in env steps without steps per update
             return
     for param in params:
         state = optimizer.state[param]
@@ -208,7 +213,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def main() -> None:
-    """Fuzz a reader until its runs are over, or something else than it may comes out."""
+    """Fuzz a reader until its runs are over or it raises an undocumented error."""
     name, *options = sys.argv[1:]
     atheris.Setup([sys.argv[0], *options, str(CORPUS / name)], TARGETS[name])
     atheris.Fuzz()

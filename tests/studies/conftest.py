@@ -1,4 +1,4 @@
-"""Each study's quick run, by the command, and its page."""
+"""The quick run of each study through the command, and its page."""
 
 import functools
 import tempfile
@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.parent == HERE:  # a quick run serves all tests of its file
+        if item.path.parent == HERE:  # one quick run for all tests of a file
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
@@ -35,6 +35,6 @@ def _quick_run(name):
 
 @pytest.fixture
 def quick(request):
-    """The results of the quick run of the study that the test's file is named after."""
+    """Results of the quick run of the study that the test file is named after."""
     pytest.importorskip("rliable")
     return _quick_run(request.path.stem.removeprefix("test_"))

@@ -1,4 +1,4 @@
-"""A study that is measured at once, for tests."""
+"""A study that is measured instantly, for tests."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from rl_rms.studies.frame import Study, Table, Verdict, grid
 
 
 def measure(seed, by, size):
-    """A number and a curve: known for every seed and cell."""
+    """A number and a curve that are known for every seed and cell."""
     return {"number": size * (seed + 1) / 3, "curve": [size, size + seed], "unknown": np.nan}
 
 

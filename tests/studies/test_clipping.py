@@ -20,9 +20,9 @@ def test_burst_in_any_coordinate_is_contained_only_by_the_coordinate_clip(quick)
 
 
 def test_pollution_equals_the_equation_of_the_accumulator(quick):
-    # rho v + (1 - rho) B**2 v, of whose root v's own chance is a few percent.
+    # The value is rho v + (1 - rho) B**2 v; the sampling error of the root of v is a few percent.
     assert pollution(quick, "none", "all") == pytest.approx(np.sqrt(0.99 + 0.01 * 1e6), rel=0.1)
-    # Three root second moments: rho v + 9 (1 - rho) v, exactly, but for the bias correction at update 300.
+    # Three root second moments give rho v + 9 (1 - rho) v, except for the bias correction at update 300.
     assert pollution(quick, "max_grad_ratio", "small") == pytest.approx(np.sqrt(0.99 + 0.09), rel=0.02)
 
 
@@ -34,14 +34,14 @@ def test_global_clip_shrinks_the_steps_of_other_coordinates(quick):
 
 
 def test_global_clip_keeps_a_lasting_change_out(quick):
-    # The norm that is let through is twice the ordinary one, of ten times it.
+    # The norm bound is twice the usual norm, and the gradients have ten times the usual norm.
     last = quick.values("root", clip="max_grad_norm", burst="lasting")[:, -1]
     assert last.max() < 0.2
     assert quick.values("root", clip="none", burst="lasting")[:, -1].min() > 0.5
 
 
 def test_recovery_ends_when_the_pollution_has_decayed():
-    # 1e4 0.99**t <= 1.1**2 - 1: the root is then within a tenth.
+    # 1e4 0.99**t <= 1.1**2 - 1 when the root is within a tenth.
     told = measure(0, clip="none", burst="all", after=1_200)
     assert told["recovery"] == pytest.approx(np.log(1e4 / 0.21) / -np.log(0.99), rel=0.02)
     assert moments(1_200)[0] == 0

@@ -1,4 +1,4 @@
-"""The full runs that are committed: each page says what its data does, by the study as it is now."""
+"""Committed full runs: each page equals the report of its data by the present study."""
 
 from pathlib import Path
 

@@ -24,7 +24,8 @@ def test_theory_equals_hand_computed_values():
 
 def test_first_step_after_a_rise_is_too_long():
     told = measure(0, rho=0.99, ratio=100.0)
-    # v = 0.99 + 0.01 * 1e4 g**2: between 10 and the bound of 1 / sqrt(1 - rho) for the largest gradients.
+    # v = 0.99 + 0.01 * 1e4 g**2, so the largest gradients have steps between 10 and the bound of 1 / sqrt(1 -
+    # rho).
     assert 9 < told["first"] < 10
 
 

@@ -37,14 +37,14 @@ def test_second_group_has_duplicate_features():
 @pytest.mark.parametrize(
     ("by", "first"),
     [
-        # 0.8 * 1 - 0.2 * 9 = -1, and (1 - 9) / 2 = -4 where they weigh alike; the rule divides by its size.
+        # 0.8 * 1 - 0.2 * 9 = -1, and (1 - 9) / 2 = -4 with equal weights; the rule divides by the magnitude.
         ("SGD", 1.0),
         ("RMSprop", 1.0),
         ("reweighted", 1.0),
-        # Of signs: 0.8 - 0.2, and nothing where they weigh alike.
+        # Signs give 0.8 - 0.2, and 0 with equal weights.
         ("per group", -0.6),
         ("per group, reweighted", 0.0),
-        # Noise in the proportion 1 to 9 made alike: the larger group decides on the sign.
+        # The noise of the groups, in the ratio 1 to 9, is equalized, so the larger group decides the sign.
         ("equalized", -1.0),
     ],
 )

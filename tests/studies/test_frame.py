@@ -1,4 +1,4 @@
-"""What studies share, with a study of a line's length."""
+"""The common parts of studies, with a study of a line."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def test_measure_runs_every_cell_with_every_seed():
 
 @pytest.mark.slow
 def test_measure_in_several_processes_gives_the_same_results():
-    # One whose measure other processes can import.
+    # Other processes can import the measure of this study.
     study = dataclasses.replace(load("curriculum"), cells=lambda quick: grid(rho=[0.9], ratio=[4.0, 0.25]))
     one, two = (run(study, seeds=2, processes=processes) for processes in (1, 2))
     assert one.values("updates", rho=0.9, ratio=0.25).min() > 20
@@ -41,7 +41,7 @@ def test_results_select_cells_and_scores():
     assert results.levels("size", by="c") == []
     assert results.best("number", "size", by="a") == 1.0
     assert results.best("number", "size", highest=True, by="a") == 2.0
-    # Of 1/3, 2/3, 1, 4/3 the middle two.
+    # The middle two of 1/3, 2/3, 1, 4/3.
     assert results.estimate("number", by="a", size=1.0).middle == pytest.approx(5 / 6, rel=1e-4)
     with pytest.raises(KeyError, match=naming("{'by': 'a'}", "2")):
         results.values("number", by="a")

@@ -13,7 +13,7 @@ def test_best_half_life_is_far_below_the_time_between_jumps(quick):
     best = best_half_lives(quick)
     assert best[500] < 50
     assert best[100] < best[500]
-    assert best[10] > best[500]  # too fast to follow: averaging is best
+    assert best[10] > best[500]  # too fast to follow, so averaging is best
     assert 0.2 < exponent(quick) < 0.9
     assert STUDY.verdict(quick).word != "holds"
 
@@ -24,7 +24,7 @@ def test_expected_return_of_a_policy_is_near_the_best(name, best):
     agent = A2C(make_vec(world.id, 2, world.changes, seed=3, **world.kwargs), seed=3, device="cpu")
     told = expected_return(agent, world, 3)
     assert best - 1 < told < best
-    # All actions alike: the mean of all arms, half of the time in each state.
+    # With equal probabilities, the reward is the mean of all arms, and each state has half of the time.
     for param in agent.policy.actor_network[-1].parameters():
         param.data.zero_()
     if name == "bandit":

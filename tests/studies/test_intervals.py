@@ -12,14 +12,14 @@ def test_interquartile_mean_is_reproducible_and_keeps_the_global_random_generato
     np.random.seed(1)  # noqa: NPY002
     first = interquartile_mean(SCORES)
     drawn = np.random.random()  # noqa: NPY002
-    intervals._estimate.cache_clear()  # it would answer the second call
+    intervals._estimate.cache_clear()  # the second call would use it
     assert interquartile_mean(SCORES) == first
     np.random.seed(1)  # noqa: NPY002
     assert np.random.random() == drawn  # noqa: NPY002
 
 
 def test_interquartile_mean_is_the_mean_of_the_middle_half():
-    # Without two of ten on either side: (1.5 + 3 + 4 + 5.3 + 5.8 + 9) / 6.
+    # The mean without the lowest and highest two of ten: (1.5 + 3 + 4 + 5.3 + 5.8 + 9) / 6.
     estimate = interquartile_mean(SCORES)
     assert estimate.middle == pytest.approx(28.6 / 6)
     assert estimate.low < estimate.middle < estimate.high

@@ -28,7 +28,7 @@ def test_unrolled_training_equals_plain_training():
 
 @pytest.fixture
 def double():
-    """New tensors are in double precision."""
+    """New tensors have double precision."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)

@@ -1,4 +1,4 @@
-"""Optimizers at several learning rates at once."""
+"""Optimizers with several learning rates at once."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_ladder_of_rates_equals_separate_runs(name):
         for grad in grads[:, i : i + 1]:
             alone = one.step(alone, grad, factor=rate)
         assert torch.allclose(together[i : i + 1], alone)
-    # SGD by hand.
+    # Hand-computed SGD.
     if name == "SGD":
         assert torch.allclose(together[1], 1 - 0.3 * grads[:, 1].sum(0))
 

@@ -1,4 +1,4 @@
-"""Rankings and what they are worth, by hand."""
+"""Rankings and their agreement, compared with hand-computed values."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from rl_rms.studies.rankings import agreement, noise_floor, regret, tau
 
 def test_shortfall_equals_hand_computed_values():
     lost, low, high = regret(np.array([[1.0, 2.0, 3.0], [3.0, 3.0, 6.0]]), 0)
-    # Differences 2, 1, 3: mean 2, standard error 1 / sqrt(3), and Student's 97.5 % point of two degrees is 4.303.
+    # The differences 2, 1, 3 have the mean 2 and the standard error 1 / sqrt(3). Student's 97.5 % point is 4.303.
     assert (lost, low, high) == pytest.approx((2.0, 2.0 - 4.303 / 3**0.5, 2.0 + 4.303 / 3**0.5), abs=1e-3)
     assert regret(np.ones((2, 3)), 0) == (0.0, 0.0, 0.0)
 
 
 def test_tau_equals_hand_computed_values():
-    # Of six pairs five in the same order, one in the other.
+    # Five of six pairs have the same order.
     assert tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 3.0])) == pytest.approx(4 / 6)
 
 

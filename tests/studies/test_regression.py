@@ -1,4 +1,4 @@
-"""Copies of a network that learn at once."""
+"""Batched copies of a network."""
 
 import pytest
 import torch

@@ -39,10 +39,12 @@ def test_batched_rates_equal_separate_games():
     assert start == pytest.approx([1.0, 1.0])
     assert first == pytest.approx([math.hypot(1, 0.1), math.hypot(1, 0.2)])
     assert second == pytest.approx([math.hypot(0.99, 0.2), math.hypot(0.96, 0.4)])
-    # RMSprop's first step is the rate in y, where the gradient is not 0; its second is the rate in x.
+    # RMSprop's first step is the rate in y, where the gradient is nonzero; its second is the rate in x.
     _, first, second = first_rounds("RMSprop", [0.1, 0.2])
     assert first == pytest.approx([math.hypot(1, 0.1), math.hypot(1, 0.2)])
-    root = math.sqrt((0.05 * 1.0) / (1 - 0.95**2))  # of v in x, where the gradient was 0 at first: in units of it
+    root = math.sqrt(
+        (0.05 * 1.0) / (1 - 0.95**2)
+    )  # in units of the root of v in x, where the first gradient was 0
     expected = [math.hypot(1 - rate / root, 2 * rate) for rate in (0.1, 0.2)]
     assert second == pytest.approx(expected)
 

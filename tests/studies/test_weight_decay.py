@@ -34,7 +34,7 @@ def test_decay_without_gradients_equals_the_closed_form():
 
 
 def test_coupled_decay_lowers_the_return_of_agents(quick):
-    # The ladder's one strength is far too strong for coupled decay, and hardly felt decoupled.
+    # The strength is far too large for coupled decay, and has little effect if decoupled.
     earned = {
         form: quick.values("return", of="agent", form=form).mean() for form in ("none", "coupled", "decoupled")
     }

@@ -1,4 +1,4 @@
-"""An environment that shows in its reward which value was in force."""
+"""A probe environment that shows the present parameter value in its reward."""
 
 import gymnasium as gym
 import numpy as np
@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 
 class Probe(gym.Env):
-    """The reward is the parameter ``level``, the observation counts the steps, the action is remembered."""
+    """The reward is the parameter ``level``, the observation counts the steps, and the action is stored."""
 
     observation_space = gym.spaces.Box(0.0, 100.0, (2,), np.float32)
     action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -30,13 +30,13 @@ class Probe(gym.Env):
 
 @pytest.fixture
 def probe():
-    """Makes a probe, alone."""
+    """A function that makes a single probe."""
     return Probe
 
 
 @pytest.fixture
 def probes():
-    """Makes a vector of probes with episodes of the given lengths."""
+    """A function that makes a vector of probes with episodes of given lengths."""
 
     def make(lengths, mode=AutoresetMode.NEXT_STEP, **kwargs):
         return SyncVectorEnv([lambda one=one: Probe(one) for one in lengths], autoreset_mode=mode, **kwargs)

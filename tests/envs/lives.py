@@ -1,4 +1,4 @@
-"""Episodes under random actions, and an environment whose state is not known."""
+"""Episodes under random actions, and an environment with an unknown state."""
 
 import json
 
@@ -10,7 +10,7 @@ from rl_rms.envs import NonStationaryVector
 
 
 def live(env, steps, seed):
-    """All that an environment shows under random actions, single or vector."""
+    """Observations, rewards and ends of a single or vector environment under random actions."""
     random, seen = np.random.default_rng(seed), []
     space = env.action_space
     for _ in range(steps):
@@ -45,7 +45,7 @@ def through_json(state):
 
 
 class Own(gym.Env):
-    """Whose state nobody has registered, with a generator that nobody knows."""
+    """An environment without a registered state, with its own random generator."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gym.spaces.Discrete(2)

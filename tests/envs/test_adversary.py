@@ -32,9 +32,9 @@ def test_adversary_strikes_at_the_threshold_with_the_worse_bound():
     assert not adversary.record(11, 10.0)  # (9 + 10) / 2
     assert adversary.record(12, 10.0)
     assert not adversary.record(14, 6.0)  # within the burst
-    assert not adversary.record(16, 8.0)  # its last transition was the burst's last
+    assert not adversary.record(16, 8.0)  # its last transition is the last one of the burst
     assert not adversary.record(17, 20.0)
-    assert not adversary.record(18, 20.0)  # good enough, but it rests until 12 + 4 + 3
+    assert not adversary.record(18, 20.0)  # good enough, but within the rest until 12 + 4 + 3
     assert adversary.record(19, 20.0)  # the other bound
     assert not adversary.record(22, 7.5)
     assert not adversary.record(30, 20.0)
@@ -60,7 +60,7 @@ def test_state_dict_goes_through_json():
 
 
 def test_replay_in_an_environment_repeats_the_bursts(probe):
-    # Five transitions an episode, each paying the level: 5 at rest, 15 or 0 in a burst.
+    # Five transitions per episode, each with the level as reward: 5 at rest, 15 or 0 in a burst.
     env = NonStationary(probe(), {"level": burst(threshold=5.0, duration=10, window=2, rest=0)})
     env.reset(seed=0)
     rewards = []
@@ -69,7 +69,7 @@ def test_replay_in_an_environment_repeats_the_bursts(probe):
         rewards.append(reward)
         if terminated:
             env.reset()
-    # Struck by the episodes that end at 10 and 30.
+    # The episodes that end at 10 and 30 start bursts.
     assert rewards == [1.0] * 10 + [0.0] * 10 + [1.0] * 10 + [3.0] * 10 + [1.0] * 10
     replayed = NonStationary(probe(), {"level": env.schedules["level"].replay()})
     replayed.reset(seed=0)
@@ -81,7 +81,7 @@ def test_replay_in_an_environment_repeats_the_bursts(probe):
     assert again == rewards
     assert env.regime == replayed.regime == 5
     assert env.oracle(0, 50)["level"].tolist() == rewards
-    # It begins anew with the environment.
+    # Reset with a seed restarts the adversary.
     env.reset(seed=0)
     assert env.schedules["level"].strikes == ()
 
@@ -100,7 +100,7 @@ def test_adversary_of_a_vector_sees_all_episodes(probes):
     env = NonStationaryVector(probes([2, 3]), {"level": burst(threshold=2.0, duration=4, window=1, rest=0)})
     env.reset(seed=0)
     rewards = [env.step(np.zeros((2, 2), np.float32))[1].tolist() for _ in range(5)]
-    # The first's episode ends at clock 4; its reset frame does not count, so the burst lasts three steps.
+    # The first episode ends at clock 4. Its reset frame does not count, so the burst has three steps.
     assert rewards == [[1, 1], [1, 1], [0, 0], [0, 0], [0, 0]]
     assert env.schedules["level"].strikes[0] == (4, 0.0)
     with pytest.raises(ValueError, match=naming("sharing='shared'", "'independent'")):

@@ -21,13 +21,13 @@ def test_frozen_at_a_clock_restores_the_episode_afterwards(probe):
     with env.frozen(clock=70) as same:
         assert same is env
         assert [env.step(None)[1] for _ in range(2)] == [70, 70]
-        # In frozen time episodes begin, seeds and options are taken, and nothing of it is lived.
+        # Frozen environments accept seeds and options and begin episodes, without advancing.
         env.reset(seed=9)
         assert (env.clock, env.step(None)[1]) == (70, 70)
         env.reset(options={"rl_rms.clock": 20})
         assert [env.step(None)[1] for _ in range(5)] == [20] * 5
     assert env.clock == 3
-    # The episode of five steps goes on with its fourth.
+    # The episode of five steps continues with its fourth step.
     assert env.step(None)[0].tolist() == [4, 4]
     assert env.step(None)[1:3] == (4, True)
 
@@ -77,7 +77,7 @@ def test_frozen_vector_keeps_every_clock(native):
                 env.reset(seed=3)
                 for _ in range(40):
                     env.step(actions)
-                    # The task stays, though by now episodes have ended with what would be a next one.
+                    # The task is kept, although episodes have ended that would select the next one.
                     assert env.parameters["gravity"] == env.oracle(100, 101)["gravity"][0]
                     assert env.parameters["length"].tolist() == [0.5] * 3
                 assert env.curriculum.stage == 0
@@ -138,7 +138,7 @@ def test_curriculum_sets_parameters_in_workers(probes):
 
 
 class Goal(gym.Env):
-    """An environment that says whether an episode was a success."""
+    """An environment that reports the success of each episode."""
 
     observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -193,6 +193,6 @@ def test_reset_with_a_seed_restarts_the_curriculum_of_a_vector(probes):
         env.step(actions)
     assert (env.parameters["level"].tolist(), env.regime) == ([2, 2], 1)
     env.reset(options={"reset_mask": np.array([True, True])}, seed=0)
-    assert env.regime == 1  # a mask never rewinds
+    assert env.regime == 1  # a reset with a mask never rewinds
     env.reset(seed=0)
     assert (env.parameters["level"].tolist(), env.regime) == ([1, 1], 0)

@@ -14,7 +14,7 @@ KEYED = spaces.Dict({"a": BOX, "b": spaces.Discrete(3)})
     ("space", "observation"),
     [
         (BOX, np.zeros(3, np.float32)),
-        (BOX, np.full(3, 9.0)),  # out of bounds, and of another kind that is cast safely enough
+        (BOX, np.full(3, 9.0)),  # out of bounds, or of a type that casts safely
         (BOX, [0, 0, 0]),
         (spaces.Box(0, 255, (2,), np.uint8), np.zeros(2, np.uint8)),
         (spaces.Discrete(3), 2),
@@ -55,7 +55,7 @@ def test_check_observation_of_another_shape_or_type_raises_value_error(space, ob
 
 
 class Told(gym.Env):
-    """Returns what it is told to."""
+    """An environment that returns given values."""
 
     observation_space = spaces.Discrete(3)
     action_space = spaces.Discrete(2)

@@ -1,4 +1,4 @@
-"""Classes that a configuration can name."""
+"""Classes that configurations refer to by name."""
 
 import pytest
 

@@ -34,7 +34,7 @@ def test_decode_of_an_array_has_the_dtype_the_shape_and_memory_of_its_own(dtype)
     back = decode(through_json(encode(array)))
     assert back.dtype == array.dtype
     assert np.array_equal(back, array)
-    back[0, 0] = 1  # can be written
+    back[0, 0] = 1  # is writeable
 
 
 @pytest.mark.parametrize("array", [np.zeros((0, 3)), np.array(2.5), np.arange(6).reshape(2, 3).T])

@@ -1,4 +1,4 @@
-"""Episodes are reported to the curriculum and the adversaries."""
+"""The curriculum and the adversaries receive the episodes."""
 
 import json
 
@@ -18,7 +18,7 @@ def teacher():
 
 
 def end(feedback, rewards, clock=0):
-    """Let an episode of one transition end in each environment."""
+    """End an episode of one transition in each environment."""
     n = len(rewards)
     return feedback.record(clock, rewards, [True] * n, [True] * n, [None] * n)
 

@@ -10,7 +10,7 @@ from tests.naming import mentions, naming
 
 
 class Remembering(gym.Wrapper):
-    """Has an attribute of each kind that is saved."""
+    """A wrapper with an attribute of each type that is saved."""
 
     def __init__(self, env, rate=0.5):
         super().__init__(env)
@@ -27,7 +27,7 @@ class Remembering(gym.Wrapper):
 
 
 class Opaque(gym.Wrapper):
-    """Keeps its state in an object of its own."""
+    """A wrapper that keeps its state in a custom object."""
 
     def __init__(self, env):
         super().__init__(env)
@@ -35,7 +35,7 @@ class Opaque(gym.Wrapper):
 
 
 def layers(*wrappers):
-    """Wrappers around a CartPole, from the innermost on, the outermost one, and their state."""
+    """Wrap a CartPole from the innermost wrapper outwards; return the environment and the wrappers' state."""
     env = inner = gym.make("CartPole-v1").unwrapped
     for wrap in wrappers:
         env = wrap(env)

@@ -19,7 +19,7 @@ def people(count=100_000, seed=0, **options):
 
 
 def test_episode_equals_hand_computed_values():
-    # Without noise and with traits that decide: who has importance @ traits > 0 repays.
+    # Without noise and with a steep rule, an applicant with importance @ traits > 0 repays.
     env = Lending(num_features=2, noise_0=0.0, noise_1=0.0, steepness=1e6, gain=2.0, loss=5.0)
     observation, info = env.reset(seed=0)
     assert info == {}
@@ -57,12 +57,13 @@ def test_repayment_probabilities_equal_simulated_shares():
 
 
 def test_repayment_probabilities_equal_hand_computed_values():
-    # Nothing hidden: sigmoid(steepness * importance @ x) with importance (2, 1) / sqrt(5).
+    # All traits are visible: sigmoid(steepness * importance @ x) with importance (2, 1) / sqrt(5).
     env = Lending(num_features=2, noise_0=0.0, noise_1=1.0, steepness=1.0)
     assert env.chances([[1.0, -1.0, 1, 0]]) == pytest.approx(1 / (1 + np.exp(-1 / 5**0.5)))
-    # As likely above 0 as below.
+    # Above and below 0 are equally likely.
     assert env.chances([[0.0, 0.0, 0, 1]]) == pytest.approx(0.5)
-    # With a steep rule, the probability that a normal of mean 1/2 * 2/sqrt(5) and variance 1/2 * 4/5 is above 0.
+    # With a steep rule, this is the probability that a normal with mean 1/2 * 2/sqrt(5) and variance 1/2 * 4/5 is
+    # above 0.
     steep = Lending(num_features=2, noise_1=1.0, steepness=20.0)
     assert steep.chances([[1.0, 0.0, 0, 1]]) == pytest.approx(0.7602, abs=2e-3)
 
@@ -73,7 +74,7 @@ def test_best_actions_have_the_highest_return():
     earned = env.rewards(env.best_actions(observations), repays).mean()
     for threshold in (0.6, 0.7, 0.8, 0.9):
         assert env.rewards(chances > threshold, repays).mean() < earned
-    # At the odds 3 to 1 themselves it makes no difference.
+    # At odds of 3 to 1, both actions have the same return.
     assert env.rewards(chances > 0.75, repays).mean() == pytest.approx(earned)
 
 
@@ -96,7 +97,7 @@ def test_true_positive_rates_equal_hand_computed_values():
 
 @pytest.mark.parametrize("target", ["noise_0", "noise_1", "share_1", "steepness", "gain", "loss"])
 def test_every_parameter_can_drift(target):
-    # Making the wrapper raises if a change changes nothing.
+    # The wrapper raises an error if a change has no effect.
     env = NonStationary(Lending(), {target: Step(before=0.3, after=0.9, at=5)}, seed=0)
     env.reset(seed=0)
     for _ in range(6):

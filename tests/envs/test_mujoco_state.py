@@ -26,7 +26,7 @@ def test_state_of_a_long_mujoco_episode_is_small_and_continues_exactly():
 
 def test_is_mujoco_of_gymnasiums_environments_alone_is_true():
     class Changed(HalfCheetahEnv):
-        """May have a state of its own."""
+        """An environment that may have its own state."""
 
     assert is_mujoco(gym.make("HalfCheetah-v5").unwrapped)
     assert not is_mujoco(gym.make("CartPole-v1").unwrapped)
@@ -44,4 +44,4 @@ def test_write_of_a_read_state_repeats_the_steps():
     write(other.unwrapped, state)
     for _ in range(5):
         assert np.array_equal(other.step(env.action_space.low)[0], env.step(env.action_space.low)[0])
-    assert np.array_equal(state["integration"], before)  # a copy, which the steps leave alone
+    assert np.array_equal(state["integration"], before)  # a copy, which later steps do not change

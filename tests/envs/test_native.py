@@ -1,4 +1,4 @@
-"""Native vector environments whose parameters change."""
+"""Native vector environments with changing parameters."""
 
 import json
 
@@ -77,7 +77,7 @@ def test_constructor_of_a_native_environment_not_known_to_take_arrays_raises_val
 
 def test_constructor_of_a_native_environment_with_an_episode_parameter_raises_value_error():
     class Restarted(NativeProbes):
-        """Of a class of its own, whose parameters are registered here."""
+        """A native vector environment of another class, with registered parameters."""
 
     register_parameter(Restarted, "level", effect="episode")
     with pytest.raises(ValueError, match=naming("'level'", "Restarted", "sub-environment")):

@@ -49,7 +49,7 @@ def cartpole(changes=CHANGES, **kwargs):
 
 
 def live(env, steps, seed=None):
-    """Play random actions for some env steps; return what each of them showed."""
+    """Play random actions for some env steps; return the transitions."""
     env.action_space.seed(5)
     if seed is not None:
         env.reset(seed=seed)
@@ -76,7 +76,7 @@ def test_step_at_a_clock_uses_the_value_of_that_clock(probe):
 
 @pytest.mark.parametrize("episode_length", [1, 7, 10_000])
 def test_drift_with_episodes_of_any_length_is_the_same(probe, episode_length):
-    # One more every 50 env steps is 40 more after 2000, however often the episode ends.
+    # One more every 50 env steps gives 40 more after 2000, independent of episode ends.
     env = NonStationary(probe(length=episode_length), {"level": Linear(start=0, end=40, over=2_000)})
     live(env, 2_000, seed=0)
     assert env.parameters["level"] == 40
@@ -162,7 +162,7 @@ def test_step_under_transforms_changes_rewards_observations_and_actions(probe):
     observation, reward, *_ = env.step(np.array([1.0, -0.5], np.float32))
     assert (observation.tolist(), reward, observation.dtype) == ([11, 11], 2.5, np.float32)
     assert env.unwrapped.action.tolist() == [-0.5, 0.25]
-    # What a step returns is made under the values before the clock goes on; the step after that sees the jump.
+    # A step uses the values before the clock advances; the next step has the jump.
     assert [env.step(np.zeros(2, np.float32))[0][0] for _ in range(2)] == [21, 32]
     assert env.reset()[0].tolist() == [2, 2]
 
@@ -235,7 +235,7 @@ def test_noise_of_discrete_actions_replaces_that_share_of_them():
         return sent
 
     assert set(pushed(0.0)) == {1}
-    sent = pushed(0.5)  # half of what is drawn is the action that was given
+    sent = pushed(0.5)  # half of the drawn actions equal the given one
     assert sent.count(0) == pytest.approx(250, abs=4 * math.sqrt(250))
     assert {type(one) for one in sent} == {int}
 
@@ -399,7 +399,7 @@ def test_checkers_of_environments_find_no_more_than_in_the_inner_environment(che
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             check(env, skip_render_check=True)
-        # One of them shows the environment.
+        # One of the warnings shows the environment.
         return {re.sub(r"<.*>", "<env>", str(one.message)) for one in caught}
 
     assert complaints(cartpole(seed=seed)) <= complaints(gym.make("CartPole-v1"))
@@ -418,7 +418,7 @@ def test_stable_baselines3_learning_advances_the_clock():
 
 
 class OwnKeys(gym.Wrapper):
-    """Uses info entries and reset options with the names that the wrappers use without their prefix."""
+    """An environment with info entries and reset options of the wrappers' names without their prefix."""
 
     def reset(self, *, seed=None, options=None):
         observation, info = self.env.reset(seed=seed)
@@ -484,7 +484,7 @@ def test_parameter_with_regular_increments_counts_them_across_episodes(policy_se
 
 @pytest.mark.parametrize("policy_seed", [0, 1])
 def test_poisson_events_in_20000_steps_have_their_rate(policy_seed):
-    # Poisson: 200 with standard deviation 14.
+    # The count is Poisson: 200 with standard deviation 14.
     _, regimes = play({"gravity": PoissonJumps(low=5, high=15, mean_dwell=100)}, 20_000, policy_seed)
     assert regimes[-1] == pytest.approx(200, abs=3 * 200**0.5)
 

@@ -19,7 +19,7 @@ def test_observer_appends_components_to_flat_observations(probe):
     assert env.observation_space.shape == (5,)
     assert env.observation_space.low.tolist() == [0.0, 0.0, -np.inf, 0.0, 0.0]
     assert env.observation_space.high.tolist() == [100.0, 100.0, np.inf, np.inf, 1.0]
-    # Timescale 2: the time is half the clock. The value is that of the transition to come.
+    # The timescale is 2, so the time is half the clock. The value is that of the next transition.
     assert env.reset(seed=0)[0].tolist() == [0, 0, 1, 0, 0]
     assert [env.step(None)[0].tolist() for _ in range(3)] == [
         [1, 1, 1, 0.5, 0],
@@ -74,7 +74,7 @@ def test_environment_checker_passes():
         gym.make("CartPole-v1"), {"gravity": Linear(8.0, 12.0, over=100)}, observe=["params", "time"]
     )
     with warnings.catch_warnings():
-        # That it is a wrapper, and that a parameter has no bounds.
+        # The checker warns of a wrapper and of an unbounded parameter.
         warnings.filterwarnings("ignore", message=".*(unwrapped version|infinity).*")
         check_env(env, skip_render_check=True)
 

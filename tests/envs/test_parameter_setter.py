@@ -1,4 +1,4 @@
-"""The targets of one environment, set by name."""
+"""Targets of one environment, set by name."""
 
 import pickle
 

@@ -9,13 +9,13 @@ CHANGES = {"gravity": Sinusoid(9.8, 4, 500), "length": Redraw(0.3, 0.9, every=64
 
 def test_phase_clocks_spread_over_the_cycle_or_timescale_of_each_target():
     clocks = PhaseClocks(CHANGES, seed=2, num_envs=4)
-    clocks.set(4 * BLOCK - 6)  # events are looked for in so many readings at once
+    clocks.set(4 * BLOCK - 6)  # readings in one search for events
     for _ in range(40):
         clock = clocks.reading
         swing, redrawn = clocks.values
         assert swing.tolist() == trace(CHANGES, clock + 125 * np.arange(4), 2)["gravity"].tolist()
         assert redrawn.tolist() == trace(CHANGES, clock + np.array([0, 13, 26, 38]), 2)["length"].tolist()
-        # Redrawn at multiples of 64, each at another moment; a quarter of the timescale, 51.2, apart.
+        # Redrawn at multiples of 64, with phases a quarter of the timescale (51.2) apart.
         assert clocks.regime.tolist() == [(clock + ahead) // 64 for ahead in (0, 13, 26, 38)]
         ahead = clocks.values_after(np.ones(4, dtype=bool))
         clocks.advance(np.ones(4, dtype=bool), 4)

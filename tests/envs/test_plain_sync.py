@@ -12,7 +12,7 @@ from tests.naming import naming
 
 
 class Unknown(PendulumEnv):
-    """Has no registered state."""
+    """An environment without a registered state."""
 
 
 def vector(limit=7, wrap=lambda env: env):

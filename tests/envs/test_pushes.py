@@ -9,7 +9,7 @@ from tests.naming import naming
 
 
 def play(env, steps, pushes, seed=0):
-    """Observations, rewards and ends under the same moves."""
+    """Observations, rewards and ends under given moves."""
     rng = np.random.default_rng(seed)
     told = [(env.reset(seed=seed)[0], None, None, None)]
     for _ in range(steps):
@@ -31,7 +31,7 @@ def test_push_changes_the_angular_velocity_before_the_step():
     env.reset(seed=0)
     plain = gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
     plain.reset(seed=0)
-    # The second push is cut to the bound.
+    # The second push is clipped to the bound.
     plain.unwrapped.state = plain.unwrapped.state + np.array([[0], [0], [0], [1]]) * [-0.2, 0.5]
     expected = plain.step(np.array([1, 0]))[0]
     found = env.step((np.array([1, 0]), np.array([-0.4, 7.0])))[0]

@@ -1,4 +1,4 @@
-"""Episodes that are replayed, where the environment's state cannot be read."""
+"""Replay of episodes for environments whose state cannot be read."""
 
 import json
 import warnings
@@ -13,13 +13,13 @@ from tests.envs.lives import Own, live, same, through_json
 from tests.naming import naming
 
 with warnings.catch_warnings():
-    # Raised as an error, what Box2D's binding warns of ends the interpreter.
+    # A warning of Box2D's binding would end the interpreter if it were raised as an error.
     warnings.simplefilter("ignore")
     import gymnasium.envs.box2d
 
 
 def test_bipedal_walker_episodes_are_independent_of_earlier_ones():
-    """With Gymnasium's own, an environment that has been used goes through the same contacts in another order."""
+    """In Gymnasium's environment, contacts depend on earlier episodes."""
     seen = []
     for earlier in (0, 3):
         env = NonStationary(gym.make("BipedalWalker-v3"), {"gravity": -10.0})

@@ -18,7 +18,7 @@ from rl_rms.envs.schedules import Linear
 from tests.faulty import Faulty, fail_in_the_third_step
 from tests.naming import naming
 
-# Long enough for a worker that is slow because others use the machine, and waited for only by those that hang.
+# Seconds that are enough for a worker on a busy machine. Only tests of hung workers wait for them.
 TIMEOUT = 2.0
 
 
@@ -27,7 +27,7 @@ def vector(*envs, **kwargs):
 
 
 def play(env, num_steps, seed=7):
-    """What some steps show, and where they were no transitions."""
+    """Observations, rewards and ends of some steps, and the reset frames."""
     shown = [env.reset(seed=seed)[0]]
     told = []
     with warnings.catch_warnings():
@@ -87,7 +87,7 @@ def test_step_wrong_shape_raises_before_it_is_written_into_shared_memory():
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 @pytest.mark.parametrize("how", ["raise", "kill", "exit"])
 def test_restart_equals_that_of_the_sync_class(mode, how):
-    # Disabled ends with the first fault, after which there would have to be a reset.
+    # Without autoreset, the first fault ends the test, because a reset would have to follow.
     num_steps, num_faults = {"NextStep": (9, 2), "SameStep": (9, 3), "Disabled": (3, 1)}[mode]
     kinds = {}, {"at": 3}, {}
     here = vector_here(*kinds, autoreset_mode=mode)
@@ -128,7 +128,7 @@ def test_step_hung_worker_is_replaced_and_the_others_continue():
 
 
 class Keyed(Faulty):
-    """The same, in a Dict with a Tuple."""
+    """The same environment with a Dict observation with a Tuple."""
 
     observation_space = spaces.Dict({"a": Faulty.observation_space, "b": spaces.Tuple((spaces.Discrete(9),))})
 
@@ -211,7 +211,7 @@ def test_exit_of_the_process_leaves_no_worker(how, on_error):
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == (-signal.SIGKILL if on_error == "restart" else 1), done.stderr
-    # Its output ends only once all of its workers have ended, or else this has timed out.
+    # The output ends when all workers have ended, or the test times out.
     assert len(done.stdout.split()) == 3
 
 

@@ -1,4 +1,4 @@
-"""Resilient vector environments, made from ids."""
+"""Resilient vector environments from ids."""
 
 import gymnasium as gym
 import numpy as np

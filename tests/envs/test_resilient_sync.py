@@ -41,7 +41,7 @@ def test_step_restart_leaves_the_other_sub_environments_alone(how):
     told = []
     for t in range(9):
         whole.append(plain.step(np.zeros(3, int))[0])
-        if t in (2, 6):  # the new one fails in its third step, too
+        if t in (2, 6):  # the new environment fails in its third step, too
             with pytest.warns(UserWarning, match=naming("sub-environment 1", "seed", "restarted")):
                 transition = env.step(np.zeros(3, int))
         else:
@@ -50,7 +50,7 @@ def test_step_restart_leaves_the_other_sub_environments_alone(how):
         told.append((transition[3][1], "rl_rms.restarted" in transition[4]))
     others = [0, 2]
     assert np.array_equal(np.array(shown)[:, others], np.array(whole)[:, others])
-    # Steps 1, 2, then the new one's beginning, its reset frame, and so on.
+    # Steps 1 and 2, then the reset and the reset frame of the new environment, and so on.
     assert np.array(shown)[:, 1, 0].tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 0, 1]
     assert told == [(t in (2, 6),) * 2 for t in range(9)]
 
@@ -65,7 +65,8 @@ def test_step_restart_of_all_does_not_advance_the_clock():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if t == 2 else "error")
             rewards.append(env.step(np.zeros(2, int))[1].tolist())
-    # Both fail in their third step, which is no transition and does not move the clock, nor does the reset frame.
+    # Both fail in their third step. It is no transition and does not advance the clock, and neither do reset
+    # frames.
     assert rewards == [[0, 0], [2, 2], [0, 0], [0, 0], [4, 4], [6, 6]]
     assert env.clock == 8
 
@@ -85,7 +86,7 @@ def test_reset_fault_restarts_or_raises_after_five_in_a_row():
 
 
 class Varied(gym.Env):
-    """Observations of a space's samples, info that comes and goes, episodes of 3 steps."""
+    """Episodes of 3 steps with sampled observations and changing info keys."""
 
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 

@@ -75,7 +75,7 @@ def test_vec_env_changes_and_info_has_the_parameters(sharing):
             assert env.get_attr(target)[row] == value
     assert env.get_attr("clock", indices=1) == [450]
     assert env.get_attr("regime") == [info["rl_rms.regime"] for info in infos]
-    # All together make the steps of the environment's timescale.
+    # The timescale counts the env steps of all sub-environments.
     assert env.get_attr("timescale")[0] * 3 == inner.timescale
 
 
@@ -106,7 +106,7 @@ def test_env_method_calls_all_workers_at_once():
 
 
 class Kept(KVWriter):
-    """A log that is kept."""
+    """A log that keeps its entries."""
 
     def __init__(self):
         self.rows = []
@@ -161,7 +161,7 @@ def still():
 
 
 def test_callback_reads_only_attributes_that_workers_have():
-    """A worker of SubprocVecEnv ends when it is asked for an attribute that it does not have."""
+    """A worker of SubprocVecEnv ends if it is asked for a missing attribute."""
     matched = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life": "match"}}
     env = SubprocVecEnv([changing] * 2)
     model = A2C("MlpPolicy", env, seed=0, policy_kwargs=matched)

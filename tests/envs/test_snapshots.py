@@ -1,4 +1,4 @@
-"""An environment that is saved, pickled or copied in the middle of an episode goes on exactly."""
+"""Environments that are saved, pickled or copied within an episode continue exactly."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ from tests.envs.lives import Own, live, same, through_json
 from tests.naming import mentions, naming
 
 with warnings.catch_warnings():
-    # Raised as an error, what Box2D's binding warns of ends the interpreter.
+    # A warning of Box2D's binding would end the interpreter if it were raised as an error.
     warnings.simplefilter("ignore")
     import gymnasium.envs.box2d
 
@@ -128,8 +128,8 @@ def test_load_of_an_ended_episode_resets_in_the_next_step(vector):
     loaded.load_state_dict(through_json(env.state_dict()))
     theirs, ours = loaded.step(np.array([1, 0])), env.step(np.array([1, 0]))
     assert same([theirs[:4]], [ours[:4]])
-    assert (np.abs(theirs[0]) < 0.06).all(axis=1).any()  # where CartPole begins
-    assert 0.0 in theirs[1]  # a reset frame pays nothing
+    assert (np.abs(theirs[0]) < 0.06).all(axis=1).any()  # the initial observation of CartPole
+    assert 0.0 in theirs[1]  # a reset frame has no reward
     env.close()
     loaded.close()
 
@@ -204,7 +204,7 @@ def test_load_with_other_adversaries_raises():
 
 
 class Drawing(gym.Env):
-    """An environment whose random source is not Gymnasium's own."""
+    """An environment with a custom random generator."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gym.spaces.Discrete(2)
@@ -272,7 +272,7 @@ def test_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
 
 
 class Opaque(gym.Wrapper):
-    """Holds an object of its own kind."""
+    """An object that cannot be saved."""
 
     def __init__(self, env):
         super().__init__(env)
@@ -280,7 +280,7 @@ class Opaque(gym.Wrapper):
 
 
 def unkept(kind):
-    """An environment whose state cannot be kept."""
+    """An environment whose state cannot be saved."""
     if kind == "single":
         env = NonStationary(Unreadable())
     elif kind == "sub-environments":
@@ -312,7 +312,7 @@ def test_state_that_cannot_be_kept_is_warned_of_once_by_each_environment(kind):
 
 def test_state_that_is_not_restored_exactly_is_warned_of_once_by_each_environment():
     class Lucky(Own):
-        """A random source that no seed governs moves the total."""
+        """An environment whose transitions depend on an unseeded random generator."""
 
         def step(self, action):
             self.total += np.random.default_rng().random()

@@ -1,4 +1,4 @@
-"""Sync and Async vector environments whose parameters change."""
+"""Sync and Async vector environments with changing parameters."""
 
 import gymnasium as gym
 import numpy as np
@@ -26,7 +26,7 @@ def test_constructor_of_workers_that_are_not_ready_raises_value_error():
     with pytest.raises(ValueError, match=naming('make_vec(id, num_envs, changes, vectorization_mode="async"')):
         NonStationaryVector(refused, {"gravity": 3.0})
     refused.close()
-    env = NonStationaryVector(bare())  # nothing to be set in them
+    env = NonStationaryVector(bare())  # nothing to set in them
     env.reset(seed=0)
     env.step(np.zeros(2, dtype=int))
     assert env.clock == 2

@@ -9,7 +9,7 @@ from rl_rms.envs.schedules import PiecewiseConstant, Step
 from rl_rms.envs.switching import TaskSwitch
 from tests.naming import naming
 
-# In the first, right and then down is the way to the goal; in the second, down and then right.
+# The goal is right and down in the first lake, and down and right in the second.
 LAKES = [
     {"id": "FrozenLake-v1", "desc": ["SF", "HG"], "is_slippery": False},
     {"id": "FrozenLake-v1", "desc": ["SH", "FG"], "is_slippery": False},
@@ -60,7 +60,7 @@ def test_switch_in_every_autoreset_mode_truncates(how, mode):
     env.reset(seed=0)
     actions = [np.array([RIGHT, LEFT]), np.array([LEFT, LEFT]), np.array([RIGHT, LEFT])]
     seen = [env.step(action) for action in actions]
-    # The clock reads 2, 4 and 6: the third transition is the last one before the other task.
+    # The clock reads 2, 4 and 6. The third transition is the last one before the other task.
     assert [one[3].tolist() for one in seen] == [[False, False], [False, False], [True, True]]
     assert not any(one[2].any() for one in seen)
     if mode == "SameStep":
@@ -90,7 +90,7 @@ def test_switch_by_independent_clocks_changes_only_those_due():
     env.reset(seed=0)
     env.step(np.array([RIGHT, LEFT]))
     assert env.step(np.array([DOWN, LEFT]))[2].tolist() == [True, False]
-    # The first only begins an episode now, which is no transition.
+    # The first sub-environment only resets in this step, which is no transition.
     assert env.step(np.array([LEFT, LEFT]))[3].tolist() == [False, True]
     assert env.step(np.array([LEFT, LEFT]))[3].tolist() == [True, False]
     env.close()

@@ -1,4 +1,4 @@
-"""Every ready-made task passes both checkers, changes as described, and can be stepped."""
+"""Ready-made tasks pass both checkers, change as described, and can be stepped."""
 
 import warnings
 
@@ -12,12 +12,12 @@ from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.tasks import NAMESPACE, TASKS, make_task, task_config
 
 with warnings.catch_warnings():
-    # Raised as an error, what Box2D's binding warns of ends the interpreter.
+    # A warning of Box2D's binding would end the interpreter if it were raised as an error.
     warnings.simplefilter("ignore")
     import gymnasium.envs.box2d
 
 NAMES = pytest.mark.parametrize("name", TASKS)
-# MuJoCo prints a notice about Gymnasium's own models to the standard output; it is no Python warning.
+# MuJoCo prints a notice about Gymnasium's models to the standard output.
 
 
 def test_every_environment_has_a_task_of_every_kind():
@@ -32,7 +32,7 @@ def test_every_environment_has_a_task_of_every_kind():
 
 
 def said(check, env):
-    """What a checker warns of, without the escapes that colour it."""
+    """Warnings of a checker without colour codes."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check(env, skip_render_check=True)
@@ -46,12 +46,12 @@ def test_checkers_report_only_the_environment_inside(name, check):
     task = TASKS[name]
     try:
         of_the_base = said(check, gym.make(task.base, disable_env_checker=True, **task.kwargs))
-    except AssertionError:  # FrozenLake pays whole numbers
+    except AssertionError:  # FrozenLake has integer rewards
         of_the_base = set()
     new = {
         message
         for message in said(check, make_task(name)) - of_the_base
-        # That it is a wrapper is no fault of it, and moved observations may lie anywhere.
+        # The checker warns of every wrapper, and of unbounded observations under an offset.
         if "is different from the unwrapped version" not in message
         and not (name.startswith("Offset") and "infinity" in message)
     }

@@ -1,4 +1,4 @@
-"""The two worlds whose best policy is known."""
+"""The two environments with a known optimal policy."""
 
 import gymnasium as gym
 import numpy as np
@@ -27,12 +27,12 @@ def test_bandit_means_drift():
 
 
 def test_values_equal_hand_computed_ones():
-    # From state 0, always going to 1 and staying: 1 + gamma + gamma**2 + ... = 10.
+    # From state 0, going to 1 and staying gives 1 + gamma + gamma**2 + ... = 10.
     env = TwoStates()
     assert env.values([[0, 1], [1, 0]], gamma=0.9) == pytest.approx([10, 10])
-    # Staying wherever it is: 0 for ever, or 1 for ever.
+    # Staying gives 0 in every step or 1 in every step.
     assert env.values([[1, 0], [1, 0]], gamma=0.9) == pytest.approx([0, 10])
-    # A coin: in state 1 after half of the transitions, from either state.
+    # A random policy is in state 1 after half of the transitions, from either state.
     assert env.values([[0.5, 0.5], [0.5, 0.5]], gamma=0.9) == pytest.approx([5, 5])
 
 

@@ -36,7 +36,7 @@ def make(kind, lengths, mode, probes):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["native", "sync"])
 def test_clock_in_every_autoreset_mode_counts_true_transitions_alone(kind, mode, probes):
-    # Episodes of 1, 2 and 5 env steps. In 12 vector steps with a reset frame after each, 6, 8 and 10 are true.
+    # Episodes have 1, 2 and 5 env steps. In 12 vector steps with reset frames, 6, 8 and 10 are valid.
     true = [6, 8, 10] if mode is AutoresetMode.NEXT_STEP else [12, 12, 12]
     shared = NonStationaryVector(
         make(kind, [1, 2, 5], mode, probes), {"reward.offset": Linear(0, 1000, over=1000)}
@@ -45,7 +45,7 @@ def test_clock_in_every_autoreset_mode_counts_true_transitions_alone(kind, mode,
     shown = play(shared, 12)
     assert shared.clock == sum(true)
     assert shared.clocks.tolist() == [sum(true)] * 3
-    # All see the clock's reading at the beginning of the vector step; reset frames have no reward.
+    # All have the clock's reading at the beginning of the vector step; reset frames have no reward.
     before = 0
     for _, rewards, _, _ in shown:
         assert set(rewards) <= {1.0 + before, 0.0}
@@ -87,7 +87,7 @@ def test_reset_with_a_seed_and_no_mask_alone_rewinds_the_clock(sharing, probes):
 def test_reset_after_an_ended_episode_leaves_no_reset_frame(kind, probes):
     env = NonStationaryVector(make(kind, [2, 9], AutoresetMode.NEXT_STEP, probes), {"level": 2.0})
     env.reset(seed=0)
-    play(env, 2)  # the first one's episode is over
+    play(env, 2)  # the first episode has ended
     env.reset()
     play(env, 1)
     assert env.clock == 6
@@ -111,12 +111,12 @@ def test_make_vec_in_every_vectorization_mode_gives_the_same_drift(sharing):
         for action in actions:
             *transition, info = env.step(np.full(3, action))
             shown[mode].append((*(one.tolist() for one in transition), info["rl_rms.regime"].tolist()))
-            # Whatever the episodes are, what holds is what the schedules say at the clocks.
+            # The values are those of the schedules at the clocks, independent of the episodes.
             for i, clock in enumerate(env.clocks):
                 index = i if sharing == "independent" else 0
                 changes = CHANGES
                 if sharing == "phase":
-                    # Thirds of its cycle, or of its timescale.
+                    # Thirds of the cycle, or of the timescale.
                     spans = {"gravity": 300, "length": 32, "masscart": 25, "reward.scale": 60}
                     spans |= {"observation.offset": 56, "action.flip": 90}
                     changes = {name: one.ahead(round(i / 3 * spans[name])) for name, one in CHANGES.items()}
@@ -177,7 +177,7 @@ def test_action_flip_by_sharing_flips_the_actions_of_all_or_of_each():
         return env.step(np.array(actions))[0].tolist()
 
     assert first([0, 1], 1.0, "shared") == first([1, 0], 0.0, "shared") != first([0, 1], 0.0, "shared")
-    # With seed 1 those of the first one alone are flipped.
+    # With seed 1, only the actions of the first are flipped.
     redraw = Redraw(values=[0, 1], every=10)
     flips = [trace({"action.flip": redraw}, [0], 1, i)["action.flip"][0] for i in range(2)]
     assert flips == [1, 0]
@@ -357,7 +357,7 @@ def test_curriculum_in_every_autoreset_mode_sets_the_task_of_each_next_episode(m
     assert env.curriculum is curriculum
     env.reset(seed=0)
     shown = play(env, 8)
-    # Returns of 2 and 3, so the stage goes up after the third vector step, in which the second episode ends.
+    # Returns are 2 and 3, so the stage rises after the third vector step, in which the second episode ends.
     rewards = {
         AutoresetMode.NEXT_STEP: ([1, 1, 0, 1, 1, 0, 5, 5], [1, 1, 1, 0, 5, 5, 5, 0]),
         AutoresetMode.SAME_STEP: ([1, 1, 1, 1, 5, 5, 5, 5], [1, 1, 1, 5, 5, 5, 5, 5]),

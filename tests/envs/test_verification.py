@@ -46,7 +46,7 @@ def test_verify_lunar_lander_that_keeps_its_first_gravity_raises():
     lander = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
 
     class Frozen(lander.LunarLander):
-        """It keeps the gravity of the moon, as that of an episode that began does."""
+        """A lander that keeps its first gravity, as an episode in progress does."""
 
         def reset(self, **arguments):
             self.gravity = -10.0
@@ -159,7 +159,7 @@ def test_verify_does_not_try_values_out_of_bounds():
 
 
 class Far(Counted):
-    """Its bonus is paid where random actions do not lead."""
+    """The bonus is a reward in a state that random actions do not reach."""
 
     bonus, place = 1.0, 0
 

@@ -1,4 +1,4 @@
-"""Vector environments that show in their rewards which values were in force."""
+"""Vector environments that show the present parameter values in their rewards."""
 
 import gymnasium as gym
 import numpy as np
@@ -6,7 +6,7 @@ from gymnasium.vector import AutoresetMode
 
 
 class NativeProbes(gym.vector.VectorEnv):
-    """Probes as a vector environment of its own kind, which gives arrays of `level` back as rewards."""
+    """Probes as a native vector environment, with the array `level` as rewards."""
 
     single_observation_space = gym.spaces.Box(0.0, 100.0, (2,), np.float32)
     single_action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -42,7 +42,7 @@ class NativeProbes(gym.vector.VectorEnv):
 
 
 def play(env, steps, actions=None):
-    """Make vector steps, resetting what is done where the environment leaves that to its user."""
+    """Make vector steps, with resets of ended episodes without autoreset."""
     shown = []
     for k in range(steps):
         action = env.action_space.sample() if actions is None else np.full(env.num_envs, actions[k])

@@ -1,4 +1,4 @@
-"""What holds for every curriculum."""
+"""Properties of every curriculum."""
 
 import json
 import math
@@ -33,7 +33,7 @@ TASKS = [{"length": one} for one in (1.0, 0.7, 0.5, 0.2)]
 
 
 def wander(history, random):
-    """A teacher with random numbers and a memory."""
+    """A teacher with random numbers and a state."""
     last = history[-1].task["length"] if history else 0.5
     return {"length": float(np.clip(last + random.normal(0, 0.1), 0.1, 1.0))}
 
@@ -62,13 +62,13 @@ KINDS = pytest.mark.parametrize(
 
 
 def fresh(index):
-    """One of them at its beginning."""
+    """A new curriculum of a kind."""
     one = EVERY[index]
     return Teacher(["length"], wander) if isinstance(one, Teacher) else Curriculum.from_config(one.to_config())
 
 
 class Learner:
-    """Better at long poles than at short ones, and better from day to day."""
+    """An agent with higher returns for long poles, which improves over time."""
 
     def __init__(self, seed, num_envs=3):
         self.random = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ class Learner:
         self.begun = {}
 
     def live(self, curriculum, episodes):
-        """Episodes of several environments, whose lengths interleave; returns their tasks."""
+        """Play interleaved episodes of several environments and return their tasks."""
         tasks = []
         for _ in range(episodes):
             env_index = int(self.random.integers(self.num_envs))
@@ -138,7 +138,7 @@ def test_task_sets_the_targets(index):
     assert 0 <= one.difficulty <= 1
     if not isinstance(one, Teacher):
         assert told["difficulty"] == one.difficulty
-    # A task that is handed out is the user's to change.
+    # Changing a returned task does not change the curriculum.
     mine = one.task(0)
     mine["length"] = -1.0
     assert one.task(1)["length"] != -1.0
@@ -184,7 +184,7 @@ def test_timescale_is_the_mean_span_between_changes():
     assert one.timescale == pytest.approx(0.7 * 100 + 0.3 * 200)
     live(50)
     assert one.timescale == pytest.approx(0.7 * 130 + 0.3 * 50)
-    live(500)  # the last stage stays
+    live(500)  # the last stage remains
     assert one.timescale == 500
 
 

@@ -12,12 +12,12 @@ TASKS = [{"level": float(one)} for one in range(4)]
 
 
 def begin(curriculum, task, drawn, env_index=0):
-    """Let an episode begin with a certain task, as if it had been drawn."""
+    """Begin an episode with a given task in place of the drawn one."""
     curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
 
 
 def force(curriculum, number, ret=0.0, success=None, env_index=0):
-    """Let an episode of a certain task end."""
+    """End an episode of a given task."""
     begin(curriculum, TASKS[number], number, env_index)
     curriculum.record(ret, 10, env_index, success)
 

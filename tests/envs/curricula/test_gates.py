@@ -16,14 +16,14 @@ def outcome(ret=0.0, length=10, success=None):
 
 @pytest.mark.parametrize(("successes", "number"), [(0, 20), (5, 20), (20, 20), (77, 100)])
 def test_wilson_bounds_equal_those_of_scipy(successes, number):
-    # Two-sided at 90 %, which has the one-sided bounds at 95 % as its ends.
+    # The two-sided interval at 90 % has the one-sided bounds at 95 % as its ends.
     theirs = binomtest(successes, number).proportion_ci(confidence_level=0.9, method="wilson")
     ours = wilson_bounds(successes / number, number, 1.6448536269514722)
     assert ours == pytest.approx((theirs.low, theirs.high))
 
 
 def promoted(rate, learners=400, episodes=500):
-    """The share of learners with a success rate that passes the gate."""
+    """Share of simulated agents with a success rate that pass the gate."""
     random = np.random.default_rng(0)
     passed = 0
     for _ in range(learners):
@@ -42,7 +42,7 @@ def test_wilson_gate_opens_to_mastery_only():
 
 
 def test_wilson_gate_near_the_threshold_opens_at_its_rates():
-    """The figures of the module's docstring, for fewer learners."""
+    """Compares with the figures in the module's docstring, with fewer simulated agents."""
     assert promoted(0.65) < 0.02
     assert 0.05 < promoted(0.75) < 0.18
     assert 0.5 < promoted(0.8) < 0.75

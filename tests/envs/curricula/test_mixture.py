@@ -10,12 +10,12 @@ from tests.naming import naming
 
 
 def begin(curriculum, task, drawn, env_index=0):
-    """Let an episode begin with a certain task, as if it had been drawn."""
+    """Begin an episode with a given task in place of the drawn one."""
     curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
 
 
 def test_alp_gmm_draws_tasks_whose_returns_change():
-    """Returns change from episode to episode between 0.3 and 0.5, and nowhere else."""
+    """Returns change from episode to episode between 0.3 and 0.5 only."""
     curriculum = ALPGMM({"x": [0.0, 10.0]}, fit_every=100, uniform=0.2)
     random = np.random.default_rng(0)
     places = []
@@ -26,7 +26,7 @@ def test_alp_gmm_draws_tasks_whose_returns_change():
     assert np.mean([3 <= x <= 5 for x in places[:100]]) < 0.35
     assert np.mean([3 <= x <= 5 for x in places[300:]]) > 0.6
     assert all(0 <= x <= 10 for x in places)
-    # A fifth is still drawn from everywhere: of these 80 % lie outside.
+    # A fifth of the tasks is drawn uniformly; 80 % of these are outside.
     assert 0.1 < np.mean([not 2.5 <= x <= 5.5 for x in places[300:]]) < 0.3
     told = curriculum.log()
     assert told["components"] >= 2
@@ -39,7 +39,7 @@ def test_alp_gmm_progress_is_to_the_nearest_earlier_task():
     for place, ret in ((0.2, 1.0), (0.8, 5.0), (0.7, 2.0), (0.1, 2.0), (0.1, 9.0)):
         begin(curriculum, {"x": 10 * place}, [place])
         curriculum.record(ret, 10, 0)
-    # The last has two neighbors at the distance 0.1 and 0.
+    # The last has two neighbors, at distances 0.1 and 0.
     assert curriculum.state_dict()["progress"] == pytest.approx([0, 4, 3, 1, 7])
 
 

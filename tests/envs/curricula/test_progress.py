@@ -10,12 +10,12 @@ TASKS = [{"level": float(one)} for one in range(4)]
 
 
 def begin(curriculum, task, drawn, env_index=0):
-    """Let an episode begin with a certain task, as if it had been drawn."""
+    """Begin an episode with a given task in place of the drawn one."""
     curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
 
 
 def force(curriculum, number, ret=0.0, success=None, env_index=0):
-    """Let an episode of a certain task end."""
+    """End an episode of a given task."""
     begin(curriculum, TASKS[number], number, env_index)
     curriculum.record(ret, 10, env_index, success)
 
@@ -24,7 +24,7 @@ def test_learning_progress_is_the_distance_of_a_fast_and_a_slow_average():
     curriculum = LearningProgress(TASKS, fast=0.5, slow=0.1, uniform=0.2)
     assert curriculum.probabilities.tolist() == [0.25] * 4
     force(curriculum, 0, ret=10.0)
-    assert curriculum.progress.tolist() == [0, 0, 0, 0]  # a single result is no progress
+    assert curriculum.progress.tolist() == [0, 0, 0, 0]  # one result gives no progress
     force(curriculum, 0, ret=20.0)  # 15 and 11
     force(curriculum, 2, ret=8.0)
     force(curriculum, 2, ret=5.5)  # 6.75 and 7.75
@@ -45,7 +45,7 @@ def test_learning_progress_uses_successes_if_reported():
 
 
 def test_learning_progress_draws_the_tasks_that_are_learned():
-    """Task 0 is mastered, task 3 hopeless; 1 is learned first and then 2, each by playing it."""
+    """Task 0 is mastered and task 3 is too hard. Playing tasks 1 and then 2 improves them."""
     curriculum = LearningProgress(TASKS, fast=0.1, slow=0.02)
     random = np.random.default_rng(0)
     skill = np.zeros(4)
@@ -58,7 +58,7 @@ def test_learning_progress_draws_the_tasks_that_are_learned():
         curriculum.record(0.0, 10, 0, success=bool(random.random() < rate))
         given.append(number)
     shares = np.bincount(given, minlength=4) / len(given)
-    assert shares[1] + shares[2] > 0.65  # 0.5 by chance
+    assert shares[1] + shares[2] > 0.65  # 0.5 at random
     assert shares[1] > 0.3
     assert shares[3] < 0.2
 

@@ -10,12 +10,12 @@ TASKS = [{"level": float(one)} for one in range(4)]
 
 
 def begin(curriculum, task, drawn, env_index=0):
-    """Let an episode begin with a certain task, as if it had been drawn."""
+    """Begin an episode with a given task in place of the drawn one."""
     curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
 
 
 def force(curriculum, number, ret=0.0, success=None, env_index=0):
-    """Let an episode of a certain task end."""
+    """End an episode of a given task."""
     begin(curriculum, TASKS[number], number, env_index)
     curriculum.record(ret, 10, env_index, success)
 
@@ -26,7 +26,7 @@ def test_replay_probabilities_combine_rank_and_age():
     for number, score in ((0, 5.0), (1, 1.0), (2, 3.0)):
         curriculum.report_score(0, score)
         force(curriculum, number)
-    # Of the played ones: ranks 1, 3, 2 and ages 2, 1, 0. The fourth has half of the episodes to itself.
+    # The played levels have the ranks 1, 3, 2 and the ages 2, 1, 0. The fourth has half of the probability.
     by_score = np.array([1, 1 / 3, 1 / 2]) / (1 + 1 / 3 + 1 / 2)
     replayed = 0.75 * by_score + 0.25 * np.array([2, 1, 0]) / 3
     assert curriculum.probabilities == pytest.approx([*(0.5 * replayed), 0.5])
@@ -40,7 +40,7 @@ def test_replay_without_a_reported_score_uses_the_returns_deviation():
     curriculum = PrioritizedLevelReplay(TASKS)
     force(curriculum, 0, ret=10.0)
     force(curriculum, 0, ret=14.0)  # 4 from the mean 10, which becomes 12
-    force(curriculum, 1, ret=3.0)  # a first return counts as the highest so far
+    force(curriculum, 1, ret=3.0)  # a first return has the highest score so far
     force(curriculum, 0, ret=13.0)  # 1 from the mean 12
     scores, means, *_ = np.array(curriculum.state_dict()["levels"]).T
     assert scores.tolist() == [1.0, 4.0, 0.0, 0.0]

@@ -55,13 +55,13 @@ def test_load_state_dict_of_more_stages_names_both_numbers():
 def test_success_gated_climbs_and_descends():
     curriculum = SuccessGated(STAGES, threshold=0.8, min_episodes=20, window=40, cooldown=25, hysteresis=0.1)
     assert [play(curriculum, success=True) for _ in range(20)] == [1.0] * 20
-    # 20 of 20 have the lower bound 0.88. Mastery of the next one is believed only after the cooldown.
+    # 20 of 20 have the lower bound 0.88. The next level is judged only after the cooldown.
     assert [play(curriculum, success=True) for _ in range(26)] == [0.5] * 26
     assert curriculum.stage == 2
-    # Too hard: the upper bound of 0 of 20 is 0.12, but nothing changes within the cooldown.
+    # The level is too hard: the upper bound of 0 of 20 is 0.12. Nothing changes within the cooldown.
     assert [play(curriculum, success=False) for _ in range(26)] == [0.25] * 26
     assert (curriculum.stage, curriculum.stage_changes) == (1, 3)
-    # A rate between 0.7 and 0.8 neither suffices nor is given up.
+    # A rate between 0.7 and 0.8 changes nothing.
     for number in range(400):
         play(curriculum, success=number % 4 != 0)
     assert curriculum.stage == 1
@@ -82,7 +82,7 @@ def test_success_gated_hysteresis_of_one_never_descends():
 
 
 def test_success_gated_lucky_learner_descends_again():
-    """A learner that succeeds half of the time at each level but the first stays near the first."""
+    """An agent with success rate 0.5 at all levels except the first stays near the first."""
     curriculum = SuccessGated([{"length": 1.0 - 0.1 * one} for one in range(8)])
     random = np.random.default_rng(0)
     stages = []

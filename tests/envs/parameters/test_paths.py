@@ -17,7 +17,7 @@ class Inner:
 
     @property
     def vector(self):
-        return self._vector.copy()  # as Box2D does
+        return self._vector.copy()  # as in Box2D
 
     @vector.setter
     def vector(self, vector):

@@ -1,4 +1,4 @@
-"""Every registered parameter of Gymnasium's environments, and those of users."""
+"""Every registered parameter of Gymnasium's environments, and parameters of users."""
 
 import pickle
 import sys
@@ -23,7 +23,7 @@ def observations(env, steps=6):
     return np.array([env.step(env.action_space.sample())[0] for _ in range(steps)])
 
 
-# Every registered parameter of every environment but MuJoCo's, and a value that should be felt.
+# Every registered parameter except for MuJoCo's, with a value that must have an effect.
 FELT = {
     "CartPole-v1": {
         "gravity": 30.0,
@@ -84,7 +84,7 @@ ARGUMENTS = {
 }
 
 
-# What MuJoCo's environments share; masses of bodies are doubled.
+# The parameters that MuJoCo's environments share. Masses of bodies are doubled.
 MUJOCO_FELT = {
     "gravity": -3.0,
     "timestep": 0.0015,
@@ -142,7 +142,7 @@ def bare(env_id):
 
 
 def lives(env, name, value, steps=60):
-    """Whether a life in which a parameter is set in mid-episode goes on as one in which it is not."""
+    """True if setting a parameter within an episode does not change the transitions."""
     parameter = find_parameter(env, name)
     other = copy_env(env)
     both = (env, other)
@@ -182,7 +182,7 @@ def test_change_has_an_effect_from_the_next_step_or_reset(env_id):
     for name, value in FELT[env_id].items():
         env = bare(env_id)
         default = find_parameter(env, name).value(env)
-        # Some outcomes are rare: 300 steps.
+        # Some outcomes are rare and need 300 steps.
         steps = 300 if "Taxi" in env_id or "Cliff" in env_id else 60
         assert not lives(env, name, value, steps), name
         assert lives(bare(env_id), name, default, 15), f"{name} at its default"
@@ -296,7 +296,7 @@ def test_unchangeable_target_raises(env_id, name, said):
 
 def test_unregistered_numeric_attribute_is_set(probe):
     env = probe()
-    assert parameter_names(env) == ["length"]  # level is the class's own
+    assert parameter_names(env) == ["length"]  # the class registers level
     assert find_parameter(env, "level").value(env) == 1.0
     drifting = NonStationary(env, {"level": 7.0})
     drifting.reset(seed=0)

@@ -1,11 +1,11 @@
-"""An environment whose attributes have several types, for tests of parameters."""
+"""An environment with attributes of several types, for tests of parameters."""
 
 import gymnasium as gym
 import numpy as np
 
 
 class Typed(gym.Env):
-    """Rewards depend on attributes of several types, one of which `range` takes."""
+    """An environment whose rewards depend on attributes of several types, including one for `range`."""
 
     observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(2)
 

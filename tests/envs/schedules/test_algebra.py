@@ -1,4 +1,4 @@
-"""Schedules made of others: values, random numbers, bounds and time."""
+"""Combined schedules: values, random numbers, bounds and time."""
 
 import math
 
@@ -54,10 +54,10 @@ def test_parts_of_an_expression_share_no_random_numbers():
     a, b = jumps.values(T, KEY.of_part(0)), jumps.values(T, KEY.of_part(1))
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.06
     assert (jumps + jumps).values(T, KEY).tolist() == (a + b).tolist()
-    # Were they the same, the variance of the sum would be 4/12 and the product one of squares.
+    # With shared random numbers, the sum would have the variance 4/12, and the product would be a square.
     assert (jumps + jumps).values(T, KEY).var() == pytest.approx(2 / 12, rel=0.1)
     assert (jumps * jumps).values(T, KEY).mean() == pytest.approx(1 / 4, rel=0.05)
-    # Nor do parts of parts, wherever they stand.
+    # Nested parts do not share random numbers either.
     parts = (jumps * jumps) + jumps.then(jumps * jumps, at=1_500) + jumps
     product, then, _ = parts.schedules
     first, second, third = (KEY.of_part(index) for index in range(3))
@@ -123,7 +123,7 @@ def test_combinations_have_yaml_forms():
         (Step(1, 3, at=50) * -2, (-6, -2), 2, 50),
         (WANDERING * -2 + 5, (-math.inf, math.inf), 4, 30),
         (WANDERING * 0, (0, 0), 0, math.inf),
-        # The variance of a product: (1 + 4) (1 + 4) - 1.
+        # The variance of a product is (1 + 4) (1 + 4) - 1.
         (WANDERING * WANDERING, (-math.inf, math.inf), math.sqrt(24), 30),
         (RandomWalk(0, 1) * WANDERING, (-math.inf, math.inf), math.inf, 30),
         (RAMP.clip(20, 400), (20, 100), 40, 100),

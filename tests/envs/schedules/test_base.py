@@ -1,4 +1,4 @@
-"""What holds for schedules of every kind."""
+"""Properties of schedules of every kind."""
 
 import inspect
 import json
@@ -54,7 +54,7 @@ from tests.naming import naming
 KEY = Key(seed=7, stream=3)
 CYCLE = ((0.0, 1.0, 0.0), (0.0, 0.5, 0.5), (0.1, 0.0, 0.9))
 
-# Between jumps these hold their values.
+# These schedules hold their values between jumps.
 HELD = [
     Constant(3),
     Step(before=1, after=2, at=10),
@@ -88,7 +88,7 @@ HELD = [
     PoissonJumps(low=0, high=1, mean_dwell=9).delay(20).ahead(10),
     AdversarialBurst(base=0, low=-1, high=1, threshold=5, duration=7, strikes=[(3, -1), (10, -1), (40, 1)]),
 ]
-# These drift.
+# These schedules drift.
 DRIFTING = [
     Linear(start=0, end=10, over=100),
     Exponential(start=1, end=-2, tau=50),
@@ -177,7 +177,7 @@ def test_events_are_exactly_where_held_values_change(schedule, seed, t0, length)
         (RandomWalk(0, 1), []),
         (Sinusoid(0, 1, 30) + Step(0, 1, at=5), [5]),
         (Sinusoid(0, 1, 30) * Step(2, 1, at=5), [5]),
-        # From and to rest without a jump, and with one.
+        # Transitions from and to the rest value, without and with a jump.
         (Sinusoid(0, 1, period=8).during(8, 24, rest=0), []),
         (Sinusoid(0, 1, period=8).during(8, 24, rest=1), [8, 24]),
         (Sinusoid(0, 1, period=8).during(8, 26, rest=1), [8]),
@@ -203,7 +203,7 @@ def test_schedules_are_immutable_and_hashable(schedule):
     assert copies == [schedule] * 3
     assert len({schedule, *copies}) == 1
     assert [one.to_config() for one in copies] == [written] * 3
-    # A copy of a copy that has already been asked.
+    # A copy of a copy that has already been evaluated.
     copies[0].value(5, KEY)
     assert pickle.loads(pickle.dumps(copies[0])) == schedule
     with pytest.raises(AttributeError):
@@ -295,7 +295,7 @@ NUMBERS = st.one_of(st.integers(-20, 20), st.floats(-1e3, 1e3), st.sampled_from(
 CLOCKS = st.one_of(st.integers(0, 100), st.integers(0, 10**7))
 SPANS = st.one_of(st.integers(1, 60), st.floats(1.0, 1e6))
 LEVELS = st.lists(NUMBERS, min_size=2, max_size=5)
-# By the names of arguments; the others are NUMBERS.
+# Values by the names of arguments; all others are NUMBERS.
 TAKEN = {
     **dict.fromkeys(("at", "steps", "window", "rest_steps"), CLOCKS),
     **dict.fromkeys(("period", "every", "duration", "threshold"), st.integers(1, 10**6) | st.integers(1, 60)),
@@ -345,7 +345,7 @@ def configs(draw, parts, wild=NOTHING):
 
 
 def built(config):
-    """The schedule; None where its arguments do not go together."""
+    """The schedule, or None if its arguments conflict."""
     try:
         return Schedule.from_config(config)
     except ValueError:
@@ -393,7 +393,7 @@ def test_any_schedule_keeps_the_interface(schedule, seed, clocks):
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(one=ANY, other=ANY, pair=st.tuples(NUMBERS, NUMBERS), steps=CLOCKS, clocks=st.lists(CLOCKS, min_size=1))
-@example(  # a constant beside several random parts
+@example(  # a constant with several random parts
     one=schedules.Constant(0.0),
     other=schedules.Sum([schedules.RandomWalk(0.0, std=1.0), schedules.Redraw(low=0.0, high=1.0, every=1)]),
     pair=(0.0, 1.0),
@@ -404,7 +404,7 @@ def test_operators_act_on_the_values(one, other, pair, steps, clocks):
     t, values = np.array(clocks), one.values(clocks, KEY)
     low, high = sorted(pair)
     exact = not (one.random and other.random)
-    if exact:  # else each has a key of its own
+    if exact:  # otherwise each part has its own key
         np.testing.assert_allclose((one + other).values(t, KEY), values + other.values(t, KEY), rtol=1e-12)
         np.testing.assert_allclose((one * other).values(t, KEY), values * other.values(t, KEY), rtol=1e-12)
     np.testing.assert_allclose((one * 2 + 1).values(t, KEY), values * 2 + 1, rtol=1e-12, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Whether what is drawn from coarse to fine has the law of what goes step by step."""
+"""Sampling by bridges has the distribution of the step-by-step process."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ KEY = Key(seed=7, stream=3)
 
 
 def count_draws(monkeypatch):
-    """A list that grows by the number of each draw."""
+    """A list of the number of values in each draw."""
     drawn = []
 
     def count(key, block, lane, number):
@@ -27,7 +27,7 @@ def test_clock_far_ahead_needs_few_draws(monkeypatch):
         schedule.value(10**9 + 7, Key(seed=123_456))
         assert sum(asked) < 3 * bridges.BLOCK
         assert len(asked) < 70
-        # Its neighbors in the block are there, and the next block takes few more.
+        # The neighbors in the block exist, and the next block needs few more draws.
         asked.clear()
         schedule.values(np.arange(10**9 - 10**9 % bridges.BLOCK, 10**9 + 7), Key(seed=123_456))
         assert asked == []
@@ -38,8 +38,8 @@ def test_clock_far_ahead_needs_few_draws(monkeypatch):
 def test_evicted_blocks_are_sampled_again_equally(monkeypatch):
     schedule = OrnsteinUhlenbeck(0, 1, 9)
     before = schedule.values(np.arange(20_000), KEY).tolist()
-    for seed in range(300):  # more blocks than are kept
+    for seed in range(300):  # more blocks than the cache keeps
         schedule.value(0, Key(seed))
     drawn = count_draws(monkeypatch)
     assert schedule.values(np.arange(19_999, -1, -1), KEY).tolist() == before[::-1]
-    assert len(drawn) >= 5  # the blocks were drawn again
+    assert len(drawn) >= 5  # the blocks were sampled again

@@ -1,4 +1,4 @@
-"""Whether walks and Ornstein-Uhlenbeck processes have the law of those that go step by step."""
+"""Random walks and Ornstein-Uhlenbeck processes have the distributions of their step-by-step definitions."""
 
 import math
 
@@ -22,7 +22,7 @@ KEY = Key(seed=7, stream=3)
 def test_ornstein_uhlenbeck_autocorrelation_is_exponential(tau, start):
     values = OrnsteinUhlenbeck(mean=3, std=2, tau=tau).values(np.arange(start, start + 4_000_000), KEY)
     standard = (values - 3) / 2
-    # At tau = 40 these are 50000 independent values.
+    # At tau = 40 there are 50000 independent values.
     assert standard.mean() == pytest.approx(0, abs=0.02)
     assert standard.var() == pytest.approx(1, abs=0.03)
     for lag in (1, tau // 2, tau, 1.5 * tau):
@@ -37,7 +37,7 @@ def test_ornstein_uhlenbeck_steps_are_consistent_across_blocks():
     innovations = (values[1:] - r * values[:-1]) / np.sqrt(1 - r * r)
     at_edges = innovations[bridges.BLOCK - 1 :: bridges.BLOCK]
     for some in (innovations, at_edges):
-        # Standard normal, as the variance and the fourth moment show, whatever came before.
+        # The innovations are standard normal by variance and fourth moment, and independent of the past.
         error = 5 / np.sqrt(len(some))
         assert some.mean() == pytest.approx(0, abs=error)
         assert some.var() == pytest.approx(1, abs=1.5 * error)
@@ -80,14 +80,15 @@ def test_reflected_walk_is_uniform_with_steps_of_its_size():
     walk = RandomWalk(start=0.2, std=0.2, low=-1, high=1)
     values = walk.values(np.arange(2_000_000), KEY)
     assert np.histogram(values, bins=8, range=(-1, 1))[0] / 250_000 == pytest.approx(np.ones(8), abs=0.03)
-    # Away from the walls it steps as if there were none.
+    # Away from the walls, the walk has free steps.
     free = np.abs(values[:-1]) < 0.1
     assert np.diff(values)[free].std() == pytest.approx(0.2, rel=0.01)
-    # At a wall it goes back as far as it would have gone on: from x the next is the fold of x + n.
+    # At a wall, the next value is the reflection of x + n.
     at_wall = values[:-1] > 0.95
     expected = fold(0.975 + 0.2 * np.random.default_rng(0).standard_normal(100_000), -1, 1).mean()
     assert values[1:][at_wall].mean() == pytest.approx(expected, abs=0.005)
-    # The correlation of Brownian motion between walls, exp(-pi**2 std**2 k / (2 width**2)) from the first mode on.
+    # The correlation of Brownian motion between walls, exp(-pi**2 std**2 k / (2 width**2)) beginning with the
+    # first mode.
     lag = 40
     correlation = np.corrcoef(values[:-lag], values[lag:])[0, 1]
     mode = np.exp(-(np.pi**2) * 0.2**2 * lag / (2 * 2**2))
@@ -137,7 +138,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
 def test_timescale_is_that_of_the_first_steps(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
-    # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).
+    # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).
     assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
 

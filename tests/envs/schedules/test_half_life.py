@@ -1,4 +1,4 @@
-"""The half-life that a schedule names is the one that tracks it best."""
+"""The half-life of a schedule has the least tracking error."""
 
 import math
 
@@ -31,7 +31,7 @@ WANDERING = OrnsteinUhlenbeck(0, 1, tau=TAU)
 
 
 def best_half_life(schedule, *, snr, updates, steps_per_update=STEPS, seeds=8):
-    """The half-life with the least mean squared error of an exponential average, over a grid around the law's."""
+    """Grid search for the half-life with the least mean squared error of an exponential average."""
     clocks = np.arange(updates) * steps_per_update
     tracked = np.array([schedule.values(clocks, Key(seed)) for seed in range(seeds if schedule.random else 1)]).T
     noise = tracked.var() / snr
@@ -42,7 +42,7 @@ def best_half_life(schedule, *, snr, updates, steps_per_update=STEPS, seeds=8):
     for now in tracked:
         average += alpha * (now[:, None] - average)
         error += np.mean((average - now[:, None]) ** 2, axis=0)
-    # The noise of the measurements is independent of what is tracked: its part of the error is known.
+    # The measurement noise is independent of the tracked values, so its part of the error is known.
     return grid[np.argmin(error / updates + noise * alpha / (2 - alpha))]
 
 
@@ -97,13 +97,13 @@ def test_half_life_of_transitions_has_the_least_tracking_error(schedule, updates
         (PoissonJumps(0, 1, mean_dwell=1_000), math.log(2) * 100 / (math.sqrt(20) - 1)),
         (OrnsteinUhlenbeck(0, 9, tau=1_000), math.log(2) * 100 / (math.sqrt(20) - 1)),
         (Step(0, 1, at=1_000), math.log(2) * 100 / (math.sqrt(20) - 1)),
-        # Forgetting does not pay: 2 tau snr = 1.
+        # The half-life is infinite at 2 tau snr = 1.
         (OrnsteinUhlenbeck(0, 9, tau=50), math.inf),
         # ln 2 (R / (4 b**2))**(1/3), b = 10 / 1000 an update, R = 100 / 12 / snr.
         (Linear(0, 10, over=10_000), math.log(2) * (100 / 12 / 0.1 / (4 * 1e-4)) ** (1 / 3)),
         # ln 2 (R / (2 A**2 w**2))**(1/3), w = 0.01 an update, R = 9 / 2 / snr.
         (Sinusoid(0, 3, period=2_000 * math.pi), math.log(2) * (45 / (2 * 9 * 1e-4)) ** (1 / 3)),
-        # Nor does it for a swing of w >= snr.
+        # It is also infinite for an oscillation with w >= snr.
         (Sinusoid(0, 3, period=2 * math.pi * 100), math.inf),
     ],
     ids=repr,
@@ -115,7 +115,7 @@ def test_half_life_equals_hand_computed_values(schedule, expected):
 def test_half_life_of_a_fast_sinusoid_is_infinite():
     swing = Sinusoid(0, 1, period=2 * math.pi * 20)
     snr = np.array([0.045, 0.055])
-    # The exact error of an average with time constant x / w, and that of none: S.
+    # The exact error of an average with time constant x / w, and that without averaging, S.
     x = np.geomspace(0.01, 100, 4_000)[:, None]
     error = 0.5 * x**2 / (1 + x**2) + 0.5 / snr * 0.05 / (2 * x)
     assert (error.min(axis=0) < 0.5 * (1 - 1e-3)).tolist() == [False, True]

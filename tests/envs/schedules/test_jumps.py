@@ -13,14 +13,14 @@ def test_random_bursts_begin_at_their_rate():
     changes = np.flatnonzero(np.diff(values)) + 1
     lengths = np.diff(changes)[0 if values[changes[0]] == 1 else 1 :: 2]
     assert lengths.min() == 5
-    # Those that no other burst follows in time: (1 - rate)**5.
+    # The share of bursts that no other burst follows in time is (1 - rate)**5.
     assert np.mean(lengths == 5) == pytest.approx(0.98**5, abs=0.02)
-    # In time at peak: 1 - (1 - rate)**5.
+    # The share of time at the peak is 1 - (1 - rate)**5.
     assert values.mean() == pytest.approx(1 - 0.98**5, rel=0.03)
 
 
 def test_bursts_longer_than_a_block_continue_in_the_next_blocks():
-    # A burst lasts 10**6 clocks and a block 2560, so that from the first burst on it never ends.
+    # A burst has 10**6 clocks and a block 2560, so bursts overlap without an end.
     burst = Burst(0, 1, duration=10**6, rate=0.1)
     assert burst.values(np.array([5_000, 10**5, 10**9]), KEY).tolist() == [1, 1, 1]
     assert burst.events(5_000, 50_000, KEY).size == 0
@@ -39,7 +39,7 @@ def test_redraw_holds_each_level_and_covers_the_interval_evenly():
 
 def test_redraw_from_a_list_takes_each_of_its_values():
     draws = Redraw(values=[1, 2, 5], every=1).values(np.arange(9_000), KEY)
-    # 3000 each, with standard deviation 45.
+    # Each has a count of 3000 with standard deviation 45.
     assert [np.count_nonzero(draws == level) for level in (1, 2, 5)] == pytest.approx([3_000] * 3, abs=179)
 
 
@@ -47,7 +47,7 @@ def test_redraw_from_a_list_takes_each_of_its_values():
 def test_poisson_jumps_dwell_for_geometric_times(mean_dwell):
     events = PoissonJumps(low=0, high=1, mean_dwell=mean_dwell).events(0, int(4_000 * mean_dwell), KEY)
     dwells = np.diff(events)
-    # About 4000 dwells of mean m and variance m (m - 1), so both are known within some percent.
+    # There are about 4000 dwells with mean m and variance m (m - 1), so the sampling errors are some percent.
     assert dwells.mean() == pytest.approx(mean_dwell, rel=0.08)
     assert dwells.var() == pytest.approx(mean_dwell * (mean_dwell - 1), rel=0.2)
     assert dwells.min() == 1
@@ -63,7 +63,7 @@ def test_poisson_jumps_levels_are_independent_of_times():
 
 
 def test_poisson_jumps_far_ahead_cost_few_draws():
-    # By drawing a number for every env step from 0 on this would take hours.
+    # A draw for every env step from 0 would take hours.
     assert 0 <= PoissonJumps(low=0, high=1, mean_dwell=1e9).value(10**13, KEY) < 1
 
 
@@ -107,7 +107,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
 def test_timescale_is_that_of_the_first_steps(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
-    # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).
+    # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).
     assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
 

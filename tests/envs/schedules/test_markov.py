@@ -1,4 +1,4 @@
-"""Whether a Markov chain has the law of one that goes step by step."""
+"""A Markov chain has the distribution of its step-by-step definition."""
 
 import math
 
@@ -26,10 +26,10 @@ def test_markov_chain_follows_its_transition_probabilities(start):
     np.add.at(counts, (states[:-1], states[1:]), 1)
     assert counts / counts.sum(axis=1, keepdims=True) == pytest.approx(np.array(WEATHER), abs=0.003)
     assert (counts == 0).tolist() == (np.array(WEATHER) == 0).tolist()
-    # x P = x: 6/11, 3/11, 2/11.
+    # The stationary distribution is 6/11, 3/11, 2/11.
     assert chain.stationary == pytest.approx([6 / 11, 3 / 11, 2 / 11])
     assert np.bincount(states) / len(states) == pytest.approx([6 / 11, 3 / 11, 2 / 11], abs=0.01)
-    # Without memory: what came two steps before says nothing beside what came one before.
+    # The state two steps before has no information in addition to the last one.
     after = states[2:][(states[:-2] == 0) & (states[1:-1] == 1)]
     assert np.mean(after == 1) == pytest.approx(0.8, abs=0.01)
     edges = np.flatnonzero(states[bridges.BLOCK - 1 : -1 : bridges.BLOCK] == 0) * bridges.BLOCK + bridges.BLOCK
@@ -42,7 +42,7 @@ def test_markov_chain_dwell_time_is_geometric_with_the_given_mean():
     dwells = np.diff(changed)
     assert dwells.mean() == pytest.approx(25, rel=0.02)
     assert dwells.var() == pytest.approx(25 * 24, rel=0.05)
-    # From 3 half of the ways lead to 5.
+    # Half of the changes from 3 lead to 5.
     assert np.mean(values[changed][values[changed - 1] == 3] == 5) == pytest.approx(0.5, abs=0.02)
 
 
@@ -73,7 +73,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
 def test_timescale_is_that_of_the_first_steps(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
-    # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).
+    # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).
     assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
 

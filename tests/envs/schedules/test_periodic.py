@@ -57,7 +57,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
 def test_timescale_is_that_of_the_first_steps(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
-    # 1 - 1/tau or exp(-1/tau) is the correlation a clock later, which differ by 1 / (2 tau).
+    # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).
     assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of schedules, by what is on them."""
+"""The lines in plots of schedules."""
 
 import subprocess
 import sys

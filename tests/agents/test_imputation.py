@@ -1,5 +1,6 @@
 """Nonfinite rewards and observations at known steps."""
 
+import itertools
 import math
 
 import numpy as np
@@ -176,9 +177,14 @@ AGENTS = {
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *((name, AutoresetMode.NEXT_STEP) for name in AGENTS),
+        *itertools.product(["a2c", "reinforce"], [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]),
+    ],
+)
 @pytest.mark.parametrize("on_nonfinite", ["skip", "clip"])
-@pytest.mark.parametrize("mode", MODES)
 def test_learn_with_skip_or_clip_continues(name, on_nonfinite, mode):
     kind, options = AGENTS[name]
     agent = kind(vector(*FAULTS, length=7, mode=mode), seed=0, on_nonfinite=on_nonfinite, **options).learn(900)

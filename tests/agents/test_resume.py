@@ -1,5 +1,6 @@
 """A training that is saved and loaded is bit-identical to an uninterrupted one."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -353,8 +354,14 @@ WRAPPERS = {
 CHANGES = {"g": Sinusoid(10.0, 3.0, period=500)}
 
 
-@pytest.mark.parametrize("kind", WRAPPERS)
-@pytest.mark.parametrize("where", ["sync", "async", "above a single world", "inside", "inside a replayed episode"])
+PLACES = ["async", "above a single world", "inside", "inside a replayed episode"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    # "own" has every kind of attribute, "frames" change the observations.
+    [*((kind, "sync") for kind in WRAPPERS), *itertools.product(["frames", "own"], PLACES)],
+)
 def test_resume_stateful_wrapper_saved_within_an_episode_is_exact(kind, where, tmp_path):
     wrap, id = WRAPPERS[kind], "Pendulum-v1"
     if where == "above a single world":

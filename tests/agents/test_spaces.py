@@ -116,9 +116,14 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("algorithm", [A2C, Reinforce])
+@pytest.mark.parametrize(
+    ("algorithm", "fused", "mode"),
+    [
+        *((A2C, True, mode) for mode in MODES),
+        (A2C, False, AutoresetMode.NEXT_STEP),
+        (Reinforce, True, AutoresetMode.SAME_STEP),
+    ],
+)
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_agent_in_any_space_trains_saves_loads_and_evaluates(pair, algorithm, fused, mode, tmp_path):
     def make():

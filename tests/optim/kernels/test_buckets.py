@@ -225,7 +225,7 @@ def test_step_with_alternating_gradients_equals_the_rule():
     assert_same(models, optimizers)
 
 
-@pytest.mark.parametrize("saved_after", range(12))
+@pytest.mark.parametrize("saved_after", [0, 1, 2, 3, 7, 11])
 @pytest.mark.parametrize("way", ["state", "copy", "pickle"])
 def test_load_state_dict_with_alternating_gradients_is_bit_identical(saved_after, way):
     def step(model, optimizer, turn):
@@ -374,6 +374,7 @@ def distributed(rank, folder, as_bucket_view, results):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_bucket_view", [False, True])
 def test_step_with_gradient_views_of_ddp_equals_the_rule(as_bucket_view, tmp_path):
     context = torch.multiprocessing.get_context("spawn")

@@ -2,8 +2,8 @@
 
 Run: python distributed_cases.py RANK FOLDER
 
-Each case returns the weights that a process group trains, and the weights that are right. Every process trains on
-the same data, so the right weights are those of one process.
+Each case returns the weights of a process group and the reference weights. Every process trains on the same data,
+so the reference is training in one process.
 """
 
 import sys
@@ -101,7 +101,7 @@ def fsdp2_of_one_parameter(make) -> Weights:
 
 
 def diagnosed(make_model) -> Weights:
-    """The optimizer's diagnostics."""
+    """Diagnostics of the optimizer."""
     model = make_model()
     optimizer = OURS(model.parameters())
     train(model, optimizer)
@@ -109,14 +109,14 @@ def diagnosed(make_model) -> Weights:
 
 
 def resumed(make, make_model, *, full) -> Weights:
-    """Train, save, load into a new optimizer, and go on."""
+    """Train, save, load into a new optimizer, and continue."""
     options = StateDictOptions(full_state_dict=full)
     model = make_model()
     optimizer = make(model.parameters())
     train(model, optimizer)
     saved = get_optimizer_state_dict(model, optimizer, options=options)
     again = make(model.parameters())
-    # torch initializes the state itself where there are no gradients.
+    # torch initializes the state itself for parameters without gradients.
     model.zero_grad()
     set_optimizer_state_dict(model, again, saved, options=options)
     train(model, again, seed=1)
@@ -172,7 +172,7 @@ CASES: dict[str, Callable[[], tuple[Weights, Weights]]] = {
 
 
 def main(rank: int, folder: Path) -> None:
-    """Run all cases and save what they return, or the traceback of what they raise."""
+    """Run all cases and save their results, or the traceback of an exception."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD_SIZE)
     found: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""Streams of gradients, and estimators that see them."""
+"""Streams of gradients, and estimators that observe them."""
 
 import torch
 
@@ -24,7 +24,7 @@ def gaussian(updates: int = 4000, probes: int = 16, seed: int = 0) -> torch.Tens
 
 
 def telegraph(dwell: float, ratio: float = 25.0, updates: int = 6000, seed: int = 0) -> torch.Tensor:
-    """Gradients whose common variance switches between 1 and ``ratio``."""
+    """Gradients with a common variance that switches between 1 and ``ratio``."""
     uniform = torch.rand(updates, 1, generator=torch.Generator().manual_seed(seed))
     upper = (uniform < 1 / dwell).cumsum(0) % 2
     return gaussian(updates, seed=seed + 1) * ratio ** (0.5 * upper)

@@ -1,4 +1,4 @@
-"""Clipping of gradients in place, with values computed by hand."""
+"""Clipping of gradients in place, compared with hand-computed values."""
 
 import math
 

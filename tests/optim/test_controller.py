@@ -1,4 +1,4 @@
-"""Half-lives that are found: matched to a time scale, or estimated from the gradients alone."""
+"""Matched and estimated half-lives."""
 
 import copy
 import io
@@ -16,7 +16,7 @@ FLAT = pytest.mark.parametrize("flat", [True, False])
 
 
 class Recorder(HalfLifeEstimator):
-    """Keeps what it is shown; its half-life is the number of blocks plus one."""
+    """Records the observed blocks; its half-life is the number of blocks plus one."""
 
     block = 4
     num_probes = 6
@@ -144,7 +144,8 @@ def test_skipped_update_is_not_shown_to_the_estimator():
 def test_estimated_half_life_stays_within_bounds_and_the_step_limit():
     bounded = RMSprop(parameters(), half_life="auto", half_life_bounds=(5.0, 9.0))
     assert 5.0 <= bounded.half_life <= 9.0
-    # |step| <= lr / sqrt(1 - rho): at a half-life of ln 2 * 10**2 that is ten times lr, to first order in 1 - rho.
+    # |step| <= lr / sqrt(1 - rho), which is ten times lr at a half-life of ln 2 * 10**2, to first order in 1 -
+    # rho.
     capped = RMSprop(parameters(), lr=0.01, half_life="auto", half_life_bounds=(1e3, 1e4), max_step=0.1)
     assert capped.half_life == pytest.approx(69.3, rel=1e-3)
     assert 0.01 / (1 - capped.rho) ** 0.5 == pytest.approx(0.1, rel=0.01)
@@ -175,7 +176,7 @@ def test_matched_half_life_follows_noise_signal_and_timescale():
         )
         log_scale = torch.zeros(())
         for _ in range(4000):
-            # An Ornstein-Uhlenbeck drift of the logarithm of the variance, time constant 100 updates.
+            # The logarithm of the variance is an Ornstein-Uhlenbeck process with a time constant of 100 updates.
             log_scale = 0.99 * log_scale + spread * (2 * 0.01) ** 0.5 * torch.randn((), generator=generator)
             (param,) = params_of(optimizer)
             param.grad = (0.5 * log_scale).exp() * torch.randn(40, generator=generator)
@@ -183,7 +184,7 @@ def test_matched_half_life_follows_noise_signal_and_timescale():
         return optimizer.half_life
 
     strong, weak = matched(1.5, 100.0), matched(0.3, 100.0)
-    # The law gives ln 2 * 100 / (sqrt(200 S / 2) - 1): 5 updates for a variance S of 2.25, 35 for one of 0.09.
+    # The law gives ln 2 * 100 / (sqrt(200 S / 2) - 1): 5 updates for S = 2.25, and 35 for S = 0.09.
     assert strong == pytest.approx(5.0, rel=0.5)
     assert weak == pytest.approx(34.7, rel=0.6)
     assert matched(1.5, float("inf")) == 1e6

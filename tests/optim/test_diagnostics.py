@@ -185,7 +185,7 @@ def test_quantiles_cover_positive_v_of_all_parameters():
     values = optimizer.diagnostics()
     assert "log10_second_moment_median" not in values
     assert values["median_rate"] == pytest.approx(0.2)
-    # Of many coordinates some are looked at; v is from 1 to 100, evenly in its logarithm.
+    # The quantiles use some of many coordinates. v is log-uniform from 1 to 100.
     values = stepped([10.0 ** (i / 9_000) for i in range(9_000)], [0.0] * 5_000, rho=0.0).diagnostics()
     assert values["log10_second_moment_low"] == pytest.approx(0.2, abs=0.02)
     assert values["log10_second_moment_median"] == pytest.approx(1.0, abs=0.02)
@@ -194,7 +194,7 @@ def test_quantiles_cover_positive_v_of_all_parameters():
 
 def test_diagnostics_have_the_unbounded_half_life():
     optimizer = stepped([1.0], half_life=500, timescale=20_000, half_life_bounds=(10, 10_000))
-    # The law's answer to a signal of 1, which "match" assumes at the beginning.
+    # The law for a signal of 1, which "match" assumes at first.
     assert optimizer.diagnostics()["half_life_matched"] == pytest.approx(least_error_half_life(20_000, 1.0))
     assert optimizer.diagnostics()["half_life_updates"] == pytest.approx(500)
     optimizer.timescale = "20_000 steps"
@@ -202,7 +202,7 @@ def test_diagnostics_have_the_unbounded_half_life():
     optimizer.steps_per_update = 1_000
     assert least_error_half_life(20, 1.0) < 10
     assert optimizer.diagnostics()["half_life_matched"] == 10
-    # In force it goes by what it has seen: gradients that grow and shrink a thousandfold.
+    # The half-life in force depends on the observed gradients, which grow and shrink a thousandfold.
     optimizer.timescale = 1_000
     (param,) = optimizer.param_groups[0]["params"]
     optimizer.half_life = "match"

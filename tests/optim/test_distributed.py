@@ -1,4 +1,4 @@
-"""Distributed training beside torch's optimizer and beside one process: ZeRO, FSDP and state dicts."""
+"""Distributed training (ZeRO, FSDP, state dicts) equals torch's optimizer and training in one process."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""Gradients at the ends of float32's range: squares that overflow, averages below the normal numbers."""
+"""Gradients at the ends of float32's range: overflowing squares and subnormal averages."""
 
 import math
 
@@ -26,7 +26,7 @@ PATHS = {
 
 
 def by_float64(grads, **options):
-    """The rule in float64, whose range holds the squares: the parameter after every step."""
+    """Parameters after every step of the rule in float64, which can hold the squares."""
     param = torch.zeros(grads[0].shape, dtype=torch.float64)
     state = rmsprop_init(param)
     for grad in grads:
@@ -53,7 +53,7 @@ def test_step_with_overflowing_squares_equals_float64(guarded, sign):
     ):
         param.grad = grad.clone()
         optimizer.step()
-        # 3e19 counts as 1.8e19; beside it what came before is nothing, and so is what comes after.
+        # 3e19 counts as 1.8e19. Earlier and later gradients are negligible relative to it.
         torch.testing.assert_close(param.double(), wanted, rtol=1e-5, atol=1e-6)
         assert optimizer.state[param]["square_avg"].isfinite().all()
         torch.testing.assert_close(optimizer.state[param]["square_avg"][1].double(), state["square_avg"][1])
@@ -75,7 +75,7 @@ def test_step_after_an_extreme_gradient_moves_the_coordinate_again(path, size):
     assert param.isfinite().all()
     assert state["square_avg"].isfinite().all()
     if options["half_life"] == 2:
-        # After 500 half-lives nothing is left of it.
+        # After 500 half-lives, its weight is 0.
         assert 1e-3 < float(state["square_avg"][0]) < 1e3
         before = param.detach().clone()
         param.grad = torch.ones(2)
@@ -125,7 +125,7 @@ def test_second_moment_of_zero_gradients_is_never_subnormal(options):
 
 
 def test_flushed_subnormal_second_moment_gives_the_same_step():
-    """Beside epsilon a second moment that is not normal is nothing: torch's own, which keeps it, steps alike."""
+    """A subnormal second moment is negligible next to epsilon, so torch, which keeps it, makes the same step."""
     ours, theirs = (nn.Parameter(torch.ones(2)) for _ in range(2))
     own = RMSprop([ours], lr=1e-3, alpha=0.7, flat=False)
     other = torch.optim.RMSprop([theirs], lr=1e-3, alpha=0.7, foreach=False)
@@ -137,7 +137,7 @@ def test_flushed_subnormal_second_moment_gives_the_same_step():
 
 
 def test_subnormal_second_moment_without_epsilon_is_kept():
-    """There a step is what the root of a small second moment makes it."""
+    """Without epsilon, the step depends on the root of the small second moment."""
     param = nn.Parameter(torch.ones(1))
     optimizer = RMSprop([param], lr=1e-3, half_life=2, eps=0.0)
     for step in range(256):

@@ -10,7 +10,7 @@ from tests.naming import naming
 
 
 def bilinear(make, x=1.0, y=1.0):
-    """The game x y, which the first player makes small and the second large; its point after a round."""
+    """The game x y, which the first player minimizes and the second maximizes; returns the point after a round."""
     params = [torch.nn.Parameter(torch.tensor([value], dtype=torch.float64)) for value in (x, y)]
     players = [make([param]) for param in params]
 
@@ -34,9 +34,9 @@ def sgd(params):
     [
         # The gradients at (1, 1) are 1 and -1.
         ("simultaneous", [0.5, 1.5]),
-        # The second player's at (0.5, 1) is -0.5.
+        # The gradient of the second player at (0.5, 1) is -0.5.
         ("alternating", [0.5, 1.25]),
-        # At the trial's (0.5, 1.5) they are 1.5 and -0.5.
+        # The gradients at the trial point (0.5, 1.5) are 1.5 and -0.5.
         ("extragradient", [0.25, 1.25]),
     ],
 )
@@ -49,13 +49,14 @@ def test_round_equals_hand_computed_values(how, expected):
 
 def test_extragradient_second_moment_holds_only_look_ahead_gradients():
     play, players = bilinear(lambda params: RMSprop(params, lr=0.5, rho=0.5, eps=0.0, bias_correction=True))
-    # A trial to (0.5, 1.5), where the gradients are 1.5 and -0.5; a first step is one of lr in their direction.
+    # The trial point is (0.5, 1.5), with gradients 1.5 and -0.5. A first step has length lr in their direction.
     assert play("extragradient")[0] == pytest.approx([0.5, 1.5], rel=1e-12)
     first, second = (next(iter(player.state.values())) for player in players)
     assert first["square_avg"].item() == pytest.approx(0.5 * 1.5**2)
     assert second["square_avg"].item() == pytest.approx(0.5 * 0.5**2)
     assert first["step"].item() == 1.0
-    # A trial to (0, 2): both gradients are as before, so the steps are lr again. There they are 2 and 0.
+    # The trial point is (0, 2). The gradients have the same signs, so the steps are lr again. There they are 2 and
+    # 0.
     point, _ = play("extragradient")
     v = (0.25 * 1.5**2 + 0.5 * 2.0**2) / 0.75
     assert point == pytest.approx([0.5 - 0.5 * 2.0 / math.sqrt(v), 1.5], rel=1e-12)
@@ -75,7 +76,7 @@ def test_extragradient_equals_a_trial_step_on_a_copy(make):
     play, _ = bilinear(make)
     x, y = (torch.nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2))
     players = [make([x]), make([y])]
-    for _ in range(70):  # longer than a block of the norms that the guard keeps
+    for _ in range(70):  # more than a block of norms in the guard
         trial_x, trial_y, trial_players = copy.deepcopy((x, y, players))
         for one, other, sign, player in ((trial_x, y, 1, trial_players[0]), (trial_y, x, -1, trial_players[1])):
             one.grad = sign * other.detach().clone()
@@ -114,7 +115,7 @@ def test_extragradient_failed_look_ahead_loss_keeps_the_players():
 
 @pytest.mark.parametrize("how", ["simultaneous", "alternating", "extragradient"])
 def test_round_updates_each_player_by_its_own_loss(how):
-    # Not zero-sum: the second player's loss is no function of its parameter that is unused.
+    # The game is not zero-sum, and the second player's loss does not depend on its unused parameter.
     x, y, unused = (torch.nn.Parameter(torch.ones(1)) for _ in range(3))
     frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
     players = [torch.optim.SGD([x, frozen], lr=0.1), torch.optim.SGD([y, unused], lr=0.1)]
@@ -156,7 +157,7 @@ def test_rmsprop_in_a_bilinear_game_circles_at_the_radius_of_the_formula(rho, op
 
 
 def test_limit_cycle_radius_equals_hand_computed_values():
-    # 2 sqrt 2 * 0.1 / 0.1, twice sqrt 3 times that with momentum 0.5.
+    # 2 sqrt 2 * 0.1 / 0.1, and 2 sqrt 3 times that with momentum 0.5.
     assert cycle_radius(0.1, 0.99) == pytest.approx(2 * math.sqrt(2))
     assert cycle_radius(0.1, 0.99, momentum=0.5) == pytest.approx(4 * math.sqrt(6))
     assert cycle_radius(0.1, 0.99, optimism=0.5) == 0.0

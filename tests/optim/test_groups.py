@@ -23,7 +23,10 @@ def step(optimizer, weights=None, **gradients):
 
 
 def train(optimizer, updates, seed=0):
-    """Steps with random gradients of two groups, one a hundred times as loud, which is now and then away."""
+    """Steps with random gradients of two groups.
+
+    One has a hundred times larger gradients and is sometimes absent.
+    """
     generator = torch.Generator().manual_seed(seed)
     params = [param for group in optimizer.param_groups for param in group["params"]]
     for update in range(updates):
@@ -41,7 +44,7 @@ def test_step_divides_each_group_by_its_root_second_moment():
     param, optimizer = one_parameter()
     step(optimizer, loud=1000, quiet=1)
     assert param.item() == pytest.approx(-1)  # both bias-corrected to g / |g|
-    # rho = 1/2: v = 1000**2 / 4 and v = 1/4 + 49/2 = 24.75, of which gradients have the weight 3/4.
+    # rho = 1/2: v = 1000**2 / 4 and v = 1/4 + 49/2 = 24.75, in which the gradients have the weight 3/4.
     step(optimizer, loud=0, quiet=-7)
     assert param.item() == pytest.approx(-1 + 0.5 * 7 / math.sqrt(24.75 / 0.75))
 
@@ -68,7 +71,7 @@ def test_equalized_noise_equals_hand_computed_values():
     param, optimizer = one_parameter(equalize=True)
     # After one gradient g the variance is rho g**2 = g**2 / 2.
     step(optimizer, loud=4, quiet=1)
-    alike = math.sqrt((16 + 1) / 2)  # loud and quiet then both have g = noise * sqrt(2) = sqrt(8.5)
+    alike = math.sqrt((16 + 1) / 2)  # both groups then have g = noise * sqrt(2) = sqrt(8.5)
     assert param.item() == pytest.approx(-1)
     common = optimizer.state[param]["common"]
     assert common["square_avg"].item() == pytest.approx(0.5 * alike**2)
@@ -184,7 +187,7 @@ def test_group_gradients_equal_those_of_each_mean_loss():
 
 
 def test_step_of_actor_and_critic_updates_both():
-    # Advantages of one group are of another size; the policy gradient is scaled, what the groups teach is not.
+    # The advantages of one group have another scale, which changes the policy gradient but not the normalized one.
     actor, critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     params = [*actor.parameters(), *critic.parameters()]
     optimizer = GroupRMSprop(params, lr=0.05, half_life=20)

@@ -1,4 +1,4 @@
-"""What stands before the accumulator: clipping, and gradients that are not finite."""
+"""Clipping and checks of gradients before the second moment accumulates them."""
 
 import copy
 
@@ -186,7 +186,7 @@ def test_diagnostics_have_the_norm_before_clipping():
 
 
 def clipped(grads, flat=False, updates=1, **options):
-    """Gradients of one parameter after a step with each of some gradients, and its optimizer."""
+    """Gradients of a parameter after a step with each of some gradients, and its optimizer."""
     param = nn.Parameter(torch.zeros(len(grads[0]), dtype=torch.float64))
     optimizer = RMSprop([param], flat=flat, **options)
     seen = []
@@ -220,14 +220,14 @@ def test_max_tensor_norm_clips_each_tensor(flat):
 
 @FLAT
 def test_max_grad_ratio_contains_a_burst_in_its_coordinate(flat):
-    # Bias-corrected, the root second moment of a constant gradient is that gradient.
+    # With bias correction, the root second moment of a constant gradient is that gradient.
     calm = [[1.0, -1.0, 0.0]] * 5
     seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_ratio=3.0, bias_correction=True)
     assert seen[:5] == calm
-    # A coordinate of which nothing was known is left as it is.
+    # A coordinate without earlier gradients is not clipped.
     assert seen[5] == pytest.approx([3.0, -1.0, 7.0])
     assert optimizer.guard.num_clipped == 1
-    # The norm of all gradients, scaled down to what it was, would have buried the second coordinate.
+    # Clipping the global norm to its earlier value would have shrunk the second coordinate.
     by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_norm=2**0.5, bias_correction=True)
     assert abs(by_norm[5][1]) < 0.01
 
@@ -255,13 +255,13 @@ def test_clipping_order_is_coordinate_tensor_norm(flat):
 
 
 def test_max_update_rms_clips_each_tensor():
-    # The first steps are 10 long without bias correction; v is not clipped.
+    # The first steps have length 10 without bias correction, and v is not clipped.
     params = [nn.Parameter(torch.zeros(4)) for _ in range(2)]
     optimizer = RMSprop(params, lr=1.0, eps=1e-12, max_update_rms=2.0)
     params[0].grad, params[1].grad = torch.full((4,), 5.0), torch.tensor([1.0, 0.0, 0.0, 0.0])
     optimizer.step()
     torch.testing.assert_close(params[0].detach(), torch.full((4,), -2.0))
-    # Root mean square of (10, 0, 0, 0): 5.
+    # The root mean square of (10, 0, 0, 0) is 5.
     torch.testing.assert_close(params[1].detach(), torch.tensor([-4.0, 0.0, 0.0, 0.0]))
     assert optimizer.state[params[0]]["square_avg"].tolist() == pytest.approx([0.25] * 4)
     for _ in range(500):

@@ -1,4 +1,4 @@
-"""Which parameters are updated in flat buckets, and when a layout no longer fits."""
+"""The parameters in flat buckets, and changes that need another layout."""
 
 from collections import defaultdict
 
@@ -32,7 +32,7 @@ def collect(groups, states, layout=None):
 
 
 def sizes(gradients):
-    """The numbers of parameters in the buckets of each group, and of the others."""
+    """Numbers of parameters in the buckets of each group, and of the loose ones."""
     return [[(type(one), len(one.grads)) for one in group] for group in gradients]
 
 

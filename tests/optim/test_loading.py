@@ -1,4 +1,4 @@
-"""Optimizer states of users and files are loaded right, or refused in a sentence that names the parameter."""
+"""Optimizer states of users and files are loaded, or refused with an error that names the parameter."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Options out of range or against each other are named, with the value and the mend."""
+"""Errors name options that are out of range or exclusive, with the value and the remedy."""
 
 import math
 

@@ -1,7 +1,7 @@
-"""`rl_rms.RMSprop(like=...)` beside the other libraries' own optimizers.
+"""`rl_rms.RMSprop(like=...)`, compared with the optimizers of other libraries.
 
-torch's and Stable-Baselines3's are run here; what those of TensorFlow 1, Keras, optax, timm and TorchOpt did
-stands in ``golden/rmsprop.json``, which ``golden/make.py`` writes.
+torch and Stable-Baselines3 run here. ``golden/rmsprop.json`` has the results of TensorFlow 1, Keras, optax, timm
+and TorchOpt; ``golden/make.py`` writes it.
 """
 
 import inspect
@@ -23,7 +23,7 @@ PATHS = [{}, {"flat": False}, {"foreach": True}]
 PRESETS = ["torch", "rmsprop_tf_like", "tf1", "keras", "optax"]
 LIVE = {"torch": torch.optim.RMSprop, "rmsprop_tf_like": RMSpropTFLike}
 
-# The preset that stands for each library, and what its arguments are called here where the names differ.
+# The preset of each library, and the rl_rms names of its arguments if they differ.
 LIKE = {
     "tf1": {"like": "tf1"},
     "keras": {"like": "keras"},
@@ -83,7 +83,7 @@ def golden_parameters():
 
 
 def train(optimizer, gradients=GOLDEN["gradients"], lr_factors=GOLDEN["lr_factors"]):
-    """Yield the parameters after every step, at a learning rate that changes on the way."""
+    """Yield the parameters after every step, with a learning rate that changes."""
     group = optimizer.param_groups[0]
     lr = group["lr"]
     for numbers, factor in zip(gradients, lr_factors, strict=True):
@@ -106,19 +106,19 @@ def test_preset_equals_the_optimizer_of_the_library(case):
     options = translated(case["arguments"])
     optimizer = RMSprop(golden_parameters(), **LIKE[case["library"]] | options)
     trajectory = list(train(optimizer))
-    # max_grad_norm clips as torch does, which divides by norm + 1e-6; Keras and optax divide by the norm.
+    # max_grad_norm divides by norm + 1e-6 as torch does; Keras and optax divide by the norm.
     tolerance = 2e-7 if "max_grad_norm" in options else 1e-13
     for step, params in zip(GOLDEN["recorded_steps"], case["params"], strict=True):
         assert_close(trajectory[step - 1], params, tolerance)
 
 
 def test_preset_options_each_change_the_result():
-    """A case that went where another of its library went would not test the argument that they differ in."""
+    """Two cases of a library with the same result would not test their different argument."""
     seen = {}
     for case in GOLDEN["cases"]:
         seen.setdefault((case["library"], *map(tuple, case["params"])), []).append(case["arguments"])
     same = [alike for alike in seen.values() if len(alike) > 1]
-    # timm takes no notice of caution without momentum; here it is an error.
+    # timm ignores caution without momentum; RMSprop raises an error.
     assert same == [[{}, {"caution": True}]]
     with pytest.raises(ValueError, match=naming("cautious", "momentum")):
         RMSprop(golden_parameters(), cautious=True)
@@ -126,10 +126,10 @@ def test_preset_options_each_change_the_result():
 
 @pytest.mark.parametrize("case", DIFFERENT, ids=named)
 def test_centered_with_bias_correction_differs_from_optax(case):
-    """optax divides v and m each by its weight w; after one update v/w - (m/w)**2 is 0, the step lr g / sqrt(eps).
+    """optax divides v and m each by its weight w, while rl_rms divides v - m*m by w.
 
-    Here (v - m*m) / w is then rho g**2, and the step lr / sqrt(rho), as long as a bias-corrected first step
-    should be.
+    After one update, v/w - (m/w)**2 is 0 and the step of optax is lr g / sqrt(eps). (v - m*m) / w is rho g**2, and
+    the step of rl_rms is lr / sqrt(rho), the length of a bias-corrected first step.
     """
     arguments = case["arguments"]
     lr, rho, eps = arguments["learning_rate"], 0.9, 1e-8
@@ -196,7 +196,7 @@ def test_preset_defaults_equal_those_of_the_library(library):
     assert ("lr" in theirs) is not needs_lr
     ours = RMSprop(golden_parameters(), **preset | ({"lr": 0.1} if needs_lr else {})).defaults
     ours["rho"] = ours["alpha"]
-    # Keras averages parameters, TensorFlow locks them, timm corrects weight decay: not part of RMSprop.
+    # Averages of parameters (Keras), locks (TensorFlow) and corrected weight decay (timm) are not part of RMSprop.
     elsewhere = {"use_ema", "ema_momentum", "use_locking", "corrected_weight_decay"}
     compared = theirs.keys() - elsewhere
     assert {"rho", "eps", "centered"} <= compared

@@ -1,4 +1,4 @@
-"""Probes read the same coordinates at every update, wherever the gradients are."""
+"""Probes read the same coordinates at every update, for gradients in any memory."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from rl_rms.optim.rule import rmsprop_init
 
 
 def parameters(*shapes, dtype=torch.float32):
-    """Parameters whose gradients are 0, 1, 2 ... through all coordinates."""
+    """Parameters with the gradients 0, 1, 2 and so on over all coordinates."""
     params, start = [], 0
     for shape in shapes:
         param = nn.Parameter(torch.zeros(shape, dtype=dtype))

@@ -34,7 +34,7 @@ OURS_ALONE = {
 
 @pytest.fixture(autouse=True, params=["flat", "plain"])
 def path(request, monkeypatch):
-    """Every property holds on the fast path and without it."""
+    """Runs every property on the fast path and without it."""
     if request.param == "plain":
         monkeypatch.setattr("rl_rms.optim.layout.allows_buckets", lambda group: False)
 
@@ -45,7 +45,7 @@ def parameters(dtype=torch.float64, seed=0):
 
 
 def step(optimizer, updates=1, seed=1):
-    """Steps with random gradients of very different sizes, the same for every optimizer."""
+    """Steps with random gradients of very different sizes, equal for every optimizer."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(updates):
         scale = 10.0 ** torch.randn((), generator=generator).item()
@@ -369,7 +369,7 @@ def weights_copy(optimizer):
 
 
 def saved_and_loaded(optimizer):
-    """By way of a file that may hold data only, as Stable-Baselines3 reads it."""
+    """Save to a file and load with weights_only=True, as Stable-Baselines3 does."""
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
@@ -604,7 +604,7 @@ COMPILED = [
 ]
 
 
-# torch's own step, compiled, comes across a function that torch has deprecated.
+# torch's compiled step calls a function that torch has deprecated.
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 @pytest.mark.parametrize("whole", [False, True], ids=["step", "update"])
 @pytest.mark.parametrize("options", COMPILED, ids=str)
@@ -686,7 +686,7 @@ def after_three_steps(start, optimizer_class=RMSprop, **options):
     param = start.clone()
     optimizer = optimizer_class([param], lr=0.01, eps=0.1, differentiable=True, **options)
     for _ in range(3):
-        # A clone, since the step overwrites what autograd would keep of the parameter itself.
+        # A clone, because the step overwrites values that autograd needs.
         (param.grad,) = torch.autograd.grad((param.clone() ** 4).sum(), param, create_graph=True)
         optimizer.step()
     return param
@@ -707,14 +707,14 @@ def test_differentiable_steps_equal_torch(options):
     [{"centered": True}, {"bias_correction": True, "momentum": 0.9}, {"eps_in_sqrt": True}, {"optimism": 1.0}],
 )
 def test_differentiable_steps_equal_finite_differences(options):
-    # Centered torch's own cannot be differentiated through more than one step.
+    # torch's own centered step cannot be differentiated through more than one step.
     start = START.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda start: after_three_steps(start, **options), start)
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": True}])
 def test_gradient_of_the_learning_rate(options):
-    # torch.optim.RMSprop takes the learning rate as a number only.
+    # torch.optim.RMSprop takes only a number as the learning rate.
     def after(lr):
         param = torch.tensor([1.0, -2.0], dtype=torch.float64)
         optimizer = RMSprop([param], lr=lr, differentiable=True, **options)
@@ -770,7 +770,7 @@ def test_reset_clears_the_state_and_keeps_parameters_and_half_life():
     for param in layer.parameters():
         param.grad = torch.full_like(param, 5.0)
     optimizer.step()
-    # The first bias-corrected step has length lr, whatever was seen before.
+    # The first bias-corrected step has length lr, independent of earlier gradients.
     for param, old in zip(layer.parameters(), before, strict=True):
         torch.testing.assert_close(old - param, torch.full_like(old, 0.1))
 
@@ -805,14 +805,14 @@ def test_centered_step_stays_within_its_bound(updates, rho, bias_correction):
         optimizer.step()
         step = abs(param.item() - before)
         bound = lr * min(math.sqrt(1 / (1 - rho) + rho**-t), abs(grad) / eps)
-        # Rounding of v - m**2, relative to the square of the largest gradient.
+        # Rounding errors of v - m**2, relative to the square of the largest gradient.
         largest = max(map(abs, updates[:t]))
         if grad == 0 or abs(grad) > 1e-2 * largest:
             assert step <= bound * (1 + 1e-3) + 1e-12
 
 
 def test_centered_step_reaches_its_bound():
-    # The worst case: one gradient repeated, after the weight of the initial v has faded to rho ** t.
+    # The worst case is one repeated gradient after the weight of the initial v has decayed to rho ** t.
     param, lr, rho, t = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.1, 0.9, 40
     optimizer = RMSprop([param], lr=lr, rho=rho, eps=1e-12, centered=True)
     for _ in range(t):

@@ -26,7 +26,7 @@ def run(grads, param=None, *, initial_second_moment=0.0, **options):
 
 
 def reference(optimizer_class, grads, param, **options):
-    """The same by another library's optimizer."""
+    """Parameter and state of another library's optimizer."""
     param = torch.nn.Parameter(param.clone())
     optimizer = optimizer_class([param], **options)
     for grad in grads:
@@ -90,7 +90,7 @@ def test_momentum_and_optimism_equal_hand_computed_values():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_optimism_equals_a_combination_of_torch_steps(momentum):
-    # torch's steps of length 1 are u; twice the last less the one before is the optimistic gradient.
+    # torch's steps of length 1 are u; twice the last minus the previous one is the optimistic gradient.
     grads, param = problem((3, 4))
     options = {"eps": 1e-3, "momentum": momentum}
     zero = torch.zeros_like(param)
@@ -153,7 +153,7 @@ def test_bias_corrected_first_step_is_the_learning_rate(magnitudes, half_life, d
 
 
 def test_bias_corrected_second_moment_of_a_constant_gradient_is_its_square():
-    # Exact for every t, and with another decay at every update.
+    # Exact for every t and for a different decay at every update.
     param, state = torch.zeros(1, dtype=torch.float64), rmsprop_init(torch.zeros(1, dtype=torch.float64))
     for rho in (0.9, 0.99, 0.5, 0.999):
         new, state = rmsprop_update(
@@ -214,7 +214,7 @@ def test_decoupled_weight_decay_is_independent_of_gradients(with_gradients):
 
 
 def test_centered_step_of_constant_gradients_is_finite():
-    # v and m*m are then equal up to rounding, and torch takes the root of a negative number.
+    # v and m*m are equal up to rounding, and torch takes the root of a negative number.
     grads = [torch.linspace(0.1, 3, 1000)] * 60
     theirs, _ = reference(torch.optim.RMSprop, grads, torch.zeros(1000), alpha=0.5, centered=True)
     assert theirs.isnan().any()
@@ -224,7 +224,7 @@ def test_centered_step_of_constant_gradients_is_finite():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_accumulates_in_single_precision(dtype):
-    # In bfloat16 itself v would stall at 2: there (1 - rho) g*g is below half a unit in the last place.
+    # In bfloat16, v would stop at 2, where (1 - rho) g*g is below half a unit in the last place.
     grads = [torch.full((2,), 1.9609375, dtype=dtype)] * 8000
     param, state = run(grads, lr=1e-3, rho=0.999)
     assert param.dtype == dtype
@@ -320,7 +320,7 @@ def test_double_precision_hyperparameters_keep_the_precision_of_a_scalar_paramet
 
 
 HYPERGRADIENTS = json.loads((Path(__file__).parent / "golden" / "hypergradients.json").read_text())
-# Their names of our options and hyperparameters.
+# The rl_rms options and hyperparameters by their names in the other libraries.
 THEIR_OPTIONS = {
     "bias_correction": "bias_correction",
     "centered": "centered",
@@ -337,7 +337,7 @@ def logistic_loss(params, problem):
 
 
 def trained(params, problem, steps, *, initial_second_moment=0.0, **options):
-    """Parameters by name after steps down their own gradients, which are part of the graph."""
+    """Named parameters after steps with their own gradients, which are part of the graph."""
     kept = {name: options[name] for name in ("momentum", "optimism", "centered") if name in options}
     state = rmsprop_init(params, initial_second_moment=initial_second_moment, **kept)
     for _ in range(steps):

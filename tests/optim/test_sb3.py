@@ -1,4 +1,4 @@
-"""Stable-Baselines3 trains, saves, loads and goes on with our optimizer in every one of its algorithms."""
+"""Stable-Baselines3 trains, saves, loads and continues with `rl_rms.RMSprop` in all its algorithms."""
 
 import runpy
 from pathlib import Path
@@ -36,7 +36,7 @@ def build(algorithm, env, optimizer_class, optimizer_kwargs, **arguments):
 
 
 def optimizers(model):
-    """Those of the policy that the class made: one, or an actor's and a critic's."""
+    """Optimizers of the policy: one, or those of actor and critic."""
     holders = [model.policy, getattr(model, "actor", None), getattr(model, "critic", None)]
     found = [holder.optimizer for holder in holders if hasattr(holder, "optimizer")]
     assert found

@@ -1,4 +1,4 @@
-"""What the callback believes about Stable-Baselines3 is counted in Stable-Baselines3's own training."""
+"""The callback's values equal the counts in Stable-Baselines3's training."""
 
 import json
 import math
@@ -93,7 +93,7 @@ def test_env_steps_per_update_of_episodic_rollouts_is_measured():
     model.policy.optimizer.register_step_pre_hook(lambda optimizer, *_: told.append(optimizer.steps_per_update))
     model.learn(100, callback=HalfLifeCallback("1_000 steps"))
     assert len(set(told)) > 1
-    # One entry an update, so their sum is all the experience there was.
+    # There is one entry per update, so their sum is the number of all env steps.
     assert sum(told) == pytest.approx(model.num_timesteps)
     with pytest.raises(ValueError, match=naming("rollout_steps=None")):
         env_steps_per_update(model)
@@ -109,7 +109,7 @@ def test_env_steps_per_update_of_gradient_steps_minus_one_is_one():
 
 
 def weight_left_after(env_steps, algorithm, n_envs, callback, **arguments):
-    """Weight in v of a squared gradient that is so many env steps old, from the decay and the count of updates."""
+    """Weight in v of a squared gradient of some env steps ago, from the decay and the number of updates."""
     model = build(algorithm, n_envs, **arguments)
     counted = count_steps(model.policy.optimizer)
     model.learn(96, callback=callback)
@@ -170,12 +170,12 @@ def test_callback_logs_diagnostics(tmp_path):
     assert [index for index, line in enumerate(lines, 1) if "optim/rho" in line] == [4, 8, 12, 16]
     assert lines[-1]["optim/half_life_steps"] == 1000
     assert lines[-1]["optim/half_life_updates"] == 100
-    assert 0 < lines[-1]["optim/gradient_norm"] <= 0.5 + 1e-6  # A2C's own max_grad_norm
+    assert 0 < lines[-1]["optim/gradient_norm"] <= 0.5 + 1e-6  # the max_grad_norm of A2C
     assert lines[-1]["optim/effective_step"] > 0
 
 
 def test_callback_logs_diagnostics_of_actor_and_critic(tmp_path):
-    # Pendulum's episodes are 200 steps, at whose end the log is written.
+    # Episodes of Pendulum have 200 steps, and the log is written at their end.
     model = build(TD3, train_freq=10, policy_delay=2, **OFF_POLICY)
     (line,) = logged(model, tmp_path, HalfLifeCallback("1_000 steps", log_interval=1), 200, log_interval=1)
     assert line["optim/actor/half_life_steps"] == line["optim/critic/half_life_steps"] == 1000
@@ -183,7 +183,7 @@ def test_callback_logs_diagnostics_of_actor_and_critic(tmp_path):
     assert line["optim/critic/half_life_updates"] == 100
     assert line["optim/actor/effective_step"] > 0
     assert line["optim/critic/second_moment"] > 0
-    # By then the critic holds the gradients of the actor's loss too.
+    # At that time, the critic also has the gradients of the actor's loss.
     assert "optim/critic/effective_step" not in line
     assert "optim/critic/gradient_norm" not in line
 
@@ -257,7 +257,7 @@ def test_matched_half_life_uses_the_timescale_of_the_environments():
     )
     model.learn(2_000, callback=HalfLifeCallback("match"))
     values = model.policy.optimizer.diagnostics()
-    # Each of the four has a clock of its own, and an update spans 5 steps of each.
+    # Each of the four has its own clock, and an update spans 5 steps of each.
     assert values["match_timescale"] == pytest.approx(500 * 4 / 20)
     assert 1.0 < values["half_life_updates"] < 100.0
 

@@ -1,4 +1,4 @@
-"""States that are written by hand are checked and completed before a step."""
+"""States that a user writes are checked and completed before a step."""
 
 import copy
 

@@ -1,8 +1,8 @@
-"""What torch's generic optimizer tests ask of every optimizer, asked of every path of this one.
+"""torch's generic tests of optimizers, for every kernel of `rl_rms.RMSprop`.
 
-Most tests are a scenario: what a user does with an optimizer, written once and played with torch's RMSprop and
-with ours, which must return the same. Where torch lacks an option, or keeps its state in half precision, the rule
-itself on single tensors is the reference.
+Most tests have a scenario, which is run with torch's RMSprop and with `rl_rms.RMSprop` and must return the same
+values. If torch lacks an option, or keeps its state in half precision, the reference is the rule on single
+tensors.
 """
 
 import copy
@@ -25,13 +25,13 @@ from rl_rms import RMSprop
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 
 TRAINING_PATHS = {"auto": {"flat": "auto"}, "loop": {"flat": False}, "foreach": {"foreach": True}}
-# Autograd forbids a differentiable step on leaves that require gradients: for tensors with given gradients only.
+# Autograd forbids a differentiable step on leaves that require gradients, so these run only for given gradients.
 ALL_PATHS = {**TRAINING_PATHS, "differentiable": {"differentiable": True}}
 
 over_all_paths = pytest.mark.parametrize("path", ALL_PATHS.values(), ids=ALL_PATHS)
 over_paths = pytest.mark.parametrize("path", TRAINING_PATHS.values(), ids=TRAINING_PATHS)
 
-# The configurations of torch's own generic tests.
+# The configurations of torch's generic tests.
 CONFIGURATIONS = [
     {},
     {"lr": 1e-3},
@@ -52,8 +52,8 @@ def play(scenario, optimizer_class, **options):
 
 
 def assert_as_torch(scenario, path, tolerance=1e-5, **options):
-    """The scenario, given a maker of optimizers, returns the same numbers and tensors for torch's and for ours."""
-    # A tensor is changed in place by schedulers, so each has its own.
+    """Assert that a scenario returns the same values with torch's and with this optimizer."""
+    # Schedulers change tensors in place, so each optimizer has its own.
     ours = play(scenario, RMSprop, **{**path, **copy.deepcopy(options)})
     theirs = play(scenario, torch.optim.RMSprop, **copy.deepcopy(options))
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
@@ -93,7 +93,7 @@ def weights(model):
 
 
 def states(optimizer):
-    """What torch's state has, in the order of the parameters."""
+    """The state that torch has, in the order of the parameters."""
     names = ("step", "square_avg", "momentum_buffer", "grad_avg")
     return [
         {name: state[name].clone() for name in names if name in state}
@@ -105,7 +105,7 @@ def states(optimizer):
 
 
 def tensors_of_all_kinds(*dtypes):
-    """Of each precision a matrix, a vector, a scalar, one without coordinates, and two not laid out in order."""
+    """A matrix, a vector, a scalar, an empty tensor and two non-contiguous ones of each precision."""
     kinds = []
     for dtype in dtypes:
         kinds += [torch.randn(shape, dtype=dtype) for shape in ((3, 4), (5,), (), (0,))]
@@ -289,7 +289,7 @@ def test_step_under_another_default_dtype_equals_torch(path, request):
         model = nn.Linear(3, 2, dtype=torch.float32)
         optimizer = make(model.parameters(), momentum=0.5)
         train(model, optimizer)
-        # The step count's precision follows the default one in torch; here it is float32 always.
+        # The step count in torch follows the default precision; here it is always float32.
         return weights(model), [state["square_avg"] for state in states(optimizer)]
 
     request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
@@ -320,7 +320,7 @@ def test_step_does_not_overwrite_gradients_kept_by_the_user(path):
         optimizer = make(model.parameters())
         kept = []
         for _ in range(3):
-            train(model, optimizer, updates=1)  # each with new gradients, the former ones having been set to None
+            train(model, optimizer, updates=1)  # each has new gradients, because the earlier ones were set to None
             kept.append([param.grad for param in model.parameters()])
         return kept
 
@@ -334,7 +334,7 @@ def test_zero_grad_of_missing_gradients_and_graphs_equals_torch(path, set_to_non
         model = network()
         optimizer = make(model.parameters())
         train(model, optimizer)
-        # Not backward(), which warns of the cycle that such gradients make.
+        # backward() would warn of the cycle that these gradients make.
         grads = torch.autograd.grad(loss_of(model), list(model.parameters()), create_graph=True)
         for param, grad in zip(model.parameters(), grads, strict=True):
             param.grad = grad.clone()
@@ -361,7 +361,7 @@ def test_parameter_twice_in_a_group_warns_and_is_updated_twice(path):
             optimizer.step()
         return param, other, optimizer.state[param]["step"], optimizer.state[other]["step"]
 
-    # In what order few large kernels make the two updates is torch's own affair.
+    # torch chooses the order of the two updates in its foreach kernels.
     assert_as_torch(scenario, path)
 
 
@@ -486,7 +486,7 @@ CHANGES_OF_GROUPS = [
 @over_paths
 @pytest.mark.parametrize("change", CHANGES_OF_GROUPS)
 def test_step_after_rearranged_groups_equals_torch(path, change):
-    """The former parameters keep their gradients, as they do where somebody else zeroes those of the new ones."""
+    """The earlier parameters keep their gradients, as if other code zeroes those of the new ones."""
 
     def scenario(make):
         params, new = [leaf(float(i), -1.0) for i in range(4)], [leaf(5.0, 6.0), leaf(7.0, 8.0)]
@@ -507,7 +507,7 @@ def test_step_after_rearranged_groups_equals_torch(path, change):
 def test_zero_grad_and_clipping_use_the_present_groups(path, change):
     def scenario(make):
         params, new = [leaf(float(i), -1.0) for i in range(4)], [leaf(5.0, 6.0), leaf(7.0, 8.0)]
-        own = {"max_grad_norm": 1e9} if make.func is RMSprop else {}  # torch's has no clipping inside the step
+        own = {"max_grad_norm": 1e9} if make.func is RMSprop else {}  # torch has no clipping inside the step
         optimizer = make([{"params": params[:2]}, {"params": params[2:]}], **own)
         set_gradients(*params, value=1.0)
         optimizer.step()
@@ -576,7 +576,7 @@ def test_step_keeps_tied_weights(path):
     def scenario(make):
         first, second = nn.Linear(3, 3), nn.Linear(3, 3)
         second.weight = first.weight  # one parameter under two names
-        second.bias.data = first.bias.data  # two parameters on one memory
+        second.bias.data = first.bias.data  # two parameters with one storage
         model = nn.Sequential(first, nn.Tanh(), second)
         optimizer = make(model.parameters())
         for _ in range(3):
@@ -727,7 +727,7 @@ def test_load_state_dict_between_all_kernels_continues(source, destination, carr
             for optimizer_class, options in makers
         )
         train(model, first)
-        # Its own groups, which say by which path it goes.
+        # The groups of the second optimizer select its kernel.
         second.load_state_dict({**carry(first.state_dict()), "param_groups": second.state_dict()["param_groups"]})
         train(model, second)
         return weights(model), states(second)
@@ -775,7 +775,7 @@ def test_deepcopy_has_the_attributes_and_hooks_of_torch(path, copied, updates):
         other.load_state_dict(other.state_dict())
         return len(calls), states(other)
 
-    # Copied are functions of the test, which pickle cannot; torch leaves hooks out before it comes to that.
+    # Pickle cannot copy local functions, so this uses copy; torch leaves hooks out of both.
     assert_as_torch(scenario, path)
 
 
@@ -1050,7 +1050,7 @@ SCHEDULERS = {
 }
 
 
-# SequentialLR itself steps as an older torch warns against.
+# SequentialLR uses an argument that older torch versions warn of.
 @pytest.mark.filterwarnings("ignore:The epoch parameter in .scheduler.step:UserWarning")
 @over_paths
 @pytest.mark.parametrize("lr", [0.05, torch.tensor(0.05)], ids=["number", "tensor"])
@@ -1067,7 +1067,7 @@ def test_learning_rate_schedulers_equal_torch(path, lr, scheduler):
             train(model, optimizer, updates=1)
             schedule.step(*([1.0 + update] if scheduler == "plateau" else []))
             seen.append([(float(group["lr"]), group["momentum"]) for group in optimizer.param_groups])
-            if update == 5:  # saved, and a new run goes on
+            if update == 5:  # saved and continued in a new run
                 saved = copy.deepcopy((optimizer.state_dict(), schedule.state_dict()))
                 optimizer = make([{"params": layer.parameters()} for layer in (model[0], model[2])], momentum=0.9)
                 schedule = SCHEDULERS[scheduler](optimizer)
@@ -1138,7 +1138,7 @@ def test_step_in_inference_mode_equals_torch(path, first):
     assert_as_torch(scenario, path)
 
 
-# torch's own step, compiled, comes across a function that torch has deprecated.
+# torch's compiled step calls a function that torch has deprecated.
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 def test_compiled_step_between_eager_ones_equals_torch():
     torch.compiler.reset()
@@ -1321,7 +1321,7 @@ def test_optimizer_without_references_is_freed(path):
     kept = [optimizer, optimizer.state[first]["square_avg"], optimizer.state[first]["momentum_buffer"]]
     gone = [weakref.ref(thing) for thing in kept]
     del kept
-    gc.disable()  # what is in a cycle would stay
+    gc.disable()  # cycles would keep objects alive
     try:
         del optimizer
         assert [reference() for reference in gone] == [None] * len(gone)

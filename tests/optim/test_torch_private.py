@@ -1,4 +1,4 @@
-"""torch still has the private names that `rl_rms.optim.torch_private` reaches, and they do the same as before."""
+"""torch has the private names that `rl_rms.optim.torch_private` uses, with the same behaviour."""
 
 import importlib
 
@@ -42,7 +42,7 @@ def test_private_name_of_torch_is_there(path):
     )
 
 
-# The arguments beside the list [[4.0, 9.0]], and what that list or the result holds then.
+# The arguments besides the list [[4.0, 9.0]], and the values of that list or of the result afterwards.
 OTHER = [torch.tensor([1.0, 2.0])]
 OPERATIONS = {
     "foreach_add": ((OTHER,), {"alpha": 2.0}, [6.0, 13.0]),

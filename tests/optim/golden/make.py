@@ -1,17 +1,16 @@
-"""Train a fixed problem with other libraries' own RMSprops and record where their parameters go.
+"""Train a fixed problem with the RMSprop of other libraries and record the parameters.
 
-What stands in ``rmsprop.json`` was written by the optimizers of TensorFlow 1, Keras, optax, timm and TorchOpt
-themselves; nothing of rl_rms takes part. To make it again, in an environment of its own (Python 3.11):
+``rmsprop.json`` has the results of TensorFlow 1, Keras, optax, timm and TorchOpt, without any code of rl_rms. To
+write it again, use a separate environment (Python 3.11):
 
     python -m venv golden-venv
     golden-venv/bin/pip install torch==2.15.0 torchvision==0.29.2 jax==0.10.2 optax==0.2.8 keras==3.15.1 \
         tensorflow-cpu==2.21.0 timm==1.0.31 torchopt==0.7.3
     golden-venv/bin/python tests/optim/golden/make.py
 
-Everything is computed in float64. Gradients are a fixed sequence that does not depend on the parameters, of
-magnitudes from 1e-4 to 1e2, with zeros in between, tensors that are zero as a whole and coordinates whose first
-gradient is zero. The learning rate changes on the way: at a constant one, momentum buffers with and without it are
-the same optimizer.
+All computations use float64. The gradients are a fixed sequence that does not depend on the parameters. They have
+magnitudes from 1e-4 to 1e2, single zeros, tensors of zeros and coordinates whose first gradient is zero. The
+learning rate changes, because momentum buffers with and without it are equivalent for a constant rate.
 """
 
 import inspect
@@ -23,11 +22,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# On torch, Keras takes norms in float32 whatever the precision.
+# Keras on torch computes norms in float32 for any precision.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-# What stands on torch before TensorFlow: the other way round their copies of LLVM clash.
+# Packages based on torch must be imported before TensorFlow. In the other order their copies of LLVM conflict.
 import timm.optim
 import torch
 import torchopt
@@ -49,7 +48,7 @@ Arguments = dict[str, Any]
 
 
 def problem(seed: int = 0) -> tuple[Arrays, list[Arrays]]:
-    """The parameters at the start, and the gradients of every step."""
+    """The initial parameters, and the gradients of every step."""
     rng = np.random.default_rng(seed)
     start = [rng.normal(size=shape) for shape in SHAPES]
     gradients = []
@@ -66,7 +65,7 @@ def problem(seed: int = 0) -> tuple[Arrays, list[Arrays]]:
 
 
 def tf1(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterator[Arrays]:
-    """``tf.compat.v1.train.RMSPropOptimizer``, which rounds a Python number to float32, but not one of numpy's."""
+    """``tf.compat.v1.train.RMSPropOptimizer``, which rounds Python numbers to float32, but not numpy's."""
     given = defaults(tf.compat.v1.train.RMSPropOptimizer) | arguments
     exact = {name: np.float64(x) if isinstance(x, float) else x for name, x in given.items()}
     lr = exact.pop("learning_rate")
@@ -90,7 +89,7 @@ def keras_rmsprop(start: Arrays, gradients: list[Arrays], arguments: Arguments) 
 
 
 def optax_rmsprop(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterator[Arrays]:
-    """``optax.rmsprop``, after a transformation of the gradients that is named among its arguments."""
+    """``optax.rmsprop`` after the transformation of the gradients in its arguments."""
     own = dict(arguments)
     before = [getattr(optax, name)(own.pop(name)) for name in BEFORE_OPTAX if name in own]
     lr, factors = own.pop("learning_rate"), jax.numpy.asarray(LR_FACTORS)
@@ -152,7 +151,7 @@ def grid(*alternatives: list[Arguments]) -> Iterator[Arguments]:
 
 
 def cases() -> Iterator[tuple[str, Arguments]]:
-    """Each library's name and the arguments that its optimizer is built with; what is left out is its default."""
+    """The name of each library and the arguments of its optimizer, which has defaults for all others."""
     centered = [{}, {"centered": True}]
     momentum = [{}, {"momentum": 0.9}]
     lr = [{"learning_rate": 0.02}]
@@ -170,7 +169,7 @@ def cases() -> Iterator[tuple[str, Arguments]]:
     accumulator = [{}, {"initial_scale": 1.0}, {"bias_correction": True}]
     eps = [{}, {"eps": 1e-3, "eps_in_sqrt": False}]
     for chosen in grid(lr, centered, step, accumulator, eps):
-        # sqrt(v - m*m) is then the root of a rounding error after the first update, of either sign.
+        # After the first update, sqrt(v - m*m) is then the root of a rounding error of either sign.
         if not ("centered" in chosen and "bias_correction" in chosen and "eps_in_sqrt" in chosen):
             yield "optax", chosen
     before = [{name: number} for name, number in BEFORE_OPTAX.items()]
@@ -194,18 +193,18 @@ def cases() -> Iterator[tuple[str, Arguments]]:
 
 
 def defaults(optimizer: Any) -> Arguments:
-    """The numbers and flags that an optimizer takes for granted."""
+    """Default numbers and flags of an optimizer."""
     parameters = inspect.signature(optimizer).parameters.values()
     return {x.name: x.default for x in parameters if isinstance(x.default, (bool, float))}
 
 
 def flat(arrays: Arrays) -> list[float]:
-    """All numbers of some arrays one after another."""
+    """Concatenate all numbers of some arrays."""
     return [float(x) for array in arrays for x in np.ravel(array)]
 
 
 def main() -> None:
-    """Write ``rmsprop.json`` beside this file, one case a line."""
+    """Write ``rmsprop.json`` in this folder, with one case per line."""
     keras.config.set_floatx("float64")
     jax.config.update("jax_enable_x64", True)
     torch.set_num_threads(1)

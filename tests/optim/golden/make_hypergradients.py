@@ -1,14 +1,14 @@
-"""Unroll other libraries' differentiable RMSprops and record the gradients of the last loss by hyperparameters.
+"""Unroll differentiable RMSprops of other libraries and record gradients with respect to hyperparameters.
 
-``hypergradients.json`` holds what optax gave through JAX's automatic differentiation and TorchOpt through torch's;
-nothing of rl_rms takes part. TorchOpt gives no gradient by its decay. To make it again, in an
-environment of its own (Python 3.11):
+``hypergradients.json`` has the gradients of the last loss in optax (JAX) and TorchOpt (torch), without any code of
+rl_rms. TorchOpt has no gradient with respect to its decay. To write the file again, use a separate environment
+(Python 3.11):
 
     python -m venv golden-venv
     golden-venv/bin/pip install torch==2.13.0 jax==0.10.2 optax==0.2.8 torchopt==0.7.3
     golden-venv/bin/python tests/optim/golden/make_hypergradients.py
 
-A logistic regression, two tensors of weights, is trained for some steps on its own gradients, in float64.
+The problem is a logistic regression with two tensors of weights, trained for some steps in float64.
 """
 
 import json
@@ -27,7 +27,7 @@ HYPERPARAMETERS = {"lr": 0.05, "decay": 0.8, "eps": 1e-3}
 
 
 def problem() -> dict[str, np.ndarray]:
-    """Inputs, labels of +-1, and the weights at the start."""
+    """Inputs, labels of +-1, and the initial weights."""
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(20, 3)) * np.array([1.0, 0.1, 5.0])
     labels = np.sign(inputs @ np.array([1.0, -8.0, 0.3]) + rng.normal(size=20))
@@ -35,7 +35,7 @@ def problem() -> dict[str, np.ndarray]:
 
 
 def by_optax(options: dict[str, Any], wanted: list[str]) -> tuple[float, dict[str, float]]:
-    """The last loss, and its gradients by hyperparameters."""
+    """The last loss and its gradients with respect to hyperparameters, by optax."""
     data = {name: jax.numpy.asarray(array) for name, array in problem().items()}
 
     def loss(params: dict[str, Any]) -> Any:
@@ -59,7 +59,7 @@ def by_optax(options: dict[str, Any], wanted: list[str]) -> tuple[float, dict[st
 
 
 def by_torchopt(options: dict[str, Any], wanted: list[str]) -> tuple[float, dict[str, float]]:
-    """The same by TorchOpt."""
+    """The last loss and its gradients with respect to hyperparameters, by TorchOpt."""
     data = {name: torch.tensor(array) for name, array in problem().items()}
     values = {name: torch.tensor(value, dtype=torch.float64) for name, value in HYPERPARAMETERS.items()}
     leaves = [values[name].requires_grad_() for name in wanted]
@@ -97,7 +97,7 @@ BY = {"optax": by_optax, "torchopt": by_torchopt}
 
 
 def main() -> None:
-    """Write ``hypergradients.json`` beside this file."""
+    """Write ``hypergradients.json`` in this folder."""
     jax.config.update("jax_enable_x64", True)
     cases = []
     for library, options, wanted in CASES:

@@ -1,4 +1,4 @@
-"""The flat path meets what people do to parameters, and is the plain rule through all of it."""
+"""The flat path equals the plain rule after any change of parameters, gradients and states."""
 
 import copy
 import gc
@@ -35,7 +35,7 @@ def train(model, optimizer, updates=5, seed=0, set_to_none=True):
 
 
 def pair(**options):
-    """The same network twice, trained over flat memory and plainly."""
+    """The same network twice, one trained in flat buckets and one by the plain kernel."""
     models = network(), network()
     optimizers = [
         RMSprop(model.parameters(), **{"lr": 0.01, "flat": flat, **options})
@@ -55,7 +55,7 @@ def assert_same(models, optimizers, tolerance=1e-10):
 
 
 def is_flat(optimizer):
-    """Whether all averages lie in memory of a bucket, which torch has not allocated."""
+    """True if all averages are in the buffer of a bucket."""
     return not any(state["square_avg"].untyped_storage().resizable() for state in optimizer.state.values())
 
 
@@ -106,7 +106,7 @@ def test_step_with_a_varying_half_life_is_bias_corrected_exactly():
     assert_same(models, optimizers)
 
 
-# In float32 their rho are rounded by almost half a unit in the last place, to either side.
+# In float32, these rho have rounding errors of almost half a unit in the last place, in either direction.
 @pytest.mark.parametrize("half_life", [26_950, 32_990])
 @pytest.mark.parametrize("options", [{}, {"centered": True}, {"momentum": 0.5, "eps_in_sqrt": True}], ids=str)
 def test_step_with_a_long_half_life_in_single_precision_decays_at_it(half_life, options):
@@ -180,7 +180,7 @@ def test_step_after_moved_parameters_updates_them():
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
-        for param in model.parameters():  # what .to() of another device does to data
+        for param in model.parameters():  # as .to() of another device changes data
             param.data = param.data.clone()
         train(model, optimizer)
     assert is_flat(optimizers[0])
@@ -318,7 +318,7 @@ def test_step_with_frozen_late_and_shared_parameters_equals_the_rule():
         optimizer.add_param_group({"params": [late], "lr": 0.1, "half_life": 5})
         late.grad = torch.ones_like(late)
         train(model, optimizer)
-        assert "square_avg" not in optimizer.state[late]  # zero_grad took its gradient
+        assert "square_avg" not in optimizer.state[late]  # zero_grad has set its gradient to None
         late.grad = torch.ones_like(late)
         optimizer.step()
         assert late[0] != 1.0
@@ -335,7 +335,7 @@ def test_buckets_take_contiguous_float32_and_float64_on_the_cpu():
     for param in params:
         param.grad = torch.ones_like(param)
     optimizer.step()
-    # lr / sqrt(1 - 0.99) on every path
+    # lr / sqrt(1 - 0.99) in every kernel
     for param, before in zip(params, (torch.arange(3.0), 1.0, 1.0, 1.0), strict=True):
         torch.testing.assert_close(
             param.detach().float(), before - torch.full(param.shape, 5.0), rtol=1e-3, atol=1e-3
@@ -504,12 +504,12 @@ RANDOM_OPTIONS = st.fixed_dictionaries(
         "on_nonfinite": st.sampled_from(["raise", "skip"]),
     },
 )
-# Sizes of the gradients of an update, from those that are denormal in float32 to far too large ones.
+# Sizes of an update's gradients, from subnormal in float32 to far too large.
 SIZES = st.lists(st.sampled_from([None, 0.0, 1e-40, 1e-30, 1e-8, 1.0, 1e6, 1e18]), min_size=1, max_size=8)
 
 
 def gradients(model, size, seed):
-    """Put random gradients of a size; none at all for None."""
+    """Set random gradients of a size, or none for None."""
     generator = torch.Generator().manual_seed(seed)
     for param in model.parameters():
         noise = torch.randn(param.shape, generator=generator, dtype=torch.float64)
@@ -561,13 +561,13 @@ def test_step_with_any_options_and_gradients_is_finite_or_raises(options, sizes,
 @example(  # a first step after loading
     options={"lr": 0.1, "eps": 0.5, "max_grad_norm": 3.0, "half_life": 0.25}, sizes=[1.0], later=[1e6], flat="auto"
 )
-@example(  # one that was laid out anew often before
+@example(  # an optimizer with many earlier changes of layout
     options={"lr": 0.1, "eps": 1.0, "max_tensor_norm": 1.0, "max_grad_norm": 1.0},
     sizes=[None, 1.0] * 10,
     later=[1.0, 1.0],
     flat="auto",
 )
-@example(  # one that gives up its flat memory later on
+@example(  # an optimizer that leaves the flat path later
     options={
         "lr": 0.1,
         "eps": 1.0,
@@ -607,8 +607,8 @@ def test_step_with_any_options_in_buckets_equals_the_rule(options, sizes):
     except ValueError:
         return
     if options.get("centered"):
-        return  # of two nearly equal numbers the difference is rounding alone, and divides the step
+        return  # the difference of two nearly equal numbers is only rounding, and the step divides by it
     if 0.0 < flat.rho < 1e-6:
-        return  # of what is left of a huge v the rule has no digits: its 1 - rho is 1
+        return  # the rule has no digits left of a huge v, because its 1 - rho is 1
     plain, other, _ = optimized(options, sizes, torch.float64, False)
     assert_same((own, plain), (flat, other), tolerance=1e-6)

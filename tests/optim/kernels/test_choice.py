@@ -1,4 +1,4 @@
-"""The fastest kernel that supports a group's options is chosen."""
+"""The chosen kernel is the fastest one that supports a group's options."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The fused AdamW of torch is used only if it is RMSprop."""
+"""torch's fused AdamW is used only if it equals RMSprop."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from rl_rms.optim.kernels.fused import verified_adamw
 
 @pytest.fixture
 def replace_adamw(monkeypatch):
-    """Replaces torch's fused AdamW, and has it verified anew."""
+    """Replaces torch's fused AdamW and verifies it again."""
 
     def replace(kernel):
         monkeypatch.setattr("rl_rms.optim.torch_private.fused_adamw_", kernel)

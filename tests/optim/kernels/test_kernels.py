@@ -1,4 +1,4 @@
-"""Every kernel is the rule: equal to `rmsprop_update` in every option that it supports, in every precision."""
+"""Every kernel equals `rmsprop_update` for every option that it supports, in every precision."""
 
 import itertools
 
@@ -24,7 +24,7 @@ TOLERANCES = {
     torch.float16: 1e-6,
     torch.bfloat16: 1e-6,
 }
-# Of the rule, but for lr and rho, which change on the way.
+# Options of the rule except for lr and rho, which change during training.
 RULE = {
     "eps": 1e-3,
     "weight_decay": 0.0,
@@ -39,7 +39,7 @@ RULE = {
     "cautious": False,
     "max_update_rms": None,
 }
-# The kernels that lack an option.
+# Kernels without support for an option.
 LACKING = {
     "centered": {"fused"},
     "optimism": {"fused"},
@@ -89,7 +89,7 @@ def initial(params, group):
 
 
 def advance(kernel, dtype, options, make_lr=float):
-    """Parameters and states after some updates by a kernel, and by the rule."""
+    """Parameters and states after some updates by a kernel and by the rule."""
     group = group_of(options)
     params = tensors(dtype, seed=0)
     expected = list(zip([param.clone() for param in params], initial(params, group), strict=True))
@@ -135,7 +135,7 @@ def assert_same(ours, expected, tolerance):
 )
 def test_update_of_every_kernel_and_option_equals_the_rule(kernel, options, dtype):
     if dtype is torch.float32 and options.get("centered"):
-        options = {**options, "eps": 0.1}  # the difference v - m*m of two nearly equal numbers is rounding alone
+        options = {**options, "eps": 0.1}  # the difference v - m*m of two nearly equal numbers is only rounding
     assert_same(*advance(kernel, dtype, options), TOLERANCES[dtype])
 
 

@@ -9,7 +9,7 @@ from tests.naming import naming
 
 
 def with_gradients(*gradients):
-    """Parameters of zeros, each with its gradient."""
+    """Zero parameters with given gradients."""
     params = [torch.nn.Parameter(torch.zeros(2)) for _ in gradients]
     for param, grad in zip(params, gradients, strict=True):
         param.grad = grad

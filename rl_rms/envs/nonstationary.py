@@ -89,6 +89,9 @@ class NonStationary(Changing, Parametrized):
             targets = self.parameter_targets
             self._observer = Observer(observe, self.observation_space, len(targets), timescale(schedules))
             self.observation_space = self._observer.space
+        # Whether a step only sets the values of the schedules.
+        setter = self._setter
+        self._is_plain = not (self._feedback.is_needed or setter.episodic or setter.is_drawn or self._observer)
         self._regime_shown = 0
         self.last_observation: Any = None
         self._set()
@@ -122,20 +125,33 @@ class NonStationary(Changing, Parametrized):
 
     def step(self, action: Any) -> Transition:
         """Make a transition, then advance the clock by one."""
-        observation, reward, terminated, truncated, info = Parametrized.step(self, action)
-        clock, learns = self._clock, self._feedback.is_needed
+        transition: Transition
+        transition = self.env.step(action) if self._passes_on else Parametrized.step(self, action)
+        clock = self._clock
         clock.advance()
+        if not self._is_plain:
+            return self._complete(*transition)
+        # `_set` without its call, which would cost as much as the rest.
+        if clock.values != self._setter.values:
+            self._setter.set(clock.values)
+        self.last_observation = transition[0]
+        transition[4][REGIME] = clock.regime
+        return transition
+
+    def _complete(
+        self, observation: Any, reward: Any, terminated: bool, truncated: bool, info: dict[str, Any]
+    ) -> Transition:
+        """Report a transition to the curriculum and the adversaries, and show the change in the observation."""
+        clock = self._clock
         if self._setter.episodic and self._setter.ends_episode(clock.values + self._task):
             truncated = truncated or not terminated
-        if learns and not clock.is_frozen:
+        if self._feedback.is_needed and not clock.is_frozen:
             ends = (terminated or truncated,)
             if self._feedback.record(clock.reading, (float(reward),), (True,), ends, (success_in(info),)):
                 self._replace_schedules()
         self._set()
-        if self._observer is not None:
-            observation = self._observed(observation)
-        self.last_observation = observation
-        info[REGIME] = self.regime if learns else clock.regime
+        self.last_observation = observation = self._observed(observation)
+        info[REGIME] = self.regime
         return observation, reward, terminated, truncated, info
 
     @property

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.attacks import FGSMAttack
-    from rl_rms.agents.callbacks import Callback, CheckpointCallback, EvalCallback, HistogramCallback
+    from rl_rms.agents.callbacks import Callback
+    from rl_rms.agents.checkpoint_callback import CheckpointCallback
     from rl_rms.agents.config import (
         A2CConfig,
         MetaConfig,
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
         PPOConfig,
         ReinforceConfig,
     )
+    from rl_rms.agents.eval_callback import EvalCallback
     from rl_rms.agents.evaluation import Evaluation, evaluate
+    from rl_rms.agents.histogram_callback import HistogramCallback
     from rl_rms.agents.policies import ActorCriticPolicy
     from rl_rms.agents.ppo import PPO
     from rl_rms.agents.progress import ProgressCallback
@@ -32,11 +35,11 @@ _HOME = {
     "ActorCriticPolicy": "policies",
     "AdaptationCallback": "adaptation",
     "Callback": "callbacks",
-    "CheckpointCallback": "callbacks",
-    "EvalCallback": "callbacks",
+    "CheckpointCallback": "checkpoint_callback",
+    "EvalCallback": "eval_callback",
     "Evaluation": "evaluation",
     "FGSMAttack": "attacks",
-    "HistogramCallback": "callbacks",
+    "HistogramCallback": "histogram_callback",
     "MetaConfig": "config",
     "NormalizerConfig": "config",
     "PPO": "ppo",

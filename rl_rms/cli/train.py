@@ -187,7 +187,8 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
     import torch
 
     from rl_rms.agents.adaptation import AdaptationCallback
-    from rl_rms.agents.callbacks import Callback, CheckpointCallback
+    from rl_rms.agents.callbacks import Callback
+    from rl_rms.agents.checkpoint_callback import CheckpointCallback
     from rl_rms.agents.workers import LostWorkersError
     from rl_rms.envs.faults import EnvError
     from rl_rms.envs.parameters import OutOfBoundsError
@@ -247,7 +248,9 @@ def console_of(config: RunConfig, rank: int = 0) -> "Console":
 
 def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
     """The callbacks of a run."""
-    from rl_rms.agents.callbacks import CheckpointCallback, EvalCallback, HistogramCallback
+    from rl_rms.agents.checkpoint_callback import CheckpointCallback
+    from rl_rms.agents.eval_callback import EvalCallback
+    from rl_rms.agents.histogram_callback import HistogramCallback
     from rl_rms.agents.progress import ProgressCallback
     from rl_rms.agents.video import VideoCallback
     from rl_rms.cli.tensorboard import RunPages

@@ -1,29 +1,15 @@
-import csv
-import errno
 import math
-import os
-import re
-import tempfile
-import threading
-import warnings
 from functools import partial
-from typing import ClassVar
 
-import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
-from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, files
+from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, HistogramCallback
 from rl_rms.agents.adversarial import RobustTraining
-from rl_rms.agents.callbacks import HistogramCallback
-from rl_rms.agents.evaluation import Evaluation
 from rl_rms.agents.federated import FederationConfig
 from rl_rms.agents.progress import ProgressCallback
 from rl_rms.envs import make_vec
-from rl_rms.envs.curricula import Staged
 from rl_rms.envs.pushes import PushedCartPole
-from rl_rms.envs.schedules import Linear
 from tests.naming import naming
 
 
@@ -51,24 +37,6 @@ def test_learn_callback_returns_a_count_of_zero_continues():
     assert agent().learn(200, lambda agent: agent.num_nonfinite).num_timesteps >= 200
 
 
-def test_checkpoint_callback_in_another_trainings_folder_keeps_the_new_checkpoints(tmp_path):
-    agent().learn(2_000, CheckpointCallback(tmp_path, every=300, keep=2))
-    old = {file.name: file.read_bytes() for file in tmp_path.glob("step_*")}
-    with pytest.warns(UserWarning, match=naming("2 checkpoints")):
-        agent().learn(1_000, CheckpointCallback(tmp_path, every=100, keep=3))
-    new = sorted(file.name for file in tmp_path.glob("step_*") if file.name not in old)
-    assert [int(name[5:15]) // 100 for name in new] == [8, 9, 10]
-    assert {name: (tmp_path / name).read_bytes() for name in old} == old
-
-
-def test_checkpoint_callback_resumed_run_continues_its_checkpoints(tmp_path):
-    agent().learn(1_000, CheckpointCallback(tmp_path, every=300, keep=2))
-    resumed = A2C.load(tmp_path / "final.safetensors", make_vec("CartPole-v1", num_envs=4))
-    resumed.learn(600, CheckpointCallback(tmp_path, every=300, keep=2))
-    steps = [int(file.stem[5:]) // 300 for file in sorted(tmp_path.glob("step_*"))]
-    assert steps == [4, 5]
-
-
 def test_callback_list_one_stops_calls_all_in_order():
     calls = []
 
@@ -90,57 +58,6 @@ def test_callback_list_one_stops_calls_all_in_order():
     assert calls == [(name, when) for when in ("start", "update", "end") for name in ("first", "second")]
 
 
-def test_checkpoint_callback_saves_at_its_steps_and_at_the_end(tmp_path):
-    def interrupt(agent):
-        if agent.num_timesteps >= 700:
-            raise KeyboardInterrupt
-
-    trained = agent()
-    with pytest.raises(KeyboardInterrupt):
-        trained.learn(10_000, [CheckpointCallback(tmp_path, every=300), interrupt])
-    files = sorted(file.name for file in tmp_path.iterdir())
-    assert files[0] == "final.safetensors"
-    steps = [int(name[5:15]) for name in files[1:]]
-    assert [step // 300 for step in steps] == [1, 2]
-    assert A2C.load(tmp_path / "final.safetensors").num_timesteps == trained.num_timesteps
-
-
-def test_checkpoint_callback_keeps_the_newest_and_removes_partial_files(tmp_path):
-    (tmp_path / ".step_0000000100.safetensors.0123456789abcdef.part").write_bytes(b"half")
-    (tmp_path / "best.safetensors").write_bytes(b"another's")
-    agent().learn(2_000, CheckpointCallback(tmp_path, every=300, keep=2))
-    names = sorted(file.name for file in tmp_path.iterdir())
-    assert names[:2] == ["best.safetensors", "final.safetensors"]
-    assert [int(name[5:15]) // 300 for name in names[2:]] == [5, 6]
-
-
-def test_eval_callback_logs_and_keeps_the_training_clock(tmp_path):
-    trained = agent()
-    callback = EvalCallback(make_vec("CartPole-v1", num_envs=2), every=400, episodes=3, at_end=False)
-    trained.learn(1_000, callback, log_dir=tmp_path, log_interval=5)
-    assert [(one.num_timesteps // 400, one.clock) for one in callback.results] == [(1, None), (2, None)]
-    assert trained.env.clock == trained.num_timesteps
-    with (tmp_path / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    logged = [float(row["eval/mean_reward"]) for row in rows if row["eval/mean_reward"]]
-    assert logged == pytest.approx([one.evaluation.mean_reward for one in callback.results])
-    assert rows[0]["train/policy_gradient_loss"]  # rows from before the new column are kept
-
-
-def test_checkpoint_callback_failed_save_warns_and_continues(tmp_path, monkeypatch):
-    trained = agent()
-    callback = CheckpointCallback(tmp_path, every=300)
-
-    def too_long(path):
-        raise ValueError("the header is too long")
-
-    monkeypatch.setattr(trained, "save", too_long)
-    with pytest.warns(UserWarning, match=naming("cannot save", "header is too long")):
-        trained.learn(1_000, callback)
-    assert trained.num_timesteps >= 1_000
-    assert "too long" in str(callback.error)
-
-
 def make_robust_training(turn=100, seed=0):
     return RobustTraining(lambda: PushedCartPole(2), turn=turn, seed=seed)
 
@@ -157,6 +74,8 @@ WHOLE = [
     (PushedCartPole, "num_envs"),
     (partial(make_vec, "CartPole-v1"), "num_envs"),
 ]
+
+
 FLAGS = [
     (EvalCallback, "deterministic"),
     (partial(HistogramCallback, 100), "at_end"),
@@ -179,18 +98,6 @@ def test_constructor_takes_numpy_integers_and_whole_floats(make, name):
         assert getattr(made, name, 3) == 3
 
 
-@pytest.mark.parametrize("value", ["1", True, math.nan, [1.0]])
-def test_eval_callback_with_a_wrong_mean_return_names_it(value):
-    with pytest.raises(ValueError, match=naming("stop_at", repr(value))):
-        EvalCallback(stop_at=value)
-
-
-@pytest.mark.parametrize("value", ["3", True, -1, 2.5])
-def test_eval_callback_with_a_wrong_clock_names_it(value):
-    with pytest.raises(ValueError, match=naming("clocks", repr(value))):
-        EvalCallback(clocks=[0, value])
-
-
 @pytest.mark.parametrize(("make", "name"), FLAGS)
 @pytest.mark.parametrize("value", ["false", 2, None, [True]])
 def test_constructor_with_a_wrong_flag_names_it(make, name, value):
@@ -207,136 +114,6 @@ def test_periodic_callback_resumed_run_acts_at_the_same_multiples(tmp_path):
     assert all(step % 100 < 6 for step in steps)  # the first update at or after each multiple
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_eval_callback_in_the_agents_own_environment_keeps_its_state(tmp_path, deterministic):
-    def make():
-        changes = {"length": Linear(start=0.2, end=2.0, over=5_000), "observation.noise": 0.01}
-        stages = [{"masscart": 1.0}, {"masscart": 2.0}]
-        env = make_vec("CartPole-v1", 4, changes, curriculum=Staged(stages, threshold=15, window=5), seed=0)
-        return A2C(env, seed=0)
-
-    callback = EvalCallback(every=300, episodes=4, deterministic=deterministic, clocks=[0, 4_000], at_end=False)
-    evaluated = make().learn(1_000, callback, log_dir=tmp_path, log_interval=5)
-    alone = make().learn(1_000)
-    for one, other in zip(evaluated.policy.parameters(), alone.policy.parameters(), strict=True):
-        assert torch.equal(one, other)
-    assert evaluated.env.state_dict() == alone.env.state_dict()
-    assert [(one.num_timesteps // 300, one.clock) for one in callback.results] == [
-        (1, 0), (1, 4_000), (2, 0), (2, 4_000), (3, 0), (3, 4_000),
-    ]  # fmt: skip
-    with (tmp_path / "metrics.csv").open() as file:
-        assert {"eval/mean_reward/at_0", "eval/mean_ep_length/at_4000"} <= set(next(csv.reader(file)))
-
-
-def test_eval_callback_env_that_cannot_be_frozen_raises_at_the_start():
-    trained = A2C("CartPole-v1", seed=0)
-    with pytest.raises(ValueError, match=naming("EvalCallback", "rl_rms.envs.make_vec")):
-        trained.learn(200, EvalCallback(every=100))
-    assert trained.num_timesteps == 0
-
-
-class Told(EvalCallback):
-    """Returns given results in place of evaluations."""
-
-    def __init__(self, *returns, **kwargs):
-        super().__init__(make_vec("CartPole-v1", 1), every=100, at_end=False, **kwargs)
-        self.returns = list(returns)
-
-    def _evaluate(self, agent, clock, deterministic):
-        return Evaluation(returns=np.array([self.returns.pop(0)]), lengths=np.array([1]))
-
-
-def test_eval_callback_keeps_the_best_agent(tmp_path):
-    callback = Told(10.0, 30.0, 20.0, 30.0, best_path=tmp_path / "best")
-    seen = {}
-
-    def remember(agent):
-        seen[agent.num_timesteps] = [one.detach().clone() for one in agent.policy.parameters()]
-
-    trained = A2C("CartPole-v1", seed=0)
-    trained.learn(450, [callback, remember])
-    assert callback.best_mean_reward == 30.0
-    best = A2C.load(tmp_path / "best.safetensors")
-    assert best.num_timesteps // 100 == 2
-    for one, other in zip(best.policy.parameters(), seen[best.num_timesteps], strict=True):
-        assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize(
-    ("returns", "given", "evaluations"),
-    [
-        ([1.0, 2.0, 5.0, 9.0], {"stop_at": 5.0}, 3),
-        ([1.0, 3.0, 2.0, 3.0, 9.0], {"patience": 2}, 4),  # an equal return is no improvement
-        ([1.0, 3.0, 2.0, 4.0, 3.0, 2.0, 9.0], {"patience": 2}, 6),
-        ([1.0, 3.0, 2.0, 8.0, 0.0, 6.0], {"clocks": [0, 5], "stop_at": 5.0}, 4),  # the mean of 2 and 8
-    ],
-)
-def test_eval_callback_stops_at_the_return_or_after_the_patience(returns, given, evaluations):
-    callback = Told(*returns, **given)
-    trained = A2C("CartPole-v1", seed=0).learn(100_000, callback)
-    assert len(callback.results) == evaluations
-    assert trained.num_timesteps < 1_000
-
-
-def test_eval_callback_evaluates_the_end_once():
-    for total, evaluated in ((500, [2, 4, 5]), (400, [2, 4])):
-        callback = EvalCallback(make_vec("CartPole-v1", 2), every=200, episodes=2)
-        A2C(make_vec("CartPole-v1", 1), n_steps=10, seed=0).learn(
-            total, [callback, lambda agent: agent.num_timesteps < 10**6]
-        )
-        assert [one.num_timesteps // 100 for one in callback.results] == evaluated
-
-
-def test_eval_callback_logs_deterministic_and_sampled_returns(tmp_path):
-    callback = EvalCallback(make_vec("CartPole-v1", 2), every=300, episodes=2, deterministic="both")
-    trained = agent().learn(300, callback, log_dir=tmp_path)
-    assert [one.deterministic for one in callback.results] == [True, False]
-    likely, drawn = (one.evaluation.mean_reward for one in callback.results)
-    assert callback.best_mean_reward == likely
-    with (tmp_path / "metrics.csv").open() as file:
-        (row,) = [row for row in csv.DictReader(file) if row["eval/mean_reward"]]
-    assert float(row["eval/mean_reward"]) == pytest.approx(likely)
-    assert float(row["eval/stochastic/mean_reward"]) == pytest.approx(drawn)
-    alone = agent().learn(300)
-    for one, other in zip(trained.policy.parameters(), alone.policy.parameters(), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_checkpoint_callback_full_disk_keeps_earlier_checkpoints_and_continues(tmp_path, monkeypatch):
-    written = files.write
-    full = False
-
-    def write(path, content):
-        if full and path.is_relative_to(tmp_path / "checkpoints"):
-            raise files.UnwritableError(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-        written(path, content)
-
-    def fill(trained):
-        nonlocal full
-        full = 100 <= trained.num_timesteps < 300
-
-    monkeypatch.setattr(files, "write", write)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    checkpoints = CheckpointCallback(tmp_path / "checkpoints", 100, keep=2)
-    trained = A2C("CartPole-v1", n_steps=50, seed=0)
-    with pytest.warns(UserWarning, match=naming("No space left on device")):
-        trained.learn(350, [fill, checkpoints])
-    kept = sorted(file.stem for file in (tmp_path / "checkpoints").iterdir())
-    assert kept[0] == "final"
-    assert int(kept[1][5:]) >= 300
-
-    def fill_for_good(trained):
-        nonlocal full
-        full = True
-
-    last = CheckpointCallback(tmp_path / "checkpoints", 1_000)
-    with pytest.warns(UserWarning, match=r"No space left|of env step 4\d\d is in .*: move it to .*checkpoints"):
-        trained.learn(50, [fill_for_good, last])
-    instead = re.search(r" is in (\S+): move", str(last.error)).group(1)
-    assert A2C.load(instead).num_timesteps == trained.num_timesteps
-    assert A2C.load(tmp_path / "checkpoints" / "final").num_timesteps < trained.num_timesteps
-
-
 def test_callback_list_errors_at_the_end_ends_all_and_raises_the_first():
     ended = []
 
@@ -351,92 +128,3 @@ def test_callback_list_errors_at_the_end_ends_all_and_raises_the_first():
     with pytest.raises(RuntimeError, match="first"):
         A2C("CartPole-v1", seed=0).learn(10, [Ending("first"), Ending("second")])
     assert ended == ["first", "second"]
-
-
-def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
-    class Seeded(gym.Wrapper):
-        """Records its seeds."""
-
-        seeds: ClassVar[list[int]] = []
-
-        def reset(self, *, seed=None, options=None):
-            self.seeds.append(seed)
-            return super().reset(seed=seed, options=options)
-
-    def seeds_of(**options):
-        Seeded.seeds.clear()
-        env = gym.vector.SyncVectorEnv([lambda: Seeded(gym.make("CartPole-v1"))])
-        A2C("CartPole-v1", n_steps=50, seed=3).learn(100, EvalCallback(env, every=50, episodes=1, **options))
-        return [seed for seed in Seeded.seeds if seed is not None]
-
-    first, second = seeds_of()
-    assert first == second
-    assert abs(first - 3) > 1_000_000
-    assert seeds_of(seed=np.int64(7)) == [7, 7]
-    with pytest.raises(ValueError, match=naming("seed", "0", "-1")):
-        EvalCallback(seed=-1)
-
-
-class Counted(gym.Wrapper):
-    """Rewards depend on the number of steps, which only ``holder`` keeps."""
-
-    class Holder:
-        count = 0
-
-    def __init__(self, env, lock=None):
-        super().__init__(env)
-        self.holder, self.lock = self.Holder(), lock
-
-    def step(self, action):
-        self.holder.count += 1
-        observation, reward, *rest = self.env.step(action)
-        return observation, reward / self.holder.count, *rest
-
-
-class CountedVector(gym.vector.VectorWrapper):
-    """Counts vector steps."""
-
-    steps = 0
-
-    def step(self, actions):
-        self.steps += 1
-        observations, rewards, *rest = self.env.step(actions)
-        return observations, rewards / self.steps, *rest
-
-
-def trained_weights(make, callback):
-    agent = A2C(make(), seed=0, n_steps=20).learn(400, callback)
-    agent.env.close()
-    return torch.cat([one.detach().ravel() for one in agent.policy.parameters()])
-
-
-@pytest.mark.parametrize(
-    ("wrappers", "around", "how"),
-    [
-        ([Counted], None, "sync"),
-        ([partial(gym.wrappers.TimeLimit, max_episode_steps=17)], None, "sync"),
-        ([partial(gym.wrappers.TimeLimit, max_episode_steps=17)], None, "async"),
-        ([partial(gym.wrappers.FrameStackObservation, stack_size=2)], CountedVector, "async"),
-    ],
-)
-def test_eval_callback_in_the_agents_wrapped_environment_keeps_the_training(wrappers, around, how):
-    def make():
-        changes = {"g": Linear(8.0, 12.0, over=300)}
-        env = make_vec("Pendulum-v1", 2, changes, seed=0, wrappers=wrappers, vectorization_mode=how)
-        return env if around is None else around(env)
-
-    callback = EvalCallback(every=100, episodes=2, clocks=[0, 200])
-    assert torch.equal(trained_weights(make, callback), trained_weights(make, None))
-    assert len(callback.results) >= 8
-
-
-@pytest.mark.parametrize(("how", "named"), [("sync", "lock"), ("async", "other processes")])
-def test_eval_callback_env_cannot_be_restored_or_copied_warns_once(how, named):
-    wrapper = Counted if how == "async" else lambda env: Counted(env, threading.Lock())
-    env = make_vec("Pendulum-v1", 2, {}, seed=0, wrappers=[wrapper], vectorization_mode=how)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        A2C(env, seed=0, n_steps=20).learn(400, EvalCallback(every=100, episodes=2))
-    said = [str(one.message) for one in caught if "Counted" in str(one.message) and named in str(one.message)]
-    assert len(said) == 1
-    env.close()

@@ -9,8 +9,14 @@ import torch
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from rl_rms.agents import A2C, AdaptationCallback, CheckpointCallback, files
-from rl_rms.agents.callbacks import EvalCallback, HistogramCallback
+from rl_rms.agents import (
+    A2C,
+    AdaptationCallback,
+    CheckpointCallback,
+    EvalCallback,
+    HistogramCallback,
+    files,
+)
 from rl_rms.agents.logger import Logger, layout
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Sinusoid

@@ -1,0 +1,100 @@
+"""The callback that saves an agent during its training."""
+
+import tempfile
+import warnings
+from pathlib import Path
+
+from rl_rms.agents import files, storage
+from rl_rms.agents.callbacks import Periodic
+from rl_rms.agents.logger import Logger
+from rl_rms.agents.protocols import TrainedAgent
+from rl_rms.envs.checks import check_int
+
+
+def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
+    """Save an agent during its training, which no error of saving may end.
+
+    Returns:
+        The error, of which a warning was given; the earlier file is unchanged then. None if the agent is saved.
+    """
+    try:
+        agent.save(path)
+    except Exception as error:
+        said = error if isinstance(error, files.UnwritableError) else f"cannot save {path}: {error}"
+        warnings.warn(f"{said}; training continues, and the next checkpoint is tried as usual", stacklevel=2)
+        return error
+    return None
+
+
+class CheckpointCallback(Periodic):
+    """Saves the agent at regular env steps and at the end, whatever ends the training.
+
+    A checkpoint that cannot be saved gives a warning, and training continues. The last checkpoint is then saved
+    to the system's folder for temporary files, if possible, and the warning names the file.
+
+    Args:
+        folder: Where ``step_<env steps>.safetensors`` and, at the end, ``final.safetensors`` go.
+        every: Env steps between two checkpoints.
+        keep: Number of the former that stay, those with the most env steps; None keeps all. Checkpoints with more
+            env steps than the agent has when its training starts belong to another training and stay.
+
+    Attributes:
+        error: The error of the last checkpoint, if it is not in the folder.
+
+    Raises:
+        ValueError: If ``every`` or ``keep`` is not a whole number >= 1.
+    """
+
+    error: Exception | None = None
+
+    def __init__(self, folder: str | Path, every: int, keep: int | None = 5) -> None:
+        super().__init__(every)
+        self.folder = Path(folder)
+        self.keep = None if keep is None else check_int("keep", keep, least=1, unit="checkpoints")
+
+    def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
+        """Check that the folder can be written to, and remove unfinished files of a killed process.
+
+        Raises:
+            UnwritableError: If the folder cannot be written to.
+        """
+        super().on_training_start(agent, logger)
+        files.check_writable(self.folder)
+        there = sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))
+        # Names order checkpoints by env steps.
+        self._own = [path for path in there if agent.num_timesteps and path.name <= self._path(agent).name]
+        if len(self._own) < len(there):
+            warnings.warn(
+                f"{self.folder} holds {len(there) - len(self._own)} checkpoints of another training, such as "
+                f"{there[-1].name}, which stay; give each training its own folder",
+                stacklevel=4,
+            )
+        for unfinished in self.folder.glob(f".*{storage.SUFFIX}.*{files.UNFINISHED}"):
+            unfinished.unlink()
+
+    def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
+        """Save one checkpoint."""
+        path = self._path(agent)
+        if save_or_warn(agent, path) is None and self.keep is not None:
+            self._own = [one for one in self._own if one != path] + [path]
+            while len(self._own) > self.keep:
+                self._own.pop(0).unlink(missing_ok=True)  # a user who deletes the run's folder may be faster
+        return None
+
+    def _path(self, agent: TrainedAgent) -> Path:
+        return self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}"
+
+    def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
+        """Save the last checkpoint, unless a step of the optimizer was interrupted."""
+        if not agent.can_be_saved:
+            return
+        path = self.folder / f"final{storage.SUFFIX}"
+        self.error = save_or_warn(agent, path)
+        if not isinstance(self.error, OSError):
+            return
+        instead = Path(tempfile.mkdtemp(prefix="rl_rms-")) / path.name
+        if save_or_warn(agent, instead) is None:
+            where = f"{instead}: move it to {self.folder} to resume"
+            said = f"the agent of env step {agent.num_timesteps:,} is in {where}"
+            self.error.args = (f"{self.error}. {said}",)
+            warnings.warn(said, stacklevel=2)

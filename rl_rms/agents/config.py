@@ -20,6 +20,7 @@ Norm = Literal["none", "layer", "batch"]
 Recurrent = Literal["none", "gru", "lstm"]
 OnChange = Literal["keep", "reset", "forget"]
 OnNonfinite = Literal["raise", "skip", "clip"]
+OnJump = Literal["keep", "forget"]
 Adaptable = Literal["learning_rate", "half_life", "eps"]
 _NOT_IN_OPTIMIZER_KWARGS = {
     "lr": "set learning_rate instead",
@@ -118,12 +119,16 @@ class NormalizerConfig:
     Args:
         half_life: Time after which a value counts half in the statistics: ``"10_000 steps"`` (env steps), ``69``
             or ``"69 updates"``; ``inf`` never forgets.
+        on_jump: Response to a jump of the mean, see `rl_rms.agents.jumps.JumpDetector`: ``keep`` or ``forget``
+            all values before it.
     """
 
     half_life: float | str = math.inf
+    on_jump: OnJump = "keep"
 
     def __post_init__(self) -> None:
         AverageHalfLife.parse(self.half_life)
+        _check_choice("on_jump", self.on_jump, get_args(OnJump))
 
     @property
     def parsed_half_life(self) -> AverageHalfLife:
@@ -277,7 +282,7 @@ class AgentConfig:
         except (TypeError, ValueError):
             raise ValueError(
                 f'{name} must be true, false, a half-life such as 69, "10_000 steps" or inf, or keys such as '
-                f"{{half_life: 10_000 steps}}, got {given!r}"
+                f"{{half_life: 10_000 steps, on_jump: forget}}, got {given!r}"
             ) from None
 
     def _check_schedule(self, name: str, *, is_above_0: bool = False) -> None:

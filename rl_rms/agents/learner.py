@@ -246,6 +246,7 @@ class Learner(ABC):
         for name, one in self.normalizers.items():
             if math.isfinite(one.half_life):
                 scalars[f"half_life/{name}"] = one.half_life
+        scalars.update({f"normalizer/{name}_jumps": float(count) for name, count in self.num_jumps.items()})
         if self.meta is not None:
             scalars.update(self.meta.scalars)
         return scalars
@@ -350,6 +351,11 @@ class Learner(ABC):
         """The normalizers in use by name."""
         both = {"observation": self.observation_normalizer, "reward": self.reward_normalizer}
         return {name: one for name, one in both.items() if one is not None}
+
+    @property
+    def num_jumps(self) -> dict[str, int]:
+        """Jumps so far by the name of the normalizer, for those that forget at jumps."""
+        return {name: one.num_jumps for name, one in self.normalizers.items() if one.forgets_at_jumps}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, normalizers and counters."""

@@ -42,6 +42,8 @@ _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "half-life in force and matched, updates": ("optim/half_life_updates", "optim/half_life_matched"),
         "second moment v and squared gradients": ("optim/second_moment", "optim/squared_gradient"),
         "squared gradients / v": ("optim/tracking_ratio",),
+        "half-lives of the normalizers, env steps": ("half_life/observation", "half_life/reward"),
+        "jumps at which normalizers forgot": ("normalizer/observation_jumps", "normalizer/reward_jumps"),
     },
     "step": {
         "effective step and learning rate": ("optim/effective_step", "train/learning_rate"),

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from rl_rms.agents.config import NormalizerConfig
+from rl_rms.agents.jumps import JumpDetector
+from rl_rms.agents.moments import RunningMeanVariance, Weighting, decaying_weights
 from rl_rms.agents.spaces import ACTION_MASK, is_image, sorted_items
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, Workers
@@ -23,106 +25,47 @@ _DEFAULT = NormalizerConfig()
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-Floats64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
-class RunningMeanVariance:
-    """Bias-corrected running mean and variance of each coordinate, which may forget earlier values.
-
-    ``mean = sum(w_i x_i) / sum(w_i)`` and ``variance = sum(w_i (x_i - mean)**2) / sum(w_i)``, where the weights
-    ``w_i`` of earlier values decay.
+class ForgettingMeanVariance(RunningMeanVariance):
+    """Running mean and variance that forget all earlier values at a jump.
 
     Args:
         shape: Shape of one value.
+        config: States the response to jumps.
 
     Attributes:
-        weight: Sum of the weights; without decay the number of values.
-        mean: Mean of the values, shape ``shape``; 0 before the first.
-        variance: Biased variance of the values, same shape; 1 before the first.
+        detector: Detects jumps; None for none.
     """
 
-    def __init__(self, shape: tuple[int, ...] = ()) -> None:
-        self.weight = 0.0
-        self.mean = np.zeros(shape)
-        self.variance = np.ones(shape)
+    def __init__(self, shape: tuple[int, ...] = (), config: NormalizerConfig = _DEFAULT) -> None:
+        super().__init__(shape)
+        self.detector = JumpDetector(shape) if config.on_jump == "forget" else None
 
-    def update(self, batch: Array, weights: Floats64, decay: float, workers: Workers = ALONE) -> None:
-        """Decay the weights of earlier values, then merge a batch's moments (Chan, Golub and LeVeque 1983).
+    @property
+    def num_jumps(self) -> int:
+        """Jumps so far."""
+        return 0 if self.detector is None else self.detector.num_jumps
 
-        Args:
-            batch: Shape ``(batch, *shape)``; may be empty.
-            weights: Weight of each value, see `decaying_weights`, shape ``(batch,)``.
-            decay: Factor of the weights of earlier values.
-            workers: The processes whose batches are merged.
-        """
-        together = RunningMeanVariance(self.mean.shape)
-        moments = _moments(batch, weights)
-        for weight, mean, variance in [moments] if workers.alone else workers.all_gather(moments):
-            together._merge(float(weight.flat[0]), mean, variance)
-        self.weight *= decay
-        self._merge(together.weight, together.mean, together.variance)
-
-    def _merge(self, weight: float, mean: Array, variance: Array) -> None:
-        if weight == 0.0:
-            return
-        total = self.weight + weight
-        delta = mean - self.mean
-        squares = self.variance * self.weight + variance * weight
-        self.variance = (squares + delta * delta * (self.weight * weight / total)) / total
-        self.mean = self.mean + delta * (weight / total)
-        self.weight = total
+    def update(self, batch: Array, weighting: Weighting, workers: Workers = ALONE) -> RunningMeanVariance:
+        """Update the statistics; after a jump they are of the values that the detector found to differ."""
+        together = super().update(batch, weighting, workers)
+        recent = None if self.detector is None else self.detector.update(together, weighting)
+        if recent is not None:
+            self.weight, self.mean, self.variance = recent.weight, recent.mean, recent.variance
+        return together
 
     def state_dict(self) -> dict[str, Any]:
-        """The statistics as plain data."""
-        return {"weight": self.weight, "mean": self.mean.tolist(), "variance": self.variance.tolist()}
+        """The statistics and the detector's state as plain data."""
+        detector = None if self.detector is None else self.detector.state_dict()
+        return {**super().state_dict(), "detector": detector}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the statistics of `state_dict`.
-
-        Raises:
-            ValueError: If the weight or a variance is below 0.
-        """
-        variance = np.array(state["variance"])
-        for name, least in (("weight", state["weight"]), ("variance", variance.min(initial=0.0))):
-            if least < 0:
-                raise ValueError(f"{name} must be >= 0, got {least:g}")
-        self.weight, self.mean, self.variance = state["weight"], np.array(state["mean"]), variance
-
-
-def _moments(batch: Array, weights: Floats64) -> Floats64:
-    """Sum of the weights, weighted mean and variance of a batch, each of the shape of one value."""
-    moments = np.zeros((3, *batch.shape[1:]))
-    total = weights.sum()
-    if total > 0.0:
-        moments[0] = total
-        moments[1] = np.einsum("n,n...->...", weights, batch, dtype=np.float64) / total
-        moments[2] = np.einsum("n,n...->...", weights, np.square(batch - moments[1])) / total
-    return moments
-
-
-def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -> tuple[Floats64, float]:
-    """Weights of a rollout's values, which halve every ``half_life`` env steps.
-
-    A vector step with ``k`` valid transitions, summed over all workers, multiplies the weights of all earlier
-    values by ``2 ** (-k / half_life)``, so weights do not depend on how a stream is cut into rollouts.
-
-    Args:
-        valid: Whether a transition counts, ``(num_steps, num_envs)``.
-        half_life: Half-life in env steps; ``inf`` never forgets.
-        workers: The processes that step their sub-environments together.
-
-    Returns:
-        The weights of the valid transitions in the order of ``values[valid]``, and the factor of the weights of
-        earlier rollouts.
-    """
-    if math.isinf(half_life):
-        return np.ones(np.count_nonzero(valid)), 1.0
-    counts = valid.sum(axis=1)
-    # Valid transitions from each step on, and after the last one.
-    left = np.append(workers.sum(counts.astype(np.float64))[::-1].cumsum()[::-1], 0.0)
-    decays = 2.0 ** (-left / half_life)
-    return np.repeat(decays[1:], counts), float(decays[0])
+        """Load a state of `state_dict`."""
+        if self.detector is not None:
+            self.detector.load_state_dict(state["detector"])
+        super().load_state_dict(state)
 
 
 class RewardNormalizer:
@@ -134,11 +77,12 @@ class RewardNormalizer:
     Args:
         num_envs: Number of sub-environments.
         gamma: Discount per env step.
-        config: States the half-life.
+        config: States the half-life and the response to jumps.
 
     Attributes:
         frozen: Whether the statistics stay as they are.
         steps_per_update: Env steps between two updates, for a half-life in updates.
+        forgets_at_jumps: Whether the statistics forget all values before a jump.
 
     Source: the scaling of Stable-Baselines3's ``VecNormalize``.
     """
@@ -146,15 +90,21 @@ class RewardNormalizer:
     def __init__(self, num_envs: int, gamma: float, config: NormalizerConfig = _DEFAULT) -> None:
         self.gamma = gamma
         self.returns = np.zeros(num_envs)
-        self.moments = RunningMeanVariance()
+        self.moments = ForgettingMeanVariance((), config)
         self.frozen = False
         self.steps_per_update: float | None = None
+        self.forgets_at_jumps = config.on_jump == "forget"
         self._half_life = config.parsed_half_life
 
     @property
     def half_life(self) -> float:
         """Half-life in env steps."""
         return self._half_life.in_steps(self.steps_per_update)
+
+    @property
+    def num_jumps(self) -> int:
+        """Jumps of the returns so far."""
+        return self.moments.num_jumps
 
     def restart(self) -> None:
         """Reset the returns, because all sub-environments begin new episodes."""
@@ -178,8 +128,7 @@ class RewardNormalizer:
             seen[t] = self.returns
             self.returns[done[t]] = 0.0
         if not self.frozen:
-            weights, decay = decaying_weights(valid, self.half_life, workers)
-            self.moments.update(seen[valid], weights, decay, workers)
+            self.moments.update(seen[valid], decaying_weights(valid, self.half_life, workers), workers)
         scale = np.float32(1.0 / math.sqrt(float(self.moments.variance) + _EPSILON))
         scaled: Floats = np.clip(rewards * scale, -_CLIP, _CLIP)
         return scaled
@@ -206,30 +155,37 @@ class ObservationNormalizer:
 
     Args:
         space: Observation space of one sub-environment.
-        config: States the half-life.
+        config: States the half-life and the response to jumps.
 
     Attributes:
         frozen: Whether the statistics stay as they are.
         steps_per_update: Env steps between two updates, for a half-life in updates.
+        forgets_at_jumps: Whether the statistics forget all values before a jump.
 
     Raises:
         ValueError: If no part of the space can be normalized.
     """
 
     def __init__(self, space: gym.Space[Any], config: NormalizerConfig = _DEFAULT) -> None:
-        self._normalizer = _make(space)
+        self._normalizer = _make(space, config)
         if self._normalizer is None:
             raise ValueError(
                 f"normalize_observation needs Box observations other than pictures, got {space}; leave it out"
             )
         self.frozen = False
         self.steps_per_update: float | None = None
+        self.forgets_at_jumps = config.on_jump == "forget"
         self._half_life = config.parsed_half_life
 
     @property
     def half_life(self) -> float:
         """Half-life in env steps."""
         return self._half_life.in_steps(self.steps_per_update)
+
+    @property
+    def num_jumps(self) -> int:
+        """Jumps so far, all parts of the observations together."""
+        return sum(moments.num_jumps for moments in _leaves(self._normalizer))
 
     def __call__(self, observations: Tree) -> Tree:
         """Normalized observations, float32, of any number of leading axes."""
@@ -244,9 +200,9 @@ class ObservationNormalizer:
             workers: The processes whose observations are merged.
         """
         if not self.frozen:
-            weights, decay = decaying_weights(valid, self.half_life, workers)
+            weighting = decaying_weights(valid, self.half_life, workers)
             for moments, part in _parts(self._normalizer, observations):
-                moments.update(part[: len(valid)][valid], weights, decay, workers)
+                moments.update(part[: len(valid)][valid], weighting, workers)
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics as plain data."""
@@ -260,19 +216,21 @@ class ObservationNormalizer:
 
 
 # The moments of a space: one object, None for none, or a dictionary by the keys of a Dict or indices of a Tuple.
-_Normalizer = RunningMeanVariance | dict[Any, Any] | None
+_Normalizer = ForgettingMeanVariance | dict[Any, Any] | None
 
 
-def _make(space: gym.Space[Any]) -> _Normalizer:
+def _make(space: gym.Space[Any], config: NormalizerConfig) -> _Normalizer:
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         items = enumerate(space) if isinstance(space, spaces.Tuple) else sorted_items(space)
-        parts = {key: _make(part) for key, part in items if key != ACTION_MASK}
+        parts = {key: _make(part, config) for key, part in items if key != ACTION_MASK}
         return parts if any(part is not None for part in parts.values()) else None
-    return RunningMeanVariance(space.shape) if isinstance(space, spaces.Box) and not is_image(space) else None
+    if not isinstance(space, spaces.Box) or is_image(space):
+        return None
+    return ForgettingMeanVariance(space.shape, config)
 
 
 def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
-    if isinstance(normalizer, RunningMeanVariance):
+    if isinstance(normalizer, ForgettingMeanVariance):
         scale = 1.0 / np.sqrt(normalizer.variance + _EPSILON)
         return np.clip((observations - normalizer.mean) * scale, -_CLIP, _CLIP).astype(np.float32)
     if normalizer is None:
@@ -282,16 +240,16 @@ def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
     return {key: _apply(normalizer.get(key), part) for key, part in observations.items()}
 
 
-def _parts(normalizer: _Normalizer, observations: Tree) -> Iterator[tuple[RunningMeanVariance, Array]]:
+def _parts(normalizer: _Normalizer, observations: Tree) -> Iterator[tuple[ForgettingMeanVariance, Array]]:
     """The moments of each part with the part's observations."""
-    if isinstance(normalizer, RunningMeanVariance):
+    if isinstance(normalizer, ForgettingMeanVariance):
         yield normalizer, observations
     elif normalizer is not None:
         for key, part in normalizer.items():
             yield from _parts(part, observations[key])
 
 
-def _leaves(normalizer: _Normalizer) -> list[RunningMeanVariance]:
-    if isinstance(normalizer, RunningMeanVariance):
+def _leaves(normalizer: _Normalizer) -> list[ForgettingMeanVariance]:
+    if isinstance(normalizer, ForgettingMeanVariance):
         return [normalizer]
     return [] if normalizer is None else [one for part in normalizer.values() for one in _leaves(part)]

@@ -211,9 +211,13 @@ class Trainer:
         if changing is not None and changing.curriculum is not None:
             # Episodes decide how fast the environment changes.
             learner.set_timescale(changing.timescale)
+        jumps = learner.num_jumps
         update = learner.update(
             self.backend, rollout, state, totals, training.num_timesteps, with_metrics=with_metrics
         )
+        for name, count in learner.num_jumps.items():
+            if count > jumps[name]:
+                logger.mark(training.num_timesteps, f"jump of {name}s", "forget")
         training.num_nonfinite += update.num_nonfinite
         return update.metrics
 

@@ -71,6 +71,8 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
         axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
     if runs:
         _mark_changes(axes, runs, end)
+    if len(runs) == 1:
+        _mark_jumps(axes, runs[0])
     if len(groups) > 1:
         _legend(figure, axes[0])
     _finish(axes)
@@ -218,6 +220,16 @@ def _mark_changes(axes: Sequence["Axes"], runs: Sequence[Run], end: float) -> No
     for event in set.intersection(*events):
         for axis in axes:
             axis.axvline(event, color="#888888", linewidth=0.8, linestyle=":", zorder=0)
+
+
+def _mark_jumps(axes: Sequence["Axes"], run: Run) -> None:
+    """Draw a line at the first entry of the log after each jump to which a normalizer responded."""
+    for name, color in (("observation", COLORS[1]), ("reward", COLORS[2])):
+        steps, counts = run.series(f"normalizer/{name}_jumps")
+        for step, before, count in zip(steps, [0.0, *counts], counts, strict=False):
+            if count > before:
+                for axis in axes:
+                    axis.axvline(step, color=color, linewidth=0.8, linestyle="--", zorder=0)
 
 
 def _finish(axes: Sequence["Axes"]) -> None:

@@ -34,7 +34,20 @@ def test_agent_config_value_out_of_range_names_it(name, value):
 @pytest.mark.parametrize("name", ["normalize_observation", "normalize_reward"])
 @pytest.mark.parametrize(
     "value",
-    [0, -1.0, float("nan"), "", "match", "10 episodes", None, [1], {"half_life": 0}, {"half_lif": 3}, {3: 4}],
+    [
+        0,
+        -1.0,
+        float("nan"),
+        "",
+        "match",
+        "10 episodes",
+        None,
+        [1],
+        {"half_life": 0},
+        {"half_lif": 3},
+        {3: 4},
+        {"on_jump": "reset"},
+    ],
 )
 def test_normalizer_that_is_no_half_life_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=naming(name, '"10_000 steps"', repr(value))):

@@ -7,15 +7,15 @@ import torch
 from gymnasium.vector import AutoresetMode
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, Reinforce
 from rl_rms.agents.config import NormalizerConfig
-from rl_rms.agents.normalize import (
-    ObservationNormalizer,
-    RewardNormalizer,
-    RunningMeanVariance,
-    decaying_weights,
-)
+from rl_rms.agents.metrics import read_metrics
+from rl_rms.agents.moments import RunningMeanVariance, decaying_weights
+from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import Step
 from tests.naming import naming
 
 
@@ -23,7 +23,7 @@ def statistics(values, valid, half_life, cuts):
     """Weight, mean and variance of a stream that is cut into rollouts before the steps ``cuts``."""
     moments = RunningMeanVariance(values.shape[2:])
     for part, is_valid in zip(np.split(values, cuts), np.split(valid, cuts), strict=True):
-        moments.update(part[is_valid], *decaying_weights(is_valid, half_life))
+        moments.update(part[is_valid], decaying_weights(is_valid, half_life))
     return moments.weight, moments.mean, moments.variance
 
 
@@ -71,9 +71,9 @@ def test_running_mean_variance_with_infinite_half_life_equals_the_cumulative_sta
 
 def test_running_mean_variance_of_an_empty_rollout_stays():
     moments = RunningMeanVariance((2,))
-    moments.update(np.ones((3, 2)), np.ones(3), 1.0)
+    moments.update(np.ones((3, 2)), decaying_weights(np.ones((3, 1), bool), 1.0))
     before = moments.state_dict()
-    moments.update(np.empty((0, 2)), *decaying_weights(np.zeros((4, 2), bool), 1.0))
+    moments.update(np.empty((0, 2)), decaying_weights(np.zeros((4, 2), bool), 1.0))
     assert moments.state_dict() == before
 
 
@@ -103,6 +103,68 @@ def test_reward_normalizer_with_a_half_life_follows_the_scale_of_rewards():
         scaled = [normalizer(rewards, ended, ended) for normalizer in (forgets, remembers)]
     assert scaled[0].std() == pytest.approx(1.0, rel=0.2)
     assert scaled[1].std() < 0.1
+
+
+def test_observation_normalizer_forgets_the_part_whose_mean_jumps():
+    space = gym.spaces.Dict({"a": gym.spaces.Box(-9, 9, (1,)), "b": gym.spaces.Box(-9, 9, (1,))})
+    normalizer = ObservationNormalizer(space, NormalizerConfig(on_jump="forget"))
+    rng = np.random.default_rng(0)
+    for offset in [0.0] * 50 + [5.0]:
+        rollout = {"a": rng.normal(offset, 1.0, (4, 16, 1)), "b": rng.normal(0.0, 1.0, (4, 16, 1))}
+        normalizer.update(rollout, np.ones((4, 16), bool))
+    jumped, other = normalizer.state_dict()["parts"]
+    assert (jumped["weight"], other["weight"]) == (64, 51 * 64)
+    assert jumped["mean"] == pytest.approx(rollout["a"].mean((0, 1)))
+    assert jumped["variance"] == pytest.approx(rollout["a"].var((0, 1)))
+    assert normalizer.num_jumps == 1
+
+
+def test_reward_normalizer_forgets_at_a_jump_of_the_rewards():
+    normalizer = RewardNormalizer(16, 0.0, NormalizerConfig(on_jump="forget"))
+    rng = np.random.default_rng(0)
+    ended = np.ones((4, 16), bool)
+    for scale in [100.0] * 50 + [1.0]:
+        rewards = scale * rng.uniform(0.5, 1.5, (4, 16)).astype(np.float32)
+        normalizer(rewards, ended, ended)
+    assert normalizer.num_jumps == 1
+    assert normalizer.moments.variance == pytest.approx(rewards.var())
+
+
+def test_frozen_normalizer_does_not_respond_to_a_jump():
+    normalizer = ObservationNormalizer(gym.spaces.Box(-9, 9, (1,)), NormalizerConfig(on_jump="forget"))
+    for _ in range(50):
+        normalizer.update(np.zeros((4, 16, 1)), np.ones((4, 16), bool))
+    normalizer.frozen = True
+    before = normalizer.state_dict()
+    normalizer.update(np.full((4, 16, 1), 5.0), np.ones((4, 16), bool))
+    assert normalizer.state_dict() == before
+
+
+def test_jumps_are_logged_and_marked(tmp_path):
+    changes = {"observation.offset": Step(before=0.0, after=9.0, at=3_000)}
+    agent = A2C(
+        make_vec("CartPole-v1", 16, changes, seed=0),
+        normalize_observation={"on_jump": "forget"},
+        normalize_reward=True,
+        seed=0,
+    )
+    agent.learn(5_000, log_dir=tmp_path, log_interval=1)
+    rows = read_metrics(tmp_path / "metrics.csv").rows
+    counts = {int(row["time/total_timesteps"]): float(row["normalizer/observation_jumps"]) for row in rows}
+    assert counts[max(counts)] == 1
+    (first, *_) = (step for step, count in counts.items() if count)
+    assert 3_000 <= first <= 3_160
+    assert "normalizer/reward_jumps" not in rows[-1]
+    accumulator = EventAccumulator(str(tmp_path)).Reload()
+    texts = [
+        (event.step, event.tensor_proto.string_val[0].decode())
+        for tag in accumulator.Tags()["tensors"]
+        if tag.startswith("events/changes")
+        for event in accumulator.Tensors(tag)
+    ]
+    assert [(step, text) for step, text in texts if "observations" in text] == [
+        (first, "jump of observations: forget")
+    ]
 
 
 def test_half_life_in_updates_decays_by_the_same_factor_in_rollouts_of_any_length():

@@ -17,19 +17,20 @@ from gymnasium.vector import SyncVectorEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, PPO, MetaConfig, PolicyConfig, Reinforce
-from rl_rms.agents.normalize import RunningMeanVariance, decaying_weights
+from rl_rms.agents.moments import RunningMeanVariance, decaying_weights
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.workers import ALONE, LostWorkersError, SharedRandomSource, Workers
 from rl_rms.envs import ResilientSyncVectorEnv, make_vec
 from rl_rms.envs.curricula import LinearRamp
 from rl_rms.envs.faults import MAX_RESTARTS_IN_A_ROW, EnvError
-from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
+from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid, Step
 from tests.faulty import Faulty
 from tests.naming import naming
 
 NUM_ENVS = 4
 CHANGES = {"length": Sinusoid(mean=0.6, amplitude=0.4, period=500), "gravity": Redraw(low=5, high=15, every=160)}
+JUMP = Step(before=0.0, after=9.0, at=3_000)
 AGENTS = {"a2c": A2C, "ppo": partial(PPO, n_steps=16, batch_size=24, n_epochs=3), "reinforce": Reinforce}
 
 
@@ -132,6 +133,14 @@ def test_two_workers_have_the_weights_of_one_process(algorithm, env_steps, optio
         assert_alike(one, {name: value for name, value in alone.items() if name != "params"})
 
 
+def test_two_workers_forget_at_the_same_jump_as_one_process(tmp_path):
+    options = {"changes": {"observation.offset": JUMP}, "normalize_observation": {"on_jump": "forget"}}
+    expected = train(ALONE, "a2c", 3_600, **options)["moments"]
+    assert expected[0]["parts"][0]["detector"]["num_jumps"] == 1
+    for one in together(tmp_path, train, "a2c", 3_600, **options):
+        assert_alike(one["moments"], expected)
+
+
 def numbers(value):
     """All numbers in plain data, in order, with text and None unchanged."""
     if isinstance(value, dict):
@@ -227,8 +236,7 @@ def moments(workers, rollouts, half_life):
     running = RunningMeanVariance((2,))
     for values, valid in rollouts:
         own, own_valid = values[:, workers.rank :: workers.size], valid[:, workers.rank :: workers.size]
-        weights, decay = decaying_weights(own_valid, half_life, workers)
-        running.update(own[own_valid], weights, decay, workers)
+        running.update(own[own_valid], decaying_weights(own_valid, half_life, workers), workers)
     return running.state_dict()
 
 

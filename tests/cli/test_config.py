@@ -197,7 +197,11 @@ POLICY = {
     "orthogonal_init": st.booleans(),
 }
 HALF_LIVES = st.floats(0.1, 1e6) | st.just(math.inf) | st.sampled_from(["10_000 steps", "3 updates", "inf"])
-NORMALIZERS = st.booleans() | HALF_LIVES | st.fixed_dictionaries({}, optional={"half_life": HALF_LIVES})
+NORMALIZERS = (
+    st.booleans()
+    | HALF_LIVES
+    | st.fixed_dictionaries({}, optional={"half_life": HALF_LIVES, "on_jump": st.sampled_from(["keep", "forget"])})
+)
 AGENT = {
     "learning_rate": RATES,
     "critic_learning_rate": st.none() | RATES,

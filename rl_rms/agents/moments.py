@@ -1,0 +1,137 @@
+"""Running mean and variance of a stream of rollouts, which forget by a half-life."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_rms.agents.workers import ALONE, Workers
+
+Array = npt.NDArray[Any]
+Floats64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+class RunningMeanVariance:
+    """Bias-corrected running mean and variance of each coordinate, which may forget earlier values.
+
+    ``mean = sum(w_i x_i) / sum(w_i)`` and ``variance = sum(w_i (x_i - mean)**2) / sum(w_i)``, where the weights
+    ``w_i`` of earlier values decay.
+
+    Args:
+        shape: Shape of one value.
+
+    Attributes:
+        weight: Sum of the weights; without decay the number of values.
+        mean: Mean of the values, shape ``shape``; 0 before the first.
+        variance: Biased variance of the values, same shape; 1 before the first.
+    """
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        self.weight = 0.0
+        self.mean = np.zeros(shape)
+        self.variance = np.ones(shape)
+
+    def update(self, batch: Array, weighting: "Weighting", workers: Workers = ALONE) -> "RunningMeanVariance":
+        """Decay the weights of earlier values, then merge a batch's moments.
+
+        Args:
+            batch: Shape ``(batch, *shape)``; may be empty.
+            weighting: Weights of the batch's and of earlier values, see `decaying_weights`.
+            workers: The processes whose batches are merged.
+
+        Returns:
+            The statistics of the batches of all workers.
+        """
+        together = RunningMeanVariance(self.mean.shape)
+        moments = _moments(batch, weighting.weights)
+        for weight, mean, variance in [moments] if workers.alone else workers.all_gather(moments):
+            together._merge(float(weight.flat[0]), mean, variance)
+        self.merge(together, weighting.decay)
+        return together
+
+    def merge(self, other: "RunningMeanVariance", decay: float) -> None:
+        """Decay the weights, then merge other statistics (Chan, Golub and LeVeque 1983).
+
+        Args:
+            other: The other statistics.
+            decay: Factor of the weights.
+        """
+        self.weight *= decay
+        self._merge(other.weight, other.mean, other.variance)
+
+    def _merge(self, weight: float, mean: Array, variance: Array) -> None:
+        if weight == 0.0:
+            return
+        total = self.weight + weight
+        delta = mean - self.mean
+        squares = self.variance * self.weight + variance * weight
+        self.variance = (squares + delta * delta * (self.weight * weight / total)) / total
+        self.mean = self.mean + delta * (weight / total)
+        self.weight = total
+
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics as plain data."""
+        return {"weight": self.weight, "mean": self.mean.tolist(), "variance": self.variance.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load the statistics of `state_dict`.
+
+        Raises:
+            ValueError: If the weight or a variance is below 0.
+        """
+        variance = np.array(state["variance"])
+        for name, least in (("weight", state["weight"]), ("variance", variance.min(initial=0.0))):
+            if least < 0:
+                raise ValueError(f"{name} must be >= 0, got {least:g}")
+        self.weight, self.mean, self.variance = state["weight"], np.array(state["mean"]), variance
+
+
+def _moments(batch: Array, weights: Floats64) -> Floats64:
+    """Sum of the weights, weighted mean and variance of a batch, each of the shape of one value."""
+    moments = np.zeros((3, *batch.shape[1:]))
+    total = weights.sum()
+    if total > 0.0:
+        moments[0] = total
+        moments[1] = np.einsum("n,n...->...", weights, batch, dtype=np.float64) / total
+        moments[2] = np.einsum("n,n...->...", weights, np.square(batch - moments[1])) / total
+    return moments
+
+
+class Weighting(NamedTuple):
+    """Weights of the values of a rollout.
+
+    Attributes:
+        weights: Weight of each valid transition, in the order of ``values[valid]``.
+        decay: Factor of the weights of earlier rollouts.
+        num_steps: Vector steps of the rollout.
+        num_envs: Sub-environments of all workers.
+    """
+
+    weights: Floats64
+    decay: float
+    num_steps: int
+    num_envs: int
+
+
+def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -> Weighting:
+    """Weights of a rollout's values, which halve every ``half_life`` env steps.
+
+    A vector step with ``k`` valid transitions, summed over all workers, multiplies the weights of all earlier
+    values by ``2 ** (-k / half_life)``, so weights do not depend on how a stream is cut into rollouts.
+
+    Args:
+        valid: Whether a transition counts, ``(num_steps, num_envs)``.
+        half_life: Half-life in env steps; ``inf`` never forgets.
+        workers: The processes that step their sub-environments together.
+
+    """
+    num_steps, num_envs = len(valid), valid.shape[1] * workers.size
+    if math.isinf(half_life):
+        return Weighting(np.ones(np.count_nonzero(valid)), 1.0, num_steps, num_envs)
+    counts = valid.sum(axis=1)
+    # Valid transitions from each step on, and after the last one.
+    left = np.append(workers.sum(counts.astype(np.float64))[::-1].cumsum()[::-1], 0.0)
+    decays = 2.0 ** (-left / half_life)
+    return Weighting(np.repeat(decays[1:], counts), float(decays[0]), num_steps, num_envs)

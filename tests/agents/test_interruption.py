@@ -2,7 +2,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from functools import partial
 
 import gymnasium as gym
@@ -120,16 +119,14 @@ def test_interrupt_stops_a_training_in_a_thread():
 
     def train():
         try:
-            trained.learn(10**9)
+            trained.learn(10**9, callback=lambda _: updated.set())
         except KeyboardInterrupt:
             ended.append(trained.num_timesteps % 20)
 
-    trained = agent(world())
+    trained, updated = agent(world()), threading.Event()
     thread = threading.Thread(target=train)
     thread.start()
-    deadline = time.monotonic() + 60
-    while trained.num_updates == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    updated.wait()
     trained.interrupt()
     thread.join(60)
     assert ended == [0]

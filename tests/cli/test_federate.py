@@ -202,14 +202,13 @@ def test_prepared_apps_run_in_flower_deployment(deployment, federation_folder):
     assert started.returncode == 0, started.stdout + started.stderr
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        file = folder / "server.safetensors"
-        if file.exists() and storage.read(file)["round"] == 2:
+        file, log = folder / "server.safetensors", folder / "metrics.csv"
+        if file.exists() and storage.read(file)["round"] == 2 and log.exists() and len(rows(folder)) == 2:
             break
         time.sleep(0.5)
     else:
         logs = [path.read_text()[-2_000:] for path in sorted(federation_folder.glob("log*.txt"))]
         raise TimeoutError("\n".join(logs))
-    time.sleep(1.0)
     assert {row["federation/clients"] for row in rows(folder)} == {"2.0"}
     # The agent of each client stays with its client.
     for client in range(2):

@@ -20,7 +20,8 @@ Stable-Baselines3's agents and VecNormalize have their default arguments. PPO co
 rollout, as the default does with one environment. The learning rate of a tuned contender is the best of a climb by
 factors of 3 with three seeds that are not reported. Ten other seeds then train at this rate. All tuned contenders
 have the task's entropy coefficient and discount. The contenders named ``defaults`` have Stable-Baselines3's. The
-agents of rl_rms have the same other arguments on all tasks.
+agents of rl_rms have the same other arguments on all tasks. Two contenders of Stable-Baselines3 have these
+arguments too; they show how much of a difference comes from them.
 
 The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable
 computes them, of three stretches:
@@ -29,8 +30,8 @@ computes them, of three stretches:
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
-Ratios are paired by seed. Their reference is the contender of Stable-Baselines3 with the highest mean on the
-reported seeds of the task. This choice favours the reference.
+Ratios are paired by seed. Their reference is the contender of Stable-Baselines3, with its own arguments, that has
+the highest mean on the reported seeds of the task. This choice favours the reference.
 """
 
 import argparse
@@ -136,6 +137,8 @@ class Contender:
     tuned: bool = True
 
 
+_A2C = {"n_steps": 8, "gae_lambda": 0.95}
+_PPO = {"n_steps": 16, "batch_size": 64, "n_epochs": 4}
 _SB3_PPO = {"n_steps": 128}
 _TRAC = {**_SB3_PPO, "policy_kwargs": {"optimizer_class": TRAC, "optimizer_kwargs": {"eps": 1e-5}}}
 THEIRS = {
@@ -149,26 +152,45 @@ THEIRS = {
 }
 
 
+# Stable-Baselines3 with the arguments of rl_rms's agents, apart from optimizer and normalizers.
+MATCHED = {
+    "SB3 A2C, VecNormalize, arguments of rl_rms": Contender("A2C", 2.1e-3, _A2C, vec_normalize=True),
+    "SB3 PPO, VecNormalize, arguments of rl_rms": Contender("PPO", 9e-4, _PPO, vec_normalize=True),
+}
+
+
 def _normalized(observation: Any, reward: Any) -> dict[str, Any]:
     return {"normalize_observation": observation, "normalize_reward": reward}
 
 
 def _a2c(**options: Any) -> Contender:
-    return Contender("A2C", 2e-3, {"n_steps": 8, "gae_lambda": 0.95, "half_life": 200, **options})
+    return Contender("A2C", 2e-3, {**_A2C, "half_life": 200, **options})
 
 
+def _ppo(**options: Any) -> Contender:
+    return Contender("PPO", 1e-3, {**_PPO, "half_life": 200, **options})
+
+
+_ADAM = {"half_life": None, "optimizer": "torch.optim.Adam", "optimizer_kwargs": {"eps": 1e-5}}
 OURS = {
     "rl_rms A2C, not normalized": _a2c(),
     "rl_rms A2C, normalized": _a2c(**_normalized(True, True)),
     "rl_rms A2C, 10,000 steps": _a2c(**_normalized("10_000 steps", "10_000 steps")),
     "rl_rms A2C, 5,000 steps": _a2c(**_normalized("5_000 steps", "5_000 steps")),
+    "rl_rms PPO, not normalized": _ppo(),
+    "rl_rms PPO, normalized": _ppo(**_normalized(True, True)),
+    "rl_rms PPO, 10,000 steps": _ppo(**_normalized("10_000 steps", "10_000 steps")),
+    "rl_rms PPO, 5,000 steps": _ppo(**_normalized("5_000 steps", "5_000 steps")),
+    "rl_rms PPO, normalized, RMSprop 20": _ppo(half_life=20, **_normalized(True, True)),
+    "rl_rms PPO, normalized, RMSprop 1,000": _ppo(half_life=1_000, **_normalized(True, True)),
+    "rl_rms PPO, normalized, Adam": _ppo(**_normalized(True, True), **_ADAM),
 }
-CONTENDERS = {**THEIRS, **OURS}
+CONTENDERS = {**THEIRS, **MATCHED, **OURS}
 # Those in the figure, beside the best of Stable-Baselines3.
 SHOWN = {
     "SB3 PPO, defaults": "#999999",
     "rl_rms A2C, normalized": "#0072B2",
-    "rl_rms A2C, 10,000 steps": "#009E73",
+    "rl_rms PPO, normalized": "#009E73",
 }
 
 
@@ -191,7 +213,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
     options: dict[str, Any] = {"learning_rate": rate, "seed": seed, "device": "cpu", **chosen.options}
     if chosen.tuned:
         options |= {"ent_coef": which.ent_coef, "gamma": which.gamma}
-    learn = _learn_theirs if contender in THEIRS else _learn_ours
+    learn = _learn_ours if contender in OURS else _learn_theirs
     bin = which.life // NUM_BINS
     return bin_scores(learn(which, chosen, options, seed, life), which.score, bin, life // bin)
 
@@ -275,10 +297,14 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 
 def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
-    """The contender of Stable-Baselines3 with the highest mean; None until all have been trained."""
-    if not measured.keys() >= THEIRS.keys():
-        return None
-    return max(THEIRS, key=lambda one: float(measured[one][1].mean()))
+    """The best of Stable-Baselines3 with its own arguments, among those that are trained; None if none is."""
+    trained = [one for one in THEIRS if one in measured]
+    return max(trained, key=lambda one: float(measured[one][1].mean()), default=None)
+
+
+def _describe(task: str, other: str, measured: Mapping[str, tuple[float, Floats]]) -> str:
+    missing = [one for one in THEIRS if one not in measured]
+    return f"- {task}: {other}{', without ' + ' and '.join(missing) if missing else ''}"
 
 
 def _table(corner: str, columns: list[str], rows: Mapping[str, list[str]]) -> list[str]:
@@ -328,7 +354,7 @@ def report() -> None:
     best = best_rates(records)
     tasks = [task for task in TASKS if best.get(task)]
     rows = [row for row in CONTENDERS if any(row in best[task] for task in tasks)]
-    ours = [row for row in rows if row in OURS]
+    compared = [row for row in rows if row not in THEIRS]
     chosen = {task: reference(best[task]) for task in tasks}
     references = {task: one for task, one in chosen.items() if one is not None}
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -351,10 +377,11 @@ def report() -> None:
                 f"## {stretch.capitalize()}, ratio to the best of Stable-Baselines3",
                 "",
                 "Ratio of mean scores, paired by seed, and its 95 % interval; bold if that leaves out 1. The last "
-                "column is the geometric mean over tasks. The references are "
-                f"{', '.join(f'{other} ({task})' for task, other in references.items())}.",
+                "column is the geometric mean over tasks. The references:",
                 "",
-                *_ratios(best, references, ours, stretch),
+                *(_describe(task, other, best[task]) for task, other in references.items()),
+                "",
+                *_ratios(best, references, compared, stretch),
             ]
         defaults = dict.fromkeys(references, "SB3 PPO, defaults")
         lines += ["", "## Whole life, ratio to Stable-Baselines3's PPO at its defaults", ""]

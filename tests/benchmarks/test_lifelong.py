@@ -107,19 +107,29 @@ def test_report_with_all_of_theirs_has_ratios_to_their_best(benchmark, monkeypat
     table = (tmp_path / "table.md").read_text()
     ratios = table[table.index("ratio to the best") :]
     # SB3 A2C's grid has the best rate; A2C's nearest is 2e-3.
-    assert "SB3 A2C (stationary)" in ratios
+    assert "- stationary: SB3 A2C\n" in ratios
     assert "| agent | stationary | all |" in ratios
     assert "| rl_rms A2C, normalized | **1.99 (1.99 to 1.99)** | **1.99 (1.99 to 1.99)** |" in ratios
     assert "| rl_rms A2C, normalized | **" in table[: table.index("ratio to the best")]
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_report_without_all_of_theirs_has_scores_only(benchmark, monkeypatch, tmp_path, capsys):
+def test_report_without_all_of_theirs_names_the_missing(benchmark, monkeypatch, tmp_path, capsys):
     pytest.importorskip("rliable")
     told(benchmark, monkeypatch, tmp_path)
-    benchmark.duel("stationary", "SB3 A2C")
+    for contender in benchmark.THEIRS:
+        if contender != "SB3 PPO, TRAC":
+            benchmark.duel("stationary", contender)
+    benchmark.report()
+    assert "- stationary: SB3 A2C, without SB3 PPO, TRAC\n" in (tmp_path / "table.md").read_text()
+
+
+def test_report_without_theirs_has_scores_only(benchmark, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("rliable")
+    told(benchmark, monkeypatch, tmp_path)
+    benchmark.duel("stationary", "rl_rms PPO, normalized")
     benchmark.report()
     table = (tmp_path / "table.md").read_text()
     assert "ratio" not in table
-    assert "| SB3 A2C | **104 (" in table
+    assert "| rl_rms PPO, normalized | **" in table
     assert not (tmp_path / "figure.png").exists()

@@ -304,7 +304,7 @@ def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
 
 def _describe(task: str, other: str, measured: Mapping[str, tuple[float, Floats]]) -> str:
     missing = [one for one in THEIRS if one not in measured]
-    return f"- {task}: {other}{', without ' + ' and '.join(missing) if missing else ''}"
+    return f"- {task}: {other}{'; not yet trained: ' + '; '.join(missing) if missing else ''}"
 
 
 def _table(corner: str, columns: list[str], rows: Mapping[str, list[str]]) -> list[str]:
@@ -383,7 +383,8 @@ def report() -> None:
                 "",
                 *_ratios(best, references, compared, stretch),
             ]
-        defaults = dict.fromkeys(references, "SB3 PPO, defaults")
+    defaults = {task: "SB3 PPO, defaults" for task in tasks if "SB3 PPO, defaults" in best[task]}
+    if defaults:
         lines += ["", "## Whole life, ratio to Stable-Baselines3's PPO at its defaults", ""]
         lines += _ratios(best, defaults, [row for row in rows if row != "SB3 PPO, defaults"], "whole life")
     rates = {row: [f"{best[task][row][0]:.2g}" if row in best[task] else "" for task in tasks] for row in rows}

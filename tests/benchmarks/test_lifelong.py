@@ -118,10 +118,11 @@ def test_report_without_all_of_theirs_names_the_missing(benchmark, monkeypatch, 
     pytest.importorskip("rliable")
     told(benchmark, monkeypatch, tmp_path)
     for contender in benchmark.THEIRS:
-        if contender != "SB3 PPO, TRAC":
+        if contender not in ("SB3 PPO, TRAC", "SB3 PPO, defaults"):
             benchmark.duel("stationary", contender)
     benchmark.report()
-    assert "- stationary: SB3 A2C, without SB3 PPO, TRAC\n" in (tmp_path / "table.md").read_text()
+    table = (tmp_path / "table.md").read_text()
+    assert "- stationary: SB3 A2C; not yet trained: SB3 PPO, defaults; SB3 PPO, TRAC\n" in table
 
 
 def test_report_without_theirs_has_scores_only(benchmark, monkeypatch, tmp_path, capsys):

@@ -32,7 +32,7 @@ class Faulty(gym.Env):
 
     def __init__(self, how="raise", at=None, at_reset=None):
         self.how, self.at, self.at_reset = how, at, at_reset
-        self.lived = self.resets = 0
+        self.num_steps = self.resets = 0
 
     def observation(self):
         return np.array([self.count, self.np_random.random(), self.level], np.float32)
@@ -47,8 +47,8 @@ class Faulty(gym.Env):
 
     def step(self, action):
         self.count += 1
-        self.lived += 1
-        observation = self.fail() if self.lived == self.at else self.observation()
+        self.num_steps += 1
+        observation = self.fail() if self.num_steps == self.at else self.observation()
         return observation, float(self.level), self.count == 4, False, {}
 
     def fail(self):

@@ -67,12 +67,12 @@ def test_learn_clips_gradients_before_the_optimizer_step(optimizer, counting):
     assert grown(0.25) == pytest.approx(0.25, rel=1e-3)
 
 
-def jumping_world():
+def make_jumping_env():
     return make_vec("CartPole-v1", num_envs=8, changes={"length": PoissonJumps(0.1, 2.0, mean_dwell=3_000)})
 
 
 def test_matched_half_life_uses_the_timescale_of_the_environment(tmp_path):
-    agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"half_life_bounds": (1, 1e6)}, seed=0)
+    agent = A2C(make_jumping_env(), half_life="match", optimizer_kwargs={"half_life_bounds": (1, 1e6)}, seed=0)
     assert "timescale of 3,000 env steps, between 1 and 1e+06 updates" in agent.describe_half_life()
     agent.learn(4_000, log_dir=tmp_path, log_interval=10)
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -87,7 +87,7 @@ def test_matched_half_life_uses_the_timescale_of_the_environment(tmp_path):
 
 
 def test_stated_timescale_overrides_that_of_the_environment():
-    agent = A2C(jumping_world(), half_life="match", optimizer_kwargs={"timescale": "500 steps"}, seed=0)
+    agent = A2C(make_jumping_env(), half_life="match", optimizer_kwargs={"timescale": "500 steps"}, seed=0)
     assert "timescale of 500 env steps" in agent.describe_half_life()
 
 
@@ -99,8 +99,8 @@ def test_matched_half_life_env_without_timescale_raises():
 @pytest.mark.parametrize("half_life", ["match", "auto"])
 def test_load_keeps_the_estimated_half_life(half_life, tmp_path):
     options = {"half_life": half_life, "optimizer_kwargs": {"half_life_bounds": (1, 1e6)}, "seed": 0}
-    agent = A2C(jumping_world(), **options).learn(4_000)
-    again = A2C.load(agent.save(tmp_path / "agent"), jumping_world())
+    agent = A2C(make_jumping_env(), **options).learn(4_000)
+    again = A2C.load(agent.save(tmp_path / "agent"), make_jumping_env())
     assert again.optimizer.steps_per_update is None
     again.optimizer.steps_per_update = agent.optimizer.steps_per_update
     assert again.optimizer.half_life == agent.optimizer.half_life != 1
@@ -111,8 +111,8 @@ def test_half_life_in_steps_is_independent_of_num_envs():
         A2C(make_vec("CartPole-v1", num_envs=num_envs), half_life="800 steps", seed=0).describe_half_life()
         for num_envs in (4, 8)
     ]
-    assert all("= 800 env steps" in memory for memory in half_lives)
-    assert [memory.split()[1] for memory in half_lives] == ["40.0", "20.0"]
+    assert all("= 800 env steps" in half_life for half_life in half_lives)
+    assert [half_life.split()[1] for half_life in half_lives] == ["40.0", "20.0"]
 
 
 def test_learn_stops_at_the_first_update_after_the_total_and_continues():
@@ -133,13 +133,15 @@ def test_stable_baselines3_evaluate_policy_accepts_agents():
 def test_load_restores_weights_optimizer_counters_and_clock(agent_class, tmp_path):
     from rl_rms.envs.schedules import Sinusoid
 
-    def world():
+    def make_env():
         return make_vec("CartPole-v1", 4, {"gravity": Sinusoid(mean=9.8, amplitude=2.0, period=5_000)}, seed=7)
 
-    agent = agent_class(world(), half_life="900 steps", policy=PolicyConfig(hidden_sizes=(8,)), seed=0).learn(800)
+    agent = agent_class(make_env(), half_life="900 steps", policy=PolicyConfig(hidden_sizes=(8,)), seed=0).learn(
+        800
+    )
     path = agent.save(tmp_path / "agent")
     assert path.name == "agent.safetensors"
-    loaded = agent_class.load(path, env=world())
+    loaded = agent_class.load(path, env=make_env())
     for mine, theirs in zip(loaded.policy.parameters(), agent.policy.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     assert loaded.config == agent.config
@@ -202,8 +204,8 @@ def test_constructor_with_an_unknown_device_names_it():
 def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
     from rl_rms.envs.schedules import Step
 
-    world = make_vec("CartPole-v1", 4, {"gravity": Step(before=9.8, after=15.0, at=500)}, seed=0)
-    A2C(world, half_life="2_000 steps", seed=0).learn(2_000, log_dir=tmp_path, log_interval=10)
+    env = make_vec("CartPole-v1", 4, {"gravity": Step(before=9.8, after=15.0, at=500)}, seed=0)
+    A2C(env, half_life="2_000 steps", seed=0).learn(2_000, log_dir=tmp_path, log_interval=10)
     events = EventAccumulator(str(tmp_path)).Reload()
     tags = set(events.Tags()["scalars"])
     expected = {

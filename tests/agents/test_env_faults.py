@@ -156,13 +156,13 @@ def test_load_of_a_checkpoint_after_a_fault_begins_new_episodes_at_the_same_cloc
     saved = agent.save(tmp_path / "agent")
     place = json.loads(checkpoint.read(saved, "a2c")["place"].numpy().tobytes())
     assert place["surroundings"]["environment"] is None
-    world = make_vec("Faulty-v0", 2, changes, vectorization_mode=mode, seed=0)
-    loaded = A2C.load(saved, env=world)
+    new_env = make_vec("Faulty-v0", 2, changes, vectorization_mode=mode, seed=0)
+    loaded = A2C.load(saved, env=new_env)
     loaded.prepare()
-    assert world.clock == env.clock > agent.num_timesteps == loaded.num_timesteps
+    assert new_env.clock == env.clock > agent.num_timesteps == loaded.num_timesteps
     loaded.learn(50)
     assert {one.length for one in loaded.episodes} == {4}
-    world.close()
+    new_env.close()
     if mode == "sync":  # the environment of that agent still exists
         with pytest.raises(EnvError, match=naming("sub-environment 1", "step 1")):
             agent.learn(20)

@@ -31,9 +31,9 @@ def test_find_changing_in_a_wrapped_environment_finds_it_and_save_keeps_its_cloc
 
 def test_find_changing_in_a_wrapped_vector_finds_it():
     curriculum = Staged([{"length": 0.5}, {"length": 0.25}], threshold=400)
-    world = make_vec("CartPole-v1", 3, CHANGES, curriculum=curriculum, sharing="independent")
-    assert find_changing(gym.wrappers.vector.RecordEpisodeStatistics(world)) is world
-    assert set(change_scalars(world)) == {
+    changing = make_vec("CartPole-v1", 3, CHANGES, curriculum=curriculum, sharing="independent")
+    assert find_changing(gym.wrappers.vector.RecordEpisodeStatistics(changing)) is changing
+    assert set(change_scalars(changing)) == {
         "env/gravity",
         "env/length",
         "env/regime",

@@ -57,10 +57,10 @@ def test_client_continues_its_environment_with_the_servers_parameters():
     one = client()
     start = params_of(one)
     one.train(start)
-    lived = one.agent.num_timesteps
+    num_timesteps = one.agent.num_timesteps
     one.train(start)
     assert one.agent.num_updates == 6
-    assert one.agent.num_timesteps > lived
+    assert one.agent.num_timesteps > num_timesteps
     # The episodes have continued, so the same parameters have another direction.
     first, second = client(seed=1), client(seed=2)
     start = params_of(first)

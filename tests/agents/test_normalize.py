@@ -243,15 +243,15 @@ def test_reinforce_reward_normalizer_drops_the_return_of_an_aborted_episode(coun
 
 
 def test_agent_with_reward_normalizer_reports_unscaled_returns_and_saves_the_scale(counting, tmp_path):
-    def world():
+    def make_env():
         return counting([(3, False), (4, True)])
 
-    agent = A2C(world(), normalize_reward=True, seed=0).learn(100)
+    agent = A2C(make_env(), normalize_reward=True, seed=0).learn(100)
     assert {episode.ret for episode in agent.episodes} == {60.0, 100.0}
-    loaded = A2C.load(agent.save(tmp_path / "agent"), env=world())
+    loaded = A2C.load(agent.save(tmp_path / "agent"), env=make_env())
     assert loaded.reward_normalizer.moments.variance == agent.reward_normalizer.moments.variance
     assert loaded.reward_normalizer.moments.weight == agent.reward_normalizer.moments.weight > 50
-    assert A2C(world(), seed=0).reward_normalizer is None
+    assert A2C(make_env(), seed=0).reward_normalizer is None
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -285,14 +285,14 @@ def test_observation_normalizer_learns_from_the_observations_acted_on(counting):
 
 
 def test_normalizer_frozen_keeps_and_saves_statistics(counting, tmp_path):
-    def world():
+    def make_env():
         return counting([(5, True), (3, False)])
 
-    agent = A2C(world(), normalize_observation=True, normalize_reward=True, seed=0).learn(40)
+    agent = A2C(make_env(), normalize_observation=True, normalize_reward=True, seed=0).learn(40)
     agent.observation_normalizer.frozen = agent.reward_normalizer.frozen = True
     before = agent.observation_normalizer.state_dict(), agent.reward_normalizer.moments.state_dict()
     agent.learn(40)
-    loaded = A2C.load(agent.save(tmp_path / "agent"), env=world()).learn(40)
+    loaded = A2C.load(agent.save(tmp_path / "agent"), env=make_env()).learn(40)
     for one in (agent, loaded):
         now = one.observation_normalizer.state_dict(), one.reward_normalizer.moments.state_dict()
         assert now == before

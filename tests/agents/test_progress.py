@@ -165,8 +165,8 @@ def test_live_view_limits_its_refresh_rate(monkeypatch):
 def test_progress_without_a_terminal_prints_lines(terminal, term, form):
     shown = Console(record=True, width=40, force_terminal=terminal, _environ={"TERM": term})
     agent({"reward.scale": STAIRS}).learn(3_000, ProgressCallback(shown, form=form))
-    memory, line = shown.export_text().splitlines()
-    assert memory == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"
+    half_life, line = shown.export_text().splitlines()
+    assert half_life == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"
     assert " / 3,000 steps  " in line
     assert "  half-life 200 updates  regime 2 since 2,0" in line
     assert "━" not in line

@@ -107,7 +107,7 @@ def test_on_change_forget_without_half_life_raises():
         A2C("CartPole-v1", optimizer=torch.optim.Adam, on_change="forget")
 
 
-def world():
+def make_env():
     return make_vec("CartPole-v1", 4, {"gravity": Step(before=9.8, after=20.0, at=400)}, seed=0)
 
 
@@ -121,7 +121,7 @@ def test_on_change_acts_at_the_change_logs_it_and_continues_after_loading(tmp_pa
         return agent.num_updates < 40
 
     options = {"half_life": 300, "on_change": "forget", "forget_half_life": 5, "forget_updates": 10, "seed": 0}
-    whole = A2C(world(), **options).learn(10**6, callback=watch, log_dir=tmp_path / "run")
+    whole = A2C(make_env(), **options).learn(10**6, callback=watch, log_dir=tmp_path / "run")
     short = [steps for steps, half_life in half_lives if half_life == pytest.approx(5)]
     # Half-lives of ten updates, read after each; the last restores the half-life.
     assert len(short) == 9
@@ -130,7 +130,7 @@ def test_on_change_acts_at_the_change_logs_it_and_continues_after_loading(tmp_pa
     (marked,) = events.Tensors("events/changes/text_summary")
     assert marked.tensor_proto.string_val[0] == b"regime 1: forget"
     assert 400 <= marked.step <= 420
-    loaded = A2C.load(tmp_path / "agent", env=world())
+    loaded = A2C.load(tmp_path / "agent", env=make_env())
     assert loaded.optimizer.half_life == pytest.approx(5)
     loaded.learn(10**6, callback=lambda agent: agent.num_updates < 40)
     assert loaded.optimizer.half_life == pytest.approx(300)

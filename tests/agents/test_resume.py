@@ -291,10 +291,10 @@ def test_load_unrestorable_environment_warns_and_begins_new_episodes(tmp_path):
 
 def test_save_several_unrestorable_environments_warns_once(tmp_path):
     def make():
-        worlds = [
+        makers = [
             lambda i=i: NonStationary(gym.make("CartPole-v1"), {"gravity": 5.0}, env_index=i) for i in range(2)
         ]
-        return SyncVectorEnv(worlds)
+        return SyncVectorEnv(makers)
 
     agent = a2c(make()).learn(100)
     with pytest.warns(UserWarning, match=naming("rl_rms.envs.make_vec", 'sharing="independent"')) as told:
@@ -355,7 +355,7 @@ WRAPPERS = {
 CHANGES = {"g": Sinusoid(10.0, 3.0, period=500)}
 
 
-PLACES = ["async", "above a single world", "inside", "inside a replayed episode"]
+PLACES = ["async", "above a single environment", "inside", "inside a replayed episode"]
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ PLACES = ["async", "above a single world", "inside", "inside a replayed episode"
 )
 def test_resume_stateful_wrapper_saved_within_an_episode_is_exact(kind, where, tmp_path):
     wrap, id = WRAPPERS[kind], "Pendulum-v1"
-    if where == "above a single world":
+    if where == "above a single environment":
         make = lambda: wrap(NonStationary(gym.make(id), CHANGES, seed=1))  # noqa: E731
     elif where == "inside":
         make = lambda: NonStationary(wrap(gym.make(id)), CHANGES, seed=1)  # noqa: E731

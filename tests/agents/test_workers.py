@@ -35,7 +35,7 @@ JUMP = Step(before=0.0, after=9.0, at=3_000)
 AGENTS = {"a2c": A2C, "ppo": partial(PPO, n_steps=16, batch_size=24, n_epochs=3), "reinforce": Reinforce}
 
 
-def world(id="CartPole-v1", changes=None, shard=(0, 1), mode="SameStep", **options):
+def make_env(id="CartPole-v1", changes=None, shard=(0, 1), mode="SameStep", **options):
     return make_vec(
         id,
         NUM_ENVS // shard[1],
@@ -53,7 +53,7 @@ def train(
 ):
     """Train with float64 networks and return the state of the agent as plain data."""
     torch.set_num_threads(1)
-    env = world(id, changes, (workers.rank, workers.size), mode)
+    env = make_env(id, changes, (workers.rank, workers.size), mode)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         policy = ActorCriticPolicy(env.single_observation_space, env.single_action_space, PolicyConfig()).double()
@@ -158,8 +158,8 @@ def assert_alike(one, other):
 @pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
 def test_shards_of_an_environment_equal_the_whole(sharing):
     changes = {**CHANGES, "reward.offset": Sinusoid(mean=1.0, amplitude=0.5, period=300)}
-    whole = world(changes=changes, sharing=sharing)
-    parts = [world(changes=changes, sharing=sharing, shard=(k, 2)) for k in range(2)]
+    whole = make_env(changes=changes, sharing=sharing)
+    parts = [make_env(changes=changes, sharing=sharing, shard=(k, 2)) for k in range(2)]
     whole.reset(seed=3)
     for k, part in enumerate(parts):
         part.reset(seed=3 + 2 * k)
@@ -179,7 +179,7 @@ def test_shards_of_an_environment_equal_the_whole(sharing):
 
 
 def test_shards_of_an_environment_have_different_noise():
-    first, second = (world(changes={"observation.noise": 0.5}, shard=(k, 2)) for k in range(2))
+    first, second = (make_env(changes={"observation.noise": 0.5}, shard=(k, 2)) for k in range(2))
     seen = [part.reset(seed=0)[0] for part in (first, second)]
     assert not np.allclose(*seen)
 
@@ -258,7 +258,7 @@ def test_running_mean_variance_of_two_workers_equals_one_process(tmp_path, half_
 
 def local_and_global(workers):
     """Parameters before and after an update in which each worker normalizes its own gradient."""
-    agent = A2C(world(shard=(workers.rank, workers.size)), learning_rate=1e-2, seed=0).join(workers, "local")
+    agent = A2C(make_env(shard=(workers.rank, workers.size)), learning_rate=1e-2, seed=0).join(workers, "local")
     start = [param.detach().clone() for param in agent.policy.parameters()]
     step, own = agent.optimizer.step, []
 
@@ -304,7 +304,7 @@ def test_hung_worker_times_out(tmp_path):
 
 
 def stopped(workers):
-    agent = A2C(world(shard=(workers.rank, workers.size)), seed=0).join(workers)
+    agent = A2C(make_env(shard=(workers.rank, workers.size)), seed=0).join(workers)
     agent.learn(10_000, callback=lambda one: not (workers.rank == 1 and one.num_updates == 7))
     return {"updates": agent.num_updates, "num_timesteps": agent.num_timesteps}
 
@@ -314,7 +314,7 @@ def test_callback_stop_in_one_worker_stops_all(tmp_path):
 
 
 def interrupted(workers):
-    agent = A2C(world(shard=(workers.rank, workers.size)), seed=0).join(workers)
+    agent = A2C(make_env(shard=(workers.rank, workers.size)), seed=0).join(workers)
     try:
         agent.learn(
             10_000, callback=lambda one: one.interrupt() if workers.rank == 1 and one.num_updates == 7 else None
@@ -329,13 +329,13 @@ def test_interrupt_in_one_worker_interrupts_all(tmp_path):
 
 
 def logged(workers, folder):
-    agent = A2C(world(changes=CHANGES, shard=(workers.rank, workers.size)), seed=0).join(workers)
+    agent = A2C(make_env(changes=CHANGES, shard=(workers.rank, workers.size)), seed=0).join(workers)
     agent.learn(2_000, log_dir=folder if workers.rank == 0 else None, log_interval=50)
 
 
 def test_log_of_workers_covers_all_episodes(tmp_path):
     together(tmp_path, logged, tmp_path / "run")
-    agent = A2C(world(changes=CHANGES), seed=0).learn(2_000, log_dir=tmp_path / "alone", log_interval=50)
+    agent = A2C(make_env(changes=CHANGES), seed=0).learn(2_000, log_dir=tmp_path / "alone", log_interval=50)
     ours, alone = (EventAccumulator(str(tmp_path / name)).Reload() for name in ("run", "alone"))
     assert set(ours.Tags()["scalars"]) == set(alone.Tags()["scalars"])
     for tag in (
@@ -361,14 +361,14 @@ def test_log_of_workers_covers_all_episodes(tmp_path):
     ],
 )
 def test_join_with_unsupported_options_raises(options, sentence):
-    agent = A2C(world(shard=(0, 2)), **options)
+    agent = A2C(make_env(shard=(0, 2)), **options)
     with pytest.raises(ValueError, match=naming(*sentence)):
         agent.join(Workers(0, 2))
 
 
 def test_join_with_unsupported_environments_raises():
     with pytest.raises(ValueError, match=naming("worker 1 of 2", "(0, 1)")):
-        A2C(world()).join(Workers(1, 2))
+        A2C(make_env()).join(Workers(1, 2))
     ramp = LinearRamp({"length": 1.0}, {"length": 0.1}, over=1_000)
     env = make_vec("CartPole-v1", 2, curriculum=ramp, seed=0, shard=(0, 2))
     with pytest.raises(ValueError, match=naming("curricula", "adversaries")):
@@ -377,8 +377,8 @@ def test_join_with_unsupported_environments_raises():
     with pytest.raises(ValueError, match=naming("curricula", "adversaries")):
         A2C(make_vec("CartPole-v1", 2, adversary, seed=0, shard=(0, 2))).join(Workers(0, 2))
     with pytest.raises(ValueError, match=naming("sync", "global", "local", "'here'")):
-        A2C(world()).join(ALONE, "here")
-    agent = A2C(world())
+        A2C(make_env()).join(ALONE, "here")
+    agent = A2C(make_env())
     agent.prepare()
     with pytest.raises(ValueError, match=naming("workers")):
         agent.join(ALONE)

@@ -13,8 +13,8 @@ def test_timed_cases_have_subnormal_numbers(benchmark, name, are_denormal):
     (param,) = optimizer.param_groups[0]["params"]
     moment = optimizer.state[param]["square_avg"]
     assert bool(((moment > 0) & (moment < torch.finfo(torch.float32).tiny)).all()) is are_denormal
-    live = benchmark.trained(benchmark.MAKERS[name], dies=False)
-    assert live.state[live.param_groups[0]["params"][0]]["square_avg"].min() > torch.finfo(torch.float32).tiny
+    active = benchmark.trained(benchmark.MAKERS[name], dies=False)
+    assert active.state[active.param_groups[0]["params"][0]]["square_avg"].min() > torch.finfo(torch.float32).tiny
 
 
 def test_gradients_can_be_computed_repeatedly(benchmark):

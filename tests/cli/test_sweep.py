@@ -149,7 +149,9 @@ def test_sweep_grid_trains_every_combination_once(sweep_file):
     text = text.replace("{low: 2.0, high: 2000.0, log: true}", "[20, 2_000 steps]").replace("[3, 7]", "[3]")
     assert main(["sweep", sweep_file(text + "sampler: grid"), "--workers", "2"]) == 0
     points = [(row["agent.learning_rate"], row["agent.half_life"]) for row in rows()]
-    assert sorted(points) == [(rate, memory) for rate in ("0.001", "0.002") for memory in ("20", "2_000 steps")]
+    assert sorted(points) == [
+        (rate, half_life) for rate in ("0.001", "0.002") for half_life in ("20", "2_000 steps")
+    ]
 
 
 def test_sweep_broken_worker_ends_the_sweep(monkeypatch):

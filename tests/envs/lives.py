@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from rl_rms.envs import NonStationaryVector
 
 
-def live(env, steps, seed):
+def play(env, steps, seed):
     """Observations, rewards and ends of a single or vector environment under random actions."""
     random, seen = np.random.default_rng(seed), []
     space = env.action_space

@@ -19,7 +19,7 @@ class Remembering(gym.Wrapper):
         self.queue, self.rng = deque(maxlen=2), np.random.default_rng(0)
         self.function = lambda: 0
 
-    def live(self):
+    def advance(self):
         self.count += 1
         self.last = self.last + 1
         self.queue.append(self.count)
@@ -49,7 +49,7 @@ def through_json(state):
 def test_load_state_dict_restores_each_kind_of_attribute():
     env, state = layers(Remembering)
     for _ in range(3):
-        env.live()
+        env.advance()
     saved = through_json(state.state_dict())
     other, restored = layers(Remembering)
     queue = other.queue
@@ -59,12 +59,12 @@ def test_load_state_dict_restores_each_kind_of_attribute():
     assert other.last.tolist() == [3, 3]
     assert other.queue is queue
     assert list(queue) == [2, 3]
-    assert other.live() == env.live()
+    assert other.advance() == env.advance()
 
 
 def test_load_state_dict_keeps_settings_that_never_changed():
     env, state = layers(Remembering)
-    env.live()
+    env.advance()
     other, restored = layers(lambda env: Remembering(env, rate=0.75))
     restored.load_state_dict(state.state_dict())
     assert (other.rate, other.count) == (0.75, 1)

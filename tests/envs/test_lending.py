@@ -71,11 +71,11 @@ def test_repayment_probabilities_equal_hand_computed_values():
 def test_best_actions_have_the_highest_return():
     env, (observations, _, repays) = people(gain=1.0, loss=3.0)
     chances = env.chances(observations)
-    earned = env.rewards(env.best_actions(observations), repays).mean()
+    best_return = env.rewards(env.best_actions(observations), repays).mean()
     for threshold in (0.6, 0.7, 0.8, 0.9):
-        assert env.rewards(chances > threshold, repays).mean() < earned
+        assert env.rewards(chances > threshold, repays).mean() < best_return
     # At odds of 3 to 1, both actions have the same return.
-    assert env.rewards(chances > 0.75, repays).mean() == pytest.approx(earned)
+    assert env.rewards(chances > 0.75, repays).mean() == pytest.approx(best_return)
 
 
 def test_best_policy_has_a_higher_true_positive_rate_in_the_less_noisy_group():

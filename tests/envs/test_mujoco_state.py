@@ -8,7 +8,7 @@ from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
 from rl_rms.envs import NonStationary
 from rl_rms.envs.mujoco_state import is_mujoco, read, write
-from tests.envs.lives import live, same, through_json
+from tests.envs.lives import play, same, through_json
 
 
 def test_state_of_a_long_mujoco_episode_is_small_and_continues_exactly():
@@ -16,12 +16,12 @@ def test_state_of_a_long_mujoco_episode_is_small_and_continues_exactly():
     sizes = []
     env.reset(seed=0)
     for _ in range(3):
-        live(env, 200, seed=0)
+        play(env, 200, seed=0)
         sizes.append(len(json.dumps(env.state_dict())))
     assert max(sizes) < 1.1 * min(sizes) < 100_000
     loaded.reset(seed=5)
     loaded.load_state_dict(through_json(env.state_dict()))
-    assert same(live(loaded, 100, seed=1), live(env, 100, seed=1))
+    assert same(play(loaded, 100, seed=1), play(env, 100, seed=1))
 
 
 def test_is_mujoco_of_gymnasiums_environments_alone_is_true():

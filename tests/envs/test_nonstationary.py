@@ -48,7 +48,7 @@ def cartpole(changes=CHANGES, **kwargs):
     return NonStationary(gym.make("CartPole-v1"), changes, **kwargs)
 
 
-def live(env, steps, seed=None):
+def play_randomly(env, steps, seed=None):
     """Play random actions for some env steps; return the transitions."""
     env.action_space.seed(5)
     if seed is not None:
@@ -78,19 +78,19 @@ def test_step_at_a_clock_uses_the_value_of_that_clock(probe):
 def test_drift_with_episodes_of_any_length_is_the_same(probe, episode_length):
     # One more every 50 env steps gives 40 more after 2000, independent of episode ends.
     env = NonStationary(probe(length=episode_length), {"level": Linear(start=0, end=40, over=2_000)})
-    live(env, 2_000, seed=0)
+    play_randomly(env, 2_000, seed=0)
     assert env.parameters["level"] == 40
 
 
 def test_regime_under_poisson_jumps_counts_jumps_at_their_rate(probe):
     env = NonStationary(probe(length=30), {"level": PoissonJumps(low=0, high=1, mean_dwell=100)}, seed=2)
-    live(env, 20_000, seed=0)
+    play_randomly(env, 20_000, seed=0)
     assert env.regime == pytest.approx(200, abs=3 * math.sqrt(200))
 
 
 def test_step_under_schedules_gives_their_parameters_and_regimes():
     env = cartpole(seed=11, env_index=3)
-    shown = live(env, 500, seed=0)
+    shown = play_randomly(env, 500, seed=0)
     traced = trace(CHANGES, np.arange(501), 11, 3)
     events = regime_changes(CHANGES, 0, 500, 11, 3)
     assert {name: env.parameters[name] for name in CHANGES} == {name: traced[name][500] for name in CHANGES}
@@ -101,7 +101,7 @@ def test_step_under_schedules_gives_their_parameters_and_regimes():
 
 def test_reset_with_a_seed_alone_rewinds_the_clock():
     env = cartpole(seed=1)
-    live(env, 100, seed=0)
+    play_randomly(env, 100, seed=0)
     assert env.clock == 100
     _, info = env.reset()
     assert (env.clock, info["rl_rms.regime"]) == (100, env.regime)
@@ -128,7 +128,7 @@ def test_clock_that_is_set_sets_the_parameters(probe):
 
 def test_drift_without_a_seed_of_the_constructor_takes_the_seed_of_reset():
     def lengths(env, seed):
-        return [shown[-1]["length"] for shown in live(env, 100, seed)]
+        return [shown[-1]["length"] for shown in play_randomly(env, 100, seed)]
 
     assert lengths(cartpole(seed=1), 5) == lengths(cartpole(seed=1), 6)
     assert lengths(cartpole(seed=1), 5) != lengths(cartpole(seed=2), 5)
@@ -305,9 +305,9 @@ def test_reset_of_one_environment_leaves_another_unchanged():
 @pytest.mark.parametrize("duplicate", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
 def test_copy_gives_the_same_transitions(duplicate):
     env = cartpole(seed=3)
-    live(env, 137, seed=0)
+    play_randomly(env, 137, seed=0)
     twin = duplicate(env)
-    assert live(twin, 1_000) == live(env, 1_000)
+    assert play_randomly(twin, 1_000) == play_randomly(env, 1_000)
 
 
 def test_copy_of_an_environment_with_its_own_unpickling_has_the_values():
@@ -320,7 +320,7 @@ def test_copy_of_an_environment_with_its_own_unpickling_has_the_values():
 
 def test_load_state_dict_from_json_gives_the_same_drift():
     env, other = cartpole(seed=3), cartpole()
-    live(env, 137, seed=0)
+    play_randomly(env, 137, seed=0)
     state = json.loads(json.dumps(env.state_dict()))
     other.reset(seed=9)
     other.load_state_dict(state)
@@ -328,7 +328,7 @@ def test_load_state_dict_from_json_gives_the_same_drift():
     assert other.unwrapped.gravity == env.parameters["gravity"]
     for one in (env, other):
         one.reset()
-    assert [shown[-2:] for shown in live(other, 200)] == [shown[-2:] for shown in live(env, 200)]
+    assert [shown[-2:] for shown in play_randomly(other, 200)] == [shown[-2:] for shown in play_randomly(env, 200)]
 
 
 def test_timescale_and_schedules():
@@ -408,7 +408,9 @@ def test_checkers_of_environments_find_no_more_than_in_the_inner_environment(che
 def test_make_from_the_spec_gives_the_same_transitions():
     env = cartpole(seed=3)
     again = gym.make(env.spec)
-    assert [shown[1:] for shown in live(again, 50, seed=0)] == [shown[1:] for shown in live(env, 50, seed=0)]
+    assert [shown[1:] for shown in play_randomly(again, 50, seed=0)] == [
+        shown[1:] for shown in play_randomly(env, 50, seed=0)
+    ]
 
 
 def test_stable_baselines3_learning_advances_the_clock():

@@ -15,7 +15,7 @@ from rl_rms.agents import A2C
 from rl_rms.envs import NonStationary, NonStationaryVector, make_vec, register_state
 from rl_rms.envs.curricula import DomainRandomization, Staged
 from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid
-from tests.envs.lives import Own, live, same, through_json
+from tests.envs.lives import Own, play, same, through_json
 from tests.naming import mentions, naming
 
 with warnings.catch_warnings():
@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     import gymnasium.envs.box2d
 
 STAGES = [{"length": 1.0}, {"length": 0.5}, {"length": 0.2}]
-WORLDS = {
+CHANGES = {
     "CartPole-v1": {"gravity": Sinusoid(9.8, 3.0, period=100), "observation.noise": 0.1},
     "Acrobot-v1": {"LINK_MASS_2": Redraw(low=0.5, high=1.5, every=37)},
     "MountainCar-v0": {"force": Redraw(low=0.0005, high=0.002, every=37)},
@@ -43,23 +43,23 @@ WORLDS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id", WORLDS)
+@pytest.mark.parametrize("id", CHANGES)
 def test_load_of_a_snapshot_continues_exactly_for_a_thousand_steps(id):
-    env = NonStationary(gym.make(id), WORLDS[id], seed=3)
+    env = NonStationary(gym.make(id), CHANGES[id], seed=3)
     env.reset(seed=1)
-    live(env, 777, seed=0)
-    loaded = NonStationary(gym.make(id), WORLDS[id], seed=5)
+    play(env, 777, seed=0)
+    loaded = NonStationary(gym.make(id), CHANGES[id], seed=5)
     loaded.reset(seed=9)
-    live(loaded, 50, seed=4)
+    play(loaded, 50, seed=4)
     loaded.load_state_dict(through_json(env.state_dict()))
     assert data_equivalence(loaded.last_observation, env.last_observation, exact=True)
     twins = [loaded, pickle.loads(pickle.dumps(env)), copy.deepcopy(env)]
     with env.frozen(clock=5):
         env.reset(seed=4)
-        live(env, 60, seed=8)
-    seen = live(env, 1_000, seed=1)
+        play(env, 60, seed=8)
+    seen = play(env, 1_000, seed=1)
     for twin in twins:
-        assert same(live(twin, 1_000, seed=1), seen)
+        assert same(play(twin, 1_000, seed=1), seen)
 
 
 VECTORS = {
@@ -87,21 +87,21 @@ def test_load_of_a_vector_snapshot_continues_exactly(vector, kind):
     def make():
         arguments = copy.deepcopy(WITH[kind])
         burst = arguments.pop("force_mag", None)
-        changes = WORLDS["CartPole-v1"] | ({} if burst is None else {"force_mag": burst})
+        changes = CHANGES["CartPole-v1"] | ({} if burst is None else {"force_mag": burst})
         return make_vec("CartPole-v1", 3, changes, seed=3, **VECTORS[vector], **arguments)
 
     env, loaded = make(), make()
     env.reset(seed=1)
-    live(env, 157, seed=0)
+    play(env, 157, seed=0)
     state = through_json(env.state_dict())
     loaded.reset(seed=5)
-    live(loaded, 33, seed=2)
+    play(loaded, 33, seed=2)
     loaded.load_state_dict(state)
     assert data_equivalence(loaded.last_observations, env.last_observations, exact=True)
     with env.frozen(clock=7):
         env.reset(seed=9)
-        live(env, 30, seed=5)
-    assert same(live(loaded, 150, seed=1), live(env, 150, seed=1))
+        play(env, 30, seed=5)
+    assert same(play(loaded, 150, seed=1), play(env, 150, seed=1))
     assert through_json(env.state_dict()) == through_json(loaded.state_dict())
     env.close()
     loaded.close()
@@ -110,11 +110,13 @@ def test_load_of_a_vector_snapshot_continues_exactly(vector, kind):
 @pytest.mark.parametrize("vector", ["sync NextStep", "async NextStep"])
 @pytest.mark.parametrize("id", ["LunarLander-v3", "Hopper-v5", "Pendulum-v1"])
 def test_load_of_a_vector_snapshot_of_every_engine_continues_exactly(vector, id):
-    env, loaded = (make_vec(id, 2, WORLDS[id], seed=3, sharing="independent", **VECTORS[vector]) for _ in range(2))
+    env, loaded = (
+        make_vec(id, 2, CHANGES[id], seed=3, sharing="independent", **VECTORS[vector]) for _ in range(2)
+    )
     env.reset(seed=1)
-    live(env, 130, seed=0)
+    play(env, 130, seed=0)
     loaded.load_state_dict(through_json(env.state_dict()))
-    assert same(live(loaded, 300, seed=1), live(env, 300, seed=1))
+    assert same(play(loaded, 300, seed=1), play(env, 300, seed=1))
     env.close()
     loaded.close()
 
@@ -140,7 +142,7 @@ def test_load_then_a_partial_reset_keeps_the_other_observations(how):
         make_vec("CartPole-v1", 2, {"gravity": 9.8}, seed=3, **VECTORS[f"{how} Disabled"]) for _ in range(2)
     )
     env.reset(seed=1)
-    live(env, 7, seed=0)
+    play(env, 7, seed=0)
     loaded.reset(seed=5)
     loaded.load_state_dict(through_json(env.state_dict()))
     first = {"reset_mask": np.array([True, False])}
@@ -157,7 +159,7 @@ def test_load_without_the_episode_keeps_the_task():
 
     env, loaded = make(), make()
     env.reset(seed=0)
-    live(env, 3, seed=0)
+    play(env, 3, seed=0)
     before = env.parameters
     env.reset()
     assert env.parameters != before
@@ -174,9 +176,9 @@ def test_load_restores_random_generators_of_every_type():
     for seed, one in enumerate((env, loaded)):
         one.reset(seed=0)
         one.unwrapped.np_random = np.random.Generator(np.random.MT19937(seed))
-        live(one, 20, seed=seed)
+        play(one, 20, seed=seed)
     loaded.load_state_dict(through_json(env.state_dict()))
-    assert same(live(loaded, 200, seed=5), live(env, 200, seed=5))
+    assert same(play(loaded, 200, seed=5), play(env, 200, seed=5))
 
 
 def test_load_of_another_environments_state_raises():
@@ -242,16 +244,16 @@ def test_snapshot_with_a_random_state_continues_in_a_later_episode():
     env, loaded = (NonStationary(Drawing()) for _ in range(2))
     env.reset(seed=0)
     env.reset()
-    live(env, 3, seed=0)
+    play(env, 3, seed=0)
     loaded.load_state_dict(through_json(env.state_dict()))
-    assert same(live(loaded, 30, seed=5), live(env, 30, seed=5))
+    assert same(play(loaded, 30, seed=5), play(env, 30, seed=5))
 
 
 @pytest.mark.parametrize(("kind", "named"), [(OtherSource, "Random"), (Unreadable, "AttributeError")])
-@pytest.mark.parametrize("world", [True, False], ids=["NonStationary", "plain"])
-def test_agent_trains_and_saves_where_the_random_source_cannot_be_saved(kind, named, world, tmp_path):
+@pytest.mark.parametrize("is_wrapped", [True, False], ids=["NonStationary", "plain"])
+def test_agent_trains_and_saves_where_the_random_source_cannot_be_saved(kind, named, is_wrapped, tmp_path):
     def make():
-        return NonStationary(kind()) if world else kind()
+        return NonStationary(kind()) if is_wrapped else kind()
 
     agent = A2C(make(), seed=0).learn(20)
     with pytest.warns(UserWarning, match=naming(kind.__name__, "np_random", named)):

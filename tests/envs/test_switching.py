@@ -138,7 +138,7 @@ def test_clock_set_within_an_episode_switches_at_its_end():
 
 
 def test_reset_with_a_seed_seeds_all_tasks():
-    def lived(seed):
+    def played(seed):
         lakes = [["SFF", "FFF", "FFG"], ["SFF", "FFF", "GFF"]]
         slippery = [{"id": "FrozenLake-v1", "is_slippery": True, "desc": lake} for lake in lakes]
         env = NonStationary(TaskSwitch(slippery), {"task": PiecewiseConstant([(0, 0), (20, 1), (40, 0)])})
@@ -151,8 +151,8 @@ def test_reset_with_a_seed_seeds_all_tasks():
                 env.reset()
         return seen
 
-    assert lived(0) == lived(0)
-    assert lived(0) != lived(1)
+    assert played(0) == played(0)
+    assert played(0) != played(1)
 
 
 def test_reset_with_a_seed_makes_the_first_task_equal_its_environment():

@@ -59,8 +59,8 @@ def test_clock_in_every_autoreset_mode_counts_true_transitions_alone(kind, mode,
     shown = play(alone, 12)
     assert alone.clocks.tolist() == true
     assert alone.clock == sum(true)
-    for i, lived in enumerate(true):
-        assert [rewards[i] for _, rewards, _, _ in shown if rewards[i]] == list(range(1, lived + 1))
+    for i, num_steps in enumerate(true):
+        assert [rewards[i] for _, rewards, _, _ in shown if rewards[i]] == list(range(1, num_steps + 1))
 
 
 @pytest.mark.parametrize("sharing", ["shared", "independent"])

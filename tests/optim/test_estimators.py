@@ -99,14 +99,14 @@ def test_load_state_dict_of_another_class_or_incomplete_raises(cls):
 def test_observe_zeros_and_nonfinite_gradients_changes_nothing(cls):
     grads = telegraph(100, updates=1600)
     grads[:, 8:] = 0.0
-    live = feed(make(cls), grads[:, :8])
+    active = feed(make(cls), grads[:, :8])
     dead = feed(make(cls), grads)
     grads[::3, 8] = math.nan
     grads[::5, 9] = math.inf
     grads[::7, 10] = -math.inf
     broken = feed(make(cls), grads)
-    assert dead.half_life == pytest.approx(live.half_life, rel=1e-9)
-    assert broken.half_life == pytest.approx(live.half_life, rel=1e-9)
+    assert dead.half_life == pytest.approx(active.half_life, rel=1e-9)
+    assert broken.half_life == pytest.approx(active.half_life, rel=1e-9)
 
 
 @pytest.mark.parametrize("cls", ALL)

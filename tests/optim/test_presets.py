@@ -239,9 +239,9 @@ def test_argument_overrides_the_preset(like):
 
 
 @pytest.mark.parametrize("like", PRESETS)
-@pytest.mark.parametrize("memory", [{"rho": 0.5}, {"alpha": 0.5}, {"half_life": 1}, {"half_life": "1 updates"}])
-def test_half_life_overrides_the_preset(like, memory):
-    assert RMSprop(golden_parameters(), lr=0.1, like=like, **memory).rho == rho_from_half_life(1)
+@pytest.mark.parametrize("half_life", [{"rho": 0.5}, {"alpha": 0.5}, {"half_life": 1}, {"half_life": "1 updates"}])
+def test_half_life_overrides_the_preset(like, half_life):
+    assert RMSprop(golden_parameters(), lr=0.1, like=like, **half_life).rho == rho_from_half_life(1)
 
 
 @pytest.mark.parametrize("like", ["tf1", "optax"])

@@ -246,12 +246,12 @@ def test_callback_with_a_wrong_argument_names_it(arguments, named):
 
 
 def test_matched_half_life_uses_the_timescale_of_the_environments():
-    def world():
+    def make_env():
         return NonStationary(gym.make("CartPole-v1"), {"length": PoissonJumps(0.1, 2.0, mean_dwell=500)})
 
     model = A2C(
         "MlpPolicy",
-        make_vec_env(world, n_envs=4, seed=0),
+        make_vec_env(make_env, n_envs=4, seed=0),
         policy_kwargs={"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life_bounds": (1.0, 1e6)}},
         device="cpu",
     )

@@ -527,7 +527,7 @@ def test_zero_grad_and_clipping_use_the_present_groups(path, change):
     assert_as_torch(scenario, path)
 
 
-# -- memory that somebody else moves or shares -------------------------------------------------------------
+# -- memory that other code moves or shares ----------------------------------------------------------------
 
 
 MOVES = {

@@ -35,7 +35,7 @@ def test_decay_without_gradients_equals_the_closed_form():
 
 def test_coupled_decay_lowers_the_return_of_agents(quick):
     # The strength is far too large for coupled decay, and has little effect if decoupled.
-    earned = {
+    returns = {
         form: quick.values("return", of="agent", form=form).mean() for form in ("none", "coupled", "decoupled")
     }
-    assert earned["coupled"] < 0.8 * min(earned["none"], earned["decoupled"])
+    assert returns["coupled"] < 0.8 * min(returns["none"], returns["decoupled"])

@@ -76,7 +76,7 @@ class Learner:
         self.episodes = 0
         self.begun = {}
 
-    def live(self, curriculum, episodes):
+    def play(self, curriculum, episodes):
         """Play interleaved episodes of several environments and return their tasks."""
         tasks = []
         for _ in range(episodes):
@@ -100,14 +100,14 @@ def test_every_registered_kind_is_tested():
 def test_load_state_dict_continues_exactly(index):
     one, other, learner, again = fresh(index), fresh(index), Learner(0), Learner(0)
     one.restart(seed=4)
-    learner.live(one, 150)
+    learner.play(one, 150)
     other.restart(seed=7)
-    Learner(5).live(other, 40)
+    Learner(5).play(other, 40)
     other.load_state_dict(json.loads(json.dumps(one.state_dict(), allow_nan=False)))
     again.random.bit_generator.state = learner.random.bit_generator.state
     again.episodes, again.begun = learner.episodes, dict(learner.begun)
     assert other.log() == one.log()
-    assert learner.live(one, 150) == again.live(other, 150)
+    assert learner.play(one, 150) == again.play(other, 150)
     assert json.dumps(one.state_dict()) == json.dumps(other.state_dict())
     assert (one.stage_changes, one.timescale) == (other.stage_changes, other.timescale)
 
@@ -119,9 +119,9 @@ def test_restart_with_a_seed_repeats_the_tasks(index):
     for seed in (3, 3, 4):
         one.restart(seed)
         assert (one.stage, one.stage_changes, one.timescale) == (0, 0, math.inf)
-        lives.append(Learner(1).live(one, 120))
+        lives.append(Learner(1).play(one, 120))
     assert lives[0] == lives[1]
-    assert Learner(1).live(fresh(index), 120) == Learner(1).live(fresh(index), 120)
+    assert Learner(1).play(fresh(index), 120) == Learner(1).play(fresh(index), 120)
     if not isinstance(one, (LinearRamp, Staged, SuccessGated)):
         assert lives[0] != lives[2]
 
@@ -129,7 +129,7 @@ def test_restart_with_a_seed_repeats_the_tasks(index):
 @KINDS
 def test_task_sets_the_targets(index):
     one = fresh(index)
-    tasks = Learner(2).live(one, 200)
+    tasks = Learner(2).play(one, 200)
     assert all(set(task) == set(one.targets) for task in tasks)
     assert all(type(value) is float for task in tasks for value in task.values())
     assert len({json.dumps(task) for task in tasks}) > 1
@@ -173,18 +173,18 @@ def test_load_state_dict_of_another_kind_names_both(given):
 def test_timescale_is_the_mean_span_between_changes():
     one = Staged(TASKS, gate=EpisodeGate(1))
 
-    def live(length):
+    def play(length):
         one.task(0)
         one.record(0.0, length, 0)
 
     assert one.timescale == math.inf
-    live(100)
+    play(100)
     assert one.timescale == 100
-    live(200)
+    play(200)
     assert one.timescale == pytest.approx(0.7 * 100 + 0.3 * 200)
-    live(50)
+    play(50)
     assert one.timescale == pytest.approx(0.7 * 130 + 0.3 * 50)
-    live(500)  # the last stage remains
+    play(500)  # the last stage remains
     assert one.timescale == 500
 
 

@@ -51,8 +51,8 @@ def test_car_racing_reset_builds_car_and_road_with_the_present_values():
     pytest.importorskip("Box2D")
     env = NonStationary(gym.make("CarRacing-v3"), {"road_friction": 0.25, "mass_scale": 2.0})
     env.reset(seed=0)
-    world = env.unwrapped
-    assert {tile.road_friction for tile in world.road} == {0.25}
-    bodies = [world.car.hull, *world.car.wheels]
+    car_racing = env.unwrapped
+    assert {tile.road_friction for tile in car_racing.road} == {0.25}
+    bodies = [car_racing.car.hull, *car_racing.car.wheels]
     for body in bodies:
         assert body.mass == pytest.approx(2 * sum(fixture.massData.mass for fixture in body.fixtures), rel=1e-5)

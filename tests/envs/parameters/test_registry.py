@@ -24,7 +24,7 @@ def observations(env, steps=6):
 
 
 # Every registered parameter except for MuJoCo's, with a value that must have an effect.
-FELT = {
+VALUES = {
     "CartPole-v1": {
         "gravity": 30.0,
         "masscart": 10.0,
@@ -85,7 +85,7 @@ ARGUMENTS = {
 
 
 # The parameters that MuJoCo's environments share. Masses of bodies are doubled.
-MUJOCO_FELT = {
+MUJOCO_VALUES = {
     "gravity": -3.0,
     "timestep": 0.0015,
     "density": 100.0,
@@ -117,7 +117,7 @@ MUJOCO_FELT = {
 WIND = {"wind_x", "wind_y", "wind_z"}  # there is no air
 
 
-MUJOCO_UNFELT = {
+MUJOCO_INEFFECTIVE = {
     "Ant-v5": WIND,
     "HalfCheetah-v5": WIND,
     "Hopper-v5": WIND,
@@ -133,7 +133,7 @@ MUJOCO_UNFELT = {
 
 
 def bare(env_id):
-    pytest.importorskip("mujoco" if env_id in MUJOCO_UNFELT else "gymnasium")
+    pytest.importorskip("mujoco" if env_id in MUJOCO_INEFFECTIVE else "gymnasium")
     if env_id in ("LunarLander-v3", "BipedalWalker-v3", "CarRacing-v3"):
         pytest.importorskip("Box2D")
     with warnings.catch_warnings():
@@ -141,7 +141,7 @@ def bare(env_id):
         return gym.make(env_id, **ARGUMENTS.get(env_id, {})).unwrapped
 
 
-def lives(env, name, value, steps=60):
+def is_unchanged_by(env, name, value, steps=60):
     """True if setting a parameter within an episode does not change the transitions."""
     parameter = find_parameter(env, name)
     other = copy_env(env)
@@ -176,33 +176,33 @@ def lives(env, name, value, steps=60):
     return True
 
 
-@pytest.mark.parametrize("env_id", FELT)
+@pytest.mark.parametrize("env_id", VALUES)
 def test_change_has_an_effect_from_the_next_step_or_reset(env_id):
-    assert set(parameter_names(bare(env_id))) == set(FELT[env_id])
-    for name, value in FELT[env_id].items():
+    assert set(parameter_names(bare(env_id))) == set(VALUES[env_id])
+    for name, value in VALUES[env_id].items():
         env = bare(env_id)
         default = find_parameter(env, name).value(env)
         # Some outcomes are rare and need 300 steps.
         steps = 300 if "Taxi" in env_id or "Cliff" in env_id else 60
-        assert not lives(env, name, value, steps), name
-        assert lives(bare(env_id), name, default, 15), f"{name} at its default"
+        assert not is_unchanged_by(env, name, value, steps), name
+        assert is_unchanged_by(bare(env_id), name, default, 15), f"{name} at its default"
 
 
-@pytest.mark.parametrize("env_id", MUJOCO_UNFELT)
+@pytest.mark.parametrize("env_id", MUJOCO_INEFFECTIVE)
 def test_change_of_mujoco_has_an_effect(env_id):
     env = bare(env_id)
-    felt, unfelt = set(), set()
+    effective, ineffective = set(), set()
     for name in parameter_names(env):
         default = find_parameter(env, name).value(env)
-        value = 2 * default if name.startswith("mass.") else MUJOCO_FELT[name]
+        value = 2 * default if name.startswith("mass.") else MUJOCO_VALUES[name]
         assert value != default
-        (unfelt if lives(copy_env(env), name, value) else felt).add(name)
-        assert lives(copy_env(env), name, default, 5), f"{name} at its default"
-    assert unfelt == MUJOCO_UNFELT[env_id]
-    assert {"mass_scale", "timestep", "control_range_scale"} <= felt
+        (ineffective if is_unchanged_by(copy_env(env), name, value) else effective).add(name)
+        assert is_unchanged_by(copy_env(env), name, default, 5), f"{name} at its default"
+    assert ineffective == MUJOCO_INEFFECTIVE[env_id]
+    assert {"mass_scale", "timestep", "control_range_scale"} <= effective
 
 
-@pytest.mark.parametrize("env_id", [*FELT, "Hopper-v5", "HalfCheetah-v5", "Pusher-v5"])
+@pytest.mark.parametrize("env_id", [*VALUES, "Hopper-v5", "HalfCheetah-v5", "Pusher-v5"])
 def test_set_value_is_read_back_without_side_effects(env_id):
     env, other = bare(env_id), bare(env_id)
     module = sys.modules[type(env).__module__]
@@ -219,7 +219,7 @@ def test_set_value_is_read_back_without_side_effects(env_id):
     env.reset(seed=0)
     for name in parameter_names(env):
         parameter = find_parameter(env, name)
-        value = FELT.get(env_id, MUJOCO_FELT).get(name, 0.5)
+        value = VALUES.get(env_id, MUJOCO_VALUES).get(name, 0.5)
         parameter.setter(env)(value)
         assert parameter.value(env) == pytest.approx(value, rel=1e-6), name
         parameter.setter(env)(defaults[name])

@@ -169,9 +169,9 @@ def test_then_of_two_constants_equals_a_step():
     assert written.values(T, KEY).tolist() == step.values(T, KEY).tolist()
     assert written.events(0, 99, KEY).tolist() == [40]
     assert (written.timescale, written.amplitude) == (step.timescale, step.amplitude)
-    memory = {"steps_per_update": 2, "snr": 0.5}
-    assert written.half_life(**memory) == step.half_life(**memory)
-    assert Constant(1).during(0, 40, rest=3).half_life(**memory) == step.half_life(**memory)
+    arguments = {"steps_per_update": 2, "snr": 0.5}
+    assert written.half_life(**arguments) == step.half_life(**arguments)
+    assert Constant(1).during(0, 40, rest=3).half_life(**arguments) == step.half_life(**arguments)
 
 
 def test_then_begins_the_second_at_clock_0():

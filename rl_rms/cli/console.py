@@ -7,11 +7,7 @@ if TYPE_CHECKING:
 
 
 def make_console(*, quiet: bool = False) -> "Console":
-    """A console that prints text as it is: names of files and runs may hold brackets and colons.
-
-    Args:
-        quiet: Whether to print nothing.
-    """
+    """A console that prints text as it is: names of files and runs may hold brackets and colons."""
     from rich.console import Console
 
     return Console(quiet=quiet, markup=False, emoji=False)

@@ -43,9 +43,6 @@ class Group:
 def find_groups(words: Sequence[str]) -> list[Group]:
     """Read runs and find which belong together.
 
-    Args:
-        words: See `WORDS`.
-
     Raises:
         UserError: If there is no such folder, no run in it, no returns in a run, or environments are mixed.
     """

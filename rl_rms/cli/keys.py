@@ -37,10 +37,6 @@ _ALL = "--help=all"
 def help_of(config: str | None, words: Sequence[str]) -> str | None:
     """The help that the words after ``rl-rms train`` ask for, None if they ask for none.
 
-    Args:
-        config: The configuration, if one is given: which keys there are depends on its algorithm.
-        words: The other words.
-
     Raises:
         UserError: If there is no such configuration or algorithm.
     """

@@ -81,12 +81,7 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
 
 
 def memory_curves(run: Run, tracking: Tracking) -> "Figure":
-    """Draw the second moment against the squared gradients, and the half-life in force beside the one found.
-
-    Args:
-        run: The run.
-        tracking: Its second moment and squared gradients.
-    """
+    """Draw the second moment against the squared gradients, and the half-life in force beside the one found."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 

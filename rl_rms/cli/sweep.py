@@ -73,15 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engine = "local") -> int:
-    """Run a sweep, or the rest of it, and report.
-
-    Args:
-        search: The sweep.
-        folder: Where its report goes.
-        storage: See `rl_rms.cli.trials.open_study`.
-        workers: Processes at the same time.
-        engine: Local processes or tasks of Ray.
-    """
+    """Run a sweep, or the rest of it, and report."""
     console = make_console()
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(search, storage)
@@ -134,12 +126,7 @@ def _supervise(
 
 
 class LocalWorkers:
-    """Workers that are processes of this machine.
-
-    Args:
-        search: The sweep.
-        storage: See `rl_rms.cli.trials.open_study`.
-    """
+    """Workers that are processes of this machine."""
 
     def __init__(self, search: Search, storage: str) -> None:
         self._given = (search, storage, os.getpid())
@@ -184,10 +171,6 @@ def _work_until_terminated(search: Search, storage: str, parent: int) -> None:
 
 class _Ray:
     """Workers that are tasks of a Ray cluster, whose machines share the storage.
-
-    Args:
-        search: The sweep.
-        storage: See `rl_rms.cli.trials.open_study`.
 
     Raises:
         UserError: If Ray is not installed.

@@ -23,12 +23,7 @@ _PACKAGES = ("rl_rms", "torch", "gymnasium", "numpy")
 
 
 class RunPages(Callback):
-    """Writes configuration, versions and command, the environment's schedule, and at the end the learning curve.
-
-    Args:
-        config: The run.
-        folder: The run's folder, where ``learning_curve.png`` is drawn too.
-    """
+    """Writes configuration, versions, command and schedule of a run, and the learning curve at its end."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self.config, self.folder = config, folder

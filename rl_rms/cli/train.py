@@ -130,12 +130,7 @@ def begin(config: RunConfig, name: str) -> Path:
 
 
 def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) -> int:
-    """Resume a run from its newest checkpoint.
-
-    Args:
-        config: The run.
-        folder: Its folder.
-        can_begin: Whether a run without a checkpoint begins again; `Logger` then moves its log aside.
+    """Resume a run from its newest checkpoint; with ``can_begin`` a run without one begins again.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).

@@ -187,12 +187,7 @@ def objective(trial: "Trial", search: Search) -> float:
 
 
 def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None]) -> dict[str, Any]:
-    """Train one agent and write nothing.
-
-    Args:
-        config: The run.
-        metric: See `rl_rms.cli.search.SweepConfig`.
-        report: Called after each stretch with its number and the mean return of the stretches so far.
+    """Train one agent, and report the number and the mean return after each stretch; write nothing.
 
     Returns:
         ``score``, and ``stretches``: the mean return of the episodes that ended in each twentieth of the env

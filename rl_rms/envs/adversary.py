@@ -12,9 +12,6 @@ from rl_rms.envs.schedules import AdversarialBurst, Schedule
 class Adversary:
     """Decides on the bursts of one target.
 
-    Args:
-        schedule: The target's schedule, with or without earlier bursts.
-
     Attributes:
         schedule: The schedule with all bursts so far.
     """

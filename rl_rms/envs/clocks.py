@@ -219,13 +219,7 @@ class SharedClock(Clock):
 
 
 class SingleClock(SharedClock):
-    """The clock of one environment.
-
-    Args:
-        changes: Targets and their schedules.
-        seed: Seed of the drift, >= 0.
-        env_index: Number of the environment among those with the same seed.
-    """
+    """The clock of one environment."""
 
     def __init__(self, changes: Mapping[str, Schedule], seed: int, env_index: int = 0) -> None:
         self._env_index = env_index

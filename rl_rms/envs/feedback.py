@@ -49,11 +49,7 @@ class Feedback:
         return {**self._schedules, **{target: one.schedule for target, one in self._adversaries.items()}}
 
     def restart(self, seed: int) -> None:
-        """Forget all episodes.
-
-        Args:
-            seed: Seed of the curriculum, >= 0.
-        """
+        """Forget all episodes."""
         self._adversaries = find_adversaries(self._schedules)
         if self.curriculum is not None:
             self.curriculum.restart(seed)
@@ -79,13 +75,6 @@ class Feedback:
         successes: Iterable[bool | None],
     ) -> bool:
         """Add a transition in each environment, and report the episodes that ended.
-
-        Args:
-            clock: The reading for the transition to come, in env steps.
-            rewards: See `EpisodeCounter.add`.
-            valid: See `EpisodeCounter.add`.
-            done: See `EpisodeCounter.add`.
-            successes: See `EpisodeCounter.add`.
 
         Returns:
             Whether an adversary begins a burst at ``clock``, so that the schedules are others.

@@ -12,14 +12,7 @@ from rl_rms.envs.schedules import Floats, Ints, Schedule
 
 
 class IndependentClocks(Clock):
-    """One clock for each sub-environment.
-
-    Args:
-        changes: Targets and their schedules.
-        seed: Seed of the drift, >= 0; sub-environment ``i`` has the stream of ``env_index=i``.
-        num_envs: Number of sub-environments.
-        shard: See `rl_rms.envs.NonStationaryVector`.
-    """
+    """One clock for each sub-environment; number ``i`` has the random numbers of ``env_index=i``."""
 
     _readings: Ints
     # Where each one's reading stands in the values of all blocks, one after the other.

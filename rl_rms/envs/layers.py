@@ -154,10 +154,6 @@ class Layers:
 def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[int]:
     """Find the wrapper of each saved state; wrappers without a state may be added or removed.
 
-    Args:
-        states: A state of `Layers.state_dict`.
-        names: `Layers.names` of the environment.
-
     Returns:
         The wrapper's number for each state.
 

@@ -17,13 +17,7 @@ from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_st
 
 
 class Native(Backend):
-    """The backend of a native vector environment.
-
-    Args:
-        env: The vector environment.
-        targets: Names of the targets.
-        arrays: The targets whose columns hold one value for each sub-environment.
-    """
+    """The backend of a native vector environment."""
 
     def __init__(self, env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> None:
         super().__init__()

@@ -76,10 +76,6 @@ class PlainSync:
     def restore(self, snapshot: Mapping[str, Any], resetting: Mask) -> None:
         """Restore a snapshot.
 
-        Args:
-            snapshot: The snapshot.
-            resetting: Sub-environments that begin an episode in the next step.
-
         Raises:
             OtherWrappersError: If the state is of other wrappers.
             ValueError: If the state is of another kind of environment.

@@ -22,16 +22,7 @@ def make_resilient_vec(
     wrappers: Sequence[Wrap] = (),
     **kwargs: Any,
 ) -> ResilientSyncVectorEnv | ResilientAsyncVectorEnv:
-    """Make a resilient vector environment, with the arguments of ``gymnasium.make_vec``.
-
-    Args:
-        id: The environment's id or specification.
-        num_envs: Number of sub-environments.
-        vectorization_mode: ``"sync"`` or ``"async"``.
-        vector_kwargs: Arguments of the vector environment.
-        wrappers: Put around each sub-environment.
-        **kwargs: Arguments of the environment.
-    """
+    """Make a resilient vector environment, with the arguments of ``gymnasium.make_vec``."""
     make = partial(_make_one, id, tuple(wrappers), kwargs)
     env: ResilientSyncVectorEnv | ResilientAsyncVectorEnv
     if vectorization_mode == "async":

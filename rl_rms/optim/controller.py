@@ -32,14 +32,8 @@ class HalfLifeController:
     """Converts the half-life of a parameter group to its present decay.
 
     The group's entry ``"alpha"`` is the decay. Its entry ``"half_life"`` is None for a stated decay, a string such
-    as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or ``"auto"``.
-
-    Args:
-        steps_per_update: Env steps between two updates, as in `rl_rms.RMSprop`.
-        timescale: Autocorrelation time of the environment's changes.
-        bounds: Shortest and longest half-life, in updates, of "match" and "auto".
-        max_step: Longest step that a parameter may make.
-        estimator: The estimator of "auto"; None for `Bank`.
+    as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or ``"auto"``. The
+    arguments are those of `rl_rms.RMSprop`.
 
     Raises:
         ValueError: If an argument is out of its range.

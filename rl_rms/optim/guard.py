@@ -45,14 +45,7 @@ class Norm(NamedTuple):
 
 
 class GradientGuard:
-    """Checks and clips the gradients of an update, in place, and counts both.
-
-    Args:
-        max_grad_norm: As in `rl_rms.RMSprop`, like the others.
-        max_tensor_norm: Largest norm of one tensor.
-        max_grad_value: Largest magnitude of a coordinate.
-        max_grad_ratio: Largest magnitude of a coordinate in root second moments.
-        on_nonfinite: Treatment of gradients that are not finite.
+    """Checks and clips the gradients of an update, in place, and counts both; with arguments of `rl_rms.RMSprop`.
 
     Attributes:
         gradient_norm: Global norm of the last gradients before clipping; None where nothing asks for it.
@@ -150,11 +143,6 @@ class GradientGuard:
     ) -> tuple[list[list[Gradients]], float] | None:
         """Check and clip the gradients of a step.
 
-        Args:
-            collect: Reads the gradients of each group, anew after each clipping in place.
-            groups: The parameter groups.
-            states: The states of parameters that have been updated.
-
         Returns:
             The gradients of each group, and the factor that brings their norm to ``max_grad_norm``. None if the
             step must not be taken.
@@ -197,10 +185,6 @@ class GradientGuard:
     @torch.no_grad()
     def clip_in_place(self, group: dict[str, Any], states: Mapping[Tensor, State]) -> bool:
         """Clip the gradients of a group by coordinate, then by tensor.
-
-        Args:
-            group: The parameter group.
-            states: The states of parameters that have been updated.
 
         Returns:
             Whether any gradient was clipped.

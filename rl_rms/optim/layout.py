@@ -33,10 +33,6 @@ class Layout:
     A layout depends on nothing but the parameters, their gradients and their states, so a resumed optimizer has
     the layout of the uninterrupted one.
 
-    Args:
-        param_groups: The optimizer's groups.
-        state: The optimizer's states, empty ones for parameters that have none.
-
     Raises:
         ValueError: If a group has ``flat=True`` and a parameter with a gradient that no bucket takes.
     """
@@ -122,11 +118,6 @@ def collect_gradients(
     layout: Layout | None, param_groups: Groups, state: States
 ) -> tuple[Layout, list[list[Gradients]]]:
     """Read all gradients with a layout, or with a new one if it does not fit any more.
-
-    Args:
-        layout: The layout of the last step.
-        param_groups: The optimizer's groups.
-        state: The optimizer's states, empty ones for parameters that have none.
 
     Returns:
         The layout that fits, and the gradients of each group.

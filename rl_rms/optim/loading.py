@@ -95,13 +95,7 @@ def _merged_groups(
 
 @contextmanager
 def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> Iterator[None]:
-    """Check the state dict that torch loads meanwhile, and load the states of the controller and the guard.
-
-    Args:
-        optimizer: The optimizer whose ``load_state_dict`` runs meanwhile.
-        controller: Its controller.
-        guard: Its guard.
-    """
+    """Check the state dict that torch loads meanwhile, and load the states of the controller and the guard."""
     states: dict[Tensor, State] = {}
 
     def check(_: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:

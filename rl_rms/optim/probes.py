@@ -49,9 +49,6 @@ class Probes:
     def record(self, flat: Iterable[FlatGradients] = ()) -> Tensor | None:
         """Read the gradients of one update, as they are after clipping.
 
-        Args:
-            flat: The gradients that lie in flat buckets; the others are read from the parameters.
-
         Returns:
             A full block, of shape ``(block, num_probes)``, oldest update first, valid until the next call; None
             while it fills. A parameter without gradient has 0 there.

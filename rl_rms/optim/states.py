@@ -116,11 +116,6 @@ def has_whole_state(state: State, param: Tensor, group: Mapping[str, Any]) -> bo
 def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
     """Complete a parameter's state in place, so that an update has everything it needs.
 
-    Args:
-        state: The state; empty before the first update.
-        param: The parameter.
-        group: Its parameter group.
-
     Returns:
         The same state.
 
@@ -144,10 +139,6 @@ def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State])
 
     An infinite average would stay infinite. Numbers below the smallest normal number vanish beside epsilon, but
     CPUs take many times as long for them, and rounding keeps them from reaching 0.
-
-    Args:
-        groups: All parameter groups.
-        states: The states of parameters that have been updated.
     """
     for group in groups:
         if group["eps"] < _LEAST_EPS or group["differentiable"] or group["capturable"]:

@@ -4,13 +4,7 @@ from rl_rms.agents.agent import Agent
 
 
 def episode_returns(agent: Agent, life: int, since: float = 0.0) -> list[float]:
-    """Train an agent, and tell the returns of its episodes in the order in which they end.
-
-    Args:
-        agent: A new one.
-        life: Env steps.
-        since: Only of those that end after so many env steps.
-    """
+    """Train an agent for ``life`` env steps; the returns of its episodes that end after ``since``, in order."""
     returns: list[float] = []
 
     def collect(trained: Agent) -> None:

@@ -23,9 +23,6 @@ class _AsMade:
     """The values that a model was made with, and by what each kind is multiplied now.
 
     It is kept in the environment, so that copies of the environment have it too.
-
-    Args:
-        model: An ``mujoco.MjModel``.
     """
 
     def __init__(self, model: Any) -> None:

@@ -140,13 +140,7 @@ class FlatBucket:
 
 
 class FlatGradients:
-    """Gradients of one step of a bucket's parameters.
-
-    Args:
-        bucket: The bucket.
-        grads: The gradients, in the shapes of the parameters.
-        are_plain: Whether they are contiguous and of the parameters' precision.
-    """
+    """Gradients of one step of a bucket's parameters."""
 
     __slots__ = ("_gathered", "are_plain", "bucket", "grads")
 
@@ -178,12 +172,7 @@ class FlatGradients:
         self._gathered = None
 
     def descended(self, *, maximize: bool, weight_decay: float) -> tuple[Tensor, list[Tensor]]:
-        """The gradient of the minimized objective, as a flat tensor and as its parts.
-
-        Args:
-            maximize: Whether the group ascends.
-            weight_decay: Coupled weight decay.
-        """
+        """The gradient of the minimized objective, as a flat tensor and as its parts."""
         gathered = self.gathered()
         if not (maximize or weight_decay):
             return self.bucket.scratch("gradient")

@@ -53,8 +53,7 @@ def train(num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
     import torch
 
     from rl_rms.agents import A2C
-    from rl_rms.cli.config import ScaleConfig
-    from rl_rms.cli.scale import process_group
+    from rl_rms.cli.scale import ScaleConfig, process_group
     from rl_rms.envs import make_vec
 
     torch.set_num_threads(1)

@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
     if not arguments.prepare:
-        require_ray("flower", "a federation needs Flower and Ray", "flwr.app", "ray")
+        require_ray("flower", "a federation needs Flower and Ray", "flwr", "flwr.app", "ray")
     given = {name: arguments[name] for name in _MEANINGS if arguments[name] is not None}
     changes = {name: read_value(text, f"--{name}") for name, text in given.items()}
     folder = Path(arguments.federation)

@@ -1,20 +1,57 @@
-"""The processes of a run: one process, the processes of torchrun, or the workers of Ray."""
+"""The processes of a run: one process, the processes of torchrun, or the workers of Ray; and their keys."""
 
 import logging
 import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from rl_rms.cli.config import ScaleConfig
 from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.signals import sigterm_raises
+from rl_rms.envs.checks import check_int, check_number
 
 if TYPE_CHECKING:
     from rl_rms.agents.workers import Workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleConfig:
+    """Several processes that train one agent together, each with an equal share of env.num_envs.
+
+    Args:
+        engine: ``torchrun``, which starts ``rl-rms train``, or ``ray``, which ``rl-rms train`` starts.
+        workers: Processes that Ray starts, >= 1; torchrun has its own option.
+        sync: Whether gradients are averaged and then normalized, as one process would (``global``), or each
+            worker normalizes its own and the steps are averaged (``local``).
+        timeout: Seconds that a worker waits for the others before it gives up, > 0; more than an evaluation takes.
+        restarts: Restarts from the last checkpoint that Ray may make, >= 0; torchrun has its own option.
+        address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
+    """
+
+    engine: Literal["torchrun", "ray"] = "torchrun"
+    workers: int = 1
+    sync: Literal["global", "local"] = "global"
+    timeout: float = 120.0
+    restarts: int = 1
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("torchrun", "ray"):
+            raise ValueError(f"scale.engine must be torchrun or ray, got {self.engine!r}")
+        if self.sync not in ("global", "local"):
+            raise ValueError(f"scale.sync must be global or local, got {self.sync!r}")
+        check_int("scale.workers", self.workers, least=1)
+        if self.engine == "torchrun" and self.workers != 1:
+            raise ValueError(
+                f"scale.workers is Ray's number of processes, got {self.workers} with scale.engine torchrun; "
+                f"start the command by torchrun --nproc-per-node {self.workers}, or set scale.engine to ray"
+            )
+        check_number("scale.timeout", self.timeout, above=0.0)
+        check_int("scale.restarts", self.restarts, least=0)
 
 
 @contextmanager
@@ -69,7 +106,7 @@ def require_ray_train() -> None:
     Raises:
         UserError: If it is not.
     """
-    require_ray("ray", "scale.engine ray needs Ray", "ray.train.torch")
+    require_ray("ray", "scale.engine ray needs Ray", "ray", "ray.train.torch")
 
 
 def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, **arguments: Any) -> None:

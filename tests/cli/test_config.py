@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from rl_rms.agents import A2C, PPO, A2CConfig, Reinforce, ReinforceConfig
 from rl_rms.cli.build import build, make_env
-from rl_rms.cli.config import ALGORITHMS, RunConfig, ScaleConfig, find_config, parse_config, read_config
+from rl_rms.cli.config import ALGORITHMS, RunConfig, find_config, parse_config, read_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.overrides import with_values
+from rl_rms.cli.scale import ScaleConfig
 from rl_rms.cli.yaml_files import read_yaml
 from tests.naming import naming
 

@@ -21,10 +21,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rl_rms.agents import A2C, storage
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.workers import ALONE, LostWorkersError
-from rl_rms.cli.config import ScaleConfig
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.main import main
-from rl_rms.cli.scale import process_group, run_with_ray
+from rl_rms.cli.scale import ScaleConfig, process_group, run_with_ray
 from tests.naming import mentions, naming
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -327,7 +326,7 @@ PROGRAM = """
 import sys
 sys.path[:0] = {paths!r}
 from test_workers import save_training
-from rl_rms.cli.config import ScaleConfig
+from rl_rms.cli.scale import ScaleConfig
 from rl_rms.cli.scale import process_group
 with process_group(ScaleConfig()) as workers:
     save_training({folder!r}, workers)

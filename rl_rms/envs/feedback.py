@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AsyncVectorEnv, VectorEnv
 
 from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.curricula import Curriculum
@@ -122,3 +123,21 @@ class Feedback:
             self._episodes = EpisodeCounter(len(self._env_indices))
         elif self.is_needed:
             self._episodes.load_state_dict(state["episodes"])
+
+
+def check_curriculum(env: VectorEnv, late: Sequence[str]) -> None:
+    """Refuse tasks that would be set too late, where episodes begin within the step that ends the last one.
+
+    Raises:
+        ValueError: If they would.
+    """
+    if isinstance(env.unwrapped, AsyncVectorEnv):
+        reason = "the workers of an AsyncVectorEnv begin episodes on their own"
+        mend = 'autoreset_mode="NextStep", or vectorization_mode="sync"'
+    elif late:
+        reason, mend = f"{late[0]!r} would take effect an episode too late", 'autoreset_mode="NextStep"'
+    else:
+        return
+    raise ValueError(
+        f"a curriculum sets each task before the episode begins, but in SAME_STEP mode {reason}; use {mend}"
+    )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from rl_rms.envs.backend import Transitions
@@ -19,7 +19,7 @@ from rl_rms.envs.drift import timescale
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.episodes import successes_in
 from rl_rms.envs.faults import broken_in
-from rl_rms.envs.feedback import Feedback
+from rl_rms.envs.feedback import Feedback, check_curriculum
 from rl_rms.envs.independent_clocks import IndependentClocks
 from rl_rms.envs.keys import REGIME
 from rl_rms.envs.observers import Observer
@@ -112,7 +112,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             self.single_observation_space = unbounded(env.single_observation_space)
             self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         if curriculum is not None and self._mode is AutoresetMode.SAME_STEP:
-            _check_curriculum(env, [target for target in curriculum.targets if target in self._backend.late])
+            check_curriculum(env, [target for target in curriculum.targets if target in self._backend.late])
         self._has_own_seed = seed is not None
         self._clock = _CLOCKS[sharing](schedules, first_seed(seed), env.num_envs, shard)
         self._observer: Observer | None = None
@@ -329,24 +329,6 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
             "counts true transitions and must know which frames are none"
         )
     return mode
-
-
-def _check_curriculum(env: VectorEnv, late: Sequence[str]) -> None:
-    """Refuse tasks that would be set too late, where episodes begin within the step that ends the last one.
-
-    Raises:
-        ValueError: If they would.
-    """
-    if isinstance(env.unwrapped, AsyncVectorEnv):
-        reason = "the workers of an AsyncVectorEnv begin episodes on their own"
-        mend = 'autoreset_mode="NextStep", or vectorization_mode="sync"'
-    elif late:
-        reason, mend = f"{late[0]!r} would take effect an episode too late", 'autoreset_mode="NextStep"'
-    else:
-        return
-    raise ValueError(
-        f"a curriculum sets each task before the episode begins, but in SAME_STEP mode {reason}; use {mend}"
-    )
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from rl_rms.envs.schedules import plotting
 from rl_rms.studies.intervals import Estimate
 
-# Okabe and Ito's palette, which color-blind readers tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLORS = plotting.COLORS
 
 
 def draw_estimates(axis: Any, at: Iterable[Any], estimates: Sequence[Estimate], **options: Any) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette, which color-blind readers tell apart.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _POINTS = 2_000
 _TITLE = 90
 
@@ -89,7 +89,7 @@ def draw(schedule: Drawable, ax: "Axes", until: float, keys: Sequence[Key]) -> N
         ax.plot(
             clocks,
             values,
-            color=_COLORS[index % len(_COLORS)],
+            color=COLORS[index % len(COLORS)],
             linewidth=1.6 if index == 0 else 1.0,
             alpha=1.0 if index == 0 else 0.75,
             zorder=3 if index == 0 else 2,

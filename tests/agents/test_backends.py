@@ -6,9 +6,11 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_rms.agents import A2C, ActorCriticPolicy, PolicyConfig, Reinforce
+from rl_rms.agents import A2C, PPO, ActorCriticPolicy, PolicyConfig, Reinforce
+from rl_rms.agents.clipped_loss import Minibatch
 from rl_rms.agents.numpy_backend import NumpyBackend, supports
 from rl_rms.agents.torch_backend import TorchBackend
+from rl_rms.agents.workers import ALONE
 
 
 def _gradient(param):
@@ -29,7 +31,11 @@ def both_ways(agent):
 
 
 def check(agent):
-    (fused_metrics, fused), (metrics, expected) = both_ways(agent)
+    check_alike(both_ways(agent))
+
+
+def check_alike(found):
+    (fused_metrics, fused), (metrics, expected) = found
     assert fused_metrics == pytest.approx(metrics, rel=1e-4, abs=1e-5)
     assert any(gradient.abs().max() > 1e-3 for gradient in expected)
     for one, other in zip(fused, expected, strict=True):
@@ -49,6 +55,37 @@ def test_fused_gradients_in_every_autoreset_mode_equal_autograd(mode, id, activa
     with torch.no_grad():  # a policy with a nonzero gradient of the entropy
         agent.policy.actor_network[-1].weight.mul_(50.0)
     check(agent)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("clip_range_vf", [None, 0.05])
+def test_fused_clipped_gradients_in_every_autoreset_mode_equal_autograd(mode, id, clip_range_vf):
+    env = SyncVectorEnv([lambda: gym.make(id, max_episode_steps=4)] * 3, autoreset_mode=mode)
+    policy = PolicyConfig(hidden_sizes=(7, 5), log_std_init=-0.5)
+    agent = PPO(env, n_steps=9, ent_coef=0.3, vf_coef=0.7, policy=policy, seed=0)
+    with torch.no_grad():  # a policy whose entropy has a gradient
+        agent.policy.actor_network[-1].weight.mul_(50.0)
+    trainer = agent.make_trainer()
+    backends = trainer.backend, TorchBackend(agent.policy, agent.device)
+    assert isinstance(backends[0], NumpyBackend)
+    batch = agent.learner.batch(*trainer.collect(), 0)
+    played, expected = (backend.evaluate(batch) for backend in backends)
+    for name in ("values", "log_probs", "advantages", "returns"):
+        own, other = (getattr(one, name)[batch.loss_mask.reshape(-1)] for one in (played, expected))
+        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)
+    torch.manual_seed(0)
+    with torch.no_grad():  # a policy of which some ratios and values are clipped
+        for param in agent.policy.parameters():
+            param.add_(0.05 * torch.randn_like(param))
+    rows = np.flatnonzero(batch.loss_mask)[::2]
+    minibatch = Minibatch.of(batch, expected, rows, 0.02, clip_range_vf, ALONE)
+    found = []
+    for backend in backends:
+        metrics = backend.clipped_gradients(minibatch, with_metrics=True)
+        found.append((metrics, [_gradient(param) for param in agent.policy.parameters()]))
+    assert 0.0 < found[0][0]["train/clip_fraction"] < 1.0
+    check_alike(found)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,26 @@
 """PPO beside Stable-Baselines3's, and the parts of its updates."""
 
 import copy
+import csv
+import math
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from gymnasium.vector import AutoresetMode
 
-from rl_rms.agents import PPO
+from rl_rms.agents import PPO, PolicyConfig
 from rl_rms.agents.learner import RolloutTotals
+from rl_rms.envs import ResilientAsyncVectorEnv
+from rl_rms.envs.schedules import Linear
 from tests.agents.sb3_rollouts import act_on, collected, our_weights, short_episodes
+from tests.naming import naming
+
+
+def weights(agent):
+    return torch.nn.utils.parameters_to_vector(agent.policy.parameters()).detach().clone()
 
 
 def beside(id, fused, monkeypatch, **options):
@@ -87,3 +97,171 @@ def test_update_above_target_kl_stops_where_stable_baselines3_stops(fused, monke
     for name, weight in ours.policy.state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-6)
     assert log["train/approx_kl"] == pytest.approx(theirs.logger.name_to_value["train/approx_kl"], rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_updates_on_a_rollout_together_span_its_env_steps(mode, counting):
+    env = counting([(3, True), (5, False), (7, True)], mode)
+    agent = PPO(env, n_steps=9, batch_size=8, n_epochs=3, half_life="1_000 steps", seed=0)
+    decay = []
+    agent.optimizer.register_step_post_hook(lambda optimizer, *_: decay.append(optimizer.param_groups[0]["alpha"]))
+    agent.learn(60)
+    # The memory of the whole training, in which each minibatch counts by its size.
+    assert np.prod(decay) == pytest.approx(2.0 ** (-agent.num_timesteps / 1_000), rel=1e-9)
+    assert len(decay) == agent.num_updates > 20
+    assert len({round(one, 9) for one in decay}) > 1
+    assert agent.steps_per_update == pytest.approx(8 / 3)
+    # The log has the half-life of minibatches of full size.
+    assert agent.optimizer.half_life == pytest.approx(1_000 / agent.steps_per_update)
+    assert "2.67 env steps per update" in agent.describe_half_life()
+
+
+def test_steps_per_update_of_a_recurrent_policy_counts_whole_rollouts():
+    policy = PolicyConfig(recurrent="gru")
+    agent = PPO(gym.make_vec("CartPole-v1", 4), n_steps=16, batch_size=40, n_epochs=4, policy=policy, seed=0)
+    assert agent.steps_per_update == 2 * 16 / 4
+    assert PPO("CartPole-v1", n_steps=16, n_epochs=4, seed=0).steps_per_update == 16 / 4
+    assert PPO(gym.make_vec("CartPole-v1", 4), n_steps=16, n_epochs=4, seed=0).steps_per_update == 64 / 4
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_update_ignores_reset_frames(fused, counting):
+    def updated(change):
+        agent = PPO(
+            counting([(3, True), (4, False)], AutoresetMode.NEXT_STEP),
+            n_steps=12,
+            batch_size=5,
+            n_epochs=2,
+            fused=fused,
+            seed=0,
+        )
+        trainer = agent.make_trainer()
+        rollout, state = trainer.collect()
+        assert not rollout.valid.all()
+        if change:
+            rollout.rewards[~rollout.valid] = 1e6
+            rollout.actions[~rollout.valid] = 1 - rollout.actions[~rollout.valid]
+        totals = RolloutTotals(rollout.env_steps)
+        agent.learner.update(trainer.backend, rollout, state, totals, 0, with_metrics=True)
+        assert agent.num_updates == 2 * math.ceil(rollout.env_steps / 5)
+        return weights(agent)
+
+    assert torch.equal(updated(False), updated(True))
+
+
+class Shelves(gym.Env):
+    """A dictionary is observed, two choices are made, and some choices are masked."""
+
+    observation_space = gym.spaces.Dict({"at": gym.spaces.Discrete(4), "load": gym.spaces.Box(0, 9, (2,))})
+    action_space = gym.spaces.MultiDiscrete([3, 2])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.draw(), {"action_mask": self.mask()}
+
+    def draw(self):
+        self.at = int(self.np_random.integers(4))
+        return {"at": self.at, "load": self.np_random.uniform(0, 9, 2).astype(np.float32)}
+
+    def mask(self):
+        return np.array([1, self.at > 1, 1, 1, self.at < 3], np.int8)
+
+    def step(self, action):
+        assert self.mask()[:3][action[0]]
+        assert self.mask()[3:][action[1]]
+        reward = float(action[0] == 2 * (self.at % 2))
+        return self.draw(), reward, bool(self.np_random.random() < 0.1), False, {"action_mask": self.mask()}
+
+
+@pytest.mark.parametrize(
+    ("mode", "recurrent"),
+    [(AutoresetMode.NEXT_STEP, "none"), (AutoresetMode.SAME_STEP, "lstm"), (AutoresetMode.DISABLED, "none")],
+)
+def test_training_with_masks_dictionaries_and_two_choices_learns(mode, recurrent):
+    env = ResilientAsyncVectorEnv([Shelves] * 4, autoreset_mode=mode)
+    policy = PolicyConfig(hidden_sizes=(16,), recurrent=recurrent, recurrent_size=16)
+    agent = PPO(
+        env,
+        n_steps=32,
+        batch_size=64,
+        n_epochs=4,
+        learning_rate=1e-2,
+        gamma=0.0,
+        mask_actions=True,
+        normalize_observation=True,
+        policy=policy,
+        seed=0,
+    ).learn(1_500)
+    env.close()
+    returns = np.array([(episode.ret, episode.length) for episode in agent.episodes]).sum(0)
+    # Random choices get 0.42 a step.
+    assert returns[0] / returns[1] > 0.8
+
+
+def test_log_has_the_clip_ranges_in_force(tmp_path):
+    agent = PPO(
+        "CartPole-v1",
+        n_steps=50,
+        n_epochs=2,
+        clip_range=Linear(start=0.2, end=0.0, over=200),
+        clip_range_vf=0.3,
+        seed=0,
+    )
+    agent.learn(200, log_dir=tmp_path, log_interval=2)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # The first rollout, every second one and the last one.
+    assert len(rows) == 1 + agent.num_rollouts // 2 + agent.num_rollouts % 2
+    for row in rows:
+        expected = max(0.2 * (1 - float(row["time/total_timesteps"]) / 200), 0.0)
+        assert float(row["train/clip_range"]) == pytest.approx(expected, abs=1e-6)
+        assert float(row["train/clip_range_vf"]) == pytest.approx(0.3)
+        assert float(row["train/approx_kl"]) >= 0.0
+    assert float(rows[-1]["train/n_updates"]) == agent.num_updates > agent.num_rollouts
+
+
+def test_nonfinite_gradients_of_one_minibatch_skip_its_update_alone(counting):
+    agent = PPO(counting([(9, True)]), n_steps=8, batch_size=3, n_epochs=1, on_nonfinite="skip", seed=0)
+    backend, calls = agent.make_trainer().backend, []
+    rollout, state = agent.make_trainer().collect()
+    act_on(backend, rollout, agent.generator)
+    gradients = backend.clipped_gradients
+
+    def spoiled(minibatch, *, with_metrics):
+        metrics = gradients(minibatch, with_metrics=with_metrics)
+        calls.append(len(minibatch.rows))
+        if len(calls) == 2:
+            next(agent.policy.parameters()).grad.fill_(float("nan"))
+        return metrics
+
+    backend.clipped_gradients = spoiled
+    totals = RolloutTotals(rollout.env_steps)
+    update = agent.learner.update(backend, rollout, state, totals, 0, with_metrics=False)
+    assert calls == [3, 3, 2]
+    assert update.num_nonfinite == 1
+    assert weights(agent).isfinite().all()
+
+
+def test_batch_norm_takes_a_last_minibatch_of_one_transition():
+    policy = PolicyConfig(norm="batch")
+    agent = PPO(gym.make_vec("CartPole-v1", 3), n_steps=3, batch_size=4, n_epochs=2, policy=policy, seed=0)
+    agent.learn(9)
+    assert agent.num_updates == 2 * 3
+    with pytest.raises(ValueError, match=naming("norm", "batch_size")):
+        PPO("CartPole-v1", batch_size=1, normalize_advantage=False, policy=policy)
+
+
+def test_ppo_learns_cartpole():
+    env = gym.make_vec("CartPole-v1", 8)
+    options = {"n_steps": 32, "batch_size": 128, "gamma": 0.98, "gae_lambda": 0.8, "learning_rate": 2e-3}
+    agent = PPO(env, seed=0, **options).learn(15_000)
+    # Random actions get 22, four seeds got 127 to 150.
+    assert np.mean([episode.ret for episode in agent.episodes]) > 100
+
+
+def test_ppo_learns_pendulum():
+    env = gym.make_vec("Pendulum-v1", 8)
+    options = {"n_steps": 128, "batch_size": 128, "gamma": 0.9, "learning_rate": 2e-3}
+    agent = PPO(env, seed=0, **options).learn(40_000)
+    # Random actions get -1,200, three seeds got -660 to -490.
+    assert np.mean([episode.ret for episode in agent.episodes]) > -800

@@ -91,7 +91,7 @@ class Records:
 
 
 def climb(score: Callable[[float], float], start: float, factor: float) -> float:
-    """The learning rate whose neighbours are both worse.
+    """The learning rate, to six digits, whose neighbours are both worse.
 
     Args:
         score: Of a rate.
@@ -100,9 +100,12 @@ def climb(score: Callable[[float], float], start: float, factor: float) -> float
     """
     tried: dict[int, float] = {}
 
+    def rate(power: int) -> float:
+        return float(f"{start * factor**power:.6g}")
+
     def at(power: int) -> float:
         if power not in tried:
-            tried[power] = score(start * factor**power)
+            tried[power] = score(rate(power))
         return tried[power]
 
     best = 0
@@ -111,7 +114,7 @@ def climb(score: Callable[[float], float], start: float, factor: float) -> float
         if better == best:
             break
         best = better
-    return start * factor**best
+    return rate(best)
 
 
 def stretches(scores: Floats) -> dict[str, Floats]:

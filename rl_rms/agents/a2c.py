@@ -52,20 +52,7 @@ class A2C(Agent):
     ``num_envs * n_steps`` transitions with generalized advantages. A truncated episode bootstraps from the value
     of its true final observation, a terminated one from 0.
 
-    Args:
-        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
-            needs both spaces.
-        config: All hyperparameters in one object, in place of ``**hyperparameters``.
-        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
-        optimizer: Any ``torch.optim.Optimizer`` class, or its import path; None for the configuration's.
-        seed: Seeds initial weights, actions and environment; None draws one.
-        observation_space: Observation space of one sub-environment; taken from ``env`` if there is one.
-        action_space: Action space of one sub-environment; taken from ``env`` if there is one.
-        **hyperparameters: The fields of `A2CConfig`.
-
-    Raises:
-        TypeError: If there is no hyperparameter of a name.
-        ValueError: If an argument is out of its range.
+    The arguments are those of `rl_rms.agents.agent.Agent`, with the fields of `A2CConfig`.
 
     Examples:
         >>> agent = A2C("CartPole-v1", half_life="2_000 steps", seed=0).learn(500)

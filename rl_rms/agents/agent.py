@@ -47,7 +47,7 @@ class Agent:
         config: All hyperparameters in one object, in place of ``**hyperparameters``.
         policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
         optimizer: Any ``torch.optim.Optimizer`` class, or its import path; None for the configuration's.
-        seed: Seeds initial weights, actions and environment; None draws one.
+        seed: Seeds initial weights, actions, minibatches and environment; None draws one.
         observation_space: Observation space of one sub-environment; taken from ``env`` if there is one.
         action_space: Action space of one sub-environment; taken from ``env`` if there is one.
         **hyperparameters: The fields of the subclass's configuration.
@@ -76,12 +76,12 @@ class Agent:
     learner_class: ClassVar[type[Learner]]
 
     def __init_subclass__(cls) -> None:
-        """Show the hyperparameters in the subclass's signature and docstring."""
+        """Show all arguments in the subclass's signature and docstring."""
         if "__init__" in vars(cls):
             cls.__signature__ = None  # type: ignore[attr-defined]
         elif "config_class" in vars(cls):
             cls.__signature__ = signature_of(cls.__init__, cls.config_class)  # type: ignore[attr-defined]
-            cls.__doc__ = docs_of(cls.__doc__ or "", cls.config_class)
+            cls.__doc__ = docs_of(cls.__doc__ or "", Agent.__doc__ or "", cls.config_class)
 
     def __init__(
         self,

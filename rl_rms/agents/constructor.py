@@ -64,14 +64,30 @@ def signature_of(constructor: Any, cls: type[AgentConfig]) -> inspect.Signature:
     return inspect.Signature([*positional, *derived, *own[len(positional) :]])
 
 
-def docs_of(doc: str, cls: type[AgentConfig]) -> str:
-    """A class docstring with a configuration's fields in place of ``**hyperparameters``."""
+def docs_of(doc: str, shared: str, cls: type[AgentConfig]) -> str:
+    """A class docstring with all arguments of the constructor.
+
+    Args:
+        doc: The docstring, which may have sections "Args" and "Raises" of its own.
+        shared: The base class's docstring, whose sections stand in for those that ``doc`` lacks.
+        cls: The configuration, whose fields take the place of ``**hyperparameters``.
+    """
+    doc = inspect.cleandoc(doc)
+    text, mark, examples = doc.partition("Examples:\n")
+    missing = [_section(shared, name) for name in ("Args", "Raises") if f"{name}:\n" not in doc]
     described: dict[str, str] = {}
     for one in reversed(cls.__mro__):
         described.update(_described(one.__doc__ or ""))
     lines = [f"    {one.name}: {described[one.name]}\n" for one in _derived(cls)]
     placeholder = re.compile(r"^    \*\*hyperparameters:.*\n(?:        .*\n)*", re.MULTILINE)
-    return placeholder.sub(lambda _: "".join(lines), inspect.cleandoc(doc))
+    whole = "\n\n".join([text.rstrip(), *missing, mark + examples]).rstrip()
+    return placeholder.sub(lambda _: "".join(lines), whole + "\n").rstrip()
+
+
+def _section(doc: str, name: str) -> str:
+    """A section of a docstring with its heading, without the blank line after it."""
+    section = re.search(rf"^{name}:\n.*?(?=\n\n|\Z)", inspect.cleandoc(doc), re.DOTALL | re.MULTILINE)
+    return "" if section is None else section.group()
 
 
 def _derived(cls: type[AgentConfig]) -> list["Field[Any]"]:
@@ -84,8 +100,6 @@ def _default(one: "Field[Any]") -> Any:
 
 def _described(doc: str) -> dict[str, str]:
     """The text of each argument in a docstring's section "Args", with its line breaks."""
-    section = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", inspect.cleandoc(doc), re.DOTALL | re.MULTILINE)
-    if section is None:
-        return {}
-    parts = re.split(r"^    (\w+): ", section.group(1), flags=re.MULTILINE)
+    section = _section(doc, "Args").removeprefix("Args:\n")
+    parts = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)
     return {name: text.rstrip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}

@@ -136,20 +136,7 @@ class PPO(Agent):
     with the ``rollout's env steps / n_epochs * share`` that the update spans, so all updates on a rollout together
     span its env steps.
 
-    Args:
-        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
-            needs both spaces.
-        config: All hyperparameters in one object, in place of ``**hyperparameters``.
-        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
-        optimizer: Any ``torch.optim.Optimizer`` class, or its import path; None for the configuration's.
-        seed: Seeds initial weights, actions, minibatches and environment; None draws one.
-        observation_space: Observation space of one sub-environment; taken from ``env`` if there is one.
-        action_space: Action space of one sub-environment; taken from ``env`` if there is one.
-        **hyperparameters: The fields of `PPOConfig`.
-
-    Raises:
-        TypeError: If there is no hyperparameter of a name.
-        ValueError: If an argument is out of its range.
+    The arguments are those of `rl_rms.agents.agent.Agent`, with the fields of `PPOConfig`.
 
     Examples:
         >>> agent = PPO("CartPole-v1", n_steps=128, n_epochs=4, half_life="2_000 steps", seed=0).learn(256)

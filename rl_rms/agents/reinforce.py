@@ -73,20 +73,7 @@ class Reinforce(Agent):
     policy. The steps of faster sub-environments that wait for slower ones count as env steps, but the loss leaves
     them out: keeping the first episodes to end would prefer short ones.
 
-    Args:
-        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
-            needs both spaces.
-        config: All hyperparameters in one object, in place of ``**hyperparameters``.
-        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
-        optimizer: Any ``torch.optim.Optimizer`` class, or its import path; None for the configuration's.
-        seed: Seeds initial weights, actions and environment; None draws one.
-        observation_space: Observation space of one sub-environment; taken from ``env`` if there is one.
-        action_space: Action space of one sub-environment; taken from ``env`` if there is one.
-        **hyperparameters: The fields of `ReinforceConfig`.
-
-    Raises:
-        TypeError: If there is no hyperparameter of a name.
-        ValueError: If an argument is out of its range.
+    The arguments are those of `rl_rms.agents.agent.Agent`, with the fields of `ReinforceConfig`.
 
     Examples:
         >>> Reinforce("CartPole-v1", seed=0).learn(100).num_updates > 0

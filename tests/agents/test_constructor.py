@@ -7,10 +7,12 @@ import re
 import pytest
 import torch
 
-from rl_rms.agents import A2C, A2CConfig, PolicyConfig, Reinforce, ReinforceConfig
+from rl_rms.agents import A2C, PPO, A2CConfig, PolicyConfig, PPOConfig, Reinforce, ReinforceConfig
 from tests.naming import naming
 
-AGENTS = pytest.mark.parametrize(("agent", "config"), [(A2C, A2CConfig), (Reinforce, ReinforceConfig)])
+AGENTS = pytest.mark.parametrize(
+    ("agent", "config"), [(A2C, A2CConfig), (PPO, PPOConfig), (Reinforce, ReinforceConfig)]
+)
 OWN = {"env", "config", "policy", "optimizer", "seed", "observation_space", "action_space"}
 
 

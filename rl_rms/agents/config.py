@@ -119,8 +119,8 @@ class NormalizerConfig:
     Args:
         half_life: Time after which a value counts half in the statistics: ``"10_000 steps"`` (env steps), ``69``
             or ``"69 updates"``; ``inf`` never forgets.
-        on_jump: Response to a jump of the mean, see `rl_rms.agents.jumps.JumpDetector`: ``keep`` or ``forget``
-            all values before it.
+        on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``keep`` or
+            ``forget`` all values before it. Rewards have ``keep`` only, because discounted returns do not jump.
     """
 
     half_life: float | str = math.inf
@@ -233,6 +233,12 @@ class AgentConfig:
         self._check_schedule("ent_coef")
         for name in ("normalize_observation", "normalize_reward"):
             self._check_normalizer(name)
+        reward = as_normalizer(self.normalize_reward)
+        if reward is not None and reward.on_jump != "keep":
+            raise ValueError(
+                f"normalize_reward.on_jump must be keep, because discounted returns do not jump, got "
+                f"{reward.on_jump!r}; set normalize_reward.half_life"
+            )
         check_number("gamma", self.gamma, least=0.0, most=1.0)
         check_number("vf_coef", self.vf_coef, least=0.0)
         if self.max_grad_norm is not None:

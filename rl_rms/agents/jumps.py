@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 # Half-life of the averages, in blocks.
 _HALF_LIFE = 30.0
 # The length of a block: env steps times sub-environments.
-_BLOCK = 1_024
+_BLOCK = 2_048
 _SIGNIFICANT, _RELEVANT = 8.0, 2.0
 _PRIOR_BLOCKS, _PRIOR_SHARE = 5.0, 1 / 8
 _WARM_UP = 2
@@ -23,7 +23,7 @@ _EPSILON = 1e-8
 class JumpDetector:
     """Fires when the mean of a block of values jumps in some coordinate.
 
-    A block is a rollout, or as many rollouts as have ``1024 / num_envs`` env steps: values of one episode are
+    A block is a rollout, or as many rollouts as have ``2048 / num_envs`` env steps: values of one episode are
     correlated, so a short block of one sub-environment tells little. Block means of correlated values scatter far
     more than ``variance / block length``, so their variance is measured. All averages are over blocks, with a
     half-life of 30 blocks. With the average ``m`` of block means, the average ``b`` of their squared deviations

@@ -246,7 +246,8 @@ class Learner(ABC):
         for name, one in self.normalizers.items():
             if math.isfinite(one.half_life):
                 scalars[f"half_life/{name}"] = one.half_life
-        scalars.update({f"normalizer/{name}_jumps": float(count) for name, count in self.num_jumps.items()})
+        if self.num_jumps is not None:
+            scalars["normalizer/jumps"] = float(self.num_jumps)
         if self.meta is not None:
             scalars.update(self.meta.scalars)
         return scalars
@@ -353,9 +354,12 @@ class Learner(ABC):
         return {name: one for name, one in both.items() if one is not None}
 
     @property
-    def num_jumps(self) -> dict[str, int]:
-        """Jumps so far by the name of the normalizer, for those that forget at jumps."""
-        return {name: one.num_jumps for name, one in self.normalizers.items() if one.forgets_at_jumps}
+    def num_jumps(self) -> int | None:
+        """Jumps at which the observation normalizer forgot; None if it keeps its statistics at jumps."""
+        config = as_normalizer(self.config.normalize_observation)
+        if self.observation_normalizer is None or config is None or config.on_jump == "keep":
+            return None
+        return self.observation_normalizer.num_jumps
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, normalizers and counters."""

@@ -43,7 +43,7 @@ _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "second moment v and squared gradients": ("optim/second_moment", "optim/squared_gradient"),
         "squared gradients / v": ("optim/tracking_ratio",),
         "half-lives of the normalizers, env steps": ("half_life/observation", "half_life/reward"),
-        "jumps at which normalizers forgot": ("normalizer/observation_jumps", "normalizer/reward_jumps"),
+        "jumps at which the observation normalizer forgot": ("normalizer/jumps",),
     },
     "step": {
         "effective step and learning rate": ("optim/effective_step", "train/learning_rate"),

@@ -77,12 +77,11 @@ class RewardNormalizer:
     Args:
         num_envs: Number of sub-environments.
         gamma: Discount per env step.
-        config: States the half-life and the response to jumps.
+        config: States the half-life.
 
     Attributes:
         frozen: Whether the statistics stay as they are.
         steps_per_update: Env steps between two updates, for a half-life in updates.
-        forgets_at_jumps: Whether the statistics forget all values before a jump.
 
     Source: the scaling of Stable-Baselines3's ``VecNormalize``.
     """
@@ -90,21 +89,15 @@ class RewardNormalizer:
     def __init__(self, num_envs: int, gamma: float, config: NormalizerConfig = _DEFAULT) -> None:
         self.gamma = gamma
         self.returns = np.zeros(num_envs)
-        self.moments = ForgettingMeanVariance((), config)
+        self.moments = RunningMeanVariance()
         self.frozen = False
         self.steps_per_update: float | None = None
-        self.forgets_at_jumps = config.on_jump == "forget"
         self._half_life = config.parsed_half_life
 
     @property
     def half_life(self) -> float:
         """Half-life in env steps."""
         return self._half_life.in_steps(self.steps_per_update)
-
-    @property
-    def num_jumps(self) -> int:
-        """Jumps of the returns so far."""
-        return self.moments.num_jumps
 
     def restart(self) -> None:
         """Reset the returns, because all sub-environments begin new episodes."""
@@ -160,7 +153,6 @@ class ObservationNormalizer:
     Attributes:
         frozen: Whether the statistics stay as they are.
         steps_per_update: Env steps between two updates, for a half-life in updates.
-        forgets_at_jumps: Whether the statistics forget all values before a jump.
 
     Raises:
         ValueError: If no part of the space can be normalized.
@@ -174,7 +166,6 @@ class ObservationNormalizer:
             )
         self.frozen = False
         self.steps_per_update: float | None = None
-        self.forgets_at_jumps = config.on_jump == "forget"
         self._half_life = config.parsed_half_life
 
     @property

@@ -215,9 +215,8 @@ class Trainer:
         update = learner.update(
             self.backend, rollout, state, totals, training.num_timesteps, with_metrics=with_metrics
         )
-        for name, count in learner.num_jumps.items():
-            if count > jumps[name]:
-                logger.mark(training.num_timesteps, f"jump of {name}s", "forget")
+        if learner.num_jumps != jumps:
+            logger.mark(training.num_timesteps, "jump of observations", "forget")
         training.num_nonfinite += update.num_nonfinite
         return update.metrics
 

@@ -218,13 +218,12 @@ def _mark_changes(axes: Sequence["Axes"], runs: Sequence[Run], end: float) -> No
 
 
 def _mark_jumps(axes: Sequence["Axes"], run: Run) -> None:
-    """Draw a line at the first entry of the log after each jump to which a normalizer responded."""
-    for name, color in (("observation", COLORS[1]), ("reward", COLORS[2])):
-        steps, counts = run.series(f"normalizer/{name}_jumps")
-        for step, before, count in zip(steps, [0.0, *counts], counts, strict=False):
-            if count > before:
-                for axis in axes:
-                    axis.axvline(step, color=color, linewidth=0.8, linestyle="--", zorder=0)
+    """Draw a line at the first entry of the log after each jump at which the observation normalizer forgot."""
+    steps, counts = run.series("normalizer/jumps")
+    for step, before, count in zip(steps, [0.0, *counts], counts, strict=False):
+        if count > before:
+            for axis in axes:
+                axis.axvline(step, color=COLORS[1], linewidth=0.8, linestyle="--", zorder=0)
 
 
 def _finish(axes: Sequence["Axes"]) -> None:

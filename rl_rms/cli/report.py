@@ -166,8 +166,8 @@ def _of_log(log: "Run | EventLog") -> str:
     followings = _followings(log)
     parts.append(_verdict(log, [following for _, following in followings if following is not None]))
     parts.append(_figure(curve, "Mean return of the last 100 episodes against env steps, and the environment."))
-    if any(log.series(f"normalizer/{name}_jumps")[0] for name in ("observation", "reward")):
-        parts.append("<p>Dashed lines mark jumps to which a normalizer responded.</p>")
+    if log.series("normalizer/jumps")[0]:
+        parts.append("<p>Dashed lines mark jumps at which the observation normalizer forgot earlier values.</p>")
     parts.append(_regimes(followings))
     tracking = read_tracking(log)
     if tracking is not None:
@@ -225,7 +225,7 @@ def describe_normalizers(run: Run) -> str:
             continue
         half_lives = run.series(f"half_life/{name}")[1]
         how = f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"
-        jumps = run.series(f"normalizer/{name}_jumps")[1]
+        jumps = run.series("normalizer/jumps")[1] if name == "observation" else []
         forgot = f"; earlier values were forgotten at {jumps[-1]:,.0f} jumps" if jumps else ""
         described.append(f"{name.capitalize()}s were normalized {how}{forgot}.")
     return " ".join(described)

@@ -54,6 +54,11 @@ def test_normalizer_that_is_no_half_life_is_refused_by_name(name, value):
         A2CConfig(**{name: value})
 
 
+def test_reward_normalizer_that_responds_to_jumps_is_refused_with_the_mend():
+    with pytest.raises(ValueError, match=naming("normalize_reward.on_jump", "'forget'", "keep", "half_life")):
+        A2CConfig(normalize_reward={"on_jump": "forget"})
+
+
 @pytest.mark.parametrize("value", [True, False, 69, "69 updates", "10_000 steps", "inf", float("inf")])
 def test_normalizer_is_restored_from_plain_data(value):
     for given in (value, *([] if isinstance(value, bool) else [NormalizerConfig(half_life=value)])):

@@ -7,7 +7,7 @@ from rl_rms.agents.jumps import JumpDetector
 from rl_rms.agents.moments import RunningMeanVariance, Weighting, decaying_weights
 from tests.naming import naming
 
-WEIGHTING = Weighting(np.ones(1), 1.0, num_steps=1, num_envs=32)
+WEIGHTING = Weighting(np.ones(1), 1.0, num_steps=1, num_envs=64)
 
 
 def shown(detector, mean, variance, weighting=WEIGHTING):
@@ -80,7 +80,7 @@ def test_jump_detector_block_that_is_not_a_number_is_ignored():
     assert fires([*[0.0] * 20, math.nan, 0.0, 5.0]) == [22]
 
 
-@pytest.mark.parametrize(("num_envs", "num_steps"), [(1, 1), (1, 2048), (4, 5), (32, 1)])
+@pytest.mark.parametrize(("num_envs", "num_steps"), [(1, 1), (1, 2048), (4, 5), (64, 1)])
 def test_jump_detector_on_correlated_values_has_few_false_alarms(num_envs, num_steps):
     # Autoregressive processes with a correlation time of 50 steps.
     rng = np.random.default_rng(0)
@@ -95,15 +95,15 @@ def test_jump_detector_on_correlated_values_has_few_false_alarms(num_envs, num_s
 
 
 def test_jump_detector_gathers_rollouts_until_a_block_is_full():
-    # With 16 sub-environments a block has 4 vector steps.
-    stream = [0.0] * 40 + [5.0] * 4
-    assert fires(stream, num_envs=16) == [43]
-    assert fires([0.0] * 10 + [5.0], num_envs=16, num_steps=7) == [10]
+    # With 16 sub-environments a block has 8 vector steps.
+    stream = [0.0] * 40 + [5.0] * 8
+    assert fires(stream, num_envs=16) == [47]
+    assert fires([0.0] * 10 + [5.0], num_envs=16, num_steps=9) == [10]
 
 
 def test_jump_detector_gives_the_statistics_of_the_block_that_differs():
     detector = JumpDetector()
-    weighting = WEIGHTING._replace(num_envs=16, num_steps=2)
+    weighting = WEIGHTING._replace(num_envs=16, num_steps=4)
     results = [shown(detector, mean, 1.0, weighting) for mean in [0.0] * 20 + [10.0, 12.0]]
     assert results[:-1] == [None] * 21
     assert (results[-1].weight, results[-1].mean, results[-1].variance) == (2.0, 11.0, 2.0)

@@ -171,7 +171,7 @@ def test_resume_with_curricula_adversaries_and_observers_is_bit_identical(argume
         {"policy": PolicyConfig(recurrent="lstm", recurrent_size=8)},
         {"policy": PolicyConfig(norm="batch")},
         {"normalize_observation": True, "critic_learning_rate": 2e-3, "ent_coef": Linear(0.1, 0.0, over=300)},
-        {"normalize_observation": "90 steps", "normalize_reward": {"half_life": 5, "on_jump": "forget"}},
+        {"normalize_observation": "90 steps", "normalize_reward": 5},
         {"normalize_observation": {"on_jump": "forget"}},
         {"learning_rate": Linear(1e-3, 0.0, over=400), "optimizer": "torch.optim.Adam", "fused": False},
     ],

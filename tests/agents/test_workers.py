@@ -31,7 +31,7 @@ from tests.naming import naming
 
 NUM_ENVS = 4
 CHANGES = {"length": Sinusoid(mean=0.6, amplitude=0.4, period=500), "gravity": Redraw(low=5, high=15, every=160)}
-JUMP = Step(before=0.0, after=9.0, at=3_000)
+JUMP = Step(before=0.0, after=9.0, at=4_500)
 AGENTS = {"a2c": A2C, "ppo": partial(PPO, n_steps=16, batch_size=24, n_epochs=3), "reinforce": Reinforce}
 
 
@@ -136,9 +136,9 @@ def test_two_workers_have_the_weights_of_one_process(algorithm, env_steps, optio
 
 def test_two_workers_forget_at_the_same_jump_as_one_process(tmp_path):
     options = {"changes": {"observation.offset": JUMP}, "normalize_observation": {"on_jump": "forget"}}
-    expected = train(ALONE, "a2c", 3_600, **options)["moments"]
+    expected = train(ALONE, "a2c", 5_600, **options)["moments"]
     assert expected[0]["parts"][0]["detector"]["num_jumps"] == 1
-    for one in together(tmp_path, train, "a2c", 3_600, **options):
+    for one in together(tmp_path, train, "a2c", 5_600, **options):
         assert_alike(one["moments"], expected)
 
 

@@ -198,11 +198,8 @@ POLICY = {
     "orthogonal_init": st.booleans(),
 }
 HALF_LIVES = st.floats(0.1, 1e6) | st.just(math.inf) | st.sampled_from(["10_000 steps", "3 updates", "inf"])
-NORMALIZERS = (
-    st.booleans()
-    | HALF_LIVES
-    | st.fixed_dictionaries({}, optional={"half_life": HALF_LIVES, "on_jump": st.sampled_from(["keep", "forget"])})
-)
+NORMALIZERS = st.booleans() | HALF_LIVES | st.fixed_dictionaries({}, optional={"half_life": HALF_LIVES})
+ON_JUMP = st.fixed_dictionaries({"half_life": HALF_LIVES, "on_jump": st.sampled_from(["keep", "forget"])})
 AGENT = {
     "learning_rate": RATES,
     "critic_learning_rate": st.none() | RATES,
@@ -211,7 +208,7 @@ AGENT = {
     "vf_coef": st.floats(0, 10),
     "max_grad_norm": st.none() | st.floats(1e-3, 10),
     "normalize_advantage": st.booleans(),
-    "normalize_observation": NORMALIZERS,
+    "normalize_observation": NORMALIZERS | ON_JUMP,
     "normalize_reward": NORMALIZERS,
     "half_life": MEMORIES,
     "on_change": st.sampled_from(["keep", "reset", "forget"]),

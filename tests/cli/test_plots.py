@@ -48,9 +48,9 @@ def test_plot_of_several_environments_draws_common_parameters(tmp_path):
     assert len(figure.axes[0].lines) == 2  # no line for a change of only one environment
 
 
-def test_plot_of_one_run_marks_the_jumps_of_its_normalizers(tmp_path):
+def test_plot_of_one_run_marks_the_jumps_of_its_normalizer(tmp_path):
     counts = {100: 0.0, 200: 1.0, 300: 1.0}
-    rows = [{"time/total_timesteps": step + 1, "normalizer/observation_jumps": n} for step, n in counts.items()]
+    rows = [{"time/total_timesteps": step + 1, "normalizer/jumps": n} for step, n in counts.items()]
     write_run(tmp_path / "0", [1.0] * 3, rows=rows, env={})
     figure = learning_curve(find_groups([str(tmp_path)]))
     dashed = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"]

@@ -218,11 +218,11 @@ def test_describe_half_life_has_the_value_in_force(tmp_path):
 
 def test_normalizers_are_described_by_their_half_lives(tmp_path):
     agent = {"normalize_observation": "690 steps", "normalize_reward": True}
-    rows = [{"time/total_timesteps": 101, "half_life/observation": 690.0, "normalizer/reward_jumps": 3.0}]
+    rows = [{"time/total_timesteps": 101, "half_life/observation": 690.0, "normalizer/jumps": 3.0}]
     run = write_run(tmp_path / "a", [1.0], rows=rows, agent=agent)
     assert describe_normalizers(read_run(run)) == (
-        "Observations were normalized with a half-life of 690 env steps. "
-        "Rewards were normalized without a half-life; earlier values were forgotten at 3 jumps."
+        "Observations were normalized with a half-life of 690 env steps; earlier values were forgotten at "
+        "3 jumps. Rewards were normalized without a half-life."
     )
     assert describe_normalizers(logged(tmp_path / "b")) == ""
 

@@ -11,6 +11,7 @@ INTERFACE = "an interface without behavior of its own"
 COVERED = {
     "agents/meta_window.py": "tests/agents/test_meta.py unrolls, saves and loads the window",
     "agents/numpy_backend.py": BOTH_BACKENDS,
+    "agents/numpy_distributions.py": BOTH_BACKENDS,
     "agents/numpy_network.py": BOTH_BACKENDS,
     "agents/protocols.py": INTERFACE,
     "agents/torch_backend.py": BOTH_BACKENDS,

@@ -16,7 +16,7 @@ class Remembering(gym.Wrapper):
         super().__init__(env)
         self.rate, self.count, self.name, self.nothing = rate, 0, "x", None
         self.last, self.pair = np.zeros(2, np.float32), (1, [2.5])
-        self.queue, self.rng = deque(maxlen=2), np.random.default_rng(0)
+        self.queue, self.rng = deque(maxlen=9), np.random.default_rng(0)
         self.function = lambda: 0
 
     def advance(self):
@@ -53,12 +53,13 @@ def test_load_state_dict_restores_each_kind_of_attribute():
     saved = through_json(state.state_dict())
     other, restored = layers(Remembering)
     queue = other.queue
+    queue.append(7)
     restored.load_state_dict(saved)
     assert (other.count, other.name, other.nothing, other.pair) == (3, "x", None, (1, [2.5]))
     assert other.last.dtype == np.float32
     assert other.last.tolist() == [3, 3]
     assert other.queue is queue
-    assert list(queue) == [2, 3]
+    assert list(queue) == [1, 2, 3]
     assert other.advance() == env.advance()
 
 

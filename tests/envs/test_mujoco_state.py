@@ -42,6 +42,7 @@ def test_write_of_a_read_state_repeats_the_steps():
     before = state["integration"].copy()
     other.reset(seed=5)
     write(other.unwrapped, state)
+    assert other.unwrapped.data.time == env.unwrapped.data.time
     for _ in range(5):
         assert np.array_equal(other.step(env.action_space.low)[0], env.step(env.action_space.low)[0])
     assert np.array_equal(state["integration"], before)  # a copy, which later steps do not change

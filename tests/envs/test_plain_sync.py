@@ -86,3 +86,11 @@ def test_restore_of_other_wrappers_raises_and_changes_nothing():
     with pytest.raises(OtherWrappersError, match=naming("NormalizeReward")):
         saver.restore(snapshot, np.zeros(2, bool))
     assert saver.last.tolist() == before
+
+
+def test_restore_of_vector_wrappers_restores_their_state():
+    env, other = (gym.wrappers.vector.NormalizeReward(vector()) for _ in range(2))
+    saver, restored = started(env), started(other, seed=5)
+    play(env, saver, 5, seed=0)
+    restored.restore(saver.snapshot(), np.zeros(2, bool))
+    assert play(other, restored, 5, seed=1) == play(env, saver, 5, seed=1)

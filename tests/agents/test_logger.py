@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -14,7 +13,6 @@ from rl_rms.agents import (
     AdaptationCallback,
     CheckpointCallback,
     EvalCallback,
-    HistogramCallback,
     files,
 )
 from rl_rms.agents.logger import Logger, layout
@@ -128,20 +126,6 @@ def test_hparams_have_environment_and_half_life(half_life, shown):
     values = A2C(make_vec("CartPole-v1", 4), half_life=half_life, seed=3).hyperparameters()
     assert (values["env"], values["num_envs"], values["seed"]) == ("CartPole-v1", 4, 3)
     assert values["half_life"] == shown
-
-
-def test_histograms_cover_every_coordinate(tmp_path):
-    agent = A2C(make_vec("CartPole-v1", 4), seed=0)
-    agent.learn(600, HistogramCallback(300), log_dir=tmp_path)
-    found = events(tmp_path)
-    assert found.Tags()["histograms"] == ["optim/log10_second_moment", "optim/log10_step"]
-    histograms = found.Histograms("optim/log10_second_moment")
-    assert [one.step // 300 for one in histograms] == [1, 2]
-    coordinates = sum(param.numel() for param in agent.policy.parameters())
-    assert 0.5 * coordinates < histograms[-1].histogram_value.num <= coordinates
-    other = A2C(make_vec("CartPole-v1", 4), optimizer=torch.optim.SGD, seed=0)
-    other.learn(300, HistogramCallback(300), log_dir=tmp_path / "other")
-    assert events(tmp_path / "other").Tags()["histograms"] == []
 
 
 def test_log_write_error_continues_training_and_is_retried(tmp_path):

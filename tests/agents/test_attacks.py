@@ -105,11 +105,11 @@ def test_fgsm_attack_moves_final_observations():
     plain = make_vec("CartPole-v1", 3, {}, seed=0, **SAME_STEP)
     env.reset(seed=3), plain.reset(seed=3)
     for _ in range(12):
-        told, true = env.step(np.ones(3, int))[4], plain.step(np.ones(3, int))[4]
+        info, true = env.step(np.ones(3, int))[4], plain.step(np.ones(3, int))[4]
     finals = 0
     while not finals:
-        told, true = env.step(np.ones(3, int))[4], plain.step(np.ones(3, int))[4]
-        for mine, theirs in zip(told.get("final_obs", []), true.get("final_obs", []), strict=True):
+        info, true = env.step(np.ones(3, int))[4], plain.step(np.ones(3, int))[4]
+        for mine, theirs in zip(info.get("final_obs", []), true.get("final_obs", []), strict=True):
             if theirs is None:
                 assert mine is None
             else:

@@ -100,17 +100,17 @@ def test_collect_reads_success_at_the_end_of_an_episode(mode):
     assert {(episode.env_index, episode.success) for episode in rollout.episodes} == {(0, False), (1, True)}
 
 
-@pytest.mark.parametrize("told", [{"arm": True}, np.ones(3, np.bool_)])
-def test_collect_success_of_several_values_is_left_out(told):
+@pytest.mark.parametrize("success", [{"arm": True}, np.ones(3, np.bool_)])
+def test_collect_success_of_several_values_is_left_out(success):
     class Goals(gym.Env):
         observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
         action_space = gym.spaces.Discrete(2)
 
         def reset(self, *, seed=None, options=None):
-            return np.zeros(1, np.float32), {"is_success": told}
+            return np.zeros(1, np.float32), {"is_success": success}
 
         def step(self, action):
-            return np.zeros(1, np.float32), 0.0, True, False, {"is_success": told}
+            return np.zeros(1, np.float32), 0.0, True, False, {"is_success": success}
 
     _, rollout = rollout_of(gym.vector.SyncVectorEnv([Goals, Goals]), 3)
     assert [episode.success for episode in rollout.episodes] == [None] * 4
@@ -202,11 +202,11 @@ def test_collect_gymnasiums_environment_that_overwrites_the_final_observation_wa
             return observation if reuses else observation.copy(), float(reward), terminated, bool(truncated), info
 
     env = kind([lambda: Worker(False)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rollout_of(env, 13)
     env.close()
-    assert ["rl_rms.envs.make_vec" in str(one.message) for one in told] == [True] * reuses
+    assert ["rl_rms.envs.make_vec" in str(one.message) for one in caught] == [True] * reuses
 
 
 class NativeInPlace(gym.vector.VectorEnv):

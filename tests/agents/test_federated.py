@@ -40,17 +40,17 @@ def server(placement, **options):
 def test_client_direction_equals_its_local_change():
     one = client(config=replace(CONFIG, placement="none"))
     start = params_of(one)
-    told = one.train(start)
+    result = one.train(start)
     assert one.agent.num_updates == 3
-    assert told.metrics["env_steps"] == one.agent.num_timesteps > 0
-    assert norm(told.direction) > 0
+    assert result.metrics["env_steps"] == one.agent.num_timesteps > 0
+    assert norm(result.direction) > 0
     for name, param in one.agent.policy.named_parameters():
-        assert torch.allclose(start[name] - 0.3 * told.direction[name], param, atol=1e-6)
+        assert torch.allclose(start[name] - 0.3 * result.direction[name], param, atol=1e-6)
     # With one update, the direction is the gradient.
     one = client(config=replace(CONFIG, placement="none", local_updates=1))
-    told = one.train(params_of(one))
+    result = one.train(params_of(one))
     for name, param in one.agent.policy.named_parameters():
-        assert torch.allclose(told.direction[name], param.grad, atol=1e-5)
+        assert torch.allclose(result.direction[name], param.grad, atol=1e-5)
 
 
 def test_client_continues_its_environment_with_the_servers_parameters():
@@ -110,10 +110,10 @@ def test_client_with_a_wrong_agent_raises():
 def test_server_step_of_every_placement_equals_hand_computed_values():
     reports = [report([1.0, 4.0]), report([3.0, -4.0])]
     one = server("none")
-    told = one.step(reports)
+    result = one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2, 1.0])
-    assert told["update_norm"] == pytest.approx(0.2)
-    assert (told["clients"], told["rejected"], told["mean_return"]) == (2, 0, 5)
+    assert result["update_norm"] == pytest.approx(0.2)
+    assert (result["clients"], result["rejected"], result["mean_return"]) == (2, 0, 5)
     # The clients normalize, so the server uses the direction unchanged.
     one = server("client")
     one.step(reports)
@@ -147,9 +147,9 @@ def test_server_step_weights_clients_by_env_steps_or_equally():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_server_step_nonfinite_report_is_rejected_and_counted(bad):
     one = server("none")
-    told = one.step([report([1.0, bad]), report([2.0, 2.0]), report([1.0, 1.0], env_steps=bad)])
+    result = one.step([report([1.0, bad]), report([2.0, 2.0]), report([1.0, 1.0], env_steps=bad)])
     assert one.params["w"].tolist() == pytest.approx([0.8, 0.8])
-    assert (told["clients"], told["rejected"], one.rejected) == (1, 2, 2)
+    assert (result["clients"], result["rejected"], one.rejected) == (1, 2, 2)
     assert one.step([report([bad, bad])])["clients"] == 0
     assert one.params["w"].tolist() == pytest.approx([0.8, 0.8])
     assert (one.round, one.rejected) == (2, 3)
@@ -158,8 +158,8 @@ def test_server_step_nonfinite_report_is_rejected_and_counted(bad):
 def test_server_step_huge_or_misshapen_report_is_rejected():
     good = [report([1.0, 1.0]), report([1.2, 0.8]), report([0.8, 1.2])]
     one = server("none")
-    told = one.step([*good, report([1e6, 0.0])])
-    assert told["rejected"] == 1
+    result = one.step([*good, report([1e6, 0.0])])
+    assert result["rejected"] == 1
     assert one.params["w"].tolist() == pytest.approx([0.9, 0.9])
     one = server("none", max_norm_ratio=None)
     assert one.step([*good, report([1e6, 0.0])])["rejected"] == 0

@@ -18,7 +18,7 @@ from tests.naming import naming
 CHANGES = {"length": Redraw(low=0.2, high=1.0, every=50)}
 
 
-def world(mode="sync", context=None, wrappers=()):
+def make_env(mode="sync", context=None, wrappers=()):
     # Every transition of this environment is an env step.
     options = {"autoreset_mode": "SameStep", **({} if context is None else {"context": context})}
     return make_vec(
@@ -62,15 +62,15 @@ def signalling():
 )
 def test_first_ctrl_c_stops_after_the_update_and_resume_is_bit_identical(tmp_path, signalling, options):
     options = {"policy": PolicyConfig(hidden_sizes=(8,)), **options}
-    interrupted = A2C(world(wrappers=(signalling(),)), n_steps=10, seed=0, **options)
+    interrupted = A2C(make_env(wrappers=(signalling(),)), n_steps=10, seed=0, **options)
     with pytest.raises(KeyboardInterrupt):
         interrupted.learn(200, CheckpointCallback(tmp_path / "checkpoints", 10_000))
     # The signal came within the second rollout of 20 env steps.
     assert (interrupted.num_timesteps, interrupted.num_updates) == (40, 2)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     silent = (signalling(at=-1),)
-    resumed = A2C.load(tmp_path / "checkpoints" / "final", world(wrappers=silent)).learn(160)
-    whole = A2C(world(wrappers=silent), n_steps=10, seed=0, **options).learn(200)
+    resumed = A2C.load(tmp_path / "checkpoints" / "final", make_env(wrappers=silent)).learn(160)
+    whole = A2C(make_env(wrappers=silent), n_steps=10, seed=0, **options).learn(200)
     assert resumed.save(tmp_path / "resumed").read_bytes() == whole.save(tmp_path / "whole").read_bytes()
     # The interrupted agent in memory continues equally.
     interrupted.learn(160)
@@ -78,11 +78,11 @@ def test_first_ctrl_c_stops_after_the_update_and_resume_is_bit_identical(tmp_pat
 
 
 def test_second_ctrl_c_stops_within_the_rollout_and_new_episodes_begin(tmp_path, signalling):
-    interrupted = agent(world(wrappers=(signalling(times=2),)))
+    interrupted = agent(make_env(wrappers=(signalling(times=2),)))
     with pytest.raises(KeyboardInterrupt):
         interrupted.learn(200, CheckpointCallback(tmp_path, 10_000))
     assert (interrupted.num_timesteps, interrupted.num_updates) == (20, 1)
-    resumed = A2C.load(tmp_path / "final", world())
+    resumed = A2C.load(tmp_path / "final", make_env())
     resumed.prepare()
     assert not resumed.session.collector.state_dict()["lengths"].any()
     assert resumed.learn(40).num_timesteps == 60
@@ -93,7 +93,7 @@ def test_ctrl_c_after_the_last_update_raises_keyboard_interrupt():
         if trained.num_timesteps == 40:
             os.kill(os.getpid(), signal.SIGINT)
 
-    trained = agent(world())
+    trained = agent(make_env())
     with pytest.raises(KeyboardInterrupt):
         trained.learn(40, at_the_end)
     assert trained.learn(20).num_timesteps == 60  # and then ends
@@ -104,7 +104,7 @@ def test_learn_keeps_a_signal_handler_of_the_user(signalling):
     earlier = signal.signal(signal.SIGTERM, lambda *_: (came.append("SIGTERM"), trained.interrupt()))
     earlier_int = signal.signal(signal.SIGINT, lambda *_: came.append("SIGINT"))
     try:
-        trained = agent(world(wrappers=(signalling(), signalling(at=45, number=signal.SIGTERM))))
+        trained = agent(make_env(wrappers=(signalling(), signalling(at=45, number=signal.SIGTERM))))
         with pytest.raises(KeyboardInterrupt):
             trained.learn(200)
     finally:
@@ -123,7 +123,7 @@ def test_interrupt_stops_a_training_in_a_thread():
         except KeyboardInterrupt:
             ended.append(trained.num_timesteps % 20)
 
-    trained, updated = agent(world()), threading.Event()
+    trained, updated = agent(make_env()), threading.Event()
     thread = threading.Thread(target=train)
     thread.start()
     updated.wait()
@@ -143,7 +143,7 @@ class BrokenOff(torch.optim.SGD):
 
 
 def test_save_after_an_interrupted_optimizer_step_raises(tmp_path):
-    trained = agent(world(), optimizer=BrokenOff)
+    trained = agent(make_env(), optimizer=BrokenOff)
     with pytest.raises(KeyboardInterrupt):
         trained.learn(200, CheckpointCallback(tmp_path, 20))
     assert [file.name for file in tmp_path.iterdir()] == ["step_0000000020.safetensors"]
@@ -166,7 +166,7 @@ class Failing(gym.Wrapper):
 @pytest.mark.parametrize("changes", [{}, CHANGES])
 def test_error_within_a_rollout_keeps_the_weights(tmp_path, changes):
     envs = [lambda: Failing(gym.make("CartPole-v1")), lambda: gym.make("CartPole-v1")]
-    env = world(wrappers=(Failing,)) if changes else SyncVectorEnv(envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = make_env(wrappers=(Failing,)) if changes else SyncVectorEnv(envs, autoreset_mode=AutoresetMode.SAME_STEP)
     trained = agent(env)
     with pytest.raises(EnvError, match="a bug"):
         trained.learn(200, CheckpointCallback(tmp_path, 10_000))
@@ -176,7 +176,7 @@ def test_error_within_a_rollout_keeps_the_weights(tmp_path, changes):
 
 
 def _train(folder, name):
-    agent(world()).learn(100, log_dir=folder / name).save(folder / name / "agent")
+    agent(make_env()).learn(100, log_dir=folder / name).save(folder / name / "agent")
 
 
 @pytest.mark.slow
@@ -193,7 +193,7 @@ def test_learn_in_a_child_process_equals_the_parent(tmp_path, method):
             child.join(120)
             assert child.exitcode == 0
 
-    agent(world()).learn(60, in_a_child, log_dir=tmp_path / "around")
+    agent(make_env()).learn(60, in_a_child, log_dir=tmp_path / "around")
     names = [tmp_path / name / "agent.safetensors" for name in ("parent", "child")]
     assert names[0].read_bytes() == names[1].read_bytes()
 
@@ -201,7 +201,7 @@ def test_learn_in_a_child_process_equals_the_parent(tmp_path, method):
 def _until_interrupted(folder, context, pipe):
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    env = world("async", context)
+    env = make_env("async", context)
     trained = agent(env)
     try:
         trained.learn(10**9, lambda one: one.num_updates != 3 or pipe.send("learning"))
@@ -214,19 +214,19 @@ def _until_interrupted(folder, context, pipe):
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_ctrl_c_in_a_terminal_does_not_end_the_workers(tmp_path, context):
-    heard, told = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    receiver, sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
-        target=_until_interrupted, args=(tmp_path, context, told), daemon=False
+        target=_until_interrupted, args=(tmp_path, context, sender), daemon=False
     )
     process.start()
-    assert heard.poll(120)
-    assert heard.recv() == "learning"
+    assert receiver.poll(120)
+    assert receiver.recv() == "learning"
     os.killpg(process.pid, signal.SIGINT)
-    assert heard.poll(120)
-    env_steps = heard.recv()
+    assert receiver.poll(120)
+    env_steps = receiver.recv()
     process.join(60)
     assert process.exitcode == 0
-    whole = agent(world("async")).learn(env_steps)
+    whole = agent(make_env("async")).learn(env_steps)
     assert whole.num_timesteps == env_steps
     assert whole.save(tmp_path / "whole").read_bytes() == (tmp_path / "interrupted.safetensors").read_bytes()
     whole.env.close()
@@ -281,9 +281,9 @@ def test_long_episode_warns_once_of_time_limit(monkeypatch, play):
     monkeypatch.setattr(collector, "LONG_EPISODE", 10)
     agent = Reinforce(Long(), seed=0)
     run = partial(agent.learn, 25) if play == "learn" else partial(evaluate, agent, Long(), 1)
-    with pytest.warns(UserWarning, match=naming("10 env steps", "TimeLimit")) as told:
+    with pytest.warns(UserWarning, match=naming("10 env steps", "TimeLimit")) as caught:
         run()
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

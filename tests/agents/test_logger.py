@@ -85,9 +85,9 @@ def test_layout_of_a_resumed_run_is_written_once_with_the_environment_parameters
 def experiment(folder):
     """Hyperparameters and results of the HParams tab."""
     data = events(folder).summary_metadata["_hparams_/experiment"].plugin_data.content
-    told = HParamsPluginData.FromString(data).experiment
-    first = [info.name for info in told.hparam_infos if info.differs]
-    return first, [info.name.tag for info in told.metric_infos]
+    content = HParamsPluginData.FromString(data).experiment
+    first = [info.name for info in content.hparam_infos if info.differs]
+    return first, [info.name.tag for info in content.metric_infos]
 
 
 def test_hparams_have_only_measured_results(tmp_path):

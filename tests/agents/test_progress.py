@@ -110,8 +110,8 @@ def test_progress_at_the_end_prints_the_regimes():
         number, start, mean, first, final, half_life = line.replace("▸", "").replace(",", "").split()
         assert int(number) == adaptation.regimes.index(regime)
         assert int(start) == regime.start
-        told = [float(mean), float(first), float(final)]
-        assert told == pytest.approx([regime.mean, regime.first_tenth, regime.last_tenth], abs=0.05)
+        values = [float(mean), float(first), float(final)]
+        assert values == pytest.approx([regime.mean, regime.first_tenth, regime.last_tenth], abs=0.05)
         assert (
             100 <= float(half_life) <= 110
         )  # 2,000 env steps in updates of 20, or fewer in updates with episode ends
@@ -176,17 +176,21 @@ def test_progress_json_prints_only_json_lines(tmp_path, capsys):
     adaptation = AdaptationCallback()
     progress = ProgressCallback(form="json", every=50)
     agent({"reward.scale": STAIRS}).learn(3_000, [progress, adaptation], log_dir=tmp_path)
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    events = [one["event"] for one in told]
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = [one["event"] for one in records]
     assert events[0] == "start"
     assert events[-1] == "end"
     assert events.count("progress") == 3  # of about 155 updates
-    assert all({"step", "total", "fps", "return", "half_life", "regime"} <= set(one) for one in told)
-    assert told[0]["return"] is None
-    assert told[0]["memory"] == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"
-    assert told[0]["folder"] == told[-1]["folder"] == str(tmp_path)
-    assert (told[-1]["total"], told[-1]["regime"], told[-1]["half_life"]) == (3_000, 2, pytest.approx(200.0))
-    regimes = [one for one in told if one["event"] == "regime"]
+    assert all({"step", "total", "fps", "return", "half_life", "regime"} <= set(one) for one in records)
+    assert records[0]["return"] is None
+    assert records[0]["memory"] == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"
+    assert records[0]["folder"] == records[-1]["folder"] == str(tmp_path)
+    assert (records[-1]["total"], records[-1]["regime"], records[-1]["half_life"]) == (
+        3_000,
+        2,
+        pytest.approx(200.0),
+    )
+    regimes = [one for one in records if one["event"] == "regime"]
     assert [one["regime"] for one in regimes] == [0, 1]
     for one, known in zip(regimes, adaptation.regimes, strict=False):
         assert (one["start"], one["step"]) == (known.start, known.end)

@@ -297,9 +297,9 @@ def test_save_several_unrestorable_environments_warns_once(tmp_path):
         return SyncVectorEnv(makers)
 
     agent = a2c(make()).learn(100)
-    with pytest.warns(UserWarning, match=naming("rl_rms.envs.make_vec", 'sharing="independent"')) as told:
+    with pytest.warns(UserWarning, match=naming("rl_rms.envs.make_vec", 'sharing="independent"')) as caught:
         path, _ = [agent.save(tmp_path / name) for name in ("agent", "again")]
-    assert len(told) == 1
+    assert len(caught) == 1
     assert A2C.load(path, env=make()).learn(100).num_timesteps >= 200
 
 

@@ -91,10 +91,10 @@ def test_video_callback_full_disk_warns_and_continues(tmp_path, monkeypatch):
             Path(path).write_bytes(Path(path).read_bytes()[:500])
 
     monkeypatch.setattr(ImageSequenceClip, "write_videofile", fill)
-    with pytest.warns(UserWarning, match=naming("video", "env step")) as told:
+    with pytest.warns(UserWarning, match=naming("video", "env step")) as caught:
         trained = A2C("CartPole-v1", n_steps=50, seed=0).learn(300, callback)
     assert trained.num_timesteps >= 300
-    problems = [str(one.message).split(f" cannot be written to {folder}: ")[1].split(";")[0] for one in told]
+    problems = [str(one.message).split(f" cannot be written to {folder}: ")[1].split(";")[0] for one in caught]
     assert problems == ["No header: No space left on device", "ffmpeg has not brought it to an end"]
     assert [video.name[:13] for video in folder.iterdir()] == ["step_00000003"]
 

@@ -43,10 +43,10 @@ def test_train_on_env_error_restart_continues(faulty, capsys, mode):
     words = ["--agent.on_env_error", "restart"]
     if mode == "async":
         words += ["--agent.env_timeout", "60"]
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert main(["train", faulty(mode), *WORDS, *words]) == 0
-    sentences = [str(one.message) for one in told]
+    sentences = [str(one.message) for one in caught]
     assert [one.split(" (")[0] for one in sentences[:2]] == ["sub-environment 0", "sub-environment 1"]
     assert mentions(sentences[1], "restart 1", "RuntimeError: the motor burnt")
 

@@ -103,11 +103,11 @@ def test_federate_rounds_equal_clients_and_server_in_one_process(rounds, placeme
     for name, param in server.params.items():
         # A normalizer amplifies rounding errors of small gradients.
         assert torch.allclose(param, one.server.params[name], atol=1e-7 if placement == "none" else 2e-4)
-    told = rows()
-    assert [row["time/total_timesteps"] for row in told] == ["1", "2", "3"]
-    assert {row["federation/clients"] for row in told} == {"3.0"}
-    assert float(told[0]["client2/env_steps"]) > 0
-    assert float(told[0]["client1/norm"]) > 0
+    logged = rows()
+    assert [row["time/total_timesteps"] for row in logged] == ["1", "2", "3"]
+    assert {row["federation/clients"] for row in logged} == {"3.0"}
+    assert float(logged[0]["client2/env_steps"]) > 0
+    assert float(logged[0]["client1/norm"]) > 0
     for client in range(3):
         assert (Path("run/clients") / str(client) / "agent.safetensors").is_file()
 

@@ -85,8 +85,8 @@ def test_plot_empty_run_names_it(tmp_path):
 def test_plot_runs_of_different_environments_raises(tmp_path):
     pole = write_run(tmp_path / "pole", [1.0])
     other = clean_rl(tmp_path / "Acrobot-v1__dqn__1__1690000000", [1.0])
-    told = refused(pole, other)
+    message = refused(pole, other)
     assert (
         f"several environments, whose returns do not compare: CartPole-v1 ({pole}) and Acrobot-v1 ({other})"
-        in told
+        in message
     )

@@ -119,17 +119,17 @@ def summary():
 
 def assert_whole(total):
     """Assert that there is one run whose log covers all its env steps once."""
-    told = summary()
-    assert total <= told["total_timesteps"] < total + 200
-    assert told["interrupted"] is False
+    ended = summary()
+    assert total <= ended["total_timesteps"] < total + 200
+    assert ended["interrupted"] is False
     with (the_run() / "metrics.csv").open(newline="") as file:
         # The end of a regime has its own row.
         steps = [float(row["time/total_timesteps"]) for row in csv.DictReader(file) if row["time/fps"]]
     assert steps == sorted(steps)
     assert len(steps) == len(set(steps))
-    assert steps[-1] == told["total_timesteps"]
+    assert steps[-1] == ended["total_timesteps"]
     agent = A2C.load(the_run() / "checkpoints/final.safetensors")
-    assert agent.num_timesteps == told["total_timesteps"]
+    assert agent.num_timesteps == ended["total_timesteps"]
 
 
 @pytest.mark.slow
@@ -161,8 +161,8 @@ def test_train_on_two_nodes_joins_them(elsewhere):
     assert [process.returncode for process in both] == [0, 0], printed
     assert_whole(6_000)
     # One node prints the JSON lines; all other lines are torchrun's.
-    told = [json.loads(line)["event"] for text in printed for line in text.splitlines() if line.startswith("{")]
-    assert (told[0], told.count("start"), told.count("end"), told[-1]) == ("start", 1, 1, "end")
+    events = [json.loads(line)["event"] for text in printed for line in text.splitlines() if line.startswith("{")]
+    assert (events[0], events.count("start"), events.count("end"), events[-1]) == ("start", 1, 1, "end")
     assert "cartpole" not in "".join(line for text in printed for line in text.splitlines() if line[:1] != "{")
 
 

@@ -18,8 +18,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_study_without_a_name_lists_the_studies(capsys):
     assert main(["study", "--list"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told] == list(STUDIES)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(STUDIES)
 
 
 @pytest.mark.parametrize(

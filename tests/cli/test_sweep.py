@@ -63,13 +63,13 @@ def test_sweep_writes_a_best_configuration_that_trains(sweep_file, capsys):
 def test_sweep_trial_equals_train(sweep_file):
     search = read_search(sweep_file(), {})
     values = {"agent.learning_rate": 3e-3, "agent.half_life": 50.0}
-    told = []
+    means = []
     config = search.run_config(values, 3)
-    done = trials.train(config, "whole_run", lambda stretch, mean: told.append((stretch, mean)))
+    done = trials.train(config, "whole_run", lambda stretch, mean: means.append((stretch, mean)))
     assert len(done["stretches"]) == STRETCHES
     assert done["score"] == pytest.approx(sum(done["stretches"]) / STRETCHES)
-    assert [stretch for stretch, _ in told] == list(range(STRETCHES))
-    assert told[-1][1] == pytest.approx(done["score"])
+    assert [stretch for stretch, _ in means] == list(range(STRETCHES))
+    assert means[-1][1] == pytest.approx(done["score"])
     assert done == trials.train(config, "whole_run", lambda *_: None)
     final, worst = (trials.train(config, metric, lambda *_: None)["score"] for metric in ("final", "worst_regime"))
     assert len({done["score"], final, worst}) > 1

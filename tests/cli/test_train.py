@@ -69,10 +69,10 @@ def test_train_progress_json_or_none_prints_json_or_the_folder(tmp_path, monkeyp
     assert capfd.readouterr() == (f"{folder.relative_to(tmp_path)}\n", "")
     assert main(["train", "cartpole_a2c", *quick, "--progress", "json", "--log_interval=1"]) == 0
     out, err = capfd.readouterr()
-    told = [json.loads(line) for line in out.splitlines()]
-    assert [one["event"] for one in told] == ["start", *["progress"] * (len(told) - 2), "end"]
-    assert len(told) > 3
-    assert told[-1]["folder"] == str(run_folder(tmp_path, "cartpole_a2c").relative_to(tmp_path))
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [one["event"] for one in records] == ["start", *["progress"] * (len(records) - 2), "end"]
+    assert len(records) > 3
+    assert records[-1]["folder"] == str(run_folder(tmp_path, "cartpole_a2c").relative_to(tmp_path))
     assert err == ""
 
 

@@ -105,10 +105,10 @@ def test_frozen_evaluation_changes_no_training():
 def test_oracle_equals_the_later_parameters(probe):
     env = NonStationary(probe(length=50), {"level": OrnsteinUhlenbeck(0.0, 1.0, tau=20)}, seed=3, env_index=2)
     env.reset(seed=0)
-    told = env.oracle(0, 60)["level"]
-    assert env.oracle(10, 20)["level"].tolist() == told[10:20].tolist()
+    levels = env.oracle(0, 60)["level"]
+    assert env.oracle(10, 20)["level"].tolist() == levels[10:20].tolist()
     for step in range(60):
-        assert env.step(None)[1] == told[step]
+        assert env.step(None)[1] == levels[step]
     assert env.oracle(5, 5)["level"].shape == (0,)
     with pytest.raises(ValueError, match=naming("t1", ">= 5", "4")):
         env.oracle(5, 4)

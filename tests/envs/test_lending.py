@@ -52,8 +52,8 @@ def test_repayment_probabilities_equal_simulated_shares():
     chances = env.chances(observations)
     for group in (0, 1):
         for low in (0.0, 0.2, 0.4, 0.6, 0.8):
-            told = (groups == group) & (low <= chances) & (chances < low + 0.2)
-            assert repays[told].mean() == pytest.approx(chances[told].mean(), abs=0.012)
+            in_bin = (groups == group) & (low <= chances) & (chances < low + 0.2)
+            assert repays[in_bin].mean() == pytest.approx(chances[in_bin].mean(), abs=0.012)
 
 
 def test_repayment_probabilities_equal_hand_computed_values():

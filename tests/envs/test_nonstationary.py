@@ -461,26 +461,26 @@ def play(changes, steps, policy_seed):
     env = NonStationary(gym.make("CartPole-v1"), changes, seed=0)
     env.action_space.seed(policy_seed)
     _, info = env.reset(seed=policy_seed)
-    told, regimes = [env.parameters], [info["rl_rms.regime"]]
+    parameters, regimes = [env.parameters], [info["rl_rms.regime"]]
     episodes = 0
     for _ in range(steps):
         _, _, terminated, truncated, info = env.step(env.action_space.sample())
-        told.append(env.parameters)
+        parameters.append(env.parameters)
         regimes.append(info["rl_rms.regime"])
         if terminated or truncated:
             episodes += 1
             env.reset()
     env.close()
     assert episodes > 10
-    return told, regimes
+    return parameters, regimes
 
 
 @pytest.mark.parametrize("policy_seed", [0, 1])
 def test_parameter_with_regular_increments_counts_them_across_episodes(policy_seed):
     stairs = PiecewiseConstant([(50 * step, 9.8 + step) for step in range(41)])
-    told, regimes = play({"gravity": stairs}, 2_000, policy_seed)
-    assert told[-1]["gravity"] - told[0]["gravity"] == pytest.approx(40)
-    assert [one["gravity"] for one in told[::50]] == pytest.approx([9.8 + step for step in range(41)])
+    parameters, regimes = play({"gravity": stairs}, 2_000, policy_seed)
+    assert parameters[-1]["gravity"] - parameters[0]["gravity"] == pytest.approx(40)
+    assert [one["gravity"] for one in parameters[::50]] == pytest.approx([9.8 + step for step in range(41)])
     assert regimes[::50] == list(range(41))
 
 
@@ -498,10 +498,10 @@ def test_drift_is_independent_of_other_targets():
         "masspole": Markov([0.1, 0.5], mean_dwell=300) * Burst(1, 2, duration=20, rate=0.01),
         "force_mag": Trace([10, -10, 5], every=100, end="repeat"),
     }
-    told, regimes = play(changes, 6_000, policy_seed=0)
+    parameters, regimes = play(changes, 6_000, policy_seed=0)
     jumps = set()
     for target, schedule in changes.items():
         key = Key(0, stream_of(target))
-        assert [one[target] for one in told] == schedule.values(np.arange(6_001), key).tolist()
+        assert [one[target] for one in parameters] == schedule.values(np.arange(6_001), key).tolist()
         jumps |= set(schedule.events(0, 6_000, key).tolist())
     assert regimes == [sum(jump <= t for jump in jumps) for t in range(6_001)]

@@ -11,11 +11,11 @@ from tests.naming import naming
 def play(env, steps, pushes, seed=0):
     """Observations, rewards and ends under given moves."""
     rng = np.random.default_rng(seed)
-    told = [(env.reset(seed=seed)[0], None, None, None)]
+    transitions = [(env.reset(seed=seed)[0], None, None, None)]
     for _ in range(steps):
         moves = rng.integers(2, size=env.num_envs)
-        told.append(env.step(moves if pushes is None else (moves, pushes(rng)))[:4])
-    return told
+        transitions.append(env.step(moves if pushes is None else (moves, pushes(rng)))[:4])
+    return transitions
 
 
 def test_pushed_cartpole_of_strength_zero_equals_cartpole():
@@ -40,8 +40,8 @@ def test_push_changes_the_angular_velocity_before_the_step():
 
 def test_reset_begins_without_a_push():
     env = PushedCartPole(4, strength=5.0)
-    told = play(env, 60, lambda rng: rng.uniform(-1, 1, 4))
-    firsts = [after[0][over[2]] for over, after in itertools.pairwise(told[1:])]
+    transitions = play(env, 60, lambda rng: rng.uniform(-1, 1, 4))
+    firsts = [after[0][over[2]] for over, after in itertools.pairwise(transitions[1:])]
     firsts = np.concatenate(firsts)
     assert len(firsts) > 4
     assert np.abs(firsts).max() <= 0.05

@@ -29,16 +29,16 @@ def vector(*envs, **kwargs):
 def play(env, num_steps, seed=7):
     """Observations, rewards and ends of some steps, and the reset frames."""
     shown = [env.reset(seed=seed)[0]]
-    told = []
+    ends = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(num_steps):
             observations, rewards, terminated, truncated, infos = env.step(np.zeros(env.num_envs, int))
             shown.append(observations)
             restarted = infos.get("final_info", infos).get("rl_rms.restarted", np.zeros(env.num_envs, bool))
-            told.append((rewards.tolist(), terminated.tolist(), truncated.tolist(), restarted.tolist()))
+            ends.append((rewards.tolist(), terminated.tolist(), truncated.tolist(), restarted.tolist()))
     env.close()
-    return np.array(shown), told
+    return np.array(shown), ends
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_restart_equals_that_of_the_sync_class(mode, how):
     here = vector_here(*kinds, autoreset_mode=mode)
     failing = [{**kind, "how": how} for kind in kinds]
     there = vector(*failing, autoreset_mode=mode, on_env_error="restart")
-    shown, told = play(here, num_steps)
-    again, told_again = play(there, num_steps)
-    assert told_again == told
-    assert [row[3][1] for row in told].count(True) == num_faults
+    shown, ends = play(here, num_steps)
+    again, ends_again = play(there, num_steps)
+    assert ends_again == ends
+    assert [row[3][1] for row in ends].count(True) == num_faults
     assert np.array_equal(again, shown)
 
 
@@ -105,9 +105,9 @@ def test_restart_equals_that_of_the_sync_class(mode, how):
 )
 def test_restart_with_any_worker_option_equals_that_of_the_sync_class(kwargs):
     env = vector({}, {"how": "kill", "at": 3}, on_env_error="restart", **kwargs)
-    shown, told = play(env, 7)
-    expected, told_so = play(vector_here({}, {"at": 3}), 7)
-    assert told == told_so
+    shown, ends = play(env, 7)
+    expected, expected_ends = play(vector_here({}, {"at": 3}), 7)
+    assert ends == expected_ends
     if kwargs != {"copy": False}:
         assert np.array_equal(shown, expected)
 
@@ -120,10 +120,10 @@ def vector_here(*kinds, **kwargs):
 def test_step_hung_worker_is_replaced_and_the_others_continue():
     env = vector({}, {"how": "hang", "at": 3}, on_env_error="restart", env_timeout=TIMEOUT)
     hung = env.processes[1]
-    shown, told = play(env, 4)
+    shown, ends = play(env, 4)
     assert shown[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
     assert shown[:, 1, 0].tolist() == [0, 1, 2, 0, 0]
-    assert told[2][2:] == ([False, True], [False, True])
+    assert ends[2][2:] == ([False, True], [False, True])
     assert not hung.is_alive()
 
 

@@ -38,7 +38,7 @@ def test_step_fault_raises_an_error_with_number_seed_and_cause(how, problem):
 def test_step_restart_leaves_the_other_sub_environments_alone(how):
     plain, env = vector({}, {}, {}), vector({}, {"how": how, "at": 3}, {}, on_env_error="restart")
     shown, whole = [env.reset(seed=7)[0]], [plain.reset(seed=7)[0]]
-    told = []
+    flags = []
     for t in range(9):
         whole.append(plain.step(np.zeros(3, int))[0])
         if t in (2, 6):  # the new environment fails in its third step, too
@@ -47,12 +47,12 @@ def test_step_restart_leaves_the_other_sub_environments_alone(how):
         else:
             transition = env.step(np.zeros(3, int))
         shown.append(transition[0])
-        told.append((transition[3][1], "rl_rms.restarted" in transition[4]))
+        flags.append((transition[3][1], "rl_rms.restarted" in transition[4]))
     others = [0, 2]
     assert np.array_equal(np.array(shown)[:, others], np.array(whole)[:, others])
     # Steps 1 and 2, then the reset and the reset frame of the new environment, and so on.
     assert np.array(shown)[:, 1, 0].tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 0, 1]
-    assert told == [(t in (2, 6),) * 2 for t in range(9)]
+    assert flags == [(t in (2, 6),) * 2 for t in range(9)]
 
 
 def test_step_restart_of_all_does_not_advance_the_clock():

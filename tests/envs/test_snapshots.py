@@ -304,11 +304,11 @@ def unkept(kind):
 def test_state_that_cannot_be_kept_is_warned_of_once_by_each_environment(kind):
     for _ in range(2):
         env = unkept(kind)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for _ in range(3):
                 assert env.state_dict()["environment"] is None
-        assert len(told) == 1
+        assert len(caught) == 1
         env.close()
 
 

@@ -20,9 +20,9 @@ LEFT, DOWN, RIGHT = 0, 1, 2
 def test_switch_truncates_and_the_next_episode_has_the_other_task():
     env = NonStationary(TaskSwitch(LAKES), {"task": Step(before=0, after=1, at=3)})
     env.reset(seed=0)
-    told = [env.step(LEFT)[2:] for _ in range(3)]
-    assert [one[:2] for one in told] == [(False, False), (False, False), (False, True)]
-    assert told[-1][2]["rl_rms.regime"] == 1
+    steps = [env.step(LEFT)[2:] for _ in range(3)]
+    assert [one[:2] for one in steps] == [(False, False), (False, False), (False, True)]
+    assert steps[-1][2]["rl_rms.regime"] == 1
     env.reset()
     assert env.step(DOWN)[:4] == (2, 0, False, False)  # a hole in the first lake
     assert env.step(RIGHT)[:4] == (3, 1, True, False)

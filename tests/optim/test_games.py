@@ -19,8 +19,8 @@ def bilinear(make, x=1.0, y=1.0):
         return value, -value
 
     def play(how):
-        told = play_round(players, losses, how)
-        return [param.item() for param in params], told
+        values = play_round(players, losses, how)
+        return [param.item() for param in params], values
 
     return play, players
 
@@ -42,9 +42,9 @@ def sgd(params):
 )
 def test_round_equals_hand_computed_values(how, expected):
     play, _ = bilinear(sgd)
-    point, told = play(how)
+    point, values = play(how)
     assert point == expected
-    assert told == [1.0, -1.0]
+    assert values == [1.0, -1.0]
 
 
 def test_extragradient_second_moment_holds_only_look_ahead_gradients():

@@ -176,10 +176,10 @@ def test_group_gradients_equal_those_of_each_mean_loss():
     layer, unused = torch.nn.Linear(3, 1), torch.nn.Parameter(torch.zeros(2))
     layer.bias.requires_grad_(False)
     x, groups = torch.randn(10, 3), torch.tensor([2, 0, 0, 2, 2, 0, 0, 0, 0, 0])
-    told = group_gradients(layer(x).squeeze(1).square(), groups, [*layer.parameters(), unused])
-    assert list(told) == [0, 2]
+    result = group_gradients(layer(x).squeeze(1).square(), groups, [*layer.parameters(), unused])
+    assert list(result) == [0, 2]
     assert layer.weight.grad is None
-    for label, gradients in told.items():
+    for label, gradients in result.items():
         layer.zero_grad()
         layer(x[groups == label]).square().mean().backward()
         torch.testing.assert_close(gradients[0], layer.weight.grad)

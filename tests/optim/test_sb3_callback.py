@@ -89,12 +89,12 @@ def test_env_steps_per_update_counts_a_smaller_last_minibatch():
 
 def test_env_steps_per_update_of_episodic_rollouts_is_measured():
     model = build(DQN, train_freq=(1, "episode"), gradient_steps=5, **OFF_POLICY)
-    told = []
-    model.policy.optimizer.register_step_pre_hook(lambda optimizer, *_: told.append(optimizer.steps_per_update))
+    spans = []
+    model.policy.optimizer.register_step_pre_hook(lambda optimizer, *_: spans.append(optimizer.steps_per_update))
     model.learn(100, callback=HalfLifeCallback("1_000 steps"))
-    assert len(set(told)) > 1
+    assert len(set(spans)) > 1
     # There is one entry per update, so their sum is the number of all env steps.
-    assert sum(told) == pytest.approx(model.num_timesteps)
+    assert sum(spans) == pytest.approx(model.num_timesteps)
     with pytest.raises(ValueError, match=naming("rollout_steps=None")):
         env_steps_per_update(model)
     assert env_steps_per_update(model, rollout_steps=40) == 8.0

@@ -958,11 +958,11 @@ def test_step_hooks_run_once_in_the_order_of_torch(path):
 def test_step_hooks_get_the_arguments_of_step(path):
     def scenario(make):
         optimizer = make([leaf(1.0)])
-        told = []
+        arguments = []
 
         def note(seen_optimizer, args, kwargs):
             assert seen_optimizer is args[0] is optimizer
-            told.append([len(args), len(kwargs), int("closure" in kwargs)])
+            arguments.append([len(args), len(kwargs), int("closure" in kwargs)])
 
         handles = [register_optimizer_step_pre_hook(note), register_optimizer_step_post_hook(note)]
         optimizer.register_step_pre_hook(note)
@@ -974,7 +974,7 @@ def test_step_hooks_get_the_arguments_of_step(path):
         finally:
             for handle in handles:
                 handle.remove()
-        return told
+        return arguments
 
     assert_as_torch(scenario, path)
 

@@ -26,6 +26,6 @@ def test_verdict_equals_hand_computed_values(better, word):
     middle[better, "Adam"] = 120
     cells = [{"network": network, "by": by, "life": 1} for network, by in middle]
     measured = [{"scores": middle[key] + rng.normal(size=(10, 3))} for key in middle]
-    told = STUDY.verdict(Results(range(10), cells, measured))
-    assert told.word == word
-    assert ("a, first under SGD, falls" in told.sentence) == (word == "holds")
+    verdict = STUDY.verdict(Results(range(10), cells, measured))
+    assert verdict.word == word
+    assert ("a, first under SGD, falls" in verdict.sentence) == (word == "holds")

@@ -42,7 +42,7 @@ def test_global_clip_keeps_a_lasting_change_out(quick):
 
 def test_recovery_ends_when_the_pollution_has_decayed():
     # 1e4 0.99**t <= 1.1**2 - 1 when the root is within a tenth.
-    told = measure(0, clip="none", burst="all", after=1_200)
-    assert told["recovery"] == pytest.approx(np.log(1e4 / 0.21) / -np.log(0.99), rel=0.02)
+    result = measure(0, clip="none", burst="all", after=1_200)
+    assert result["recovery"] == pytest.approx(np.log(1e4 / 0.21) / -np.log(0.99), rel=0.02)
     assert moments(1_200)[0] == 0
     assert moments(1_200)[-1] == 1_199

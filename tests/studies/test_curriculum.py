@@ -23,13 +23,13 @@ def test_theory_equals_hand_computed_values():
 
 
 def test_first_step_after_a_rise_is_too_long():
-    told = measure(0, rho=0.99, ratio=100.0)
+    result = measure(0, rho=0.99, ratio=100.0)
     # v = 0.99 + 0.01 * 1e4 g**2, so the largest gradients have steps between 10 and the bound of 1 / sqrt(1 -
     # rho).
-    assert 9 < told["first"] < 10
+    assert 9 < result["first"] < 10
 
 
 def test_agents_reach_every_stage():
-    told = measure(0, half_life=69, rate=3e-3)
-    assert told["stage"] >= 1
-    assert told["return"] > 40
+    result = measure(0, half_life=69, rate=3e-3)
+    assert result["stage"] >= 1
+    assert result["return"] > 40

@@ -30,5 +30,5 @@ def test_client_normalizer_uses_its_own_gradients():
 
 def test_federation_of_cartpoles_increases_the_return(monkeypatch):
     monkeypatch.setattr("rl_rms.studies.federated.AGENT_ROUNDS", 10)
-    told = measure(0, placement="client", engine="here", rate=0.01)
-    assert 8 < told["return"] < 200
+    result = measure(0, placement="client", engine="here", rate=0.01)
+    assert 8 < result["return"] < 200

@@ -52,9 +52,9 @@ def test_nonfinite_score_counts_as_the_worst():
     assert interquartile(np.array([1.0, np.inf, np.nan, np.nan])) > 1e300
 
 
-@pytest.mark.parametrize(("word", "told"), [("holds", "Holds: x."), ("does not hold", "Does not hold: x.")])
-def test_str_of_a_verdict_is_a_sentence(word, told):
-    assert str(Verdict(word, "x.")) == told
+@pytest.mark.parametrize(("word", "sentence"), [("holds", "Holds: x."), ("does not hold", "Does not hold: x.")])
+def test_str_of_a_verdict_is_a_sentence(word, sentence):
+    assert str(Verdict(word, "x.")) == sentence
 
 
 def test_every_study_has_a_page_and_a_test():

@@ -22,8 +22,8 @@ def test_best_half_life_is_far_below_the_time_between_jumps(quick):
 def test_expected_return_of_a_policy_is_near_the_best(name, best):
     world = WORLDS[name]
     agent = A2C(make_vec(world.id, 2, world.changes, seed=3, **world.kwargs), seed=3, device="cpu")
-    told = expected_return(agent, world, 3)
-    assert best - 1 < told < best
+    value = expected_return(agent, world, 3)
+    assert best - 1 < value < best
     # With equal probabilities, the reward is the mean of all arms, and each state has half of the time.
     for param in agent.policy.actor_network[-1].parameters():
         param.data.zero_()

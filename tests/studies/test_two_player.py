@@ -57,11 +57,11 @@ def test_pushes_equal_hand_computed_values():
     assert [swings(leaning)[1] for _ in range(26)][::25] == pytest.approx([0.0, 0.0], abs=1e-9)
     assert swings(leaning)[0] == pytest.approx(math.sin(2 * math.pi * 26 / 50))
     gusts = pushes("gusts", 50, seed=0)
-    told = np.array([gusts(leaning) for _ in range(40)])
-    assert np.abs(told[:, 0]).tolist() == 2 * (10 * [1.0] + 10 * [0.0])
-    assert all(np.array_equal(one, other) for one, other in itertools.pairwise(told[:10]))
-    assert not np.array_equal(told[0], told[20])
-    assert abs(told[0].sum()) < 40
+    values = np.array([gusts(leaning) for _ in range(40)])
+    assert np.abs(values[:, 0]).tolist() == 2 * (10 * [1.0] + 10 * [0.0])
+    assert all(np.array_equal(one, other) for one, other in itertools.pairwise(values[:10]))
+    assert not np.array_equal(values[0], values[20])
+    assert abs(values[0].sum()) < 40
     chance = pushes("chance", 1_000, seed=0)(leaning)
     assert (np.abs(chance) <= 1).all()
     assert abs(chance.mean()) < 0.1

@@ -133,11 +133,11 @@ def test_task_sets_the_targets(index):
     assert all(set(task) == set(one.targets) for task in tasks)
     assert all(type(value) is float for task in tasks for value in task.values())
     assert len({json.dumps(task) for task in tasks}) > 1
-    told = one.log()
-    assert all(type(value) is float and math.isfinite(value) for value in told.values())
+    log = one.log()
+    assert all(type(value) is float and math.isfinite(value) for value in log.values())
     assert 0 <= one.difficulty <= 1
     if not isinstance(one, Teacher):
-        assert told["difficulty"] == one.difficulty
+        assert log["difficulty"] == one.difficulty
     # Changing a returned task does not change the curriculum.
     mine = one.task(0)
     mine["length"] = -1.0

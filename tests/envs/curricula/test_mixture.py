@@ -28,9 +28,9 @@ def test_alp_gmm_draws_tasks_whose_returns_change():
     assert all(0 <= x <= 10 for x in places)
     # A fifth of the tasks is drawn uniformly; 80 % of these are outside.
     assert 0.1 < np.mean([not 2.5 <= x <= 5.5 for x in places[300:]]) < 0.3
-    told = curriculum.log()
-    assert told["components"] >= 2
-    assert 3 < told["mean/x"] < 5.5
+    log = curriculum.log()
+    assert log["components"] >= 2
+    assert 3 < log["mean/x"] < 5.5
     assert curriculum.timescale == 1_000  # 100 episodes of 10 env steps
 
 

@@ -46,7 +46,7 @@ def test_jump_detector_deviation_within_two_standard_deviations_does_not_fire():
     assert fires([0.0] * 200 + [2.1]) == [200]
 
 
-def test_jump_detector_begins_anew_with_the_block_that_fires():
+def test_jump_detector_restarts_with_the_block_that_fires():
     assert fires([*[0.0] * 100, 5.0, 0.0, 5.0, 5.0, 5.0, 5.0]) == [100]
     assert fires([*[0.0] * 100, *[5.0] * 20, *[0.0] * 20]) == [100, 120]
 
@@ -109,7 +109,7 @@ def test_jump_detector_gives_the_statistics_of_the_block_that_differs():
     assert (results[-1].weight, results[-1].mean, results[-1].variance) == (2.0, 11.0, 2.0)
 
 
-def test_jump_detector_restored_from_its_state_goes_on_identically():
+def test_jump_detector_load_state_dict_continues_equally():
     rng = np.random.default_rng(0)
     batches = [(rng.normal(offset, 1.0, 2), rng.random(2)) for offset in [0.0] * 30 + [9.0] * 30]
     detector, restored = JumpDetector((2,)), JumpDetector((2,))

@@ -1,4 +1,4 @@
-"""Hyperparameters by meta-gradient: unrolled updates are the real ones, their gradients finite differences."""
+"""Adaptation of hyperparameters by meta-gradient."""
 
 import dataclasses
 import gc
@@ -25,7 +25,7 @@ NEGLIGIBLE = 1e-12
 
 
 class Choice(gym.Env):
-    """Shows 0 or 1 and pays 1 for the action of that number."""
+    """Shows 0 or 1; the reward is 1 for the action of that number."""
 
     observation_space = gym.spaces.Discrete(2)
     action_space = gym.spaces.Discrete(2)
@@ -46,7 +46,7 @@ def choices(num_envs=8):
 
 
 def judge(agent):
-    """Fill the window, and stop just before a fresh rollout is judged."""
+    """Fill the window and stop before the next evaluation rollout."""
     agent.learn(10**6, callback=lambda one: len(one.meta.state_dict()["window"]) < one.config.meta.window)
     return agent.meta
 
@@ -66,11 +66,11 @@ OPTIONS = {
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_the_unrolled_updates_are_the_real_ones(options, fused):
+def test_unroll_gives_the_weights_of_the_training(options, fused):
     config = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=5, rate=0.3)
     env = make_vec("CartPole-v1", 4, {"gravity": Redraw(low=5.0, high=20.0, every=50)}, seed=0)
     agent = A2C(env, **{"learning_rate": 3e-3, **options}, meta=config, seed=0, fused=fused)
-    agent.learn(4 * 5 * 12)  # some windows, after which the ratios are no longer 1
+    agent.learn(4 * 5 * 12)  # after some windows, the ratios differ from 1
     meta = judge(agent)
     assert len(meta.path) > 1
     assert all(abs(math.log(ratio)) > 0.01 for ratio in meta.ratios.values())
@@ -80,7 +80,7 @@ def test_the_unrolled_updates_are_the_real_ones(options, fused):
         torch.testing.assert_close(params[f"policy.{name}"], param, rtol=1e-4, atol=1e-6)
 
 
-def test_with_ratios_of_1_training_is_what_it_was():
+def test_learn_with_ratios_of_one_equals_training_without_meta():
     def train(meta):
         env = make_vec("CartPole-v1", 4, seed=0)
         return A2C(env, learning_rate=1e-2, meta=meta, seed=0).learn(2_000)
@@ -91,7 +91,7 @@ def test_with_ratios_of_1_training_is_what_it_was():
 
 
 def next_batch(agent):
-    """The batch of the agent's next rollout, which it does not learn from."""
+    """The batch of the agent's next rollout, without an update."""
     rollout, state = agent.make_trainer().collect()
     return agent.learner.batch(rollout, state, agent.num_timesteps).copied()
 
@@ -114,8 +114,8 @@ class DoublePolicy(torch.nn.Module):
 
 @pytest.mark.parametrize("fluctuation", [0.0, 0.7])
 @pytest.mark.parametrize("max_grad_norm", [None, 0.05])
-def test_meta_gradients_are_finite_differences(fluctuation, max_grad_norm):
-    # Without a baseline, whose values would move the advantages, too.
+def test_meta_gradients_equal_finite_differences(fluctuation, max_grad_norm):
+    # There is no baseline, because its values would change the advantages.
     config = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=3, fluctuation=fluctuation)
     agent = Reinforce(
         make_vec("CartPole-v1", 3, seed=0),
@@ -148,7 +148,7 @@ def test_meta_gradients_are_finite_differences(fluctuation, max_grad_norm):
 
 
 @pytest.mark.slow
-def test_a_rate_that_is_far_too_small_grows_and_the_agent_learns():
+def test_learn_with_a_too_small_rate_increases_it_and_the_return():
     def train(meta):
         agent = A2C(choices(), learning_rate=2e-5, gamma=0.0, meta=meta, seed=0).learn(24_000)
         return agent, np.mean([episode.ret for episode in agent.episodes]) / 8
@@ -159,7 +159,7 @@ def test_a_rate_that_is_far_too_small_grows_and_the_agent_learns():
     assert train(None)[1] < 0.7
 
 
-def test_memory_is_kept_to():
+def test_unroll_within_memory_mb_truncates_the_gradient():
     def graph(memory_mb):
         agent = A2C(choices(), meta=MetaConfig(window=8, memory_mb=memory_mb), seed=0)
         meta = judge(agent)
@@ -173,13 +173,13 @@ def test_memory_is_kept_to():
     held, same, half = graph(most / 2)
     assert most / 4 < held <= most / 2
     assert all(torch.equal(one, other) for one, other in zip(params.values(), same.values(), strict=True))
-    assert not torch.equal(whole, half)  # it goes back through the last updates only
+    assert not torch.equal(whole, half)  # the gradient covers the last updates only
     assert half[0] != 0.0
-    # Of a single update, which is the least, there is a gradient still.
+    # The smallest window of one update still has a gradient.
     assert graph(most / 1_000)[0] == pytest.approx(most / 8, rel=0.3)
 
 
-def test_rollouts_that_only_judge_cost_env_steps_and_no_updates():
+def test_evaluation_rollouts_count_env_steps_and_no_updates():
     def train(fresh):
         rollouts = []
         agent = A2C(choices(), meta=MetaConfig(window=4, num_eval_rollouts=fresh), seed=0)
@@ -188,16 +188,16 @@ def test_rollouts_that_only_judge_cost_env_steps_and_no_updates():
     once, thrice = train(1), train(3)
     assert once.num_timesteps == thrice.num_timesteps
     assert once.num_updates == 24
-    # Windows of four updates, each followed by two more rollouts.
+    # Each window of four updates is followed by two more rollouts.
     assert thrice.num_updates == 16
     assert len(thrice.meta.path) == 3
     # Three parts of each of three meta-gradients.
     assert thrice.meta.state_dict()["initial_weight"] == pytest.approx(0.5 ** (9 / 10))
 
 
-def test_agreement_is_each_hyperparameters_own():
+def test_update_agreement_is_separate_for_each_hyperparameter():
     meta = A2C(choices(), meta=MetaConfig(), seed=0).meta
-    # The first one's gradients are the larger ones, and noise; the second one's agree.
+    # The gradients of the first are large and noisy; those of the second agree.
     for _ in range(50):
         noisy, agreeing = meta.update_agreement(torch.tensor([[1e3, -0.2], [-1e3, -0.2]], dtype=torch.float64))
     assert abs(noisy) < 0.1
@@ -207,7 +207,7 @@ def test_agreement_is_each_hyperparameters_own():
     assert -0.3 < agreeing < -0.2
 
 
-def test_a_meta_gradient_that_is_not_finite_is_passed_over(monkeypatch):
+def test_nonfinite_meta_gradient_is_skipped(monkeypatch):
     agent = A2C(choices(), meta=MetaConfig(window=2), seed=0)
     judge(agent)
     unroll = agent.meta.unroll
@@ -225,7 +225,7 @@ def test_a_meta_gradient_that_is_not_finite_is_passed_over(monkeypatch):
     assert all(param.isfinite().all() for param in agent.policy.parameters())
 
 
-def test_a_half_life_stays_within_the_memorys_bounds():
+def test_adapted_half_life_stays_within_its_bounds():
     bounds = {"half_life_bounds": (50.0, 60.0)}
     agent = A2C(
         choices(), half_life=20, optimizer_kwargs=bounds, meta=MetaConfig(window=1, rate=1.0, adapt=["half_life"])
@@ -237,17 +237,17 @@ def test_a_half_life_stays_within_the_memorys_bounds():
     assert max(seen) > min(seen)
 
 
-def test_a_reset_optimizer_begins_a_new_window():
+def test_optimizer_reset_begins_a_new_window():
     env = make_vec("CartPole-v1", 4, {"length": Redraw(low=0.3, high=1.0, every=45)}, seed=0)
     agent = A2C(env, n_steps=5, on_change="reset", meta=MetaConfig(window=6), seed=0)
     windows = []
     agent.learn(1_000, callback=lambda one: windows.append(len(one.meta.state_dict()["window"])))
-    # A regime lasts 45 env steps, two or three updates of 20: no window is ever full.
+    # A regime lasts 45 env steps, two or three updates of 20, so no window is full.
     assert max(windows) <= 3
     assert agent.meta.path == []
 
 
-def test_what_is_adapted_is_logged(tmp_path):
+def test_learn_logs_the_adapted_hyperparameters(tmp_path):
     agent = A2C(choices(), meta=MetaConfig(adapt=["learning_rate", "eps"], window=2), seed=0)
     agent.learn(1_000, log_dir=tmp_path, log_interval=5)
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -269,7 +269,7 @@ def test_what_is_adapted_is_logged(tmp_path):
         ({"optimizer_kwargs": {"max_grad_value": 1.0}}, ["max_grad_value", "optimizer_kwargs"]),
     ],
 )
-def test_what_does_not_go_together(options, sentence):
+def test_meta_with_an_unsupported_option_raises(options, sentence):
     with pytest.raises(ValueError, match=naming(*sentence)):
         A2C(choices(), meta=MetaConfig(), **options)
 
@@ -287,18 +287,18 @@ def test_what_does_not_go_together(options, sentence):
         ({"memory_mb": 0}, ["meta.memory_mb"]),
     ],
 )
-def test_ranges(arguments, sentence):
+def test_meta_config_value_out_of_range_names_it(arguments, sentence):
     with pytest.raises(ValueError, match=naming(*sentence)):
         MetaConfig(**arguments)
 
 
-def test_estimated_half_lives_go_with_an_adapted_rate():
+def test_adapted_rate_with_an_estimated_half_life_is_supported():
     agent = A2C(choices(), half_life="auto", meta=MetaConfig(adapt=["learning_rate"], window=2), seed=0).learn(500)
     assert agent.meta.path
     assert isinstance(agent.optimizer, RMSprop)
 
 
-def test_a_windows_graph_is_gone_after_it(monkeypatch):
+def test_window_frees_its_graph(monkeypatch):
     seen = []
 
     def update(*arguments, **options):

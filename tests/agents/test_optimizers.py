@@ -56,7 +56,7 @@ def test_optimizer_with_a_wrong_argument_names_it():
 @pytest.mark.parametrize(
     ("path", "needed"), [("torch.optim.LBFGS", "closure"), ("rl_rms.optim.groups.GroupRMSprop", "gradients")]
 )
-def test_optimizer_whose_step_needs_an_argument_is_refused(path, needed):
+def test_optimizer_whose_step_needs_an_argument_raises(path, needed):
     with pytest.raises(ValueError, match=naming("optimizer", needed)):
         make_optimizer(module(), A2CConfig(optimizer=path))
 

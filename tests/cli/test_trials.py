@@ -68,7 +68,7 @@ def test_retry_stale_of_a_living_workers_trial_leaves_it(sweep_file, monkeypatch
     assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING]
 
 
-def test_work_beside_enough_other_workers_trains_nothing(sweep_file):
+def test_work_with_enough_other_workers_trains_nothing(sweep_file):
     search = read_search(sweep_file(), {"trials": 1})
     study, _, _ = begun(search)
     trials.work(search, str(Path("study.db").absolute()))

@@ -29,7 +29,7 @@ def test_encode_and_decode_keep_the_type_of_numbers():
 
 
 @pytest.mark.parametrize("dtype", ["|b1", "<i8", ">i4", "<u2", "<f2", "<f8"])
-def test_decode_of_an_array_has_the_dtype_the_shape_and_memory_of_its_own(dtype):
+def test_decode_of_an_array_copies_it_with_dtype_and_shape(dtype):
     array = np.arange(6).reshape(2, 3).astype(dtype)
     back = decode(through_json(encode(array)))
     assert back.dtype == array.dtype

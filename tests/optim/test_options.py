@@ -112,5 +112,5 @@ def test_takes_tensor_means_of_caution_with_momentum_and_of_update_clipping_is_t
     assert takes_tensor_means(group(**options)) is expected
 
 
-def test_as_scalar_of_a_number_is_the_number():
+def test_as_scalar_of_a_number_returns_it():
     assert as_scalar(0.1) == 0.1

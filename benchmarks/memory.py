@@ -184,7 +184,7 @@ def measure_sb3(case: Case, stated: str, seed: int) -> float:
 
 
 def measure_own(case: Case, stated: str, seed: int) -> float:
-    """Measure the half-life in env steps of a run of rl_rms's A2C. The arguments are those of `measure_sb3`."""
+    """Measure the half-life in env steps of a run of rl_rms's A2C. See `measure_sb3` for the arguments."""
     env = gym.make_vec("CartPole-v1", case.num_envs, vectorization_mode="sync", wrappers=[with_dead_input])
     options: dict[str, Any] = {"optimizer_kwargs": {"rho": RHO}}
     if stated == "half_life":
@@ -204,7 +204,7 @@ def measure_own(case: Case, stated: str, seed: int) -> float:
 
 
 def measure(case: Case, stated: str, seed: int = 0) -> float:
-    """Measure the half-life in env steps of a run. The arguments are those of `measure_sb3`."""
+    """Measure the half-life in env steps of a run. See `measure_sb3` for the arguments."""
     return (measure_own if case.algorithm == "rl_rms A2C" else measure_sb3)(case, stated, seed)
 
 

@@ -8,8 +8,8 @@ reduces, as in A2C training. Times are CPU times for one thread, and wall times 
 
 Two more contenders are `rl_rms.RMSprop` with a matched and with an estimated half-life. An update moves at least
 32 bytes per parameter: the norm reads the gradient, the kernel reads and writes parameter, gradient and v, and
-zero_grad writes the gradient. The table shows this bandwidth as a share of that of a copy of the parameters, which
-moves 8 bytes per parameter.
+zero_grad writes the gradient. The table compares this bandwidth with a copy of the parameters, which moves 8 bytes
+per parameter.
 """
 
 import argparse

@@ -18,8 +18,8 @@ frames do not advance the run's clock. The 64 squares are noisy, which adds the 
 of all half-lives; the table shows this amount.
 
 *v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. Shadow
-accumulators receive the run's gradients and have many fixed half-lives and those of "match" and "auto". The run
-itself learns with a half-life of 69 updates (rho = 0.99).
+accumulators receive the run's gradients and have many fixed half-lives and the estimates of "match" and "auto".
+The run itself learns with a half-life of 69 updates (rho = 0.99).
 
 *Tracking error* is the Kullback-Leibler divergence ``(s/v - 1 - log(s/v)) / 2`` between Gaussians of variance s
 and v, averaged over coordinates. Intervals are 95% bootstrap intervals of the mean over seeds.
@@ -210,8 +210,9 @@ class Shadow:
 def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
     """Compute ``(s/v - 1 - log(s/v)) / 2``, averaged over coordinates, for s the mean of ``squares``.
 
-    The logarithm of a mean of n noisy squares is too small by about c/n, and that of a mean of n/2 squares by 2
-    c/n, for any v. The difference of the two estimates the part of the error that is noise of s (jackknife).
+    The logarithm of a mean of n noisy squares is too small by about c/n, and the logarithm of a mean of n/2
+    squares by 2 c/n, for any v. The difference of the two estimates the part of the error that is noise of s
+    (jackknife).
 
     Args:
         squares: Independent squared gradients, shape ``(num_copies, num_coordinates)``, with even ``num_copies``.

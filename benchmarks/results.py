@@ -58,8 +58,8 @@ class Recipe:
     Attributes:
         steps: Env steps.
         num_envs: Number of environments of rl_rms.
-        ours: Arguments of rl_rms. ``lr`` is the start of a learning rate that falls linearly to 0, and ``ent``
-            that of an entropy coefficient.
+        ours: Arguments of rl_rms. ``lr`` and ``ent`` are the start values of a learning rate and an entropy
+            coefficient that fall linearly to 0.
         zoo: The zoo's entry, with ``n_envs``, ``normalize`` and ``lin`` for its linear learning rates.
         random: Mean return of random actions over 200 episodes, seed 0.
         published: The zoo's score of one run, and Tianshou's best evaluation at 1M env steps if there is one.

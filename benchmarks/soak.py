@@ -8,9 +8,9 @@ Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--out
   later value relative to the value at the end of the warm-up.
 - *optimizer* runs `rl_rms.RMSprop` on its fast path and `rl_rms.optim.rule.rmsprop_update` in float32, and the
   equations in numpy with float64, on the same stream of gradients. The stream has 64 coordinates with scales from
-  1e-6 to 1e3. They oscillate slowly and jump sometimes, and one gradient in ten is 0. The deviation of v is the
-  largest ``|v - v64| / v64`` of all coordinates, that of parameters the largest ``|p - p64| / max |p64|``, with
-  the maximum of p64 over the stream so far. The tolerance of both is 1e-3.
+  1e-6 to 1e3. They oscillate slowly and jump sometimes, and one gradient in ten is 0. Deviations are the largest
+  ``|v - v64| / v64`` and ``|p - p64| / max |p64|`` of all coordinates, with the maximum of p64 over the stream so
+  far. The tolerance of both is 1e-3.
 """
 
 import argparse

@@ -5,8 +5,8 @@ Run: python benchmarks/tracking.py [--seeds 5] [--streams NAME ...] [--output be
 A stream has 64 coordinates of independent gradients with mean 0 over 6000 updates. The error is the
 Kullback-Leibler divergence ``1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` from the true variance sigma**2 to v in nats,
 averaged over coordinates and over updates from the 100th. v is bias-corrected and includes the present gradient,
-except in one contender. The table shows the ratio of the error to that of the best fixed half-life of the same
-stream and seed, from 1 to 16384 in half octaves. 95 % intervals are Student's over seeds.
+except in one contender. The table compares the error with the best fixed half-life of the same stream and seed,
+from 1 to 16384 in half octaves. 95 % intervals are Student's over seeds.
 
 Some contenders receive information on the changes: `match` the timescale, `h = T` the dwell time or the period,
 AdamRel every change. Estimators have the bounds (1, 1e6), or their default floor of 32 if the name says so.

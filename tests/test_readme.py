@@ -41,7 +41,7 @@ def lines(text):
 WITH_BLOCKS = [page for page in PAGES if blocks(page)]
 
 
-# -- what a block of each language does -----------------------------------------------------------------------
+# -- code blocks by language ----------------------------------------------------------------------------------
 
 
 def run_python(text, folder):

@@ -19,7 +19,7 @@ class Faulty(gym.Env):
         length: Steps of an episode.
         truncates: True if episodes are truncated.
         rewards: Injected rewards by env step across episodes, beginning with 1.
-        observations: Injected observations by env step; number 0 is that of the first reset.
+        observations: Injected observations by env step; number 0 is the first reset.
     """
 
     observation_space = spaces.Box(-4.0, np.inf, (2,), np.float32)

@@ -265,7 +265,7 @@ def test_server_state_saved_and_loaded_continues():
         first.load_state_dict({**second.state_dict(), "params": {"v": torch.zeros(2)}})
 
 
-# -- both -------------------------------------------------------------------------------------------------
+# -- clients and server -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

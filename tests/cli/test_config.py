@@ -173,7 +173,7 @@ def test_keep_checkpoints_of_zero_raises():
     assert parse_config({"keep_checkpoints": None}).keep_checkpoints is None
 
 
-# -- configurations that nobody thought of ----------------------------------------------------------------
+# -- generated configurations -----------------------------------------------------------------------------
 
 COUNTS = st.integers(1, 50)
 RATES = st.one_of(
@@ -412,7 +412,7 @@ def test_print_config_prints_overridden_free_form_keys(capsys):
     assert read_yaml(capsys.readouterr().out, "printed")["env"]["kwargs"] == {"gravity": 3}
 
 
-# -- files from strangers ---------------------------------------------------------------------------------
+# -- untrusted files --------------------------------------------------------------------------------------
 
 FREE_FORM = [
     "env.changes",

@@ -274,7 +274,7 @@ def test_scale_without_ray_names_the_extra(elsewhere, monkeypatch, capsys):
 
 
 def test_train_failed_ray_workers_names_resume(elsewhere, monkeypatch):
-    """Uses a fake Ray whose trainer fails at once."""
+    """Uses a fake Ray with a trainer that fails immediately."""
 
     class FailedError(Exception):
         pass
@@ -352,7 +352,7 @@ def test_weights_under_torchrun_equal_one_process(elsewhere, workers_module):
     assert_everyone_is(elsewhere, workers_module.save_training(elsewhere, ALONE))
 
 
-# -- Ray, where it is installed ---------------------------------------------------------------------------
+# -- Ray, if it is installed ------------------------------------------------------------------------------
 
 
 @pytest.fixture

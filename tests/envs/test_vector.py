@@ -111,7 +111,7 @@ def test_make_vec_in_every_vectorization_mode_gives_the_same_drift(sharing):
         for action in actions:
             *transition, info = env.step(np.full(3, action))
             shown[mode].append((*(one.tolist() for one in transition), info["rl_rms.regime"].tolist()))
-            # The values are those of the schedules at the clocks, independent of the episodes.
+            # The values equal the schedules at the clocks, independent of the episodes.
             for i, clock in enumerate(env.clocks):
                 index = i if sharing == "independent" else 0
                 changes = CHANGES

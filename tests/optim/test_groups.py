@@ -37,7 +37,7 @@ def train(optimizer, updates, seed=0):
         optimizer.step(gradients if update % 3 else {0: gradients[0]}, {0: 3, 1: 1})
 
 
-# -- by hand ----------------------------------------------------------------------------------------------
+# -- hand-computed values ---------------------------------------------------------------------------------
 
 
 def test_step_divides_each_group_by_its_root_second_moment():
@@ -118,7 +118,7 @@ def test_step_of_one_group_equals_rmsprop(equalize, dtype):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-# -- torch's conventions ----------------------------------------------------------------------------------
+# -- conventions of torch ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("equalize", FLAGS)

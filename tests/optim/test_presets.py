@@ -98,7 +98,7 @@ def assert_close(ours, theirs, tolerance=1e-13):
     torch.testing.assert_close(ours, torch.as_tensor(theirs, dtype=ours.dtype), rtol=tolerance, atol=tolerance)
 
 
-# -- the libraries' own trajectories ----------------------------------------------------------------------
+# -- trajectories of the libraries ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", EQUAL, ids=named)
@@ -178,7 +178,7 @@ def test_bias_correction_with_decoupled_decay_equals_adamw_without_momentum(path
         assert_close(mine, other)
 
 
-# -- defaults, and what is given in their place -----------------------------------------------------------
+# -- defaults and overrides -------------------------------------------------------------------------------
 
 
 def library_defaults(library):

@@ -136,7 +136,7 @@ def test_half_precision_keeps_single_precision_state(dtype, foreach):
         assert {state[name].dtype for name in ("square_avg", "grad_avg", "momentum_buffer")} == {torch.float32}
 
 
-# -- one number under three names -------------------------------------------------------------------------
+# -- names of the decay -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_load_state_dict_pre_hook_may_replace_the_state():
     assert all((state["square_avg"] == 7).all() for state in loaded.state.values())
 
 
-# -- torch's conventions ----------------------------------------------------------------------------------
+# -- conventions of torch ---------------------------------------------------------------------------------
 
 
 def test_step_with_a_closure_returns_its_loss():

@@ -36,7 +36,7 @@ def build(algorithm, env, optimizer_class, optimizer_kwargs, **arguments):
 
 
 def optimizers(model):
-    """Optimizers of the policy: one, or those of actor and critic."""
+    """Optimizers of the policy: one, or one each for actor and critic."""
     holders = [model.policy, getattr(model, "actor", None), getattr(model, "critic", None)]
     found = [holder.optimizer for holder in holders if hasattr(holder, "optimizer")]
     assert found

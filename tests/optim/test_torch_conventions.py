@@ -101,7 +101,7 @@ def states(optimizer):
     ]
 
 
-# -- every path computes the same --------------------------------------------------------------------------
+# -- equality of the kernels -------------------------------------------------------------------------------
 
 
 def tensors_of_all_kinds(*dtypes):
@@ -1093,7 +1093,7 @@ def test_learning_rate_tensor_changed_in_place_is_used(path):
     assert_as_torch(scenario, path)
 
 
-# -- inside of a training loop -----------------------------------------------------------------------------
+# -- within a training loop --------------------------------------------------------------------------------
 
 
 @over_paths

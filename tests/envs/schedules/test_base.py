@@ -289,7 +289,7 @@ def test_cycle_of_each_schedule():
     assert (Sinusoid(0, 1, 30) + Sinusoid(0, 1, 20)).cycle == math.inf
 
 
-# -- schedules that nobody thought of ---------------------------------------------------------------------
+# -- generated schedules ----------------------------------------------------------------------------------
 
 NUMBERS = st.one_of(st.integers(-20, 20), st.floats(-1e3, 1e3), st.sampled_from([0.0, 1e-9, 1e6]))
 CLOCKS = st.one_of(st.integers(0, 100), st.integers(0, 10**7))

@@ -477,7 +477,7 @@ def test_step_after_a_gradient_was_resized_never_enters_the_kernel(monkeypatch):
         optimizer.step()
 
 
-# -- options and gradients that nobody thought of ---------------------------------------------------------
+# -- generated options and gradients ----------------------------------------------------------------------
 
 RANDOM_OPTIONS = st.fixed_dictionaries(
     {"lr": st.floats(0.0, 1.0), "eps": st.floats(1e-12, 1.0)},

@@ -128,7 +128,7 @@ def assert_same(ours, expected, tolerance):
     ("kernel", "options", "dtype"),
     [
         *((*case, torch.float64) for case in CASES),
-        # Single precision has operations of its own in the fused kernel alone.
+        # Only the fused kernel has separate operations for single precision.
         *((*case, torch.float32) for case in CASES if case[0] == "fused" or case[1] in SINGLE),
     ],
     ids=str,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -56,6 +57,7 @@ class Actor:
     ) -> None:
         self._policy, self._device = policy, device
         self._observation_space, self._action_space = observation_space, action_space
+        self._to_env = partial(to_env, space=action_space, squash=getattr(policy, "squashes", False))
         self._normalizer = normalizer
         self._mask_actions = mask_actions
         self._torch = TorchBackend(policy, device)
@@ -137,9 +139,6 @@ class Actor:
     def _initial_state(self, num_envs: int) -> Tensor | None:
         size = getattr(self._policy, "state_size", 0)
         return torch.zeros(num_envs, size, device=self._device) if size else None
-
-    def _to_env(self, actions: Array) -> Array:
-        return to_env(actions, self._action_space, squash=getattr(self._policy, "squashes", False))
 
     def _batch(self, observation: Tree | int) -> tuple[Tree, bool]:
         """A batch from a batch or from one observation, and whether it was one.

@@ -49,6 +49,9 @@ class Collector:
         num_timesteps: Env steps so far, all sub-environments together.
         num_workers: Workers that step as many sub-environments at the same time; each step counts for all of them.
         first_index: Number of the first sub-environment in errors.
+        resetting: Sub-environments that begin an episode in the next step, shape ``(num_envs,)``.
+        starts: Whether the last observation is its episode's first, shape ``(num_envs,)``.
+        action_masks: The valid actions, shape ``(num_envs, entries)``; None where all are.
 
     Raises:
         ValueError: If the environment does not state its autoreset mode, its actions cannot be masked, or its
@@ -75,9 +78,9 @@ class Collector:
         self._observations: Tree = None
         self._none = np.zeros(env.num_envs, dtype=np.bool_)
         self._all = ~self._none
-        self._resetting = self._none
-        self._starts = self._all
-        self._masks = initial_action_masks(env.single_action_space, env.num_envs) if mask_actions else None
+        self.resetting = self._none
+        self.starts = self._all
+        self.action_masks = initial_action_masks(env.single_action_space, env.num_envs) if mask_actions else None
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._notices = Notices()
@@ -129,15 +132,15 @@ class Collector:
             self._faults.raise_named(error, lambda indices: f"at a reset, after {self.num_timesteps:,} env steps")
             raise
         self._is_stopped = False
-        self._resetting, self._starts = self._none, self._all
+        self.resetting, self.starts = self._none, self._all
         self._returns[:] = 0.0
         self._lengths[:] = 0
         try:
             self._observations = self._imputer.check_reset(tree_map(np.array, observations))
         except NonfiniteError as error:
             raise self._located(error) from None
-        if self._masks is not None:
-            self._masks = self._read_masks(self._masks, [info])
+        if self.action_masks is not None:
+            self.action_masks = self._read_masks(self.action_masks, [info])
 
     @property
     def observations(self) -> Tree:
@@ -145,21 +148,6 @@ class Collector:
         if self._observations is None:
             raise RuntimeError("start() must be called before there are observations")
         return self._observations
-
-    @property
-    def resetting(self) -> Bools:
-        """Sub-environments that begin an episode in the next step, shape ``(num_envs,)``."""
-        return self._resetting
-
-    @property
-    def starts(self) -> Bools:
-        """Whether the last observation is its episode's first, shape ``(num_envs,)``."""
-        return self._starts
-
-    @property
-    def action_masks(self) -> Bools | None:
-        """The valid actions, shape ``(num_envs, entries)``; None where all are."""
-        return self._masks
 
     def pop_num_nonfinite(self) -> int:
         """Non-finite rewards and observations since the last call."""
@@ -170,9 +158,9 @@ class Collector:
         """The episodes in progress, for `rl_rms.envs.encoding.encode`."""
         return {
             "observations": self.observations,
-            "resetting": self._resetting,
-            "starts": self._starts,
-            "masks": self._masks,
+            "resetting": self.resetting,
+            "starts": self.starts,
+            "masks": self.action_masks,
             "returns": self._returns,
             "lengths": self._lengths,
             **self._imputer.state_dict(),
@@ -182,9 +170,9 @@ class Collector:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state of `state_dict`, in the environment that was restored."""
         self._observations = state["observations"]
-        self._resetting, self._starts = state["resetting"], state["starts"]
-        if self._masks is not None:
-            self._masks = state["masks"]
+        self.resetting, self.starts = state["resetting"], state["starts"]
+        if self.action_masks is not None:
+            self.action_masks = state["masks"]
         self._returns, self._lengths = state["returns"], state["lengths"]
         self._imputer.load_state_dict({name: state[name] for name in ("imputed", "largest_squares")})
         self._faults.load_state_dict(state["faults"])
@@ -205,7 +193,7 @@ class Collector:
         masked: dict[int, Bools] = {}
         buffers = self._buffers
         while not rollout_done(num_steps, episodes):
-            masks, starts, observations = self._masks, self._starts, self._observations
+            masks, starts, observations = self.action_masks, self.starts, self._observations
             action, env_action = act(num_steps, observations, starts, masks)
             if buffers is None:
                 buffers = self._buffers = RolloutBuffers(self.observations, action, masks)
@@ -219,7 +207,7 @@ class Collector:
             if step.masked is not None:
                 masked[num_steps] = step.masked
             # The environment may reuse its own array.
-            self._observations = buffers.write(num_steps, action, masks, step, self._observations, self._starts)
+            self._observations = buffers.write(num_steps, action, masks, step, self._observations, self.starts)
             if step.broken is not None and num_steps:
                 buffers.cut(num_steps - 1, step.broken)
             num_steps += 1
@@ -248,16 +236,16 @@ class Collector:
             self._faults.raise_named(error, self._when)
             raise
         broken = self._faults.broken_in(info, truncated)
-        valid = self._all if self._resetting is self._none else ~self._resetting
+        valid = self._all if self.resetting is self._none else ~self.resetting
         done = terminated | truncated
         if broken is not None:
             valid = valid & ~broken
         finals: list[tuple[int, Tree]] = []
-        self._starts = self._resetting
+        self.starts = self.resetting
         over = np.count_nonzero(done)
         infos = [info]
         if over and self._mode is not AutoresetMode.NEXT_STEP:
-            self._starts, self._resetting = done, self._none
+            self.starts, self.resetting = done, self._none
             cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
             if self._mode is AutoresetMode.SAME_STEP:
                 finals = finals_in(info, cut)
@@ -273,15 +261,15 @@ class Collector:
                 infos = [info, beginning]
                 following = tree_map(partial(_replaced, done), following, fresh)
         else:
-            self._resetting = done if over else self._none
+            self.resetting = done if over else self._none
         try:
             rewards, finals, self._observations, masked = self._imputer.check_step(
-                rewards, finals, following, self._observations, valid, self._starts
+                rewards, finals, following, self._observations, valid, self.starts
             )
         except NonfiniteError as error:
             raise self._located(error) from None
-        if self._masks is not None:
-            self._masks = self._read_masks(self._masks, infos)
+        if self.action_masks is not None:
+            self.action_masks = self._read_masks(self.action_masks, infos)
         self._count(rewards, valid)
         if broken is not None:
             # The policy did not cause the return of a broken episode.
@@ -326,8 +314,8 @@ class Collector:
             masks,
             self._observations,
             infos,
-            starts=self._starts,
-            resetting=self._resetting,
+            starts=self.starts,
+            resetting=self.resetting,
             space=self.env.single_action_space,
             first_index=self.first_index,
         )

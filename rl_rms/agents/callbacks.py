@@ -11,7 +11,7 @@ from rl_rms.envs.checks import check_flag, check_int
 
 
 class Callback:
-    """Does something at the start, after each update and at the end of a training; the base does nothing."""
+    """Acts at the start, after the updates on each rollout and at the end of a training; the base does nothing."""
 
     def metrics(self) -> Iterable[str]:
         """Tags that it will log, for TensorBoard's Custom Scalars tab."""
@@ -21,7 +21,7 @@ class Callback:
         """Called before the first rollout."""
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Called after each update; returning False stops the training."""
+        """Called after the updates on each rollout; returning False stops the training."""
         return None
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
@@ -42,7 +42,7 @@ CallbackLike = Callback | Callable[[Any], bool | None]
 
 
 class _FunctionCallback(Callback):
-    """A plain function of the agent, called after each update."""
+    """A plain function of the agent, called after the updates on each rollout."""
 
     def __init__(self, function: Callable[[Any], bool | None]) -> None:
         self._function = function

@@ -47,7 +47,8 @@ class FederationConfig:
 
     Args:
         rounds: Rounds of local training and aggregation, >= 1.
-        local_updates: Updates that a client takes in its own environment in a round, >= 1.
+        local_updates: Updates that a client takes in its own environment in a round, >= 1; PPO also completes the
+            updates on its last rollout.
         local_learning_rate: Of these, which are plain gradient descent, > 0.
         placement: Owner of RMSprop's second moment: ``server``, ``pooled`` (the server, from the mean of the
             clients' squared directions), ``client`` or ``none``.

@@ -80,7 +80,8 @@ class NumpyBackend:
         self._action_shape = space.shape
         self._inputs: Floats = np.empty((0, 0, 0), np.float32)
         self._passes: dict[Network, list[Floats]] = {}
-        self._minibatch_rooms: dict[int, list[list[Floats]]] = {}
+        # The activations of both networks on a minibatch.
+        self._minibatch_rooms: list[list[Floats]] = [one.room((0,)) for one in (self._actor, self._critic)]
         # For each step its inputs and the activations of the actor's layers.
         self._rows: list[tuple[Floats, list[Floats]]] = []
 
@@ -249,9 +250,9 @@ class NumpyBackend:
 
     def _room_of(self, num: int) -> list[list[Floats]]:
         """Arrays for the activations of actor and critic on a minibatch."""
-        if num not in self._minibatch_rooms:
-            self._minibatch_rooms[num] = [one.room((num,)) for one in (self._actor, self._critic)]
-        return self._minibatch_rooms[num]
+        if num > len(self._minibatch_rooms[0][0]):
+            self._minibatch_rooms = [one.room((num,)) for one in (self._actor, self._critic)]
+        return [[kept[:num] for kept in room] for room in self._minibatch_rooms]
 
     def _encode(self, observations: Array) -> Floats:
         if isinstance(self._encoder, Flatten):

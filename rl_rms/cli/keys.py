@@ -59,7 +59,7 @@ def _short() -> str:
     return (
         f"usage: {_USAGE}\n\n"
         "Train an agent. CONFIG is a YAML file or the name of a packaged configuration: drifting_cartpole,\n"
-        "cartpole_a2c, cartpole_reinforce, pendulum_a2c and others. Every key of it can be overridden.\n\n"
+        "cartpole_a2c, cartpole_ppo, pendulum_ppo and others. Every key of it can be overridden.\n\n"
         f"most used keys:\n{keys}\n"
         "options:\n"
         f"  {_ALL:<30}every key, with its meaning, type and default\n"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl_rms.agents import A2C
+from rl_rms.agents import A2C, PPO
 from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
 from rl_rms.envs import make_vec
 from tests.naming import naming
@@ -51,6 +51,18 @@ def test_client_direction_equals_its_local_change():
     result = one.train(params_of(one))
     for name, param in one.agent.policy.named_parameters():
         assert torch.allclose(result.direction[name], param.grad, atol=1e-5)
+
+
+def test_client_with_ppo_completes_a_rollout_and_reports_its_mean_direction():
+    env = make_vec("CartPole-v1", 4, {}, seed=0)
+    options = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "optimizer": torch.optim.SGD}
+    one = Client(PPO(env, learning_rate=0.1, seed=0, **options), replace(CONFIG, placement="none"))
+    start = params_of(one)
+    told = one.train(start)
+    assert one.agent.num_rollouts == 1
+    assert one.agent.num_updates == 4
+    for name, param in one.agent.policy.named_parameters():
+        assert torch.allclose(start[name] - 0.4 * told.direction[name], param, atol=1e-6)
 
 
 def test_client_continues_its_environment_with_the_servers_parameters():

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_rms.agents import A2C, PPO, A2CConfig, Reinforce, ReinforceConfig
+from rl_rms.agents import A2C, PPO, A2CConfig, PPOConfig, Reinforce, ReinforceConfig
 from rl_rms.cli.build import build, make_env
 from rl_rms.cli.config import ALGORITHMS, RunConfig, find_config, parse_config, read_config
 from rl_rms.cli.errors import UserError
@@ -35,6 +35,11 @@ def test_packaged_configurations_include_the_documented_names():
         "curriculum_cartpole",
         "lunarlander_a2c",
         "annealed_cartpole",
+        "cartpole_ppo",
+        "drifting_cartpole_ppo",
+        "hopper_ppo",
+        "lunarlander_ppo",
+        "pendulum_ppo",
     } <= set(PACKAGED)
 
 
@@ -47,6 +52,7 @@ def test_packaged_configuration_written_and_read_is_equal(name):
 def test_agent_keys_follow_the_algorithm():
     assert type(parse_config({}).agent) is A2CConfig
     assert type(parse_config({"agent": {"algorithm": "reinforce"}}).agent) is ReinforceConfig
+    assert type(parse_config({}, ["--agent.algorithm=ppo", "--agent.clip_range=0.1"]).agent) is PPOConfig
     assert type(parse_config({}, ["--agent.algorithm=reinforce"]).agent) is ReinforceConfig
     assert type(parse_config({}, ["--agent.algorithm", "reinforce"]).agent) is ReinforceConfig
     with pytest.raises(UserError, match=r"n_steps"):

@@ -38,6 +38,26 @@ def test_train_with_vec_normalize_scores_the_environments_own_rewards(benchmark,
     assert 2.0 < score < 16.3  # VecNormalize makes the mean cost about 0.2
 
 
+@pytest.mark.parametrize(
+    ("contender", "expected"), [("SB3 A2C", {"ent_coef": 0.05, "gamma": 0.99}), ("SB3 A2C, defaults", {})]
+)
+def test_train_gives_the_tasks_entropy_coefficient_to_tuned_contenders_only(
+    benchmark, monkeypatch, contender, expected
+):
+    given = {}
+
+    class Model:
+        def __init__(self, policy, env, **options):
+            given.update(options)
+
+        def learn(self, life, callback):
+            pass
+
+    monkeypatch.setattr("stable_baselines3.A2C", Model)
+    benchmark.train("action flips", contender, 1e-3, seed=7)
+    assert given == {"learning_rate": 1e-3, "seed": 7, "device": "cpu", **expected}
+
+
 @pytest.mark.parametrize("name", ["dynamics jumps", "observation offsets", "pendulum, drift", "slow drift"])
 def test_tasks_in_both_libraries_have_the_same_drift(benchmark, name):
     from rl_rms.envs import make_vec

@@ -16,8 +16,9 @@ def test_trac_of_one_parameter_is_the_published_recursion(benchmark):
     adam = torch.optim.Adam([shadow], lr=0.01)
     betas = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
     variance, sigma, scale, theta = [0.0] * 6, [1e-8] * 6, 0.0, 0.5
-    for t in range(60):
-        gradient = math.sin(t / 20.0) + 2.0 * theta
+    scales = []
+    for t in range(120):
+        gradient = math.cos(t / 10.0)
         for one in (weight, shadow):
             one.grad = torch.tensor([gradient], dtype=torch.float64)
         before = shadow.item()
@@ -34,6 +35,8 @@ def test_trac_of_one_parameter_is_the_published_recursion(benchmark):
         theta = 0.5 + max(scale, 0.0) * (direction + shadow.item() - before)
         assert weight.item() == pytest.approx(theta, rel=1e-9)
         assert optimizer.scale == pytest.approx(scale, rel=1e-9)
+        scales.append(scale)
+    assert min(scales) < 0.0 < max(scales)
 
 
 def test_trac_learns_a_regression_and_its_opposite(benchmark):

@@ -1,6 +1,5 @@
 """The public class of the agents, which connects policy, optimizer, actor, learner and environment."""
 
-import math
 import secrets
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -18,13 +17,14 @@ from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
 from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
 from rl_rms.agents.config import AgentConfig, PolicyConfig, as_normalizer
 from rl_rms.agents.constructor import docs_of, make_config, signature_of
+from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
 from rl_rms.agents.env_session import EnvSession
 from rl_rms.agents.env_state import EnvLike, as_vector_env
 from rl_rms.agents.interruption import first_waits
 from rl_rms.agents.learner import Learner, Sync, check_sync
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.normalize import ObservationNormalizer
-from rl_rms.agents.optimizers import OptimizerLike, describe_half_life, in_both_units, make_optimizer
+from rl_rms.agents.optimizers import OptimizerLike, make_optimizer
 from rl_rms.agents.policies import find_device, make_policy
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.spaces import action_mask_size, space_from_dict, space_to_dict
@@ -32,7 +32,6 @@ from rl_rms.agents.trainer import Trainer, TrainingState
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import Workers
 from rl_rms.envs.checks import check_int
-from rl_rms.optim.rmsprop import RMSprop
 
 Array = npt.NDArray[Any]
 Self = TypeVar("Self", bound="Agent")
@@ -209,36 +208,11 @@ class Agent:
 
     def describe_half_life(self) -> str | None:
         """The half-lives of the optimizer and the normalizers in updates and env steps, None if there is none."""
-        described = [describe_half_life(self.optimizer, self.steps_per_update)]
-        for name, value in (
-            ("observations", self.config.normalize_observation),
-            ("rewards", self.config.normalize_reward),
-        ):
-            normalizer = as_normalizer(value)
-            if normalizer is not None and math.isfinite(normalizer.parsed_half_life.value):
-                described.append(f"{name}: {in_both_units(normalizer.parsed_half_life, self.steps_per_update)}")
-        return "; ".join(one for one in described if one is not None) or None
+        return describe_half_lives(self.config, self.optimizer, self.steps_per_update)
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Every hyperparameter of the run by name, as the configuration holds them, with env, num_envs and seed.
-
-        The half-life is the optimizer's, also if the configuration states none.
-        """
-        flat = self.config.to_dict()
-        if isinstance(self.optimizer, RMSprop):
-            stated = self.optimizer.param_groups[0]["half_life"]
-            flat["half_life"] = f"{self.optimizer.half_life:.6g} updates" if stated is None else stated
-        flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
-        flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
-        flat.update({f"meta.{key}": value for key, value in (flat.pop("meta") or {}).items()})
-        for name in ("normalize_observation", "normalize_reward"):
-            if isinstance(flat[name], dict):
-                flat.update({f"{name}.{key}": value for key, value in flat.pop(name).items()})
-        if self.env is not None:
-            spec = self.env.spec
-            flat["env"] = type(self.env.unwrapped).__name__ if spec is None else spec.id
-            flat["num_envs"] = self.env.num_envs
-        return {**flat, "seed": self.seed}
+        """Every hyperparameter of the run by name, with env, num_envs and seed."""
+        return {**flat_hyperparameters(self.config, self.optimizer, self.env), "seed": self.seed}
 
     def join(self: Self, workers: Workers, sync: Sync = "global") -> Self:
         """Train together with other processes from now on, each in its own sub-environments.

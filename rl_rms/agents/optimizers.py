@@ -2,15 +2,13 @@
 
 import importlib
 import inspect
-import math
-from typing import Any, get_args
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, as_schedule
 from rl_rms.envs.schedules import Key
-from rl_rms.half_life import Duration, EstimatedHalfLife, HalfLife
 from rl_rms.optim.rmsprop import RMSprop
 
 OptimizerLike = str | type[Optimizer]
@@ -129,53 +127,3 @@ def _groups(policy: nn.Module, config: AgentConfig) -> list[dict[str, Any]]:
         {"params": [param for name, param in named if not name.startswith("critic")], "lr": rates[0]},
         {"params": critic, "lr": rates[1]},
     ]
-
-
-def describe_half_life(optimizer: Optimizer, steps_per_update: float | None) -> str | None:
-    """The half-life in updates and in env steps as one sentence.
-
-    Args:
-        optimizer: Any optimizer.
-        steps_per_update: Env steps between two updates, None where that varies.
-
-    Returns:
-        The sentence, or None for an optimizer that states no half-life.
-    """
-    if not isinstance(optimizer, RMSprop):
-        return None
-    stated = optimizer.param_groups[0]["half_life"]
-    if stated in get_args(EstimatedHalfLife):
-        return _describe_estimate(optimizer, stated)
-    half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
-    if steps_per_update is None:
-        return f"{in_both_units(half_life, None)} (updates span whole episodes, so the other unit varies)"
-    # The minibatches of PPO span few env steps, and fractions of them.
-    span = f"{steps_per_update:,.0f}" if steps_per_update >= 100 else f"{steps_per_update:.3g}"
-    return f"{in_both_units(half_life, steps_per_update)} ({span} env steps per update)"
-
-
-def in_both_units(half_life: Duration, steps_per_update: float | None) -> str:
-    """A half-life in updates and in env steps; in its own unit if the conversion is unknown.
-
-    Args:
-        half_life: The half-life.
-        steps_per_update: Env steps between two updates, None where that varies.
-    """
-    if steps_per_update is None:
-        return f"half-life {half_life}"
-    updates, steps = half_life.in_updates(steps_per_update), half_life.in_steps(steps_per_update)
-    return f"half-life {updates:,.1f} updates = {steps:,.0f} env steps"
-
-
-def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:
-    shortest, longest = optimizer.controller.bounds
-    bounds = f"between {shortest:,.6g} and {longest:,.6g} updates"
-    if kind == "auto":
-        return f"half-life found from the gradients, {bounds}"
-    timescale = optimizer.timescale
-    if timescale is None:
-        return f"half-life matched to the environment's timescale, {bounds}"
-    if math.isinf(timescale.value):
-        return f"half-life {longest:,.6g} updates, the longest allowed: nothing in this environment changes"
-    unit = "env steps" if timescale.unit == "steps" else "updates"
-    return f"half-life matched to a timescale of {timescale.value:,.6g} {unit}, {bounds}"

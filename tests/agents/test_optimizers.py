@@ -4,7 +4,7 @@ import torch
 import rl_rms
 from rl_rms.agents import A2C
 from rl_rms.agents.config import A2CConfig
-from rl_rms.agents.optimizers import describe_half_life, make_optimizer, optimizer_class, optimizer_path
+from rl_rms.agents.optimizers import make_optimizer, optimizer_class, optimizer_path
 from tests.naming import naming
 
 
@@ -64,32 +64,3 @@ def test_optimizer_whose_step_needs_an_argument_raises(path, needed):
 def test_optimizer_path_of_a_class_imports_that_class():
     assert optimizer_path(rl_rms.RMSprop) == "rl_rms.RMSprop"
     assert optimizer_class(optimizer_path(torch.optim.Adam)) is torch.optim.Adam
-
-
-def test_describe_half_life_has_updates_and_env_steps():
-    by_updates = make_optimizer(module(), A2CConfig(half_life=69))
-    assert (
-        describe_half_life(by_updates, 80) == "half-life 69.0 updates = 5,520 env steps (80 env steps per update)"
-    )
-    by_steps = make_optimizer(module(), A2CConfig(half_life="20_000 steps"))
-    assert describe_half_life(by_steps, 80).startswith("half-life 250.0 updates = 20,000 env steps")
-    assert "half-life 20000 steps" in describe_half_life(by_steps, None)
-
-
-def test_describe_half_life_estimated_has_its_bounds():
-    auto = make_optimizer(module(), A2CConfig(half_life="auto"))
-    assert describe_half_life(auto, 80) == "half-life found from the gradients, between 32 and 10,000 updates"
-    match = make_optimizer(module(), A2CConfig(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)}))
-    assert (
-        describe_half_life(match, 80)
-        == "half-life matched to the environment's timescale, between 8 and 99 updates"
-    )
-    match.timescale = "50_000 steps"
-    assert describe_half_life(match, None) == (
-        "half-life matched to a timescale of 50,000 env steps, between 8 and 99 updates"
-    )
-    match.timescale = float("inf")
-    assert (
-        describe_half_life(match, 80)
-        == "half-life 99 updates, the longest allowed: nothing in this environment changes"
-    )

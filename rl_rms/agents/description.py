@@ -1,0 +1,90 @@
+"""Descriptions of an agent: its half-lives in both units, and its hyperparameters by name."""
+
+import math
+from typing import Any, get_args
+
+from gymnasium.vector import VectorEnv
+from torch.optim import Optimizer
+
+from rl_rms.agents.config import AgentConfig, as_normalizer
+from rl_rms.half_life import Duration, EstimatedHalfLife, HalfLife
+from rl_rms.optim.rmsprop import RMSprop
+
+
+def describe_half_lives(config: AgentConfig, optimizer: Optimizer, steps_per_update: float | None) -> str | None:
+    """The half-lives of the optimizer and the normalizers in updates and env steps, None if there is none.
+
+    Args:
+        config: The agent's hyperparameters.
+        optimizer: Its optimizer.
+        steps_per_update: Env steps that an update spans, None if that varies.
+    """
+    described = [_describe_optimizer(optimizer, steps_per_update)]
+    for name, value in (("observations", config.normalize_observation), ("rewards", config.normalize_reward)):
+        normalizer = as_normalizer(value)
+        if normalizer is not None and math.isfinite(normalizer.parsed_half_life.value):
+            described.append(f"{name}: {_in_both_units(normalizer.parsed_half_life, steps_per_update)}")
+    return "; ".join(one for one in described if one is not None) or None
+
+
+def flat_hyperparameters(config: AgentConfig, optimizer: Optimizer, env: VectorEnv | None) -> dict[str, Any]:
+    """Every hyperparameter by name, as the configuration holds them, with env and num_envs.
+
+    The half-life is the optimizer's, also if the configuration states none.
+    """
+    flat = config.to_dict()
+    if isinstance(optimizer, RMSprop):
+        stated = optimizer.param_groups[0]["half_life"]
+        flat["half_life"] = f"{optimizer.half_life:.6g} updates" if stated is None else stated
+    flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
+    flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
+    flat.update({f"meta.{key}": value for key, value in (flat.pop("meta") or {}).items()})
+    for name in ("normalize_observation", "normalize_reward"):
+        if isinstance(flat[name], dict):
+            flat.update({f"{name}.{key}": value for key, value in flat.pop(name).items()})
+    if env is not None:
+        flat["env"] = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
+        flat["num_envs"] = env.num_envs
+    return flat
+
+
+def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) -> str | None:
+    """The optimizer's half-life in updates and env steps, None for an optimizer without one."""
+    if not isinstance(optimizer, RMSprop):
+        return None
+    stated = optimizer.param_groups[0]["half_life"]
+    if stated in get_args(EstimatedHalfLife):
+        return _describe_estimate(optimizer, stated)
+    half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
+    if steps_per_update is None:
+        return f"{_in_both_units(half_life, None)} (updates span whole episodes, so the other unit varies)"
+    # The minibatches of PPO span few env steps, and fractions of them.
+    span = f"{steps_per_update:,.0f}" if steps_per_update >= 100 else f"{steps_per_update:.3g}"
+    return f"{_in_both_units(half_life, steps_per_update)} ({span} env steps per update)"
+
+
+def _in_both_units(half_life: Duration, steps_per_update: float | None) -> str:
+    """A half-life in updates and in env steps; in its own unit if the conversion is unknown.
+
+    Args:
+        half_life: The half-life.
+        steps_per_update: Env steps between two updates, None where that varies.
+    """
+    if steps_per_update is None:
+        return f"half-life {half_life}"
+    updates, steps = half_life.in_updates(steps_per_update), half_life.in_steps(steps_per_update)
+    return f"half-life {updates:,.1f} updates = {steps:,.0f} env steps"
+
+
+def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:
+    shortest, longest = optimizer.controller.bounds
+    bounds = f"between {shortest:,.6g} and {longest:,.6g} updates"
+    if kind == "auto":
+        return f"half-life found from the gradients, {bounds}"
+    timescale = optimizer.timescale
+    if timescale is None:
+        return f"half-life matched to the environment's timescale, {bounds}"
+    if math.isinf(timescale.value):
+        return f"half-life {longest:,.6g} updates, the longest allowed: nothing in this environment changes"
+    unit = "env steps" if timescale.unit == "steps" else "updates"
+    return f"half-life matched to a timescale of {timescale.value:,.6g} {unit}, {bounds}"

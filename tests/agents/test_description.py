@@ -1,0 +1,51 @@
+import torch
+
+from rl_rms.agents.config import A2CConfig, PolicyConfig
+from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
+from rl_rms.agents.optimizers import make_optimizer
+from rl_rms.envs import make_vec
+
+
+def parts(**hyperparameters):
+    """A configuration and its optimizer."""
+    config = A2CConfig(**hyperparameters)
+    return config, make_optimizer(torch.nn.Linear(1, 1), config)
+
+
+def test_describe_half_lives_has_updates_and_env_steps():
+    described = describe_half_lives(*parts(half_life=69), 80)
+    assert described == "half-life 69.0 updates = 5,520 env steps (80 env steps per update)"
+    by_steps = parts(half_life="20_000 steps")
+    assert describe_half_lives(*by_steps, 80).startswith("half-life 250.0 updates = 20,000 env steps")
+    assert "half-life 20000 steps" in describe_half_lives(*by_steps, None)
+
+
+def test_describe_half_lives_estimated_has_its_bounds():
+    assert "between 32 and 10,000 updates" in describe_half_lives(*parts(half_life="auto"), 80)
+    config, optimizer = parts(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)})
+    assert "between 8 and 99 updates" in describe_half_lives(config, optimizer, 80)
+    optimizer.timescale = "50_000 steps"
+    described = describe_half_lives(config, optimizer, None)
+    assert "a timescale of 50,000 env steps, between 8 and 99 updates" in described
+    optimizer.timescale = float("inf")
+    assert "99 updates, the longest allowed" in describe_half_lives(config, optimizer, 80)
+
+
+def test_describe_half_lives_has_the_normalizers_that_forget():
+    adam = {"optimizer": "torch.optim.Adam"}
+    assert describe_half_lives(*parts(**adam), 80) is None
+    assert describe_half_lives(*parts(**adam, normalize_observation="inf"), 80) is None
+    both = parts(**adam, normalize_observation="8_000 steps", normalize_reward=50)
+    assert describe_half_lives(*both, 80) == (
+        "observations: half-life 100.0 updates = 8,000 env steps; "
+        "rewards: half-life 50.0 updates = 4,000 env steps"
+    )
+
+
+def test_flat_hyperparameters_have_dotted_names_and_the_half_life_in_force():
+    config, optimizer = parts(policy=PolicyConfig(hidden_sizes=(8,)), optimizer_kwargs={"rho": 0.5})
+    flat = flat_hyperparameters(config, optimizer, make_vec("CartPole-v1", num_envs=2))
+    assert flat["policy.hidden_sizes"] == [8]
+    assert flat["optimizer.rho"] == 0.5
+    assert flat["half_life"] == "1 updates"
+    assert (flat["env"], flat["num_envs"]) == ("CartPole-v1", 2)

@@ -256,6 +256,30 @@ def test_running_mean_variance_of_two_workers_equals_one_process(tmp_path, half_
         assert one["variance"] == pytest.approx(expected["variance"], rel=1e-12)
 
 
+def recurrent_ppo(workers, sync):
+    """The parameters of a recurrent PPO after one rollout, in minibatches of one sub-environment."""
+    torch.set_num_threads(1)
+    env = make_env(shard=(workers.rank, workers.size))
+    policy = PolicyConfig(recurrent="gru", recurrent_size=8)
+    agent = PPO(env, n_steps=16, batch_size=16, n_epochs=2, target_kl=0.05, policy=policy, seed=0)
+    agent.join(workers, sync).learn(60)
+    params = torch.nn.utils.parameters_to_vector(agent.policy.parameters()).detach()
+    return {"params": params, "updates": agent.num_updates}
+
+
+def test_two_workers_with_a_recurrent_ppo_train_as_one_process_does(tmp_path):
+    alone = recurrent_ppo(ALONE, "global")
+    assert alone["updates"] == 2 * NUM_ENVS
+    for one in together(tmp_path, recurrent_ppo, "global"):
+        assert one["updates"] == alone["updates"]
+        torch.testing.assert_close(one["params"], alone["params"], rtol=1e-3, atol=1e-5)
+
+
+def test_sync_local_of_ppo_gives_all_workers_the_same_weights(tmp_path):
+    first, second = together(tmp_path, recurrent_ppo, "local")
+    assert torch.equal(first["params"], second["params"])
+
+
 def local_and_global(workers):
     """Parameters before and after an update in which each worker normalizes its own gradient."""
     agent = A2C(make_env(shard=(workers.rank, workers.size)), learning_rate=1e-2, seed=0).join(workers, "local")

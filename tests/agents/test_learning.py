@@ -1,16 +1,19 @@
 """Agents learn tasks that need a certain kind of observation, action or network."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_rms.agents import A2C, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents import A2C, PPO, PolicyConfig, Reinforce, evaluate
 from tests.naming import naming
 
 pytestmark = pytest.mark.slow
 
+SHORT_PPO = partial(PPO, n_steps=16, batch_size=32, n_epochs=4)
 SIGNAL = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
@@ -120,7 +123,7 @@ ACTIONS = {
 }
 
 
-@pytest.mark.parametrize("agent_class", [A2C, Reinforce])
+@pytest.mark.parametrize("agent_class", [A2C, SHORT_PPO, Reinforce])
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_learn_of_every_action_space_reaches_the_return(kind, agent_class):
     options = {"steps": 12_000, "learning_rate": 1e-2} if agent_class is Reinforce else {"steps": 8_000}
@@ -182,6 +185,10 @@ def test_learn_with_a_recurrent_policy_recalls_the_first_observation(recurrent, 
 
 def test_reinforce_with_a_recurrent_policy_recalls_the_first_observation():
     assert recalled("gru", agent_class=Reinforce, learning_rate=1e-2) > 0.9
+
+
+def test_ppo_with_a_recurrent_policy_recalls_the_first_observation():
+    assert recalled("lstm", agent_class=SHORT_PPO, n_steps=15) > 0.9
 
 
 def test_learn_without_recurrence_does_not_recall_the_first_observation():

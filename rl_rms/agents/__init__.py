@@ -12,14 +12,8 @@ if TYPE_CHECKING:
     from rl_rms.agents.attacks import FGSMAttack
     from rl_rms.agents.callbacks import Callback
     from rl_rms.agents.checkpoint_callback import CheckpointCallback
-    from rl_rms.agents.config import (
-        A2CConfig,
-        MetaConfig,
-        NormalizerConfig,
-        PolicyConfig,
-        PPOConfig,
-        ReinforceConfig,
-    )
+    from rl_rms.agents.config import A2CConfig, PPOConfig, ReinforceConfig
+    from rl_rms.agents.config_parts import MetaConfig, NormalizerConfig, PolicyConfig
     from rl_rms.agents.eval_callback import EvalCallback
     from rl_rms.agents.evaluation import Evaluation, evaluate
     from rl_rms.agents.histogram_callback import HistogramCallback
@@ -40,11 +34,11 @@ _HOME = {
     "Evaluation": "evaluation",
     "FGSMAttack": "attacks",
     "HistogramCallback": "histogram_callback",
-    "MetaConfig": "config",
-    "NormalizerConfig": "config",
+    "MetaConfig": "config_parts",
+    "NormalizerConfig": "config_parts",
     "PPO": "ppo",
     "PPOConfig": "config",
-    "PolicyConfig": "config",
+    "PolicyConfig": "config_parts",
     "ProgressCallback": "progress",
     "Reinforce": "reinforce",
     "ReinforceConfig": "config",

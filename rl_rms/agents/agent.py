@@ -15,7 +15,8 @@ from rl_rms.agents.acting import Actor
 from rl_rms.agents.backends import choose_backend
 from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
 from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
-from rl_rms.agents.config import AgentConfig, PolicyConfig, as_normalizer
+from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.config_parts import PolicyConfig, as_normalizer
 from rl_rms.agents.constructor import docs_of, make_config, signature_of
 from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
 from rl_rms.agents.env_session import EnvSession

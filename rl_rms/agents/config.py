@@ -3,148 +3,32 @@
 The constructors, YAML, ``--help`` and the reference derive from these dataclasses. The module imports no torch.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
+from rl_rms.agents.config_parts import (
+    MetaConfig,
+    Normalization,
+    NormalizerConfig,
+    PolicyConfig,
+    as_normalizer,
+    check_choice,
+    check_kinds,
+)
 from rl_rms.envs.checks import check_int, check_keys, check_number
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
-from rl_rms.half_life import AverageHalfLife, HalfLife, parse_half_life
+from rl_rms.half_life import HalfLife, parse_half_life
 
 ConfigT = TypeVar("ConfigT", bound="AgentConfig")
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
-Activation = Literal["tanh", "relu", "elu", "silu"]
-Norm = Literal["none", "layer", "batch"]
-Recurrent = Literal["none", "gru", "lstm"]
 OnChange = Literal["keep", "reset", "forget"]
 OnNonfinite = Literal["raise", "skip", "clip"]
-OnJump = Literal["keep", "forget"]
-Adaptable = Literal["learning_rate", "half_life", "eps"]
 _NOT_IN_OPTIMIZER_KWARGS = {
     "lr": "set learning_rate instead",
     "params": "the optimizer trains the parameters of policy",
     "half_life": "set half_life instead",
 }
-_KINDS: dict[Any, str] = {bool: "true or false", str: "a string"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyConfig:
-    """The policy network: multilayer perceptrons for the actor and the critic.
-
-    Args:
-        hidden_sizes: Units of each hidden layer.
-        shared_trunk: Whether actor and critic share the hidden layers, so that each has its own last layer only.
-        activation: Non-linearity after each hidden layer.
-        norm: Normalization of each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
-            (BatchNorm, with the batch's statistics in updates and running ones for actions).
-        recurrent: A recurrent cell, ``gru`` or ``lstm``, that actor and critic share. Its state is reset at an
-            episode's end, and gradients go back to the beginning of a rollout.
-        recurrent_size: Units of the recurrent cell.
-        image_features: Units of the Nature CNN's last layer, which actor and critic share, for images.
-        log_std_init: Initial logarithm of the standard deviation of continuous actions.
-        squash_actions: Whether a tanh scales continuous actions to the space's bounds; otherwise they are clipped.
-        orthogonal_init: Whether weights are initialized orthogonal and biases zero; otherwise torch's defaults.
-    """
-
-    hidden_sizes: Sequence[int] = (64, 64)
-    shared_trunk: bool = False
-    activation: Activation = "tanh"
-    norm: Norm = "none"
-    recurrent: Recurrent = "none"
-    recurrent_size: int = 64
-    image_features: int = 512
-    log_std_init: float = 0.0
-    squash_actions: bool = False
-    orthogonal_init: bool = True
-
-    def __post_init__(self) -> None:
-        _check_kinds(self)
-        sizes = self.hidden_sizes
-        if not isinstance(sizes, (list, tuple)) or any(
-            isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
-        ):
-            raise ValueError(f"hidden_sizes must be whole numbers >= 1 such as [64, 64], got {sizes!r}")
-        object.__setattr__(self, "hidden_sizes", tuple(sizes))
-        for name, allowed in (("activation", Activation), ("norm", Norm), ("recurrent", Recurrent)):
-            _check_choice(name, getattr(self, name), get_args(allowed))
-        check_int("recurrent_size", self.recurrent_size, least=1)
-        check_int("image_features", self.image_features, least=1)
-        check_number("log_std_init", self.log_std_init)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetaConfig:
-    """Adaptation of RMSprop's hyperparameters by meta-gradient during the training, see `rl_rms.agents.meta`.
-
-    Args:
-        adapt: The adapted hyperparameters: ``learning_rate``, ``half_life`` and ``eps``. A half-life stays within
-            RMSprop's half_life_bounds, 32 to 10,000 updates.
-        window: Updates through which the meta-gradient goes back, >= 1.
-        num_eval_rollouts: Rollouts that evaluate the policy after the window, >= 1. The policy also learns from
-            the last of them; the others cost env steps, and make the meta-gradient less noisy.
-        rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
-        fluctuation: Weight of the loss's variance along the window in the meta-objective, >= 0.
-        memory_mb: Largest size of the window's graph in megabytes, > 0. A larger one goes back through its last
-            updates only.
-    """
-
-    adapt: Sequence[Adaptable] = ("learning_rate", "half_life")
-    window: int = 4
-    num_eval_rollouts: int = 1
-    rate: float = 0.05
-    fluctuation: float = 0.0
-    memory_mb: float = 256.0
-
-    def __post_init__(self) -> None:
-        adapt = self.adapt
-        if not isinstance(adapt, (list, tuple)) or not adapt or any(adapt.count(name) > 1 for name in adapt):
-            raise ValueError(f"meta.adapt must name at least one hyperparameter, and each once, got {adapt!r}")
-        for name in adapt:
-            _check_choice("meta.adapt", name, get_args(Adaptable))
-        object.__setattr__(self, "adapt", tuple(adapt))
-        check_int("meta.window", self.window, least=1, unit="updates")
-        check_int("meta.num_eval_rollouts", self.num_eval_rollouts, least=1)
-        check_number("meta.rate", self.rate, above=0.0)
-        check_number("meta.fluctuation", self.fluctuation, least=0.0)
-        check_number("meta.memory_mb", self.memory_mb, above=0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NormalizerConfig:
-    """Running statistics of observations or rewards.
-
-    Args:
-        half_life: Time after which a value counts half in the statistics: ``"10_000 steps"`` (env steps), ``69``
-            or ``"69 updates"``; ``inf`` never forgets.
-        on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``keep`` or
-            ``forget`` all values before it. Rewards have ``keep`` only, because discounted returns do not jump.
-    """
-
-    half_life: float | str = math.inf
-    on_jump: OnJump = "keep"
-
-    def __post_init__(self) -> None:
-        AverageHalfLife.parse(self.half_life)
-        _check_choice("on_jump", self.on_jump, get_args(OnJump))
-
-    @property
-    def parsed_half_life(self) -> AverageHalfLife:
-        """The half-life with its unit."""
-        return AverageHalfLife.parse(self.half_life)
-
-
-Normalization = bool | float | str | NormalizerConfig
-"""True for the defaults, False for none, a half-life, or a `NormalizerConfig`."""
-
-
-def as_normalizer(value: Normalization) -> NormalizerConfig | None:
-    """The configuration of a normalizer, None for none."""
-    if isinstance(value, bool):
-        return NormalizerConfig() if value else None
-    return value if isinstance(value, NormalizerConfig) else NormalizerConfig(half_life=value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +110,7 @@ class AgentConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        _check_kinds(self)
+        check_kinds(self)
         self._check_schedule("learning_rate", is_above_0=True)
         if self.critic_learning_rate is not None:
             self._check_schedule("critic_learning_rate")
@@ -249,13 +133,13 @@ class AgentConfig:
                 raise ValueError(
                     f"optimizer_kwargs must not have {name}, got {self.optimizer_kwargs[name]!r}; {mend}"
                 )
-        _check_choice("on_env_error", self.on_env_error, get_args(OnEnvError))
+        check_choice("on_env_error", self.on_env_error, get_args(OnEnvError))
         if self.env_timeout is not None:
             check_number("env_timeout", self.env_timeout, above=0.0)
         if self.half_life is not None:
             parse_half_life(self.half_life)
-        _check_choice("on_change", self.on_change, get_args(OnChange))
-        _check_choice("on_nonfinite", self.on_nonfinite, get_args(OnNonfinite))
+        check_choice("on_change", self.on_change, get_args(OnChange))
+        check_choice("on_nonfinite", self.on_nonfinite, get_args(OnNonfinite))
         HalfLife(check_number("forget_half_life", self.forget_half_life, above=0.0))
         check_int("forget_updates", self.forget_updates, least=1, unit="updates")
         if self.meta is not None and "half_life" in self.meta.adapt and self.on_change == "forget":
@@ -413,20 +297,3 @@ class ReinforceConfig(AgentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("episodes_per_env", self.episodes_per_env, least=1)
-
-
-def _check_kinds(config: Any) -> None:
-    """Check the fields that must be true or false, or a string.
-
-    Raises:
-        ValueError: If one is not.
-    """
-    for one in fields(config):
-        value = getattr(config, one.name)
-        if one.type in _KINDS and type(value) is not one.type:
-            raise ValueError(f"{one.name} must be {_KINDS[one.type]}, got {value!r}")
-
-
-def _check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from rl_rms.agents.config import AgentConfig, PolicyConfig
+from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.optimizers import optimizer_path
 
 ConfigT = TypeVar("ConfigT", bound=AgentConfig)

@@ -6,7 +6,8 @@ from typing import Any, get_args
 from gymnasium.vector import VectorEnv
 from torch.optim import Optimizer
 
-from rl_rms.agents.config import AgentConfig, as_normalizer
+from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.config_parts import as_normalizer
 from rl_rms.half_life import Duration, EstimatedHalfLife, HalfLife
 from rl_rms.optim.rmsprop import RMSprop
 

@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from rl_rms.agents.backends import Backend
 from rl_rms.agents.checkpoint_checks import check_like, check_optimizer
 from rl_rms.agents.clipping import clip_gradients, name_nonfinite_gradient
-from rl_rms.agents.config import AgentConfig, as_normalizer, as_schedule
+from rl_rms.agents.config import AgentConfig, as_schedule
+from rl_rms.agents.config_parts import as_normalizer
 from rl_rms.agents.losses import Batch, LossCoefficients, first_nonfinite
 from rl_rms.agents.meta import MetaGradient
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer

@@ -26,7 +26,8 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from rl_rms.agents.checkpoint_checks import check_like, check_numbers, check_optimizer, check_options
-from rl_rms.agents.config import DEFAULT_OPTIMIZER, MetaConfig
+from rl_rms.agents.config import DEFAULT_OPTIMIZER
+from rl_rms.agents.config_parts import MetaConfig
 from rl_rms.agents.losses import Batch
 from rl_rms.agents.meta_window import LossModule, SavedTensors, Update, from_plain, to_plain
 from rl_rms.half_life import rho_from_half_life

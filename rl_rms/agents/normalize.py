@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from rl_rms.agents.config import NormalizerConfig
+from rl_rms.agents.config_parts import NormalizerConfig
 from rl_rms.agents.jumps import JumpDetector
 from rl_rms.agents.moments import RunningMeanVariance, Weighting, decaying_weights
 from rl_rms.agents.spaces import ACTION_MASK, is_image, sorted_items

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_rms.agents.config import PolicyConfig
+from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.distributions import (
     Bernoulli,
     Categorical,

@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
-from rl_rms.agents.config import as_normalizer
+from rl_rms.agents.config_parts import as_normalizer
 from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.regimes import RegimeReturns, read_regimes

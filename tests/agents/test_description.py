@@ -1,6 +1,7 @@
 import torch
 
-from rl_rms.agents.config import A2CConfig, PolicyConfig
+from rl_rms.agents.config import A2CConfig
+from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
 from rl_rms.agents.optimizers import make_optimizer
 from rl_rms.envs import make_vec

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents import A2C, PolicyConfig, Reinforce, evaluate
 from rl_rms.agents.collector import Collector
-from rl_rms.agents.config import MetaConfig
+from rl_rms.agents.config_parts import MetaConfig
 from rl_rms.agents.losses import Batch, LossCoefficients, targets
 from tests.agents.nonfinite import INF, NAN, finite, vector
 from tests.naming import naming

@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, Reinforce
-from rl_rms.agents.config import NormalizerConfig
+from rl_rms.agents.config_parts import NormalizerConfig
 from rl_rms.agents.metrics import read_metrics
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
 from rl_rms.envs import make_vec

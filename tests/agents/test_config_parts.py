@@ -1,0 +1,34 @@
+import math
+
+import pytest
+
+from rl_rms.agents.config_parts import MetaConfig, NormalizerConfig, PolicyConfig, as_normalizer
+from tests.naming import naming
+
+
+@pytest.mark.parametrize("sizes", [[0], [64.0], [True]])
+def test_policy_config_fractional_hidden_size_raises(sizes):
+    with pytest.raises(ValueError, match="hidden_sizes"):
+        PolicyConfig(hidden_sizes=sizes)
+
+
+@pytest.mark.parametrize(("name", "value"), [("activation", "gelu"), ("norm", "group"), ("recurrent", "rnn")])
+def test_policy_config_unknown_choice_names_it_and_the_choices(name, value):
+    with pytest.raises(ValueError, match=naming(name, value, {"activation": "silu"}.get(name, "none"))):
+        PolicyConfig(**{name: value})
+
+
+def test_meta_config_unknown_or_repeated_hyperparameter_is_named():
+    with pytest.raises(ValueError, match=naming("meta.adapt", "gamma", "eps")):
+        MetaConfig(adapt=["gamma"])
+    with pytest.raises(ValueError, match=naming("meta.adapt", "eps")):
+        MetaConfig(adapt=["eps", "eps"])
+
+
+def test_as_normalizer_takes_a_flag_a_half_life_or_a_configuration():
+    assert as_normalizer(False) is None
+    assert as_normalizer(True) == NormalizerConfig(half_life=math.inf, on_jump="keep")
+    assert as_normalizer("10_000 steps") == NormalizerConfig(half_life="10_000 steps")
+    config = NormalizerConfig(half_life=69, on_jump="forget")
+    assert as_normalizer(config) is config
+    assert str(config.parsed_half_life) == "69 updates"

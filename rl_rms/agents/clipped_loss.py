@@ -105,7 +105,8 @@ def evaluate(policy: nn.Module, batch: Batch) -> Played:
     _, values, final_values = all_values(policy, batch, features, after)
     advantages, returns = plain_targets(batch, values, final_values)
     every = np.arange(batch.loss_mask.size)
-    _, log_probs = _judge(policy, batch, features, every, device)
+    distribution = _distribution(policy, batch, features, every, device)
+    log_probs = distribution.log_prob(_of_rows(batch.rollout.actions, every, device))
     return Played(values[:-1].reshape(-1), log_probs.cpu().numpy(), advantages.reshape(-1), returns.reshape(-1))
 
 
@@ -127,10 +128,11 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mappi
         for array in (minibatch.values, minibatch.log_probs, minibatch.advantages, minibatch.returns)
     )
     features = _features(policy, minibatch, device)
-    distribution, log_probs = _judge(policy, minibatch.batch, features, minibatch.rows, device)
+    distribution = _distribution(policy, minibatch.batch, features, minibatch.rows, device)
     values: Tensor = policy.critic(features)  # type: ignore[operator]
 
-    log_ratio = log_probs - old_log_probs
+    actions = _of_rows(minibatch.batch.rollout.actions, minibatch.rows, device)
+    log_ratio = distribution.log_prob(actions) - old_log_probs
     ratio = log_ratio.exp()
     clipped_ratio = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
     policy_loss = -torch.minimum(ratio * advantages, clipped_ratio * advantages).mean()
@@ -155,18 +157,14 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mappi
     return loss, metrics
 
 
-def _judge(
+def _distribution(
     policy: nn.Module, batch: Batch, features: Tree, rows: Rows, device: torch.device
-) -> tuple[Distribution, Tensor]:
-    """The distributions of some rows' actions by the rows' features, and the actions' log-probabilities."""
-
-    def of_rows(leaf: npt.NDArray[Any]) -> Tensor:
-        return torch.as_tensor(_flat(leaf)[rows], device=device)
-
+) -> Distribution:
+    """The distributions of some rows' valid actions, by the rows' features."""
     distribution: Distribution = policy.actor(features)  # type: ignore[operator]
     if batch.rollout.action_masks is not None:
-        distribution = distribution.masked(of_rows(batch.rollout.action_masks))
-    return distribution, distribution.log_prob(of_rows(batch.rollout.actions))
+        distribution = distribution.masked(_of_rows(batch.rollout.action_masks, rows, device))
+    return distribution
 
 
 def _features(policy: nn.Module, minibatch: Minibatch, device: torch.device) -> Tree:
@@ -177,9 +175,7 @@ def _features(policy: nn.Module, minibatch: Minibatch, device: torch.device) -> 
     batch, rows = minibatch.batch, minibatch.rows
     observations = batch.rollout.observations
     if batch.state is None:
-        return encode(
-            policy, tree_map(lambda leaf: torch.as_tensor(_flat(leaf[:-1])[rows], device=device), observations)
-        )
+        return encode(policy, tree_map(lambda leaf: _of_rows(leaf[:-1], rows, device), observations))
     steps, envs = np.divmod(rows, batch.loss_mask.shape[1])
     envs, places = np.unique(envs, return_inverse=True)
     features = encode(
@@ -188,6 +184,10 @@ def _features(policy: nn.Module, minibatch: Minibatch, device: torch.device) -> 
     starts = torch.as_tensor(batch.rollout.starts[:-1, envs], device=device)
     seen, _ = remember(policy, features, starts, batch.state[torch.as_tensor(envs, device=device)])
     return seen[torch.as_tensor(steps * len(envs) + places, device=device)]
+
+
+def _of_rows(leaf: npt.NDArray[Any], rows: Rows, device: torch.device) -> Tensor:
+    return torch.as_tensor(_flat(leaf)[rows], device=device)
 
 
 def _flat(leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -40,6 +40,14 @@ def test_sb3_half_life_is_the_same_for_all_algorithms(capsys):
     assert "A2C, 16 environments" in capsys.readouterr().out
 
 
+def test_sb3_forgetting_normalizer_compares_both_normalizers(capsys):
+    main = runpy.run_path(str(EXAMPLES / "sb3_forgetting_normalizer.py"))["main"]
+    theirs, ours = main(total_timesteps=11_000)
+    printed = capsys.readouterr().out
+    assert f"Stable-Baselines3's VecNormalize: {theirs:.1f}" in printed
+    assert f"forgetting at 1 jumps: {ours:.1f}" in printed
+
+
 @pytest.fixture
 def rooms():
     """Removes the example's environment from the registry after the test."""

@@ -34,8 +34,9 @@ class JumpDetector:
       Five blocks of variance ``(b + w) / 8`` stand for the unknown at the start.
     - ``(block mean - m)**2 > 2**2 * (b + w)``: it is larger than two standard deviations of the values.
 
-    It then begins anew with that block, and does not fire at the next one. ``benchmarks/results/jumps.md`` has the
-    measured rates of false alarms. Changes of scale alone are not detected.
+    It then begins anew with that block, and does not fire at the next one. There
+    was no false alarm in 2.5 million env steps of four environments, under random and learning policies, so the
+    rate is below 1.2 per million (``benchmarks/results/jumps.md``). Changes of scale alone are not detected.
 
     Args:
         shape: Shape of one value.

@@ -1,0 +1,62 @@
+"""Normalize observations that jump in Stable-Baselines3: its ``VecNormalize``, and the one that forgets at jumps.
+
+An offset is added to all observations of CartPole, and changes every 10,000 env steps. Stable-Baselines3's
+statistics are averages over all offsets so far. `rl_rms.agents.sb3.VecNormalize` detects jumps and begins anew.
+
+Run: python examples/sb3_forgetting_normalizer.py
+"""
+
+from typing import Any
+
+from stable_baselines3 import A2C
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecNormalize as TheirVecNormalize
+
+from rl_rms.agents.sb3 import VecNormalize
+from rl_rms.envs.sb3 import make_vec_env
+from rl_rms.envs.schedules import Redraw
+
+
+class EpisodeLengths(BaseCallback):
+    """Collects the lengths of all episodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lengths: list[int] = []
+
+    def _on_step(self) -> bool:
+        infos: list[dict[str, Any]] = self.locals["infos"]
+        self.lengths += [info["episode"]["l"] for info in infos if "episode" in info]
+        return True
+
+
+def train(env: VecEnv, total_timesteps: int, seed: int) -> float:
+    """Train A2C in a normalized environment.
+
+    Returns:
+        Mean length of all episodes.
+    """
+    episodes = EpisodeLengths()
+    model = A2C("MlpPolicy", env, learning_rate=2e-3, n_steps=8, gae_lambda=0.95, seed=seed, device="cpu")
+    model.learn(total_timesteps, callback=episodes)
+    return sum(episodes.lengths) / max(len(episodes.lengths), 1)
+
+
+def main(total_timesteps: int = 60_000, seed: int = 0) -> tuple[float, float]:
+    """Train with both normalizers.
+
+    Returns:
+        Mean length of all episodes with Stable-Baselines3's normalizer, and with the one that forgets.
+    """
+    changes = {"observation.offset": Redraw(low=-1.0, high=1.0, every=10_000)}
+    theirs = TheirVecNormalize(make_vec_env("CartPole-v1", 16, changes, seed=seed))
+    ours = VecNormalize(make_vec_env("CartPole-v1", 16, changes, seed=seed), on_jump="forget")
+    lengths = train(theirs, total_timesteps, seed), train(ours, total_timesteps, seed)
+    print(f"mean episode length with Stable-Baselines3's VecNormalize: {lengths[0]:.1f}")
+    print(f"the same, forgetting at {ours.num_jumps} jumps: {lengths[1]:.1f}")
+    return lengths
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Running statistics that forget for Stable-Baselines3: its ``VecNormalize`` with a half-life."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecNormalize as _VecNormalize
+
+from rl_rms.agents.config import NormalizerConfig, OnJump
+from rl_rms.agents.moments import decaying_weights
+from rl_rms.agents.normalize import ForgettingMeanVariance
+
+Array = npt.NDArray[Any]
+
+
+class ForgettingMeanStd(RunningMeanStd):
+    """Stable-Baselines3's ``RunningMeanStd`` with a half-life.
+
+    Args:
+        config: States the half-life, in env steps, and the response to jumps.
+        epsilon: Weight of the initial mean 0 and variance 1.
+        shape: Shape of one value.
+
+    Attributes:
+        moments: The statistics.
+    """
+
+    def __init__(self, config: NormalizerConfig, epsilon: float = 1e-4, shape: tuple[int, ...] = ()) -> None:
+        self.moments = ForgettingMeanVariance(shape, config)
+        self._half_life = config.parsed_half_life.in_steps()
+        super().__init__(epsilon, shape)
+
+    @property
+    def mean(self) -> Array:
+        """Mean of the values."""
+        return self.moments.mean
+
+    @mean.setter
+    def mean(self, mean: Array) -> None:
+        self.moments.mean = mean
+
+    @property
+    def var(self) -> Array:
+        """Variance of the values."""
+        return self.moments.variance
+
+    @var.setter
+    def var(self, variance: Array) -> None:
+        self.moments.variance = variance
+
+    @property
+    def count(self) -> float:
+        """Sum of the weights of the values."""
+        return self.moments.weight
+
+    @count.setter
+    def count(self, weight: float) -> None:
+        self.moments.weight = weight
+
+    def copy(self) -> "ForgettingMeanStd":
+        """A copy with its own statistics."""
+        return copy.deepcopy(self)
+
+    def update(self, arr: Array) -> None:
+        """Update the statistics with one value of each sub-environment, shape ``(num_envs, *shape)``."""
+        valid = np.ones((1, len(arr)), dtype=np.bool_)
+        self.moments.update(arr, decaying_weights(valid, self._half_life))
+
+
+class VecNormalize(_VecNormalize):
+    """Stable-Baselines3's ``VecNormalize`` whose statistics of observations and rewards forget.
+
+    With ``half_life=inf`` and ``on_jump="keep"`` its results equal Stable-Baselines3's. `save` and `load` pickle
+    the object as theirs do, so load only files that you trust.
+
+    Args:
+        venv: The vector environment.
+        training: Whether the statistics are updated.
+        norm_obs: Whether observations are normalized.
+        norm_reward: Whether rewards are divided by the standard deviation of the discounted return.
+        clip_obs: Largest absolute value of a normalized observation.
+        clip_reward: Largest absolute value of a normalized reward.
+        gamma: Discount per env step.
+        epsilon: Added to variances before their root is taken.
+        norm_obs_keys: Keys of a Dict observation to normalize; all by default.
+        half_life: Env steps, summed over all sub-environments, after which a value counts half, such as
+            ``"10_000 steps"``; ``inf`` never forgets.
+        on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``"keep"``
+            or ``"forget"`` all values before it. Each key of a Dict observation has its own detector.
+
+    Raises:
+        ValueError: If ``half_life`` is not in env steps or not above 0, or ``on_jump`` is none of these.
+
+    Examples:
+        >>> from stable_baselines3 import PPO
+        >>> from stable_baselines3.common.env_util import make_vec_env
+        >>> env = VecNormalize(make_vec_env("CartPole-v1", 4), half_life="10_000 steps", on_jump="forget")
+        >>> model = PPO("MlpPolicy", env, n_steps=32, batch_size=32).learn(128)
+        >>> round(env.obs_rms.count)
+        131
+    """
+
+    def __init__(
+        self,
+        venv: VecEnv,
+        training: bool = True,
+        norm_obs: bool = True,
+        norm_reward: bool = True,
+        clip_obs: float = 10.0,
+        clip_reward: float = 10.0,
+        gamma: float = 0.99,
+        epsilon: float = 1e-8,
+        norm_obs_keys: list[str] | None = None,
+        *,
+        half_life: float | str = np.inf,
+        on_jump: OnJump = "keep",
+    ) -> None:
+        config = NormalizerConfig(half_life=half_life, on_jump=on_jump)
+        parsed = config.parsed_half_life
+        if parsed.unit == "updates" and np.isfinite(parsed.value):
+            raise ValueError(
+                f'half_life must be in env steps, such as "10_000 steps", or inf, got {half_life!r}, which counts '
+                "updates"
+            )
+        super().__init__(
+            venv, training, norm_obs, norm_reward, clip_obs, clip_reward, gamma, epsilon, norm_obs_keys
+        )
+        if self.norm_obs:
+            # Stable-Baselines3 types it as a dictionary alone.
+            theirs: Any = self.obs_rms
+            ours: Any = (
+                {key: ForgettingMeanStd(config, shape=one.mean.shape) for key, one in theirs.items()}
+                if isinstance(theirs, dict)
+                else ForgettingMeanStd(config, shape=theirs.mean.shape)
+            )
+            self.obs_rms = ours
+        self.ret_rms = ForgettingMeanStd(NormalizerConfig(half_life=half_life))
+
+    @property
+    def num_jumps(self) -> int:
+        """Jumps at which statistics of observations were forgotten."""
+        if not self.norm_obs:
+            return 0
+        statistics: Any = self.obs_rms
+        parts = statistics.values() if isinstance(statistics, dict) else [statistics]
+        return sum(one.moments.num_jumps for one in parts)

@@ -115,7 +115,9 @@ def jumps(stream: Stream, columns: slice, n_steps: int) -> dict[str, list[int]]:
     for before, moments, weighting in stream.moments(columns, n_steps):
         if simple.fires(moments):
             found["simple"].append(before)
-        if detector.update(moments, weighting) is not None:
+        num_jumps = detector.num_jumps
+        detector.update(moments, weighting)
+        if detector.num_jumps > num_jumps:
             found["detector"].append(before)
     return found
 

@@ -19,8 +19,12 @@ def shown(detector, mean, variance, weighting=WEIGHTING):
 
 def fires(means, variance=1.0, **weighting):
     """At which rollouts of given means a detector fires."""
-    detector, weighting = JumpDetector(), WEIGHTING._replace(**weighting)
-    return [i for i, mean in enumerate(means) if shown(detector, mean, variance, weighting) is not None]
+    detector, weighting, found = JumpDetector(), WEIGHTING._replace(**weighting), []
+    for i, mean in enumerate(means):
+        before = detector.num_jumps
+        shown(detector, mean, variance, weighting)
+        found += [i] if detector.num_jumps > before else []
+    return found
 
 
 def test_jump_detector_third_block_beyond_the_prior_fires():

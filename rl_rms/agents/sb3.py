@@ -9,7 +9,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env import VecNormalize as _VecNormalize
 
-from rl_rms.agents.config import NormalizerConfig, OnJump
+from rl_rms.agents.config_parts import NormalizerConfig, OnJump
 from rl_rms.agents.moments import decaying_weights
 from rl_rms.agents.normalize import ForgettingMeanVariance
 

@@ -38,18 +38,18 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def check(make_agent, make_env, path, *, updates=6):
+def check(make_agent, make_env, path, *, rollouts=6):
     """Train with saving and loading in between, and compare with an uninterrupted training."""
 
     def saving(agent):
-        if agent.num_rollouts == updates:
+        if agent.num_rollouts == rollouts:
             agent.save(path)
-        return agent.num_rollouts < 2 * updates
+        return agent.num_rollouts < 2 * rollouts
 
     whole = make_agent(make_env()).learn(10**6, callback=saving)
     loaded = type(whole).load(path, env=make_env())
-    assert loaded.num_rollouts == updates
-    loaded.learn(10**6, callback=lambda agent: agent.num_rollouts < 2 * updates)
+    assert loaded.num_rollouts == rollouts
+    loaded.learn(10**6, callback=lambda agent: agent.num_rollouts < 2 * rollouts)
     assert loaded.num_timesteps == whole.num_timesteps
     assert list(loaded.episodes) == list(whole.episodes)
     assert same(weights(loaded), weights(whole))
@@ -101,7 +101,7 @@ def test_resume_in_changing_environments_is_bit_identical(id, how, make_agent, t
         make_agent,
         lambda: make_vec(id, 3, ENVS[id], seed=1, **HOW[how]),
         tmp_path / "agent",
-        updates=3 if make_agent is reinforce else 6,
+        rollouts=3 if make_agent is reinforce else 6,
     )
 
 
@@ -115,7 +115,7 @@ def test_resume_in_stationary_environments_is_bit_identical(id, mode, make_agent
         kind = SyncVectorEnv if id == "CartPole-v1" else ResilientSyncVectorEnv
         return kind([lambda: gym.make(id, max_episode_steps=60)] * 2, autoreset_mode=autoreset)
 
-    check(make_agent, make, tmp_path / "agent", updates=4)
+    check(make_agent, make, tmp_path / "agent", rollouts=4)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_resume_with_adapted_hyperparameters_is_bit_identical(recurrent, fresh, 
         return A2C(env, seed=0, meta=meta, policy=policy, normalize_observation=True, normalize_reward=True)
 
     # The checkpoint is within a window.
-    check(make_agent, lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1), tmp_path / "a", updates=8)
+    check(make_agent, lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1), tmp_path / "a", rollouts=8)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_resume_with_curricula_adversaries_and_observers_is_bit_identical(argume
         changes = {**ENVS["CartPole-v1"], **({} if adversary is None else {"force_mag": adversary})}
         return make_vec("CartPole-v1", 4, changes, seed=1, **given)
 
-    check(a2c, make, tmp_path / "agent", updates=10)
+    check(a2c, make, tmp_path / "agent", rollouts=10)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_resume_with_every_network_and_schedule_is_bit_identical(options, agent_
         lambda env: agent_class(env, seed=0, **options),
         lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1),
         tmp_path / "agent",
-        updates=7,
+        rollouts=7,
     )
 
 
@@ -193,7 +193,7 @@ def test_resume_with_on_change_is_bit_identical(on_change, tmp_path):
         lambda env: A2C(env, seed=0, on_change=on_change, forget_updates=3),
         lambda: make_vec("CartPole-v1", 3, changes, seed=1),
         tmp_path / "agent",
-        updates=30,
+        rollouts=30,
     )
 
 
@@ -221,17 +221,20 @@ def test_resume_with_masks_and_dict_observations_is_bit_identical(tmp_path):
         lambda env: A2C(env, seed=0, mask_actions=True, normalize_observation=True),
         lambda: ResilientSyncVectorEnv([Shelves] * 2),
         tmp_path / "agent",
-        updates=9,
+        rollouts=9,
     )
 
 
 @pytest.mark.parametrize("half_life", ["match", "auto", "2_000 steps"])
-def test_resume_with_every_half_life_is_bit_identical(half_life, tmp_path):
+@pytest.mark.parametrize(
+    ("agent_class", "rollouts"), [(A2C, 40), (partial(PPO, n_steps=20, batch_size=12, target_kl=0.02), 6)]
+)
+def test_resume_with_every_half_life_is_bit_identical(half_life, agent_class, rollouts, tmp_path):
     check(
-        lambda env: A2C(env, seed=0, half_life=half_life),
+        lambda env: agent_class(env, seed=0, half_life=half_life),
         lambda: make_vec("CartPole-v1", 4, ENVS["CartPole-v1"], seed=1),
         tmp_path / "agent",
-        updates=40,
+        rollouts=rollouts,
     )
 
 
@@ -376,8 +379,8 @@ def test_resume_stateful_wrapper_saved_within_an_episode_is_exact(kind, where, t
     else:
         make = lambda: make_vec(id, 2, CHANGES, seed=1, wrappers=[wrap], vectorization_mode=where)  # noqa: E731
     # The checkpoints are within the first and the second episode.
-    for updates in (5, 23):
-        check(lambda env: A2C(env, seed=0, n_steps=10), make, tmp_path / "agent", updates=updates)
+    for rollouts in (5, 23):
+        check(lambda env: A2C(env, seed=0, n_steps=10), make, tmp_path / "agent", rollouts=rollouts)
 
 
 @pytest.mark.parametrize("kind", ["time limit", "frames", "own"])
@@ -389,7 +392,7 @@ def test_resume_stateful_wrapper_saved_before_a_reset_is_exact(kind, where, tmp_
         wrappers = [limit, WRAPPERS[kind]] if kind != "time limit" else [limit]
         return make_vec("Pendulum-v1", 2, CHANGES, seed=1, wrappers=wrappers, vectorization_mode=where)
 
-    check(lambda env: A2C(env, seed=0, n_steps=10), make, tmp_path / "agent", updates=2)
+    check(lambda env: A2C(env, seed=0, n_steps=10), make, tmp_path / "agent", rollouts=2)
 
 
 class Unregistered(PendulumEnv):

@@ -216,6 +216,14 @@ def test_describe_half_life_has_the_value_in_force(tmp_path):
     assert describe_memory(logged(tmp_path / "c")) == "The optimizer, rl_rms.RMSprop, logged no half-life."
 
 
+@pytest.mark.parametrize("is_logged", [True, False])
+def test_report_of_a_run_with_jumps_explains_their_marks(tmp_path, is_logged):
+    rows = [{"time/total_timesteps": 101, "normalizer/jumps": 1.0}] if is_logged else []
+    run = write_run(tmp_path / "a", [1.0], rows=rows, agent={"normalize_observation": {"on_jump": "forget"}})
+    assert main(["report", str(run)]) == 0
+    assert ("Dashed lines mark jumps" in (run / "report.html").read_text()) == is_logged
+
+
 def test_normalizers_are_described_by_their_half_lives(tmp_path):
     agent = {"normalize_observation": "690 steps", "normalize_reward": True}
     rows = [{"time/total_timesteps": 101, "half_life/observation": 690.0, "normalizer/jumps": 3.0}]

@@ -304,6 +304,10 @@ class Agent:
             callbacks.on_training_start(self, logger)
             try:
                 trainer.train(self, callbacks, logger, log_interval)
+            except BaseException:
+                # The first Ctrl-C must not end the next training as well.
+                self.training.is_interrupted = False
+                raise
             finally:
                 callbacks.on_training_end(self, logger)
         self.training.raise_if_interrupted()

@@ -1,5 +1,6 @@
 """Checks of a checkpoint's fields before an agent is built from them."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -255,9 +256,9 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
         name: Name of the state in errors.
 
     Raises:
-        ValueError: If a tensor has another shape than the parameter, or several entries where the first
-            parameter's has one; a tensor is not finite; a counter or mean square is below 0; parameters have
-            different entries; or a group has other options than the optimizer's.
+        ValueError: If a tensor's shape does not follow from the parameter's as that of the largest parameter's
+            tensor does; a tensor is not finite; a counter or mean square is below 0; parameters with as many
+            dimensions have different entries; or a group has other options than the optimizer's.
     """
     check_numbers(name, state)
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
@@ -272,18 +273,32 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
         return
     params = [param for group in optimizer.param_groups for param in group["params"]]
     states = {number: entries for number, entries in state["state"].items() if entries}
-    first: Mapping[str, Any] = next(iter(states.values()), {})
+    # A parameter of one weight does not show which entries have its shape, but the largest one does. Optimizers
+    # that factor their state have other entries for matrices than for vectors.
+    largest = {params[number].ndim: number for number in sorted(states, key=lambda one: params[one].numel())}
     for number, entries in states.items():
-        check_options(f"{name}.state[{number}]", entries, first)
+        param = params[number]
+        example, alike = states[largest[param.ndim]], params[largest[param.ndim]]
+        check_options(f"{name}.state[{number}]", entries, example)
         for entry, value in entries.items():
             if not isinstance(value, torch.Tensor):
                 continue
-            shape = first[entry].shape if first[entry].numel() == 1 else params[number].shape
+            shape = _shape_like(example[entry], alike, param)
             if value.shape != shape or not _is_finite(value):
-                wanted = f"a finite tensor of shape {tuple(shape)}"
+                wanted = f"a finite tensor of shape {shape}"
                 raise ValueError(f"{name}.state[{number}].{entry} must be {wanted}, got {_short(value)}")
             if entry in _AT_LEAST_0 and bool((value < 0).any()):
                 raise ValueError(f"{name}.state[{number}].{entry} must be >= 0, got {float(value.min()):g}")
+
+
+def _shape_like(example: torch.Tensor, alike: torch.Tensor, param: torch.Tensor) -> tuple[int, ...]:
+    """The shape of a parameter's entry by the entry of another: whole, or with axes that are reduced to one."""
+    sizes = list(itertools.zip_longest(example.shape, alike.shape))
+    if example.numel() == 1:
+        return tuple(example.shape)
+    if any(size not in (whole, 1) for size, whole in sizes):
+        return tuple(param.shape)
+    return tuple(own if size == whole else 1 for (size, whole), own in zip(sizes, param.shape, strict=True))
 
 
 def _kind(value: Any) -> type:

@@ -82,6 +82,7 @@ def test_second_ctrl_c_stops_within_the_rollout_and_new_episodes_begin(tmp_path,
     with pytest.raises(KeyboardInterrupt):
         interrupted.learn(200, CheckpointCallback(tmp_path, 10_000))
     assert (interrupted.num_timesteps, interrupted.num_updates) == (20, 1)
+    assert interrupted.learn(40).num_timesteps == 60  # and then end
     resumed = A2C.load(tmp_path / "final", make_env())
     resumed.prepare()
     assert not resumed.session.collector.state_dict()["lengths"].any()

@@ -67,7 +67,7 @@ class Agent:
         training: The counters of the training.
 
     Raises:
-        TypeError: If there is no hyperparameter of a name.
+        TypeError: If there is no hyperparameter of a name, or ``config`` is one of another algorithm.
         ValueError: If an argument is out of its range.
     """
 
@@ -100,6 +100,11 @@ class Agent:
         elif hyperparameters or isinstance(policy, PolicyConfig):
             name = next(iter(hyperparameters), "policy")
             raise TypeError(f"config states all hyperparameters; leave {name} out, or leave config out")
+        elif not isinstance(config, self.config_class):
+            raise TypeError(
+                f"config of {type(self).__name__} must be {self.config_class.__name__}, got "
+                f"{type(config).__name__}"
+            )
         if isinstance(env, gym.Env) and config.on_env_error == "restart":
             raise ValueError(
                 f"on_env_error='restart' needs a function that makes the environment, got {env!r}; give its id or "

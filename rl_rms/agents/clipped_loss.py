@@ -19,7 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from rl_rms.agents.distributions import Distribution
-from rl_rms.agents.losses import Batch, all_features, all_values, encode, plain_targets, remember, standardized
+from rl_rms.agents.losses import (
+    Batch,
+    all_features,
+    all_values,
+    check_rows,
+    encode,
+    plain_targets,
+    remember,
+    standardized,
+)
 from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.agents.workers import Workers
 
@@ -107,6 +116,7 @@ def evaluate(policy: nn.Module, batch: Batch) -> Played:
     every = np.arange(batch.loss_mask.size)
     distribution = _distribution(policy, batch, features, every, device)
     log_probs = distribution.log_prob(_of_rows(batch.rollout.actions, every, device))
+    check_rows("the log-probabilities of the actor's distribution", log_probs, len(every))
     return Played(values[:-1].reshape(-1), log_probs.cpu().numpy(), advantages.reshape(-1), returns.reshape(-1))
 
 

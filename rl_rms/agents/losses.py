@@ -183,8 +183,9 @@ def actor_critic_loss(
         distribution = distribution.masked(torch.as_tensor(rollout.action_masks, device=device).flatten(0, 1))
     mask = torch.as_tensor(batch.loss_mask.reshape(-1), device=device)
     advantage = torch.as_tensor(advantages.reshape(-1), device=device)[mask]
-    log_prob = distribution.log_prob(torch.as_tensor(rollout.actions, device=device).flatten(0, 1))[mask]
-    policy_loss = -(advantage * log_prob).mean()
+    log_prob = distribution.log_prob(torch.as_tensor(rollout.actions, device=device).flatten(0, 1))
+    check_rows("the log-probabilities of the actor's distribution", log_prob, len(mask))
+    policy_loss = -(advantage * log_prob[mask]).mean()
     entropy_loss = -distribution.entropy()[mask].mean()
     loss = policy_loss + coefficients.ent_coef * entropy_loss
     metrics = {"train/policy_gradient_loss": policy_loss.item(), "train/entropy_loss": entropy_loss.item()}
@@ -237,9 +238,23 @@ def all_values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> 
     num_steps, num_envs = batch.loss_mask.shape
     everything = tree_map(lambda *parts: torch.cat(parts), features, after)
     predicted: Tensor = policy.critic(everything)  # type: ignore[operator]
-    values = predicted.detach().cpu().numpy()
     num_values = (num_steps + 1) * num_envs
+    check_rows("the critic's values", predicted, num_values + len(batch.rollout.final_index))
+    values = predicted.detach().cpu().numpy()
     return predicted, values[:num_values].reshape(num_steps + 1, -1), values[num_values:]
+
+
+def check_rows(name: str, rows: Tensor, num: int) -> None:
+    """Check the shape of a user's policy's results, which torch would broadcast.
+
+    Raises:
+        ValueError: If it is not ``(num,)``.
+    """
+    if rows.shape != (num,):
+        raise ValueError(
+            f"{name} must have shape ({num},), one for each row, got {tuple(rows.shape)}; take .squeeze(-1) of "
+            "the last layer, or .sum(-1) over the parts of an action"
+        )
 
 
 def all_features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tree, Tree]:

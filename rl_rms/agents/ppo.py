@@ -122,8 +122,10 @@ class PPOLearner(A2CLearner):
         last_epoch = [(part, metrics) for part, metrics in log if part.epoch == log[-1][0].epoch]
         for name in log[0][1]:
             chosen = {_KL: last_epoch, "train/loss": log[-1:], "train/std": log[-1:]}.get(name, log)
-            values = [part.share * metrics[name] for part, metrics in chosen if part.share and name in metrics]
-            means[name] = sum(values) / (len(chosen) * share) if share else math.nan
+            # The minibatch that ends the learning from a rollout takes no step, and has no norm of its gradient.
+            having = [(part, metrics) for part, metrics in chosen if name in metrics]
+            total = sum(part.share * metrics[name] for part, metrics in having if part.share)
+            means[name] = total / (len(having) * share) if share else math.nan
         return means
 
 

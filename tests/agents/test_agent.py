@@ -2,6 +2,8 @@
 
 import csv
 import math
+from functools import partial
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C, A2CConfig, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents import A2C, PPO, A2CConfig, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
 from rl_rms.agents.collector import Collector
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PoissonJumps
@@ -278,6 +280,27 @@ SPACES = {"observation_space": gym.spaces.Box(-1, 1, (4,), np.float32), "action_
 def test_constructor_with_a_wrong_argument_names_it(arguments, said):
     with pytest.raises(ValueError, match=naming(*said)):
         A2C(None, config=A2CConfig(), **arguments)
+
+
+class WideCritic(ActorCriticPolicy):
+    def critic(self, observations):
+        return super().critic(observations)[:, None]
+
+
+class WideActor(ActorCriticPolicy):
+    def actor(self, observations):
+        one = super().actor(observations)
+        return SimpleNamespace(
+            sample=one.sample, entropy=one.entropy, log_prob=lambda actions: one.log_prob(actions)[:, None]
+        )
+
+
+@pytest.mark.parametrize("agent", [A2C, partial(PPO, n_steps=5), Reinforce])
+@pytest.mark.parametrize(("policy", "named"), [(WideCritic, "values"), (WideActor, "log-probabilities")])
+def test_learn_with_a_policy_whose_results_would_be_broadcast_names_them(agent, policy, named):
+    module = policy(*SPACES.values(), PolicyConfig())
+    with pytest.raises(ValueError, match=naming(named, "shape")):
+        agent("CartPole-v1", policy=module, seed=0).learn(1)
 
 
 def test_initial_weights_are_independent_of_the_number_of_threads():

@@ -61,6 +61,11 @@ def test_configuration_beside_hyperparameters_raises_a_type_error(both):
         A2C("CartPole-v1", config=A2CConfig(), **both)
 
 
+def test_configuration_of_another_algorithm_raises_a_type_error():
+    with pytest.raises(TypeError, match=naming("config", "A2C", "A2CConfig", "PPOConfig")):
+        A2C("CartPole-v1", config=PPOConfig())
+
+
 def test_optimizer_class_is_stated_in_the_configuration():
     assert A2C("CartPole-v1", optimizer=torch.optim.Adam).config.optimizer == "torch.optim.adam.Adam"
 

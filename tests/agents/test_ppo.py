@@ -91,12 +91,21 @@ def test_update_of_whole_rollout_gives_the_weights_and_log_of_stable_baselines3(
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_update_above_target_kl_stops_where_stable_baselines3_stops(fused, monkeypatch):
+    norms, clip = [], torch.nn.utils.clip_grad_norm_
+
+    def noting(*args):
+        norms.append(float(clip(*args)))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", noting)
     ours, theirs, log = beside("CartPole-v1", fused, monkeypatch, target_kl=2e-3)
     assert 1 < ours.num_updates < 12
     expected = our_weights(theirs)
     for name, weight in ours.policy.state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-6)
     assert log["train/approx_kl"] == pytest.approx(theirs.logger.name_to_value["train/approx_kl"], rel=1e-3)
+    # The minibatch that is too far takes no step.
+    assert len(norms) == ours.num_updates
+    assert log["optim/gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-3)
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))

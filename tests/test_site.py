@@ -50,6 +50,7 @@ INTERNAL = {
     "rl_rms.agents.numpy_backend",
     "rl_rms.agents.numpy_distributions",
     "rl_rms.agents.numpy_network",
+    "rl_rms.agents.averaging",
     "rl_rms.agents.description",
     "rl_rms.agents.optimizers",
     "rl_rms.agents.protocols",

@@ -12,6 +12,7 @@ from torch import nn
 
 from rl_rms.agents import checkpoint
 from rl_rms.agents.acting import Actor
+from rl_rms.agents.averaging import Sync, check_sync
 from rl_rms.agents.backends import choose_backend
 from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
 from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
@@ -22,7 +23,7 @@ from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
 from rl_rms.agents.env_session import EnvSession
 from rl_rms.agents.env_state import EnvLike, as_vector_env
 from rl_rms.agents.interruption import first_waits
-from rl_rms.agents.learner import Learner, Sync, check_sync
+from rl_rms.agents.learner import Learner
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.normalize import ObservationNormalizer
 from rl_rms.agents.optimizers import OptimizerLike, make_optimizer

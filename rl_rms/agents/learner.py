@@ -8,13 +8,14 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from rl_rms.agents.averaging import Sync, average, average_step
 from rl_rms.agents.backends import Backend
 from rl_rms.agents.checkpoint_checks import check_like, check_optimizer
 from rl_rms.agents.clipping import clip_gradients, name_nonfinite_gradient
@@ -30,11 +31,9 @@ from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.half_life import Timescale
 from rl_rms.optim.rmsprop import RMSprop
-from rl_rms.optim.torch_private import foreach_mul_, foreach_zero_
+from rl_rms.optim.torch_private import foreach_zero_
 
 Bools = npt.NDArray[np.bool_]
-Sync = Literal["global", "local"]
-"""Whether workers clip and normalize the mean of their gradients, or each its own, see `Agent.join`."""
 # Schedules of hyperparameters are deterministic.
 NO_RANDOMNESS = Key(0)
 
@@ -277,7 +276,7 @@ class Learner(ABC):
         # An error here has moved no weight.
         if self.sync == "global" and not self.workers.alone:
             grads = [param.grad for param in self.policy.parameters() if param.grad is not None]
-            self._average(grads, share)
+            average(grads, share, self.workers)
         self._set_rates(num_timesteps)
         if self.meta is not None:
             self.meta.before_step()
@@ -325,19 +324,8 @@ class Learner(ABC):
         """The optimizer's step; with ``sync="local"`` the mean of all workers' steps."""
         if self.sync == "global":
             self.optimizer.step()
-            return
-        params = [param for param in self.policy.parameters() if param.requires_grad]
-        before = [param.detach().clone() for param in params]
-        self.optimizer.step()
-        steps = [param.detach() - start for param, start in zip(params, before, strict=True)]
-        self._average(steps, share)
-        for param, start, step in zip(params, before, steps, strict=True):
-            param.detach().copy_(start + step)
-
-    def _average(self, tensors: list[Tensor], share: float) -> None:
-        """Replace tensors by the mean over all workers, weighted by their shares of the transitions."""
-        foreach_mul_(tensors, share)
-        self.workers.all_reduce(tensors)
+        else:
+            average_step(self.policy, self.optimizer, share, self.workers)
 
     def _name_cause(self, batch: Batch, num_timesteps: int, message: str) -> str:
         """A sentence on non-finite gradients that names the first non-finite part of the loss."""
@@ -393,13 +381,3 @@ class Learner(ABC):
             one.load_state_dict(state["normalizers"][name])
         self.num_updates = state["num_updates"]
         self.policy.load_state_dict(state["policy"])
-
-
-def check_sync(sync: Sync) -> None:
-    """Check a value of ``sync``.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if sync not in get_args(Sync):
-        raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, got {sync!r}")

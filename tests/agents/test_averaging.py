@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from rl_rms.agents.averaging import average, average_step, check_sync
+from rl_rms.agents.workers import ALONE
+from tests.naming import naming
+
+
+class Twice:
+    """Workers of which the other one has the same tensors."""
+
+    def all_reduce(self, tensors):
+        for one in tensors:
+            one.mul_(2.0)
+
+
+def test_average_alone_scales_by_the_share():
+    tensors = [torch.tensor([2.0, 4.0]), torch.tensor(8.0)]
+    average(tensors, 0.5, ALONE)
+    assert torch.cat([one.reshape(-1) for one in tensors]).tolist() == [1.0, 2.0, 4.0]
+
+
+def test_average_of_equal_tensors_is_the_tensor():
+    tensors = [torch.tensor([2.0, 4.0])]
+    average(tensors, 0.5, Twice())
+    assert tensors[0].tolist() == [2.0, 4.0]
+
+
+def test_average_step_moves_by_the_mean_of_the_steps():
+    policy = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(policy.weight, 3.0)
+    policy.weight.grad = torch.tensor([[1.0]])
+    average_step(policy, torch.optim.SGD(policy.parameters(), lr=0.5), 0.25, Twice())
+    # The step -0.5, weighted by 0.25, of two workers.
+    assert policy.weight.item() == pytest.approx(2.75)
+
+
+def test_check_sync_unknown_value_names_the_choices():
+    check_sync("local")
+    with pytest.raises(ValueError, match=naming("sync", "global", "local", "'mean'")):
+        check_sync("mean")

@@ -265,7 +265,7 @@ class Agent:
         callback: CallbackLike | Iterable[CallbackLike] | None = None,
         progress_bar: bool = False,
         log_dir: str | Path | None = None,
-        log_interval: int = 100,
+        log_interval: int | None = None,
     ) -> Self:
         """Train for at least ``total_timesteps`` more env steps.
 
@@ -279,7 +279,7 @@ class Agent:
                 by returning False; or a `Callback`; or several of them.
             progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
             log_dir: Folder for TensorBoard events and ``metrics.csv``; None writes nothing.
-            log_interval: Rollouts between two entries of the log; A2C and REINFORCE take one update on each.
+            log_interval: Rollouts between two entries of the log; None is 1 for PPO and 100 for the others.
 
         Returns:
             The agent itself.
@@ -292,6 +292,8 @@ class Agent:
             rl_rms.agents.files.TakenError: If another process logs into it.
         """
         total_timesteps = check_int("total_timesteps", total_timesteps, least=1)
+        if log_interval is None:
+            log_interval = self.config.default_log_interval
         log_interval = check_int("log_interval", log_interval, least=1)
         trainer = self.make_trainer()
         trainer.start()

@@ -4,7 +4,7 @@ The constructors, YAML, ``--help`` and the reference derive from these dataclass
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from rl_rms.agents.config_parts import (
     MetaConfig,
@@ -83,6 +83,9 @@ class AgentConfig:
             fraction of autograd's time, see `rl_rms.agents.numpy_backend`; false always uses autograd.
         device: torch device of the network; ``"auto"`` is CUDA if there is one.
     """
+
+    default_log_interval: ClassVar[int] = 100
+    """Rollouts between two entries of the log, as in Stable-Baselines3."""
 
     algorithm: str
     learning_rate: float | dict[str, Any] = 7e-4
@@ -246,6 +249,8 @@ class PPOConfig(RolloutConfig):
         target_kl: An epoch's minibatch whose approximate KL divergence from the policy that played the rollout is
             above ``1.5 * target_kl`` ends the learning from this rollout, > 0; null sets no limit.
     """
+
+    default_log_interval: ClassVar[int] = 1
 
     algorithm: Literal["ppo"] = "ppo"
     learning_rate: float | dict[str, Any] = 3e-4

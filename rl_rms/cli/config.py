@@ -60,7 +60,7 @@ class RunConfig:
         agent: The agent.
         total_timesteps: Env steps to train for, all sub-environments together.
         seed: Seeds the network, the actions, the environment and, unless env.drift_seed is set, its changes.
-        log_interval: Rollouts between two entries of the log.
+        log_interval: Rollouts between two entries of the log; null is 1 for ppo and 100 for the others.
         checkpoint_every: Env steps between two checkpoints; null keeps only the one at the end.
         keep_checkpoints: How many of those on the way stay, the newest; null keeps all.
         eval_every: Env steps between two evaluations, of which there is one at the end, too; null for none. They
@@ -86,7 +86,7 @@ class RunConfig:
     agent: AgentConfig = field(default_factory=A2CConfig)
     total_timesteps: int = 100_000
     seed: int = 0
-    log_interval: int = 100
+    log_interval: int | None = None
     checkpoint_every: int | None = None
     keep_checkpoints: int | None = 5
     eval_every: int | None = None
@@ -103,12 +103,12 @@ class RunConfig:
     scale: ScaleConfig = field(default_factory=ScaleConfig)
 
     def __post_init__(self) -> None:
-        for name in ("total_timesteps", "log_interval", "eval_episodes", "num_threads"):
+        for name in ("total_timesteps", "eval_episodes", "num_threads"):
             check_int(name, getattr(self, name), least=1)
         for name in ("checkpoint_every", "eval_every", "histogram_every", "video_every"):
             if getattr(self, name) is not None:
                 check_int(f"{name}, unless it is null,", getattr(self, name), least=1, unit="env steps")
-        for name in ("keep_checkpoints", "patience"):
+        for name in ("log_interval", "keep_checkpoints", "patience"):
             if getattr(self, name) is not None:
                 check_int(f"{name}, unless it is null,", getattr(self, name), least=1)
         if self.eval_every is None and (self.stop_at is not None or self.patience is not None):
@@ -120,6 +120,11 @@ class RunConfig:
         if self.progress not in ("auto", "lines", "json", "none"):
             raise ValueError(f"progress must be auto, lines, json or none, got {self.progress!r}")
         check_int("seed", self.seed, least=0)
+
+    @property
+    def rollouts_per_entry(self) -> int:
+        """Rollouts between two entries of the log."""
+        return self.agent.default_log_interval if self.log_interval is None else self.log_interval
 
     @property
     def drift_seed(self) -> int:

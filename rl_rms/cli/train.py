@@ -252,7 +252,7 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
 
     callbacks: list[Callback] = []
     if config.progress != "none":
-        callbacks.append(ProgressCallback(make_console(), form=config.progress, every=config.log_interval))
+        callbacks.append(ProgressCallback(make_console(), form=config.progress, every=config.rollouts_per_entry))
     if config.eval_every is not None:
         evaluation = EvalCallback(
             every=config.eval_every,

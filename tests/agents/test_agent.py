@@ -240,6 +240,15 @@ def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
     assert {math.isnan(float(row["train/policy_gradient_loss"])) for row in rows} == {False}
 
 
+@pytest.mark.parametrize(("agent", "every"), [(A2C, 100), (PPO, 1)])
+def test_learn_without_log_interval_logs_as_often_as_stable_baselines3(agent, every, tmp_path):
+    trained = agent("CartPole-v1", n_steps=5, seed=0)
+    trained.learn(10**6, lambda one: one.num_rollouts < 205, log_dir=tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        # The first rollout is logged always.
+        assert len(list(csv.DictReader(file))) == 205 // every + (every > 1)
+
+
 def test_log_has_hyperparameters_in_the_hparams_tab(tmp_path):
     A2C("CartPole-v1", half_life=69, seed=3).learn(20, log_dir=tmp_path)
     events = EventAccumulator(str(tmp_path)).Reload()

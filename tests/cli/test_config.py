@@ -252,7 +252,7 @@ ENV = {
 RUN = {
     "total_timesteps": st.integers(1, 10**9),
     "seed": st.integers(0, 10**9),
-    "log_interval": COUNTS,
+    "log_interval": st.none() | COUNTS,
     "checkpoint_every": OFTEN,
     "keep_checkpoints": st.none() | COUNTS,
     "eval_every": OFTEN,
@@ -320,7 +320,13 @@ def test_text_written_and_read_stays_text(name):
     assert parse_config(read_yaml(config.to_yaml(), "written.yaml")) == config
 
 
-@pytest.mark.parametrize("key", ["total_timesteps", "log_interval", "eval_episodes", "num_threads", "seed"])
+@pytest.mark.parametrize(("algorithm", "expected"), [("a2c", 100), ("ppo", 1), ("reinforce", 100)])
+def test_log_interval_of_null_is_the_algorithms(algorithm, expected):
+    assert parse_config({"agent": {"algorithm": algorithm}}).rollouts_per_entry == expected
+    assert parse_config({"agent": {"algorithm": algorithm}, "log_interval": 7}).rollouts_per_entry == 7
+
+
+@pytest.mark.parametrize("key", ["total_timesteps", "eval_episodes", "num_threads", "seed"])
 def test_null_in_place_of_a_number_names_the_key(key):
     with pytest.raises(UserError, match=naming(key, "None")):
         parse_config({key: None})

@@ -241,7 +241,7 @@ def _learn_theirs(
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-    from rl_rms.envs.sb3 import make_vec_env
+    from rl_rms.sb3 import make_vec_env
 
     episodes: list[Episode] = []
 

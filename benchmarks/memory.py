@@ -9,7 +9,7 @@ equal shares of its env steps.
 
 The runs with rho = 0.99 are Stable-Baselines3's A2C with its ``RMSpropTFLike``, its PPO with
 ``torch.optim.RMSprop`` (alpha=0.99) in place of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env
-steps use `rl_rms.RMSprop` and, in Stable-Baselines3, `rl_rms.optim.sb3.HalfLifeCallback`. A2C has rollouts of 5
+steps use `rl_rms.RMSprop` and, in Stable-Baselines3, `rl_rms.sb3.HalfLifeCallback`. A2C has rollouts of 5
 steps. PPO has Stable-Baselines3's defaults (rollouts of 2,048 steps, batches of 64, 10 epochs) or the values of RL
 Baselines3 Zoo for Atari (128 steps, batches of 256, 4 epochs).
 """
@@ -35,7 +35,7 @@ from torch.optim import Optimizer
 import rl_rms
 from rl_rms.agents import A2C
 from rl_rms.agents.agent import Agent
-from rl_rms.optim.sb3 import HalfLifeCallback
+from rl_rms.sb3 import HalfLifeCallback
 
 RHO = 0.99
 HALF_LIFE = 4_000

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
 # The packages in the order of their layers; None stands for the modules of rl_rms itself.
-PACKAGES = (None, "optim", "envs", "agents", "studies", "cli", "configs")
+PACKAGES = (None, "optim", "envs", "agents", "sb3", "studies", "cli", "configs")
 _TABLE = re.compile(r"(?<=<!-- modules -->\n).*(?=<!-- end of modules -->)", re.DOTALL)
 
 

@@ -1,7 +1,7 @@
 """Normalize observations that jump in Stable-Baselines3: its ``VecNormalize``, and the one that forgets at jumps.
 
 An offset is added to all observations of CartPole, and changes every 10,000 env steps. Stable-Baselines3's
-statistics are averages over all offsets so far. `rl_rms.agents.sb3.VecNormalize` detects jumps and begins anew.
+statistics are averages over all offsets so far. `rl_rms.sb3.VecNormalize` detects jumps and begins anew.
 One run proves little. In ten runs, `main(seed=0)` to `main(seed=9)`, the mean length was 42 with the normalizer of
 Stable-Baselines3 and 63 with this one, which was better in nine of them.
 
@@ -15,9 +15,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env import VecNormalize as TheirVecNormalize
 
-from rl_rms.agents.sb3 import VecNormalize
-from rl_rms.envs.sb3 import make_vec_env
 from rl_rms.envs.schedules import Redraw
+from rl_rms.sb3 import VecNormalize, make_vec_env
 
 
 class EpisodeLengths(BaseCallback):

@@ -1,7 +1,7 @@
 """Set a half-life in env steps for Stable-Baselines3, independent of environments, epochs and minibatches.
 
 ``rho = 0.99`` spans a different number of env steps in each of these runs.
-`rl_rms.optim.sb3.HalfLifeCallback` gives all of them the same half-life.
+`rl_rms.sb3.HalfLifeCallback` gives all of them the same half-life.
 
 Run: python examples/sb3_half_life.py
 """
@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
 import rl_rms
-from rl_rms.optim.sb3 import HalfLifeCallback, env_steps_per_update
+from rl_rms.sb3 import HalfLifeCallback, env_steps_per_update
 
 POLICY_KWARGS = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"eps": 1e-5, "bias_correction": True}}
 

@@ -61,7 +61,7 @@ def test_train_gives_the_tasks_entropy_coefficient_to_tuned_contenders_only(
 @pytest.mark.parametrize("name", ["dynamics jumps", "observation offsets", "pendulum, drift", "slow drift"])
 def test_tasks_in_both_libraries_have_the_same_drift(benchmark, name):
     from rl_rms.envs import make_vec
-    from rl_rms.envs.sb3 import make_vec_env
+    from rl_rms.sb3 import make_vec_env
 
     task = benchmark.TASKS[name]
     ours = make_vec(task.id, 2, task.changes, seed=3)

@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import configure
 import rl_rms
 from rl_rms.envs import NonStationary
 from rl_rms.envs.schedules import PoissonJumps
-from rl_rms.optim.sb3 import HalfLifeCallback, env_steps_per_update
+from rl_rms.sb3 import HalfLifeCallback, env_steps_per_update
 from tests.naming import naming
 
 OFF_POLICY = {"learning_starts": 0, "batch_size": 4, "buffer_size": 200}

@@ -56,7 +56,7 @@ class NonStationaryVecEnv(VecEnv):
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"env must reset in the step that ends an episode, as Stable-Baselines3 expects, got {mode}; "
-                'make it with rl_rms.envs.sb3.make_vec_env, or with make_vec(..., vectorization_mode="sync", '
+                'make it with rl_rms.sb3.make_vec_env, or with make_vec(..., vectorization_mode="sync", '
                 'vector_kwargs={"autoreset_mode": "SameStep"})'
             )
         self.env = env
@@ -204,7 +204,7 @@ class ChangeCallback(BaseCallback):
         if not self.training_env.has_attr("parameters"):
             raise ValueError(
                 "ChangeCallback needs environments that change: rl_rms.envs.NonStationary, or those of "
-                "rl_rms.envs.sb3.make_vec_env"
+                "rl_rms.sb3.make_vec_env"
             )
 
     def _on_step(self) -> bool:

@@ -122,7 +122,7 @@ class HalfLifeCallback(BaseCallback):
     Examples:
         >>> import rl_rms
         >>> from stable_baselines3 import A2C
-        >>> from rl_rms.optim.sb3 import HalfLifeCallback
+        >>> from rl_rms.sb3 import HalfLifeCallback
         >>> model = A2C("MlpPolicy", "CartPole-v1", policy_kwargs={"optimizer_class": rl_rms.RMSprop})
         >>> model = model.learn(10, callback=HalfLifeCallback("4_000 steps"))
         >>> model.policy.optimizer.half_life

@@ -14,9 +14,8 @@ import rl_rms
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.curricula import EpisodeGate, Staged
 from rl_rms.envs.drift import trace
-from rl_rms.envs.sb3 import ChangeCallback, NonStationaryVecEnv, make_vec_env
 from rl_rms.envs.schedules import Redraw, Sinusoid
-from rl_rms.optim.sb3 import HalfLifeCallback
+from rl_rms.sb3 import ChangeCallback, HalfLifeCallback, NonStationaryVecEnv, make_vec_env
 from tests.naming import naming
 
 CHANGES = {"gravity": Sinusoid(mean=9.8, amplitude=4.0, period=1_000), "length": Redraw(0.2, 0.9, every=300)}
@@ -147,7 +146,7 @@ def test_callback_with_independent_clocks_logs_the_changes():
     model.learn(100, callback=ChangeCallback(), log_interval=1)
     assert log.rows[-1]["env/gravity"] == pytest.approx(np.mean([one.parameters["gravity"] for one in env.envs]))
     with pytest.raises(
-        ValueError, match=naming("ChangeCallback", "rl_rms.envs.NonStationary", "rl_rms.envs.sb3.make_vec_env")
+        ValueError, match=naming("ChangeCallback", "rl_rms.envs.NonStationary", "rl_rms.sb3.make_vec_env")
     ):
         A2C("MlpPolicy", "CartPole-v1").learn(10, callback=ChangeCallback())
 
@@ -173,7 +172,7 @@ def test_callback_reads_only_attributes_that_workers_have():
     model.learn(40, callback=HalfLifeCallback("4_000 steps"))
     assert model.policy.optimizer.half_life == 400.0
     with pytest.raises(
-        ValueError, match=naming("ChangeCallback", "rl_rms.envs.NonStationary", "rl_rms.envs.sb3.make_vec_env")
+        ValueError, match=naming("ChangeCallback", "rl_rms.envs.NonStationary", "rl_rms.sb3.make_vec_env")
     ):
         model.learn(40, callback=ChangeCallback())
     env.close()

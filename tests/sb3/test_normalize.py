@@ -5,9 +5,8 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env import VecNormalize as TheirVecNormalize
 
-from rl_rms.agents.sb3 import VecNormalize
-from rl_rms.envs.sb3 import make_vec_env
 from rl_rms.envs.schedules import Step
+from rl_rms.sb3 import VecNormalize, make_vec_env
 from tests.naming import naming
 
 

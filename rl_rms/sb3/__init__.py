@@ -1,0 +1,14 @@
+"""For Stable-Baselines3: half-lives in env steps, environments that change, normalizers that forget."""
+
+from rl_rms.sb3.half_life import HalfLifeCallback, env_steps_per_update
+from rl_rms.sb3.normalize import VecNormalize
+from rl_rms.sb3.vec_env import ChangeCallback, NonStationaryVecEnv, make_vec_env
+
+__all__ = [
+    "ChangeCallback",
+    "HalfLifeCallback",
+    "NonStationaryVecEnv",
+    "VecNormalize",
+    "env_steps_per_update",
+    "make_vec_env",
+]

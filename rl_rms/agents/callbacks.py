@@ -30,7 +30,7 @@ class Callback:
     def state_dict(self) -> dict[str, Any]:
         """The state for checkpoints: numbers, strings and None, in lists and dictionaries.
 
-        A saved state holds updates up to the one before the save, so list a callback before those that save.
+        A saved state holds the calls up to the one before the save, so list a callback before those that save.
         """
         return {}
 
@@ -116,11 +116,11 @@ class CallbackList(Callback):
 
 
 class Periodic(Callback):
-    """Acts at the first update at or after each multiple of ``every`` env steps, and at the last if it is to.
+    """Acts after the first rollout that reaches each multiple of ``every`` env steps, and after the last if asked.
 
     Args:
         every: Env steps between two of its acts.
-        at_end: Whether it acts after the update that reaches the training's env steps, too.
+        at_end: Whether it acts after the rollout that reaches the training's env steps, too.
 
     Raises:
         ValueError: If ``every`` is below 1.

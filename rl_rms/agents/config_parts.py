@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from rl_rms.envs.checks import check_int, check_number
 from rl_rms.half_life import AverageHalfLife
 
@@ -134,13 +136,18 @@ def as_normalizer(value: Normalization) -> NormalizerConfig | None:
 
 
 def check_kinds(config: Any) -> None:
-    """Check the fields that must be true or false, or a string.
+    """Check the fields that must be true or false, or a string, and keep NumPy's numbers as Python's.
+
+    NumPy's float64 would change the type of float32 arrays.
 
     Raises:
         ValueError: If one is not.
     """
     for one in fields(config):
         value = getattr(config, one.name)
+        if isinstance(value, np.generic):
+            value = value.item()
+            object.__setattr__(config, one.name, value)
         if one.type in _KINDS and type(value) is not one.type:
             raise ValueError(f"{one.name} must be {_KINDS[one.type]}, got {value!r}")
 

@@ -1,6 +1,7 @@
 """Acting and gradients in torch, by autograd, for every policy."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,10 @@ class TorchBackend:
 
     def gradients(self, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool) -> dict[str, float]:
         """Write the loss's gradients to the parameters. See `Backend.gradients`."""
-        self._policy.train()
-        loss, metrics = actor_critic_loss(self._policy, batch, workers)
-        self._policy.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._policy.eval()
+        with self._training():
+            loss, metrics = actor_critic_loss(self._policy, batch, workers)
+            self._policy.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
         return metrics
 
     def evaluate(self, batch: Batch) -> Played:
@@ -79,11 +79,19 @@ class TorchBackend:
     def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> dict[str, float]:
         """Write the gradients of PPO's loss to the parameters. See `Backend.clipped_gradients`."""
         # The statistics of a single transition normalize nothing.
-        self._policy.train(len(minibatch.rows) > 1)
-        loss, metrics = clipped_loss(self._policy, minibatch)
-        self._policy.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._policy.eval()
+        with self._training(len(minibatch.rows) > 1):
+            loss, metrics = clipped_loss(self._policy, minibatch)
+            self._policy.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
         return (
             dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True)) if with_metrics else {}
         )
+
+    @contextmanager
+    def _training(self, mode: bool = True) -> Iterator[None]:
+        """Set the policy's training mode in the block. It acts in evaluation mode, also after an interruption."""
+        try:
+            self._policy.train(mode)
+            yield
+        finally:
+            self._policy.eval()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_rms.agents import A2C, CheckpointCallback, EvalCallback, PolicyConfig, Reinforce, collector, evaluate
+from rl_rms.agents import A2C, PPO, CheckpointCallback, EvalCallback, PolicyConfig, Reinforce, collector, evaluate
 from rl_rms.agents.interruption import signals_deferred
 from rl_rms.envs import EnvError, make_vec
 from rl_rms.envs.schedules import Redraw
@@ -87,6 +87,20 @@ def test_second_ctrl_c_stops_within_the_rollout_and_new_episodes_begin(tmp_path,
     resumed.prepare()
     assert not resumed.session.collector.state_dict()["lengths"].any()
     assert resumed.learn(40).num_timesteps == 60
+
+
+@pytest.mark.parametrize("algorithm", [A2C, PPO])
+def test_ctrl_c_within_a_gradient_leaves_the_policy_in_evaluation_mode(algorithm):
+    trained = algorithm("CartPole-v1", n_steps=10, policy=PolicyConfig(norm="batch"), seed=0)
+
+    def interrupt(*_):
+        if trained.policy.training:
+            raise KeyboardInterrupt
+
+    trained.policy.critic_network.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trained.learn(10)
+    assert not trained.policy.training
 
 
 def test_ctrl_c_after_the_last_update_raises_keyboard_interrupt():

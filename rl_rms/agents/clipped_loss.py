@@ -38,7 +38,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Played:
-    """What the policy that played a rollout made of its transitions, before the first step on it.
+    """Values, log-probabilities and targets of a rollout by the policy that played it.
 
     Attributes:
         values: ``V_old(o_t)``, shape ``(num_steps * num_envs,)`` as all arrays here.

@@ -58,7 +58,7 @@ class JumpDetector:
         self._mean, self._between, self._within = np.zeros((3, *self._shape))
 
     def update(self, moments: RunningMeanVariance, weighting: Weighting) -> RunningMeanVariance | None:
-        """Take in a rollout.
+        """Add a rollout to the present block.
 
         Args:
             moments: The statistics of its values.

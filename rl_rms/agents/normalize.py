@@ -162,7 +162,7 @@ class ObservationNormalizer:
         self._normalizer = _make(space, config)
         if self._normalizer is None:
             raise ValueError(
-                f"normalize_observation needs Box observations other than pictures, got {space}; leave it out"
+                f"normalize_observation needs Box observations other than images, got {space}; leave it out"
             )
         self.frozen = False
         self.steps_per_update: float | None = None

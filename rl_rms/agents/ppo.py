@@ -117,8 +117,10 @@ class PPOLearner(A2CLearner):
             played: By the policy that played it.
             share: This worker's share of the batch.
         """
-        mask = batch.loss_mask.reshape(-1)
-        means = {"train/explained_variance": explained_variance(played.values[mask], played.returns[mask])}
+        own = np.stack([played.values, played.returns, batch.loss_mask.reshape(-1)])
+        values, returns, in_loss = np.concatenate(self.workers.all_gather(own), axis=1)
+        mask = in_loss > 0.0
+        means = {"train/explained_variance": explained_variance(values[mask], returns[mask])}
         last_epoch = [(part, metrics) for part, metrics in log if part.epoch == log[-1][0].epoch]
         for name in log[0][1]:
             chosen = {_KL: last_epoch, "train/loss": log[-1:], "train/std": log[-1:]}.get(name, log)

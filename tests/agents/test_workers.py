@@ -377,6 +377,20 @@ def test_log_of_workers_covers_all_episodes(tmp_path):
     assert agent.num_timesteps == ours.Scalars("env/length")[-1].step
 
 
+def logged_ppo(workers, folder):
+    env = make_env(shard=(workers.rank, workers.size))
+    agent = PPO(env, n_steps=32, batch_size=48, n_epochs=2, seed=0).join(workers)
+    agent.learn(100, log_dir=folder if workers.rank == 0 else None)
+
+
+def test_metrics_of_ppo_cover_the_transitions_of_all_workers(tmp_path):
+    together(tmp_path, logged_ppo, tmp_path / "run")
+    logged_ppo(ALONE, tmp_path / "alone")
+    ours, alone = (EventAccumulator(str(tmp_path / name)).Reload() for name in ("run", "alone"))
+    for tag in [tag for tag in alone.Tags()["scalars"] if tag.startswith("train/")]:
+        assert ours.Scalars(tag)[0].value == pytest.approx(alone.Scalars(tag)[0].value, rel=1e-3, abs=1e-6), tag
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

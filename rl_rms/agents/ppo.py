@@ -117,7 +117,7 @@ class PPOLearner(A2CLearner):
             played: By the policy that played it.
             share: This worker's share of the batch.
         """
-        own = np.stack([played.values, played.returns, batch.loss_mask.reshape(-1)])
+        own = np.stack([played.values, played.returns, batch.loss_mask.reshape(-1)]).astype(np.float64)
         values, returns, in_loss = np.concatenate(self.workers.all_gather(own), axis=1)
         mask = in_loss > 0.0
         means = {"train/explained_variance": explained_variance(values[mask], returns[mask])}

@@ -17,11 +17,11 @@ def written(steps, observations=lambda t: np.full((2, 3), float(t), np.float32),
             buffers.double()
         starts = one.terminated | one.truncated
         buffers.write(t, np.full(2, t), None if masks is None else masks, one, observations(t + 1), starts)
-    return buffers.rollout(len(steps), [], [])
+    return buffers, buffers.rollout(len(steps), [], [])
 
 
 def test_rollout_longer_than_the_buffers_keeps_each_step():
-    rollout = written([step([t, 10.0 * t]) for t in range(5)])
+    _, rollout = written([step([t, 10.0 * t]) for t in range(5)])
     assert rollout.rewards.tolist() == [[t, 10.0 * t] for t in range(5)]
     assert rollout.actions.tolist() == [[t, t] for t in range(5)]
     assert rollout.observations[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
@@ -36,14 +36,14 @@ def test_rollout_of_nested_observations_keeps_their_structure():
     def observations(t):
         return {"near": np.full((2, 1), t, np.int8), "far": (np.full((2,), t, np.float32),)}
 
-    rollout = written([step([0.0, 0.0])] * 3, observations)
+    _, rollout = written([step([0.0, 0.0])] * 3, observations)
     assert rollout.observations["near"][:, 1, 0].tolist() == [0, 1, 2, 3]
     assert rollout.observations["far"][0][:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_rollout_with_action_masks_keeps_them():
     masks = np.array([[True, False], [True, True]])
-    rollout = written([step([0.0, 0.0])] * 2, masks=masks)
+    _, rollout = written([step([0.0, 0.0])] * 2, masks=masks)
     assert rollout.action_masks.tolist() == [masks.tolist()] * 2
 
 
@@ -67,7 +67,7 @@ def test_cut_truncates_valid_transitions_that_did_not_terminate():
 def test_masked_transitions_are_unknown_and_cut_advantages_before_and_at_them():
     from dataclasses import replace
 
-    rollout = written([step([0.0, 0.0])] * 3)
+    _, rollout = written([step([0.0, 0.0])] * 3)
     assert rollout.known is rollout.valid
     masked = np.zeros((3, 2), np.bool_)
     masked[1, 0] = True

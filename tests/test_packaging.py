@@ -131,7 +131,10 @@ def test_install_without_links_has_every_module_and_trains(way, archives, unpack
     source = {"wheel": archives[1], "sdist": archives[0]}.get(way, unpacked)
     words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     if way == "editable":
+        # Without --ignore-installed, pip uninstalls the package from the environment that runs the tests.
+        words.append("--ignore-installed")
         run(sys.executable, *words, "--prefix", tmp_path / "venv", "--editable", source, cwd=tmp_path)
+        run(sys.executable, "-c", "import rl_rms", cwd=tmp_path)
         home = unpacked
     else:
         run(sys.executable, *words, "--target", site, source, cwd=tmp_path)

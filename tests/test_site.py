@@ -1,5 +1,6 @@
 """The documentation site builds strictly, documents everything public, and makes no requests to other hosts."""
 
+import contextlib
 import functools
 import http.server
 import importlib
@@ -258,6 +259,7 @@ def test_site_loads_nothing_from_other_hosts(site):
 
 
 def test_site_search_finds_pages_without_other_hosts(site):
+    timeout = pytest.importorskip("playwright.sync_api").TimeoutError
     handler = functools.partial(Quiet, directory=str(site))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -268,14 +270,15 @@ def test_site_search_finds_pages_without_other_hosts(site):
             page.on("request", lambda request: asked.append(request.url))
             page.on("pageerror", lambda error: wrong.append(str(error)))
             page.goto(f"{home}index.html")
-            # Typing has no effect before the search has loaded, so it is repeated.
-            for _ in range(20):
+            # Typing has no effect before the search has loaded, so it is repeated, each time with more patience.
+            found = page.locator(".md-search-result__link").first
+            for seconds in (2, 4, 8, 16, 32, 64):
                 page.get_by_placeholder("Search").fill("")
                 page.get_by_placeholder("Search").fill("matched_half_life")
-                page.wait_for_timeout(1_500)
-                if page.locator(".md-search-result__link").count():
+                with contextlib.suppress(timeout):
+                    found.wait_for(timeout=1_000 * seconds)
                     break
-            page.locator(".md-search-result__link").first.wait_for()
+            assert found.count() == 1
             assert "matched_half_life" in page.locator(".md-search-result__list").inner_text()
             if (ROOT / ".venv" / "mermaid.min.js").exists():
                 page.goto(f"{home}architecture.html")

@@ -205,8 +205,13 @@ class _Ray:
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        self._signals.__exit__(None, None, None)
-        self._ray.shutdown()
+        try:
+            if raised[0] is None:
+                # A worker that is shut down now would leave the superfluous trial that it may have begun.
+                self._ray.get(self._running)
+        finally:
+            self._signals.__exit__(None, None, None)
+            self._ray.shutdown()
 
 
 # -- reporting --------------------------------------------------------------------------------------------

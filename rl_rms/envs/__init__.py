@@ -38,7 +38,7 @@ __all__ = [
     "register_state",
     "schedules",
 ]
-# Where each of the others is; Gymnasium is imported with it at first use.
+# The modules of the names that are imported at first use, because they import Gymnasium.
 _FOUND_IN = {
     "EnvError": "faults",
     "NonStationary": "nonstationary",

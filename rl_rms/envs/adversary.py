@@ -1,4 +1,4 @@
-"""Begins the bursts of `rl_rms.envs.schedules.AdversarialBurst` by the returns of the episodes."""
+"""Begins the bursts of `rl_rms.envs.schedules.AdversarialBurst` depending on the episodes' returns."""
 
 import dataclasses
 import math
@@ -57,7 +57,7 @@ class Adversary:
         for bound in bounds:
             if bound not in tried:
                 return bound
-        # Without an ended episode in its bursts, a bound has shown no harm.
+        # A bound without a finished episode in its bursts counts as harmless.
         means = {
             bound: total / count if count else math.inf for bound, (total, count) in self._burst_returns.items()
         }

@@ -24,7 +24,7 @@ class Backend(ABC):
         is_drawn: Whether any target needs random numbers.
         episodic: Indices of the targets that end the episodes in progress when they change.
         late: Targets that take effect only at the next reset.
-        asks_where: Whether `step` uses its ``valid``.
+        needs_valid: Whether `step` uses its ``valid``.
         last: The last observations; None before the first reset.
         lost_wrappers: Names of the wrappers whose state cannot be saved.
     """
@@ -34,7 +34,7 @@ class Backend(ABC):
     is_drawn: bool
     episodic: tuple[int, ...]
     late: tuple[str, ...]
-    asks_where: bool
+    needs_valid: bool
     last: Any = None
     _layers: Layers
 

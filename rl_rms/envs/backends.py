@@ -16,11 +16,11 @@ def make_backend(env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) 
 
     Args:
         env: The vector environment.
-        targets: What is to be set.
-        arrays: The targets whose columns hold one value for each sub-environment.
+        targets: Names of the targets.
+        arrays: Targets whose values are arrays of shape ``(num_envs,)``.
 
     Raises:
-        ValueError: If it cannot set a target.
+        ValueError: If the environment cannot set a target.
     """
     if isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)):
         return SubEnvs(env, targets)

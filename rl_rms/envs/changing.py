@@ -21,7 +21,7 @@ T = TypeVar("T", bound="Changing")
 class Changing:
     """An environment whose parameters follow a clock and a curriculum.
 
-    A wrapper makes ``_clock`` and ``_feedback``, and says how values reach its environment.
+    Subclasses make ``_clock`` and ``_feedback``, and implement ``_set``.
     """
 
     _clock: Clock
@@ -33,11 +33,11 @@ class Changing:
 
     @abstractmethod
     def _set(self) -> None:
-        """Set the values that hold for the transition to come."""
+        """Set the values of the next transition."""
 
     @property
     def clock(self) -> int:
-        """Env steps so far, of all sub-environments together; it can be set."""
+        """Env steps so far, of all sub-environments together. Assigning to it sets the clock."""
         return self._clock.reading
 
     @clock.setter
@@ -47,13 +47,13 @@ class Changing:
 
     @property
     def regime(self) -> int | Ints:
-        """The number of changes of regime so far: of all, or of each, shape ``(num_envs,)``."""
+        """The number of regime changes so far: a scalar, or shape ``(num_envs,)`` if sub-environments differ."""
         curriculum = self._feedback.curriculum
         return self._clock.regime if curriculum is None else self._clock.regime + curriculum.stage_changes
 
     @property
     def schedules(self) -> dict[str, Schedule]:
-        """The schedule of each target that has one; an adversary's with all its bursts so far."""
+        """The schedule of each target that has one; an adversarial one includes all bursts so far."""
         return self._feedback.schedules
 
     @property
@@ -63,41 +63,41 @@ class Changing:
 
     @property
     def timescale(self) -> float:
-        """The shortest timescale of any schedule and of the curriculum, in env steps of all together.
+        """The shortest timescale of any schedule and of the curriculum; ``inf`` if nothing changes.
 
-        ``inf`` if nothing changes.
+        The unit is env steps of all sub-environments together.
         """
         drifting = self._clock.timescale
         return drifting if self.curriculum is None else min(drifting, self.curriculum.timescale)
 
     def oracle(self, t0: int, t1: int) -> dict[str, Floats]:
-        """The values of the schedules at any clock: the truth that an agent does not see.
+        """The values of the schedules in an interval of the clock, which an agent does not see.
 
         Args:
-            t0: First reading of the clock, in env steps, >= 0; with independent clocks of each one's own.
-            t1: The one after the last.
+            t0: First clock in env steps, >= 0; if clocks are independent, of each sub-environment.
+            t1: Clock after the last one.
 
         Returns:
             The values of each target that has a schedule, shape ``(t1 - t0,)``, or ``(num_envs, t1 - t0)`` if
-            sub-environments differ; of an adversary, its bursts so far.
+            sub-environments differ. An adversarial schedule includes its bursts so far.
 
         Raises:
-            ValueError: If they are no whole numbers, or ``t1`` comes before ``t0``.
+            ValueError: If a clock is not a whole number, or ``t1`` is below ``t0``.
         """
         t0 = check_int("t0", t0, least=0, unit="env steps")
         return self._clock.oracle(np.arange(t0, check_int("t1", t1, least=t0, unit="env steps")))
 
     @contextmanager
     def frozen(self: T, clock: int | None = None) -> Iterator[T]:
-        """Stop the changes, to evaluate an agent in the environment as it is now; afterwards restore everything.
+        """Stop the changes to evaluate an agent in the present environment, then restore everything.
 
-        Inside, the clock stays, the curriculum keeps its tasks and learns nothing, and no adversary strikes; noise
-        is still drawn. Episodes can be played and the environment be seeded. At the end the environment goes on
-        from where it was, in the same episode; if its state cannot be kept (see
-        `rl_rms.envs.snapshots.register_state`), it needs a reset.
+        In the context, the clock stops, the curriculum keeps its tasks and records nothing, and no adversarial
+        burst begins. Noise is still drawn. The environment can be reset, seeded and stepped. On exit it returns to
+        its earlier state and episode. If its state cannot be saved (see `rl_rms.envs.snapshots.register_state`),
+        it needs a reset.
 
         Args:
-            clock: The reading inside, in env steps of all together; None for the present one.
+            clock: Clock in the context, in env steps of all sub-environments together; None for the present one.
 
         Yields:
             The environment itself.
@@ -122,7 +122,7 @@ class Changing:
                 self.clock = clock
             yield self
         except EnvError:
-            # Its environment is in no state to be brought back to where it was.
+            # The state of a failed environment cannot be restored.
             state = {**state, "environment": None}
             raise
         finally:
@@ -135,30 +135,30 @@ class Changing:
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
 
     def _restart(self, seed: int | None) -> None:
-        """Rewind to the beginning, with another seed of the drift if one is given and the constructor had none."""
+        """Rewind to clock 0. A seed also seeds the drift, unless the constructor did."""
         seed = self._clock.seed if seed is None or self._has_own_seed else seed
         self._feedback.restart(seed)
         self._replace_schedules()
         self._clock.set(0, seed)
 
     def _replace_schedules(self) -> None:
-        """Put the adversaries' schedules in force."""
+        """Give the adversaries' schedules to the clock."""
         if self._feedback.has_adversaries:
             assert isinstance(self._clock, SharedClock)
             self._clock.changes = self._feedback.schedules
 
     def _changes_state(self) -> dict[str, Any]:
-        """The state of everything but the environment inside."""
+        """The state of everything except the wrapped environment."""
         return {**self._clock.state_dict(), **self._feedback.state_dict()}
 
     def _load_changes_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `_changes_state` that is part of a state of the wrapper.
+        """Restore the `_changes_state` in a state of the wrapper.
 
         Raises:
-            ValueError: If it is the state of an environment that was made otherwise.
+            ValueError: If the state is of an environment that was made with other arguments.
         """
         self._feedback.load_state_dict(state, episodes=state["environment"] is not None)
         self._replace_schedules()
@@ -168,15 +168,15 @@ class Changing:
         if not isinstance(state, Mapping) or self._STATE_KEY not in state:
             raise ValueError(
                 f"this is not the state of a {type(self).__name__}: it has no {self._STATE_KEY!r}; NonStationary "
-                "and NonStationaryVector each load what their own state_dict() gave"
+                "and NonStationaryVector each load only a state of their own state_dict()"
             )
 
 
 def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | None) -> tuple[str, ...]:
-    """The targets of changes and those of a curriculum.
+    """The targets of changes and of a curriculum.
 
     Raises:
-        ValueError: If both have one.
+        ValueError: If both set the same target.
     """
     tasks = () if curriculum is None else curriculum.targets
     for target in tasks:
@@ -186,10 +186,10 @@ def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | Non
 
 
 def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any] | None]:
-    """The clock that the options of a reset ask for, and the options without it, in a copy.
+    """The clock in the options of a reset, and a copy of the options without it.
 
     Raises:
-        ValueError: If it is no whole number >= 0.
+        ValueError: If the clock is not a whole number >= 0.
     """
     if options is None:
         return None, None

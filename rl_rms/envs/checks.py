@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Two of them can still be added as NumPy does it.
+# The sum of two smaller integers fits NumPy's int64.
 _TOO_MANY = 2**62
 
 
@@ -26,24 +26,26 @@ def check_number(
     most: float = math.inf,
     below: float = math.inf,
 ) -> float:
-    """A finite number in range.
+    """Check that a value is a finite number in range, and convert it to float.
 
     Raises:
-        ValueError: If ``value`` is none.
+        ValueError: If it is not.
     """
     good = is_number(value) and _is_finite(value)
     if not (good and least <= value <= most and above < value < below):
         limits = ((">=", least), (">", above), ("<=", most), ("<", below))
-        said = " and ".join(f"{sign} {limit:g}" for sign, limit in limits if math.isfinite(limit))
-        raise ValueError(f"{name} must be a finite number{said and ' ' + said}, got {value!r}")
+        allowed = " and ".join(f"{sign} {limit:g}" for sign, limit in limits if math.isfinite(limit))
+        raise ValueError(f"{name} must be a finite number{allowed and ' ' + allowed}, got {value!r}")
     return float(value)
 
 
 def check_int(name: str, value: Any, *, least: int, unit: str = "") -> int:
-    """A whole number in range; ``20000.0``, as YAML reads ``2.0e4``, is one.
+    """Check that a value is a whole number in range, and convert it to int.
+
+    A float such as ``20000.0`` is allowed, because YAML reads ``2.0e4`` as one.
 
     Raises:
-        ValueError: If ``value`` is none.
+        ValueError: If it is not.
     """
     good = is_number(value) and _is_finite(value) and float(value).is_integer()
     if not good or value < least:
@@ -54,10 +56,10 @@ def check_int(name: str, value: Any, *, least: int, unit: str = "") -> int:
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """True or False, NumPy's included.
+    """Check that a value is a Python or NumPy bool, and convert it to bool.
 
     Raises:
-        ValueError: If ``value`` is neither.
+        ValueError: If it is not.
     """
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} must be true or false, got {value!r}")
@@ -67,7 +69,7 @@ def check_flag(name: str, value: Any) -> bool:
 def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floating point ones
+    except OverflowError:  # an int that is too large for a float
         return False
 
 
@@ -110,10 +112,10 @@ def shown(value: Any) -> str:
 
 
 def check_keys(name: str, value: Any) -> None:
-    """Refuse what is no dictionary whose keys are names.
+    """Check that a value is a dictionary whose keys are strings.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not.
     """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"{name} must hold keys, each with its value, got {value!r}; leave it out for none")

@@ -1,8 +1,9 @@
-"""Clocks, which count env steps and give the values that hold at each count.
+"""Clocks, which count env steps and look up the values at each reading.
 
 `SharedClock` counts the true transitions of all sub-environments, which see the same drift. `SingleClock` is the
-clock of one environment. `rl_rms.envs.phase_clocks` and `rl_rms.envs.independent_clocks` let sub-environments
-differ. If sub-environments are spread over processes, each process counts its part for all parts.
+clock of one environment. With `rl_rms.envs.phase_clocks` and `rl_rms.envs.independent_clocks` sub-environments
+differ. If sub-environments are divided among processes, each process multiplies its own count by the number of
+processes.
 """
 
 from abc import ABC, abstractmethod
@@ -17,25 +18,25 @@ from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.schedules import Floats, Ints, Schedule
 
 Mask = npt.NDArray[np.bool_]
-# A target's value: one for all sub-environments, or one for each, shape (num_envs,).
+# A target's value: a scalar for all sub-environments, or shape (num_envs,).
 Column = float | npt.NDArray[np.float64]
 
 
 class Clock(ABC):
-    """Counts env steps and gives what holds at the reading.
+    """Counts env steps, and provides the values and the regime at its reading.
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        values: Value of each target now, in the order of the schedules.
-        regime: The regime now: of all, or of each, shape ``(num_envs,)``.
-        is_frozen: Whether the reading stays while steps are made; random numbers stay new.
+        values: Present value of each target, in the order of the schedules.
+        regime: Present regime: a scalar, or shape ``(num_envs,)`` if sub-environments differ.
+        is_frozen: Whether steps leave the reading unchanged. They still draw new noise.
     """
 
     seed: int
     values: tuple[Column, ...]
     regime: int | Ints
     is_frozen = False
-    # The numbers of these sub-environments, and how many there are in all processes.
+    # The numbers of these sub-environments, and the number of sub-environments in all processes.
     _indices: Ints
     _num_in_all: int
     # Vector steps since the clock was frozen.
@@ -46,7 +47,7 @@ class Clock(ABC):
         self._changes = dict(changes)
         self._indices = rank * num_envs + np.arange(num_envs)
         self._num_in_all = num_envs * size
-        # Env steps of all parts for one of this part.
+        # Env steps of all processes for one of this process.
         self._rate = size
 
     @property
@@ -57,7 +58,7 @@ class Clock(ABC):
     @property
     @abstractmethod
     def readings(self) -> Ints:
-        """The reading that holds for each sub-environment, in env steps, shape ``(num_envs,)``."""
+        """The reading of each sub-environment in env steps, shape ``(num_envs,)``."""
 
     @property
     @abstractmethod
@@ -71,20 +72,20 @@ class Clock(ABC):
 
     @abstractmethod
     def set(self, reading: int, seed: int | None = None) -> None:
-        """Set the reading, in env steps of all together, and the seed if one is given."""
+        """Set the reading, in env steps of all sub-environments together, and optionally the seed."""
 
     @abstractmethod
     def advance(self, valid: Mask, number: int) -> None:
         """Count the true transitions of a vector step, unless the clock is frozen.
 
         Args:
-            valid: Where there was one, shape ``(num_envs,)``.
-            number: How many there were.
+            valid: Whether each sub-environment made a transition, shape ``(num_envs,)``.
+            number: Number of transitions.
         """
 
     @abstractmethod
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """The values that will hold after these transitions, in the order of the schedules."""
+        """The values after these transitions, in the order of the schedules."""
 
     @abstractmethod
     def oracle(self, readings: Ints) -> dict[str, Floats]:
@@ -96,7 +97,7 @@ class Clock(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
 
 
 class SharedClock(Clock):
@@ -109,9 +110,9 @@ class SharedClock(Clock):
         shard: See `rl_rms.envs.NonStationaryVector`.
     """
 
-    # Readings that are prepared at once.
+    # Number of readings that are computed at once.
     _span = BLOCK
-    # The sub-environment whose random numbers the schedules have.
+    # The sub-environment whose random numbers the schedules use.
     _env_index = 0
     _block: Block
     _columns: Any
@@ -130,12 +131,12 @@ class SharedClock(Clock):
 
     @property
     def readings(self) -> Ints:
-        """The one clock's reading for each."""
+        """The same reading for each sub-environment."""
         return np.full(self._indices.size, self._reading, dtype=np.int64)
 
     @property
     def noise_key(self) -> NoiseKey:
-        """One drift, in which each sub-environment draws its own noise."""
+        """A key with one drift for all sub-environments, and separate noise for each."""
         n = self._indices.size
         now = self._reading + self._frozen_steps
         return NoiseKey(self.seed, (self._env_index,) * n, tuple(self._indices.tolist()), (now,) * n)
@@ -152,31 +153,31 @@ class SharedClock(Clock):
 
     @property
     def timescale(self) -> float:
-        """The shortest timescale of any target: the clock counts the env steps of all."""
+        """The shortest timescale of any target, in env steps of all sub-environments together."""
         return timescale(self._changes)
 
     def set(self, reading: int, seed: int | None = None) -> None:
-        """Set the reading, and the seed if one is given."""
+        """Set the reading, and optionally the seed."""
         self.seed = self.seed if seed is None else seed
         self._reading = reading
         self._frozen_steps = 0
         self._start = reading - reading % self._span
-        self._load(goes_on=False)
+        self._load(is_next=False)
         self._look_up()
 
     def advance(self, valid: Mask | None = None, number: int = 1) -> None:
-        """Count the true transitions of all."""
+        """Count the true transitions of all sub-environments."""
         if self.is_frozen:
             self._frozen_steps += 1
             return
         self._reading += number * self._rate
         while self._reading - self._start >= self._span:
             self._start += self._span
-            self._load(goes_on=True)
+            self._load(is_next=True)
         self._look_up()
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """The values that will hold after these transitions, in the order of the schedules."""
+        """The values after these transitions, in the order of the schedules."""
         made = 0 if self.is_frozen else int(np.count_nonzero(valid)) * self._rate
         return tuple(values[..., 0] for values in self.oracle(np.array([self._reading + made])).values())
 
@@ -189,28 +190,28 @@ class SharedClock(Clock):
         return {"clock": self._reading, "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
         self.set(int(state["clock"]), int(state["seed"]))
 
-    def _load(self, *, goes_on: bool) -> None:
-        """Compute the values and regimes from ``_start`` on; ``goes_on`` from the block before it."""
-        before = self._block if goes_on else None
+    def _load(self, *, is_next: bool) -> None:
+        """Compute the values and regimes from ``_start`` on. ``is_next`` reuses the block before it."""
+        before = self._block if is_next else None
         self._block = compute_block(self._changes, self._start, self.seed, self._env_index, before)
         self._unpack()
 
     def _unpack(self) -> None:
-        # A view gives Python's own numbers, in a fraction of the time that an array takes.
+        # Indexing a memoryview returns Python numbers, and is much faster than indexing an array.
         self._columns = [memoryview(column) for column in np.ascontiguousarray(self._block.values.T)]
         self._regimes = memoryview(self._block.regimes)  # type: ignore[arg-type]
 
     def _look_up(self) -> None:
-        """Look up what holds at the reading."""
+        """Look up the values and the regime at the reading."""
         index = self._reading - self._start
         self.values = tuple([column[index] for column in self._columns])
         self.regime = self._regimes[index]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Views can be neither copied nor pickled.
+        # Memoryviews cannot be copied or pickled.
         return {name: value for name, value in self.__dict__.items() if name not in ("_columns", "_regimes")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -237,7 +238,7 @@ class SingleClock(SharedClock):
             self.regime = self._regimes[index]
 
     def _unpack(self) -> None:
-        # Every reading is looked up, so that rows made at once cost less than a tuple made at each step.
+        # All rows are used, so converting them at once is cheaper than making a tuple at each step.
         columns = self._block.values.T.tolist()
         self._columns = list(zip(*columns, strict=True)) if columns else [()] * BLOCK
         self._regimes = self._block.regimes.tolist()

@@ -21,35 +21,34 @@ class EnvConfig:
 
     Args:
         id: Gymnasium's id of the environment.
-        num_envs: Number of sub-environments that are stepped together, >= 1.
-        vectorization_mode: How they are run: ``vector_entry_point`` (the environment's own vector form), ``sync``
-            (one after the other) or ``async`` (in processes of their own); null takes the first where there is
-            one, else ``sync``.
-        autoreset_mode: When a finished sub-environment begins its next episode: ``NextStep``, ``SameStep`` or
-            ``Disabled``; only with ``sync`` and ``async``. Null is ``NextStep``.
-        changes: The changes: a target (a parameter by the environment's own name, or ``reward.scale``,
-            ``reward.offset``, ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and
-            its schedule over the clock of env steps, such as
-            ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period: 20000}}``. Schedules are ``constant``,
+        num_envs: Number of sub-environments, >= 1.
+        vectorization_mode: ``vector_entry_point`` (the environment's native vector form), ``sync`` (one after the
+            other) or ``async`` (one process each); null uses ``vector_entry_point`` if it exists, else ``sync``.
+        autoreset_mode: Time at which a finished sub-environment begins its next episode: ``NextStep``,
+            ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null is ``NextStep``.
+        changes: Targets (a parameter of the environment, or ``reward.scale``, ``reward.offset``,
+            ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and their schedules
+            over the clock of env steps, such as ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period:
+            20000}}``. Schedules are ``constant``,
             ``step``, ``piecewise_constant``, ``linear``, ``exponential``, ``sigmoid``, ``sinusoid``, ``square``,
             ``sawtooth``, ``redraw``, ``poisson_jumps``, ``markov``, ``burst``, ``adversarial_burst``,
-            ``ornstein_uhlenbeck``, ``random_walk`` and ``trace``; a number never changes. They are combined by
-            ``sum`` and ``product`` (of a list of schedules and numbers) and by ``clip``, ``reflect``, ``delay``,
-            ``ahead``, ``during`` and ``then``, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}},
-            low: 5.0, high: 15.0}}``. ``rl-rms plot-schedule`` draws any of them.
-        curriculum: The rule that sets targets at the beginning of each episode, such as
+            ``ornstein_uhlenbeck``, ``random_walk`` and ``trace``; a number is constant. ``sum`` and ``product``
+            combine a list of schedules and numbers; ``clip``, ``reflect``, ``delay``, ``ahead``, ``during`` and
+            ``then`` modify schedules, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low:
+            5.0,
+            high: 15.0}}``. ``rl-rms plot-schedule`` plots any of them.
+        curriculum: Rule that sets targets at the beginning of each episode, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
-            There are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``, ``domain_randomization``,
-            ``learning_progress``, ``learnability``, ``prioritized_level_replay``, ``alp_gmm`` and ``teacher``.
+            Curricula are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``,
+            ``domain_randomization``, ``learning_progress``, ``learnability``, ``prioritized_level_replay``,
+            ``alp_gmm`` and ``teacher``.
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same changes.
-            ``phase``: the same, but each is at another phase of the drift. ``independent``: each has its own clock
-            and its own random numbers.
-        observe: Additions to the observations that show the change: a list of ``params``, ``time`` and
-            ``change``; null for nothing.
-        drift_seed: Seed of the changes' random numbers, >= 0; null is the run's seed.
-        frame_stack: How many of the last observations are shown together, >= 1; null shows one. Not with
-            ``vector_entry_point``.
-        kwargs: Further arguments of the environment, such as ``{render_mode: rgb_array}``.
+            ``phase``: one clock, but each sub-environment is at another phase of the drift. ``independent``: each
+            sub-environment has its own clock and its own random numbers.
+        observe: Additions to the observations: a list of ``params``, ``time`` and ``change``; null for none.
+        drift_seed: Seed of the changes' random numbers, >= 0; null uses the run's seed.
+        frame_stack: Number of stacked observations, >= 1; null for no stacking. Not with ``vector_entry_point``.
+        kwargs: Other arguments of the environment, such as ``{render_mode: rgb_array}``.
     """
 
     id: str = "CartPole-v1"
@@ -73,20 +72,20 @@ class EnvConfig:
         _check_choice("env.sharing", self.sharing, get_args(Sharing))
         if self.autoreset_mode is not None and self.vectorization_mode == "vector_entry_point":
             raise ValueError(
-                f"env.autoreset_mode {self.autoreset_mode!r} cannot be chosen for a vector_entry_point, which has "
-                "its own; set env.vectorization_mode to sync or async, or leave env.autoreset_mode out"
+                f"env.autoreset_mode {self.autoreset_mode!r} does not work with a vector_entry_point, which has "
+                "its own mode; set env.vectorization_mode to sync or async, or leave env.autoreset_mode out"
             )
         if self.frame_stack is not None:
             check_int("env.frame_stack", self.frame_stack, least=1)
             if self.id.rpartition(":")[2].startswith("rl_rms/"):
                 raise ValueError(
-                    f"env.frame_stack cannot be with the ready-made task {self.id}; name its environment as "
-                    "env.id and its changes under env.changes"
+                    f"env.frame_stack does not work with the ready-made task {self.id}; set env.id to its "
+                    "environment and env.changes to its changes"
                 )
             if self.vectorization_mode == "vector_entry_point":
                 raise ValueError(
-                    "env.frame_stack cannot be with env.vectorization_mode vector_entry_point; set that to "
-                    "sync or async, or leave it out"
+                    "env.frame_stack does not work with env.vectorization_mode vector_entry_point; set the mode "
+                    "to sync or async, or leave it out"
                 )
         if self.drift_seed is not None:
             check_int("env.drift_seed", self.drift_seed, least=0)
@@ -98,8 +97,8 @@ class EnvConfig:
             return
         if (self.vectorization_mode, self.autoreset_mode) == ("async", "SameStep"):
             raise ValueError(
-                "env.curriculum cannot be with env.vectorization_mode async and env.autoreset_mode SameStep, "
-                "whose workers begin episodes on their own; set env.autoreset_mode to NextStep"
+                "env.curriculum does not work with env.vectorization_mode async and env.autoreset_mode SameStep, "
+                "because the workers begin episodes on their own; set env.autoreset_mode to NextStep"
             )
         for target in curriculum.targets:
             if target in schedules:
@@ -111,15 +110,15 @@ class EnvConfig:
         """The schedules of ``changes``.
 
         Raises:
-            ValueError: If one is wrong; names the target.
+            ValueError: If a schedule is invalid; the message names the target.
         """
         return as_schedules(self.changes, "env.changes")
 
     def make_curriculum(self) -> Curriculum | None:
-        """A new curriculum, at its beginning.
+        """Make a new curriculum; None without one.
 
         Raises:
-            ValueError: If it is wrong.
+            ValueError: If the configuration is invalid.
         """
         if self.curriculum is None:
             return None
@@ -136,10 +135,10 @@ def _check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
 
 
 def check_observe(observe: str | Sequence[str], name: str = "observe") -> tuple[str, ...]:
-    """The words of an argument ``observe``, which errors call by its name.
+    """Check an argument ``observe``, and return its entries.
 
     Raises:
-        ValueError: If another word is given, or one twice.
+        ValueError: If an entry is unknown or repeated.
     """
     words = (observe,) if isinstance(observe, str) else tuple(observe)
     known = get_args(Observe)

@@ -10,8 +10,8 @@ from rl_rms.envs.checks import arguments
 class Configurable:
     """Base of a kind of classes that a configuration can name.
 
-    The arguments of a constructor are the keys of its YAML form. A class of the library that has a ``name`` is
-    registered when it is defined. A user's own class is not: a configuration is data, and builds only the
+    The arguments of a constructor are the keys of the YAML form. A class of the library with a ``name`` is
+    registered when it is defined. A user's own class is not registered, so that a configuration builds only the
     library's classes.
 
     Attributes:
@@ -19,25 +19,25 @@ class Configurable:
     """
 
     name: ClassVar[str]
-    # Of each kind: how errors call it, a right form, and its classes by name.
+    # For each kind: its name in errors, a valid form, and its classes by name.
     _kind: ClassVar[str]
     _example: ClassVar[str]
     _classes: ClassVar[dict[str, type[Any]]]
-    # Arguments that are kept under another name, because a method has theirs.
+    # Attributes of the arguments whose names are taken by a method or property.
     _kept_as: ClassVar[Mapping[str, str]] = {}
-    # The argument that a list in place of all arguments stands for.
+    # The argument that gets a list given in place of all arguments.
     _list_argument: ClassVar[str | None] = None
 
     def __init_subclass__(
         cls, kind: str | None = None, example: str = "", in_yaml: bool = True, **kwargs: Any
     ) -> None:
-        """Begin a kind of classes, or register a class of it.
+        """Define a kind of classes, or register a class of a kind.
 
         Args:
-            kind: The name of a new kind; None for a class of its base's kind.
+            kind: Name of a new kind; None for a class of its base's kind.
             example: A YAML form of the kind, for errors.
             in_yaml: False for a class whose arguments YAML cannot hold.
-            **kwargs: For other bases.
+            **kwargs: Arguments of other base classes.
         """
         super().__init_subclass__(**kwargs)
         if kind is not None:
@@ -47,10 +47,10 @@ class Configurable:
 
     @classmethod
     def _read(cls, config: Any) -> Any:
-        """Build an object of this kind from its YAML form; an object of the kind is returned as it is.
+        """Build an object of this kind from its YAML form; an object of the kind is returned unchanged.
 
         Raises:
-            ValueError: If it names no class, or its arguments are wrong or incomplete.
+            ValueError: If the form names no class of the kind, or its arguments are invalid or incomplete.
         """
         if isinstance(config, cls):
             return config
@@ -76,21 +76,21 @@ class Configurable:
         return known[name](**given)
 
     def to_config(self) -> dict[str, Any]:
-        """The YAML form, ``{name: {argument: value}}``, without arguments that are at their default."""
+        """The YAML form, ``{name: {argument: value}}``, without default values."""
         return {self.name: {name: plain(value) for name, value in self._given().items()}}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
 
     def _given(self) -> dict[str, Any]:
-        """The constructor's arguments that are not at their default."""
+        """The constructor's arguments whose values differ from their defaults."""
         defaults = arguments(type(self))
         values = {name: getattr(self, self._kept_as.get(name, name)) for name in defaults}
         return {name: value for name, value in values.items() if value != defaults[name]}
 
 
 def plain(value: Any) -> Any:
-    """An argument as YAML writes it: tuples as lists, objects in their YAML form."""
+    """Convert an argument for YAML: tuples to lists, and objects to their YAML forms."""
     if isinstance(value, Configurable):
         return value.to_config()
     if isinstance(value, Mapping):

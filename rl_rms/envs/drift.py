@@ -1,8 +1,8 @@
-"""The definition of a drift: the values and the regime that hold at each reading of a clock.
+"""The definition of a drift: the values and the regime at each reading of a clock.
 
-A clock counts env steps: the true transitions of an environment since it was seeded. At the reading ``t`` each
+A clock counts env steps, the true transitions of an environment since it was seeded. At the reading ``t`` each
 target has the value ``schedule.values(t)``, and the regime is the number of distinct readings in ``(0, t]`` at
-which any target jumped. Blocks of readings are computed at once, so that a step costs a look-up.
+which any target jumped. Blocks of readings are computed at once, so that a step only looks up its values.
 """
 
 import math
@@ -16,7 +16,7 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 # Clocks in a block.
 BLOCK = 4096
-# Clocks whose jumps are looked for at once when a clock is set far ahead, which bounds the memory that it takes.
+# Clocks searched at once for jumps when a clock is set far ahead. This limits the memory used.
 COUNTED_AT_ONCE = 2**20
 
 
@@ -39,12 +39,12 @@ def trace(
 
     Args:
         changes: Targets and their schedules.
-        clocks: Readings in env steps, whole numbers >= 0 in any order, shape ``(n,)``.
+        clocks: Readings in env steps, integers >= 0 in any order, shape ``(n,)``.
         seed: Seed of the drift, >= 0.
         env_index: Number of the sub-environment.
 
     Returns:
-        For each target its values, shape ``(n,)``.
+        The values of each target, shape ``(n,)``.
     """
     t = np.asarray(clocks, dtype=np.int64)
     return {
@@ -87,7 +87,7 @@ def compute_block(
         start: First clock.
         seed: Seed of the drift, >= 0.
         env_index: Number of the sub-environment.
-        before: The block that ends at ``start``, where it is at hand; spares counting regimes from clock 0.
+        before: The block that ends at ``start``; None counts regimes from clock 0.
     """
     if before is None:
         regime = count_regimes(changes, start, seed, env_index)
@@ -102,5 +102,5 @@ def compute_block(
 
 
 def timescale(changes: Mapping[str, Schedule]) -> float:
-    """The shortest timescale of any target, in env steps of the clock; ``inf`` where nothing changes."""
+    """The shortest timescale of any target, in env steps of the clock; ``inf`` if nothing changes."""
     return min((schedule.timescale for schedule in changes.values()), default=math.inf)

@@ -9,10 +9,10 @@ import numpy as np
 
 
 def encode(value: Any) -> Any:
-    """Numbers, NumPy's arrays and numbers, strings, None, and lists, tuples and dictionaries of them, for JSON.
+    """Encode a value for JSON: numbers, NumPy arrays, strings, None, and lists, tuples and dictionaries of them.
 
     Raises:
-        ValueError: If there is anything else.
+        ValueError: If the value contains another type.
 
     Examples:
         >>> encode((np.float32(0.5), [1, None]))

@@ -12,14 +12,14 @@ _SUCCESS_KEYS = ("is_success", "success")
 
 
 class EpisodeCounter:
-    """Counts in one or several environments."""
+    """Counts returns and lengths in one or several environments."""
 
     def __init__(self, num_envs: int = 1) -> None:
         self._returns = [0.0] * num_envs
         self._lengths = [0] * num_envs
 
     def begin(self, row: int = 0) -> None:
-        """Begin an episode in the environment number ``row``; one in progress is forgotten."""
+        """Begin an episode in environment ``row``, and discard an episode in progress."""
         self._returns[row], self._lengths[row] = 0.0, 0
 
     def add(
@@ -32,13 +32,13 @@ class EpisodeCounter:
         """Add a transition in each environment.
 
         Args:
-            rewards: Shape ``(num_envs,)``.
-            valid: False for reset frames, which are no transitions.
-            done: Whether the transition was its episode's last.
-            successes: The environments' own word on the episodes that end.
+            rewards: Rewards, shape ``(num_envs,)``.
+            valid: Whether each frame is a transition; False for reset frames.
+            done: Whether each transition is the last of its episode.
+            successes: Success of each episode that ends, as the environment reports; None if it reports nothing.
 
         Returns:
-            The episodes that ended, in the order of their environments, without tasks.
+            The finished episodes in the order of their environments, without tasks.
         """
         ended = []
         for row, (reward, counts, ends, success) in enumerate(zip(rewards, valid, done, successes, strict=True)):
@@ -54,12 +54,12 @@ class EpisodeCounter:
         return {"returns": list(self._returns), "lengths": list(self._lengths)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
 
 
 def success_in(info: Mapping[str, Any]) -> bool | None:
-    """The success that an environment reports, ``info["is_success"]`` or ``info["success"]``; None for neither."""
+    """The success in ``info["is_success"]`` or ``info["success"]``; None without either."""
     for key in _SUCCESS_KEYS:
         if key in info:
             return bool(info[key])
@@ -70,12 +70,12 @@ def successes_in(infos: Mapping[str, Any], done: npt.NDArray[np.bool_]) -> list[
     """`success_in` for the sub-environments of a vector environment.
 
     Args:
-        infos: Their infos; with SAME_STEP autoreset the last ones are in ``final_info``.
-        done: Where an episode ends, shape ``(num_envs,)``.
+        infos: Infos of the vector step; with SAME_STEP autoreset, ``final_info`` is used.
+        done: Whether each episode ends, shape ``(num_envs,)``.
     """
     infos = infos.get("final_info", infos)
     for key in _SUCCESS_KEYS:
         if key in infos and isinstance(infos[key], np.ndarray):
-            told = infos.get(f"_{key}", done)
-            return [bool(one) if says else None for one, says in zip(infos[key], told, strict=True)]
+            mask = infos.get(f"_{key}", done)
+            return [bool(one) if is_reported else None for one, is_reported in zip(infos[key], mask, strict=True)]
     return [None] * len(done)

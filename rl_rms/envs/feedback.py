@@ -17,18 +17,17 @@ class Feedback:
 
     Args:
         schedules: Targets and their schedules, from which each adversary begins.
-        curriculum: Sets its own targets at the beginning of each episode; None for none.
-        env_indices: The number by which the curriculum knows each environment.
+        curriculum: The curriculum; None for none.
+        env_indices: Number of each environment for the curriculum.
 
     Attributes:
-        curriculum: As given.
-        has_adversaries: Whether any schedule grows with the returns.
-        is_needed: Whether anything here learns from episodes.
-        tasks: Values of the curriculum's targets, one column for each environment. Never written to: a change
-            replaces it.
+        curriculum: The curriculum; None for none.
+        has_adversaries: Whether any schedule depends on the returns.
+        is_needed: Whether there is a curriculum or an adversary.
+        tasks: Values of the curriculum's targets, shape ``(num_targets, num_envs)``. A change replaces the array.
 
     Raises:
-        ValueError: If the schedule of an adversary is a part of another.
+        ValueError: If an adversarial schedule is part of another schedule.
     """
 
     def __init__(
@@ -46,17 +45,17 @@ class Feedback:
 
     @property
     def schedules(self) -> dict[str, Schedule]:
-        """The schedule of each target; an adversary's with all its bursts so far."""
+        """The schedule of each target; an adversarial one includes all bursts so far."""
         return {**self._schedules, **{target: one.schedule for target, one in self._adversaries.items()}}
 
     def restart(self, seed: int) -> None:
-        """Forget all episodes."""
+        """Reset the adversaries and the curriculum."""
         self._adversaries = find_adversaries(self._schedules)
         if self.curriculum is not None:
             self.curriculum.restart(seed)
 
     def begin(self, rows: Sequence[int]) -> None:
-        """Begin an episode in each of these environments, and ask the curriculum for its task."""
+        """Begin an episode in each of these environments, with a task of the curriculum."""
         for row in rows:
             self._episodes.begin(row)
         if self.curriculum is None or not rows:
@@ -78,7 +77,7 @@ class Feedback:
         """Add a transition in each environment, and report the episodes that ended.
 
         Returns:
-            Whether an adversary begins a burst at ``clock``, so that the schedules are others.
+            Whether an adversary begins a burst at ``clock``, which changes the schedules.
         """
         struck = False
         for episode in self._episodes.add(rewards, valid, done, successes):
@@ -102,18 +101,21 @@ class Feedback:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, episodes: bool) -> None:
-        """Go on from a state of `state_dict`.
+        """Restore a state of `state_dict`.
 
         Raises:
-            ValueError: If there is a curriculum or an adversary and no part for it, or the other way round.
+            ValueError: If the state has another curriculum or other adversaries.
         """
         if (self.curriculum is None) != (state["curriculum"] is None):
             with_or_without = "without" if state["curriculum"] is None else "with"
-            raise ValueError(f"the state was saved {with_or_without} a curriculum; make the environment so too")
+            raise ValueError(
+                f"the state was saved {with_or_without} a curriculum; make the environment "
+                f"{with_or_without} one too"
+            )
         if set(state["adversaries"]) != set(self._adversaries):
             raise ValueError(
                 f"the state was saved with adversaries of {sorted(state['adversaries']) or 'nothing'}, this "
-                f"environment has them of {sorted(self._adversaries) or 'nothing'}; make it as it was then"
+                f"environment has them of {sorted(self._adversaries) or 'nothing'}; make it with the saved ones"
             )
         if self.curriculum is not None:
             self.curriculum.load_state_dict(state["curriculum"])
@@ -126,10 +128,10 @@ class Feedback:
 
 
 def check_curriculum(env: VectorEnv, late: Sequence[str]) -> None:
-    """Refuse tasks that would be set too late, where episodes begin within the step that ends the last one.
+    """Refuse a curriculum whose tasks SAME_STEP autoreset would set too late.
 
     Raises:
-        ValueError: If they would.
+        ValueError: If tasks would be set after their episodes begin.
     """
     if isinstance(env.unwrapped, AsyncVectorEnv):
         reason = "the workers of an AsyncVectorEnv begin episodes on their own"

@@ -1,4 +1,4 @@
-"""The only module that uses names of Gymnasium that Gymnasium does not document.
+"""The only module that uses undocumented names of Gymnasium.
 
 `tests/envs/test_gymnasium_internals.py` fails if an upgrade of Gymnasium renames or changes one of them.
 """
@@ -18,7 +18,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, async_vector_env
 from gymnasium.vector.utils import CloudpickleWrapper, clear_mpi_env_vars, iterate
 
-# Seconds that an event which follows a fault may take, such as the end of a worker that failed.
+# Time limit in seconds for events after a fault, such as the end of a failed worker.
 GRACE = 5.0
 # Undocumented attributes by class, for the error and its test.
 ATTRIBUTES: Mapping[type, tuple[str, ...]] = {
@@ -91,14 +91,14 @@ def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, An
 
 
 def new_box2d_world(env: Any) -> None:
-    """Give an unwrapped Box2D environment a new world."""
+    """Give an unwrapped Box2D environment a new ``b2World``."""
     box2d: Any = importlib.import_module("Box2D")
     env._destroy()
     env.world = box2d.b2World(gravity=env.world.gravity)
 
 
 def _memory(space: Any, observations: Any, context: Any) -> Any:
-    """The shared memory of the workers' observations, which only its arrays still hold."""
+    """The shared memory of the workers' observations, taken from the arrays that refer to it."""
     if isinstance(space, spaces.Dict):
         return {key: _memory(part, observations[key], context) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):

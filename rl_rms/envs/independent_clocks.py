@@ -12,12 +12,12 @@ from rl_rms.envs.schedules import Floats, Ints, Schedule
 
 
 class IndependentClocks(Clock):
-    """One clock for each sub-environment; number ``i`` has the random numbers of ``env_index=i``."""
+    """One clock for each sub-environment. Number ``i`` uses the random numbers of ``env_index=i``."""
 
     _readings: Ints
-    # Where each one's reading stands in the values of all blocks, one after the other.
+    # Index of each reading in the concatenated values of all blocks.
     _at: Ints
-    # Vector steps for which no block can come to its end.
+    # Vector steps before any block can end.
     _steps_left: int
 
     def __init__(
@@ -38,28 +38,28 @@ class IndependentClocks(Clock):
 
     @property
     def readings(self) -> Ints:
-        """The env steps of each."""
+        """The env steps of each sub-environment."""
         return self._readings.copy()
 
     @property
     def noise_key(self) -> NoiseKey:
-        """A drift for each."""
+        """A key with a separate drift for each sub-environment."""
         indices = tuple(self._indices.tolist())
         return NoiseKey(self.seed, indices, indices, tuple((self._readings + self._frozen_steps).tolist()))
 
     @property
     def timescale(self) -> float:
-        """The shortest timescale of any target; all together make ``num_envs`` env steps in one of each."""
+        """The shortest timescale of any target, in env steps of all sub-environments together."""
         return timescale(self._changes) * self._num_in_all
 
     def set(self, reading: int, seed: int | None = None) -> None:
-        """Set the clocks to equal shares of ``reading``; the first ones get the rest."""
+        """Set the clocks to equal shares of ``reading``. The first clocks get the remainder."""
         self.seed = self.seed if seed is None else seed
         share, rest = divmod(reading, self._num_in_all)
         self._set(share + (self._indices < rest))
 
     def advance(self, valid: Mask, number: int) -> None:
-        """Count the transition of each."""
+        """Count the transition of each sub-environment."""
         if self.is_frozen:
             self._frozen_steps += 1
             return
@@ -72,12 +72,12 @@ class IndependentClocks(Clock):
         self._steps_left -= 1
         if self._steps_left == 0:
             for i in np.flatnonzero(self._readings - self._starts == BLOCK).tolist():
-                self._load(i, int(self._readings[i]), goes_on=True)
+                self._load(i, int(self._readings[i]), is_next=True)
             self._look_ahead()
         self._look_up()
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """The values that will hold after these transitions, in the order of the schedules."""
+        """The values after these transitions, in the order of the schedules."""
         clocks = self._readings if self.is_frozen else self._readings + valid
         rows = self._indices.tolist()
         each = [trace(self._changes, clocks[i : i + 1], self.seed, row) for i, row in enumerate(rows)]
@@ -93,7 +93,7 @@ class IndependentClocks(Clock):
         return {"clocks": self._readings.tolist(), "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
         self.seed = int(state["seed"])
         self._set(np.array(state["clocks"], dtype=np.int64))
 
@@ -101,7 +101,7 @@ class IndependentClocks(Clock):
         self._readings = readings.astype(np.int64)
         self._frozen_steps = 0
         for i, reading in enumerate(readings.tolist()):
-            self._load(i, reading - reading % BLOCK, goes_on=False)
+            self._load(i, reading - reading % BLOCK, is_next=False)
         self._look_ahead()
         self._look_up()
 
@@ -109,9 +109,9 @@ class IndependentClocks(Clock):
         self.values = tuple(self._values.take(self._at, axis=0).T)
         self.regime = self._regimes.take(self._at)
 
-    def _load(self, i: int, start: int, *, goes_on: bool) -> None:
+    def _load(self, i: int, start: int, *, is_next: bool) -> None:
         block = slice(i * BLOCK, (i + 1) * BLOCK)
-        before = Block(self._values[block], self._regimes[block]) if goes_on else None
+        before = Block(self._values[block], self._regimes[block]) if is_next else None
         row = int(self._indices[i])
         self._values[block], self._regimes[block] = compute_block(self._changes, start, self.seed, row, before)
         self._starts[i] = start

@@ -92,7 +92,12 @@ _SETTINGS = (
 State = list[dict[str, Any]]
 Names = list[tuple[str, bool]]
 # Types that may replace each other in a saved attribute, by the type of the environment's own value.
-_ALIKE: tuple[tuple[type, ...], ...] = ((bool, int, float, np.generic, np.ndarray), (str,), (list, tuple), (dict,))
+_INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (
+    (bool, int, float, np.generic, np.ndarray),
+    (str,),
+    (list, tuple),
+    (dict,),
+)
 
 
 class OtherWrappersError(ValueError):
@@ -227,7 +232,7 @@ def _write(wrapper: Any, name: str, packed: Mapping[str, Any]) -> None:
     if kind == "value":
         if callable(own):
             raise ValueError(f"{name} of {type(wrapper).__name__} must be a function, got {value!r}")
-        if value is not None and not _is_alike(own, value):
+        if value is not None and not _is_interchangeable(own, value):
             raise ValueError(
                 f"{name} of {type(wrapper).__name__} must be of type {type(own).__name__}, got "
                 f"{type(value).__name__} {value!r}"
@@ -244,7 +249,7 @@ def _write(wrapper: Any, name: str, packed: Mapping[str, Any]) -> None:
         raise ValueError(f"{name} of {type(wrapper).__name__} cannot be restored from a {kind}")
 
 
-def _is_alike(own: Any, value: Any) -> bool:
+def _is_interchangeable(own: Any, value: Any) -> bool:
     """Whether a saved value can replace an attribute's own value."""
-    kinds = [kind for kind in _ALIKE if isinstance(own, kind)]
+    kinds = [kind for kind in _INTERCHANGEABLE if isinstance(own, kind)]
     return not kinds or isinstance(value, kinds[0])

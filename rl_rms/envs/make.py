@@ -1,4 +1,4 @@
-"""Make vector environments that change, from ids and from configurations."""
+"""Makes non-stationary vector environments from ids and from configurations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -35,26 +35,27 @@ def make_vec(
     wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Wrapper[Any, Any, Any, Any]]] = (),
     **kwargs: Any,
 ) -> NonStationaryVector:
-    """Make a vector environment that changes, as ``gymnasium.make_vec`` makes one that does not.
+    """Make a non-stationary vector environment; the counterpart of ``gymnasium.make_vec``.
 
     Args:
-        id: The environment's id or specification; that of a ready-made task, such as
-            ``"rl_rms/DriftingCartPole-v0"``, stands for its environment, changes and curriculum.
+        id: Id or specification of the environment. The id of a ready-made task, such as
+            ``"rl_rms/DriftingCartPole-v0"``, selects its environment, changes and curriculum.
         num_envs: Number of sub-environments.
-        changes: See `NonStationaryVector`; go before those of a ready-made task, target by target.
+        changes: See `NonStationaryVector`; override those of a ready-made task, target by target.
         curriculum: See `NonStationaryVector`.
         sharing: See `NonStationaryVector`.
         observe: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.
         shard: See `NonStationaryVector`.
-        vectorization_mode: ``"vector_entry_point"``, ``"sync"`` or ``"async"``; None takes the environment's own
-            vector form where it has one and neither ``vector_kwargs`` nor ``wrappers`` ask for another, else Sync.
+        vectorization_mode: ``"vector_entry_point"``, ``"sync"`` or ``"async"``. None uses
+            ``"vector_entry_point"`` if the environment has one and there are neither ``vector_kwargs`` nor
+            ``wrappers``, else ``"sync"``.
         vector_kwargs: Arguments of SyncVectorEnv or AsyncVectorEnv, such as ``{"autoreset_mode": "SameStep"}``.
-        wrappers: Put around each sub-environment; they see it changing.
+        wrappers: Wrappers around each changing sub-environment.
         **kwargs: Arguments of the environment.
 
     Returns:
-        The environment, with a clock and a regime even where nothing changes.
+        The environment, with a clock and a regime even if nothing changes.
 
     Raises:
         ValueError: See `NonStationaryVector`.
@@ -93,12 +94,12 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
 
     Args:
         config: The configuration.
-        seed: Seed of the drift where the configuration leaves it open; the first reset seeds the rest.
-        shard: See `NonStationaryVector`; of how many, ``num_envs`` is divided by.
+        seed: Seed of the drift if the configuration has none. The first reset seeds everything else.
+        shard: See `NonStationaryVector`. Each process gets an equal share of ``num_envs``.
 
     Raises:
-        ValueError: See `NonStationaryVector`. If the sub-environments cannot be divided, or ``kwargs`` has a key
-            that is an argument of `make_vec`.
+        ValueError: See `NonStationaryVector`. Also if the sub-environments cannot be divided equally, or
+            ``kwargs`` has a key that is an argument of `make_vec`.
     """
     if config.num_envs % shard[1]:
         raise ValueError(
@@ -116,7 +117,7 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
         mode = "sync"
     curriculum = config.make_curriculum()
     if isinstance(curriculum, Teacher):
-        _ = curriculum.function  # A wrong path is refused here, not in the first episode.
+        _ = curriculum.function  # Raises an error for a wrong path before the first episode.
     return make_vec(
         config.id if config.frame_stack is None else stacked(config.id, config.frame_stack),
         config.num_envs // shard[1],

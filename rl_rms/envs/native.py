@@ -36,7 +36,7 @@ class Native(Backend):
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
         self.moves_observations = self._setter.moves_observations
         self.late = self._setter.late
-        self.asks_where = self._setter.moves
+        self.needs_valid = self._setter.moves
         self.has_noise = self._setter.has_noise
         self.is_drawn = self._setter.is_drawn
 

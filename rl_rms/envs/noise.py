@@ -1,8 +1,8 @@
-"""Random numbers of noise and permutations: pure functions of seed, target, environment and clock.
+"""Random numbers for noise and permutations: pure functions of seed, target, environment and clock.
 
-They come from Philox, a counter-based generator, as those of `rl_rms.envs.schedules` do: its key is (seed,
-target), its counter (env index, clock, lane). So what an environment meets at a clock does not depend on who asked
-before, on whether it is alone, in a worker or a row of a batch, or on whether the run was resumed.
+The generator is Philox, as in `rl_rms.envs.schedules`. Its key is (seed, target) and its counter (env index,
+clock, lane). The numbers of an environment at a clock are therefore equal in a single environment, a worker, a row
+of a batch and a resumed run.
 """
 
 import math
@@ -16,18 +16,18 @@ import numpy.typing as npt
 from rl_rms.envs.schedules import Floats, Ints, stream_of
 from rl_rms.envs.schedules.rng import philox
 
-# Lanes: numbers for a transition, for the first frame of an episode, and those drawn once for a whole drift.
+# Lanes of the numbers for a transition, for the first frame of an episode, and for draws once per drift.
 _TRANSITION, _FIRST, _ONCE = 0, 1, 2
 
 
 class NoiseKey(NamedTuple):
-    """The environments of a batch that draw numbers, and their readings.
+    """The environments of a batch that draw random numbers, and their clocks.
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        drifts: Number of the drift that each sees; sub-environments of one drift share numbers drawn once.
+        drifts: Number of each environment's drift. Environments with the same drift share its draws.
         env_indices: Number of each environment.
-        clocks: The reading of each one's clock, in env steps.
+        clocks: Clock of each environment, in env steps.
     """
 
     seed: int
@@ -37,12 +37,12 @@ class NoiseKey(NamedTuple):
 
 
 def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """Independent standard normal numbers, by Box and Muller: ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
+    """Independent standard normal numbers by the Box-Muller transform ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
 
     Args:
-        target: Their use; each target has its own numbers.
-        noise_key: Who asks, and when.
-        size: How many each is to have.
+        target: Name of the target; each target has its own numbers.
+        noise_key: The environments and their clocks.
+        size: Numbers for each environment.
         first: True for the first frame of an episode, False for a transition, of each environment.
 
     Returns:
@@ -52,27 +52,27 @@ def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) 
 
 
 def uniforms(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """The same, uniform in [0, 1)."""
+    """Independent uniform numbers in [0, 1), see `normals`."""
     return _rows(target, noise_key, size, first)
 
 
 @lru_cache(maxsize=1024)
 def vector(target: str, seed: int, drift: int, number: int, size: int) -> Floats:
-    """Standard normal numbers that a drift has drawn once, shape ``(size,)``; each ``number`` has its own."""
+    """Standard normal numbers drawn once per drift and ``number``, shape ``(size,)``."""
     words = 2 * math.ceil(size / 2)
     return _frozen(_normal(_draw(target, seed, number, _ONCE, drift, 1, words))[0, :size])
 
 
 @lru_cache(maxsize=1024)
 def permutation(target: str, seed: int, drift: int, number: int, size: int) -> Ints:
-    """A random permutation of ``range(size)`` that a drift has drawn once; number 0 is the identity."""
+    """A random permutation of ``range(size)``, drawn once per drift and ``number``; number 0 is the identity."""
     if number == 0:
         return _frozen(np.arange(size))
     return _frozen(np.argsort(_draw(target, seed, number, _ONCE, drift, 1, size)[0], kind="stable"))
 
 
 def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """Uniform numbers for each environment; those at the same clock come out of one generator."""
+    """Uniform numbers for each environment, with one generator for all environments at the same clock."""
     rows = np.empty((len(noise_key.clocks), size))
     groups: dict[tuple[int, bool], list[int]] = {}
     for row, when in enumerate(zip(noise_key.clocks, map(bool, first), strict=True)):
@@ -88,9 +88,9 @@ def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) ->
 
 def _draw(target: str, seed: int, clock: int, lane: int, start: int, count: int, size: int) -> Floats:
     """Uniform numbers in [0, 1) of successive environments from ``start`` on, shape ``(count, size)``."""
-    # The schedule of the same target must not have the same numbers.
+    # A separate stream keeps the numbers independent of the target's schedule.
     key = (seed % 2**64, _stream(target) << 32)
-    # Each step of the counter's first word gives four numbers.
+    # Each increment of the counter's first word yields four numbers.
     stride = math.ceil(size / 4)
     uniform = philox(key, (start * stride, clock, lane, 0), count * stride * 4)
     return uniform.reshape(count, stride * 4)[:, :size]
@@ -111,6 +111,6 @@ def _normal(uniform: Floats) -> Floats:
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # Cached and handed out.
+    # Cached arrays must not be modified.
     array.flags.writeable = False
     return array

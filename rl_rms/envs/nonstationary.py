@@ -1,4 +1,4 @@
-"""The wrapper that lets an environment drift, jump and follow a curriculum on a clock that outlasts episodes."""
+"""The wrapper whose environment drifts, jumps or follows a curriculum on a clock that counts across episodes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,24 +25,23 @@ from rl_rms.envs.seeds import first_seed
 class NonStationary(Changing, Parametrized):
     """An environment whose parameters change while an agent acts in it.
 
-    The clock counts transitions over all episodes: ``reset()`` does not rewind it, ``reset(seed=s)`` does, and
-    ``reset(options={"rl_rms.clock": k})`` sets it. Clock, parameters and regime are those that hold for the
-    transition to come; a step's observation and reward were made under the ones before it.
-    ``info["rl_rms.regime"]`` counts the changes of regime so far: the readings at which any target jumped, and the
-    changes of the curriculum's stage.
+    The clock counts transitions across episodes. ``reset()`` does not rewind it, ``reset(seed=s)`` does, and
+    ``reset(options={"rl_rms.clock": k})`` sets it. After a step, the clock, parameters and regime are already
+    those of the next transition. ``info["rl_rms.regime"]`` counts the regime changes: the clocks at which a target
+    jumped, and the changes of the curriculum's stage.
 
     Args:
         env: The environment.
-        changes: Targets and their schedules. A target is a parameter of the unwrapped environment by its own
-            name (``"gravity"``), or one of `rl_rms.envs.transforms`: ``"reward.scale"``, ``offset``, ``noise``;
-            ``"observation.gain"``, ``offset``, ``offsets``, ``offsets_draw``, ``noise``, ``permute``, ``mask``
-            (after any of which the observation space has no bounds); ``"action.delay"``, ``flip``, ``permute``,
-            ``gain``, ``bias``, ``noise``. A number stands for a value that never changes.
-        curriculum: Sets its own targets, at the beginning of each episode.
-        observe: ``"params"``, ``"time"`` or ``"change"``, or several of them: what observations show of the
-            change (`rl_rms.envs.observers`). None leaves them as they are.
-        seed: Seed of the drift, >= 0. None: that of ``reset(seed=s)``; until there is one, a random one.
-        env_index: Number of this environment among those with the same seed, each with its own random numbers.
+        changes: Targets and their schedules; a number is a constant value. A target is a parameter of the
+            unwrapped environment (``"gravity"``) or one of `rl_rms.envs.transforms`: ``"reward.scale"``,
+            ``offset``, ``noise``; ``"observation.gain"``, ``offset``, ``offsets``, ``offsets_draw``, ``noise``,
+            ``permute``, ``mask``; ``"action.delay"``, ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. With
+            an observation target, the observation space has no bounds.
+        curriculum: Rule that sets its own targets at the beginning of each episode.
+        observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; see
+            `rl_rms.envs.observers`.
+        seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random one before.
+        env_index: Number of this environment among those with the same seed; each has its own random numbers.
 
     Attributes:
         last_observation: The last observation; None before the first reset.
@@ -89,7 +88,7 @@ class NonStationary(Changing, Parametrized):
             targets = self.parameter_targets
             self._observer = Observer(observe, self.observation_space, len(targets), timescale(schedules))
             self.observation_space = self._observer.space
-        # Whether a step only sets the values of the schedules.
+        # Whether a step only sets the schedules' values.
         setter = self._setter
         self._is_plain = not (self._feedback.is_needed or setter.episodic or setter.is_drawn or self._observer)
         self._regime_shown = 0
@@ -102,9 +101,9 @@ class NonStationary(Changing, Parametrized):
         """Begin an episode.
 
         Args:
-            seed: Seeds the environment, rewinds the clock to 0, makes the curriculum begin anew, and seeds the
-                drift unless the constructor did. In `frozen` it only seeds the environment.
-            options: ``"rl_rms.clock"`` sets the clock, in env steps; the others are the environment's.
+            seed: Seed of the environment, and of the drift unless the constructor got one. A seed also rewinds the
+                clock to 0 and resets the curriculum, except in `frozen`.
+            options: ``"rl_rms.clock"`` sets the clock, in env steps. Other options go to the environment.
         """
         seed = None if seed is None else check_int("seed", seed, least=0)
         clock, options = take_clock(options)
@@ -131,7 +130,7 @@ class NonStationary(Changing, Parametrized):
         clock.advance()
         if not self._is_plain:
             return self._complete(*transition)
-        # `_set` without its call, which would cost as much as the rest.
+        # Inlined `_set`, because the call would double the cost.
         if clock.values != self._setter.values:
             self._setter.set(clock.values)
         self.last_observation = transition[0]
@@ -141,7 +140,7 @@ class NonStationary(Changing, Parametrized):
     def _complete(
         self, observation: Any, reward: Any, terminated: bool, truncated: bool, info: dict[str, Any]
     ) -> Transition:
-        """Report a transition to the curriculum and the adversaries, and show the change in the observation."""
+        """Report a transition to the curriculum and the adversaries, and extend the observation."""
         clock = self._clock
         if self._setter.episodic and self._setter.ends_episode(clock.values + self._task):
             truncated = truncated or not terminated
@@ -156,14 +155,14 @@ class NonStationary(Changing, Parametrized):
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The value of each target that holds now."""
+        """The present value of each target."""
         return dict(zip(self.parameter_targets, self.parameter_values, strict=True))
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """The clock, seed, curriculum and environment within its episode as plain JSON data.
+        """The clock, seed, curriculum and environment, mid-episode, as plain JSON data.
 
         Args:
-            environment: False leaves out the environment inside and its episode, for another one to begin.
+            environment: False omits the wrapped environment and its episode.
         """
         snapshot = None
         if environment:
@@ -178,13 +177,13 @@ class NonStationary(Changing, Parametrized):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`, exactly; ``last_observation`` is restored too.
+        """Restore a state of `state_dict` exactly, with ``last_observation``.
 
-        If the state has no environment, the one inside stays in its episode, and a curriculum counts that episode
-        from now on.
+        If the state has no environment, the wrapped one continues its episode, and a curriculum counts only the
+        rest of that episode.
 
         Raises:
-            ValueError: If it is the state of an environment that was made otherwise.
+            ValueError: If the state is of an environment that was made with other arguments.
         """
         self._check_state(state)
         self._load_changes_state(state)

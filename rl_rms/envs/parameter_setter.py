@@ -1,7 +1,7 @@
-"""Sets the targets of one environment by name, to the values that a schedule or a curriculum gives.
+"""Sets the targets of an environment by name to the values of schedules and curricula.
 
-The wrapper of a single environment and native vector environments use the same targets. In a vector environment a
-value is one number for all sub-environments, or an array with one for each.
+Single environments and native vector environments have the same targets. In a vector environment, a value is a
+scalar for all sub-environments or an array of shape ``(num_envs,)``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,29 +19,29 @@ from rl_rms.envs.parameters import Parameter, find_parameter, parameter_names
 from rl_rms.envs.transforms import DRAWN, NEUTRAL, NOISES, Space, components
 from rl_rms.envs.verification import verify_effect
 
-# Targets that need neither random numbers nor memory, and take a shorter path.
+# Targets without random numbers or state, which take a shorter path.
 _AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
 
 
 class ParameterSetter:
-    """Sets dynamics parameters, and moves rewards, observations and actions.
+    """Sets dynamics parameters, and transforms rewards, observations and actions.
 
     Args:
         env: The unwrapped environment.
         targets: Names of the targets.
-        observation_space: Of one environment.
-        action_space: Of one environment.
-        arrays: The targets whose values are to be arrays, with one value for each sub-environment.
+        observation_space: Observation space of one environment.
+        action_space: Action space of one environment.
+        arrays: Targets whose values are arrays of shape ``(num_envs,)``.
         num_envs: Number of sub-environments of a vector environment; None for a single environment.
 
     Attributes:
-        targets: As given.
-        values: The values that are set, in the order of the targets; at first None, for none.
+        targets: Names of the targets.
+        values: The present values, in the order of the targets; None for each until they are first set.
         has_noise: Whether random numbers are drawn at each env step.
-        is_drawn: Whether any target needs random numbers, and so `noise_key`.
-        late: Targets that take effect only with the next reset.
-        episodic: Numbers of the targets that end the episode in progress when they change.
-        noise_key: The environments that draw, and their readings; needed before a transition if ``is_drawn``.
+        is_drawn: Whether any target needs random numbers, and therefore `noise_key`.
+        late: Targets that take effect only at the next reset.
+        episodic: Indices of the targets that end the episode in progress when they change.
+        noise_key: The environments that draw noise, and their clocks; needed before a transition if ``is_drawn``.
 
     Raises:
         ValueError: If the environment has no such target, or changing it would have no effect.
@@ -69,13 +69,13 @@ class ParameterSetter:
         if "observation.offsets_draw" in self.targets and "observation.offsets" not in self.targets:
             raise ValueError(
                 "changing 'observation.offsets_draw' would change nothing without 'observation.offsets', the "
-                "standard deviation of what is drawn; add it"
+                "standard deviation of the offsets; add it"
             )
         self.has_noise = not set(NOISES).isdisjoint(self.targets)
         self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(self.targets)
         delays = "action.delay" in self.targets
         self._delays = Delays(action_space, num_envs or 1) if delays else None  # type: ignore[arg-type]
-        # Permutations and the like, kept until the value or the drift is another.
+        # Cached permutations and offsets; cleared when the target's value or the drift changes.
         self._drawn: dict[str, Any] = {}
         verify_effect(env, {one: self._parameter(one) for one in self.targets if one not in NEUTRAL})
         self._setters = self._find_setters()
@@ -93,50 +93,50 @@ class ParameterSetter:
         self._reroutes = any(target.startswith("action.") for target in {*self.targets} - _AFFINE)
 
     def set(self, values: tuple[Any, ...]) -> None:
-        """Set each target whose value is another than before.
+        """Set each target whose value has changed.
 
         Args:
-            values: In the order of the targets: a number, or an array of shape ``(num_envs,)``.
+            values: Values in the order of the targets: a scalar, or shape ``(num_envs,)``.
         """
         before = self.values
         for index, setter in enumerate(self._setters):
             new = values[index]
-            # Setting an array costs less than finding out whether it is needed.
+            # Setting an array is cheaper than comparing it.
             if new is not before[index] and (self._has_arrays or new != before[index]):
                 setter(new)
         self.values = values
 
     def ends_episode(self, values: tuple[Any, ...]) -> bool:
-        """Whether values other than those that are set must wait for another episode."""
+        """Whether setting these values ends the episode in progress."""
         return any(values[index] != self.values[index] for index in self.episodic)
 
     def current(self) -> tuple[float, ...]:
-        """The value that each target has now, whether or not it was set here."""
+        """The present value of each target, even if it was never set."""
         return tuple(
             self._transforms[target] if target in NEUTRAL else self._parameter(target).value(self._env)
             for target in self.targets
         )
 
     def again(self) -> None:
-        """Set everything once more, for an environment that restored its own values."""
+        """Set all values again, after the environment restored its own values."""
         for setter, value in zip(self._setters, self.values, strict=True):
             if value is not None:
                 setter(value)
 
     def place(self, noise_key: NoiseKey) -> None:
-        """Say who draws random numbers, and when."""
+        """Set the environments and the clock that the noise is drawn for."""
         if noise_key[:2] != self.noise_key[:2]:
             self._drawn.clear()
         self.noise_key = noise_key
 
     def begin(self, rows: Iterable[int] = (0,)) -> None:
-        """Begin episodes: actions on their way from the last ones are forgotten."""
+        """Begin episodes, which clears the delayed actions of the last ones."""
         if self._delays is not None:
             self._delays.clear(rows)
 
     @property
     def delayed(self) -> list[list[Any]] | None:
-        """The actions on their way, where any target delays them; for `rl_rms.envs.encoding.encode`."""
+        """The delayed actions for `rl_rms.envs.encoding.encode`; None if no target delays actions."""
         return None if self._delays is None else self._delays.state_dict()
 
     @delayed.setter
@@ -145,7 +145,7 @@ class ParameterSetter:
             self._delays.load_state_dict(actions)
 
     def reward(self, reward: Any) -> Any:
-        """See `rl_rms.envs.transforms.reward`."""
+        """Transform rewards, see `rl_rms.envs.transforms.reward`."""
         values = self._transforms
         noise: Any = 0.0
         if "reward.noise" in self.targets:
@@ -155,11 +155,11 @@ class ParameterSetter:
         return transforms.reward(reward, values["reward.scale"], values["reward.offset"], noise)
 
     def observation(self, observation: Any, first: npt.NDArray[np.bool_] | bool = False) -> Any:
-        """See `rl_rms.envs.transforms`.
+        """Transform observations, see `rl_rms.envs.transforms`.
 
         Args:
-            observation: One, or a batch.
-            first: Whether it is the first of an episode; of a batch, whether each is.
+            observation: One observation, or a batch.
+            first: Whether an observation is the first of its episode: a scalar, or shape ``(num_envs,)``.
         """
         values, targets = self._transforms, self.targets
         moved = transforms.observation(observation, values["observation.gain"], values["observation.offset"])
@@ -181,7 +181,7 @@ class ParameterSetter:
         return batch if self._num_envs is not None else batch[0, ...]
 
     def action(self, action: Any) -> Any:
-        """See `rl_rms.envs.transforms`."""
+        """Transform actions, see `rl_rms.envs.transforms`."""
         values, space = self._transforms, self._spaces[1]
         if not self._reroutes:
             return transforms.action(action, space, values["action.flip"], values["action.gain"])
@@ -226,7 +226,7 @@ class ParameterSetter:
         return (noise.uniforms if uniform else noise.normals)(target, self.noise_key, size, begins)
 
     def _once(self, target: str, numbers: Any, draw: Callable[[int, int], Any]) -> npt.NDArray[Any]:
-        """The rows of ``draw(drift, number)``: one for all, or one for each, shape ``(1 or num_envs, size)``."""
+        """The cached rows of ``draw(drift, number)``, shape ``(1 or num_envs, size)``."""
         if target not in self._drawn:
             drifts = self.noise_key.drifts
             if np.ndim(numbers) == 0 and len(set(drifts)) == 1:
@@ -277,23 +277,23 @@ class ParameterSetter:
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Registered functions may be lambdas, which cannot be pickled; they are found again by name.
+        # Registered functions may be lambdas, which cannot be pickled. `__setstate__` finds them by name.
         return {name: value for name, value in self.__dict__.items() if name != "_setters"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._setters = self._find_setters()
-        # Environments that unpickle by being made anew (Box2D, MuJoCo) have their own values again.
+        # Box2D and MuJoCo environments are created again when unpickled, with their initial values.
         self.again()
 
 
 def _column(value: Any) -> npt.NDArray[Any]:
-    """One number, or one each, shaped to multiply rows: ``(1, 1)`` or ``(num_envs, 1)``."""
+    """A value reshaped to multiply rows: ``(1, 1)`` for a scalar, else ``(num_envs, 1)``."""
     return np.atleast_1d(value)[:, None]
 
 
 def _check(env: Any, target: str, observation_space: Space, action_space: Space, batched: bool) -> None:
-    """Raise a sentence unless the target can be set here."""
+    """Raise a ValueError if the target cannot be set."""
     if target in NEUTRAL:
         needed = transforms.misfit(target, observation_space, action_space)
         if needed is not None:
@@ -302,7 +302,7 @@ def _check(env: Any, target: str, observation_space: Space, action_space: Space,
     parameter = _parameter(env, target, observation_space, action_space)
     if batched and not parameter.batched:
         raise ValueError(
-            f"{type(env).__name__} is not known to take one {target!r} for each sub-environment; use "
+            f"{type(env).__name__} is not registered to take one {target!r} for each sub-environment; use "
             'vectorization_mode="sync", or register_parameter(..., batched=True)'
         )
 

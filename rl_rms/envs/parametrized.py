@@ -25,7 +25,7 @@ Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 
 
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Sets an environment's targets, and saves and restores its state within an episode.
+    """Sets an environment's targets, and saves and restores its state mid-episode.
 
     With a target ``observation.*`` the observation space is unbounded, because moved observations may lie
     outside the declared bounds. A pickled or copied environment continues exactly.
@@ -106,12 +106,12 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def lost_wrappers(self) -> list[str]:
-        """Names of the wrappers inside whose state cannot be saved."""
+        """Names of the inner wrappers whose state cannot be saved."""
         return self._layers.lost
 
     @property
     def wrapper_names(self) -> Names:
-        """The classes of the stateful wrappers inside, from the outermost wrapper inward."""
+        """The classes of the inner stateful wrappers, from the outermost inward."""
         return self._layers.names
 
     @property

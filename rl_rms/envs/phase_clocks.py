@@ -11,13 +11,13 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 
 class PhaseClocks(SharedClock):
-    """One clock, by which sub-environments see the same drift at evenly spread phases of it.
+    """One clock, with which sub-environments see the same drift at evenly spaced phases.
 
-    Sub-environment ``i`` of ``n`` is ``i / n`` of each target's cycle ahead of the clock; of its timescale where
-    it has no cycle. Where nothing changes they are alike.
+    Sub-environment ``i`` of ``n`` is ahead of the clock by ``i / n`` of each target's cycle, or of its timescale
+    if it has no cycle. Constant targets are equal in all sub-environments.
     """
 
-    # Each one's regime before the readings that are prepared, and its changes in these.
+    # Each sub-environment's regime before the computed readings, and its regime changes in them.
     _before: Ints
     _events: list[Ints]
     _next_event: int
@@ -40,12 +40,12 @@ class PhaseClocks(SharedClock):
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 
     def _unpack(self) -> None:
-        """There are no blocks of values."""
+        """Do nothing, because there are no blocks of values."""
 
-    def _load(self, *, goes_on: bool) -> None:
-        """Find each one's regime before ``_start``, and its changes in the readings prepared from there."""
+    def _load(self, *, is_next: bool) -> None:
+        """Find each sub-environment's regime before ``_start``, and its regime changes in the span from there."""
         first, last = self._start - 1, self._start + self._span - 1
-        if goes_on:
+        if is_next:
             self._before = self._before + np.array([events.size for events in self._events])
         else:
             counts = [count_regimes(one, max(first, 0), self.seed) for one in self._each]
@@ -54,7 +54,7 @@ class PhaseClocks(SharedClock):
         self._next_event = self._start
 
     def _look_up(self) -> None:
-        # Blocks of values would mostly be of readings that one clock for many passes over.
+        # Blocks would mostly hold unused values, because each vector step advances the clock by many readings.
         self.values = tuple(
             schedule.values(self._reading + self._offsets[target], Key(self.seed, stream_of(target)))
             for target, schedule in self._changes.items()
@@ -69,6 +69,6 @@ class PhaseClocks(SharedClock):
 
 
 def _phases(schedule: Schedule, shares: Floats) -> Ints:
-    """Shares of a schedule's cycle in env steps, or of its timescale where it has none."""
+    """Shares of a schedule's cycle in env steps, or of its timescale if it has no cycle."""
     span = schedule.cycle if math.isfinite(schedule.cycle) else schedule.timescale
     return np.rint(shares * (span if math.isfinite(span) else 0.0)).astype(np.int64)

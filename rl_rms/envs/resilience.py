@@ -79,8 +79,8 @@ def named(env: VectorEnv, error: Exception, seeds: list[int | None], first_index
     if isinstance(base, (ResilientSyncVectorEnv, ResilientAsyncVectorEnv)):
         return None
     if isinstance(base, AsyncVectorEnv):
-        indices, said = ended_workers(base, error), str(error) or "its worker ended"
-        fault = Fault(f"{type(error).__name__}: {said}", error)
+        indices, message = ended_workers(base, error), str(error) or "its worker ended"
+        fault = Fault(f"{type(error).__name__}: {message}", error)
     elif isinstance(base, SyncVectorEnv):
         indices, fault = _failed_in(base, error.__traceback__), Fault.of(error)
     else:

@@ -44,7 +44,7 @@ def is_set(value: Any) -> bool:
 
 
 def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
-    """The sub-environments' seeds at a reset: consecutive ones from a number, or one for each from a sequence.
+    """The sub-environments' seeds at a reset: consecutive seeds for a number, or the elements of a sequence.
 
     Raises:
         ValueError: If a sequence has another length.

@@ -11,7 +11,7 @@ def first_seed(seed: int | None) -> int:
     """The given seed of a drift, or a random one.
 
     Raises:
-        ValueError: If it is no whole number >= 0.
+        ValueError: If the seed is not a whole number >= 0.
     """
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
@@ -22,10 +22,11 @@ def derive_seeds(entropy: int | Sequence[int], count: int = 1) -> list[int]:
     """Derive seeds for environments from other seeds.
 
     Args:
-        entropy: Whole numbers >= 0.
-        count: How many.
+        entropy: Seeds >= 0.
+        count: Number of seeds.
 
     Returns:
-        Seeds below 2**30: simulators keep a seed in a signed 32-bit integer, and vector environments add an index.
+        Seeds below 2**30, because simulators store a seed as a signed 32-bit integer and vector environments add
+        an index.
     """
     return [int(word) % 2**30 for word in np.random.SeedSequence(entropy).generate_state(count)]

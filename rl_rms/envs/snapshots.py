@@ -18,14 +18,14 @@ _STATES: dict[str, tuple[str, ...]] = {}
 
 
 def register_state(env_class: type | str, *attributes: str) -> None:
-    """Register the attributes that are the state of an environment within an episode, beside ``np_random``.
+    """Register the attributes that are an environment's state within an episode, in addition to ``np_random``.
 
     They hold numbers, arrays, strings, None, and lists, tuples and dictionaries of these. Subclasses may have more
     attributes and are registered separately.
 
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
-        *attributes: Their names.
+        *attributes: Names of the attributes.
 
     Examples:
         >>> import gymnasium as gym

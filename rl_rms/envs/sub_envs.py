@@ -52,7 +52,7 @@ class SubEnvs(Backend):
         self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(targets)
         self.episodic = self._get("parameter_episodic")[0] if targets else ()
         self.late = self._get("parameter_late")[0] if targets else ()
-        self.asks_where = bool(self.episodic)
+        self.needs_valid = bool(self.episodic)
 
     def _find_sub_envs(self) -> None:
         """Find the sub-environments in this process that replaced failed ones."""
@@ -112,7 +112,7 @@ class SubEnvs(Backend):
         return transitions
 
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Announce the end of an episode to the sub-environments that it concerns."""
+        """Announce the end of their episodes to the ``ending`` sub-environments."""
         rows = self._rows(columns)
         self._put("parameter_upcoming", [row if ends else None for row, ends in zip(rows, ending, strict=True)])
         # The sub-environments set the values themselves.
@@ -213,18 +213,18 @@ class SubEnvs(Backend):
 
 
 def _same(new: Column, old: Column | None) -> bool:
-    # For single numbers np.array_equal would take longer than the rest of the step.
+    # np.array_equal is too slow for scalars.
     return np.array_equal(new, old) if isinstance(new, np.ndarray) else new == old  # type: ignore[arg-type]
 
 
 def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -> bool:
-    """See to it that each sub-environment has a `Parametrized` for the targets, and no drift of its own.
+    """Ensure that each sub-environment has a `Parametrized` for the targets, and no drift of its own.
 
     Returns:
-        Whether it has one; workers do without where there is no target.
+        False if workers lack the wrapper and there is no target, else True.
 
     Raises:
-        ValueError: If there is a target and it cannot be so.
+        ValueError: If the sub-environments have a drift, lack the wrapper, or have it for other targets.
     """
     if any(env.call("has_wrapper_attr", "schedules")):
         raise ValueError(
@@ -239,13 +239,13 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
         if not targets:
             return False
         raise ValueError(
-            "the sub-environments of an AsyncVectorEnv are in other processes and must be made ready there; build "
-            'it with rl_rms.envs.make_vec(id, num_envs, changes, vectorization_mode="async")'
+            "the sub-environments of an AsyncVectorEnv are in other processes and must be prepared there; make it "
+            'with rl_rms.envs.make_vec(id, num_envs, changes, vectorization_mode="async")'
         )
     ready_for = env.call("parameter_targets")[0]
     if ready_for != targets:
         raise ValueError(
-            f"the sub-environments were made ready to change {', '.join(ready_for) or 'nothing'}, not "
-            f"{', '.join(targets) or 'nothing'}; make the vector environment anew"
+            f"the sub-environments were prepared to change {', '.join(ready_for) or 'nothing'}, not "
+            f"{', '.join(targets) or 'nothing'}; make a new vector environment"
         )
     return True

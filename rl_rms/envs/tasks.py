@@ -1,11 +1,11 @@
-"""Ready-made tasks that change, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
+"""Ready-made non-stationary tasks, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
 
-``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports it on the way. Each task is a
-`NonStationary` around one of Gymnasium's environments, or around one of `rl_rms.envs.toys`; `rl_rms.envs.make_vec`
-takes their names too, with one clock for all sub-environments.
+``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports the module. Each task is a
+`NonStationary` around an environment of Gymnasium or `rl_rms.envs.toys`. `rl_rms.envs.make_vec` accepts their ids
+too, and uses one clock for all sub-environments.
 
-Time scales are chosen for a life of about a million env steps: slow drift goes round in 200,000, jumps come every
-100,000. Values stay within what the original can be learned in; none of them is tuned to any optimizer.
+Time scales suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
+100,000. The original task can be learned over the range of values. No value is tuned to an optimizer.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.nonstationary import NonStationary
 
 NAMESPACE = "rl_rms"
-# Which Stable-Baselines3 does not take for rewards.
-_PAYING_WHOLE_NUMBERS = ("FrozenLake-v1", "BipedalWalker-v3", "rl_rms/TaskSwitch-v0")
+# Environments with integer rewards, which Stable-Baselines3 does not accept.
+_INTEGER_REWARDS = ("FrozenLake-v1", "BipedalWalker-v3", "rl_rms/TaskSwitch-v0")
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Task:
     """An environment and its changes.
 
     Attributes:
-        about: The changes, and why they are of interest.
+        about: Description of the changes.
         base: Gymnasium's id of the environment.
-        changes: As in a configuration's ``env.changes``.
-        curriculum: As in a configuration's ``env.curriculum``.
+        changes: Configuration of ``env.changes``.
+        curriculum: Configuration of ``env.curriculum``.
         kwargs: Arguments of the environment.
     """
 
@@ -59,7 +59,7 @@ def _stages(target: str, values: tuple[float, ...], threshold: float) -> dict[st
     return {"staged": {"stages": [{target: value} for value in values], "threshold": threshold}}
 
 
-# The first is Gymnasium's own; each asks for another way round the holes.
+# The first is Gymnasium's own map. Each has another path around the holes.
 _LAKES = (
     ["SFFF", "FHFH", "FFFH", "HFFG"],
     ["SFHF", "FFFF", "HFHF", "FFFG"],
@@ -71,12 +71,12 @@ _FLIP = {"action.flip": _among(0.0, 1.0)}
 TASKS: dict[str, Task] = {
     # -- classic control --------------------------------------------------------------------------------------
     "DriftingCartPole-v0": Task(
-        "Gravity and the pole's length swing slowly.",
+        "Gravity and the pole's length oscillate slowly.",
         "CartPole-v1",
         {"gravity": _slow(9.8, 4.0), "length": _slow(0.8, 0.5)},
     ),
     "JumpingCartPole-v0": Task(
-        "The pole is exchanged, and now and then the motor is wired the other way round.",
+        "The pole's length jumps, and the motor's direction sometimes reverses.",
         "CartPole-v1",
         {"length": _jumps(0.1, 2.0), "force_mag": _among(-10.0, 10.0)},
     ),
@@ -88,27 +88,27 @@ TASKS: dict[str, Task] = {
     "DriftingAcrobot-v0": Task(
         "The second link gets heavier and lighter.", "Acrobot-v1", {"LINK_MASS_2": _slow(1.0, 0.5)}
     ),
-    "JumpingAcrobot-v0": Task("The motor turns the other way.", "Acrobot-v1", _FLIP),
+    "JumpingAcrobot-v0": Task("The motor's direction reverses.", "Acrobot-v1", _FLIP),
     "CurriculumAcrobot-v0": Task(
         "The motor gets weaker as swinging up succeeds.",
         "Acrobot-v1",
         curriculum=_stages("torque", (2.0, 1.5, 1.0), -150.0),
     ),
     "DriftingMountainCar-v0": Task(
-        "Gravity swings, and with it how long the run-up must be.",
+        "Gravity oscillates, which changes the run-up that the car needs.",
         "MountainCar-v0",
         {"gravity": _slow(0.0025, 0.0005)},
     ),
-    "JumpingMountainCar-v0": Task("The pedals are exchanged.", "MountainCar-v0", _FLIP),
+    "JumpingMountainCar-v0": Task("The motor's direction reverses.", "MountainCar-v0", _FLIP),
     "CurriculumMountainCar-v0": Task(
-        "The motor gets weaker as the car arrives.",
+        "The motor gets weaker as the car reaches the goal faster.",
         "MountainCar-v0",
         curriculum=_stages("force", (0.004, 0.002, 0.0015, 0.001), -150.0),
     ),
     "DriftingPendulum-v0": Task("Gravity swings.", "Pendulum-v1", {"g": _slow(10.0, 4.0)}),
-    "JumpingPendulum-v0": Task("The pendulum's mass is exchanged.", "Pendulum-v1", {"m": _jumps(0.5, 1.5)}),
+    "JumpingPendulum-v0": Task("The pendulum's mass jumps.", "Pendulum-v1", {"m": _jumps(0.5, 1.5)}),
     "CurriculumPendulum-v0": Task(
-        "Gravity grows as the pendulum is held up.",
+        "Gravity grows as holding the pendulum up succeeds.",
         "Pendulum-v1",
         curriculum=_stages("g", (2.0, 5.0, 8.0, 10.0), -250.0),
     ),
@@ -153,7 +153,7 @@ TASKS: dict[str, Task] = {
     ),
     "DriftingAnt-v0": Task("Gravity swings.", "Ant-v5", {"gravity": _slow(-9.81, 2.0)}),
     "SlipperyAnt-v0": Task(
-        "The ground's friction is drawn anew every two million env steps, as in Dohare et al., Nature 632 (2024).",
+        "The ground's friction jumps every two million env steps, as in Dohare et al., Nature 632 (2024).",
         "Ant-v5",
         {"friction": _jumps(0.02, 2.0, every=2_000_000)},
     ),
@@ -164,16 +164,18 @@ TASKS: dict[str, Task] = {
     ),
     # -- toy text ---------------------------------------------------------------------------------------------
     "DriftingFrozenLake-v0": Task(
-        "The ice gets smoother and rougher.", "FrozenLake-v1", {"success_rate": _slow(0.65, 0.3)}
+        "The probability of the intended move oscillates.", "FrozenLake-v1", {"success_rate": _slow(0.65, 0.3)}
     ),
-    "JumpingFrozenLake-v0": Task("The ice changes.", "FrozenLake-v1", {"success_rate": _among(1 / 3, 0.6, 1.0)}),
+    "JumpingFrozenLake-v0": Task(
+        "The probability of the intended move jumps.", "FrozenLake-v1", {"success_rate": _among(1 / 3, 0.6, 1.0)}
+    ),
     "CurriculumFrozenLake-v0": Task(
-        "The ice gets smoother as crossing it succeeds.",
+        "The ice gets more slippery as crossing it succeeds.",
         "FrozenLake-v1",
         curriculum=_stages("success_rate", (1.0, 0.8, 0.6, 1 / 3), 0.6),
     ),
     "SwitchingFrozenLake-v0": Task(
-        "Another lake every 20,000 env steps, of four; the episode in progress is truncated.",
+        "Every 20,000 env steps one of four maps is drawn; a change truncates the episode in progress.",
         "rl_rms/TaskSwitch-v0",
         {"task": {"redraw": {"values": [0, 1, 2, 3], "every": 20_000}}},
         kwargs={"tasks": [{"id": "FrozenLake-v1", "desc": lake, "is_slippery": False} for lake in _LAKES]},
@@ -181,8 +183,8 @@ TASKS: dict[str, Task] = {
     # -- protocols --------------------------------------------------------------------------------------------
     **{
         f"Offset{name}-v0": Task(
-            "Every 100,000 env steps another offset, drawn from N(0, 2) in each component, is added to the "
-            "observations: the protocol of Muppidi, Zhang and Yang (TRAC, NeurIPS 2024), on a clock of env steps.",
+            "An offset with the standard deviation 2 in each component is added to the observations, and drawn "
+            "again every 100,000 env steps, as in Muppidi, Zhang and Yang (TRAC, NeurIPS 2024).",
             base,
             {
                 "observation.offsets": {"step": {"before": 0.0, "after": 2.0, "at": 100_000}},
@@ -196,22 +198,22 @@ TASKS: dict[str, Task] = {
         )
     },
     "RewardScaleCartPole-v0": Task(
-        "Rewards are multiplied by 1, 10 or 100. The best policy stays the same: only the gradients' scale moves.",
+        "Rewards are multiplied by 1, 10 or 100. This changes the scale of gradients, but not the best policy.",
         "CartPole-v1",
         {"reward.scale": _among(1.0, 10.0, 100.0)},
     ),
     "DriftingBandit-v0": Task(
-        "Ten arms, whose means wander on their own.",
+        "The means of ten arms drift independently.",
         "rl_rms/Bandit-v0",
         {f"mean_{arm}": {"ornstein_uhlenbeck": {"mean": 0.0, "std": 1.0, "tau": 5_000}} for arm in range(10)},
     ),
     "JumpingBandit-v0": Task(
-        "Ten arms, whose means are drawn anew now and then, each at its own time.",
+        "The means of ten arms jump at independent random times.",
         "rl_rms/Bandit-v0",
         {f"mean_{arm}": {"poisson_jumps": {"low": -1.0, "high": 1.0, "mean_dwell": 10_000}} for arm in range(10)},
     ),
     "JumpingTwoStates-v0": Task(
-        "The better state and the worse one change places every 5,000 env steps.",
+        "The rewards of the two states are swapped every 5,000 env steps.",
         "rl_rms/TwoStates-v0",
         {
             "reward_0": {"square": {"low": 1.0, "high": 0.0, "period": 10_000}},
@@ -225,15 +227,15 @@ def make_task(name: str, **kwargs: Any) -> NonStationary:
     """Make a registered task.
 
     Args:
-        name: Its name, without ``rl_rms/``.
-        **kwargs: ``seed`` and ``env_index`` of `NonStationary`; whatever else is the environment's inside, such as
+        name: Name of the task, without ``rl_rms/``.
+        **kwargs: ``seed`` and ``env_index`` of `NonStationary`, and arguments of the wrapped environment, such as
             ``render_mode``.
     """
     task = TASKS[name]
     own = {key: kwargs.pop(key) for key in ("seed", "env_index") if key in kwargs}
     config = task_config(name)
     env: gym.Env[Any, Any] = gym.make(task.base, disable_env_checker=True, **{**task.kwargs, **kwargs})
-    if task.base in _PAYING_WHOLE_NUMBERS:
+    if task.base in _INTEGER_REWARDS:
         env = TransformReward(env, float)
     return NonStationary(env, config.schedules(), curriculum=config.make_curriculum(), **own)
 
@@ -242,7 +244,7 @@ def task_config(name: str) -> EnvConfig:
     """The configuration of a registered task.
 
     Args:
-        name: Its name, without ``rl_rms/``.
+        name: Name of the task, without ``rl_rms/``.
     """
     task = TASKS[name]
     curriculum = None if task.curriculum is None else dict(task.curriculum)
@@ -253,7 +255,7 @@ def find_task(id: str) -> EnvConfig | None:
     """Return the configuration of a ready-made task, or None.
 
     Args:
-        id: Such as ``"rl_rms/DriftingCartPole-v0"``, with or without a module and a colon before it.
+        id: Id such as ``"rl_rms/DriftingCartPole-v0"``, with or without a module and a colon before it.
     """
     name = id.rpartition(":")[2].removeprefix(f"{NAMESPACE}/")
     return task_config(name) if name in TASKS else None

@@ -1,7 +1,7 @@
 """Two small environments with a known optimal policy: a bandit, and a decision process with two states.
 
-They have no physics to simulate, so a benchmark over a whole life takes seconds, and regret is exact. Their
-numbers are plain attributes: `rl_rms.envs.NonStationary` makes them drift.
+They simulate no physics, so a whole run takes seconds, and their regret is exact. Their parameters are plain
+attributes, which `rl_rms.envs.NonStationary` can change.
 """
 
 from typing import Any
@@ -18,9 +18,10 @@ Observation = npt.NDArray[np.float32]
 
 
 class GaussianBandit(gym.Env[Observation, np.int64]):
-    """A bandit whose arms pay ``mean_i + noise * standard normal``; an episode never ends by itself.
+    """A bandit whose arm i has the reward ``mean_i + noise * standard normal``.
 
-    The observation is always 0. Targets that can change: ``mean_0`` to ``mean_{k-1}`` and ``noise``.
+    The observation is always 0, and an episode never ends by itself. Targets that can change: ``mean_0`` to
+    ``mean_{k-1}`` and ``noise``.
 
     Args:
         num_arms: Number of arms k, >= 1; arm i starts with mean ``i / (k - 1)``.
@@ -46,11 +47,11 @@ class GaussianBandit(gym.Env[Observation, np.int64]):
 
     @property
     def means(self) -> Floats:
-        """Expected reward of each arm now, shape ``(num_arms,)``."""
+        """Present expected reward of each arm, shape ``(num_arms,)``."""
         return np.array([getattr(self, f"mean_{arm}") for arm in range(self.num_arms)])
 
     def optimal_reward(self) -> float:
-        """Expected reward of the best arm now: what regret is counted from."""
+        """Present expected reward of the best arm, the reference for regret."""
         return float(self.means.max())
 
     def reset(
@@ -67,14 +68,13 @@ class GaussianBandit(gym.Env[Observation, np.int64]):
 
 
 class TwoStates(gym.Env[Observation, np.int64]):
-    """Two states and two actions, of which the first stays and the second goes to the other state.
+    """Two states and two actions: action 0 stays in the state, and action 1 goes to the other.
 
-    A transition to state 1 pays ``reward_1``, one to state 0 ``reward_0``; with probability ``slip`` an action
-    does what the other would. When the two rewards change places, the best policy turns round in both states. A
-    policy that has converged has small gradients, and an optimizer that has forgotten the large ones answers the
-    change with long steps: the setting in which policies are seen to collapse (Dohare, Lan and Mahmood,
-    "Overcoming policy collapse in deep reinforcement learning", EWRL 2023, use a process of two states; this one
-    is not theirs).
+    A transition to state i has the reward ``reward_i``. With probability ``slip`` the other action is executed. If
+    the two rewards are swapped, the best action changes in both states. A converged policy has small gradients,
+    and an optimizer that has forgotten large ones then makes large steps, which can make policies collapse.
+    Dohare, Lan and Mahmood, "Overcoming policy collapse in deep reinforcement learning" (EWRL 2023), study this
+    with another two-state process.
 
     The observation is the state as a one-hot vector. Targets that can change: ``reward_0``, ``reward_1`` and
     ``slip``.
@@ -102,9 +102,9 @@ class TwoStates(gym.Env[Observation, np.int64]):
         self.state = 0
 
     def values(self, policy: npt.ArrayLike, gamma: float) -> Floats:
-        """Exact values of both states under a policy, in the environment as it is now.
+        """Exact values of both states under a policy with the present parameters.
 
-        The solution of ``v = r + gamma P v``.
+        They solve ``v = r + gamma P v``.
 
         Args:
             policy: Probability of each action in each state, shape ``(2, 2)``.
@@ -120,7 +120,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         return np.linalg.solve(np.eye(2) - gamma * transitions, rewards).astype(np.float64)
 
     def optimal_policy(self, gamma: float) -> npt.NDArray[np.int64]:
-        """The best action in each state of the present environment, shape ``(2,)``; the lower one of equals."""
+        """The best action in each state with the present parameters, shape ``(2,)``; the lower one of equals."""
         candidates = [(first, second) for first in (0, 1) for second in (0, 1)]
         best = max(candidates, key=lambda actions: self.values(np.eye(2)[list(actions)], gamma).sum().round(9))
         return np.array(best, dtype=np.int64)
@@ -134,7 +134,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         return self._observation(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Stay or go."""
+        """Make a transition."""
         goes = (action == 1) != (self.np_random.random() < self.slip)
         self.state = 1 - self.state if goes else self.state
         reward = self.reward_1 if self.state else self.reward_0

@@ -4,12 +4,13 @@
     observation' = hide(permute(gain * observation + offset + offsets * vector + noise * z))
     action'      = gain * permute(+-action of `delay` env steps ago) + bias + noise * z, within the bounds
 
-``z`` is standard normal, anew in each component at each env step; ``vector`` is drawn once, and again for each
-value of ``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. Of a Discrete action, ``noise`` is the
-share of env steps in which a random one takes its place. Permutations have numbers, of which 0 changes nothing.
-``mask`` is the share of an observation's components that read 0. Random numbers come from `rl_rms.envs.noise`.
+``z`` is standard normal and drawn for each component at each env step. ``vector`` is drawn once for each value of
+``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. For Discrete actions, ``noise`` is the share of
+env steps in which a random action replaces the agent's. Permutations are numbered, and number 0 is the identity.
+``mask`` is the share of an observation's components that are set to 0. Random numbers come from
+`rl_rms.envs.noise`.
 
-Each function takes single ones with single values, and batches with one value for all or one for each.
+The functions take a single element with scalar values, or a batch with scalars or arrays of shape ``(num_envs,)``.
 """
 
 import math
@@ -25,7 +26,7 @@ from rl_rms.envs.delays import LONGEST
 Array = npt.NDArray[Any]
 Space = gym.Space[Any]
 
-# The targets, and the values at which each leaves everything as it is.
+# The targets, and the values at which they have no effect.
 NEUTRAL = {
     "reward.scale": 1.0,
     "reward.offset": 0.0,
@@ -44,7 +45,7 @@ NEUTRAL = {
     "action.bias": 0.0,
     "action.noise": 0.0,
 }
-# Targets that need new numbers at each env step, and those that need some once.
+# Targets that need random numbers at each env step, and targets that need them once.
 NOISES = ("reward.noise", "observation.noise", "action.noise")
 DRAWN = (
     "observation.offsets",
@@ -53,7 +54,7 @@ DRAWN = (
     "observation.mask",
     "action.permute",
 )
-# The values that make sense, where not all do; a Discrete action's noise is a share.
+# The bounds of targets that have any. For Discrete actions, noise is a share and at most 1.
 BOUNDS = {
     "reward.noise": (0.0, math.inf),
     "observation.offsets": (0.0, math.inf),
@@ -68,7 +69,7 @@ BOUNDS = {
 
 
 def misfit(target: str, observation_space: Space, action_space: Space) -> str | None:
-    """The property that a target needs and the (single) spaces lack; None if the target fits."""
+    """The property that a target needs and the single spaces lack; None if the target fits."""
     if target.startswith("reward."):
         return None
     space = observation_space if target.startswith("observation.") else action_space
@@ -102,25 +103,25 @@ def is_float_box(space: Space) -> bool:
 
 
 def components(space: Space) -> int:
-    """Numbers in an element of a Box, or elements of a Discrete: what a permutation is of."""
+    """Number of items that a permutation rearranges: components of a Box, or actions of a Discrete."""
     return int(space.n) if isinstance(space, Discrete) else math.prod(space.shape or ())
 
 
 def unbounded(space: Space) -> Box:
-    """A Box of the same shape and precision without bounds: where moved observations lie."""
+    """A Box of the same shape and dtype without bounds, for transformed observations."""
     return Box(-np.inf, np.inf, space.shape, space.dtype)  # type: ignore[arg-type]
 
 
 def check_value(target: str, value: Any, action_space: Space) -> None:
-    """Refuse a value that makes no sense.
+    """Refuse a value outside of a target's bounds.
 
     Args:
         target: One of `NEUTRAL`.
-        value: One number, or one each, shape ``(num_envs,)``.
-        action_space: Of one environment.
+        value: Scalar, or shape ``(num_envs,)``.
+        action_space: Action space of one environment.
 
     Raises:
-        ValueError: If one is out of the target's bounds.
+        ValueError: If the value is out of bounds.
     """
     if target not in BOUNDS:
         return
@@ -130,7 +131,9 @@ def check_value(target: str, value: Any, action_space: Space) -> None:
     values = np.atleast_1d(value)
     wrong = values[~((values >= low) & (values <= high))]
     if wrong.size:
-        raise ValueError(f"{target} must be in [{low:g}, {high:g}], got {wrong[0]:g}; keep its schedule within")
+        raise ValueError(
+            f"{target} must be in [{low:g}, {high:g}], got {wrong[0]:g}; keep its schedule in this range"
+        )
 
 
 def reward(reward: Any, scale: Any, offset: Any, noise: Any = 0.0) -> Any:
@@ -138,43 +141,43 @@ def reward(reward: Any, scale: Any, offset: Any, noise: Any = 0.0) -> Any:
 
     Args:
         reward: One reward, or a batch, shape ``(num_envs,)``.
-        scale: One number, or one each, shape ``(num_envs,)``.
-        offset: Likewise.
-        noise: Likewise.
+        scale: Scalar, or shape ``(num_envs,)``.
+        offset: Scalar, or shape ``(num_envs,)``.
+        noise: Scalar, or shape ``(num_envs,)``.
     """
     return scale * reward + offset + noise
 
 
 def observation(observation: Array, gain: Any, offset: Any) -> Array:
-    """``gain * observation + offset`` for every component, in the observation's own precision.
+    """``gain * observation + offset`` for every component, in the observation's dtype.
 
     Args:
         observation: One observation, or a batch, shape ``(num_envs, *observation)``.
-        gain: One number, or one each, shape ``(num_envs,)``.
-        offset: Likewise.
+        gain: Scalar, or shape ``(num_envs,)``.
+        offset: Scalar, or shape ``(num_envs,)``.
     """
     # NumPy turns arrays of shape () into scalars.
     return np.asarray(_spread(gain, observation) * observation + _spread(offset, observation))
 
 
 def permute(batch: Array, orders: Array) -> Array:
-    """Component ``orders[i]`` of each element in place ``i``.
+    """Permute the components of each element: component ``i`` becomes the old component ``orders[i]``.
 
     Args:
-        batch: Shape ``(num_envs, *element)``.
-        orders: Permutations: one for all, or one each, shape ``(1 or num_envs, components)``.
+        batch: Elements, shape ``(num_envs, *element)``.
+        orders: Permutations, shape ``(1 or num_envs, components)``.
     """
     flat = batch.reshape(len(batch), -1)
     return np.take_along_axis(flat, np.broadcast_to(orders, flat.shape), axis=1).reshape(batch.shape)
 
 
 def hide(batch: Array, ranks: Array, share: Any) -> Array:
-    """The ``round(share * components)`` components of lowest rank read 0.
+    """Set the ``round(share * components)`` components of lowest rank to 0.
 
     Args:
-        batch: Shape ``(num_envs, *element)``.
-        ranks: The rank of each component, shape ``(1 or num_envs, components)``.
-        share: One number, or one each, shape ``(num_envs,)``.
+        batch: Elements, shape ``(num_envs, *element)``.
+        ranks: Rank of each component, shape ``(1 or num_envs, components)``.
+        share: Scalar, or shape ``(num_envs,)``.
     """
     flat = batch.reshape(len(batch), -1)
     hidden = ranks < np.rint(np.atleast_1d(share) * flat.shape[1])[:, None]
@@ -182,16 +185,17 @@ def hide(batch: Array, ranks: Array, share: Any) -> Array:
 
 
 def action(action: Any, space: Space, flip: Any, gain: Any, shift: Any = 0.0) -> Any:
-    """Mirrored where ``flip >= 0.5``, then ``gain * action + shift`` within the bounds, as an actuator saturates.
+    """Mirror actions if ``flip >= 0.5``, then clip ``gain * action + shift`` to the bounds.
 
-    Mirrored, action ``a`` of ``Discrete(n)`` is ``n - 1 - a`` and that of a Box is ``-a``.
+    Mirroring turns action ``a`` of ``Discrete(n)`` into ``n - 1 - a``, and of a Box into ``-a``.
 
     Args:
         action: One action, or a batch, shape ``(num_envs, *action)``.
         space: The space of one action.
-        flip: One number, or one each, shape ``(num_envs,)``.
-        gain: Likewise; not for Discrete.
-        shift: Bias and noise: one number, one each, or one for each component; not for Discrete.
+        flip: Scalar, or shape ``(num_envs,)``.
+        gain: Scalar, or shape ``(num_envs,)``; unused for Discrete.
+        shift: Sum of bias and noise: scalar, shape ``(num_envs,)``, or one for each component; unused for
+            Discrete.
     """
     if isinstance(space, Discrete):
         mirrored = 2 * space.start + space.n - 1 - action
@@ -206,25 +210,26 @@ def action(action: Any, space: Space, flip: Any, gain: Any, shift: Any = 0.0) ->
 
 
 def relabel(actions: Array, space: Discrete, orders: Array) -> Array:
-    """Discrete actions by other names: ``a`` stands for ``orders[a]``.
+    """Permute Discrete actions: ``a`` becomes ``orders[a]``.
 
     Args:
-        actions: Shape ``(num_envs,)``.
+        actions: Actions, shape ``(num_envs,)``.
         space: The space of one action.
-        orders: Permutations: one for all, or one each, shape ``(1 or num_envs, n)``.
+        orders: Permutations, shape ``(1 or num_envs, n)``.
     """
     rows = np.arange(len(actions)) if len(orders) > 1 else 0
     return np.asarray(space.start + orders[rows, actions - space.start])
 
 
 def replace(actions: Array, space: Discrete, share: Any, uniforms: Array) -> Array:
-    """Discrete actions of which a share is replaced by random ones, each equally likely.
+    """Replace a share of Discrete actions by uniformly random ones.
 
     Args:
-        actions: Shape ``(num_envs,)``.
+        actions: Actions, shape ``(num_envs,)``.
         space: The space of one action.
-        share: One number, or one each, shape ``(num_envs,)``.
-        uniforms: Random numbers in [0, 1): whether, and by which, shape ``(num_envs, 2)``.
+        share: Scalar, or shape ``(num_envs,)``.
+        uniforms: Random numbers in [0, 1), shape ``(num_envs, 2)``. The first decides on a replacement, and the
+            second selects it.
     """
     drawn = space.start + np.floor(uniforms[:, 1] * space.n).astype(actions.dtype)
     return np.where(uniforms[:, 0] < share, drawn, actions)
@@ -235,11 +240,11 @@ def _is_permutable(space: Space) -> bool:
         return components(space) > 1
     if not isinstance(space, Box) or not is_float_box(space) or components(space) < 2:
         return False
-    # A component must be an action in any other's place.
+    # Every component must be a valid value for every other.
     return all((bound == bound.flat[0]).all() for bound in (space.low, space.high))
 
 
 def _spread(value: Any, batch: Array) -> Array:
-    """One number, or one for each row of a batch, in the batch's precision and shaped to multiply it."""
+    """A value in the batch's dtype, reshaped to multiply it: a scalar, or one value for each row."""
     spread = np.asarray(value, dtype=batch.dtype)
     return spread.reshape(spread.shape + (1,) * (batch.ndim - spread.ndim)) if spread.ndim else spread

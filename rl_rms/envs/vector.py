@@ -1,4 +1,4 @@
-"""The wrapper that lets a vector environment drift, jump and follow a curriculum."""
+"""The wrapper whose vector environment drifts, jumps or follows a curriculum on a clock of env steps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -39,24 +39,24 @@ _CLOCKS: dict[str, Callable[..., Clock]] = {
 class NonStationaryVector(Changing, VectorWrapper):
     """A vector environment whose parameters change while an agent acts in it.
 
-    The clock counts true transitions; the frames in which a sub-environment is only reset do not count. As in
+    The clock counts true transitions, not the frames in which a sub-environment is only reset. As in
     `NonStationary`, ``reset()`` does not rewind it, ``reset(seed=s)`` does, and
-    ``reset(options={"rl_rms.clock": k})`` sets it; a reset with a ``reset_mask`` never rewinds. All frames of a
-    vector step, the first ones of new episodes too, are made under the values that held when it began.
+    ``reset(options={"rl_rms.clock": k})`` sets it. A reset with a ``reset_mask`` never rewinds it. All frames of a
+    vector step, including the first ones of new episodes, use the values at the beginning of the step.
 
     Args:
-        env: The vector environment: native, Sync, or an Async that `make_vec` made.
+        env: The vector environment: native, a SyncVectorEnv, or an AsyncVectorEnv made by `make_vec`.
         changes: Targets and their schedules, as in `NonStationary`.
-        curriculum: Sets its own targets, at the beginning of each episode. Episodes that end in the same vector
-            step are recorded in order of their sub-environments. Where an environment resets within the step that
-            ends an episode (SAME_STEP), the next one's first observation is still made under the last one's task.
+        curriculum: Rule that sets its own targets at the beginning of each episode. Episodes that end in the same
+            vector step are recorded in order of their sub-environments. With SAME_STEP autoreset, the first
+            observation of an episode still uses the previous episode's task.
         sharing: ``"shared"``: one clock counts the env steps of all sub-environments, and all see the same values.
-            ``"phase"``: the same, but each sub-environment is at another phase of the drift, evenly spread.
-            ``"independent"``: each has its own clock and its own random numbers.
-        observe: Additions to the observations that show the change, as in `NonStationary`.
-        seed: Seed of the drift, >= 0. None: that of ``reset(seed=s)``; until there is one, a random one.
+            ``"phase"``: one clock, but sub-environments are at evenly spaced phases of the drift.
+            ``"independent"``: each sub-environment has its own clock and its own random numbers.
+        observe: Additions to the observations, as in `NonStationary`.
+        seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random one before.
         shard: ``(rank, size)`` of the process, if the sub-environments are divided equally among ``size``
-            processes. The clock counts the env steps of all processes, which take equally many. All need the same
+            processes. The clock counts the env steps of all processes, which must make equally many with the same
             ``seed``.
 
     Attributes:
@@ -122,17 +122,17 @@ class NonStationaryVector(Changing, VectorWrapper):
             self.single_observation_space = self._observer.space
             self.observation_space = batch_space(self._observer.space, env.num_envs)
         self.last_observations: Any = None
-        # Before the first episodes a curriculum has set nothing.
+        # Before the first episodes, the tasks are the environment's own values.
         current = np.array(self._backend.current()[len(schedules) :], dtype=np.float64)
         self._feedback.tasks = np.repeat(current[:, None], env.num_envs, axis=1)
-        # Seed and drifts of the random numbers that the backend has.
+        # Seed and drifts that the backend's random numbers use.
         self._placed: tuple[Any, ...] = ()
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
-        # Gymnasium's mask of the sub-environments that an entry of info is of; read-only, since it is handed out.
+        # Gymnasium's mask of the sub-environments with an entry in info.
         self._everywhere = _read_only(np.ones(env.num_envs, dtype=np.bool_))
-        # Whether it matters which frames are no transitions, beside how many.
-        self._needs_mask = sharing == "independent" or self._feedback.is_needed or self._backend.asks_where
-        self._regimes, self._regime_told = _read_only(np.zeros(env.num_envs, dtype=np.int64)), 0
+        # Whether a step needs the mask of true transitions, not only their number.
+        self._needs_mask = sharing == "independent" or self._feedback.is_needed or self._backend.needs_valid
+        self._regimes, self._shown_regime = _read_only(np.zeros(env.num_envs, dtype=np.int64)), 0
         self._set()
 
     def reset(
@@ -141,11 +141,11 @@ class NonStationaryVector(Changing, VectorWrapper):
         """Begin episodes.
 
         Args:
-            seed: Seeds the environment, rewinds the clock to 0, makes the curriculum begin anew, and seeds the
-                drift unless the constructor did; of a list, the first seed in it does. In `frozen` it only seeds
-                the environment.
-            options: ``"rl_rms.clock"`` sets the clock, in env steps of all sub-environments together. The others
-                are the environment's, such as ``"reset_mask"``, which says where episodes are to begin.
+            seed: Seed of the environment, and of the drift unless the constructor got one; the drift uses the
+                first seed of a list. A seed also rewinds the clock to 0 and resets the curriculum, except in
+                `frozen`.
+            options: ``"rl_rms.clock"`` sets the clock, in env steps of all sub-environments together. Other
+                options go to the environment, such as ``"reset_mask"``, which selects sub-environments to reset.
         """
         if isinstance(seed, Iterable):
             seed = [None if one is None else check_int("seed", one, least=0) for one in seed]
@@ -155,7 +155,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         mask = None if options is None else options.get("reset_mask")
         if seed is not None and mask is None and not self._clock.is_frozen:
             self._restart(_first_of(seed))
-            self._regimes, self._regime_told = _read_only(np.zeros_like(self._regimes)), 0
+            self._regimes, self._shown_regime = _read_only(np.zeros_like(self._regimes)), 0
         if clock is not None:
             self._clock.set(clock)
         beginning = np.ones_like(self._resetting) if mask is None else np.asarray(mask)
@@ -192,24 +192,24 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     @property
     def clocks(self) -> Ints:
-        """The reading that holds for each sub-environment, in env steps, shape ``(num_envs,)``."""
+        """The clock reading of each sub-environment in env steps, shape ``(num_envs,)``."""
         return self._clock.readings
 
     @property
     def parameters(self) -> dict[str, Column]:
-        """The value of each target that holds now: a number, or one for each, shape ``(num_envs,)``."""
+        """The present value of each target: a scalar, or shape ``(num_envs,)``."""
         return dict(zip(self._targets, self._values(), strict=True))
 
     @property
     def lost_wrappers(self) -> list[str]:
-        """Names of the wrappers inside whose state cannot be saved."""
+        """Names of the inner wrappers whose state cannot be saved."""
         return self._backend.lost_wrappers
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """The clocks, seed, curriculum and sub-environments within their episodes as plain JSON data.
+        """The clocks, seed, curriculum and sub-environments, mid-episode, as plain JSON data.
 
         Args:
-            environment: False leaves out the sub-environments and their episodes, for others to begin.
+            environment: False omits the sub-environments and their episodes.
         """
         snapshot = self._backend.snapshot() if environment else None
         return {
@@ -218,33 +218,33 @@ class NonStationaryVector(Changing, VectorWrapper):
             "regimes_shown": self._regimes.tolist(),
             "tasks": self._feedback.tasks.tolist(),
             "resetting": self._resetting.tolist(),
-            # Those of the environment, unless something is added to them.
+            # Without an observer, the environment's state contains them.
             "observations": None if self._observer is None else encode(self.last_observations),
             "environment": snapshot,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`, exactly; ``last_observations`` are restored too.
+        """Restore a state of `state_dict` exactly, with ``last_observations``.
 
-        If the state has no environment, the sub-environments stay in their episodes, and a curriculum counts those
-        from now on.
+        If the state has no environment, the sub-environments continue their episodes, and a curriculum counts only
+        the rest of them.
 
         Raises:
-            ValueError: If it is the state of an environment that was made otherwise.
+            ValueError: If the state is of an environment that was made with other arguments.
         """
         self._check_state(state)
         saved = (state["sharing"], len(state["resetting"]))
         if saved != (self._sharing, self.num_envs):
             raise ValueError(
                 f"the state was saved with sharing={saved[0]!r} and num_envs={saved[1]}, this environment has "
-                f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it as it was then"
+                f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it with the saved ones"
             )
         self._load_changes_state(state)
         tasks = np.array(state["tasks"], dtype=np.float64)
         self._feedback.tasks = tasks.reshape(self._feedback.tasks.shape)
         if state["environment"] is not None:
             self._regimes = _read_only(np.array(state["regimes_shown"], dtype=np.int64))
-            self._regime_told = int(self._regimes[0])
+            self._shown_regime = int(self._regimes[0])
             self._resetting = np.array(state["resetting"], dtype=np.bool_)
             self._backend.restore(state["environment"], self._resetting)
             self.last_observations = (
@@ -254,7 +254,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._set()
 
     def _begin(self, beginning: Mask) -> None:
-        """Count episodes that begin, and ask for their tasks."""
+        """Begin to count episodes, and get their tasks."""
         if self._feedback.is_needed and not self._clock.is_frozen:
             self._feedback.begin(np.flatnonzero(beginning).tolist())
 
@@ -269,7 +269,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             self._begin(done)
 
     def _announce(self, valid: Mask) -> None:
-        """Let the episodes end whose environment is another after the next transition."""
+        """End the episodes in which an episodic target changes after the next transition."""
         now, then = self._values(), (*self._clock.values_after(valid), *self._feedback.tasks)
         ending = np.zeros_like(valid)
         for index in self._backend.episodic:
@@ -284,14 +284,14 @@ class NonStationaryVector(Changing, VectorWrapper):
     def _set(self) -> None:
         if self._backend.is_drawn:
             noise_key = self._clock.noise_key
-            # Sending it to workers takes time, and only noise depends on the clock.
+            # Sending the key to workers takes time, and only noise depends on its clock.
             if self._backend.has_noise or noise_key[:2] != self._placed:
                 self._placed = noise_key[:2]
                 self._backend.place(noise_key)
         self._backend.set(self._values())
 
     def _observed(self, observations: Any) -> Any:
-        """Observations with the observer's part."""
+        """Observations with the observer's additions."""
         if self._observer is not None:
             changed = np.not_equal(self._regimes, self.regime)
             observations = self._observer.add(observations, self._values(), self.clocks, changed)
@@ -299,23 +299,24 @@ class NonStationaryVector(Changing, VectorWrapper):
         return observations
 
     def _observed_final(self, final: Any) -> Any:
-        """The same for the last ones of episodes, an array of objects in which the others are None."""
+        """The last observations of episodes with the observer's additions; None for other sub-environments."""
         assert self._observer is not None
         values = [np.broadcast_to(one, self.num_envs) for one in self._values()]
         changed, clocks = np.not_equal(self._regimes, self.regime), self.clocks
-        told = np.full(len(final), None, dtype=object)
+        observed = np.full(len(final), None, dtype=object)
         for row in range(len(final)):
             if final[row] is not None:
-                told[row] = self._observer.add(final[row], [one[row] for one in values], clocks[row], changed[row])
-        return told
+                row_values = [one[row] for one in values]
+                observed[row] = self._observer.add(final[row], row_values, clocks[row], changed[row])
+        return observed
 
     def _with_regime(self, infos: dict[str, Any]) -> dict[str, Any]:
         regime = self.regime
         if isinstance(regime, np.ndarray):
             self._regimes = _read_only(regime)
-        elif regime != self._regime_told:
+        elif regime != self._shown_regime:
             self._regimes = _read_only(np.full(self.num_envs, regime, dtype=np.int64))
-            self._regime_told = regime
+            self._shown_regime = regime
         infos[REGIME] = self._regimes
         infos[_REGIME_MASK] = self._everywhere
         return infos
@@ -326,13 +327,13 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
     if not isinstance(mode, AutoresetMode):
         raise ValueError(
             f"env.metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, got {mode!r}; the clock "
-            "counts true transitions and must know which frames are none"
+            "needs it to tell true transitions from reset frames"
         )
     return mode
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # It is handed out in infos.
+    # Users get it in infos.
     array.flags.writeable = False
     return array
 

@@ -19,11 +19,11 @@ from gymnasium.vector import VectorEnv
 
 from rl_rms.envs.parameters import Parameter
 
-# Env steps before the value is moved, which show that the copies are alike, those of an episode at most, and those
-# of all: where episodes are short, there are many, since two small environments may look alike for one.
+# Env steps before the change, which show that the copies are equal; the maximum per episode; and the total.
+# Several episodes are needed because small environments may not differ in one.
 WARM_UP, STEPS, ALL_STEPS = 3, 100, 200
 
-# What has been shown to have an effect, by the environment's class, so that many environments cost as one.
+# Verified parameters by the environment's class, so that each is verified once for many environments.
 _SHOWN: WeakKeyDictionary[type, dict[tuple[str, str], Parameter]] = WeakKeyDictionary()
 
 
@@ -36,18 +36,18 @@ class _CrashError(Exception):
 
 
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
-    """Show that each parameter has an effect, on copies of an environment; each is shown once in a process.
+    """Verify on copies of an environment that each parameter has an effect, once in a process.
 
-    The environment itself, its generators and its class stay untouched. A value is moved by 10 % first, and then
-    further within its bounds. If the parameter has no effect by itself, it is tried once more with the others
-    moved in both copies: wind is felt only where air has a density.
+    The environment, its random generators and its class do not change. The value is changed by 10 % first, and
+    then by more within its bounds. If the parameter has no effect alone, it is tried again with the other
+    parameters changed in both copies. For example, wind needs air with a density.
 
     Raises:
-        ValueError: If changing one of them changes nothing, or it cannot be set.
+        ValueError: If a parameter has no effect, or cannot be set.
 
     Warns:
-        UserWarning: If it could not be seen, because the environment cannot be copied or two copies of it go their
-            own ways in spite of the same seed.
+        UserWarning: If an effect cannot be verified, because the environment cannot be copied, or two copies with
+            the same seed differ.
     """
     shown = _SHOWN.setdefault(type(env), {})
     made_with = repr(getattr(getattr(env, "spec", None), "kwargs", None))
@@ -56,21 +56,22 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
             continue
         others = [one for name, one in parameters.items() if name != target]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what extreme values do to a copy is nobody's concern
+            warnings.simplefilter("ignore")  # extreme values may cause warnings in a copy
             reason = _why_unseen(env, target, parameter, others)
         if reason is not None:
             warnings.warn(
-                f"whether changing {target!r} of {type(env).__name__} has an effect was not seen: {reason}",
+                f"it could not be verified that changing {target!r} of {type(env).__name__} has an effect: "
+                f"{reason}",
                 stacklevel=2,
             )
         shown[target, made_with] = parameter
 
 
 def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parameter]) -> str | None:
-    """None where an effect was seen, or why none could be seen.
+    """The reason why an effect could not be verified; None if the parameter has an effect.
 
     Raises:
-        ValueError: If there is none, or the environment fails with every other value that it takes.
+        ValueError: If the parameter has no effect, or the environment fails with every other value.
     """
     owner = type(env).__name__
     try:
@@ -105,8 +106,8 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parame
         value, cause = crash
         raise ValueError(
             f"{target!r} of {owner} cannot be changed: with {value:g} in place of {before:g} the environment "
-            f"raises {type(cause).__name__}: {cause}; mend the environment, or state the values that it takes "
-            "with register_parameter(..., low=..., high=...)"
+            f"raises {type(cause).__name__}: {cause}; fix the environment, or declare the allowed values with "
+            "register_parameter(..., low=..., high=...)"
         ) from cause
     if not tried:
         raise ValueError(f"{target!r} of {owner} cannot be set: {refusal}") from refusal
@@ -114,22 +115,22 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parame
     raise ValueError(
         f"changing {target!r} of {owner} would change nothing: with {values} in place of {before:g}, "
         f"observations, rewards and terminations of {ALL_STEPS} random steps, in episodes of up to {STEPS}, stay "
-        "the same; if it matters only where random actions seldom lead, register_parameter(..., provoke=...) can "
-        "lead there"
+        "the same; if it has an effect only in states that random actions seldom reach, move the environment "
+        "there with register_parameter(..., provoke=...)"
     )
 
 
 def copy_env(env: Any) -> Any:
-    """A copy of an unwrapped environment, to try something out on; it does not render."""
+    """A copy of an unwrapped environment that does not render."""
     if hasattr(env, "mujoco_renderer"):
-        # Without the renderer, and with the model as it is rather than as its file has it.
+        # Copies the present model instead of loading its file again, and omits the renderer.
         clone = object.__new__(type(env))
         state = {name: value for name, value in vars(env).items() if name != "mujoco_renderer"}
         vars(clone).update(copy.deepcopy(state), mujoco_renderer=None)
     else:
         clone = copy.deepcopy(env)
         if isinstance(env, EzPickle):
-            # It was made anew, without what has been set since.
+            # deepcopy creates the environment again, without the values set since.
             vars(clone).update(
                 {name: value for name, value in vars(env).items() if isinstance(value, (bool, int, float))}
             )
@@ -139,11 +140,11 @@ def copy_env(env: Any) -> Any:
 
 
 def _values_near(before: float, parameter: Parameter) -> Iterator[float]:
-    """Other values within the bounds: near ones first."""
+    """Other values within the bounds, nearest first."""
     step = before if before != 0.0 else 1.0
     ends = (parameter.low, parameter.high)
     factors = (1.1, 0.9, 2.0, 0.5, 0.1, -1.0) if before != 0.0 else (0.1, -0.1, 1.0, -1.0)
-    # The neighbours are for attributes of whole numbers, which refuse fractions.
+    # Adding and subtracting 1 serves integer attributes, which refuse fractions.
     candidates = (*(factor * step for factor in factors), before + 1.0, before - 1.0, *ends, 0.0)
     seen = {before}
     for value in candidates:
@@ -153,10 +154,10 @@ def _values_near(before: float, parameter: Parameter) -> Iterator[float]:
 
 
 def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_too: list[Parameter]) -> bool:
-    """Whether the value makes a difference to the transitions of one of two copies.
+    """Whether the value changes the transitions of one of two copies.
 
     Raises:
-        _UnlikeError: If the copies differ before.
+        _UnlikeError: If the copies differ before the change.
         _CrashError: If the value makes the environment raise an error.
     """
     both = [(usual, one) for one in moved_too] + [(moved, one) for one in moved_too]
@@ -164,7 +165,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
     assign, before = parameter.setter(moved), parameter.value(moved)
 
     def change() -> None:
-        # Both are led to the same place, whatever the value; then it is set, as in the wrappers after each reset.
+        # Both copies are moved to the same state before the value is set.
         if parameter.provoke is not None:
             assign(before)
             parameter.provoke(usual)
@@ -174,7 +175,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
         assign(value)
 
     usual.action_space.seed(0)
-    # It takes the right action, too, where an environment is led to: short episodes lead there often.
+    # After provoke only some actions show the effect. Short episodes provoke it more often.
     longest = STEPS if parameter.provoke is None else STEPS // 10
     steps_left, episode = ALL_STEPS, -1
     while steps_left > 0:
@@ -213,7 +214,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether observation, reward, termination and truncation are equal, NaN being equal to NaN."""
+    """Whether observation, reward, termination and truncation are equal. NaN equals NaN."""
     return all(
         np.array_equal(a, b, equal_nan=True) if _is_float(a) else data_equivalence(a, b, exact=True)
         for a, b in zip(one[:4], other[:4], strict=True)

@@ -1,8 +1,8 @@
 """Curricula: rules that set the parameters of the next episodes by the returns of the last ones.
 
-A curriculum is deterministic, runs in one process, and sets the same targets as a schedule. It is asked when an
-episode begins and told when one ends; episodes that end in the same vector step are told in order of their
-sub-environments. Its random numbers come from one seed.
+A curriculum sets the same kind of targets as a schedule, runs in one process, and draws all random numbers from
+one seed. It chooses a task when an episode begins and records the result when it ends. Episodes that end in the
+same vector step are recorded in order of their sub-environments.
 """
 
 from rl_rms.envs.curricula.base import CURRICULA, Curriculum, Episode

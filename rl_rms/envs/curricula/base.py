@@ -1,4 +1,4 @@
-"""The base of curricula: gives tasks, records episodes, is saved and restarted."""
+"""The base class of curricula, which chooses tasks, records episodes, and saves its state."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from rl_rms.envs.checks import check_number
 from rl_rms.envs.configurable import Configurable
 
 Task = dict[str, float]
-# Weight of the last span between two changes in their running mean.
+# Weight of the latest span between two changes in their running mean.
 _RECENT = 0.3
 
 
@@ -19,10 +19,10 @@ class Episode(NamedTuple):
     """A finished episode.
 
     Attributes:
-        task: The value of each target in it; empty if no curriculum set one.
-        episode_return: Sum of its rewards.
-        length: Its env steps.
-        success: Whether it was a success, as the environment reports; None if it reports nothing.
+        task: The value of each target; empty without a curriculum.
+        episode_return: Sum of the rewards.
+        length: Length in env steps.
+        success: Success that the environment reports; None if it reports nothing.
         env_index: Number of the sub-environment.
     """
 
@@ -39,10 +39,9 @@ class Curriculum(
     kind="curriculum",
     example="{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400}}",
 ):
-    """A rule for the tasks of episodes.
+    """A rule that sets the tasks of episodes.
 
-    A user's own rule is a function, in `Teacher`, or a class that derives from this one. It says how to draw a
-    task, what to learn of an episode, what to keep and how to forget it.
+    Users write their own rule as a function for `Teacher`, or as a subclass that overrides the abstract methods.
     """
 
     def __init__(self) -> None:
@@ -55,15 +54,15 @@ class Curriculum(
 
     @abstractmethod
     def _draw(self) -> tuple[Task, Any]:
-        """The task of an episode that now begins, and what `_learn` is to know of it, as plain JSON data."""
+        """Choose the task of a new episode, and data about it for `_learn`, as plain JSON data."""
 
     @abstractmethod
     def _learn(self, outcome: Episode, drawn: Any) -> None:
-        """Take note of an episode that has ended."""
+        """Update the rule with a finished episode."""
 
     @abstractmethod
     def _forget(self) -> None:
-        """Be as at the beginning."""
+        """Reset the rule to its initial state."""
 
     @abstractmethod
     def _kept(self) -> dict[str, Any]:
@@ -71,7 +70,7 @@ class Curriculum(
 
     @abstractmethod
     def _keep(self, kept: Mapping[str, Any]) -> None:
-        """Go on from what `_kept` gave."""
+        """Restore a state of `_kept`."""
 
     @property
     @abstractmethod
@@ -80,36 +79,36 @@ class Curriculum(
 
     @property
     def stage(self) -> int:
-        """Number of the present stage, from 0; always 0 where there are none."""
+        """Number of the present stage, from 0; always 0 for a curriculum without stages."""
         return 0
 
     @property
     def stage_changes(self) -> int:
-        """Number of changes of stage, up or down, each a change of regime."""
+        """Number of changes of the stage, up or down. Each is a change of the regime."""
         return self._stage_changes
 
     @property
     def timescale(self) -> float:
-        """Env steps between two changes of what tasks are drawn from.
+        """Env steps between two changes of the distribution of tasks.
 
-        The running mean of the spans between changes so far, of which the last has a weight of 0.3, and never less
-        than the time since the last change; ``inf`` before the first. Counted are the env steps of finished
-        episodes, of all sub-environments together.
+        This is the running mean of the spans between changes, in which the latest span has a weight of 0.3, or the
+        time since the last change if that is longer. It is ``inf`` before the first change. The env steps are
+        those of the finished episodes of all sub-environments.
         """
         return max(self._mean_span, self._env_steps - self._changed_at)
 
     def log(self) -> dict[str, float]:
-        """Scalars that tell how it stands, by short names."""
+        """Scalars of the curriculum's progress by name."""
         return {"difficulty": self.difficulty}
 
     def task(self, env_index: int) -> Task:
-        """The task of the episode that now begins.
+        """Choose the task of an episode that begins.
 
         Args:
             env_index: Number of the sub-environment.
 
         Returns:
-            A value for each of the targets.
+            The value of each target.
         """
         task, drawn = self._draw()
         self._begun[env_index] = (task, drawn)
@@ -118,17 +117,16 @@ class Curriculum(
     def record(
         self, episode_return: float, episode_length: int, env_index: int, success: bool | None = None
     ) -> None:
-        """Take note of an episode that has ended; one that did not begin with `task` is not counted.
+        """Record a finished episode. Episodes that did not begin with `task` are ignored.
 
         Args:
-            episode_return: Sum of its rewards.
-            episode_length: Its env steps.
+            episode_return: Sum of the episode's rewards.
+            episode_length: Length of the episode in env steps.
             env_index: Number of the sub-environment.
-            success: Whether it was a success (``info["is_success"]``); None if the environment reports nothing.
+            success: Success that the environment reports (``info["is_success"]``); None if it reports nothing.
 
         Raises:
-            ValueError: If the rule needs to know of success, and neither the environment nor an argument says what
-                it is.
+            ValueError: If the rule needs the success, but neither the environment nor an argument defines it.
         """
         begun = self._begun.pop(env_index, None)
         if begun is None:
@@ -138,10 +136,10 @@ class Curriculum(
         self._learn(Episode(task, float(episode_return), episode_length, success, env_index), drawn)
 
     def restart(self, seed: int) -> None:
-        """Forget everything and begin anew, with random numbers from the seed.
+        """Reset the curriculum, and seed its random generator.
 
         Args:
-            seed: Whole number >= 0. A curriculum that was never begun anew has 0.
+            seed: Seed >= 0. A new curriculum has the seed 0.
         """
         self._random = np.random.default_rng(seed)
         self._begun: dict[int, tuple[Task, Any]] = {}
@@ -160,22 +158,22 @@ class Curriculum(
             "stage_changes": self._stage_changes,
             "env_steps": self._env_steps,
             "changed_at": self._changed_at,
-            # Infinity is none of JSON's numbers.
+            # JSON has no infinity.
             "mean_span": self._mean_span if math.isfinite(self._mean_span) else None,
             **self._kept(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly from a state of `state_dict`.
+        """Restore a state of `state_dict` exactly.
 
         Raises:
-            ValueError: If it is that of another kind of curriculum, or of one with other tasks.
+            ValueError: If the state is of another kind of curriculum, or of one with other tasks.
         """
         saved = state.get("name") if isinstance(state, Mapping) else None
         if saved != self.name:
             raise ValueError(
-                f"the state of a curriculum {saved!r} was given to one that is {self.name!r}; make it as it was "
-                "then"
+                f"the state is of a curriculum {saved!r}, but this curriculum is {self.name!r}; make the same "
+                "curriculum as when the state was saved"
             )
         self._keep(state)
         self._random.bit_generator.state = state["random"]
@@ -187,10 +185,10 @@ class Curriculum(
 
     @staticmethod
     def from_config(config: Any) -> "Curriculum":
-        """Read the YAML form; a curriculum is returned as it is.
+        """Read the YAML form; a curriculum is returned unchanged.
 
         Raises:
-            ValueError: If it is no curriculum, or has a wrong, missing or impossible argument.
+            ValueError: If the form is not a curriculum, or an argument is unknown, missing or invalid.
 
         Examples:
             >>> stages = [{"length": 1.0}, {"length": 0.5}]
@@ -201,7 +199,7 @@ class Curriculum(
         return curriculum
 
     def _note_change(self) -> None:
-        """Note that tasks are drawn from something else from now on."""
+        """Record a change of the distribution of tasks."""
         span = self._env_steps - self._changed_at
         first = math.isinf(self._mean_span)
         self._mean_span = float(span) if first else self._mean_span + _RECENT * (span - self._mean_span)
@@ -213,10 +211,10 @@ CURRICULA: dict[str, type[Curriculum]] = Curriculum._classes
 
 
 def check_tasks(owner: str, tasks: Any) -> list[Task]:
-    """Tasks that all set the same targets to numbers.
+    """Check a list of tasks, which all set the same targets to numbers.
 
     Raises:
-        ValueError: If they are no such list.
+        ValueError: If it is not such a list.
     """
     if (
         not isinstance(tasks, Sequence)
@@ -240,16 +238,16 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
 
 
 def succeeded(owner: str, outcome: Episode, success_return: float | None) -> bool:
-    """Whether an episode was a success: by its return where that is said, else as the environment says.
+    """Whether an episode was a success, by ``success_return`` if given, else as the environment reports.
 
     Raises:
-        ValueError: If neither says.
+        ValueError: If ``success_return`` is None and the environment reports nothing.
     """
     if success_return is not None:
         return outcome.episode_return >= success_return
     if outcome.success is None:
         raise ValueError(
-            f"{owner} needs to know whether an episode was a success, and the environment does not say "
-            '(info["is_success"]); give success_return=..., the return that is one'
+            f"{owner} needs to know whether an episode was a success, but the environment does not report it "
+            '(info["is_success"]); pass success_return=..., the smallest return of a success'
         )
     return outcome.success

@@ -1,4 +1,4 @@
-"""Common parts of curricula that choose among given tasks: a weight for each, and a share of uniform draws."""
+"""Common parts of curricula that choose among given tasks by weights, mixed with uniform draws."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ Floats = npt.NDArray[np.float64]
 
 
 class Choice(Curriculum):
-    """A curriculum that draws one of some tasks with probabilities that it learns.
+    """A curriculum that draws one of several tasks with learned probabilities.
 
-    That tasks are drawn from something else is noted when another task is the most likely one.
+    A change of the most likely task counts as a change of the distribution of tasks.
     """
 
     tasks: list[Task]
@@ -24,17 +24,17 @@ class Choice(Curriculum):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Those of the tasks."""
+        """The targets of the tasks."""
         return tuple(self.tasks[0])
 
     @property
     @abstractmethod
     def probabilities(self) -> Floats:
-        """The probability of each task to be drawn next, shape ``(num_tasks,)``."""
+        """The probability that each task is drawn next, shape ``(num_tasks,)``."""
 
     @property
     def difficulty(self) -> float:
-        """Mean place of the drawn tasks in the list, from 0 for the first to 1 for the last."""
+        """Mean position of the drawn tasks in the list, from 0 for the first to 1 for the last."""
         if len(self.tasks) == 1:
             return 1.0
         return float(self.probabilities @ np.linspace(0.0, 1.0, len(self.tasks)))
@@ -42,12 +42,12 @@ class Choice(Curriculum):
     def log(self) -> dict[str, float]:
         """Difficulty, the mean of each target, and the probability of each task."""
         probabilities = self.probabilities
-        told = {"difficulty": self.difficulty}
+        scalars = {"difficulty": self.difficulty}
         for target in self.targets:
             values = np.array([task[target] for task in self.tasks])
-            told[f"mean/{target}"] = float(probabilities @ values)
-        told |= {f"probability/{number}": float(one) for number, one in enumerate(probabilities)}
-        return told
+            scalars[f"mean/{target}"] = float(probabilities @ values)
+        scalars |= {f"probability/{number}": float(one) for number, one in enumerate(probabilities)}
+        return scalars
 
     def _draw(self) -> tuple[Task, Any]:
         probabilities = self.probabilities
@@ -71,22 +71,22 @@ class Choice(Curriculum):
     def _check_number(self, saved: Sequence[Any]) -> None:
         if len(saved) != len(self.tasks):
             raise ValueError(
-                f"the state was saved of {len(saved)} tasks, this curriculum has {len(self.tasks)}; make it as it "
-                "was then"
+                f"the state was saved with {len(saved)} tasks, this curriculum has {len(self.tasks)}; make the "
+                "same curriculum as when the state was saved"
             )
 
 
 def check_choice(owner: str, tasks: Any, uniform: Any) -> tuple[list[Task], float]:
-    """The tasks and the share of uniform draws of a `Choice`.
+    """Check the tasks and the share of uniform draws of a `Choice`.
 
     Raises:
-        ValueError: If they are none.
+        ValueError: If one of them is invalid.
     """
     return check_tasks(f"{owner}: tasks", tasks), check_number(f"{owner}: uniform", uniform, least=0, most=1)
 
 
 def mixed(weights: Floats, uniform: float) -> Floats:
-    """Probabilities in proportion to weights >= 0, mixed with a share of uniform ones; uniform where all are 0."""
+    """Probabilities in proportion to weights >= 0, mixed with a uniform share; uniform if all weights are 0."""
     even = np.full(len(weights), 1 / len(weights))
     total = weights.sum()
     return even if total <= 0 else uniform * even + (1 - uniform) * weights / total

@@ -1,9 +1,9 @@
-"""Gates, which open the next stage by the results or the number of episodes.
+"""Gates, which open the next stage of a curriculum by the results or the number of episodes.
 
-A success rate that is estimated from few episodes, or looked at again and again, is passed by luck: with a mean of
-0.8 over 20 episodes half of the learners that succeed every second time are through within 500 episodes.
-`WilsonGate` therefore asks that a confidence bound of it reaches the threshold, and that there are enough
-episodes: none of these are, and 11 % of those with a success rate of 0.75 (``python benchmarks/gates.py``).
+A mean success rate over few episodes, checked after each episode, often passes by luck: with a threshold of 0.8
+over 20 episodes, half of the agents with a success rate of 0.5 pass within 500 episodes. `WilsonGate` therefore
+requires a minimum number of episodes, and compares a lower confidence bound with the threshold. None of these
+agents pass it, and 11 % of the agents with a success rate of 0.75 do (``python benchmarks/gates.py``).
 """
 
 import math
@@ -19,11 +19,11 @@ from rl_rms.envs.curricula.base import Episode, succeeded
 
 
 class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, success_return: 400}}"):
-    """Open or not, by the episodes of the present stage."""
+    """Decides from the episodes of the present stage whether the next may begin."""
 
     @abstractmethod
     def record(self, outcome: Episode) -> None:
-        """Take note of an episode of the present stage."""
+        """Record an episode of the present stage."""
 
     @property
     @abstractmethod
@@ -32,55 +32,55 @@ class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, su
 
     @abstractmethod
     def clear(self) -> None:
-        """Forget the episodes: another stage has begun."""
+        """Clear the recorded episodes, because another stage begins."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """The episodes of the stage, as plain JSON data."""
+        """The recorded episodes as plain JSON data."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
 
     @staticmethod
     def from_config(config: Any) -> "Gate":
-        """Read the YAML form; a gate is returned as it is.
+        """Read the YAML form; a gate is returned unchanged.
 
         Raises:
-            ValueError: If it is no gate, or has a wrong, missing or impossible argument.
+            ValueError: If the form is not a gate, or an argument is unknown, missing or invalid.
         """
         gate: Gate = Gate._read(config)
         return gate
 
 
 class _Windowed(Gate):
-    """A gate that looks at the last ``window`` episodes."""
+    """A gate that evaluates the last ``window`` episodes."""
 
     window: int
 
     def clear(self) -> None:
-        """Forget the episodes."""
+        """Clear the recorded episodes."""
         self._last: deque[float] = deque(maxlen=self.window)
 
     def state_dict(self) -> dict[str, Any]:
-        """The last episodes."""
+        """The recorded results of the last episodes."""
         return {"last": list(self._last)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
         self._last = deque(state["last"], maxlen=self.window)
 
     @property
     def mean(self) -> float:
-        """Mean of what was recorded, NaN where nothing was."""
+        """Mean of the recorded results; NaN without any."""
         return math.fsum(self._last) / len(self._last) if self._last else math.nan
 
 
 class ReturnGate(_Windowed):
-    """Open when the mean return of the last ``window`` episodes reaches ``threshold``; fewer never suffice.
+    """Opens when the mean return of the last ``window`` episodes reaches ``threshold``.
 
     Args:
-        threshold: Mean return that is good enough.
+        threshold: Mean return that opens the gate.
         window: Number of episodes, >= 1.
 
     Raises:
@@ -95,28 +95,27 @@ class ReturnGate(_Windowed):
         self.clear()
 
     def record(self, outcome: Episode) -> None:
-        """Note the return."""
+        """Record the return."""
         self._last.append(outcome.episode_return)
 
     @property
     def is_open(self) -> bool:
-        """Whether the window is full and good enough."""
+        """Whether the window is full and its mean reaches the threshold."""
         return len(self._last) == self.window and self.mean >= self.threshold
 
 
 class WilsonGate(_Windowed):
-    """Open when the success rate is at least ``threshold`` with some confidence.
+    """Opens when the success rate is at least ``threshold`` with the given confidence.
 
-    Of the last ``window`` episodes, at least ``min_episodes``, the lower bound of Wilson's score interval must
-    reach it (Wilson, "Probable inference, the law of succession, and statistical inference", 1927).
+    The lower bound of Wilson's score interval over the last ``window`` episodes must reach the threshold (Wilson,
+    "Probable inference, the law of succession, and statistical inference", 1927).
 
     Args:
         threshold: Success rate, in [0, 1].
-        confidence: Of the one-sided bound, in (0.5, 1).
-        min_episodes: Fewer never suffice, >= 1.
-        window: Number of episodes looked at, >= ``min_episodes``.
-        success_return: Return from which on an episode is a success; None leaves it to the environment's
-            ``info["is_success"]``.
+        confidence: Confidence of the one-sided bound, in (0.5, 1).
+        min_episodes: Minimum number of episodes, >= 1.
+        window: Maximum number of evaluated episodes, >= ``min_episodes``.
+        success_return: Smallest return of a success; None uses the environment's ``info["is_success"]``.
 
     Raises:
         ValueError: If a number is out of range, or the gate could never open.
@@ -154,14 +153,14 @@ class WilsonGate(_Windowed):
         best = wilson_bounds(1.0, self.window, self._z)[0]
         if best < self.threshold:
             raise ValueError(
-                f"WilsonGate: even {self.window} successes in a window of {self.window} have the lower bound "
-                f"{best:.3f} at a confidence of {self.confidence:g}, below the threshold {self.threshold:g}, and "
-                "the gate would never open; raise the window, or lower threshold or confidence"
+                f"WilsonGate: the gate would never open, because {self.window} successes in a window of "
+                f"{self.window} have the lower bound {best:.3f} at a confidence of {self.confidence:g}, below the "
+                f"threshold {self.threshold:g}; raise the window, or lower threshold or confidence"
             )
         self.clear()
 
     def record(self, outcome: Episode) -> None:
-        """Note whether it was a success."""
+        """Record whether the episode was a success."""
         self._last.append(float(succeeded("WilsonGate", outcome, self.success_return)))
 
     @property
@@ -197,7 +196,7 @@ class _Counting(Gate):
         return self._count >= self._needed
 
     def clear(self) -> None:
-        """Begin to count anew."""
+        """Reset the count to 0."""
         self._count = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -205,18 +204,18 @@ class _Counting(Gate):
         return {"count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
         self._count = int(state["count"])
 
 
 class StepGate(_Counting):
-    """Open after some env steps, however episodes went.
+    """Opens after a number of env steps, regardless of the results.
 
     Args:
         steps: Env steps of finished episodes in the stage, >= 1.
 
     Raises:
-        ValueError: If it is no such number.
+        ValueError: If ``steps`` is out of range.
     """
 
     name: ClassVar[str] = "steps"
@@ -226,18 +225,18 @@ class StepGate(_Counting):
         super().__init__(self.steps)
 
     def record(self, outcome: Episode) -> None:
-        """Count its env steps."""
+        """Count the env steps of an episode."""
         self._count += outcome.length
 
 
 class EpisodeGate(_Counting):
-    """Open after some episodes, however they went.
+    """Opens after a number of episodes, regardless of the results.
 
     Args:
         episodes: Finished episodes in the stage, >= 1.
 
     Raises:
-        ValueError: If it is no such number.
+        ValueError: If ``episodes`` is out of range.
     """
 
     name: ClassVar[str] = "episodes"
@@ -247,18 +246,18 @@ class EpisodeGate(_Counting):
         super().__init__(self.episodes)
 
     def record(self, outcome: Episode) -> None:
-        """Count it."""
+        """Count an episode."""
         self._count += 1
 
 
 class _Several(Gate):
-    """A gate made of others.
+    """A combination of several gates.
 
     Args:
         gates: The gates, or their YAML forms.
 
     Raises:
-        ValueError: If there is none, or one is wrong.
+        ValueError: If the list is empty, or a gate is invalid.
     """
 
     def __init__(self, gates: Sequence[Any]) -> None:
@@ -267,12 +266,12 @@ class _Several(Gate):
         self.gates = [Gate.from_config(gate) for gate in gates]
 
     def record(self, outcome: Episode) -> None:
-        """Let each take note."""
+        """Record an episode in each gate."""
         for gate in self.gates:
             gate.record(outcome)
 
     def clear(self) -> None:
-        """Let each forget."""
+        """Clear each gate."""
         for gate in self.gates:
             gate.clear()
 
@@ -281,30 +280,30 @@ class _Several(Gate):
         return {"gates": [gate.state_dict() for gate in self.gates]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
+        """Restore a state of `state_dict`."""
         for gate, one in zip(self.gates, state["gates"], strict=True):
             gate.load_state_dict(one)
 
 
 class AllOf(_Several):
-    """Open when all of its gates are."""
+    """Opens when all of several gates are open."""
 
     name: ClassVar[str] = "all"
 
     @property
     def is_open(self) -> bool:
-        """Whether all are."""
+        """Whether all gates are open."""
         return all(gate.is_open for gate in self.gates)
 
 
 class AnyOf(_Several):
-    """Open when any of its gates is."""
+    """Opens when at least one of several gates is open."""
 
     name: ClassVar[str] = "any"
 
     @property
     def is_open(self) -> bool:
-        """Whether any is."""
+        """Whether a gate is open."""
         return any(gate.is_open for gate in self.gates)
 
 
@@ -314,8 +313,8 @@ def wilson_bounds(rate: float, number: int, z: float) -> tuple[float, float]:
         (rate + z**2 / 2n +- z sqrt(rate (1 - rate) / n + z**2 / 4n**2)) / (1 + z**2 / n)
 
     Args:
-        rate: Share of successes that was seen.
-        number: Number of episodes n; the interval of none is [0, 1].
+        rate: Observed share of successes.
+        number: Number of episodes n; with 0 the interval is [0, 1].
         z: Standard normal quantile of the confidence.
 
     Returns:

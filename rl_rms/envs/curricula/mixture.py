@@ -1,4 +1,4 @@
-"""ALP-GMM: absolute learning progress in a continuous space of tasks, by a mixture of Gaussians."""
+"""ALP-GMM: tasks by absolute learning progress, modeled by a mixture of Gaussians."""
 
 import warnings
 from collections.abc import Mapping
@@ -12,28 +12,30 @@ from rl_rms.envs.curricula.base import Curriculum, Episode, Task
 from rl_rms.envs.curricula.ranges import check_box
 
 Floats = npt.NDArray[np.float64]
-# The most episodes that are remembered for neighbors to be found among.
+# Maximum number of stored episodes, among which the nearest task is searched.
 _REMEMBERED = 20_000
 
 
 class ALPGMM(Curriculum):
-    """Tasks from where returns have changed most.
+    """Tasks from the regions in which returns change most.
 
-    The absolute learning progress of an episode is how far its return is from that of the nearest task before. A
-    mixture of Gaussians is fitted to tasks and progress of the last ``fit_every`` episodes, every so many; of
-    mixtures with 1 to ``max_components`` the one with the least Akaike criterion is taken. A task is drawn from
-    one of its Gaussians, chosen in proportion to its mean progress (Portelas, Colas, Hofmann and Oudeyer, "Teacher
-    algorithms for curriculum learning of deep RL in continuously parameterized environments", CoRL 2019). The
-    mixtures are scikit-learn's. Before the first fit tasks are drawn uniformly.
+    The absolute learning progress of an episode is the absolute difference between its return and the return of
+    the nearest earlier task. Every ``fit_every`` episodes, mixtures of 1 to ``max_components`` Gaussians are
+    fitted to the tasks and progress of the last ``fit_every`` episodes, and the one with the lowest Akaike
+    criterion is used. A task is drawn from one of its Gaussians, chosen in proportion to the mean progress. Before
+    the first fit, tasks are drawn uniformly.
+
+    Source: Portelas, Colas, Hofmann and Oudeyer, "Teacher algorithms for curriculum learning of deep RL in
+    continuously parameterized environments" (CoRL 2019), with scikit-learn's mixtures.
 
     Args:
         ranges: ``[low, high]`` of each target.
-        fit_every: Episodes between two fits, and that each looks at, >= 10.
+        fit_every: Episodes between two fits, and in each fit, >= 10.
         uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
-        max_components: The most Gaussians, >= 1.
+        max_components: Maximum number of Gaussians, >= 1.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
         ImportError: At the first fit, if scikit-learn is not installed.
     """
 
@@ -57,25 +59,25 @@ class ALPGMM(Curriculum):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Those of the ranges."""
+        """The targets of the ranges."""
         return tuple(self.ranges)
 
     @property
     def difficulty(self) -> float:
-        """Mean place of the last ``fit_every`` tasks in their ranges, from 0 for all lows to 1 for all highs."""
+        """Mean position of the last ``fit_every`` tasks in their ranges, from 0 for low to 1 for high."""
         return float(np.mean(self._places[-self.fit_every :])) if self._places else 0.0
 
     def log(self) -> dict[str, float]:
-        """Difficulty, mean progress, number of Gaussians, and the mean of each target, of the last episodes."""
-        told = {"difficulty": self.difficulty, "components": float(len(self._gaussians))}
+        """Number of Gaussians; difficulty, mean progress and mean of each target over the last episodes."""
+        scalars = {"difficulty": self.difficulty, "components": float(len(self._gaussians))}
         if self._places:
-            told["progress"] = float(np.mean(self._progress[-self.fit_every :]))
+            scalars["progress"] = float(np.mean(self._progress[-self.fit_every :]))
             means = self._low + self._width * np.mean(self._places[-self.fit_every :], axis=0)
-            told |= {f"mean/{target}": float(mean) for target, mean in zip(self.ranges, means, strict=True)}
-        return told
+            scalars |= {f"mean/{target}": float(mean) for target, mean in zip(self.ranges, means, strict=True)}
+        return scalars
 
     def _draw(self) -> tuple[Task, Any]:
-        # A task that has no width stands still.
+        # A target whose range has no width stays constant.
         if not self._gaussians or self._random.random() < self.uniform:
             place = self._random.random(len(self.ranges))
         else:
@@ -90,7 +92,7 @@ class ALPGMM(Curriculum):
     def _learn(self, outcome: Episode, drawn: Any) -> None:
         if self._places:
             distances = np.sum((np.array(self._places) - drawn) ** 2, axis=1)
-            # Of equally near ones the last.
+            # The latest of equally near tasks.
             nearest = len(distances) - 1 - int(np.argmin(distances[::-1]))
             progress = abs(outcome.episode_return - self._returns[nearest])
         else:
@@ -108,13 +110,13 @@ class ALPGMM(Curriculum):
         mixture_of = _gaussian_mixture()
         places = np.array(self._places[-self.fit_every :])
         progress = np.array(self._progress[-self.fit_every :])
-        # On the scale of the places, which lie in [0, 1].
+        # Progress is scaled to [0, 1], like the places.
         scale = progress.max() or 1.0
         points = np.column_stack([places, progress / scale])
         seed = int(self._random.integers(2**31))
         most = min(self.max_components, len(np.unique(points, axis=0)))
         with warnings.catch_warnings():
-            # That a mixture has not converged costs a little of its fit, and the next one comes soon.
+            # A mixture that has not converged fits slightly worse, and is soon replaced.
             warnings.simplefilter("ignore")
             fitted = [mixture_of(number, random_state=seed).fit(points) for number in range(1, most + 1)]
         best = min(fitted, key=lambda one: one.aic(points))
@@ -144,8 +146,8 @@ class ALPGMM(Curriculum):
     def _keep(self, kept: Mapping[str, Any]) -> None:
         if kept["places"] and len(kept["places"][0]) != len(self.ranges):
             raise ValueError(
-                f"the state was saved of {len(kept['places'][0])} targets, this curriculum has {len(self.ranges)}"
-                "; make it as it was then"
+                f"the state was saved with {len(kept['places'][0])} targets, this curriculum has "
+                f"{len(self.ranges)}; make the same curriculum as when the state was saved"
             )
         self._places = [list(one) for one in kept["places"]]
         self._returns, self._progress = list(kept["returns"]), list(kept["progress"])

@@ -11,25 +11,27 @@ from rl_rms.envs.curricula.choice import Choice, Floats, check_choice, mixed
 
 
 class LearningProgress(Choice):
-    """Tasks in proportion to how fast their results change, for better or worse.
+    """Draws tasks in proportion to how fast their results improve or get worse.
 
         progress = |fast average - slow average|
 
-    of the successes where there is a notion of them, else of the returns: an agent that gets better, or forgets,
-    is given more of the task. As in Matiisen et al., "Teacher-student curriculum learning" (2017), and
-    Kanitscheider et al. (2021), whose learning progress is that of success rates. Both averages begin with the
-    first result.
+    The results are successes if they are defined, else returns. Both averages start at the first result. An agent
+    that improves on a task, or forgets it, gets the task more often.
+
+    Source: Matiisen et al., "Teacher-student curriculum learning" (2017), and for success rates Kanitscheider et
+        al.
+    (2021).
 
     Args:
         tasks: The tasks, ``{target: value}``, all with the same targets.
         fast: Weight of a new result in the fast average, in (0, 1].
-        slow: The same in the slow one, below ``fast``.
+        slow: Weight of a new result in the slow average, below ``fast``.
         uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
-        success_return: Return from which on an episode is a success; None takes what the environment says, or
-            the return itself where it says nothing.
+        success_return: Smallest return of a success; None uses the success that the environment reports, or the
+            return if it reports nothing.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
     """
 
     name: ClassVar[str] = "learning_progress"
@@ -54,13 +56,13 @@ class LearningProgress(Choice):
 
     @property
     def progress(self) -> Floats:
-        """Of each task, shape ``(num_tasks,)``; 0 before its second episode."""
+        """Progress on each task, shape ``(num_tasks,)``; 0 before the second episode."""
         progress: Floats = np.nan_to_num(np.abs(self._averages[0] - self._averages[1]))
         return progress
 
     @property
     def probabilities(self) -> Floats:
-        """In proportion to the progress; uniform where there is none."""
+        """Probabilities in proportion to the progress; uniform without progress."""
         return mixed(self.progress, self.uniform)
 
     def log(self) -> dict[str, float]:
@@ -91,20 +93,22 @@ class LearningProgress(Choice):
 
 
 class Learnability(Choice):
-    """Tasks in proportion to ``p (1 - p)``, p being the success rate: neither sure nor hopeless.
+    """Draws tasks in proportion to ``p (1 - p)``, where p is the success rate.
 
-    As in Tzannetos et al., "Proximal curriculum for reinforcement learning agents" (TMLR 2023), and Rutherford et
-    al., "No regrets" (NeurIPS 2024). A task that has not been met counts as a success rate of one half.
+    This prefers tasks that are neither too easy nor too hard. The success rate starts at one half.
+
+    Source: Tzannetos et al., "Proximal curriculum for reinforcement learning agents" (TMLR 2023), and Rutherford
+        et
+    al., "No regrets" (NeurIPS 2024).
 
     Args:
         tasks: The tasks, ``{target: value}``, all with the same targets.
         rate: Weight of a new episode in the success rate, in (0, 1].
         uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
-        success_return: Return from which on an episode is a success; None leaves it to the environment's
-            ``info["is_success"]``.
+        success_return: Smallest return of a success; None uses the environment's ``info["is_success"]``.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
     """
 
     name: ClassVar[str] = "learnability"
@@ -125,7 +129,7 @@ class Learnability(Choice):
 
     @property
     def probabilities(self) -> Floats:
-        """In proportion to the learnability."""
+        """Probabilities in proportion to the learnability."""
         return mixed(self._rates * (1 - self._rates), self.uniform)
 
     def log(self) -> dict[str, float]:

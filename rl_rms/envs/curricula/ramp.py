@@ -10,17 +10,17 @@ Unit = Literal["steps", "episodes"]
 
 
 class LinearRamp(Curriculum):
-    """Each target goes from its first value to its last in a straight line, an episode at a time.
+    """A linear ramp of each target from its first to its last value.
 
         value = start + min(count / over, 1) * (end - start)
 
-    Unlike the schedule `Linear` it holds a value for a whole episode, and may count episodes.
+    Unlike the schedule `Linear`, it changes values only between episodes, and can count episodes.
 
     Args:
         start: The first task, ``{target: value}``.
         end: The last task, with the same targets.
-        over: How long it takes, >= 1.
-        unit: Of what: env ``"steps"`` of finished episodes, or finished ``"episodes"``.
+        over: Length of the ramp in ``unit``, >= 1.
+        unit: Env ``"steps"`` of finished episodes, or finished ``"episodes"``.
 
     Raises:
         ValueError: If the targets differ or an argument is out of range.
@@ -47,12 +47,12 @@ class LinearRamp(Curriculum):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Those of the tasks."""
+        """The targets of the tasks."""
         return tuple(self.start)
 
     @property
     def difficulty(self) -> float:
-        """Share of the ramp that is done."""
+        """Completed share of the ramp."""
         return min(self._count / self.over, 1.0)
 
     def _draw(self) -> tuple[Task, Any]:

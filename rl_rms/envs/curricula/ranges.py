@@ -1,4 +1,4 @@
-"""Tasks drawn from ranges: the whole ranges, or a box that grows with the agent's success."""
+"""Curricula that draw tasks from fixed ranges, or from a box that grows with the agent's success."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,13 +12,13 @@ Range = tuple[float, float]
 
 
 class DomainRandomization(Curriculum):
-    """Each episode's task drawn anew, each target on its own (Tobin et al., IROS 2017).
+    """A new random task for each episode, with independent targets (Tobin et al., IROS 2017).
 
     Args:
-        ranges: Of each target: ``[low, high]``, drawn uniformly between, or ``{values: [...]}``, each as likely.
+        ranges: For each target ``[low, high]`` or ``{values: [...]}``, from which values are drawn uniformly.
 
     Raises:
-        ValueError: If they are none.
+        ValueError: If a range is invalid.
     """
 
     name: ClassVar[str] = "domain_randomization"
@@ -38,7 +38,7 @@ class DomainRandomization(Curriculum):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Those of the ranges."""
+        """The targets of the ranges."""
         return tuple(self.ranges)
 
     @property
@@ -56,29 +56,29 @@ class DomainRandomization(Curriculum):
         return task, None
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:
-        """Nothing: tasks do not depend on how episodes go."""
+        """Do nothing, because tasks do not depend on results."""
 
     def _forget(self) -> None:
-        """Nothing to forget."""
+        """Do nothing, because there is no state."""
 
     def _kept(self) -> dict[str, Any]:
         return {}
 
     def _keep(self, kept: Mapping[str, Any]) -> None:
-        """Nothing is kept but the generator."""
+        """Do nothing, because there is no state."""
 
 
 class ExpandingBox(Climb):
-    """Tasks drawn uniformly from a box that grows from a first to a final one as a gate opens.
+    """Tasks drawn uniformly from a box that grows by one step each time a gate opens.
 
     Args:
         start: The first box: ``[low, high]`` of each target.
-        final: The final box, with the same targets; each range holds the first one.
-        gate: Through which the box grows by a step, such as a `WilsonGate`, or its YAML form.
-        steps: How many steps it takes, >= 1.
+        final: The final box, with the same targets; each range contains the first one.
+        gate: The gate, such as a `WilsonGate`, or its YAML form.
+        steps: Number of steps from the first to the final box, >= 1.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
 
     Examples:
         >>> from rl_rms.envs.curricula import EpisodeGate
@@ -109,7 +109,7 @@ class ExpandingBox(Climb):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Those of the boxes."""
+        """The targets of the boxes."""
         return tuple(self.start)
 
     @property
@@ -130,7 +130,7 @@ class ExpandingBox(Climb):
         }
 
     def log(self) -> dict[str, float]:
-        """Stage and difficulty, and the ends of each range."""
+        """Stage, difficulty, and the ends of each range."""
         ends = {
             f"box/{target}/{end}": one[i]
             for target, one in self.box.items()
@@ -143,10 +143,10 @@ class ExpandingBox(Climb):
 
 
 def check_box(owner: str, box: Any) -> dict[str, list[float]]:
-    """A range for each target.
+    """Check a box, which has a range for each target.
 
     Raises:
-        ValueError: If it is no such mapping.
+        ValueError: If it is not such a mapping.
     """
     if not isinstance(box, Mapping) or not box:
         raise ValueError(f"{owner} must be a mapping such as {{length: [0.5, 1.0]}}, got {box!r}")
@@ -154,10 +154,10 @@ def check_box(owner: str, box: Any) -> dict[str, list[float]]:
 
 
 def check_range(name: str, given: Any) -> Range:
-    """A pair of numbers in order.
+    """Check a pair of ascending numbers.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not such a pair.
     """
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
         raise ValueError(f"{name} must be a range [low, high], got {given!r}")

@@ -1,4 +1,4 @@
-"""Prioritized level replay, which repeats levels by their score and the time since they were played."""
+"""Prioritized level replay, which repeats levels by their scores and by the time since they were played."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,28 +11,29 @@ from rl_rms.envs.curricula.choice import Choice, Floats
 
 
 class PrioritizedLevelReplay(Choice):
-    """Levels by the rank of their last score, and by how long ago they were played.
+    """Draws levels by the rank of their last score, and by the time since they were played.
 
         P = (1 - staleness) * score part + staleness * stale part
         score part  ~  rank(score) ** (-1 / beta)
         stale part  ~  episodes since the level was played
 
-    (Jiang, Grefenstette and Rocktaeschel, "Prioritized level replay", ICML 2021). While there are levels that have
-    not been played, one of these is drawn, uniformly, in a share ``1 - replay`` of episodes.
+    While some levels have never been played, a share ``1 - replay`` of the episodes draws one of these uniformly.
 
-    The score says how much is to be learned from a level. An agent can report it, as the mean absolute error of
-    its values in the episode (`report_score`). Without it, it is how far the return was from the mean of the
-    level's returns before, which is what can be known without a value function; a first return has none and counts
-    as the highest score so far.
+    The score estimates how much the agent can still learn from a level. An agent can report the mean absolute
+    error of its values in the episode with `report_score`. Otherwise the score is the absolute difference between
+    the return and the mean of the level's earlier returns; the first episode of a level gets the highest score so
+    far.
+
+    Source: Jiang, Grefenstette and Rocktaeschel, "Prioritized level replay" (ICML 2021).
 
     Args:
         tasks: The levels, ``{target: value}``, all with the same targets.
-        beta: Temperature, > 0; the smaller, the more the first ranks are preferred.
+        beta: Temperature, > 0; smaller values prefer the first ranks more.
         staleness: Share of the stale part, in [0, 1].
-        replay: Share of episodes that replay a level while others have not been played, in [0, 1].
+        replay: Share of episodes that replay a level while some have never been played, in [0, 1].
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
     """
 
     name: ClassVar[str] = "prioritized_level_replay"
@@ -51,17 +52,17 @@ class PrioritizedLevelReplay(Choice):
         super().__init__()
 
     def report_score(self, env_index: int, score: float) -> None:
-        """Say how much was to be learned from an episode, before its end is recorded.
+        """Report the score of an episode, before its end is recorded.
 
         Args:
             env_index: Number of the sub-environment.
-            score: Such as the mean absolute error of the values in it, >= 0.
+            score: Score >= 0, such as the mean absolute error of the values in the episode.
         """
         self._reported[env_index] = check_number("score", score, least=0)
 
     @property
     def probabilities(self) -> Floats:
-        """Of each level to be drawn next, shape ``(num_tasks,)``."""
+        """The probability that each level is drawn next, shape ``(num_tasks,)``."""
         played = self._counts > 0
         if not played.any():
             return np.full(len(self.tasks), 1 / len(self.tasks))
@@ -73,7 +74,7 @@ class PrioritizedLevelReplay(Choice):
 
     def _among(self, played: Any) -> Floats:
         """The probabilities of the levels that have been played."""
-        # Ranks from 1 for the highest score; of equal ones the first in the list is before the others.
+        # Ranks start at 1 for the highest score. Equal scores keep the order of the list.
         order = np.argsort(-self._scores[played], kind="stable")
         ranks = np.empty(len(order))
         ranks[order] = np.arange(1, len(order) + 1)

@@ -1,4 +1,4 @@
-"""Stages in a fixed order: the next begins when the episodes of the present one are good enough."""
+"""Curricula with stages in a fixed order, each of which begins when the results of the last one suffice."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from rl_rms.envs.curricula.gates import Gate, ReturnGate, WilsonGate
 
 
 class Climb(Curriculum):
-    """A curriculum of numbered stages, each left through a gate.
+    """A curriculum of numbered stages, with a gate to the next stage.
 
     Only episodes that began in the present stage count.
     """
@@ -30,15 +30,15 @@ class Climb(Curriculum):
 
     @property
     def difficulty(self) -> float:
-        """The stage's share of the last one's number; 1 where there is only one."""
+        """The stage's number divided by the last stage's number; 1 with a single stage."""
         return self._stage / self.last_stage if self.last_stage else 1.0
 
     def log(self) -> dict[str, float]:
-        """Stage and difficulty, and the success rate where the gate knows it."""
-        told = {"stage": float(self.stage), "difficulty": self.difficulty}
+        """Stage and difficulty, and the success rate if the gate estimates it."""
+        scalars = {"stage": float(self.stage), "difficulty": self.difficulty}
         if isinstance(self._gate, WilsonGate) and self._gate.knows_enough:
-            told["success_rate"] = self._gate.mean
-        return told
+            scalars["success_rate"] = self._gate.mean
+        return scalars
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:
         if drawn != self._stage:
@@ -63,26 +63,26 @@ class Climb(Curriculum):
     def _keep(self, kept: Mapping[str, Any]) -> None:
         if not 0 <= kept["stage"] <= self.last_stage:
             raise ValueError(
-                f"the saved stage {kept['stage']} is none of the {self.last_stage + 1} stages of this curriculum; "
-                "make it as it was then"
+                f"the saved stage {kept['stage']} is not one of the {self.last_stage + 1} stages of this "
+                "curriculum; make the same curriculum as when the state was saved"
             )
         self._stage = int(kept["stage"])
         self._gate.load_state_dict(kept["gate"])
 
 
 class Staged(Climb):
-    """Stages one after the other, of which the last stays.
+    """Stages in a fixed order without a way back.
 
     Args:
         stages: The task of each stage, ``{target: value}``, all with the same targets.
-        threshold: Mean return of the last ``window`` episodes with which a stage is passed (`ReturnGate`); None
-            with ``gate``.
+        threshold: Mean return of the last ``window`` episodes that passes a stage (`ReturnGate`); None with
+            ``gate``.
         window: Number of episodes, >= 1.
-        gate: Another gate, or its YAML form, in place of a threshold.
+        gate: Another gate, or its YAML form, in place of ``threshold``.
 
     Raises:
-        ValueError: If there is no stage, their targets differ, a number is out of range, or there are both or
-            neither of threshold and gate.
+        ValueError: If there is no stage, the targets differ, a number is out of range, or ``threshold`` and
+            ``gate`` are both given or both missing.
     """
 
     name: ClassVar[str] = "staged"
@@ -109,7 +109,7 @@ class Staged(Climb):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Those of the stages."""
+        """The targets of the stages."""
         return tuple(self.stages[0])
 
     @property
@@ -122,27 +122,25 @@ class Staged(Climb):
 
 
 class SuccessGated(Climb):
-    """Levels that are climbed when they are mastered, and descended when they turn out to be too hard.
+    """Levels that rise when the agent succeeds and fall when a level is too hard.
 
-    A level is passed through a `WilsonGate`. It is given up for the one below when even the upper bound of the
-    success rate, of as many episodes and with the same confidence, is below ``threshold - hysteresis``: a level
-    that was passed by luck, or unlearned since, is not stayed in. After a change nothing changes for ``cooldown``
-    episodes.
+    The next level begins when a `WilsonGate` opens. The previous level begins again when the upper confidence
+    bound of the success rate, over the same episodes, is below ``threshold - hysteresis``. This corrects levels
+    that the agent passed by luck or has unlearned. The level stays for at least ``cooldown`` episodes after a
+    change.
 
     Args:
         levels: The task of each level, ``{target: value}``, all with the same targets.
-        threshold: Success rate with which a level is passed, in [0, 1].
-        success_return: Return from which on an episode is a success; None leaves it to the environment's
-            ``info["is_success"]``.
-        confidence: Of the one-sided bounds, in (0.5, 1).
-        min_episodes: Fewer never suffice, >= 1.
-        window: Number of episodes looked at, >= ``min_episodes``.
-        hysteresis: How far below the threshold a success rate must be for a level to be given up, >= 0; with 1 or
-            more none ever is.
-        cooldown: Episodes of a level after a change before the next one, >= 0.
+        threshold: Success rate that passes a level, in [0, 1].
+        success_return: Smallest return of a success; None uses the environment's ``info["is_success"]``.
+        confidence: Confidence of the one-sided bounds, in (0.5, 1).
+        min_episodes: Minimum number of episodes, >= 1.
+        window: Maximum number of evaluated episodes, >= ``min_episodes``.
+        hysteresis: Distance below the threshold at which the level falls, >= 0; with 1 or more it never falls.
+        cooldown: Minimum number of a level's episodes between two changes, >= 0.
 
     Raises:
-        ValueError: If there is no level, their targets differ, or a number is out of range.
+        ValueError: If there is no level, the targets differ, or a number is out of range.
     """
 
     name: ClassVar[str] = "success_gated"
@@ -169,7 +167,7 @@ class SuccessGated(Climb):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Those of the levels."""
+        """The targets of the levels."""
         return tuple(self.levels[0])
 
     @property

@@ -14,19 +14,18 @@ Choose = Callable[[Sequence[Episode], np.random.Generator], Mapping[str, float]]
 
 
 class Teacher(Curriculum):
-    """Tasks as a function says, from the episodes so far.
+    """Tasks chosen by a user's function from the finished episodes.
 
     Args:
         targets: Names of the targets that the tasks set.
-        choose: ``choose(history, random)`` gives a task, ``{target: value}``. ``history`` are the finished
-            episodes, the last one last, as `Episode`; ``random`` is the curriculum's own generator, from which
-            all random numbers must come. In YAML it is the path ``"module:function"``, which is imported
-            when it is first needed.
-        memory: Episodes in the history, >= 1.
+        choose: ``choose(history, random)`` returns a task, ``{target: value}``. ``history`` holds the finished
+            episodes as `Episode`, oldest first. ``random`` is the curriculum's random generator, from which all
+            random numbers must come. In YAML it is a path ``"module:function"``, imported at first use.
+        memory: Maximum number of episodes in the history, >= 1.
 
     Raises:
-        ValueError: If an argument is none of these; when an episode begins, if the function does not give a number
-            for each target.
+        ValueError: If an argument is invalid; at the beginning of an episode, if the function does not return a
+            number for each target.
 
     Examples:
         >>> def shorter_and_shorter(history, random):
@@ -56,10 +55,10 @@ class Teacher(Curriculum):
 
     @property
     def function(self) -> Choose:
-        """The function, imported when it is first needed, so that reading a configuration imports nothing.
+        """The function. It is imported at first use, so that reading a configuration imports nothing.
 
         Raises:
-            ValueError: If it cannot be imported.
+            ValueError: If the function cannot be imported.
         """
         if self._function is None:
             self._function = _import(str(self.choose))
@@ -72,12 +71,12 @@ class Teacher(Curriculum):
 
     @property
     def history(self) -> Sequence[Episode]:
-        """The finished episodes, the last one last."""
+        """The finished episodes, oldest first."""
         return tuple(self._history)
 
     @property
     def difficulty(self) -> float:
-        """Nobody knows that of a function: always 0."""
+        """Always 0, because the difficulty of the function's tasks is unknown."""
         return 0.0
 
     def log(self) -> dict[str, float]:
@@ -89,15 +88,15 @@ class Teacher(Curriculum):
         }
 
     def to_config(self) -> dict[str, dict[str, Any]]:
-        """The YAML form, of a function that was given by its import path.
+        """The YAML form, if the function was given by its import path.
 
         Raises:
-            ValueError: If it was not.
+            ValueError: If the function was not given by its import path.
         """
         if not isinstance(self.choose, str):
             raise ValueError(
-                f"a function of Python cannot be written in YAML, got {self.choose!r}; give choose as the path to "
-                'import it from, "module:function"'
+                f"YAML cannot hold a Python function, got {self.choose!r}; pass choose as an import path, "
+                '"module:function"'
             )
         return super().to_config()
 
@@ -105,7 +104,7 @@ class Teacher(Curriculum):
         task = self.function(self.history, self._random)
         if not isinstance(task, Mapping) or set(task) != set(self.targets):
             raise ValueError(
-                f"Teacher: choose must give a number for each of {', '.join(self.targets)}, got {task!r}"
+                f"Teacher: choose must return a number for each of {', '.join(self.targets)}, got {task!r}"
             )
         numbers = {target: check_number(f"Teacher: {target}", task[target]) for target in self.targets}
         if self._last is not None and numbers != self._last:

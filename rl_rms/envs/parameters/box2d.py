@@ -1,7 +1,7 @@
-"""The parameters of Gymnasium's Box2D environments that are not global to their modules.
+"""The parameters of Gymnasium's Box2D environments.
 
-Engine powers, motor torques and wheel sizes are: changing them would change every environment in the process.
-``"action.gain"`` scales engines and motors instead.
+Engine powers, motor torques and wheel sizes are global to their modules and not included, because a change would
+affect every environment in the process. ``"action.gain"`` scales engines and motors instead.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ _RACING = "gymnasium.envs.box2d.car_racing:CarRacing"
 
 
 def _set_lander_gravity(env: Any, gravity: float) -> None:
-    env.gravity = gravity  # from which every reset makes a new Box2D world
+    env.gravity = gravity  # every reset makes a Box2D world with it
     env.world.gravity = (0.0, gravity)
 
 
@@ -22,18 +22,18 @@ def _without_wind(env: Any) -> str | None:
     return None if env.enable_wind else "there is no wind; make the environment with enable_wind=True"
 
 
-# The bounds are those that the environment's constructor sets.
+# The bounds of the environment's constructor.
 register_parameter(_LANDER, "gravity", set=_set_lander_gravity, above=-12, high=0)
 for _name in ("wind_power", "turbulence_power"):
     register_parameter(_LANDER, _name, inert=_without_wind)
 
 
 def _set_walker_gravity(env: Any, gravity: float) -> None:
-    env.world.gravity = (0.0, gravity)  # the Box2D world is made once, and resets leave it
+    env.world.gravity = (0.0, gravity)  # resets keep the Box2D world
 
 
 def _set_walker_friction(env: Any, friction: float) -> None:
-    # From which the next reset makes the ground, and pits, stumps and stairs.
+    # The next reset makes the ground, pits, stumps and stairs from these.
     env.fd_edge.friction = friction
     env.fd_polygon.friction = friction
 
@@ -49,7 +49,7 @@ register_parameter(
 )
 
 
-# Every reset makes a new track and a new car; before the first there are none, and they begin with these values.
+# Every reset makes a new track and a new car with these initial values. Before the first reset there are none.
 def _set_road_friction(env: Any, friction: float) -> None:
     for tile in env.road or ():
         tile.road_friction = friction
@@ -74,7 +74,7 @@ def _car_mass(env: Any) -> float:
 
 
 def _speed_up(env: Any) -> None:
-    # A car at rest slides on no road and has no momentum.
+    # Friction and mass have no effect on a car at rest.
     for body in (env.car.hull, *env.car.wheels):
         body.linearVelocity = (30.0, 30.0)
 

@@ -1,7 +1,6 @@
-"""The parameters of Gymnasium's classic control.
+"""The parameters of Gymnasium's classic control environments.
 
-Where a parameter bounds what an environment declared when it was made (an observation's range, an action's), it
-may not grow beyond that: spaces stay as they are.
+A parameter that limits observations or actions cannot exceed its initial value, because the spaces do not change.
 """
 
 import math
@@ -19,7 +18,7 @@ _PENDULUM = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
 
 
 def _derive_masses(env: Any) -> None:
-    # The physics reads the masses and the pole's length only through these two.
+    # The physics reads only these two, not the masses and the pole's length.
     env.total_mass = env.masspole + env.masscart
     env.polemass_length = env.masspole * env.length
 
@@ -32,7 +31,7 @@ for _class, _batched in ((_CARTPOLE + "CartPoleEnv", False), (_CARTPOLE + "CartP
     for _name in ("gravity", "force_mag"):
         register_parameter(_class, _name, batched=_batched)
     register_parameter(_class, "tau", batched=_batched, above=0)
-    # The observation space is twice as wide as the thresholds that the environment is made with.
+    # The observation space is twice as wide as the initial thresholds.
     register_parameter(_class, "x_threshold", batched=_batched, low=0, high=4.8)
     register_parameter(_class, "theta_threshold_radians", batched=_batched, low=0, high=24 * 2 * math.pi / 360)
     register_parameter(_class, "masscart", derive=_derive_masses, batched=_batched, low=0)
@@ -42,7 +41,7 @@ for _class, _batched in ((_CARTPOLE + "CartPoleEnv", False), (_CARTPOLE + "CartP
         register_parameter(_class, _name, inert=_derived)
 
 
-# Acrobot's are class attributes: setting them on the instance leaves other environments alone.
+# Acrobot's parameters are class attributes. Setting them on the instance does not affect other environments.
 for _name in ("dt", "LINK_LENGTH_1", "LINK_MASS_1", "LINK_MASS_2", "LINK_MOI"):
     register_parameter(_ACROBOT, _name, above=0)
 for _name in ("LINK_COM_POS_1", "LINK_COM_POS_2", "torque_noise_max"):
@@ -73,7 +72,7 @@ def _set_max_speed(env: Any, speed: float) -> None:
 
 
 def _reach_the_goal(env: Any) -> None:
-    # Just short of the goal, a little faster than is asked for.
+    # Just before the goal, slightly faster than the goal velocity.
     env.state = np.array([env.goal_position - 0.005, max(env.goal_velocity, 0.0) + 0.01])
 
 
@@ -82,7 +81,7 @@ def _reach_the_left_end(env: Any) -> None:
 
 
 def _reach_the_right_end(env: Any) -> None:
-    # Beyond a goal that must be passed faster than the car can go, so that the episode goes on.
+    # With a goal velocity above the car's maximum speed, the episode does not end at the goal.
     env.goal_velocity = 2 * env.max_speed
     env.state = np.array([env.max_position - 0.001, env.max_speed])
 

@@ -1,8 +1,8 @@
 """The parameters of Gymnasium's MuJoCo environments: gravity, medium, masses, contacts, joints, motors, rewards.
 
-Where a model has many values of a kind, a parameter ``*_scale`` multiplies those that it was made with. Forces,
-frictions and damping take effect at the next step as they are; masses and armatures also need the constants that
-MuJoCo derives from them (``mj_setConst``).
+A parameter ``*_scale`` multiplies the initial values of an array of the model. Forces, frictions and damping take
+effect at the next step. Masses and armatures also need the constants that MuJoCo derives from them
+(``mj_setConst``).
 """
 
 import math
@@ -20,16 +20,16 @@ _AS_MADE = "_as_made"
 
 
 class _AsMade:
-    """The values that a model was made with, and by what each kind is multiplied now.
+    """The initial values of a model's arrays, and their present scales.
 
-    It is kept in the environment, so that copies of the environment have it too.
+    The object is an attribute of the environment, so that copies of the environment include it.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.values: dict[str, npt.NDArray[np.float64]] = {}
         self.scales: dict[str, float] = {}
-        self.mass_of = np.ones(model.nbody)  # times what each body alone was made with
+        self.mass_of = np.ones(model.nbody)  # scale of each single body's mass
         self._scratch: Any = None
 
     def __getitem__(self, field: str) -> npt.NDArray[np.float64]:
@@ -38,9 +38,9 @@ class _AsMade:
         return self.values[field]
 
     def derive(self) -> None:
-        """Have MuJoCo derive its constants, which it does at the joints' initial positions, in other data.
+        """Let MuJoCo derive its constants at the joints' initial positions.
 
-        The environment's own data, with positions, contacts and warm starts, stay as they are.
+        The positions, contacts and warm starts of the environment's own data do not change.
         """
         import mujoco
 
@@ -77,10 +77,10 @@ def _register_option(name: str, field: str, index: int | None = None, **bounds: 
 
 
 _register_option("gravity", "gravity", 2)
-_register_option("timestep", "timestep", above=0.0)  # an env step is frame_skip of these, in seconds
+_register_option("timestep", "timestep", above=0.0)  # in seconds; an env step has frame_skip of them
 _register_option("density", "density", low=0.0)
 _register_option("viscosity", "viscosity", low=0.0)
-# Felt where there is a medium: density or viscosity > 0.
+# Wind has an effect only with density or viscosity > 0.
 for _index, _axis in enumerate("xyz"):
     _register_option(f"wind_{_axis}", "wind", _index)
 
@@ -88,10 +88,10 @@ for _index, _axis in enumerate("xyz"):
 
 
 def _register_friction(name: str, column: int, condim: int, what: str) -> None:
-    """Register a friction of all geoms alike, which only contacts of at least ``condim`` dimensions have."""
+    """Register a friction of all geoms, which affects only contacts of at least ``condim`` dimensions."""
 
     def assign(env: Any, friction: float) -> None:
-        # Two geoms in contact slide with the larger of their frictions, so one of them alone may change nothing.
+        # A contact uses the larger friction of its two geoms, so changing one geom may have no effect.
         env.model.geom_friction[:, column] = friction
 
     def read(env: Any) -> float:
@@ -146,7 +146,7 @@ def _body_mass(body: str, env: Any) -> float:
 
 @cache
 def _mass_of(target: str, body: str) -> Parameter:
-    """The mass of a body in kg, before ``mass_scale``; its inertia goes with it."""
+    """The mass of a body in kg, before ``mass_scale``. The inertia scales with it."""
     return Parameter(target, set=partial(_set_body_mass, body), get=partial(_body_mass, body), above=0)
 
 
@@ -171,7 +171,7 @@ def _register_scale(
     derives: bool = False,
     high: float = math.inf,
 ) -> None:
-    """Register a multiple of one of the model's arrays, or of a column of it."""
+    """Register the scale of one of the model's arrays, or of a column of it."""
     part = ... if column is None else (..., column)
 
     def assign(env: Any, scale: float) -> None:
@@ -197,12 +197,13 @@ _register_scale("damping_scale", "dof_damping", "damping")
 _register_scale("armature_scale", "dof_armature", "armatures", derives=True)
 _register_scale("stiffness_scale", "jnt_stiffness", "springs in its joints")
 _register_scale("gear_scale", "actuator_gear", "motors")
-# Controls beyond the range are clipped to it. A wider one would change nothing: actions have the bounds of old.
+# Controls are clipped to their range. A wider range would have no effect, because the action space does not
+# change.
 _register_scale("control_range_scale", "actuator_ctrlrange", "ranges of control", high=1)
 
 
 def _moved_dofs(env: Any) -> npt.NDArray[np.intp]:
-    """The degrees of freedom that have a motor; the others are the body's own motion."""
+    """The degrees of freedom that have a motor."""
     import mujoco
 
     moves_joint = env.model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT  # pyright: ignore[reportAttributeAccessIssue]
@@ -228,7 +229,7 @@ register_parameter(
 
 
 def _register_private(name: str, effect: Effect = "step", low: float = -math.inf) -> None:
-    """Register what an environment keeps of an argument of its constructor."""
+    """Register a constructor argument that an environment stores as a private attribute."""
 
     def assign(env: Any, value: float) -> None:
         setattr(env, f"_{name}", value)

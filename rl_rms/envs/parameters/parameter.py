@@ -22,19 +22,19 @@ class Parameter:
     """Writes and reads a parameter of an unwrapped environment.
 
     Attributes:
-        name: The attribute that is set, unless ``set`` says otherwise.
+        name: The parameter's name, and the attribute that is set without ``set``.
         set: ``set(env, value)``; None sets the attribute, in its own type.
-        get: ``get(env)``, the value now; None reads the attribute.
+        get: ``get(env)`` returns the present value; None reads the attribute.
         derive: ``derive(env)`` recomputes what depends on the parameter; None for nothing.
         batched: Whether a vector environment takes one value for each sub-environment.
-        inert: ``inert(env)`` says why setting it would change nothing in this environment, or None.
-        low: The least value that is allowed.
-        above: Values must be greater than this.
-        high: The greatest value that is allowed.
-        effect: When a change takes effect: at the next ``"step"``, at the next ``"reset"``, or with the next
-            ``"episode"``, for which the one in progress is truncated.
-        provoke: ``provoke(env)`` brings an environment that was just reset to where the parameter matters, for one
-            that random actions seldom meet; it is called on copies, to see whether a change has an effect.
+        inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
+        low: Smallest allowed value.
+        above: Lower bound that values must exceed.
+        high: Largest allowed value.
+        effect: Time at which a change takes effect: the next ``"step"``, the next ``"reset"``, or the next
+            ``"episode"``, in which case the episode in progress is truncated.
+        provoke: ``provoke(env)`` moves an environment after its reset to a state in which the parameter has an
+            effect, if random actions seldom lead there. It is called on copies only.
     """
 
     name: str
@@ -79,33 +79,33 @@ class Parameter:
         return partial(self._check_and_assign, assign, type(env).__name__)
 
     def value(self, env: Any) -> float:
-        """The parameter's value now."""
+        """The parameter's present value."""
         return float(getattr(env, self.name) if self.get is None else self.get(env))
 
     def why_inert(self, env: Any) -> str | None:
-        """Why setting it would change nothing, or None."""
+        """The reason why a change has no effect, or None."""
         return None if self.inert is None else self.inert(env)
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there are values that it does not take."""
+        """Whether the parameter has a bound."""
         return max(self.low, self.above) > -math.inf or self.high < math.inf
 
     def allows(self, value: Any) -> bool:
-        """Whether a value, or each of an array's, lies within the bounds; NaN lies within none."""
+        """Whether a number, or every element of an array, is within the bounds. NaN is not."""
         if isinstance(value, np.ndarray):
             return bool(((value >= self.low) & (value > self.above) & (value <= self.high)).all())
         return bool(self.low <= value <= self.high and (value > self.above or self.above == -math.inf))
 
     @property
     def bounds(self) -> str:
-        """The bounds, as errors say them."""
-        said = [
+        """The bounds as text for errors."""
+        limits = [
             f"{sign} {bound:g}"
             for sign, bound in ((">", self.above), (">=", self.low), ("<=", self.high))
             if math.isfinite(bound)
         ]
-        return " and ".join(said)
+        return " and ".join(limits)
 
     def _check_and_assign(self, assign: Callable[[Any], None], owner: str, value: Any) -> None:
         if not self.allows(value):
@@ -116,20 +116,20 @@ class Parameter:
 
 
 def is_settable(value: Any) -> bool:
-    """Whether a value is a number, a bool, or an array of shape () that holds one."""
+    """Whether a value is a number, a bool, or an array of shape () with one of these."""
     if isinstance(value, np.ndarray):
         return value.ndim == 0 and value.dtype.kind in "biuf"
     return is_number(value) or isinstance(value, (bool, np.bool_))
 
 
 def fit(name: str, owner: str, before: Any, value: Any) -> Any:
-    """Convert a value to the type of the one that it replaces.
+    """Convert a value to the type of the value that it replaces.
 
     Args:
         name: Path of the attribute, for errors.
         owner: Class of the environment, for errors.
-        before: The attribute now: a number, a bool or an array.
-        value: A number, or one for each sub-environment, shape ``(num_envs,)``.
+        before: The present value: a number, a bool or an array.
+        value: The new value: a scalar, or shape ``(num_envs,)``.
 
     Raises:
         OutOfBoundsError: If the type cannot hold the value.
@@ -139,7 +139,7 @@ def fit(name: str, owner: str, before: Any, value: Any) -> Any:
     if kind not in "biuf":
         return value
     if kind != "f":
-        # The first value above the highest, which float64 holds exactly.
+        # One more than the largest value, which float64 holds exactly.
         low, end = (0, 2) if kind == "b" else (np.iinfo(old.dtype).min, np.iinfo(old.dtype).max + 1)
         wrong = np.atleast_1d(new)[~np.atleast_1d((np.floor(new) == new) & (new >= low) & (new < float(end)))]
         if wrong.size:

@@ -1,4 +1,4 @@
-"""Targets anywhere inside an environment, by their path, such as ``"model.opt.gravity[2]"``."""
+"""Numbers anywhere inside an environment as targets, by paths such as ``"model.opt.gravity[2]"``."""
 
 import re
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ _PATH = re.compile(rf"{_STEP}(?:\.{_STEP})*")
 class AttributePath:
     """The path from an environment to a number in it.
 
-    It is walked at each use: some environments make what lies on the way anew at every reset.
+    The path is resolved at each use, because some environments replace objects on it at every reset.
 
     Attributes:
-        text: Attributes' names with dots between them, and whole numbers in brackets.
+        text: Names of attributes, separated by dots, and indices in brackets.
     """
 
     text: str
 
     @cached_property
     def steps(self) -> tuple[str | int, ...]:
-        """Attributes' names and numbers of elements, in order."""
+        """Names of attributes and indices of elements, in order."""
         found = re.findall(r"([A-Za-z_]\w*)|\[(-?\d+)\]", self.text)
         return tuple(name or int(index) for name, index in found)
 
@@ -34,7 +34,7 @@ class AttributePath:
         return _walk(env, self.steps)
 
     def set(self, env: Any, value: Any) -> None:
-        """Put a value there, in the type of the one that it replaces; see `rl_rms.envs.parameters.parameter.fit`.
+        """Set the value, in the type of the present one; see `rl_rms.envs.parameters.parameter.fit`.
 
         Raises:
             OutOfBoundsError: If the type cannot hold the value.
@@ -42,16 +42,16 @@ class AttributePath:
         *way, last = self.steps
         holder = _walk(env, way)
         _put(holder, last, fit(self.text, type(env).__name__, _walk(holder, (last,)), value))
-        # Some libraries hand out copies of their vectors, Box2D for one, which must be handed back.
+        # Some libraries, such as Box2D, return copies of their vectors, which must be assigned again.
         if isinstance(last, int) and way and self.get(env) != holder[last]:
             _put(_walk(env, way[:-1]), way[-1], holder)
 
 
 def find_path(env: Any, text: str) -> AttributePath | None:
-    """The path to a number of an environment, or None where it has no attribute by which the path begins.
+    """The path to a number of an environment, or None if it lacks the path's first attribute.
 
     Raises:
-        ValueError: If the path breaks off, leads to something else than a number, or to one that is read-only.
+        ValueError: If the path does not lead to a number, or the number is read-only.
     """
     if not _PATH.fullmatch(text):
         return None
@@ -64,7 +64,7 @@ def find_path(env: Any, text: str) -> AttributePath | None:
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             if number == 0:
                 return None
-            none_yet = "; some environments make it at the first reset" if here is None else ""
+            none_yet = "; some environments create it at the first reset" if here is None else ""
             raise ValueError(
                 f"{owner} has no {text!r} to change: {so_far!r} is a {type(here).__name__} without "
                 f"{_say(step)!r}{none_yet}"
@@ -73,7 +73,7 @@ def find_path(env: Any, text: str) -> AttributePath | None:
     if not is_settable(here):
         if len(path.steps) == 1:
             return None
-        inside = f"; give the path to one in it, such as '{text}[0]'" if hasattr(here, "__getitem__") else ""
+        inside = f"; pass the path to an element, such as '{text}[0]'" if hasattr(here, "__getitem__") else ""
         raise ValueError(
             f"{text!r} of {owner} must be a number to be changed, got a {type(here).__name__}{inside}"
         )
@@ -81,7 +81,8 @@ def find_path(env: Any, text: str) -> AttributePath | None:
         path.set(env, here)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{text!r} of {owner} is read-only; register_parameter can say what it stands for"
+            f"{text!r} of {owner} is read-only; register a function that sets it with "
+            "register_parameter(..., set=...)"
         ) from error
     return path
 

@@ -1,4 +1,4 @@
-"""The table of parameters by environment class, with registration and look-up."""
+"""The registry of parameters by environment class."""
 
 import math
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from rl_rms.envs.parameters.paths import AttributePath, find_path
 
 
 class Family(NamedTuple):
-    """Parameters with one for each part of an environment, such as ``"mass.torso"`` for each body.
+    """One parameter for each part of an environment, such as ``"mass.torso"`` for each body.
 
     Attributes:
-        members: ``members(env)``, the names of the parts.
-        make: ``make(target, member)``, the parameter of a part.
+        members: ``members(env)`` returns the names of the parts.
+        make: ``make(target, member)`` returns the parameter of a part.
     """
 
     members: Callable[[Any], list[str]]
     make: Callable[[str, str], Parameter]
 
 
-# By "module:Class", so that the environments' modules, and Box2D and MuJoCo with them, need not be imported.
+# Keys are "module:Class", so that the environments' modules, Box2D and MuJoCo need not be imported.
 _PARAMETERS: dict[tuple[str, str], Parameter] = {}
 _FAMILIES: dict[tuple[str, str], Family] = {}
 
@@ -42,30 +42,30 @@ def register_parameter(
     effect: Effect = "step",
     provoke: Callable[[Any], None] | None = None,
 ) -> None:
-    """Say how a parameter of a class of environments is changed; it holds for subclasses too.
+    """Register how a parameter of an environment class and its subclasses is changed.
 
-    A value out of bounds is an error at the step at which it would be set: a clipped or reflected schedule stays
-    within them.
+    A value out of bounds raises an error at the step that would set it. Clip or reflect the schedule to avoid
+    this.
 
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
         name: The target's name.
-        set: ``set(env, value)``; None sets the attribute ``name``, in its own type: an int takes whole numbers, a
-            bool 0 and 1.
-        get: ``get(env)``; None reads the attribute ``name``.
-        derive: ``derive(env)``, called after every change to recompute what depends on the parameter.
+        set: ``set(env, value)``; None sets the attribute ``name`` in its own type. An int takes whole numbers, and
+            a bool takes 0 and 1.
+        get: ``get(env)`` returns the present value; None reads the attribute ``name``.
+        derive: ``derive(env)`` is called after every change, and recomputes what depends on the parameter.
         batched: Whether a vector environment takes an array, shape ``(num_envs,)``.
-        inert: ``inert(env)`` says why setting it would change nothing in this environment, or None.
-        low: The least value that is allowed.
-        above: Values must be greater than this.
-        high: The greatest value that is allowed.
-        effect: When a change takes effect: at the next ``"step"``, at the next ``"reset"``, or with the next
-            ``"episode"``, for which the one in progress is truncated.
-        provoke: ``provoke(env)`` brings an environment that was just reset to where the parameter matters; for one
-            that random actions seldom meet. It is called on copies only.
+        inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
+        low: Smallest allowed value.
+        above: Lower bound that values must exceed.
+        high: Largest allowed value.
+        effect: Time at which a change takes effect: the next ``"step"``, the next ``"reset"``, or the next
+            ``"episode"``, in which case the episode in progress is truncated.
+        provoke: ``provoke(env)`` moves an environment after its reset to a state in which the parameter has an
+            effect, if random actions seldom lead there. It is called on copies only.
 
     Raises:
-        ValueError: If the bounds leave no room, or ``effect`` is another word.
+        ValueError: If the bounds allow no value, or ``effect`` is unknown.
 
     Examples:
         >>> from gymnasium.envs.classic_control import PendulumEnv
@@ -80,18 +80,18 @@ def register_parameter(
 
 
 def register_family(env_class: str, prefix: str, family: Family) -> None:
-    """Say how the parameters ``"prefix.member"`` of a class of environments are changed.
+    """Register the parameters ``"prefix.member"`` of an environment class.
 
     Args:
         env_class: Class of the unwrapped environment as ``"module:Class"``.
-        prefix: The name before the dot.
+        prefix: Name before the dot.
         family: The parameters.
     """
     _FAMILIES[env_class, prefix] = family
 
 
 def find_parameter(env: Any, name: str) -> Parameter | None:
-    """The parameter of an unwrapped environment, or None where it has none of that name.
+    """Find a parameter of an unwrapped environment; None if it does not exist.
 
     Args:
         env: The unwrapped environment.
@@ -99,7 +99,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
             ``"model.opt.gravity[2]"``.
 
     Raises:
-        ValueError: If there is one whose change would have no effect, or cannot be made.
+        ValueError: If a change of the parameter is impossible or has no effect.
     """
     prefix, _, member = name.partition(".")
     for one in type(env).__mro__:
@@ -118,7 +118,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
 
 def parameter_names(env: Any) -> list[str]:
-    """Names of the parameters of an unwrapped environment: those registered for its class, else its numbers."""
+    """Names of the parameters registered for an unwrapped environment's class, else of its numeric attributes."""
     classes = [_qualified(one) for one in type(env).__mro__]
     registered = [
         name
@@ -137,7 +137,7 @@ def parameter_names(env: Any) -> list[str]:
 
 @cache
 def _parameter_at(path: AttributePath) -> Parameter:
-    # A bare attribute needs no walk.
+    # A single attribute needs no path.
     return Parameter(path.text, set=path.set, get=path.get) if len(path.steps) > 1 else Parameter(path.text)
 
 

@@ -1,4 +1,4 @@
-"""The parameters of Gymnasium's toy text: probabilities, from which transition tables are rebuilt.
+"""The parameters of Gymnasium's toy text environments: probabilities, from which transition tables are rebuilt.
 
 A table holds, for each state and action, the outcomes ``(probability, next state, reward, terminated)``. Blackjack
 has no table and no parameter.
@@ -17,7 +17,7 @@ _Rows = dict[int, list[_Outcome]]
 
 
 def _intended(rows: _Rows, action: int) -> _Outcome:
-    # Alone where nothing slips, else between the outcomes of the two actions at right angles.
+    # The only outcome if nothing slips, else the middle one between the two perpendicular moves.
     return rows[action][len(rows[action]) // 2]
 
 
@@ -26,7 +26,7 @@ def _is_end(state: int, rows: _Rows) -> bool:
 
 
 def _set_success_rate(env: Any, rate: float) -> None:
-    """Go where the action says with probability ``rate``, and to either side with half of the rest."""
+    """Make the intended move with probability ``rate``, and each perpendicular one with half of the rest."""
     astray = (1.0 - rate) / 2.0
     for state, rows in env.P.items():
         if _is_end(state, rows):
@@ -49,7 +49,7 @@ for _class in (_LAKE, _CLIFF):
 
 
 def _set_rainy_probability(env: Any, probability: float) -> None:
-    """Go where the action says with this probability, and to either side with half of the rest."""
+    """Make the intended move with this probability, and each perpendicular one with half of the rest."""
     aside = (1.0 - probability) / 2.0
     for rows in env.P.values():
         for row in rows.values():
@@ -85,7 +85,7 @@ register_parameter(
     high=1,
     inert=_without_rain,
 )
-# Drawn when an episode begins.
+# The environment draws with it when an episode begins.
 register_parameter(
     _TAXI,
     "fickle_probability",

@@ -1,7 +1,7 @@
 """Schedules of a parameter over time: immutable, pure functions of clock and key.
 
-A schedule keeps no state, so any clock can be asked in any order, two optimizers with the same seed meet the same
-drift, and a resumed run goes on exactly.
+A schedule has no state. Values can therefore be computed at any clock and in any order, equal seeds give equal
+drifts, and a resumed run continues exactly.
 
 - levels at known clocks: `Constant`, `Step`, `PiecewiseConstant`
 - smooth transitions: `Linear`, `Cosine`, `Exponential`, `Sigmoid`
@@ -13,14 +13,13 @@ drift, and a resumed run goes on exactly.
   ``s.reflect(low, high)`` (`Reflect`), ``s.delay(steps)`` (`Delay`), ``s.during(start, end)`` (`During`),
   ``s.then(s2, at)`` (`Then`)
 
-``amplitude`` is half of the range of the values, or, where they have no bounds, their standard deviation over
-time.
+``amplitude`` is half of the range of the values, or the standard deviation over time if the range is infinite.
 
-``timescale`` is the autocorrelation time tau, in env steps, that a tracker's half-life can be matched to: where
-the value has autocovariance ``S exp(-k / tau)`` and its measurements have noise variance ``R``, the exponential
-average with least mean squared error has the half-life ``ln 2 * tau / (sqrt(2 tau S / R) - 1)``. Jumps at random
-moments to independent levels and an Ornstein-Uhlenbeck process have exactly that autocovariance; each other
-schedule says what its tau stands for. ``half_life`` is this law, or that of ramps and sinusoids, in updates.
+``timescale`` is the autocorrelation time tau in env steps. If the value has the autocovariance ``S exp(-k / tau)``
+and its measurements have the noise variance ``R``, then the exponential average with the least mean squared error
+has the half-life ``ln 2 * tau / (sqrt(2 tau S / R) - 1)``. Jumps at random times to independent levels and an
+Ornstein-Uhlenbeck process have exactly this autocovariance. The other schedules document their tau. ``half_life``
+applies this law, or the law of ramps or sinusoids, and returns updates.
 """
 
 from rl_rms.envs.schedules.adversarial import AdversarialBurst

@@ -14,27 +14,27 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 @dataclass(frozen=True, repr=False)
 class AdversarialBurst(Schedule):
-    """A base value; for a while the bound that has hurt more, whenever returns show that the agent does well.
+    """A base value with bursts at the more harmful bound, which begin when the agent's returns are high.
 
     A burst begins when the mean return of the last ``window`` episodes that ended outside of bursts reaches
-    ``threshold``, at the earliest ``rest`` env steps after the last burst. It is at the bound that has not been
-    tried, ``low`` first, and then at the one in whose bursts episodes have had the lower mean return. Bounded
-    disturbances of a learner by an adversary are those of Pinto et al., "Robust adversarial reinforcement
-    learning" (ICML 2017); this adversary learns nothing but which bound is worse.
+    ``threshold``, but not within ``rest`` env steps after the last burst. The first burst is at ``low`` and the
+    second at ``high``; later ones are at the bound with the lower mean return of the episodes in its bursts.
+    Source of the idea: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017). This adversary only
+    learns which bound is worse.
 
-    Its ``strikes`` grow while an agent acts: the wrapper that reads the returns puts a new
-    one in its place for each burst. At any time it says at every clock what was, and `replay` makes of it a
-    schedule that does the same to another agent without looking at it. Its timescale is ``duration``.
+    The schedule is immutable. For each burst, the environment's wrapper replaces it by one with longer
+    ``strikes``. `replay` returns a schedule with the same bursts that does not depend on returns. The timescale is
+    ``duration``.
 
     Args:
         base: Value outside of bursts.
         low: The bound below, <= ``base``.
         high: The bound above, >= ``base``.
-        threshold: Mean return that provokes a burst.
-        duration: Env steps of a burst, >= 1.
+        threshold: Mean return that starts a burst.
+        duration: Length of a burst in env steps, >= 1.
         window: Episodes over which returns are averaged, >= 1.
-        rest: Env steps between two bursts, at least, >= 0.
-        strikes: The bursts so far: clock at which each began, in env steps, and its value.
+        rest: Minimum env steps between two bursts, >= 0.
+        strikes: The bursts so far, as pairs of the first clock in env steps and the value.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -87,19 +87,19 @@ class AdversarialBurst(Schedule):
         return values
 
     def strike(self, clock: int, value: float) -> "AdversarialBurst":
-        """The same with one more burst.
+        """Return the schedule with one more burst.
 
         Args:
-            clock: Where it begins, in env steps, not before the end of the last one.
+            clock: First clock of the burst in env steps, not before the end of the last burst.
             value: ``low`` or ``high``.
 
         Raises:
-            ValueError: If it is neither, or the last burst is not over.
+            ValueError: If the value is neither, or the last burst is not over.
         """
         return replace(self, strikes=(*self.strikes, (clock, value)))
 
     def replay(self) -> PiecewiseConstant:
-        """Its bursts so far, as a schedule that reacts to nothing."""
+        """Return a schedule with the bursts so far that does not depend on returns."""
         pieces = {0: self.base}
         for start, value in self.strikes:
             pieces |= {start: value, start + self.duration: self.base}
@@ -107,7 +107,7 @@ class AdversarialBurst(Schedule):
 
     @property
     def calm_from(self) -> int:
-        """The clock from which on the next burst may begin."""
+        """The first clock at which the next burst may begin."""
         return self.strikes[-1][0] + self.duration + self.rest if self.strikes else 0
 
     @property
@@ -123,5 +123,5 @@ class AdversarialBurst(Schedule):
         edges = {edge for start, _ in self.strikes for edge in (start, start + self.duration)}
         return self._where_changed(np.array(sorted(one for one in edges if t0 < one <= t1), dtype=np.int64), key)
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return max(1.2 * self.calm_from, 4.0 * self.duration)

@@ -1,11 +1,10 @@
-"""Schedules made of others clock by clock: sums, products, limits and mirrors.
+"""Sums, products, clipping and reflection of schedules.
 
-The parts of a sum or product share no random numbers: each random part gets a key of its own. Where only one part
-is random it keeps the whole's, so that ``2 * s + 1`` follows the very trace of ``s``, as ``2 + (r + s)`` does that
-of ``r + s``.
+The parts of a sum or product share no random numbers: each random part gets its own key. A single random part
+keeps the key of the combination, so that ``2 * s + 1`` uses the random numbers of ``s``.
 
-A whole jumps where a part jumps and the whole's value is another one than a clock before: jumps that cancel each
-other, or that a limit hides, are no events.
+A combination jumps at a clock if a part jumps and the combined value changes. Jumps that cancel each other, or
+that a limit hides, are not events.
 """
 
 import math
@@ -26,7 +25,7 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 @dataclass(frozen=True, init=False, repr=False)
 class _Combined(Schedule):
-    """Several schedules at once."""
+    """A combination of several schedules."""
 
     _list_argument: ClassVar[str] = "schedules"
 
@@ -37,7 +36,7 @@ class _Combined(Schedule):
         if not isinstance(schedules, (list, tuple)) or not schedules:
             raise ValueError(f"{owner}: schedules must be a list of schedules or numbers, got {schedules!r}")
         read = (read_part(owner, one) for one in schedules)
-        # Flat, so that however a user wrote the brackets the same parts have the same keys.
+        # Nested combinations are flattened, so that the keys do not depend on brackets.
         flat = tuple(part for one in read for part in (one.schedules if isinstance(one, type(self)) else (one,)))
         object.__setattr__(self, "schedules", flat)
 
@@ -47,40 +46,40 @@ class _Combined(Schedule):
 
     @property
     def random(self) -> bool:
-        """Whether a part is."""
+        """Whether a part is random."""
         return any(part.random for part in self.schedules)
 
     @property
     def cycle(self) -> float:
-        """The cycle of the parts that change, if all have the same."""
+        """The cycle of the parts that change if it is the same for all, else infinite."""
         cycles = {part.cycle for part in self.schedules if part.amplitude > 0}
         return cycles.pop() if len(cycles) == 1 else math.inf
 
     def _timescale(self) -> float:
-        """The shortest of any part."""
+        """The shortest timescale of any part."""
         return min(part.timescale for part in self.schedules)
 
-    def _telling_span(self) -> float:
-        return max(part._telling_span() for part in self.schedules)
+    def _plot_span(self) -> float:
+        return max(part._plot_span() for part in self.schedules)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         """``(sum s_i / h_i**2) ** (-1/2)`` with the parts' half-lives h_i and their shares s_i of the variance.
 
-        The lags' costs add; that of jumps or of a random walk is ``s_i theta / theta_i**2``, up to a factor. Parts
-        with amplitudes a_i are taken to have shares ``a_i**2 / sum a_j**2``.
+        The errors from lag add up. For jumps or a random walk the error is ``s_i theta / theta_i**2``, up to a
+        factor. The shares are estimated from the amplitudes a_i as ``a_i**2 / sum a_j**2``.
         """
         parts = [part.half_life(steps_per_update=steps_per_update, snr=snr) for part in self.schedules]
         weights = self._weights()
-        # Roots of sums of squares, which no large or small value makes overflow.
+        # hypot does not overflow or underflow in the squares.
         rate = math.hypot(*(weight / half_life for weight, half_life in zip(weights, parts, strict=True)))
         return math.hypot(*weights) / rate if rate > 0 else math.inf
 
     def _weights(self) -> list[float]:
-        """The amplitude that each part adds to the whole."""
+        """The contribution of each part to the amplitude."""
         return [part.amplitude for part in self.schedules]
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which a part jumps and the whole is another than before."""
+        """The clocks in ``(t0, t1]`` at which a part jumps and the combined value changes."""
         keys = part_keys(self.schedules, key)
         parts = [part.events(t0, t1, its) for part, its in zip(self.schedules, keys, strict=True)]
         return self._where_changed(np.unique(np.concatenate(parts)), key)
@@ -93,8 +92,8 @@ class _Combined(Schedule):
 class Sum(_Combined):
     """The sum of schedules; numbers stand for constants.
 
-    Its bounds are the sums of the parts' bounds, which it need not reach. Its amplitude is the sum of the parts'
-    amplitudes; its timescale the shortest of any part.
+    The bounds and the amplitude are the sums of the parts' bounds and amplitudes; values may stay within tighter
+    limits. The timescale is the shortest of any part.
 
     Args:
         schedules: The parts.
@@ -129,9 +128,9 @@ class Sum(_Combined):
 class Product(_Combined):
     """The product of schedules; numbers stand for constants.
 
-    Its bounds are those that the parts' bounds allow, which it need not reach. Where a part has none, its
-    amplitude is the standard deviation of a product of independent parts whose standard deviations are their
-    amplitudes. Its timescale is the shortest of any part.
+    The bounds are the extreme products of values within the parts' bounds; the product need not reach them. If a
+    part is unbounded, the amplitude is the standard deviation of a product of independent parts whose standard
+    deviations are their amplitudes. The timescale is the shortest of any part.
 
     Args:
         schedules: The parts.
@@ -152,25 +151,25 @@ class Product(_Combined):
         """The lowest and the highest product of values within the parts' bounds."""
         low, high = 1.0, 1.0
         for part in self.schedules:
-            # 0 times anything is 0, even where the other has no bound.
+            # 0 times an infinite bound is 0.
             corners = [a * b if a and b else 0.0 for a in (low, high) for b in part.bounds]
             low, high = min(corners), max(corners)
         return low, high
 
     @property
     def center(self) -> float:
-        """The middle of the bounds; without, the product of the parts' centers."""
+        """The middle of finite bounds, else the product of the parts' centers."""
         return center_of(self.bounds, math.prod(part.center for part in self.schedules))
 
     @property
     def amplitude(self) -> float:
-        """Half of the range between the bounds; without, the product's standard deviation."""
+        """Half of the range between finite bounds, else the product's standard deviation."""
         squares = math.prod(part.center**2 + part.amplitude**2 for part in self.schedules)
         deviation = math.sqrt(squares - math.prod(part.center**2 for part in self.schedules))
         return amplitude_of(self.bounds, deviation)
 
     def _weights(self) -> list[float]:
-        """Each part's amplitude beside the others at their centers; amplitudes alone where all centers are 0."""
+        """Each part's amplitude times the other parts' centers; the amplitudes alone if all products are 0."""
         centers = [abs(part.center) for part in self.schedules]
         weights = [
             part.amplitude * math.prod(centers[:index] + centers[index + 1 :]) if part.amplitude else 0.0
@@ -181,7 +180,7 @@ class Product(_Combined):
 
 @dataclass(frozen=True, init=False, repr=False)
 class _Limited(Derived):
-    """A schedule between limits."""
+    """A schedule whose values are kept between limits."""
 
     schedule: Schedule
     low: float | None
@@ -193,12 +192,12 @@ class _Limited(Derived):
 
     @property
     def center(self) -> float:
-        """The middle of the bounds; without, the schedule's own, limited alike."""
+        """The middle of finite bounds, else the schedule's center within the limits."""
         return center_of(self.bounds, float(self._limit(np.array([self.schedule.center]))[0]))
 
     @property
     def amplitude(self) -> float:
-        """Half of the range between the bounds; without, the schedule's own."""
+        """Half of the range between finite bounds, else the schedule's own amplitude."""
         return amplitude_of(self.bounds, self.schedule.amplitude)
 
     @abstractmethod
@@ -210,14 +209,14 @@ class _Limited(Derived):
         return self._limit(self.schedule.values(t, key))
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The schedule's own, where the limits leave another value than before."""
+        """The schedule's events at which the limited value changes."""
         return self._where_changed(self.schedule.events(t0, t1, key), key)
 
 
 class Clip(_Limited):
-    """The value, or the nearer limit where it is outside.
+    """Values clipped to limits.
 
-    Timescale and half-life are the schedule's own.
+    The timescale and the half-life are the schedule's own.
 
     Args:
         schedule: The schedule to limit.
@@ -225,14 +224,14 @@ class Clip(_Limited):
         high: Upper limit, above the lower one; None for none.
 
     Raises:
-        ValueError: If there is no limit, or an argument is none of these.
+        ValueError: If there is no limit, or an argument is invalid.
     """
 
     name: ClassVar[str] = "clip"
 
     @property
     def bounds(self) -> Bounds:
-        """The schedule's own, limited."""
+        """The schedule's bounds within the limits."""
         low, high = self._limit(np.array(self.schedule.bounds)).tolist()
         return low, high
 
@@ -241,31 +240,31 @@ class Clip(_Limited):
 
 
 class Reflect(_Limited):
-    """The value as mirrors at the limits throw it back, any number of times.
+    """Values reflected at limits, as often as necessary.
 
-    Timescale and half-life are the schedule's own; a random walk between mirrors has its own ``low`` and ``high``,
-    with which it knows its timescale.
+    The timescale and the half-life are the schedule's own. For a random walk, pass ``low`` and ``high`` to
+    `RandomWalk` instead, which then has a finite timescale.
 
     Args:
         schedule: The schedule to reflect.
-        low: Lower mirror; None for none.
-        high: Upper mirror, above the lower one; None for none.
+        low: Lower limit; None for none.
+        high: Upper limit, above the lower one; None for none.
 
     Raises:
-        ValueError: If there is no mirror, or an argument is none of these.
+        ValueError: If there is no limit, or an argument is invalid.
     """
 
     name: ClassVar[str] = "reflect"
 
     @property
     def bounds(self) -> Bounds:
-        """Those that the mirrors leave, which are the schedule's own where they are within."""
+        """The range of the reflected values."""
         low, high = self.schedule.bounds
         least, most = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
         if least <= low and high <= most:
             return low, high
         if math.isfinite(low) and math.isfinite(high):
-            # Folding turns only where the value passes a mirror or an image of one.
+            # The folded value has an extreme inside only where the value passes a limit or an image of one.
             ends = fold(np.array([low, high]), self.low, self.high).tolist()
             turns = [one for one in (least, most) if math.isfinite(one) and self._reaches(one, low, high)]
             return min(ends + turns), max(ends + turns)
@@ -276,7 +275,7 @@ class Reflect(_Limited):
         return min(low, 2 * most - high), most
 
     def _reaches(self, mirror: float, low: float, high: float) -> bool:
-        """Whether values from ``low`` to ``high`` come to a mirror or an image of it."""
+        """Whether the range from ``low`` to ``high`` contains the mirror or an image of it."""
         if self.low is None or self.high is None:
             return low <= mirror <= high
         period = 2 * (self.high - self.low)

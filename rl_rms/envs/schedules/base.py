@@ -1,4 +1,4 @@
-"""The base of schedules."""
+"""The base class of schedules."""
 
 import math
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ class Schedule(
     example="{step: {before: 1.0, after: 2.0, at: 1000}} or a number (write the values of a Python function to a "
     "file and use trace)",
 ):
-    """A value over time, in whatever unit the parameter has.
+    """A value over time, in the unit of the parameter.
 
     Schedules can be added and multiplied, with each other and with numbers; see `rl_rms.envs.schedules.algebra`.
 
@@ -38,16 +38,16 @@ class Schedule(
         [13.8, 11.6]
     """
 
-    # A NumPy number on the left of + or * leaves the work to the schedule.
+    # Makes NumPy numbers on the left of + or * call the schedule's operator.
     __array_ufunc__: ClassVar[None] = None
 
     @abstractmethod
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Values at clocks.
+        """Values at the given clocks.
 
         Args:
-            t: Clocks in env steps, whole numbers >= 0 and below ``2**62`` in any order, shape ``(n,)``.
-            key: Stream of random numbers; schedules that are not random ignore it.
+            t: Clocks in env steps, integers >= 0 and below ``2**62`` in any order, shape ``(n,)``.
+            key: Stream of random numbers; only random schedules use it.
 
         Returns:
             Values, shape ``(n,)``.
@@ -56,11 +56,11 @@ class Schedule(
     @property
     @abstractmethod
     def bounds(self) -> Bounds:
-        """Lowest and highest value that it can take; infinite where there is no such value."""
+        """Lowest and highest possible value; infinite if unbounded."""
 
     @property
     def center(self) -> float:
-        """The middle of the bounds; where there is none, the value about which it moves."""
+        """The middle of finite bounds, else the value around which the schedule moves."""
         low, high = self.bounds
         return low + (high - low) / 2
 
@@ -68,20 +68,20 @@ class Schedule(
     def amplitude(self) -> float:
         """Distance of the extremes from the center.
 
-        Half of the range between the bounds; where that is infinite, the standard deviation in the long run, which
-        is itself infinite for a random walk without walls.
+        Half of the range between finite bounds, else the standard deviation over time, which is infinite for a
+        random walk without walls.
         """
         low, high = self.bounds
         return (high - low) / 2
 
     @property
     def timescale(self) -> float:
-        """Autocorrelation time tau in env steps; ``inf`` where nothing changes."""
+        """Autocorrelation time tau in env steps; ``inf`` if the value is constant."""
         return self._timescale() if self.amplitude > 0 else math.inf
 
     @property
     def cycle(self) -> float:
-        """Env steps after which the value repeats itself, in the long run; ``inf`` where it does not."""
+        """Period of the values in env steps; ``inf`` if they are not periodic."""
         return math.inf
 
     @abstractmethod
@@ -96,21 +96,22 @@ class Schedule(
     def half_life(self, *, steps_per_update: float, snr: float) -> float:
         """The half-life of the exponential average that tracks the value with least mean squared error.
 
-        By the laws of `rl_rms.laws`, for one measurement an update whose noise is independent of the value: that
-        of a sinusoid, that of a ramp, and `matched_half_life` with the timescale for everything else. It is exact
-        for jumps at random moments to independent levels and for an Ornstein-Uhlenbeck process, and for the others
-        where it is short against the timescale; periodic jumps ask for a third less where it comes near to that.
+        The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Ramps and
+        sinusoids have their own laws; all other schedules use `matched_half_life` with their timescale. The result
+        is exact for jumps at random times to independent levels and for an Ornstein-Uhlenbeck process. For other
+        schedules it is accurate if it is short compared with the timescale; near the timescale, the best half-life
+        for periodic jumps is a third shorter.
 
         Args:
             steps_per_update: Env steps between two measurements, > 0.
             snr: Variance of the value over time divided by the variance of one measurement's noise, >= 0.
 
         Returns:
-            Half-life in updates; ``inf`` where nothing changes or forgetting does not pay.
+            Half-life in updates; ``inf`` if the value is constant or averaging over all time is best.
 
         Raises:
             ValueError: If an argument is out of range, or the schedule is a random walk without walls, whose
-                variance over time is not a number.
+                variance over time is infinite.
 
         Examples:
             >>> from rl_rms.envs.schedules import OrnsteinUhlenbeck
@@ -140,36 +141,36 @@ class Schedule(
             key: Stream of random numbers.
 
         Returns:
-            The clocks in ``(t0, t1]``, ascending, from which on another value holds. Continuous drift has none.
+            The clocks in ``(t0, t1]`` at which the value jumps, ascending. Continuous drift has no events.
         """
         return np.empty(0, dtype=np.int64)
 
     def _keep_number(self, name: str, **limits: float) -> None:
-        """Check a field that must be a number, and keep it as a float."""
+        """Check that a field is a number, and convert it to float."""
         value = check_number(f"{type(self).__name__}: {name}", getattr(self, name), **limits)
         object.__setattr__(self, name, value)
 
     def _keep_int(self, name: str, *, least: int, unit: str = "env steps") -> None:
-        """Check a field that must be a whole number, and keep it as an int."""
+        """Check that a field is a whole number, and convert it to int."""
         value = check_int(f"{type(self).__name__}: {name}", getattr(self, name), least=least, unit=unit)
         object.__setattr__(self, name, value)
 
     def _where_changed(self, clocks: Ints, key: Key) -> Ints:
-        """The clocks, of some >= 1, at which another value holds than one before."""
+        """The clocks, out of some >= 1, at which the value differs from that of the clock before."""
         changed: Ints = clocks[self.values(clocks, key) != self.values(clocks - 1, key)]
         return changed
 
-    def _telling_span(self) -> float:
-        """Env steps from clock 0 in which one sees what the schedule does."""
+    def _plot_span(self) -> float:
+        """Default length of a plot, in env steps from clock 0."""
         return 12 * self.timescale if math.isfinite(self.timescale) else 1_000.0
 
     def plot(self, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":
-        """Draw the value over the clock, as `rl_rms.envs.schedules.plotting.draw` does.
+        """Plot the value over the clock, see `rl_rms.envs.schedules.plotting.draw`.
 
         Args:
-            ax: Where to draw; None for new axes.
-            until: Last clock in env steps; None for some timescales.
-            seeds: How many seeds of a random schedule are drawn, >= 1.
+            ax: Matplotlib axes; None for new ones.
+            until: Last clock in env steps; None for a length that shows the schedule's behavior.
+            seeds: Number of seeds drawn for a random schedule, >= 1.
 
         Returns:
             The axes.
@@ -195,35 +196,35 @@ class Schedule(
         return self * other
 
     def clip(self, low: float | None = None, high: float | None = None) -> "Schedule":
-        """The value, or the nearer limit where it is outside; see `Clip`."""
+        """Clip the values to limits; see `Clip`."""
         return _make("clip", self, low, high)
 
     def reflect(self, low: float | None = None, high: float | None = None) -> "Schedule":
-        """The value as mirrors at the limits throw it back; see `Reflect`."""
+        """Reflect the values at limits; see `Reflect`."""
         return _make("reflect", self, low, high)
 
     def delay(self, steps: int) -> "Schedule":
-        """The same, ``steps`` env steps later; see `Delay`."""
+        """Shift the schedule ``steps`` env steps later; see `Delay`."""
         return _make("delay", self, steps)
 
     def ahead(self, steps: int) -> "Schedule":
-        """The same, ``steps`` env steps earlier; see `Ahead`."""
+        """Shift the schedule ``steps`` env steps earlier; see `Ahead`."""
         return _make("ahead", self, steps)
 
     def during(self, start: int, end: int, rest: float | None = None) -> "Schedule":
-        """The same between two clocks, at rest before and after; see `During`."""
+        """Limit the changes to an interval of clocks; see `During`."""
         return _make("during", self, start, end, rest)
 
     def then(self, second: "Schedule | float", at: int) -> "Schedule":
-        """This until clock ``at``, from there on another, begun anew; see `Then`."""
+        """Continue with another schedule from clock ``at`` on; see `Then`."""
         return _make("then", self, second, at)
 
     @staticmethod
     def from_config(config: Any) -> "Schedule":
-        """Read the YAML form; a bare number is a `Constant`, and a schedule is returned as it is.
+        """Read the YAML form; a bare number becomes a `Constant`, and a schedule is returned unchanged.
 
         Raises:
-            ValueError: If it is no schedule, or has a wrong, missing or impossible argument.
+            ValueError: If the form is not a schedule, or an argument is unknown, missing or invalid.
 
         Examples:
             >>> Schedule.from_config({"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 20_000}})
@@ -241,15 +242,15 @@ SCHEDULES: dict[str, type[Schedule]] = Schedule._classes
 
 
 def _make(name: str, *arguments: Any) -> Schedule:
-    """A schedule of a class that is defined above this module."""
+    """Make a schedule of a class that this module cannot import."""
     return SCHEDULES[name](*arguments)
 
 
 def read_part(owner: str, config: Any) -> Schedule:
-    """A schedule that is an argument of another.
+    """Read a schedule that is an argument of another schedule.
 
     Raises:
-        ValueError: If it is none; names the argument.
+        ValueError: If it is not a schedule; the message names the owner.
     """
     try:
         return Schedule.from_config(config)
@@ -269,7 +270,7 @@ def as_schedules(changes: Mapping[str, Any] | None, name: str = "changes") -> di
         name: The name of ``changes`` in errors.
 
     Raises:
-        ValueError: If it is no such mapping; names the target.
+        ValueError: If ``changes`` is not such a mapping; the message names the target.
     """
     if changes is None:
         return {}
@@ -279,6 +280,6 @@ def as_schedules(changes: Mapping[str, Any] | None, name: str = "changes") -> di
     for target, config in changes.items():
         try:
             schedules[str(target)] = Schedule.from_config(config)
-        except ValueError as error:  # noqa: PERF203  # each error is to name its own target
+        except ValueError as error:  # noqa: PERF203  # each error names its target
             raise ValueError(f"{name}.{target}: {error}") from error
     return schedules

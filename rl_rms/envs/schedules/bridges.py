@@ -1,13 +1,12 @@
 """Markov processes with access at any clock, sampled from coarse to fine by bridges.
 
-A process that goes on from its last value seems to need all values before. It does not: the value in the middle
-between two others that are known has a law of its own, the process's bridge, since what a Markov process does
-between two clocks depends on nothing outside them (Levy's construction of Brownian motion). So the values at clock
-0 and at ``2**62`` are drawn first, then that in the middle, then those in the middle of each half, and so on, each
-with random numbers that only its own clock names. At whole clocks this has exactly the law of the process that
-goes step by step.
+Given two values of a Markov process, the value in the middle between them has a known distribution, the bridge,
+and does not depend on anything outside (Levy's construction of Brownian motion). The values at clock 0 and at
+``2**62`` are drawn first, then the value in the middle, then the middles of both halves, and so on. The random
+numbers of each value depend only on its own clock. At whole clocks the result has exactly the distribution of the
+process that is simulated step by step.
 
-A clock far ahead costs 50 draws, and its neighbors in the same block of 4096 nothing more.
+A distant clock takes 50 draws; further clocks in the same block of 4096 take none.
 """
 
 from abc import abstractmethod
@@ -19,32 +18,32 @@ import numpy.typing as npt
 from rl_rms.envs.schedules.base import Schedule
 from rl_rms.envs.schedules.rng import Floats, Key, by_block, draw
 
-# Clocks in a block, whose ends are drawn one by one and whose inside at once: as many as a drift asks for.
+# The ends of a block are drawn one by one and its inside at once. A drift requests values in such blocks.
 _LEVELS = 12
 BLOCK = 2**_LEVELS
 # Blocks between clock 0 and the last clock.
 _BLOCKS = 2**50
-# The random numbers of a block's inside and those of its first clock.
+# Lanes of the random numbers of a block's inside and of its first clock.
 _INSIDE, _END = 0, 1
 
 
 class Bridged(Schedule):
-    """A schedule that is drawn by bridges; its states may be any numbers, of which `_held` makes values."""
+    """A schedule that is sampled by bridges. `_held` converts its states to values."""
 
     @abstractmethod
     def _begin(self, uniform: Floats) -> Floats:
-        """States at clock 0, of uniform numbers of shape ``(2, n)``; shape ``(n,)``."""
+        """States at clock 0, shape ``(n,)``, from uniform random numbers of shape ``(2, n)``."""
 
     @abstractmethod
-    def _go_on(self, states: Floats, steps: int, uniform: Floats) -> Floats:
-        """States ``steps`` clocks after others."""
+    def _advance(self, states: Floats, steps: int, uniform: Floats) -> Floats:
+        """States ``steps`` clocks after the given ones."""
 
     @abstractmethod
     def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
-        """States in the middle of others that lie ``steps`` clocks before and ``steps`` clocks after."""
+        """States midway between the states ``steps`` clocks before and ``steps`` clocks after."""
 
     def _held(self, states: Floats) -> Floats:
-        """The values that states stand for."""
+        """The values of states."""
         return states
 
     @property
@@ -57,7 +56,7 @@ class Bridged(Schedule):
         return self._held(by_block(t, BLOCK, lambda block, inside: _states(self, key, block)[inside % BLOCK]))
 
 
-# The caches bound the memory: 8 MB of blocks, and the ends that a few hundred streams go on from.
+# The caches hold 8 MB of blocks, and the block ends of a few hundred streams.
 @lru_cache(maxsize=256)
 def _states(schedule: Bridged, key: Key, block: int) -> Floats:
     """States at a block's clocks, shape ``(BLOCK,)``."""
@@ -82,8 +81,8 @@ def _end(schedule: Bridged, key: Key, block: int) -> float:
         return float(schedule._begin(uniform)[0])
     if block == _BLOCKS:
         begin = np.array([_end(schedule, key, 0)])
-        return float(schedule._go_on(begin, _BLOCKS * BLOCK, uniform)[0])
-    # The largest power of two that divides the block's number says between which it lies in the middle.
+        return float(schedule._advance(begin, _BLOCKS * BLOCK, uniform)[0])
+    # The block lies midway between two blocks at the distance of the largest power of two that divides its number.
     distance = block & -block
     before = np.array([_end(schedule, key, block - distance)])
     after = np.array([_end(schedule, key, block + distance)])

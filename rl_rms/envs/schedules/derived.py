@@ -1,4 +1,4 @@
-"""Common parts of schedules that are made of other schedules."""
+"""Common parts of schedules that are derived from other schedules."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from rl_rms.envs.schedules.rng import Key
 
 
 class Derived(Schedule):
-    """A schedule made of one other, with the properties of that one unless a subclass overrides them."""
+    """A schedule derived from one other schedule, with its properties unless a subclass overrides them."""
 
     schedule: Schedule
 
@@ -30,7 +30,7 @@ class Derived(Schedule):
 
     @property
     def random(self) -> bool:
-        """Whether the schedule is."""
+        """Whether the schedule is random."""
         return self.schedule.random
 
     @property
@@ -41,15 +41,15 @@ class Derived(Schedule):
     def _timescale(self) -> float:
         return self.schedule.timescale
 
-    def _telling_span(self) -> float:
-        return self.schedule._telling_span()
+    def _plot_span(self) -> float:
+        return self.schedule._plot_span()
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         return self.schedule.half_life(steps_per_update=steps_per_update, snr=snr)
 
 
 def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:
-    """A key for each part of a whole; parts that are not random count for nothing."""
+    """A key for each part of a combination; only random parts are counted."""
     if sum(part.random for part in parts) <= 1:
         return [key] * len(parts)
     indices = accumulate((int(part.random) for part in parts), initial=0)

@@ -15,13 +15,13 @@ from rl_rms.envs.schedules.rng import Floats, Key, normals
 
 @dataclass(frozen=True, repr=False)
 class OrnsteinUhlenbeck(Bridged):
-    """A wandering value that is drawn back to its mean: Gaussian, with autocovariance ``std**2 exp(-k / tau)``.
+    """A mean-reverting Gaussian process with the autocovariance ``std**2 exp(-k / tau)``.
 
-    ``x_t = mean + r (x_{t-1} - mean) + std sqrt(1 - r**2) n_t`` with ``r = exp(-1 / tau)`` and standard normal n;
-    stationary from clock 0 on. Its timescale is ``tau``. It has no bounds, so that its amplitude is ``std``.
+    ``x_t = mean + r (x_{t-1} - mean) + std sqrt(1 - r**2) n_t`` with ``r = exp(-1 / tau)`` and standard normal n.
+    It is stationary from clock 0 on. The timescale is ``tau``. The amplitude is ``std``, because it has no bounds.
 
     Args:
-        mean: Value about which it wanders.
+        mean: Mean over time.
         std: Standard deviation over time, >= 0.
         tau: Autocorrelation time in env steps, > 0.
 
@@ -42,7 +42,7 @@ class OrnsteinUhlenbeck(Bridged):
 
     @property
     def bounds(self) -> Bounds:
-        """None: minus and plus infinity, unless ``std`` is 0."""
+        """Minus and plus infinity; ``mean`` if ``std`` is 0."""
         return (-math.inf, math.inf) if self.std > 0 else (self.mean, self.mean)
 
     @property
@@ -58,18 +58,18 @@ class OrnsteinUhlenbeck(Bridged):
     def _timescale(self) -> float:
         return self.tau
 
-    # States are standard: what differs from the mean, in units of std.
+    # States are deviations from the mean in units of std.
 
     def _begin(self, uniform: Floats) -> Floats:
         return normals(*uniform)
 
-    def _go_on(self, states: Floats, steps: int, uniform: Floats) -> Floats:
+    def _advance(self, states: Floats, steps: int, uniform: Floats) -> Floats:
         wait = steps / self.tau
         return math.exp(-wait) * states + math.sqrt(-math.expm1(-2 * wait)) * normals(*uniform)
 
     def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
-        # The middle given both ends at a correlation r each: mean r (a + b) / (1 + r**2), variance
-        # (1 - r**2) / (1 + r**2).
+        # Given two ends a and b, each with correlation r to the middle, the middle has the mean
+        # r (a + b) / (1 + r**2) and the variance (1 - r**2) / (1 + r**2).
         r = math.exp(-steps / self.tau)
         square = r * r
         std = math.sqrt(-math.expm1(-2 * steps / self.tau) / (1 + square))
@@ -81,14 +81,13 @@ class OrnsteinUhlenbeck(Bridged):
 
 @dataclass(frozen=True, repr=False)
 class RandomWalk(Bridged):
-    """A sum of independent Gaussian steps, between walls that reflect it where there are some.
+    """A sum of independent Gaussian steps, with optional reflecting walls.
 
-    ``std`` counts per square root of an env step: over k env steps it changes with standard deviation
-    ``std * sqrt(k)``. Between two walls it comes to every value alike; its timescale is then
-    ``(high - low)**2 / (6 std**2)``, the time constant with which its autocovariance begins to fall, and its
-    half-life that of `rl_rms.laws.random_walk_half_life` wherever this is short against the timescale. Without
-    two walls it has neither an amplitude nor a timescale (both are ``inf``): the longer one looks, the farther it
-    goes.
+    Over k env steps the value changes with the standard deviation ``std * sqrt(k)``. With two walls, the
+    distribution over time is uniform between them. The timescale is then ``(high - low)**2 / (6 std**2)``, the
+    initial decay time of the autocovariance. The half-life is then `rl_rms.laws.random_walk_half_life` if it is
+    short compared with the timescale. Without two walls the variance grows without limit, and the amplitude and
+    the timescale are infinite.
 
     Args:
         start: Value at clock 0, between the walls.
@@ -120,14 +119,14 @@ class RandomWalk(Bridged):
 
     @property
     def bounds(self) -> Bounds:
-        """The walls, infinite where there are none; ``start`` if ``std`` is 0."""
+        """The walls, infinite without a wall; ``start`` if ``std`` is 0."""
         if self.std == 0:
             return self.start, self.start
         return (-math.inf if self.low is None else self.low, math.inf if self.high is None else self.high)
 
     @property
     def center(self) -> float:
-        """The middle between two walls; ``start`` where there are none."""
+        """The middle between two walls; ``start`` without two walls."""
         low, high = self.bounds
         return low + (high - low) / 2 if math.isfinite(high - low) else self.start
 
@@ -139,18 +138,18 @@ class RandomWalk(Bridged):
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         if math.isinf(self.amplitude):
             raise ValueError(
-                f"{self!r} has no variance over time, so that snr says nothing; give it low and high, or use "
+                f"{self!r} has an infinite variance over time, so snr is undefined; pass low and high, or use "
                 "rl_rms.laws.random_walk_half_life"
             )
         return super()._half_life(steps_per_update, snr)
 
-    # States are sums of standard steps. Reflected steps have the same law as the steps that a walk without walls
-    # makes through mirror images of its room, so that folding it is exact.
+    # States are sums of standard normal steps. A walk without walls that is folded at the walls has exactly the
+    # distribution of a reflected walk.
 
     def _begin(self, uniform: Floats) -> Floats:
         return np.zeros(uniform.shape[1])
 
-    def _go_on(self, states: Floats, steps: int, uniform: Floats) -> Floats:
+    def _advance(self, states: Floats, steps: int, uniform: Floats) -> Floats:
         return states + math.sqrt(steps) * normals(*uniform)
 
     def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
@@ -165,15 +164,15 @@ class RandomWalk(Bridged):
 
 
 def fold(values: Floats, low: float | None, high: float | None) -> Floats:
-    """Values as mirrors at ``low`` and ``high`` throw them back, any number of times.
+    """Reflect values at ``low`` and ``high``, as often as necessary.
 
     Args:
         values: Any values.
-        low: Lower mirror; None for none.
-        high: Upper mirror, above the lower one; None for none.
+        low: Lower limit; None for none.
+        high: Upper limit, above the lower one; None for none.
 
     Returns:
-        Values of the same shape between the mirrors; those that were there already are as they were.
+        Values of the same shape within the limits; values already within them are unchanged.
     """
     if low is not None and high is not None:
         width = high - low
@@ -187,10 +186,10 @@ def fold(values: Floats, low: float | None, high: float | None) -> Floats:
 
 
 def check_walls(owner: object, low: float | None, high: float | None, *, needed: bool = False) -> None:
-    """Keep limits in a schedule's ``low`` and ``high``.
+    """Check limits, and assign them to a schedule's ``low`` and ``high``.
 
     Raises:
-        ValueError: If one is no number, the lower one is not below the other, or there is none though needed.
+        ValueError: If a limit is not a number, ``low`` is not below ``high``, or a needed limit is missing.
     """
     name = type(owner).__name__
     if needed and low is None and high is None:

@@ -74,17 +74,17 @@ class _Drawn(Schedule):
 class Redraw(_Drawn):
     """A new level at clocks 0, ``every``, ``2 * every`` and so on, uniform in [low, high) or from a list.
 
-    Its timescale is ``0.8 * every``: its autocovariance falls along a line to 0 at ``every``, and the exponential
-    ``exp(-k / tau)`` that asks for about the same half-life has that tau.
+    The timescale is ``0.8 * every``. The autocovariance falls linearly to 0 at ``every``; an exponential
+    ``exp(-k / tau)`` with this tau has about the same best half-life.
 
     Args:
         low: Lowest level.
         high: Highest level, >= ``low``.
-        every: Env steps from one level to the next, >= 1.
+        every: Env steps between two levels, >= 1.
         values: The levels to choose from, in place of ``low`` and ``high``.
 
     Raises:
-        ValueError: If it has neither an interval nor a list, or ``every`` is missing or out of range.
+        ValueError: If interval and list are both given or both missing, or ``every`` is missing or out of range.
     """
 
     name: ClassVar[str] = "redraw"
@@ -110,17 +110,17 @@ class Redraw(_Drawn):
         return 0.8 * self.every
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The multiples of ``every`` in ``(t0, t1]`` that bring another level."""
+        """The multiples of ``every`` in ``(t0, t1]`` at which the level changes."""
         draws = np.arange(t0 // self.every + 1, t1 // self.every + 1, dtype=np.int64)
         return self._where_changed(draws * self.every, key)
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class PoissonJumps(_Drawn):
-    """A new level at random moments: at each clock >= 1 with probability ``1 / mean_dwell``.
+    """A new level at random times: at each clock >= 1 with probability ``1 / mean_dwell``.
 
-    The times between two jumps are geometrically distributed. Its timescale is ``mean_dwell``: the autocovariance
-    is ``S exp(-k / mean_dwell)``.
+    The times between two jumps are geometrically distributed. The autocovariance is ``S exp(-k / mean_dwell)``,
+    and the timescale is ``mean_dwell``.
 
     Args:
         low: Lowest level.
@@ -129,7 +129,8 @@ class PoissonJumps(_Drawn):
         values: The levels to choose from, in place of ``low`` and ``high``.
 
     Raises:
-        ValueError: If it has neither an interval nor a list, or ``mean_dwell`` is missing or out of range.
+        ValueError: If interval and list are both given or both missing, or ``mean_dwell`` is missing or out of
+            range.
     """
 
     name: ClassVar[str] = "poisson_jumps"
@@ -151,7 +152,7 @@ class PoissonJumps(_Drawn):
 
         def read(block: int, inside: Ints) -> Floats:
             times, brought = jumps(self.mean_dwell, key, block)
-            # The level that holds at the block's start was drawn in an earlier block.
+            # The first level in the block was drawn in an earlier block.
             uniform = np.concatenate([[self._carried(key, block)], brought])
             held: Floats = uniform[np.searchsorted(times, inside, side="right")]
             return held
@@ -162,33 +163,33 @@ class PoissonJumps(_Drawn):
         return self.mean_dwell
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The jumps in ``(t0, t1]`` that bring another level."""
+        """The jumps in ``(t0, t1]`` at which the level changes."""
         return self._where_changed(jumps_between(self.mean_dwell, key, t0, t1), key)
 
     def _carried(self, key: Key, block: int) -> float:
-        """The uniform number of the last jump before a block; before the first block, that of the first level."""
+        """The uniform number of the last jump before a block, or of the first level if there was no jump."""
         last = last_jump(self.mean_dwell, key, block)
         return float(uniforms(key, 0, lane=2)[0]) if last is None else last[1]
 
 
 @dataclass(frozen=True, repr=False)
 class Burst(Schedule):
-    """A base value, and now and then for a while a peak.
+    """A base value with regular or random bursts of a peak value.
 
-    With ``every`` bursts begin at clocks ``every``, ``2 * every`` and so on; with ``rate`` at random moments, at
-    each clock with that probability, and bursts that overlap are one. Its timescale is the time constant with
-    which its autocovariance begins to fall: with p the share of time at the peak, ``p * (1 - p) * every`` or
-    ``p / rate``, which is near ``duration`` while bursts are rare.
+    With ``every``, bursts begin at clocks ``every``, ``2 * every`` and so on. With ``rate``, a burst begins at
+    each clock with this probability, and overlapping bursts merge. The timescale is the initial decay time of the
+    autocovariance: ``p * (1 - p) * every`` or ``p / rate``, with p the share of time at the peak. It is near
+    ``duration`` if bursts are rare.
 
     Args:
         base: Value outside bursts.
         peak: Value in a burst.
-        duration: Env steps of a burst, >= 1, with ``every`` below it.
-        every: Env steps from the beginning of a burst to that of the next, >= 2.
+        duration: Length of a burst in env steps, >= 1 and below ``every``.
+        every: Env steps between the beginnings of two bursts, >= 2.
         rate: Probability that a burst begins at a clock, in (0, 1), in place of ``every``.
 
     Raises:
-        ValueError: If an argument is out of its range, or there are both or neither of ``every`` and ``rate``.
+        ValueError: If an argument is out of range, or ``every`` and ``rate`` are both given or both missing.
     """
 
     name: ClassVar[str] = "burst"
@@ -215,7 +216,7 @@ class Burst(Schedule):
             self._keep_number("rate", above=0, below=1)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """``peak`` where a burst began within the last ``duration`` clocks, else ``base``."""
+        """``peak`` if a burst began within the last ``duration`` clocks, else ``base``."""
         t = np.asarray(t)
         return np.where(t - self._last_begin(t, key) < self.duration, self.peak, self.base)
 
@@ -226,12 +227,12 @@ class Burst(Schedule):
 
     @property
     def random(self) -> bool:
-        """Whether bursts begin at random moments."""
+        """Whether bursts begin at random times."""
         return self.rate is not None
 
     @property
     def cycle(self) -> float:
-        """``every``, where bursts come regularly."""
+        """``every``; infinite with ``rate``."""
         return math.inf if self.every is None else float(self.every)
 
     def _timescale(self) -> float:
@@ -241,7 +242,7 @@ class Burst(Schedule):
         assert self.rate is not None
         return float(-np.expm1(self.duration * np.log1p(-self.rate)) / self.rate)
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return 5.0 * (self._mean_wait if self.every is None else self.every)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
@@ -256,12 +257,12 @@ class Burst(Schedule):
 
     @property
     def _mean_wait(self) -> float:
-        """Mean env steps from the beginning of a random burst to that of the next."""
+        """Mean env steps between the beginnings of two random bursts."""
         assert self.rate is not None
         return 1.0 / self.rate
 
     def _last_begin(self, t: Ints, key: Key) -> Ints:
-        """The clock at which the last burst began; ``-duration`` where there was none."""
+        """The clock at which the last burst began; ``-duration`` if there was none."""
         if self.every is not None:
             return np.where(t < self.every, -self.duration, t - t % self.every)
 
@@ -275,10 +276,10 @@ class Burst(Schedule):
 
 
 def check_levels(owner: str, values: Sequence[float]) -> tuple[float, ...]:
-    """A list of levels.
+    """Check a list of levels.
 
     Raises:
-        ValueError: If it is none or empty; names the owner.
+        ValueError: If it is empty or not a list of numbers; the message names the owner.
     """
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(f"{owner}: values must be a list of numbers, got {values!r}")

@@ -16,13 +16,13 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 @dataclass(frozen=True, init=False, repr=False)
 class Constant(Schedule):
-    """The same value for ever.
+    """A constant value.
 
     Args:
-        value: The value, kept as ``level``.
+        value: The value, stored as ``level``.
 
     Raises:
-        ValueError: If it is not a finite number.
+        ValueError: If the value is not a finite number.
     """
 
     name: ClassVar[str] = "constant"
@@ -39,7 +39,7 @@ class Constant(Schedule):
 
     @property
     def bounds(self) -> Bounds:
-        """``value`` twice."""
+        """``value`` as both bounds."""
         return self.level, self.level
 
     def _timescale(self) -> float:
@@ -48,9 +48,9 @@ class Constant(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Step(Schedule):
-    """One jump: ``before`` at clocks below ``at``, ``after`` from there on.
+    """One jump: ``before`` at clocks below ``at``, ``after`` from ``at`` on.
 
-    Its timescale is ``at``, the time for which the first value holds; ``inf`` for ``at=0``, which never jumps.
+    The timescale is ``at``, the duration of the first value. With ``at=0`` there is no jump and it is ``inf``.
 
     Args:
         before: First value.
@@ -58,7 +58,7 @@ class Step(Schedule):
         at: Clock of the jump, in env steps, >= 0.
 
     Raises:
-        ValueError: If a value is not a finite number or ``at`` no whole number >= 0.
+        ValueError: If a value is not a finite number or ``at`` is not a whole number >= 0.
     """
 
     name: ClassVar[str] = "step"
@@ -73,7 +73,7 @@ class Step(Schedule):
         self._keep_int("at", least=0)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """``before`` where ``t < at``, else ``after``."""
+        """``before`` if ``t < at``, else ``after``."""
         return np.where(np.asarray(t) < self.at, self.before, self.after)
 
     @property
@@ -84,7 +84,7 @@ class Step(Schedule):
     def _timescale(self) -> float:
         return float(self.at) if self.at > 0 else math.inf
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return 2.0 * max(self.at, 1)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
@@ -95,15 +95,15 @@ class Step(Schedule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class PiecewiseConstant(Schedule):
-    """A list of levels: each holds from its own clock until that of the next, the last one for ever.
+    """A list of levels, each of which holds until the clock of the next.
 
-    Its timescale is the mean time for which a level holds, the last one left out.
+    The timescale is the mean duration of a level, without the last one.
 
     Args:
-        points: Pairs of a clock in env steps and the value from there on; the first clock is 0, and they ascend.
+        points: Pairs of a clock in env steps and the value from that clock on; clocks ascend from 0.
 
     Raises:
-        ValueError: If ``points`` is no such list.
+        ValueError: If ``points`` is not such a list.
 
     Examples:
         >>> schedule = PiecewiseConstant([(0, 9.8), (100, 3.7), (400, 9.8)])
@@ -151,10 +151,10 @@ class PiecewiseConstant(Schedule):
     def _timescale(self) -> float:
         return self.points[-1][0] / (len(self.points) - 1)
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return 1.25 * max(self.points[-1][0], 1)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks of the points in ``(t0, t1]`` that bring another value."""
+        """The clocks of the points in ``(t0, t1]`` at which the value changes."""
         clocks = np.array([clock for clock, _ in self.points[1:] if t0 < clock <= t1], dtype=np.int64)
         return self._where_changed(clocks, key)

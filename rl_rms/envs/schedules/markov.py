@@ -1,4 +1,4 @@
-"""Random sequences of regimes with access at any clock, sampled by bridges."""
+"""Markov chains of values with access at any clock, sampled by bridges."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 Rows = tuple[tuple[float, ...], ...]
 
-# Clocks whose values are compared at once when jumps are looked for.
+# Clocks whose values are compared at once to find jumps.
 _COMPARED_AT_ONCE = 2**16
 
 
@@ -23,19 +23,20 @@ _COMPARED_AT_ONCE = 2**16
 class Markov(Bridged):
     """A Markov chain on a list of values, stationary from clock 0 on.
 
-    With ``mean_dwell`` each value holds for geometrically distributed times and any other one may follow. Its
-    timescale is the time constant with which its autocovariance begins to fall: the variance over time divided by
-    half the mean square of the change in one env step. That of two values with ``mean_dwell`` is
+    With ``mean_dwell``, the duration of a value is geometrically distributed and all other values are equally
+    likely to follow. The timescale is the initial decay time of the autocovariance: the variance over time divided
+    by half the mean square of the change in one env step. For two values with ``mean_dwell`` it is
     ``mean_dwell / 2``.
 
     Args:
         values: The values, at least two.
-        mean_dwell: Mean time for which a value holds, in env steps, >= 1.
+        mean_dwell: Mean duration of a value in env steps, >= 1.
         transitions: In place of ``mean_dwell``, for each value the probabilities of every value one env step
             later, shape ``(n, n)``; each row sums to 1, and every value can be reached from every other.
 
     Raises:
-        ValueError: If an argument is none of these, or there are both or neither of the last two.
+        ValueError: If an argument is invalid, or ``mean_dwell`` and ``transitions`` are both given or both
+            missing.
 
     Examples:
         >>> chain = Markov([1.0, 5.0], transitions=[[0.99, 0.01], [0.03, 0.97]])
@@ -73,7 +74,7 @@ class Markov(Bridged):
 
     @property
     def matrix(self) -> Floats:
-        """Probabilities of every value one env step after each, shape ``(n, n)``."""
+        """Probabilities of every value one env step after each value, shape ``(n, n)``."""
         if self.transitions is not None:
             return np.array(self.transitions)
         assert self.mean_dwell is not None
@@ -84,9 +85,9 @@ class Markov(Bridged):
 
     @property
     def stationary(self) -> Floats:
-        """Share of time of each value in the long run, shape ``(n,)``."""
+        """Stationary probability of each value, shape ``(n,)``."""
         number = len(self.levels)
-        # The shares stay as they are in a step, and sum to 1.
+        # A step leaves the shares unchanged, and they sum to 1.
         equations = np.vstack([self.matrix.T - np.eye(number), np.ones(number)])
         shares = np.linalg.lstsq(equations, np.append(np.zeros(number), 1.0), rcond=None)[0].astype(np.float64)
         positive: Floats = np.clip(shares, 0.0, None)
@@ -104,24 +105,24 @@ class Markov(Bridged):
         return float(2 * variance / changes)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which another value follows."""
+        """The clocks in ``(t0, t1]`` at which the value changes."""
         found = [np.empty(0, dtype=np.int64)]
         for start in range(t0, t1, _COMPARED_AT_ONCE):
             values = self.values(np.arange(start, min(start + _COMPARED_AT_ONCE, t1) + 1), key)
             found.append(start + 1 + np.flatnonzero(values[1:] != values[:-1]))
         return np.concatenate(found)
 
-    # States are numbers of values.
+    # States are indices of values.
 
     def _begin(self, uniform: Floats) -> Floats:
         return _choose(self.stationary, uniform[0])
 
-    def _go_on(self, states: Floats, steps: int, uniform: Floats) -> Floats:
+    def _advance(self, states: Floats, steps: int, uniform: Floats) -> Floats:
         return _choose(_power(self, steps.bit_length() - 1)[states.astype(np.int64)], uniform[0])
 
     def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
         power = _power(self, steps.bit_length() - 1)
-        # By Bayes' rule, up to a factor: to the middle from the one, and from there to the other.
+        # Bayes' rule, up to a factor: P(middle | before) P(after | middle).
         weights = power[before.astype(np.int64)] * power.T[after.astype(np.int64)]
         return _choose(weights, uniform[0])
 
@@ -132,18 +133,18 @@ class Markov(Bridged):
 
 @lru_cache(maxsize=1024)
 def _power(chain: Markov, squarings: int) -> Floats:
-    """Probabilities of every value ``2**squarings`` env steps after each."""
+    """Probabilities of every value ``2**squarings`` env steps after each value."""
     if squarings == 0:
         return chain.matrix
     root = _power(chain, squarings - 1)
     power = root @ root
-    # Rows of probabilities sum to 1; what rounding adds would double with every squaring.
+    # Without normalization, the rounding error of a row's sum would double with every squaring.
     rows: Floats = power / power.sum(axis=1, keepdims=True)
     return rows
 
 
 def _choose(weights: Floats, uniform: Floats) -> Floats:
-    """Numbers of states by their weights, of any sum, along the last axis."""
+    """Choose indices of states in proportion to weights along the last axis, which need not sum to 1."""
     sums = np.cumsum(weights, axis=-1)
     threshold = uniform[:, None] * sums[..., -1:]
     chosen: Floats = np.count_nonzero(sums <= threshold, axis=-1).astype(np.float64)

@@ -16,15 +16,14 @@ from rl_rms.laws import sinusoid_half_life
 
 @dataclass(frozen=True, init=False, repr=False)
 class Sinusoid(Schedule):
-    """A swing: ``mean + amplitude * sin(2 pi t / period + phase)``.
+    """A sine wave: ``mean + amplitude * sin(2 pi t / period + phase)``.
 
-    Its timescale is ``period / (2 pi)``, the inverse of the angular frequency by which alone a slow sinusoid sets
-    the best half-life.
+    The timescale is ``period / (2 pi)``, the inverse of the angular frequency.
 
     Args:
-        mean: Value about which it swings.
+        mean: Mean over time.
         amplitude: Largest distance from the mean, >= 0.
-        period: Length of a swing in env steps, > 0.
+        period: Length of a period in env steps, > 0.
         phase: Angle at clock 0, in radians.
 
     Raises:
@@ -46,12 +45,12 @@ class Sinusoid(Schedule):
         object.__setattr__(self, "phase", check_number("Sinusoid: phase", phase))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The swing's values."""
+        """The values of the sine wave."""
         return self.mean + self.swing * np.sin(2 * math.pi * np.asarray(t) / self.period + self.phase)
 
     @property
     def bounds(self) -> Bounds:
-        """``mean`` less and plus ``amplitude``."""
+        """``mean`` minus and plus ``amplitude``."""
         return self.mean - self.swing, self.mean + self.swing
 
     @property
@@ -69,14 +68,14 @@ class Sinusoid(Schedule):
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         frequency = steps_per_update / self.timescale
-        # The exact cost, S x**2 / (1 + x**2) + R w / (2 x) at x = w theta, has no minimum below S, that of never
-        # forgetting, once w R >= S.
+        # The exact error is S x**2 / (1 + x**2) + R w / (2 x) at x = w theta. If w R >= S, it has no minimum below
+        # S, the error of an average over all time.
         return sinusoid_half_life(1.0, frequency, 0.5 / snr) if frequency < snr else math.inf
 
 
 @dataclass(frozen=True, repr=False)
 class _Wave(Schedule):
-    """A period between two values, with jumps."""
+    """A periodic schedule between two values, with jumps."""
 
     low: float
     high: float
@@ -97,7 +96,7 @@ class _Wave(Schedule):
         """``period``."""
         return float(self.period)
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return 4.0 * self.period
 
     def _returns(self, t0: int, t1: int, phase: int = 0) -> Ints:
@@ -108,16 +107,15 @@ class _Wave(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Square(_Wave):
-    """To and fro: ``high`` in the first ``duty`` of each period, ``low`` in the rest.
+    """A square wave: ``high`` in the first ``duty`` of each period, ``low`` in the rest.
 
-    Its timescale is ``duty * (1 - duty) * period``, the time constant with which its autocovariance begins to
-    fall.
+    The timescale is ``duty * (1 - duty) * period``, the initial decay time of the autocovariance.
 
     Args:
         low: Value in the rest of a period.
-        high: Value with which a period begins.
+        high: Value at the beginning of a period.
         period: Length of a period in env steps, >= 2.
-        duty: Share of ``high``, in (0, 1); rounded to at least one env step of each.
+        duty: Share of time at ``high``, in (0, 1); each value gets at least one env step.
 
     Raises:
         ValueError: If an argument is not a finite number or out of its range.
@@ -145,7 +143,7 @@ class Square(_Wave):
         return share * (1 - share) * self.period
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which it rises or falls."""
+        """The clocks in ``(t0, t1]`` at which the value rises or falls."""
         if self.low == self.high:
             return np.empty(0, dtype=np.int64)
         return np.sort(np.concatenate([self._returns(t0, t1), self._returns(t0, t1, self._falls_at)]))
@@ -153,14 +151,14 @@ class Square(_Wave):
 
 @dataclass(frozen=True, repr=False)
 class Sawtooth(_Wave):
-    """A ramp that begins again: ``low + (high - low) * (t mod period) / period``.
+    """A repeated ramp: ``low + (high - low) * (t mod period) / period``.
 
-    Its timescale is ``period / 6``, the time constant with which its autocovariance begins to fall, since a short
-    memory pays for the jumps more than for the ramps.
+    The timescale is ``period / 6``, the initial decay time of the autocovariance, because with a short half-life
+    the jumps cause more error than the ramps.
 
     Args:
-        low: Value with which a period begins.
-        high: Value to which it comes near.
+        low: Value at the beginning of a period.
+        high: Value that each ramp approaches.
         period: Length of a period in env steps, >= 2.
 
     Raises:
@@ -177,5 +175,5 @@ class Sawtooth(_Wave):
         return self.period / 6
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The multiples of the period in ``(t0, t1]``, where it falls back."""
+        """The multiples of the period in ``(t0, t1]``, at which a new ramp begins."""
         return np.empty(0, dtype=np.int64) if self.low == self.high else self._returns(t0, t1)

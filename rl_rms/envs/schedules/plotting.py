@@ -12,14 +12,14 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, which color-blind readers tell apart.
+# Okabe and Ito's palette for color-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _POINTS = 2_000
 _TITLE = 90
 
 
 class Drawable(Protocol):
-    """The part of a schedule that a picture needs."""
+    """The part of a schedule that a plot needs."""
 
     @property
     def random(self) -> bool:
@@ -27,26 +27,26 @@ class Drawable(Protocol):
         ...
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Values at clocks."""
+        """Values at the given clocks."""
         ...
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
         """The clocks in ``(t0, t1]`` at which the value jumps."""
         ...
 
-    def _telling_span(self) -> float:
-        """Env steps from clock 0 in which one sees what the schedule does."""
+    def _plot_span(self) -> float:
+        """Default length of a plot, in env steps from clock 0."""
         ...
 
 
 def plot(schedule: Drawable, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":
-    """Draw a schedule, a random one with several seeds.
+    """Plot a schedule; several seeds if it is random.
 
     Args:
         schedule: The schedule.
-        ax: Where to draw; None for new axes of a figure that pyplot knows.
-        until: Last clock in env steps, >= 1; None for one by which its nature shows.
-        seeds: How many seeds of a random schedule are drawn, 0 first, >= 1.
+        ax: Matplotlib axes; None for the axes of a new pyplot figure.
+        until: Last clock in env steps, >= 1; None for a length that shows the schedule's behavior.
+        seeds: Number of seeds drawn for a random schedule, from seed 0 on, >= 1.
 
     Returns:
         The axes.
@@ -68,8 +68,8 @@ def plot(schedule: Drawable, ax: "Axes | None" = None, *, until: float | None = 
 
 
 def telling_span(schedule: Drawable) -> float:
-    """Env steps from clock 0 in which one sees what a schedule does."""
-    return max(schedule._telling_span(), 1.0)
+    """Default length of a schedule's plot, in env steps from clock 0."""
+    return max(schedule._plot_span(), 1.0)
 
 
 def draw(schedule: Drawable, ax: "Axes", until: float, keys: Sequence[Key]) -> None:
@@ -77,9 +77,9 @@ def draw(schedule: Drawable, ax: "Axes", until: float, keys: Sequence[Key]) -> N
 
     Args:
         schedule: The schedule.
-        ax: Where to draw.
+        ax: Matplotlib axes.
         until: Last clock in env steps.
-        keys: Streams of random numbers, each a line; a schedule that is not random is drawn for the first alone.
+        keys: Streams of random numbers, one for each line; a deterministic schedule is drawn once.
     """
     from matplotlib.ticker import EngFormatter
 
@@ -104,7 +104,7 @@ def draw(schedule: Drawable, ax: "Axes", until: float, keys: Sequence[Key]) -> N
 
 
 def line(schedule: Drawable, until: int, key: Key) -> tuple[Floats, Floats]:
-    """Corners of the line that shows a schedule, with an upright at each of its jumps.
+    """Points of the line that shows a schedule, with a vertical segment at each jump.
 
     Args:
         schedule: The schedule.
@@ -112,12 +112,12 @@ def line(schedule: Drawable, until: int, key: Key) -> tuple[Floats, Floats]:
         key: Stream of random numbers.
 
     Returns:
-        Clocks and values, of equal length; both ends of an upright are at the clock of the jump.
+        Clocks and values, of equal length; both ends of a vertical segment are at the clock of the jump.
     """
     clocks = np.unique(np.linspace(0, until, min(until + 1, _POINTS)).astype(np.int64))
     jumps = schedule.events(0, until, key)
     clocks = np.unique(np.concatenate([clocks, jumps]))
-    # The foot of an upright stands at the clock of its jump and has the value from just before.
+    # A vertical segment begins at the clock of its jump, with the value from one clock before.
     feet = jumps - 1
     asked = np.concatenate([feet, clocks])
     at = np.concatenate([jumps, clocks])

@@ -1,4 +1,4 @@
-"""Schedules from recordings or from a user's function."""
+"""Schedules from recorded values or from a user's function."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,20 +20,20 @@ End = Literal["hold", "repeat"]
 
 @dataclass(frozen=True, init=False, repr=False)
 class Trace(Schedule):
-    """Recorded values, one every so many env steps.
+    """Recorded values at regular intervals.
 
-    Its timescale is the lag at which its autocorrelation first falls below ``1 / e``; the length of the recording
-    where it never does.
+    The timescale is the lag at which the autocorrelation first falls below ``1 / e``, or the length of the
+    recording if it never does.
 
     Args:
-        values: The values, or the path of a file of them, ``.npy`` or ``.csv`` (one number a line). The file is
-            read once; a relative path counts from the working directory.
-        every: Env steps from one value to the next, >= 1.
-        between: ``hold``: each value holds until the next; ``linear``: straight lines between them.
+        values: The values, or the path of a ``.npy`` or ``.csv`` file with one number per line. The file is read
+            once. Relative paths start at the working directory.
+        every: Env steps between two values, >= 1.
+        between: ``hold`` keeps each value until the next; ``linear`` interpolates.
         end: After the last value, ``hold`` it or ``repeat`` from the first.
 
     Raises:
-        ValueError: If an argument is none of these, or the file cannot be read.
+        ValueError: If an argument is invalid, or the file cannot be read.
 
     Examples:
         >>> trace = Trace([1.0, 3.0, 2.0], every=10, end="repeat")
@@ -76,13 +76,13 @@ class Trace(Schedule):
         return np.array(self.samples)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The recorded value, or that on the line between two."""
+        """The recorded or interpolated values."""
         index, rest = np.divmod(np.asarray(t), self.every)
         held = self._array[self._wrap(index)]
         if self.between == "hold":
             return held
         share = rest / self.every
-        # Both products, so that a share of 0 or two equal ends are exact.
+        # This form is exact for a share of 0 and for equal ends.
         return (1 - share) * held + share * self._array[self._wrap(index + 1)]
 
     @property
@@ -92,14 +92,14 @@ class Trace(Schedule):
 
     @property
     def cycle(self) -> float:
-        """The record's length, where it is repeated."""
+        """The length of the recording if it repeats, else infinite."""
         return float(len(self.samples) * self.every) if self.end == "repeat" else math.inf
 
     def _timescale(self) -> float:
         values = _near_one(self._array)
         deviations = _near_one(values - values.mean())
         number = len(deviations)
-        # Padded with as many zeros, so that the far end does not count as a neighbor of the beginning.
+        # Zero padding keeps the end of the recording from correlating with its beginning.
         power = np.abs(np.fft.rfft(deviations, 2 * number)) ** 2
         products = np.fft.irfft(power, 2 * number)[:number] / np.arange(number, 0, -1)
         correlation = products / products[0]
@@ -107,15 +107,15 @@ class Trace(Schedule):
         if not below.size:
             return float(number * self.every)
         lag = int(below[0])
-        # Where the line through the lags before and after crosses.
+        # Linear interpolation between the lags before and after.
         share = (correlation[lag - 1] - math.exp(-1)) / (correlation[lag - 1] - correlation[lag])
         return float((lag - 1 + share) * self.every)
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return 1.25 * len(self.samples) * self.every
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which another value is held; lines have none."""
+        """The clocks in ``(t0, t1]`` at which the value jumps; none if it is interpolated."""
         if self.between == "linear":
             return np.empty(0, dtype=np.int64)
         last = t1 if self.end == "repeat" else min(t1, (len(self.samples) - 1) * self.every)
@@ -129,17 +129,18 @@ class Trace(Schedule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Function(Schedule, in_yaml=False):
-    """A function of the clock that a user wrote; it has no YAML form, no bounds and no events.
+    """A user's function of the clock. It has no YAML form, no bounds and no events.
 
     Args:
-        function: Takes clocks in env steps, shape ``(n,)``, and returns as many values; it must be pure, so that
-            asking twice gives the same. Defined in a module, it can be pickled.
-        timescale: Autocorrelation time of the values in env steps, > 0, kept as ``tau``.
-        amplitude: Their standard deviation over time or half of their range, >= 0, kept as ``deviation``.
-        center: The value about which they move.
+        function: Pure function that takes clocks in env steps, shape ``(n,)``, and returns values of the same
+            shape. It can be pickled if a module defines it.
+        timescale: Autocorrelation time of the values in env steps, > 0, stored as ``tau``.
+        amplitude: Standard deviation of the values over time or half of their range, >= 0, stored as
+            ``deviation``.
+        center: The value around which the values move.
 
     Raises:
-        ValueError: If an argument is none of these, or the function returns anything else.
+        ValueError: If an argument is invalid, or the function returns another shape.
 
     Examples:
         >>> import numpy as np
@@ -182,7 +183,7 @@ class Function(Schedule, in_yaml=False):
 
     @property
     def bounds(self) -> Bounds:
-        """Unknown: minus and plus infinity."""
+        """Minus and plus infinity, because the bounds are unknown."""
         return -math.inf, math.inf
 
     @property
@@ -199,51 +200,51 @@ class Function(Schedule, in_yaml=False):
         return self.tau
 
     def to_config(self) -> dict[str, Any]:
-        """Not possible.
+        """Raise an error, because YAML cannot hold functions.
 
         Raises:
             ValueError: Always.
         """
         raise ValueError(
-            f"{self!r} cannot be written as YAML, which holds no functions of Python; write its values to a file "
-            "and use trace"
+            f"{self!r} cannot be written as YAML, because YAML cannot hold Python functions; write its "
+            "values to a file and use trace"
         )
 
 
 def _read(path: Path) -> npt.NDArray[Any]:
-    """The numbers in a file.
+    """Read the numbers in a file.
 
     Raises:
-        ValueError: If it is missing, of another kind, or holds something else.
+        ValueError: If the file is missing, has another suffix, or does not hold numbers.
     """
     if path.suffix not in {".csv", ".npy"}:
         raise ValueError(f"Trace: values must be numbers or the path of a .csv or .npy file, got {str(path)!r}")
     if not path.is_file():
-        raise ValueError(f"Trace: there is no file {str(path)!r}; relative paths count from {str(Path.cwd())!r}")
+        raise ValueError(f"Trace: there is no file {str(path)!r}; relative paths start at {str(Path.cwd())!r}")
     if path.suffix == ".npy":
         try:
             numbers: npt.NDArray[Any] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"Trace: {str(path)!r} is no .npy file of numbers: {error}") from error
+            raise ValueError(f"Trace: {str(path)!r} is not a .npy file of numbers: {error}") from error
         return numbers
     lines = [line.strip() for line in path.read_text().splitlines()]
     try:
         return np.array([float(line) for line in lines if line])
     except ValueError as error:
-        raise ValueError(f"Trace: {str(path)!r} must hold one number a line: {error}") from error
+        raise ValueError(f"Trace: {str(path)!r} must hold one number per line: {error}") from error
 
 
 def _near_one(values: Floats) -> Floats:
-    """Values times a power of two, with which neither their sum nor their squares leave the range of numbers."""
+    """Scale values by a power of two, so that neither their sum nor their squares overflow."""
     scaled: Floats = np.ldexp(values, -math.frexp(np.abs(values).max())[1])
     return scaled
 
 
 def _check_samples(samples: Any, where: str) -> tuple[float, ...]:
-    """Recorded values as a tuple.
+    """Convert recorded values to a tuple.
 
     Raises:
-        ValueError: If they are anything but a list of finite numbers.
+        ValueError: If they are not a list of finite numbers.
     """
     try:
         array = np.asarray(samples)

@@ -1,8 +1,7 @@
 """Counter-based random numbers with access at any clock.
 
-They come from Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
-its key is (seed, target, env index), its counter the number of the block of draws, the lane, and the part of an
-expression that asks.
+The generator is Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+Its key is (seed, target, env index). Its counter is (0, block of draws, lane, part of the expression).
 """
 
 import hashlib
@@ -16,26 +15,26 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-"""Values, one a clock."""
+"""Values, one per clock."""
 Ints = npt.NDArray[np.int64]
 """Clocks."""
 Numbers = TypeVar("Numbers", Floats, Ints)
 
-# Uniform numbers in a block of draws: a Philox generator costs about as much to make as this many numbers.
+# Uniform numbers in a block. Making a Philox generator takes about as long as drawing this many numbers.
 DRAWS = 512
-# Mean number of jumps in a block of them: far enough below DRAWS (16 standard deviations) that a block never runs
-# out of draws, and far enough above 0 that looking back for the last jump ends after one block.
+# Mean number of jumps in a block: 16 standard deviations below DRAWS, so that a block never runs out of draws, and
+# far above 0, so that the search for the last jump ends after one block.
 _JUMPS = 256
 
 
 class Key(NamedTuple):
-    """The name of a stream of random numbers.
+    """Identifies a stream of random numbers.
 
     Attributes:
-        seed: Seed of the whole drift, >= 0.
+        seed: Seed of the drift, >= 0.
         stream: Number of the target, see `stream_of`.
         env_index: Number of the sub-environment.
-        part: Number of the part of an expression such as ``a + b``, see `of_part`; 0 is the whole.
+        part: Number of the part of an expression such as ``a + b``, see `of_part`; 0 is the whole expression.
     """
 
     seed: int
@@ -44,32 +43,32 @@ class Key(NamedTuple):
     part: int = 0
 
     def of_part(self, index: int) -> "Key":
-        """The key of a part of an expression, so that its parts share no random numbers."""
+        """The key of a part of an expression. Parts with different indices share no random numbers."""
         digest = hashlib.blake2b(f"{self.part}/{index}".encode(), digest_size=8).digest()
         return self._replace(part=int.from_bytes(digest, "big"))
 
 
 def stream_of(target: str) -> int:
-    """A target's number: the same in every process and on every machine, as Python's own ``hash`` is not."""
+    """A target's number, which is equal on all machines, unlike Python's ``hash``."""
     return zlib.crc32(target.encode())
 
 
 @lru_cache(maxsize=1024)
 def uniforms(key: Key, block: int, lane: int = 0) -> Floats:
-    """A block's uniform numbers in [0, 1), shape ``(DRAWS,)``; blocks and lanes are independent of each other."""
+    """A block's uniform numbers in [0, 1), shape ``(DRAWS,)``. Blocks and lanes are independent."""
     drawn = draw(key, block, lane, DRAWS)
     drawn.flags.writeable = False
     return drawn
 
 
 def draw(key: Key, block: int, lane: int, count: int) -> Floats:
-    """The first ``count`` uniform numbers in [0, 1) of a block; not kept.
+    """The first ``count`` uniform numbers in [0, 1) of a block, without caching.
 
     Args:
         key: Stream of random numbers.
         block: Number of the block, >= 0.
         lane: Number of the lane, >= 0.
-        count: How many, at most ``2**60``.
+        count: Number of draws, at most ``2**60``.
     """
     return philox((key.seed % 2**64, key.stream << 32 | key.env_index), (0, block, lane, key.part), count)
 
@@ -79,24 +78,22 @@ def philox(key: tuple[int, int], counter: tuple[int, int, int, int], count: int)
 
     Args:
         key: Two words of 64 bits.
-        counter: Four words; the generator advances the first one with every four numbers.
-        count: How many.
+        counter: Four words; the generator increments the first one after every four numbers.
+        count: Number of draws.
     """
     generator = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=np.array(counter, dtype=np.uint64))
-    # NumPy guarantees the raw words of a bit generator, but not the numbers that Generator makes of them.
+    # NumPy keeps the raw output of a bit generator stable across versions, but not the output of Generator.
     raw = generator.random_raw(count)
     drawn: Floats = np.ldexp((raw >> np.uint64(11)).astype(np.float64), -53)
     return drawn
 
 
 def normals(first: Floats, second: Floats) -> Floats:
-    """Standard normal numbers from two independent uniform ones each, by Box and Muller's transform.
-
-    ``sqrt(-2 ln(1 - u)) cos(2 pi w)``.
+    """Standard normal numbers by the Box-Muller transform ``sqrt(-2 ln(1 - u)) cos(2 pi w)``.
 
     Args:
-        first: Numbers u in [0, 1), any shape.
-        second: Numbers w in [0, 1), the same shape.
+        first: Uniform numbers u in [0, 1), any shape.
+        second: Independent uniform numbers w in [0, 1), same shape.
     """
     normal: Floats = np.sqrt(-2.0 * np.log1p(-first)) * np.cos(2 * math.pi * second)
     return normal
@@ -121,22 +118,22 @@ def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbe
     numbers, starts = np.unique(blocks[order], return_index=True)
     groups = np.split(order, starts[1:])
     values = [read(number, clocks[its]) for number, its in zip(numbers.tolist(), groups, strict=True)]
-    # Back into the order in which the clocks were given.
+    # Restore the order of the given clocks.
     restored: Numbers = np.concatenate(values)[np.argsort(order, kind="stable")]  # pyright: ignore[reportAssignmentType]
     return restored
 
 
 def jump_span(mean_dwell: float) -> int:
-    """Env steps in a block of jumps; it grows with the dwell time, so that asking costs the same for any."""
+    """Env steps in a block of jumps; proportional to the dwell time, so that the cost does not depend on it."""
     return math.ceil(_JUMPS * mean_dwell)
 
 
 @lru_cache(maxsize=1024)
 def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
-    """A block's jumps, which come at each clock >= 1 with probability ``1 / mean_dwell``.
+    """A block's jumps. A jump occurs at each clock >= 1 with probability ``1 / mean_dwell``.
 
-    A geometric wait has no memory, so each block of ``jump_span(mean_dwell)`` env steps may draw its waits anew
-    from its own first clock.
+    A geometric waiting time is memoryless, so each block of ``jump_span(mean_dwell)`` env steps draws its own
+    waiting times from its first clock on.
 
     Args:
         mean_dwell: Mean time between two jumps in env steps, >= 1.
@@ -144,7 +141,7 @@ def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
         block: Number of the block, >= 0.
 
     Returns:
-        The jumps' clocks, ascending, and for each a uniform number that says what it brings.
+        The clocks of the jumps, ascending, and a uniform number for each, which selects the new level.
     """
     span = jump_span(mean_dwell)
     log_stay = math.log1p(-1.0 / mean_dwell) if mean_dwell > 1 else -math.inf
@@ -165,7 +162,7 @@ def last_jump(mean_dwell: float, key: Key, block: int) -> tuple[int, float] | No
 
 
 def jumps_between(mean_dwell: float, key: Key, t0: int, t1: int) -> Ints:
-    """The clocks of the `jumps` in ``(t0, t1]``, ascending; none lies below 0."""
+    """The clocks of the `jumps` in ``(t0, t1]``, ascending and >= 0."""
     span = jump_span(mean_dwell)
     blocks = range(max(t0, 0) // span, t1 // span + 1)
     times = np.concatenate([np.empty(0, dtype=np.int64), *(jumps(mean_dwell, key, block)[0] for block in blocks)])

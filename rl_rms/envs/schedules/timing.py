@@ -1,4 +1,4 @@
-"""Schedules made of others in time: delayed, limited to an interval, and in sequence."""
+"""Schedules shifted in time, limited to an interval, and in sequence."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
 from rl_rms.envs.schedules.derived import Derived, amplitude_of, center_of, part_keys
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
-# Ends that differ by less, in units of the amplitude, meet: sin(2 pi) is not quite 0.
+# Relative to the amplitude. Smaller differences are rounding errors, such as that of sin(2 pi).
 _MEET = 1e-9
 
 
@@ -30,14 +30,14 @@ class _Shifted(Derived):
 
 
 class Delay(_Shifted):
-    """The same some env steps later: ``s(t - steps)``, and ``s(0)`` until then.
+    """A schedule some env steps later: ``s(t - steps)``, and ``s(0)`` before.
 
     Args:
         schedule: The schedule to delay.
-        steps: Env steps, >= 0.
+        steps: Delay in env steps, >= 0.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
     """
 
     name: ClassVar[str] = "delay"
@@ -46,25 +46,25 @@ class Delay(_Shifted):
         """The schedule's values at ``t - steps``."""
         return self.schedule.values(np.maximum(np.asarray(t) - self.steps, 0), key)
 
-    def _telling_span(self) -> float:
-        return self.steps + self.schedule._telling_span()
+    def _plot_span(self) -> float:
+        return self.steps + self.schedule._plot_span()
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The schedule's own, ``steps`` later."""
+        """The schedule's events, ``steps`` later."""
         if t1 <= self.steps:
             return np.empty(0, dtype=np.int64)
         return self.schedule.events(max(t0 - self.steps, 0), t1 - self.steps, key) + self.steps
 
 
 class Ahead(_Shifted):
-    """The same some env steps earlier: ``s(t + steps)``.
+    """A schedule some env steps earlier: ``s(t + steps)``.
 
     Args:
-        schedule: The schedule to bring forward.
-        steps: Env steps, >= 0.
+        schedule: The schedule to shift.
+        steps: Shift in env steps, >= 0.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
     """
 
     name: ClassVar[str] = "ahead"
@@ -74,27 +74,26 @@ class Ahead(_Shifted):
         return self.schedule.values(np.asarray(t) + self.steps, key)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The schedule's own, ``steps`` earlier."""
+        """The schedule's events, ``steps`` earlier."""
         return self.schedule.events(t0 + self.steps, t1 + self.steps, key) - self.steps
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class During(Derived):
-    """The same between two clocks, at rest before and after.
+    """A schedule between two clocks, with constant values before and after.
 
-    Its clock is the schedule's own: it shows what the schedule does from ``start`` to ``end``, not a beginning.
-    Without ``rest`` it stands still at the edges: ``s(start)`` before and ``s(end)`` after. With ``rest`` it has
-    the schedule's values at clocks from ``start`` on and below ``end``, and ``rest`` elsewhere; its timescale is
-    then at most ``end - start``.
+    The schedule keeps its own clock and is not shifted to ``start``. Without ``rest``, the value is ``s(start)``
+    before and ``s(end)`` after. With ``rest``, it is ``s(t)`` for ``start <= t < end`` and ``rest`` elsewhere; the
+    timescale is then at most ``end - start``.
 
     Args:
-        schedule: The schedule to show.
+        schedule: The schedule.
         start: First clock, in env steps, >= 0.
         end: Last clock, above ``start``.
-        rest: Value outside; None for those at the edges.
+        rest: Value outside of the interval; None for the values at its ends.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
     """
 
     name: ClassVar[str] = "during"
@@ -115,25 +114,25 @@ class During(Derived):
         object.__setattr__(self, "rest", None if rest is None else check_number("During: rest", rest))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The schedule's values inside, those of rest outside."""
+        """The schedule's values inside of the interval, constant values outside."""
         t = np.asarray(t)
         shown = self.schedule.values(np.clip(t, self.start, self.end), key)
         return shown if self.rest is None else np.where((t >= self.start) & (t < self.end), shown, self.rest)
 
     @property
     def bounds(self) -> Bounds:
-        """The schedule's own, widened to ``rest``."""
+        """The schedule's bounds, extended to include ``rest``."""
         low, high = self.schedule.bounds
         return (low, high) if self.rest is None else (min(low, self.rest), max(high, self.rest))
 
     @property
     def center(self) -> float:
-        """The middle of the bounds; without, the schedule's own."""
+        """The middle of finite bounds, else the schedule's own center."""
         return center_of(self.bounds, self.schedule.center)
 
     @property
     def amplitude(self) -> float:
-        """Half of the range between the bounds; without, the schedule's own."""
+        """Half of the range between finite bounds, else the schedule's own amplitude."""
         return amplitude_of(self.bounds, self.schedule.amplitude)
 
     @property
@@ -145,7 +144,7 @@ class During(Derived):
         inside = self.schedule.timescale
         return inside if self.rest is None else min(inside, float(self.end - self.start))
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return 1.25 * self.end
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
@@ -154,7 +153,7 @@ class During(Derived):
         return Schedule._half_life(self, steps_per_update, snr)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The schedule's own inside, and the edges at which it does not meet ``rest``."""
+        """The schedule's events inside of the interval, and its ends if the value differs from ``rest`` there."""
         first, last = max(t0, self.start), min(t1, self.end if self.rest is None else self.end - 1)
         inside = self.schedule.events(first, last, key) if first < last else np.empty(0, dtype=np.int64)
         if self.rest is None:
@@ -172,17 +171,17 @@ class During(Derived):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Then(Schedule):
-    """One schedule until a clock, from there on another, which begins anew: ``first(t)``, then ``second(t - at)``.
+    """Two schedules in sequence: ``first(t)`` before ``at``, then ``second(t - at)``.
 
-    Its timescale is the shortest of both schedules' and ``at``.
+    The timescale is the minimum of both timescales and ``at``.
 
     Args:
-        first: The schedule below ``at``.
-        second: The schedule from ``at`` on, by a clock that is 0 there.
+        first: The schedule at clocks below ``at``.
+        second: The schedule from ``at`` on; its clock starts at 0.
         at: Clock of the change, in env steps, >= 1.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
 
     Examples:
         >>> from rl_rms.envs.schedules import Constant, Linear
@@ -203,7 +202,7 @@ class Then(Schedule):
         object.__setattr__(self, "at", check_int("Then: at", at, least=1, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values of the one that holds."""
+        """The values of the schedule in force at each clock."""
         t = np.asarray(t)
         first, second = part_keys((self.first, self.second), key)
         values = np.empty(t.shape)
@@ -214,40 +213,40 @@ class Then(Schedule):
 
     @property
     def bounds(self) -> Bounds:
-        """The lower of both lower bounds and the higher of both upper ones."""
+        """The smallest range that contains both schedules' bounds."""
         (low, high), (other_low, other_high) = self.first.bounds, self.second.bounds
         return min(low, other_low), max(high, other_high)
 
     @property
     def center(self) -> float:
-        """The middle of the bounds; without, that between both centers."""
+        """The middle of finite bounds, else the mean of both centers."""
         return center_of(self.bounds, (self.first.center + self.second.center) / 2)
 
     @property
     def amplitude(self) -> float:
-        """Half of the range between the bounds; without, the larger of both amplitudes."""
+        """Half of the range between finite bounds, else the larger of both amplitudes."""
         return amplitude_of(self.bounds, max(self.first.amplitude, self.second.amplitude))
 
     @property
     def random(self) -> bool:
-        """Whether one of them is."""
+        """Whether one of the schedules is random."""
         return self.first.random or self.second.random
 
     def _timescale(self) -> float:
         return min(self.first.timescale, self.second.timescale, float(self.at))
 
-    def _telling_span(self) -> float:
-        return self.at + max(self.second._telling_span(), float(self.at))
+    def _plot_span(self) -> float:
+        return self.at + max(self.second._plot_span(), float(self.at))
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """The shorter of both; that of a `Step` where neither changes by itself."""
+        """The shorter half-life of both schedules; the half-life of a `Step` if both are constant."""
         parts = [part for part in (self.first, self.second) if part.amplitude > 0]
         if not parts:
             return super()._half_life(steps_per_update, snr)
         return min(part.half_life(steps_per_update=steps_per_update, snr=snr) for part in parts)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Those of the one that holds, and ``at`` where they do not meet."""
+        """The events of the schedule in force, and ``at`` if the value jumps there."""
         first, second = part_keys((self.first, self.second), key)
         found = [np.empty(0, dtype=np.int64)]
         if t0 < self.at - 1:
@@ -261,11 +260,11 @@ class Then(Schedule):
 
 
 def _limit_before(schedule: Schedule, t: int, key: Key) -> float:
-    """The value that a schedule would have at a clock if it did not jump there."""
+    """The value that a schedule would have at a clock without a jump there."""
     return schedule.value(t - 1 if schedule.events(t - 1, t, key).size else t, key)
 
 
 def _meet(before: float, after: float, amplitude: float) -> bool:
-    """Whether two ends are the same but for rounding."""
+    """Whether two values are equal up to rounding."""
     scale = amplitude if math.isfinite(amplitude) else max(abs(before), abs(after))
     return abs(after - before) <= _MEET * scale

@@ -11,17 +11,17 @@ from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.rng import Floats, Key
 from rl_rms.laws import ramp_half_life
 
-# Length over tau of the ramp that asks for the same half-life as an exponential approach that is watched for
-# 3 tau, in which 95 % of it happens. An average lags by its time constant times the slope, so what counts is the
-# variance over the mean squared slope, length**2 / 12 for a ramp.
+# Length, in units of tau, of the ramp with the same best half-life as an exponential approach over 3 tau, which
+# covers 95 % of it. An average lags by its time constant times the slope, so the best half-life depends on the
+# variance divided by the mean squared slope, which is length**2 / 12 for a ramp.
 _RAMPS_PER_TAU = 2.18
-# The same for half a cosine: variance 1 / 8, mean squared slope pi**2 / 8 over its length squared.
+# The ratio for half a cosine, which has the variance 1 / 8 and the mean squared slope pi**2 / (8 length**2).
 _RAMPS_PER_COSINE = math.sqrt(12.0) / math.pi
 
 
 @dataclass(frozen=True, repr=False)
 class _Transition(Schedule):
-    """A way from ``start`` to ``end``."""
+    """A transition from ``start`` to ``end``."""
 
     start: float
     end: float
@@ -32,24 +32,24 @@ class _Transition(Schedule):
 
     @property
     def bounds(self) -> Bounds:
-        """The lower end and the higher."""
+        """The lower and the higher of both values."""
         return min(self.start, self.end), max(self.start, self.end)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """The half-life of a ramp through a range of 1, whose variance over time is 1/12, in as many updates."""
+        """The half-life for a ramp of the same duration with a range of 1, whose variance over time is 1/12."""
         return ramp_half_life(steps_per_update / self._ramp(), 1.0 / (12.0 * snr))
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return 1.5 * self._ramp()
 
     def _ramp(self) -> float:
-        """Env steps of the ramp that asks for the same half-life."""
+        """Length in env steps of the ramp with the same best half-life."""
         return self._timescale()
 
 
 @dataclass(frozen=True, repr=False)
 class _Timed(_Transition):
-    """A way that takes ``over`` env steps."""
+    """A transition that takes ``over`` env steps."""
 
     over: float
 
@@ -65,7 +65,8 @@ class _Timed(_Transition):
 class Linear(_Timed):
     """A ramp: ``start + (end - start) * min(t / over, 1)``.
 
-    Its timescale is ``over``. Its half-life is that on the way, where the variance is ``(end - start)**2 / 12``.
+    The timescale is ``over``. The half-life is the best one during the ramp, whose variance is
+    ``(end - start)**2 / 12``.
 
     Args:
         start: Value at clock 0.
@@ -73,13 +74,13 @@ class Linear(_Timed):
         over: Length of the ramp in env steps, > 0.
 
     Raises:
-        ValueError: If an argument is not a finite number or ``over`` not above 0.
+        ValueError: If an argument is not a finite number or ``over`` is not above 0.
     """
 
     name: ClassVar[str] = "linear"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The ramp's values."""
+        """The values of the ramp."""
         t = np.asarray(t)
         return np.where(t < self.over, self.start + (self.end - self.start) * t / self.over, self.end)
 
@@ -88,23 +89,23 @@ class Linear(_Timed):
 class Cosine(_Timed):
     """Half a cosine: ``end + (start - end) (1 + cos(pi min(t / over, 1))) / 2``.
 
-    As a learning rate's, cosine annealing (Loshchilov and Hutter, "SGDR", 2017); after a warm-up it is
-    ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``. Its timescale is ``over``. Its half-life is
-    that on the way.
+    For learning rates it is cosine annealing (Loshchilov and Hutter, "SGDR", 2017); with a warm-up it is
+    ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``. The timescale is ``over``. The half-life is
+    the best one during the transition.
 
     Args:
         start: Value at clock 0.
         end: Value from clock ``over`` on.
-        over: Length of the way in env steps, > 0.
+        over: Length of the transition in env steps, > 0.
 
     Raises:
-        ValueError: If an argument is not a finite number or ``over`` not above 0.
+        ValueError: If an argument is not a finite number or ``over`` is not above 0.
     """
 
     name: ClassVar[str] = "cosine"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The way's values."""
+        """The values of the transition."""
         share = np.minimum(np.asarray(t) / self.over, 1.0)
         return self.end + (self.start - self.end) * (1.0 + np.cos(math.pi * share)) / 2.0
 
@@ -114,17 +115,17 @@ class Cosine(_Timed):
 
 @dataclass(frozen=True, repr=False)
 class Exponential(_Transition):
-    """An approach that slows down: ``end + (start - end) * exp(-t / tau)``.
+    """An exponential approach: ``end + (start - end) * exp(-t / tau)``.
 
-    Its timescale is ``tau``. Its half-life is that over the first ``3 tau``.
+    The timescale is ``tau``. The half-life is the best one over the first ``3 tau``.
 
     Args:
         start: Value at clock 0.
-        end: Value that it comes near to.
+        end: Limit of the values.
         tau: Env steps in which the distance falls to ``1 / e``, > 0.
 
     Raises:
-        ValueError: If an argument is not a finite number or ``tau`` not above 0.
+        ValueError: If an argument is not a finite number or ``tau`` is not above 0.
     """
 
     name: ClassVar[str] = "exponential"
@@ -136,7 +137,7 @@ class Exponential(_Transition):
         self._keep_number("tau", above=0)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The approach's values."""
+        """The values of the exponential."""
         return self.end + (self.start - self.end) * np.exp(-np.asarray(t) / self.tau)
 
     def _timescale(self) -> float:
@@ -145,7 +146,7 @@ class Exponential(_Transition):
     def _ramp(self) -> float:
         return _RAMPS_PER_TAU * self.tau
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return 5 * self.tau
 
 
@@ -153,8 +154,8 @@ class Exponential(_Transition):
 class Sigmoid(_Transition):
     """A smooth step: ``start + (end - start) / (1 + exp(-8 (t - at) / over))``.
 
-    Of the way, 96 % lie in the ``over`` env steps around ``at``. Its timescale is ``over``, and its half-life that
-    of a ramp of this length, which has the same variance over mean squared slope within 1 %.
+    The ``over`` env steps around ``at`` cover 96 % of the transition. The timescale is ``over``. The half-life is
+    that of a ramp of this length, whose ratio of variance to mean squared slope is the same within 1 %.
 
     Args:
         start: Value long before ``at``.
@@ -163,7 +164,7 @@ class Sigmoid(_Transition):
         over: Length in env steps, > 0.
 
     Raises:
-        ValueError: If an argument is not a finite number or ``over`` not above 0.
+        ValueError: If an argument is not a finite number or ``over`` is not above 0.
     """
 
     name: ClassVar[str] = "sigmoid"
@@ -177,13 +178,13 @@ class Sigmoid(_Transition):
         self._keep_number("over", above=0)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The smooth step's values."""
-        # 1 / (1 + exp(-2 x)) as a tangent, which no distance makes overflow.
+        """The values of the sigmoid."""
+        # 1 / (1 + exp(-2 x)) as a tanh, which cannot overflow.
         share = 0.5 + 0.5 * np.tanh(4.0 * (np.asarray(t) - self.at) / self.over)
         return self.start + (self.end - self.start) * share
 
     def _timescale(self) -> float:
         return self.over
 
-    def _telling_span(self) -> float:
+    def _plot_span(self) -> float:
         return max(self.at, 0.0) + self.over

@@ -17,8 +17,8 @@ class AdversarialBurst(Schedule):
     """A base value with bursts at the more harmful bound, which begin when the agent's returns are high.
 
     A burst begins when the mean return of the last ``window`` episodes that ended outside of bursts reaches
-    ``threshold``, but not within ``rest`` env steps after the last burst. The first burst is at ``low`` and the
-    second at ``high``; later ones are at the bound with the lower mean return of the episodes in its bursts.
+    ``threshold``, but not within ``rest`` env steps after the last burst. Each bound other than ``base`` is tried
+    once, ``low`` first. Later bursts are at the bound with the lower mean return of the episodes in its bursts.
     Source of the idea: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017). This adversary only
     learns which bound is worse.
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from rl_rms.envs import NonStationary, NonStationaryVector
     from rl_rms.envs.faults import EnvError
 
-# The extra of this package with the dependencies of an environment.
+# The extra of this package that installs each dependency.
 EXTRAS = {"box2d": "box2d", "mujoco": "mujoco"}
 
 
 def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStationaryVector":
-    """The environment of a run, or a worker's part of it.
+    """Make the environment of a run, or one worker's share of it.
 
     Raises:
         UserError: If the environment cannot be made or lacks a parameter of env.changes.
@@ -69,10 +69,10 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
 
 
 def make_rendered_env(config: RunConfig) -> "NonStationary":
-    """A single environment of a run, without its curriculum, that renders pictures.
+    """Make a single environment of a run that renders images, without the curriculum.
 
     Raises:
-        UserError: If it does not.
+        UserError: If moviepy is missing, or the environment cannot render.
     """
     import gymnasium as gym
     from gymnasium.error import Error
@@ -100,7 +100,7 @@ def build(
     workers: "Workers | None" = None,
     checkpoint: Path | None = None,
 ) -> "Agent":
-    """The agent of a run, at its beginning or as it was saved.
+    """Build the agent of a run, new or from a checkpoint.
 
     Raises:
         UserError: If the configuration does not fit the environment, or the checkpoint cannot be read.
@@ -148,6 +148,6 @@ def _check_unedited(config: RunConfig, agent: "Agent") -> None:
 
 
 def print_cause(error: "EnvError") -> None:
-    """Show the way through the environment's own code, of which the error's sentence has only the end."""
+    """Print the traceback of the exception that the environment raised."""
     if error.__cause__ is not None:
         traceback.print_exception(error.__cause__)

@@ -22,7 +22,7 @@ from rl_rms.envs.config import EnvConfig
 
 ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "ppo": PPOConfig, "reinforce": ReinforceConfig}
 
-# Keys whose values the dataclasses check alone. Of type Any, jsonargparse must not see them.
+# Keys that only the dataclasses check. Their type is Any, so jsonargparse must not see them.
 _FREE_FORM = (
     "env.changes",
     "env.curriculum",
@@ -41,7 +41,7 @@ _PRINT = "--print_config"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that `read_yaml` reads as a number and YAML 1.1 does not, such as a folder 1e3."""
+    """Quotes strings such as ``1e3``, which `read_yaml` reads as numbers and YAML 1.1 does not."""
 
 
 _Dumper.add_implicit_resolver(
@@ -53,33 +53,33 @@ _Dumper.add_implicit_resolver(
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One run.
+    """The configuration of a run.
 
     Args:
         env: The environment.
         agent: The agent.
-        total_timesteps: Env steps to train for, all sub-environments together.
-        seed: Seeds the network, the actions, the environment and, unless env.drift_seed is set, its changes.
+        total_timesteps: Env steps to train for, summed over all sub-environments.
+        seed: Seed of the network, the actions, the environment and, unless env.drift_seed is set, its changes.
         log_interval: Rollouts between two entries of the log; null is 1 for ppo and 100 for the others.
-        checkpoint_every: Env steps between two checkpoints; null keeps only the one at the end.
-        keep_checkpoints: How many of those on the way stay, the newest; null keeps all.
-        eval_every: Env steps between two evaluations, of which there is one at the end, too; null for none. They
-            are played in the run's own environment, which is frozen meanwhile; the training is not affected. The
-            best agent is kept in ``checkpoints/best.safetensors``.
+        checkpoint_every: Env steps between two checkpoints; null saves only at the end.
+        keep_checkpoints: Number of newest intermediate checkpoints to keep; null keeps all.
+        eval_every: Env steps between two evaluations; null for none. There is also one at the end. Evaluations use
+            the run's own environment, which is frozen, and do not affect the training. The best agent is saved in
+            ``checkpoints/best.safetensors``.
         eval_episodes: Episodes of each evaluation.
-        eval_deterministic: Whether the most likely actions are played, ``both`` for those and drawn ones.
-        eval_clocks: Values of the environment's clock at which to evaluate; null for the present one.
-        stop_at: Mean return of an evaluation with which the training ends; null for none.
-        patience: Evaluations in a row without a better mean return after which it ends; null for no such end.
+        eval_deterministic: Whether to take the most likely actions; ``both`` also evaluates sampled actions.
+        eval_clocks: Values of the environment's clock at which to evaluate; null for the current one.
+        stop_at: Mean return of an evaluation at which training stops; null for none.
+        patience: Evaluations in a row without a better mean return after which training stops; null for no limit.
         histogram_every: Env steps between two histograms of log10 v and log10 step in TensorBoard; null for none.
-        video_every: Env steps between two videos of an episode in ``videos``, which need the extra ``video``; null
-            for none.
-        num_threads: Threads that torch uses; for small networks more than one is slower.
-        runs_dir: Folder under which the run's folder is made.
-        progress: Form of the progress on the standard output: ``auto`` (a live view in a terminal, elsewhere
-            ``lines``), ``lines``, ``json`` (an object a line and nothing else) or ``none`` (the run's folder,
-            at the end, as the only line).
-        scale: Several processes that train it together.
+        video_every: Env steps between two videos of an episode, saved in ``videos``; null for none. Needs the
+            extra ``video``.
+        num_threads: Threads of torch; more than one slows small networks down.
+        runs_dir: Parent folder of the run's folder.
+        progress: Form of the progress on standard output: ``auto`` (a live view in a terminal, otherwise
+            ``lines``), ``lines``, ``json`` (one object per line and nothing else) or ``none`` (only the run's
+            folder, at the end).
+        scale: Processes that train the agent together.
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -112,7 +112,7 @@ class RunConfig:
             if getattr(self, name) is not None:
                 check_int(f"{name}, unless it is null,", getattr(self, name), least=1)
         if self.eval_every is None and (self.stop_at is not None or self.patience is not None):
-            raise ValueError("stop_at and patience go by evaluations; set eval_every too")
+            raise ValueError("stop_at and patience need evaluations; set eval_every too")
         if self.stop_at is not None:
             check_number("stop_at", self.stop_at)
         for clock in self.eval_clocks or ():
@@ -133,11 +133,11 @@ class RunConfig:
 
     @property
     def pace(self) -> int:
-        """Env steps for one tick of the environment's clock: as many as there are independent clocks."""
+        """Env steps per tick of the environment's clock: the number of independent clocks."""
         return self.env.num_envs if self.env.sharing == "independent" else 1
 
     def to_yaml(self) -> str:
-        """The configuration as YAML that `read_config` reads back, without an address."""
+        """The configuration as YAML for `read_config`, without the Ray address."""
         plain = asdict(replace(self, scale=replace(self.scale, address=None)))
         return yaml.dump(json.loads(json.dumps(plain)), Dumper=_Dumper, sort_keys=False)
 
@@ -180,7 +180,7 @@ def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Make a configuration of a file's tree, with keys overridden by words of a command line.
+    """Make a configuration from a file's tree, with keys overridden on the command line.
 
     The word ``--print_config`` prints the configuration and exits.
 
@@ -193,7 +193,7 @@ def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
     """
     _check_address(tree)
     words = [word for word in overrides if word != _PRINT]
-    # Which keys there are depends on the algorithm; how the text of a word is read does not.
+    # The valid keys depend on the algorithm; the parsing of their text does not.
     changed = with_words(tree, words, _annotations("a2c"))
     config = _make_config(changed)
     if len(words) < len(overrides):
@@ -217,7 +217,7 @@ def _check_address(tree: Mapping[str, Any]) -> None:
 
 
 def _make_config(tree: dict[str, Any]) -> RunConfig:
-    """Make a configuration of plain data.
+    """Make a configuration from plain data.
 
     jsonargparse builds objects from any ``class_path`` that it finds in values of type Any, so it never sees them.
     """
@@ -234,13 +234,13 @@ def _make_config(tree: dict[str, Any]) -> RunConfig:
             parts[part] = replace(parts[part], **given)
         return RunConfig(**parts)
     except OverflowError as error:
-        raise UserError(f"{_too_large(tree)} is a number larger than any here may be") from error
+        raise UserError(f"{_too_large(tree)} is too large for a float") from error
     except (ValueError, TypeError) as error:
         raise UserError(one_sentence(str(error))) from error
 
 
 def _annotations(algorithm: str) -> dict[str, Any]:
-    """The type of each dotted key of a run with an algorithm."""
+    """The type of each dotted key of a run that uses an algorithm."""
     return annotations_of(RunConfig, agent=ALGORITHMS[_check_algorithm(algorithm)])
 
 
@@ -287,7 +287,7 @@ def _check_no_class(tree: Mapping[str, Any]) -> None:
 
 
 def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """A tree without its free-form keys, and the values of those by part and key."""
+    """A tree without its free-form keys, and their values by part and key."""
     kept, taken = dict(tree), dict[str, dict[str, Any]]()
     for place in _FREE_FORM:
         part, key = place.split(".")
@@ -305,7 +305,7 @@ def _too_large(tree: Mapping[str, Any]) -> str:
 
 
 def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
-    """The algorithm that a tree and words of a command line choose, of which the last one holds."""
+    """The algorithm of a tree and command-line words; the last word that sets it wins."""
     chosen = [text for key, text in read_words(overrides) if key == "agent.algorithm"]
     agent = tree.get("agent")
     of_tree = agent.get("algorithm", "a2c") if isinstance(agent, dict) else "a2c"

@@ -1,4 +1,4 @@
-"""The console for sentences and tables of commands."""
+"""The console that commands print to."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def make_console(*, quiet: bool = False) -> "Console":
-    """A console that prints text as it is: names of files and runs may hold brackets and colons."""
+    """Make a console without markup, since names of files and runs may contain brackets and colons."""
     from rich.console import Console
 
     return Console(quiet=quiet, markup=False, emoji=False)

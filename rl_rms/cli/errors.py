@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` for the known word that is most like ``word``, or nothing."""
+    """``; did you mean X?`` for the known word closest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 

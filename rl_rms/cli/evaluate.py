@@ -28,8 +28,10 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("run", type=str, metavar="RUN", help="Folder of the run.")
     parser.add_argument("--episodes", type=int, default=20, help="Episodes to play, >= 1.")
-    parser.add_argument("--deterministic", type=bool, default=True, help="Whether to take the likeliest actions.")
-    parser.add_argument("--seed", type=int, default=1_000_000, help="Seeds the environment and the actions.")
+    parser.add_argument(
+        "--deterministic", type=bool, default=True, help="Whether to take the most likely actions."
+    )
+    parser.add_argument("--seed", type=int, default=1_000_000, help="Seed of the environment and the actions.")
     parser.add_argument(
         "--clock",
         type=int | None,
@@ -41,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         "--checkpoint",
         type=str,
         default=f"{CHECKPOINTS}/final.safetensors",
-        help="Checkpoint within the run's folder.",
+        help="Path of the checkpoint, relative to the run's folder.",
     )
     parser.add_argument("--trust", action="store_true", help=HELP)
     arguments = parser.parse_args(list(argv))

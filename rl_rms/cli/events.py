@@ -1,4 +1,4 @@
-"""Reads trainings of Stable-Baselines3 and CleanRL from their TensorBoard events."""
+"""Reads Stable-Baselines3 and CleanRL runs from their TensorBoard events."""
 
 import re
 from collections import deque
@@ -10,18 +10,18 @@ from rl_rms.cli.runs import RETURN, Log
 
 EVENTS = "events.out.tfevents.*"
 _EPISODE = "charts/episodic_return"
-# As many episodes as Stable-Baselines3 and the agents here take the mean of.
+# Stable-Baselines3 and the agents of this library also average over 100 episodes.
 _WINDOW = 100
 
 
 @dataclass(frozen=True)
 class EventLog(Log):
-    """The returns of a training that another library logged.
+    """Returns that another library logged.
 
     Attributes:
         library: ``Stable-Baselines3`` or ``CleanRL``.
         name: The part of the folder's name that all seeds share.
-        env_id: Its environment, None if the folder's name does not have it.
+        env_id: Environment id; None if the folder's name lacks it.
     """
 
     library: str
@@ -30,18 +30,18 @@ class EventLog(Log):
 
 
 def has_events(folder: Path) -> bool:
-    """Whether TensorBoard's events lie in a folder itself."""
+    """Whether a folder itself contains TensorBoard events."""
     return any(folder.glob(EVENTS))
 
 
 def read_events(folder: Path) -> EventLog:
-    """Read the returns of a training of Stable-Baselines3 or CleanRL.
+    """Read the returns of a Stable-Baselines3 or CleanRL run.
 
-    Of Stable-Baselines3 they are ``rollout/ep_rew_mean``, the mean of the last 100 episodes. CleanRL logs each
-    episode by itself, ``charts/episodic_return``; here the mean of the last 100 is taken, so that both compare.
+    Stable-Baselines3 logs ``rollout/ep_rew_mean``, the mean of the last 100 episodes. CleanRL logs each episode as
+    ``charts/episodic_return``; here its last 100 episodes are averaged too.
 
     Raises:
-        UserError: If neither was logged.
+        UserError: If the events contain no episode returns.
     """
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
@@ -70,7 +70,7 @@ def read_events(folder: Path) -> EventLog:
 def _name(folder: str) -> tuple[str, str | None]:
     """The part of a folder's name that all seeds share, and the environment.
 
-    CleanRL's are ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers them, ``A2C_1``, ``A2C_2``.
+    CleanRL names folders ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers them, ``A2C_1``, ``A2C_2``.
     """
     parts = folder.split("__")
     if len(parts) == 4:

@@ -43,18 +43,18 @@ clientapp = "rl_rms.cli.flower:client_app"
 folder = "{folder}"
 """
 
-# agents.federated.FederationConfig says more, but imports torch.
+# Short descriptions; agents.federated.FederationConfig has the full ones, but imports torch.
 _MEANINGS = {
     "rounds": "Rounds of local training and aggregation.",
     "local_updates": "Updates that a client takes in a round.",
-    "local_learning_rate": "Of these.",
+    "local_learning_rate": "Learning rate of these updates.",
     "placement": "Owner of the normalizer: server, pooled, client or none.",
-    "learning_rate": "Of the server's step.",
-    "half_life": "Of the second moment, in rounds.",
+    "learning_rate": "Learning rate of the server.",
+    "half_life": "Half-life of the second moment, in rounds.",
     "eps": "Added to the root of the second moment.",
-    "weighted": "Whether clients weigh by their env steps.",
+    "weighted": "Whether clients are weighted by their env steps.",
     "participation": "Share of the clients in a round, in (0, 1].",
-    "max_norm_ratio": "Of a direction to the median, above which it is rejected.",
+    "max_norm_ratio": "Norm of a client's direction over the median, above which it is rejected.",
 }
 
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms federate",
         usage="rl-rms federate FEDERATION [--OPTION VALUE ...]",
         description=(
-            "Train one policy in the different environments of several clients by Flower. FEDERATION is a YAML "
+            "Train one policy with Flower in the different environments of several clients. FEDERATION is a YAML "
             "file, the name of a packaged one, or the folder of an interrupted federation, which continues."
         ),
         examples=[
@@ -78,15 +78,13 @@ def main(argv: Sequence[str]) -> int:
         ],
     )
     parser.add_argument("federation", type=str, metavar="FEDERATION", help="YAML file, packaged name or folder.")
-    parser.add_argument(
-        "--runs_dir", type=str, default="runs", help="Folder under which the run's folder is made."
-    )
+    parser.add_argument("--runs_dir", type=str, default="runs", help="Parent folder of the run's folder.")
     parser.add_argument("--workers", type=int, default=2, help="Clients that train at the same time, >= 1.")
     parser.add_argument(
         "--prepare",
         type=bool,
         default=False,
-        help="Whether only to make the folder, which `flwr run` takes as an app for Flower's deployment.",
+        help="Whether to only make the folder of an app, for `flwr run` in Flower's deployment.",
     )
     of_the_file = parser.add_argument_group("keys of the file, which can be overridden")
     for name, meaning in _MEANINGS.items():
@@ -121,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def simulate(federation: Federation, folder: Path, workers: int) -> None:
-    """Play the rounds that are still to come in Flower's simulation on this machine."""
+    """Run the remaining rounds in Flower's simulation on this machine."""
     import ray
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
@@ -155,7 +153,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
 
 
 def _read_prepared(path: Path) -> Federation:
-    """The federation of a folder.
+    """Read the federation of a prepared folder.
 
     Raises:
         UserError: If the file is damaged.

@@ -18,12 +18,12 @@ from rl_rms.envs.checks import check_int
 
 @dataclass(frozen=True, kw_only=True)
 class Federation:
-    """Clients, and how they and the server share the work.
+    """The clients and settings of a federation.
 
     Args:
-        config: The configuration of a run that all clients' are made of, as plain data.
-        clients: The keys that differ for each client, by dotted key.
-        seed: Seeds the policy; client i seeds its environment with this plus i.
+        config: Run configuration that all clients share, as plain data.
+        clients: Values that each client overrides, by dotted key.
+        seed: Seed of the policy; client i seeds its environment with ``seed + i``.
         federation: Keys of `rl_rms.agents.federated.FederationConfig`.
 
     Raises:
@@ -41,10 +41,10 @@ class Federation:
             raise ValueError("clients must be a list of at least one client, got none")
 
     def run_config(self, client: int) -> RunConfig:
-        """The run of a client: the common agent, with plain gradient descent, in the client's environment.
+        """The run of a client: the common agent, with plain SGD, in the client's environment.
 
         Raises:
-            UserError: If the configuration does not take the client's keys.
+            UserError: If a key of the client is invalid.
         """
         if not 0 <= client < len(self.clients):
             raise UserError(f"there are clients 0 to {len(self.clients) - 1}, got {client}")
@@ -60,7 +60,7 @@ class Federation:
             raise UserError(f"client {client}: {error}") from error
 
     def to_text(self) -> str:
-        """As JSON, which `from_text` reads on another machine."""
+        """The federation as JSON, which `from_text` reads on another machine."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -88,13 +88,13 @@ class Federation:
 def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     """Read a federation's YAML file by path or packaged name.
 
-    Beside ``config`` (a packaged name or a file, beside the federation's or anywhere), ``fix`` (values of its keys
-    for all clients, by dotted name), ``clients`` and ``seed`` it holds the keys of
+    The file holds ``config`` (a packaged name, or a file, relative to the federation's folder or the working
+    folder), ``fix`` (values for all clients, by dotted name), ``clients``, ``seed`` and the keys of
     `rl_rms.agents.federated.FederationConfig`.
 
     Args:
         name: Path of the file, or the name of a packaged one.
-        changes: Other values for some of its keys.
+        changes: Values that override keys of the file.
 
     Raises:
         UserError: If the file, a key, a value or a client's configuration is wrong.

@@ -1,10 +1,10 @@
 """A federation on Flower: two apps for its simulation on one machine and its deployment on many.
 
-The server's app sends the policy and the federation's text; a client's app makes its agent from that, or reads it
-from its folder, trains, and sends back directions and counts. Everything that is to last lies in folders, since a
-client's app is a new one in every round.
+The server app sends the policy and the federation's configuration. A client app builds its agent, or loads it from
+its folder, trains it, and returns directions and counts. State is stored in folders, because Flower creates a new
+client app in every round.
 
-Flower is in the extra ``flower``; the simulation needs Ray beside it.
+Flower is in the extra ``flower``; the simulation also needs Ray.
 """
 
 import io
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-# Flower reports its use to its makers otherwise.
+# Disable Flower's usage reports.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import numpy as np
@@ -47,11 +47,11 @@ server_app = ServerApp()
 
 
 def make_client_app(*, trust: bool) -> ClientApp:
-    """A client's app.
+    """Make a client app.
 
     Args:
         trust: Whether the client imports code that its server names and writes to the folder that its server
-            names. A node with ``trust=true`` in its node-config does so, too.
+            names. ``trust=true`` in a node's node-config allows this, too.
     """
     app = ClientApp()
 
@@ -66,7 +66,7 @@ client_app = make_client_app(trust=False)
 
 
 def train(message: Message, context: Context, *, trust: bool) -> Message:
-    """A client's round.
+    """Train one round of a client.
 
     Raises:
         UserError: If the client does not trust the server, and the server names code or the node has no folder.
@@ -108,8 +108,8 @@ def client_folder(node_config: Mapping[str, Any], run: str | None, number: int) 
     """The folder of a client's agent.
 
     Args:
-        node_config: Its key ``folder``, if there is one, is the folder.
-        run: The server's folder, from a server that the client trusts; None from any other.
+        node_config: Node configuration; its key ``folder`` sets the folder.
+        run: Run folder of a trusted server; None if the server is not trusted.
         number: The client's number.
 
     Raises:
@@ -130,20 +130,20 @@ def client_folder(node_config: Mapping[str, Any], run: str | None, number: int) 
 
 @server_app.main()
 def serve(grid: Grid, context: Context) -> None:
-    """The rounds that are still to come."""
+    """Run the remaining rounds."""
     folder = Path(str(context.run_config["folder"]))
     federation = Federation.from_text((folder / "federation.json").read_text())
     Rounds(federation, folder, grid).run()
 
 
 class Rounds:
-    """A federation's rounds, as the server goes through them.
+    """Runs the rounds of a federation on the server.
 
     Args:
         federation: The federation.
-        folder: Of the run, where the server's checkpoint, TensorBoard's events and ``metrics.csv`` go.
-        grid: Flower's way to the clients.
-        timeout: Seconds after which a client that has not answered is not waited for.
+        folder: Run folder, for the server's checkpoint, TensorBoard events and ``metrics.csv``.
+        grid: Flower's connection to the clients.
+        timeout: Seconds to wait for the clients' answers.
     """
 
     def __init__(self, federation: Federation, folder: Path, grid: Grid, timeout: float = 600.0) -> None:
@@ -154,7 +154,7 @@ class Rounds:
             self.server.load_state_dict(storage.read(folder / SERVER))
 
     def run(self) -> None:
-        """All rounds up to the federation's."""
+        """Run all remaining rounds."""
         with Logger(self.folder, self.server.round) as logger:
             while self.server.round < self.config.rounds:
                 self._round(logger)
@@ -162,7 +162,7 @@ class Rounds:
     def _round(self, logger: Logger) -> None:
         number = self.server.round + 1
         nodes = self._wait_for_nodes()
-        # The same share of them whenever this round is played.
+        # Seeded by round, so that a resumed federation samples the same clients.
         count = max(1, round(self.config.participation * len(nodes)))
         chosen = random.Random(f"{self.federation.seed}/{number}").sample(nodes, count)
         content = RecordDict(
@@ -196,7 +196,7 @@ class Rounds:
         return reports, reasons
 
     def _wait_for_nodes(self) -> list[int]:
-        """The clients' nodes, as soon as there is one for each client, or those that are there when it is time."""
+        """Wait for one node per client, and return the connected nodes at the latest after the timeout."""
         deadline = time.monotonic() + self.timeout
         while True:
             nodes = sorted(self.grid.get_node_ids())
@@ -206,13 +206,13 @@ class Rounds:
                 if nodes:
                     return nodes
                 raise TimeoutError(
-                    f"no client came within {self.timeout:g} seconds; see that Flower's supernodes run"
+                    f"no client connected within {self.timeout:g} seconds; check that Flower's supernodes run"
                 )
             time.sleep(0.2)
 
 
 def first_params(federation: Federation) -> dict[str, Tensor]:
-    """The policy that the first client's agent would begin with."""
+    """The initial policy parameters of the first client's agent."""
     from rl_rms.cli.build import build, make_env
 
     config = federation.run_config(0)
@@ -225,7 +225,7 @@ def first_params(federation: Federation) -> dict[str, Tensor]:
 
 
 def most_env_steps(federation: Federation, config: FederationConfig) -> int:
-    """The env steps that a client can take in one round, by the clients' configurations.
+    """The largest number of env steps that any client can take in one round.
 
     An episode of an environment without a time limit counts as 1,000,000 env steps.
     """
@@ -247,17 +247,17 @@ def most_env_steps(federation: Federation, config: FederationConfig) -> int:
 
 
 def read_arrays(record: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read the arrays of a message without trusting it: no pickles, and no allocation that a header asks for.
+    """Read the arrays of an untrusted message, without pickle and without sizes from headers.
 
     Args:
         record: The message's record.
         expected: Tensors by name with the shapes that the record must have, all float32.
 
     Raises:
-        ValueError: If the record is another kind, or a name, a header or a size is not the expected one.
+        ValueError: If the record's type, a name, a header or a size is not the expected one.
     """
     if not isinstance(record, ArrayRecord) or record.keys() != expected.keys():
-        raise ValueError(f"the answer must hold {len(expected)} arrays, named as the policy's parameters are")
+        raise ValueError(f"the answer must hold {len(expected)} arrays, named like the policy's parameters")
     return {name: _read_array(name, record[name].data, one.shape) for name, one in expected.items()}
 
 
@@ -299,9 +299,9 @@ def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: 
     return Report(direction, metrics)
 
 
-def _scalars(told: dict[str, float], reports: Sequence[Report], *, dropped: int) -> dict[str, float]:
+def _scalars(of_server: dict[str, float], reports: Sequence[Report], *, dropped: int) -> dict[str, float]:
     """A round's scalars by TensorBoard tag: the server's, and each client's return, update size and env steps."""
-    scalars = {f"federation/{name}": value for name, value in told.items()}
+    scalars = {f"federation/{name}": value for name, value in of_server.items()}
     scalars["federation/dropped"] = float(dropped)
     for report in reports:
         client = f"client{report.metrics['client']:.0f}"

@@ -13,7 +13,7 @@ from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
 
 # The keys that may differ between seeds of one configuration.
 _OWN = ("seed", "runs_dir")
-# More settings than these do not fit a legend.
+# Largest number of settings that fit a legend.
 _MOST_SETTINGS = 3
 WORDS = (
     "Folders of runs, or folders that hold some; those of Stable-Baselines3 and CleanRL are read from their "
@@ -24,11 +24,11 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Group:
-    """Seeds of one training.
+    """Runs of one configuration with different seeds.
 
     Attributes:
         name: Its name.
-        logs: Of each seed.
+        logs: One log per seed.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Group:
 
     @property
     def runs(self) -> list[Run]:
-        """Those of this library."""
+        """The runs of this library."""
         return [log for log in self.logs if isinstance(log, Run)]
 
 
 def find_groups(words: Sequence[str]) -> list[Group]:
-    """Read runs and find which belong together.
+    """Read runs and group those of the same configuration.
 
     Raises:
         UserError: If there is no such folder, no run in it, no returns in a run, or environments are mixed.
@@ -67,7 +67,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 
 def _folders(word: str) -> tuple[str | None, list[Path]]:
-    """The name that a word gives, and the folders of the runs that it means."""
+    """The group name in a command-line word, or None, and the run folders that the word matches."""
     if Path(word).exists():
         return None, _runs_in(Path(word))
     name, separator, pattern = word.partition("=")
@@ -106,7 +106,7 @@ def _read(folder: Path) -> Run | EventLog:
 
 
 def _identity(log: Run | EventLog) -> str:
-    """Equal for seeds of the same training."""
+    """A key that is equal for seeds of the same configuration."""
     if isinstance(log, EventLog):
         return f"{log.library} {log.name} {log.env_id} {log.folder.parent}"
     settings = {key: value for key, value in asdict(log.config).items() if key not in _OWN}
@@ -128,7 +128,7 @@ def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
             name = log.folder.name
         elif 0 < len(differing) <= _MOST_SETTINGS:
             of_run = settings[own.index(log)]
-            name = ", ".join(f"{key.split('.', 1)[-1]} {_told(of_run.get(key))}" for key in differing)
+            name = ", ".join(f"{key.split('.', 1)[-1]} {_text(of_run.get(key))}" for key in differing)
         else:
             name = log.folder.resolve().parent.name
         count = sum(other == name or other.startswith(f"{name} (") for other in names)
@@ -146,12 +146,12 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
 def _check_environment(groups: Sequence[Group]) -> None:
-    """Returns of several environments have no common scale."""
+    """Refuse runs of several environments, whose returns have no common scale."""
     found: dict[str, Path] = {}
     for group in groups:
         for log in group.logs:
@@ -159,5 +159,5 @@ def _check_environment(groups: Sequence[Group]) -> None:
             if env_id is not None:
                 found.setdefault(env_id, log.folder)
     if len(found) > 1:
-        told = " and ".join(f"{env_id} ({folder})" for env_id, folder in found.items())
-        raise UserError(f"the runs are of several environments, whose returns do not compare: {told}")
+        listed = " and ".join(f"{env_id} ({folder})" for env_id, folder in found.items())
+        raise UserError(f"the runs are of several environments, whose returns do not compare: {listed}")

@@ -7,19 +7,19 @@ from rl_rms.cli.yaml_files import read_file
 
 KEYS = {
     "--env.id ID": "Gymnasium's id of the environment",
-    "--env.num_envs N": "sub-environments that are stepped together",
-    "--env.changes.TARGET SCHEDULE": "a schedule of a parameter; rl-rms plot-schedule draws it",
+    "--env.num_envs N": "number of parallel sub-environments",
+    "--env.changes.TARGET SCHEDULE": "schedule of a parameter; draw it with rl-rms plot-schedule",
     "--agent.algorithm NAME": " or ".join(ALGORITHMS),
-    "--agent.half_life MEMORY": 'of RMSprop: 69 (updates), "20_000 steps" (env steps), match or auto',
+    "--agent.half_life VALUE": 'half-life of RMSprop: 69 (updates), "20_000 steps" (env steps), match or auto',
     "--agent.learning_rate RATE": "a number or a schedule",
-    "--total_timesteps N": "env steps to train for, all sub-environments together",
-    "--seed N": "of all random numbers",
+    "--total_timesteps N": "env steps to train for, summed over all sub-environments",
+    "--seed N": "seed of all random numbers",
     "--eval_every N": "env steps between two evaluations",
-    "--checkpoint_every N": "env steps between two checkpoints; there is one at the end, too",
+    "--checkpoint_every N": "env steps between two checkpoints; the last one is always saved",
     "--video_every N": "env steps between two videos (extra video)",
-    "--scale.engine ray": "several processes, with --scale.workers N; or start it by torchrun",
+    "--scale.engine ray": "several processes (--scale.workers N); or use torchrun",
     "--progress HOW": "auto, lines, json (for scripts) or none (only the run's folder)",
-    "--runs_dir FOLDER": "under which the run's folder is made",
+    "--runs_dir FOLDER": "parent folder of the run's folder",
 }
 EXAMPLES = (
     "rl-rms train drifting_cartpole",
@@ -63,6 +63,6 @@ def _short() -> str:
         f"most used keys:\n{keys}\n"
         "options:\n"
         f"  {_ALL:<30}every key, with its meaning, type and default\n"
-        f"  {'--print_config':<30}print the whole configuration, as overridden, and end\n\n"
+        f"  {'--print_config':<30}print the resulting configuration and exit\n\n"
         f"examples:\n{examples}"
     )

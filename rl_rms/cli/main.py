@@ -17,7 +17,7 @@ COMMANDS = {
     "resume": "continue an interrupted run",
     "evaluate": "play episodes with the agent of a run",
     "study": "test a claim of the theory, or all of them",
-    "sweep": "search hyperparameters, in several processes, resumable",
+    "sweep": "search hyperparameters in several processes; resumable",
     "federate": "train one policy in the environments of several clients",
     "plot": "draw and compare runs and groups of seeds",
     "report": "write one HTML page on runs: results, figures, verdict on the half-life",
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: The words after ``rl-rms``; the process's own by default.
+        argv: Arguments after ``rl-rms``; those of the process by default.
 
     Returns:
         Exit status: 0, 1 for a file that cannot be read or written, 2 for wrong input, 130 after Ctrl-C, 143 after
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as interrupt:  # outside a training, which ends by itself
+    except KeyboardInterrupt as interrupt:  # training handles its own interrupts
         name = "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
         print(f"rl-rms: ended by {name}", file=sys.stderr)
         return status_of(interrupt)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _warnings_as_sentences() -> Iterator[None]:
-    """Print warnings without the place in the code and Gymnasium's colors."""
+    """Print warnings without source location and ANSI colors."""
 
     def sentence(message: Warning | str, *_: Any, **__: Any) -> str:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).removeprefix("WARN: ")

@@ -1,4 +1,4 @@
-"""Changes keys of a configuration, by words of a command line or by values with dotted keys."""
+"""Overrides keys of a configuration, from the command line or by dotted keys."""
 
 import copy
 import math
@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.yaml_files import read_value
 
-# Targets of env.changes whose own name holds a dot, such as reward.scale.
+# Targets of env.changes whose name contains a dot, such as reward.scale.
 _DOTTED_TARGETS = {"reward", "observation", "action"}
 
 
@@ -26,7 +26,7 @@ def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     for word in waiting:
         option, equals, text = word.partition("=")
         if not option.startswith("--") or option == "--":
-            raise UserError(f"there is no use for the word {word!r}; give keys as --KEY VALUE")
+            raise UserError(f"unexpected argument {word!r}; give keys as --KEY VALUE")
         if not equals:
             following = next(waiting, None)
             if following is None or following.startswith("--"):
@@ -36,7 +36,7 @@ def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a tree with its dotted key, each after those that hold it."""
+    """Every value of a tree with its dotted key, parents before children."""
     yield place, value
     pairs = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
@@ -46,13 +46,13 @@ def walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree with keys set by the words of a command line, from left to right.
+    """A copy of a tree with keys set by command-line words, from left to right.
 
     Args:
         tree: Plain data, which stays as it is.
         words: Such as ``["--env.num_envs", "4", "--env.kwargs.gravity=9.8"]``.
-        annotations: Type of each dotted key. The text of a key that holds a string is taken as it stands; any
-            other is read as YAML.
+        annotations: Type of each dotted key. The text of a key that holds a string is used unchanged; other text
+            is read as YAML.
 
     Raises:
         UserError: If a word is wrong, or its value is not YAML.
@@ -65,11 +65,11 @@ def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mappi
 
 
 def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree with keys set to values.
+    """A copy of a tree with keys set to values.
 
     Args:
         tree: Plain data, which stays as it is.
-        values: By dotted key; nested keys nest.
+        values: Values by dotted key.
     """
     changed = copy.deepcopy(dict(tree))
     for key, value in values.items():
@@ -85,7 +85,7 @@ def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 
 def _parts(key: str) -> list[str]:
-    """The keys of a dotted key; a target of env.changes such as reward.scale is one of them."""
+    """Split a dotted key; a target of env.changes such as reward.scale stays one part."""
     parts = key.split(".")
     if parts[:2] == ["env", "changes"] and len(parts) > 3 and parts[2] in _DOTTED_TARGETS:
         return [*parts[:2], ".".join(parts[2:4]), *parts[4:]]
@@ -106,7 +106,7 @@ def annotations_of(kind: type, **instead: type) -> dict[str, Any]:
 
 
 def with_whole_numbers(tree: dict[str, Any], annotations: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """A tree in which ``1e6`` is the integer 1000000 for each key that holds integers and no floats."""
+    """A tree in which ``1e6`` is the integer 1000000 for every integer key."""
     changed = {}
     for key, value in tree.items():
         place = f"{where}{key}"

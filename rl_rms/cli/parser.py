@@ -13,13 +13,13 @@ HELP_WIDTH = 100
 
 
 class _HelpFormatter(DefaultHelpFormatter):
-    """jsonargparse's help, laid out for the width that every screen has."""
+    """jsonargparse's help, laid out for a fixed width."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=HELP_WIDTH)  # type: ignore[no-untyped-call]
 
 
-# The types in errors of jsonargparse, and their names in sentences.
+# Type names in errors of jsonargparse, and their plain names.
 _KINDS = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a number",
@@ -42,11 +42,11 @@ class Parser(ArgumentParser):
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The help, with the examples at its end."""
         shown = "".join(f"  {example}\n" for example in self.examples)
-        given = () if formatter is None else (formatter,)  # which jsonargparse 4.49 does not take
+        given = () if formatter is None else (formatter,)  # jsonargparse 4.49 takes no formatter
         return super().format_help(*given) + (f"\nexamples:\n{shown}" if shown else "")
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        """End with status 2 and a sentence."""
+        """Raise the message as a `UserError` of one sentence."""
         raise UserError(self._with_suggestion(one_sentence(message)))
 
     def _with_suggestion(self, message: str) -> str:
@@ -75,7 +75,7 @@ def one_sentence(message: str) -> str:
         return text
     known = _TYPE.findall(kinds)
     if not key or _TYPE.sub("", kinds).strip(", "):
-        # A part's own parser names its key without the part's.
+        # The parser of a nested class leaves out the prefix of its keys.
         return f"{key}.{reason}" if key and re.match(r"\w+ must be ", reason) else str(reason)
     names = [_KINDS.get(one) or f"one of {one[len('typing.Literal[') : -1]}" for one in known]
     return f"{key} must be {' or '.join(names)}, got {value}"

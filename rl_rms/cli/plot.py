@@ -19,8 +19,8 @@ def main(argv: Sequence[str]) -> int:
     """Plot with the arguments after ``rl-rms plot``.
 
     Raises:
-        UserError: If a folder is no run's, nothing was logged in it, environments are mixed, an output's ending is
-            another than .png or .svg, or several seeds are to be drawn without the extra ``plots``.
+        UserError: If a folder is not a run's or has no returns, environments are mixed, the output's suffix is not
+            .png or .svg, or several seeds are drawn without the extra ``plots``.
     """
     from rl_rms.cli.groups import WORDS, find_groups
 
@@ -48,12 +48,12 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--output must end in .png or .svg, got {arguments.output!r}")
     groups = find_groups(arguments.runs)
     if any(len(group.logs) > 1 for group in groups):
-        require("plots", "pictures of several seeds need rliable", "rliable")
+        require("plots", "plots of several seeds need rliable", "rliable")
     output = Path(arguments.output) if arguments.output else _default(groups)
 
     from rl_rms.cli.plots import learning_curve, save
 
-    _tell_what_is_cut(groups)
+    _report_truncated(groups)
     save(learning_curve(groups), output)
     print(output)
     return 0
@@ -64,7 +64,7 @@ def _default(groups: "Sequence[Group]") -> Path:
     return groups[0].logs[0].folder / CURVE if single else Path("comparison.png")
 
 
-def _tell_what_is_cut(groups: "Sequence[Group]") -> None:
+def _report_truncated(groups: "Sequence[Group]") -> None:
     for group in groups:
         ends = [log.steps[-1] for log in group.logs]
         if min(ends) < 0.9 * max(ends):

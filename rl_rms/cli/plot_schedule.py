@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> int:
         "--until",
         type=float | None,
         default=None,
-        help="Last env step; by default some timescales, or the configuration's total_timesteps.",
+        help="Last env step; by default a few timescales, or the configuration's total_timesteps.",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="How many seeds of random schedules are drawn.")
+    parser.add_argument("--seeds", type=int, default=3, help="Number of seeds to draw of random schedules.")
     parser.add_argument("--output", type=str, default="schedule.png", help="File to write, .png or .svg.")
     arguments = parser.parse_args(list(argv))
     if arguments.until is not None and not 1 <= arguments.until < 2**62:
@@ -79,10 +79,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _read_inline(spec: str) -> Schedule | None:
-    """The schedule that a word is the YAML form of, or None if the word is a name.
+    """Read a schedule from its YAML form; None if the text is a name.
 
     Raises:
-        UserError: If it is YAML of something else.
+        UserError: If the YAML is not a schedule.
     """
     tree = read_value(spec, "the schedule")
     if isinstance(tree, str) or tree is None:
@@ -94,12 +94,12 @@ def _read_inline(spec: str) -> Schedule | None:
 
 
 def drawn(title: str, changes: Mapping[str, Schedule], until: float | None, seeds: Sequence[int]) -> "Figure":
-    """Schedules under each other, each with the random numbers of its target.
+    """Draw schedules in rows, each with the random generator of its target.
 
     Args:
-        title: Above them.
-        changes: By target, at least one.
-        until: Last clock in env steps; None for some timescales.
+        title: Title of the figure.
+        changes: Schedules by target, at least one.
+        until: Last value of the clock, in env steps; None for a few timescales.
         seeds: Seeds of the environment.
     """
     from matplotlib.figure import Figure

@@ -26,15 +26,15 @@ _GRID_POINTS = 200
 # Width of a figure in inches.
 _WIDTH = 8.0
 Floats = NDArray[np.float64]
-# Seven colors and four lines make 28 different looks.
+# Seven colors and four line styles make 28 combinations.
 _LINES = ("-", "--", ":", "-.")
 _GREY = "#555555"
 # Width of a letter of the legend, in inches.
 _LETTER = 0.075
 # Tags of half-lives before their bounds, and their labels.
 _FOUND = {
-    "optim/match_unbounded": "matched, before its bounds",
-    "optim/bank_unbounded": "found, before its bounds",
+    "optim/match_unbounded": "matched, before the bounds",
+    "optim/bank_unbounded": "estimated, before the bounds",
 }
 
 
@@ -45,7 +45,7 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
     all of them have reached. Only changes that all runs share are drawn.
 
     Args:
-        groups: Of runs in the same environment.
+        groups: Groups of runs in the same environment.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -81,7 +81,7 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
 
 
 def memory_curves(run: Run, tracking: Tracking) -> "Figure":
-    """Draw the second moment against the squared gradients, and the half-life in force beside the one found."""
+    """Draw the second moment with the squared gradients, and the half-life in force with the estimated one."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -112,10 +112,10 @@ def memory_curves(run: Run, tracking: Tracking) -> "Figure":
 
 
 def effective_step(run: Run) -> "Figure":
-    """Draw how far a step moves a parameter, and the learning rate beside it.
+    """Draw the root mean square of a step, and the learning rate.
 
     Args:
-        run: A run that logged it.
+        run: A run that logged the effective step.
     """
     from matplotlib.figure import Figure
 
@@ -135,7 +135,7 @@ def effective_step(run: Run) -> "Figure":
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG or SVG, by the file's ending; the same figure gives the same file."""
+    """Write a figure as PNG or SVG, by the file's suffix; the output is deterministic."""
     import matplotlib as mpl
 
     picture, kind = BytesIO(), path.suffix[1:]
@@ -162,7 +162,7 @@ def _look(index: int) -> tuple[str, str]:
 
 
 def _legend(figure: "Figure", axis: "Axes") -> None:
-    """Under the axes, in as many columns as fit, on a figure that grows by its rows."""
+    """Draw the legend under the axes, in as many columns as fit, and enlarge the figure by its rows."""
     handles, labels = axis.get_legend_handles_labels()
     width, height = figure.get_size_inches()
     columns = max(1, int(width / (_LETTER * (max(map(len, labels)) + 6))))
@@ -182,7 +182,7 @@ def _draw_returns(axis: "Axes", group: Group, index: int) -> None:
 
 
 def on_a_grid(group: Group) -> tuple[Floats, Floats]:
-    """A group's returns at env steps that all of its seeds have lived; a single run's where it logged them.
+    """A group's returns on a grid of env steps that all seeds reached; a single run's at its logged steps.
 
     Returns:
         Env steps, shape ``(points,)``, and returns, shape ``(seeds, points)``.
@@ -207,7 +207,7 @@ def _common_traces(runs: Sequence[Run], end: float) -> dict[str, Floats]:
 
 
 def _mark_changes(axes: Sequence["Axes"], runs: Sequence[Run], end: float) -> None:
-    """Draw a line wherever all runs met a change of regime."""
+    """Draw a line at each change of regime that all runs share."""
     events = [
         set((regime_changes(one.env.schedules(), 0, int(end) // one.pace, one.drift_seed) * one.pace).tolist())
         for one in (run.config for run in runs)
@@ -218,7 +218,7 @@ def _mark_changes(axes: Sequence["Axes"], runs: Sequence[Run], end: float) -> No
 
 
 def _mark_jumps(axes: Sequence["Axes"], run: Run) -> None:
-    """Draw a line at the first entry of the log after each jump at which the observation normalizer forgot."""
+    """Draw a line at the first log entry after each jump that made the observation normalizer forget."""
     steps, counts = run.series("normalizer/jumps")
     for step, before, count in zip(steps, [0.0, *counts], counts, strict=False):
         if count > before:

@@ -11,13 +11,13 @@ class RegimeReturns:
     """Returns of a regime, as `rl_rms.agents.adaptation` logged them.
 
     Attributes:
-        start: Env steps that the agent had lived when it began.
-        end: The same when it ended.
+        start: Env steps of the run when the regime began.
+        end: Env steps of the run when the regime ended.
         first_tenth: Mean return of the episodes in the first tenth of its env steps; NaN where none ended.
-        last_tenth: The same of the last tenth.
-        before: The last tenth of the regime before; NaN for none.
-        recovery: Env steps until returns were at 90 % of that; ``inf`` if they never were, NaN where there was
-            nothing to recover.
+        last_tenth: Mean return of the episodes in the last tenth.
+        before: ``last_tenth`` of the previous regime; NaN without one.
+        recovery: Env steps until returns reached 90 % of ``before``; ``inf`` if never, NaN if there was nothing to
+            recover.
     """
 
     start: float
@@ -29,7 +29,7 @@ class RegimeReturns:
 
     @property
     def fell(self) -> bool:
-        """Whether returns fell below 90 % of those before."""
+        """Whether ``first_tenth`` is below 90 % of ``before``."""
         return self.first_tenth < self.before - 0.1 * abs(self.before)
 
 

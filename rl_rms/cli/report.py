@@ -63,7 +63,8 @@ gradients. The <b>half-life</b> is how many updates it takes until a past square
 or smaller. Steps are too long or too short until v has followed.</p>
 <p>A half-life is <b>too long</b> if v is off by more than a factor of 2 for more than a quarter of a regime,
 <b>too short</b> if v swings by more than a factor of 1.4 from one entry of the log to the next, else <b>right</b>.
-The verdict is about how v follows the gradients. Compare runs to learn which half-life earns more.</p></details>
+The verdict rates only how v follows the gradients. Compare runs to find the half-life
+with the highest return.</p></details>
 {sections}
 </body></html>
 """
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     """Write the report of the runs in the arguments after ``rl-rms report``.
 
     Raises:
-        UserError: If a folder is no run's, nothing was logged in it, environments are mixed, or there are several
+        UserError: If a folder is not a run's or has no returns, environments are mixed, or there are several
             seeds and the extra ``plots`` is missing.
     """
     from rl_rms.cli.groups import WORDS, find_groups
@@ -113,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def page(groups: "Sequence[Group]") -> str:
-    """The whole page."""
+    """The HTML page of groups of runs."""
     from rl_rms.cli.plots import learning_curve
 
     sections = []
@@ -122,7 +123,7 @@ def page(groups: "Sequence[Group]") -> str:
         title = f"{len(groups)} groups of runs"
         names = ", ".join(group.name for group in groups)
         picture = _figure(learning_curve(groups), f"Mean return against env steps of {names}.")
-        sections.append(f"<section><h2>All of them</h2>{picture}</section>")
+        sections.append(f"<section><h2>All groups</h2>{picture}</section>")
     elif len(groups[0].logs) == 1:
         folder = groups[0].logs[0].folder.resolve()
         title = f"{folder.parent.name}, {folder.name}"
@@ -131,7 +132,7 @@ def page(groups: "Sequence[Group]") -> str:
 
 
 def _of_group(group: "Group") -> str:
-    """A single run, or the common result of several seeds and each of them folded."""
+    """A single run, or the result over several seeds with each run in a collapsed section."""
     from rl_rms.cli.plots import learning_curve
     from rl_rms.studies.intervals import interquartile_mean
 
@@ -206,7 +207,7 @@ def describe_result(log: Log) -> str:
 
 
 def describe_memory(run: Run) -> str:
-    """The half-life in force."""
+    """A sentence about the half-life in force."""
     half_lives = run.series("optim/half_life_updates")[1]
     if not half_lives:
         return f"The optimizer, {run.config.agent.optimizer}, logged no half-life."
@@ -236,19 +237,19 @@ def describe_verdicts(followings: Sequence[Following]) -> str:
     if not followings:
         return "The log does not show how the second moment followed the squared gradients."
     counts = {name: sum(one.verdict == name for one in followings) for name in ("too long", "too short", "right")}
-    told = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
-    return f"In the {len(followings)} regimes with enough entries it was {told}."
+    text = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
+    return f"In the {len(followings)} regimes with enough entries it was {text}."
 
 
 def _verdict(run: Run, followings: Sequence[Following]) -> str:
-    told = escape(f"{describe_memory(run)} {describe_verdicts(followings)}")
-    emphasized = re.sub(r"(too long|too short|right)(?= in )", r"<b>\1</b>", told)
+    text = escape(f"{describe_memory(run)} {describe_verdicts(followings)}")
+    emphasized = re.sub(r"(too long|too short|right)(?= in )", r"<b>\1</b>", text)
     normalizers = describe_normalizers(run)
     return f'<p class="verdict">{emphasized}</p>' + (f"<p>{escape(normalizers)}</p>" if normalizers else "")
 
 
 def _followings(run: Run) -> list[tuple[RegimeReturns, Following | None]]:
-    """The regimes, and how the second moment followed in each, if the log shows it."""
+    """Each regime, and how the second moment followed in it; None if the log does not show it."""
     tracking = read_tracking(run)
     return [
         (regime, None if tracking is None else follow(tracking, regime.start, regime.end))
@@ -271,7 +272,7 @@ def _regimes(followings: Sequence[tuple[RegimeReturns, Following | None]]) -> st
 
 
 def describe_following(following: Following | None) -> list[str]:
-    """A regime's cells: largest error of v as a factor, time with an error of 2, and the verdict."""
+    """A regime's table cells: largest error factor of v, share of time with a factor above 2, and the verdict."""
     if following is None:
         return ["-"] * 3
     way = "too large" if following.worst > 0 else "too small"
@@ -294,7 +295,7 @@ def _recovery(regime: RegimeReturns) -> str:
 
 
 def _configuration(run: Run) -> str:
-    """Configuration and versions, folded."""
+    """Configuration and versions, in a collapsed section."""
     config = escape((run.folder / CONFIG).read_text())
     versions = ""
     if (run.folder / SUMMARY).is_file():
@@ -308,7 +309,7 @@ def _configuration(run: Run) -> str:
 
 
 def _figure(figure: "Figure", shows: str) -> str:
-    """A figure inside the page."""
+    """A figure embedded in the page."""
     import matplotlib as mpl
 
     file = io.BytesIO()

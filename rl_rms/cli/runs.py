@@ -30,7 +30,7 @@ _SUMMARY: dict[str, type | tuple[type, ...]] = {
 
 
 def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
-    """Make ``<runs_dir>/<name>/<date-time>-seed<seed>``, with a number behind it if that is taken.
+    """Make ``<runs_dir>/<name>/<date-time>-seed<seed>``, with a number appended if that exists.
 
     Raises:
         UserError: If the folder cannot be made.
@@ -53,7 +53,7 @@ class Log:
     """The log of a training.
 
     Attributes:
-        folder: Where it lies.
+        folder: Folder of the run.
         metrics: Scalars by tag, each with as many entries as ``steps``; NaN where nothing was logged.
         steps: Env steps of the entries.
     """
@@ -83,10 +83,10 @@ class Run(Log):
 def read_run(folder: str | Path) -> Run:
     """Read a run's configuration and metrics, whether it ended or was interrupted.
 
-    Damaged rows and cells of the metrics are left out and named on the standard error output.
+    Damaged rows and cells of the metrics are skipped and reported on standard error.
 
     Raises:
-        UserError: If the folder is no run's.
+        UserError: If the folder is not a run's.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -94,23 +94,23 @@ def read_run(folder: str | Path) -> Run:
             f"{folder} is not the folder of a run: it has no {CONFIG}; runs lie in runs/<name>/<date>-seed<seed>"
         )
     config = parse_config(read_file(folder / CONFIG))
-    whole = read_metrics(folder / METRICS)
-    for problem in whole.problems:
+    logged = read_metrics(folder / METRICS)
+    for problem in logged.problems:
         print(problem, file=sys.stderr)
     metrics = {
-        tag: [float(row[tag]) if row[tag] else math.nan for row in whole.rows]
-        for tag in whole.columns
-        if whole.rows
+        tag: [float(row[tag]) if row[tag] else math.nan for row in logged.rows]
+        for tag in logged.columns
+        if logged.rows
     }
     steps = metrics.pop(STEP, [])
     return Run(folder, metrics, steps, config)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the whole checkpoint with the most env steps; ``best`` does not count.
+    """Find the undamaged checkpoint with the most env steps, other than ``best``.
 
     Returns:
-        The checkpoint; of two with equal env steps ``final``. None if there is no file.
+        The checkpoint; ``final`` for equal env steps. None if there is no file.
 
     Raises:
         UserError: If every file is damaged.
@@ -135,14 +135,14 @@ def require_checkpoint(folder: Path) -> None:
     """Check that a run has a checkpoint to resume from.
 
     Raises:
-        UserError: If it has none, or ``best`` alone.
+        UserError: If it has none other than ``best``.
     """
     if not _checkpoints(folder):
         raise UserError(f"{folder} has no checkpoint to resume from{_mend(folder)}")
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The files to resume from, whole or damaged."""
+    """The checkpoints to resume from, including damaged ones."""
     return sorted(path for path in (folder / CHECKPOINTS).glob("*.safetensors") if path != _best(folder))
 
 
@@ -151,7 +151,7 @@ def _best(folder: Path) -> Path:
 
 
 def _mend(folder: Path) -> str:
-    """The end of a sentence about a run without a whole checkpoint."""
+    """The fix in error messages about a run without a usable checkpoint."""
     best = _best(folder)
     if best.is_file():
         return f"; {best} is left: copy it to {best.with_stem('final')} to resume from the best evaluation"
@@ -169,7 +169,7 @@ def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
 
 
 def _has_ended(folder: Path) -> bool:
-    """Whether a run has a whole summary of a finished training."""
+    """Whether a run has a valid summary of a finished training."""
     try:
         return not read_summary(folder)["interrupted"]
     except UserError:
@@ -197,7 +197,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def wall_time(folder: Path) -> float:
-    """Seconds that a run's earlier sessions took, by its summary; 0 without a whole one."""
+    """Seconds of a run's earlier sessions, from its summary; 0 without a valid one."""
     try:
         return float(read_summary(folder)["wall_time_seconds"])
     except UserError:

@@ -27,8 +27,9 @@ class ScaleConfig:
         workers: Processes that Ray starts, >= 1; torchrun has its own option.
         sync: Whether gradients are averaged and then normalized, as one process would (``global``), or each
             worker normalizes its own and the steps are averaged (``local``).
-        timeout: Seconds that a worker waits for the others before it gives up, > 0; more than an evaluation takes.
-        restarts: Restarts from the last checkpoint that Ray may make, >= 0; torchrun has its own option.
+        timeout: Seconds that a worker waits for the others before it gives up, > 0; must exceed the time of an
+            evaluation.
+        restarts: Restarts by Ray from the last checkpoint, >= 0; torchrun has its own option.
         address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
     """
 
@@ -56,7 +57,7 @@ class ScaleConfig:
 
 @contextmanager
 def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
-    """The workers that a launcher such as torchrun started with this one; without a launcher, this one alone."""
+    """The workers that a launcher such as torchrun started; a single worker without a launcher."""
     import torch.distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
@@ -69,13 +70,13 @@ def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    # Optimizers load it. Loaded within a process group it would keep that alive until the interpreter is taken
-    # down, where the group's threads abort the process now and then.
+    # Optimizers import it. An import within a process group keeps the group alive until the interpreter exits,
+    # where its threads sometimes abort the process.
     import torch._dynamo  # noqa: F401
 
     timeout = timedelta(seconds=scale.timeout)
     store, rank, size = next(rendezvous("env://", timeout=timeout))
-    # The launcher's store outlives a restart, and with it the addresses of workers that are gone.
+    # The launcher's store survives a restart and keeps the addresses of dead workers.
     store = PrefixStore(f"attempt {_restarts()}", store)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
     try:
@@ -95,7 +96,7 @@ def _restarts() -> int:
 
 def require_ray(extra: str, need: str, *modules: str) -> None:
     """Check that an extra with Ray is installed, as `rl_rms.cli.errors.require` does."""
-    # Otherwise Ray reports its use to its makers.
+    # Disable Ray's usage reports.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     require(extra, need, *modules)
 
@@ -110,13 +111,13 @@ def require_ray_train() -> None:
 
 
 def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, **arguments: Any) -> None:
-    """Have Ray Train start workers that do ``work`` together, again where one of them fails.
+    """Run ``work`` in workers of Ray Train, and restart them if one fails.
 
     Args:
-        scale: How many, where, and how often they may be started again.
-        work: A function that can be pickled, called in every worker within a process group of all.
-        folder: Of the run, which all machines see; its first argument ``folder``.
-        **arguments: Its other arguments.
+        scale: Number of workers, cluster address and allowed restarts.
+        work: Function that can be pickled; called in every worker, within their process group.
+        folder: Run folder, visible on all machines; passed to ``work`` as ``folder``.
+        **arguments: Other arguments of ``work``.
 
     Raises:
         UserError: If Ray is not installed, or the workers failed too often.
@@ -133,7 +134,7 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
 
     started_here = not ray.is_initialized()
     if started_here:
-        # Its workers' output would come in between, each line under the name of a process.
+        # The output of Ray's workers would interrupt the command's own.
         ray.init(address=scale.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         with sigterm_raises():  # in place of Ray's handler, which aborts the process
@@ -148,7 +149,7 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
             ).fit()
     except TrainingFailedError as error:
         raise UserError(
-            f"the workers failed: {error}; rl-rms resume {folder} goes on from the newest checkpoint"
+            f"the workers failed: {error}; rl-rms resume {folder} continues from the newest checkpoint"
         ) from error
     finally:
         if started_here:

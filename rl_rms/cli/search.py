@@ -22,18 +22,18 @@ Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["none", "median"]
 Engine = Literal["local", "ray"]
 
-# A training's returns are looked at in so many stretches of env steps.
+# Number of equal stretches of env steps in which a training reports returns.
 STRETCHES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """The values of one key.
+    """The values to try for one key.
 
     Args:
-        choices: These values, where they are given.
-        low: The least number otherwise.
-        high: The greatest; with whole numbers for both ends, only whole numbers are tried.
+        choices: Values to choose from; None for a range.
+        low: Lower end of the range.
+        high: Upper end of the range; if both ends are whole numbers, only whole numbers are tried.
         log: Whether equal ratios are equally likely, rather than equal differences.
     """
 
@@ -47,7 +47,7 @@ class Distribution:
         """Read ``[a, b, c]``, ``{choices: [a, b, c]}`` or ``{low: 1.0e-4, high: 1.0e-1, log: true}``.
 
         Raises:
-            UserError: If it is none of these, or holds nothing.
+            UserError: If it has none of these forms, or is empty.
         """
         if isinstance(given, list):
             given = {"choices": given}
@@ -71,11 +71,11 @@ class Distribution:
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """Values that a configuration has to take if it is to take all: every choice, or both ends."""
+        """The values to validate: every choice, or both ends of the range."""
         return self.choices if self.choices is not None else (self.low, self.high)
 
     def suggest(self, trial: Any, key: str) -> Any:
-        """The value that an Optuna trial is to try."""
+        """The value for an Optuna trial."""
         if self.choices is not None:
             by_label = {label(choice): choice for choice in self.choices}
             return by_label[trial.suggest_categorical(key, list(by_label))]
@@ -91,27 +91,28 @@ def _number(name: str, given: Any) -> int | float:
 
 
 def label(choice: Any) -> str | int | float | bool | None:
-    """A choice as tables and storages show it, which take no lists and no schedules."""
+    """A choice in a form for tables and storages, which take no lists or mappings."""
     return json.dumps(choice) if isinstance(choice, (list, dict)) else choice
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """One sweep.
+    """The configuration of a sweep.
 
     Args:
-        config: The configuration that is varied: a packaged name, or a YAML file, beside the sweep's or anywhere.
+        config: Run configuration to vary: a packaged name or a YAML file, relative to the sweep's folder or the
+            working folder.
         vary: The values of each key, by its dotted name: a list of values, or ``{low: 1.0e-4, high: 1.0e-1, log:
             true}``.
         fix: Values of other keys of the configuration, by dotted name.
-        metric: The mean over the seeds' episodes that is maximized: ``whole_run`` (mean return over the whole
-            training, each twentieth of its env steps counting alike), ``final`` (the last 100 episodes) or
-            ``worst_regime`` (the mean return of the regime with the least).
-        trials: How many points are tried.
-        seeds: Seeds that every point is trained with; its value is the median over them.
-        sampler: Chooses the points: ``tpe``, ``random`` or ``grid`` (every combination of choices).
-        sampler_seed: Seeds the sampler, which repeats itself with one worker only.
-        pruner: Ends trials early: ``none``, or ``median``, which compares the return so far at each
+        metric: Return to maximize: ``whole_run`` (mean over the training, with equal weight for each twentieth of
+            its env steps), ``final`` (mean of the last 100 episodes) or ``worst_regime`` (mean of the worst
+            regime).
+        trials: Number of points to try.
+        seeds: Seeds to train every point with; its value is the median over them.
+        sampler: Method that chooses the points: ``tpe``, ``random`` or ``grid`` (every combination of choices).
+        sampler_seed: Seed of the sampler; reproducible only with one worker.
+        pruner: Rule that ends trials early: ``none``, or ``median``, which compares the return so far at each
             twentieth of the training.
     """
 
@@ -145,8 +146,8 @@ class SweepConfig:
         if isinstance(self.trials, bool) or not isinstance(self.trials, int) or self.trials < 1:
             raise UserError(f"trials must be a whole number >= 1, got {self.trials!r}")
         seeds = self.seeds
-        whole = isinstance(seeds, (list, tuple)) and all(type(seed) is int and seed >= 0 for seed in seeds)
-        if not whole or not seeds or len(set(seeds)) < len(seeds):
+        are_valid = isinstance(seeds, (list, tuple)) and all(type(seed) is int and seed >= 0 for seed in seeds)
+        if not are_valid or not seeds or len(set(seeds)) < len(seeds):
             raise UserError(f"seeds must be different whole numbers >= 0, such as [0, 1, 2], got {seeds!r}")
         if type(self.sampler_seed) is not int:
             raise UserError(f"sampler_seed must be a whole number, got {self.sampler_seed!r}")
@@ -162,13 +163,13 @@ class SweepConfig:
 
     @property
     def num_trials(self) -> int:
-        """How many points are tried: never more than a grid has."""
+        """The number of points to try, at most the size of a grid."""
         if self.sampler != "grid":
             return self.trials
         return min(self.trials, math.prod(len(one.ends) for one in self.distributions.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """The sweep as plain data."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
 
 
@@ -177,9 +178,9 @@ class Search:
     """A sweep, and the configuration that it varies as plain data.
 
     Attributes:
-        name: Of the sweep, which its study and its folder have too.
+        name: Name of the sweep, its study and its folder.
         sweep: The sweep.
-        tree: The varied configuration's YAML, read.
+        tree: The varied configuration as plain data.
     """
 
     name: str
@@ -190,16 +191,16 @@ class Search:
         """The configuration of one training.
 
         Args:
-            values: By dotted key.
-            seed: Of the training.
+            values: Values by dotted key.
+            seed: Seed of the training.
 
         Raises:
-            UserError: If the configuration does not take them.
+            UserError: If a value is invalid.
         """
         return parse_config(with_values(self.tree, {**self.sweep.fix, **values, "seed": seed}))
 
     def question(self) -> dict[str, Any]:
-        """The keys of a study, as plain data: two searches that differ in them need two studies.
+        """The keys that identify a study, as plain data; searches that differ in them need different studies.
 
         The number of trials, the sampler and the pruner may change later.
         """
@@ -209,10 +210,10 @@ class Search:
         }
 
     def check(self) -> None:
-        """Try every choice and both ends of every range.
+        """Validate every choice and both ends of every range.
 
         Raises:
-            UserError: If the configuration does not take one of them.
+            UserError: If a value is invalid.
         """
         distributions = self.sweep.distributions
         common = {key: one.ends[0] for key, one in distributions.items()}
@@ -255,7 +256,7 @@ def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
 
 
 def read_varied(sweep: Path, config: str) -> dict[str, Any]:
-    """The configuration that a sweep's file varies: one beside it, anywhere, or a packaged one, as plain data.
+    """Read the configuration that a sweep varies, by path or packaged name, as plain data.
 
     Raises:
         UserError: If there is none.
@@ -275,7 +276,7 @@ def find_sweep(sweep: str) -> Path:
 
 
 def find_packaged(name: str, kind: str) -> Path:
-    """A file given by its path, or by its name among those that are packaged in ``configs/<kind>s``.
+    """Find a file by path, or by name among those packaged in ``configs/<kind>s``.
 
     Raises:
         UserError: If there is none.

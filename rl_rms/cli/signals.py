@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where Ctrl-C raises KeyboardInterrupt, so that the same code cleans up."""
+    """Raised at SIGTERM; a KeyboardInterrupt, so that the same code cleans up."""
 
 
 def status_of(interrupt: KeyboardInterrupt) -> int:
@@ -55,12 +55,12 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
         Terminated: In place of the agent's KeyboardInterrupt, if the signal was SIGTERM.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # one of Ray's, which has no signals
+    if threading.current_thread() is not threading.main_thread():  # a thread of Ray, which receives no signals
         yield received
         return
     process = os.getpid()
 
-    def heed(number: int, _: Any) -> None:
+    def handle(number: int, _: Any) -> None:
         if received or os.getpid() != process:  # also a child that was forked within the training
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -73,7 +73,7 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
         )
         agent.interrupt()
 
-    earlier = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     except KeyboardInterrupt as interrupt:

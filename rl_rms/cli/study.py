@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rl-rms study",
         usage="rl-rms study NAME ... [--OPTION VALUE ...]",
-        description="Test a claim of the theory, or all of them: table, figure, verdict, TensorBoard and a page.",
+        description="Test claims of the theory; each has tables, a figure, a verdict, TensorBoard events, a page.",
         examples=[
             "rl-rms study --list",
             "rl-rms study saddle --quick",
@@ -58,15 +58,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "names", type=str, nargs="*", metavar="NAME", help="Studies, or 'all', which also writes one HTML report."
     )
-    parser.add_argument("--list", action="store_true", help="Name the studies and end.")
-    parser.add_argument("--quick", action="store_true", help="In small: fewer cells and seeds, in seconds.")
+    parser.add_argument("--list", action="store_true", help="List the studies and exit.")
+    parser.add_argument("--quick", action="store_true", help="Run fewer cells and seeds, in seconds.")
     parser.add_argument(
         "--redraw",
         action="store_true",
-        help="Measure nothing: page, figure and verdict anew from the folder's data.",
+        help="Rebuild page, figure and verdict from the folder's data, without measuring.",
     )
-    parser.add_argument("--seeds", type=int | None, default=None, help="How many; by default each study's own.")
-    parser.add_argument("--processes", type=int, default=2, help="That measure at the same time, >= 1.")
+    parser.add_argument(
+        "--seeds", type=int | None, default=None, help="Number of seeds; by default each study's own."
+    )
+    parser.add_argument("--processes", type=int, default=2, help="Processes that measure in parallel, >= 1.")
     parser.add_argument("--output", type=str, default="runs/studies", help="Folder for pages, figures and data.")
     parser.add_argument("--runs_dir", type=str, default="runs/studies", help="Folder for TensorBoard.")
     arguments = parser.parse_args(list(argv))
@@ -103,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:
-    """Measure, or read the data if there are no options, and show the result."""
+    """Measure, or read the saved data without options, and show the result."""
     from rich.table import Table
 
     from rl_rms.studies import load
@@ -117,11 +119,11 @@ def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | No
         results = read(study, output) if options is None else run(study, **options)
     finding = Finding.of(study, results)
     page = write(finding, output, events=runs_dir)
-    for number, told in enumerate(finding.tables):
+    for number, measured in enumerate(finding.tables):
         table = Table(title=None if number else name, title_justify="left")
-        for i, heading in enumerate(told.header):
+        for i, heading in enumerate(measured.header):
             table.add_column(heading, justify="right" if i else "left")
-        for row in told.rows:
+        for row in measured.rows:
             table.add_row(*row)
         console.print(table)
     console.print(str(finding.verdict), style="bold", highlight=False)
@@ -129,7 +131,7 @@ def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | No
 
 
 def report(names: Sequence[str], folder: Path) -> None:
-    """Write one HTML page of all studies, with their figures in it, and an overview of the verdicts, README.md."""
+    """Write one HTML page of all studies with embedded figures, and README.md with the verdicts."""
     import markdown
 
     from rl_rms.studies import load

@@ -1,4 +1,4 @@
-"""``rl-rms sweep SWEEP``: hyperparameters by search, with Optuna, in several processes, on one machine or more."""
+"""``rl-rms sweep SWEEP``: searches hyperparameters with Optuna, in several processes on one or more machines."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         ],
     )
     parser.add_argument("sweep", type=str, metavar="SWEEP", help="YAML file or packaged name.")
-    parser.add_argument("--trials", type=int | None, default=None, help="How many points, instead of the file's.")
+    parser.add_argument("--trials", type=int | None, default=None, help="Number of points; by default the file's.")
     parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
     parser.add_argument(
         "--storage",
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         default=None,
         help="SQLite file, or URL of a database that several machines share; by default study.db in the folder.",
     )
-    parser.add_argument("--sweeps_dir", type=str, default="sweeps", help="Folder of the sweeps' folders.")
+    parser.add_argument("--sweeps_dir", type=str, default="sweeps", help="Parent folder of the sweeps' folders.")
     parser.add_argument(
         "--engine", type=Engine, default="local", help="ray: workers are tasks of a Ray cluster (extra ray)."
     )
@@ -99,7 +99,7 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
 def _supervise(
     study: "optuna.Study", search: Search, pool: "LocalWorkers | _Ray", workers: int, console: Any
 ) -> None:
-    """Keep workers at work until all trials have ended."""
+    """Keep workers running until all trials have ended."""
     from optuna.trial import TrialState
 
     shown: set[int] = set()
@@ -130,7 +130,7 @@ class LocalWorkers:
 
     def __init__(self, search: Search, storage: str) -> None:
         self._given = (search, storage, os.getpid())
-        # Not forked: torch's and Optuna's threads would be left behind.
+        # Not forked: threads of torch and Optuna do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[Any] = []
 
@@ -141,7 +141,7 @@ class LocalWorkers:
             RuntimeError: If one ended with an error. A killed worker raises nothing.
         """
         if any((one.exitcode or 0) > 0 for one in self._processes):
-            raise RuntimeError("a worker of the sweep ended with an error, which stands above")
+            raise RuntimeError("a worker of the sweep ended with an error, which is printed above")
         self._processes = [one for one in self._processes if one.is_alive()]
         return len(self._processes)
 
@@ -164,7 +164,7 @@ class LocalWorkers:
 
 
 def _work_until_terminated(search: Search, storage: str, parent: int) -> None:
-    """Work without Ctrl-C, at which Optuna would fail the trial; the parent handles it and ends this process."""
+    """Work and ignore Ctrl-C, at which Optuna would fail the trial; the parent ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     work(search, storage, parent)
 
@@ -255,7 +255,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
 
 
 def _importances(study: "optuna.Study") -> dict[str, float]:
-    """The parameters' shares in the variance of the trials' values (fANOVA); none where all values are alike."""
+    """The parameters' shares in the variance of the trials' values (fANOVA); empty if all values are equal."""
     import optuna
 
     values = {
@@ -267,14 +267,14 @@ def _importances(study: "optuna.Study") -> dict[str, float]:
 
 
 def _evaluator() -> Any:
-    """How importances are computed, printed and drawn alike."""
+    """The evaluator of the printed and the drawn importances."""
     import optuna
 
     return optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
 def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict[str, float]) -> None:
-    """The usual plots, by Optuna."""
+    """Draw Optuna's standard plots."""
     import matplotlib as mpl
 
     mpl.use("Agg")

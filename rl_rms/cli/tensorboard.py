@@ -53,7 +53,7 @@ class RunPages(Callback):
                 files.write(self.folder / CONFIG, self.config.to_yaml())
 
     def on_training_end(self, agent: "TrainedAgent", logger: Logger) -> None:
-        """The learning curve, if anything was logged."""
+        """Write the learning curve, if anything was logged."""
         self._keep_config()
         if not (self.folder / CONFIG).exists():
             return
@@ -72,12 +72,12 @@ class RunPages(Callback):
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that a result depends on."""
+    """Versions of Python and of the packages that a result depends on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def as_code(text: str, language: str) -> str:
-    """A text as Markdown that shows it as it stands."""
+    """A text as a Markdown code block."""
     return f"```{language}\n{text.rstrip()}\n```"
 
 

@@ -1,17 +1,17 @@
 r"""Whether RMSprop's second moment tracked the squared gradients, read from a run's log.
 
-The log holds, at some updates, the mean of v over all parameters and the decay rho. From two entries that lie k
-updates apart follows the exponentially weighted mean of the squared gradients between them,
+The log holds, at some updates, the mean of v over all parameters and the decay rho. Two entries k updates apart
+give the exponentially weighted mean of the squared gradients between them,
 
     m = (v_now - rho^k v_then) / (1 - rho^k),
 
-of all updates and not only of those that were logged. Their *level* is m or, where that is nearer to v, the
-geometric mean of m over three readings of the same regime, so that neither one lucky m nor a v that forgets all
-between two readings counts as a lag. The *lag* of the second moment is ``log(v / level)``: 0 where v follows,
-``log 4`` where it is four times too large, and steps half as long as they would be.
+over all updates, logged or not. Their *level* is m or the geometric mean of m over three readings of the same
+regime, whichever is nearer to v. Neither a single outlier of m nor a v with a very short half-life then counts as
+a lag. The *lag* of the second moment is ``log(v / level)``: 0 if v follows, ``log 4`` if v is four times too large
+and steps are half as long as they should be.
 
-Where the squared gradients fall by a factor R and stay there, the lag is ``log(1 + (R - 1) 2^(-t/h))`` t updates
-later, and v is more than twice too large for ``h log2(R - 1)`` updates. Where they rise, v is within a factor of 2
+If the squared gradients fall by a factor R and stay there, the lag is ``log(1 + (R - 1) 2^(-t/h))`` t updates
+later, and v is more than twice too large for ``h log2(R - 1)`` updates. If they rise, v is within a factor of 2
 after one half-life.
 """
 
@@ -27,19 +27,19 @@ from rl_rms.cli.runs import Run
 Floats = NDArray[np.float64]
 Verdict = Literal["too long", "too short", "right"]
 
-# Updates between two readings, at the least: the mean of fewer squared gradients is mostly noise.
+# Fewest updates between two readings: the mean of fewer squared gradients is mostly noise.
 _SPACING = 25
-# The verdict needs as many readings of a regime.
+# Fewest readings of a regime for a verdict.
 _FEWEST = 8
-# The lag from which on v counts as off.
+# Lag above which v counts as off.
 _OFF = math.log(2.0)
-# The share of a regime that it may be off.
+# Largest share of a regime in which v may be off.
 _SHARE = 0.25
-# How far v may swing.
+# Largest swing of v that is acceptable.
 _SWING = math.log(math.sqrt(2.0))
 # Relative rounding error of a mean in single precision.
 _ROUNDING = 3e-6
-# From a median of absolute values to a standard deviation, for v less the mean of its two neighbors.
+# Factor from a median absolute value to a standard deviation, for v minus the mean of its two neighbors.
 _TO_DEVIATION = 1.0 / (0.6745 * math.sqrt(1.5))
 
 
@@ -52,7 +52,7 @@ class Tracking:
         updates: Updates of the readings.
         second_moment: Mean of v over all parameters.
         squares: Mean of the squared gradients since the reading before.
-        half_life: In force, in updates.
+        half_life: Half-life in force, in updates.
     """
 
     steps: Floats
@@ -63,17 +63,17 @@ class Tracking:
 
 
 class Following(NamedTuple):
-    """How the second moment followed in one regime.
+    """How the second moment followed the squared gradients in one regime.
 
     Attributes:
-        half_life: Median of those in force, in updates.
+        half_life: Median half-life in force, in updates.
         worst: The largest lag, with its sign.
         share_off: Share of the readings at which v was more than twice too large or too small.
-        swing: How far v swings up and down from reading to reading, as the standard deviation of ``log v`` about
-            the mean of its two neighbors; a steady decay has none.
+        swing: Fluctuation of v between readings: the standard deviation of ``log v`` about the mean of its two
+            neighbors, 0 for a steady decay.
         verdict: On the half-life: ``too long`` where v was off by more than a factor of 2 for more than a quarter
             of the regime; else ``too short`` where v swings by more than a factor of ``sqrt(2)``; else ``right``.
-        better: The half-life in updates with which it would just have been right, NaN where it was.
+        better: Half-life in updates that would just have been right; NaN if it was right.
     """
 
     half_life: float
@@ -87,8 +87,8 @@ class Following(NamedTuple):
 def read_tracking(run: Run) -> Tracking | None:
     """A run's second moment and squared gradients, None if its log does not hold them.
 
-    It does not where the optimizer is another, v is centered, the memory was reset or shortened at changes of
-    regime, or the run has fewer than two readings.
+    It does not if the run used another optimizer, v is centered, v was reset or its half-life shortened at changes
+    of regime, or there are fewer than two readings.
     """
     options, agent = run.config.agent.optimizer_kwargs, run.config.agent
     if options.get("centered") or agent.on_change != "keep":
@@ -119,7 +119,7 @@ def _spaced(updates: Floats) -> NDArray[np.int64]:
 
 
 def _weight(updates: Floats, rho: Floats) -> Floats:
-    """What bias correction divides by, ``1 - rho^t`` where rho is always the same."""
+    """The divisor of bias correction, ``1 - rho^t`` for a constant rho."""
     spans = np.diff(updates, prepend=0.0)
     return 1.0 - np.exp(np.cumsum(spans * np.log(rho)))
 
@@ -128,9 +128,9 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
     """Weighted mean of the squared gradients between each two entries of a log.
 
     Args:
-        updates: Of the entries, shape ``(n,)``.
-        second_moment: v at them, without bias correction.
-        rho: The decay at them; between two entries it is taken to be their geometric mean.
+        updates: Updates of the entries, shape ``(n,)``.
+        second_moment: v at the entries, without bias correction.
+        rho: Decay at the entries; between two entries their geometric mean is used.
 
     Returns:
         Shape ``(n - 1,)``; no less than the rounding error of single precision.
@@ -146,7 +146,7 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
 
 
 def follow(tracking: Tracking, start: float, end: float) -> Following | None:
-    """How the second moment followed between two env steps, None where too little was logged there."""
+    """How the second moment followed between two env steps; None with too few readings."""
     inside = np.flatnonzero((tracking.steps > start) & (tracking.steps <= end))
     if len(inside) < _FEWEST:
         return None
@@ -172,18 +172,18 @@ def _lag(log_v: Floats, log_squares: Floats) -> Floats:
 
 
 def _swing(log_v: Floats) -> float:
-    """A Following's swing."""
+    """The ``swing`` of `Following`."""
     middle = log_v[1:-1] - 0.5 * (log_v[:-2] + log_v[2:])
     return float(np.median(np.abs(middle))) * _TO_DEVIATION
 
 
 def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[Verdict, float]:
-    """The verdict, and the half-life with which it would just have been right."""
+    """The verdict, and the half-life that would just have been right."""
     if share_off > _SHARE:
         # v is off for h log2(R - 1) updates where the squared gradients fell by R, for h where they rose.
         half_lives = max(math.log2(math.exp(worst) - 1.0), 1.0) if worst > _OFF else 1.0
         return "too long", min(_SHARE * length / half_lives, half_life * _SHARE / share_off)
     if swing > _SWING:
-        # The variance of an average is one over its memory.
+        # The variance of an average is inversely proportional to its half-life.
         return "too short", half_life * (swing / _SWING) ** 2
     return "right", math.nan

@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(config: RunConfig, name: str) -> int:
-    """Do the run of a configuration in a new folder ``<runs_dir>/<name>/<date-time>-seed<seed>``.
+    """Run a configuration in a new folder ``<runs_dir>/<name>/<date-time>-seed<seed>``.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
@@ -75,10 +75,10 @@ def train(config: RunConfig, name: str) -> int:
         from rl_rms.agents.workers import Workers
 
         require_ray_train()
-        # Errors here become one sentence; errors in Ray's workers do not.
-        one_of_them = Workers(0, config.scale.workers)
-        env = make_env(config, one_of_them)
-        check_video(config, build(config, env, one_of_them))
+        # Errors here are reported in one sentence; errors in Ray's workers are not.
+        first_worker = Workers(0, config.scale.workers)
+        env = make_env(config, first_worker)
+        check_video(config, build(config, env, first_worker))
         env.close()
         return train_with_ray(config, begin(config, name))
     with process_group(config.scale) as workers:
@@ -91,33 +91,33 @@ def train(config: RunConfig, name: str) -> int:
                 return continue_run(config, unfinished, can_begin=True)
         agent = build(config, make_env(config, workers), workers)
         check_video(config, agent)
-        # After all that can be wrong, so that a wrong configuration leaves no folder.
+        # After all checks, so that a wrong configuration creates no folder.
         folder = workers.broadcast(begin(config, name) if workers.rank == 0 else None)
         with owned_by(workers, folder):
             return run(config, agent, folder)
 
 
 def train_with_ray(config: RunConfig, folder: Path) -> int:
-    """Begin a run, or continue it, in workers of Ray.
+    """Start or resume a run in workers of Ray.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
 
     Raises:
-        UserError: If they failed.
+        UserError: If the workers failed.
     """
     from rl_rms.agents.progress import json_line
 
     where = "this machine" if config.scale.address is None else config.scale.address
     console = console_of(config)
-    console.print(f"{config.scale.workers} workers of Ray on {where}; TensorBoard shows how they get on")
+    console.print(f"{config.scale.workers} workers of Ray on {where}; TensorBoard shows their progress")
     run_with_ray(config.scale, continue_run, folder=folder, config=config, can_begin=True)
     summary = read_summary(folder)
     if config.progress == "json":  # the workers' output is not shown here
         steps, seconds = summary["total_timesteps"], summary["wall_time_seconds"]
-        told = {"step": steps, "total": config.total_timesteps, "fps": round(steps / max(seconds, 1e-9), 1)}
+        progress = {"step": steps, "total": config.total_timesteps, "fps": round(steps / max(seconds, 1e-9), 1)}
         unknown = {"half_life": None, "regime": None}
-        print(json_line("end", **told, **{"return": summary["final_return"]}, **unknown, folder=folder))
+        print(json_line("end", **progress, **{"return": summary["final_return"]}, **unknown, folder=folder))
     report(config, summary, folder)
     return INTERRUPTED if summary["interrupted"] else 0
 
@@ -130,7 +130,7 @@ def begin(config: RunConfig, name: str) -> Path:
 
 
 def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) -> int:
-    """Resume a run from its newest checkpoint; with ``can_begin`` a run without one begins again.
+    """Resume a run from its newest checkpoint; with ``can_begin``, start a run that has none.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
@@ -145,7 +145,7 @@ def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) ->
         agent = build(config, make_env(config, workers), workers, checkpoint)
         if agent.num_timesteps >= config.total_timesteps:
             raise UserError(
-                f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to go on"
+                f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to continue"
             )
         check_video(config, agent)
         if workers.rank == 0:
@@ -155,10 +155,10 @@ def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) ->
 
 @contextmanager
 def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
-    """Have a run's folder for these workers alone.
+    """Lock a run's folder for these workers.
 
     Raises:
-        UserError: In all of them, if another process trains in it or it cannot be written to.
+        UserError: In all workers, if another process trains in the folder or it is not writable.
     """
     with ExitStack() as stack:
         refused = None
@@ -174,7 +174,7 @@ def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
 
 
 def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
-    """Train an agent up to the run's env steps, as all of its workers do.
+    """Train an agent up to the run's env steps; called in every worker.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
@@ -195,7 +195,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
     callbacks: list[Callback] = []
     earlier = wall_time(folder)
     if workers.rank == 0:
-        callbacks = [adaptation, *make_callbacks(config, folder)]  # before the one that saves
+        callbacks = [adaptation, *make_callbacks(config, folder)]  # before the callback that saves
     together = "" if workers.alone else f" in {workers.size} workers"
     since = f", going on from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
     console.print(
@@ -219,7 +219,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
         print_cause(error)
         raise UserError(f"{error}; rl-rms resume {folder} goes on, in new episodes") from error
     except LostWorkersError as error:
-        raise UserError(f"{error}; rl-rms resume {folder} goes on from the newest checkpoint") from error
+        raise UserError(f"{error}; rl-rms resume {folder} continues from the newest checkpoint") from error
     except OutOfBoundsError as error:
         raise UserError(f"env.changes or env.curriculum: {error}") from error
     except FloatingPointError as error:
@@ -312,7 +312,7 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
     rows = {
         f"mean return, last {summary['final_return_episodes']} episodes": final,
         "env steps": f"{summary['total_timesteps']:,} in {seconds:.1f} s "
-        f"({summary['total_timesteps'] / max(seconds, 1e-9):,.0f} a second)",
+        f"({summary['total_timesteps'] / max(seconds, 1e-9):,.0f} per second)",
         "memory": summary["memory"],
         "run": str(folder),
         "TensorBoard": f"tensorboard --logdir {folder.parent}",

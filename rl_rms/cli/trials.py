@@ -94,7 +94,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
 
 
 def retry_stale(study: "optuna.Study") -> None:
-    """Give the parameters and finished seeds of trials whose worker died to new trials."""
+    """Restart trials whose worker died as new trials, with their parameters and finished seeds."""
     from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
     from optuna.trial import TrialState
 
@@ -111,7 +111,7 @@ def retry_stale(study: "optuna.Study") -> None:
 
 
 def counted(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
-    """The trials that count: all but the superfluous ones and those that were retried."""
+    """All trials except superfluous and retried ones."""
     kept = []
     retried = set[tuple[int, ...]]()
     for trial in trials:
@@ -125,7 +125,7 @@ def counted(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
 
 
 def is_orphan(parent: int | None) -> bool:
-    """Whether the process that waits for this one has ended."""
+    """Whether the parent process has ended."""
     return parent is not None and os.getppid() != parent
 
 
@@ -135,7 +135,7 @@ def work(search: Search, storage: str, parent: int | None = None) -> None:
     Args:
         search: The sweep.
         storage: See `open_study`.
-        parent: Process whose end ends the work after the current trial; None for none.
+        parent: Process id of the parent, whose end stops the work after the current trial; None for no parent.
     """
     study = open_study(search, storage)
 
@@ -161,7 +161,7 @@ def work(search: Search, storage: str, parent: int | None = None) -> None:
 
 
 def objective(trial: "Trial", search: Search) -> float:
-    """Train a point with every seed, and report its return on the way.
+    """Train a point with every seed, and report intermediate returns.
 
     Returns:
         The median over seeds.
@@ -222,7 +222,7 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
     finally:
         env.close()
     if not agent.episodes:
-        raise ValueError("no episode ended in the whole training; take more total_timesteps")
+        raise ValueError("no episode ended in the whole training; increase total_timesteps")
     scores = {
         "whole_run": statistics.fmean(means),
         "final": statistics.fmean(episode.ret for episode in agent.episodes),

@@ -30,13 +30,13 @@ def named_code(config: RunConfig) -> dict[str, str]:
     teacher = (config.env.curriculum or {}).get("teacher")
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
         named["env.curriculum.teacher.choose"] = teacher["choose"]
-    # An environment may make another by an id that it is given. Gymnasium imports all that stands before a colon.
+    # An environment may make another one by an id in its kwargs. Gymnasium imports the part before a colon.
     named |= {place: text for place, text in _texts("env.kwargs", config.env.kwargs) if ":" in text}
     return named
 
 
 def own_optimizer(config: RunConfig) -> str | None:
-    """The import path of the user's own optimizer, which a checkpoint may not choose; None for any other."""
+    """The import path of the user's own optimizer, which no checkpoint may set; None for known optimizers."""
     return named_code(config).get("agent.optimizer")
 
 
@@ -58,15 +58,15 @@ def check_code(config: RunConfig, source: str, mend: str) -> None:
     Args:
         config: The configuration.
         source: Its source, for the error.
-        mend: The way to allow the code, for the error.
+        mend: How to allow the code, for the error.
 
     Raises:
         UserError: If the configuration names code.
     """
     named = named_code(config)
     if named:
-        told = ", ".join(f"{key} {path!r}" for key, path in named.items())
-        raise UserError(f"{source} names code that would be imported and run: {told}; {mend}")
+        listed = ", ".join(f"{key} {path!r}" for key, path in named.items())
+        raise UserError(f"{source} names code that would be imported and run: {listed}; {mend}")
 
 
 def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) -> None:

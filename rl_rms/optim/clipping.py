@@ -7,7 +7,7 @@ from rl_rms.optim.rule import State, gathered, largest_root, real, second_moment
 
 
 def mend_(grads: list[Tensor]) -> None:
-    """Put 0 for nan, and the largest finite magnitude among all gradients for infinities, in place."""
+    """Replace nan by 0 and infinities by the largest finite magnitude among all gradients, in place."""
     finite = [torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0) for grad in grads if grad.numel() > 0]
     largest = max((float(gathered(grad.abs().max())) for grad in finite), default=0.0)
     for grad in grads:
@@ -28,14 +28,14 @@ def describe_nonfinite(params: list[Tensor]) -> str:
             wrong = int(gathered((~param.grad.isfinite()).sum()))
             return (
                 f"the gradient of parameter {index}, of shape {tuple(param.shape)}, is nan or infinite in "
-                f"{wrong} of {param.numel()} coordinates; nothing was updated; mend the loss, or use "
-                'on_nonfinite="skip" to pass over such steps'
+                f"{wrong} of {param.numel()} coordinates; nothing was updated; fix the loss, or use "
+                'on_nonfinite="skip" to skip such steps'
             )
     return ""
 
 
 def clip_by_value_(grads: list[Tensor], bound: float) -> bool:
-    """Bring every coordinate into ``[-bound, bound]``, in place.
+    """Clip every coordinate to ``[-bound, bound]``, in place.
 
     Args:
         grads: Real gradients.
@@ -55,18 +55,18 @@ def clip_by_value_(grads: list[Tensor], bound: float) -> bool:
 def clip_by_second_moment_(
     grads: list[Tensor], states: list[State], ratio: float, *, eps: float, centered: bool, bias_correction: bool
 ) -> bool:
-    """Bring every coordinate within ``ratio * sqrt(v^)`` of 0, in place; v^ is the one before these gradients.
+    """Clip every coordinate to ``ratio * sqrt(v^)``, in place; v^ does not contain these gradients yet.
 
-    A burst in a single coordinate, which the norm of all gradients hardly shows, is contained where it is. A
-    coordinate of which nothing is known, ``sqrt(v^) <= eps``, is left as it is: it would never learn otherwise.
+    This contains a burst in a single coordinate, which hardly changes the norm of all gradients. A coordinate with
+    ``sqrt(v^) <= eps`` is not clipped, because it would never learn otherwise.
 
     Args:
         grads: Real gradients.
-        states: Their states, empty or of step 0 where there was no update: an initial v is no gradient's.
+        states: Their states. Parameters without an update, whose state is empty or at step 0, are not clipped.
         ratio: The largest magnitude in root second moments, > 1.
-        eps: Below which a root second moment means nothing.
+        eps: Largest root second moment that counts as unknown.
         centered: As in `rl_rms.optim.rule.rmsprop_update`.
-        bias_correction: Likewise.
+        bias_correction: As in `rl_rms.optim.rule.rmsprop_update`.
 
     Returns:
         Whether any was outside.
@@ -84,7 +84,7 @@ def clip_by_second_moment_(
 
 
 def clip_by_tensor_norm_(grads: list[Tensor], max_norm: float) -> bool:
-    """Scale every tensor whose own norm is above ``max_norm`` down to it, in place.
+    """Scale every tensor with a norm above ``max_norm`` down to that norm, in place.
 
     Args:
         grads: Real gradients.
@@ -104,10 +104,10 @@ def clip_by_tensor_norm_(grads: list[Tensor], max_norm: float) -> bool:
 
 @torch.no_grad()
 def cut_squares_off_(params: list[Tensor], scale: float) -> None:
-    """Scale gradients, and bring coordinates whose squares would be infinite to the largest finite root, in place.
+    """Scale gradients, and clip coordinates whose squares would overflow, in place.
 
     Args:
-        params: Parameters; those without a gradient are passed over.
+        params: Parameters; those without a gradient are skipped.
         scale: Factor of the gradients.
     """
     for param in params:

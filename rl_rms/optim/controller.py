@@ -29,7 +29,7 @@ _BOUNDS = (32.0, 10_000.0)
 
 
 class HalfLifeController:
-    """Converts the half-life of a parameter group to its present decay.
+    """Converts the half-life of a parameter group to its current decay.
 
     The group's entry ``"alpha"`` is the decay. Its entry ``"half_life"`` is None for a stated decay, a string such
     as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or ``"auto"``. The
@@ -108,7 +108,7 @@ class HalfLifeController:
         return self.steps_per_update is not None
 
     def half_life(self, group: dict[str, Any]) -> float:
-        """The present half-life of a group, in updates.
+        """The current half-life of a group, in updates.
 
         Raises:
             ValueError: If a half-life in env steps has no ``steps_per_update``, or "match" has no timescale.
@@ -126,11 +126,11 @@ class HalfLifeController:
         return HalfLife.parse(stated).in_updates(self.steps_per_update)
 
     def decay(self, group: dict[str, Any]) -> float:
-        """The present decay of a group; raises like `half_life`."""
+        """The current decay of a group; raises like `half_life`."""
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def matched(self) -> float | None:
-        """The present or initial half-life of "match", in updates; None without a known timescale."""
+        """The current or initial half-life of "match", in updates; None without a known timescale."""
         if "match" in self._estimators:
             return self._estimators["match"].half_life
         if not self.is_known({"half_life": "match"}):
@@ -167,7 +167,7 @@ class HalfLifeController:
         return self.timescale
 
     def forget_estimates_but(self, groups: Iterable[dict[str, Any]]) -> None:
-        """Remove the estimators that none of these groups uses."""
+        """Remove estimators that no group uses."""
         stated = {group["half_life"] for group in groups}
         for kind in self._estimators.keys() - stated:
             del self._estimators[kind]

@@ -13,7 +13,7 @@ from rl_rms.optim.guard import GradientGuard
 from rl_rms.optim.rule import denominator, gathered, real, second_moment
 
 _QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
-# Coordinates.
+# Number of sampled coordinates.
 _SAMPLE = 1024
 
 
@@ -26,7 +26,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
 
     - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life and decay of the first group, in updates, env
       steps and per update.
-    - ``half_life_matched``: half-life of "match" in updates; its initial value if another one is in force.
+    - ``half_life_matched``: half-life of "match" in updates; its initial value if the group does not use "match".
     - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d``, and the same over lr, of the last
       step without momentum, optimism and weight decay.
     - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``, which v^ estimates.
@@ -108,7 +108,7 @@ def distributions(optimizer: Optimizer) -> dict[str, Tensor]:
     Returns:
         - ``log10_second_moment``: of v^, float, shape (coordinates,), without those that are 0.
         - ``log10_step``: of ``lr * |g| / d``, the last step without momentum, optimism and weight decay, without
-          those that are 0; empty where no gradients are held.
+          those that are 0; empty without gradients.
     """
     moments, steps = [torch.empty(0)], [torch.empty(0)]
     for group, param, v_hat, d in _updated(optimizer):
@@ -137,7 +137,7 @@ def _updated(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Ten
 
 
 class _Sample:
-    """Some coordinates of all that have been updated, since sorting many would cost too much."""
+    """A sample of the updated coordinates, because sorting all of them would be slow."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         known = sum(param.numel() for param, state in optimizer.state.items() if state)
@@ -155,7 +155,7 @@ class _Sample:
         v_hat = torch.cat(self._second_moments)
         logs = v_hat[v_hat > 0].log10()
         found = logs.quantile(torch.tensor(list(_QUANTILES.values()))).tolist() if len(logs) else []
-        # None of the names where none were found.
+        # No quantiles if all second moments are 0.
         named = {f"log10_second_moment_{name}": one for name, one in zip(_QUANTILES, found, strict=False)}
         return {**named, "median_rate": float(torch.cat(self._rates).median())}
 
@@ -176,5 +176,5 @@ class _Sums:
         return self._totals.get(name, 0.0)
 
     def mean(self, name: str) -> float:
-        """Mean over all coordinates, 0 where there are none."""
+        """Mean over all coordinates; 0 without any."""
         return self.total(name) / max(self._numbers.get(name, 0), 1)

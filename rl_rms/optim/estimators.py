@@ -1,7 +1,7 @@
 """The interface of estimators of the half-life, for ``half_life="match"`` and ``half_life="auto"``.
 
-The optimizer shows an estimator the gradients of a few fixed coordinates, the probes, as the second moment
-accumulates them, and asks it for the half-life before every update. Its cost does not grow with the network.
+The optimizer passes the gradients of a few fixed coordinates, the probes, to an estimator as v accumulates them.
+It reads the half-life before every update. The cost does not grow with the network.
 """
 
 import math
@@ -17,7 +17,7 @@ class HalfLifeEstimator(ABC):
 
     Attributes:
         block: Updates between two calls of `observe`.
-        num_probes: Coordinates whose gradients it wants.
+        num_probes: Number of coordinates to observe.
         timescale: Autocorrelation time of the environment's changes, in updates; set by the optimizer and read by
             `Matched` alone.
 
@@ -58,8 +58,8 @@ class HalfLifeEstimator(ABC):
         """Take in the probes' gradients since the last call.
 
         Args:
-            grads: Of shape (block, at most num_probes), oldest first. Zeros (of a dead unit) and non-finite values
-                carry no information and are passed over.
+            grads: Gradients of shape (block, at most num_probes), oldest first. Zeros (of a dead unit) and
+                non-finite values carry no information and must be ignored.
         """
 
     @abstractmethod
@@ -74,10 +74,10 @@ class HalfLifeEstimator(ABC):
         """Continue from another estimator's `state_dict`.
 
         Args:
-            state: Of the same class, with any number of probes.
+            state: State of the same class, with any number of probes.
 
         Raises:
-            ValueError: If it is of another class, or incomplete.
+            ValueError: If the state is of another class, or incomplete.
         """
         name, own = state.get("estimator"), type(self).__name__
         if name != own:
@@ -117,7 +117,7 @@ def known_gradients(grads: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _is_alike(given: Any, present: Any) -> bool:
-    """Whether an entry of a saved state has the kind of the present one, and its shape but for the probes."""
+    """Whether a saved entry has the type and, except for the number of probes, the shape of the present one."""
     if isinstance(present, Tensor):
         return (
             isinstance(given, Tensor)

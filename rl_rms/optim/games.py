@@ -1,8 +1,8 @@
 """Games: optimizers that each minimize their own loss, which depends on the other players' parameters.
 
-Simultaneous gradient steps turn around an equilibrium and need not come nearer. The rotation is damped if a
-player answers the other's last step, or if all look ahead (Gidel et al., "A variational inequality perspective
-on generative adversarial networks", arXiv:1802.10551).
+Simultaneous gradient steps rotate around an equilibrium and may not converge. Alternating and extragradient steps
+damp the rotation (Gidel et al., "A variational inequality perspective on generative adversarial networks",
+arXiv:1802.10551).
 """
 
 import copy
@@ -20,23 +20,23 @@ Losses = Callable[[], Sequence[Tensor]]
 
 
 def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "simultaneous") -> list[float]:
-    """One step of every player's optimizer, on the gradient of its own loss in its own parameters.
+    """Step every player's optimizer with the gradient of the player's own loss.
 
-    - ``"simultaneous"``: all at the same point.
-    - ``"alternating"``: one after the other, each where the players before it have gone.
-    - ``"extragradient"``: all make a trial step, take the gradients at the point where that leads, go back and
-      step with those (Korpelevich 1976). The trial leaves nothing behind: parameters, options and state, such as
-      RMSprop's v, are afterwards as if the second step had been the only one.
+    - ``"simultaneous"``: all gradients are taken at the same point.
+    - ``"alternating"``: players step one after the other, each after the steps of those before it.
+    - ``"extragradient"``: all players take a trial step, compute gradients there, undo the trial step, and step
+      with those gradients (Korpelevich 1976). The trial step leaves parameters, options and state, such as
+      RMSprop's v, unchanged.
 
     Args:
         optimizers: One for each player.
-        losses: Evaluates the players' losses, scalars in the order of the optimizers, with their graph. It is
-            called once in a simultaneous round, twice in an extragradient one, and once for each player in an
-            alternating one.
-        play: How they take turns.
+        losses: Function that evaluates the players' losses, scalars with a graph in the order of the optimizers.
+            It is called once in a simultaneous round, twice in an extragradient one, and once for each player in
+            an alternating one.
+        play: Order of the players' steps.
 
     Returns:
-        The losses as they were first evaluated, at the point where the round began.
+        The losses at the start of the round.
 
     Raises:
         ValueError: If ``play`` is none of these, or there is not one loss for each optimizer.
@@ -46,7 +46,7 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
         >>> players = [torch.optim.SGD([one], lr=0.5) for one in (x, y)]
         >>> play_round(players, lambda: ((x * y).sum(), -(x * y).sum()), "alternating")
         [1.0, -1.0]
-        >>> x.item(), y.item()  # y has seen where x went
+        >>> x.item(), y.item()  # y steps after x
         (0.5, 1.25)
     """
     if play not in get_args(Play):
@@ -74,21 +74,21 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
 
 
 def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: float = 0.0) -> float:
-    """Distance from the equilibrium at which simultaneous RMSprop circles in the game ``x y`` of two numbers.
+    """Radius at which simultaneous RMSprop circles the equilibrium of the game ``x y`` of two numbers.
 
-    A round of angle ``w = sqrt(2) s / r``, s being ``lr / (1 - momentum)``, lengthens the radius r by its share
-    ``w**2 / 2 * ((1 + momentum) / (1 - momentum) - 2 optimism)``; that v lags behind the gradients, which swing
-    twice in each turn, shortens it by ``(1 - rho) / 8``. Where both are equal is
+    A round of angle ``w = sqrt(2) s / r``, with ``s = lr / (1 - momentum)``, increases the radius r by the
+    fraction ``w**2 / 2 * ((1 + momentum) / (1 - momentum) - 2 optimism)``. The lag of v behind the gradients,
+    which oscillate twice per turn, decreases it by the fraction ``(1 - rho) / 8``. Both are equal at
 
         r = 2 sqrt(2) s / sqrt(1 - rho) * sqrt((1 + momentum) / (1 - momentum) - 2 optimism)
 
-    to which r goes from inside and from outside, for a turn shorter than v's memory and longer than the buffer's,
-    ``momentum < rho``, and for a small epsilon.
+    and r converges to this radius from inside and from outside, if a turn is shorter than the half-life of v and
+    longer than that of the momentum buffer, ``momentum < rho``, and epsilon is small.
 
     Args:
         lr: Learning rate of both players.
         rho: Decay of v per update.
-        momentum: In (-1, rho).
+        momentum: Decay of the momentum buffer, in (-1, rho).
         optimism: As in `rl_rms.RMSprop`; from ``(1 + momentum) / (1 - momentum) / 2`` on there is no cycle, and
             the radius is 0.
 
@@ -106,12 +106,12 @@ def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: floa
 def _evaluate(optimizers: Sequence[Optimizer], losses: Losses) -> Sequence[Tensor]:
     evaluated = losses()
     if len(evaluated) != len(optimizers):
-        raise ValueError(f"losses must give one for each of {len(optimizers)} optimizers, got {len(evaluated)}")
+        raise ValueError(f"losses must return one for each of {len(optimizers)} optimizers, got {len(evaluated)}")
     return evaluated
 
 
 def _write_gradients(optimizer: Optimizer, loss: Tensor) -> None:
-    """Have a player's parameters hold the gradient of its own loss, and of no other's."""
+    """Set the ``.grad`` of a player's parameters to the gradient of its own loss."""
     params = [param for param in _params(optimizer) if param.requires_grad]
     # Players' losses may share a graph.
     grads = torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
@@ -121,7 +121,7 @@ def _write_gradients(optimizer: Optimizer, loss: Tensor) -> None:
 
 @contextmanager
 def _taken_back(optimizers: Sequence[Optimizer]) -> Iterator[None]:
-    """Put parameters, options and state back afterwards; gradients stay."""
+    """Restore parameters, options and state on exit; gradients stay."""
     before = [
         ([param.detach().clone() for param in _params(optimizer)], copy.deepcopy(optimizer.state_dict()))
         for optimizer in optimizers

@@ -1,14 +1,14 @@
 """RMSprop for samples of several groups, such as two populations or two kinds of environments.
 
-A group whose gradients vary much has a large second moment. Where all groups share one, theirs is mixed, and the
-loud groups decide on how long everybody's steps are. `GroupRMSprop` gives each group k, of weight ``w_k``, a
-memory of its own, coordinate by coordinate, and is RMSprop where there is one group:
+A group with noisy gradients has a large second moment. If all groups share one second moment, the noisy groups
+shorten the steps of all groups. `GroupRMSprop` keeps a second moment for each group k, of weight ``w_k``. With a
+single group it equals RMSprop:
 
     v_k <- rho v_k + (1 - rho) g_k*g_k
     u   =  sum_k w_k g_k / (sqrt(v^_k) + eps)
     p   <- p - lr u
 
-With ``equalize`` it makes the groups' noise alike, at its average, and keeps one second moment after that:
+With ``equalize`` it scales all groups to their average noise, and keeps one second moment after that:
 
     m_k <- rho m_k + (1 - rho) g_k
     s_k =  sqrt(v^_k - m^_k**2),  s = sqrt(sum_k w_k s_k**2)
@@ -16,9 +16,10 @@ With ``equalize`` it makes the groups' noise alike, at its average, and keeps on
     v   <- rho v + (1 - rho) g*g
     p   <- p - lr g / (sqrt(v^) + eps)
 
-``v^`` and the variances are bias-corrected, so that a group that is seen late starts like the others. Neither form
-is a descent on the groups' mean loss. Where the groups share a parameter, it rests where the scaled
-gradients cancel, which favors quiet groups; parameters of one group alone rest where they would anyway.
+``v^`` and the variances are bias-corrected, so that a group that appears late is treated like the others. Neither
+form minimizes the groups' mean loss. A parameter that groups share converges to the point where the scaled
+gradients cancel, which favors groups with little noise. Grouping does not move the optimum of parameters that
+belong to one group alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,23 +36,24 @@ from rl_rms.optim.states import checked_state
 
 Label: TypeAlias = int | str
 Gradients: TypeAlias = Mapping[Label, Sequence[Tensor | None]]
-"""Of each group that a batch has samples of: its gradient of each parameter, None where it has none."""
+"""The gradients of each group in a batch, one per parameter; None if a parameter has no gradient."""
 
 
 def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) -> dict[Label, list[Tensor | None]]:
     """The gradients of the groups' mean losses, one backward pass for each group in the batch.
 
     Args:
-        losses: Of each sample, such as ``-log_prob * advantage + vf_coef * value_loss``, shape ``(num_samples,)``.
-        groups: Each sample's group, whole numbers, shape ``(num_samples,)``.
-        params: As the optimizer has them, in the same order.
+        losses: Loss of each sample, such as ``-log_prob * advantage + vf_coef * value_loss``, shape
+            ``(num_samples,)``.
+        groups: Group of each sample, whole numbers, shape ``(num_samples,)``.
+        params: The optimizer's parameters, in the same order.
 
     Returns:
-        By group, gradients in the order of ``params``; None for a parameter that the losses do not depend on. The
+        Gradients by group, in the order of ``params``; None for a parameter that the losses do not depend on. The
         parameters' ``.grad`` stays as it was.
 
     Raises:
-        ValueError: If the shapes are others, or the groups are no whole numbers.
+        ValueError: If the shapes differ, or the groups are not whole numbers.
 
     Examples:
         >>> weight = torch.tensor(2.0, requires_grad=True)
@@ -77,7 +79,7 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
 
 
 class GroupRMSprop(Optimizer):
-    """RMSprop with a normalizer for each group of samples, or with their noise made alike before a common one.
+    """RMSprop with a second moment for each group of samples, or with equalized noise and a common one.
 
     The module docstring has the equations. Its state is each group's ``square_avg`` (and ``grad_avg``), under
     ``"groups"`` by label, and ``"common"`` with ``equalize``; both in the layout of `rl_rms.optim.rule`.
@@ -86,11 +88,11 @@ class GroupRMSprop(Optimizer):
         params: Parameters, or dictionaries of them with an ``lr``, ``half_life`` (in updates), ``eps`` or
             ``equalize`` of their own.
         lr: Learning rate, >= 0.
-        half_life: Of all second moments: ``69`` or ``"69 updates"``, ``"20_000 steps"``, or a `HalfLife`. A group
-            that a batch has no samples of forgets nothing.
+        half_life: Half-life of all second moments: ``69`` or ``"69 updates"``, ``"20_000 steps"``, or a
+            `HalfLife`. A group without samples in a batch keeps its state.
         eps: Added to the roots, >= 0.
-        equalize: Whether to make the groups' noise alike instead of dividing by each one's second moment.
-        steps_per_update: Env steps that an update spans; needed where the half-life is in env steps.
+        equalize: Whether to equalize the groups' noise instead of dividing by each group's second moment.
+        steps_per_update: Env steps per update; needed for a half-life in env steps.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -124,16 +126,16 @@ class GroupRMSprop(Optimizer):
 
     @torch.no_grad()
     def step(self, gradients: Gradients, weights: Mapping[Label, float] | None = None) -> None:  # type: ignore[override]
-        """One update from the gradients of the groups that a batch has samples of.
+        """Update the parameters from the gradients of the groups in a batch.
 
         Args:
-            gradients: By group, in the order of the parameters, as `group_gradients` gives them.
-            weights: By group, >= 0; only their ratios among the groups given count. None is all alike; the
-                numbers of their samples give a mean over samples.
+            gradients: Gradients by group, in the order of the parameters, as from `group_gradients`.
+            weights: Weights by group, >= 0, normalized over the groups given. None weights all equally; the
+                numbers of samples give the mean over samples.
 
         Raises:
-            ValueError: If there is no group, a group has not one gradient for each parameter, or weights are
-                missing or negative or sum to 0.
+            ValueError: If there is no group, a group has another number of gradients than parameters, or weights
+                are missing, negative or sum to 0.
         """
         params = [param for options in self.param_groups for param in options["params"]]
         shares = _shares(gradients, weights)
@@ -160,7 +162,7 @@ class GroupRMSprop(Optimizer):
         state: dict[str, Any],
         options: Mapping[str, Any],
     ) -> None:
-        """A step of each group's own, in proportion to its weight; none looks at where the others have led."""
+        """Apply one step per group, scaled by its weight, with gradients from before all steps."""
         groups = state.setdefault("groups", {})
         for label, grad in grads.items():
             new, groups[label] = rmsprop_update(
@@ -182,14 +184,14 @@ class GroupRMSprop(Optimizer):
         state: dict[str, Any],
         options: Mapping[str, Any],
     ) -> None:
-        """A step of the rule with the sum of the gradients, whose noise is alike."""
+        """Apply one step with the weighted sum of the equalized gradients."""
         if not grads:
             return
         groups = state.setdefault("groups", {})
         variances = {}
         for label, grad in grads.items():
             before = groups.get(label) or rmsprop_init(param, centered=True)
-            # The rule itself keeps the moments; it takes no step.
+            # With lr=0 the rule only updates the moments.
             _, groups[label] = rmsprop_update(
                 grad, grad, before, lr=0.0, half_life=options["half_life"], centered=True
             )
@@ -197,13 +199,13 @@ class GroupRMSprop(Optimizer):
         eps = options["eps"]
         typical = torch.stack([shares[label] * variance for label, variance in variances.items()]).sum(0)
         noise = denominator(typical, eps, eps_in_sqrt=False)
-        alike = [
+        equalized = [
             shares[label] * grad * (noise / denominator(variances[label], eps, eps_in_sqrt=False))
             for label, grad in grads.items()
         ]
         new, state["common"] = rmsprop_update(
             param,
-            torch.stack(alike).sum(0),
+            torch.stack(equalized).sum(0),
             state.get("common") or rmsprop_init(param),
             lr=options["lr"],
             half_life=options["half_life"],
@@ -219,7 +221,7 @@ class GroupRMSprop(Optimizer):
             state_dict: From ``state_dict()``.
 
         Raises:
-            ValueError: If its parameters are others than this optimizer's, or a state does not fit its parameter.
+            ValueError: If its parameters differ from this optimizer's, or a state does not fit its parameter.
         """
         checked = {}
 
@@ -254,7 +256,7 @@ class GroupRMSprop(Optimizer):
 
 
 def _shares(gradients: Gradients, weights: Mapping[Label, float] | None) -> dict[Label, float]:
-    """The groups' weights, brought to the sum 1 among those given."""
+    """The weights of the given groups, normalized to sum 1."""
     if not gradients:
         raise ValueError("gradients must have at least one group, got none; leave the step out")
     weights = dict.fromkeys(gradients, 1.0) if weights is None else weights

@@ -1,7 +1,7 @@
 """The guard: checks and clips gradients before the second moment accumulates them.
 
-One outlier in the second moment shortens every step for several half-lives; one nan stays for ever. Clipping goes
-by coordinate, by tensor and by the norm of all gradients, in this order.
+One outlier in the second moment shortens every step for several half-lives; a nan stays forever. Gradients are
+clipped by coordinate, by tensor and by the norm of all gradients, in this order.
 """
 
 import math
@@ -28,7 +28,7 @@ OnNonfinite = Literal["raise", "skip", "clip"]
 
 _CLIPS = ("max_grad_value", "max_grad_ratio", "max_tensor_norm", "max_grad_norm")
 _COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "clip_share")
-# The share of clipped updates is an average over about this many.
+# The share of clipped updates is an average over about this many updates.
 _RECENT = 100
 
 
@@ -45,13 +45,13 @@ class Norm(NamedTuple):
 
 
 class GradientGuard:
-    """Checks and clips the gradients of an update, in place, and counts both; with arguments of `rl_rms.RMSprop`.
+    """Checks, clips and counts the gradients of an update, in place; with arguments of `rl_rms.RMSprop`.
 
     Attributes:
-        gradient_norm: Global norm of the last gradients before clipping; None where nothing asks for it.
-        num_updates: Updates let through.
-        num_clipped: Those of them whose gradients were clipped.
-        num_nonfinite: Updates whose gradients were not finite, and that were skipped, or made with mended ones.
+        gradient_norm: Global norm of the last gradients before clipping; None if no option needs it.
+        num_updates: Number of updates made.
+        num_clipped: Number of updates with clipped gradients.
+        num_nonfinite: Number of updates with non-finite gradients, skipped or made with replaced values.
         clip_share: Share of clipped updates among the last hundred or so.
 
     Raises:
@@ -102,7 +102,7 @@ class GradientGuard:
 
     @property
     def needs_norm(self) -> bool:
-        """Whether the norm of all gradients is looked at."""
+        """Whether the norm of all gradients is needed."""
         return self.max_grad_norm is not None or self.on_nonfinite is not None
 
     @property
@@ -114,7 +114,7 @@ class GradientGuard:
         """Check the norm of all gradients.
 
         Returns:
-            The norm. None if the update must not be made; it has been counted then.
+            The norm. None if the update must be skipped, which is then counted.
 
         Raises:
             FloatingPointError: If it is not finite and ``on_nonfinite="raise"``.
@@ -129,7 +129,7 @@ class GradientGuard:
             if self.on_nonfinite == "raise":
                 raise FloatingPointError(
                     f"the gradients' norm must be finite, got {norm}; nothing was updated. Lower the learning "
-                    'rate, or leave such updates out by on_nonfinite="skip"'
+                    'rate, or skip such updates with on_nonfinite="skip"'
                 )
             self.num_nonfinite += 1
             return None
@@ -176,7 +176,7 @@ class GradientGuard:
         return gradients, scale
 
     def _admit(self, gradients: list[list[Gradients]], groups: list[dict[str, Any]]) -> Norm | None:
-        """`admit`, with the parameter in the message."""
+        """Call `admit`, and name the parameter in its error."""
         try:
             return self.admit(_tensors(gradients))
         except FloatingPointError as error:
@@ -204,7 +204,7 @@ class GradientGuard:
         return clipped
 
     def scale(self, norm: float) -> float:
-        """The factor of gradients of a global norm, as `torch.nn.utils.clip_grad_norm_` does it."""
+        """The clipping factor for a global norm, as in `torch.nn.utils.clip_grad_norm_`."""
         scale = 1.0 if self.max_grad_norm is None else self.max_grad_norm / (norm + 1e-6)
         return 1.0 if scale >= 1.0 else scale
 
@@ -212,7 +212,7 @@ class GradientGuard:
         """Count an update that is made."""
         self.num_updates += 1
         self.num_clipped += clipped
-        # The average of a short past is that past's, not one that starts at 0.
+        # The first updates have equal weight, so that the average has no bias towards 0.
         self.clip_share += (clipped - self.clip_share) / min(self.num_updates, _RECENT)
 
     def state_dict(self) -> dict[str, Any]:

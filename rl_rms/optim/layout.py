@@ -28,7 +28,7 @@ class _Group(NamedTuple):
 
 
 class Layout:
-    """Flat buckets of all parameter groups, each of one precision and one past.
+    """Flat buckets of all parameter groups, each of one precision and one update history.
 
     A layout depends on nothing but the parameters, their gradients and their states, so a resumed optimizer has
     the layout of the uninterrupted one.
@@ -38,7 +38,7 @@ class Layout:
     """
 
     def __init__(self, param_groups: Groups, state: States) -> None:
-        # One kernel call would update a parameter once that is listed twice.
+        # A parameter that is listed twice is updated twice, which one kernel call cannot do.
         uses = Counter(id(param) for group in param_groups for param in group["params"])
         self._repeated = {identity for identity, number in uses.items() if number > 1}
         self._groups = [self._lay_out(group, state) for group in param_groups]

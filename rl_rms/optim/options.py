@@ -47,7 +47,7 @@ def check_options(group: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: If an option is out of its range, or two exclude each other. The message names the option, the
-            value received and the mend.
+            value received and the fix.
     """
     _check_ranges(group)
     _check_decay(group)

@@ -1,7 +1,7 @@
 """The conventions and defaults of other RMSprop implementations.
 
 ``"torch"`` is `torch.optim.RMSprop`, the default of Stable-Baselines3's A2C. ``"rmsprop_tf_like"`` is its
-``RMSpropTFLike``, made for results of the older, TensorFlow-based library. A2C takes that one only with
+``RMSpropTFLike``, made to reproduce results of the older, TensorFlow-based library. A2C uses it only with
 ``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
 
 Read from the sources of torch 2.13 (``torch.optim.RMSprop``), Stable-Baselines3 2.9
@@ -33,10 +33,10 @@ _VALUES: dict[Preset, tuple[Any, ...]] = {
 
 
 def preset(like: Preset, **given: Any) -> dict[str, Any]:
-    """The options of a library's RMSprop, with those that the user gave in their place.
+    """The options of a library's RMSprop, overridden by those that the user gave.
 
     Args:
-        like: Whose.
+        like: Name of the preset.
         **given: Options of `rl_rms.RMSprop` by name; None means not given.
 
     Returns:

@@ -21,7 +21,7 @@ class Probes:
 
     Args:
         params: Parameters that have a gradient, with at least one coordinate together.
-        num_probes: Number of coordinates; fewer where there are fewer.
+        num_probes: Number of coordinates; all if there are fewer.
         block: Updates in a block.
     """
 
@@ -42,12 +42,12 @@ class Probes:
         self._rows = list(self._block)
         self._filled = 0
         self._buckets: list[FlatBucket] | None = None
-        # Of buckets: number, indices, columns or None for all. Of others by device: parameter, offset, column.
+        # For buckets: number, indices, columns (None for all). For others, by device: parameter, offset, column.
         self._flat: list[tuple[int, Tensor, Tensor | None]] = []
         self._others: list[list[tuple[Tensor, int, int]]] = []
 
     def record(self, flat: Iterable[FlatGradients] = ()) -> Tensor | None:
-        """Read the gradients of one update, as they are after clipping.
+        """Read the gradients of one update, after clipping.
 
         Returns:
             A full block, of shape ``(block, num_probes)``, oldest update first, valid until the next call; None
@@ -94,7 +94,7 @@ class Probes:
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a block of `state_dict`, unless it is of other coordinates."""
+        """Continue with a block from `state_dict`, if its shape fits."""
         if state["block"].shape == self._block.shape:
             self._block.copy_(state["block"])
             self._filled = int(state["filled"])

@@ -21,7 +21,7 @@ from rl_rms.optim.presets import Preset, preset
 from rl_rms.optim.states import settle_states_
 from rl_rms.optim.torch_private import disable_dynamo, has_step_observers
 
-# Updates between two searches for averages that have left the normal numbers.
+# Updates between two searches for averages that overflowed or became subnormal.
 _SETTLE_EVERY = 256
 
 
@@ -33,9 +33,9 @@ class RMSprop(Optimizer):
         v <- rho v + (1 - rho) g*g
         p <- p - lr g / (sqrt(v) + eps)
 
-    and every option as `rl_rms.optim.rule` states it. ``half_life``, ``rho`` and ``alpha`` are three names for one
-    number. A half-life in environment steps is converted at every step: set ``optimizer.steps_per_update`` to the
-    number that the next update spans. ``half_life="match"`` derives it from ``timescale``, and ``"auto"``
+    and every option as `rl_rms.optim.rule` states it. ``half_life``, ``rho`` and ``alpha`` are three ways to set
+    the decay. A half-life in environment steps is converted at every step: set ``optimizer.steps_per_update`` to
+    the number that the next update spans. ``half_life="match"`` derives it from ``timescale``, and ``"auto"``
     estimates it from the gradients; see `rl_rms.optim.matched` and `rl_rms.optim.bank`.
 
     ``param_groups`` hold the decay in force as ``"alpha"``, and as ``"half_life"`` None, the half-life in
@@ -85,7 +85,7 @@ class RMSprop(Optimizer):
             such clipping.
         max_grad_norm: Global norm above which all gradients are scaled down, in place and before v accumulates
             them, as `torch.nn.utils.clip_grad_norm_` does; None for no clipping, as in the next three.
-        max_tensor_norm: The same for each tensor's own norm.
+        max_tensor_norm: Norm above which a single tensor's gradient is scaled down.
         max_grad_value: Largest magnitude of a coordinate.
         max_grad_ratio: Largest magnitude of a coordinate in its root second moments before this gradient, > 1. A
             parameter's first gradient is not clipped.
@@ -253,7 +253,7 @@ class RMSprop(Optimizer):
         """Update every parameter that has a gradient.
 
         Args:
-            *args: At most one, a closure that evaluates the model anew and returns the loss.
+            *args: At most one, a closure that re-evaluates the model and returns the loss.
             **kwargs: The same as ``closure=...``.
 
         Returns:
@@ -269,7 +269,7 @@ class RMSprop(Optimizer):
         # Hooks may read and replace the arguments as the user gave them.
         return _observed_step(self, *args, **kwargs) if has_step_observers(self) else self._step(*args, **kwargs)
 
-    # Otherwise torch wraps the method in the work of `_observed_step`, also without observers.
+    # Otherwise torch wraps the method like `_observed_step`, even without observers.
     step.hooked = True  # type: ignore[attr-defined]
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -305,7 +305,7 @@ class RMSprop(Optimizer):
         self._layout = None
 
     def diagnostics(self) -> dict[str, float]:
-        """The optimizer's present state in numbers: see `rl_rms.optim.diagnostics.diagnostics`."""
+        """Diagnostics of the optimizer; see `rl_rms.optim.diagnostics.diagnostics`."""
         return diagnostics(self, self.controller, self.guard)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

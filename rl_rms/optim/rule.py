@@ -11,7 +11,7 @@ The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (ar
     u   =  g / d,  / max(1, rms(u) / max_update_rms)
     b   <- momentum b + u,  u = b               momentum != 0;  u = u + momentum b  if nesterov
     u   =  u [u g > 0] / mean([u g > 0])        momentum != 0 and cautious
-    u   =  u + optimism (u - u')                u' is the update before's u, without optimism; at first u itself
+    u   =  u + optimism (u - u')                u' is the previous u, without optimism; initially u
     p   <- (1 - lr weight_decay) p              decoupled_weight_decay
     p   <- p - lr u                             b and u' hold lr u instead of u  if lr_in_momentum
 """
@@ -35,7 +35,7 @@ State: TypeAlias = dict[str, Any]
 
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
 ``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
-``initial_weight``: the weight that v's first value still has in v, the product of every rho so far;
+``initial_weight``: the weight that v's first value still has in v, the product of all rho so far;
 ``rho ** step`` where rho never changed. The state of parameters by name is a dictionary of such states.
 """
 
@@ -113,24 +113,24 @@ def rmsprop_update(
         param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``, each of which
             is updated by itself, with the same hyperparameters.
         grad: Its gradient g, of the same shape; or gradients by the same names.
-        state: From `rmsprop_init` or the update before, likewise.
+        state: State from `rmsprop_init` or the previous update; or states by the same names.
         lr: Learning rate.
         rho: Decay of v per update, in [0, 1).
-        half_life: The same as a number of updates, after which a squared gradient's weight in v has halved:
-            ``rho = 2 ** (-1 / half_life)``. Exactly one of the two is needed.
+        half_life: Half-life of a squared gradient's weight in v, in updates: ``rho = 2 ** (-1 / half_life)``.
+            Exactly one of ``rho`` and ``half_life`` is needed.
         eps: Added to the denominator, or to v^ under the root.
         weight_decay: Added to the gradient as ``weight_decay * p``, or decoupled.
-        momentum: Decay of the momentum buffer, in (-1, 1) for one that forgets; below 0 it takes back a part of
-            the steps before, which damps the turning in a game (Gidel et al., arXiv:1807.04740).
-        optimism: Coefficient of the change since the update before; 1 is the optimistic gradient
+        momentum: Decay of the momentum buffer, in (-1, 1) for a stable buffer; a negative one takes back a part of
+            the previous steps, which damps the rotation in games (Gidel et al., arXiv:1807.04740).
+        optimism: Coefficient of the change since the previous update; 1 is the optimistic gradient
             ``2 u - u'`` of games (Daskalakis et al., arXiv:1711.00141).
         centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
         bias_correction: Whether to divide v by the weight that gradients have in it, so that the first step has
             length lr instead of ``lr / sqrt(1 - rho)``. For an accumulator that starts at 0. When centered, the
             difference is divided as a whole: each part divided alone would make it 0 after the first update.
         eps_in_sqrt: Whether eps is under the root, as in TensorFlow.
-        decoupled_weight_decay: Whether the parameter shrinks by ``1 - lr * weight_decay`` whatever its gradients
-            were (AdamW, arXiv:1711.05101) instead of through the gradient.
+        decoupled_weight_decay: Whether the parameter shrinks by ``1 - lr * weight_decay`` independently of its
+            gradients (AdamW, arXiv:1711.05101) instead of through the gradient.
         nesterov: Whether the step looks ahead along the momentum buffer.
         lr_in_momentum: Whether the buffer holds steps with their learning rate, as in TensorFlow, Keras and optax,
             so that a new learning rate does not change the steps in it.
@@ -227,7 +227,7 @@ def _update(
             u = u * agrees / agrees.mean().clamp_min(_LEAST_AGREEMENT)
     if is_used(optimism):
         new["previous_update"] = u
-        # Before the first update there is nothing that u could have changed from.
+        # At the first update there is no previous u.
         u = u + optimism * (state["initial_weight"] != 1.0) * (u - real(state["previous_update"]))
     if is_used(weight_decay) and decoupled_weight_decay:
         p = p * (1 - lr * weight_decay)
@@ -252,10 +252,10 @@ def _by_name(update: Callable[..., tuple[Tensor, State]], param: Any, grad: Any,
 
 
 def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Tensor:
-    """The estimate v^ that the next step is divided by the root of.
+    """The estimate v^, whose root divides the next step.
 
     Args:
-        state: Before the first update v^ is the first value of v.
+        state: State of the parameter; before the first update v^ is the first value of v.
         centered: As in `rmsprop_update`.
         bias_correction: As in `rmsprop_update`.
 
@@ -300,7 +300,7 @@ def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
     return x.to(dtype) if isinstance(x, Tensor) else x
 
 
-# Where hardly any coordinate descends, the rest of a cautious step is lengthened by no more than its inverse.
+# Least share of descending coordinates that lengthens a cautious step; its inverse bounds the factor.
 _LEAST_AGREEMENT = 1e-3
 
 AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")

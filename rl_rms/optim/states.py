@@ -11,7 +11,7 @@ from torch import Tensor
 from rl_rms.optim.options import state_options
 from rl_rms.optim.rule import AVERAGES, State, real, rmsprop_init
 
-# Beside this epsilon the root of the largest number that is not normal is lost in rounding.
+# At or above this epsilon, the root of the largest subnormal number is lost in rounding.
 _LEAST_EPS = 1e-11
 _ENTRIES = {"step", "initial_weight", *AVERAGES}
 _NEEDED_BY = {"centered": "grad_avg", "momentum": "momentum_buffer", "optimism": "previous_update"}
@@ -30,7 +30,7 @@ def checked_state(
         param: The parameter.
         group: The options of its group.
         name: The parameter's name in error messages.
-        needed: The options whose averages must be there. Averages of other options start at 0.
+        needed: The options whose averages must be present. Averages of other options start at 0.
 
     Returns:
         A new state whose tensors share no memory with the given one.
@@ -43,7 +43,7 @@ def checked_state(
     if not given:
         return {}
     own = rmsprop_init(param, **state_options(dict(group)))
-    # Entries of the user's own.
+    # Entries that the user added.
     state: State = {**copy.deepcopy({key: given[key] for key in given.keys() - _ENTRIES}), **own}
     for key in ("step", "square_avg"):
         if key not in given:
@@ -135,10 +135,10 @@ def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
 
 
 def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State]) -> None:
-    """Bring averages that have left the normal numbers back, in place, unless a step depends on such small ones.
+    """Clip averages to normal floating-point numbers, in place, unless a step depends on smaller ones.
 
-    An infinite average would stay infinite. Numbers below the smallest normal number vanish beside epsilon, but
-    CPUs take many times as long for them, and rounding keeps them from reaching 0.
+    An infinite average would stay infinite. Subnormal numbers are negligible next to epsilon, but CPUs are many
+    times slower with them, and rounding keeps them from reaching 0.
     """
     for group in groups:
         if group["eps"] < _LEAST_EPS or group["differentiable"] or group["capturable"]:
@@ -157,7 +157,7 @@ def make_capturable_(state: State, device: torch.device) -> None:
 
 
 def parameter_name(group: Mapping[str, Any], number: int) -> str:
-    """A parameter's name in messages: its number in the group, and its own name if it has one."""
+    """A parameter's name in messages: its number in the group, and its name if it has one."""
     names = group.get("param_names")
     return f"parameter {number}" + (f" ({names[number]!r})" if names and len(names) > number else "")
 

@@ -1,4 +1,4 @@
-"""Studies: each module runs, measures and plots the test of one claim of the theory."""
+"""Studies: each module tests one claim of the theory, and tabulates and plots the result."""
 
 from importlib import import_module
 
@@ -6,22 +6,22 @@ from rl_rms.studies.frame import Study
 
 # In the order in which the source chapter makes the claims.
 STUDIES = {
-    "saddle": "steps to escape a saddle beside SGD, momentum and Adam",
-    "batch_norm": "steps against the scale of a BatchNorm, over six decades",
-    "layer_norm": "how much results depend on rho, with LayerNorm, with bias correction, with both",
-    "two_player": "distance to the equilibrium of a game, by turns, momentum and optimism",
-    "gradient_burst": "steps and recovery after a burst by rho, and what an attack costs agents",
-    "half_life": "half-lives fixed, matched and found, in tracking and in return",
-    "curriculum": "how long v takes to follow a curriculum, up and down",
-    "architecture_ranking": "whether another optimizer would choose another policy network",
-    "meta_gradient": "learning rate, half-life and epsilon by meta-gradient, beside a grid",
-    "federated": "where the normalizer lives in a federation with noisy and unlike clients",
-    "fairness": "true positive rates of a noisy and a quiet group, under normalizers by group and their rivals",
-    "weight_decay": "what decay leaves of a weight, coupled and decoupled, and what agents earn with it",
-    "clipping": "what a burst leaves in the second moment under each kind of clipping",
-    "lr_schedule": "a swinging learning rate against a swinging noise, by phase and memory",
+    "saddle": "steps to escape a saddle, compared with SGD, momentum and Adam",
+    "batch_norm": "step sizes by the scale of a BatchNorm, over six decades",
+    "layer_norm": "sensitivity to rho with LayerNorm, bias correction or both",
+    "two_player": "distance to the equilibrium of a game, by order of updates, momentum and optimism",
+    "gradient_burst": "steps and recovery after a burst by rho, and agents' loss of return by an attack",
+    "half_life": "fixed, matched and estimated half-lives: tracking error and return",
+    "curriculum": "delay of v behind a curriculum, for growing and shrinking gradients",
+    "architecture_ranking": "whether the optimizer changes the ranking of policy networks",
+    "meta_gradient": "learning rate, half-life and epsilon by meta-gradient, compared with a grid",
+    "federated": "place of the normalizer in a federation with noisy and different clients",
+    "fairness": "true positive rates of a noisy and a quiet group, by normalizer",
+    "weight_decay": "remaining weights under coupled and decoupled decay, and agents' returns",
+    "clipping": "effect of a burst on the second moment, by kind of clipping",
+    "lr_schedule": "a periodic learning rate with periodic noise, by phase and half-life",
 }
-"""What each study looks at, by its name."""
+"""The subject of each study, by name."""
 
 
 def load(name: str) -> Study:

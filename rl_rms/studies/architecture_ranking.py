@@ -44,14 +44,14 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Networks and optimizers; a cell has all of an optimizer's rates."""
+    """Networks by optimizers; a cell covers all rates of its optimizer."""
     if quick:
         return grid(network=["linear", "8", "32", "64-64"], by=["SGD", "RMSprop 200"], life=[2_000])
     return grid(network=NETWORKS, by=OPTIMIZERS, life=[LIFE])
 
 
 def measure(seed: int, *, network: str, by: str, life: int) -> dict[str, Any]:
-    """Mean episode length of a life, by learning rate."""
+    """Mean episode length of a training, by learning rate."""
     options, rates = OPTIMIZERS[by]
     return {
         "scores": [_train(seed, NETWORKS[network], {**options, "learning_rate": rate}, life) for rate in rates]
@@ -76,7 +76,7 @@ def at_best_rates(results: Results, by: str) -> Floats:
 
 
 def at_rate(results: Results, by: str, number: int) -> Floats:
-    """The same with one of the rates for all networks."""
+    """Scores under an optimizer with one rate for all networks, same shape."""
     return np.array([results.values("scores", network=n, by=by)[:, number] for n in results.levels("network")])
 
 
@@ -114,13 +114,13 @@ def tables(results: Results) -> Sequence[Table]:
     of = taus(results)
     for one in optimizers:
         pairs = [of.get((one, other), of.get((other, one))) for other in optimizers]
-        told = ["1" if pair is None else f"{pair[0]:.2f} ({pair[1]:.2f} to {pair[2]:.2f})" for pair in pairs]
-        found.append([f"tau with {one}", *told])
+        texts = ["1" if pair is None else f"{pair[0]:.2f} ({pair[1]:.2f} to {pair[2]:.2f})" for pair in pairs]
+        found.append([f"tau with {one}", *texts])
     return [Table(["rank (episode length)", *optimizers], rows), Table(["Kendall's tau", *optimizers], found)]
 
 
 def verdict(results: Results) -> Verdict:
-    """By whether some optimizer's first network falls short of another's beyond chance, and by the taus."""
+    """Judge by whether a winner is significantly worse under another optimizer, and by the taus."""
     names, optimizers = results.levels("network"), results.levels("by")
     scores = {by: at_best_rates(results, by) for by in optimizers}
     winners = {by: int(own.mean(1).argmax()) for by, own in scores.items()}
@@ -135,19 +135,19 @@ def verdict(results: Results) -> Verdict:
     within = ", ".join(f"{one:.2f}" for one in floor.values())
     rates = ", ".join(f"{between_rates(results, by):.2f}" for by in optimizers)
     sentence = (
-        f"tau between optimizers {between}; within one of them, by halves of the seeds, {within}; between its two "
+        f"tau between optimizers is {between}; between halves of one optimizer's seeds {within}; between its two "
         f"best rates {rates}."
     )
     below = [pair for pair, one in of.items() if one[2] < min(floor[name] for name in pair)]
     if lost:
-        return Verdict("holds", f"{lost[0]}, beyond chance; {sentence}")
+        return Verdict("holds", f"{lost[0]}, which is significant; {sentence}")
     if below:
-        return Verdict("holds only if", f"one looks at whole rankings, not at the winner: {sentence}")
-    return Verdict("does not hold", f"no winner is surely worse under another optimizer; {sentence}")
+        return Verdict("holds only if", f"whole rankings are compared, not the winners: {sentence}")
+    return Verdict("does not hold", f"no winner is significantly worse under another optimizer; {sentence}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Every network's rank from optimizer to optimizer."""
+    """Draw every network's rank under each optimizer."""
     axis = figure.subplots()
     optimizers, names = results.levels("by"), results.levels("network")
     ranks = np.array([(-at_best_rates(results, by).mean(1)).argsort().argsort() + 1 for by in optimizers])
@@ -173,12 +173,13 @@ STUDY = Study(
     claim="The optimizer used in an architecture search changes which architecture wins.",
     mechanism="`rl-rms sweep` with `sampler: grid` trains every network with every optimizer; "
     "`rl_rms.studies.rankings` has the statistics.",
-    setup=f"A2C on 8 CartPoles for {LIFE:,} env steps; mean episode length of the whole life; twelve networks "
-    "under four optimizers, each pair at the best of three rates. Kendall's tau between rankings with its "
-    "bootstrap interval over seeds, beside the tau between two halves of an optimizer's own seeds and that "
-    "between its two best rates.",
-    caveat="Short lives and one task: what learns first is ranked high. The interval of a winner's loss does "
-    "not know that it was chosen.",
+    setup=f"A2C trains on 8 CartPoles for {LIFE:,} env steps, and the score is the mean episode length of the "
+    "training. Twelve networks are trained under four optimizers, each pair at the best of three "
+    "rates. Kendall's tau between two optimizers' rankings has a bootstrap interval over seeds. It is "
+    "compared with tau between two halves of one optimizer's seeds, and with tau between its two best "
+    "rates.",
+    caveat="Trainings are short and on one task, so that fast initial learning is ranked high. The interval "
+    "of a winner's loss ignores that the winner was selected.",
     cells=cells,
     measure=measure,
     tables=tables,

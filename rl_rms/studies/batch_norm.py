@@ -1,7 +1,7 @@
 """Whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
 
-With ReLU and without biases behind it, gamma multiplies all that comes after, and so the gradient of every weight
-before it: ``g(gamma) = gamma g(1)``. An optimizer that does not care for gamma moves those weights alike.
+With ReLU and without biases after it, gamma scales all later activations, and so the gradient of every earlier
+weight: ``g(gamma) = gamma g(1)``. A scale-invariant optimizer moves those weights equally for every gamma.
 """
 
 import functools
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 GAMMAS = tuple(10.0**k for k in range(-3, 4))
 RATE = 1e-3
 UPDATES = 100
-# Whose steps are looked at; jumps of gamma are answered by memories of three lengths.
+# The optimizers whose steps are compared.
 KINDS: dict[str, Any] = {
     "SGD": lambda params: torch.optim.SGD(params, lr=RATE),
     "Adam": lambda params: torch.optim.Adam(params, lr=RATE),
@@ -35,7 +35,7 @@ KINDS: dict[str, Any] = {
     "RMSprop, eps 1e-3": lambda params: RMSprop(params, lr=RATE, bias_correction=True, eps=1e-3),
     "RMSpropTFLike, eps 1e-5": lambda params: RMSprop(params, lr=RATE, like="rmsprop_tf_like", eps=1e-5),
 }
-# Decay, and how many updates are watched after a jump.
+# Decay, and number of updates measured after a jump.
 RHOS = {0.5: 60, 0.9: 300, 0.99: 1_500, 0.999: 6_000}
 JUMPS = (0.1, 10.0)
 WARM_UP = 200
@@ -44,7 +44,7 @@ MEASURED = ("first", "updates")
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Constant gammas under every optimizer, and jumps of gamma under three memories."""
+    """Constant gammas for every optimizer, and jumps of gamma for every rho."""
     if quick:
         return [
             *grid(by=["SGD", "RMSprop, eps 1e-8", "RMSpropTFLike, eps 1e-5"], gamma=[0.01, 1.0, 100.0]),
@@ -57,7 +57,7 @@ class Gradients:
     """The gradients of a policy's first weights on random batches, by gamma.
 
     Args:
-        seed: Of the policy, the observations and the directions in which its outputs are pushed.
+        seed: Seed of the policy, the observations and the random factors of its outputs.
     """
 
     def __init__(self, seed: int) -> None:
@@ -70,7 +70,7 @@ class Gradients:
         self.weights: Tensor = first.weight
 
     def collect(self, gamma: float) -> None:
-        """Leave the next batch's gradient with the weights, under a gamma."""
+        """Set the weights' gradient from the next batch, for a gamma."""
         with torch.no_grad():
             self.norm.weight.fill_(gamma)
         observations = torch.randn(64, 8, generator=self.generator, dtype=torch.float64)
@@ -82,7 +82,7 @@ class Gradients:
 
 @functools.cache
 def moved(seed: int, by: str, gamma: float) -> Tensor:
-    """How far the first weights go in a hundred updates."""
+    """Displacement of the first weights in a hundred updates."""
     source = Gradients(seed)
     before = source.weights.detach().clone()
     optimizer = KINDS[by]([source.weights])
@@ -93,18 +93,18 @@ def moved(seed: int, by: str, gamma: float) -> Tensor:
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """With a constant gamma, or with one that jumps."""
+    """Measure a constant gamma, or a jump of gamma."""
     return _jump(seed, **cell) if "jump" in cell else _constant(seed, **cell)
 
 
 def _constant(seed: int, *, by: str, gamma: float) -> dict[str, float]:
-    """How far the weights go, and how much of the way is another than with gamma 1."""
+    """Length of the weights' displacement, and its relative difference from gamma 1."""
     own, usual = moved(seed, by, gamma), moved(seed, by, 1.0)
     return {"distance": float(own.norm()), "difference": float((own - usual).norm() / usual.norm())}
 
 
 def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
-    """The first step after a jump of gamma by what it would be without, and updates until they are alike."""
+    """First step after a jump of gamma relative to that without it, and updates until the two agree."""
     lengths = []
     for factor in (1.0, jump):
         source = Gradients(seed)
@@ -121,12 +121,12 @@ def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
 
 
 def worst(results: Results, by: str) -> float:
-    """The largest difference that any gamma makes to an optimizer's way."""
+    """The largest relative difference over gammas for an optimizer."""
     return max(results.middle("difference", by=by, gamma=gamma) for gamma in results.levels("gamma", by=by))
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """How much of the way is another than with gamma 1; then jumps."""
+    """Relative differences from gamma 1; then jumps."""
     gammas = results.levels("gamma")
     rows = [
         [by, *(short(results.middle("difference", by=by, gamma=gamma)) for gamma in gammas)]
@@ -138,15 +138,15 @@ def tables(results: Results) -> Sequence[Table]:
         for jump in results.levels("jump", rho=rho)
     ]
     return [
-        Table(["difference of the way", *(f"gamma {gamma:g}" for gamma in gammas)], rows),
-        Table(["", "first step after it, x", "updates until right"], jumps),
+        Table(["relative difference", *(f"gamma {gamma:g}" for gamma in gammas)], rows),
+        Table(["", "first step after it, ratio", "updates until right"], jumps),
     ]
 
 
 def verdict(results: Results) -> Verdict:
-    """By the worst gamma, with a small eps and with others, and by the longest that a jump of gamma is felt."""
+    """Judge by the worst gamma at each eps, and by the longest effect of a jump of gamma."""
     small, gammas = worst(results, "RMSprop, eps 1e-8"), results.levels("gamma")
-    told = ", ".join(
+    texts = ", ".join(
         f"{100 * worst(results, by):.2g} % with {by}" for by in results.levels("by") if by.startswith(("R", "l"))
     )
     slowest = max(
@@ -155,17 +155,17 @@ def verdict(results: Results) -> Verdict:
         for jump in results.levels("jump", rho=rho)
     )
     sentence = (
-        f"gammas of {min(gammas):g} to {max(gammas):g} change the way by at most "
-        f"{told} (SGD {short(worst(results, 'SGD'))} times), and a gamma that jumps x {slowest[2]:g} is felt for "
-        f"{short(slowest[0])} updates at rho {slowest[1]:g}."
+        f"gammas of {min(gammas):g} to {max(gammas):g} change the displacement by at most "
+        f"{texts} (SGD {short(worst(results, 'SGD'))} times), and a jump of gamma x {slowest[2]:g} changes "
+        f"the steps for {short(slowest[0])} updates at rho {slowest[1]:g}."
     )
     if small > CLOSE:
         return Verdict("does not hold", sentence)
-    return Verdict("holds only if", f"eps is far below the gradients and gamma stands still: {sentence}")
+    return Verdict("holds only if", f"eps is far below the gradients and gamma is constant: {sentence}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """How far the weights go by gamma, and how long a jump is felt by rho."""
+    """Draw the displacement by gamma, and the duration of a jump's effect by rho."""
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     for color, by in zip(COLORS, results.levels("by"), strict=False):
         gammas = results.levels("gamma", by=by)
@@ -175,9 +175,9 @@ def draw(results: Results, figure: "Figure") -> None:
     left.legend()
     for color, jump in zip(COLORS, results.levels("jump"), strict=False):
         rhos = results.levels("rho", jump=jump)
-        told = [interquartile_mean(results.values("updates", rho=rho, jump=jump)) for rho in rhos]
+        estimates = [interquartile_mean(results.values("updates", rho=rho, jump=jump)) for rho in rhos]
         memories = [1 / (1 - rho) for rho in rhos]
-        draw_estimates(right, memories, told, fmt="o-", color=color, label=f"x {jump:g}")
+        draw_estimates(right, memories, estimates, fmt="o-", color=color, label=f"x {jump:g}")
     right.set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until right within 10 %")
     right.set_title("after a jump of gamma")
     right.legend()
@@ -185,16 +185,16 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="batch_norm",
-    claim="A BatchNorm's scale gamma multiplies the gradients of the layers before it, and RMSprop, whose "
-    "denominator grows alike, takes the same steps whatever gamma is.",
-    mechanism='`PolicyConfig(norm="batch")` (`agent.policy.norm: batch` in a configuration); eps, its place and '
-    "the presets of `rl_rms.RMSprop`.",
-    setup="The first weights of an actor with one BatchNorm and ReLU, 100 updates on random batches of 64 with "
-    "random pushes on its four outputs, lr 1e-3; the way with a gamma against the way with gamma 1 on the same "
-    "batches, as a share of its length. Then gamma jumps after 200 updates: how many later ones have steps "
-    "more than a tenth off.",
-    caveat="Gradients are in proportion to gamma exactly only where the layers behind are (ReLU, no biases) and "
-    "the loss is; with tanh or a loss that saturates gamma also changes their direction.",
+    claim="A BatchNorm's scale gamma multiplies the gradients of the layers before it, but RMSprop's "
+    "denominator grows equally, so that its steps do not depend on gamma.",
+    mechanism='`PolicyConfig(norm="batch")` (`agent.policy.norm: batch` in a configuration); `eps`, '
+    "`eps_in_sqrt` and the presets of `rl_rms.RMSprop`.",
+    setup="The first weights of an actor with one BatchNorm and ReLU take 100 updates at lr 1e-3, on random "
+    "batches of 64 with random factors of its four outputs. The displacement with a gamma is compared "
+    "with that for gamma 1 on the same batches, as a share of its length. Then gamma jumps after 200 "
+    "updates; the table gives the updates until steps are right within 10 %.",
+    caveat="Gradients are exactly proportional to gamma only if the later layers (ReLU, no biases) and the "
+    "loss are homogeneous. With tanh or a loss that saturates, gamma also changes their direction.",
     cells=cells,
     measure=measure,
     tables=tables,

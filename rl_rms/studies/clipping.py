@@ -1,7 +1,7 @@
 """The effect of a burst of gradients on the second moment, and its duration, under each kind of clipping.
 
-Gradients are noise of a thousand scales, one a coordinate; a burst is one update in which all coordinates, or a
-single one, are so many times their scale. In a change that lasts, all are so from then on.
+Gradients are noise with a scale of its own in each of a thousand coordinates. A burst multiplies all coordinates,
+or one, in a single update. A lasting change multiplies all of them from then on.
 """
 
 import math
@@ -24,8 +24,8 @@ NUM_TENSORS = 5
 SCALES = torch.logspace(-2, 0, 1_000, dtype=torch.float64)
 WARM_UP = 300
 NEAR = 0.1
-# Norms and the quotient's root mean square at twice the ordinary ones; coordinates at three root mean squares, of
-# the coordinate of the largest scale or of each one's own.
+# Bounds: twice the ordinary norms and root mean square of the quotient; three root mean squares of the largest
+# coordinate or of each coordinate.
 CLIPS: dict[str, dict[str, Any]] = {
     "none": {},
     "max_grad_norm": {"max_grad_norm": 2.0 * float(SCALES.norm())},
@@ -35,25 +35,24 @@ CLIPS: dict[str, dict[str, Any]] = {
     "max_update_rms": {"max_update_rms": 2.0},
 }
 BEFORE = ("max_grad_norm", "max_tensor_norm", "max_grad_value", "max_grad_ratio")
-# One update's burst in all coordinates or in one of large or of small scale, and a change that lasts.
+# A burst in all coordinates, or in one of large or small scale, and a lasting change.
 WHERE = {"all": slice(None), "large": slice(-1, None), "small": slice(0, 1), "lasting": slice(None)}
 BURSTS = ("all", "large", "small")
 SIZE, LASTING_SIZE = 1_000.0, 10.0
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Kind of clipping, where the burst is, and updates looked at from it on."""
+    """Kind of clipping, coordinates of the burst, and number of updates measured from the burst on."""
     return grid(clip=CLIPS, burst=WHERE, after=[60 if quick else 1_200])
 
 
 def measure(seed: int, *, clip: str, burst: str, after: int) -> dict[str, Any]:
-    """The burst's traces, beside the same noise without burst and without clipping.
+    """The effects of a burst, compared with the same noise without burst and clipping.
 
     Returns:
-        ``root``, root second moment of the coordinates in the burst over what it should be, at `moments`;
-        ``recovery``, updates after the burst's own until it is within a tenth of 1, ``after`` if never;
-        ``others``, the step of the coordinates without burst in that update over what it should be, nan where
-        there are none.
+        ``root``: root second moment of the burst's coordinates over its expected value, at `moments`.
+        ``recovery``: updates after the burst's own until that is within a tenth of 1, ``after`` if never.
+        ``others``: step of the other coordinates in the burst's update over its expected value, nan without any.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = SCALES * torch.randn(WARM_UP + after, len(SCALES), generator=generator, dtype=torch.float64)
@@ -81,8 +80,8 @@ def _descend(grads: Tensor, hit: Tensor, num_tensors: int, **options: Any) -> tu
     Args:
         grads: Shape ``(WARM_UP + after, coordinates)``.
         hit: Whether a coordinate is in the burst, shape ``(coordinates,)``.
-        num_tensors: Each has coordinates of all scales.
-        **options: The optimizer's.
+        num_tensors: Number of tensors, each with coordinates of all scales.
+        **options: Options of the optimizer.
 
     Returns:
         Root v of the coordinates in the burst after every update from the burst's on, ``(after, hit coordinates)``
@@ -113,22 +112,22 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def moments(after: int) -> list[int]:
-    """Updates after the burst's own at which the second moment is kept, the burst's own the first of them."""
+    """The updates from the burst's own on at which the second moment is recorded."""
     return sorted({round(moment) - 1 for moment in np.geomspace(1, after, 40)})
 
 
 def pollution(results: Results, clip: str, burst: str) -> float:
-    """The root second moment right after a burst over what it should be."""
+    """The root second moment right after a burst over its expected value."""
     return interquartile(results.values("root", clip=clip, burst=burst)[:, 0])
 
 
 def contained(results: Results, clip: str) -> list[str]:
-    """The bursts after which the root second moment is within a tenth of what it should be at once."""
+    """The bursts right after which the root second moment is at most a tenth above its expected value."""
     return [burst for burst in BURSTS if pollution(results, clip, burst) <= 1 + NEAR]
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Pollution and recovery by clip and burst, and what a burst in one coordinate costs the others."""
+    """Pollution and recovery by clip and burst, and the effect of a burst in one coordinate on the others."""
     rows = []
     for clip in CLIPS:
         row = [short(pollution(results, clip, burst)) for burst in BURSTS]
@@ -137,9 +136,9 @@ def tables(results: Results) -> Sequence[Table]:
         rows.append([clip, *row])
     header = [
         "clip",
-        *(f"root v over its due: {burst}" for burst in BURSTS),
+        *(f"root v over expected: {burst}" for burst in BURSTS),
         *(f"updates to recover: {burst}" for burst in WHERE),
-        "large: others' steps over their due",
+        "large: others' steps over expected",
     ]
     return [Table(header, rows)]
 
@@ -152,9 +151,9 @@ def _recovery(results: Results, clip: str, burst: str) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """By the clips that contain a burst wherever it is."""
+    """Judge by the clips that contain every burst."""
     wherever = [clip for clip in BEFORE if contained(results, clip) == list(BURSTS)]
-    told = "; ".join(
+    texts = "; ".join(
         f"{clip} {', '.join(short(pollution(results, clip, burst)) for burst in BURSTS)}" for clip in CLIPS
     )
     lasting = ", ".join(
@@ -162,18 +161,18 @@ def verdict(results: Results) -> Verdict:
         for clip in ("none", "max_grad_norm", "max_grad_ratio")
     )
     sentence = (
-        "root v over its due after a burst in all coordinates, in one of large scale, in one of small scale: "
-        f"{told}. A change that lasts is known after so many updates: {lasting}."
+        "root v over its expected value after a burst in all coordinates, in one of large scale, in one of "
+        f"small scale: {texts}. Updates to adapt to a lasting change: {lasting}."
     )
     if wherever == list(BEFORE):
         return Verdict("holds", sentence)
     if not wherever:
         return Verdict("does not hold", sentence)
-    return Verdict("holds only if", f"it is {' or '.join(wherever)} that clips: {sentence}")
+    return Verdict("holds only if", f"the clip is {' or '.join(wherever)}: {sentence}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """The root second moment after a burst, and how it gets to know a change that lasts."""
+    """Draw the root second moment after a burst and after a lasting change."""
     titles = {
         "all": "burst in all coordinates",
         "small": "burst in one coordinate of small scale",
@@ -185,7 +184,7 @@ def draw(results: Results, figure: "Figure") -> None:
             traces = results.values("root", clip=clip, burst=burst)
             after = results.cells[results.where(clip=clip, burst=burst)[0]]["after"]
             middle = [interquartile(column) for column in traces.T]
-            # Some lie on each other.
+            # Some lines coincide.
             style = {"none": "-", "max_update_rms": ":", "max_grad_norm": "--"}.get(clip, "-")
             axis.plot(np.array(moments(after)) + 1, middle, style, color=COLORS[i], label=clip)
         axis.set(xscale="log", yscale="log", xlabel="updates from the burst on", title=title)
@@ -197,16 +196,19 @@ STUDY = Study(
     name="clipping",
     claim="Clipping gradients before the accumulator keeps outliers out of the second moment v.",
     mechanism="`rl_rms.RMSprop(max_grad_norm=..., max_tensor_norm=..., max_grad_value=..., max_grad_ratio=...)`, "
-    "all of them before v; `max_update_rms` after it (`rl_rms.optim.guard`).",
-    setup="A thousand coordinates in five tensors, normal noise of scales from 0.01 to 1, rho = 0.99. One "
-    "update's gradient is 1,000 times its scale, in all coordinates, in the one of the largest scale (large) or "
-    "in the one of the smallest (small); or all are ten times as large from then on (lasting). Root v of these "
-    "coordinates over its due, which is root v on the same noise without burst and clipping (ten times that for a "
-    "change that lasts): right after the burst, and updates until it is within 10 %. Clips are at twice the "
-    "ordinary norm, three root mean squares of the largest scale (max_grad_value), three of each coordinate's own "
-    "(max_grad_ratio), twice the quotient's ordinary root mean square (max_update_rms).",
-    caveat="Gradients are normal: of heavy-tailed ones max_grad_ratio takes the tails too, and v is then that of "
-    "what is left. A tighter norm contains more, and shortens ordinary updates more often.",
+    "all before v; `max_update_rms` after it (`rl_rms.optim.guard`).",
+    setup="A thousand coordinates in five tensors have normal noise of scales from 0.01 to 1, with rho = "
+    "0.99. One update's gradient is 1,000 times its scale, in all coordinates (all), in the one of the "
+    "largest scale (large) or in the one of the smallest (small); or all gradients are ten times as "
+    "large from then on (lasting). Measured are root v of these coordinates over its expected value "
+    "right after the burst, and the updates until that is within 10 % of 1. The expected value is root "
+    "v on the same noise without burst and clipping, and ten times that for a lasting change. The "
+    "bounds are twice the ordinary norm, three root mean squares of the largest scale (max_grad_value) "
+    "or of each coordinate's own (max_grad_ratio), and twice the quotient's ordinary root mean square "
+    "(max_update_rms).",
+    caveat="Gradients are normal. For heavy-tailed gradients, max_grad_ratio also clips the tails, and v then "
+    "estimates the clipped gradients. A tighter norm contains more of a burst, and shortens ordinary "
+    "updates more often.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,4 +1,4 @@
-"""The lag of RMSprop's second moment behind a curriculum's stages, and the best memory for the return.
+"""The lag of RMSprop's second moment behind a curriculum's stages, and the best half-life for the return.
 
 When gradients become R times as large, root v is within a tenth of their size after ``t`` updates with
 ``1 - rho**t = 0.81``, which is ``1.66 / (1 - rho)``; when they become R times smaller, ``rho**t R**2 = 0.21``: a
@@ -43,14 +43,14 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, **cell: Any) -> dict[str, float]:
-    """Of a stream, or of a training."""
+    """Measure a stream or a training."""
     return _stream(seed, **cell) if "rho" in cell else _training(seed, **cell)
 
 
 def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
     """Updates after the change until root v is within a tenth of the gradients' size, and the first step's length.
 
-    The step is by what it will be when v has followed: above 1 is under-normalization.
+    The step is relative to its length after v has adapted: above 1 is under-normalization.
     """
     generator = torch.Generator().manual_seed(seed)
     param = torch.zeros(COORDINATES, requires_grad=True)
@@ -74,7 +74,7 @@ def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
 
 
 def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
-    """Mean return, and the stage that was reached."""
+    """Mean return, and the last stage."""
     env = make_vec("CartPole-v1", 16, curriculum=Staged(STAGES, threshold=100, window=30), seed=seed)
     agent = A2C(env, half_life=half_life, learning_rate=rate, n_steps=8, gae_lambda=0.95, seed=seed, device="cpu")
     returns = episode_returns(agent, LIFE)
@@ -83,7 +83,7 @@ def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
 
 
 def slope(results: Results, ratio: float) -> float:
-    """Of the adaptation time over ``1 / (1 - rho)``, by least squares through 0."""
+    """Slope of the adaptation time over ``1 / (1 - rho)``, by least squares through 0."""
     rhos = results.levels("rho", ratio=ratio)
     memories = np.array([1 / (1 - rho) for rho in rhos])
     times = np.array([interquartile(results.values("updates", rho=rho, ratio=ratio)) for rho in rhos])
@@ -91,7 +91,7 @@ def slope(results: Results, ratio: float) -> float:
 
 
 def expected(ratio: float) -> float:
-    """The slope of the theory, for rho near 1."""
+    """The theoretical slope, for rho near 1."""
     return -math.log(1 - (1 - CLOSE) ** 2) if ratio > 1 else math.log((ratio**-2 - 1) / ((1 + CLOSE) ** 2 - 1))
 
 
@@ -102,8 +102,8 @@ def tables(results: Results) -> Sequence[Table]:
     for ratio in results.levels("ratio"):
         times = [results.middle("updates", rho=rho, ratio=ratio) for rho in rhos]
         first = results.middle("first", rho=rhos[-1], ratio=ratio)
-        told = f"{slope(results, ratio):.2f} ({expected(ratio):.2f})"
-        rows.append([f"gradients x {ratio:g}", *(short(time) for time in times), told, f"x {short(first)}"])
+        slopes = f"{slope(results, ratio):.2f} ({expected(ratio):.2f})"
+        rows.append([f"gradients x {ratio:g}", *(short(time) for time in times), slopes, f"x {short(first)}"])
     header = [f"rho {rho:g}" for rho in rhos]
     streams = Table(["updates to adapt", *header, "slope (theory)", "first step"], rows)
     if not results.levels("half_life"):
@@ -117,29 +117,30 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """By the slopes up and down: the claim has one of about 1, whatever the ratio."""
+    """Judge by the slopes for growing and shrinking gradients; the claim implies about 1 for every ratio."""
     ratios = results.levels("ratio")
     up = [slope(results, ratio) for ratio in ratios if ratio > 1]
     down = {ratio: slope(results, ratio) for ratio in ratios if ratio < 1}
     falls = ", ".join(f"{found:.1f} for gradients {1 / ratio:g} times smaller" for ratio, found in down.items())
     sentence = (
-        f"updates to adapt are {min(up):.2f} to {max(up):.2f} times 1 / (1 - rho) upwards, whatever the ratio"
+        f"updates to adapt to growing gradients are {min(up):.2f} to {max(up):.2f} times 1 / (1 - rho), for "
+        "every ratio"
     )
     half_lives = results.levels("half_life")
     returns = ""
     if half_lives:
-        told = [
+        texts = [
             f"{short(results.middle('return', half_life=h, rate=_rate(results, h)))} at {h}" for h in half_lives
         ]
-        returns = f" Return of A2C in a staged curriculum by half-life: {', '.join(told)}."
+        returns = f" Return of A2C in a staged curriculum by half-life: {', '.join(texts)}."
     if max(up) / min(up) > 1.5:
-        return Verdict("does not hold", f"{sentence}; {falls} downwards.{returns}")
+        return Verdict("does not hold", f"{sentence}; for shrinking gradients {falls}.{returns}")
     if max(down.values()) > 1.5 * min(down.values()):
         return Verdict(
             "holds only if",
-            f"gradients grow: {sentence}; downwards it takes a factor log R more, {falls}.{returns}",
+            f"gradients grow: {sentence}; shrinking gradients take longer by a factor of log R, {falls}.{returns}",
         )
-    return Verdict("holds", f"{sentence}; {falls} downwards.{returns}")
+    return Verdict("holds", f"{sentence}; for shrinking gradients {falls}.{returns}")
 
 
 def _rate(results: Results, half_life: float) -> float:
@@ -148,7 +149,7 @@ def _rate(results: Results, half_life: float) -> float:
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Adaptation time over memory; return over half-life."""
+    """Draw adaptation time over ``1 / (1 - rho)``, and return over half-life."""
     half_lives = results.levels("half_life")
     axes = figure.subplots(1, 1 + bool(half_lives), squeeze=False)[0]
     for color, ratio in zip(COLORS, results.levels("ratio"), strict=False):
@@ -160,24 +161,24 @@ def draw(results: Results, figure: "Figure") -> None:
     axes[0].set_title("dots measured, lines theory")
     axes[0].legend()
     if half_lives:
-        told = [results.estimate("return", half_life=h, rate=_rate(results, h)) for h in half_lives]
-        draw_estimates(axes[1], half_lives, told, fmt="o-", color=COLORS[0])
+        estimates = [results.estimate("return", half_life=h, rate=_rate(results, h)) for h in half_lives]
+        draw_estimates(axes[1], half_lives, estimates, fmt="o-", color=COLORS[0])
         axes[1].set(xscale="log", xlabel="half-life in updates", ylim=(0, None))
         axes[1].set_ylabel("mean return over the curriculum")
 
 
 STUDY = Study(
     name="curriculum",
-    claim="In a curriculum the easy phase's influence on v decays as rho**t, so that RMSprop is right again after "
-    "some 1 / (1 - rho) updates.",
+    claim="In a curriculum, the easy phase's influence on v decays as rho**t, so that RMSprop has adapted "
+    "after about 1 / (1 - rho) updates.",
     mechanism="The curricula of `rl_rms.envs.curricula`, here `Staged`; `optim/tracking_ratio` in TensorBoard "
     "shows how far v lags.",
-    setup=f"{COORDINATES:,} normal gradients whose size changes once by a ratio: updates until root v is within a "
-    "tenth, their slope over 1 / (1 - rho), and the first step by what is usual. Then A2C on 16 CartPoles "
-    f"through four stages of shorter poles in {LIFE:,} env steps, at three half-lives, each at the better of two "
-    "rates.",
-    caveat="A tenth is a choice: a twentieth takes 1.4 times as long upwards. In CartPole's curriculum gradients "
-    "differ more from update to update than from stage to stage.",
+    setup=f"The size of {COORDINATES:,} normal gradients changes once by a ratio. Measured are the updates "
+    "until root v is within a tenth, their slope over 1 / (1 - rho), and the first step relative to "
+    "its length after v has adapted. Then A2C trains on 16 CartPoles through four stages of shorter "
+    f"poles in {LIFE:,} env steps, at three half-lives, each at the better of two rates.",
+    caveat="The tolerance of a tenth is arbitrary: a twentieth takes 1.4 times as long for growing gradients. "
+    "In CartPole's curriculum, gradients differ more from update to update than from stage to stage.",
     cells=cells,
     measure=measure,
     tables=tables,

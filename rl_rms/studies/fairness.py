@@ -1,7 +1,8 @@
 """Whether RMSprop disadvantages a group with noisy features, and whether normalizers by group help.
 
-A linear policy decides on the applicants of `rl_rms.envs.lending`, 64 new ones an update. In the supervised world
-it is told who would repay (log loss); in the bandit it lends at random and sees what that paid (REINFORCE).
+A linear policy decides on the applicants of `rl_rms.envs.lending`, 64 new ones an update. In the supervised
+setting it sees who would repay (log loss). In the bandit setting it samples its decisions and sees their rewards
+(REINFORCE).
 """
 
 import functools
@@ -26,7 +27,7 @@ BATCH, TESTED, UPDATES = 64, 20_000, 1_000
 CHECKPOINTS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 500, 750, 1_000]
 EARLY = CHECKPOINTS[2:5]
 RATES = half_decades(1e-4, 10.0)
-# Whether the groups weigh alike, whatever their shares of the applicants.
+# Whether groups have equal weights, independent of their shares of the applicants.
 ALIKE = {
     "SGD": False,
     "RMSprop": False,
@@ -41,7 +42,7 @@ Step = Callable[[Tensor, Mapping[Label, Tensor], Mapping[Label, float]], Tensor]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """World, whether the groups share the policy's weights, optimizer."""
+    """Settings, shared or own weights of the groups, and optimizers."""
     if quick:
         few = [by for by in ALIKE if by != "equalized"]
         return grid(world=["supervised"], weights=["shared", "own"], by=few, updates=[200])
@@ -49,13 +50,13 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def inputs(applicants: Applicants, weights: str) -> Tensor:
-    """Observations; with weights of its own, the second group's features once more."""
+    """Observations; for own weights, the second group's features are appended."""
     x = torch.from_numpy(applicants.observations)
     return torch.cat([x, x[:, :-2] * x[:, -1:]], 1) if weights == "own" else x
 
 
 def stepper(by: str, like: Tensor) -> Step:
-    """From parameters at all rates, groups' gradients and weights to the parameters after an update."""
+    """The function from parameters at all rates, groups' gradients and weights to updated parameters."""
     if by in ("SGD", "RMSprop", "reweighted"):
         ladder = Ladder("SGD" if by == "SGD" else "RMSprop", RATES)
 
@@ -68,7 +69,7 @@ def stepper(by: str, like: Tensor) -> Step:
     optimizer = GroupRMSprop([unit], lr=1.0, equalize=by == "equalized")
 
     def step_by_group(params: Tensor, grads: Mapping[Label, Tensor], weights: Mapping[Label, float]) -> Tensor:
-        # As in `Ladder`: the step with rate 1 tells that of every other.
+        # As in `Ladder`, the step at rate 1 is scaled by every rate.
         unit.data.zero_()
         optimizer.step({group: [grad] for group, grad in grads.items()}, weights)
         return params + rates * unit.detach()
@@ -77,7 +78,7 @@ def stepper(by: str, like: Tensor) -> Step:
 
 
 def measure(seed: int, *, world: str, weights: str, by: str, updates: int) -> dict[str, Any]:
-    """What a policy decides on people it has not seen, at checkpoints, at the rate of the best late score."""
+    """Evaluate a policy on unseen applicants at checkpoints, at the rate of the best late score."""
     env, rng = Lending(), np.random.default_rng(seed)
     tested, taught = env.applicants(TESTED, rng), env.applicants(BATCH * updates, rng)
     x_tested, in_tested = inputs(tested, weights), np.eye(2)[tested.groups]
@@ -88,7 +89,7 @@ def measure(seed: int, *, world: str, weights: str, by: str, updates: int) -> di
         strict=True,
     )
     params = torch.zeros(len(RATES), x_tested.shape[1])
-    step, told = stepper(by, params), []
+    step, evaluated = stepper(by, params), []
     for update, (x, in_group, repays) in enumerate(lessons, 1):
         probability = torch.sigmoid(params @ x.T)
         if world == "supervised":
@@ -104,9 +105,9 @@ def measure(seed: int, *, world: str, weights: str, by: str, updates: int) -> di
             actions = (params @ x_tested.T > 0).numpy()
             scored = actions == tested.repays if world == "supervised" else env.rewards(actions, tested.repays)
             rates = true_positive_rates(actions, tested.groups, tested.repays)
-            told.append((rates, scored @ in_tested / in_tested.sum(0), scored.mean(1)))
-    tpr, of_groups, score = (np.array(values) for values in zip(*told, strict=True))
-    # Those who weigh the groups alike are after another score than those who do not.
+            evaluated.append((rates, scored @ in_tested / in_tested.sum(0), scored.mean(1)))
+    tpr, of_groups, score = (np.array(values) for values in zip(*evaluated, strict=True))
+    # The score weights the groups as the training does.
     importance = np.full(2, 0.5) if ALIKE[by] else in_tested.mean(0)
     best = int((of_groups @ importance)[-3:].mean(0).argmax())
     gap = tpr[:, best, 0] - tpr[:, best, 1]
@@ -124,7 +125,7 @@ def measure(seed: int, *, world: str, weights: str, by: str, updates: int) -> di
 
 @functools.cache
 def best_rule() -> tuple[float, float, float]:
-    """Gap, accuracy and return of one who knows the world."""
+    """Gap, accuracy and return of the optimal rule."""
     env = Lending()
     people = env.applicants(100_000, np.random.default_rng(0))
     actions = env.best_actions(people.observations)
@@ -133,22 +134,25 @@ def best_rule() -> tuple[float, float, float]:
 
 
 def narrowed(results: Results, when: str, by: str, rival: str = "RMSprop", **of: Any) -> Estimate:
-    """By how much a gap is narrower than a rival's, seed by seed."""
+    """A rival's gap minus an optimizer's gap, seed by seed."""
     return interquartile_mean(results.values(when, by=rival, **of) - results.values(when, by=by, **of))
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Gaps and scores by world, weights and optimizer."""
-    header = ["world, weights", "optimizer", "gap early", "late", "narrower than RMSprop's early", "late"]
+    """Gaps and scores by setting, weights and optimizer."""
+    header = ["setting, weights", "optimizer", "gap early", "late", "narrower than RMSprop's early", "late"]
     rows = []
     for cell in results.cells:
         of = {key: cell[key] for key in ("world", "weights")}
-        told = {name: _middle(results.values(name, **cell)) for name in ("early", "late", *_SCORED)}
+        middles = {name: _middle(results.values(name, **cell)) for name in ("early", "late", *_SCORED)}
         gains = [
             "" if cell["by"] == "RMSprop" else _signed(narrowed(results, when, cell["by"], **of))
             for when in ("early", "late")
         ]
-        gaps, scores = [f"{told[when]:.3f}" for when in ("early", "late")], [f"{told[s]:.3f}" for s in _SCORED]
+        gaps, scores = (
+            [f"{middles[when]:.3f}" for when in ("early", "late")],
+            [f"{middles[s]:.3f}" for s in _SCORED],
+        )
         rate = short(float(np.median(results.values("rate", **cell))))
         rows.append([", ".join(of.values()), cell["by"], *gaps, *gains, *scores, rate])
     gap, accuracy, mean_reward = best_rule()
@@ -161,7 +165,7 @@ _SCORED = ("early_score", "late_score")
 
 
 def verdict(results: Results) -> Verdict:
-    """By how often normalizers by group narrow the gap where nothing else differs, the weights included."""
+    """Judge by how often normalizers by group narrow the gap at equal weighting."""
     settings = [{"world": w, "weights": s} for w in results.levels("world") for s in results.levels("weights")]
 
     def wins(when: str, by: str, rival: str = "RMSprop") -> int:
@@ -178,23 +182,23 @@ def verdict(results: Results) -> Verdict:
     scores = [results.values("late_score", by=by, **of) for by in ("RMSprop", "reweighted")]
     gaps = ", ".join(f"{by} {mean('early', by):.3f} to {mean('late', by):.3f}" for by in results.levels("by"))
     sentence = (
-        f"where groups weigh the same, normalizers by group narrow the gap early in {early} and late in {late} "
+        f"if both weight the groups in the same way, normalizers by group narrow the gap early in {early} and late in {late} "
         f"of {pairs} comparisons; SGD's early gap is narrower than RMSprop's in {wins('early', 'SGD')} of "
-        f"{len(settings)}. Weighing the groups alike narrows RMSprop's gap early in {wins('early', 'reweighted')} "
+        f"{len(settings)}. Equal weighting narrows RMSprop's gap early in {wins('early', 'reweighted')} "
         f"and late in {wins('late', 'reweighted')} of {len(settings)}, and costs "
         f"{_middle(scores[0] - scores[1]):.3f} of {SCORES[of['world']]} with shared weights; together with "
         f"normalizers by group it does so in {wins('early', 'per group, reweighted')} and "
-        f"{wins('late', 'per group, reweighted')}. The mean gap goes, early to late: {gaps}."
+        f"{wins('late', 'per group, reweighted')}. The mean gap, early to late: {gaps}."
     )
     if late > pairs / 2:
         return Verdict("holds", sentence)
     if early > pairs / 2:
-        return Verdict("holds only if", f"one looks early: {sentence}")
+        return Verdict("holds only if", f"the training is early: {sentence}")
     return Verdict("does not hold", sentence)
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """The gap over training."""
+    """Draw the gap over the training."""
     worlds, kinds = results.levels("world"), results.levels("weights")
     panels = figure.subplots(len(worlds), len(kinds), sharex=True, sharey=True, squeeze=False)
     gap = best_rule()[0]
@@ -226,21 +230,22 @@ def _middle(values: Floats) -> Floats:
 
 STUDY = Study(
     name="fairness",
-    claim="RMSprop damps what comes from a group whose gradients have a high variance, which is therefore learned "
-    "late; normalizers by group, or gradients whose variance is equalized before, repair it.",
+    claim="RMSprop damps gradients of a group with a high variance, which is therefore learned late; "
+    "normalizers by group, or gradients whose variance is equalized before, repair this.",
     mechanism='`rl_rms.optim.groups.GroupRMSprop` ("equalized" is `equalize=True`), '
     "`rl_rms.optim.groups.group_gradients`; `rl_rms.envs.lending.Lending`.",
-    setup="Two groups of applicants, of whom the smaller one (a fifth) has noisier features. The gap is the quiet "
-    "group's true positive rate minus the noisy one's, on 20,000 people whom the policy has not seen, as the mean "
-    "at updates 20, 35 and 50 (early) and 500, 750 and 1,000 (late); 64 new applicants an update. A linear policy "
-    "gets features and group, with weights that the groups share, or with the second group's own beside them. "
-    'Groups weigh by their share of the batch, or alike ("reweighted"). Each at its own best rate out of eleven, '
-    "two a decade, by the late accuracy or return of the greedy policy with the groups weighed so. Half-life 69 "
+    setup="The smaller of two groups of applicants (a fifth) has noisier features. Each update has 64 new "
+    "applicants. The gap is the true positive rate of the quiet group minus that of the noisy one, on "
+    "20,000 unseen applicants, as the mean at updates 20, 35 and 50 (early) and 500, 750 and 1,000 "
+    "(late). A linear policy gets features and group, with weights that the groups share, or with "
+    "additional weights for the second group (own). Groups are weighted by their share of the batch, "
+    'or equally ("reweighted"). Each optimizer has the best of eleven learning rates, two per decade, '
+    "by the late accuracy or return of the greedy policy with the same weighting. The half-life is 69 "
     "updates.",
-    caveat="A linear policy and two groups that differ in nothing but noise and number; a network, or groups with "
-    "other repayments, may do otherwise. A narrow gap early is also what a policy has that is poor for "
-    "both: the raw data have the noisy group's own rate too. The noise was chosen so that the best rule "
-    "there is leaves a gap of about 0.1.",
+    caveat="The policy is linear, and the groups differ only in noise and size; a network, or groups with "
+    "other repayments, may behave differently. A policy that is poor for both groups also has a narrow "
+    "early gap: the raw data contain the noisy group's own rate, too. The noise was chosen so that the "
+    "best possible rule leaves a gap of about 0.1.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -32,7 +32,7 @@ COORDINATES, CLIENTS, NOISY, LOUD = 20, 10, 2, 30.0
 ROUNDS, LATE = 300, 100
 RATES = {"none": (0.003, 0.01, 0.03), "server": (0.01, 0.03, 0.1), "pooled": (0.01, 0.03, 0.1)}
 RATES["client"] = (0.01, 0.03, 0.1)
-# What each owner's CartPole is like; the fifth one's rewards are mostly noise.
+# Changes of each client's CartPole; the fifth client's rewards are mostly noise.
 OWNERS: tuple[Mapping[str, float], ...] = (
     {"length": 0.25},
     {"length": 0.5},
@@ -44,12 +44,12 @@ OWNERS: tuple[Mapping[str, float], ...] = (
 QUIET = [i for i, changes in enumerate(OWNERS) if "reward.noise" not in changes]
 AGENT_ROUNDS = 40
 AGENT_RATES = {"none": (0.5, 2.0), "server": (0.01, 0.03), "pooled": (0.01, 0.03), "client": (0.01, 0.03)}
-# Of the trainings, that many are done once more by Flower.
+# Number of seeds that are repeated with Flower.
 ON_FLOWER = 2
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Placements by how unlike clients are and how many take part; then CartPoles, here and on Flower."""
+    """Placements by difference and participation of clients; then CartPoles, in one process and on Flower."""
     if quick:
         return grid(placement=PLACEMENTS, unlike=[0.0, 10.0], share=[1.0], rounds=[120])
     return [
@@ -61,17 +61,17 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, placement: Placement, **cell: Any) -> dict[str, Any]:
-    """Of the quadratic clients, or of the owners of CartPoles."""
+    """Measure quadratic clients, or clients with CartPoles."""
     if "engine" in cell:
         return _cartpoles(seed, placement, **cell)
-    told = [_quadratic(seed, placement, rate, **cell) for rate in RATES[placement]]
-    return {key: [one[key] for one in told] for key in told[0]}
+    metrics = [_quadratic(seed, placement, rate, **cell) for rate in RATES[placement]]
+    return {key: [one[key] for one in metrics] for key in metrics[0]}
 
 
 def _quadratic(
     seed: int, placement: Placement, rate: float, *, unlike: float, share: float, rounds: int
 ) -> dict[str, float]:
-    """Squared distance from the best x late in the rounds, and the clients' losses above what is best for all."""
+    """Squared distance from the best x in the last rounds, and the clients' losses above those at the best x."""
     generator = torch.Generator().manual_seed(seed)
     centers = unlike * torch.randn(CLIENTS, COORDINATES, generator=generator)
     best = centers.mean(0)
@@ -90,8 +90,8 @@ def _quadratic(
             direction = {"x": g}
             if placement == "client":
                 direction, states[i] = normalize(direction, states[i], config)
-            told = {"env_steps": 1.0, "episodes": 1.0, "mean_return": 0.0}
-            reports.append(Report(direction, told))
+            metrics = {"env_steps": 1.0, "episodes": 1.0, "mean_return": 0.0}
+            reports.append(Report(direction, metrics))
         server.step(reports)
         if number >= rounds - LATE:
             x = server.params["x"]
@@ -102,7 +102,7 @@ def _quadratic(
 
 
 def _cartpoles(seed: int, placement: Placement, engine: str, rate: float) -> dict[str, float]:
-    """Mean return of the quiet owners in the last fifth of the rounds."""
+    """Mean return of the clients without reward noise in the last fifth of the rounds."""
     if engine == "flower":
         return {"return": _on_flower(seed, placement, rate) if seed < ON_FLOWER else math.nan}
     config = FederationConfig(
@@ -127,7 +127,7 @@ def _agent(changes: Mapping[str, float], seed: int) -> A2C:
 
 
 def _on_flower(seed: int, placement: Placement, rate: float) -> float:
-    """The same by the command that federates."""
+    """The same return by ``rl-rms federate``."""
     import yaml
 
     with tempfile.TemporaryDirectory() as folder:
@@ -172,33 +172,33 @@ def tables(results: Results) -> Sequence[Table]:
     for unlike, share in dict.fromkeys((c["unlike"], c["share"]) for c in results.cells if "unlike" in c):
         of = {"unlike": unlike, "share": share}
         errors = [str(interquartile_mean(at_best(results, "error", placement=p, **of))) for p in PLACEMENTS]
-        rows.append([f"unlike {unlike:g}, {100 * share:.0f} % take part", *errors])
+        rows.append([f"difference {unlike:g}, {100 * share:.0f} % participation", *errors])
         losses = []
         for placement in PLACEMENTS:
             noisy, quiet = (
                 at_best(results, kind, placement=placement, **of).mean() for kind in ("noisy", "quiet")
             )
             losses.append(f"{noisy:.3f}, {quiet:.3f}")
-        rows.append(["loss of noisy clients, of quiet ones", *losses])
+        rows.append(["loss of noisy, quiet clients", *losses])
     returned = []
     for engine in results.levels("engine"):
-        told = []
+        texts = []
         for placement in PLACEMENTS:
             of = {"engine": engine, "placement": placement}
             if not results.where(**of):
-                told.append("")
+                texts.append("")
                 continue
             returns = results.values("return", rate=results.best("return", "rate", highest=True, **of), **of)
             returns = returns[np.isfinite(returns)]
-            told.append(str(interquartile_mean(returns)) if engine == "here" else f"{short(returns.mean())}")
+            texts.append(str(interquartile_mean(returns)) if engine == "here" else f"{short(returns.mean())}")
         where = "in one process" if engine == "here" else f"on Flower, {ON_FLOWER} seeds"
-        returned.append([where, *told])
+        returned.append([where, *texts])
     found = [Table(["squared error", *PLACEMENTS], rows)]
     return [*found, Table(["return of the quiet CartPoles", *PLACEMENTS], returned)] if returned else found
 
 
 def verdict(results: Results) -> Verdict:
-    """By where the client's own normalizer has the smaller error than the best of the server's."""
+    """Judge by the differences at which clients' normalizers have a smaller error than both of the server's."""
     wins = {
         unlike: max(
             ratio(results, "client", other, unlike=unlike, share=1.0).high for other in ("server", "pooled")
@@ -207,26 +207,30 @@ def verdict(results: Results) -> Verdict:
         for unlike in results.levels("unlike", share=1.0)
     }
     ratios = {unlike: ratio(results, "client", "pooled", unlike=unlike, share=1.0).middle for unlike in wins}
-    told = ", ".join(f"{short(one)} where clients differ by {unlike:g}" for unlike, one in ratios.items())
-    sentence = f"error with the clients' own normalizers over that with the pooled one: {told} (noise is 1)."
+    texts = ", ".join(
+        f"{short(one)} at a difference of {unlike:g} between clients" for unlike, one in ratios.items()
+    )
+    sentence = (
+        f"error with the clients' own normalizers over the error with the pooled one: {texts} (the noise is 1)."
+    )
     if all(wins.values()):
         return Verdict("holds", sentence)
     if any(wins.values()):
-        return Verdict("holds only if", f"clients are alike: {sentence}")
+        return Verdict("holds only if", f"clients are similar: {sentence}")
     return Verdict("does not hold", sentence)
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Errors over how unlike clients are; returns."""
+    """Draw errors over the difference between clients, and returns."""
     engines = results.levels("engine")
     axes = figure.subplots(1, 1 + bool(engines), squeeze=False)[0]
     unlikes = results.levels("unlike", share=1.0)
     for color, placement in zip(COLORS, PLACEMENTS, strict=False):
-        told = [
+        estimates = [
             interquartile_mean(at_best(results, "error", placement=placement, unlike=unlike, share=1.0))
             for unlike in unlikes
         ]
-        draw_band(axes[0], range(len(unlikes)), told, color=color, label=placement)
+        draw_band(axes[0], range(len(unlikes)), estimates, color=color, label=placement)
     axes[0].set_xticks(range(len(unlikes)), [f"{unlike:g}" for unlike in unlikes])
     axes[0].set(yscale="log", xlabel="how unlike clients are", ylabel="squared error at the best rate")
     axes[0].legend()
@@ -242,17 +246,18 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="federated",
-    claim="Where each client normalizes its own gradients, one with much noise does not slow the others down, "
-    "as it does with RMSprop on the server.",
+    claim="If each client normalizes its own gradients, a noisy client does not slow the others down, as it "
+    "does with RMSprop on the server.",
     mechanism="`rl-rms federate` with `placement: server | pooled | client | none`; `rl_rms.agents.federated`.",
-    setup=f"{CLIENTS} clients with losses |x - c|² / 2 in {COORDINATES} coordinates, {NOISY} of them with "
-    f"{LOUD:g} times the gradient noise, their c normal with the deviation that is told; {ROUNDS} rounds of "
-    f"one gradient, squared distance from the best x in the last {LATE}, at the best of three rates; also with "
-    "three of ten taking part. Then six owners of CartPoles, one of whose rewards are mostly noise: return of "
-    f"the other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two rates; with clients that "
-    "normalize also in Flower's simulation, by the command.",
-    caveat="Where clients normalize, a noisy one also counts less in what is best for all: the error is then a "
-    "bias that no number of rounds takes away. FedAdam normalizes on the server.",
+    setup=f"{CLIENTS} clients have losses |x - c|² / 2 in {COORDINATES} coordinates, {NOISY} of them with "
+    f"{LOUD:g} times the gradient noise. Their c are normal, with a deviation that is the difference "
+    f"between clients. Measured is the squared distance from the best x in the last {LATE} of {ROUNDS} "
+    "rounds of one gradient, at the best of three rates, also with three of ten clients per round. "
+    "Then six clients have CartPoles, and the rewards of one of them are mostly noise. Measured is the "
+    f"return of the other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two rates. "
+    "The placement client is also trained by `rl-rms federate`, in Flower's simulation.",
+    caveat="If clients normalize, a noisy one also has less weight in the optimum. The error is then a bias "
+    "that more rounds do not remove. FedAdam normalizes on the server.",
     cells=cells,
     measure=measure,
     tables=tables,

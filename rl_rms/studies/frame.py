@@ -24,43 +24,43 @@ _DIGITS = 5
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells, ready to be shown."""
+    """A table of text cells."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def to_markdown(self) -> str:
-        """The first column to the left, the others to the right."""
+        """The table in Markdown, with the first column aligned left and the others right."""
         lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the numbers say of the claim.
+    """Whether the measurements support the claim.
 
     Attributes:
-        word: Whether it holds.
-        sentence: Goes on after the word: "if the noise is low: 17 updates against 36,361 at ...".
+        word: One of the three verdicts.
+        sentence: The rest of the sentence after the word, such as "gradients grow: ...".
     """
 
     word: Literal["holds", "holds only if", "does not hold"]
     sentence: str
 
     def __str__(self) -> str:
-        """One sentence."""
+        """The verdict as one sentence."""
         between = " " if self.word == "holds only if" else ": "
         return f"{self.word.capitalize()}{between}{self.sentence}"
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a study measured.
+    """Measurements of a study.
 
     Attributes:
-        seeds: Of every cell.
-        cells: In the order they were measured.
-        measured: What each cell's seeds gave, by metric; arrays of shape ``(seeds, ...)``.
+        seeds: Seeds of every cell.
+        cells: Settings in the order of measurement.
+        measured: Metrics of each cell by name; arrays of shape ``(seeds, ...)``.
     """
 
     seeds: Sequence[int]
@@ -68,11 +68,11 @@ class Results:
     measured: Sequence[Mapping[str, Floats]]
 
     def where(self, **which: Any) -> list[int]:
-        """The numbers of the cells that have these settings."""
+        """The indices of the cells with these settings."""
         return [i for i, cell in enumerate(self.cells) if all(cell.get(key) == which[key] for key in which)]
 
     def levels(self, setting: str, **which: Any) -> list[Any]:
-        """The values of a setting, in the order in which they came."""
+        """The values of a setting, in order of appearance."""
         return list(dict.fromkeys(self.cells[i][setting] for i in self.where(**which) if setting in self.cells[i]))
 
     def values(self, metric: str, **which: Any) -> Floats:
@@ -87,20 +87,20 @@ class Results:
         return self.measured[found[0]][metric]
 
     def estimate(self, metric: str, **which: Any) -> Estimate:
-        """Interquartile mean over seeds and its interval, of a metric that is a number."""
+        """Interquartile mean of a scalar metric over seeds, with its interval."""
         return interquartile_mean(self.values(metric, **which))
 
     def middle(self, metric: str, **which: Any) -> float:
-        """The interquartile mean alone, which takes no bootstrap."""
+        """The interquartile mean without an interval, which needs no bootstrap."""
         return interquartile(self.values(metric, **which))
 
     def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
-        """The value of a setting at which a metric's interquartile mean is best; the first of equals.
+        """The value of a setting at which a metric's interquartile mean is best; the first of equal ones.
 
         Args:
-            metric: A number for each seed.
+            metric: Name of a scalar metric.
             over: The setting to choose.
-            highest: Whether more is better.
+            highest: Whether higher is better.
             **which: The other settings.
         """
         sign = -1.0 if highest else 1.0
@@ -115,19 +115,19 @@ class Study:
     """A claim and the experiment that tests it.
 
     Attributes:
-        name: As ``rl-rms study`` takes it.
+        name: Name in ``rl-rms study NAME``.
         claim: What the theory says.
-        mechanism: Where the library has what the claim is about.
-        setup: What is measured, and how.
-        caveat: What the experiment does not show.
-        cells: The settings that are measured, as arguments of ``measure``; few of them if it is given True.
-        measure: From a seed and a cell's settings to metrics: numbers, or lists of them.
-        tables: Of the results.
-        verdict: From the results.
-        draw: Draws the results.
-        seeds: How many, in full.
-        quick_seeds: How many in a quick one.
-        size: Of the figure, in inches.
+        mechanism: The features of the library that the claim is about.
+        setup: Description of the measurement.
+        caveat: Limits of the experiment.
+        cells: Function that returns the settings to measure, as arguments of ``measure``; few of them for True.
+        measure: Function from a seed and a cell's settings to metrics: numbers, or lists of them.
+        tables: Function from the results to tables.
+        verdict: Function from the results to the verdict.
+        draw: Function that draws the results.
+        seeds: Number of seeds of a full study.
+        quick_seeds: Number of seeds of a quick study.
+        size: Size of the figure, in inches.
     """
 
     name: str
@@ -154,29 +154,29 @@ def run(study: Study, *, quick: bool = False, seeds: int | None = None, processe
     """Measure every cell of a study with every seed.
 
     Args:
-        study: Which.
-        quick: Whether in small: fewer cells and seeds.
-        seeds: How many; None is the study's own number.
-        processes: In how many processes; 1 is this one.
+        study: The study.
+        quick: Whether to use fewer cells and seeds.
+        seeds: Number of seeds; None for the study's own.
+        processes: Number of processes; 1 measures in this process.
 
     Returns:
-        The same whatever the number of processes.
+        The results, independent of the number of processes.
     """
     cells = list(study.cells(quick))
     numbers = list(range(seeds or (study.quick_seeds if quick else study.seeds)))
     tasks = [(study.measure, seed, cell) for cell in cells for seed in numbers]
     with _map(processes) as apply:
-        told = list(apply(_one, tasks))
+        outcomes = list(apply(_one, tasks))
     measured = []
-    for start in range(0, len(told), len(numbers)):
-        of_seeds = told[start : start + len(numbers)]
+    for start in range(0, len(outcomes), len(numbers)):
+        of_seeds = outcomes[start : start + len(numbers)]
         measured.append({metric: np.array([one[metric] for one in of_seeds]) for metric in of_seeds[0]})
     return Results(numbers, cells, measured)
 
 
 @contextmanager
 def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """``map``, in other processes if there are to be several. An exception inside ends these at once."""
+    """``map``, in other processes if there are several. An exception terminates them at once."""
     if processes == 1:
         yield map
         return
@@ -210,6 +210,6 @@ def _one(task: tuple[Callable[..., Mapping[str, Any]], int, Cell]) -> dict[str, 
 
 
 def _rounded(value: Any) -> Floats:
-    """As it is written, so that results that were read tell the same as those that were measured."""
+    """Round as the file does, so that saved and fresh results give the same page."""
     values = np.asarray(value, dtype=np.float64)
     return np.array([float(f"{one:.{_DIGITS}g}") for one in values.ravel()]).reshape(values.shape)

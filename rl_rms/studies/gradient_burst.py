@@ -29,17 +29,17 @@ COORDINATES, BURST_AT, MOST = 100, 100, 12_000
 NEAR = 0.1
 RATIO = 3.0
 
-# What befalls an agent from the middle of its life on, and for how many env steps.
+# Events in the middle of a training, and their length in env steps.
 EVENTS = {"none": 0, "attack": 2_000, "rewards": 128}
 HARM = {"attack": "an attack", "rewards": "rewards x 1,000"}
 STRENGTH, REWARD_SCALE = 0.5, 1_000.0
-# By whether gradients are clipped.
+# Learning rates by whether gradients are clipped.
 RATES = {False: (1e-3, 3e-3, 1e-2), True: (3e-3, 1e-2, 3e-2)}
 NUM_ENVS, NUM_STEPS = 16, 8
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Of the normalizer: rho, clipping and the burst's size; of agents: rho, clipping, event and learning rate."""
+    """Normalizer: rho, clipping and size of the burst. Agents: rho, clipping, event and learning rate."""
     bursts = [
         *grid(of=["normalizer"], rho=RHOS[:2] if quick else RHOS, clips=[False], size=SIZES),
         *grid(of=["normalizer"], rho=[0.99], clips=[True], size=SIZES[-1:]),
@@ -55,20 +55,19 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
-    """What a burst does to steps, or what becomes of an agent."""
+    """Measure the effect of a burst on steps, or the training of an agent."""
     return (burst if of == "normalizer" else train)(seed, **cell)
 
 
 def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
-    """A burst in all coordinates beside the same noise without.
+    """A burst in all coordinates, compared with the same noise without it.
 
     Returns:
-        ``step``, the longest one in the burst's update, in learning rates; ``recovery``, updates after it until
-        root v is within a tenth of what it would be; ``lost``, by how many ordinary steps it falls short until
-        then.
+        ``step``: longest step in the burst's update, in learning rates. ``recovery``: updates after it until root
+        v is within a tenth of its value without the burst. ``lost``: ordinary steps lost until then.
     """
     generator = torch.Generator().manual_seed(seed)
-    # The first row meets the burst, the second does not; no coordinate knows of another.
+    # Only the first row gets the burst; all coordinates are independent.
     weight = torch.zeros(2, COORDINATES, dtype=torch.float64, requires_grad=True)
     ratio = RATIO if clips else None
     optimizer = RMSprop([weight], lr=1.0, rho=rho, initial_second_moment=1.0, max_grad_ratio=ratio)
@@ -92,19 +91,19 @@ def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
 
 
 def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, life: int) -> dict[str, Any]:
-    """A2C on CartPole, in the middle of whose life something happens.
+    """Train A2C on CartPole, with an event in the middle.
 
     Returns:
-        ``return``, the mean length of the episodes that end after the time of the attack; ``root``, the largest
-        norm that root v has in that time over the one before.
+        ``return``: mean length of the episodes that end after the time of the attack. ``root``: largest norm of
+        root v in that time over the norm before.
     """
     middle, over = life // 2, life // 2 + EVENTS["attack"]
     changes = {}
     if event == "rewards":
         changes["reward.scale"] = Constant(REWARD_SCALE).during(middle, middle + EVENTS[event], rest=1.0)
-    world = make_vec("CartPole-v1", NUM_ENVS, changes, seed=seed)
+    vec_env = make_vec("CartPole-v1", NUM_ENVS, changes, seed=seed)
     strength = Constant(STRENGTH if event == "attack" else 0.0).during(middle, over, rest=0.0)
-    env = FGSMAttack(world, strength)
+    env = FGSMAttack(vec_env, strength)
     agent = A2C(
         env,
         learning_rate=rate,
@@ -134,24 +133,24 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, life: 
 
 
 def bound(rho: float) -> float:
-    """The longest step that any gradients can make, in learning rates."""
+    """The bound on a step for any gradients, in learning rates."""
     return 1.0 / math.sqrt(1.0 - rho)
 
 
 def contenders(results: Results) -> list[Cell]:
-    """The decays, and clipping, that agents have."""
+    """The combinations of rho and clipping that agents are trained with."""
     found = [{"rho": c["rho"], "clips": c["clips"]} for c in results.cells if c["of"] == "agent"]
     return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
 def best_rate(results: Results, which: Cell) -> float:
-    """The learning rate that is best where nothing happens."""
+    """The best learning rate without an event."""
     rate: float = results.best("return", "rate", highest=True, of="agent", event="none", **which)
     return rate
 
 
 def returns(results: Results, event: str, **which: Any) -> Floats:
-    """Return of each seed, at the learning rate that is best where nothing happens."""
+    """Return of each seed, at the best learning rate without an event."""
     return results.values("return", of="agent", event=event, rate=best_rate(results, which), **which)
 
 
@@ -161,7 +160,7 @@ def lost(results: Results, event: str, **which: Any) -> Estimate:
 
 
 def sooner(results: Results) -> list[float]:
-    """The sizes of bursts from which a smaller rho recovers sooner."""
+    """The sizes of bursts after which a smaller rho recovers sooner."""
 
     def recoveries(size: float) -> list[float]:
         of = {"of": "normalizer", "clips": False, "size": size}
@@ -171,13 +170,13 @@ def sooner(results: Results) -> list[float]:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Steps, recovery and what they cost by rho and size; then agents' returns and what they lose."""
+    """Steps, recovery and lost steps by rho and size; then agents' returns and losses."""
     rows = []
     for cell in results.cells:
         if cell["of"] == "normalizer":
-            told = [short(interquartile(results.values(name, **cell))) for name in ("step", "recovery", "lost")]
-            told[0] += f" of {short(RATIO if cell['clips'] else bound(cell['rho']))}"
-            rows.append([f"burst of {cell['size']:,g}, {_named(cell)}", *told])
+            texts = [short(interquartile(results.values(name, **cell))) for name in ("step", "recovery", "lost")]
+            texts[0] += f" of {short(RATIO if cell['clips'] else bound(cell['rho']))}"
+            rows.append([f"burst of {cell['size']:,g}, {_named(cell)}", *texts])
     earned = []
     for which in contenders(results):
         plain = str(interquartile_mean(returns(results, "none", **which)))
@@ -198,7 +197,7 @@ def _named(cell: Cell) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """By the bound on steps, and by whether a smaller rho recovers sooner."""
+    """Judge by the bound on steps, and by whether a smaller rho recovers sooner."""
     of = {"of": "normalizer", "clips": False}
     rhos = results.levels("rho", **of)
     steps = {rho: results.values("step", rho=rho, size=max(SIZES), **of).max() for rho in rhos}
@@ -209,7 +208,7 @@ def verdict(results: Results) -> Verdict:
     )
     recoveries = "; ".join(
         f"{', '.join(short(interquartile(results.values('recovery', rho=rho, size=size, **of))) for rho in rhos)} "
-        f"after one of {size:,g}"
+        f"after a burst of {size:,g}"
         for size in SIZES
     )
     costs = "; ".join(
@@ -219,7 +218,7 @@ def verdict(results: Results) -> Verdict:
     )
     sentence = (
         f"with rho {', '.join(f'{rho:g}' for rho in rhos)} the longest step is "
-        f"{', '.join(short(step) for step in steps.values())} times lr, and root v recovers in so many updates: "
+        f"{', '.join(short(step) for step in steps.values())} times lr, and the updates until root v recovers are "
         f"{recoveries}. Return that A2C loses by an attack on its observations and by rewards x 1,000: {costs}."
     )
     large = sooner(results)
@@ -227,7 +226,9 @@ def verdict(results: Results) -> Verdict:
         return Verdict("does not hold", sentence)
     if large == list(SIZES):
         return Verdict("holds", sentence)
-    return Verdict("holds only if", f"the burst is large ({min(large):,g} times the others here): {sentence}")
+    return Verdict(
+        "holds only if", f"the burst is large ({min(large):,g} times the other gradients here): {sentence}"
+    )
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -253,11 +254,16 @@ def draw(results: Results, figure: "Figure") -> None:
     all_of_them = contenders(results)
     labels = {"none": "nothing happens", **HARM}
     for shift, (color, event) in enumerate(zip(COLORS[3:], EVENTS, strict=False)):
-        told = [interquartile_mean(returns(results, event, **which)) for which in all_of_them]
-        middle = np.array([one.middle for one in told])
-        reach = np.abs(np.array([[one.low, one.high] for one in told]).T - middle)
+        estimates = [interquartile_mean(returns(results, event, **which)) for which in all_of_them]
+        middle = np.array([one.middle for one in estimates])
+        reach = np.abs(np.array([[one.low, one.high] for one in estimates]).T - middle)
         third.bar(
-            np.arange(len(told)) + 0.27 * (shift - 1), middle, 0.25, yerr=reach, color=color, label=labels[event]
+            np.arange(len(estimates)) + 0.27 * (shift - 1),
+            middle,
+            0.25,
+            yerr=reach,
+            color=color,
+            label=labels[event],
         )
     third.set_xticks(
         range(len(all_of_them)), [_named(which).replace(", ", "\n") for which in all_of_them], fontsize=8
@@ -268,19 +274,23 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="gradient_burst",
-    claim="The normalizer contains bursts of gradients; a small rho contains them tighter and recovers sooner.",
+    claim="The normalizer bounds the steps of gradient bursts; a small rho bounds them more tightly and "
+    "recovers sooner.",
     mechanism="The bound |step| <= lr / sqrt(1 - rho) of `rl_rms.RMSprop`, logged as `containment_margin`; its "
-    "clipping; `rl_rms.agents.attacks.FGSMAttack`, which moves observations against the agent's policy.",
-    setup="Normal gradients in 100 coordinates and one update whose gradients are B: its longest step, updates "
-    "until root v is within 10 % of what it would be, and ordinary steps lost until then; clipped is "
-    "max_grad_ratio=3. A2C on 16 CartPoles, 40,000 env steps; in the middle either an attack (observations moved "
-    "by 0.5 for 2,000 env steps) or rewards 1,000 times as large for one rollout: mean length of the episodes "
-    "that end later than that, at the learning rate out of three that is best where nothing happens, and how much "
-    "shorter they are, seed by seed. A2C does not clip, unless it says clipped, which is max_grad_norm=0.5.",
-    caveat="An attack also harms by the actions that it brings about, which no normalizer undoes. A training of "
-    "250 updates ends long before a burst of 1,000 has left v at rho = 0.999. Ten seeds hardly tell what "
-    "one rho loses from what another does, and the life was made longer after a look at a shorter one, in "
-    "which they told less.",
+    "clipping; `rl_rms.agents.attacks.FGSMAttack`, which perturbs observations against the agent's "
+    "policy.",
+    setup="Gradients in 100 coordinates are normal, except for one update with gradients of size B. Measured "
+    "are its longest step, the updates until root v is within 10 % of its value without the burst, and "
+    "the ordinary steps lost until then; clipped means max_grad_ratio=3. A2C trains on 16 CartPoles "
+    "for 40,000 env steps. In the middle, either an attack moves observations by 0.5 for 2,000 env "
+    "steps, or rewards are 1,000 times as large for one rollout. Measured are the mean length of the "
+    "episodes that end later than that, at the learning rate of three that is best without an event, "
+    "and the loss of length, seed by seed. A2C does not clip unless marked as clipped, which means "
+    "max_grad_norm=0.5.",
+    caveat="An attack also harms through the actions that it causes, which no normalizer undoes. A training "
+    "of 250 updates ends long before a burst of 1,000 has left v at rho = 0.999. Ten seeds hardly "
+    "separate the losses of different rhos. The training was lengthened after a look at a shorter one, "
+    "which separated them less.",
     cells=cells,
     measure=measure,
     tables=tables,

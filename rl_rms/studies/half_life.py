@@ -1,7 +1,8 @@
 """Whether matching RMSprop's half-life to the timescale of the changes improves tracking and return.
 
-Tracking first: gradients whose variance jumps by a factor of 25 every T updates, and which half-life follows it
-best. Then agents in three changing environments, with fixed, matched and estimated half-lives.
+The first part finds the half-life with the least tracking error for gradients whose variance jumps by a factor of
+25 every T updates. The second part trains agents in three changing environments, with fixed, matched and estimated
+half-lives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,16 +32,16 @@ COORDINATES = 64
 
 @dataclass(frozen=True)
 class World:
-    """Where agents learn.
+    """An environment to train agents in.
 
     Attributes:
-        id: Of the environment.
-        changes: By target.
+        id: Gymnasium's id.
+        changes: Schedules by target.
         regime: Env steps between two changes.
         life: Env steps of a training.
         rates: Learning rates.
         agent: Arguments of A2C.
-        kwargs: Of the environment.
+        kwargs: Arguments of the environment.
     """
 
     id: str
@@ -93,7 +94,7 @@ FOUND = ("time scale", "match", "auto")
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Streams by the time between jumps; then worlds, half-lives and rates."""
+    """Streams by the time between jumps; then environments, half-lives and rates."""
     if quick:
         return [
             *grid(jumps_every=[10, 100, 500]),
@@ -109,7 +110,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """Of a stream, or of a training."""
+    """Measure a stream or a training."""
     return _stream(seed, **cell) if "jumps_every" in cell else _training(seed, **cell)
 
 
@@ -131,7 +132,7 @@ def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
 
 
 def _training(seed: int, world: str, half_life: str, rate: float, life: int | None = None) -> dict[str, float]:
-    """Mean score over a life: episode length, mean reward of an env step, or for the bandit minus its regret."""
+    """Mean score of a training: episode length, mean reward per env step, or for the bandit minus its regret."""
     of = WORLDS[world]
     life = life or of.life
     if half_life == "time scale":
@@ -151,7 +152,7 @@ def _training(seed: int, world: str, half_life: str, rate: float, life: int | No
 
 
 def expected_return(agent: Agent, of: World, seed: int) -> float:
-    """What the policy earns in the world as it is now: minus the bandit's regret, or reward an env step."""
+    """Exact score of the policy in the current environment: minus the bandit's regret, or reward per env step."""
     traces = trace(of.changes, np.array([agent.num_timesteps]), seed)
     now = {name: float(values[0]) for name, values in traces.items()}
     observations = torch.eye(2) if of.id.startswith("rl_rms/Two") else torch.zeros(1, 1)
@@ -167,7 +168,7 @@ def expected_return(agent: Agent, of: World, seed: int) -> float:
 
 
 def best_half_lives(results: Results) -> dict[int, float]:
-    """Which half-life follows jumps best, by the updates between them."""
+    """The half-life with the least tracking error, by the updates between jumps."""
     return {
         time: TRACKED[int(results.values("error", jumps_every=time).mean(0).argmin())]
         for time in results.levels("jumps_every")
@@ -175,24 +176,24 @@ def best_half_lives(results: Results) -> dict[int, float]:
 
 
 def exponent(results: Results) -> float:
-    """With which power of the time between jumps the best half-life grows, from 100 updates on."""
+    """The exponent of the best half-life's growth with the time between jumps, from 100 updates on."""
     best = {time: h for time, h in best_half_lives(results).items() if time >= 100}
     return float(np.polyfit(np.log(list(best)), np.log(list(best.values())), 1)[0])
 
 
 def scores(results: Results, world: str, half_life: str) -> Floats:
-    """At the best rate, shape ``(seeds,)``."""
+    """Scores at the best rate, shape ``(seeds,)``."""
     of = {"world": world, "half_life": half_life}
     return results.values("score", rate=results.best("score", "rate", highest=True, **of), **of)
 
 
 def gain(results: Results, world: str, half_life: str) -> Estimate:
-    """Of a half-life over 69 updates, seed by seed."""
+    """Gain of a half-life over 69 updates, seed by seed."""
     return interquartile_mean(scores(results, world, half_life) - scores(results, world, "69 updates"))
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tracking by the time between jumps, scores by world."""
+    """Tracking by the time between jumps, scores by environment."""
     header = ["", "best half-life", "error there", "at half-life = time", "at 69"]
     rows = []
     for time, best in best_half_lives(results).items():
@@ -207,7 +208,7 @@ def tables(results: Results) -> Sequence[Table]:
     return [
         Table(header, rows),
         Table(["score of A2C", *half_lives], scored),
-        Table(["over 69 updates", *half_lives], gained),
+        Table(["gain over 69 updates", *half_lives], gained),
     ]
 
 
@@ -216,29 +217,29 @@ def _signed(one: Estimate) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """By the power law of tracking, and by whether half-lives that are matched, or found, pay."""
+    """Judge by the power law of tracking, and by the returns of matched and estimated half-lives."""
     worlds = results.levels("world")
     power = exponent(results)
     won = {
         h: [w for w in worlds if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")
     }
     lost = {h: [w for w in worlds if gain(results, w, h).high < 0] for h in won}
-    told = "; ".join(
+    texts = "; ".join(
         f"{h} better in {', '.join(won[h]) or 'none'}, worse in {', '.join(lost[h]) or 'none'}" for h in won
     )
     sentence = (
-        f"the half-life that tracks best grows with the time between jumps to the power {power:.2f}, not with the "
-        f"time itself; in return, against 69 updates and beyond chance: {told}."
+        f"the half-life that tracks best grows with the time between jumps to the power {power:.2f}, not in "
+        f"proportion; significant differences in return from 69 updates: {texts}."
     )
     if any(len(won[h]) == len(worlds) for h in won) and power > 0.8:
         return Verdict("holds", sentence)
     if any(won[h] and not lost[h] for h in won):
-        return Verdict("holds only if", f"the world is one of those that it helps in: {sentence}")
+        return Verdict("holds only if", f"the environment is one in which it helps: {sentence}")
     return Verdict("does not hold", sentence)
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Tracking error over half-life; gains in every world."""
+    """Draw tracking error over half-life, and scores in every environment."""
     worlds, half_lives = results.levels("world"), results.levels("half_life")
     axes = figure.subplots(1, 1 + len(worlds), squeeze=False, width_ratios=[2, *[1] * len(worlds)])[0]
     for color, time in zip(COLORS, results.levels("jumps_every"), strict=False):
@@ -248,26 +249,27 @@ def draw(results: Results, figure: "Figure") -> None:
     axes[0].set(xscale="log", yscale="log", xlabel="half-life in updates", ylabel="tracking error of v")
     axes[0].legend()
     for axis, world in zip(axes[1:], worlds, strict=True):
-        told = [interquartile_mean(scores(results, world, h)) for h in half_lives]
-        draw_estimates(axis, range(len(told)), told, color=COLORS[0])
-        axis.set_xticks(range(len(told)), half_lives, rotation=60, ha="right", fontsize=7)
+        estimates = [interquartile_mean(scores(results, world, h)) for h in half_lives]
+        draw_estimates(axis, range(len(estimates)), estimates, color=COLORS[0])
+        axis.set_xticks(range(len(estimates)), half_lives, rotation=60, ha="right", fontsize=7)
         axis.set_title(f"{world}: score")
 
 
 STUDY = Study(
     name="half_life",
-    claim="RMSprop's half-life should be matched to the time in which the world changes; a policy gradient "
+    claim="RMSprop's half-life should match the timescale of the environment's changes; a policy gradient "
     "whose advantages change over dozens of steps then follows them.",
-    mechanism='Half-lives in updates and env steps; `half_life="match"`, which takes the time scale from the '
-    'world and the noise from the gradients; `half_life="auto"`.',
-    setup=f"Normal gradients in {COORDINATES} coordinates whose variance jumps by {JUMP:g} every T updates: "
-    "Kullback-Leibler error of v by half-life. A2C, 16 sub-environments, at the best of two or three rates: a "
-    "bandit whose means are redrawn every 8,000 env steps and whose noise jumps tenfold every 2,000 (score: "
-    "minus the exact regret of an env step); two states whose rewards change places every 4,000 (exact reward "
-    "of an env step); CartPole with rewards that jump by 30 every 10,000 (episode length). Time scale: a "
-    "half-life as long as the time between two changes.",
-    caveat="The return benchmark in full has ten worlds, 200,000 env steps and rates by climbing: "
-    "docs/half_life.md. Here the rate is the best of few, chosen with the same seeds.",
+    mechanism='Half-lives in updates and env steps; `half_life="match"`, which takes the timescale from the '
+    'environment and the noise from the gradients; `half_life="auto"`.',
+    setup=f"Normal gradients in {COORDINATES} coordinates have a variance that jumps by a factor of {JUMP:g} "
+    "every T updates. Measured is the Kullback-Leibler error of v by half-life. A2C has 16 "
+    "sub-environments and the best of two or three rates. Its environments are a bandit whose means "
+    "are redrawn every 8,000 env steps and whose noise jumps tenfold every 2,000 (score: minus the "
+    "exact regret per env step), two states whose rewards are swapped every 4,000 env steps (score: "
+    "exact reward per env step), and CartPole with rewards that jump by a factor of 30 every 10,000 "
+    "env steps (score: episode length). The half-life time scale is the time between two changes.",
+    caveat="The full return benchmark in docs/half_life.md has ten environments, 200,000 env steps and "
+    "learning rates by hill climbing. Here the rate is the best of a few, chosen with the same seeds.",
     cells=cells,
     measure=measure,
     tables=tables,

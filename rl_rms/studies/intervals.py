@@ -21,27 +21,27 @@ class Estimate(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        """As a table's cell, such as ``12.3 (11.0 to 14.2)``."""
+        """The estimate as a table cell, such as ``12.3 (11.0 to 14.2)``."""
         return f"{short(self.middle)} ({short(self.low)} to {short(self.high)})"
 
 
 def interquartile(values: Floats) -> float:
-    """The interquartile mean alone, with what is not finite as the worst."""
+    """The interquartile mean without an interval; nan counts as infinity."""
     from scipy.stats import trim_mean
 
     return float(trim_mean(np.nan_to_num(values, nan=np.inf), 0.25))
 
 
 def interquartile_mean(scores: ArrayLike) -> Estimate:
-    """Interquartile mean of scores and its 95 % interval by rliable's bootstrap, the same each time.
+    """Interquartile mean of scores and its 95 % interval by rliable's bootstrap; deterministic.
 
     Args:
-        scores: One for each seed, shape ``(seeds,)``.
+        scores: One score per seed, shape ``(seeds,)``.
     """
     return _estimate(tuple(np.asarray(scores, dtype=np.float64).tolist()))
 
 
-# Table, page, verdict and TensorBoard ask for the same ones, and a bootstrap takes a fifth of a second.
+# Table, page, verdict and TensorBoard need the same estimates, and a bootstrap takes a fifth of a second.
 @functools.lru_cache(maxsize=4_096)
 def _estimate(of_seeds: tuple[float, ...]) -> Estimate:
     from rliable import metrics
@@ -50,11 +50,11 @@ def _estimate(of_seeds: tuple[float, ...]) -> Estimate:
 
 
 def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
-    """What several columns of scores come to, and its 95 % interval by rliable's bootstrap.
+    """An aggregate of several columns of scores, and its 95 % interval by rliable's bootstrap.
 
     Args:
-        scores: A column for each setting, shape ``(seeds, columns)``; a seed is drawn with all that it gave.
-        aggregate: From such scores to a number.
+        scores: A column for each setting, shape ``(seeds, columns)``; the bootstrap draws whole rows.
+        aggregate: Function from such scores to a number.
     """
     middle, low, high = _bootstrap(scores, lambda drawn: np.array([aggregate(drawn)]))
     return Estimate(float(middle[0]), float(low[0]), float(high[0]))
@@ -64,7 +64,7 @@ def interquartile_curve(scores: Floats) -> tuple[Floats, Floats, Floats]:
     """Interquartile mean over seeds at each point of a curve, and the ends of its 95 % band.
 
     Args:
-        scores: Shape ``(seeds, points)``; a seed is drawn with its whole curve.
+        scores: Scores of shape ``(seeds, points)``; the bootstrap draws whole rows.
 
     Returns:
         Middle, low and high, each of shape ``(points,)``.
@@ -98,7 +98,7 @@ def _bootstrap(scores: Floats, aggregate: Callable[[Floats], Floats]) -> tuple[F
 
 
 def short(number: float) -> str:
-    """Three digits, with a thousand's comma, and none behind the point of large numbers."""
+    """A number with three digits, commas for thousands and no decimals if it is large."""
     if not np.isfinite(number):
         return str(number)
     if number == 0:

@@ -1,7 +1,7 @@
 """Whether LayerNorm makes results less sensitive to RMSprop's rho, compared with bias correction.
 
-Without bias correction an accumulator that starts at 0 makes the first steps ``1 / sqrt(1 - rho)`` times too long:
-the more, the longer the memory.
+Without bias correction an accumulator that starts at 0 makes the first steps ``1 / sqrt(1 - rho)`` times too long,
+which is more for a longer half-life.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ LIFE = 25_000
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Task, LayerNorm and bias correction; an agent's cells are one training each."""
+    """Tasks with and without LayerNorm and bias correction."""
     if quick:
         return grid(task=["regression"], layer_norm=[False, True], bias_correction=[False, True], updates=[150])
     return [
@@ -43,7 +43,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 def measure(
     seed: int, *, task: str, layer_norm: bool, bias_correction: bool, updates: int = UPDATES
 ) -> dict[str, Any]:
-    """Scores by half-life and learning rate, shape ``(half-lives, rates)``; more is better."""
+    """Scores by half-life and learning rate, shape ``(half-lives, rates)``; higher is better."""
     if task == "regression":
         return {"scores": _regression(seed, layer_norm, bias_correction, updates)}
     scores = [
@@ -70,8 +70,8 @@ def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int
 
     losses = task.train(step, updates)[-updates // 10 :].mean(0)
     scores = -losses.nan_to_num(nan=1e9, posinf=1e9).clamp(1e-9, 1e9).log10()
-    told: list[list[float]] = scores.view(len(HALF_LIVES), len(RATES)).tolist()
-    return told
+    by_half_life: list[list[float]] = scores.view(len(HALF_LIVES), len(RATES)).tolist()
+    return by_half_life
 
 
 def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float, rate: float) -> float:
@@ -92,22 +92,22 @@ def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float,
 
 
 def best_rate(scores: Floats) -> int:
-    """The number of the rate that is best for all half-lives together.
+    """The index of the rate with the best mean over half-lives.
 
     Args:
-        scores: Shape ``(seeds, half-lives, rates)``.
+        scores: Scores, shape ``(seeds, half-lives, rates)``.
     """
     return int(scores.mean((0, 1)).argmax())
 
 
 def at_best_rate(results: Results, **which: Any) -> Floats:
-    """Scores at that rate, shape ``(seeds, half-lives)``."""
+    """Scores at the best common rate, shape ``(seeds, half-lives)``."""
     scores = results.values("scores", **which)
     return scores[:, :, best_rate(scores)]
 
 
 def deviation(scores: Floats) -> float:
-    """Of the seeds' means over half-lives."""
+    """Standard deviation over half-lives of the means over seeds."""
     return float(scores.mean(0).std())
 
 
@@ -129,15 +129,15 @@ def _name(cell: Cell) -> str:
 
 
 def effect(results: Results, task: str, before: Cell, after: Cell) -> Estimate:
-    """How much smaller a task's spread becomes from one setting to another."""
+    """Decrease of a task's spread from one setting to another."""
     both = [at_best_rate(results, task=task, **setting) for setting in (before, after)]
     number = both[0].shape[1]
     return estimate(np.hstack(both), lambda x: deviation(x[:, :number]) - deviation(x[:, number:]))
 
 
 def verdict(results: Results) -> Verdict:
-    """By whether LayerNorm lessens the spread, beyond chance, without and with bias correction, in each task."""
-    told, lessens = [], []
+    """Judge whether LayerNorm significantly reduces the spread in each task, with and without bias correction."""
+    texts, lessens = [], []
     for task in results.levels("task"):
         of = []
         for bias_correction in (False, True):
@@ -147,27 +147,27 @@ def verdict(results: Results) -> Verdict:
             of += [short(deviation(at_best_rate(results, task=task, **one))) for one in (plain, norm)]
             if effect(results, task, plain, norm).low > 0:
                 lessens.append(f"{task} {'with' if bias_correction else 'without'} bias correction")
-        told.append(
+        texts.append(
             f"{task} {of[0]} plain, {of[1]} with LayerNorm, {of[2]} with bias correction alone, {of[3]} with both"
         )
-    sentence = f"spread of the score over half-lives: {'; '.join(told)}."
-    if len(lessens) == 2 * len(told):
+    sentence = f"spread of the score over half-lives: {'; '.join(texts)}."
+    if len(lessens) == 2 * len(texts):
         return Verdict("holds", sentence)
     if lessens:
-        return Verdict("holds only if", f"it is {' or '.join(lessens)}: {sentence}")
+        return Verdict("holds only if", f"the setting is {' or '.join(lessens)}: {sentence}")
     return Verdict("does not hold", sentence)
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Scores over half-lives at the best rate, with and without."""
+    """Draw scores over half-lives at the best common rate."""
     tasks = results.levels("task")
     for axis, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         half_lives = HALF_LIVES if task == "regression" else AGENT_HALF_LIVES
         for i in results.where(task=task):
             cell, scores = results.cells[i], results.measured[i]["scores"]
-            told = [interquartile_mean(of_seeds) for of_seeds in scores[:, :, best_rate(scores)].T]
+            estimates = [interquartile_mean(of_seeds) for of_seeds in scores[:, :, best_rate(scores)].T]
             color = COLORS[2 * cell["layer_norm"] + cell["bias_correction"]]
-            draw_band(axis, half_lives, told, color=color, label=_name(cell))
+            draw_band(axis, half_lives, estimates, color=color, label=_name(cell))
         axis.set(xscale="log", xlabel="half-life in updates")
         axis.set_ylabel("-log10 loss" if task == "regression" else "episode length, last quarter")
         axis.set_title(f"{task}, at the rate that is best for all half-lives")
@@ -176,17 +176,17 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="layer_norm",
-    claim="LayerNorm steadies the scale of gradients, and with it results depend less on RMSprop's rho.",
+    claim="LayerNorm stabilizes the scale of gradients, so that results depend less on RMSprop's rho.",
     mechanism='`PolicyConfig(norm="layer")` (`agent.policy.norm: layer`); `bias_correction` of `rl_rms.RMSprop`, '
     "which the agents set.",
-    setup="Standard deviation over half-lives of the seeds' mean score, with and without LayerNorm, each with "
-    "and without bias correction, at the learning rate that is best for all half-lives together. Regression of a "
-    f"fixed network's outputs: -log10 of the loss in the last tenth of {UPDATES} updates, half-lives 7 to 7,000, "
-    f"five rates. A2C on 16 CartPoles for {LIFE:,} env steps: length of the episodes in the last quarter, "
-    "half-lives 20 to 2,000, two rates.",
-    caveat="Short trainings, in which a long memory never fills; the rate is chosen with the same seeds, once "
-    "for all half-lives. Over 200,000 env steps half-lives from 20 to 2,000 are alike on CartPole with bias "
-    "correction (docs/half_life.md).",
+    setup="The spread is the standard deviation over half-lives of the seeds' mean score, with and without "
+    "LayerNorm and bias correction, at the best common learning rate. In the regression of a fixed "
+    f"network's outputs, the score is -log10 of the loss in the last tenth of {UPDATES} updates, for "
+    f"half-lives 7 to 7,000 and five rates. For A2C on 16 CartPoles and {LIFE:,} env steps, the score "
+    "is the length of the episodes in the last quarter, for half-lives 20 to 2,000 and two rates.",
+    caveat="Trainings are shorter than a long half-life. The rate is chosen with the same seeds, once for all "
+    "half-lives. Over 200,000 env steps, half-lives from 20 to 2,000 give similar results on CartPole "
+    "with bias correction (docs/half_life.md).",
     cells=cells,
     measure=measure,
     tables=tables,

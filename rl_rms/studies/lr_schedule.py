@@ -1,6 +1,6 @@
 """A periodic learning rate while the gradient's noise has the same period, in several phases.
 
-An optimum wanders in many coordinates, ``x*_{t+1} = x*_t + q N(0, 1)``, and the gradient is
+An optimum performs a random walk in many coordinates, ``x*_{t+1} = x*_t + q N(0, 1)``, and the gradient is
 ``x - x* + sigma_t N(0, 1)``. Both ``sigma_t`` and the rate are schedules of the library.
 """
 
@@ -71,14 +71,14 @@ def at_best(results: Results, metric: str, phase: float, **which: Any) -> Floats
 
 
 def ratio(results: Results, **which: Any) -> Estimate:
-    """Loss with the rate high in the noise over loss with it high in the calm, each at its best rate."""
+    """Loss with rate and noise in phase over loss in opposite phase, each at its best rate."""
     return interquartile_mean(
         at_best(results, "loss", phase=IN, **which) / at_best(results, "loss", phase=AGAINST, **which)
     )
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Losses by phase, and how many times as large they are in phase as against it."""
+    """Losses by phase, and the ratio of in phase to opposite phase."""
     rows = []
     for by in results.levels("by"):
         for period in results.levels("period", by=by):
@@ -98,20 +98,20 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """By whether the phase matters beyond chance, for every optimizer and period."""
+    """Judge whether the phase matters significantly, for every optimizer and period."""
     ratios = {
         (by, period): ratio(results, by=by, period=period)
         for by in results.levels("by")
         for period in results.levels("period", by=by)
     }
-    told = "; ".join(
+    texts = "; ".join(
         f"{by} " + ", ".join(f"{ratios[by, period].middle:.2f}" for period in results.levels("period", by=by))
         for by in results.levels("by")
     )
     periods = ", ".join(f"{period:,}" for period in results.levels("period"))
     sentence = (
-        "loss with the rate high where the noise is, over the loss with it high in the calm, at periods of "
-        f"{periods} updates: {told}."
+        "loss with rate and noise in phase over the loss in opposite phase, at periods of "
+        f"{periods} updates: {texts}."
     )
     beyond = [key for key, one in ratios.items() if one.low > 1]
     if len(beyond) == len(ratios):
@@ -119,18 +119,18 @@ def verdict(results: Results) -> Verdict:
     if not beyond:
         return Verdict("does not hold", sentence)
     lost = ", ".join(f"{by} at {period:,}" for by, period in ratios if (by, period) not in beyond)
-    return Verdict("holds only if", f"memory and period are not these: {lost}; {sentence}")
+    return Verdict("holds only if", f"half-life and period are other than {lost}; {sentence}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Loss over phase for each period."""
+    """Draw loss over phase for each period."""
     periods = results.levels("period")
     for axis, period in zip(figure.subplots(1, len(periods), sharey=True, squeeze=False)[0], periods, strict=True):
         for color, by in zip(COLORS, results.levels("by"), strict=False):
-            told = [
+            estimates = [
                 interquartile_mean(at_best(results, "loss", by=by, period=period, phase=one)) for one in PHASES
             ]
-            around = [*told, told[0]]
+            around = [*estimates, estimates[0]]
             degrees = [*(360 * phase for phase in PHASES), 360]
             draw_band(axis, degrees, around, color=color, markersize=4, label=by)
         axis.set_title(f"period {period:,} updates")
@@ -142,15 +142,17 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="lr_schedule",
-    claim="A learning rate that swings interferes with a gradient noise that swings: it helps where it is high "
-    "while gradients are informative, and harms where it is high while they are noisy.",
+    claim="A periodic learning rate interacts with periodic gradient noise: it helps if it is high while "
+    "gradients are informative, and harms if it is high while they are noisy.",
     mechanism="Schedules of the learning rate and of the entropy coefficient in the agents: `Linear`, `Cosine`, "
     "`Step`, `Sinusoid`, `Sawtooth`, a warm-up by `then`; here two `Sinusoid`s.",
-    setup=f"An optimum that wanders by {WANDERING:g} an update in {COORDINATES} coordinates, gradients with noise "
-    f"1 ± {SWING:g}, a rate of the same relative swing, 0 to 270 degrees behind; squared distance in the second "
-    "half of 2,000 updates or three periods, at the best of seven rates for each phase.",
-    caveat="The noise's swing is known here. In reinforcement learning it would have to be found first, and "
-    "RMSprop with a memory much shorter than the period already takes part of it out.",
+    setup=f"An optimum takes random steps of {WANDERING:g} per update in {COORDINATES} coordinates. Gradients "
+    f"have noise 1 ± {SWING:g}, and the rate has the same relative amplitude, 0 to 270 degrees behind. "
+    "Measured is the squared distance in the second half of 2,000 updates or three periods, at the "
+    "best of seven rates for each phase.",
+    caveat="The noise's period and phase are known here. In reinforcement learning they would have to be "
+    "estimated first. RMSprop with a half-life much shorter than the period already removes a part of "
+    "the noise's variation.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,7 +1,7 @@
 """Learning rate, half-life and epsilon by meta-gradient, compared with a grid search.
 
 The meta-objective is the loss on a fresh batch after T updates plus a penalty on its fluctuation on the way,
-``J(x) = L_T + c Var_t log L_t``, and x are the logarithms of the three.
+``J(x) = L_T + c Var_t log L_t``, where x are the logarithms of the three.
 """
 
 import itertools
@@ -36,20 +36,20 @@ DRAWS = 24
 LIFE = 200
 META_UPDATES, META_RATE, HORIZON = 80, 0.1, 30
 PENALTIES = (0.0, 0.1)
-# Beyond which nothing is learned.
+# Bounds of the learned hyperparameters.
 LEAST = {"lr": 1e-5, "half_life": 1.0, "eps": 1e-10}
 MOST = {"lr": 1.0, "half_life": 1e4, "eps": 1.0}
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """The signal by unroll length; then hyperparameters as they start, learned and by grid."""
+    """The signal by unroll length; then initial, learned and grid-searched hyperparameters."""
     if quick:
         return [*grid(length=[3, 30]), *grid(by=["start", "learned"], penalty=[0.0])]
     return [*grid(length=LENGTHS), *grid(by=["start", "grid"]), *grid(by=["learned"], penalty=PENALTIES)]
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """Of the signal, or of a way to hyperparameters."""
+    """Measure the signal, or a method to choose hyperparameters."""
     return _signal(seed, **cell) if "length" in cell else _scores(seed, **cell)
 
 
@@ -57,10 +57,10 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
     """The meta-objective of a training, differentiable with respect to x.
 
     Args:
-        task: Gives batches.
-        params: Where it begins, of one copy.
+        task: Task that gives the batches.
+        params: Initial parameters of one copy.
         x: Logarithms of learning rate, half-life and epsilon.
-        length: Updates.
+        length: Number of updates.
         penalty: Weight of the fluctuation.
     """
     lr, half_life, eps = x.exp()
@@ -84,7 +84,7 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
 
 
 def _signal(seed: int, length: int) -> dict[str, Any]:
-    """Mean over standard deviation of the meta-gradient over batches, and what it costs beside plain updates."""
+    """Mean over standard deviation of the meta-gradient over batches, and its cost relative to plain updates."""
     task = Regression(seed, 1, layer_norm=False)
     task.train(descent(START), 100)
     begin, gradients, times, saved = task.params, [], [], SavedTensors()
@@ -113,7 +113,7 @@ def logs(values: Mapping[str, float]) -> Tensor:
 
 
 def descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
-    """Plain updates with some hyperparameters."""
+    """Plain updates with given hyperparameters."""
     states: Any = None
 
     def step(params: Params, grads: Params) -> Params:
@@ -135,7 +135,7 @@ def _score(seed: int, values: Mapping[str, float]) -> float:
 
 
 def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
-    """The score of a training with the hyperparameters that a way leads to, and these."""
+    """The score of a training with the hyperparameters of a method, and these hyperparameters."""
     if by == "grid":
         points = [dict(zip(NAMES, point, strict=True)) for point in itertools.product(RATES, HALF_LIVES, EPSILONS)]
         found = max(points, key=lambda point: _score(10_000 + seed, point))
@@ -145,7 +145,7 @@ def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
 
 
 def _learned(seed: int, penalty: float) -> dict[str, float]:
-    """Hyperparameters after some steps down the meta-gradient, each over a window of a life."""
+    """Hyperparameters after steps of meta-gradient descent, each over a window of a training."""
     x, state = logs(START), None
     task = Regression(seed, 1, layer_norm=False)
     first, windows = task.params, LIFE // HORIZON
@@ -155,7 +155,7 @@ def _learned(seed: int, penalty: float) -> dict[str, float]:
         free = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(unroll(task, begin, free, HORIZON, penalty), free)
         state = state or rmsprop_init(x)
-        # A window in which the loss explodes tells nothing but that it did.
+        # A window in which the loss diverges has no usable gradient.
         gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         x, state = rmsprop_update(x, gradient, state, lr=META_RATE, half_life=20, bias_correction=True)
         x = torch.minimum(torch.maximum(x, logs(LEAST)), logs(MOST))
@@ -165,14 +165,14 @@ def _learned(seed: int, penalty: float) -> dict[str, float]:
 
 
 def share(results: Results, penalty: float) -> Estimate:
-    """Of the way from the start's score to the grid's, how much the learned ones make, seed by seed."""
+    """Gain of the learned hyperparameters over the start, as a share of the grid's gain, seed by seed."""
     start, best = (results.values("score", by=by) for by in ("start", "grid"))
     learned = results.values("score", by="learned", penalty=penalty)
     return interquartile_mean((learned - start) / (best - start))
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Signal to noise and cost by unroll length; scores and hyperparameters by way."""
+    """Signal to noise and cost by unroll length; scores and hyperparameters by method."""
     signal = []
     for length in results.levels("length"):
         clear = [str(results.estimate(name, length=length)) for name in NAMES]
@@ -193,20 +193,20 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """By whether what was learned is better than the start, and by whose signal is clear."""
+    """Judge by the gain over the start, and by the signal to noise of each hyperparameter."""
     lengths = results.levels("length")
     clear = {name: [results.middle(name, length=length) for length in lengths] for name in NAMES}
     start = results.values("score", by="start")
     gain = interquartile_mean(results.values("score", by="learned", penalty=0.0) - start)
-    parts = [f"learning them lowers log10 of the loss by {gain}"]
+    parts = [f"learning the three lowers log10 of the loss by {gain}"]
     if results.where(by="grid"):
         parts += [
             f"{100 * share(results, c).middle:.0f} % of what a grid gains with penalty {c:g}" for c in PENALTIES
         ]
-    told = ", ".join(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
+    texts = ", ".join(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
     sentence = (
         f"{'; '.join(parts)}; the meta-gradient's signal to noise over {min(lengths)} to {max(lengths)} updates "
-        f"is {told}."
+        f"is {texts}."
     )
     if gain.low <= 0:
         return Verdict("does not hold", sentence)
@@ -217,12 +217,12 @@ def verdict(results: Results) -> Verdict:
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Signal to noise over length, cost, and scores."""
+    """Draw signal to noise and memory over length, and scores."""
     signal, cost, score = figure.subplots(1, 3)
     lengths = results.levels("length")
     for color, name in zip(COLORS, NAMES, strict=False):
-        told = [results.estimate(name, length=length) for length in lengths]
-        draw_band(signal, lengths, told, color=color, label=name)
+        estimates = [results.estimate(name, length=length) for length in lengths]
+        draw_band(signal, lengths, estimates, color=color, label=name)
     signal.axhline(1.0, color="#AAAAAA", linewidth=0.8)
     signal.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="signal to noise")
     signal.legend()
@@ -230,10 +230,10 @@ def draw(results: Results, figure: "Figure") -> None:
     cost.plot(lengths, memory, "o-", color=COLORS[0])
     cost.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="kilobytes kept for going backward")
     found = [i for i in results.where() if "by" in results.cells[i]]
-    told = [interquartile_mean(results.measured[i]["score"]) for i in found]
-    draw_estimates(score, range(len(told)), told, color=COLORS[0])
+    estimates = [interquartile_mean(results.measured[i]["score"]) for i in found]
+    draw_estimates(score, range(len(estimates)), estimates, color=COLORS[0])
     names = [" ".join(str(value) for value in results.cells[i].values()) for i in found]
-    score.set_xticks(range(len(told)), names, rotation=45, ha="right", fontsize=8)
+    score.set_xticks(range(len(estimates)), names, rotation=45, ha="right", fontsize=8)
     score.set_ylabel("-log10 loss, last tenth")
 
 
@@ -243,14 +243,15 @@ STUDY = Study(
     "for stability.",
     mechanism="`rl_rms.optim.rule.rmsprop_update`, differentiable in all hyperparameters; `agent.meta` does "
     "this for agents.",
-    setup=f"Regression of a fixed network's outputs, from lr {START['lr']:g}, half-life {START['half_life']:g} "
-    f"and eps {START['eps']:g}. Mean over standard deviation of the meta-gradient over {DRAWS} draws of "
-    f"batches, by updates unrolled. Then {META_UPDATES} meta-updates over windows of {HORIZON}, with and "
-    f"without a penalty, against a grid of {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} points; both choose "
-    f"on another task, and are scored on a training of {LIFE} updates.",
-    caveat="Windows much shorter than the training prefer larger rates than the training does (short-horizon "
-    "bias). Where v is 0 and eps stands outside the root, the gradient by half-life is not a number; the first "
-    "update here is never such.",
+    setup=f"A regression of a fixed network's outputs starts from lr {START['lr']:g}, half-life "
+    f"{START['half_life']:g} and eps {START['eps']:g}. The signal to noise is the mean of the "
+    f"meta-gradient over its standard deviation, over {DRAWS} draws of batches, by updates unrolled. "
+    f"Then {META_UPDATES} meta-updates over windows of {HORIZON} updates, with and without a penalty, "
+    f"are compared with a grid of {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} points. Both choose on "
+    f"another task and are scored on a training of {LIFE} updates.",
+    caveat="Windows much shorter than the training favor larger rates than the training does (short-horizon "
+    "bias). If v is 0 and eps is outside the root, the gradient with respect to the half-life is nan; "
+    "the first update here avoids this.",
     cells=cells,
     measure=measure,
     tables=tables,

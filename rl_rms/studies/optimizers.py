@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rl_rms.optim.rmsprop import RMSprop
 
-# From parameters and options to an optimizer; RMSprop's half-life is 69 updates, torch's rho = 0.99.
+# Constructors; RMSprop has torch's default rho = 0.99, a half-life of 69 updates.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "SGD": torch.optim.SGD,
     "momentum": lambda params, **options: torch.optim.SGD(params, **{"momentum": 0.9, **options}),
@@ -21,8 +21,8 @@ def half_decades(low: float, high: float) -> list[float]:
     """Learning rates a factor of about 3 apart: 1, 3, 10, 30, ... times a power of ten.
 
     Args:
-        low: The first, a power of ten.
-        high: No rate is larger.
+        low: Smallest rate, a power of ten.
+        high: Upper bound of the rates.
     """
     rates = []
     while low <= high * 1.001:
@@ -34,13 +34,13 @@ def half_decades(low: float, high: float) -> list[float]:
 class Ladder:
     """One problem trained at several learning rates at once.
 
-    The steps of these optimizers go by coordinate and are in proportion to the learning rate, so that one of them
-    with the rate 1, on the gradients of all copies of the problem, tells every copy's step.
+    These optimizers update each coordinate by itself, in proportion to the learning rate. One of them with
+    learning rate 1, on the gradients of all copies of the problem, therefore gives every copy's step.
 
     Args:
         name: One of `OPTIMIZERS`.
         rates: Learning rates.
-        **options: The optimizer's.
+        **options: Options of the optimizer.
     """
 
     def __init__(self, name: str, rates: Sequence[float], **options: Any) -> None:
@@ -53,8 +53,8 @@ class Ladder:
 
         Args:
             params: Shape ``(rates, ...)``.
-            grad: Likewise.
-            factor: Of a schedule, by which rates are multiplied in this update; broadcasts to the parameters.
+            grad: Gradients of the same shape.
+            factor: Factor of all rates in this update, as by a schedule; broadcasts to the parameters.
         """
         if self._unit is None:
             self._unit = torch.zeros_like(params, requires_grad=True)

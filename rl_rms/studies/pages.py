@@ -1,4 +1,4 @@
-"""The page of a study, with its tables, figure and verdict; its data; and its TensorBoard events."""
+"""Writes a study's page with tables, figure and verdict, its data and its TensorBoard events."""
 
 import json
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a study's results come to, computed once.
+    """Tables and verdict of a study, computed once.
 
     Attributes:
-        study: Which.
-        results: Of it.
-        tables: One or more.
-        verdict: In a sentence.
+        study: The study.
+        results: Its results.
+        tables: One or more tables.
+        verdict: The verdict.
     """
 
     study: Study
@@ -35,7 +35,7 @@ class Finding:
 
     @classmethod
     def of(cls, study: Study, results: Results) -> "Finding":
-        """From the results."""
+        """Compute tables and verdict from the results."""
         return cls(study, results, study.tables(results), study.verdict(results))
 
     def to_markdown(self) -> str:
@@ -58,11 +58,11 @@ class Finding:
 **Caveat.** {study.caveat}
 
 `rl-rms study {study.name}`, {len(self.results.seeds)} seeds; raw data in [{study.name}.json]({study.name}.json).
-Unless said otherwise numbers are interquartile means over seeds, with the bootstrap's 95 % interval in brackets.
+Unless stated otherwise, numbers are interquartile means over seeds, with 95 % bootstrap intervals in brackets.
 """
 
     def tables_to_markdown(self) -> str:
-        """The tables, one under the other."""
+        """All tables in Markdown."""
         return "\n\n".join(table.to_markdown() for table in self.tables)
 
 
@@ -70,8 +70,8 @@ def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path
     """Write a study's page ``NAME.md``, its figure and its data; and TensorBoard's events.
 
     Args:
-        finding: Of the study.
-        folder: Where to; created if missing.
+        finding: The study's tables and verdict.
+        folder: Output folder; created if missing.
         events: Folder for TensorBoard; None writes none.
 
     Returns:
@@ -106,7 +106,7 @@ def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path
 
 
 def read(study: Study, folder: Path) -> Results:
-    """The results that `write` left."""
+    """Read the results that `write` saved."""
     data = json.loads((folder / f"{study.name}.json").read_text())
     cells = [{key: value for key, value in cell.items() if key != "measured"} for cell in data["cells"]]
     measured = [
@@ -116,7 +116,7 @@ def read(study: Study, folder: Path) -> Results:
 
 
 def _write_events(finding: Finding, folder: Path, figure: "Figure") -> None:
-    """A run of TensorBoard for every cell, and one with verdict, table and figure."""
+    """Write one TensorBoard run per cell, and one with verdict, tables and figure."""
     from torch.utils.tensorboard import SummaryWriter
 
     study, results = finding.study, finding.results

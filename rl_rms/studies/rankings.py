@@ -1,4 +1,4 @@
-"""The agreement of two rankings, its limit by noise, and the cost of a choice under the other ranking."""
+"""The agreement of two rankings, its limit by noise, and the regret of a choice."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ def tau(one: Floats, other: Floats) -> float:
     """Kendall's tau-b of two rankings: 1 for the same, 0 for unrelated, -1 for reversed.
 
     Args:
-        one: Scores of shape ``(networks,)``.
+        one: Scores, shape ``(networks,)``.
         other: Likewise.
     """
     from scipy.stats import kendalltau
@@ -37,9 +37,9 @@ def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[flo
 
 
 def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
-    """Tau between the rankings of two halves of the seeds, in the mean over ways to halve them.
+    """Tau between the rankings of two halves of the seeds, averaged over random splits.
 
-    What no tau between optimizers can be expected to exceed: the same optimizer's rankings differ as much.
+    Rankings by two optimizers cannot be expected to agree better than two rankings by one optimizer.
 
     Args:
         scores: Shape ``(networks, seeds)``.
@@ -54,7 +54,7 @@ def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
 
 
 def regret(scores: Floats, chosen: int) -> tuple[float, float, float]:
-    """What a network falls short of the best under an optimizer, with Student's 95 % interval over paired seeds.
+    """A network's gap to the best one under an optimizer, with Student's 95 % interval over seeds.
 
     Args:
         scores: Shape ``(networks, seeds)``.

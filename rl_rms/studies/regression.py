@@ -1,6 +1,7 @@
 """A small regression task that copies of a network learn at once, each with its own hyperparameters.
 
-The target is what a fixed network of the same shape makes of normal inputs, the loss the mean squared error.
+The target is the output of a fixed network of the same shape for normal inputs; the loss is the mean squared
+error.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,8 @@ class Regression:
     """Copies of a tanh network with one hidden layer, and the task they learn.
 
     Args:
-        seed: Of the teacher, the copies' common beginning and the inputs.
-        copies: How many.
+        seed: Seed of the teacher, the copies' common initial parameters and the inputs.
+        copies: Number of copies.
         layer_norm: Whether the hidden layer is normalized before tanh.
     """
 
@@ -47,15 +48,15 @@ class Regression:
         """Losses before every update, shape ``(updates, copies)``.
 
         Args:
-            step: From parameters and gradients to the next parameters.
-            updates: How many.
+            step: Function from parameters and gradients to the next parameters.
+            updates: Number of updates.
         """
-        told = []
+        history = []
         for _ in range(updates):
             params = {name: param.detach().requires_grad_() for name, param in self.params.items()}
             losses = self.losses(params)
             grads = torch.autograd.grad(losses.sum(), list(params.values()))
-            told.append(losses.detach())
+            history.append(losses.detach())
             with torch.no_grad():
                 self.params = step(params, dict(zip(params, grads, strict=True)))
-        return torch.stack(told)
+        return torch.stack(history)

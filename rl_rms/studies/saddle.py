@@ -1,6 +1,6 @@
 """Updates to leave a saddle that is steep along one axis and nearly flat along the other.
 
-The surface is ``f(x, y) = (100 x**2 - b y**2) / 2``: x is the steep axis, y the way out, b its curvature.
+The surface is ``f(x, y) = (100 x**2 - b y**2) / 2``: x is the steep axis, y the flat axis, b its curvature.
 """
 
 import functools
@@ -24,17 +24,16 @@ STEEP = 100.0
 MOST = 40_000
 RATES = [float(f"{10**k:.3g}") for k in np.arange(-4.0, 0.6, 0.25)]
 RIVALS = ("SGD", "momentum", "RMSprop", "Adam")
-# It begins at x = hold, and a rate at which the steep axis is not held is none: one that lets the root mean square
-# of x over the last ten updates or so grow.
+# x starts at hold. A rate is rejected if the root mean square of x over the last ten updates or so exceeds it.
 HOLD = 0.1
 SURFACE: tuple[str, ...] = ("flat", "start", "noise", "hold")
-# So many times as fast is far faster.
+# Ratio of updates that counts as far faster.
 FAR = 2.0
 NOISES = [0.0, 0.01, 0.1, 1.0, 10.0]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Curvature and beginning of the way out, the gradient's noise, and how well the steep axis is held."""
+    """Curvature and start of the flat axis, gradient noise, and bound on the steep axis."""
     if quick:
         return grid(flat=[0.1], start=[1e-3], noise=[0.0, 10.0], hold=[HOLD, HOLD / 10], by=RIVALS, most=[5_000])
     return [
@@ -47,7 +46,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 def descend(
     by: str, rates: list[float], *, flat: float, start: float, noise: float, hold: float, most: int, seed: int
 ) -> Iterator[Tensor]:
-    """Points, shape ``(rates, 2)``, before every update, from (hold, start) on."""
+    """Points before every update from (hold, start), shape ``(rates, 2)``."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = Ladder(by, rates)
     p = torch.tensor([[hold, start]] * len(rates), dtype=torch.float64)
@@ -61,8 +60,8 @@ def descend(
 def measure(
     seed: int, *, flat: float, start: float, noise: float, hold: float, by: str, most: int
 ) -> dict[str, float]:
-    """Updates until ``|y| > 1`` with x held, at the rate at which they are fewest; ``most`` if at none."""
-    # Without noise all seeds are alike.
+    """Fewest updates over the rates until ``|y| > 1`` with x within ``hold``; ``most`` if no rate escapes."""
+    # Without noise all seeds are equal.
     steps, rate = _escape(seed if noise else 0, flat, start, noise, hold, by, most)
     return {"steps": steps, "rate": rate}
 
@@ -90,13 +89,13 @@ def tables(results: Results) -> Sequence[Table]:
         rows.append(
             [
                 f"b = {of['flat']:g}, from {of['start']:g}, noise {of['noise']:g}, hold {of['hold']:g}",
-                *(_told(results, by, of) for by in RIVALS),
+                *(_steps(results, by, of) for by in RIVALS),
             ]
         )
     return [Table(["updates to leave the saddle", *RIVALS], rows)]
 
 
-def _told(results: Results, by: str, of: Cell) -> str:
+def _steps(results: Results, by: str, of: Cell) -> str:
     estimate = results.estimate("steps", by=by, **of)
     most = results.cells[results.where(by=by, **of)[0]]["most"]
     if estimate.middle >= most:
@@ -105,29 +104,29 @@ def _told(results: Results, by: str, of: Cell) -> str:
 
 
 def ratio(results: Results, rival: str = "SGD", **of: Any) -> float:
-    """How many times as many updates a rival takes as RMSprop."""
+    """A rival's updates over RMSprop's."""
     return results.middle("steps", by=rival, **of) / results.middle("steps", by="RMSprop", **of)
 
 
 def verdict(results: Results) -> Verdict:
-    """By the noises at which SGD is not far slower."""
+    """Judge by the noise levels at which SGD is not far slower."""
     flat = min(results.levels("flat", noise=10.0))
     of = {"flat": flat, "start": 1e-3}
-    told, lost, count = [], [], 0
+    texts, lost, count = [], [], 0
     for hold in results.levels("hold", **of):
         ratios = {n: ratio(results, noise=n, hold=hold, **of) for n in results.levels("noise", hold=hold, **of)}
-        told.append(
+        texts.append(
             f"{', '.join(f'{short(one)} at noise {noise:g}' for noise, one in ratios.items())} with x held within "
             f"{hold:g}"
         )
         lost += [f"noise {noise:g} with x within {hold:g}" for noise, one in ratios.items() if one < FAR]
         count += len(ratios)
-    sentence = f"SGD takes, with b = {flat:g}, so many times RMSprop's updates: {'; '.join(told)}."
+    sentence = f"SGD's updates over RMSprop's with b = {flat:g}: {'; '.join(texts)}."
     if not lost:
         return Verdict("holds", sentence)
     if len(lost) == count:
         return Verdict("does not hold", sentence)
-    return Verdict("holds only if", f"gradients are not as noisy as this: {', '.join(lost)}. {sentence}")
+    return Verdict("holds only if", f"gradients are less noisy than in these cases: {', '.join(lost)}. {sentence}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -148,9 +147,9 @@ def draw(results: Results, figure: "Figure") -> None:
     noises = results.levels("noise", **of)
     for hold in results.levels("hold", **of):
         for color, by in zip(COLORS, RIVALS, strict=False):
-            told = [results.estimate("steps", by=by, noise=noise, hold=hold, **of) for noise in noises]
+            estimates = [results.estimate("steps", by=by, noise=noise, hold=hold, **of) for noise in noises]
             line, name = ("o-", by) if hold == HOLD else ("o:", None)
-            draw_band(right, range(len(noises)), told, line, color=color, label=name)
+            draw_band(right, range(len(noises)), estimates, line, color=color, label=name)
     right.set(yscale="log", xlabel="noise of the gradient", ylabel="updates to leave")
     right.set_xticks(range(len(noises)), [f"{noise:g}" for noise in noises])
     right.set_title(f"at each one's best rate, b = {flat:g}; dotted: hold {HOLD / 10:g}")
@@ -162,13 +161,14 @@ STUDY = Study(
     claim="RMSprop scales each parameter's step by its own gradients, and so leaves saddles and plateaus far "
     "faster than SGD.",
     mechanism="The update itself: `rl_rms.RMSprop`, `rl_rms.optim.rule.rmsprop_update`.",
-    setup="f(x, y) = (100 x² - b y²) / 2; updates until |y| > 1 while the steep axis is held: it begins at x = "
-    "hold, and the root mean square of x never grows beyond. At each optimizer's best learning rate out of "
-    "nineteen, four a decade. RMSprop with rho = 0.99 and bias correction, torch's Adam and SGD, momentum 0.9.",
-    caveat="Two parameters whose axes are the surface's: a rotated saddle takes the advantage away from every "
-    "optimizer that goes by coordinate. RMSprop never settles in the steep axis; it cycles at about half "
-    "the learning rate, so that its best rate, and how soon it is out, are what the hold allows. That "
-    "twice as fast counts as far faster was settled after a look at the results.",
+    setup="On f(x, y) = (100 x² - b y²) / 2, updates until |y| > 1 while the steep axis is held: x starts at "
+    "hold, and its root mean square never grows beyond. Each optimizer has the best of nineteen "
+    "learning rates, four per decade. RMSprop has rho = 0.99 and bias correction, Adam and SGD are "
+    "torch's, and momentum is 0.9.",
+    caveat="The two parameters are aligned with the surface's axes. On a rotated saddle, optimizers that work "
+    "by coordinate lose the advantage. RMSprop does not converge on the steep axis but cycles at about "
+    "half the learning rate, so that the hold limits its best rate and its speed. The threshold for "
+    "far faster, twice as fast, was chosen after a look at the results.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,7 +1,7 @@
-"""The distance of RMSprop to the equilibrium of a two-player game, by order of updates and memory.
+"""The distance of RMSprop to the equilibrium of a two-player game, by order of updates and momentum.
 
-The first game is ``x y``: x makes it small, y large, and (0, 0) is where neither can gain. The second is CartPole
-with an adversary that pushes the pole and is paid what the balancing agent loses.
+The first game is ``x y``: x minimizes it, y maximizes it, and (0, 0) is the equilibrium. The second is CartPole
+with an adversary that pushes the pole and gets the negative reward.
 """
 
 import itertools
@@ -30,7 +30,7 @@ RHO = 0.95
 ROUNDS = 500
 STARTS = 4
 RATES = half_decades(1e-3, 0.3)
-# What plays: optimizer, turns, options.
+# Optimizer, order of updates, options.
 Player = tuple[str, Play, dict[str, float]]
 PLAYERS: dict[str, Player] = {
     "SGD": ("SGD", "simultaneous", {}),
@@ -48,8 +48,8 @@ CURES = ("optimism 1", "alternating", "extragradient")
 JUDGED = ("momentum 0.5", "momentum 0.9", "momentum -0.5", *CURES)
 NOISES = (0.0, 0.1)
 
-# CartPole: who pushes while the agent learns, and the strength of pushes then and afterwards, in rad/s for each
-# env step.
+# CartPole: source of the pushes in training, and their strength in training and in evaluation, in rad/s per env
+# step.
 TRAININGS = ("nobody", "chance", "adversary at once", "adversary by turns")
 STRENGTHS = (0.03, 0.05)
 UNSEEN = ("gusts", "swings", "lean")
@@ -58,7 +58,7 @@ UPDATES_IN_TURN = 10
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Who plays at which noise of the gradients; who pushes, at which learning rate and for how many env steps."""
+    """Players by gradient noise; then sources of pushes by learning rate and env steps."""
     if quick:
         return [
             *grid(player=["RMSprop", "momentum 0.9", *CURES], noise=[0.0]),
@@ -72,18 +72,17 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: float, seed: int) -> Iterator[Floats]:
-    """Distances from the equilibrium before each round, shape ``(rates, starts)``, from 1 on.
+    """Distances from the equilibrium before each round, shape ``(rates, starts)``, starting at 1.
 
-    The parameters are x and y in units of the rate (for SGD, whose steps go by the gradient, of its root), so that
-    one optimizer with the learning rate 1 plays at all rates. A rate is that of a steady step: momentum's is
-    ``lr / (1 - momentum)``.
+    The parameters are x and y in units of the rate (for SGD, of its square root), so that one optimizer with
+    learning rate 1 covers all rates. A rate is that of a steady step, ``lr / (1 - momentum)``.
 
     Args:
-        player: Of `PLAYERS`.
+        player: A value of `PLAYERS`.
         rates: Learning rates.
-        angles: Where the games begin on the circle, shape ``(starts,)``.
+        angles: Initial angles of the games, shape ``(starts,)``.
         noise: Standard deviation of the gradients' noise.
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
     by, play, options = player
     unit = torch.tensor(rates, dtype=torch.float64)[:, None]
@@ -109,7 +108,7 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """One of the two games."""
+    """Measure one of the two games."""
     return balance(seed, **cell) if "training" in cell else circle(seed, **cell)
 
 
@@ -122,11 +121,12 @@ def circle(seed: int, *, player: str, noise: float) -> dict[str, Any]:
 
 
 def pushes(kind: str, num_envs: int, seed: int) -> Rival:
-    """Somebody who pushes poles: an action in [-1, 1] for each of a batch of observations.
+    """A fixed policy that pushes poles: an action in [-1, 1] for each observation of a batch.
 
     Args:
-        kind: ``"nobody"``; ``"chance"``, evenly in [-1, 1]; ``"gusts"``, with all strength to one side, for 10 of
-            20 env steps; ``"swings"``, a sinusoid of 50 env steps; ``"lean"``, always to where the pole leans.
+        kind: ``"nobody"``; ``"chance"``, uniform in [-1, 1]; ``"gusts"``, full strength to one side for 10 of 20
+            env steps; ``"swings"``, a sinusoid of 50 env steps; ``"lean"``, always in the direction in which the
+            pole leans.
         num_envs: Size of the batch.
         seed: Seed of its random numbers.
     """
@@ -150,7 +150,7 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
 
 
 def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, Any]:
-    """Mean return of 32 episodes under each kind of pushes, and over those that nobody was trained with."""
+    """Mean return of 32 episodes under each kind of pushes, and over the kinds not used in training."""
     config = A2CConfig(
         learning_rate={"linear": {"start": rate, "end": 0.0, "over": steps}},
         n_steps=NUM_STEPS,
@@ -174,15 +174,15 @@ def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, A
             .learn(steps)
             .protagonist
         )
-    told = {}
+    means = {}
     for kind in ("nobody", *UNSEEN):
         side = Side(PushedCartPole(32, tested), 0, pushes(kind, 32, seed))
-        told[kind] = evaluate(agent, side, 32, seed=1_000 + seed).mean_reward
-    return {**told, "unseen": float(np.mean([told[kind] for kind in UNSEEN]))}
+        means[kind] = evaluate(agent, side, 32, seed=1_000 + seed).mean_reward
+    return {**means, "unseen": float(np.mean([means[kind] for kind in UNSEEN]))}
 
 
 def best(results: Results, player: str, noise: float) -> int:
-    """The number of the rate at which a player comes nearest."""
+    """The index of the rate with the smallest distance."""
     values = results.values("distance", player=player, noise=noise)
     return int(np.argmin([interquartile(values[:, rate]) for rate in range(len(RATES))]))
 
@@ -193,7 +193,7 @@ def nearest(results: Results, player: str) -> float:
 
 
 def formula(player: str, rate: float) -> float | None:
-    """The radius that theory says of simultaneous RMSprop."""
+    """The theoretical radius of simultaneous RMSprop; None for other players."""
     by, play, options = PLAYERS[player]
     if by == "SGD" or play != "simultaneous":
         return None
@@ -202,7 +202,7 @@ def formula(player: str, rate: float) -> float | None:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Distances at the best rate, and at the largest beside the formula's; returns at the best rate."""
+    """Distances at the best rate, and at the largest rate with the formula's; returns at the best rate."""
     rows = []
     for player in results.levels("player"):
         row = [player]
@@ -211,8 +211,8 @@ def tables(results: Results) -> Sequence[Table]:
                 row.append("")
                 continue
             rate = best(results, player, noise)
-            told = interquartile_mean(results.values("distance", player=player, noise=noise)[:, rate])
-            row.append(f"{told} at {RATES[rate]:g}")
+            estimate = interquartile_mean(results.values("distance", player=player, noise=noise)[:, rate])
+            row.append(f"{estimate} at {RATES[rate]:g}")
         radius = formula(player, RATES[-1])
         row += [short(largest(results, player)), "" if radius is None else short(radius)]
         rows.append(row)
@@ -230,7 +230,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def unseen(results: Results, training: str) -> float:
-    """Mean return under pushes that nobody was trained with, at the best rate."""
+    """Mean return under kinds of pushes not used in training, at the best rate."""
     rate = results.best("unseen", over="rate", highest=True, training=training)
     return results.middle("unseen", training=training, rate=rate)
 
@@ -241,32 +241,36 @@ def largest(results: Results, player: str) -> float:
 
 
 def verdict(results: Results) -> Verdict:
-    """Whether RMSprop leaves the circle that the formula says, and whether momentum comes nearer than none."""
+    """Judge whether RMSprop leaves the formula's circle, and whether momentum reduces the distance."""
     radius = cycle_radius(RATES[-1], RHO)
     spirals = largest(results, "RMSprop") > 1.2 * radius
     plain = nearest(results, "RMSprop")
-    told = {player: nearest(results, player) for player in results.levels("player") if player in JUDGED}
-    damps = min(told[player] for player in told if player.startswith("momentum 0")) < plain
+    distances_at_best = {
+        player: nearest(results, player) for player in results.levels("player") if player in JUDGED
+    }
+    damps = (
+        min(distances_at_best[player] for player in distances_at_best if player.startswith("momentum 0")) < plain
+    )
     sentence = (
         f"at rate {RATES[-1]:g} RMSprop ends at a distance of {short(largest(results, 'RMSprop'))}, where a cycle "
-        f"of radius {short(radius)} is expected; at each one's best rate it comes to {short(plain)}, "
-        + ", ".join(f"{player} to {short(distance)}" for player, distance in told.items())
-        + "; CartPole returns, under pushes of kinds that nobody was trained with, "
+        f"of radius {short(radius)} is expected; at the best rates the distances are {short(plain)}, "
+        + ", ".join(f"{player} {short(distance)}" for player, distance in distances_at_best.items())
+        + "; CartPole returns, under kinds of pushes not used in training, "
         + ", ".join(
-            f"{short(unseen(results, one))} if pushed in training by {one}" for one in results.levels("training")
+            f"{short(unseen(results, one))} after training with {one}" for one in results.levels("training")
         )
         + "."
     )
     if spirals and damps:
         return Verdict("holds", sentence)
     if spirals or damps:
-        half = "only its first half is meant" if spirals else "only its second half is meant"
+        half = "only its first half is considered" if spirals else "only its second half is considered"
         return Verdict("holds only if", f"{half}: {sentence}")
     return Verdict("does not hold", sentence)
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Distances over rounds at one rate; at the end, over rates; CartPole's returns by pushes."""
+    """Draw distances over rounds at one rate, final distances over rates, and CartPole's returns by pushes."""
     left, right, last = figure.subplots(1, 3, width_ratios=[1.0, 1.0, 1.2])
     shown = [player for player in results.levels("player") if not player.startswith("SGD")]
     colors = dict(zip(shown, [*COLORS, "#999999"], strict=False))
@@ -286,9 +290,9 @@ def draw(results: Results, figure: "Figure") -> None:
     trainings = results.levels("training")
     for i, training in enumerate(trainings):
         rate = results.best("unseen", over="rate", highest=True, training=training)
-        told = [results.estimate(kind, training=training, rate=rate) for kind in kinds]
+        estimates = [results.estimate(kind, training=training, rate=rate) for kind in kinds]
         at = np.arange(len(kinds)) + 0.8 * ((i + 0.5) / len(trainings) - 0.5)
-        draw_estimates(last, at, told, color=COLORS[i], markersize=4, capsize=2, label=training)
+        draw_estimates(last, at, estimates, color=COLORS[i], markersize=4, capsize=2, label=training)
     last.set_xticks(range(len(kinds)), ["unpushed", *UNSEEN])
     last.set(ylim=(0, 520), ylabel="CartPole's mean return", title="pushed in training by")
     last.legend(fontsize=6)
@@ -296,27 +300,27 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="two_player",
-    claim="In a bilinear game of two players simultaneous RMSprop spirals away from the equilibrium, and momentum "
-    "damps that.",
+    claim="In a bilinear game of two players, simultaneous RMSprop spirals away from the equilibrium, and "
+    "momentum damps the spiral.",
     mechanism="`rl_rms.optim.games.play_round` plays optimizers against each other, simultaneously, in "
     "alternation or with extragradient steps; `rl_rms.RMSprop` has `momentum` of either sign and `optimism`; "
     "`rl_rms.agents.adversarial.RobustTraining` trains an A2C against an adversary.",
-    setup=f"The game x y from a distance of 1, {ROUNDS} rounds, RMSprop with rho = {RHO} and bias correction; "
-    "root mean square of the distance over the last fifth, over four starts for each seed, at each player's best "
-    f"learning rate out of {len(RATES)}. The rate is that of a steady step, lr / (1 - momentum). The formula is "
-    "`rl_rms.optim.games.cycle_radius`: 2 sqrt(2) lr / sqrt(1 - rho) for plain RMSprop, "
-    "times sqrt((1 + m) / (1 - m) - 2 optimism) at that rate. CartPole: A2C for 100,000 env steps, pushed by "
-    "nobody, by chance, or by a second A2C that is paid the negative reward and learns as long, both at once "
-    "against what the other was, or by turns; the largest push changes the pole's angular velocity by "
-    f"{STRENGTHS[0]} rad/s in an env step. Then 32 "
-    "episodes without pushes, and under gusts, swings and pushes to where the pole leans, of "
-    f"{STRENGTHS[1]} rad/s, at the better of two learning rates.",
-    caveat="Two numbers, each the other's gradient: a game of many, in which players' coordinates are mixed, may "
-    "circle more widely than the formula says. A best rate is best for so many rounds; cycles are as large "
-    "as their learning rate, and shrink where that falls. CartPole's trainings are short, and an adversary "
-    "takes as many env steps again as the agent; its players take turns of ten updates, not of one. The "
-    "pushes' strength was chosen, on a few seeds, such that A2C learns at all, and the better rate by the "
-    "returns that are shown; the word of the verdict is the bilinear game's.",
+    setup=f"The game x y starts at a distance of 1 and lasts {ROUNDS} rounds. RMSprop has rho = {RHO} and "
+    "bias correction. Measured is the root mean square of the distance over the last fifth, over four "
+    f"starts per seed, at each player's best of {len(RATES)} learning rates. The rate is that of a "
+    "steady step, lr / (1 - momentum). The formula is `rl_rms.optim.games.cycle_radius`: 2 sqrt(2) lr "
+    "/ sqrt(1 - rho) for plain RMSprop, times sqrt((1 + m) / (1 - m) - 2 optimism) at that rate. "
+    "CartPole: A2C trains for 100,000 env steps, pushed by nobody, by chance (uniform random pushes), "
+    "or by a second A2C that gets the negative reward and trains as long, either simultaneously or in "
+    f"alternation. The largest push changes the pole's angular velocity by {STRENGTHS[0]} rad/s per env "
+    "step. The evaluation has 32 episodes without pushes, and under gusts, swings and pushes in the "
+    f"direction in which the pole leans, of {STRENGTHS[1]} rad/s, at the better of two learning rates.",
+    caveat="The game has two numbers, each the other's gradient. A game with many mixed coordinates may "
+    "circle more widely than the formula says. The best rate depends on the number of rounds; cycles "
+    "are as large as their learning rate, and shrink if it falls. CartPole's trainings are short, and "
+    "an adversary takes as many env steps again as the agent; its players alternate every ten updates, "
+    "not every update. The strength of the pushes was chosen on a few seeds so that A2C learns at all, "
+    "and the better rate by the returns shown. The verdict is about the bilinear game only.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,6 +1,6 @@
 """The shrinkage of weights by decay for different gradients, and the agent's return with it.
 
-Coupled decay passes through the gradient, and is divided by the root second moment as that is; decoupled decay
+Coupled decay is added to the gradient and divided by the root second moment; decoupled decay
 multiplies the weight by ``1 - lr * strength``.
 """
 
@@ -26,7 +26,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "coupled": {},
     "decoupled": {"decoupled_weight_decay": True},
 }
-# Scale of a weight's gradients, and how many times that the single burst among them is.
+# Scale of a weight's gradients, and factor of the single burst among them.
 HISTORIES = {
     "none, unused": (0.0, 1.0),
     "0.01": (0.01, 1.0),
@@ -44,7 +44,7 @@ STRONG = 0.1
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Form and strength of the decay: of weights with given gradients, then of an agent's, by learning rate."""
+    """Form and strength of the decay, for weights with given gradients and, by learning rate, for agents."""
     decay = grid(of=["weights"], form=FORMS, strength=[1e-3, STRONG])
     if quick:
         return [*decay, *grid(of=["agent"], form=STRENGTHS, strength=[0.01], rate=[3e-3], life=[10_000])]
@@ -56,14 +56,14 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
-    """What is left of weights, or what an agent earns."""
+    """Measure the remaining weights, or the return of an agent."""
     return (left if of == "weights" else earned)(seed, **cell)
 
 
 def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
-    """Share of a weight that is left, by history of its gradients, while the learning rate falls linearly to 0.
+    """Remaining share of a weight by history of its gradients, while the learning rate falls linearly to 0.
 
-    What the gradients themselves move is taken off: the weights go the same way without decay.
+    The movement by the gradients themselves, measured without decay, is subtracted.
     """
     generator = torch.Generator().manual_seed(seed)
     scales, bursts = torch.tensor(list(HISTORIES.values()), dtype=torch.float64).T.unsqueeze(-1)
@@ -85,16 +85,16 @@ def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
 
 
 def due(strength: float) -> float:
-    """What decoupled decay is to leave."""
+    """The expected remaining share under decoupled decay."""
     return float(np.prod([1 - strength * LR * (1 - update / UPDATES) for update in range(UPDATES)]))
 
 
 def earned(seed: int, *, form: str, strength: float, rate: float, life: int) -> dict[str, Any]:
-    """Mean return of the episodes in the second half of A2C's life on CartPole, and how decay differs in it.
+    """Mean return in the second half of A2C's training on CartPole, and the spread of decay over its weights.
 
     Returns:
-        ``return``; and ``spread``, how many times as strong coupled decay is at the end at the weight that has the
-        90th percentile of it as at that of the 10th.
+        ``return``; and ``spread``, the strength of coupled decay at its 90th percentile over the weights, divided
+        by that at its 10th, at the end.
     """
     env = make_vec("CartPole-v1", NUM_ENVS, {}, seed=seed)
     options = {} if form == "none" else {"weight_decay": strength, **FORMS[form]}
@@ -122,7 +122,7 @@ def remaining(results: Results, form: str, strength: float) -> dict[str, float]:
 
 
 def best(results: Results, form: str, strength: float) -> Cell:
-    """An agent's cell at the learning rate that earns most."""
+    """An agent's cell at the learning rate with the highest return."""
     of = {"of": "agent", "form": form, "strength": strength}
     return {**of, "rate": results.best("return", "rate", highest=True, **of)}
 
@@ -134,12 +134,12 @@ def returns(results: Results, form: str) -> dict[float, Estimate]:
 
 
 def spread(results: Results) -> Estimate:
-    """How many times as strong coupled decay is at one weight of an agent as at another."""
+    """Spread of coupled decay over an agent's weights, 90th over 10th percentile."""
     return results.estimate("spread", **best(results, "none", results.levels("strength", form="none")[0]))
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """What is left of weights, and what agents earn."""
+    """Remaining weights, and agents' returns."""
     rows = []
     for strength in results.levels("strength", of="weights"):
         by_form = [remaining(results, form, strength) for form in FORMS]
@@ -155,14 +155,14 @@ def tables(results: Results) -> Sequence[Table]:
     earned = []
     by_strength = [returns(results, form) for form in STRENGTHS]
     for strength in sorted({strength for one in by_strength for strength in one}):
-        told = [str(one[strength]) if strength in one else "" for one in by_strength]
-        earned.append([f"strength {strength:g}", *told])
+        texts = [str(one[strength]) if strength in one else "" for one in by_strength]
+        earned.append([f"strength {strength:g}", *texts])
     names = ["no decay" if form == "none" else form for form in STRENGTHS]
-    return [Table(["left of a weight", "no decay", *FORMS], rows), Table(["return of A2C", *names], earned)]
+    return [Table(["remaining share", "no decay", *FORMS], rows), Table(["return of A2C", *names], earned)]
 
 
 def verdict(results: Results) -> Verdict:
-    """By whether decoupled decay leaves the same whatever the gradients were."""
+    """Judge whether decoupled decay leaves the same share for every history of gradients."""
     coupled, decoupled = (remaining(results, form, STRONG) for form in ("coupled", "decoupled"))
     off = max(abs(value / due(STRONG) - 1) for value in decoupled.values())
     earned = "; ".join(
@@ -176,16 +176,16 @@ def verdict(results: Results) -> Verdict:
     unused = [abs(remaining(results, "coupled", strength)["none, unused"]) for strength in (STRONG, 1e-3)]
     least, most = short(min(decoupled.values())), short(max(decoupled.values()))
     sentence = (
-        f"at strength {STRONG:g} it leaves {least} to {most} of a weight whose due is {short(due(STRONG))}. "
-        f"Coupled decay leaves {short(max(coupled.values()))} where gradients are large and {short(unused[0])} "
-        f"where there are none, at strength 0.001 too ({short(unused[1])}); among the weights of one A2C it "
-        f"differs {short(spread(results).middle)} times. A2C's returns: {earned}."
+        f"at strength {STRONG:g} it leaves {least} to {most} of a weight, and {short(due(STRONG))} is expected. "
+        f"Coupled decay leaves {short(max(coupled.values()))} for large gradients and {short(unused[0])} for "
+        f"zero gradients, at strength 0.001 {short(unused[1])}; among the weights of one A2C its strength "
+        f"differs by a factor of {short(spread(results).middle)}. A2C's returns: {earned}."
     )
     return Verdict("holds" if off < 0.05 else "does not hold", sentence)
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """What is left by history, and return by strength."""
+    """Draw the remaining share by history, and the return by strength."""
     first, second = figure.subplots(1, 2)
     for color, form in zip(COLORS, FORMS, strict=False):
         values = results.values("left", of="weights", form=form, strength=STRONG)
@@ -197,8 +197,8 @@ def draw(results: Results, figure: "Figure") -> None:
     first.set_title(f"after decay of strength {STRONG:g}")
     first.legend()
     for color, form in zip(COLORS, ("coupled", "decoupled"), strict=False):
-        told = returns(results, form)
-        draw_band(second, told, list(told.values()), color=color, label=form)
+        estimates = returns(results, form)
+        draw_band(second, estimates, list(estimates.values()), color=color, label=form)
     (plain,) = returns(results, "none").values()
     second.axhline(plain.middle, color="grey", linestyle=":", label="no decay")
     second.axhspan(plain.low, plain.high, color="grey", alpha=0.15)
@@ -212,13 +212,14 @@ STUDY = Study(
     claim="Decoupled weight decay does not depend on the history of the gradients.",
     mechanism="`rl_rms.RMSprop(weight_decay=..., decoupled_weight_decay=True)`; the agents take them in "
     "`optimizer_kwargs`.",
-    setup="Weights of 1 whose gradients are normal noise of a scale (none at all, or one burst at update 50), "
-    "1,000 updates while the learning rate falls linearly from 0.01 to 0, rho = 0.99: the share that is left of "
-    "them, but for what the gradients themselves do. A2C on 16 CartPoles, 40,000 env steps, half-life 200 "
-    "updates: mean return of the episodes in the second half, at the best of three learning rates.",
-    caveat="A short training on a small network that does not overfit: decay has little to gain here, and may do "
-    "more where a network has to stay able to learn. Between the returns of decoupled decay and of none there is "
-    "hardly more than chance.",
+    setup="Weights of 1 get gradients of normal noise of a scale (also 0, and with one burst at update 50) "
+    "for 1,000 updates, while the learning rate falls linearly from 0.01 to 0, with rho = 0.99. "
+    "Measured is the remaining share of the weights, without the movement by the gradients themselves. "
+    "A2C trains on 16 CartPoles for 40,000 env steps, with a half-life of 200 updates. Measured is the "
+    "mean return of the episodes in the second half, at the best of three learning rates.",
+    caveat="The training is short and the network small, so that it does not overfit. Decay can gain little "
+    "here, and may help more if a network has to stay able to learn. The returns of decoupled decay "
+    "and of no decay hardly differ by more than noise.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -58,7 +58,7 @@ class RunConfig:
     Args:
         env: The environment.
         agent: The agent.
-        total_timesteps: Env steps to train for, summed over all sub-environments.
+        total_timesteps: Env steps to train for, all sub-environments together.
         seed: Seed of the network, the actions, the environment and, unless env.drift_seed is set, its changes.
         log_interval: Rollouts between two entries of the log; null is 1 for ppo and 100 for the others.
         checkpoint_every: Env steps between two checkpoints; null saves only at the end.
@@ -211,7 +211,7 @@ def _check_address(tree: Mapping[str, Any]) -> None:
     scale = tree.get("scale")
     if isinstance(scale, dict) and scale.get("address") is not None:
         raise UserError(
-            f"scale.address must not stand in a file, got {scale['address']!r}; remove it there and give "
+            f"scale.address must not be in a file, got {scale['address']!r}; remove it there and give "
             "--scale.address on the command line"
         )
 
@@ -234,7 +234,7 @@ def _make_config(tree: dict[str, Any]) -> RunConfig:
             parts[part] = replace(parts[part], **given)
         return RunConfig(**parts)
     except OverflowError as error:
-        raise UserError(f"{_too_large(tree)} is too large for a float") from error
+        raise UserError(f"{_too_large(tree)} is a number too large for a float") from error
     except (ValueError, TypeError) as error:
         raise UserError(one_sentence(str(error))) from error
 

@@ -33,8 +33,8 @@ _GREY = "#555555"
 _LETTER = 0.075
 # Tags of half-lives before their bounds, and their labels.
 _FOUND = {
-    "optim/match_unbounded": "matched, before the bounds",
-    "optim/bank_unbounded": "estimated, before the bounds",
+    "optim/match_unbounded": "matched, before its bounds",
+    "optim/bank_unbounded": "found, before its bounds",
 }
 
 

@@ -165,7 +165,7 @@ _SCORED = ("early_score", "late_score")
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by how often normalizers by group narrow the gap at equal weighting."""
+    """Judge by how often normalizers by group narrow the gap with the same weighting."""
     settings = [{"world": w, "weights": s} for w in results.levels("world") for s in results.levels("weights")]
 
     def wins(when: str, by: str, rival: str = "RMSprop") -> int:
@@ -182,10 +182,10 @@ def verdict(results: Results) -> Verdict:
     scores = [results.values("late_score", by=by, **of) for by in ("RMSprop", "reweighted")]
     gaps = ", ".join(f"{by} {mean('early', by):.3f} to {mean('late', by):.3f}" for by in results.levels("by"))
     sentence = (
-        f"if both weight the groups in the same way, normalizers by group narrow the gap early in {early} and late in {late} "
-        f"of {pairs} comparisons; SGD's early gap is narrower than RMSprop's in {wins('early', 'SGD')} of "
-        f"{len(settings)}. Equal weighting narrows RMSprop's gap early in {wins('early', 'reweighted')} "
-        f"and late in {wins('late', 'reweighted')} of {len(settings)}, and costs "
+        f"if both weight the groups in the same way, normalizers by group narrow the gap early in {early} and "
+        f"late in {late} of {pairs} comparisons; SGD's early gap is narrower than RMSprop's in "
+        f"{wins('early', 'SGD')} of {len(settings)}. Equal weighting narrows RMSprop's gap early in "
+        f"{wins('early', 'reweighted')} and late in {wins('late', 'reweighted')} of {len(settings)}, and costs "
         f"{_middle(scores[0] - scores[1]):.3f} of {SCORES[of['world']]} with shared weights; together with "
         f"normalizers by group it does so in {wins('early', 'per group, reweighted')} and "
         f"{wins('late', 'per group, reweighted')}. The mean gap, early to late: {gaps}."

@@ -257,7 +257,7 @@ def read_arrays(record: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor
         ValueError: If the record's type, a name, a header or a size is not the expected one.
     """
     if not isinstance(record, ArrayRecord) or record.keys() != expected.keys():
-        raise ValueError(f"the answer must hold {len(expected)} arrays, named like the policy's parameters")
+        raise ValueError(f"the answer must hold {len(expected)} arrays, named as the policy's parameters are")
     return {name: _read_array(name, record[name].data, one.shape) for name, one in expected.items()}
 
 

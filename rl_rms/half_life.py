@@ -24,17 +24,17 @@ _UNITS: dict[str, Unit] = {
     "env step": "steps",
     "env steps": "steps",
 }
-# Above it rho is 1 in float64, an average that never forgets and never learns.
+# For longer half-lives rho is 1 in float64, and the average never changes.
 _LONGEST = 1e15
 _ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
 
 EstimatedHalfLife = Literal["match", "auto"]
-"""Half-lives that are not stated: matched to a time scale, or found from the gradients alone."""
+"""Half-lives that are estimated: matched to a timescale, or from the gradients alone."""
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a real number, NumPy's included; True and False are not."""
-    # A check against float alone is fast, and optimizers make one at every step.
+    # The check for float is fast, which matters because optimizers call this at every step.
     return isinstance(value, (float, Real)) and not isinstance(value, bool)
 
 
@@ -42,12 +42,12 @@ def check_positive(name: str, value: Any, unset: str) -> None:
     """Refuse a value that is neither a number above 0 nor None.
 
     Args:
-        name: The argument, for the error.
-        value: Its value.
-        unset: The meaning of None, for the error.
+        name: Name of the argument in the error.
+        value: Value of the argument.
+        unset: Meaning of None, for the error.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If the value is neither.
     """
     if value is not None and not (is_number(value) and value > 0):
         raise ValueError(f"{name} must be > 0, or None for {unset}, got {value!r}")
@@ -58,7 +58,7 @@ def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
 
     Args:
         half_life: Number of updates after which a squared gradient's weight has halved, > 0.
-        updates: Number of updates (may be fractional) that the decay spans.
+        updates: Number of updates of the decay; may be fractional.
 
     Returns:
         rho in [0, 1).
@@ -75,7 +75,7 @@ def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
 
 
 def half_life_from_rho(rho: float) -> float:
-    """Half-life in updates of a decay, ``h = -ln 2 / ln rho``; 0 for ``rho = 0``, which has no memory.
+    """Half-life in updates of a decay, ``h = -ln 2 / ln rho``; 0 for ``rho = 0``.
 
     Args:
         rho: Decay per update in [0, 1).
@@ -84,7 +84,7 @@ def half_life_from_rho(rho: float) -> float:
         Half-life in updates.
 
     Raises:
-        ValueError: If ``rho`` lies outside [0, 1).
+        ValueError: If ``rho`` is outside [0, 1).
 
     Examples:
         >>> round(half_life_from_rho(0.99), 1)
@@ -100,9 +100,9 @@ class Duration:
     """A time with its unit.
 
     Attributes:
-        value: How many units, > 0.
-        unit: ``"updates"`` (optimizer steps) or ``"steps"`` (env steps: true transitions, summed over all
-            sub-environments).
+        value: Number of units, > 0.
+        unit: ``"updates"`` (optimizer steps) or ``"steps"`` (env steps: transitions, without reset frames, of all
+            sub-environments together).
 
     Raises:
         ValueError: If the value is out of its range, or the unit is unknown.
@@ -124,7 +124,7 @@ class Duration:
         """Read ``69``, ``"69 updates"`` or ``"20_000 steps"``.
 
         Args:
-            spec: A number (of updates), a number with its unit, or one of this class, which is returned as it is.
+            spec: A number (of updates), a number with its unit, or an object of this class, which is returned.
 
         Returns:
             The time.
@@ -155,14 +155,14 @@ class Duration:
             steps_per_update: Env steps between two updates; needed when the unit is ``"steps"``.
 
         Raises:
-            ValueError: If it is needed and missing, or not above 0.
+            ValueError: If ``steps_per_update`` is needed and missing, or not above 0.
         """
         if self.unit == "updates" or math.isinf(self.value):
             return self.value
         return self.value / self._steps(steps_per_update)
 
     def in_steps(self, steps_per_update: float | None = None) -> float:
-        """The time in env steps; ``steps_per_update`` is needed when the unit is ``"updates"``."""
+        """The time in env steps; ``steps_per_update`` is needed if the unit is ``"updates"``."""
         if self.unit == "steps" or math.isinf(self.value):
             return self.value
         return self.value * self._steps(steps_per_update)
@@ -177,19 +177,19 @@ class Duration:
         return steps_per_update
 
     def _check(self) -> None:
-        """Raise a sentence if the value is out of its range."""
+        """Raise a ValueError if the value is out of its range."""
 
     def __str__(self) -> str:
-        # Twelve digits: exact for what people state, and without the rounding of a half-life read back from rho.
+        # Twelve digits are exact for values that users set, and hide the rounding of half-lives computed from rho.
         return f"{self.value:.12g} {self.unit}"
 
 
 @dataclass(frozen=True)
 class HalfLife(Duration):
-    """A half-life with its unit: how many updates or env steps it takes for a squared gradient's weight to halve.
+    """A half-life with its unit: the updates or env steps after which a squared gradient's weight has halved.
 
     Attributes:
-        value: How many units, > 0.
+        value: Number of units, > 0.
         unit: ``"updates"`` or ``"steps"``, see `Duration`.
 
     Raises:
@@ -208,10 +208,10 @@ class HalfLife(Duration):
 
 @dataclass(frozen=True)
 class AverageHalfLife(Duration):
-    """The half-life of a bias-corrected average: how long it takes for a value's weight to halve.
+    """The half-life of a bias-corrected average: the time after which a value's weight has halved.
 
     Attributes:
-        value: How many units, > 0; ``inf`` for the average of all values.
+        value: Number of units, > 0; ``inf`` for the average of all values.
         unit: ``"updates"`` or ``"steps"``, see `Duration`.
 
     Raises:
@@ -232,10 +232,10 @@ class AverageHalfLife(Duration):
 
 @dataclass(frozen=True)
 class Timescale(Duration):
-    """The autocorrelation time of what changes in the environment, with its unit.
+    """The autocorrelation time of the environment's changing parameters, with its unit.
 
     Attributes:
-        value: How many units, > 0; ``inf`` where nothing changes.
+        value: Number of units, > 0; ``inf`` if nothing changes.
         unit: ``"updates"`` or ``"steps"``, see `Duration`.
 
     Raises:
@@ -252,17 +252,17 @@ class Timescale(Duration):
 
     def _check(self) -> None:
         if not (is_number(self.value) and self.value > 0):
-            raise ValueError(f"timescale must be > 0, inf where nothing changes, got {self.value!r}")
+            raise ValueError(f"timescale must be > 0, or inf if nothing changes, got {self.value!r}")
 
 
 def parse_half_life(spec: float | str | HalfLife) -> HalfLife | EstimatedHalfLife:
-    """Read a half-life that is stated, or the word for one that is to be found.
+    """Read a half-life, or the name of an estimated one.
 
     Args:
-        spec: What `HalfLife.parse` reads, ``"match"`` or ``"auto"``.
+        spec: A half-life that `HalfLife.parse` reads, ``"match"`` or ``"auto"``.
 
     Returns:
-        The half-life, or the word.
+        The half-life, or ``"match"`` or ``"auto"``.
 
     Raises:
         ValueError: If ``spec`` is none of these.
@@ -273,7 +273,7 @@ def parse_half_life(spec: float | str | HalfLife) -> HalfLife | EstimatedHalfLif
     try:
         return HalfLife.parse(spec)
     except (TypeError, ValueError) as error:
-        raise type(error)(f'{error}; "match" and "auto" compute one while the agent trains') from None
+        raise type(error)(f'{error}; "match" and "auto" estimate it during training') from None
 
 
 def _check_half_life(half_life: float) -> None:

@@ -1,37 +1,36 @@
-"""The half-life with the least tracking error, by the way in which the tracked quantity changes.
+"""The half-life with the least tracking error, for each kind of change of the tracked quantity.
 
-An exponential average with time constant ``theta = h / ln 2`` pays for its noise, ``R / (2 theta)``, and for its
-lag, which grows with theta by a law that depends on how the quantity x moves. For a stationary x with
-semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2`` the lag costs ``E[gamma(K)]`` with K exponential of mean
-theta, and the sum is least where these functions say. All half-lives and times are in updates; ``inf`` is the
-answer where forgetting does not pay.
+The tracking error of an exponential average with time constant ``theta = h / ln 2`` is the sum of its noise,
+``R / (2 theta)``, and its lag. The lag grows with theta, and depends on how the quantity x changes. For a
+stationary x with semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2`` it is ``E[gamma(K)]`` with K exponential
+of mean theta. The functions return the half-life at which the sum is least. All half-lives and times are in
+updates; ``inf`` means that forgetting only adds error.
 
-For the second moment of gradients x is ``ln sigma**2``, in which a change of scale is a shift: the signal is its
-variance over time, the noise ``Var(g**2 / sigma**2)``, which is 2 for Gaussian gradients. `tracking_error` does
-without that linearization.
+For the second moment of gradients x is ``ln sigma**2``: the signal is the variance of x over time, the noise
+``Var(g**2 / sigma**2)``, which is 2 for Gaussian gradients. `tracking_error` does not use this linearization.
 """
 
 import math
 
 LN2 = math.log(2.0)
 GAUSSIAN_NOISE = 2.0
-"""``Var(g**2 / sigma**2)`` of Gaussian gradients: the kurtosis 3 less 1."""
+"""``Var(g**2 / sigma**2)`` of Gaussian gradients: kurtosis - 1."""
 
-_NODES = 12  # on each side of the middle; more change no digit that matters
+_NODES = 12  # on each side of the middle; more nodes do not change significant digits
 
 
 def matched_half_life(timescale: float, snr: float) -> float:
-    """Of a quantity with autocovariance ``S exp(-k / tau)``: ``h = ln 2 tau / (sqrt(2 tau S / R) - 1)``.
+    """The half-life for autocovariance ``S exp(-k / tau)``: ``h = ln 2 tau / (sqrt(2 tau S / R) - 1)``.
 
-    The minimum of ``S theta / (theta + tau) + R / (2 theta)`` for theta >> 1 over all exponential averages; it
-    holds for an Ornstein-Uhlenbeck drift and for Poisson jumps to independent levels alike.
+    It minimizes ``S theta / (theta + tau) + R / (2 theta)``, the error of exponential averages with theta >> 1. It
+    applies to an Ornstein-Uhlenbeck drift and to Poisson jumps to independent levels.
 
     Args:
-        timescale: Autocorrelation time tau, > 0; ``inf`` where nothing changes.
+        timescale: Autocorrelation time tau, > 0; ``inf`` if nothing changes.
         snr: Variance S of the quantity over time divided by the variance R of one measurement, >= 0.
 
     Returns:
-        Half-life in updates; ``inf`` where ``2 tau S / R <= 1``: the mean over all time is then the best estimate.
+        Half-life in updates; ``inf`` if ``2 tau S / R <= 1``, because the mean over all time is then best.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -49,14 +48,14 @@ def matched_half_life(timescale: float, snr: float) -> float:
 
 
 def jump_half_life(dwell: float, variance_ratio: float) -> float:
-    """Of Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(T / C)``, ``C = (ln R)**2 / 8``.
+    """The half-life for Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(8 T / (ln R)**2)``.
 
     The average over jumps up and down of ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds`` after a jump is
-    ``C / alpha``, exactly by Landen's identity for the dilogarithm, and the noise costs ``alpha / 4``. It is
-    `matched_half_life` in the log domain, ``S = (ln R)**2 / 4`` and ``tau = T / 2``, for ``T >> 1``.
+    ``C / alpha`` with ``C = (ln R)**2 / 8``, exactly by Landen's identity for the dilogarithm. The noise adds
+    ``alpha / 4``. For ``T >> 1`` it equals `matched_half_life` with ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
 
     Args:
-        dwell: Updates T between two jumps, > 0; ``inf`` where there are none.
+        dwell: Updates T between two jumps, > 0; ``inf`` if there are no jumps.
         variance_ratio: Higher over lower variance R, or its inverse, > 0.
 
     Returns:
@@ -76,7 +75,9 @@ def jump_half_life(dwell: float, variance_ratio: float) -> float:
 
 
 def random_walk_half_life(drift_variance: float, noise_variance: float) -> float:
-    """Of a random walk: ``h = ln 2 sqrt(R / q)``, the balance of ``q theta / 2`` and ``R / (2 theta)``.
+    """The half-life for a random walk: ``h = ln 2 sqrt(R / q)``.
+
+    It minimizes ``q theta / 2 + R / (2 theta)``.
 
     Args:
         drift_variance: Variance q of the change in one update, >= 0.
@@ -94,7 +95,9 @@ def random_walk_half_life(drift_variance: float, noise_variance: float) -> float
 
 
 def ramp_half_life(slope: float, noise_variance: float) -> float:
-    """Of a ramp: ``h = ln 2 (R / (4 b**2))**(1/3)``, the balance of ``(b theta)**2`` and ``R / (2 theta)``.
+    """The half-life for a ramp: ``h = ln 2 (R / (4 b**2))**(1/3)``.
+
+    It minimizes ``(b theta)**2 + R / (2 theta)``.
 
     Args:
         slope: Change b in one update, of either sign.
@@ -112,15 +115,17 @@ def ramp_half_life(slope: float, noise_variance: float) -> float:
 
 
 def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_variance: float) -> float:
-    """Of a slow sinusoid: ``h = ln 2 (R / (2 A**2 w**2))**(1/3)``, a ramp of mean squared slope ``(A w)**2 / 2``.
+    """The half-life for a slow sinusoid: ``h = ln 2 (R / (2 A**2 w**2))**(1/3)``.
+
+    It is the half-life for a ramp with the sinusoid's mean squared slope ``(A w)**2 / 2``.
 
     Args:
         amplitude: A, of either sign.
-        angular_frequency: w in radians per update, of either sign; the law holds where ``w h << 1``.
+        angular_frequency: w in radians per update, of either sign; accurate if ``w h << 1``.
         noise_variance: Variance R of one measurement, > 0.
 
     Returns:
-        Half-life in updates; ``inf`` where nothing swings.
+        Half-life in updates; ``inf`` if the amplitude or the frequency is 0.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -129,10 +134,9 @@ def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_varianc
 
 
 def longest_half_life(max_step: float, lr: float) -> float:
-    """The longest memory that keeps every step within a budget: ``h = ln 2 (max_step / lr)**2``.
+    """The longest half-life that keeps every step within a limit: ``h = ln 2 (max_step / lr)**2``.
 
-    Without momentum ``|step| <= lr / sqrt(1 - rho)`` whatever the gradients, and ``1 - rho`` is nearly
-    ``ln 2 / h``.
+    Without momentum ``|step| <= lr / sqrt(1 - rho)`` for all gradients, and ``1 - rho`` is nearly ``ln 2 / h``.
 
     Args:
         max_step: Largest change of a parameter in one update, > 0.
@@ -154,20 +158,19 @@ def tracking_error(
 ) -> float:
     """Expected Kullback-Leibler error ``E 1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` of a second moment v.
 
-    The variance alternates between ``exp(+-sqrt(S))`` at random moments. An exponential average of such a
-    two-level signal has a beta distribution given the present level (Wonham and Fuller, "Probability densities of
-    the smoothed random telegraph signal", 1958), ``Beta(kappa + 1, kappa)`` of the way to that level with
-    ``kappa = 1/2 (theta / tau)**p``; on top of it v is noisy. The error is that of v as RMSprop divides by it,
-    after it has seen the present gradient. For small S and ``p = 1`` the minimum over h is `matched_half_life`.
+    The variance alternates between ``exp(+-sqrt(S))`` at random times. An exponential average of such a two-level
+    signal lies between the levels, at a fraction of the way to the present level that has the distribution
+    ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p`` (Wonham and Fuller, "Probability densities of
+    the smoothed random telegraph signal", 1958). In addition v is noisy. The error is for v after the present
+    gradient's update, as RMSprop uses it. For small S and ``p = 1`` the minimum over h is `matched_half_life`.
 
     Args:
-        half_life: Of v, in updates, > 0.
+        half_life: Half-life of v in updates, > 0.
         timescale: Autocorrelation time tau of ``ln sigma**2``, > 0.
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
-        smoothness: Exponent p with which ``ln sigma**2`` parts from itself, its semivariogram growing like
-            ``k**p``: 1 for jumps and random walks, 2 for smooth changes. p = 2 is computed as the jumps whose lag
-            has the same variance.
+        smoothness: Exponent p of the semivariogram of ``ln sigma**2``, which grows like ``k**p``: 1 for jumps and
+            random walks, 2 for smooth changes. p = 2 is computed as jumps whose lag has the same variance.
 
     Returns:
         The error in nats per coordinate.
@@ -178,8 +181,8 @@ def tracking_error(
     low, high = math.exp(-root), math.exp(root)
     freedom = (2.0 - alpha) / alpha * 2.0 / noise
     settled = _divergence(1.0, freedom, freedom)
-    # The way y to the present level is integrated over z = logit y. Trapezoids are exact to many digits for such
-    # densities, and at the ends of the range nothing is left of what differs from `settled`.
+    # The fraction y of the way to the present level is integrated over z = logit y. The trapezoidal rule is very
+    # accurate for such densities, and at the ends of the range the integrand is negligible.
     step = min(20.0, 7.0 * math.sqrt(2.0 / kappa)) / _NODES
     log_beta = math.lgamma(kappa + 1.0) + math.lgamma(kappa) - math.lgamma(2.0 * kappa + 1.0)
     error = 0.0
@@ -201,13 +204,13 @@ def least_error_half_life(
     """The half-life with the least `tracking_error`: `matched_half_life` without its linearization.
 
     Args:
-        timescale: Autocorrelation time tau of ``ln sigma**2``, > 0; ``inf`` where nothing changes.
+        timescale: Autocorrelation time tau of ``ln sigma**2``, > 0; ``inf`` if nothing changes.
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
         smoothness: As in `tracking_error`.
 
     Returns:
-        Half-life in updates, to a few per cent; ``inf`` where forgetting does not pay.
+        Half-life in updates, accurate to a few per cent; ``inf`` if forgetting only adds error.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -237,15 +240,15 @@ def least_error_half_life(
 def _divergence(ratio: float, freedom: float, stationary_freedom: float) -> float:
     """``E 1/2 [r/c - 1 - ln(r/c)]`` for r = sigma**2 / E v and c = v / E v, noisy with mean 1.
 
-    ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n`` for large n, twice the inverse relative variance of v. What stands
-    beside is fitted to simulated exponential averages of Gaussian squares, half-lives 1/2 to 64: a chi-square's
-    own ``n / (n - 2)`` has a pole where such an average has none, and an average over two levels, whose few large
-    squares make n small, is kept from 0 by its many small ones.
+    With n, twice the inverse relative variance of v, ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n`` for large n. The
+    corrections for small n are fitted to simulated exponential averages of Gaussian squares with half-lives from
+    1/2 to 64. The formula of a chi-square, ``n / (n - 2)``, has a pole that such averages do not have. In an
+    average over two levels a few large squares make n small, but many small squares keep the average away from 0.
 
     Args:
         ratio: r.
-        freedom: n, over the levels that v has seen.
-        stationary_freedom: n if they were all one level.
+        freedom: n for the levels in the average.
+        stationary_freedom: n for a single level.
     """
     inverse = 1.0 / freedom
     inverse /= 1.0 + 2.0 * (inverse - 1.0 / stationary_freedom)

@@ -71,7 +71,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, so that the configurations load without torch."""
+    """Import a name on first use, so that the configurations load without torch."""
     if name in _HOME:
         from importlib import import_module
 

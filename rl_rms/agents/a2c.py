@@ -21,13 +21,13 @@ from rl_rms.agents.rollout import Episode, Rollout
 
 
 class A2CLearner(Learner):
-    """Learns from ``n_steps`` vector steps at a time."""
+    """Takes one optimizer step on each rollout of ``n_steps`` vector steps."""
 
     config: RolloutConfig
 
     @property
     def transitions_per_update(self) -> int | None:
-        """``num_envs * n_steps`` of all workers; an update with reset frames has a few less."""
+        """``num_envs * n_steps`` of all workers. An update with reset frames has a few less."""
         return None if self.num_envs is None else self.num_envs * self.config.n_steps * self.workers.size
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
@@ -35,24 +35,24 @@ class A2CLearner(Learner):
         return num_steps >= self.config.n_steps
 
     def loss_mask(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
-        """All true transitions without imputed numbers."""
+        """All valid transitions without imputed values."""
         return rollout.known
 
     def coefficients(self, num_timesteps: int) -> LossCoefficients:
-        """The configuration's."""
+        """The coefficients of the configuration."""
         return LossCoefficients.of(
             self.config, gae_lambda=self.config.gae_lambda, ent_coef=self.ent_coef(num_timesteps)
         )
 
 
 class A2C(Agent):
-    """Advantage actor-critic whose optimizer forgets at a stated half-life.
+    """Advantage actor-critic whose optimizer has a stated half-life.
 
-    Every ``n_steps`` vector steps it minimizes `rl_rms.agents.losses.actor_critic_loss` of the
-    ``num_envs * n_steps`` transitions with generalized advantages. A truncated episode bootstraps from the value
-    of its true final observation, a terminated one from 0.
+    After every ``n_steps`` vector steps the agent takes one optimizer step on
+    `rl_rms.agents.losses.actor_critic_loss` of the ``num_envs * n_steps`` transitions, with generalized
+    advantages. A truncated episode bootstraps from the value of its final observation, a terminated one from 0.
 
-    The arguments are those of `rl_rms.agents.agent.Agent`, with the fields of `A2CConfig`.
+    The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `A2CConfig`.
 
     Examples:
         >>> agent = A2C("CartPole-v1", half_life="2_000 steps", seed=0).learn(500)

@@ -32,9 +32,9 @@ class Actor:
         observation_space: Observation space of one sub-environment.
         action_space: Action space of one sub-environment.
         num_envs: Number of sub-environments.
-        normalizer: Scales the observations; None leaves them.
+        normalizer: Scales the observations; None leaves them unchanged.
         mask_actions: Whether `predict` reads the ``action_mask`` of a Dict observation.
-        seed: Seeds the actions.
+        seed: Seed of the actions.
         device: The policy's device.
 
     Attributes:
@@ -76,13 +76,13 @@ class Actor:
 
         Args:
             backend: The policy's backend.
-            t: Number of the step in its rollout.
-            observations: As the environment returns them, shape ``(num_envs, *observation)``.
+            t: Index of the step in its rollout.
+            observations: Observations of the environment, not normalized, shape ``(num_envs, *observation)``.
             starts: Whether an observation is its episode's first, shape ``(num_envs,)``.
-            action_masks: The valid actions, shape ``(num_envs, entries)``; None where all are.
+            action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
 
         Returns:
-            The policy's actions, and the same actions as the environment takes them.
+            The policy's actions, and the same actions in the form that the environment accepts.
         """
         if self._normalizer is not None:
             observations = self._normalizer(observations)
@@ -111,8 +111,8 @@ class Actor:
         if recurrent is not None and state is not None:
             recurrent = torch.as_tensor(state, device=self._device)
         starts = np.zeros(num, np.bool_) if episode_start is None else np.asarray(episode_start, dtype=np.bool_)
-        seen = batch if self._normalizer is None else self._normalizer(batch)
-        distribution, recurrent = self._torch.distribution(seen, starts, masks, recurrent)
+        normalized = batch if self._normalizer is None else self._normalizer(batch)
+        distribution, recurrent = self._torch.distribution(normalized, starts, masks, recurrent)
         action = distribution.mode() if deterministic else distribution.sample(self.generator)
         actions = self._to_env(action.cpu().numpy())
         return (actions[0] if single else actions), None if recurrent is None else recurrent.cpu().numpy()
@@ -131,7 +131,7 @@ class Actor:
         return {"generator": json.dumps(self.generator.bit_generator.state), "state": self.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`; a recurrent state of another shape is left out."""
+        """Load a state of `state_dict`. A recurrent state of another shape is ignored."""
         self.generator.bit_generator.state = json.loads(state["generator"])
         if self.state is not None and self.state.shape == state["state"].shape:
             self.state = state["state"].to(self._device)
@@ -141,7 +141,7 @@ class Actor:
         return torch.zeros(num_envs, size, device=self._device) if size else None
 
     def _batch(self, observation: Tree | int) -> tuple[Tree, bool]:
-        """A batch from a batch or from one observation, and whether it was one.
+        """A batch of observations, and whether the argument was a single observation.
 
         Raises:
             ValueError: If the observation has another shape.
@@ -163,4 +163,4 @@ class Actor:
                 f"observation must have shape {shape} or (batch, *{shape}), got {leaf.shape}; "
                 f"the policy was built for {space}"
             )
-        return (tree_map(lambda one: one[None], tree) if single else tree), single
+        return (tree_map(lambda leaf: leaf[None], tree) if single else tree), single

@@ -16,21 +16,21 @@ from rl_rms.agents.config import A2CConfig
 from rl_rms.envs.checks import check_int
 
 Array = npt.NDArray[Any]
-# From observations to actions as the environment takes them.
+# Maps observations to actions of the environment's action space.
 Rival = Callable[[Any], Array]
 Turns = Literal["simultaneous", "alternating"]
 
 
 class Side(gym.vector.VectorWrapper):
-    """A game of two players as one of them meets it: the other acts in the same env step.
+    """A game of two players as an environment of one player: the rival acts in the same env step.
 
     Args:
-        env: Whose actions are pairs, and whose reward is the first player's.
-        player: 0 for the first, 1 for the second, whose reward is the negative.
-        rival: The other's actions for a batch of observations.
+        env: Vector environment with pairs of actions and the first player's reward.
+        player: 0 for the first player, 1 for the second, who receives the negative reward.
+        rival: Function from a batch of observations to the other player's actions.
 
     Raises:
-        ValueError: If the environment's actions are no pairs.
+        ValueError: If the environment's actions are not pairs.
 
     Examples:
         >>> import numpy as np
@@ -50,39 +50,38 @@ class Side(gym.vector.VectorWrapper):
         self.player, self.rival = player, rival
         self.single_action_space = spaces[player]
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._seen: Any = None
+        self._observations: Any = None
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin, see `gymnasium.vector.VectorEnv.reset`."""
-        self._seen, info = self.env.reset(**options)
-        return self._seen, info
+        """Begin episodes, see `gymnasium.vector.VectorEnv.reset`."""
+        self._observations, info = self.env.reset(**options)
+        return self._observations, info
 
     def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
-        """One step with this player's actions and the rival's."""
-        pair = (actions, self.rival(self._seen)) if self.player == 0 else (self.rival(self._seen), actions)
-        self._seen, rewards, terminated, truncated, info = self.env.step(pair)
-        return self._seen, rewards if self.player == 0 else -rewards, terminated, truncated, info
+        """Take one vector step with this player's actions and the rival's."""
+        other = self.rival(self._observations)
+        pair = (actions, other) if self.player == 0 else (other, actions)
+        self._observations, rewards, terminated, truncated, info = self.env.step(pair)
+        return self._observations, rewards if self.player == 0 else -rewards, terminated, truncated, info
 
 
 class RobustTraining:
     """Two A2C agents that learn in turns, each in its own copies of the game against the other's policy.
 
-    The adversary's pushes are where the protagonist is weakest, and move on when it has learned to stand them.
-
     Args:
-        make_env: Makes the game, a vector environment whose actions are pairs and whose reward is the
-            protagonist's; it is called once for each player.
-        protagonist: The first player's hyperparameters; None is A2C's defaults.
-        adversary: The second player's hyperparameters; None is A2C's defaults.
-        turns: ``"alternating"``: the adversary learns against the protagonist's newest policy.
-            ``"simultaneous"``: both learn against the other's policy at the beginning of the round.
-        turn: Env steps that each learns for in a round, at least, >= 1.
-        seed: Of the protagonist; the adversary's is one more.
+        make_env: Function that makes the game: a vector environment with pairs of actions and the protagonist's
+            reward. It is called once for each player.
+        protagonist: The first player's hyperparameters; None for A2C's defaults.
+        adversary: The second player's hyperparameters; None for A2C's defaults.
+        turns: Policies to learn against. With ``"alternating"`` the adversary learns against the protagonist's
+            newest policy, with ``"simultaneous"`` against its policy at the beginning of the round.
+        turn: Least env steps of each player's training in a round, >= 1.
+        seed: Seed of the protagonist; the adversary's seed is ``seed + 1``.
 
     Attributes:
         protagonist: The first player, an `A2C`.
-        adversary: The second.
-        rivals: The protagonist and the adversary as the other player meets them, two `A2C` that do not learn.
+        adversary: The second player, an `A2C`.
+        rivals: The policies that act as rivals: copies of the protagonist and the adversary that do not learn.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -112,7 +111,7 @@ class RobustTraining:
         for name, config in (("protagonist", protagonist), ("adversary", adversary)):
             if config.policy.recurrent != "none":
                 raise ValueError(
-                    f"{name} must remember nothing, since rivals meet it step by step, got policy.recurrent="
+                    f"{name} must not be recurrent, because rivals keep no recurrent state, got policy.recurrent="
                     f'{config.policy.recurrent!r}; take "none"'
                 )
         self.turns, self.turn = turns, turn
@@ -121,10 +120,10 @@ class RobustTraining:
         self.rivals = _frozen(self.protagonist), _frozen(self.adversary)
 
     def learn(self, total_timesteps: int) -> "RobustTraining":
-        """Rounds until each player has learned for at least ``total_timesteps`` more env steps.
+        """Train in rounds until each player has taken at least ``total_timesteps`` more env steps.
 
         Args:
-            total_timesteps: Env steps of each, all sub-environments together.
+            total_timesteps: Env steps of each player, all sub-environments together.
 
         Returns:
             The training itself.
@@ -154,7 +153,7 @@ class RobustTraining:
 
 
 def _frozen(agent: A2C) -> A2C:
-    """An agent that plays as this one does now, and does not learn with it."""
+    """A copy of an agent that does not learn."""
     other = A2C(
         None,
         config=agent.config,
@@ -167,7 +166,7 @@ def _frozen(agent: A2C) -> A2C:
 
 
 def _copy(agent: A2C, other: A2C) -> None:
-    """Have another agent of the same configuration play as this one does now."""
+    """Copy the policy and the observation statistics to another agent of the same configuration."""
     other.policy.load_state_dict(agent.policy.state_dict())
     if agent.observation_normalizer is not None and other.observation_normalizer is not None:
         other.observation_normalizer.load_state_dict(agent.observation_normalizer.state_dict())

@@ -47,19 +47,19 @@ class Agent:
             needs both spaces.
         config: All hyperparameters in one object, in place of ``**hyperparameters``.
         policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
-        optimizer: Any ``torch.optim.Optimizer`` class, or its import path; None for the configuration's.
-        seed: Seeds initial weights, actions, minibatches and environment; None draws one.
-        observation_space: Observation space of one sub-environment; taken from ``env`` if there is one.
-        action_space: Action space of one sub-environment; taken from ``env`` if there is one.
+        optimizer: A ``torch.optim.Optimizer`` class or its import path; None for the configuration's.
+        seed: Seed of initial weights, actions, minibatches and environment; None draws one.
+        observation_space: Observation space of one sub-environment; needed only without ``env``.
+        action_space: Action space of one sub-environment; needed only without ``env``.
         **hyperparameters: The fields of the subclass's configuration.
 
     Attributes:
         policy: The torch module.
         optimizer: The torch optimizer.
         generator: The random generator of the actions and the minibatches.
-        observation_normalizer: Scales the observations; None leaves them.
-        reward_normalizer: Scales the rewards; None leaves them.
-        meta: Adapts the optimizer's hyperparameters; None leaves them.
+        observation_normalizer: Scales the observations; None leaves them unchanged.
+        reward_normalizer: Scales the rewards; None leaves them unchanged.
+        meta: Adapts the optimizer's hyperparameters; None leaves them unchanged.
         workers: The processes that train the agent together, see `join`.
         episodes: The last 100 finished episodes.
         learner: Takes the optimizer steps.
@@ -68,7 +68,7 @@ class Agent:
         training: The counters of the training.
 
     Raises:
-        TypeError: If there is no hyperparameter of a name, or ``config`` is one of another algorithm.
+        TypeError: If a hyperparameter has an unknown name, or ``config`` is of another algorithm.
         ValueError: If an argument is out of its range.
     """
 
@@ -163,7 +163,7 @@ class Agent:
         self.reward_normalizer = self.learner.reward_normalizer
         self.meta = self.learner.meta
         self.episodes = self.training.episodes
-        # The callbacks of the present training; before the first `learn` of a loaded agent, their saved states.
+        # The callbacks of the present training, and before a loaded agent's first `learn` their saved states.
         self._callbacks: CallbackList | None = None
         self._callback_states: dict[str, Any] = {}
         self._set_timescale()
@@ -205,7 +205,7 @@ class Agent:
 
     @property
     def steps_per_update(self) -> float | None:
-        """Env steps that an update spans, None if that varies."""
+        """Env steps between two updates; None if the number varies."""
         return self.learner.steps_per_update
 
     @property
@@ -214,7 +214,7 @@ class Agent:
         return self.session.lost_wrappers
 
     def describe_half_life(self) -> str | None:
-        """The half-lives of the optimizer and the normalizers in updates and env steps, None if there is none."""
+        """The half-lives of the optimizer and the normalizers in updates and env steps; None if there are none."""
         return describe_half_lives(self.config, self.optimizer, self.steps_per_update)
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -225,16 +225,16 @@ class Agent:
         """Train together with other processes from now on, each in its own sub-environments.
 
         Every worker makes the same agent with the same seed in an equal part of the sub-environments (see
-        ``shard`` of `rl_rms.envs.NonStationaryVector`), joins, and calls `learn` with the same env steps, which
-        count all workers. After every update all workers have the same weights. With ``sync="global"`` they are
-        the weights of one process that has all sub-environments, except for the order of sums. Episodes, counts
-        and metrics cover all workers; callbacks and logs are each worker's own.
+        ``shard`` of `rl_rms.envs.NonStationaryVector`), joins, and calls `learn` with the same number of env steps
+        of all workers together. After every update all workers have the same weights. With ``sync="global"`` these
+        equal the weights of one process with all sub-environments, up to the order of sums. Episodes, counts and
+        metrics cover all workers. Each worker has its own callbacks and logs.
 
         Args:
             workers: The processes.
-            sync: ``"global"`` averages gradients, then clips and normalizes them as one process would. With
-                ``"local"`` each worker clips and normalizes its own gradient by its own second moment, and the
-                steps are averaged.
+            sync: ``"global"`` averages the gradients, then clips and normalizes the mean. With ``"local"`` each
+                worker clips its own gradient and normalizes it by its own second moment, then the steps are
+                averaged.
 
         Returns:
             The agent itself.
@@ -255,7 +255,7 @@ class Agent:
         """Reset the environment, unless episodes are in progress; `learn` does so itself.
 
         Raises:
-            ValueError: If there is no environment, or it lacks what the agent needs.
+            ValueError: If there is no environment, or the agent cannot train in it.
         """
         self.make_trainer().start()
 
@@ -269,9 +269,9 @@ class Agent:
     ) -> Self:
         """Train for at least ``total_timesteps`` more env steps.
 
-        Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress, and a run saved then is
-        resumed bit-identically. A second Ctrl-C raises it at once. An update or evaluation that waits for episodes
-        to end is left at a multiple of 1,000 vector steps. `interrupt` does the same for other signals.
+        Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress; an agent that is saved then
+        resumes bit-identically. A second Ctrl-C raises it at once. A rollout or an evaluation that waits for
+        episodes to end stops at a multiple of 1,000 vector steps. `interrupt` does the same for other signals.
 
         Args:
             total_timesteps: Env steps, all sub-environments together; the rollout that passes them is the last.
@@ -286,10 +286,10 @@ class Agent:
 
         Raises:
             ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
-            EnvError: If a sub-environment failed. A checkpoint that callbacks save then begins new episodes.
-            KeyboardInterrupt: If it was interrupted.
+            EnvError: If a sub-environment failed. A checkpoint that callbacks save then has no episodes.
+            KeyboardInterrupt: If the training was interrupted.
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
-            rl_rms.agents.files.TakenError: If another process logs into it.
+            rl_rms.agents.files.TakenError: If another process logs into ``log_dir``.
         """
         total_timesteps = check_int("total_timesteps", total_timesteps, least=1)
         if log_interval is None:
@@ -329,10 +329,10 @@ class Agent:
         self.training.is_interrupted = True
 
     def raise_if_interrupted(self) -> None:
-        """End a long evaluation if this worker, or one that trains with it, was interrupted.
+        """End a long evaluation if any worker was interrupted.
 
         Raises:
-            KeyboardInterrupt: If it was.
+            KeyboardInterrupt: If a worker was interrupted.
         """
         self.training.raise_if_interrupted(self.workers)
 
@@ -346,21 +346,21 @@ class Agent:
     ) -> tuple[Array, Array | None]:
         """The policy's action for one observation or a batch of them.
 
-        Arguments and result are Stable-Baselines3's, so its evaluation helper takes these agents too.
+        Arguments and result are as in Stable-Baselines3, whose ``evaluate_policy`` accepts these agents.
 
         Args:
             observation: An observation, or a batch of them.
-            state: The recurrent state that the step before returned, shape ``(batch, state_size)``; None at the
-                beginning.
-            episode_start: Whether an observation is its episode's first, which resets the state, bool, shape
-                ``(batch,)``; None for no observation.
+            state: The recurrent state from the previous call, shape ``(batch, state_size)``; None in the first
+                call.
+            episode_start: True where an observation is its episode's first, which resets the state, shape
+                ``(batch,)``; None is False for all.
             deterministic: Whether to take the most likely action instead of drawing one.
             action_masks: True where an action is valid, shape ``(batch, entries)``. None reads the
                 ``action_mask`` of a Dict observation if the agent has ``mask_actions=True``.
 
         Returns:
-            The action (or a batch of them) as the environment takes it, and the state for the next step, None
-            unless the policy is recurrent.
+            The action or the batch of actions for the environment, and the recurrent state for the next call;
+            None unless the policy is recurrent.
 
         Raises:
             ValueError: If the observation or the mask has another shape, or a mask leaves no valid action.
@@ -372,7 +372,7 @@ class Agent:
         return self.actor.undisturbed()
 
     def lent_env(self, clock: int | None = None) -> AbstractContextManager[None]:
-        """Let an evaluation step the agent's environment inside, and continue the same episodes afterwards.
+        """Context in which an evaluation may step the agent's environment; its episodes are restored afterwards.
 
         If the episodes cannot be restored, `learn` begins new ones with the same clock, drift and curriculum.
 
@@ -432,20 +432,20 @@ class Agent:
         Args:
             path: The file.
             env: Environment to train in; None for an agent that only predicts.
-            policy: The module, if the saved agent had a user's own.
-            optimizer: The optimizer's class, unless it is one of torch's or this library's.
-            device: A torch device, None for the saved one.
+            policy: The policy module; needed if the saved agent had a user's module.
+            optimizer: The optimizer's class; needed unless it is torch's or this library's.
+            device: A torch device; None for the saved one.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file is no agent of this kind, or the environment's spaces differ.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file is not an agent of this class, or the environment's spaces differ.
         """
         contents = checkpoint.read(Path(path), cls.algorithm)
         with damage_named(f"{path}, config,"):
             changed = {} if device is None else {"device": device}
             config = cls.config_class.from_dict(contents["config"], **changed)
         if contents["user_policy"] and policy is None:
-            raise ValueError(f"{path} was saved with a policy of the user's own; pass it as policy=...")
+            raise ValueError(f"{path} was saved with a user's policy module; pass it as policy=...")
         if optimizer is None:
             check_trusted(config.optimizer)
         with damage_named(f"{path}, observation_space or action_space,"):
@@ -454,7 +454,8 @@ class Agent:
         for name, space in spaces.items():
             if getattr(agent, name) != space:
                 raise ValueError(
-                    f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}; give such a one"
+                    f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}; pass an "
+                    "environment with that space"
                 )
         with damage_named(str(path)):
             checkpoint.restore(contents, agent._parts())
@@ -466,7 +467,7 @@ class Agent:
         return [self.actor, self.session, self.training, self.learner]
 
     def make_trainer(self) -> Trainer:
-        """A trainer for the policy as it is now: users may have frozen parameters or hooked modules."""
+        """A new trainer, because users may have frozen parameters or hooked modules since the last one."""
         backend = choose_backend(self.policy, self.device, self.config)
         return Trainer(self.session, self.actor, self.learner, self.training, backend)
 

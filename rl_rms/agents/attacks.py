@@ -24,20 +24,20 @@ from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.transforms import is_float_box
 
 Array = npt.NDArray[Any]
-# Schedules of the strength are not random.
+# The strength's schedule is not random, so its value does not depend on the key.
 _UNUSED_KEY = Key(0)
 
 
 class FGSMAttack(VectorWrapper):
-    """A vector environment whose observations are moved against the policy of its agent.
+    """A vector environment whose observations are perturbed against the agent's policy.
 
     Each component of an observation moves by ``strength`` in the direction that makes the policy's most likely
     action less likely, and is clipped to the observation space. The attack uses the agent's present policy, so it
     follows the agent's learning. Rewards, ends of episodes and the clock do not change.
 
     Args:
-        env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. The attack reads its clock,
-            and continues in a resumed training.
+        env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. The strength follows its
+            clock, also in a resumed training.
         strength: Size of the change of each component, in the observation's unit, >= 0: a number, or a schedule
             over the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``.
 
@@ -78,19 +78,21 @@ class FGSMAttack(VectorWrapper):
             agent: The agent that acts in the environment.
 
         Raises:
-            ValueError: If its policy is recurrent, because its actions depend on more than the observation.
+            ValueError: If the policy is recurrent, because its actions depend on more than the observation.
         """
         if getattr(agent.policy, "state_size", 0):
-            raise ValueError('FGSMAttack needs a policy without memory; build the agent with recurrent="none"')
+            raise ValueError(
+                'FGSMAttack needs a policy that is not recurrent; build the agent with recurrent="none"'
+            )
         self._agent = agent
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin episodes. The arguments are the environment's."""
+        """Begin episodes; the arguments go to the environment's reset."""
         observations, infos = self.env.reset(**kwargs)
         return self._moved(observations), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Make a vector step.
+        """Take one vector step.
 
         Returns:
             The environment's transition, with attacked observations and ``info["final_obs"]``.

@@ -9,14 +9,14 @@ from rl_rms.agents.workers import Workers
 from rl_rms.optim.torch_private import foreach_mul_
 
 Sync = Literal["global", "local"]
-"""Whether workers clip and normalize the mean of their gradients, or each its own, see `Agent.join`."""
+"""Whether workers clip and normalize the mean gradient or each their own gradient, see `Agent.join`."""
 
 
 def check_sync(sync: Sync) -> None:
     """Check a value of ``sync``.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not an allowed value.
     """
     if sync not in get_args(Sync):
         raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, got {sync!r}")
@@ -26,7 +26,7 @@ def average(tensors: list[Tensor], share: float, workers: Workers) -> None:
     """Replace tensors by the mean over all workers.
 
     Args:
-        tensors: This worker's; changed in place.
+        tensors: This worker's tensors; changed in place.
         share: This worker's share of the transitions, which weights its tensors.
         workers: The workers.
     """

@@ -36,10 +36,10 @@ class Backend(Protocol):
         """Draw one action for each sub-environment.
 
         Args:
-            t: Number of the step in its rollout.
-            observations: As the policy sees them, shape ``(num_envs, *observation)``.
+            t: Index of the step in its rollout.
+            observations: Inputs of the policy, shape ``(num_envs, *observation)``.
             starts: Whether an observation is its episode's first, shape ``(num_envs,)``.
-            action_masks: The valid actions, shape ``(num_envs, entries)``; None where all are.
+            action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
             state: Recurrent state, shape ``(num_envs, state_size)``; None for a policy without one.
             random: The random generator.
 
@@ -53,7 +53,7 @@ class Backend(Protocol):
 
         Args:
             batch: The last rollout of `act`, with its loss mask and coefficients.
-            workers: The processes over whose transitions advantages are standardized.
+            workers: The processes whose transitions standardize the advantages together.
             with_metrics: Whether the metrics are needed.
 
         Returns:
@@ -62,10 +62,10 @@ class Backend(Protocol):
         ...
 
     def evaluate(self, batch: Batch) -> Played:
-        """The values, log-probabilities, advantages and returns that PPO's loss holds fixed.
+        """The values, log-probabilities, advantages and returns that PPO's loss treats as constants.
 
         Args:
-            batch: The last rollout of `act`, with its loss mask and coefficients, before the first step on it.
+            batch: The last rollout of `act`, with its loss mask and coefficients, before any step on it.
         """
         ...
 
@@ -73,7 +73,7 @@ class Backend(Protocol):
         """Write the gradients of `rl_rms.agents.clipped_loss.clipped_loss` to the parameters.
 
         Args:
-            minibatch: Transitions of the batch that was given to `evaluate`.
+            minibatch: Transitions of the last batch of `evaluate`.
             with_metrics: Whether the metrics are needed.
 
         Returns:
@@ -82,7 +82,7 @@ class Backend(Protocol):
         ...
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Limit the threads of the libraries that the backend calls, for as long as a training lasts."""
+        """Context of a training that limits the threads of the libraries that the backend calls."""
         ...
 
 

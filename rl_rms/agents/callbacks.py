@@ -11,10 +11,10 @@ from rl_rms.envs.checks import check_flag, check_int
 
 
 class Callback:
-    """Acts at the start, after the updates on each rollout and at the end of a training; the base does nothing."""
+    """Base class of callbacks, called when training starts, after the updates on each rollout, and at the end."""
 
     def metrics(self) -> Iterable[str]:
-        """Tags that it will log, for TensorBoard's Custom Scalars tab."""
+        """The tags that the callback logs, for TensorBoard's Custom Scalars tab."""
         return ()
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
@@ -30,12 +30,12 @@ class Callback:
     def state_dict(self) -> dict[str, Any]:
         """The state for checkpoints: numbers, strings and None, in lists and dictionaries.
 
-        A saved state holds the calls up to the one before the save, so list a callback before those that save.
+        List a callback before the callbacks that save, so that the saved state includes its last call.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`. A loaded agent's first `learn` calls it before the training."""
+        """Restore a state of `state_dict`. A loaded agent's first `learn` calls this before the training."""
 
 
 CallbackLike = Callback | Callable[[Any], bool | None]
@@ -57,7 +57,7 @@ def is_false(answer: object) -> bool:
 
 
 class CallbackList(Callback):
-    """Several callbacks, called in order. Each is called even if one before it stops the training."""
+    """Several callbacks, called in order. Each is called even if an earlier callback stops the training."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._callbacks = list(callbacks)
@@ -67,19 +67,19 @@ class CallbackList(Callback):
         self._callbacks.append(callback)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of all by class name, a list for each class in the callbacks' order."""
+        """The callbacks' states by class name: for each class a list in the callbacks' order."""
         states: dict[str, Any] = {}
         for callback in self._callbacks:
             states.setdefault(type(callback).__name__, []).append(callback.state_dict())
-        return {name: those for name, those in states.items() if any(those)}
+        return {name: of_class for name, of_class in states.items() if any(of_class)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Give each callback the state of its class and position. A callback without one starts fresh.
 
         Raises:
-            ValueError: If a state is none of its class.
+            ValueError: If a callback cannot load its state.
         """
-        left = {name: list(those) for name, those in state.items()}
+        left = {name: list(of_class) for name, of_class in state.items()}
         for callback in self._callbacks:
             name = type(callback).__name__
             own = left[name].pop(0) if left.get(name) else None
@@ -90,21 +90,21 @@ class CallbackList(Callback):
                     raise ValueError(f"the checkpoint's state of {name} is damaged: {error!r}") from error
 
     def metrics(self) -> Iterable[str]:
-        """Those of all."""
+        """The tags of all callbacks."""
         return [tag for callback in self._callbacks for tag in callback.metrics()]
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Start all."""
+        """Start all callbacks."""
         for callback in self._callbacks:
             callback.on_training_start(agent, logger)
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Call all. The result is False if any of them stops the training."""
+        """Call all callbacks. The result is False if any of them stops the training."""
         answers = [callback.on_update(agent, logger) for callback in self._callbacks]
         return False if any(is_false(answer) for answer in answers) else None
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
-        """End all, also those behind one that fails."""
+        """End all callbacks, even if one of them raises an error."""
         errors = []
         for callback in self._callbacks:
             try:
@@ -116,11 +116,11 @@ class CallbackList(Callback):
 
 
 class Periodic(Callback):
-    """Acts after the first rollout that reaches each multiple of ``every`` env steps, and after the last if asked.
+    """A callback that acts after the first rollout that reaches each multiple of ``every`` env steps.
 
     Args:
-        every: Env steps between two of its acts.
-        at_end: Whether it acts after the rollout that reaches the training's env steps, too.
+        every: Env steps between two acts.
+        at_end: Whether to act after the last rollout as well.
 
     Raises:
         ValueError: If ``every`` is below 1.
@@ -131,12 +131,12 @@ class Periodic(Callback):
         self.at_end = check_flag("at_end", at_end)
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Look for the next multiple."""
-        # Of multiples from the agent's first step on, so that a resumed training acts where it would have.
+        """Compute the env steps of the next act."""
+        # Multiples count from the agent's first step, so a resumed training acts at the same steps.
         self._next = self.every * (1 + agent.num_timesteps // self.every)
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Act if it is time."""
+        """Act if a multiple of ``every`` was reached."""
         if agent.num_timesteps >= self._next:
             self._next += self.every * (1 + (agent.num_timesteps - self._next) // self.every)
             return self.act(agent, logger)
@@ -150,11 +150,11 @@ class Periodic(Callback):
 
 
 def as_callback(callback: CallbackLike | Iterable[CallbackLike] | None) -> CallbackList:
-    """One callback from none, one or several callbacks or functions."""
+    """A `CallbackList` of any number of callbacks or functions."""
     if callback is None:
         return CallbackList([])
     if isinstance(callback, Callback):
         return CallbackList([callback])
     if callable(callback):
         return CallbackList([_FunctionCallback(callback)])
-    return CallbackList([one if isinstance(one, Callback) else _FunctionCallback(one) for one in callback])
+    return CallbackList([part if isinstance(part, Callback) else _FunctionCallback(part) for part in callback])

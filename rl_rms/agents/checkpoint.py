@@ -18,7 +18,7 @@ class Part(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the fields of this part, out of all fields of a file."""
+        """Load this part's fields from all fields of a file."""
         ...
 
 
@@ -27,8 +27,8 @@ def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:
 
     Args:
         path: The file; ``.safetensors`` is added unless the path ends in it.
-        fields: Fields that belong to no part.
-        parts: The agent's parts, whose fields have different names.
+        fields: Fields besides the parts' fields.
+        parts: The agent's parts. Their fields have different names.
 
     Returns:
         The file's path.
@@ -47,9 +47,9 @@ def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
         algorithm: The algorithm that the agent must have; None allows any.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no agent, is damaged, has another version or another algorithm, lacks a field,
-            or a field has a value that it cannot have, such as weights that are nan.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is not an agent, is damaged, has another version or algorithm, or lacks a field, or
+            if a field has an invalid value, such as weights that are nan.
     """
     path = storage.with_suffix(path)
     contents = storage.read(path)
@@ -69,8 +69,8 @@ def restore(contents: dict[str, Any], parts: Iterable[Part]) -> None:
 
     Args:
         contents: The fields.
-        parts: The agent's parts. The last one holds the policy, so that a user's policy changes only if no other
-            part fails.
+        parts: The agent's parts. The last part holds the policy, so that a user's policy module changes only after
+            all other parts were loaded.
     """
     for part in parts:
         part.load_state_dict(contents)

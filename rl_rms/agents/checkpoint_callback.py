@@ -12,34 +12,34 @@ from rl_rms.envs.checks import check_int
 
 
 def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
-    """Save an agent during its training, which no error of saving may end.
+    """Save an agent during its training, and warn instead of raising an error.
 
     Returns:
-        The error, of which a warning was given; the earlier file is unchanged then. None if the agent is saved.
+        The error if the agent could not be saved; an earlier file is unchanged then. None if it was saved.
     """
     try:
         agent.save(path)
     except Exception as error:
-        said = error if isinstance(error, files.UnwritableError) else f"cannot save {path}: {error}"
-        warnings.warn(f"{said}; training continues, and the next checkpoint is tried as usual", stacklevel=2)
+        reason = error if isinstance(error, files.UnwritableError) else f"cannot save {path}: {error}"
+        warnings.warn(f"{reason}; training continues, and the next checkpoint is tried as usual", stacklevel=2)
         return error
     return None
 
 
 class CheckpointCallback(Periodic):
-    """Saves the agent at regular env steps and at the end, whatever ends the training.
+    """Saves the agent at regular env steps and at the end of the training, also after an error.
 
-    A checkpoint that cannot be saved gives a warning, and training continues. The last checkpoint is then saved
-    to the system's folder for temporary files, if possible, and the warning names the file.
+    If a checkpoint cannot be saved, a warning is given and training continues. If the last checkpoint cannot be
+    written to the folder, it is saved to the system's temporary folder, and the warning names the file.
 
     Args:
-        folder: Where ``step_<env steps>.safetensors`` and, at the end, ``final.safetensors`` go.
+        folder: Folder of the files ``step_<env steps>.safetensors`` and ``final.safetensors``.
         every: Env steps between two checkpoints.
-        keep: Number of the former that stay, those with the most env steps; None keeps all. Checkpoints with more
-            env steps than the agent has when its training starts belong to another training and stay.
+        keep: Number of the newest ``step_...`` files to keep; None keeps all. Files with more env steps than the
+            agent has at the start belong to another training and are kept.
 
     Attributes:
-        error: The error of the last checkpoint, if it is not in the folder.
+        error: The error of the last checkpoint; None if it was saved in the folder.
 
     Raises:
         ValueError: If ``every`` or ``keep`` is not a whole number >= 1.
@@ -60,13 +60,13 @@ class CheckpointCallback(Periodic):
         """
         super().on_training_start(agent, logger)
         files.check_writable(self.folder)
-        there = sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))
+        existing = sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))
         # Names order checkpoints by env steps.
-        self._own = [path for path in there if agent.num_timesteps and path.name <= self._path(agent).name]
-        if len(self._own) < len(there):
+        self._own = [path for path in existing if agent.num_timesteps and path.name <= self._path(agent).name]
+        if len(self._own) < len(existing):
             warnings.warn(
-                f"{self.folder} holds {len(there) - len(self._own)} checkpoints of another training, such as "
-                f"{there[-1].name}, which stay; give each training its own folder",
+                f"{self.folder} holds {len(existing) - len(self._own)} checkpoints of another training, such as "
+                f"{existing[-1].name}, which are kept; give each training its own folder",
                 stacklevel=4,
             )
         for unfinished in self.folder.glob(f".*{storage.SUFFIX}.*{files.UNFINISHED}"):
@@ -76,16 +76,16 @@ class CheckpointCallback(Periodic):
         """Save one checkpoint."""
         path = self._path(agent)
         if save_or_warn(agent, path) is None and self.keep is not None:
-            self._own = [one for one in self._own if one != path] + [path]
+            self._own = [own for own in self._own if own != path] + [path]
             while len(self._own) > self.keep:
-                self._own.pop(0).unlink(missing_ok=True)  # a user who deletes the run's folder may be faster
+                self._own.pop(0).unlink(missing_ok=True)  # a user may have deleted the run's folder
         return None
 
     def _path(self, agent: TrainedAgent) -> Path:
         return self.folder / f"step_{agent.num_timesteps:010d}{storage.SUFFIX}"
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Save the last checkpoint, unless a step of the optimizer was interrupted."""
+        """Save the last checkpoint, unless an optimizer step was interrupted."""
         if not agent.can_be_saved:
             return
         path = self.folder / f"final{storage.SUFFIX}"
@@ -94,7 +94,7 @@ class CheckpointCallback(Periodic):
             return
         instead = Path(tempfile.mkdtemp(prefix="rl_rms-")) / path.name
         if save_or_warn(agent, instead) is None:
-            where = f"{instead}: move it to {self.folder} to resume"
-            said = f"the agent of env step {agent.num_timesteps:,} is in {where}"
-            self.error.args = (f"{self.error}. {said}",)
-            warnings.warn(said, stacklevel=2)
+            mend = f"move it to {self.folder} to resume"
+            message = f"the agent of env step {agent.num_timesteps:,} is in {instead}: {mend}"
+            self.error.args = (f"{self.error}. {message}",)
+            warnings.warn(message, stacklevel=2)

@@ -12,7 +12,7 @@ import torch
 from rl_rms.envs.encoding import decode
 from rl_rms.optim.rmsprop import RMSprop
 
-# Optimizers that a checkpoint may name, since importing them runs no foreign code.
+# Optimizers that a checkpoint may name, because importing them runs no code that the file chose.
 _TRUSTED = ("rl_rms.", "torch.optim.")
 
 
@@ -57,7 +57,7 @@ def _is_list_of_dicts(value: Any) -> bool:
 
 _COUNT = (_is_count, "a whole number >= 0")
 _DICT = (_is_dict, "a dictionary")
-# The fields of an agent, each with a check and the allowed values in words.
+# The fields of an agent, each with a check and a description of the allowed values.
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "algorithm": (_is_text, "a string"),
     "config": _DICT,
@@ -96,7 +96,7 @@ def check_fields(path: Path, contents: Mapping[str, Any]) -> None:
         contents: The fields.
 
     Raises:
-        ValueError: If a field is missing, or has a value that it cannot have.
+        ValueError: If a field is missing or has an invalid value.
     """
     for name, (is_allowed, allowed) in _FIELDS.items():
         if name not in contents:
@@ -109,38 +109,38 @@ def check_fields(path: Path, contents: Mapping[str, Any]) -> None:
     for name, weight in contents["policy"].items():
         if isinstance(weight, torch.Tensor) and not _is_finite(weight):
             raise ValueError(
-                f"{path} holds a policy whose {name} is nan or infinite, since its training diverged; load an "
+                f"{path} holds a policy whose {name} is nan or infinite, because its training diverged; load an "
                 "earlier checkpoint, or restart training with a smaller learning_rate"
             )
 
 
 @contextmanager
 def damage_named(where: str) -> Iterator[None]:
-    """Turn every error of a state that does not fit into a ValueError of one sentence.
+    """Turn errors of a state that does not fit into a ValueError that names the damaged object.
 
     Args:
-        where: The damaged object, at the beginning of the sentence.
+        where: Name of the object in the error.
 
     Raises:
-        ValueError: If the body raises an error of a missing key, a wrong type, shape or value.
+        ValueError: If the block raises an error of a missing key, or of a wrong type, shape or value.
     """
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        said = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise ValueError(f"{where} is damaged: {said}; load an earlier checkpoint") from error
+        cause = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(f"{where} is damaged: {cause}; load an earlier checkpoint") from error
 
 
 def check_like(name: str, value: Any, like: Any) -> None:
-    """Check that a loaded value has the structure of one that the agent has now.
+    """Check that a loaded value has the structure of the agent's present value.
 
     Args:
         name: Name of the value in errors.
         value: The loaded value.
-        like: The agent's own: the same keys, lengths, shapes and types are allowed.
+        like: The agent's present value, whose keys, lengths, shapes and types are required.
 
     Raises:
-        ValueError: If the structure differs, a number is below 0 that counts, or a tensor or number is not finite.
+        ValueError: If the structure differs, a whole number is below 0, or a tensor or float is not finite.
     """
     if isinstance(like, np.ndarray):
         _check_array(name, value, like)
@@ -173,7 +173,7 @@ def _check_array(name: str, value: Any, like: np.ndarray[Any, Any]) -> None:
 
 
 def check_place(place: Any) -> None:
-    """Check the structure of the saved place in an environment, as far as it can be seen without the environment.
+    """Check the structure of the saved place in an environment, as far as possible without the environment.
 
     Raises:
         ValueError: If a part is missing or of another type.
@@ -194,7 +194,7 @@ def check_episodes(episodes: Any, like: Mapping[str, Any]) -> None:
 
     Args:
         episodes: The loaded state of a `rl_rms.agents.collector.Collector`.
-        like: The state of the agent's own.
+        like: The state of the agent's own collector.
 
     Raises:
         ValueError: If the structure differs, or an array has another shape or dtype.
@@ -209,29 +209,29 @@ def check_episodes(episodes: Any, like: Mapping[str, Any]) -> None:
 
 
 def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
-    """Check that loaded options fit those that a configuration gives.
+    """Check that loaded options fit the options of a configuration.
 
     Args:
         name: Name of the options in errors.
         value: The loaded options.
-        like: The options of the configuration. Flags and lists must be equal, numbers be numbers, and all else be
-            of the same type.
+        like: The options of the configuration. Flags and lists must be equal; other values must have the same
+            type, with whole numbers and floats as one type.
 
     Raises:
         ValueError: If a name differs, or a value does not fit.
     """
     if not isinstance(value, dict) or value.keys() != like.keys():
         raise ValueError(f"{name} must have the keys {sorted(like)}, got {_short(value)}")
-    for key, one in like.items():
-        is_alike = _kind(value[key]) is _kind(one)
-        if is_alike and isinstance(one, (bool, list, tuple)):
-            is_alike = value[key] == (list(one) if isinstance(one, tuple) else one)
-        if not is_alike:
-            raise ValueError(f"{name}.{key} must be like {_short(one)}, got {_short(value[key])}")
+    for key, expected in like.items():
+        fits = _kind(value[key]) is _kind(expected)
+        if fits and isinstance(expected, (bool, list, tuple)):
+            fits = value[key] == (list(expected) if isinstance(expected, tuple) else expected)
+        if not fits:
+            raise ValueError(f"{name}.{key} must be like {_short(expected)}, got {_short(value[key])}")
 
 
 def check_numbers(name: str, value: Any) -> None:
-    """Check that every number in loaded dictionaries and lists fits into a float.
+    """Check that every whole number in loaded dictionaries and lists is below 2**63 in magnitude.
 
     Args:
         name: Name of the value in errors.
@@ -248,24 +248,24 @@ def check_numbers(name: str, value: Any) -> None:
 
 
 def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, name: str = "optimizer") -> None:
-    """Check a loaded optimizer state that the optimizer takes unchecked.
+    """Check a loaded optimizer state, because torch's optimizers load states unchecked.
 
     Args:
         state: The loaded state, in the layout of `torch.optim.Optimizer.state_dict`.
-        optimizer: The optimizer that is to load it. RMSprop checks all but its flags itself.
+        optimizer: The optimizer that will load the state. RMSprop checks everything but its flags itself.
         name: Name of the state in errors.
 
     Raises:
-        ValueError: If a tensor's shape does not follow from the parameter's as that of the largest parameter's
-            tensor does; a tensor is not finite; a counter or mean square is below 0; parameters with as many
-            dimensions have different entries; or a group has other options than the optimizer's.
+        ValueError: If a tensor's shape does not fit the shape of its parameter; a tensor is not finite; a counter
+            or mean square is below 0; parameters with equal numbers of dimensions have different entries; or a
+            group's options differ from the optimizer's.
     """
     check_numbers(name, state)
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
     for number, (own, loaded) in enumerate(groups):
         where = f"{name}.param_groups[{number}]"
         if isinstance(optimizer, RMSprop):
-            flags = {key: one for key, one in own.items() if isinstance(one, bool)}
+            flags = {key: option for key, option in own.items() if isinstance(option, bool)}
             check_options(where, {key: loaded[key] for key in flags}, flags)
         else:
             check_options(where, loaded, own)
@@ -273,17 +273,17 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
         return
     params = [param for group in optimizer.param_groups for param in group["params"]]
     states = {number: entries for number, entries in state["state"].items() if entries}
-    # A parameter of one weight does not show which entries have its shape, but the largest one does. Optimizers
-    # that factor their state have other entries for matrices than for vectors.
-    largest = {params[number].ndim: number for number in sorted(states, key=lambda one: params[one].numel())}
+    # The largest parameter shows which entries have its shape; a parameter of one weight does not. Optimizers with
+    # factored states have different entries for matrices and vectors.
+    largest = {params[number].ndim: number for number in sorted(states, key=lambda index: params[index].numel())}
     for number, entries in states.items():
         param = params[number]
-        example, alike = states[largest[param.ndim]], params[largest[param.ndim]]
+        example, example_param = states[largest[param.ndim]], params[largest[param.ndim]]
         check_options(f"{name}.state[{number}]", entries, example)
         for entry, value in entries.items():
             if not isinstance(value, torch.Tensor):
                 continue
-            shape = _shape_like(example[entry], alike, param)
+            shape = _shape_like(example[entry], example_param, param)
             if value.shape != shape or not _is_finite(value):
                 wanted = f"a finite tensor of shape {shape}"
                 raise ValueError(f"{name}.state[{number}].{entry} must be {wanted}, got {_short(value)}")
@@ -291,18 +291,18 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
                 raise ValueError(f"{name}.state[{number}].{entry} must be >= 0, got {float(value.min()):g}")
 
 
-def _shape_like(example: torch.Tensor, alike: torch.Tensor, param: torch.Tensor) -> tuple[int, ...]:
-    """The shape of a parameter's entry by the entry of another: whole, or with axes that are reduced to one."""
-    sizes = list(itertools.zip_longest(example.shape, alike.shape))
+def _shape_like(example: torch.Tensor, example_param: torch.Tensor, param: torch.Tensor) -> tuple[int, ...]:
+    """The shape of a parameter's entry, from another parameter's entry whose axes may be reduced to 1."""
+    sizes = list(itertools.zip_longest(example.shape, example_param.shape))
     if example.numel() == 1:
         return tuple(example.shape)
-    if any(size not in (whole, 1) for size, whole in sizes):
+    if any(size not in (full, 1) for size, full in sizes):
         return tuple(param.shape)
-    return tuple(own if size == whole else 1 for (size, whole), own in zip(sizes, param.shape, strict=True))
+    return tuple(own if size == full else 1 for (size, full), own in zip(sizes, param.shape, strict=True))
 
 
 def _kind(value: Any) -> type:
-    """The type of a value, where files keep neither tuples nor the difference between 1 and 1.0."""
+    """The type of a value after it was saved: files store tuples as lists, and may store 1.0 as 1."""
     kinds: dict[type, type] = {int: float, tuple: list, torch.nn.Parameter: torch.Tensor}
     return kinds.get(type(value), type(value))
 
@@ -312,7 +312,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value in an error: of a tensor its dtype and shape, of a dictionary its keys."""
+    """A short description of a value for errors: a tensor's dtype and shape, a dictionary's keys."""
     if isinstance(value, torch.Tensor):
         finite = "" if _is_finite(value) else ", not finite"
         return f"a tensor of {value.dtype} and shape {tuple(value.shape)}{finite}"
@@ -324,10 +324,10 @@ def _short(value: Any) -> str:
 
 
 def check_trusted(optimizer: str) -> None:
-    """Refuse to import an optimizer that only the file names, unless it is torch's or this library's.
+    """Refuse to import an optimizer named by a file, unless it is torch's or this library's.
 
     Raises:
-        ValueError: If it is another's.
+        ValueError: If it is from another package.
     """
     if not optimizer.startswith(_TRUSTED):
         raise ValueError(

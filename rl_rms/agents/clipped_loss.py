@@ -5,8 +5,8 @@
 
 With ``clip_range_vf`` d the last term has ``V_old + clip(V - V_old, -d, d)`` in place of V.
 
-Source: Schulman et al., "Proximal policy optimization algorithms", 2017, equations 7 and 9; for the clipped values
-Stable-Baselines3's PPO.
+Sources: Schulman et al., "Proximal policy optimization algorithms", 2017, equations 7 and 9; Stable-Baselines3's
+PPO for the clipped values.
 """
 
 from collections.abc import Mapping
@@ -38,10 +38,10 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Played:
-    """Values, log-probabilities and targets of a rollout by the policy that played it.
+    """Values, log-probabilities and targets of a rollout by the policy that collected it.
 
     Attributes:
-        values: ``V_old(o_t)``, shape ``(num_steps * num_envs,)`` as all arrays here.
+        values: ``V_old(o_t)``, shape ``(num_steps * num_envs,)``, as for all arrays here.
         log_probs: ``log pi_old(a_t | o_t)``.
         advantages: ``A_t``, not standardized.
         returns: ``R_t``, the critic's targets.
@@ -55,17 +55,17 @@ class Played:
 
 @dataclass(frozen=True)
 class Minibatch:
-    """Some transitions of a batch, with everything else that PPO's loss depends on besides the policy.
+    """Some transitions of a batch, with all inputs of PPO's loss except the policy.
 
     Attributes:
-        batch: The whole batch.
-        rows: The transitions as ``step * num_envs + env_index``, shape ``(size,)`` as all arrays here.
+        batch: The full batch.
+        rows: The transitions as ``step * num_envs + env_index``, shape ``(size,)``, as for all arrays here.
         values: See `Played`.
         log_probs: See `Played`.
         advantages: Advantages, standardized over the minibatch if ``normalize_advantage`` is set.
         returns: See `Played`.
         clip_range: Distance of the ratio from 1 at which it is clipped.
-        clip_range_vf: Distance of the values from the old ones at which they are clipped; None does not clip them.
+        clip_range_vf: Distance of the values from the old values at which they are clipped; None for no clipping.
     """
 
     batch: Batch
@@ -92,7 +92,7 @@ class Minibatch:
         if batch.coefficients.normalize_advantage:
             advantages = standardized(advantages, played.returns[rows], workers)
         if not len(rows):
-            # This worker's gradients have the weight 0, but there must be some.
+            # This worker's gradients have weight 0, but the optimizer needs gradients.
             rows, advantages = np.zeros(1, np.int64), played.advantages[:1]
         return cls(
             batch=batch,
@@ -108,20 +108,20 @@ class Minibatch:
 
 @torch.no_grad()
 def evaluate(policy: nn.Module, batch: Batch) -> Played:
-    """The values, log-probabilities, advantages and returns of a batch, by the policy that played it."""
+    """The values, log-probabilities, advantages and returns of a batch, by the policy that collected it."""
     device = next(policy.parameters()).device
     features, after = all_features(policy, batch, device)
     _, values, final_values = all_values(policy, batch, features, after)
     advantages, returns = plain_targets(batch, values, final_values)
-    every = np.arange(batch.loss_mask.size)
-    distribution = _distribution(policy, batch, features, every, device)
-    log_probs = distribution.log_prob(_of_rows(batch.rollout.actions, every, device))
-    check_rows("the log-probabilities of the actor's distribution", log_probs, len(every))
+    rows = np.arange(batch.loss_mask.size)
+    distribution = _distribution(policy, batch, features, rows, device)
+    log_probs = distribution.log_prob(_of_rows(batch.rollout.actions, rows, device))
+    check_rows("the log-probabilities of the actor's distribution", log_probs, len(rows))
     return Played(values[:-1].reshape(-1), log_probs.cpu().numpy(), advantages.reshape(-1), returns.reshape(-1))
 
 
 def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """The module docstring's loss.
+    """The clipped surrogate loss of a minibatch; the module's docstring has the equation.
 
     Args:
         policy: Module with `ActorCriticPolicy`'s interface.
@@ -157,7 +157,7 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mappi
             "train/value_loss": value_loss,
             "train/entropy_loss": entropy_loss,
             "train/loss": loss,
-            # An unbiased estimate of KL(old, new) of low variance: http://joschu.net/blog/kl-approx.html
+            # An unbiased estimate of KL(old, new) with low variance: http://joschu.net/blog/kl-approx.html
             "train/approx_kl": (ratio - 1.0 - log_ratio).mean(),
             "train/clip_fraction": ((ratio - 1.0).abs() > clip_range).to(ratio.dtype).mean(),
         }
@@ -170,7 +170,7 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mappi
 def _distribution(
     policy: nn.Module, batch: Batch, features: Tree, rows: Rows, device: torch.device
 ) -> Distribution:
-    """The distributions of some rows' valid actions, by the rows' features."""
+    """The distributions over some rows' valid actions, from the rows' features."""
     distribution: Distribution = policy.actor(features)  # type: ignore[operator]
     if batch.rollout.action_masks is not None:
         distribution = distribution.masked(_of_rows(batch.rollout.action_masks, rows, device))
@@ -180,20 +180,20 @@ def _distribution(
 def _features(policy: nn.Module, minibatch: Minibatch, device: torch.device) -> Tree:
     """The inputs of actor and critic for a minibatch's rows.
 
-    A recurrent policy runs through the whole rollouts of the sub-environments that the rows are from.
+    A recurrent policy runs through the full rollouts of the rows' sub-environments.
     """
     batch, rows = minibatch.batch, minibatch.rows
     observations = batch.rollout.observations
     if batch.state is None:
         return encode(policy, tree_map(lambda leaf: _of_rows(leaf[:-1], rows, device), observations))
     steps, envs = np.divmod(rows, batch.loss_mask.shape[1])
-    envs, places = np.unique(envs, return_inverse=True)
+    envs, columns = np.unique(envs, return_inverse=True)
     features = encode(
         policy, tree_map(lambda leaf: torch.as_tensor(_flat(leaf[:-1, envs]), device=device), observations)
     )
     starts = torch.as_tensor(batch.rollout.starts[:-1, envs], device=device)
-    seen, _ = remember(policy, features, starts, batch.state[torch.as_tensor(envs, device=device)])
-    return seen[torch.as_tensor(steps * len(envs) + places, device=device)]
+    outputs, _ = remember(policy, features, starts, batch.state[torch.as_tensor(envs, device=device)])
+    return outputs[torch.as_tensor(steps * len(envs) + columns, device=device)]
 
 
 def _of_rows(leaf: npt.NDArray[Any], rows: Rows, device: torch.device) -> Tensor:
@@ -201,5 +201,5 @@ def _of_rows(leaf: npt.NDArray[Any], rows: Rows, device: torch.device) -> Tensor
 
 
 def _flat(leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """An array of shape ``(num_steps, num_envs, *shape)`` in rows."""
+    """Shape ``(num_steps * num_envs, *shape)`` from ``(num_steps, num_envs, *shape)``."""
     return leaf.reshape(-1, *leaf.shape[2:])

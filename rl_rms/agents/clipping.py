@@ -1,4 +1,4 @@
-"""Clips gradients by norm for optimizers that do not, and names non-finite gradients."""
+"""Clips gradients by norm for optimizers other than RMSprop, and names non-finite gradients."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_no
 
     Args:
         params: Parameters that have gradients.
-        max_norm: The largest norm, None for no limit.
+        max_norm: The largest norm; None for no limit.
         on_nonfinite: The treatment of non-finite gradients; ``"clip"`` replaces them.
 
     Returns:
-        The norm before; nan if a gradient was not finite.
+        The norm before clipping; nan if a gradient was not finite.
 
     Raises:
         FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
@@ -34,22 +34,22 @@ def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_no
     guard = GradientGuard(max_grad_norm=max_norm, on_nonfinite=on_nonfinite)
     admitted = guard.admit(grads)
     if admitted is not None:
-        # Only the squares overflow.
+        # The gradients are finite; only their squares overflow.
         foreach_mul_(grads, guard.scale(admitted.value))
         return admitted.value
     if on_nonfinite == "clip":
         mend_(grads)
-        nn.utils.clip_grads_with_norm_(params, limit, nn.utils.get_total_norm([one.double() for one in grads]))
+        nn.utils.clip_grads_with_norm_(params, limit, nn.utils.get_total_norm([grad.double() for grad in grads]))
     return math.nan
 
 
 def name_nonfinite_gradient(policy: nn.Module) -> str:
-    """A sentence on the first parameter whose gradient is not finite; empty if all are."""
+    """An error message about the first parameter with a non-finite gradient; empty if all gradients are finite."""
     for name, param in policy.named_parameters():
         if param.grad is not None and not param.grad.isfinite().all():
-            wrong = param.grad[~param.grad.isfinite()]
+            nonfinite = param.grad[~param.grad.isfinite()]
             return (
-                f"the gradient of {name} must be finite, got {float(wrong[0]):g} in {len(wrong)} of "
+                f"the gradient of {name} must be finite, got {float(nonfinite[0]):g} in {len(nonfinite)} of "
                 f'{param.numel()} numbers; nothing was updated; mend the loss, or set on_nonfinite to "skip", '
                 'which leaves such updates out, or to "clip", which replaces such numbers'
             )

@@ -22,14 +22,14 @@ from rl_rms.envs.keys import CLOCK
 from rl_rms.envs.notices import Notices
 
 LONG_EPISODE = 100_000
-"""Env steps after which an episode that others wait for is reported as endless."""
+"""Env steps of an episode after which a warning is given, if training or evaluation waits for its end."""
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Act = Callable[[int, Tree, Bools, Bools | None], tuple[Array, Array]]
-"""From the step's number, observations, episode starts and action masks to the policy's and the env's actions."""
+"""Maps step index, observations, episode starts and action masks to the policy's and the environment's actions."""
 RolloutDone = Callable[[int, list[Episode]], bool]
-"""From the number of vector steps and the finished episodes to whether the rollout is complete."""
+"""Maps the number of vector steps and the finished episodes to whether the rollout is complete."""
 
 
 class Collector:
@@ -40,22 +40,22 @@ class Collector:
         mask_actions: Whether to read the valid actions from ``info["action_mask"]`` or, in a Dict observation,
             from ``action_mask``.
         on_nonfinite: The treatment of non-finite rewards and observations, see `AgentConfig`.
-        on_env_error: The treatment of failing sub-environments, ``"raise"`` or ``"restart"``; None leaves the
-            environment's setting, ``"raise"`` at first.
-        env_timeout: Seconds that a worker of an AsyncVectorEnv may take over a step or a reset; None leaves the
-            environment's setting, no limit at first.
+        on_env_error: The treatment of failing sub-environments, ``"raise"`` or ``"restart"``; None keeps the
+            environment's setting, which is ``"raise"`` by default.
+        env_timeout: Seconds that a worker of an AsyncVectorEnv may take for a step or a reset; None keeps the
+            environment's setting, which is no limit by default.
 
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.
-        num_workers: Workers that step as many sub-environments at the same time; each step counts for all of them.
+        num_workers: Workers with equally many sub-environments; each vector step counts for all workers.
         first_index: Number of the first sub-environment in errors.
         resetting: Sub-environments that begin an episode in the next step, shape ``(num_envs,)``.
         starts: Whether the last observation is its episode's first, shape ``(num_envs,)``.
-        action_masks: The valid actions, shape ``(num_envs, entries)``; None where all are.
+        action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
 
     Raises:
-        ValueError: If the environment does not state its autoreset mode, its actions cannot be masked, or its
-            sub-environments cannot be restarted or timed as asked.
+        ValueError: If the environment does not state its autoreset mode, its actions cannot be masked, or it does
+            not support ``on_env_error`` or ``env_timeout``.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Collector:
 
     @property
     def num_restarts(self) -> int:
-        """How often a sub-environment failed and was restarted."""
+        """Number of restarts of sub-environments after failures."""
         return self._faults.num_restarts
 
     @property
@@ -121,8 +121,8 @@ class Collector:
         """Reset the environment and begin new episodes everywhere.
 
         Args:
-            seed: Seeds the environment; None continues its random generator.
-            clock: Clock reading of a changing environment, in env steps; None leaves it to the reset.
+            seed: Seed of the environment; None continues its random generator.
+            clock: Clock reading of a changing environment, in env steps; None for the reset's own.
         """
         options = None if clock is None else {CLOCK: clock}
         self._faults.seed(seed)
@@ -146,7 +146,7 @@ class Collector:
     def observations(self) -> Tree:
         """The last observations, shape ``(num_envs, *observation)``."""
         if self._observations is None:
-            raise RuntimeError("start() must be called before there are observations")
+            raise RuntimeError("there are no observations before start(); call it first")
         return self._observations
 
     def pop_num_nonfinite(self) -> int:
@@ -168,7 +168,7 @@ class Collector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state_dict`, in the environment that was restored."""
+        """Continue from a state of `state_dict`, after the environment was restored."""
         self._observations = state["observations"]
         self.resetting, self.starts = state["resetting"], state["starts"]
         if self.action_masks is not None:
@@ -182,7 +182,7 @@ class Collector:
 
         Args:
             act: Chooses the actions.
-            rollout_done: Tells when to stop.
+            rollout_done: Decides when the rollout is complete.
 
         Returns:
             The rollout, in arrays that the next call reuses.
@@ -223,12 +223,12 @@ class Collector:
         """Take one vector step.
 
         Args:
-            actions: As the environment takes them, shape ``(num_envs, *action)``.
+            actions: Actions of the environment's action space, shape ``(num_envs, *action)``.
             episodes: The list to which episodes that end are appended.
 
         Raises:
             FloatingPointError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
-            EnvError: If a sub-environment failed for good.
+            EnvError: If a sub-environment failed and was not restarted.
         """
         try:
             following, rewards, terminated, truncated, info = self.env.step(actions)
@@ -300,11 +300,11 @@ class Collector:
         return f"in {where}, after {self.num_timesteps:,} env steps"
 
     def _located(self, error: NonfiniteError) -> FloatingPointError:
-        """The error with the number's sub-environment and step, and the mend."""
+        """The error with the sub-environment, the step and the fix."""
         found, step = error.found, int(self._lengths[error.found.env_index])
-        named = dataclasses.replace(found, env_index=self.first_index + found.env_index)
+        value = dataclasses.replace(found, env_index=self.first_index + found.env_index)
         return FloatingPointError(
-            f"{named}, after {self.num_timesteps:,} env steps and {step:,} of its episode; mend the environment, "
+            f"{value}, after {self.num_timesteps:,} env steps and {step:,} of its episode; mend the environment, "
             'or set on_nonfinite to "skip", which leaves such transitions out of learning, or to "clip", which '
             "replaces such numbers"
         )
@@ -332,7 +332,7 @@ class Collector:
             self._lengths += valid
 
     def _close(self, done: Bools, info: Mapping[str, Any], episodes: list[Episode]) -> None:
-        """Append the episodes that ended, with the success that their last info states."""
+        """Append the episodes that ended, with the success from their last info."""
         successes: Any = info.get("is_success")
         stated = info.get("_is_success", self._all) if isinstance(successes, (np.ndarray, list)) else self._none
         for i in done.nonzero()[0].tolist():

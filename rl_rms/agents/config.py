@@ -41,7 +41,7 @@ class AgentConfig:
             ``{linear: {start: 7.0e-4, end: 0.0, over: 1_000_000}}``; env.changes lists the schedules. A resumed
             training continues the schedule.
         critic_learning_rate: Step size of the critic's parameters, as for learning_rate; null is learning_rate.
-            Shared parameters have learning_rate.
+            Shared parameters use learning_rate.
         gamma: Discount per env step, in [0, 1].
         ent_coef: Weight of the entropy bonus in the loss: a number >= 0, or a schedule as for learning_rate.
         vf_coef: Weight of the value loss in the loss, >= 0.
@@ -50,26 +50,26 @@ class AgentConfig:
         normalize_advantage: Whether each update's advantages are shifted to mean 0 and scaled to standard
             deviation 1.
         normalize_observation: Whether observations are shifted and scaled by their running mean and standard
-            deviation and clipped to +-10; a half-life such as ``"10_000 steps"`` lets the statistics forget.
-            ``true`` never forgets. Images and categories are left as they are.
-        normalize_reward: Whether rewards are divided by the running standard deviation of the discounted
-            return for learning, and with which half-life, as for normalize_observation. Reported returns are not
-            divided.
-        mask_actions: Whether to choose valid actions only, as ``info["action_mask"]`` or, in a Dict observation,
-            the entry ``action_mask`` states.
+            deviation and clipped to +-10. A half-life such as ``"10_000 steps"`` makes the statistics forget old
+            values; ``true`` never forgets. Images and categories are not normalized.
+        normalize_reward: Whether learning divides rewards by the running standard deviation of the discounted
+            return; true, false or a half-life, as for normalize_observation. Reported returns are not divided.
+        mask_actions: Whether to choose only valid actions. The mask is ``info["action_mask"]`` or the entry
+            ``action_mask`` of a Dict observation.
         on_env_error: Response to a sub-environment that raises or returns a value outside its spaces, and to a
-            worker that ends or hangs: ``raise`` ends the training with its number; ``restart`` makes a new one,
-            truncates its episode before the failed step, and continues. Only ``sync`` and ``async`` can restart.
-        env_timeout: Seconds after which a worker of ``async`` counts as hung in a step or a reset, > 0; null for
+            worker that ends or hangs: ``raise`` ends the training and names the sub-environment; ``restart``
+            truncates its episode before the failed step, makes a new one, and continues. Only ``sync`` and
+            ``async`` can restart.
+        env_timeout: Seconds after which a step or a reset of a worker of ``async`` counts as hung, > 0; null for
             no limit.
         half_life: Half-life of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
-            steps, converted with the steps that each update spans). ``match`` computes it from the environment's
+            steps, converted with the env steps per update). ``match`` computes it from the environment's
             timescale and the gradients' signal-to-noise ratio, ``auto`` from the gradients alone, both between 32
             and 10,000 updates; null means 200 updates. Only for optimizers that take ``half_life``.
         on_change: Response of RMSprop's state to a change of regime: ``keep``, ``reset`` (to the state before the
             first update) or ``forget`` (the half-life is forget_half_life for forget_updates updates).
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
-        forget_updates: Updates for which it holds, >= 1.
+        forget_updates: Updates for which forget_half_life holds, >= 1.
         on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` names it;
             ``skip`` leaves the transition, or the update, out of learning; ``clip`` replaces it by a finite
             number. RMSprop takes the same value.
@@ -79,8 +79,8 @@ class AgentConfig:
         optimizer_kwargs: Further keyword arguments of the optimizer, without ``lr``, ``params`` and ``half_life``.
             RMSprop gets ``eps=1e-5`` and ``bias_correction=True`` unless they are set here.
         policy: The policy network.
-        fused: Whether small networks of linear layers on a CPU run in numpy, which gives the same gradients in a
-            fraction of autograd's time, see `rl_rms.agents.numpy_backend`; false always uses autograd.
+        fused: Whether small networks of linear layers on a CPU run in numpy, which computes the same gradients
+            faster than autograd, see `rl_rms.agents.numpy_backend`; false always uses autograd.
         device: torch device of the network; ``"auto"`` is CUDA if there is one.
     """
 
@@ -160,12 +160,12 @@ class AgentConfig:
 
     @classmethod
     def from_dict(cls: type[ConfigT], plain: dict[str, Any], **changed: Any) -> ConfigT:
-        """The configuration of `to_dict`, with some changed hyperparameters."""
+        """The configuration from the data of `to_dict`, with some hyperparameters changed."""
         meta = None if plain["meta"] is None else MetaConfig(**plain["meta"])
         return cls(**{**plain, "policy": PolicyConfig(**plain["policy"]), "meta": meta, **changed})
 
     def _check_normalizer(self, name: str) -> None:
-        """Make a `NormalizerConfig` of a dictionary, and check the half-life."""
+        """Convert a dictionary to a `NormalizerConfig`, and check the half-life."""
         given = getattr(self, name)
         try:
             if isinstance(given, dict):
@@ -179,7 +179,7 @@ class AgentConfig:
             ) from None
 
     def _check_schedule(self, name: str, *, is_above_0: bool = False) -> None:
-        """Keep a schedule of numbers >= 0 as plain data; a plain number may have to be above 0."""
+        """Store a number or schedule as plain data, if it is >= 0 (a number: > 0 with ``is_above_0``)."""
         given = getattr(self, name)
         if callable(given) and not isinstance(given, Schedule):
             raise ValueError(
@@ -238,16 +238,16 @@ class PPOConfig(RolloutConfig):
 
     Args:
         algorithm: The agent's algorithm.
-        batch_size: Transitions of a minibatch, of all workers together, >= 1. The last one of an epoch may be
-            smaller. With a recurrent policy a minibatch has the whole rollouts of ``batch_size // n_steps``
+        batch_size: Transitions of a minibatch, of all workers together, >= 1. An epoch's last minibatch may be
+            smaller. With a recurrent policy a minibatch has the full rollouts of ``batch_size // n_steps``
             sub-environments, at least of one.
         n_epochs: Passes over each rollout, >= 1.
         clip_range: Distance of the probability ratio from 1 above which a transition no longer moves the policy: a
             number > 0, or a schedule as for learning_rate.
-        clip_range_vf: Distance to which the value loss clips the change of the values, in units of the scaled
-            returns, as for clip_range; null does not clip it.
-        target_kl: An epoch's minibatch whose approximate KL divergence from the policy that played the rollout is
-            above ``1.5 * target_kl`` ends the learning from this rollout, > 0; null sets no limit.
+        clip_range_vf: Limit of the change of the values in the value loss, in units of the scaled returns, as for
+            clip_range; null for no limit.
+        target_kl: Limit of the approximate KL divergence from the policy that collected the rollout, > 0. Learning
+            from a rollout ends at a minibatch above ``1.5 * target_kl``; null for no limit.
     """
 
     default_log_interval: ClassVar[int] = 1
@@ -274,7 +274,7 @@ class PPOConfig(RolloutConfig):
             check_number("target_kl", self.target_kl, above=0.0)
         if self.batch_size == 1 and self.normalize_advantage and self.policy.recurrent == "none":
             raise ValueError(
-                "batch_size must be > 1 with normalize_advantage, got 1; a single advantage has no deviation"
+                "batch_size must be > 1 with normalize_advantage, got 1; one advantage has no standard deviation"
             )
         if self.meta is not None:
             raise ValueError(
@@ -290,7 +290,7 @@ class ReinforceConfig(AgentConfig):
         algorithm: The agent's algorithm.
         episodes_per_env: Whole episodes that each sub-environment plays for one update, >= 1.
         baseline: Whether a learned value is subtracted from the returns; without it ``vf_coef`` has no effect
-            and a truncated episode's return is what was collected.
+            and the return of a truncated episode has no bootstrap value.
     """
 
     algorithm: Literal["reinforce"] = "reinforce"

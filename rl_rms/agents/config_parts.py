@@ -24,17 +24,17 @@ class PolicyConfig:
 
     Args:
         hidden_sizes: Units of each hidden layer.
-        shared_trunk: Whether actor and critic share the hidden layers, so that each has its own last layer only.
+        shared_trunk: Whether actor and critic share the hidden layers; each has its own last layer.
         activation: Non-linearity after each hidden layer.
         norm: Normalization of each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
             (BatchNorm, with the batch's statistics in updates and running ones for actions).
-        recurrent: A recurrent cell, ``gru`` or ``lstm``, that actor and critic share. Its state is reset at an
-            episode's end, and gradients go back to the beginning of a rollout.
+        recurrent: The recurrent cell that actor and critic share: ``none``, ``gru`` or ``lstm``. Its state is
+            reset at an episode's end, and gradients go back to the beginning of a rollout.
         recurrent_size: Units of the recurrent cell.
         image_features: Units of the Nature CNN's last layer, which actor and critic share, for images.
         log_std_init: Initial logarithm of the standard deviation of continuous actions.
         squash_actions: Whether a tanh scales continuous actions to the space's bounds; otherwise they are clipped.
-        orthogonal_init: Whether weights are initialized orthogonal and biases zero; otherwise torch's defaults.
+        orthogonal_init: Whether weights are initially orthogonal and biases zero; otherwise torch's defaults.
     """
 
     hidden_sizes: Sequence[int] = (64, 64)
@@ -72,11 +72,11 @@ class MetaConfig:
             RMSprop's half_life_bounds, 32 to 10,000 updates.
         window: Updates through which the meta-gradient goes back, >= 1.
         num_eval_rollouts: Rollouts that evaluate the policy after the window, >= 1. The policy also learns from
-            the last of them; the others cost env steps, and make the meta-gradient less noisy.
+            the last of them. The others cost env steps, but make the meta-gradient less noisy.
         rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
         fluctuation: Weight of the loss's variance along the window in the meta-objective, >= 0.
-        memory_mb: Largest size of the window's graph in megabytes, > 0. A larger one goes back through its last
-            updates only.
+        memory_mb: Largest size of the window's graph in megabytes, > 0. With a larger graph the meta-gradient goes
+            back through the last updates only.
     """
 
     adapt: Sequence[Adaptable] = ("learning_rate", "half_life")
@@ -105,8 +105,8 @@ class NormalizerConfig:
     """Running statistics of observations or rewards.
 
     Args:
-        half_life: Time after which a value counts half in the statistics: ``"10_000 steps"`` (env steps), ``69``
-            or ``"69 updates"``; ``inf`` never forgets.
+        half_life: Half-life of the statistics: ``"10_000 steps"`` (env steps), ``69`` or ``"69 updates"``; ``inf``
+            never forgets.
         on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``keep`` or
             ``forget`` all values before it. Rewards have ``keep`` only, because discounted returns do not jump.
     """
@@ -129,31 +129,31 @@ Normalization = bool | float | str | NormalizerConfig
 
 
 def as_normalizer(value: Normalization) -> NormalizerConfig | None:
-    """The configuration of a normalizer, None for none."""
+    """The configuration of a normalizer; None without normalization."""
     if isinstance(value, bool):
         return NormalizerConfig() if value else None
     return value if isinstance(value, NormalizerConfig) else NormalizerConfig(half_life=value)
 
 
 def check_kinds(config: Any) -> None:
-    """Check the fields that must be true or false, or a string, and keep NumPy's numbers as Python's.
+    """Check the types of boolean and string fields, and convert NumPy's numbers to Python's.
 
     NumPy's float64 would change the type of float32 arrays.
 
     Raises:
-        ValueError: If one is not.
+        ValueError: If a field has another type.
     """
-    for one in fields(config):
-        value = getattr(config, one.name)
+    for spec in fields(config):
+        value = getattr(config, spec.name)
         if isinstance(value, np.generic):
             value = value.item()
-            object.__setattr__(config, one.name, value)
-        if one.type in _KINDS and type(value) is not one.type:
-            raise ValueError(f"{one.name} must be {_KINDS[one.type]}, got {value!r}")
+            object.__setattr__(config, spec.name, value)
+        if spec.type in _KINDS and type(value) is not spec.type:
+            raise ValueError(f"{spec.name} must be {_KINDS[spec.type]}, got {value!r}")
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Check that a value is one of the allowed ones.
+    """Check that a value is one of the allowed values.
 
     Raises:
         ValueError: If it is not.

@@ -14,7 +14,7 @@ from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.optimizers import optimizer_path
 
 ConfigT = TypeVar("ConfigT", bound=AgentConfig)
-# The algorithm is the class; policies and optimizers may also be objects, so that the constructor names them.
+# The class names the algorithm. Policies and optimizers may be objects, so the constructor has them as arguments.
 _NOT_DERIVED = ("algorithm", "policy", "optimizer")
 
 
@@ -28,15 +28,15 @@ def make_config(
 
     Args:
         cls: The configuration's class.
-        hyperparameters: Values by name; the others have their defaults.
+        hyperparameters: Values by name; hyperparameters without a value have their defaults.
         policy: A `PolicyConfig`, a module or None.
-        optimizer: An optimizer's class or import path, None for the default.
+        optimizer: An optimizer's class or import path; None for the default.
 
     Raises:
-        TypeError: If there is no hyperparameter of a name.
+        TypeError: If a hyperparameter has an unknown name.
         ValueError: If a value is out of its range.
     """
-    known, kind = [one.name for one in _derived(cls)], cls.__name__.removesuffix("Config")
+    known, kind = [spec.name for spec in _derived(cls)], cls.__name__.removesuffix("Config")
     for name in hyperparameters:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -53,15 +53,15 @@ def make_config(
 def signature_of(constructor: Any, cls: type[AgentConfig]) -> inspect.Signature:
     """A constructor's signature with a configuration's fields in place of ``**hyperparameters``."""
     own = [
-        one
-        for name, one in inspect.signature(constructor).parameters.items()
-        if name != "self" and one.kind is not inspect.Parameter.VAR_KEYWORD
+        parameter
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
     derived = [
-        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=_default(one), annotation=one.type)
-        for one in _derived(cls)
+        inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=_default(spec), annotation=spec.type)
+        for spec in _derived(cls)
     ]
-    positional = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    positional = [parameter for parameter in own if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
     return inspect.Signature([*positional, *derived, *own[len(positional) :]])
 
 
@@ -70,19 +70,19 @@ def docs_of(doc: str, shared: str, cls: type[AgentConfig]) -> str:
 
     Args:
         doc: The docstring, which may have sections "Args" and "Raises" of its own.
-        shared: The base class's docstring, whose sections stand in for those that ``doc`` lacks.
-        cls: The configuration, whose fields take the place of ``**hyperparameters``.
+        shared: The base class's docstring, for the sections that ``doc`` lacks.
+        cls: The configuration, whose fields replace ``**hyperparameters``.
     """
     doc = inspect.cleandoc(doc)
     text, mark, examples = doc.partition("Examples:\n")
     missing = [_section(shared, name) for name in ("Args", "Raises") if f"{name}:\n" not in doc]
     described: dict[str, str] = {}
-    for one in reversed(cls.__mro__):
-        described.update(_described(one.__doc__ or ""))
-    lines = [f"    {one.name}: {described[one.name]}\n" for one in _derived(cls)]
+    for base in reversed(cls.__mro__):
+        described.update(_described(base.__doc__ or ""))
+    lines = [f"    {spec.name}: {described[spec.name]}\n" for spec in _derived(cls)]
     placeholder = re.compile(r"^    \*\*hyperparameters:.*\n(?:        .*\n)*", re.MULTILINE)
-    whole = "\n\n".join([text.rstrip(), *missing, mark + examples]).rstrip()
-    return placeholder.sub(lambda _: "".join(lines), whole + "\n").rstrip()
+    merged = "\n\n".join([text.rstrip(), *missing, mark + examples]).rstrip()
+    return placeholder.sub(lambda _: "".join(lines), merged + "\n").rstrip()
 
 
 def _section(doc: str, name: str) -> str:
@@ -92,11 +92,11 @@ def _section(doc: str, name: str) -> str:
 
 
 def _derived(cls: type[AgentConfig]) -> list["Field[Any]"]:
-    return [one for one in fields(cls) if one.name not in _NOT_DERIVED]
+    return [spec for spec in fields(cls) if spec.name not in _NOT_DERIVED]
 
 
-def _default(one: "Field[Any]") -> Any:
-    return one.default if one.default_factory is MISSING else one.default_factory()
+def _default(spec: "Field[Any]") -> Any:
+    return spec.default if spec.default_factory is MISSING else spec.default_factory()
 
 
 def _described(doc: str) -> dict[str, str]:

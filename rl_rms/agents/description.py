@@ -13,26 +13,23 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 def describe_half_lives(config: AgentConfig, optimizer: Optimizer, steps_per_update: float | None) -> str | None:
-    """The half-lives of the optimizer and the normalizers in updates and env steps, None if there is none.
+    """The half-lives of the optimizer and the normalizers in updates and env steps; None if there are none.
 
     Args:
         config: The agent's hyperparameters.
-        optimizer: Its optimizer.
-        steps_per_update: Env steps that an update spans, None if that varies.
+        optimizer: The agent's optimizer.
+        steps_per_update: Env steps between two updates; None if the number varies.
     """
     described = [_describe_optimizer(optimizer, steps_per_update)]
     for name, value in (("observations", config.normalize_observation), ("rewards", config.normalize_reward)):
         normalizer = as_normalizer(value)
         if normalizer is not None and math.isfinite(normalizer.parsed_half_life.value):
             described.append(f"{name}: {_in_both_units(normalizer.parsed_half_life, steps_per_update)}")
-    return "; ".join(one for one in described if one is not None) or None
+    return "; ".join(text for text in described if text is not None) or None
 
 
 def flat_hyperparameters(config: AgentConfig, optimizer: Optimizer, env: VectorEnv | None) -> dict[str, Any]:
-    """Every hyperparameter by name, as the configuration holds them, with env and num_envs.
-
-    The half-life is the optimizer's, also if the configuration states none.
-    """
+    """Every hyperparameter of the configuration by name, with env, num_envs and the optimizer's half-life."""
     flat = config.to_dict()
     if isinstance(optimizer, RMSprop):
         stated = optimizer.param_groups[0]["half_life"]
@@ -50,7 +47,7 @@ def flat_hyperparameters(config: AgentConfig, optimizer: Optimizer, env: VectorE
 
 
 def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) -> str | None:
-    """The optimizer's half-life in updates and env steps, None for an optimizer without one."""
+    """The optimizer's half-life in updates and env steps; None for an optimizer without a half-life."""
     if not isinstance(optimizer, RMSprop):
         return None
     stated = optimizer.param_groups[0]["half_life"]
@@ -59,7 +56,7 @@ def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) ->
     half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
     if steps_per_update is None:
         return f"{_in_both_units(half_life, None)} (updates span whole episodes, so the other unit varies)"
-    # The minibatches of PPO span few env steps, and fractions of them.
+    # PPO's env steps per update are few and may be fractions.
     span = f"{steps_per_update:,.0f}" if steps_per_update >= 100 else f"{steps_per_update:.3g}"
     return f"{_in_both_units(half_life, steps_per_update)} ({span} env steps per update)"
 
@@ -69,7 +66,7 @@ def _in_both_units(half_life: Duration, steps_per_update: float | None) -> str:
 
     Args:
         half_life: The half-life.
-        steps_per_update: Env steps between two updates, None where that varies.
+        steps_per_update: Env steps between two updates; None if the number varies.
     """
     if steps_per_update is None:
         return f"half-life {half_life}"
@@ -81,7 +78,7 @@ def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:
     shortest, longest = optimizer.controller.bounds
     bounds = f"between {shortest:,.6g} and {longest:,.6g} updates"
     if kind == "auto":
-        return f"half-life found from the gradients, {bounds}"
+        return f"half-life estimated from the gradients, {bounds}"
     timescale = optimizer.timescale
     if timescale is None:
         return f"half-life matched to the environment's timescale, {bounds}"

@@ -59,7 +59,7 @@ class Categorical:
     def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch,)``, int64.
 
-        Draws standard exponential E_i; ``E_i / p_i`` is the smallest with probability p_i.
+        With standard exponential E_i, the smallest ``E_j / p_j`` is at i with probability p_i.
         """
         noise = torch.from_numpy(generator.standard_exponential(tuple(self.log_probs.shape), dtype=np.float32))
         return (self.log_probs - noise.add_(float(TINY)).log_().to(self.log_probs.device)).argmax(dim=-1)
@@ -150,7 +150,7 @@ class Bernoulli:
         return _sum_components(entropy)
 
     def masked(self, mask: Tensor) -> "Bernoulli":
-        """The distribution over the bits that ``mask``, two entries per bit (may be 0, may be 1), allows."""
+        """The distribution over the bits that ``mask`` allows, with two entries per bit: may be 0, may be 1."""
         may_be = mask.reshape(*self._logits.shape, 2)
         logits = self._logits.masked_fill(~may_be[..., 1], _INVALID)
         return Bernoulli(logits.masked_fill(~may_be[..., 0], -_INVALID))

@@ -15,7 +15,7 @@ def make_encoder(space: gym.Space[Any], image_features: int) -> "Flatten | OneHo
     """The encoder of an observation space.
 
     Args:
-        space: Box (flattened), an image (the Nature CNN), Discrete and MultiDiscrete (one-hot), MultiBinary, or a
+        space: Box or MultiBinary (flattened), an image (Nature CNN), Discrete or MultiDiscrete (one-hot), or a
             Dict or Tuple of them (concatenated). A Dict's ``action_mask`` is left out.
         image_features: Number of features of each image.
 
@@ -136,7 +136,7 @@ class Together(nn.Module):
                 f"a Dict observation needs an entry besides {ACTION_MASK!r}, got no other; add one to the "
                 "observation space"
             )
-        # A ModuleDict does not accept every key.
+        # A list, because ModuleDict does not accept every key.
         self._keys = list(parts)
         self._parts = nn.ModuleList(parts.values())
         self.num_features: int = sum(part.num_features for part in parts.values())

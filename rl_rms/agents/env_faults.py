@@ -1,6 +1,6 @@
 """Faults of vector environments: failing sub-environments, and missing or overwritten final observations.
 
-The collector meets `rl_rms.envs.faults` here alone.
+The collector uses `rl_rms.envs.faults` only through this module.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from rl_rms.envs.restarts import seeds_of
 
 Bools = npt.NDArray[np.bool_]
 
-# Equal observations after which the warning is given.
+# Number of equal observations after which the warning is given.
 _MANY_OVERWRITTEN = 3
 
 
@@ -58,11 +58,11 @@ class EnvFaults:
             self._seeds = seeds_of(seed, self._env.num_envs)
 
     def raise_named(self, error: Exception, when: Callable[[Sequence[int]], str]) -> None:
-        """Raise an error of the environment with the names of the sub-environments that failed, if they are known.
+        """Raise an error that names the sub-environments that failed, if they are known.
 
         Args:
-            error: The error.
-            when: From the sub-environments' numbers to the step in which they failed.
+            error: The environment's error.
+            when: Function from the sub-environments' numbers to the step in which they failed.
 
         Raises:
             EnvError: If the sub-environments are known.
@@ -80,7 +80,7 @@ class EnvFaults:
         return broken_in(info, truncated)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The counts as plain data, None if the environment keeps none."""
+        """The counts as plain data; None if the environment has no fault log."""
         return None if self._log is None else self._log.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
@@ -90,10 +90,10 @@ class EnvFaults:
 
 
 def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tree]]:
-    """Copy the final observations of some sub-environments from the info of a vector step in SAME_STEP mode.
+    """Copies of the final observations of some sub-environments, from the info of a vector step in SAME_STEP mode.
 
     Raises:
-        ValueError: If one of them is missing.
+        ValueError: If a final observation is missing.
     """
     finals = info.get("final_obs", [None] * (max(indices, default=0) + 1))
     for i in indices:
@@ -101,24 +101,24 @@ def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tr
             raise ValueError(
                 f"info['final_obs'][{i}] must be the final observation of the truncated episode in SAME_STEP "
                 f"mode, got an info with the keys {sorted(info)}; add it in the vector environment, or set "
-                "env.metadata['autoreset_mode'] to the mode that it has"
+                "env.metadata['autoreset_mode'] to the environment's mode"
             )
     return [(i, copied(finals[i])) for i in indices]
 
 
 class OverwrittenFinals:
-    """Warns if all final observations equal the first ones of the next episodes.
+    """Warns if all final observations equal the first observations of the next episodes.
 
-    Gymnasium's own Sync and Async environments reset a sub-environment before they copy its final observation. A
-    sub-environment that writes into one array has overwritten it then.
+    Gymnasium's SyncVectorEnv and AsyncVectorEnv reset a sub-environment before they copy its final observation. If
+    the sub-environment writes all observations into one array, the reset overwrites the final observation.
 
     Args:
-        env: The vector environment; only Gymnasium's own Sync and Async are checked.
+        env: The vector environment; only SyncVectorEnv and AsyncVectorEnv are checked.
     """
 
     def __init__(self, env: VectorEnv) -> None:
         self._notices = Notices()
-        # Equal observations so far; None once one differs.
+        # Number of equal observations so far; None after the first different one.
         self._num_overwritten = 0 if type(env) in (SyncVectorEnv, AsyncVectorEnv) else None
 
     def check(self, finals: list[tuple[int, Tree]], following: Tree) -> None:
@@ -126,7 +126,7 @@ class OverwrittenFinals:
 
         Args:
             finals: Sub-environments with their final observations.
-            following: Shape ``(num_envs, *observation)``.
+            following: The observations after them, shape ``(num_envs, *observation)``.
         """
         if self._num_overwritten is None:
             return
@@ -142,7 +142,7 @@ class OverwrittenFinals:
         if self._num_overwritten is not None and self._num_overwritten >= _MANY_OVERWRITTEN:
             self._num_overwritten = None
             self._notices.give(
-                "the final observations of truncated episodes equal the first ones of the next episodes; if the "
-                "environment returns the same array at every step, return copies, or make the vector environment "
-                "with rl_rms.envs.make_vec",
+                "the final observations of truncated episodes equal the first observations of the next episodes; "
+                "if the environment returns the same array at every step, return copies, or make the vector "
+                "environment with rl_rms.envs.make_vec",
             )

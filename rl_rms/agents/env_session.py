@@ -1,4 +1,4 @@
-"""The use of an environment by an agent: begun, saved, restored, and lent to evaluations."""
+"""An agent's use of its environment: starts, saves and restores episodes, and lends it to evaluations."""
 
 import json
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ class EnvSession:
 
     Args:
         env: The environment; None for an agent that only predicts.
-        config: States the treatment of masks, faults and non-finite numbers.
-        seed: Seeds the environment.
+        config: The agent's hyperparameters.
+        seed: Seed of the environment.
 
     Attributes:
         workers: The processes that train together, each in its own sub-environments.
@@ -77,7 +77,7 @@ class EnvSession:
 
     @property
     def changing(self) -> ChangingEnv | None:
-        """The wrapper that makes the environment change, None if there is none."""
+        """The wrapper that makes the environment change; None if there is none."""
         return None if self._env_state is None else self._env_state.changing
 
     @property
@@ -89,7 +89,7 @@ class EnvSession:
         """Refuse an environment that several workers cannot share.
 
         Raises:
-            ValueError: If they cannot, or episodes are in progress.
+            ValueError: If the workers cannot share it, or episodes are in progress.
         """
         if self.started:
             raise ValueError("an agent joins other workers before it learns or prepares; call join first")
@@ -103,12 +103,12 @@ class EnvSession:
             )
         if changing.curriculum is not None or find_adversaries(changing.schedules):
             raise ValueError(
-                "curricula and adversaries use all episodes, of which a worker has its own; leave them out, or "
-                "train in one process"
+                "curricula and adversaries need all episodes, but each worker has only its own; leave them out, "
+                "or train in one process"
             )
 
     def start(self, num_timesteps: int) -> bool:
-        """Reset the environment and restore the saved place, unless the environment waits for actions already.
+        """Reset the environment and restore the saved place, unless episodes are in progress.
 
         Args:
             num_timesteps: Env steps that the agent has taken.
@@ -117,14 +117,14 @@ class EnvSession:
             Whether saved episodes were abandoned because the environment cannot restore them.
 
         Raises:
-            ValueError: If there is no environment, or it lacks what the agent needs.
+            ValueError: If there is no environment, or the agent cannot train in it.
         """
         collector = self.collector
         if collector.started:
             return False
         collector.num_timesteps, collector.num_workers = num_timesteps, self.workers.size
         first_row = collector.first_index = self.workers.rank * collector.env.num_envs
-        # New episodes of a resumed agent get another seed than those that it has seen.
+        # A resumed agent's new episodes get a new seed.
         collector.start(self._seed + num_timesteps + first_row)
         is_abandoned = self._saved_place is not None and not self._checked_restore(collector, self._saved_place)
         if self.changing is not None:
@@ -132,24 +132,24 @@ class EnvSession:
         return is_abandoned
 
     def _checked_restore(self, collector: Collector, place: dict[str, Any]) -> bool:
-        """Restore a place; every error of a damaged file or of another environment is a ValueError."""
+        """Restore a place. Errors of a damaged file or a different environment become a ValueError."""
         try:
             return self._restore(collector, place)
         except EnvError:
             raise
-        except Exception as error:  # also the environment's own, when it replays the file's actions
+        except Exception as error:  # also errors of the environment while it replays the file's actions
             collector.stop()
             message = " ".join(str(error).split())
             raise ValueError(
                 f"the saved state of the environment cannot be restored: {type(error).__name__}: {message}; "
-                "make the environment as it was then, or load an earlier checkpoint"
+                "make the environment as in the saved training, or load an earlier checkpoint"
             ) from error
 
     def _restore(self, collector: Collector, place: dict[str, Any]) -> bool:
         """Restore a place; False if the environment cannot restore its episodes."""
         changing = self.changing
         if not self.workers.alone:
-            # The episodes are one worker's; all workers begin new ones at the saved clock.
+            # The saved episodes belong to one worker, so all workers begin new ones at the saved clock.
             if changing is not None:
                 changing.clock = place["surroundings"]["clock"]
             return True
@@ -165,7 +165,7 @@ class EnvSession:
         return True
 
     def abandon_episodes(self) -> None:
-        """Begin new episodes at the next `start`, with clock, drift and curriculum as they are."""
+        """Begin new episodes at the next `start`, with the present clock, drift and curriculum."""
         place = self._place(within_episodes=False)
         self.collector.stop()
         self._saved_place = place
@@ -179,7 +179,7 @@ class EnvSession:
 
     @contextmanager
     def lent(self, clock: int | None = None) -> Iterator[None]:
-        """Let an evaluation step the environment inside, and continue the same episodes afterwards.
+        """Context in which an evaluation may step the environment; its episodes are restored afterwards.
 
         If the episodes cannot be restored, the next `start` begins new ones with the same clock, drift and
         curriculum.
@@ -218,7 +218,7 @@ class EnvSession:
         return [] if self._env_state is None else self._env_state.lost_wrappers
 
     def regime(self) -> int | None:
-        """The number of the environment's regime, None if it does not change."""
+        """The number of the environment's regime; None if the environment does not change."""
         return None if self.changing is None else int(np.max(self.changing.regime))
 
     def scalars(self) -> dict[str, float]:
@@ -229,7 +229,7 @@ class EnvSession:
         return scalars
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the environment, as bytes, because the header of a file is bounded."""
+        """The place in the environment, as bytes, because a file's header is limited in size."""
         place = self._place() if self.started else self._saved_place
         return {"place": None if place is None else _to_tensor(json.dumps(place))}
 
@@ -250,5 +250,5 @@ class EnvSession:
 
 
 def _to_tensor(text: str) -> Tensor:
-    """A text as bytes, shape ``(length,)``."""
+    """The bytes of a text, shape ``(length,)``."""
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""An agent's environment: wrapped as a vector environment, its state saved and restored, its changes logged."""
+"""Makes an agent's environment a vector environment, saves and restores its state, and gives its scalars."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class EnvState:
         env: The agent's environment, which is not modified.
 
     Attributes:
-        changing: The wrapper that makes the environment change, None if there is none.
+        changing: The wrapper that makes the environment change; None if there is none.
     """
 
     def __init__(self, env: VectorEnv) -> None:
@@ -41,7 +41,7 @@ class EnvState:
         independent = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) and any(
             env.unwrapped.call("has_wrapper_attr", "schedules")
         )
-        # The wrappers around what changes.
+        # The wrappers around the changing environment.
         self._layers: list[Layers] = []
         if isinstance(self.changing, NonStationaryVector):
             self._layers = [Layers(env, self.changing)]
@@ -64,7 +64,7 @@ class EnvState:
 
         Args:
             observations: The environment's last observations.
-            within_episodes: False leaves out the sub-environments, for new episodes to begin.
+            within_episodes: Whether to include the sub-environments' states; without them new episodes begin.
         """
         if self.changing is not None:
             outer = self._lost_outer_wrappers()
@@ -78,8 +78,8 @@ class EnvState:
             return {"environment": None}
         if self._backend is None:
             self._notices.give(
-                "the state of sub-environments that change each by itself cannot be kept; make them with "
-                'rl_rms.envs.make_vec(..., sharing="independent")',
+                "the state of sub-environments with separate NonStationary wrappers cannot be kept; make them "
+                'with rl_rms.envs.make_vec(..., sharing="independent")',
             )
             return {"environment": None}
         self._backend.last = observations
@@ -93,11 +93,11 @@ class EnvState:
             resetting: Sub-environments that begin an episode in the next step.
 
         Returns:
-            Whether the saved episodes continue. Otherwise the episodes of the reset do, and only clock, drift and
-            curriculum are restored.
+            Whether the saved episodes continue. If not, only clock, drift and curriculum are restored, and the
+            episodes of the reset continue.
 
         Raises:
-            ValueError: If the state is of an environment that was made differently.
+            ValueError: If the state is from an environment that was made differently.
         """
         try:
             return self._load(state, resetting)
@@ -121,7 +121,7 @@ class EnvState:
         return state["environment"] is not None and (self.changing is not None or self._backend is not None)
 
     def load_wrappers(self, state: Mapping[str, Any]) -> None:
-        """Restore the wrappers around what changes from a state of `state_dict`."""
+        """Restore the wrappers around the changing environment from a state of `state_dict`."""
         for layers, states in zip(self._layers, state["wrappers"], strict=True):
             layers.load_state_dict(states)
 
@@ -130,12 +130,12 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
     """A vector environment from an id, a single environment or a vector environment.
 
     Args:
-        env: A Gymnasium id (made with one sub-environment), an environment (becomes the only
-            sub-environment) or a vector environment (returned as it is).
+        env: A Gymnasium id (made with one sub-environment), an environment (becomes the only sub-environment) or a
+            vector environment (returned unchanged).
         restarts: Whether an environment made from an id restarts after failures.
 
     Raises:
-        TypeError: If it is none of these.
+        TypeError: If ``env`` is none of these.
     """
     if isinstance(env, str):
         if restarts or find_spec(env).vector_entry_point is None:
@@ -149,7 +149,7 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
 
 
 def find_changing(env: VectorEnv) -> ChangingEnv | None:
-    """The wrapper that makes an environment change, None if there is none.
+    """The wrapper that makes an environment change; None if there is none.
 
     Args:
         env: A vector environment, or a SyncVectorEnv of a single environment that changes.
@@ -174,8 +174,8 @@ def find_changing(env: VectorEnv) -> ChangingEnv | None:
 def change_scalars(env: ChangingEnv) -> dict[str, float]:
     """Scalars of a changing environment.
 
-    Each changing parameter (its mean over sub-environments), the regime and, if it is finite, the timescale in env
-    steps have tags under ``env/``; a curriculum's own scalars have tags under ``curriculum/``.
+    The tags under ``env/`` are the changing parameters (means over sub-environments), the regime and, if it is
+    finite, the timescale in env steps. A curriculum's scalars have tags under ``curriculum/``.
     """
     scalars = {f"env/{name}": float(np.mean(value)) for name, value in env.parameters.items()}
     scalars["env/regime"] = float(np.max(env.regime))

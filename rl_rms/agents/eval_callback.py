@@ -26,9 +26,9 @@ class Evaluated(NamedTuple):
     """An evaluation with its settings.
 
     Attributes:
-        num_timesteps: Env steps that the agent had lived.
-        clock: The clock that was asked for, None where it stood.
-        deterministic: Whether the most likely actions were played.
+        num_timesteps: Env steps that the agent had taken.
+        clock: The requested clock reading; None for the present one.
+        deterministic: Whether the agent took the most likely actions.
         evaluation: The result.
     """
 
@@ -39,39 +39,39 @@ class Evaluated(NamedTuple):
 
 
 class EvalCallback(Periodic):
-    """Plays whole episodes at regular env steps and at the end, beside the training.
+    """Evaluates the agent in whole episodes at regular env steps and at the end of the training.
 
-    It logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, where the environment reports successes,
-    ``eval/success_rate``. With ``deterministic="both"`` it logs the same for drawn actions under
+    It logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, if the environment reports successes,
+    ``eval/success_rate``. With ``deterministic="both"`` it logs the same for sampled actions under
     ``eval/stochastic/``.
 
-    The training is not disturbed. Evaluations are played in an environment of their own, or in the agent's, which
-    is frozen meanwhile and then continues its episodes; the agent's random generator is restored, too. If the
-    state of a wrapper cannot be restored, they are played in a copy, or there is a warning.
+    Evaluations do not change the training. They take place in a separate environment, or in the agent's
+    environment, which is frozen and then continues its episodes; the agent's random generator is restored. If the
+    state of a wrapper cannot be restored, they take place in a copy, or a warning is given.
 
     Args:
-        env: Environment of its own, on a clock of its own; None for the agent's, which then has to be a
+        env: Separate environment with its own clock; None for the agent's, which must then be a
             `rl_rms.envs.NonStationaryVector`.
         every: Env steps between two evaluations.
-        episodes: Episodes of each.
-        deterministic: Whether to play the most likely actions, or drawn ones, or ``"both"``, one after the other,
-            of which the former decide on the best agent and on stopping.
-        clocks: Values of the environment's clock, in env steps, at which it is evaluated:
-            ``eval/mean_reward/at_<clock>``. None evaluates where the clock stands.
-        best_path: File that the agent is saved to whenever its mean return, over all clocks, is the best so far.
-        stop_at: Mean return, over all clocks, with which the training stops.
+        episodes: Episodes of each evaluation.
+        deterministic: Whether to take the most likely actions (True), to sample them (False), or to evaluate with
+            both (``"both"``). With both, the most likely actions decide on the best agent and on stopping.
+        clocks: Clock readings, in env steps, at which the agent is evaluated, with tags
+            ``eval/mean_reward/at_<clock>``. None evaluates at the present clock.
+        best_path: File for the agent with the best mean return over all clocks so far.
+        stop_at: Mean return over all clocks at which the training stops.
         patience: Evaluations in a row without a better mean return after which the training stops, >= 1.
         at_end: Whether to evaluate at the end of the training too.
-        seed: Seeds the environment at each evaluation, >= 0. None derives another seed from the agent's, so that
+        seed: Seed of the environment in each evaluation, >= 0. None derives a seed from the agent's, so that
             evaluations do not repeat the training's episodes.
 
     Attributes:
         results: All evaluations so far.
-        best_mean_reward: The best mean return, over all clocks; ``-inf`` before the first.
+        best_mean_reward: The best mean return over all clocks; ``-inf`` before the first evaluation.
 
     Raises:
-        ValueError: If an argument is out of its range. When the training starts, if the agent's environment cannot
-            be frozen.
+        ValueError: If an argument is out of its range, or at the start of the training if the agent's environment
+            cannot be frozen.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class EvalCallback(Periodic):
         if deterministic != "both":
             check_flag("deterministic", deterministic)
         self.deterministic = deterministic
-        self.clocks = None if clocks is None else tuple(check_int("clocks", one, least=0) for one in clocks)
+        self.clocks = None if clocks is None else tuple(check_int("clocks", clock, least=0) for clock in clocks)
         self.best_path = None if best_path is None else Path(best_path)
         self.stop_at = None if stop_at is None else check_number("stop_at", stop_at)
         self.results: list[Evaluated] = []
@@ -104,7 +104,7 @@ class EvalCallback(Periodic):
         self._has_warned = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The best mean return, and the evaluations since."""
+        """The best mean return, and the number of evaluations since then."""
         return {"best_mean_reward": self.best_mean_reward, "since_best": self._since_best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -112,11 +112,11 @@ class EvalCallback(Periodic):
         self.best_mean_reward, self._since_best = float(state["best_mean_reward"]), int(state["since_best"])
 
     def metrics(self) -> Iterable[str]:
-        """Mean returns."""
+        """The tags of the mean returns."""
         return [f"eval/mean_reward{_at(clock)}" for clock in self.clocks or (None,)]
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Look for the next multiple.
+        """Check the environment, and compute the env steps of the first evaluation.
 
         Raises:
             ValueError: If there is no environment to evaluate in.
@@ -125,28 +125,28 @@ class EvalCallback(Periodic):
         self._find_env(agent)
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Evaluate once, at each of the clocks."""
+        """Evaluate the agent at each of the clocks."""
         scalars: dict[str, float] = {}
         returns = []
-        ways = (True, False) if self.deterministic == "both" else (bool(self.deterministic),)
+        modes = (True, False) if self.deterministic == "both" else (bool(self.deterministic),)
         with agent.undisturbed():
             for clock in self.clocks or (None,):
-                for way in ways:
-                    result = self._evaluate(agent, clock, way)
-                    self.results.append(Evaluated(agent.num_timesteps, clock, way, result))
-                    kind = "eval" if way is ways[0] else "eval/stochastic"
+                for mode in modes:
+                    result = self._evaluate(agent, clock, mode)
+                    self.results.append(Evaluated(agent.num_timesteps, clock, mode, result))
+                    kind = "eval" if mode is modes[0] else "eval/stochastic"
                     suffix = _at(clock)
                     scalars[f"{kind}/mean_reward{suffix}"] = result.mean_reward
                     scalars[f"{kind}/mean_ep_length{suffix}"] = result.mean_ep_length
                     if len(result.successes):
                         scalars[f"{kind}/success_rate{suffix}"] = result.success_rate
-                    if way is ways[0]:
+                    if mode is modes[0]:
                         returns.append(result.mean_reward)
         logger.write(agent.num_timesteps, scalars)
         return False if self._is_enough(agent, fmean(returns)) else None
 
     def _is_enough(self, agent: TrainedAgent, mean_reward: float) -> bool:
-        """Whether the training is to stop; keeps the best agent."""
+        """Save the best agent, and return whether the training should stop."""
         self._since_best += 1
         if mean_reward > self.best_mean_reward:
             self.best_mean_reward, self._since_best = mean_reward, 0
@@ -162,14 +162,14 @@ class EvalCallback(Periodic):
         copied = None if env is self.env else self._copy(agent)
         if copied is None:
             return play(env, clock=clock)
-        world = find_changing(copied)
-        assert isinstance(world, NonStationaryVector)
+        changing = find_changing(copied)
+        assert isinstance(changing, NonStationaryVector)
         try:
             with ExitStack() as stack:
                 with warnings.catch_warnings():
-                    # The copy needs no way back.
+                    # The copy is closed afterwards, so a state that cannot be restored does not matter.
                     warnings.simplefilter("ignore")
-                    stack.enter_context(world.frozen(clock))
+                    stack.enter_context(changing.frozen(clock))
                 return play(copied)
         finally:
             copied.close()
@@ -184,13 +184,13 @@ class EvalCallback(Periodic):
             return self.env
         if agent.env is None or not isinstance(find_changing(agent.env), NonStationaryVector):
             raise ValueError(
-                "EvalCallback needs an environment of its own, or an agent whose environment can be frozen; "
-                "give env=..., or make the agent's with rl_rms.envs.make_vec"
+                "EvalCallback needs a separate environment, or an agent whose environment can be frozen; "
+                "give env=..., or make the agent's environment with rl_rms.envs.make_vec"
             )
         return agent.env
 
     def _copy(self, agent: TrainedAgent) -> VectorEnv | None:
-        """A copy of the agent's environment, or None if it can be restored or cannot be copied."""
+        """A copy of the agent's environment; None if its state can be restored or it cannot be copied."""
         lost = agent.lost_wrappers
         if not lost or self._has_warned:
             return None
@@ -202,7 +202,7 @@ class EvalCallback(Periodic):
         except Exception as error:
             self._has_warned = True
             warnings.warn(
-                f"evaluations in the agent's environment change its training, since the state of "
+                f"evaluations in the agent's environment change its training, because the state of "
                 f"{' and '.join(lost)} cannot be restored and the environment cannot be copied "
                 f"({type(error).__name__}: {error}); give EvalCallback env=...",
                 stacklevel=2,

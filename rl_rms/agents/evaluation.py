@@ -27,7 +27,7 @@ class Evaluation:
     Attributes:
         returns: Undiscounted return of each episode.
         lengths: Env steps of each episode.
-        successes: Whether each succeeded, of those that the environment said so of in ``info["is_success"]``.
+        successes: Success of each episode whose last info has ``is_success``.
     """
 
     returns: npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ class Evaluation:
 
     @property
     def success_rate(self) -> float:
-        """Share of the episodes that succeeded; NaN where the environment does not say."""
+        """Share of successful episodes; NaN if the environment reports no successes."""
         return float(self.successes.mean()) if len(self.successes) else math.nan
 
     @property
@@ -64,21 +64,20 @@ def evaluate(
     seed: int | None = None,
     clock: int | None = None,
 ) -> Evaluation:
-    """Play whole episodes with an agent that does not learn.
+    """Evaluate an agent in whole episodes, without learning.
 
-    With several sub-environments each plays its share of the episodes, so that short episodes are not counted
-    more often than long ones.
+    Each sub-environment plays an equal share of the episodes, so that short episodes do not count more often than
+    long ones.
 
     Args:
         agent: The agent.
         env: A Gymnasium id, environment or vector environment. It is reset, and its clock advances. The agent's
-            own environment returns to its episodes afterwards, or begins new ones if it cannot. The clock of a
-            `rl_rms.envs.NonStationaryVector` of the agent's is frozen during the evaluation.
-        episodes: How many, >= 1.
-        deterministic: Whether to play the most likely actions.
-        seed: Seeds the environment; None goes on with its generator.
-        clock: Clock reading of a changing environment to begin at, in env steps; None leaves it where the reset
-            puts it.
+            own environment continues its episodes afterwards, or begins new ones if it cannot restore them. Its
+            clock is frozen during the evaluation if it is a `rl_rms.envs.NonStationaryVector`.
+        episodes: Number of episodes, >= 1.
+        deterministic: Whether to take the most likely actions instead of sampling them.
+        seed: Seed of the environment; None continues its random generator.
+        clock: First clock reading of a changing environment, in env steps; None for the reset's own.
 
     Returns:
         The episodes' returns and lengths, in the order in which they ended.
@@ -109,16 +108,16 @@ def evaluate(
         if isinstance(env, str):
             venv.close()
         elif venv is not env:
-            venv.closed = True  # or Gymnasium before 1.3 closes the user's environment with it
+            venv.closed = True  # otherwise Gymnasium before 1.3 closes the user's environment too
     return Evaluation(
         returns=np.array([episode.ret for episode in kept]),
         lengths=np.array([episode.length for episode in kept]),
-        successes=np.array([one.success for one in kept if one.success is not None], dtype=np.bool_),
+        successes=np.array([episode.success for episode in kept if episode.success is not None], dtype=np.bool_),
     )
 
 
 def evaluation_seed(seed: int) -> int:
-    """Derive an evaluation seed from a training seed, so that the two see different episodes."""
+    """Derive an evaluation seed from a training seed, so that their episodes differ."""
     return derive_seeds((seed, 1))[0]
 
 
@@ -126,7 +125,7 @@ def _bases(env: VectorEnv) -> set[int]:
     """Identities of the unwrapped vector environment and of its sub-environments in this process."""
     base = env.unwrapped
     subs = base.envs if isinstance(base, SyncVectorEnv) else ()
-    return {id(base), *(id(one.unwrapped) for one in subs)}
+    return {id(base), *(id(sub.unwrapped) for sub in subs)}
 
 
 def _play(
@@ -138,7 +137,7 @@ def _play(
     *,
     deterministic: bool,
 ) -> list[Episode]:
-    """Episodes, as many of each sub-environment as its share says, which are counted down there."""
+    """Play ``share[i]`` episodes in sub-environment i; ``share`` is counted down."""
     collector = Collector(env, mask_actions=agent.config.mask_actions, on_nonfinite=agent.config.on_nonfinite)
     collector.start(seed, clock)
     kept: list[Episode] = []

@@ -1,7 +1,7 @@
 """A TensorBoard event file with synchronous writes, whose errors reach the caller.
 
-`torch.utils.tensorboard.SummaryWriter` writes in a thread, which ends silently at such an error. This is the only
-module that uses TensorBoard's record format and messages.
+`torch.utils.tensorboard.SummaryWriter` writes in a thread, which an error ends silently. This is the only module
+that uses TensorBoard's record format and messages.
 """
 
 import os
@@ -25,20 +25,20 @@ _BINS = 100
 
 
 class EventFile:
-    """A new event file, which TensorBoard reads after those that the folder holds.
+    """A new event file, which TensorBoard reads after the folder's earlier event files.
 
-    TensorBoard reads a folder's files in the order of their names, which begin with a time in seconds. The new
-    file's second is later than that of each earlier file, whatever the clock shows.
+    TensorBoard reads a folder's event files in the order of their names, which contain a time in seconds. The new
+    file's time is later than every earlier file's, even if the system clock was set back.
 
     Args:
-        folder: Its folder.
-        purge_step: TensorBoard hides entries of earlier files from this env step on; None hides none.
+        folder: Folder of the file.
+        purge_step: Env step from which TensorBoard hides entries of earlier files; None hides none.
 
     Attributes:
         path: The file.
 
     Raises:
-        UnwritableError: If it cannot be written. The same holds for every method.
+        UnwritableError: If the file cannot be written, here and in every method.
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
@@ -46,7 +46,7 @@ class EventFile:
 
         seconds = [int(found[1]) for file in folder.glob(PATTERN) if (found := _SECOND.match(file.name))]
         second = max(int(time.time()), max(seconds, default=0) + 1)
-        # The end is random, so that no link can wait at this path.
+        # The name ends with random characters, so that no other process can place a link at this path.
         end = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(8)}"
         self.path = folder / f"events.out.tfevents.{second:010d}.{end}"
         self._append(file_version="brain.Event:2")
@@ -95,7 +95,7 @@ class EventFile:
     def results(
         self, values: Mapping[str, bool | int | float | str], tags: list[str], first: tuple[str, ...]
     ) -> None:
-        """Declare the columns of the HParams tab, which can be done once.
+        """Declare the columns of the HParams tab, once per file.
 
         Args:
             values: The hyperparameters.
@@ -110,8 +110,8 @@ class EventFile:
         summary, _, _ = hparams(dict(values), dict.fromkeys(tags, 0.0))  # type: ignore[no-untyped-call]
         plugin = summary.value[0].metadata.plugin_data
         data = HParamsPluginData.FromString(plugin.content)
-        for one in data.experiment.hparam_infos:
-            one.differs = one.name in first  # TensorBoard shows these first
+        for hparam in data.experiment.hparam_infos:
+            hparam.differs = hparam.name in first  # TensorBoard shows these first
         plugin.content = data.SerializeToString()
         self._add(summary.value)
 

@@ -1,20 +1,19 @@
 """Federated reinforcement learning: clients with different environments train one policy without transitions.
 
 In every round the server sends the policy's parameters p. Client i takes some updates by plain gradient descent in
-its own environment and reports their direction ``g_i``, the mean of its gradients. A `Placement` names the owner
-of RMSprop's normalizer:
+its own environment and reports their direction ``g_i``, the mean of its gradients. `Placement` names the owner of
+RMSprop's normalizer:
 
-    server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           where FedAdam has its Adam
+    server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           as in FedAdam
     pooled   p <- p - lr d / sqrt(v),  d = mean g_i,  v from mean g_i*g_i
-    client   p <- p - lr d,            d = mean g_i / sqrt(v_i),           v_i the client's own, kept over rounds
+    client   p <- p - lr d,            d = mean g_i / sqrt(v_i),           each client keeps its v_i over rounds
     none     p <- p - lr d,            d = mean g_i                        federated averaging
 
-The last one equals federated averaging if lr is ``local_learning_rate * local_updates``: p is then the mean of the
+``none`` equals federated averaging if lr is ``local_learning_rate * local_updates``: p is then the mean of the
 clients' parameters.
 
-Source: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", 2017, for
-federated averaging; Reddi et al., "Adaptive federated optimization", 2021, for adaptive servers: FedAdam's
-normalizer is the server's.
+Sources: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", 2017, for
+federated averaging; Reddi et al., "Adaptive federated optimization", 2021, for adaptive servers such as FedAdam.
 """
 
 import math
@@ -43,22 +42,21 @@ _LARGEST_RETURN = 1e300
 
 @dataclass(frozen=True, kw_only=True)
 class FederationConfig:
-    """How clients and server share the work.
+    """Settings of a federation of clients and a server.
 
     Args:
         rounds: Rounds of local training and aggregation, >= 1.
-        local_updates: Updates that a client takes in its own environment in a round, >= 1; PPO also completes the
-            updates on its last rollout.
-        local_learning_rate: Of these, which are plain gradient descent, > 0.
+        local_updates: Updates of each client in a round, >= 1; PPO also completes the updates on its last rollout.
+        local_learning_rate: Learning rate of the clients' plain gradient descent, > 0.
         placement: Owner of RMSprop's second moment: ``server``, ``pooled`` (the server, from the mean of the
             clients' squared directions), ``client`` or ``none``.
-        learning_rate: Of the server's step, > 0.
-        half_life: Of the second moment, in rounds, > 0.
-        eps: Added to the root of the second moment, >= 0.
-        weighted: Whether clients weigh by the env steps of their round, or all alike.
+        learning_rate: Learning rate of the server's step, > 0.
+        half_life: Half-life of the second moment, in rounds, > 0.
+        eps: Constant added to the root of the second moment, >= 0.
+        weighted: Whether clients are weighted by the env steps of their round; otherwise equally.
         participation: Share of the clients that take part in a round, in (0, 1].
-        max_norm_ratio: The server rejects a direction whose norm is more than this many times the round's median,
-            > 1. null switches this check off.
+        max_norm_ratio: Ratio of a direction's norm to the round's median above which the server rejects the
+            direction, > 1; null for no limit.
     """
 
     rounds: int = 50
@@ -101,21 +99,21 @@ class Report:
 
 
 class Client:
-    """A client, which trains in an environment of its own.
+    """A client, which trains in its own environment.
 
     Args:
         agent: The agent in that environment, built with ``torch.optim.SGD`` at the local learning rate.
-        config: How.
+        config: The federation's settings.
 
     Attributes:
-        state: Its second moment, with ``client``.
+        state: The client's second moment if the placement is ``client``; otherwise empty.
     """
 
     def __init__(self, agent: Agent, config: FederationConfig) -> None:
         if not isinstance(agent.optimizer, torch.optim.SGD):
             raise ValueError(
                 "a client's own updates are plain gradient descent, which needs optimizer=torch.optim.SGD, got "
-                f"{type(agent.optimizer).__name__}; RMSprop's place is the federation's placement"
+                f"{type(agent.optimizer).__name__}; use RMSprop through the federation's placement"
             )
         self.agent, self.config = agent, config
         self.state: dict[str, State] = {}
@@ -124,7 +122,7 @@ class Client:
         """Train for a round, beginning with the server's parameters.
 
         Args:
-            params: By the names of the agent's policy.
+            params: The server's parameters by name.
         """
         agent, config = self.agent, self.config
         own = dict(agent.policy.named_parameters())
@@ -143,8 +141,8 @@ class Client:
             group["lr"] = config.local_learning_rate
         agent.learn(10**12, count, log_interval=10**9)
         # PPO takes several updates at a time.
-        way = config.local_learning_rate * (agent.num_updates - before)
-        direction = {name: (params[name] - param.detach()) / way for name, param in own.items()}
+        total_rate = config.local_learning_rate * (agent.num_updates - before)
+        direction = {name: (params[name] - param.detach()) / total_rate for name, param in own.items()}
         if config.placement == "client":
             direction, self.state = normalize(direction, self.state, config)
         returns = [episode.ret for episode in episodes]
@@ -173,12 +171,12 @@ class Client:
 def normalize(
     direction: Params, state: dict[str, State], config: FederationConfig
 ) -> tuple[Params, dict[str, State]]:
-    """A client's direction by the root of its own second moment, ``g_i / (sqrt(v_i) + eps)``, and the new state.
+    """A client's normalized direction, ``g_i / (sqrt(v_i) + eps)``, and its new second moment.
 
     Args:
-        direction: By parameter.
-        state: The client's, empty before its first round.
-        config: With half-life and eps.
+        direction: The client's direction by parameter name.
+        state: The client's second moment; empty before its first round.
+        config: The federation's settings, with half-life and eps.
     """
     moved, state = rmsprop_update(
         {name: torch.zeros_like(g) for name, g in direction.items()},
@@ -200,7 +198,7 @@ class Server:
         params: The policy's parameters by name.
         config: The federation's settings.
         most_env_steps: Env steps that a client can take in one round. `check` rejects a report with more.
-        state: Second moments by parameter name, with ``server`` and ``pooled``.
+        state: Second moments by parameter name if the placement is ``server`` or ``pooled``.
         round: Rounds so far.
         rejected: Rejected reports so far.
     """
@@ -221,14 +219,14 @@ class Server:
         if not isinstance(report.direction, Mapping) or report.direction.keys() != self.params.keys():
             raise ValueError(f"direction must hold the {len(self.params)} parameters of the policy and no others")
         for name, param in self.params.items():
-            one = report.direction[name]
-            if not isinstance(one, Tensor) or _kind(one) != _kind(param):
-                got = f"{one.dtype} of shape {tuple(one.shape)}" if isinstance(one, Tensor) else shown(one)
+            value = report.direction[name]
+            if not isinstance(value, Tensor) or _kind(value) != _kind(param):
+                got = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
                 raise ValueError(
                     f"direction of {name} must be a dense tensor on {param.device}, {param.dtype} of shape "
                     f"{tuple(param.shape)}, got {got}"
                 )
-            if not bool((one.abs() <= _LARGEST_DIRECTION).all()):  # false for nan
+            if not bool((value.abs() <= _LARGEST_DIRECTION).all()):  # false for nan
                 raise ValueError(f"direction of {name} must be finite and within {_LARGEST_DIRECTION:g}")
         if not isinstance(report.metrics, Mapping):
             raise ValueError(f"the metrics must be numbers by name, got {shown(report.metrics)}")
@@ -249,32 +247,32 @@ class Server:
 
         Args:
             reports: Reports of the clients that answered.
-            unreadable: Further answers that held no report, which count as rejected.
+            unreadable: Number of answers without a readable report, which count as rejected.
 
         Returns:
             ``clients`` and ``rejected`` of this round, the step's ``update_norm`` and the mean of the clients'
             ``mean_return``.
         """
         self.round += 1
-        good = self._accepted(reports)
-        rejected = unreadable + len(reports) - len(good)
+        accepted = self._accepted(reports)
+        rejected = unreadable + len(reports) - len(accepted)
         self.rejected += rejected
-        counts = {"clients": float(len(good)), "rejected": float(rejected)}
-        if not good:
+        counts = {"clients": float(len(accepted)), "rejected": float(rejected)}
+        if not accepted:
             return {**counts, "update_norm": 0.0, "mean_return": math.nan}
-        weights = [report.metrics["env_steps"] if self.config.weighted else 1.0 for report in good]
+        weights = [report.metrics["env_steps"] if self.config.weighted else 1.0 for report in accepted]
         total = sum(weights)
         shares = [weight / total for weight in weights]
-        direction = _mean([report.direction for report in good], shares)
+        direction = _mean([report.direction for report in accepted], shares)
         if self.config.placement == "server":
             direction = self._normalized(direction, direction)
         elif self.config.placement == "pooled":
-            squares = _mean([{name: g * g for name, g in report.direction.items()} for report in good], shares)
-            direction = self._normalized(direction, {name: one.sqrt() for name, one in squares.items()})
+            squares = _mean([{name: g * g for name, g in report.direction.items()} for report in accepted], shares)
+            direction = self._normalized(direction, {name: square.sqrt() for name, square in squares.items()})
         for name, step in direction.items():
             self.params[name] = self.params[name] - self.config.learning_rate * step
-        returns = [report.metrics["mean_return"] for report in good]
-        known = [one for one in returns if not math.isnan(one)]
+        returns = [report.metrics["mean_return"] for report in accepted]
+        known = [mean_return for mean_return in returns if not math.isnan(mean_return)]
         return {
             **counts,
             "update_norm": self.config.learning_rate * norm(direction),
@@ -282,12 +280,12 @@ class Server:
         }
 
     def _accepted(self, reports: Sequence[Report]) -> list[Report]:
-        good = [report for report in reports if self._is_usable(report)]
+        usable = [report for report in reports if self._is_usable(report)]
         ratio = self.config.max_norm_ratio
-        if ratio is None or len(good) < 3:  # two reports have no odd one out
-            return good
-        median = statistics.median(norm(report.direction) for report in good)
-        return [report for report in good if norm(report.direction) <= ratio * median]
+        if ratio is None or len(usable) < 3:  # the median of two norms shows no outlier
+            return usable
+        median = statistics.median(norm(report.direction) for report in usable)
+        return [report for report in usable if norm(report.direction) <= ratio * median]
 
     def _is_usable(self, report: Report) -> bool:
         try:
@@ -296,12 +294,12 @@ class Server:
             return False
         return True
 
-    def _normalized(self, direction: Params, seen: Params) -> Params:
-        """Divide the direction by the root of the second moment, once it has averaged ``seen`` squared."""
+    def _normalized(self, direction: Params, grads: Params) -> Params:
+        """Update the second moment with the squares of ``grads``, then divide the direction by its root."""
         config = self.config
         self.state = self.state or rmsprop_init(direction)
-        # lr=0: only the rule's second moment is of use here.
-        _, self.state = rmsprop_update(seen, seen, self.state, lr=0.0, half_life=config.half_life)
+        # lr=0: only the second moment is used.
+        _, self.state = rmsprop_update(grads, grads, self.state, lr=0.0, half_life=config.half_life)
         return {
             name: g
             / denominator(
@@ -313,7 +311,7 @@ class Server:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed federation needs."""
+        """The server's state for a resumed federation."""
         return {"params": self.params, "state": self.state, "round": self.round, "rejected": self.rejected}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -324,7 +322,9 @@ class Server:
         """
         missing = [name for name in ("params", "state", "round", "rejected") if name not in state]
         if missing:
-            raise ValueError(f"the server's state lacks {', '.join(missing)}; give one that state_dict returned")
+            raise ValueError(
+                f"the server's state lacks {', '.join(missing)}; give a state that state_dict returned"
+            )
         _check_names(state["params"], self.params)
         moments = _checked_state(state["state"], self.params)
         counts = [check_int(name, state[name], least=0) for name in ("round", "rejected")]
@@ -338,7 +338,7 @@ def _kind(tensor: Tensor) -> tuple[Any, ...]:
 
 def norm(params: Mapping[str, Tensor]) -> float:
     """The Euclidean norm of all parameters together."""
-    return math.sqrt(sum(float(one.double().square().sum()) for one in params.values()))
+    return math.sqrt(sum(float(param.double().square().sum()) for param in params.values()))
 
 
 def _mean(all_params: Sequence[Params], shares: Sequence[float]) -> Params:
@@ -353,29 +353,29 @@ def _check_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None
     if (
         not isinstance(given, Mapping)
         or given.keys() != own.keys()
-        or not all(isinstance(one, Tensor) for one in given.values())
+        or not all(isinstance(param, Tensor) for param in given.values())
         or any(given[name].shape != own[name].shape for name in own)
     ):
-        raise ValueError("the parameters are of another policy than this one's; give both the same configuration")
-    for name, one in given.items():
-        if not one.is_floating_point() or not bool(one.isfinite().all()):
+        raise ValueError("the parameters belong to another policy; give server and clients the same configuration")
+    for name, param in given.items():
+        if not param.is_floating_point() or not bool(param.isfinite().all()):
             raise ValueError(
                 f"the parameter {name} must hold finite floating point values; give another checkpoint"
             )
 
 
 def _checked_state(given: Any, own: Mapping[str, Tensor]) -> dict[str, State]:
-    """Second moments by parameter name, or none before the first round.
+    """Second moments by parameter name; empty before the first round.
 
     Raises:
         ValueError: If names, shapes or values are wrong.
     """
     expected = rmsprop_init(dict(own)) if given else {}
     if not isinstance(given, Mapping) or given.keys() != expected.keys():
-        raise ValueError("the second moments are of another policy than this one's; give another checkpoint")
+        raise ValueError("the second moments belong to another policy; give another checkpoint")
     for name, parts in expected.items():
-        for part, one in parts.items():
-            shape = torch.as_tensor(one).shape
+        for part, initial in parts.items():
+            shape = torch.as_tensor(initial).shape
             value = given[name].get(part) if isinstance(given[name], Mapping) else None
             is_number = isinstance(value, (Tensor, int, float))
             tensor = torch.as_tensor(value, dtype=torch.float64) if is_number else torch.tensor(math.nan)

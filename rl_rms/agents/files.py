@@ -1,6 +1,6 @@
 """Atomic writes of files, and folders that are writable and belong to one process.
 
-The only place where the library writes a file that is to be read again.
+All files that the library reads again are written by this module.
 """
 
 import errno
@@ -14,15 +14,15 @@ from pathlib import Path
 
 UNFINISHED = ".part"
 LOCK, OWNER = ".lock", ".owner"
-# Free bytes that a folder needs before a training begins, or a log continues.
+# Free bytes that a folder needs before a training or a log begins.
 _ROOM = 4096
-# Never follow a link, and write bytes as they are; each where the system knows it.
+# Follow no links and do not translate line ends, on systems that have these flags.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _MENDS = {
-    errno.ELOOP: "remove the link that stands in its place",
+    errno.ELOOP: "remove the link at this path",
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on its disk"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that can be written to"),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "choose a path on which no file is in the way"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "choose a path whose folders are not files"),
 }
 
 
@@ -30,39 +30,40 @@ class UnwritableError(OSError):
     """A file or folder that cannot be written; the message names it, the cause and the fix."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        mend = _MENDS.get(error.errno or 0, "see to its disk, or choose another folder")
+        mend = _MENDS.get(error.errno or 0, "check its disk, or choose another folder")
         super().__init__(f"cannot write {path}: {error.strerror or error}; {mend}")
 
 
 class TakenError(RuntimeError):
-    """A folder that another process writes to; the message names both."""
+    """A folder that another process writes to; the message names the folder and the process."""
 
 
 def write(path: Path, content: bytes | str) -> None:
     """Write to a new file in the same folder, flush it to the disk, and rename it.
 
-    The earlier file stays whole until then. The new file has a random name and is created exclusively: no link is
-    followed, and two processes that write one path do not mix their contents.
+    An earlier file stays complete until then. The new file has a random name and is created exclusively, so no
+    link is followed, and two processes that write one path do not mix their contents.
 
     Args:
-        path: Path of the file; its folder is made. A link there is replaced, not followed.
+        path: Path of the file; its folder is made. A link at this path is replaced, not followed.
         content: Bytes, or text that is encoded as UTF-8.
 
     Raises:
-        UnwritableError: If that fails, with nothing left behind.
+        UnwritableError: If the file cannot be written; no unfinished file is left.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o666), "wb") as file:
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o666)
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(unfinished, path)
         except BaseException:
             with suppress(OSError):
-                beside.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
             raise
         _flush_folder(path.parent)
     except OSError as error:
@@ -73,7 +74,7 @@ def append(path: Path, content: bytes | str) -> None:
     """Append bytes, or text that is encoded as UTF-8, to a file, which is made if it is missing.
 
     Raises:
-        UnwritableError: If that fails, also where a link stands in the file's place.
+        UnwritableError: If the file cannot be written or is a link.
     """
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _SAFELY, 0o666), "wb") as file:
@@ -83,13 +84,13 @@ def append(path: Path, content: bytes | str) -> None:
 
 
 def check_no_links(folder: Path) -> None:
-    """Refuse a folder that holds a link, through which writing would change files elsewhere.
+    """Refuse a folder that contains a link, because writing through it would change files elsewhere.
 
     Args:
-        folder: The folder, which may itself be reached through links.
+        folder: The folder; its own path may contain links.
 
     Raises:
-        ValueError: If there is one, at any depth; names it and its target.
+        ValueError: If there is a link at any depth; the message names it and its target.
     """
     for parent, folders, names in os.walk(folder):
         for name in (*folders, *names):
@@ -99,10 +100,10 @@ def check_no_links(folder: Path) -> None:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines of a text file to which lines are appended, without a last one that was cut off.
+    """The complete lines of a text file, without an unfinished last line.
 
     Args:
-        path: The file; one that is not there has none.
+        path: The file; a missing file has no lines.
     """
     if not path.is_file():
         return []
@@ -110,10 +111,10 @@ def whole_lines(path: Path) -> list[str]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder, and a file in it that is removed again.
+    """Make a folder if it is missing, and check that a file can be written to it.
 
     Raises:
-        UnwritableError: If that fails.
+        UnwritableError: If the folder cannot be written to.
     """
     probe = folder / f".{secrets.token_hex(8)}"
     write(probe, bytes(_ROOM))
@@ -125,14 +126,14 @@ def check_writable(folder: Path) -> None:
 def owned(folder: Path) -> Iterator[None]:
     """Lock a folder for this process, which may lock it several times.
 
-    The system drops the lock with the process, however that ends. Where its file system has no locks, such as some
-    network file systems, there is none, and a warning.
+    The system releases the lock when the process ends, even if it is killed. On file systems without locks, such
+    as some network file systems, a warning is given instead.
 
     Args:
-        folder: The folder, which is made.
+        folder: The folder, which is made if it is missing.
 
     Raises:
-        TakenError: If another process has it.
+        TakenError: If another process has locked it.
         UnwritableError: If it cannot be written to.
     """
     from filelock import FileLock, Timeout  # slow to import
@@ -150,7 +151,7 @@ def owned(folder: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         warnings.warn(
-            f"{folder} cannot be locked ({error.strerror or error}); see to it that no other process writes to it",
+            f"{folder} cannot be locked ({error.strerror or error}); make sure that no other process writes to it",
             stacklevel=3,
         )
     try:
@@ -161,7 +162,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Have the disk know the new name, where folders can be opened (not on Windows)."""
+    """Flush a renamed file's new name to the disk; not on Windows, where folders cannot be opened."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -18,18 +18,18 @@ Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 
 _LARGEST = float(np.finfo(np.float32).max)
-# Bound of a sum of squares: every magnitude is below its square root, which float32 holds.
+# Bound of a sum of squares, so that every magnitude is below the root, 1e19, and finite in float32.
 TAME = 1e38
 
 
 def are_tame(observations: Tree) -> bool:
-    """Whether one sum of squares shows that all values are finite. False for huge finite values too."""
+    """Whether a sum of squares below `TAME` shows that all values are finite; False for huge values too."""
     if isinstance(observations, np.ndarray):
         if observations.dtype.kind != "f":
             return True
         # Memory order avoids a copy; vdot does not warn of overflows.
-        numbers = observations.ravel(order="K")
-        return bool(np.vdot(numbers, numbers) < TAME)
+        values = observations.ravel(order="K")
+        return bool(np.vdot(values, values) < TAME)
     return all(are_tame(leaf) for _, leaf in leaves(observations))
 
 
@@ -42,11 +42,11 @@ def leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
         yield name, np.asarray(tree)
 
 
-def not_finite(numbers: Array) -> Bools:
+def not_finite(values: Array) -> Bools:
     """Mask of the values that are NaN, infinite or overflow float32; same shape."""
-    if numbers.dtype.kind != "f":
-        return np.zeros(numbers.shape, np.bool_)
-    return ~(np.abs(numbers) <= _LARGEST)
+    if values.dtype.kind != "f":
+        return np.zeros(values.shape, np.bool_)
+    return ~(np.abs(values) <= _LARGEST)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Found:
 
 
 def find(what: str, tree: Tree) -> list[Found]:
-    """The first array with non-finite values of each sub-environment that has any.
+    """For each sub-environment with non-finite values, the first array that has some.
 
     Args:
         what: Name of the tree.

@@ -8,10 +8,10 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 class HistogramCallback(Periodic):
-    """Writes histograms of v and of the steps over coordinates to TensorBoard at regular env steps.
+    """Writes histograms of RMSprop's second moment and of its steps to TensorBoard at regular env steps.
 
     The tags are ``optim/log10_second_moment`` and ``optim/log10_step``, see
-    `rl_rms.optim.diagnostics.distributions`. Agents with another optimizer have none.
+    `rl_rms.optim.diagnostics.distributions`. Agents with another optimizer have no histograms.
     """
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:

@@ -1,4 +1,4 @@
-"""Replaces non-finite rewards and observations, or raises, as ``on_nonfinite`` says."""
+"""Replaces non-finite rewards and observations, or raises an error, depending on ``on_nonfinite``."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ class NonfiniteError(FloatingPointError):
     """A reward or an observation is not finite.
 
     Args:
-        found: The numbers.
+        found: The non-finite values.
     """
 
     def __init__(self, found: Found) -> None:
@@ -30,22 +30,22 @@ class NonfiniteError(FloatingPointError):
 
 
 class Imputer:
-    """Checks what a vector environment returns and imputes non-finite numbers.
+    """Checks the rewards and observations of a vector environment, and imputes non-finite values.
 
     Args:
         space: Observation space of one sub-environment.
         num_envs: Number of sub-environments.
-        on_nonfinite: ``"raise"``, ``"skip"`` (impute and mask the transition) or ``"clip"`` (impute alone).
+        on_nonfinite: ``"raise"``, ``"skip"`` (impute, and mask the transition) or ``"clip"`` (impute only).
 
     Attributes:
-        num_nonfinite: Non-finite rewards and observations since somebody set it to 0.
+        num_nonfinite: Non-finite rewards and observations since it was set to 0.
     """
 
     def __init__(self, space: gym.Space[Any], num_envs: int, on_nonfinite: OnNonfinite) -> None:
         self._space, self._on_nonfinite = space, on_nonfinite
         self._none = np.zeros(num_envs, dtype=np.bool_)
         self.num_nonfinite = 0
-        # The present observations that are imputed, None for none.
+        # Mask of the present observations that are imputed; None if none are.
         self._imputed: Bools | None = None
         # Largest sum of squares of a vector step's rewards.
         self._largest_squares = 0.0
@@ -115,7 +115,7 @@ class Imputer:
         imputed = []
         for i, final in finals:
             tree = tree_map(lambda leaf: np.asarray(leaf)[None], final)
-            found = [dataclasses.replace(one, env_index=i) for one in find("the final observation", tree)]
+            found = [dataclasses.replace(entry, env_index=i) for entry in find("the final observation", tree)]
             if found:
                 self._count(found)
                 masked = self._with(masked, found)
@@ -129,14 +129,14 @@ class Imputer:
             return observations, None
         self._count(found)
 
-        # The number before, or 0 at an episode's start.
+        # The value before the step, or 0 at an episode's start.
         def last(leaf: Array) -> Array:
             return np.where(starts.reshape(-1, *[1] * (leaf.ndim - 1)), np.zeros((), leaf.dtype), leaf)
 
         return self._finite(observations, tree_map(last, before)), self._with(None, found)
 
     def _finite(self, observations: Tree, stand_ins: Tree) -> Tree:
-        """Observations with stand-ins for non-finite numbers; ``"clip"`` first replaces infinities by bounds."""
+        """Observations with stand-ins for non-finite values; ``"clip"`` first replaces infinities by bounds."""
         if self._on_nonfinite == "clip":
             observations = without_infinities(observations, self._space)
         return replaced(observations, stand_ins)
@@ -146,7 +146,7 @@ class Imputer:
         if self._on_nonfinite == "clip":
             return None
         masked = self._none.copy() if masked is None else masked.copy()
-        masked[[one.env_index for one in found]] = True
+        masked[[entry.env_index for entry in found]] = True
         return masked
 
     def _count(self, found: list[Found]) -> None:

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 STEPS_TO_INTERRUPT = 1_000
-"""Vector steps between two looks for Ctrl-C while whole episodes are played; short episodes end before."""
+"""Vector steps between two checks for Ctrl-C while a rollout or an evaluation waits for episodes to end."""
 
 
 @contextmanager
 def first_waits(ask: Callable[[], None]) -> Iterator[None]:
-    """Have the first SIGINT only ask, and the next ones raise KeyboardInterrupt at once, as they always do.
+    """Call ``ask`` at the first SIGINT; later ones raise KeyboardInterrupt at once, as by default.
 
-    A handler that is another than Python's own stays in force, and so does all outside the main thread.
+    A handler other than Python's own is kept. Outside the main thread nothing changes.
 
     Args:
-        ask: Called at the first one.
+        ask: Function that is called at the first SIGINT.
     """
     usual = signal.default_int_handler
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
@@ -44,7 +44,7 @@ def first_waits(ask: Callable[[], None]) -> Iterator[None]:
 def signals_deferred() -> Iterator[None]:
     """Deliver SIGINT and SIGTERM after the block, so that no process is started without being registered.
 
-    The first signal goes to the handler that is in force afterwards. Outside the main thread nothing is deferred.
+    The first signal goes to the handler that is set after the block. Outside the main thread nothing is deferred.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

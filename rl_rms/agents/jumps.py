@@ -23,26 +23,26 @@ _EPSILON = 1e-8
 class JumpDetector:
     """Fires when the mean of a block of values jumps in some coordinate.
 
-    A block is a rollout, or as many rollouts as have ``2048 / num_envs`` env steps: values of one episode are
-    correlated, so a short block of one sub-environment tells little. Block means of correlated values scatter far
-    more than ``variance / block length``, so their variance is measured. All averages are over blocks, with a
-    half-life of 30 blocks. With the average ``m`` of block means, the average ``b`` of their squared deviations
-    from ``m``, the average ``w`` of the variances within blocks and the weight ``n`` of ``b``, the detector fires
-    if
+    A block is a rollout, or as many rollouts as have ``2048 / num_envs`` env steps. Values of one episode are
+    correlated, so block means scatter far more than ``variance / block length``, and their variance is measured.
+    All averages are over blocks, with a half-life of 30 blocks. With the average ``m`` of block means, the
+    average ``b`` of their squared deviations from ``m``, the average ``w`` of the variances within blocks and the
+    weight ``n`` of ``b``, the detector fires if
 
-    - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is far larger than usual.
-      Five blocks of variance ``(b + w) / 8`` stand for the unknown at the start.
-    - ``(block mean - m)**2 > 2**2 * (b + w)``: it is larger than two standard deviations of the values.
+    - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is unusually large.
+      Five blocks of variance ``(b + w) / 8`` are the prior.
+    - ``(block mean - m)**2 > 2**2 * (b + w)``: the deviation is larger than two standard deviations of the values.
 
-    It then begins anew with that block, and again with the next one, because the jump may lie within the block.
-    There was no false alarm in 2.5 million env steps of four environments, under random and learning policies, so
-    the rate is below 1.2 per million (``benchmarks/results/jumps.md``). Changes of scale alone are not detected.
+    The averages then restart with that block, and again with the next one, because the jump may lie within the
+    block. There was no false alarm in 2.5 million env steps of four environments, under random and learning
+    policies, so the rate is below 1.2 per million (``benchmarks/results/jumps.md``). Changes of scale alone are
+    not detected.
 
     Args:
         shape: Shape of one value.
 
     Attributes:
-        num_jumps: How often it fired.
+        num_jumps: Number of detected jumps.
     """
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
@@ -61,13 +61,13 @@ class JumpDetector:
         """Add a rollout to the present block.
 
         Args:
-            moments: The statistics of its values.
-            weighting: The weights of its values and of earlier ones.
+            moments: The statistics of the rollout's values.
+            weighting: The weights of the rollout's values and of earlier values.
 
         Returns:
-            The statistics of the block that ends with the rollout if all values before it are to be forgotten, in
-            the block in which the detector fires and in the next one; else None. It ignores blocks that are not
-            finite.
+            The statistics of the block that ends with the rollout if the caller should forget all values before
+            the block: after a block in which the detector fires, and after the next one. Otherwise None. Blocks
+            that are not finite are ignored.
         """
         self._block.merge(moments, weighting.decay)
         self._block_steps += weighting.num_steps
@@ -76,17 +76,17 @@ class JumpDetector:
         block = self._block
         self._block, self._block_steps = RunningMeanVariance(self._shape), 0
         is_known = block.weight > 0.0 and np.isfinite(block.mean).all() and np.isfinite(block.variance).all()
-        return block if is_known and self._begins_anew(block.mean, block.variance) else None
+        return block if is_known and self._restarts_with(block.mean, block.variance) else None
 
-    def _begins_anew(self, mean: Array, variance: Array) -> bool:
-        """Take in a block, and tell whether all values before it are to be forgotten."""
+    def _restarts_with(self, mean: Array, variance: Array) -> bool:
+        """Add a block to the averages, and return whether all values before it should be forgotten."""
         deviation = np.square(mean - self._mean)
         is_jump = self._num_blocks >= _WARM_UP and self._is_far(deviation, variance)
-        # The block in which a jump is found may begin before it.
-        is_anew = is_jump or self._follows_jump
+        # The block in which the detector fires may begin before the jump.
+        restarts = is_jump or self._follows_jump
         self._follows_jump = is_jump
         self.num_jumps += is_jump
-        if is_anew:
+        if restarts:
             self._restart()
         decay = 2.0 ** (-1.0 / _HALF_LIFE)
         if self._num_blocks:
@@ -96,14 +96,14 @@ class JumpDetector:
         self._mean = self._mean + (mean - self._mean) / self._weight
         self._within = self._within + (variance - self._within) / self._weight
         self._num_blocks += 1
-        return is_anew
+        return restarts
 
     def _is_far(self, deviation: Array, variance: Array) -> bool:
-        # With the block itself, so that the first values of a coordinate that was constant are no jump.
+        # The block itself is included, so that the first change of a constant coordinate is not a jump.
         within = self._within + (variance - self._within) / (self._weight + 1.0)
         total = within + self._between + _EPSILON
-        known = self._weight_between * self._between
-        usual = (known + _PRIOR_BLOCKS * _PRIOR_SHARE * total) / (self._weight_between + _PRIOR_BLOCKS)
+        measured = self._weight_between * self._between
+        usual = (measured + _PRIOR_BLOCKS * _PRIOR_SHARE * total) / (self._weight_between + _PRIOR_BLOCKS)
         return bool(((deviation > _SIGNIFICANT**2 * usual) & (deviation > _RELEVANT**2 * total)).any())
 
     def state_dict(self) -> dict[str, Any]:

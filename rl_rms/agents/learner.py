@@ -1,7 +1,7 @@
 """Learning from a rollout: scaled rewards, advantages, loss, gradient and optimizer step.
 
-`A2CLearner` and `ReinforceLearner` say when a rollout is complete, which of its transitions the loss averages
-over, and with which coefficients. `PPOLearner` takes several steps on a rollout in place of one.
+`A2CLearner` and `ReinforceLearner` define when a rollout is complete, the transitions in the loss, and the loss's
+coefficients. `PPOLearner` takes several optimizer steps on each rollout.
 """
 
 import dataclasses
@@ -74,20 +74,20 @@ class Learner(ABC):
         optimizer: The optimizer of its parameters.
         config: Hyperparameters.
         num_envs: Number of sub-environments; None for an agent without an environment.
-        observation_normalizer: Scales observations; None leaves them.
+        observation_normalizer: Scales observations; None leaves them unchanged.
         generator: The agent's random generator.
 
     Attributes:
-        reward_normalizer: Scales rewards; None leaves them.
-        meta: Adapts the optimizer's hyperparameters; None leaves them.
+        reward_normalizer: Scales rewards; None leaves them unchanged.
+        meta: Adapts the optimizer's hyperparameters; None leaves them unchanged.
         workers: The processes that train the policy together.
-        sync: Whether workers clip and normalize the mean of their gradients, or each its own.
+        sync: Whether workers clip and normalize the mean gradient (``"global"``) or each their own (``"local"``).
         num_updates: Optimizer steps so far.
-        is_half_stepped: Whether an error ended an optimizer step that had moved some weights and not others.
+        is_half_stepped: Whether an error ended an optimizer step, so that only some weights have moved.
     """
 
     plays_whole_episodes: ClassVar[bool] = False
-    """Whether a rollout begins with new episodes, and its last ones are waited for."""
+    """Whether rollouts begin with new episodes and end only after whole episodes."""
 
     def __init__(
         self,
@@ -110,20 +110,20 @@ class Learner(ABC):
         self.is_half_stepped = False
         self._regime_changes = RegimeChangeHandler(config, optimizer)
         self._ent_coef = as_schedule(config.ent_coef)
-        # A constant rate is left to whoever changes it in the optimizer.
+        # None for a constant rate, which the user may change in the optimizer.
         rates = [as_schedule(rate) for rate in group_rates(config)]
         self._rates: list[Schedule | None] = [None if isinstance(rate, Constant) else rate for rate in rates]
-        # A timescale that the user has set stays.
+        # A timescale that the user has set is kept.
         self._takes_timescale = isinstance(optimizer, RMSprop) and optimizer.timescale is None
 
     @property
     @abstractmethod
     def transitions_per_update(self) -> int | None:
-        """Transitions in the loss of an optimizer step, of all workers; None if that varies."""
+        """Transitions in the loss of an optimizer step, of all workers; None if the number varies."""
 
     @property
     def steps_per_update(self) -> float | None:
-        """Env steps that an optimizer step spans, of all workers; None if that varies."""
+        """Env steps between two optimizer steps, of all workers; None if the number varies."""
         return self.transitions_per_update
 
     @abstractmethod
@@ -136,7 +136,7 @@ class Learner(ABC):
 
     @abstractmethod
     def coefficients(self, num_timesteps: int) -> LossCoefficients:
-        """The loss's discounts and weights after ``num_timesteps`` env steps."""
+        """The discounts and weights of the loss after ``num_timesteps`` env steps."""
 
     def update(
         self,
@@ -151,8 +151,8 @@ class Learner(ABC):
         """Learn from a rollout, and update the normalizers.
 
         Args:
-            backend: The policy's backend, which chose the rollout's actions.
-            rollout: This worker's transitions, as the environment returned them.
+            backend: The policy's backend, which drew the rollout's actions.
+            rollout: This worker's transitions, not normalized.
             state: Recurrent state before the rollout; None for a policy without one.
             totals: The rollouts of all workers.
             num_timesteps: Env steps so far, for schedules and errors.
@@ -161,8 +161,8 @@ class Learner(ABC):
         Raises:
             FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
         """
-        for one in self.normalizers.values():
-            one.steps_per_update = self.env_steps_per_update(totals)
+        for normalizer in self.normalizers.values():
+            normalizer.steps_per_update = self.env_steps_per_update(totals)
         batch = self.batch(rollout, state, num_timesteps)
         result = Update({})
         if totals.has_data:
@@ -174,18 +174,18 @@ class Learner(ABC):
     def _learn(
         self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
     ) -> Update:
-        """Take one optimizer step on the whole batch."""
+        """Take one optimizer step on the batch."""
         if self.meta is not None and not self.meta.learns_from(batch.copied()):
             return Update({})
         metrics = backend.gradients(batch, self.workers, with_metrics=with_metrics)
         return Update(metrics, self._step(batch, totals.env_steps, totals.share, num_timesteps, metrics))
 
     def env_steps_per_update(self, totals: RolloutTotals) -> float:
-        """Env steps that an optimizer step on these rollouts spans, of all workers."""
+        """Env steps per optimizer step on these rollouts, of all workers."""
         return totals.env_steps
 
     def batch(self, rollout: Rollout, state: Tensor | None, num_timesteps: int) -> Batch:
-        """The rollout as the policy and the critic see it; the reward normalizer takes its rewards in."""
+        """A batch of the normalized rollout; its rewards update the reward normalizer."""
         if self.reward_normalizer is not None:
             rewards = self.reward_normalizer(rollout.rewards, rollout.known, rollout.done, self.workers)
             rollout = dataclasses.replace(rollout, rewards=rewards)
@@ -198,31 +198,31 @@ class Learner(ABC):
         return Batch(rollout, self.loss_mask(rollout), self.coefficients(num_timesteps), state)
 
     def ent_coef(self, num_timesteps: int) -> float:
-        """The entropy bonus' weight after ``num_timesteps`` env steps."""
+        """The weight of the entropy bonus after ``num_timesteps`` env steps."""
         return self._ent_coef.value(num_timesteps, NO_RANDOMNESS)
 
     def check_workers(self, workers: Workers) -> None:
-        """Refuse hyperparameters that use one process's own rollouts.
+        """Refuse hyperparameters that several workers do not support.
 
         Raises:
-            ValueError: If there are several workers and a hyperparameter does so.
+            ValueError: If there are several workers, and meta or batch normalization is set.
         """
         if workers.alone:
             return
         if self.meta is not None:
-            raise ValueError("meta uses one process's own rollouts; leave it out, or train in one process")
+            raise ValueError("meta uses the rollouts of one process; leave it out, or train in one process")
         if self.config.policy.norm == "batch":
             raise ValueError(
                 'norm="batch" uses the batch of one process; take norm="layer", or train in one process'
             )
 
     def restart_returns(self) -> None:
-        """Forget the discounted returns in progress, when new episodes begin everywhere."""
+        """Restart the discounted returns, because all sub-environments begin new episodes."""
         if self.reward_normalizer is not None:
             self.reward_normalizer.restart()
 
     def enter_regime(self, regime: int) -> bool:
-        """Reset or shorten the optimizer's memory if the regime changed; whether it did."""
+        """Apply ``on_change`` to the optimizer if the regime changed, and return whether it did."""
         is_change = self._regime_changes.enter(regime)
         if is_change and self.config.on_change == "reset" and self.meta is not None:
             self.meta.restart()
@@ -243,9 +243,9 @@ class Learner(ABC):
         if isinstance(self.optimizer, RMSprop):
             diagnostics = self.optimizer.diagnostics()
             scalars.update({f"optim/{name}": value for name, value in diagnostics.items()})
-        for name, one in self.normalizers.items():
-            if math.isfinite(one.half_life):
-                scalars[f"half_life/{name}"] = one.half_life
+        for name, normalizer in self.normalizers.items():
+            if math.isfinite(normalizer.half_life):
+                scalars[f"half_life/{name}"] = normalizer.half_life
         if self.num_jumps is not None:
             scalars["normalizer/jumps"] = float(self.num_jumps)
         if self.meta is not None:
@@ -257,23 +257,23 @@ class Learner(ABC):
     def _step(
         self, batch: Batch, env_steps: float, share: float, num_timesteps: int, metrics: dict[str, float]
     ) -> int:
-        """One optimizer step with the gradients of a batch or of a part of it.
+        """Take one optimizer step with the present gradients.
 
         Args:
-            batch: The batch.
-            env_steps: Env steps that the optimizer step spans.
+            batch: The batch that the gradients are from.
+            env_steps: Env steps since the last optimizer step.
             share: This worker's share of the transitions in the loss.
             num_timesteps: Env steps so far.
-            metrics: Gets the gradient's norm if the optimizer does not log it.
+            metrics: Metrics to which the gradient's norm is added if the optimizer does not log it.
 
         Returns:
             1 if the gradients were not finite, else 0.
         """
         if share == 0.0:
-            # The mean over none of this worker's transitions is nan.
+            # Without transitions of this worker the gradients are nan.
             foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
         self._set_span(env_steps)
-        # An error here has moved no weight.
+        # An error here leaves all weights unchanged.
         if self.sync == "global" and not self.workers.alone:
             grads = [param.grad for param in self.policy.parameters() if param.grad is not None]
             average(grads, share, self.workers)
@@ -284,7 +284,7 @@ class Learner(ABC):
             num_nonfinite = self._guarded_step(share, metrics)
             self._regime_changes.after_update()
             self.num_updates += 1
-        except FloatingPointError as error:  # of the guard, before it moves a weight
+        except FloatingPointError as error:  # from the guard, before any weight moves
             raise FloatingPointError(self._name_cause(batch, num_timesteps, str(error))) from None
         except BaseException:
             self.is_half_stepped = True
@@ -303,7 +303,7 @@ class Learner(ABC):
                     self.meta.state_rate(i, group["lr"])
 
     def _guarded_step(self, share: float, metrics: dict[str, float]) -> int:
-        """Clip the gradients, unless the optimizer does so itself, and step; 1 if they were not finite, else 0."""
+        """Take a step, with clipping if the optimizer does not clip; 1 if gradients were not finite, else 0."""
         if isinstance(self.optimizer, RMSprop):
             before = self.optimizer.guard.num_nonfinite
             self._synced_step(share)
@@ -321,14 +321,14 @@ class Learner(ABC):
         return int(not is_finite)
 
     def _synced_step(self, share: float) -> None:
-        """The optimizer's step; with ``sync="local"`` the mean of all workers' steps."""
+        """Take the optimizer's step; with ``sync="local"`` replace it by the mean of all workers' steps."""
         if self.sync == "global":
             self.optimizer.step()
         else:
             average_step(self.policy, self.optimizer, share, self.workers)
 
     def _name_cause(self, batch: Batch, num_timesteps: int, message: str) -> str:
-        """A sentence on non-finite gradients that names the first non-finite part of the loss."""
+        """An error message about non-finite gradients that names the first non-finite part of the loss."""
         message = name_nonfinite_gradient(self.policy) or message
         cause = first_nonfinite(self.policy, batch)
         when = f"in update {self.num_updates + 1:,}, after {num_timesteps:,} env steps, "
@@ -340,11 +340,11 @@ class Learner(ABC):
     def normalizers(self) -> dict[str, ObservationNormalizer | RewardNormalizer]:
         """The normalizers in use by name."""
         both = {"observation": self.observation_normalizer, "reward": self.reward_normalizer}
-        return {name: one for name, one in both.items() if one is not None}
+        return {name: normalizer for name, normalizer in both.items() if normalizer is not None}
 
     @property
     def num_jumps(self) -> int | None:
-        """Jumps at which the observation normalizer forgot; None if it keeps its statistics at jumps."""
+        """Jumps at which the observation normalizer restarted; None if ``on_jump`` is ``"keep"``."""
         config = as_normalizer(self.config.normalize_observation)
         if self.observation_normalizer is None or config is None or config.on_jump == "keep":
             return None
@@ -358,7 +358,7 @@ class Learner(ABC):
             "changes": self._regime_changes.state_dict(),
             "meta": None if self.meta is None else self.meta.state_dict(),
             "num_updates": self.num_updates,
-            "normalizers": {name: one.state_dict() for name, one in self.normalizers.items()},
+            "normalizers": {name: normalizer.state_dict() for name, normalizer in self.normalizers.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -368,16 +368,16 @@ class Learner(ABC):
             ValueError: If a part does not fit this learner. The policy is unchanged then.
         """
         check_like("policy", state["policy"], dict(self.policy.state_dict()))
-        for name, one in self.normalizers.items():
+        for name, normalizer in self.normalizers.items():
             # The number of sub-environments may differ.
             loaded = {**state["normalizers"][name], "returns": []}
-            check_like(name, loaded, {**one.state_dict(), "returns": []})
+            check_like(name, loaded, {**normalizer.state_dict(), "returns": []})
         check_optimizer(state["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])
         self._regime_changes.load_state_dict(state["changes"])
         if self.meta is not None:
             self.meta.load_state_dict(state["meta"])
-        for name, one in self.normalizers.items():
-            one.load_state_dict(state["normalizers"][name])
+        for name, normalizer in self.normalizers.items():
+            normalizer.load_state_dict(state["normalizers"][name])
         self.num_updates = state["num_updates"]
         self.policy.load_state_dict(state["policy"])

@@ -1,6 +1,6 @@
 """Logs a run's scalars to TensorBoard events and to ``metrics.csv``, without buffering.
 
-A log that cannot be written any more, on a full disk or in a folder that is gone, does not end a training.
+Errors while writing, such as a full disk or a deleted folder, do not end a training.
 """
 
 import csv
@@ -50,7 +50,7 @@ _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "learning rate / root of v, median": ("optim/median_rate",),
     },
 }
-# The same with a line between two bounds.
+# Charts of a line between two bounds, in the same form.
 _BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "half-life": {
         "log10 of v: median, 10 % and 90 %": (
@@ -64,10 +64,10 @@ _ENV = "env/"
 
 
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
-    """How TensorBoard's Custom Scalars tab arranges a run: by heading, charts by title.
+    """The layout of TensorBoard's Custom Scalars tab: for each heading, charts by title.
 
-    A chart is there if one of its tags is, and names all of them: TensorBoard shows the charts of all runs, and
-    those twice that differ.
+    A chart is included if the run has one of its tags, and then names all of its tags, because TensorBoard shows
+    charts that differ between runs separately.
 
     Args:
         tags: Tags of the run.
@@ -80,11 +80,11 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     }
     arranged: dict[str, dict[str, list[Any]]] = {}
     for heading, lines in headings.items():
-        # TensorBoard matches the beginning of a tag; in bands it takes tags as they are.
+        # In lines TensorBoard matches patterns with the beginning of a tag; in bands it needs full tags.
         charts: dict[str, list[Any]] = {
-            title: ["Multiline", [f"{one}$" for one in those]] for title, those in lines.items()
+            title: ["Multiline", [f"{pattern}$" for pattern in patterns]] for title, patterns in lines.items()
         }
-        charts |= {title: ["Margin", list(those)] for title, those in _BANDS.get(heading, {}).items()}
+        charts |= {title: ["Margin", list(band)] for title, band in _BANDS.get(heading, {}).items()}
         shown = {title: chart for title, chart in charts.items() if _matching(chart[1], known)}
         if shown:
             arranged[heading] = shown
@@ -98,7 +98,7 @@ def _matching(patterns: Iterable[str], tags: Iterable[str]) -> list[str]:
 
 
 def _set_aside(folder: Path) -> None:
-    """Move a folder's log to a subfolder, with a warning, so that two trainings do not make one curve."""
+    """Move a folder's log to a subfolder, with a warning, so that two trainings do not share one curve."""
     log = [file for file in (folder / "metrics.csv", *folder.glob(PATTERN)) if file.exists()]
     if not log:
         return
@@ -116,27 +116,27 @@ def _set_aside(folder: Path) -> None:
 
 
 def _keep_damaged(path: Path) -> str:
-    """Rename a file that cannot be read, and describe it."""
+    """Rename a file that cannot be read, and return a message about it."""
     kept = path.with_name(f"{path.name}.damaged")
     path.replace(kept)
     return f"{path} could not be read and is now {kept}; a new one begins"
 
 
 class Logger:
-    """Writes scalars by env step; with no folder it writes nothing.
+    """Writes scalars by env step; without a folder it writes nothing.
 
-    An entry that cannot be written is left out, with a warning at the first of several; the next is tried anew.
+    An entry that cannot be written is left out. The first of several such entries gives a warning.
 
     Args:
         folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``. It is created if missing, and locked
             against other processes until the end.
         resumed_at: Env steps at which the training continues. A log in the folder is continued after these env
-            steps; later rows are dropped with a warning. At 0 a log in the folder is another training's: it moves
-            to ``earlier1``, ``earlier2``, ... with a warning.
+            steps; later rows are dropped with a warning. At 0 a log in the folder belongs to another training and
+            is moved to ``earlier1``, ``earlier2``, ... with a warning.
 
     Raises:
-        UnwritableError: If the folder cannot be written to now, at the beginning.
-        TakenError: If another process logs into it.
+        UnwritableError: If the folder cannot be written to at the beginning.
+        TakenError: If another process logs into the folder.
     """
 
     def __init__(self, folder: Path | None, resumed_at: int = 0) -> None:
@@ -159,7 +159,7 @@ class Logger:
                 raise
 
     def _open(self, folder: Path, resumed_at: int = 0) -> EventFile:
-        """Begin an event file, and continue ``metrics.csv`` after its last whole line."""
+        """Begin an event file, and continue ``metrics.csv`` after its last complete line."""
         earlier = any(folder.glob(PATTERN))
         # An earlier event file keeps its layout.
         self._is_laid_out = earlier and (bool(resumed_at) or self._is_laid_out)
@@ -185,22 +185,22 @@ class Logger:
         return events
 
     def _add(self, entry: Callable[[EventFile], object]) -> None:
-        """Write an entry; one that cannot be written is left out."""
+        """Write an entry, or leave it out if it cannot be written."""
         if self.folder is None:
             return
         try:
             entry(self._usable_file(self.folder))
         except OSError as error:
             if self._events is not None and self._is_deleted():
-                return  # the next entry begins the log anew, with a warning
+                return  # the next entry begins a new log, with a warning
             self._events = None
             if not self._is_failing:
                 self._is_failing = True
-                said = (
+                reason = (
                     error if isinstance(error, files.UnwritableError) else files.UnwritableError(self._csv, error)
                 )
                 warnings.warn(
-                    f"{said}; the training goes on, and its log continues when it can be written", stacklevel=4
+                    f"{reason}; training continues, and so does its log when it can be written", stacklevel=4
                 )
 
     def _usable_file(self, folder: Path) -> EventFile:
@@ -210,7 +210,7 @@ class Logger:
         was_deleted, self._events = self._events is not None, None
         files.check_writable(folder)
         if was_deleted:
-            warnings.warn(f"the log in {folder} has been deleted; it is begun anew", stacklevel=5)
+            warnings.warn(f"the log in {folder} has been deleted; a new one begins", stacklevel=5)
         events = self._open(folder)
         self._is_failing = False
         return events
@@ -224,7 +224,7 @@ class Logger:
         """Write scalars at an env step.
 
         Args:
-            num_timesteps: Env steps lived so far: the horizontal axis in TensorBoard.
+            num_timesteps: Env steps so far, the horizontal axis in TensorBoard.
             scalars: Values by tag, such as ``"rollout/ep_rew_mean"``.
         """
 
@@ -241,7 +241,7 @@ class Logger:
         """Mark an event at an env step, such as a change of regime, in TensorBoard's Text tab.
 
         Args:
-            num_timesteps: Env steps lived so far.
+            num_timesteps: Env steps so far.
             event: The event.
             response: The agent's response.
         """
@@ -251,19 +251,19 @@ class Logger:
         """Show a text in TensorBoard's Text tab.
 
         Args:
-            num_timesteps: Env steps lived so far.
-            tag: Its name.
+            num_timesteps: Env steps so far.
+            tag: Tag of the text.
             markdown: The text.
         """
         self._add(lambda events: events.text(num_timesteps, tag, markdown))
 
     def picture(self, num_timesteps: int, tag: str, encoded: bytes) -> None:
-        """Show a picture in TensorBoard's Images tab.
+        """Show an image in TensorBoard's Images tab.
 
         Args:
-            num_timesteps: Env steps lived so far.
-            tag: Its name.
-            encoded: A PNG, or a GIF, which moves.
+            num_timesteps: Env steps so far.
+            tag: Tag of the image.
+            encoded: A PNG, or a GIF, which may be animated.
         """
         self._add(lambda events: events.picture(num_timesteps, tag, encoded))
 
@@ -271,18 +271,18 @@ class Logger:
         """Show a distribution in TensorBoard's Histograms and Distributions tabs.
 
         Args:
-            num_timesteps: Env steps lived so far.
-            tag: Its name.
-            values: Any shape. Only finite values count.
+            num_timesteps: Env steps so far.
+            tag: Tag of the histogram.
+            values: Values of any shape, of which only finite ones count.
         """
         self._add(lambda events: events.histogram(num_timesteps, tag, values))
 
     def hyperparameters(self, values: dict[str, Any], results: Iterable[str] = ()) -> None:
-        """Show hyperparameters in TensorBoard's HParams tab. It shows interrupted runs too.
+        """Show hyperparameters in TensorBoard's HParams tab, also for interrupted runs.
 
         Args:
-            values: By name.
-            results: Tags that this run logs besides those of every run, for the Custom Scalars tab.
+            values: Hyperparameters by name.
+            results: Tags that the run's callbacks log, for the Custom Scalars tab.
         """
         self._promised = list(results)
         self._hyperparameters = {

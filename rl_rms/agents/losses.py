@@ -20,7 +20,7 @@ from rl_rms.agents.workers import ALONE, Workers
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-# Rounding errors of a sum of a few terms, in units of the last place of its largest.
+# Rounding error of a sum of a few terms, in units of the last place of the largest term.
 _ROUNDING = 16
 
 
@@ -34,7 +34,7 @@ class LossCoefficients:
         ent_coef: Weight of the entropy bonus.
         vf_coef: Weight of the value loss.
         normalize_advantage: Whether advantages are standardized to mean 0 and standard deviation 1.
-        baseline: Whether the critic is used and trained; without it advantages are plain returns.
+        baseline: Whether the critic is used and trained; without a baseline advantages are returns.
     """
 
     gamma: float
@@ -61,10 +61,10 @@ class LossCoefficients:
 
 @dataclass(frozen=True)
 class Batch:
-    """A rollout and everything else that its loss depends on, besides the policy.
+    """A rollout with all inputs of its loss except the policy.
 
     Attributes:
-        rollout: Observations and rewards as the policy and the critic see them.
+        rollout: The transitions, with normalized observations and rewards.
         loss_mask: Transitions that the loss averages over, shape ``(num_steps, num_envs)``.
         coefficients: The loss's discounts and weights.
         state: Recurrent state before the first step, ``(num_envs, state_size)``; None for a policy without one.
@@ -76,12 +76,12 @@ class Batch:
     state: Tensor | None = None
 
     def copied(self) -> "Batch":
-        """A batch with arrays of its own, which the collector does not overwrite. It has no episodes."""
-        shared = ("episodes", "action_masks", "masked")
+        """A copy whose arrays the collector does not overwrite, without episodes."""
+        others = ("episodes", "action_masks", "masked")
         copies = {
-            one.name: tree_map(np.array, getattr(self.rollout, one.name))
-            for one in dataclasses.fields(self.rollout)
-            if one.name not in shared
+            field.name: tree_map(np.array, getattr(self.rollout, field.name))
+            for field in dataclasses.fields(self.rollout)
+            if field.name not in others
         }
         masks = None if self.rollout.action_masks is None else self.rollout.action_masks.copy()
         rollout = Rollout(**copies, action_masks=masks, episodes=[], masked=self.rollout.masked)
@@ -96,8 +96,8 @@ def targets(
     Args:
         batch: The rollout with its loss mask and coefficients.
         values: ``V`` of the rollout's observations, shape ``(num_steps + 1, num_envs)``; None for no baseline.
-        final_values: ``V`` of its final observations, shape ``(num_finals,)``.
-        workers: The processes over whose transitions advantages are standardized.
+        final_values: ``V`` of the rollout's final observations, shape ``(num_finals,)``.
+        workers: The processes whose transitions standardize the advantages together.
 
     Returns:
         Advantages, standardized over the loss mask if ``normalize_advantage`` is set, and the critic's
@@ -112,7 +112,7 @@ def targets(
 
 
 def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | None) -> tuple[Floats, Floats]:
-    """The advantages and the critic's targets as `targets` returns them, never standardized."""
+    """The advantages and the critic's targets of `targets`, but never standardized."""
     rollout, coefficients = batch.rollout, batch.coefficients
     if values is None:
         known = next_values = np.zeros_like(rollout.rewards)
@@ -130,16 +130,16 @@ def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | No
 def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) -> Floats:
     """``(A - mean) / deviation`` over all workers, computed in float64.
 
-    Equal advantages become 0. They are equal if their deviation is below the rounding error of the returns and
-    values that they are differences of.
+    Equal advantages become 0. They count as equal if their deviation is below the rounding error of the returns
+    and values whose differences they are.
 
     Args:
         advantages: Shape ``(num_transitions,)``.
-        returns: The critic's targets of these transitions, in the same shape.
-        workers: The processes over whose transitions the mean goes.
+        returns: The critic's targets of these transitions, same shape.
+        workers: The processes whose transitions are standardized together.
 
     Returns:
-        The same shape; unchanged if there are less than two transitions.
+        Standardized advantages, same shape; unchanged if there are fewer than two transitions.
     """
     values, sizes = advantages.astype(np.float64), np.hypot(returns, returns - advantages, dtype=np.float64)
     count, total, squared_size = workers.sum(np.array([len(values), values.sum(), np.square(sizes).sum()]))
@@ -159,12 +159,12 @@ def actor_critic_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """``-mean(A log pi) - ent_coef * mean(entropy) + vf_coef * mean((R - V)**2)`` over the loss mask.
 
-    The policy played the rollout, so one forward pass gives both the advantages' values and the loss's graph.
+    The policy collected the rollout itself, so one forward pass gives the advantages' values and the loss's graph.
 
     Args:
         policy: Module with `ActorCriticPolicy`'s interface.
         batch: The rollout with its loss mask, coefficients and recurrent state.
-        workers: The processes over whose transitions advantages are standardized.
+        workers: The processes whose transitions standardize the advantages together.
 
     Returns:
         The scalar loss, and its parts by TensorBoard tag.
@@ -225,19 +225,19 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
         "value": values[:-1],
         "advantage": advantages,
     }
-    for name, numbers in parts.items():
-        wrong = ~np.isfinite(numbers) & batch.loss_mask
-        if wrong.any():
-            t, i = np.argwhere(wrong)[0]
-            return f"the {name} of sub-environment {i} in step {t} of the rollout is {numbers[t, i]:g}"
+    for name, values_t in parts.items():
+        nonfinite = ~np.isfinite(values_t) & batch.loss_mask
+        if nonfinite.any():
+            t, i = np.argwhere(nonfinite)[0]
+            return f"the {name} of sub-environment {i} in step {t} of the rollout is {values_t[t, i]:g}"
     return ""
 
 
 def all_values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> tuple[Tensor, Floats, Floats]:
-    """The critic's values of all observations, with their graph, then as arrays as `targets` takes them."""
+    """The critic's values of all observations: a tensor with its graph, and the arrays for `targets`."""
     num_steps, num_envs = batch.loss_mask.shape
-    everything = tree_map(lambda *parts: torch.cat(parts), features, after)
-    predicted: Tensor = policy.critic(everything)  # type: ignore[operator]
+    all_inputs = tree_map(lambda *parts: torch.cat(parts), features, after)
+    predicted: Tensor = policy.critic(all_inputs)  # type: ignore[operator]
     num_values = (num_steps + 1) * num_envs
     check_rows("the critic's values", predicted, num_values + len(batch.rollout.final_index))
     values = predicted.detach().cpu().numpy()
@@ -245,10 +245,10 @@ def all_values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> 
 
 
 def check_rows(name: str, rows: Tensor, num: int) -> None:
-    """Check the shape of a user's policy's results, which torch would broadcast.
+    """Check the shape of a result of a user's policy, because torch would broadcast other shapes.
 
     Raises:
-        ValueError: If it is not ``(num,)``.
+        ValueError: If the shape is not ``(num,)``.
     """
     if rows.shape != (num,):
         raise ValueError(
@@ -258,21 +258,21 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 
 
 def all_features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tree, Tree]:
-    """The inputs of actor and critic: for observations that were acted on, in rows, and for the others.
+    """The inputs of actor and critic in rows: for observations with an action, and for observations without.
 
-    The others, the last ones and the final ones, are only bootstrapped from, so they have no graph.
+    Observations without an action, the last and the final ones, only give bootstrap values, so they have no graph.
     """
     rollout = batch.rollout
 
     def tensor(leaf: npt.NDArray[Any]) -> Tensor:
         return torch.as_tensor(leaf, device=device)
 
-    def not_acted_on(leaf: npt.NDArray[Any], finals: npt.NDArray[Any]) -> Tensor:
+    def without_action(leaf: npt.NDArray[Any], finals: npt.NDArray[Any]) -> Tensor:
         return torch.cat((tensor(leaf[-1]), tensor(finals)))
 
     features = encode(policy, tree_map(lambda leaf: tensor(leaf[:-1]).flatten(0, 1), rollout.observations))
     with torch.no_grad():
-        after = encode(policy, tree_map(not_acted_on, rollout.observations, rollout.final_observations))
+        after = encode(policy, tree_map(without_action, rollout.observations, rollout.final_observations))
     if batch.state is None:
         return features, after
     starts = tensor(rollout.starts)
@@ -301,9 +301,9 @@ def remember(policy: nn.Module, features: Tensor, starts: Tensor, state: Tensor)
     Returns:
         The inputs of actor and critic in rows, and the recurrent state after each step.
     """
-    seen, states = [], []
+    outputs, states = [], []
     for features_t, start in zip(features.view(*starts.shape, -1), starts, strict=True):
         latent, state = policy.remember(features_t, state, start)  # type: ignore[operator]
-        seen.append(latent)
+        outputs.append(latent)
         states.append(state)
-    return torch.cat(seen), states
+    return torch.cat(outputs), states

@@ -22,7 +22,7 @@ def as_action_masks(masks: Any, space: gym.Space[Any], num_rows: int, name: str)
         masks: True where an action is valid; ``num_rows * action_mask_size(space)`` entries in any shape.
         space: Action space of one environment.
         num_rows: Number of observations.
-        name: What errors call the masks.
+        name: Name of the masks in errors.
 
     Returns:
         Shape ``(num_rows, action_mask_size(space))``.
@@ -46,11 +46,11 @@ def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row
     Args:
         masks: Shape ``(num_rows, action_mask_size(space))``.
         space: Action space of one environment.
-        name: What errors call a row, such as ``"the action mask of row"``.
+        name: Name of a row in errors, such as ``"the action mask of row"``.
         first_row: Number of the first row in errors.
 
     Raises:
-        ValueError: If there is such a row.
+        ValueError: If a row leaves no valid choice.
     """
     has_choices = np.logical_or.reduceat(masks, _first_entries(space), axis=1).all(axis=1)
     if has_choices.all():
@@ -91,11 +91,11 @@ def read_action_masks(
 ) -> Bools:
     """The masks of the valid actions after a step, from the observations or from infos.
 
-    A sub-environment that is about to reset ignores its action, so every action is valid there.
+    All actions are valid in a sub-environment that resets in the next step, because it ignores its action.
 
     Args:
         masks: The masks before the step, shape ``(num_envs, action_mask_size(space))``.
-        observations: The observations after it.
+        observations: The observations after the step.
         infos: Infos of the vector step and of the reset after it, in this order.
         starts: Sub-environments whose observation is their episode's first.
         resetting: Sub-environments that reset in the next step.
@@ -113,13 +113,13 @@ def read_action_masks(
     elif starts.all() and not given:
         raise ValueError(
             f"mask_actions is set, but the environment has neither info[{ACTION_MASK!r}] nor an observation "
-            "of that name; leave it out, or have the environment give it"
+            "of that name; leave it out, or add the mask to the environment"
         )
     else:
         for info in given:
-            those = as_action_masks(info[ACTION_MASK], space, num_envs, f"info[{ACTION_MASK!r}]")
+            new_masks = as_action_masks(info[ACTION_MASK], space, num_envs, f"info[{ACTION_MASK!r}]")
             rows = np.asarray(info.get(f"_{ACTION_MASK}", np.ones(num_envs, np.bool_)))
-            masks[rows] = those[rows]
+            masks[rows] = new_masks[rows]
     masks[resetting] = True
     check_action_masks(masks, space, "the action mask of sub-environment", first_index)
     return masks

@@ -1,7 +1,7 @@
 """Adapts RMSprop's hyperparameters by meta-gradient, the gradient of the loss after several updates.
 
-The log hyperparameters x are those of learning rate, half-life and epsilon. The last ``window`` updates are
-repeated differentiably on their rollouts, from the parameters before the first:
+The log hyperparameters x are the logarithms of learning rate, half-life and epsilon. The last ``window`` updates
+are repeated differentiably on their rollouts, from the parameters before the first update:
 
     p_{k+1}, s_{k+1} = rmsprop_update(p_k, grad L(p_k), s_k; x)        J(x) = L_policy(p_K) + c Var_k L(p_k)
 
@@ -41,7 +41,7 @@ class MetaGradient:
 
     Args:
         policy: The policy.
-        optimizer: Its optimizer.
+        optimizer: The policy's optimizer.
         config: The hyperparameters to adapt, and the settings of the adaptation.
 
     Attributes:
@@ -71,12 +71,12 @@ class MetaGradient:
         names = {id(param): name for name, param in self._params.items()}
         groups = optimizer.param_groups
         self._names = [[names[id(param)] for param in group["params"] if id(param) in names] for group in groups]
-        # The stated values; the optimizer steps with their products with the ratios.
+        # The stated values; the optimizer uses their products with the ratios.
         stated = [entry for name in config.adapt for entry in _ENTRIES[name]]
         self._stated = [{entry: group[entry] for entry in stated} for group in groups]
         self.logs = torch.zeros(len(config.adapt), dtype=torch.float64)
-        # RMSprop makes steps independent of the meta-gradient's scale, and max_grad_ratio clips outliers. A long
-        # half-life does not amplify the noise of the tiny gradients of a policy that has stopped learning.
+        # RMSprop makes steps independent of the meta-gradient's scale, and max_grad_ratio clips outliers. With a
+        # long half-life, noise is not amplified when a policy stops learning and its gradients become tiny.
         self._steps = RMSprop(
             [self.logs], lr=config.rate, half_life=1_000.0, bias_correction=True, max_grad_ratio=2.0, flat=False
         )
@@ -93,7 +93,7 @@ class MetaGradient:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The factor of each adapted hyperparameter."""
+        """The ratio of each adapted hyperparameter to its stated value."""
         return dict(zip(self._config.adapt, self.logs.exp().tolist(), strict=True))
 
     def learns_from(self, batch: Batch) -> bool:
@@ -138,13 +138,13 @@ class MetaGradient:
             self.logs.clamp_(-_LARGEST_LOG, _LARGEST_LOG)
             if "half_life" in self._config.adapt:
                 controller, index = self._optimizer.controller, self._config.adapt.index("half_life")
-                # The bounds hold for the first group, whose half-life the others usually share.
+                # The bounds apply to the first group's half-life, which usually all groups share.
                 stated = controller.half_life({**self._optimizer.param_groups[0], **self._stated[0]})
                 shortest, longest = controller.bounds
                 self.logs[index].clamp_(math.log(shortest / stated), math.log(longest / stated))
 
     def state_rate(self, group: int, lr: float) -> None:
-        """Set the stated learning rate of a group, as a schedule gives it."""
+        """Set the stated learning rate of a group, from a schedule."""
         if "lr" in self._stated[group]:
             self._stated[group]["lr"] = lr
 
@@ -164,7 +164,7 @@ class MetaGradient:
         return params, states
 
     def _adapt(self) -> None:
-        """Make one step of the hyperparameters against the meta-gradient."""
+        """Take one step of the hyperparameters against the meta-gradient."""
         logs = self.logs.clone().requires_grad_()
         params, losses = self.unroll(dict(zip(self._config.adapt, logs.exp(), strict=True)))
         eval_losses = [
@@ -295,7 +295,7 @@ class MetaGradient:
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
         for number, update in enumerate((*state["window"], *state["eval_batches"])):
-            # Only the window's batches have options of an update.
+            # Only batches of the window have the options of an update.
             groups = options if number < len(state["window"]) else []
             for like, loaded in zip(groups, update["groups"], strict=True):
                 check_options("meta.window.groups", loaded, like)

@@ -31,7 +31,7 @@ class LossModule(nn.Module):
     """The loss as a module, for `functional_call`.
 
     Args:
-        policy: The policy. The module has its parameters under ``policy.``.
+        policy: The policy. Its parameters have names that begin with ``policy.``.
     """
 
     def __init__(self, policy: nn.Module) -> None:
@@ -39,7 +39,7 @@ class LossModule(nn.Module):
         self.policy = policy
 
     def forward(self, batch: Batch, *, with_critic: bool) -> Tensor:
-        """The loss of a batch; without the critic it is the policy's, with standardized advantages."""
+        """The loss of a batch; without the critic only the policy's part, with standardized advantages."""
         if not with_critic:
             coefficients = dataclasses.replace(batch.coefficients, vf_coef=0.0, normalize_advantage=True)
             batch = dataclasses.replace(batch, coefficients=coefficients)
@@ -47,10 +47,10 @@ class LossModule(nn.Module):
 
 
 class SavedTensors:
-    """Counts the memory that autograd saves for backward passes, while it is entered.
+    """Context that counts the memory of the tensors that autograd saves for backward passes.
 
     Attributes:
-        bytes: Bytes of all tensors saved so far, counted each time.
+        bytes: Bytes of all tensors saved so far; a tensor that is saved twice counts twice.
     """
 
     def __init__(self) -> None:
@@ -66,25 +66,26 @@ class SavedTensors:
 
     def _count(self, tensor: Tensor) -> Tensor:
         self.bytes += tensor.numel() * tensor.element_size()
-        # Without its history, which autograd restores: a node that saves its output would keep itself alive.
+        # Detached, because a node that saves its output would otherwise refer to itself and never be freed.
+        # Autograd restores the history.
         return tensor.detach()
 
 
-def to_plain(one: Update) -> dict[str, Any]:
+def to_plain(update: Update) -> dict[str, Any]:
     """An update as plain data, for checkpoints."""
-    batch = one.batch
+    batch = update.batch
     arrays = {field.name: getattr(batch.rollout, field.name) for field in dataclasses.fields(batch.rollout)}
     arrays["episodes"] = []
     return {
         "rollout": json.dumps(encode({**arrays, "loss_mask": batch.loss_mask})),
         "coefficients": dataclasses.asdict(batch.coefficients),
         "state": batch.state,
-        "groups": [dict(group) for group in one.groups],
+        "groups": [dict(group) for group in update.groups],
     }
 
 
 def from_plain(plain: Mapping[str, Any]) -> Update:
-    """The update that `to_plain` made plain."""
+    """The update of the plain data of `to_plain`."""
     arrays = decode(json.loads(plain["rollout"]))
     loss_mask = arrays.pop("loss_mask")
     batch = Batch(Rollout(**arrays), loss_mask, LossCoefficients(**plain["coefficients"]), plain["state"])

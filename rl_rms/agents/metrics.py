@@ -15,9 +15,9 @@ class Metrics:
     """The rows of a ``metrics.csv``.
 
     Attributes:
-        columns: Tags in the file's order, `STEP` included; empty if there is no file or its header is damaged.
-        rows: Cells by tag. Every cell is a number as text, or empty where nothing was logged.
-        problems: One sentence for each damaged row or cell, with its line. `rows` holds none of these.
+        columns: Tags in the file's order, with `STEP`; empty if there is no file or its header is damaged.
+        rows: Cells by tag. Every cell is a number as text, or empty if nothing was logged.
+        problems: A message about each damaged row or cell, with its line number. `rows` does not contain them.
     """
 
     columns: list[str]
@@ -26,10 +26,10 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Read the whole rows of a ``metrics.csv``, and name the others.
+    """Read the complete rows of a ``metrics.csv``, and name the damaged ones.
 
-    A row without a finite env step, or with another number of cells than the header, is left out. Of a row with a
-    cell that is no number, only that cell is left out.
+    A row without a finite env step, or with more or fewer cells than the header, is left out. A cell that is not a
+    number is left out without its row.
     """
     lines = files.whole_lines(path)
     if not lines:

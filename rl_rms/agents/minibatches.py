@@ -17,10 +17,10 @@ class Part:
     """A worker's part of a minibatch.
 
     Attributes:
-        epoch: Number of the pass over the rollout, from 0 on.
-        rows: This worker's transitions in it as ``step * num_envs + env_index``, shape ``(size,)``.
-        share: Their share of the minibatch.
-        fraction: The minibatch's share of the transitions of all workers.
+        epoch: Number of the pass over the rollout, from 0.
+        rows: This worker's transitions in the minibatch as ``step * num_envs + env_index``, shape ``(size,)``.
+        share: Share of this worker's transitions in the minibatch.
+        fraction: Share of the minibatch in the transitions of all workers.
     """
 
     epoch: int
@@ -32,13 +32,13 @@ class Part:
 class Minibatches:
     """Divides the transitions of all workers at random into minibatches.
 
-    Every worker draws the same minibatches if its generator has the same state. They are the minibatches of one
-    process that has all sub-environments.
+    All workers draw the same minibatches if their generators have the same state. These equal the minibatches of
+    one process with all sub-environments.
 
     Args:
-        loss_mask: This worker's transitions that the loss averages over, shape ``(num_steps, num_envs)``.
-        batch_size: Transitions of a minibatch; the last one may be smaller.
-        whole_rollouts: Whether a minibatch has the whole rollouts of ``batch_size // num_steps`` sub-environments,
+        loss_mask: This worker's transitions in the loss, shape ``(num_steps, num_envs)``.
+        batch_size: Transitions of a minibatch; the last minibatch may be smaller.
+        whole_rollouts: Whether a minibatch has the full rollouts of ``batch_size // num_steps`` sub-environments,
             at least of one.
         workers: The processes.
     """
@@ -48,20 +48,20 @@ class Minibatches:
     ) -> None:
         self._num_envs = loss_mask.shape[1]
         self._first_env = workers.rank * self._num_envs
-        everywhere = loss_mask
+        global_mask = loss_mask
         if not workers.alone:
-            everywhere = np.concatenate(workers.all_gather(loss_mask.astype(np.float64)) > 0, axis=1)
-        self._num_all = everywhere.shape[1]
-        self._rows = np.flatnonzero(everywhere)
+            global_mask = np.concatenate(workers.all_gather(loss_mask.astype(np.float64)) > 0, axis=1)
+        self._num_all = global_mask.shape[1]
+        self._rows = np.flatnonzero(global_mask)
         self._batch_size = batch_size
         self._num_sequences = max(1, batch_size // len(loss_mask)) if whole_rollouts else None
 
     def epochs(self, n_epochs: int, generator: np.random.Generator) -> Iterator[Part]:
-        """Yield the minibatches of some epochs, each of which has every transition once.
+        """Yield the minibatches of some epochs. Each epoch has every transition once.
 
         Args:
             n_epochs: Number of epochs.
-            generator: Draws the order of the transitions in each epoch.
+            generator: Random generator of the order of the transitions in each epoch.
         """
         for epoch in range(n_epochs):
             for chunk in self._chunks(generator):
@@ -77,7 +77,7 @@ class Minibatches:
         return [self._rows[np.isin(envs, group)] for group in groups]
 
     def _own(self, rows: Rows) -> Rows:
-        """This worker's transitions among those of all workers, numbered within its own rollout."""
+        """Select this worker's transitions from rows of all workers, and number them within its own rollout."""
         if self._num_all == self._num_envs:
             return rows
         steps, envs = np.divmod(rows, self._num_all)

@@ -1,4 +1,4 @@
-"""Running mean and variance of a stream of rollouts, which forget by a half-life."""
+"""Running mean and variance of a stream of rollouts, with a half-life."""
 
 import math
 from typing import Any, NamedTuple
@@ -24,8 +24,8 @@ class RunningMeanVariance:
 
     Attributes:
         weight: Sum of the weights; without decay the number of values.
-        mean: Mean of the values, shape ``shape``; 0 before the first.
-        variance: Biased variance of the values, same shape; 1 before the first.
+        mean: Mean of the values, shape ``shape``; 0 before the first value.
+        variance: Biased variance of the values, same shape; 1 before the first value.
     """
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
@@ -38,25 +38,25 @@ class RunningMeanVariance:
 
         Args:
             batch: Shape ``(batch, *shape)``; may be empty.
-            weighting: Weights of the batch's and of earlier values, see `decaying_weights`.
+            weighting: Weights of the batch's values and of earlier values, see `decaying_weights`.
             workers: The processes whose batches are merged.
 
         Returns:
             The statistics of the batches of all workers.
         """
-        together = RunningMeanVariance(self.mean.shape)
+        merged = RunningMeanVariance(self.mean.shape)
         moments = _moments(batch, weighting.weights)
         for weight, mean, variance in [moments] if workers.alone else workers.all_gather(moments):
-            together._merge(float(weight.flat[0]), mean, variance)
-        self.merge(together, weighting.decay)
-        return together
+            merged._merge(float(weight.flat[0]), mean, variance)
+        self.merge(merged, weighting.decay)
+        return merged
 
     def merge(self, other: "RunningMeanVariance", decay: float) -> None:
         """Decay the weights, then merge other statistics (Chan, Golub and LeVeque 1983).
 
         Args:
             other: The other statistics.
-            decay: Factor of the weights.
+            decay: Factor of the weights of earlier values.
         """
         self.weight *= decay
         self._merge(other.weight, other.mean, other.variance)
@@ -89,7 +89,7 @@ class RunningMeanVariance:
 
 
 def _moments(batch: Array, weights: Floats64) -> Floats64:
-    """Sum of the weights, weighted mean and variance of a batch, each of the shape of one value."""
+    """Sum of the weights, weighted mean and variance of a batch, each with the shape of one value."""
     moments = np.zeros((3, *batch.shape[1:]))
     total = weights.sum()
     if total > 0.0:
@@ -119,19 +119,18 @@ def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -
     """Weights of a rollout's values, which halve every ``half_life`` env steps.
 
     A vector step with ``k`` valid transitions, summed over all workers, multiplies the weights of all earlier
-    values by ``2 ** (-k / half_life)``, so weights do not depend on how a stream is cut into rollouts.
+    values by ``2 ** (-k / half_life)``, so weights do not depend on the length of rollouts.
 
     Args:
-        valid: Whether a transition counts, ``(num_steps, num_envs)``.
+        valid: Whether a transition counts, shape ``(num_steps, num_envs)``.
         half_life: Half-life in env steps; ``inf`` never forgets.
         workers: The processes that step their sub-environments together.
-
     """
     num_steps, num_envs = len(valid), valid.shape[1] * workers.size
     if math.isinf(half_life):
         return Weighting(np.ones(np.count_nonzero(valid)), 1.0, num_steps, num_envs)
     counts = valid.sum(axis=1)
-    # Valid transitions from each step on, and after the last one.
+    # Number of valid transitions from each step to the end, and 0 after the last step.
     left = np.append(workers.sum(counts.astype(np.float64))[::-1].cumsum()[::-1], 0.0)
     decays = 2.0 ** (-left / half_life)
     return Weighting(np.repeat(decays[1:], counts), float(decays[0]), num_steps, num_envs)

@@ -1,6 +1,6 @@
-"""Running statistics that scale rewards and observations, and forget by a half-life.
+"""Running statistics with a half-life that scale rewards and observations.
 
-Reset frames are left out in every autoreset mode, and no discounted return continues over an episode's end.
+Reset frames are left out in every autoreset mode, and discounted returns restart at an episode's end.
 """
 
 import math
@@ -33,10 +33,10 @@ class ForgettingMeanVariance(RunningMeanVariance):
 
     Args:
         shape: Shape of one value.
-        config: States the response to jumps.
+        config: Configuration with the response to jumps.
 
     Attributes:
-        detector: Detects jumps; None for none.
+        detector: Detects jumps; None if the response is ``"keep"``.
     """
 
     def __init__(self, shape: tuple[int, ...] = (), config: NormalizerConfig = _DEFAULT) -> None:
@@ -49,12 +49,12 @@ class ForgettingMeanVariance(RunningMeanVariance):
         return 0 if self.detector is None else self.detector.num_jumps
 
     def update(self, batch: Array, weighting: Weighting, workers: Workers = ALONE) -> RunningMeanVariance:
-        """Update the statistics; after a jump they are of the values that the detector found to differ."""
-        together = super().update(batch, weighting, workers)
-        recent = None if self.detector is None else self.detector.update(together, weighting)
+        """Update the statistics; at a jump replace them by the statistics of the detector's last block."""
+        merged = super().update(batch, weighting, workers)
+        recent = None if self.detector is None else self.detector.update(merged, weighting)
         if recent is not None:
             self.weight, self.mean, self.variance = recent.weight, recent.mean, recent.variance
-        return together
+        return merged
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics and the detector's state as plain data."""
@@ -77,10 +77,10 @@ class RewardNormalizer:
     Args:
         num_envs: Number of sub-environments.
         gamma: Discount per env step.
-        config: States the half-life.
+        config: Configuration with the half-life.
 
     Attributes:
-        frozen: Whether the statistics stay as they are.
+        frozen: Whether the statistics stay unchanged.
         steps_per_update: Env steps between two updates, for a half-life in updates.
 
     Source: the scaling of Stable-Baselines3's ``VecNormalize``.
@@ -115,13 +115,13 @@ class RewardNormalizer:
         Returns:
             Scaled rewards, same shape.
         """
-        seen = np.empty(rewards.shape)
+        returns = np.empty(rewards.shape)
         for t, reward in enumerate(rewards):
             np.copyto(self.returns, self.gamma * self.returns + reward, where=valid[t])
-            seen[t] = self.returns
+            returns[t] = self.returns
             self.returns[done[t]] = 0.0
         if not self.frozen:
-            self.moments.update(seen[valid], decaying_weights(valid, self.half_life, workers), workers)
+            self.moments.update(returns[valid], decaying_weights(valid, self.half_life, workers), workers)
         scale = np.float32(1.0 / math.sqrt(float(self.moments.variance) + _EPSILON))
         scaled: Floats = np.clip(rewards * scale, -_CLIP, _CLIP)
         return scaled
@@ -142,16 +142,17 @@ class RewardNormalizer:
 class ObservationNormalizer:
     """Shifts and scales observations by their running mean and standard deviation.
 
-    ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics are of the observations that were acted
-    on. They change between rollouts only, so learning sees the same values as acting; before the first rollout
-    they are 0 and 1. Each part of Dict and Tuple observations has its own; images and categories are left alone.
+    ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics include the observations in which the
+    policy acted. They change between rollouts only, so learning uses the same values as acting. Before the first
+    rollout the mean is 0 and the variance 1. Each part of Dict and Tuple observations has its own statistics.
+    Images and categories are not normalized.
 
     Args:
         space: Observation space of one sub-environment.
-        config: States the half-life and the response to jumps.
+        config: Configuration with the half-life and the response to jumps.
 
     Attributes:
-        frozen: Whether the statistics stay as they are.
+        frozen: Whether the statistics stay unchanged.
         steps_per_update: Env steps between two updates, for a half-life in updates.
 
     Raises:
@@ -187,7 +188,8 @@ class ObservationNormalizer:
 
         Args:
             observations: Shape ``(num_steps + 1, num_envs, *observation)`` or ``(num_steps, ...)``.
-            valid: Whether the observation was acted on, for the first ``num_steps``, ``(num_steps, num_envs)``.
+            valid: Whether the policy acted in each of the first ``num_steps`` observations, shape
+                ``(num_steps, num_envs)``.
             workers: The processes whose observations are merged.
         """
         if not self.frozen:
@@ -206,7 +208,7 @@ class ObservationNormalizer:
         self.frozen = state["frozen"]
 
 
-# The moments of a space: one object, None for none, or a dictionary by the keys of a Dict or indices of a Tuple.
+# The moments of a space: one object, a dictionary by the keys of a Dict or indices of a Tuple, or None.
 _Normalizer = ForgettingMeanVariance | dict[Any, Any] | None
 
 
@@ -243,4 +245,4 @@ def _parts(normalizer: _Normalizer, observations: Tree) -> Iterator[tuple[Forget
 def _leaves(normalizer: _Normalizer) -> list[ForgettingMeanVariance]:
     if isinstance(normalizer, ForgettingMeanVariance):
         return [normalizer]
-    return [] if normalizer is None else [one for part in normalizer.values() for one in _leaves(part)]
+    return [] if normalizer is None else [moments for part in normalizer.values() for moments in _leaves(part)]

@@ -1,8 +1,8 @@
 """Acting and gradients in numpy, without autograd, for small plain networks on a CPU.
 
-A torch operation on a few thousand weights spends nearly all of its time in overhead, and autograd doubles it.
-This backend shares memory with the torch module, reuses the actor's activations of acting in the update, and
-writes gradients where the optimizer reads them. It implements `rl_rms.agents.losses.actor_critic_loss` and
+For a few thousand weights, a torch operation's time is nearly all overhead, and autograd doubles it. This backend
+shares memory with the torch module, keeps the actor's activations of acting for the update, and writes gradients
+to the parameters' ``grad``. It implements `rl_rms.agents.losses.actor_critic_loss` and
 `rl_rms.agents.clipped_loss.clipped_loss`, and tests hold the gradients equal to autograd's.
 """
 
@@ -31,14 +31,15 @@ Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 
-# The largest network, in weights, for which numpy on one thread is faster than torch.
+# Weights of the largest network for which numpy on one thread is faster than torch.
 _MOST_WEIGHTS = 200_000
 
 
 def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     """Whether `NumpyBackend` can run a policy, and is faster than torch.
 
-    It supports unshared, unhooked float32 networks of linear layers on a CPU with Discrete or Box actions.
+    It supports float32 networks of linear layers on a CPU, without hooks or shared trunk, and with Discrete or Box
+    actions.
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False
@@ -49,8 +50,8 @@ def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     return (
         isinstance(policy.action_space, (spaces.Discrete, spaces.Box))
         and all(type(module) in kinds and not _is_hooked(module) for module in policy.modules())
-        and all(one.dtype == torch.float32 and one.device.type == "cpu" and one.requires_grad for one in params)
-        and sum(one.numel() for one in params) <= _MOST_WEIGHTS
+        and all(p.dtype == torch.float32 and p.device.type == "cpu" and p.requires_grad for p in params)
+        and sum(param.numel() for param in params) <= _MOST_WEIGHTS
     )
 
 
@@ -81,12 +82,12 @@ class NumpyBackend:
         self._inputs: Floats = np.empty((0, 0, 0), np.float32)
         self._passes: dict[Network, list[Floats]] = {}
         # The activations of both networks on a minibatch.
-        self._minibatch_rooms: list[list[Floats]] = [one.room((0,)) for one in (self._actor, self._critic)]
-        # For each step its inputs and the activations of the actor's layers.
+        self._minibatch_rooms: list[list[Floats]] = [net.room((0,)) for net in (self._actor, self._critic)]
+        # For each step the inputs and the activations of the actor's layers.
         self._rows: list[tuple[Floats, list[Floats]]] = []
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Limit numpy to one thread: small products are several times slower on many."""
+        """Limit numpy to one thread, because small products are several times slower on several threads."""
         limits: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
         return limits
 
@@ -101,7 +102,7 @@ class NumpyBackend:
     ) -> tuple[Array, Tensor | None]:
         """Draw actions, and keep the activations for `gradients`. See `Backend.act`.
 
-        The generator is called as by `rl_rms.agents.distributions`, so both backends draw the same actions.
+        The generator is called as in `rl_rms.agents.distributions`, so both backends draw the same actions.
         """
         if t == 0:
             self._shared.refresh()
@@ -126,7 +127,7 @@ class NumpyBackend:
     def gradients(self, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool) -> dict[str, float]:
         """Write the loss's gradients to the parameters. See `Backend.gradients`.
 
-        Every step of the batch must have been `act`'s, with the parameters unchanged since.
+        All steps of the batch must be from `act`, and the parameters must be unchanged since then.
         """
         coefficients, loss_mask = batch.coefficients, batch.loss_mask
         num = loss_mask.size
@@ -166,7 +167,7 @@ class NumpyBackend:
         return metrics
 
     def evaluate(self, batch: Batch) -> Played:
-        """What PPO's loss needs of the policy that played a batch. See `Backend.evaluate`."""
+        """The inputs of PPO's loss from the policy that collected the batch. See `Backend.evaluate`."""
         self._shared.refresh()
         values, final_values = self._values(batch)
         advantages, returns = plain_targets(batch, values, final_values)
@@ -215,7 +216,7 @@ class NumpyBackend:
         }
 
     def _values(self, batch: Batch) -> tuple[Floats, Floats | None]:
-        """The critic's values as `targets` takes them, of all observations of the last rollout."""
+        """The critic's values of all observations of the last rollout, in the form for `targets`."""
         num_steps, num_envs = batch.loss_mask.shape
         inputs = self._inputs[: num_steps + 1].reshape((num_steps + 1) * num_envs, -1)
         inputs[num_steps * num_envs :] = self._encode(batch.rollout.observations[-1])
@@ -234,7 +235,7 @@ class NumpyBackend:
         return self._inputs[:num_steps].reshape(num, -1), passed
 
     def _actions(self, outputs: Floats, actions: Array) -> CategoricalActions | GaussianActions:
-        """The actions of a batch, shape ``(batch, size)``, by the actor's outputs."""
+        """The distributions by the actor's outputs, with a batch's actions of shape ``(batch, size)``."""
         if self._log_std_at is None:
             return CategoricalActions(outputs, actions[:, 0])
         at = self._log_std_at
@@ -251,7 +252,7 @@ class NumpyBackend:
     def _room_of(self, num: int) -> list[list[Floats]]:
         """Arrays for the activations of actor and critic on a minibatch."""
         if num > len(self._minibatch_rooms[0][0]):
-            self._minibatch_rooms = [one.room((num,)) for one in (self._actor, self._critic)]
+            self._minibatch_rooms = [net.room((num,)) for net in (self._actor, self._critic)]
         return [[kept[:num] for kept in room] for room in self._minibatch_rooms]
 
     def _encode(self, observations: Array) -> Floats:
@@ -263,11 +264,11 @@ class NumpyBackend:
         return encoded
 
     def _make_room(self, t: int, num_envs: int) -> None:
-        """Make the arrays at least twice as long as before, keeping the first ``t`` steps."""
+        """Make the arrays at least twice as long, and keep the first ``t`` steps."""
         num_steps = max(2 * t, 8)
         before, passes = self._inputs, self._passes
         self._inputs = np.empty((num_steps + 1, num_envs, self._encoder.num_features), np.float32)
-        self._passes = {one: one.room((num_steps + 1, num_envs)) for one in (self._actor, self._critic)}
+        self._passes = {net: net.room((num_steps + 1, num_envs)) for net in (self._actor, self._critic)}
         if t:
             self._inputs[:t] = before[:t]
             for old, new in zip(passes[self._actor], self._passes[self._actor], strict=True):
@@ -277,5 +278,5 @@ class NumpyBackend:
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    """The controller of numpy's threads; finding the libraries takes longer than an update."""
+    """The controller of numpy's threads, cached because finding the libraries takes longer than an update."""
     return ThreadpoolController()

@@ -1,10 +1,10 @@
 """Log-probabilities, entropies and their derivatives in numpy, for the losses of `rl_rms.agents.numpy_backend`.
 
-Of the actions of a batch with weights w and u, `slopes` gives the derivatives of
+For a batch of actions with weights w and u, `slopes` gives the derivatives of
 
     -sum(w log pi(a)) - ent_coef sum(u H)
 
-by the network's outputs.
+with respect to the network's outputs.
 """
 
 import math
@@ -18,7 +18,7 @@ _HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class CategoricalActions:
-    """Actions drawn by logits.
+    """Discrete actions drawn from a softmax of logits.
 
     Args:
         logits: Shape ``(batch, num_actions)``.
@@ -26,7 +26,7 @@ class CategoricalActions:
     """
 
     def __init__(self, logits: Floats, actions: npt.NDArray[np.integer]) -> None:
-        # Actions first, (num_actions, batch), since sums over a short last axis are slow.
+        # Shape (num_actions, batch), because sums over a short last axis are slow.
         log_probs = np.ascontiguousarray(logits.T)
         log_probs -= np.maximum.reduce(log_probs, axis=0)
         probs = np.exp(log_probs)
@@ -68,7 +68,7 @@ class GaussianActions:
         mean: Shape ``(batch, size)``.
         log_std: Logarithms of the standard deviations, shape ``(size,)``.
         actions: Shape ``(batch, size)``.
-        log_std_grad: `slopes` writes the derivatives by ``log_std`` here, shape ``(size,)``.
+        log_std_grad: Array for the derivatives with respect to ``log_std``, shape ``(size,)``.
     """
 
     def __init__(self, mean: Floats, log_std: Floats, actions: Floats, log_std_grad: Floats) -> None:
@@ -88,7 +88,8 @@ class GaussianActions:
     def slopes(self, weighted: Floats, weights: Floats, ent_coef: float) -> Floats:
         """``-w z / std``, shape ``(batch, size)``.
 
-        Those by ``log_std``, ``-sum(w (z**2 - 1)) - ent_coef sum(u)``, are written to ``log_std_grad``.
+        The derivatives with respect to ``log_std``, ``-sum(w (z**2 - 1)) - ent_coef sum(u)``, are written to
+        ``log_std_grad``.
 
         Args:
             weighted: w, shape ``(batch,)``.

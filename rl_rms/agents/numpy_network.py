@@ -12,37 +12,37 @@ from torch import nn
 
 Floats = npt.NDArray[np.float32]
 
-# Rows of inputs for which weights are worth copying.
+# Numbers of input rows for which products with contiguous copies of the weights are faster.
 _COPIED_FOR = range(32, 257)
 _ONE = np.float32(1.0)
 _get_grad = operator.attrgetter("grad")
 
 
 class SharedParameters:
-    """numpy's view of a module's parameters and of their gradients.
+    """NumPy views of a module's parameters and of their gradients.
 
     Args:
         params: The parameters.
 
     Attributes:
-        values: The parameters as arrays, as of the last `refresh`.
-        grads: Their gradients as arrays, as of the last `refresh`.
+        values: The parameters as arrays, from the last `refresh`.
+        grads: The gradients as arrays, from the last `refresh`.
     """
 
     def __init__(self, params: list[nn.Parameter]) -> None:
         self._params = params
         self._places: list[int] = []
-        # No gradient is this object, so the first `refresh` reads all.
+        # A placeholder that equals no gradient, so the first `refresh` reads all gradients.
         self._grads: list[Any] = [self] * len(params)
         self.values: list[Floats] = []
         self.grads: list[Floats] = []
 
     def index(self, param: torch.Tensor) -> int:
         """A parameter's index in the lists."""
-        return [one is param for one in self._params].index(True)
+        return [own is param for own in self._params].index(True)
 
     def refresh(self) -> None:
-        """Find parameters and gradients again: optimizers and users may have moved them."""
+        """Renew the views, because optimizers and users may have replaced parameters or gradients."""
         params = self._params
         places = list(map(torch.Tensor.data_ptr, params))
         if places != self._places:
@@ -50,7 +50,7 @@ class SharedParameters:
             self.values = [param.detach().numpy() for param in params]
         if not all(map(operator.is_, map(_get_grad, params), self._grads)):
             for param in params:
-                # np.dot writes to contiguous arrays alone.
+                # np.dot writes only to contiguous arrays.
                 if param.grad is None or not param.grad.is_contiguous():
                     param.grad = torch.zeros_like(param, memory_format=torch.contiguous_format)
             self._grads = [param.grad for param in params]
@@ -58,7 +58,7 @@ class SharedParameters:
 
 
 class Network:
-    """Linear layers with an activation after each but the last."""
+    """Linear layers with an activation after each layer but the last."""
 
     def __init__(self, network: nn.Sequential) -> None:
         self._linears = [layer for layer in network if isinstance(layer, nn.Linear)]
@@ -67,7 +67,7 @@ class Network:
         self._layers: list[tuple[Floats, Floats]] = []
 
     def room(self, shape: tuple[int, ...]) -> list[Floats]:
-        """Arrays for every layer's outputs, for inputs of a shape."""
+        """Empty arrays for the outputs of every layer; ``shape`` is the inputs' shape without the last axis."""
         return [np.empty((*shape, layer.out_features), np.float32) for layer in self._linears]
 
     def _places(self, shared: SharedParameters) -> list[tuple[int, int]]:
@@ -79,15 +79,14 @@ class Network:
         """Read the present weights, for inputs of ``num_rows`` rows."""
         places = self._places(shared)
         weights = [shared.values[weight].T for weight, _ in places]
-        # Contiguous copies are faster for these numbers of rows only.
         if num_rows in _COPIED_FOR:
             weights = list(map(np.ascontiguousarray, weights))
         self._layers = [(weight, shared.values[bias]) for weight, (_, bias) in zip(weights, places, strict=True)]
 
     def forward(self, inputs: Floats, passed: list[Floats]) -> Floats:
-        """The last layer's outputs with the weights of the last `look`; ``passed`` keeps every layer's outputs."""
+        """The last layer's outputs with the weights of the last `look`; every layer's outputs go to ``passed``."""
         activate, last = ACTIVATIONS[self._activation][0], passed[-1]
-        # np.dot has the results of np.matmul in half its overhead.
+        # np.dot has half the overhead of np.matmul.
         for (weight, bias), out in zip(self._layers, passed, strict=True):
             np.dot(inputs, weight, out=out)
             np.add(out, bias, out=out)
@@ -103,7 +102,8 @@ class Network:
             shared: The parameters and gradients.
             inputs: Shape ``(batch, num_inputs)``.
             passed: Every layer's outputs from `forward`.
-            slopes: Derivatives of the loss by the last layer's outputs, shape ``(batch, num_outputs)``.
+            slopes: Derivatives of the loss with respect to the last layer's outputs, shape
+                ``(batch, num_outputs)``.
         """
         derive, places = ACTIVATIONS[self._activation][1], self._places(shared)
         ones = _ones(len(slopes))
@@ -111,7 +111,7 @@ class Network:
             weight, bias = places[i]
             before = passed[i - 1] if i else inputs
             np.dot(slopes.T, before, out=shared.grads[weight])
-            # numpy's own sum over the first axis takes four times as long.
+            # np.sum over the first axis takes four times as long.
             np.dot(ones, slopes, out=shared.grads[bias])
             if i:
                 slopes = np.dot(slopes, shared.values[weight])
@@ -151,8 +151,8 @@ def _elu_slope(y: Floats, slopes: Floats) -> None:
     slopes *= np.minimum(y, np.float32(0.0)) + np.float32(1.0)
 
 
-# The activation from inputs to outputs, and the product of given slopes, in place, with its derivative, from the
-# activation's value.
+# For each activation the function from inputs to outputs, and the function that multiplies slopes in place by the
+# derivative at given outputs.
 ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Floats, Floats], object], Callable[[Floats, Floats], None]]] = {
     nn.Tanh: (np.tanh, _tanh_slope),
     nn.ReLU: (_relu, _relu_slope),

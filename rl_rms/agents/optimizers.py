@@ -13,8 +13,7 @@ from rl_rms.optim.rmsprop import RMSprop
 
 OptimizerLike = str | type[Optimizer]
 
-# The agents' default, in updates. It is long: the largest gradients carry the signal, and a short half-life
-# divides them away.
+# The agents' default, in updates. A short half-life scales down the largest gradients, which carry the signal.
 DEFAULT_HALF_LIFE = 200.0
 DEFAULT_EPS = 1e-5
 _HALF_LIFE_NAMES = {"half_life", "rho", "alpha"}
@@ -31,10 +30,10 @@ def optimizer_class(path: str) -> type[Optimizer]:
     """Import an optimizer class.
 
     Args:
-        path: Such as ``"torch.optim.Adam"``.
+        path: Import path, such as ``"torch.optim.Adam"``.
 
     Raises:
-        ValueError: If there is no such class, or it is no torch optimizer.
+        ValueError: If the class does not exist or is not a torch optimizer.
     """
     module, _, name = path.rpartition(".")
     try:
@@ -53,13 +52,13 @@ def _check_step(chosen: type[Optimizer]) -> None:
     """Refuse an optimizer whose step needs an argument, such as a closure.
 
     Raises:
-        ValueError: If it does.
+        ValueError: If the step needs an argument.
     """
     _, *parameters = inspect.signature(chosen.step).parameters.values()
     needed = [
-        one.name
-        for one in parameters
-        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        param.name
+        for param in parameters
+        if param.default is param.empty and param.kind not in (param.VAR_POSITIONAL, param.VAR_KEYWORD)
     ]
     if needed:
         raise ValueError(
@@ -74,8 +73,8 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     Args:
         policy: The policy. With a ``critic_learning_rate``, its parameters whose names begin with ``critic`` are a
             second group.
-        config: States the class, its arguments, learning rate and half-life.
-        optimizer: The class itself, if the configuration's path cannot import it.
+        config: Configuration with the class, its arguments, learning rate and half-life.
+        optimizer: The class, or its import path; None for the configuration's.
 
     Raises:
         ValueError: If the class or its arguments are wrong, or a half-life is stated for a class without one.
@@ -84,8 +83,8 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     _check_step(chosen)
     kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
     if issubclass(chosen, RMSprop):
-        ours = {"max_grad_norm": config.max_grad_norm, "on_nonfinite": config.on_nonfinite}
-        kwargs = {"eps": DEFAULT_EPS, "bias_correction": True, **ours, **kwargs}
+        guard = {"max_grad_norm": config.max_grad_norm, "on_nonfinite": config.on_nonfinite}
+        kwargs = {"eps": DEFAULT_EPS, "bias_correction": True, **guard, **kwargs}
         if config.half_life is not None:
             kwargs["half_life"] = config.half_life
         elif not _HALF_LIFE_NAMES & kwargs.keys():

@@ -42,7 +42,7 @@ class ActorCriticPolicy(nn.Module):
     and initialization equal Stable-Baselines3's ``MlpPolicy`` (gains: hidden sqrt 2, actor 0.01, critic 1).
 
     Any module with ``actor(observations)`` and ``critic(observations)`` can replace it. If the module has
-    ``encode``, its result is computed once for both.
+    ``encode``, both get its result, which is computed once.
 
     Args:
         observation_space: See `rl_rms.agents.encoders.make_encoder`.
@@ -50,7 +50,7 @@ class ActorCriticPolicy(nn.Module):
         config: The architecture.
 
     Attributes:
-        state_size: Size of the recurrent state of one sub-environment, 0 without a cell.
+        state_size: Size of the recurrent state of one sub-environment; 0 without a cell.
 
     Raises:
         ValueError: If a space is not supported, or ``squash_actions`` is set and actions have no bounds.
@@ -96,12 +96,12 @@ class ActorCriticPolicy(nn.Module):
         return features if self.trunk is None else self.trunk(features)
 
     def remember(self, features: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the recurrent cell.
+        """Take one step of the recurrent cell.
 
         Args:
-            features: Features of the present observations, ``(batch, num_features)``.
-            state: Recurrent state before the step, ``(batch, state_size)``; zeros at first.
-            start: Whether an episode begins, which resets the state, bool, ``(batch,)``.
+            features: Features of the present observations, shape ``(batch, num_features)``.
+            state: Recurrent state before the step, shape ``(batch, state_size)``; zeros at first.
+            start: Whether an episode begins, which resets the state, bool, shape ``(batch,)``.
 
         Returns:
             The inputs of actor and critic, and the recurrent state after the step.
@@ -137,7 +137,7 @@ class ActorCriticPolicy(nn.Module):
     def forward(self, observations: Any) -> tuple[Distribution, Tensor]:
         """Distribution over actions and values, for observations of shape ``(batch, *observation)``.
 
-        A recurrent policy treats them as the first observations of their episodes.
+        A recurrent policy treats the observations as the first of their episodes.
         """
         features = self.encode(observations)
         if self.cell is not None:
@@ -162,7 +162,7 @@ def make_policy(
         observation_space: See `ActorCriticPolicy`.
         action_space: See `ActorCriticPolicy`.
         config: See `ActorCriticPolicy`.
-        seed: Seeds the initial weights of a new policy.
+        seed: Seed of the initial weights of a new policy.
         device: The device.
 
     Raises:
@@ -182,10 +182,10 @@ def make_policy(
 
 
 def find_device(name: str) -> torch.device:
-    """The torch device of a name; ``"auto"`` is CUDA if there is one.
+    """The torch device of a name; ``"auto"`` is CUDA if it is available.
 
     Raises:
-        ValueError: If there is no such device on this machine.
+        ValueError: If the device is not available on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -193,9 +193,9 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        said = " ".join(str(error).split())
+        cause = " ".join(str(error).split())
         raise ValueError(
-            f'device {name!r} is not available here ({said}); give device="cpu", "auto", or a torch device of '
+            f'device {name!r} is not available here ({cause}); give device="cpu", "auto", or a torch device of '
             "this machine"
         ) from error
     return device
@@ -203,7 +203,7 @@ def find_device(name: str) -> torch.device:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Limit torch to one thread: the last bits of orthogonal weights depend on the number of threads."""
+    """Limit torch to one thread, because the last bits of orthogonal weights depend on the number of threads."""
     number = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -231,7 +231,7 @@ def _num_outputs(space: gym.Space[Any]) -> int:
 
 
 def _mlp(num_inputs: int, num_outputs: int, config: PolicyConfig, head_gain: float | None) -> nn.Sequential:
-    """Hidden layers and a last linear one; torch's own initialization without gain."""
+    """Hidden layers and a last linear layer; torch's default initialization if ``head_gain`` is None."""
     layers = _hidden_layers(num_inputs, config, None if head_gain is None else math.sqrt(2.0))
     head = nn.Linear([num_inputs, *config.hidden_sizes][-1], num_outputs)
     return nn.Sequential(*layers, head if head_gain is None else orthogonal(head, head_gain))
@@ -250,7 +250,7 @@ def _hidden_layers(num_inputs: int, config: PolicyConfig, gain: float | None) ->
 
 
 def _cell(kind: str, num_inputs: int, size: int) -> nn.GRUCell | nn.LSTMCell:
-    """A recurrent cell, each gate's weights orthogonal, biases zero."""
+    """A recurrent cell with orthogonal weights of each gate and zero biases."""
     cell = _CELLS[kind](num_inputs, size)
     for name, parameter in cell.named_parameters():
         if name.startswith("bias"):

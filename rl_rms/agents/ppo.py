@@ -3,7 +3,7 @@
     r_t  = pi(a_t | o_t) / pi_old(a_t | o_t)
     loss = -mean(min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t)) - ent_coef mean(H_t) + vf_coef mean((R_t - V(o_t))^2)
 
-``A_t`` and ``R_t`` are the generalized advantages and the critic's targets by the policy that played the rollout.
+``A_t`` and ``R_t`` are generalized advantages and the critic's targets by the policy that collected the rollout.
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
 """
 
@@ -31,7 +31,7 @@ Log = list[tuple[Part, dict[str, float]]]
 
 
 class PPOLearner(A2CLearner):
-    """Takes several passes over the minibatches of ``n_steps`` vector steps."""
+    """Takes an optimizer step on each minibatch, in several epochs on each rollout of ``n_steps`` vector steps."""
 
     config: PPOConfig
 
@@ -54,18 +54,18 @@ class PPOLearner(A2CLearner):
 
     @property
     def steps_per_update(self) -> float | None:
-        """``batch_size / n_epochs``, so that the steps on a rollout span its env steps once."""
+        """``batch_size / n_epochs``, so that all optimizer steps on a rollout together span its env steps."""
         transitions = self.transitions_per_update
         return None if transitions is None else transitions / self.config.n_epochs
 
     def env_steps_per_update(self, totals: RolloutTotals) -> float:
-        """Env steps that a step on a minibatch of full size spans."""
+        """Env steps per optimizer step on a minibatch of full size."""
         return self.steps_per_update or super().env_steps_per_update(totals)
 
     def _learn(
         self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
     ) -> Update:
-        """Step on every minibatch of ``n_epochs`` epochs, until the policy is too far from the one that played."""
+        """Take a step on every minibatch of ``n_epochs`` epochs, or until ``target_kl`` is exceeded."""
         config, workers = self.config, self.workers
         clip_range, clip_range_vf = self.clip_ranges(num_timesteps)
         minibatches = Minibatches(
@@ -82,12 +82,12 @@ class PPOLearner(A2CLearner):
             if self._is_too_far(part, metrics):
                 break
             num_nonfinite += self._step(batch, env_steps * part.fraction, part.share, num_timesteps, metrics)
-        # The last minibatch may be smaller, but the half-life is logged for those of full size.
+        # The last minibatch may be smaller, but the half-life is logged for minibatches of full size.
         self._set_span(self.env_steps_per_update(totals))
         return Update(self._means(log, batch, played, totals.share) if with_metrics else {}, num_nonfinite)
 
     def _is_too_far(self, part: Part, metrics: dict[str, float]) -> bool:
-        """Whether a minibatch of all workers is above the limit of the KL divergence."""
+        """Whether the KL divergence on a minibatch of all workers is above the limit."""
         target = self.config.target_kl
         if target is None:
             return False
@@ -96,25 +96,25 @@ class PPOLearner(A2CLearner):
 
     def clip_ranges(self, num_timesteps: int) -> tuple[float, float | None]:
         """The clip ranges of the ratio and of the values after ``num_timesteps`` env steps."""
-        of_values = self._clip_range_vf
+        value_schedule = self._clip_range_vf
         return (
             self._clip_range.value(num_timesteps, NO_RANDOMNESS),
-            None if of_values is None else of_values.value(num_timesteps, NO_RANDOMNESS),
+            None if value_schedule is None else value_schedule.value(num_timesteps, NO_RANDOMNESS),
         )
 
     def scalars(self, num_timesteps: int) -> dict[str, float]:
-        """The hyperparameters in force and the optimizer's diagnostics, by TensorBoard tag."""
+        """The present hyperparameters and the optimizer's diagnostics, by TensorBoard tag."""
         clip_range, clip_range_vf = self.clip_ranges(num_timesteps)
         scalars = {**super().scalars(num_timesteps), "train/clip_range": clip_range}
         return scalars if clip_range_vf is None else {**scalars, "train/clip_range_vf": clip_range_vf}
 
     def _means(self, log: Log, batch: Batch, played: Played, share: float) -> dict[str, float]:
-        """The metrics of a rollout; their mean over workers, weighted by ``share``, is the one of all transitions.
+        """The metrics of a rollout. Their mean over workers, weighted by ``share``, covers all transitions.
 
         Args:
             log: The minibatches with their metrics.
             batch: The batch.
-            played: By the policy that played it.
+            played: Values and targets by the policy that collected the batch.
             share: This worker's share of the batch.
         """
         own = np.stack([played.values, played.returns, batch.loss_mask.reshape(-1)]).astype(np.float64)
@@ -124,23 +124,23 @@ class PPOLearner(A2CLearner):
         last_epoch = [(part, metrics) for part, metrics in log if part.epoch == log[-1][0].epoch]
         for name in log[0][1]:
             chosen = {_KL: last_epoch, "train/loss": log[-1:], "train/std": log[-1:]}.get(name, log)
-            # The minibatch that ends the learning from a rollout takes no step, and has no norm of its gradient.
-            having = [(part, metrics) for part, metrics in chosen if name in metrics]
-            total = sum(part.share * metrics[name] for part, metrics in having if part.share)
-            means[name] = total / (len(having) * share) if share else math.nan
+            # A minibatch above the KL limit takes no step, so it has no gradient norm.
+            logged = [(part, metrics) for part, metrics in chosen if name in metrics]
+            total = sum(part.share * metrics[name] for part, metrics in logged if part.share)
+            means[name] = total / (len(logged) * share) if share else math.nan
         return means
 
 
 class PPO(Agent):
-    """Proximal policy optimization whose optimizer forgets at a stated half-life.
+    """Proximal policy optimization whose optimizer has a stated half-life.
 
-    After every ``n_steps`` vector steps it minimizes `rl_rms.agents.clipped_loss.clipped_loss` in ``n_epochs``
-    passes over minibatches of ``batch_size`` transitions. An update is one optimizer step, on one minibatch of
-    ``share = minibatch's transitions / rollout's transitions``. A half-life or timescale in env steps is converted
-    with the ``rollout's env steps / n_epochs * share`` that the update spans, so all updates on a rollout together
-    span its env steps.
+    After every ``n_steps`` vector steps the agent minimizes `rl_rms.agents.clipped_loss.clipped_loss` in
+    ``n_epochs`` passes over minibatches of ``batch_size`` transitions. An update is one optimizer step on one
+    minibatch, and spans ``rollout's env steps / n_epochs * (minibatch's / rollout's transitions)`` env steps. A
+    half-life or timescale in env steps is converted with this number, so all updates on a rollout together span
+    its env steps.
 
-    The arguments are those of `rl_rms.agents.agent.Agent`, with the fields of `PPOConfig`.
+    The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `PPOConfig`.
 
     Examples:
         >>> agent = PPO("CartPole-v1", n_steps=128, n_epochs=4, half_life="2_000 steps", seed=0).learn(256)

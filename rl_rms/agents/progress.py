@@ -32,7 +32,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class _RegimeSoFar(NamedTuple):
-    """A regime: its returns are NaN where no episode ended, its half-life is in updates and None if unknown."""
+    """A regime with its mean returns (NaN without episodes) and its half-life in updates (None if unknown)."""
 
     number: int
     start: int
@@ -43,14 +43,14 @@ class _RegimeSoFar(NamedTuple):
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as one block each, the lowest the smallest; a space for a value that is not finite.
+    """A text with one block for each value, higher for larger values; a space for a value that is not finite.
 
     >>> sparkline([0.0, 1.0, float("nan"), 7.0])
     '▁▂ █'
     """
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    # Halved, since the difference of two finite values need not be finite.
+    # Halved, because the difference of two finite values may be infinite.
     span = high / 2 - low / 2
 
     def block(value: float) -> str:
@@ -71,7 +71,7 @@ class _LiveView(Progress):
             TextColumn("{task.completed:,.0f} / {task.total:,.0f} steps  {task.fields[fps]:,.0f} steps/s"),
             TimeRemainingColumn(compact=True),
             console=console,
-            # A thread that refreshes would wait for the interpreter, which trains.
+            # A refreshing thread would compete with the training for the interpreter.
             auto_refresh=False,
         )
 
@@ -114,16 +114,16 @@ def _number(value: float) -> str:
 class ProgressCallback(Callback):
     """Shows the progress of a training.
 
-    A terminal shows a live view: env steps, env steps a second and the time left, the mean return of the last
-    100 episodes with a sparkline of the return over the training so far, the half-life in force, and a row for
-    each of the last regimes with its returns and its half-life. Anywhere else, and in a terminal that cannot move
-    its cursor, the output is a plain line every five seconds.
+    A terminal shows a live view: env steps, env steps per second and the time left; the mean return of the last
+    100 episodes with a sparkline of the return over the training so far; the present half-life; and a row for each
+    of the last regimes with its returns and half-life. Elsewhere, and in a terminal that cannot move its cursor,
+    the output is a plain line every five seconds.
 
-    JSON lines are one object a line: ``start``, ``progress`` every so many rollouts, ``regime`` at the end of each
-    regime, and ``end``, under ``event``. All have ``step`` (env steps), ``total``, ``fps`` (env steps a second),
-    ``return``, ``half_life`` (updates) and ``regime`` (its number), each null if it is unknown or not finite.
-    ``start`` and ``end`` have the run's ``folder``; ``regime``, whose ``return`` is of its own episodes, has
-    ``start``, ``first_tenth`` and ``last_tenth``.
+    JSON output has one object per line. Its ``event`` is ``start``, ``progress`` (after every ``every`` rollouts),
+    ``regime`` (at the end of each regime) or ``end``. All objects have ``step`` (env steps), ``total``, ``fps``
+    (env steps per second), ``return``, ``half_life`` (updates) and ``regime`` (its number), each null if it is
+    unknown or not finite. ``start`` and ``end`` have the run's ``folder``. ``regime`` has ``start``,
+    ``first_tenth`` and ``last_tenth``, and the ``return`` of its own episodes.
 
     Args:
         console: The output; the standard output by default.
@@ -147,12 +147,12 @@ class ProgressCallback(Callback):
         self._number, self._start = regime_number(agent), self._first
         self._half_life: float | None = None  # a half-life in env steps is unknown before the first update
         self._view: _LiveView | None = None
-        memory = agent.describe_half_life()
+        half_lives = agent.describe_half_life()
         if self._form == "json":
-            self._print_json("start", memory=memory, folder=logger.folder)
+            self._print_json("start", memory=half_lives, folder=logger.folder)
             return
-        if memory is not None:
-            self._console.print(memory, highlight=False, soft_wrap=True)
+        if half_lives is not None:
+            self._console.print(half_lives, highlight=False, soft_wrap=True)
         self._pause = _SECONDS_BETWEEN_LINES
         if self._form == "auto" and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._pause = _SECONDS_BETWEEN_VIEWS
@@ -162,11 +162,11 @@ class ProgressCallback(Callback):
         self._next = time.perf_counter() + self._pause
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Take the update in, and show it if it is time."""
+        """Record the update, and refresh the output if it is due."""
         self._returns.add(agent.new_episodes)
         number, ended = regime_number(agent), None
         if number != self._number:
-            # The half-life of the update before, since the agent may forget at a change of regime.
+            # With the previous update's half-life, because the agent may shorten it at a change of regime.
             ended = self.regimes()[-1]
             self._over.append(ended)
             self._number, self._start = number, agent.num_timesteps
@@ -195,7 +195,7 @@ class ProgressCallback(Callback):
             self._view.stop()
 
     def values(self) -> dict[str, Any]:
-        """The state of the training, as JSON lines have it."""
+        """The state of the training, with the keys of the JSON output."""
         agent, seconds = self._agent, time.perf_counter() - self._began
         returns = [episode.ret for episode in agent.episodes]
         return {
@@ -208,14 +208,14 @@ class ProgressCallback(Callback):
         }
 
     def regimes(self) -> list[_RegimeSoFar]:
-        """The last regimes and, as the last, the present one; none without a changing environment."""
+        """The last regimes, ending with the present one; empty without a changing environment."""
         if self._number is None:
             return []
         means = self._returns.of_regime(self._start, self._agent.num_timesteps)
         return [*self._over, _RegimeSoFar(self._number, self._start, *means, self._half_life)]
 
     def returns_so_far(self, columns: int) -> list[float]:
-        """Mean returns of equally long stretches of the training so far."""
+        """Mean returns of ``columns`` equally long parts of the training so far."""
         edges = np.linspace(self._first, self._agent.num_timesteps, columns + 1).tolist()
         return [self._returns.mean(after, upto) for after, upto in pairwise(edges)]
 
@@ -241,7 +241,7 @@ class ProgressCallback(Callback):
 
 
 def json_line(event: str, **values: Any) -> str:
-    """One object of JSON lines: values that are not finite are null, paths are text."""
+    """One line of JSON: values that are not finite become null, paths become strings."""
     plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()

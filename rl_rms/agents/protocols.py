@@ -26,12 +26,12 @@ class TrainedAgent(Protocol):
 
     @property
     def env(self) -> VectorEnv | None:
-        """The environment that it is trained in."""
+        """The agent's environment."""
         ...
 
     @property
     def config(self) -> AgentConfig:
-        """Its hyperparameters."""
+        """The agent's hyperparameters."""
         ...
 
     @property
@@ -46,7 +46,7 @@ class TrainedAgent(Protocol):
 
     @property
     def seed(self) -> int:
-        """The seed of its weights, actions and environment."""
+        """The seed of weights, actions and environment."""
         ...
 
     @property
@@ -61,7 +61,7 @@ class TrainedAgent(Protocol):
 
     @property
     def workers(self) -> Workers:
-        """The processes that train it together."""
+        """The processes that train the agent together."""
         ...
 
     @property
@@ -124,7 +124,7 @@ class TrainedAgent(Protocol):
         ...
 
     def lent_env(self, clock: int | None = None) -> AbstractContextManager[None]:
-        """Let an evaluation step the agent's environment inside the block."""
+        """Context in which an evaluation may step the agent's environment."""
         ...
 
     def raise_if_interrupted(self) -> None:
@@ -132,5 +132,5 @@ class TrainedAgent(Protocol):
         ...
 
     def describe_half_life(self) -> str | None:
-        """The optimizer's half-life in updates and env steps as one sentence."""
+        """A text with the half-lives of optimizer and normalizers; None if there are none."""
         ...

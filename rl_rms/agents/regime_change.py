@@ -12,14 +12,14 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 class RegimeChangeHandler:
-    """Keeps, resets or shortens an optimizer's memory at changes of regime, as ``on_change`` says.
+    """Applies ``on_change`` at changes of regime: keeps or resets an optimizer's state or shortens its half-life.
 
     Args:
-        config: States ``on_change``, ``forget_half_life`` and ``forget_updates``.
+        config: Configuration with ``on_change``, ``forget_half_life`` and ``forget_updates``.
         optimizer: The optimizer.
 
     Attributes:
-        regime: The last regime's number, None before the first.
+        regime: The last regime's number; None before the first regime.
 
     Raises:
         ValueError: If ``on_change`` is ``"forget"`` and the optimizer has no half-life.
@@ -38,13 +38,13 @@ class RegimeChangeHandler:
         self._half_lives: list[dict[str, Any]] = []
 
     def enter(self, regime: int) -> bool:
-        """Respond to a regime that differs from the last call's.
+        """Apply ``on_change`` if the regime differs from the last call's.
 
         Args:
             regime: The present regime's number.
 
         Returns:
-            Whether the regime changed; the first regime is no change.
+            Whether the regime changed; the first regime is not a change.
         """
         if regime == self.regime:
             return False
@@ -56,7 +56,7 @@ class RegimeChangeHandler:
         return is_change
 
     def after_update(self) -> None:
-        """Count an update; the last of ``forget_updates`` restores the half-life."""
+        """Count an update, and restore the half-life after ``forget_updates`` updates."""
         if self._updates_left:
             self._updates_left -= 1
             if not self._updates_left:
@@ -82,7 +82,7 @@ class RegimeChangeHandler:
         """Load a state of `state_dict`.
 
         Raises:
-            ValueError: If ``regime`` or ``updates_left`` is no whole number >= 0, or a group's half-life is
+            ValueError: If ``regime`` or ``updates_left`` is not a whole number >= 0, or a group's half-life is
                 missing.
         """
         regime, updates_left, half_lives = (state[name] for name in ("regime", "updates_left", "half_lives"))
@@ -97,7 +97,7 @@ class RegimeChangeHandler:
 
 @torch.no_grad()
 def reset_state(optimizer: Optimizer) -> None:
-    """Reset an optimizer's state in place to that before the first step."""
+    """Reset an optimizer's state in place to its state before the first step."""
     if isinstance(optimizer, RMSprop):
         optimizer.reset()
     else:

@@ -21,7 +21,7 @@ from rl_rms.agents.rollout import Episode, Rollout
 
 
 class ReinforceLearner(Learner):
-    """Learns from ``episodes_per_env`` whole episodes of every sub-environment at a time."""
+    """Takes one optimizer step on ``episodes_per_env`` whole episodes of every sub-environment."""
 
     plays_whole_episodes: ClassVar[bool] = True
     config: ReinforceConfig
@@ -33,18 +33,18 @@ class ReinforceLearner(Learner):
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
         """Whether every sub-environment has finished its episodes."""
-        num_envs, each = self.num_envs or 1, self.config.episodes_per_env
-        if len(episodes) < num_envs * each:
+        num_envs, episodes_per_env = self.num_envs or 1, self.config.episodes_per_env
+        if len(episodes) < num_envs * episodes_per_env:
             return False
         finished = np.bincount([episode.env_index for episode in episodes], minlength=num_envs)
-        return bool(finished.min() >= each)
+        return bool(finished.min() >= episodes_per_env)
 
     def loss_mask(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
         """The first ``episodes_per_env`` whole episodes of each sub-environment."""
         return whole_episodes(rollout, self.config.episodes_per_env)
 
     def coefficients(self, num_timesteps: int) -> LossCoefficients:
-        """The configuration's, with lambda = 1 for undiminished returns."""
+        """The coefficients of the configuration, with lambda = 1 for Monte Carlo returns."""
         return LossCoefficients.of(
             self.config, gae_lambda=1.0, ent_coef=self.ent_coef(num_timesteps), baseline=self.config.baseline
         )
@@ -54,26 +54,26 @@ def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bo
     """The transitions of each sub-environment's first ``episodes_per_env`` episodes.
 
     Args:
-        rollout: Begins with new episodes in every sub-environment.
-        episodes_per_env: Episodes to keep of each.
+        rollout: A rollout that begins with new episodes in every sub-environment.
+        episodes_per_env: Episodes to keep of each sub-environment.
 
     Returns:
         Mask of shape ``(num_steps, num_envs)``.
     """
-    # The episode of a failed sub-environment ends with the transition before.
+    # The episode of a failed sub-environment ends with the transition before the failure.
     done = (rollout.done & rollout.valid).astype(np.int64)
     finished_before = np.cumsum(done, axis=0) - done
     return rollout.known & (finished_before < episodes_per_env)
 
 
 class Reinforce(Agent):
-    """Monte Carlo policy gradient with reward-to-go, and a learned baseline unless it is switched off.
+    """Monte Carlo policy gradient with reward-to-go and an optional learned baseline.
 
     For one update every sub-environment plays ``episodes_per_env`` whole episodes from their start with the same
-    policy. The steps of faster sub-environments that wait for slower ones count as env steps, but the loss leaves
-    them out: keeping the first episodes to end would prefer short ones.
+    policy. Sub-environments that finish early go on stepping. These steps count as env steps, but the loss leaves
+    them out, because taking the first episodes to end would favor short ones.
 
-    The arguments are those of `rl_rms.agents.agent.Agent`, with the fields of `ReinforceConfig`.
+    The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `ReinforceConfig`.
 
     Examples:
         >>> Reinforce("CartPole-v1", seed=0).learn(100).num_updates > 0

@@ -8,15 +8,15 @@ Bools = npt.NDArray[np.bool_]
 
 
 def bootstrap_values(values: Floats, last_values: Floats, terminated: Bools) -> Floats:
-    """Value that each transition bootstraps from: of the observation it led to, 0 after a termination.
+    """Value that each transition bootstraps from: the next observation's value, 0 after a termination.
 
-    A truncated transition bootstraps like any other; where the environment replaced its final observation by
-    the next episode's first, the caller puts the final observation's value in.
+    A truncated transition bootstraps like any other. If the environment replaced its final observation by the next
+    episode's first, the caller must set the final observation's value.
 
     Args:
         values: ``V(o_t)``, shape ``(num_steps, num_envs)``.
         last_values: ``V`` of the observations after the last step, shape ``(num_envs,)``.
-        terminated: Whether transition t ended its episode for good, shape ``(num_steps, num_envs)``.
+        terminated: Whether transition t terminated its episode, shape ``(num_steps, num_envs)``.
 
     Returns:
         ``V(o_{t+1})`` with zeros where terminated, shape ``(num_steps, num_envs)``.
@@ -31,13 +31,13 @@ def generalized_advantages(
 ) -> Floats:
     """Generalized advantage estimation.
 
-    ``delta_t = r_t + gamma V_{t+1} - V_t`` and ``A_t = delta_t + gamma lambda (1 - done_t) A_{t+1}``; with
-    lambda = 1 it is the (bootstrapped) reward-to-go minus the value, and no reward leaks over an episode's end.
+    ``delta_t = r_t + gamma V_{t+1} - V_t`` and ``A_t = delta_t + gamma lambda (1 - done_t) A_{t+1}``. With
+    lambda = 1, ``A_t`` is the bootstrapped reward-to-go minus the value.
 
     Args:
         rewards: ``r_t``, shape ``(num_steps, num_envs)``.
         values: ``V(o_t)``, same shape.
-        next_values: What transition t bootstraps from (see `bootstrap_values`), same shape.
+        next_values: Value that transition t bootstraps from, see `bootstrap_values`, same shape.
         done: Whether transition t was its episode's last, terminated or truncated, same shape.
         gamma: Discount per env step.
         gae_lambda: Decay of the weights of later errors.
@@ -66,7 +66,7 @@ def explained_variance(values: Floats, returns: Floats) -> float:
         returns: Targets, same shape.
 
     Returns:
-        1 for a perfect prediction, 0 or less for a useless one, NaN where the returns do not vary.
+        1 for a perfect prediction, 0 or less for a useless one; NaN if the returns do not vary.
     """
     variance = float(np.var(returns)) if returns.size else 0.0
     return float("nan") if variance == 0.0 else 1.0 - float(np.var(returns - values)) / variance

@@ -1,9 +1,9 @@
 """Episodes, rollouts, and the buffers that record rollouts.
 
 Gymnasium replaces a finished episode's last observation by the first of the next episode in three ways: one step
-later (NEXT_STEP: that step is a reset frame, its action is ignored), within the same step (SAME_STEP: the last one
-is in ``info``), or on request (DISABLED). A `Rollout` reads the same in all three: reset frames are marked invalid
-and the true last observation of every truncated episode is kept.
+later (NEXT_STEP: that step is a reset frame, its action is ignored), within the same step (SAME_STEP: the last
+observation is in ``info``), or on request (DISABLED). A `Rollout` has the same form in all three modes: reset
+frames are marked invalid, and the final observation of every truncated episode is kept.
 """
 
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class Episode:
     """A finished episode.
 
     Attributes:
-        ret: Undiscounted sum of its rewards.
-        length: Its env steps.
-        env_index: Sub-environment that played it.
-        num_timesteps: Env steps that the agent had lived when it ended, all sub-environments together.
-        success: What the environment said in ``info["is_success"]`` at its end, None where it said nothing.
+        ret: Undiscounted sum of the rewards.
+        length: Env steps.
+        env_index: Index of the sub-environment.
+        num_timesteps: Env steps of the agent at the episode's end, all sub-environments together.
+        success: ``info["is_success"]`` at the episode's end; None if the environment did not report it.
     """
 
     ret: float
@@ -48,17 +48,17 @@ class Rollout:
         observations: Shape ``(num_steps + 1, num_envs, *observation)``; the last row follows the last step.
         actions: The policy's actions, shape ``(num_steps, num_envs, *action)``.
         rewards: Shape ``(num_steps, num_envs)``.
-        terminated: Whether the transition ended its episode for good, shape ``(num_steps, num_envs)``.
+        terminated: Whether the transition terminated its episode, shape ``(num_steps, num_envs)``.
         truncated: Whether the episode was cut off there, same shape.
-        valid: False for reset frames, which are no transitions, same shape.
+        valid: False for reset frames, which are not transitions, same shape.
         starts: Whether an observation is its episode's first, shape ``(num_steps + 1, num_envs)``.
-        action_masks: Which actions were valid, bool, shape ``(num_steps, num_envs, entries)``; None where all are.
+        action_masks: The valid actions, shape ``(num_steps, num_envs, entries)``; None if all actions are valid.
         final_index: Rows ``(step, env)`` of truncated transitions whose following observation is not in
             ``observations``, shape ``(num_finals, 2)``.
-        final_observations: Those observations, shape ``(num_finals, *observation)``.
+        final_observations: The observations that follow these transitions, shape ``(num_finals, *observation)``.
         episodes: The episodes that ended, in order.
-        masked: Transitions that contain an imputed number, which are left out of the loss, same shape as
-            ``valid``; None for none.
+        masked: Transitions that contain an imputed value, which are left out of the loss, same shape as
+            ``valid``; None if there are none.
     """
 
     observations: Tree
@@ -81,12 +81,12 @@ class Rollout:
 
     @property
     def known(self) -> Bools:
-        """Which transitions may be learned from, shape ``(num_steps, num_envs)``."""
+        """The valid transitions without imputed values, shape ``(num_steps, num_envs)``."""
         return self.valid if self.masked is None else self.valid & ~self.masked
 
     @property
     def cut(self) -> Bools:
-        """Whether advantages end there: at an episode's end, and before and at masked transitions, same shape."""
+        """Whether advantages end at a transition: at episodes' ends, and before and at masked transitions."""
         if self.masked is None:
             return self.done
         cut = self.done | self.masked
@@ -95,7 +95,7 @@ class Rollout:
 
     @property
     def env_steps(self) -> int:
-        """True transitions in the rollout."""
+        """Number of valid transitions in the rollout."""
         return int(np.count_nonzero(self.valid))
 
 
@@ -103,13 +103,14 @@ class Step(NamedTuple):
     """The result of one vector step; the collector holds the next observations.
 
     Attributes:
-        rewards: Shape ``(num_envs,)``, as all arrays here.
-        terminated: Whether the episode ended for good.
-        truncated: Whether the episode was cut off.
+        rewards: Shape ``(num_envs,)``, as for all arrays here.
+        terminated: Whether the episode was terminated.
+        truncated: Whether the episode was truncated.
         valid: False for reset frames, and for steps in which the sub-environment failed.
-        finals: Truncated sub-environments whose final observation has been replaced, each with that observation.
-        masked: Transitions that contain an imputed number; None for none.
-        broken: Sub-environments that failed and were restarted, whose episode ended a step before; None for none.
+        finals: Truncated sub-environments whose final observation was replaced, with their final observations.
+        masked: Transitions that contain an imputed value; None if there are none.
+        broken: Sub-environments that failed and were restarted; their episodes ended one step earlier. None if
+            there are none.
     """
 
     rewards: Array
@@ -122,7 +123,7 @@ class Step(NamedTuple):
 
 
 class RolloutBuffers:
-    """The arrays of rollouts, allocated once and doubled when a rollout is longer than all before."""
+    """The arrays of rollouts, allocated once and doubled when a rollout is longer than all earlier ones."""
 
     def __init__(self, observations: Tree, actions: Array, masks: Bools | None) -> None:
         num_envs = len(actions)
@@ -145,14 +146,14 @@ class RolloutBuffers:
             setattr(self, name, tree_map(_doubled, getattr(self, name)))
 
     def begin(self, observations: Tree, starts: Bools) -> None:
-        """Write the observations that the first step starts from."""
+        """Write the observations before the first step."""
         tree_map(partial(_write, 0), self._observations, observations)
         self._starts[0] = starts
 
     def write(
         self, t: int, action: Array, masks: Bools | None, step: Step, observations: Tree, starts: Bools
     ) -> Tree:
-        """Write step number ``t`` and the observations after it, and return these observations in the buffers."""
+        """Write step ``t`` and the observations after it, and return the buffers' view of these observations."""
         self._starts[t + 1] = starts
         if self._masks is not None:
             self._masks[t] = masks
@@ -172,7 +173,7 @@ class RolloutBuffers:
         self._truncated[t] |= where & self._valid[t] & ~self._terminated[t]
 
     def rollout(self, num_steps: int, finals: list[tuple[int, int, Tree]], episodes: list[Episode]) -> Rollout:
-        """The first ``num_steps`` steps."""
+        """The rollout of the first ``num_steps`` steps."""
         final_index, final_observations = self._stacked(finals) if finals else self._no_finals
         return Rollout(
             observations=tree_map(lambda leaf: leaf[: num_steps + 1], self._observations),
@@ -189,7 +190,7 @@ class RolloutBuffers:
         )
 
     def _stacked(self, finals: list[tuple[int, int, Tree]]) -> tuple[npt.NDArray[np.int64], Tree]:
-        """Indices ``(step, env)`` of final observations, and those observations."""
+        """The indices ``(step, env)`` of final observations, and the observations in one tree."""
         index = np.array([final[:2] for final in finals], dtype=np.int64).reshape(-1, 2)
         return index, tree_stack([final[2] for final in finals], self._like)
 

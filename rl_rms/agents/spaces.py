@@ -11,12 +11,12 @@ from gymnasium import spaces
 
 Array = npt.NDArray[Any]
 
-# The key of a Dict observation that says which actions may be played.
+# The key of the mask of valid actions in a Dict observation and in infos.
 ACTION_MASK = "action_mask"
 
 
 def is_image(space: gym.Space[Any]) -> bool:
-    """Whether a space is of pictures: uint8 from 0 to 255, of 3 axes, or of 4 where frames are stacked."""
+    """Whether a space is of images: uint8 from 0 to 255, with 3 axes, or 4 for stacked frames."""
     return (
         isinstance(space, spaces.Box)
         and space.dtype == np.uint8
@@ -26,11 +26,12 @@ def is_image(space: gym.Space[Any]) -> bool:
 
 
 def action_mask_size(space: gym.Space[Any]) -> int:
-    """How many entries a mask of the valid actions has.
+    """Number of entries of a mask of the valid actions.
 
     Args:
-        space: Discrete (one entry per action), MultiDiscrete (one per action of each component, one component
-            after the other) or MultiBinary (two per bit: whether it may be 0, whether it may be 1).
+        space: Discrete (one entry per action), MultiDiscrete (one entry per action of each component, one
+            component after the other) or MultiBinary (two entries per bit: whether it may be 0, whether it may
+            be 1).
 
     Raises:
         ValueError: If actions of the space cannot be masked.
@@ -47,17 +48,17 @@ def action_mask_size(space: gym.Space[Any]) -> int:
 
 
 def sorted_items(space: spaces.Dict) -> list[tuple[Any, gym.Space[Any]]]:
-    """The parts of a Dict in the order of their keys; equal spaces may list them in different orders."""
+    """The parts of a Dict, sorted by key, because equal spaces may have different orders."""
     return sorted(space.items(), key=lambda item: str(item[0]))
 
 
 def to_env(actions: Array, space: gym.Space[Any], *, squash: bool = False) -> Array:
-    """A batch of the policy's actions as the environment takes them.
+    """Convert a batch of the policy's actions to the environment's action space.
 
     Args:
-        actions: Shape ``(batch, *action)``.
-        space: Discrete and MultiDiscrete add their start. Box clips to its bounds.
-        squash: Apply tanh and scale to the bounds of a Box first.
+        actions: The policy's actions, shape ``(batch, *action)``.
+        space: Action space. Discrete and MultiDiscrete add their start; Box clips to its bounds.
+        squash: Whether to apply tanh and scale to the bounds of a Box first.
 
     Returns:
         Actions of the same shape, in the space's dtype.
@@ -98,7 +99,7 @@ def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.Box):
         if not space.dtype.isnative or space.dtype == np.longdouble:
             raise ValueError(
-                f"a Box must have a native dtype that torch has, got {space.dtype.str!r}; use float32"
+                f"a Box must have a native dtype that torch supports, got {space.dtype.str!r}; use float32"
             )
         names = ("low", "high", "bounded_below", "bounded_above")
         arrays = {name: torch.from_numpy(np.array(getattr(space, name))) for name in names}

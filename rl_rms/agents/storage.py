@@ -1,8 +1,8 @@
-"""Nested data in one safetensors file: tensors as such, all other data as JSON in the header.
+"""Nested data in one safetensors file: tensors as tensors, all other data as JSON in the header.
 
-The header's one entry, ``rl_rms``, is ``<version> <SHA-256> <contents>``: the same contents make the same bytes.
-A file is read whole and checked against its SHA-256 before anything is made of it, so that a truncated or altered
-one is refused. Nothing in it can name code.
+The header has one entry, ``rl_rms``, of the form ``<version> <SHA-256> <contents>``. Equal contents give equal
+bytes. Before its data are used, a file is checked against its SHA-256, so that a truncated or altered file is
+refused. Reading a file runs no code from it.
 """
 
 import json
@@ -21,9 +21,9 @@ from rl_rms.agents import files
 SUFFIX = ".safetensors"
 _ENTRY = "rl_rms"
 VERSION = 2
-# Largest header in bytes; an agent's is far smaller.
+# Largest allowed header in bytes; an agent's header is far smaller.
 _LONGEST_HEADER = 100_000_000
-# A dictionary with one of these keys stands for a value that JSON lacks.
+# Dictionaries with these keys represent values that JSON cannot.
 _TENSOR, _ITEMS, _NUMBER = "$tensor", "$items", "$number"
 
 
@@ -38,19 +38,19 @@ def with_suffix(path: Path) -> Path:
 
 
 def write(path: Path, contents: dict[str, Any]) -> Path:
-    """Write a file whole; see `rl_rms.agents.files.write`.
+    """Write a file atomically, see `rl_rms.agents.files.write`.
 
     Args:
-        path: Where to; ``.safetensors`` is added unless the path ends in it.
-        contents: Tensors, numbers, strings, None, and lists, tuples and dictionaries of them, however nested.
-            Tuples come back as lists; keys are strings or whole numbers.
+        path: Path of the file; ``.safetensors`` is added unless the path ends in it.
+        contents: Tensors, numbers, strings, None, and nested lists, tuples and dictionaries of them. Tuples are
+            read as lists. Keys are strings or whole numbers.
 
     Returns:
         The file's path.
 
     Raises:
-        TypeError: If there is anything else in it.
-        UnwritableError: If the file cannot be written, with the earlier one as it was.
+        TypeError: If ``contents`` has values or keys of other types.
+        UnwritableError: If the file cannot be written; an earlier file is unchanged.
     """
     path = with_suffix(path)
     tensors: dict[str, torch.Tensor] = {}
@@ -61,14 +61,14 @@ def write(path: Path, contents: dict[str, Any]) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a file of `write`, with tensors on the CPU.
+    """Read a file that `write` wrote, with tensors on the CPU.
 
     Args:
         path: The file; ``.safetensors`` is added unless the path ends in it.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no such file, of another version, or not as it was written.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If `write` did not write it, or it is damaged or has another version.
     """
     path = with_suffix(path)
     if not path.is_file():
@@ -80,10 +80,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def decode(content: bytes) -> dict[str, Any]:
-    """The contents of a file that `write` wrote, tensors on the CPU.
+    """The contents of the bytes of a file that `write` wrote, with tensors on the CPU.
 
     Raises:
-        ValueError: If it is no such file, of another version, or not as it was written.
+        ValueError: If `write` did not write them, or they are damaged or have another version.
     """
     try:
         version, digest, text = _about(content)
@@ -91,25 +91,25 @@ def decode(content: bytes) -> dict[str, Any]:
         raise ValueError(f"is not a checkpoint that rl_rms saved, or it is damaged: {error}") from error
     if version != str(VERSION):
         raise ValueError(
-            f"has format version {version}, this rl_rms reads {VERSION}; load it with the one that saved it"
+            f"has format version {version}, this rl_rms reads {VERSION}; load it with the rl_rms that saved it"
         )
     try:
         tensors = load(content)
         if checksum(text, tensors) != digest:
-            raise ValueError("its checksum does not fit its content")
+            raise ValueError("its checksum does not match its content")
         contents = _restored(json.loads(text), tensors)
         if not isinstance(contents, dict):
-            raise ValueError("its content is no dictionary")
+            raise ValueError("its content is not a dictionary")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"is damaged: {error}") from error
     return contents
 
 
 def _about(content: bytes) -> list[str]:
-    """Version, SHA-256 and contents as they stand in a file's header.
+    """Version, SHA-256 and contents from a file's header.
 
     Raises:
-        ValueError: If there are none of ours.
+        ValueError: If the header is missing or was not written by `write`.
     """
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(len(content) - 8, _LONGEST_HEADER):
@@ -121,7 +121,7 @@ def _about(content: bytes) -> list[str]:
     about = header.get("__metadata__") if isinstance(header, dict) else None
     entry = about.get(_ENTRY) if isinstance(about, dict) else None
     if not isinstance(entry, str) or entry.count(" ") < 2:
-        raise ValueError("its header is another's")
+        raise ValueError("its header is not from rl_rms")
     return entry.split(" ", 2)
 
 
@@ -136,24 +136,24 @@ def checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _plain(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """A value as JSON data, its tensors put among the others.
+    """A value as JSON data; its tensors are added to ``tensors``.
 
     Raises:
-        TypeError: If there is anything in it but data.
+        TypeError: If the value contains other objects than data.
     """
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
-        # Its own memory: safetensors writes no tensor that shares another's.
+        # Copied, because safetensors refuses tensors that share memory.
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, dict):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {key: _plain(one, tensors) for key, one in value.items()}
-        return {_ITEMS: [[_key(key), _plain(one, tensors)] for key, one in value.items()]}
+            return {key: _plain(part, tensors) for key, part in value.items()}
+        return {_ITEMS: [[_key(key), _plain(part, tensors)] for key, part in value.items()]}
     if isinstance(value, (list, tuple)):
-        return [_plain(one, tensors) for one in value]
+        return [_plain(part, tensors) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return {_NUMBER: str(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -170,7 +170,7 @@ def _key(key: Any) -> str | int:
 def _restored(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     """The inverse of `_plain`."""
     if isinstance(value, list):
-        return [_restored(one, tensors) for one in value]
+        return [_restored(part, tensors) for part in value]
     if not isinstance(value, dict):
         return value
     if _TENSOR in value:
@@ -178,5 +178,5 @@ def _restored(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if _NUMBER in value:
         return float(value[_NUMBER])
     if _ITEMS in value:
-        return {key: _restored(one, tensors) for key, one in value[_ITEMS]}
-    return {key: _restored(one, tensors) for key, one in value.items()}
+        return {key: _restored(part, tensors) for key, part in value[_ITEMS]}
+    return {key: _restored(part, tensors) for key, part in value.items()}

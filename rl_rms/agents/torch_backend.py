@@ -32,7 +32,7 @@ class TorchBackend:
         self._device = device
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Leave the threads to torch's own setting."""
+        """Change nothing: torch has its own setting."""
         return nullcontext()
 
     def distribution(
@@ -73,12 +73,12 @@ class TorchBackend:
         return metrics
 
     def evaluate(self, batch: Batch) -> Played:
-        """What PPO's loss needs of the policy that played a batch. See `Backend.evaluate`."""
+        """The inputs of PPO's loss from the policy that collected the batch. See `Backend.evaluate`."""
         return evaluate(self._policy, batch)
 
     def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> dict[str, float]:
         """Write the gradients of PPO's loss to the parameters. See `Backend.clipped_gradients`."""
-        # The statistics of a single transition normalize nothing.
+        # Batch normalization cannot use the statistics of a single transition.
         with self._training(len(minibatch.rows) > 1):
             loss, metrics = clipped_loss(self._policy, minibatch)
             self._policy.zero_grad()
@@ -89,7 +89,7 @@ class TorchBackend:
 
     @contextmanager
     def _training(self, mode: bool = True) -> Iterator[None]:
-        """Set the policy's training mode in the block. It acts in evaluation mode, also after an interruption."""
+        """Set the policy's training mode in the block, and evaluation mode after it, even if the block fails."""
         try:
             self._policy.train(mode)
             yield

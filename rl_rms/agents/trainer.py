@@ -33,7 +33,7 @@ class TrainingState:
         target_timesteps: Env steps at which the present `learn` ends.
         episodes: The last 100 finished episodes.
         new_episodes: The episodes that finished in the last rollout.
-        is_interrupted: Whether the training is to end after the update in progress.
+        is_interrupted: Whether the training should end after the update in progress.
     """
 
     num_timesteps: int = 0
@@ -45,13 +45,13 @@ class TrainingState:
     is_interrupted: bool = False
 
     def raise_if_interrupted(self, workers: Workers = ALONE) -> None:
-        """Raise KeyboardInterrupt in all workers if one was interrupted, once for each interruption."""
+        """Raise KeyboardInterrupt in all workers if any worker was interrupted, once for each interruption."""
         if not workers.all_true(not self.is_interrupted):
             self.is_interrupted = False
             raise KeyboardInterrupt
 
     def scalars(self) -> dict[str, float]:
-        """Means over the last episodes by TensorBoard tag."""
+        """Means over the last 100 episodes by TensorBoard tag."""
         if not self.episodes:
             return {}
         scalars = {
@@ -102,17 +102,17 @@ class Trainer:
 
         Args:
             agent: The agent, for the callback.
-            callback: Called after every rollout that was learned from.
+            callback: Callback that is called after the updates on every rollout.
             logger: The log.
             log_interval: Rollouts between two entries of the log.
         """
         training, workers = self._training, self._workers
         began, first_step = time.perf_counter(), training.num_timesteps
-        # Metrics are over all workers, so all compute them if one logs.
+        # Metrics cover all workers, so all workers compute them if any worker logs.
         logs = not workers.all_true(logger.folder is None)
         is_first, stops = True, False
         while training.num_timesteps < training.target_timesteps:
-            # At least one update, so that a run that is interrupted at its start has a log to continue.
+            # The first rollout is always completed, so that a run interrupted at its start has a log to continue.
             if workers.alone and not is_first and (stops or training.is_interrupted):
                 return
             try:
@@ -125,7 +125,7 @@ class Trainer:
                 is_first = False
                 metrics = self._learn(rollout, state, totals, logger, with_metrics=is_due)
             except BaseException:
-                # A checkpoint that is saved now begins new episodes.
+                # A checkpoint that is saved now has no episodes in progress.
                 self._session.abandon_episodes()
                 raise
             if is_due:
@@ -134,17 +134,17 @@ class Trainer:
             stops = callback.on_update(agent, logger) is False
 
     def start(self) -> None:
-        """Reset the environment and restore the saved place, unless the environment waits for actions already."""
+        """Reset the environment and restore the saved place, unless episodes are in progress."""
         if self._session.start(self._training.num_timesteps):
             self._learner.restart_returns()
 
     def collect(self) -> tuple[Rollout, Tensor | None]:
-        """Collect one rollout; also the recurrent state before it."""
+        """Collect one rollout, and return it with the recurrent state before it."""
         self.start()
         collector = self._session.collector
         rollout_done = self._learner.rollout_done
         if self._learner.plays_whole_episodes:
-            # Another policy began the episodes in progress.
+            # The episodes in progress began with an earlier policy.
             collector.start(None)
             self._learner.restart_returns()
             rollout_done = self._all_done
@@ -168,18 +168,18 @@ class Trainer:
         """Add up the rollouts of all workers, and advance the counters.
 
         Args:
-            rollout: This worker's.
-            stops: Whether this worker is to stop.
+            rollout: This worker's rollout.
+            stops: Whether this worker should stop.
 
         Returns:
-            The totals, None if a worker is to stop.
+            The totals; None if any worker should stop.
         """
         training, workers, collector = self._training, self._workers, self._session.collector
         env_steps, num_episodes = rollout.env_steps, [len(rollout.episodes)]
         num_nonfinite = collector.pop_num_nonfinite()
         if workers.alone:
-            is_whole = rollout.masked is None and env_steps > 0
-            has_data = is_whole or bool(self._learner.loss_mask(rollout).any())
+            is_unmasked = rollout.masked is None and env_steps > 0
+            has_data = is_unmasked or bool(self._learner.loss_mask(rollout).any())
             totals = RolloutTotals(env_steps, has_data=has_data)
         else:
             in_loss = np.count_nonzero(self._learner.loss_mask(rollout))
@@ -203,13 +203,13 @@ class Trainer:
     def _learn(
         self, rollout: Rollout, state: Tensor | None, totals: RolloutTotals, logger: Logger, *, with_metrics: bool
     ) -> dict[str, float]:
-        """Respond to a change of regime, then learn from a rollout; the loss's parts by TensorBoard tag."""
+        """Respond to a change of regime, learn from a rollout, and return the loss's parts by TensorBoard tag."""
         training, learner, changing = self._training, self._learner, self._session.changing
         regime = self._session.regime()
         if regime is not None and learner.enter_regime(regime):
             logger.mark(training.num_timesteps, f"regime {regime}", learner.config.on_change)
         if changing is not None and changing.curriculum is not None:
-            # Episodes decide how fast the environment changes.
+            # A curriculum's timescale depends on the episodes.
             learner.set_timescale(changing.timescale)
         jumps = learner.num_jumps
         update = learner.update(

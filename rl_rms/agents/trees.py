@@ -9,11 +9,11 @@ Tree = Any  # an array, or a dictionary or tuple of trees
 
 
 def tree_map(function: Callable[..., Any], *trees: Tree) -> Tree:
-    """Apply a function to every leaf of a tree, together with the leaves at the same place of others.
+    """Apply a function to the leaves of one or several trees.
 
     Args:
-        function: Takes as many arrays as there are trees.
-        *trees: Of one structure.
+        function: Function of as many arrays as there are trees.
+        *trees: Trees of the same structure.
 
     Returns:
         A tree of the same structure.
@@ -27,11 +27,11 @@ def tree_map(function: Callable[..., Any], *trees: Tree) -> Tree:
 
 
 def tree_stack(trees: Sequence[Tree], like: Tree) -> Tree:
-    """Trees of arrays as one tree of arrays with a first axis more.
+    """Stack trees of arrays along a new first axis.
 
     Args:
-        trees: Any number of them, also none.
-        like: A tree whose arrays have that first axis, any length: gives shapes and dtypes.
+        trees: Any number of trees, also none.
+        like: A tree with the shapes and dtypes of the result, with any length of the first axis.
     """
     if not trees:
         return tree_map(lambda leaf: np.empty((0, *leaf.shape[1:]), leaf.dtype), like)

@@ -20,25 +20,25 @@ from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs import NonStationary
 from rl_rms.envs.checks import check_flag
 
-# Of the moving picture in TensorBoard.
+# Frames, and pixels of the longer side, of the animation in TensorBoard.
 _MOST_FRAMES, _LARGEST = 100, 320
-# ffmpeg writes this last into a video; no player plays a video without it.
+# ffmpeg writes this entry last, and no player can play a video without it.
 _INDEX = b"moov"
 
 
 class VideoCallback(Periodic):
-    """Records one episode at regular env steps and at the end, without disturbing the training.
+    """Records one episode at regular env steps and at the end, without changing the training.
 
     Args:
-        env: A single environment with ``render_mode="rgb_array"``; where it is a `rl_rms.envs.NonStationary`, its
-            clock is put to the agent's env steps before each episode.
-        folder: Where ``step_<env steps>-episode-<number>.mp4`` go.
+        env: A single environment with ``render_mode="rgb_array"``. The clock of a `rl_rms.envs.NonStationary` is
+            set to the agent's env steps before each episode.
+        folder: Folder of the files ``step_<env steps>-episode-<number>.mp4``.
         every: Env steps between two videos.
-        deterministic: Whether to play the most likely actions.
+        deterministic: Whether to take the most likely actions instead of sampling them.
 
     Raises:
-        ValueError: If ``every`` is below 1, or the environment does not render pictures. When the training starts,
-            if the environment's spaces are not the agent's.
+        ValueError: If ``every`` is below 1, or the environment does not render images, or at the start of the
+            training if the environment's spaces differ from the agent's.
         ImportError: If moviepy is not installed.
     """
 
@@ -57,10 +57,10 @@ class VideoCallback(Periodic):
         self._deterministic = check_flag("deterministic", deterministic)
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Look for the next multiple.
+        """Check the spaces, and compute the env steps of the first video.
 
         Raises:
-            ValueError: If the environment's spaces are not the agent's.
+            ValueError: If the environment's spaces differ from the agent's.
         """
         super().on_training_start(agent, logger)
         check_spaces(agent, self._recorder)
@@ -83,39 +83,39 @@ class VideoCallback(Periodic):
         if problem:
             warnings.warn(
                 f"the video of env step {agent.num_timesteps:,} cannot be written to {self._folder}: {problem}; "
-                "the training goes on, and records another when it is time again",
+                "training continues, and the next video is tried as usual",
                 stacklevel=2,
             )
         logger.picture(agent.num_timesteps, "eval/episode", as_gif(frames, self._recorder.frames_per_sec))
         return None
 
     def _write(self) -> str:
-        """Write the recorded episode, or nothing of it, and return the reason."""
+        """Write the recorded episode, and return the reason if it cannot be written."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # No link can wait in a new folder with a random name.
-            with tempfile.TemporaryDirectory(prefix=".", dir=self._folder) as beside:
-                self._recorder.video_folder = beside
+            # In a new folder with a random name no other process can have placed a link.
+            with tempfile.TemporaryDirectory(prefix=".", dir=self._folder) as temporary:
+                self._recorder.video_folder = temporary
                 self._recorder.stop_recording()  # type: ignore[no-untyped-call]
-                for video in Path(beside).iterdir():
+                for video in Path(temporary).iterdir():
                     content = video.read_bytes()
                     if _INDEX not in content:
-                        return "ffmpeg has not brought it to an end; there may be no room left"
+                        return "ffmpeg has not brought it to an end; the disk may be full"
                     files.write(self._folder / video.name, content)
         except OSError as error:
-            # Or the recorder would try again at its next reset.
+            # Otherwise the recorder would try again at its next reset.
             self._recorder.recorded_frames, self._recorder.recording = [], False
-            # moviepy says what ffmpeg said, behind the names of its parts, and then guesses.
-            said = re.search(r"^\s*\[(?!Errno).*?\] (.+)$", str(error), re.MULTILINE)
-            return said[1] if said else str(error)
+            # ffmpeg's own message is in moviepy's message, behind a component's name in brackets.
+            cause = re.search(r"^\s*\[(?!Errno).*?\] (.+)$", str(error), re.MULTILINE)
+            return cause[1] if cause else str(error)
         return ""
 
 
 def check_spaces(agent: TrainedAgent, env: gym.Env[Any, Any]) -> None:
-    """Check that an agent can play an environment.
+    """Check that an agent can act in an environment.
 
     Raises:
-        ValueError: If the environment's spaces are not the agent's.
+        ValueError: If the environment's spaces differ from the agent's.
     """
     for name in ("observation_space", "action_space"):
         needed, given = getattr(agent, name), getattr(env, name)
@@ -127,26 +127,26 @@ def check_spaces(agent: TrainedAgent, env: gym.Env[Any, Any]) -> None:
 
 
 def as_gif(frames: Sequence[Any], fps: float) -> bytes:
-    """A moving picture small enough for TensorBoard: at most a hundred frames of at most 320 pixels.
+    """An animation small enough for TensorBoard: at most 100 frames of at most 320 by 320 pixels.
 
     Args:
-        frames: Pictures, uint8, each of shape (height, width, 3).
-        fps: Frames a second.
+        frames: Images, uint8, each of shape ``(height, width, 3)``.
+        fps: Frames per second.
     """
     from PIL import Image
 
     every = max(1, -(-len(frames) // _MOST_FRAMES))
-    pictures = [Image.fromarray(frame) for frame in frames[::every]]
-    for picture in pictures:
-        picture.thumbnail((_LARGEST, _LARGEST))
+    images = [Image.fromarray(frame) for frame in frames[::every]]
+    for image in images:
+        image.thumbnail((_LARGEST, _LARGEST))
     file = BytesIO()
     duration = round(1_000 * every / fps)
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
     return file.getvalue()
 
 
 def has_clock(env: gym.Env[Any, Any]) -> bool:
-    """Whether an environment is, or wraps, a changing one."""
+    """Whether an environment is or wraps a `rl_rms.envs.NonStationary`."""
     layer: Any = env
     while isinstance(layer, gym.Wrapper):
         if isinstance(layer, NonStationary):

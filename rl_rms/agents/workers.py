@@ -1,8 +1,8 @@
 """Several processes that train one agent, each with a share of the sub-environments.
 
-All begin with the same weights and random generators, step their own sub-environments, and take the same
-optimizer steps. They exchange gradients and a few counts over torch.distributed, never transitions. torchrun and
-Ray can start the processes.
+All workers begin with the same weights and random generators, step their own sub-environments, and take the same
+optimizer steps. They exchange gradients and a few counts through torch.distributed, never transitions. torchrun
+and Ray can start the processes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,11 +28,11 @@ class LostWorkersError(RuntimeError):
 class Workers:
     """The group of processes that train one agent together.
 
-    Every method but `of_process_group` is a collective operation: all workers must call it, and it returns after
-    all have; otherwise it raises `LostWorkersError`. In a group of one process it returns its argument.
+    Every method except `of_process_group` is a collective operation: it returns after all workers have called it,
+    and raises `LostWorkersError` if they do not. In a group of one process it returns its argument.
 
     Args:
-        rank: Number of this worker, from 0 on.
+        rank: Number of this worker, from 0.
         size: Number of workers.
         group: The process group; None is torch.distributed's default.
 
@@ -49,13 +49,13 @@ class Workers:
 
     @classmethod
     def of_process_group(cls, group: dist.ProcessGroup | None = None) -> "Workers":
-        """The workers of a process group, torch.distributed's default for None; one if it is not initialized."""
+        """The workers of a process group (None: torch.distributed's default); one worker if not initialized."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         return cls(dist.get_rank(group), dist.get_world_size(group), group)
 
     def sum(self, values: Floats) -> Floats:
-        """The sum of all workers' values, which have one shape."""
+        """The sum of all workers' values, which have the same shape."""
         if self.alone:
             return values
         total = torch.from_numpy(np.array(values, dtype=np.float64))
@@ -68,17 +68,17 @@ class Workers:
         own = torch.from_numpy(np.array(values, dtype=np.float64))
         if self.alone:
             return own.numpy()[None]
-        everyone = [torch.empty_like(own) for _ in range(self.size)]
+        gathered = [torch.empty_like(own) for _ in range(self.size)]
         with self._collective():
-            dist.all_gather(everyone, own, group=self._group)
-        return torch.stack(everyone).numpy()
+            dist.all_gather(gathered, own, group=self._group)
+        return torch.stack(gathered).numpy()
 
     def all_true(self, holds: bool) -> bool:
-        """Whether something holds for every worker."""
+        """Whether ``holds`` is true in every worker."""
         return holds if self.alone else bool(self.sum(np.array([float(not holds)]))[0] == 0.0)
 
     def broadcast(self, value: Any) -> Any:
-        """The first worker's value, which can be pickled."""
+        """The first worker's value, which must support pickle."""
         if self.alone:
             return value
         values = [value]
@@ -93,11 +93,11 @@ class Workers:
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
         for tensor in tensors:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
-        for alike in by_dtype.values():
-            flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+        for group in by_dtype.values():
+            flat = torch.cat([tensor.reshape(-1) for tensor in group])
             with self._collective():
                 dist.all_reduce(flat, group=self._group)
-            for tensor, summed in zip(alike, torch.split(flat, [tensor.numel() for tensor in alike]), strict=True):
+            for tensor, summed in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
                 tensor.copy_(summed.view_as(tensor))
 
     def mean(self, metrics: Mapping[str, float], weight: float) -> dict[str, float]:
@@ -116,7 +116,7 @@ class Workers:
         return dict(zip(names, (summed[:-1] / summed[-1]).tolist(), strict=True))
 
     def episodes(self, episodes: Sequence[Episode], counts: Sequence[int], num_envs: int) -> list[Episode]:
-        """All workers' episodes in the order in which they ended, with sub-environments numbered over all workers.
+        """All workers' episodes in the order of their ends, with sub-environments numbered across workers.
 
         Args:
             episodes: This worker's episodes.
@@ -128,9 +128,10 @@ class Workers:
         if max(counts) == 0:
             return []
         table = np.full((max(counts), 5), np.nan)
-        for row, one in zip(table, episodes, strict=False):
-            success = np.nan if one.success is None else float(one.success)
-            row[:] = one.ret, one.length, self.rank * num_envs + one.env_index, one.num_timesteps, success
+        for row, episode in zip(table, episodes, strict=False):
+            success = np.nan if episode.success is None else float(episode.success)
+            index = self.rank * num_envs + episode.env_index
+            row[:] = episode.ret, episode.length, index, episode.num_timesteps, success
         rows = [
             row
             for part, count in zip(self.all_gather(table), counts, strict=True)
@@ -148,8 +149,8 @@ class Workers:
             yield
         except RuntimeError as error:
             raise LostWorkersError(
-                f"worker {self.rank} of {self.size} waited for the others in vain: one of them has died, or did "
-                f"not come in time ({str(error).splitlines()[0]})"
+                f"worker {self.rank} of {self.size} waited for the others in vain: a worker has died or did not "
+                f"answer in time ({str(error).splitlines()[0]})"
             ) from error
 
 
@@ -158,14 +159,14 @@ ALONE = Workers()
 
 
 class SharedRandomSource:
-    """The random numbers of some rows of a larger batch, drawn as for all of it.
+    """A random generator for this worker's rows of a batch of all workers.
 
-    With it every worker's generator goes through the same numbers, so that sub-environments get the same ones
-    wherever they are.
+    Every worker draws the random numbers of the full batch and keeps its own rows, so that a sub-environment gets
+    the same random numbers for any number of workers.
 
     Args:
-        generator: The generator; every worker's has the same seed.
-        workers: Who shares the batch, each with as many rows.
+        generator: The random generator, with the same seed in every worker.
+        workers: The workers, each with equally many rows of the batch.
     """
 
     def __init__(self, generator: np.random.Generator, workers: Workers) -> None:
@@ -173,15 +174,15 @@ class SharedRandomSource:
         self._rank, self._size = workers.rank, workers.size
 
     def standard_exponential(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
-        """As a generator's."""
+        """See `numpy.random.Generator.standard_exponential`."""
         return self._own(self._generator.standard_exponential(self._all(shape), dtype=dtype), shape)
 
     def standard_normal(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
-        """As a generator's."""
+        """See `numpy.random.Generator.standard_normal`."""
         return self._own(self._generator.standard_normal(self._all(shape), dtype=dtype), shape)
 
     def random(self, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
-        """As a generator's."""
+        """See `numpy.random.Generator.random`."""
         return self._own(self._generator.random(self._all(shape), dtype=dtype), shape)
 
     def _all(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -192,4 +193,4 @@ class SharedRandomSource:
 
 
 RandomSource = np.random.Generator | SharedRandomSource
-"""Where random numbers come from that each row of a batch has its own of."""
+"""Generators of random numbers for the rows of a batch."""

@@ -1,4 +1,4 @@
-"""For Stable-Baselines3: half-lives in env steps, environments that change, normalizers that forget."""
+"""For Stable-Baselines3: half-lives in env steps, environments that change, normalizers with a half-life."""
 
 from rl_rms.sb3.half_life import HalfLifeCallback, env_steps_per_update
 from rl_rms.sb3.normalize import VecNormalize

@@ -1,7 +1,7 @@
 """Half-lives in env steps for Stable-Baselines3: env steps per update, and a callback that logs the half-life.
 
-Stable-Baselines3 never tells an optimizer how much experience lies between two of its steps; its algorithms' own
-arguments do (``stable_baselines3``, each algorithm's ``train`` and ``learn``).
+Stable-Baselines3 does not pass the env steps between two updates to the optimizer, so they are computed from the
+algorithm's arguments. Source: ``train`` and ``learn`` of each algorithm in ``stable_baselines3``.
 """
 
 import math
@@ -22,7 +22,7 @@ from rl_rms.optim.rmsprop import RMSprop
 OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
 
 _KNOWN = "A2C, PPO, DQN, SAC, TD3 and DDPG"
-# The actor's loss is propagated through the critic after the critic's step, and leaves its gradients there.
+# The actor's loss is propagated through the critic after the critic's step, and adds to the critic's gradients.
 _OF_GRADIENTS = ("effective_step", "step_over_lr", "tracking_ratio", "containment_margin", "gradient_norm")
 _OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset(_OF_GRADIENTS)}
 
@@ -30,7 +30,7 @@ _OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset(_OF_GRA
 def env_steps_per_update(
     model: BaseAlgorithm, optimizer: OptimizerName = "policy", *, rollout_steps: int | None = None
 ) -> float:
-    """Env steps, summed over all environments, that one step of a model's optimizer spans.
+    """Env steps between two steps of a model's optimizer, summed over all environments.
 
     | algorithm             | env steps per update                                                    |
     |-----------------------|-------------------------------------------------------------------------|
@@ -41,13 +41,13 @@ def env_steps_per_update(
     | ``gradient_steps=-1`` | 1                                                                       |
     | the actor of TD3      | the above times ``policy_delay``                                        |
 
-    Where PPO's ``target_kl`` ends epochs early, updates span more than that.
+    If PPO's ``target_kl`` ends epochs early, updates span more env steps than this.
 
     Args:
-        model: A model of Stable-Baselines3, or of a class derived from one of these.
-        optimizer: Which of the model's optimizers: the policy's, or an actor's, a critic's, or that of SAC's
-            entropy coefficient.
-        rollout_steps: Env steps of the last rollout; needed, and read, only where ``train_freq`` counts episodes.
+        model: A model of one of these algorithms or of a subclass.
+        optimizer: Name of the model's optimizer: ``"policy"``, ``"actor"``, ``"critic"``, or ``"ent_coef"`` for
+            SAC's entropy coefficient.
+        rollout_steps: Env steps of the last rollout; needed and used only if ``train_freq`` counts episodes.
 
     Returns:
         Env steps per update, > 0.
@@ -66,14 +66,14 @@ def env_steps_per_update(
         return delay * _env_steps_per_gradient_step(model, rollout_steps)
     raise ValueError(
         f"model must be one of {_KNOWN}, got {type(model).__name__}; for other algorithms set "
-        "optimizer.steps_per_update to the env steps that an update spans"
+        "optimizer.steps_per_update to the env steps between two updates"
     )
 
 
 def _env_steps_per_gradient_step(model: OffPolicyAlgorithm, rollout_steps: int | None) -> float:
     if model.gradient_steps == 0:
         raise ValueError(
-            "gradient_steps must be -1 or above 0 for a half-life, got 0, with which nothing is learned"
+            "gradient_steps must be -1 or above 0 for a half-life, got 0, with which the model takes no updates"
         )
     if model.gradient_steps < 0:
         return 1.0
@@ -81,8 +81,8 @@ def _env_steps_per_gradient_step(model: OffPolicyAlgorithm, rollout_steps: int |
         rollout_steps = _train_freq(model).frequency * model.n_envs
     if rollout_steps is None:
         raise ValueError(
-            f"train_freq={_train_freq(model).frequency} episodes may be any number of env steps, got "
-            "rollout_steps=None; give the number that the last rollout had"
+            f"train_freq={_train_freq(model).frequency} episodes may have any number of env steps, got "
+            "rollout_steps=None; give the env steps of the last rollout"
         )
     return rollout_steps / model.gradient_steps
 
@@ -92,32 +92,32 @@ def _counts_episodes(model: BaseAlgorithm) -> bool:
 
 
 def _train_freq(model: OffPolicyAlgorithm) -> TrainFreq:
-    # Typed as the constructor's argument; a model that has been set up holds the pair.
+    # Stable-Baselines3 annotates the constructor's argument, but a model's attribute is always a TrainFreq.
     return cast(TrainFreq, model.train_freq)
 
 
 class HalfLifeCallback(BaseCallback):
-    """Keeps the half-life of a model's `rl_rms.RMSprop` in env steps, and logs the optimizer's diagnostics.
+    """Sets the half-life of a model's `rl_rms.RMSprop` in env steps, and logs the optimizer's diagnostics.
 
-    A half-life in env steps stays the same for any number of environments, epochs or minibatches. It is set at
-    each start, also in a loaded model. "match" takes the timescale from environments that are
-    `rl_rms.envs.NonStationary`, times their number, because each has a clock of its own.
+    A half-life in env steps is the same for any number of environments, epochs or minibatches. The callback sets
+    it whenever training starts, also in a loaded model. ``"match"`` takes the timescale of environments that are
+    `rl_rms.envs.NonStationary`, times their number, because each has its own clock.
 
-    Diagnostics go to the model's logger as ``optim/half_life_updates`` and so on, those of an actor-critic with
-    two optimizers as ``optim/actor/...`` and ``optim/critic/...``; see `rl_rms.optim.diagnostics.diagnostics`. The
-    critic's that depend on the gradient are left out, because the actor's loss has added to its gradients.
+    The model's logger gets the diagnostics as ``optim/half_life_updates`` and so on. Models with two optimizers
+    have ``optim/actor/...`` and ``optim/critic/...``; see `rl_rms.optim.diagnostics.diagnostics`. Diagnostics of
+    the critic's gradient are left out, because the actor's loss adds to it.
 
     Args:
         half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, a `HalfLife`, ``"match"`` or
             ``"auto"``; None keeps each optimizer's own.
-        log_interval: Updates between two records of the diagnostics, >= 1. They are taken at the end of a
-            rollout and written when the model next writes its log.
-        verbose: 1 prints the half-lives in force when training starts.
-        timescale: As in `rl_rms.RMSprop`; None asks the environments.
+        log_interval: Updates between two records of the diagnostics, >= 1. They are recorded at the end of a
+            rollout, and written when the model next writes its log.
+        verbose: 1 prints the half-lives when training starts.
+        timescale: As in `rl_rms.RMSprop`; None takes the environments' timescale.
 
     Raises:
-        ValueError: If an argument is out of its range; when training starts, if the algorithm is unknown or none
-            of the model's optimizers is an `rl_rms.RMSprop`.
+        ValueError: If an argument is out of its range, or at the start of the training if the algorithm is unknown
+            or none of the model's optimizers is an `rl_rms.RMSprop`.
 
     Examples:
         >>> import rl_rms
@@ -145,17 +145,17 @@ class HalfLifeCallback(BaseCallback):
         self._optimizers: dict[OptimizerName, RMSprop] = {}
         self._rollout_began = 0
         self._updates_since_record = 0.0
-        self._asks_for_timescale = False
+        self._updates_timescale = False
 
     def _on_training_start(self) -> None:
         self._optimizers = _find_optimizers(self.model)
         self._updates_since_record = 0.0
-        # Rollouts of whole episodes are measured; the first ends before the first update.
+        # Rollouts of whole episodes are measured when they end, which is before the first update.
         if not _counts_episodes(self.model):
-            self._tell_span(rollout_steps=None)
+            self._set_span(rollout_steps=None)
         found = None if self.timescale is not None else _find_timescale(self.training_env)
-        self._asks_for_timescale = found is not None
-        self._tell_timescale(self.timescale or found)
+        self._updates_timescale = found is not None
+        self._set_timescale(self.timescale or found)
         for name, optimizer in self._optimizers.items():
             if self.half_life is not None:
                 optimizer.half_life = self.half_life
@@ -173,22 +173,22 @@ class HalfLifeCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         rollout_steps = self.model.num_timesteps - self._rollout_began
-        self._tell_span(rollout_steps)
-        if self._asks_for_timescale:
-            # That of a curriculum shows only as it goes on.
-            self._tell_timescale(_find_timescale(self.training_env))
+        self._set_span(rollout_steps)
+        if self._updates_timescale:
+            # A curriculum's timescale depends on the episodes.
+            self._set_timescale(_find_timescale(self.training_env))
         spans = [optimizer.steps_per_update for optimizer in self._optimizers.values()]
         self._updates_since_record += rollout_steps / min(span for span in spans if span is not None)
         if self._updates_since_record >= self.log_interval:
             self._updates_since_record = 0.0
             self._record()
 
-    def _tell_timescale(self, timescale: Timescale | None) -> None:
+    def _set_timescale(self, timescale: Timescale | None) -> None:
         if timescale is not None:
             for optimizer in self._optimizers.values():
                 optimizer.timescale = timescale
 
-    def _tell_span(self, rollout_steps: int | None) -> None:
+    def _set_span(self, rollout_steps: int | None) -> None:
         for name, optimizer in self._optimizers.items():
             optimizer.steps_per_update = env_steps_per_update(self.model, name, rollout_steps=rollout_steps)
 
@@ -201,15 +201,15 @@ class HalfLifeCallback(BaseCallback):
 
 
 def _find_timescale(env: VecEnv) -> Timescale | None:
-    """The time scale of environments that change, in env steps of all together; None where they do not know it."""
-    # A worker of SubprocVecEnv ends when an attribute that it lacks is read, so ask first.
+    """The timescale of environments that change, in env steps of all together; None if they have none."""
+    # A worker of SubprocVecEnv ends when a missing attribute is read, so check first.
     if not env.has_attr("timescale"):
         return None
     return Timescale(min(env.get_attr("timescale")) * env.num_envs, "steps")
 
 
 def _find_optimizers(model: BaseAlgorithm) -> dict[OptimizerName, RMSprop]:
-    """Those of a model's optimizers that are ours, by name."""
+    """A model's `rl_rms.RMSprop` optimizers by name."""
     candidates: dict[OptimizerName, Optimizer | None] = {
         "policy": getattr(model.policy, "optimizer", None),
         "actor": getattr(getattr(model, "actor", None), "optimizer", None),

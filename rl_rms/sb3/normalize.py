@@ -1,4 +1,4 @@
-"""Running statistics that forget for Stable-Baselines3: its ``VecNormalize`` with a half-life."""
+"""Stable-Baselines3's ``VecNormalize`` and ``RunningMeanStd`` with a half-life."""
 
 import copy
 from typing import Any
@@ -20,7 +20,7 @@ class ForgettingMeanStd(RunningMeanStd):
     """Stable-Baselines3's ``RunningMeanStd`` with a half-life.
 
     Args:
-        config: States the half-life, in env steps, and the response to jumps.
+        config: Configuration with the half-life in env steps and the response to jumps.
         epsilon: Weight of the initial mean 0 and variance 1.
         shape: Shape of one value.
 
@@ -71,10 +71,10 @@ class ForgettingMeanStd(RunningMeanStd):
 
 
 class VecNormalize(_VecNormalize):
-    """Stable-Baselines3's ``VecNormalize`` whose statistics of observations and rewards forget.
+    """Stable-Baselines3's ``VecNormalize`` with a half-life of the statistics of observations and rewards.
 
-    With ``half_life=inf`` and ``on_jump="keep"`` its results equal Stable-Baselines3's. `save` and `load` pickle
-    the object as theirs do, so load only files that you trust.
+    With ``half_life=inf`` and ``on_jump="keep"`` its results equal Stable-Baselines3's. `save` and `load` use
+    pickle, as in Stable-Baselines3, so load only files that you trust.
 
     Args:
         venv: The vector environment.
@@ -84,15 +84,15 @@ class VecNormalize(_VecNormalize):
         clip_obs: Largest absolute value of a normalized observation.
         clip_reward: Largest absolute value of a normalized reward.
         gamma: Discount per env step.
-        epsilon: Added to variances before their root is taken.
+        epsilon: Constant added to variances before their root is taken.
         norm_obs_keys: Keys of a Dict observation to normalize; all by default.
-        half_life: Env steps, summed over all sub-environments, after which a value counts half, such as
+        half_life: Half-life of the statistics in env steps, summed over all sub-environments, such as
             ``"10_000 steps"``; ``inf`` never forgets.
         on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``"keep"``
             or ``"forget"`` all values before it. Each key of a Dict observation has its own detector.
 
     Raises:
-        ValueError: If ``half_life`` is not in env steps or not above 0, or ``on_jump`` is none of these.
+        ValueError: If ``half_life`` is not in env steps or not above 0, or ``on_jump`` has another value.
 
     Examples:
         >>> from stable_baselines3 import PPO
@@ -129,21 +129,21 @@ class VecNormalize(_VecNormalize):
             venv, training, norm_obs, norm_reward, clip_obs, clip_reward, gamma, epsilon, norm_obs_keys
         )
         if self.norm_obs:
-            # Stable-Baselines3 types it as a dictionary alone.
-            theirs: Any = self.obs_rms
-            ours: Any = (
-                {key: ForgettingMeanStd(config, shape=one.mean.shape) for key, one in theirs.items()}
-                if isinstance(theirs, dict)
-                else ForgettingMeanStd(config, shape=theirs.mean.shape)
+            # Stable-Baselines3 annotates only one of the two types.
+            original: Any = self.obs_rms
+            forgetting: Any = (
+                {key: ForgettingMeanStd(config, shape=rms.mean.shape) for key, rms in original.items()}
+                if isinstance(original, dict)
+                else ForgettingMeanStd(config, shape=original.mean.shape)
             )
-            self.obs_rms = ours
+            self.obs_rms = forgetting
         self.ret_rms = ForgettingMeanStd(NormalizerConfig(half_life=half_life))
 
     @property
     def num_jumps(self) -> int:
-        """Jumps at which statistics of observations were forgotten."""
+        """Jumps at which the statistics of observations restarted."""
         if not self.norm_obs:
             return 0
         statistics: Any = self.obs_rms
         parts = statistics.values() if isinstance(statistics, dict) else [statistics]
-        return sum(one.moments.num_jumps for one in parts)
+        return sum(part.moments.num_jumps for part in parts)

@@ -1,7 +1,7 @@
 """Environments that change for Stable-Baselines3: its VecEnv interface around `rl_rms.envs.NonStationaryVector`.
 
-`make_vec_env` makes a vector of environments that share one clock; a single `rl_rms.envs.NonStationary` needs
-nothing of this and can be given to an algorithm as it is.
+`make_vec_env` makes a vector of environments that share one clock. A single `rl_rms.envs.NonStationary` needs no
+conversion: Stable-Baselines3's algorithms accept it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,23 +24,23 @@ from rl_rms.envs.schedules import Schedule
 from rl_rms.envs.vector import NonStationaryVector
 
 Info = dict[str, Any]
-# Attributes of each sub-environment, and attributes of all of them together.
+# Attributes of each sub-environment, and attributes of the vector environment.
 _OF_EACH = ("parameters", "regime", "timescale", "render_mode")
 _OF_ALL = ("clock", "schedules", "curriculum", "state_dict", "load_state_dict", "oracle", "frozen")
 
 
 class NonStationaryVecEnv(VecEnv):
-    """A `rl_rms.envs.NonStationaryVector` as Stable-Baselines3 takes it.
+    """A `rl_rms.envs.NonStationaryVector` with Stable-Baselines3's VecEnv interface.
 
     Args:
         env: The vector environment. Its sub-environments are reset in the step that ends an episode (SAME_STEP),
             as Stable-Baselines3 expects.
 
     Attributes:
-        env: As given; its clock, parameters, ``state_dict()`` and ``frozen()`` are at hand there.
+        env: The vector environment, with clock, parameters, ``state_dict()`` and ``frozen()``.
 
     Raises:
-        ValueError: If the sub-environments are reset at another time.
+        ValueError: If the vector environment has another autoreset mode.
 
     Examples:
         >>> from stable_baselines3 import A2C
@@ -66,10 +66,10 @@ class NonStationaryVecEnv(VecEnv):
         self.metadata = env.metadata
 
     def reset(self) -> VecEnvObs:
-        """Begin episodes, with the seeds and options that were set since the last time.
+        """Begin episodes, with the seeds and options that were set since the last reset.
 
         Raises:
-            ValueError: If the sub-environments were given different options.
+            ValueError: If the sub-environments have different options.
         """
         if any(options != self._options[0] for options in self._options):
             raise ValueError(f"all sub-environments must have the same options, got {self._options!r}")
@@ -81,70 +81,70 @@ class NonStationaryVecEnv(VecEnv):
         return observations
 
     def step_async(self, actions: Any) -> None:
-        """Take the actions of the next step, shape ``(num_envs, *action)``."""
+        """Set the actions of the next step, shape ``(num_envs, *action)``."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Make the step.
+        """Take the step.
 
         Returns:
-            Observations, rewards, whether episodes ended, and an info for each sub-environment; that of an episode
-            that ended has ``terminal_observation``, and ``TimeLimit.truncated`` says whether it was cut off.
+            Observations, rewards, whether episodes ended, and an info for each sub-environment. At an episode's
+            end the info has ``terminal_observation``, and ``TimeLimit.truncated`` is True if it was truncated.
         """
         observations, rewards, terminated, truncated, infos = self._listed.step(self._actions)
         done = np.logical_or(terminated, truncated)
-        told: list[Info] = []
+        listed: list[Info] = []
         for row in range(self.num_envs):
             info: Info = dict(infos[row])
             if done[row]:
-                # What else stands there is of the next episode's reset.
+                # The other entries are from the next episode's reset.
                 last = {**info.pop("final_info"), "terminal_observation": info.pop("final_obs")}
                 self.reset_infos[row] = info
                 info = {**last, REGIME: info[REGIME]}
             info["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
-            told.append(info)
-        return observations, np.asarray(rewards, dtype=np.float32), done, told
+            listed.append(info)
+        return observations, np.asarray(rewards, dtype=np.float32), done, listed
 
     def close(self) -> None:
         """Close all sub-environments."""
         self.env.close()
 
     def get_images(self) -> Sequence[Any]:
-        """A picture of each sub-environment, where they render any."""
+        """An image of each sub-environment; None for each if they do not render."""
         return self.env.render() or [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of each sub-environment.
 
-        ``parameters``, ``regime`` and ``timescale`` are those that it sees, the last in its own env steps.
-        ``clock``, ``schedules``, ``curriculum`` and the methods are those of the vector environment.
+        ``parameters``, ``regime`` and ``timescale`` are the sub-environment's, with the timescale in its own env
+        steps. ``clock``, ``schedules``, ``curriculum`` and the methods are the vector environment's.
         """
-        each = self._attribute(attr_name)
-        return [each[row] for row in self._get_indices(indices)]
+        values = self._attribute(attr_name)
+        return [values[row] for row in self._get_indices(indices)]
 
     def has_attr(self, attr_name: str) -> bool:
-        """Whether each sub-environment has an attribute that `get_attr` gives."""
+        """Whether `get_attr` can read an attribute of each sub-environment."""
         if attr_name in _OF_EACH or attr_name in _OF_ALL:
             return True
-        # Not by trying: workers end when they are asked for what they do not have.
+        # Workers end when a missing attribute is read, so check first.
         return all(self.env.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of some sub-environments, where they have it and not where it would hide it.
+        """Set an attribute of some sub-environments, in the wrapper or environment that has it.
 
         Raises:
-            ValueError: If a schedule or the curriculum sets it.
+            ValueError: If a schedule or the curriculum sets the attribute.
         """
         if attr_name in self.env.parameters:
             raise ValueError(
-                f"{attr_name!r} is set by changes or curriculum, and a value of yours would not last; leave it "
-                "out there"
+                f"{attr_name!r} is set by changes or curriculum, which would overwrite the value; leave it out "
+                "of them"
             )
         rows = set(self._get_indices(indices))
         values = [value] * self.num_envs
         if len(rows) < self.num_envs:
-            now = self._attribute(attr_name)
-            values = [value if row in rows else now[row] for row in range(self.num_envs)]
+            present = self._attribute(attr_name)
+            values = [value if row in rows else present[row] for row in range(self.num_envs)]
         self.env.unwrapped.set_attr(attr_name, values)  # type: ignore[attr-defined]
 
     def env_method(
@@ -153,32 +153,32 @@ class NonStationaryVecEnv(VecEnv):
         """Call a method of some sub-environments.
 
         Raises:
-            ValueError: If they are in workers and not all of them are to be called.
+            ValueError: If the sub-environments are in worker processes and ``indices`` does not name all of them.
         """
         rows = list(self._get_indices(indices))
         base = self.env.unwrapped
         if isinstance(base, SyncVectorEnv):
             return [base.envs[row].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for row in rows]
         if len(rows) < self.num_envs:
-            raise ValueError(f'workers are called all together, got indices={indices!r}; use mode="sync"')
+            raise ValueError(f'workers can only be called all together, got indices={indices!r}; use mode="sync"')
         return list(base.call(method_name, *method_args, **method_kwargs))  # type: ignore[attr-defined]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Whether sub-environments have a wrapper; of those in workers it is not known, and said to be false."""
+        """Whether sub-environments have a wrapper; always False for sub-environments in worker processes."""
         base = self.env.unwrapped
         rows = self._get_indices(indices)
         return [isinstance(base, SyncVectorEnv) and is_wrapped(base.envs[row], wrapper_class) for row in rows]
 
     def _attribute(self, name: str) -> list[Any]:
         """An attribute of every sub-environment."""
-        everyone = range(self.num_envs)
         if name == "parameters":
+            rows = range(self.num_envs)
             each = {target: np.broadcast_to(value, self.num_envs) for target, value in self.env.parameters.items()}
-            return [{target: float(values[row]) for target, values in each.items()} for row in everyone]
+            return [{target: float(values[row]) for target, values in each.items()} for row in rows]
         if name == "regime":
-            return [int(one) for one in np.broadcast_to(self.env.regime, self.num_envs)]
+            return [int(regime) for regime in np.broadcast_to(self.env.regime, self.num_envs)]
         if name == "timescale":
             return [self.env.timescale / self.num_envs] * self.num_envs
         if name in _OF_ALL:
@@ -189,22 +189,22 @@ class NonStationaryVecEnv(VecEnv):
 
 
 class ChangeCallback(BaseCallback):
-    """Logs what changes, at the end of every rollout: ``env/<target>``, ``env/regime``, ``env/timescale``.
+    """Logs the changes of environments at the end of every rollout.
 
-    A target is the mean over the environments, the regime the latest of any, the time scale that of all together
-    in env steps. What a curriculum tells of itself is under ``curriculum/``. The environments are a
-    `NonStationaryVecEnv`, or `rl_rms.envs.NonStationary` each.
+    ``env/<target>`` is a parameter's mean over the environments, ``env/regime`` the latest regime, and
+    ``env/timescale`` the timescale in env steps of all environments together. A curriculum's scalars are under
+    ``curriculum/``. The environments must be a `NonStationaryVecEnv`, or each a `rl_rms.envs.NonStationary`.
 
     Raises:
-        ValueError: When training starts, if they are neither.
+        ValueError: At the start of the training, if the environments are of another kind.
     """
 
     def _on_training_start(self) -> None:
-        # Not by trying: a worker of SubprocVecEnv that is asked for what it does not have ends.
+        # A worker of SubprocVecEnv ends when a missing attribute is read, so check first.
         if not self.training_env.has_attr("parameters"):
             raise ValueError(
-                "ChangeCallback needs environments that change: rl_rms.envs.NonStationary, or those of "
-                "rl_rms.sb3.make_vec_env"
+                "ChangeCallback needs environments that change; wrap each in rl_rms.envs.NonStationary, or make "
+                "them with rl_rms.sb3.make_vec_env"
             )
 
     def _on_step(self) -> bool:
@@ -214,7 +214,7 @@ class ChangeCallback(BaseCallback):
         env = self.training_env
         parameters: list[Mapping[str, float]] = env.get_attr("parameters")
         for target in parameters[0]:
-            self.logger.record(f"env/{target}", float(np.mean([one[target] for one in parameters])))
+            self.logger.record(f"env/{target}", float(np.mean([values[target] for values in parameters])))
         self.logger.record("env/regime", float(max(env.get_attr("regime"))))
         timescale = min(env.get_attr("timescale")) * env.num_envs
         if np.isfinite(timescale):
@@ -238,25 +238,25 @@ def make_vec_env(
     wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Wrapper[Any, Any, Any, Any]]] = (),
     **kwargs: Any,
 ) -> VecMonitor:
-    """Make environments that change for Stable-Baselines3, as its own ``make_vec_env`` makes ones that do not.
+    """Make environments that change for Stable-Baselines3, like its own ``make_vec_env``.
 
     Args:
         id: See `rl_rms.envs.make_vec`.
         num_envs: Number of environments.
         changes: See `rl_rms.envs.NonStationaryVector`.
-        curriculum: See there; with ``mode="sync"``.
-        sharing: See there.
-        observe: See there.
-        seed: Seed of the drift; the algorithm's seeds the rest.
-        mode: ``"sync"`` for one after the other, ``"async"`` for processes of their own.
-        wrappers: Put around each environment.
+        curriculum: See `rl_rms.envs.NonStationaryVector`; needs ``mode="sync"``.
+        sharing: See `rl_rms.envs.NonStationaryVector`.
+        observe: See `rl_rms.envs.NonStationaryVector`.
+        seed: Seed of the drift; the algorithm's seed is used for everything else.
+        mode: ``"sync"`` steps environments one after the other, ``"async"`` each in its own process.
+        wrappers: Wrappers of each environment.
         **kwargs: Arguments of the environment.
 
     Returns:
         A `NonStationaryVecEnv` in Stable-Baselines3's VecMonitor, which counts episodes.
 
     Raises:
-        ValueError: If an argument is none of these; see `rl_rms.envs.NonStationaryVector`.
+        ValueError: If an argument is out of its range, see `rl_rms.envs.NonStationaryVector`.
     """
     if mode not in ("sync", "async"):
         raise ValueError(f"mode must be sync or async, got {mode!r}")

@@ -7,7 +7,8 @@ of mean theta. The functions return the half-life at which the sum is least. All
 updates; ``inf`` means that forgetting only adds error.
 
 For the second moment of gradients x is ``ln sigma**2``: the signal is the variance of x over time, the noise
-``Var(g**2 / sigma**2)``, which is 2 for Gaussian gradients. `tracking_error` does not use this linearization.
+``Var(g**2 / sigma**2)``, which is 2 for Gaussian gradients. This holds for small changes of x; `tracking_error`
+does not need them to be small.
 """
 
 import math

@@ -118,7 +118,7 @@ class Agent:
         if observation_space is None or action_space is None:
             raise ValueError("an agent needs env, or else observation_space and action_space, got env=None")
         for space in (observation_space, action_space):
-            space_to_dict(space)  # raises before the training what could not be saved after it
+            space_to_dict(space)  # raises now for a space that could not be saved later
         if config.mask_actions:
             action_mask_size(action_space)  # raises for actions that cannot be masked
         self.observation_space: gym.Space[Any] = observation_space
@@ -200,7 +200,7 @@ class Agent:
 
     @property
     def can_be_saved(self) -> bool:
-        """Whether no optimizer step was interrupted, which would have moved some weights and not others."""
+        """Whether no optimizer step was interrupted, which would have moved only some weights."""
         return not self.learner.is_half_stepped
 
     @property
@@ -225,10 +225,10 @@ class Agent:
         """Train together with other processes from now on, each in its own sub-environments.
 
         Every worker makes the same agent with the same seed in an equal part of the sub-environments (see
-        ``shard`` of `rl_rms.envs.NonStationaryVector`), joins, and calls `learn` with the same number of env steps
-        of all workers together. After every update all workers have the same weights. With ``sync="global"`` these
-        equal the weights of one process with all sub-environments, up to the order of sums. Episodes, counts and
-        metrics cover all workers. Each worker has its own callbacks and logs.
+        ``shard`` of `rl_rms.envs.NonStationaryVector`). It then joins and calls `learn` with the same total env
+        steps, which count all workers. After every update all workers have the same weights. With
+        ``sync="global"`` these equal the weights of one process with all sub-environments, up to the order of
+        sums. Episodes, counts and metrics cover all workers. Each worker has its own callbacks and logs.
 
         Args:
             workers: The processes.
@@ -279,7 +279,7 @@ class Agent:
                 by returning False; or a `Callback`; or several of them.
             progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
             log_dir: Folder for TensorBoard events and ``metrics.csv``; None writes nothing.
-            log_interval: Rollouts between two entries of the log; None is 1 for PPO and 100 for the others.
+            log_interval: Rollouts between two entries of the log; None is 1 for PPO and 100 for A2C and REINFORCE.
 
         Returns:
             The agent itself.
@@ -398,8 +398,8 @@ class Agent:
         """
         if not self.can_be_saved:
             raise RuntimeError(
-                "the agent was interrupted within a step of its optimizer, which moved some weights and not "
-                "others; load its last checkpoint"
+                "the agent was interrupted within a step of its optimizer, which moved only some weights; load "
+                "its last checkpoint"
             )
         fields = {
             "algorithm": self.algorithm,

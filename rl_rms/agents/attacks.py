@@ -82,7 +82,7 @@ class FGSMAttack(VectorWrapper):
         """
         if getattr(agent.policy, "state_size", 0):
             raise ValueError(
-                'FGSMAttack needs a policy that is not recurrent; build the agent with recurrent="none"'
+                'FGSMAttack needs a policy without recurrent memory; build the agent with recurrent="none"'
             )
         self._agent = agent
 

@@ -27,7 +27,7 @@ def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:
 
     Args:
         path: The file; ``.safetensors`` is added unless the path ends in it.
-        fields: Fields besides the parts' fields.
+        fields: Fields that no part has.
         parts: The agent's parts. Their fields have different names.
 
     Returns:

@@ -273,8 +273,8 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
         return
     params = [param for group in optimizer.param_groups for param in group["params"]]
     states = {number: entries for number, entries in state["state"].items() if entries}
-    # The largest parameter shows which entries have its shape; a parameter of one weight does not. Optimizers with
-    # factored states have different entries for matrices and vectors.
+    # Entries of the largest parameter show which entries have the parameter's shape. Optimizers with factored
+    # states have different entries for matrices and vectors.
     largest = {params[number].ndim: number for number in sorted(states, key=lambda index: params[index].numel())}
     for number, entries in states.items():
         param = params[number]

@@ -29,8 +29,8 @@ class EnvFaults:
 
     Args:
         env: The vector environment.
-        on_env_error: As for `Collector`.
-        env_timeout: As for `Collector`.
+        on_env_error: See `rl_rms.agents.collector.Collector`.
+        env_timeout: See `rl_rms.agents.collector.Collector`.
     """
 
     def __init__(self, env: VectorEnv, on_env_error: OnEnvError | None, env_timeout: float | None) -> None:
@@ -73,7 +73,7 @@ class EnvFaults:
             raise found
 
     def broken_in(self, info: dict[str, Any], truncated: Bools) -> Bools | None:
-        """Sub-environments that failed in a vector step; None for none."""
+        """Sub-environments that failed in a vector step, shape ``(num_envs,)``; None if none failed."""
         if self._log is None or self._log.num_restarts == self._reported:
             return None
         self._reported = self._log.num_restarts

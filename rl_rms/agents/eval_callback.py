@@ -178,7 +178,7 @@ class EvalCallback(Periodic):
         """The environment to evaluate in.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is no such environment.
         """
         if self.env is not None:
             return self.env

@@ -115,16 +115,16 @@ def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | No
     """The advantages and the critic's targets of `targets`, but never standardized."""
     rollout, coefficients = batch.rollout, batch.coefficients
     if values is None:
-        known = next_values = np.zeros_like(rollout.rewards)
+        own_values = next_values = np.zeros_like(rollout.rewards)
     else:
-        known = values[:-1]
-        next_values = bootstrap_values(known, values[-1], rollout.terminated)
+        own_values = values[:-1]
+        next_values = bootstrap_values(own_values, values[-1], rollout.terminated)
         if len(rollout.final_index):
             next_values[tuple(rollout.final_index.T)] = final_values
     advantages = generalized_advantages(
-        rollout.rewards, known, next_values, rollout.cut, coefficients.gamma, coefficients.gae_lambda
+        rollout.rewards, own_values, next_values, rollout.cut, coefficients.gamma, coefficients.gae_lambda
     )
-    return advantages, advantages + known
+    return advantages, advantages + own_values
 
 
 def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) -> Floats:
@@ -208,12 +208,12 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
     """The first non-finite part of the loss, as a phrase; empty if all parts are finite.
 
     Args:
-        policy: As in `actor_critic_loss`.
-        batch: As in `actor_critic_loss`.
+        policy: See `actor_critic_loss`.
+        batch: See `actor_critic_loss`.
     """
     for name, param in policy.named_parameters():
         if not param.isfinite().all():
-            return f"the parameter {name} is nan or infinite already"
+            return f"the parameter {name} is already nan or infinite"
     rollout, shape = batch.rollout, batch.loss_mask.shape
     features, after = all_features(policy, batch, next(policy.parameters()).device)
     distribution: Distribution = policy.actor(features)  # type: ignore[operator]
@@ -225,11 +225,11 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
         "value": values[:-1],
         "advantage": advantages,
     }
-    for name, values_t in parts.items():
-        nonfinite = ~np.isfinite(values_t) & batch.loss_mask
+    for name, array in parts.items():
+        nonfinite = ~np.isfinite(array) & batch.loss_mask
         if nonfinite.any():
             t, i = np.argwhere(nonfinite)[0]
-            return f"the {name} of sub-environment {i} in step {t} of the rollout is {values_t[t, i]:g}"
+            return f"the {name} of sub-environment {i} in step {t} of the rollout is {array[t, i]:g}"
     return ""
 
 

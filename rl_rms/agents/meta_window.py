@@ -1,4 +1,4 @@
-"""The updates that a meta-gradient unrolls: their loss as a module, their saved form, and their graph's memory."""
+"""The updates that a meta-gradient unrolls: loss module, form in checkpoints, and memory of the graph."""
 
 import dataclasses
 import json

@@ -47,7 +47,7 @@ def read_metrics(path: Path) -> Metrics:
             problems.append(f"{path}, line {number}: the row is damaged and left out")
             continue
         bad = [tag for tag, cell in cells.items() if cell and _number(cell) is None]
-        problems += [f"{path}, line {number}: {tag} is no number and left out" for tag in bad]
+        problems += [f"{path}, line {number}: {tag} is not a number and left out" for tag in bad]
         rows.append({tag: "" if tag in bad else cell for tag, cell in cells.items()})
     return Metrics(columns, rows, problems)
 

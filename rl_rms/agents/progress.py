@@ -166,7 +166,7 @@ class ProgressCallback(Callback):
         self._returns.add(agent.new_episodes)
         number, ended = regime_number(agent), None
         if number != self._number:
-            # With the previous update's half-life, because the agent may shorten it at a change of regime.
+            # The row has the previous update's half-life, because a change of regime may shorten it.
             ended = self.regimes()[-1]
             self._over.append(ended)
             self._number, self._start = number, agent.num_timesteps

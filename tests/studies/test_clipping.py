@@ -16,7 +16,7 @@ def test_burst_in_any_coordinate_is_contained_only_by_the_coordinate_clip(quick)
     assert contained(quick, "max_grad_ratio") == list(BURSTS)
     verdict = STUDY.verdict(quick)
     assert verdict.word == "holds only if"
-    assert "max_grad_ratio that clips" in verdict.sentence
+    assert verdict.sentence.split(":")[0].endswith(" max_grad_ratio")
 
 
 def test_pollution_equals_the_equation_of_the_accumulator(quick):

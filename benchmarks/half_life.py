@@ -31,7 +31,6 @@ computes them, of three stretches, by the same clock in all tasks:
 Differences between contenders are paired by seed.
 """
 
-import argparse
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -55,6 +54,7 @@ from trainings import (
     bin_scores,
     bootstrap,
     climb,
+    run_or_report,
     stretches,
 )
 
@@ -119,7 +119,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
         contender: Name of a contender.
         rate: Learning rate.
         seed: Of the agent, its environments and the drift.
-        life: Env steps, those of the task unless given.
+        life: Env steps of the training; None for the task's.
     """
     which = TASKS[task]
     life = life or which.life
@@ -287,19 +287,5 @@ def draw(measured: Mapping[str, Mapping[str, tuple[float, dict[str, Any]]]]) -> 
     figure.savefig(FIGURE, dpi=110)
 
 
-def main() -> None:
-    """Run or report, as the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report"))
-    parser.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--contenders", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
-    parser.add_argument("--processes", type=int, default=2)
-    arguments = parser.parse_args()
-    if arguments.what == "run":
-        run(arguments.tasks, arguments.contenders, arguments.processes)
-    else:
-        report()
-
-
 if __name__ == "__main__":
-    main()
+    run_or_report(__doc__, TASKS, CONTENDERS, run, report)

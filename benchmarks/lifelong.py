@@ -1,4 +1,4 @@
-"""Returns in environments that change: agents of rl_rms beside Stable-Baselines3's and TRAC.
+"""Returns of rl_rms, Stable-Baselines3 and TRAC in environments that change.
 
 Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/lifelong.py report
@@ -34,7 +34,6 @@ Ratios are paired by seed. Their reference is the contender of Stable-Baselines3
 the highest mean on the reported seeds of the task. This choice favours the reference.
 """
 
-import argparse
 import os
 from collections import defaultdict
 from collections.abc import Mapping
@@ -60,6 +59,7 @@ from trainings import (
     bin_scores,
     climb,
     ratio,
+    run_or_report,
     stretches,
 )
 
@@ -191,7 +191,7 @@ OURS = {
     "rl_rms PPO, normalized, Adam": _ppo(**_normalized(True, True), **_ADAM),
 }
 CONTENDERS = {**THEIRS, **MATCHED, **OURS}
-# Those in the figure, beside the best of Stable-Baselines3.
+# The figure shows these and the best agent of Stable-Baselines3.
 SHOWN = {
     "SB3 PPO, defaults": "#999999",
     "rl_rms A2C, jumps, rewards 5,000 steps": "#009E73",
@@ -210,7 +210,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
         contender: Name of a contender.
         rate: Learning rate.
         seed: Of the agent, its environments and the drift.
-        life: Env steps, those of the task unless given.
+        life: Env steps of the training; None for the task's.
     """
     torch.set_num_threads(1)
     which, chosen = TASKS[task], CONTENDERS[contender]
@@ -434,19 +434,5 @@ def draw(best: Measured, references: Mapping[str, str]) -> None:
     figure.savefig(FIGURE, dpi=110)
 
 
-def main() -> None:
-    """Run or report, as the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report"))
-    parser.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--contenders", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
-    parser.add_argument("--processes", type=int, default=2)
-    arguments = parser.parse_args()
-    if arguments.what == "run":
-        run(arguments.tasks, arguments.contenders, arguments.processes)
-    else:
-        report()
-
-
 if __name__ == "__main__":
-    main()
+    run_or_report(__doc__, TASKS, CONTENDERS, run, report)

@@ -1,8 +1,9 @@
 """Trainings of many seeds and learning rates: records, the search of the best rate, and statistics of scores.
 
-A training's scores are those of 40 bins of its life, eight in each of five regimes.
+A training has five regimes of eight bins, and one score in each bin.
 """
 
+import argparse
 import json
 import statistics
 import time
@@ -179,3 +180,31 @@ def ratio(pairs: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float, flo
 
 def _log_mean(scores: Floats) -> Floats:
     return np.asarray(np.log(np.maximum(scores.mean(-1), 1.0)))
+
+
+def run_or_report(
+    doc: str | None,
+    tasks: Iterable[str],
+    contenders: Iterable[str],
+    run: Callable[[list[str], list[str], int], None],
+    report: Callable[[], None],
+) -> None:
+    """Run or report, as the command line says.
+
+    Args:
+        doc: The benchmark's docstring, for ``--help``.
+        tasks: Names of all tasks.
+        contenders: Names of all contenders.
+        run: Trains the chosen contenders on the chosen tasks, in a number of processes.
+        report: Writes the table and the figure.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("--tasks", nargs="*", choices=list(tasks), default=list(tasks))
+    parser.add_argument("--contenders", nargs="*", choices=list(contenders), default=list(contenders))
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run(arguments.tasks, arguments.contenders, arguments.processes)
+    else:
+        report()

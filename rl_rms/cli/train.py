@@ -313,7 +313,7 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
         f"mean return, last {summary['final_return_episodes']} episodes": final,
         "env steps": f"{summary['total_timesteps']:,} in {seconds:.1f} s "
         f"({summary['total_timesteps'] / max(seconds, 1e-9):,.0f} per second)",
-        "memory": summary["memory"],
+        "half-life": summary["memory"] and summary["memory"].removeprefix("half-life "),
         "run": str(folder),
         "TensorBoard": f"tensorboard --logdir {folder.parent}",
     }

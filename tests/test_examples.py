@@ -20,6 +20,7 @@ def test_train_from_a_script_trains_and_saves(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "script" / "agent.safetensors").is_file()
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore")  # warnings of RLlib
 def test_rllib_trains_with_the_optimizer(capsys):
     pytest.importorskip("ray.rllib.algorithms")

@@ -100,6 +100,7 @@ def test_federate_folder_that_names_code_is_refused_without_trust(strangers, cap
     assert (folder / "federation.json").read_bytes() != before
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore")  # warnings of Ray and Flower
 def test_federate_folder_with_trust_runs_the_code_that_it_names(strangers, capsys):
     pytest.importorskip("ray")
@@ -112,6 +113,7 @@ def test_federate_folder_with_trust_runs_the_code_that_it_names(strangers, capsy
     assert [row["federation/clients"] for row in rows(folder)] == ["3.0"]
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # warnings of Ray and Flower
 def test_federate_in_flower_simulation_trains_and_resumes(federation_folder, capsys):

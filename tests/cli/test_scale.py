@@ -369,7 +369,7 @@ def ray(monkeypatch):
 
 
 def daemons():
-    """Processes of a Ray cluster on this machine."""
+    """Processes of Ray on this machine; the group "ray" of pytest-xdist keeps clusters of two tests apart."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -387,6 +387,7 @@ def in_ray(folder):
         in_ray.save_training(folder, workers)
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # warnings of Ray
 def test_weights_under_ray_equal_one_process(elsewhere, ray, workers_module, monkeypatch):
@@ -397,6 +398,7 @@ def test_weights_under_ray_equal_one_process(elsewhere, ray, workers_module, mon
     assert_everyone_is(elsewhere, workers_module.save_training(elsewhere, ALONE))
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # warnings of Ray
 def test_ray_killed_worker_restarts_from_the_last_checkpoint(elsewhere, ray):
@@ -410,6 +412,7 @@ def test_ray_killed_worker_restarts_from_the_last_checkpoint(elsewhere, ray):
     assert_whole(60_000)
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # warnings of Ray
 def test_resume_of_a_run_that_lost_the_ray_head_continues(elsewhere, ray, monkeypatch):

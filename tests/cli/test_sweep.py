@@ -182,6 +182,7 @@ def test_sweep_engine_ray_without_ray_names_the_extra(sweep_file, monkeypatch, c
     assert mentions(capsys.readouterr().err, "--engine ray", "pip install 'rl_rms[ray]'")
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_sweep_on_ray_trains_all_trials(sweep_file, tmp_path):
     pytest.importorskip("ray")

@@ -170,9 +170,10 @@ class Duration:
     def _steps(self, steps_per_update: float | None) -> float:
         if steps_per_update is None or not steps_per_update > 0:
             raise ValueError(
-                f"{self.argument} {str(self)!r} needs the number of env steps between two updates, got "
-                f"steps_per_update={steps_per_update!r}; set optimizer.steps_per_update = num_envs * n_steps, "
-                "or state it in the other unit"
+                f"{self.argument} {str(self)!r} needs the number of env steps between two optimizer steps, got "
+                f"steps_per_update={steps_per_update!r}; in Stable-Baselines3 give learn(callback="
+                "rl_rms.sb3.HalfLifeCallback()), which computes it; in your own training loop set "
+                "optimizer.steps_per_update, or state it in the other unit"
             )
         return steps_per_update
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.groups import NEWEST, newest_run
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.runs import CHECKPOINTS, read_run
 from rl_rms.cli.trust import HELP, check_folder, own_optimizer
@@ -18,15 +18,15 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser(
         prog="rl-rms evaluate",
-        usage="rl-rms evaluate RUN [--OPTION VALUE ...]",
+        usage="rl-rms evaluate RUN ... [--OPTION VALUE ...]",
         description="Play episodes with the agent of a run, in the run's environment.",
         examples=[
-            "rl-rms evaluate runs/drifting_cartpole/*-seed0",
+            "rl-rms evaluate runs/drifting_cartpole",
             "rl-rms evaluate runs/drifting_cartpole/*-seed0 --episodes 100 --deterministic false",
             "rl-rms evaluate runs/drifting_cartpole/*-seed0 --clock 0   # in the environment as it was at first",
         ],
     )
-    parser.add_argument("run", type=str, metavar="RUN", help="Folder of the run.")
+    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=NEWEST)
     parser.add_argument("--episodes", type=int, default=20, help="Episodes to play, >= 1.")
     parser.add_argument(
         "--deterministic", type=bool, default=True, help="Whether to take the most likely actions."
@@ -57,15 +57,16 @@ def main(argv: Sequence[str]) -> int:
     from rl_rms.agents.evaluation import evaluate
     from rl_rms.cli.build import build, make_env
 
-    run = read_run(arguments.run)
-    check_folder(run.config, Path(arguments.run), "evaluate", trust=arguments.trust)
+    folder = newest_run(arguments.runs)
+    run = read_run(folder)
+    check_folder(run.config, folder, "evaluate", trust=arguments.trust)
     torch.set_num_threads(run.config.num_threads)
     env_config = replace(run.config.env, num_envs=min(run.config.env.num_envs, arguments.episodes))
     config = replace(run.config, env=env_config)
     env = make_env(config)
     try:
         agent = type(build(config, env)).load(
-            Path(arguments.run) / arguments.checkpoint,
+            folder / arguments.checkpoint,
             optimizer=own_optimizer(config),
             device=config.agent.device,
         )

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,14 +13,15 @@ from rl_rms.cli.events import EventLog, has_events, read_events
 from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
 
 # The keys that may differ between seeds of one configuration.
-_OWN = ("seed", "runs_dir")
+_OWN = ("seed", "runs_dir", "env.drift_seed")
 # Largest number of settings that fit a legend.
 _MOST_SETTINGS = 3
 WORDS = (
     "Folders of runs, or folders that hold some; those of Stable-Baselines3 and CleanRL are read from their "
-    "TensorBoard events. Runs that differ in the seed alone are one group. 'NAME=GLOB', in quotes, names a group "
-    "of your own."
+    "TensorBoard events. Runs that differ in the seed alone are one group; of runs with the same seed the "
+    "newest is used. 'NAME=GLOB', in quotes, names a group of your own."
 )
+NEWEST = "Folder of a run, or folders that hold some; the newest run is used."
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,54 @@ def find_groups(words: Sequence[str]) -> list[Group]:
                 unnamed.setdefault(_identity(log), []).append(log)
             else:
                 named.setdefault(name, []).append(log)
-    groups = [Group(name, logs) for name, logs in named.items()]
-    groups += [Group(*pair) for pair in zip(_names(list(unnamed.values())), unnamed.values(), strict=True)]
+    groups = [Group(name, _without_repeated(logs)) for name, logs in named.items()]
+    seeds = [_without_repeated(logs) for logs in unnamed.values()]
+    groups += [Group(*pair) for pair in zip(_names(seeds), seeds, strict=True)]
     _check_environment(groups)
     return groups
+
+
+def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
+    """The logs without runs that a newer run of the same configuration and seed repeats."""
+    newest: dict[str, Run] = {}
+    for log in logs:
+        if isinstance(log, Run):
+            key = f"{log.config.seed} {log.config.env.drift_seed} {_identity(log)}"
+            newest[key] = max(newest.get(key, log), log, key=lambda run: _started(run.folder))
+    kept = [log for log in logs if not isinstance(log, Run) or log in newest.values()]
+    for log in logs:
+        if log not in kept:
+            print(f"{log.folder} is left out: a newer run has the same configuration and seed", file=sys.stderr)
+    return kept
+
+
+def newest_run(words: Sequence[str]) -> Path:
+    """The run that was started or resumed last, among the folders that command-line words name.
+
+    Raises:
+        UserError: If there is no such folder, or no run in it.
+    """
+    folders = [folder for word in words for folder in _folders(word)[1]]
+    runs = {folder.resolve(): folder for folder in folders if (folder / CONFIG).is_file()}
+    if not runs:
+        raise UserError(f"{folders[0]} is not the folder of a run: it has no {CONFIG}")
+    newest = max(runs.values(), key=_started)
+    if len(runs) > 1:
+        print(f"{len(runs)} runs match; the newest is used: {newest}", file=sys.stderr)
+    return newest
+
+
+def _started(folder: Path) -> float:
+    """Time at which a run was started or resumed."""
+    return (folder / CONFIG).stat().st_mtime
+
+
+def print_comparison(groups: Sequence[Group], output: Path) -> None:
+    """Print on standard error which runs a file compares, and where it is; nothing for a single run."""
+    count = sum(len(group.logs) for group in groups)
+    if count > 1:
+        listed = ", ".join(f"{group.name} ({len(group.logs)})" for group in groups)
+        print(f"{output.resolve()} compares {count} runs: {listed}", file=sys.stderr)
 
 
 def _folders(word: str) -> tuple[str | None, list[Path]]:
@@ -109,7 +155,7 @@ def _identity(log: Run | EventLog) -> str:
     """A key that is equal for seeds of the same configuration."""
     if isinstance(log, EventLog):
         return f"{log.library} {log.name} {log.env_id} {log.folder.parent}"
-    settings = {key: value for key, value in asdict(log.config).items() if key not in _OWN}
+    settings = {key: value for key, value in _flat(asdict(log.config)).items() if key not in _OWN}
     return json.dumps(settings, sort_keys=True, default=str)
 
 
@@ -117,7 +163,7 @@ def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
     """Names by the settings in which the groups differ, or by their folders."""
     own = [group[0] for group in groups if isinstance(group[0], Run)]
     settings = [_flat(asdict(run.config)) for run in own]
-    keys = dict.fromkeys(key for of_run in settings for key in of_run if key.split(".")[0] not in _OWN)
+    keys = dict.fromkeys(key for of_run in settings for key in of_run if key not in _OWN)
     differing = [key for key in keys if len({str(of_run.get(key)) for of_run in settings}) > 1]
     names: list[str] = []
     for group in groups:

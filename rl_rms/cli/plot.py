@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: If a folder is not a run's or has no returns, environments are mixed, the output's suffix is not
             .png or .svg, or several seeds are drawn without the extra ``plots``.
     """
-    from rl_rms.cli.groups import WORDS, find_groups
+    from rl_rms.cli.groups import WORDS, find_groups, print_comparison
 
     parser = Parser(
         prog="rl-rms plot",
@@ -55,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
     _report_truncated(groups)
     save(learning_curve(groups), output)
+    print_comparison(groups, output)
     print(output)
     return 0
 

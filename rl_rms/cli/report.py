@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: If a folder is not a run's or has no returns, environments are mixed, or there are several
             seeds and the extra ``plots`` is missing.
     """
-    from rl_rms.cli.groups import WORDS, find_groups
+    from rl_rms.cli.groups import WORDS, find_groups, print_comparison
 
     parser = Parser(
         prog="rl-rms report",
@@ -109,6 +109,7 @@ def main(argv: Sequence[str]) -> int:
     output = Path(arguments.output) if arguments.output else folder / REPORT
     output.parent.mkdir(parents=True, exist_ok=True)
     files.write(output, page(groups))
+    print_comparison(groups, output)
     print(output)
     return 0
 

@@ -129,6 +129,16 @@ class HalfLifeController:
         """The current decay of a group; raises like `half_life`."""
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
+    def latest_half_life(self, group: dict[str, Any]) -> float:
+        """The current half-life; that of the last update if its conversion is unknown, as after loading."""
+        is_lost = not self.is_known(group) and group["alpha"] is not None
+        return half_life_from_rho(group["alpha"]) if is_lost else self.half_life(group)
+
+    def latest_decay(self, group: dict[str, Any]) -> float:
+        """The current decay; that of the last update if its half-life's conversion is unknown."""
+        is_lost = not self.is_known(group) and group["alpha"] is not None
+        return float(group["alpha"]) if is_lost else self.decay(group)
+
     def matched(self) -> float | None:
         """The current or initial half-life of "match", in updates; None without a known timescale."""
         if "match" in self._estimators:

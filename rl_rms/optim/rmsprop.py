@@ -196,10 +196,12 @@ class RMSprop(Optimizer):
     def half_life(self) -> float:
         """Half-life in force of the first group, in updates. Setting it sets all groups.
 
+        A loaded optimizer has the half-life of its last update until ``steps_per_update`` is set.
+
         Raises:
-            ValueError: If it is stated in environment steps and ``steps_per_update`` is not set.
+            ValueError: If it is stated in env steps, and there is neither ``steps_per_update`` nor an update.
         """
-        return self.controller.half_life(self.param_groups[0])
+        return self.controller.latest_half_life(self.param_groups[0])
 
     @half_life.setter
     def half_life(self, half_life: float | str | HalfLife) -> None:
@@ -210,9 +212,9 @@ class RMSprop(Optimizer):
         """Decay in force of the first group. Setting it sets all groups.
 
         Raises:
-            ValueError: If the half-life is stated in environment steps and ``steps_per_update`` is not set.
+            ValueError: As for `half_life`.
         """
-        return self.controller.decay(self.param_groups[0])
+        return self.controller.latest_decay(self.param_groups[0])
 
     @rho.setter
     def rho(self, rho: float) -> None:

@@ -1,10 +1,12 @@
 """Groups of seeds, and their names."""
 
+import os
+
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.groups import find_groups
+from rl_rms.cli.groups import find_groups, newest_run
 from tests.cli.runs import write_run
 from tests.naming import mentions
 
@@ -31,6 +33,43 @@ def test_find_groups_runs_that_differ_only_in_the_seed_are_a_group(tmp_path):
     }
 
 
+def started(folder, time):
+    """Set the time at which a run was started."""
+    os.utime(folder / "config.yaml", (time, time))
+    return folder
+
+
+def test_find_groups_with_a_repeated_seed_keeps_the_newest_run(tmp_path, capsys):
+    for name, time in (("new", 3), ("old", 1), ("older", 2)):
+        started(write_run(tmp_path / name, [1.0]), time)
+    started(write_run(tmp_path / "other", [1.0], seed=1), 0)
+    assert names(find_groups([str(tmp_path)])) == {tmp_path.name: ["new", "other"]}
+    assert names(find_groups([f"mine={tmp_path}/*"])) == {"mine": ["new", "other"]}
+    said = capsys.readouterr().err
+    assert str(tmp_path / "old") in said
+    assert str(tmp_path / "older") in said
+
+
+def test_find_groups_with_different_seeds_of_the_changes_are_a_group(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), [1.0], env={"drift_seed": seed})
+    assert names(find_groups([str(tmp_path)])) == {tmp_path.name: ["0", "1"]}
+
+
+@pytest.mark.parametrize("words", [["runs"], ["runs/a", "runs/b", "runs/c"], ["runs/*"]])
+def test_newest_run_of_several_is_named(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, time in (("a", 1), ("b", 3), ("c", 2)):
+        started(write_run(tmp_path / "runs" / name, [1.0]), time)
+    assert str(newest_run(words)) == "runs/b"
+    assert "runs/b" in capsys.readouterr().err
+
+
+def test_newest_run_of_one_says_nothing(tmp_path, capsys):
+    assert newest_run([str(write_run(tmp_path / "a", [1.0]))]) == tmp_path / "a"
+    assert capsys.readouterr().err == ""
+
+
 def test_find_groups_with_many_differences_are_named_by_folder(tmp_path):
     for name, rate in (("a", 0.1), ("b", 0.2)):
         other = {"learning_rate": rate, "half_life": 100 * rate, "gamma": rate, "ent_coef": rate}
@@ -41,8 +80,8 @@ def test_find_groups_with_many_differences_are_named_by_folder(tmp_path):
 
 
 def test_find_groups_with_a_given_name_uses_it(tmp_path):
-    for name in ("first", "second", "third"):
-        write_run(tmp_path / name, [1.0], agent={"half_life": len(name)})
+    for number, name in enumerate(("first", "second", "third")):
+        write_run(tmp_path / name, [1.0], agent={"half_life": 5 + number})
     found = find_groups([f"mine={tmp_path}/*ir*", str(tmp_path / "second")])
     assert names(found) == {"mine": ["first", "third"], "second": ["second"]}
 

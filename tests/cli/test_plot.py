@@ -22,10 +22,13 @@ from tests.naming import mentions
 )
 def test_plot_output_writes_the_named_files(output, written, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    runs = [str(write_run(tmp_path / "runs" / name, [1.0, 2.0], agent={"half_life": 9})) for name in "ab"]
-    runs += [str(write_run(tmp_path / "runs" / "c", [1.0, 2.0]))]
-    assert main(["plot", *runs, *(word for name in output for word in ("--output", name))]) == 0
-    assert capsys.readouterr().out.split() == written
+    for seed in (0, 1):
+        write_run(tmp_path / "runs" / str(seed), [1.0, 2.0], agent={"half_life": 9}, seed=seed)
+    write_run(tmp_path / "runs" / "c", [1.0, 2.0])
+    assert main(["plot", "runs", *(word for name in output for word in ("--output", name))]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.split() == written
+    assert str(tmp_path / written[0]) in printed.err
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == written
     for name in written:
         if name.endswith(".svg"):

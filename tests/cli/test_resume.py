@@ -1,5 +1,6 @@
 """`rl-rms resume`, as a user runs it."""
 
+import os
 import shutil
 
 import pytest
@@ -32,3 +33,16 @@ def test_resume_with_an_edited_configuration_names_the_key_and_both_values(
     assert config.read_text() == after
     config.write_text(before)
     assert main(["resume", str(tmp_path / "run"), "--total_timesteps=3500", "--progress=none"]) == 0
+
+
+@pytest.mark.parametrize("words", [["runs"], ["runs/old", "runs/new"]])
+def test_resume_of_several_runs_continues_the_newest(words, trained, tmp_path, capsys):
+    folder, _ = trained
+    shutil.copytree(folder, tmp_path / "runs" / "new")
+    shutil.copytree(folder, tmp_path / "runs" / "old")
+    os.utime(tmp_path / "runs" / "old" / "config.yaml", (0, 0))
+    words = [str(tmp_path / word) for word in words]
+    assert main(["resume", *words, "--total_timesteps=3100", "--progress=none"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(tmp_path / "runs" / "new")
+    assert str(tmp_path / "runs" / "new") in printed.err

@@ -318,7 +318,8 @@ def test_step_without_steps_per_update_raises_before_any_change():
     first, second, _ = parameters()
     optimizer = RMSprop([{"params": first}, {"params": second, "half_life": "20_000 steps"}])
     before = [param.clone() for param in (first, second)]
-    with pytest.raises(ValueError, match=naming("half_life", "'20000 steps'", "steps_per_update=None")):
+    named = naming("half_life", "'20000 steps'", "steps_per_update=None", "rl_rms.sb3.HalfLifeCallback")
+    with pytest.raises(ValueError, match=named):
         step(optimizer)
     assert not optimizer.state
     assert all(torch.equal(*pair) for pair in zip((first, second), before, strict=True))
@@ -403,6 +404,17 @@ def test_load_state_dict_of_an_unconverted_half_life_keeps_it():
     loaded = saved_and_loaded(optimizer)
     loaded.steps_per_update = 10
     assert loaded.half_life == 2.0
+
+
+def test_load_state_dict_without_steps_per_update_has_the_half_life_of_the_last_update():
+    saved = RMSprop(parameters(), half_life="80 steps", steps_per_update=40)
+    step(saved)
+    loaded = RMSprop(parameters())
+    loaded.load_state_dict(saved.state_dict())
+    assert loaded.half_life == pytest.approx(2.0)
+    assert loaded.rho == pytest.approx(0.5**0.5)
+    with pytest.raises(ValueError, match=naming("steps_per_update=None")):
+        step(loaded)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])

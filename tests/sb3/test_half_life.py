@@ -148,6 +148,7 @@ def test_load_with_another_num_envs_keeps_the_half_life_in_steps(stated_in, tmp_
     assert model.policy.optimizer.half_life == 400.0
     model.save(tmp_path / "model")
 
+    assert A2C.load(tmp_path / "model").policy.optimizer.half_life == pytest.approx(400.0)
     env = make_vec_env("CartPole-v1", n_envs=8, seed=1)
     loaded = A2C.load(tmp_path / "model", env=env, device="cpu")
     loaded.learn(40, callback=HalfLifeCallback(in_callback), reset_num_timesteps=False)

@@ -103,6 +103,7 @@ INTERNAL = {
     "rl_rms.envs.schedules.plotting",
     "rl_rms.envs.seeds",
     "rl_rms.envs.verification",
+    "rl_rms.envs.wrappers",
     "rl_rms.optim.clipping",
     "rl_rms.optim.controller",
     "rl_rms.optim.guard",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import numpy.typing as npt
+from gymnasium.vector import VectorEnv
 from torch import nn
 
 from rl_rms.agents import checkpoint
@@ -212,6 +213,17 @@ class Agent:
     def lost_wrappers(self) -> list[str]:
         """Names of the environment's wrappers whose state neither a save nor an evaluation can restore."""
         return self.session.lost_wrappers
+
+    def lend_wrapper_states(self, env: VectorEnv) -> None:
+        """Give an environment of `rl_rms.envs.make_vec` the state of the training's wrappers.
+
+        Wrappers such as Gymnasium's NormalizeObservation have running statistics, which an evaluation in another
+        environment needs.
+
+        Raises:
+            ValueError: If the environment has other wrappers, or the saved state is damaged.
+        """
+        self.session.lend_wrapper_states(env)
 
     def describe_half_life(self) -> str | None:
         """The half-lives of the optimizer and the normalizers in updates and env steps; None if there are none."""

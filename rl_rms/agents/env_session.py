@@ -13,12 +13,13 @@ from torch import Tensor
 from rl_rms.agents.checkpoint_checks import check_episodes, check_place
 from rl_rms.agents.collector import Collector
 from rl_rms.agents.config import AgentConfig
-from rl_rms.agents.env_state import ChangingEnv, EnvState, change_scalars
+from rl_rms.agents.env_state import ChangingEnv, EnvState, change_scalars, find_changing
 from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.envs import NonStationaryVector
 from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.faults import EnvError
+from rl_rms.envs.layers import OtherWrappersError, WrapperStates
 
 
 class EnvSession:
@@ -211,6 +212,33 @@ class EnvSession:
             if not is_kept:
                 collector.stop()
                 self._saved_place = place
+
+    def lend_wrapper_states(self, env: VectorEnv) -> None:
+        """Give an environment of `rl_rms.envs.make_vec` the state of the training's wrappers.
+
+        Raises:
+            ValueError: If the environment has other wrappers, or the saved state is damaged.
+        """
+        borrower = find_changing(env)
+        if not isinstance(borrower, NonStationaryVector):
+            return
+        try:
+            borrower.wrapper_states = self._wrapper_states()
+        except OtherWrappersError:
+            raise
+        except Exception as error:  # a damaged file may hold anything
+            raise ValueError(
+                f"the saved state of the wrappers cannot be restored: {type(error).__name__}: {error}; load an "
+                "earlier checkpoint"
+            ) from error
+
+    def _wrapper_states(self) -> WrapperStates:
+        if self.started:
+            return self.changing.wrapper_states if isinstance(self.changing, NonStationaryVector) else []
+        saved = None if self._saved_place is None else self._saved_place["surroundings"]["environment"]
+        if saved is None or "each" not in saved:  # a native environment has no single sub-environments
+            return []
+        return [(one["wrappers"], outer) for one, outer in zip(saved["each"], saved["wrappers"], strict=True)]
 
     @property
     def lost_wrappers(self) -> list[str]:

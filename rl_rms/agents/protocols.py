@@ -104,6 +104,10 @@ class TrainedAgent(Protocol):
         """Names of the environment's wrappers whose state cannot be restored."""
         ...
 
+    def lend_wrapper_states(self, env: VectorEnv) -> None:
+        """Give an environment the state of the training's wrappers."""
+        ...
+
     def predict(
         self,
         observation: Tree | int,

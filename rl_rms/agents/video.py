@@ -10,14 +10,15 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.error import DependencyNotInstalled
-from gymnasium.wrappers import RecordVideo
+from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.wrappers import RecordVideo, vector
 
 from rl_rms.agents import files
 from rl_rms.agents.callbacks import Periodic
 from rl_rms.agents.evaluation import evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
-from rl_rms.envs import NonStationary
+from rl_rms.envs import NonStationary, NonStationaryVector
 from rl_rms.envs.checks import check_flag
 
 # Frames, and pixels of the longer side, of the animation in TensorBoard.
@@ -30,8 +31,10 @@ class VideoCallback(Periodic):
     """Records one episode at regular env steps and at the end, without changing the training.
 
     Args:
-        env: A single environment with ``render_mode="rgb_array"``. The clock of a `rl_rms.envs.NonStationary` is
-            set to the agent's env steps before each episode.
+        env: An environment with ``render_mode="rgb_array"``, single or a vector of one. The clock of a
+            `rl_rms.envs.NonStationary` or `rl_rms.envs.NonStationaryVector` is set to the agent's env steps before
+            each episode. The wrappers of a vector of `rl_rms.envs.make_vec` get the state of the training's
+            wrappers, such as running statistics.
         folder: Folder of the files ``step_<env steps>-episode-<number>.mp4``.
         every: Env steps between two videos.
         deterministic: Whether to take the most likely actions instead of sampling them.
@@ -42,14 +45,21 @@ class VideoCallback(Periodic):
         ImportError: If moviepy is not installed.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], folder: str | Path, every: int, deterministic: bool = True) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any] | VectorEnv, folder: str | Path, every: int, deterministic: bool = True
+    ) -> None:
         super().__init__(every, at_end=True)
+        if isinstance(env, VectorEnv) and env.num_envs != 1:
+            raise ValueError(
+                f"a video needs a single environment or a vector of one, got num_envs={env.num_envs}; make it "
+                "with num_envs=1"
+            )
         if env.render_mode != "rgb_array":
             raise ValueError(
                 f"a video needs an environment made with render_mode='rgb_array', got {env.render_mode!r}"
             )
         try:
-            self._recorder = RecordVideo(env, str(folder), episode_trigger=lambda _: True, disable_logger=True)
+            self._recorder = _recorder(env, str(folder))
         except DependencyNotInstalled as error:
             raise ImportError("a video needs moviepy; install it with pip install 'rl_rms[video]'") from error
         self._folder = Path(folder)
@@ -60,15 +70,18 @@ class VideoCallback(Periodic):
         """Check the spaces, and compute the env steps of the first video.
 
         Raises:
-            ValueError: If the environment's spaces differ from the agent's.
+            ValueError: If the environment's spaces or, in a vector of `rl_rms.envs.make_vec`, its wrappers differ
+                from the agent's.
         """
         super().on_training_start(agent, logger)
         check_spaces(agent, self._recorder)
+        self._borrow_wrapper_states(agent)
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Record one episode."""
         self._recorder.name_prefix = f"step_{agent.num_timesteps:010d}"
         clock = agent.num_timesteps if self._has_clock else None
+        self._borrow_wrapper_states(agent)
         with agent.undisturbed():
             evaluate(
                 agent,
@@ -89,6 +102,10 @@ class VideoCallback(Periodic):
         logger.picture(agent.num_timesteps, "eval/episode", as_gif(frames, self._recorder.frames_per_sec))
         return None
 
+    def _borrow_wrapper_states(self, agent: TrainedAgent) -> None:
+        if isinstance(self._recorder, VectorEnv):
+            agent.lend_wrapper_states(self._recorder)
+
     def _write(self) -> str:
         """Write the recorded episode, and return the reason if it cannot be written."""
         try:
@@ -96,7 +113,7 @@ class VideoCallback(Periodic):
             # In a new folder with a random name no other process can have placed a link.
             with tempfile.TemporaryDirectory(prefix=".", dir=self._folder) as temporary:
                 self._recorder.video_folder = temporary
-                self._recorder.stop_recording()  # type: ignore[no-untyped-call]
+                self._recorder.stop_recording()
                 for video in Path(temporary).iterdir():
                     content = video.read_bytes()
                     if _INDEX not in content:
@@ -111,14 +128,15 @@ class VideoCallback(Periodic):
         return ""
 
 
-def check_spaces(agent: TrainedAgent, env: gym.Env[Any, Any]) -> None:
+def check_spaces(agent: TrainedAgent, env: gym.Env[Any, Any] | VectorEnv) -> None:
     """Check that an agent can act in an environment.
 
     Raises:
         ValueError: If the environment's spaces differ from the agent's.
     """
     for name in ("observation_space", "action_space"):
-        needed, given = getattr(agent, name), getattr(env, name)
+        needed = getattr(agent, name)
+        given = getattr(env, f"single_{name}" if isinstance(env, VectorEnv) else name)
         if given != needed:
             raise ValueError(
                 f"env of a video must have the agent's {name} {needed}, got {given}; use an environment made "
@@ -145,11 +163,18 @@ def as_gif(frames: Sequence[Any], fps: float) -> bytes:
     return file.getvalue()
 
 
-def has_clock(env: gym.Env[Any, Any]) -> bool:
-    """Whether an environment is or wraps a `rl_rms.envs.NonStationary`."""
+def _recorder(env: gym.Env[Any, Any] | VectorEnv, folder: str) -> Any:
+    """Gymnasium's recorder of each episode."""
+    if isinstance(env, VectorEnv):
+        return vector.RecordVideo(env, folder, episode_trigger=lambda _: True)
+    return RecordVideo(env, folder, episode_trigger=lambda _: True, disable_logger=True)
+
+
+def has_clock(env: gym.Env[Any, Any] | VectorEnv) -> bool:
+    """Whether an environment is or wraps a `rl_rms.envs.NonStationary` or `rl_rms.envs.NonStationaryVector`."""
     layer: Any = env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, NonStationary):
+    while isinstance(layer, (gym.Wrapper, VectorWrapper)):
+        if isinstance(layer, (NonStationary, NonStationaryVector)):
             return True
         layer = layer.env
     return False

@@ -1,6 +1,7 @@
 """Builds the environment and the agent of a configuration, with errors that name the key."""
 
 import traceback
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from rl_rms.cli.trust import own_optimizer
 if TYPE_CHECKING:
     from rl_rms.agents.agent import Agent
     from rl_rms.agents.workers import Workers
-    from rl_rms.envs import NonStationary, NonStationaryVector
+    from rl_rms.envs import NonStationaryVector
     from rl_rms.envs.faults import EnvError
 
 # The extra of this package that installs each dependency.
@@ -68,28 +69,30 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
         env.close()
 
 
-def make_rendered_env(config: RunConfig) -> "NonStationary":
-    """Make a single environment of a run that renders images, without the curriculum.
+def make_rendered_env(config: RunConfig) -> "NonStationaryVector":
+    """Make one sub-environment of a run, which renders images, without the curriculum.
 
     Raises:
         UserError: If moviepy is missing, or the environment cannot render.
     """
-    import gymnasium as gym
     from gymnasium.error import Error
 
-    from rl_rms.envs import NonStationary
-    from rl_rms.envs.specs import stacked
+    from rl_rms.envs.make import make_from_config
 
     if find_spec("moviepy") is None:
         raise UserError(
             "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
         )
     try:
-        id, frames = config.env.id, config.env.frame_stack
-        env = gym.make(
-            id if frames is None else stacked(id, frames), **{**config.env.kwargs, "render_mode": "rgb_array"}
+        env = replace(
+            config.env,
+            num_envs=1,
+            vectorization_mode="sync",
+            autoreset_mode=None,
+            curriculum=None,
+            kwargs={**config.env.kwargs, "render_mode": "rgb_array"},
         )
-        return NonStationary(env, config.env.schedules(), observe=config.env.observe, seed=config.drift_seed)
+        return make_from_config(env, config.seed)
     except (Error, ValueError, TypeError, ImportError) as error:
         raise UserError(f"video_every: {error}") from error
 

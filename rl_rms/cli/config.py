@@ -26,6 +26,7 @@ ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "ppo": PPOConfig, 
 _FREE_FORM = (
     "env.changes",
     "env.curriculum",
+    "env.wrappers",
     "env.kwargs",
     "agent.optimizer_kwargs",
     "agent.learning_rate",

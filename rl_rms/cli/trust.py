@@ -31,7 +31,8 @@ def named_code(config: RunConfig) -> dict[str, str]:
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
         named["env.curriculum.teacher.choose"] = teacher["choose"]
     # An environment may make another one by an id in its kwargs. Gymnasium imports the part before a colon.
-    named |= {place: text for place, text in _texts("env.kwargs", config.env.kwargs) if ":" in text}
+    for key, value in (("env.kwargs", config.env.kwargs), ("env.wrappers", config.env.wrappers)):
+        named |= {place: text for place, text in _texts(key, value) if ":" in text}
     return named
 
 

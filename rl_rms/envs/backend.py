@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from rl_rms.envs.clocks import Column, Mask
-from rl_rms.envs.layers import Layers, lost_sentence
+from rl_rms.envs.layers import Layers, WrapperStates, lost_sentence
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.notices import Notices
 
@@ -40,6 +40,15 @@ class Backend(ABC):
 
     def __init__(self) -> None:
         self._notices = Notices()
+
+    @property
+    def wrapper_states(self) -> WrapperStates:
+        """The state of each sub-environment's wrappers; empty for an environment without single ones."""
+        return []
+
+    @wrapper_states.setter
+    def wrapper_states(self, states: WrapperStates) -> None:
+        raise ValueError(OTHERWISE)
 
     @property
     def lost_wrappers(self) -> list[str]:

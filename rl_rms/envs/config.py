@@ -47,7 +47,10 @@ class EnvConfig:
             sub-environment has its own clock and its own random numbers.
         observe: Additions to the observations: a list of ``params``, ``time`` and ``change``; null for none.
         drift_seed: Seed of the changes' random numbers, >= 0; null uses the run's seed.
-        frame_stack: Number of stacked observations, >= 1; null for no stacking. Not with ``vector_entry_point``.
+        wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers and
+            import paths ``module:Class`` of others, with arguments ``{name: {argument: value}}``, such as
+            ``[NormalizeReward, {FrameStackObservation: {stack_size: 4}}]``. The changes are inside the wrappers,
+            or in the place of the entry ``drift``. Not with ``vector_entry_point``.
         kwargs: Other arguments of the environment, such as ``{render_mode: rgb_array}``.
     """
 
@@ -60,7 +63,7 @@ class EnvConfig:
     sharing: Sharing = "shared"
     observe: list[str] | None = None
     drift_seed: int | None = None
-    frame_stack: int | None = None
+    wrappers: list[Any] = field(default_factory=list)
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,17 +78,15 @@ class EnvConfig:
                 f"env.autoreset_mode {self.autoreset_mode!r} does not work with a vector_entry_point, which has "
                 "its own mode; set env.vectorization_mode to sync or async, or leave env.autoreset_mode out"
             )
-        if self.frame_stack is not None:
-            check_int("env.frame_stack", self.frame_stack, least=1)
-            if self.id.rpartition(":")[2].startswith("rl_rms/"):
-                raise ValueError(
-                    f"env.frame_stack does not work with the ready-made task {self.id}; set env.id to its "
-                    "environment and env.changes to its changes"
-                )
+        if self.wrappers != []:
+            # Imports Gymnasium, which a configuration without wrappers does not need.
+            from rl_rms.envs.wrappers import check_config
+
+            check_config("env.wrappers", self.wrappers)
             if self.vectorization_mode == "vector_entry_point":
                 raise ValueError(
-                    "env.frame_stack does not work with env.vectorization_mode vector_entry_point; set the mode "
-                    "to sync or async, or leave it out"
+                    f"env.wrappers {self.wrappers!r} do not work with env.vectorization_mode vector_entry_point, "
+                    "which has no single sub-environments; set the mode to sync or async, or leave it out"
                 )
         if self.drift_seed is not None:
             check_int("env.drift_seed", self.drift_seed, least=0)

@@ -90,6 +90,8 @@ _SETTINGS = (
 )
 
 State = list[dict[str, Any]]
+WrapperStates = list[tuple[State, State]]
+"""For each sub-environment the state of the wrappers inside the drift, and of those around it."""
 Names = list[tuple[str, bool]]
 # Types that may replace each other in a saved attribute, by the type of the environment's own value.
 _INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (

@@ -1,6 +1,6 @@
 """Makes non-stationary vector environments from ids and from configurations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,15 +13,16 @@ from rl_rms.envs.checks import arguments, check_int
 from rl_rms.envs.config import EnvConfig, Sharing
 from rl_rms.envs.curricula import Curriculum, Teacher
 from rl_rms.envs.parametrized import Parametrized
-from rl_rms.envs.resilient_make import make_resilient_vec
+from rl_rms.envs.resilient_make import Makeable, make_resilient_vec
 from rl_rms.envs.schedules import Schedule, as_schedules
-from rl_rms.envs.specs import find_spec, stacked
+from rl_rms.envs.specs import find_spec
 from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
+from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
 
 
 def make_vec(
-    id: str | EnvSpec,
+    id: Makeable,
     num_envs: int = 1,
     changes: Mapping[str, Schedule | float] | None = None,
     *,
@@ -32,14 +33,15 @@ def make_vec(
     shard: tuple[int, int] = (0, 1),
     vectorization_mode: str | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
-    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Wrapper[Any, Any, Any, Any]]] = (),
+    wrappers: Sequence[WrapperLike] = (),
     **kwargs: Any,
 ) -> NonStationaryVector:
     """Make a non-stationary vector environment; the counterpart of ``gymnasium.make_vec``.
 
     Args:
-        id: Id or specification of the environment. The id of a ready-made task, such as
-            ``"rl_rms/DriftingCartPole-v0"``, selects its environment, changes and curriculum.
+        id: Id or specification of the environment, or a function that makes a new one at each call. The id of a
+            ready-made task, such as ``"rl_rms/DriftingCartPole-v0"``, selects its environment, changes and
+            curriculum.
         num_envs: Number of sub-environments.
         changes: See `NonStationaryVector`; override those of a ready-made task, target by target.
         curriculum: See `NonStationaryVector`.
@@ -48,40 +50,61 @@ def make_vec(
         seed: See `NonStationaryVector`.
         shard: See `NonStationaryVector`.
         vectorization_mode: ``"vector_entry_point"``, ``"sync"`` or ``"async"``. None uses
-            ``"vector_entry_point"`` if the environment has one and there are neither ``vector_kwargs`` nor
-            ``wrappers``, else ``"sync"``.
+            ``"vector_entry_point"`` if the id has one and there are neither ``vector_kwargs`` nor ``wrappers``,
+            else ``"sync"``.
         vector_kwargs: Arguments of SyncVectorEnv or AsyncVectorEnv, such as ``{"autoreset_mode": "SameStep"}``.
-        wrappers: Wrappers around each changing sub-environment.
+        wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers,
+            ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
+            ``(name, arguments)``. The drift is inside the wrappers, or in the place of the entry ``"drift"``. The
+            entries of ``observe`` are added outside the wrappers.
         **kwargs: Arguments of the environment.
 
     Returns:
         The environment, with a clock and a regime even if nothing changes.
 
     Raises:
-        ValueError: See `NonStationaryVector`.
+        ValueError: See `NonStationaryVector`. Also if a wrapper is unknown or refuses its arguments, or the
+            vectorization mode does not allow a function or wrappers.
+        TypeError: If ``id`` or the environment has another type.
+
+    Examples:
+        >>> stack = {"FrameStackObservation": {"stack_size": 3}}
+        >>> make_vec("Pendulum-v1", 2, wrappers=["NormalizeReward", stack]).single_observation_space.shape
+        (3, 3)
     """
     num_envs = check_int("num_envs", num_envs, least=1)
+    if not (isinstance(id, (str, EnvSpec)) or callable(id)):
+        raise TypeError(
+            "id must be an id of Gymnasium, a specification or a function that makes an environment, got "
+            f"{id!r}; an environment is passed as lambda: gymnasium.make(...)"
+        )
+    inside, outside = as_wrappers(wrappers)
     if isinstance(id, str) and id.rpartition(":")[2].startswith("rl_rms/"):
         config = find_task(id)
         if config is not None:
             id, changes, kwargs = config.id, {**config.schedules(), **(changes or {})}, {**config.kwargs, **kwargs}
             curriculum = config.make_curriculum() if curriculum is None else curriculum
-    if vectorization_mode is None and (vector_kwargs or wrappers):
+    if vectorization_mode is None and (vector_kwargs or inside or outside or callable(id)):
         vectorization_mode = "sync"
     if vectorization_mode is None:
-        spec = id if isinstance(id, EnvSpec) else find_spec(id)
+        spec = id if isinstance(id, EnvSpec) else find_spec(str(id))
         vectorization_mode = "sync" if spec.vector_entry_point is None else "vector_entry_point"
     if vectorization_mode in ("sync", "async"):
         targets = join_targets(as_schedules(changes), curriculum)
-        wrappers = (partial(Parametrized, targets=targets), *wrappers)
-        env: VectorEnv = make_resilient_vec(id, num_envs, vectorization_mode, vector_kwargs, wrappers, **kwargs)
+        wraps: list[Wrap] = [*inside, partial(Parametrized, targets=targets), *outside]
+        env: VectorEnv = make_resilient_vec(id, num_envs, vectorization_mode, vector_kwargs, wraps, **kwargs)
+    elif inside or outside or callable(id):
+        kind = "a function as id" if callable(id) else "wrappers"
+        raise ValueError(
+            f"vectorization_mode={vectorization_mode!r} does not work with {kind}, because it has no single "
+            "sub-environments; use 'sync' or 'async'"
+        )
     else:
         env = gym.make_vec(
             id,
             num_envs,
             vectorization_mode=vectorization_mode,
             vector_kwargs=dict(vector_kwargs or {}),
-            wrappers=wrappers,
             **kwargs,
         )
     return NonStationaryVector(
@@ -112,14 +135,11 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
             f"{config.kwargs!r}; leave it out, or set the key of the same purpose under env"
         )
     autoreset = {} if config.autoreset_mode is None else {"autoreset_mode": config.autoreset_mode}
-    mode = config.vectorization_mode
-    if config.frame_stack is not None and mode is None:
-        mode = "sync"
     curriculum = config.make_curriculum()
     if isinstance(curriculum, Teacher):
         _ = curriculum.function  # Raises an error for a wrong path before the first episode.
     return make_vec(
-        config.id if config.frame_stack is None else stacked(config.id, config.frame_stack),
+        config.id,
         config.num_envs // shard[1],
         config.schedules(),
         curriculum=curriculum,
@@ -127,7 +147,8 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
         observe=config.observe,
         shard=shard,
         seed=seed if config.drift_seed is None else config.drift_seed,
-        vectorization_mode=mode,
+        vectorization_mode=config.vectorization_mode,
         vector_kwargs=autoreset,
+        wrappers=config.wrappers,
         **config.kwargs,
     )

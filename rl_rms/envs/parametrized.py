@@ -115,6 +115,15 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._layers.names
 
     @property
+    def inner_wrapper_states(self) -> State:
+        """The present state of the inner wrappers."""
+        return self._layers.state_dict()
+
+    @inner_wrapper_states.setter
+    def inner_wrapper_states(self, states: State) -> None:
+        self._layers.load_state_dict(states)
+
+    @property
     def parameter_snapshot(self) -> dict[str, Any] | None:
         """The state within the episode as plain JSON data, from which another environment continues exactly.
 

@@ -1,5 +1,6 @@
-"""Makes resilient vector environments from ids and specifications."""
+"""Makes resilient vector environments from ids, specifications and functions."""
 
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,31 +11,46 @@ from gymnasium.envs.registration import EnvSpec
 from rl_rms.envs.resilient_async import ResilientAsyncVectorEnv
 from rl_rms.envs.resilient_sync import ResilientSyncVectorEnv
 from rl_rms.envs.specs import find_spec
+from rl_rms.envs.wrappers import Wrap
 
-Wrap = Callable[[Any], gym.Env[Any, Any]]
+Makeable = str | EnvSpec | Callable[..., gym.Env[Any, Any]]
+"""An id, a specification, or a function that makes an environment."""
 
 
 def make_resilient_vec(
-    id: str | EnvSpec,
+    id: Makeable,
     num_envs: int,
     vectorization_mode: str,
     vector_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Wrap] = (),
     **kwargs: Any,
 ) -> ResilientSyncVectorEnv | ResilientAsyncVectorEnv:
-    """Make a resilient vector environment, with the arguments of ``gymnasium.make_vec``."""
+    """Make a resilient vector environment, with the arguments of ``gymnasium.make_vec``.
+
+    Raises:
+        ValueError: If a function returns one environment several times.
+        TypeError: If a function returns no environment.
+    """
     make = partial(_make_one, id, tuple(wrappers), kwargs)
     env: ResilientSyncVectorEnv | ResilientAsyncVectorEnv
     if vectorization_mode == "async":
         env = ResilientAsyncVectorEnv([make] * num_envs, **(vector_kwargs or {}))
     else:
         env = ResilientSyncVectorEnv([make] * num_envs, **(vector_kwargs or {}))
-    env.spec = id if isinstance(id, EnvSpec) else find_spec(id)
+        if callable(id) and len({builtins.id(one.unwrapped) for one in env.envs}) < num_envs:
+            raise ValueError(
+                f"id must make a new environment at each call, got {id!r}, which returns the same one again; move "
+                "the making of the environment into the function"
+            )
+    if not callable(id):
+        env.spec = id if isinstance(id, EnvSpec) else find_spec(id)
     return env
 
 
-def _make_one(id: str | EnvSpec, wrappers: Sequence[Wrap], kwargs: Mapping[str, Any]) -> gym.Env[Any, Any]:
-    env = gym.make(id, **kwargs)
+def _make_one(id: Makeable, wrappers: Sequence[Wrap], kwargs: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    env = id(**kwargs) if callable(id) else gym.make(id, **kwargs)
+    if not isinstance(env, gym.Env):
+        raise TypeError(f"id must make a gymnasium.Env, got {id!r}, which returns {env!r}")
     for wrapper in wrappers:
         env = wrapper(env)
     return env

@@ -1,20 +1,9 @@
 """Specifications of registered environments."""
 
-import copy
 import importlib
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec, WrapperSpec, find_highest_version, get_env_id, parse_env_id
-
-
-def stacked(id: str, num_frames: int) -> EnvSpec:
-    """Return the specification of an environment that stacks its last observations."""
-    spec = copy.deepcopy(find_spec(id))
-    wrapper = WrapperSpec(
-        "FrameStackObservation", "gymnasium.wrappers:FrameStackObservation", {"stack_size": num_frames}
-    )
-    spec.additional_wrappers = (*spec.additional_wrappers, wrapper)
-    return spec
+from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id, parse_env_id
 
 
 def find_spec(id: str) -> EnvSpec:

@@ -12,7 +12,7 @@ from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.keys import RESTARTED
-from rl_rms.envs.layers import Layers, check_wrappers
+from rl_rms.envs.layers import Layers, State, WrapperStates, check_wrappers
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parametrized import Parametrized, find_parametrized
 from rl_rms.envs.resilient_sync import continue_sync
@@ -79,6 +79,32 @@ class SubEnvs(Backend):
             each = self._get("lost_outer_wrappers") if self._can_save else []
         return {*self._layers.lost, *(name for names in each for name in names)}
 
+    @property
+    def wrapper_states(self) -> WrapperStates:
+        """The state of each sub-environment's wrappers; empty if they cannot be reached."""
+        if not self._can_save:
+            return []
+        self._find_sub_envs()
+        return list(zip(self._get("inner_wrapper_states"), self._outer_states(), strict=True))
+
+    @wrapper_states.setter
+    def wrapper_states(self, states: WrapperStates) -> None:
+        inner, outer = map(list, zip(*states, strict=True))
+        self._put("inner_wrapper_states", inner)
+        self._load_outer_states(outer)
+
+    def _outer_states(self) -> list[State]:
+        if isinstance(self._base, SyncVectorEnv):
+            return [layers.state_dict() for layers in self._sub_layers]
+        return self._get("wrapper_states")
+
+    def _load_outer_states(self, states: list[State]) -> None:
+        if isinstance(self._base, SyncVectorEnv):
+            for layers, state in zip(self._sub_layers, states, strict=True):
+                layers.load_state_dict(state)
+        else:
+            self._put("wrapper_states", states)
+
     def set(self, columns: tuple[Column, ...]) -> None:
         """Set each sub-environment's values, if any of them changed."""
         if all(map(_same, columns, self._columns)):
@@ -136,13 +162,9 @@ class SubEnvs(Backend):
         self._warn_of_problems()
         if None in each:
             return None
-        if isinstance(self._base, SyncVectorEnv):
-            wrappers = [layers.state_dict() for layers in self._sub_layers]
-        else:
-            wrappers = self._get("wrapper_states")
         return {
             "each": each,
-            "wrappers": wrappers,
+            "wrappers": self._outer_states(),
             "vector_wrappers": self._layers.state_dict(),
             "last": encode(self.last),
         }
@@ -158,15 +180,13 @@ class SubEnvs(Backend):
         self._put("parameter_snapshot", snapshot["each"])
         self._warn_of_problems()
         self.last = decode(snapshot["last"])
+        self._load_outer_states(snapshot["wrappers"])
         if isinstance(self._base, SyncVectorEnv):
-            for layers, states in zip(self._sub_layers, snapshot["wrappers"], strict=True):
-                layers.load_state_dict(states)
             continue_sync(self._base, self.last, resetting)
         else:
             # A later reset of some sub-environments returns the others' observations again.
             each = list(iterate(self._base.observation_space, self.last))
             concatenate(self._base.single_observation_space, each, self._base.observations)
-            self._put("wrapper_states", snapshot["wrappers"])
             self._put("reset_is_due", resetting.tolist())
         self._layers.load_state_dict(snapshot["vector_wrappers"])
         self._columns = (None,) * len(self._columns)

@@ -22,6 +22,7 @@ from rl_rms.envs.faults import broken_in
 from rl_rms.envs.feedback import Feedback, check_curriculum
 from rl_rms.envs.independent_clocks import IndependentClocks
 from rl_rms.envs.keys import REGIME
+from rl_rms.envs.layers import WrapperStates
 from rl_rms.envs.observers import Observer
 from rl_rms.envs.phase_clocks import PhaseClocks
 from rl_rms.envs.schedules import Ints, Schedule, as_schedules
@@ -204,6 +205,18 @@ class NonStationaryVector(Changing, VectorWrapper):
     def lost_wrappers(self) -> list[str]:
         """Names of the inner wrappers whose state cannot be saved."""
         return self._backend.lost_wrappers
+
+    @property
+    def wrapper_states(self) -> WrapperStates:
+        """The state of each sub-environment's wrappers inside and around the drift, as plain JSON data."""
+        return self._backend.wrapper_states
+
+    @wrapper_states.setter
+    def wrapper_states(self, states: WrapperStates) -> None:
+        own = len(self._backend.wrapper_states)
+        if states and own:
+            # The states may be of more sub-environments, or of fewer.
+            self._backend.wrapper_states = [states[i % len(states)] for i in range(own)]
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
         """The clocks, seed, curriculum and sub-environments, mid-episode, as plain JSON data.

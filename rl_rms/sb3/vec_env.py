@@ -4,7 +4,7 @@
 conversion: Stable-Baselines3's algorithms accept it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -20,8 +20,10 @@ from rl_rms.envs.config import Sharing
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.keys import REGIME
 from rl_rms.envs.make import make_vec
+from rl_rms.envs.resilient_make import Makeable
 from rl_rms.envs.schedules import Schedule
 from rl_rms.envs.vector import NonStationaryVector
+from rl_rms.envs.wrappers import WrapperLike
 
 Info = dict[str, Any]
 # Attributes of each sub-environment, and attributes of the vector environment.
@@ -226,7 +228,7 @@ class ChangeCallback(BaseCallback):
 
 
 def make_vec_env(
-    id: str,
+    id: Makeable,
     num_envs: int = 1,
     changes: Mapping[str, Schedule | float] | None = None,
     *,
@@ -235,7 +237,7 @@ def make_vec_env(
     observe: str | Sequence[str] | None = None,
     seed: int | None = None,
     mode: str = "sync",
-    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Wrapper[Any, Any, Any, Any]]] = (),
+    wrappers: Sequence[WrapperLike] = (),
     **kwargs: Any,
 ) -> VecMonitor:
     """Make environments that change for Stable-Baselines3, like its own ``make_vec_env``.
@@ -249,7 +251,7 @@ def make_vec_env(
         observe: See `rl_rms.envs.NonStationaryVector`.
         seed: Seed of the drift; the algorithm's seed is used for everything else.
         mode: ``"sync"`` steps environments one after the other, ``"async"`` each in its own process.
-        wrappers: Wrappers of each environment.
+        wrappers: See `rl_rms.envs.make_vec`.
         **kwargs: Arguments of the environment.
 
     Returns:

@@ -7,6 +7,7 @@ import pytest
 from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Linear
+from tests.naming import naming
 
 
 def make(num_envs=2):
@@ -31,6 +32,32 @@ def test_state_dict_restores_observations_and_clock():
     assert other.session.start(agent.num_timesteps) is False
     np.testing.assert_array_equal(other.session.collector.observations, agent.session.collector.observations)
     assert other.env.clock == agent.env.clock == agent.num_timesteps
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("wrappers", [["NormalizeObservation"], ["NormalizeObservation", "drift"]])
+def test_lend_wrapper_states_gives_running_statistics_before_and_after_loading(wrappers, mode, tmp_path):
+    def make(num_envs):
+        return make_vec("CartPole-v1", num_envs, wrappers=wrappers, vectorization_mode=mode, seed=0)
+
+    agent = A2C(make(2), seed=0).learn(50)
+    states = agent.env.wrapper_states
+    loaded = A2C.load(agent.save(tmp_path / "agent"))
+    for num_envs in (1, 2, 3):
+        for lender in (agent, loaded):
+            other = make(num_envs)
+            assert other.wrapper_states[0] != states[0]
+            lender.lend_wrapper_states(other)
+            assert other.wrapper_states == [states[i % 2] for i in range(num_envs)]
+            other.close()
+    agent.env.close()
+
+
+def test_lend_wrapper_states_to_other_wrappers_names_them():
+    agent = A2C(make_vec("CartPole-v1", 2, wrappers=["NormalizeObservation"], seed=0), seed=0).learn(50)
+    with pytest.raises(ValueError, match=naming("gymnasium.wrappers.stateful_observation:NormalizeObservation")):
+        agent.lend_wrapper_states(make_vec("CartPole-v1", 2, vectorization_mode="sync"))
+    agent.lend_wrapper_states(make_vec("CartPole-v1", 2))  # a native environment has no single wrappers
 
 
 def test_state_dict_before_the_start_is_the_loaded_one():

@@ -435,10 +435,35 @@ def test_save_wrapper_without_serializable_state_warns_once_and_load_begins_a_ne
         one.env.close()
 
 
-def test_resume_stateful_wrapper_in_a_specification_is_exact(tmp_path):
-    changes = {"g": {"linear": {"start": 8.0, "end": 12.0, "over": 500}}}
-    config = EnvConfig(id="Pendulum-v1", num_envs=2, frame_stack=3, changes=changes)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("place", ["inside", "outside"])
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "NormalizeObservation",
+        "NormalizeReward",
+        "RecordEpisodeStatistics",
+        "TimeAwareObservation",
+        {"TimeLimit": {"max_episode_steps": 50}},
+        {"FrameStackObservation": {"stack_size": 3}},
+        {"DelayObservation": {"delay": 2}},
+        {"StickyAction": {"repeat_action_probability": 0.3}},
+        {"MaxAndSkipObservation": {"skip": 2}},
+    ],
+    ids=lambda one: one if isinstance(one, str) else next(iter(one)),
+)
+def test_resume_wrapper_by_name_is_exact(wrapper, place, mode, tmp_path):
+    changes = {"g": {"linear": {"start": 8.0, "end": 12.0, "over": 500}}, "reward.scale": 2.0}
+    wrappers = [wrapper, "drift"] if place == "inside" else [wrapper]
+    config = EnvConfig(
+        id="Pendulum-v1", num_envs=2, wrappers=wrappers, changes=changes, vectorization_mode=mode, drift_seed=3
+    )
     check(a2c, lambda: make_from_config(config, seed=0), tmp_path / "agent")
+
+
+def test_resume_sticky_actions_inside_the_drift_of_a_replayed_environment_is_exact(tmp_path):
+    wrappers = [{"StickyAction": {"repeat_action_probability": 0.3}}, "drift"]
+    check(a2c, lambda: make_vec("LunarLander-v3", 2, {"reward.scale": 2.0}, wrappers=wrappers), tmp_path / "agent")
 
 
 @pytest.mark.parametrize("is_added", [True, False])

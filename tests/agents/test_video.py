@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rl_rms.agents import A2C, VideoCallback
 from rl_rms.agents.video import as_gif
 from rl_rms.envs import NonStationary, make_vec
+from rl_rms.envs.encoding import decode
 from rl_rms.envs.schedules import Linear
 from tests.naming import naming
 
@@ -112,6 +113,43 @@ def test_video_callback_link_at_the_file_name_is_not_followed(tmp_path):
     videos = [one for one in folder.iterdir() if not one.is_symlink()]
     assert [one.name in names for one in videos] == [True]
     gc.collect()  # pipes that the ffmpeg wrappers leave open
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_video_callback_vector_of_one_has_the_clock_and_wrapper_states_of_the_training(tmp_path):
+    def make(num_envs, **kwargs):
+        changes = {"gravity": Linear(start=9.8, end=20.0, over=1_000)}
+        return make_vec("CartPole-v1", num_envs, changes, wrappers=["NormalizeObservation"], seed=0, **kwargs)
+
+    filmed = make(1, render_mode="rgb_array", max_episode_steps=12)
+    trained = A2C(make(2), seed=0).learn(100)
+    steps = trained.num_timesteps
+    trained.learn(1, VideoCallback(filmed, tmp_path / "videos", every=1))
+    assert len(list((tmp_path / "videos").glob("*.mp4"))) == 1
+    assert steps < filmed.clock <= trained.num_timesteps + 12
+    (saved,) = statistics(filmed)
+    assert saved > statistics(trained.env)[0]  # the episode of the video has counted on
+    gc.collect()  # pipes that the ffmpeg wrappers leave open
+
+
+def statistics(env):
+    """The number of observations that NormalizeObservation has seen, by sub-environment."""
+    return [
+        float(decode(outer[0]["attributes"]["obs_rms"]["statistics"])["count"]) for _, outer in env.wrapper_states
+    ]
+
+
+def test_video_callback_vector_of_other_wrappers_raises_at_the_start(tmp_path):
+    env = make_vec("CartPole-v1", 1, wrappers=["NormalizeObservation"], render_mode="rgb_array")
+    trained = A2C(make_vec("CartPole-v1", 2, vectorization_mode="sync"), seed=0)
+    trained.observation_space = env.single_observation_space
+    with pytest.raises(ValueError, match=naming("NormalizeObservation", "wrappers")):
+        trained.learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))
+
+
+def test_video_callback_vector_of_several_raises(tmp_path):
+    with pytest.raises(ValueError, match=naming("num_envs", "3", "1")):
+        VideoCallback(make_vec("CartPole-v1", 3, render_mode="rgb_array"), tmp_path, every=10)
 
 
 def test_video_callback_env_without_render_mode_raises(tmp_path):

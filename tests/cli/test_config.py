@@ -302,7 +302,7 @@ WILD = st.one_of(
 )
 PLACES = [
     *((key,) for key in [*RUN, "stop_at", "patience", "eval_episodes", "num_threads", "video_every", "nonsense"]),
-    *(("env", key) for key in [*ENV, "id", "curriculum", "frame_stack", "autoreset_mode", "kwargs", "nonsense"]),
+    *(("env", key) for key in [*ENV, "id", "curriculum", "wrappers", "autoreset_mode", "kwargs", "nonsense"]),
     *(("agent", key) for key in [*AGENT, "n_steps", "gae_lambda", "meta", "optimizer", "device", "nonsense"]),
     *(("agent", "policy", key) for key in POLICY),
     *(("agent", "meta", key) for key in ["adapt", "window", "fresh", "rate", "fluctuation", "memory_mb"]),

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from pathlib import Path
 
-from rl_rms.agents import storage
+from rl_rms.agents import A2C, evaluate, storage
 from rl_rms.cli.main import main
+from rl_rms.cli.runs import read_run
+from rl_rms.envs.make import make_from_config
 
 
 def test_evaluate_of_a_run_plays_its_saved_agent(trained, capsys):
@@ -26,6 +29,25 @@ def test_evaluate_of_several_runs_plays_the_newest(trained, tmp_path, capsys):
     for words in (["runs"], ["runs/new", "runs/old"]):
         assert main(["evaluate", *(str(tmp_path / word) for word in words), "--episodes=1"]) == 0
         assert str(tmp_path / "runs" / "new") in capsys.readouterr().err
+
+
+def test_evaluate_continues_the_running_statistics_of_wrappers(tmp_path, capsys):
+    words = ["--total_timesteps=600", "--env.num_envs=2", "--progress=none", f"--runs_dir={tmp_path}"]
+    assert main(["train", "cartpole_a2c", *words, "--env.wrappers=[NormalizeObservation]"]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert main(["evaluate", str(folder), "--episodes=4"]) == 0
+    said = capsys.readouterr().out
+    config = read_run(folder).config
+    agent = A2C.load(folder / "checkpoints" / "final.safetensors")
+    means = []
+    for is_lent in (True, False):
+        env = make_from_config(config.env, config.seed)
+        if is_lent:
+            agent.lend_wrapper_states(env)
+        result = evaluate(agent, env, 4, seed=1_000_000, clock=agent.num_timesteps)
+        means.append(f"mean return {result.mean_reward:.1f} ")
+    assert means[0] != means[1]
+    assert means[0] in said
 
 
 def test_evaluate_of_weights_that_are_nan_names_the_parameter(trained, tmp_path, capsys):

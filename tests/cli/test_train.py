@@ -182,9 +182,11 @@ def test_train_configured_evaluations_videos_and_schedules_are_made(tmp_path, mo
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_video_of_stacked_frames_is_recorded(tmp_path, monkeypatch):
+def test_video_of_wrapped_environments_is_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["--env.frame_stack=2", "--video_every=64", "--total_timesteps=64", "--env.num_envs=2"]
+    words = ["--video_every=64", "--total_timesteps=64", "--env.num_envs=2", "--env.observe=[params]"]
+    words += ["--env.wrappers=[{FrameStackObservation: {stack_size: 2}}, FlattenObservation]"]
+    words += ["--env.changes.gravity={sinusoid: {mean: 9.8, amplitude: 1, period: 100}}"]
     assert main(["train", "cartpole_a2c", *words]) == 0
     assert len(list((run_folder(tmp_path, "cartpole_a2c") / "videos").glob("*.mp4"))) == 1
     gc.collect()  # pipes that the ffmpeg wrapper leaves open

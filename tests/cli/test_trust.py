@@ -19,6 +19,11 @@ class Mine(RMSprop):
     pass
 
 
+class Damp(gym.ActionWrapper):
+    def action(self, action):
+        return 0 * action
+
+
 def choose(history, random):
     return {"length": 0.5}
 """
@@ -27,6 +32,7 @@ NAMED = {
     "env.id": {"env": {"id": "strangers:Mine-v0"}},
     "agent.optimizer": {"agent": {"optimizer": "strangers.Mine"}},
     "env.curriculum.teacher.choose": {"env": {"curriculum": TEACHER}},
+    "env.wrappers.1": {"env": {"wrappers": ["FlattenObservation", {"strangers:Damp": {}}]}},
     "env.kwargs.inner.0": {"env": {"kwargs": {"inner": ["strangers:Mine-v0"]}}},
     "env.kwargs.no_id": {"env": {"kwargs": {"no_id": "strangers:$"}}},
     "env.kwargs.by_id": {"env": {"kwargs": {"by_id": {"strangers:Mine-v0": 1}}}},
@@ -84,7 +90,8 @@ def test_report_and_plot_import_no_code_of_a_run_folder(command, key, working_fo
 
 def test_train_imports_code_of_the_working_folder(working_folder, capsys):
     words = ["--total_timesteps=200", "--env.num_envs=2", "--progress=none", "--runs_dir=runs"]
-    words += ["--env.id=strangers:Mine-v0", "--agent.optimizer=strangers.Mine", "--agent.half_life=null"]
+    words += ["--env.id=strangers:Mine-v0", "--env.wrappers=['strangers:Damp']"]
+    words += ["--agent.optimizer=strangers.Mine", "--agent.half_life=null"]
     assert main(["train", "cartpole_a2c", *words]) == 0
     folder = capsys.readouterr().out.strip()
     assert (working_folder / "imported").exists()

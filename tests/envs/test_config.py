@@ -75,14 +75,27 @@ def test_configurations_and_schedules_load_without_gymnasium():
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"frame_stack": 0}, ("env.frame_stack", ">= 1")),
+        ({"wrappers": "ClipAction"}, ("env.wrappers", "ClipAction", "list")),
+        ({"wrappers": {"ClipAction": {}}}, ("env.wrappers", "ClipAction", "list")),
+        ({"wrappers": [None]}, ("env.wrappers[0]", "None", "module:Class")),
+        ({"wrappers": [["ClipAction", {}]]}, ("env.wrappers[0]", "ClipAction", "module:Class")),
+        ({"wrappers": [{"ClipAction": {}, "FlattenObservation": {}}]}, ("env.wrappers[0]", "ClipAction")),
+        ({"wrappers": ["ClipAction", "ClipActoin"]}, ("env.wrappers[1]", "ClipActoin", "ClipAction")),
+        ({"wrappers": [{"TimeLimit": {"max_step": 3}}]}, ("TimeLimit", "max_step", "3", "max_episode_steps")),
+        ({"wrappers": [{"TimeLimit": 3}]}, ("env.wrappers[0]", "TimeLimit", "3")),
+        ({"wrappers": ["TimeLimit"]}, ("TimeLimit", "max_episode_steps")),
         (
-            {"frame_stack": 2, "vectorization_mode": "vector_entry_point"},
-            ("env.frame_stack", "env.vectorization_mode"),
+            {"wrappers": [{"RecordVideo": {"video_folder": "x"}}]},
+            ("env.wrappers[0]", "RecordVideo", "video_every"),
         ),
-        ({"frame_stack": 2, "id": "rl_rms/DriftingCartPole-v0"}, ("env.frame_stack", "ready-made")),
+        ({"wrappers": ["Autoreset"]}, ("env.wrappers[0]", "Autoreset", "autoreset_mode")),
+        ({"wrappers": ["drift", "ClipAction", "drift"]}, ("env.wrappers", "drift")),
+        (
+            {"wrappers": ["ClipAction"], "vectorization_mode": "vector_entry_point"},
+            ("env.wrappers", "ClipAction", "env.vectorization_mode", "sync", "async"),
+        ),
     ],
 )
-def test_config_with_a_wrong_frame_stack_names_it(given, named):
+def test_config_with_wrong_wrappers_names_them(given, named):
     with pytest.raises(ValueError, match=naming(*named)):
         EnvConfig(**given)

@@ -1,12 +1,16 @@
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import TransformReward
 
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.make import make_from_config, make_vec
+from rl_rms.envs.schedules import Sinusoid
 from tests.naming import naming
 
+STACK = {"FrameStackObservation": {"stack_size": 3}}
 STAGED = {"staged": {"stages": [{"length": 1.0}, {"length": 0.5}], "threshold": 400}}
 
 
@@ -32,8 +36,8 @@ def test_make_from_config_has_the_configured_environment():
     assert make_from_config(EnvConfig(curriculum=STAGED), seed=5).curriculum.stage == 0
 
 
-def test_frame_stack_shows_the_last_observations():
-    env = make_from_config(EnvConfig(id="CartPole-v1", num_envs=2, frame_stack=3), seed=0)
+def test_stacked_frames_show_the_last_observations():
+    env = make_from_config(EnvConfig(id="CartPole-v1", num_envs=2, wrappers=[STACK]), seed=0)
     first, _ = env.reset(seed=0)
     second, *_ = env.step(np.zeros(2, dtype=int))
     assert first.shape == (2, 3, 4)
@@ -42,27 +46,27 @@ def test_frame_stack_shows_the_last_observations():
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_frame_stack_takes_an_id_with_a_module(mode, tmp_path, monkeypatch):
+def test_wrappers_take_an_id_with_a_module(mode, tmp_path, monkeypatch):
     (tmp_path / "breezy.py").write_text(
         "import gymnasium\n"
         "gymnasium.register('Breezy-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=7)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    config = EnvConfig(id="breezy:Breezy-v0", num_envs=2, frame_stack=3, vectorization_mode=mode)
+    config = EnvConfig(id="breezy:Breezy-v0", num_envs=2, wrappers=[STACK], vectorization_mode=mode)
     env = make_from_config(config, seed=0)
     assert env.single_observation_space.shape == (3, 4)
     env.close()
 
 
-def test_frame_stack_of_an_id_without_a_version_takes_the_highest():
-    assert make_from_config(EnvConfig(id="CartPole", num_envs=1, frame_stack=2), seed=0).spec.id == "CartPole-v1"
-
-
 def test_make_vec_of_a_task_id_with_its_module_makes_that_task():
     env = make_vec("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", 2, seed=0)
     assert set(env.parameters) == set(make_vec("rl_rms/DriftingCartPole-v0", 2, seed=0).parameters)
-    with pytest.raises(ValueError, match=naming("env.frame_stack", "ready-made")):
-        EnvConfig(id="rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", frame_stack=2)
+
+
+def test_make_vec_wrappers_of_a_task_are_around_its_drift():
+    env = make_vec("rl_rms/DriftingCartPole-v0", 2, wrappers=[STACK], seed=0)
+    assert env.parameters
+    assert env.single_observation_space.shape == (3, 4)
 
 
 @pytest.mark.parametrize("name", ["seed", "sharing", "num_envs"])
@@ -78,6 +82,65 @@ def test_make_vec_wrappers_are_around_the_changing_environment():
     assert isinstance(env.unwrapped, SyncVectorEnv)
     env.reset(seed=0)
     assert env.step(env.action_space.sample())[1].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("mode", [None, "sync", "async"])
+def test_make_vec_of_a_function_changes_its_environments(mode):
+    def make(limit):
+        return TransformReward(gym.make("Pendulum-v1", max_episode_steps=limit), lambda _: 1.0)
+
+    env = make_vec(make, 2, {"reward.scale": 3.0}, vectorization_mode=mode, limit=2)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    _, rewards, _, truncated, _ = env.step(env.action_space.sample())
+    assert rewards.tolist() == [3.0, 3.0]
+    assert truncated.all()
+    env.close()
+
+
+def test_make_vec_function_that_returns_one_environment_raises():
+    one = gym.make("Pendulum-v1")
+    with pytest.raises(ValueError, match=naming("id", "lambda", "new")):
+        make_vec(lambda: one, 2)
+    assert make_vec(lambda: one, 1).num_envs == 1
+
+
+def test_make_vec_of_no_environment_names_it():
+    with pytest.raises(TypeError, match=naming("id", "TimeLimit", "lambda")):
+        make_vec(gym.make("Pendulum-v1"))
+    with pytest.raises(TypeError, match=naming("id", "None")):
+        make_vec(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [({"id": "CartPole-v1", "wrappers": ["FlattenObservation"]}, "wrappers"), ({"id": CartPoleEnv}, "function")],
+)
+def test_make_vec_native_with_wrappers_or_a_function_names_the_modes(arguments, named):
+    with pytest.raises(
+        ValueError, match=naming("vectorization_mode", "vector_entry_point", named, "sync", "async")
+    ):
+        make_vec(**arguments, vectorization_mode="vector_entry_point")
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "reward"), [(["double"], 4.0), (["drift", "double"], 4.0), (["double", "drift"], 3.0)]
+)
+def test_make_vec_drift_is_inside_the_wrappers_or_in_its_place(wrappers, reward):
+    def double(env):
+        return TransformReward(env, lambda reward: 2 * reward)
+
+    env = make_vec(
+        "CartPole-v1", 1, {"reward.offset": 1.0}, wrappers=[double if one == "double" else one for one in wrappers]
+    )
+    env.reset(seed=0)
+    assert env.step(np.array([0]))[1].tolist() == [reward]
+
+
+def test_make_vec_observe_is_added_outside_the_wrappers():
+    wrappers = [STACK, "FlattenObservation"]
+    env = make_vec("CartPole-v1", 1, {"gravity": Sinusoid(9.8, 1.0, 100)}, observe="params", wrappers=wrappers)
+    assert env.single_observation_space.shape == (3 * 4 + 1,)
 
 
 def test_make_vec_indivisible_sub_environments_names_the_numbers():

@@ -1,7 +1,7 @@
 import gymnasium as gym
 import pytest
 
-from rl_rms.envs.specs import find_spec, stacked
+from rl_rms.envs.specs import find_spec
 
 
 def test_find_spec_of_an_id_without_a_version_takes_the_highest():
@@ -12,9 +12,3 @@ def test_find_spec_of_an_id_without_a_version_takes_the_highest():
 def test_find_spec_of_an_unknown_id_raises_an_error_that_names_it(id):
     with pytest.raises(gym.error.Error, match="Windless"):
         find_spec(id)
-
-
-def test_stacked_leaves_the_registered_specification_alone():
-    env = gym.make(stacked("CartPole-v1", 3))
-    assert env.observation_space.shape == (3, 4)
-    assert gym.make("CartPole-v1").observation_space.shape == (4,)

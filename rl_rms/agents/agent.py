@@ -13,11 +13,13 @@ from torch import nn
 
 from rl_rms.agents import checkpoint
 from rl_rms.agents.acting import Actor
+from rl_rms.agents.adaptation import AdaptationCallback, regime_number
 from rl_rms.agents.averaging import Sync, check_sync
 from rl_rms.agents.backends import choose_backend
 from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
 from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
 from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.config_file import describe_env, write_config
 from rl_rms.agents.config_parts import PolicyConfig, as_normalizer
 from rl_rms.agents.constructor import docs_of, make_config, signature_of
 from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
@@ -290,7 +292,8 @@ class Agent:
             callback: A function of the agent, called after the updates on every rollout, that stops the training
                 by returning False; or a `Callback`; or several of them.
             progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
-            log_dir: Folder for TensorBoard events and ``metrics.csv``; None writes nothing.
+            log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``, which ``rl-rms report`` and
+                ``plot`` read; None writes nothing.
             log_interval: Rollouts between two entries of the log; None is 1 for PPO and 100 for A2C and REINFORCE.
 
         Returns:
@@ -311,6 +314,9 @@ class Agent:
         trainer.start()
         self.training.target_timesteps = self.num_timesteps + total_timesteps
         callbacks = self._callbacks = as_callback(callback)
+        logs_regimes = log_dir is not None and regime_number(self) is not None
+        if logs_regimes and not any(isinstance(one, AdaptationCallback) for one in callbacks):
+            callbacks.add_first(AdaptationCallback())  # before callbacks that save
         callbacks.load_state_dict(self._callback_states)
         self._callback_states = {}
         if progress_bar:
@@ -320,6 +326,8 @@ class Agent:
         folder = None if log_dir is None else Path(log_dir)
         threads, interrupt = trainer.backend.limit_threads(), first_waits(self.interrupt)
         with threads, Logger(folder, self.num_timesteps) as logger, interrupt:
+            if folder is not None:
+                self._write_config(folder)
             logger.hyperparameters(self.hyperparameters(), callbacks.metrics())
             callbacks.on_training_start(self, logger)
             try:
@@ -482,6 +490,13 @@ class Agent:
         """A new trainer, because users may have frozen parameters or hooked modules since the last one."""
         backend = choose_backend(self.policy, self.device, self.config)
         return Trainer(self.session, self.actor, self.learner, self.training, backend)
+
+    def _write_config(self, folder: Path) -> None:
+        """Write the configuration of the training, unless the folder has one."""
+        assert self.env is not None
+        num_envs = self.env.num_envs * self.workers.size
+        env = describe_env(self.env, self.session.changing, num_envs, self.seed)
+        write_config(folder, env, self.config, self.target_timesteps, self.seed)
 
     def _set_timescale(self) -> None:
         if self.session.changing is not None:

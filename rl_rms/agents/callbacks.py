@@ -1,6 +1,6 @@
 """The interface of callbacks, which act around an agent's updates, and the list of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -62,9 +62,16 @@ class CallbackList(Callback):
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._callbacks = list(callbacks)
 
+    def __iter__(self) -> Iterator[Callback]:
+        return iter(self._callbacks)
+
     def add(self, callback: Callback) -> None:
         """Append a callback."""
         self._callbacks.append(callback)
+
+    def add_first(self, callback: Callback) -> None:
+        """Insert a callback before the others."""
+        self._callbacks.insert(0, callback)
 
     def state_dict(self) -> dict[str, Any]:
         """The callbacks' states by class name: for each class a list in the callbacks' order."""

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
+from rl_rms.agents.config_file import CONFIG, is_of_script
 from rl_rms.agents.event_file import PATTERN, EventFile
 from rl_rms.agents.metrics import STEP, read_metrics
 
@@ -102,6 +103,8 @@ def _set_aside(folder: Path) -> None:
     log = [file for file in (folder / "metrics.csv", *folder.glob(PATTERN)) if file.exists()]
     if not log:
         return
+    if is_of_script(folder):
+        log.append(folder / CONFIG)
     number = 1
     while (folder / f"earlier{number}").exists():
         number += 1

@@ -1,15 +1,11 @@
 """A run's configuration: the dataclass behind the YAML files and the command line, and its readers."""
 
-import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-import yaml
 
 from rl_rms.agents.config import A2CConfig, AgentConfig, PPOConfig, ReinforceConfig
 from rl_rms.cli.errors import UserError, suggestion
@@ -39,17 +35,6 @@ _FREE_FORM = (
 )
 
 _PRINT = "--print_config"
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes strings such as ``1e3``, which `read_yaml` reads as numbers and YAML 1.1 does not."""
-
-
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +124,9 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """The configuration as YAML for `read_config`, without the Ray address."""
-        plain = asdict(replace(self, scale=replace(self.scale, address=None)))
-        return yaml.dump(json.loads(json.dumps(plain)), Dumper=_Dumper, sort_keys=False)
+        from rl_rms.agents.config_file import to_yaml
+
+        return to_yaml(asdict(replace(self, scale=replace(self.scale, address=None))))
 
 
 def run_parser(algorithm: str = "a2c") -> Parser:

@@ -63,16 +63,21 @@ def read_events(folder: Path) -> EventLog:
             f"logs them, nor {_EPISODE}, as CleanRL does"
         )
     steps = sorted(by_step)
-    name, env_id = _name(folder.name)
+    name, env_id = _name(folder)
     return EventLog(folder, {RETURN: [by_step[step] for step in steps]}, steps, library, name, env_id)
 
 
-def _name(folder: str) -> tuple[str, str | None]:
+def without_seed(name: str) -> str:
+    """A folder's name without the number of its seed; empty if it is nothing else."""
+    return re.sub(r"(^|[-_]|[-_]?seed[-_=]?)\d+$", "", name)
+
+
+def _name(folder: Path) -> tuple[str, str | None]:
     """The part of a folder's name that all seeds share, and the environment.
 
     CleanRL names folders ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers them, ``A2C_1``, ``A2C_2``.
     """
-    parts = folder.split("__")
+    parts = folder.name.split("__")
     if len(parts) == 4:
         return parts[1], parts[0]
-    return re.sub(r"([-_]|[-_]?seed[-_=]?)\d+$", "", folder) or folder, None
+    return without_seed(folder.name) or folder.resolve().parent.name, None

@@ -2,14 +2,16 @@
 
 import glob
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rl_rms.agents.config_file import is_of_script
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.events import EventLog, has_events, read_events
+from rl_rms.cli.events import EventLog, has_events, read_events, without_seed
 from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
 
 # The keys that may differ between seeds of one configuration.
@@ -71,16 +73,15 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
     """The logs without runs that a newer run of the same configuration and seed repeats."""
-    newest: dict[str, Run] = {}
-    for log in logs:
-        if isinstance(log, Run):
-            key = f"{log.config.seed} {log.config.env.drift_seed} {_identity(log)}"
-            newest[key] = max(newest.get(key, log), log, key=lambda run: _started(run.folder))
-    kept = [log for log in logs if not isinstance(log, Run) or log in newest.values()]
-    for log in logs:
-        if log not in kept:
-            print(f"{log.folder} is left out: a newer run has the same configuration and seed", file=sys.stderr)
-    return kept
+    runs = [log for log in logs if isinstance(log, Run) and not is_of_script(log.folder)]
+    newest = {
+        f"{run.config.seed} {run.config.env.drift_seed} {_identity(run)}": run.folder
+        for run in sorted(runs, key=lambda run: _started(run.folder))
+    }
+    repeated = {run.folder for run in runs} - set(newest.values())
+    for folder in sorted(repeated):
+        print(f"{folder} is left out: a newer run has the same configuration and seed", file=sys.stderr)
+    return [log for log in logs if log.folder not in repeated]
 
 
 def newest_run(words: Sequence[str]) -> Path:
@@ -90,7 +91,13 @@ def newest_run(words: Sequence[str]) -> Path:
         UserError: If there is no such folder, or no run in it.
     """
     folders = [folder for word in words for folder in _folders(word)[1]]
-    runs = {folder.resolve(): folder for folder in folders if (folder / CONFIG).is_file()}
+    ours = [folder for folder in folders if (folder / CONFIG).is_file()]
+    runs = {folder.resolve(): folder for folder in ours if not is_of_script(folder)}
+    if not runs and ours:
+        raise UserError(
+            f"{ours[0]} is the log of a script, whose environment only the script can make; load the agent there "
+            "with A2C.load, PPO.load or Reinforce.load"
+        )
     if not runs:
         raise UserError(f"{folders[0]} is not the folder of a run: it has no {CONFIG}")
     newest = max(runs.values(), key=_started)
@@ -154,9 +161,16 @@ def _read(folder: Path) -> Run | EventLog:
 def _identity(log: Run | EventLog) -> str:
     """A key that is equal for seeds of the same configuration."""
     if isinstance(log, EventLog):
-        return f"{log.library} {log.name} {log.env_id} {log.folder.parent}"
+        return f"{log.library} {log.name} {log.env_id} {_seedless(log.folder.parent)}"
     settings = {key: value for key, value in _flat(asdict(log.config)).items() if key not in _OWN}
-    return json.dumps(settings, sort_keys=True, default=str)
+    # The configurations of scripts do not state everything.
+    place = f"{_seedless(log.folder.parent)} {without_seed(log.folder.name)}" if is_of_script(log.folder) else ""
+    return f"{json.dumps(settings, sort_keys=True, default=str)} {place}"
+
+
+def _seedless(folder: Path) -> str:
+    """A folder's path without a seed at its end, such as in ``runs/a-seed3``."""
+    return re.sub(r"[-_]?seed[-_=]?\d+$", "", str(folder.resolve()))
 
 
 def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:

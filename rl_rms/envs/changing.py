@@ -9,6 +9,7 @@ import numpy as np
 
 from rl_rms.envs.checks import check_int
 from rl_rms.envs.clocks import Clock, SharedClock
+from rl_rms.envs.config import Sharing
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.faults import EnvError
 from rl_rms.envs.feedback import Feedback
@@ -60,6 +61,16 @@ class Changing:
     def curriculum(self) -> Curriculum | None:
         """The curriculum, if there is one."""
         return self._feedback.curriculum
+
+    @property
+    def drift_seed(self) -> int:
+        """Seed of the changes' random numbers."""
+        return self._clock.seed
+
+    @property
+    def sharing(self) -> Sharing:
+        """Whether sub-environments have the same changes: always ``"shared"`` for a single environment."""
+        return "shared"
 
     @property
     def timescale(self) -> float:

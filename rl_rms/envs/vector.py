@@ -97,7 +97,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         self.shard = shard
         if sharing not in _CLOCKS:
             raise ValueError(f"sharing must be one of {', '.join(_CLOCKS)}, got {sharing!r}")
-        self._sharing = sharing
+        self._sharing: Sharing = sharing
         schedules = as_schedules(changes)
         self._targets = join_targets(schedules, curriculum)
         self._mode = _autoreset_mode(env)
@@ -200,6 +200,11 @@ class NonStationaryVector(Changing, VectorWrapper):
     def parameters(self) -> dict[str, Column]:
         """The present value of each target: a scalar, or shape ``(num_envs,)``."""
         return dict(zip(self._targets, self._values(), strict=True))
+
+    @property
+    def sharing(self) -> Sharing:
+        """Whether sub-environments have the same changes, as given to the constructor."""
+        return self._sharing
 
     @property
     def lost_wrappers(self) -> list[str]:

@@ -131,13 +131,13 @@ class HalfLifeController:
 
     def latest_half_life(self, group: dict[str, Any]) -> float:
         """The current half-life; that of the last update if its conversion is unknown, as after loading."""
-        is_lost = not self.is_known(group) and group["alpha"] is not None
-        return half_life_from_rho(group["alpha"]) if is_lost else self.half_life(group)
+        decay = None if self.is_known(group) else group["alpha"]
+        return self.half_life(group) if decay is None else half_life_from_rho(decay)
 
     def latest_decay(self, group: dict[str, Any]) -> float:
         """The current decay; that of the last update if its half-life's conversion is unknown."""
-        is_lost = not self.is_known(group) and group["alpha"] is not None
-        return float(group["alpha"]) if is_lost else self.decay(group)
+        decay = None if self.is_known(group) else group["alpha"]
+        return self.decay(group) if decay is None else float(decay)
 
     def matched(self) -> float | None:
         """The current or initial half-life of "match", in updates; None without a known timescale."""

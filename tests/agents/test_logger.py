@@ -96,7 +96,7 @@ def test_hparams_have_only_measured_results(tmp_path):
     agent.learn(8, EvalCallback(every=200, episodes=1, at_end=False), log_dir=tmp_path / "short")
     assert experiment(tmp_path / "short")[1] == ["optim/half_life_updates", "time/fps"]
     agent.learn(400, log_dir=tmp_path / "plain")
-    assert experiment(tmp_path / "plain")[1] == ["rollout/ep_rew_mean", *usual]
+    assert experiment(tmp_path / "plain")[1] == ["rollout/ep_rew_mean", "adaptation/worst_mean", *usual]
     evaluation = EvalCallback(every=200, episodes=1, clocks=[0, 50])
     agent.learn(400, [evaluation, AdaptationCallback()], log_dir=tmp_path / "evaluated")
     first, results = experiment(tmp_path / "evaluated")

@@ -5,10 +5,13 @@ import os
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
+from rl_rms.agents import A2C
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.groups import find_groups, newest_run
+from rl_rms.envs import make_vec
+from rl_rms.envs.schedules import PoissonJumps
 from tests.cli.runs import write_run
-from tests.naming import mentions
+from tests.naming import mentions, naming
 
 
 def names(groups):
@@ -70,6 +73,26 @@ def test_newest_run_of_one_says_nothing(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def script(folder, seed, changes=None):
+    """Train in a script."""
+    A2C(make_vec("CartPole-v1", 2, changes, seed=seed), seed=seed).learn(300, log_dir=folder, log_interval=5)
+
+
+def test_find_groups_of_scripts_groups_their_seeds(tmp_path):
+    for seed in (0, 1, 2):
+        script(tmp_path / f"seed{seed}", seed, {"length": PoissonJumps(0.3, 2.0, mean_dwell=50)})
+        script(tmp_path / "still" / str(seed), seed)
+    assert sorted(len(group.runs) for group in find_groups([str(tmp_path)])) == [3, 3]
+
+
+def test_newest_run_of_scripts_names_the_remedy(tmp_path):
+    script(tmp_path / "script", 0)
+    with pytest.raises(UserError, match=naming(str(tmp_path / "script"), "A2C.load")):
+        newest_run([str(tmp_path)])
+    write_run(tmp_path / "run", [1.0])
+    assert newest_run([str(tmp_path)]) == tmp_path / "run"
+
+
 def test_find_groups_with_many_differences_are_named_by_folder(tmp_path):
     for name, rate in (("a", 0.1), ("b", 0.2)):
         other = {"learning_rate": rate, "half_life": 100 * rate, "gamma": rate, "ent_coef": rate}
@@ -106,8 +129,11 @@ def test_find_groups_of_other_libraries_groups_their_seeds(tmp_path):
     for number in (1, 2, 3):
         with SummaryWriter(tmp_path / f"PPO_{number}") as writer:
             writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
+        with SummaryWriter(tmp_path / f"dqn-seed{number}" / "DQN_1") as writer:
+            writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
     assert {group.name: len(group.logs) for group in find_groups([str(tmp_path)])} == {
         "CleanRL ppo": 2,
+        "Stable-Baselines3 DQN": 3,
         "Stable-Baselines3 PPO": 3,
         "ours": 1,
     }

@@ -1,0 +1,96 @@
+"""The ``config.yaml`` of a training: its configuration as YAML, and the file that `learn` writes into ``log_dir``."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from rl_rms.agents import files
+from rl_rms.agents.config import A2CConfig, AgentConfig, PPOConfig, ReinforceConfig
+from rl_rms.envs.config import EnvConfig
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+    from rl_rms.agents.env_state import ChangingEnv
+
+CONFIG = "config.yaml"
+# The first line of the files that `learn` writes.
+_MARK = "# Written by learn() of a script, whose wrappers and own classes this file does not state."
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes strings such as ``1e3``, which the command line reads as numbers and YAML 1.1 does not."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def to_yaml(plain: dict[str, Any]) -> str:
+    """Plain data as YAML: tuples become lists, and objects of an optimizer's arguments become text."""
+    return yaml.dump(json.loads(json.dumps(plain, default=str)), Dumper=_Dumper, sort_keys=False)
+
+
+def is_of_script(folder: Path) -> bool:
+    """Whether the configuration in a folder is one that `learn` wrote."""
+    try:
+        with (folder / CONFIG).open("rb") as file:
+            return file.readline().strip() == _MARK.encode()
+    except OSError:
+        return False
+
+
+def write_config(folder: Path, env: dict[str, Any], agent: AgentConfig, total_timesteps: int, seed: int) -> None:
+    """Write the configuration of a script's training, unless the folder has one or the agent's class is the user's.
+
+    Args:
+        folder: Folder of the log.
+        env: The environment, see `describe_env`.
+        agent: The agent's hyperparameters.
+        total_timesteps: Env steps of the training.
+        seed: Seed of the agent.
+
+    Raises:
+        rl_rms.agents.files.UnwritableError: If the file cannot be written.
+    """
+    if type(agent) in (A2CConfig, PPOConfig, ReinforceConfig) and not (folder / CONFIG).exists():
+        plain = {"env": env, "agent": agent.to_dict(), "total_timesteps": total_timesteps, "seed": seed}
+        files.write(folder / CONFIG, f"{_MARK}\n{to_yaml(plain)}")
+
+
+def describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: int, seed: int) -> dict[str, Any]:
+    """The keys under ``env`` of an environment that a script made.
+
+    Args:
+        env: The environment.
+        changing: The wrapper that makes it change; None if there is none.
+        num_envs: Number of sub-environments of all workers.
+        seed: Seed of the agent, which is left out as the seed of the changes.
+
+    Returns:
+        The keys, without changes and curriculum if YAML cannot state them.
+    """
+    described: dict[str, Any] = {
+        "id": type(env.unwrapped).__name__ if env.spec is None else env.spec.id,
+        "num_envs": num_envs,
+    }
+    if changing is None:
+        return described
+    try:
+        changes = {
+            "changes": {target: schedule.to_config() for target, schedule in changing.schedules.items()},
+            "curriculum": None if changing.curriculum is None else changing.curriculum.to_config(),
+            "sharing": changing.sharing,
+            "drift_seed": None if changing.drift_seed == seed else changing.drift_seed,
+        }
+        json.dumps(changes)
+        EnvConfig(**described, **changes)
+    except (TypeError, ValueError):  # a schedule or a curriculum of the user's own
+        return described
+    return {**described, **changes}

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import gymnasium as gym
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
 from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.config_file import describe_env, write_config
 from rl_rms.agents.config_parts import PolicyConfig, as_normalizer
-from rl_rms.agents.constructor import docs_of, make_config, signature_of
+from rl_rms.agents.constructor import check_arguments, docs_of, make_config, signature_of
 from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
 from rl_rms.agents.env_session import EnvSession
 from rl_rms.agents.env_state import EnvLike, as_vector_env
@@ -71,7 +71,7 @@ class Agent:
         training: The counters of the training.
 
     Raises:
-        TypeError: If a hyperparameter has an unknown name, or ``config`` is of another algorithm.
+        TypeError: If an argument has an unknown name or the wrong type, or ``config`` is of another algorithm.
         ValueError: If an argument is out of its range.
     """
 
@@ -90,7 +90,7 @@ class Agent:
     def __init__(
         self,
         env: EnvLike | None,
-        *,
+        *others: NoReturn,
         config: AgentConfig | None = None,
         policy: PolicyConfig | nn.Module | None = None,
         optimizer: OptimizerLike | None = None,
@@ -99,6 +99,7 @@ class Agent:
         action_space: gym.Space[Any] | None = None,
         **hyperparameters: Any,
     ) -> None:
+        check_arguments(type(self).__name__, env, others, policy)
         if config is None:
             config = make_config(self.config_class, hyperparameters, policy, optimizer)
         elif hyperparameters or isinstance(policy, PolicyConfig):
@@ -292,8 +293,8 @@ class Agent:
             callback: A function of the agent, called after the updates on every rollout, that stops the training
                 by returning False; or a `Callback`; or several of them.
             progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
-            log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``, which ``rl-rms report`` and
-                ``plot`` read; None writes nothing.
+            log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; ``rl-rms report`` and
+                ``plot`` read it. None writes nothing.
             log_interval: Rollouts between two entries of the log; None is 1 for PPO and 100 for A2C and REINFORCE.
 
         Returns:

@@ -30,6 +30,23 @@ _NOT_IN_OPTIMIZER_KWARGS = {
     "half_life": "set half_life instead",
 }
 
+# Names of hyperparameters in Stable-Baselines3, CleanRL and torch.
+SYNONYMS = {
+    "lr": "learning_rate",
+    "discount": "gamma",
+    "entropy_coef": "ent_coef",
+    "value_coef": "vf_coef",
+    "lam": "gae_lambda",
+    "num_steps": "n_steps",
+    "norm_adv": "normalize_advantage",
+    "update_epochs": "n_epochs",
+    "clip_coef": "clip_range",
+    "clip_vloss": "clip_range_vf",
+    "n_envs": "num_envs",
+    "net_arch": "hidden_sizes",
+    "activation_fn": "activation",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig:

@@ -1,4 +1,4 @@
-"""The ``config.yaml`` of a training: its configuration as YAML, and the file that `learn` writes into ``log_dir``."""
+"""The ``config.yaml`` of a training: its YAML, and the file that `learn` writes into ``log_dir``."""
 
 import json
 import re
@@ -47,7 +47,9 @@ def is_of_script(folder: Path) -> bool:
 
 
 def write_config(folder: Path, env: dict[str, Any], agent: AgentConfig, total_timesteps: int, seed: int) -> None:
-    """Write the configuration of a script's training, unless the folder has one or the agent's class is the user's.
+    """Write the configuration of a script's training, unless the folder has one.
+
+    Nothing is written for a configuration of the user's own class, which the command line cannot read.
 
     Args:
         folder: Folder of the log.
@@ -83,7 +85,7 @@ def describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: int
     if changing is None:
         return described
     try:
-        changes = {
+        changes: dict[str, Any] = {
             "changes": {target: schedule.to_config() for target, schedule in changing.schedules.items()},
             "curriculum": None if changing.curriculum is None else changing.curriculum.to_config(),
             "sharing": changing.sharing,

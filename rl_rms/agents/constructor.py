@@ -3,17 +3,33 @@
 import difflib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar
 
 from torch import nn
 
-from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.config import SYNONYMS, AgentConfig
 from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.optimizers import optimizer_path
 
 ConfigT = TypeVar("ConfigT", bound=AgentConfig)
+# Arguments of other libraries that are no hyperparameter here, and their replacements.
+_VECTOR = 'make the environment with rl_rms.envs.make_vec("CartPole-v1", num_envs=8)'
+_OPTIMIZER = 'give optimizer="torch.optim.Adam" or another class, and optimizer_kwargs={"eps": 1e-5}'
+_INSTEAD = {
+    "n_envs": _VECTOR,
+    "num_envs": _VECTOR,
+    "policy_kwargs": 'give policy=PolicyConfig(hidden_sizes=(64, 64), activation="tanh"); for another optimizer '
+    + _OPTIMIZER,
+    "optimizer_class": _OPTIMIZER,
+    "use_rms_prop": _OPTIMIZER,
+    "rms_prop_eps": _OPTIMIZER,
+    "tensorboard_log": 'give agent.learn(..., log_dir="runs/mine")',
+    "verbose": "give agent.learn(..., progress_bar=True)",
+    "net_arch": "give policy=PolicyConfig(hidden_sizes=(64, 64))",
+    "activation_fn": 'give policy=PolicyConfig(activation="tanh")',
+}
 # The class names the algorithm. Policies and optimizers may be objects, so the constructor has them as arguments.
 _NOT_DERIVED = ("algorithm", "policy", "optimizer")
 
@@ -39,9 +55,9 @@ def make_config(
     known, kind = [spec.name for spec in _derived(cls)], cls.__name__.removesuffix("Config")
     for name in hyperparameters:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            close = difflib.get_close_matches(SYNONYMS.get(name, name), known, n=1, cutoff=0.5)
             mend = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}"
-            raise TypeError(f"{kind} has no hyperparameter {name!r}; {mend}")
+            raise TypeError(f"{kind} has no hyperparameter {name!r}; {_INSTEAD.get(name, mend)}")
     given = dict(hyperparameters)
     if isinstance(policy, PolicyConfig):
         given["policy"] = policy
@@ -50,12 +66,40 @@ def make_config(
     return cls(**given)
 
 
+def check_arguments(kind: str, env: Any, others: Sequence[Any], policy: Any) -> None:
+    """Refuse the arguments of Stable-Baselines3's constructors, such as ``A2C("MlpPolicy", env)``.
+
+    Args:
+        kind: Class of the agent.
+        env: Its first argument.
+        others: Its other positional arguments.
+        policy: Its argument ``policy``.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind; the message has the replacement.
+    """
+    policies = [one for one in (env, policy) if isinstance(one, str) and one.endswith("Policy")]
+    if policies:
+        raise TypeError(
+            f"{kind} has no policy {policies[0]!r}; leave it out: {kind}(env), or give "
+            "policy=PolicyConfig(hidden_sizes=(64, 64))"
+        )
+    if others:
+        raise TypeError(
+            f"{kind} takes env alone without a name, got {others[0]!r} too; give the other arguments by name, "
+            f"such as {kind}(env, learning_rate=7e-4)"
+        )
+    if not isinstance(policy, (PolicyConfig, nn.Module, type(None))):
+        raise TypeError(f"policy must be a PolicyConfig or a torch module, got {policy!r}")
+
+
 def signature_of(constructor: Any, cls: type[AgentConfig]) -> inspect.Signature:
     """A constructor's signature with a configuration's fields in place of ``**hyperparameters``."""
     own = [
         parameter
         for name, parameter in inspect.signature(constructor).parameters.items()
-        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        if name != "self"
+        and parameter.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     ]
     derived = [
         inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=_default(spec), annotation=spec.type)

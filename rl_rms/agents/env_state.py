@@ -145,7 +145,18 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
         return env
     if isinstance(env, gym.Env):
         return ResilientSyncVectorEnv([lambda: env])
-    raise TypeError(f"env must be a Gymnasium id, Env or VectorEnv, got {env!r}")
+    raise TypeError(_not_an_env(env))
+
+
+def _not_an_env(given: object) -> str:
+    """The error for an environment of another kind."""
+    error = f"env must be a Gymnasium id, Env or VectorEnv, got {given!r}"
+    if not hasattr(given, "step_async"):
+        return error
+    return (
+        f'{error}, a VecEnv of Stable-Baselines3; make it with rl_rms.envs.make_vec("CartPole-v1", num_envs=8), '
+        "or give the functions that make the environments to gymnasium.vector.SyncVectorEnv"
+    )
 
 
 def find_changing(env: VectorEnv) -> ChangingEnv | None:

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rl_rms.agents.config import A2CConfig, AgentConfig, PPOConfig, ReinforceConfig
+from rl_rms.agents.config import SYNONYMS, A2CConfig, AgentConfig, PPOConfig, ReinforceConfig
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import annotations_of, read_words, walk, with_whole_numbers, with_words
 from rl_rms.cli.parser import Parser, one_sentence
@@ -242,14 +242,15 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
         if place not in annotations:
             if not str(key) or any(map(str.isspace, str(key))):
                 raise UserError(f"there is no key {place!r}: a key is a word")
-            others = [name for name, kind in ALGORITHMS.items() if place in annotations_of(RunConfig, agent=kind)]
-            if others:
+            meant = f"{where}{SYNONYMS.get(str(key), key)}"
+            others = [name for name, kind in ALGORITHMS.items() if meant in annotations_of(RunConfig, agent=kind)]
+            if others and meant not in annotations:
                 raise UserError(
-                    f"{place} is a key of agent.algorithm {' and '.join(others)} alone; remove {place}, or set "
+                    f"{meant} is a key of agent.algorithm {' and '.join(others)} alone; remove {place}, or set "
                     f"agent.algorithm to {others[0]}"
                 )
             known = [one for one in annotations if one.rpartition(".")[0] == where[:-1]]
-            hint = suggestion(place, annotations) or f"; there are {', '.join(known)}"
+            hint = _suggestion(place, annotations) or f"; there are {', '.join(known)}"
             raise UserError(f"there is no key {place!r}{hint}")
         if place in _FREE_FORM or not any(one.startswith(f"{place}.") for one in annotations):
             continue
@@ -257,6 +258,15 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
             _check_keys(value, annotations, f"{place}.")
         elif value is not None or type(None) not in get_args(annotations[place]):
             raise UserError(f"{place} must hold keys, got {value!r}; leave it out for the defaults")
+
+
+def _suggestion(place: str, annotations: Mapping[str, Any]) -> str:
+    """The known key for a word of another library or part, else the key that is spelled most alike."""
+    part, _, word = place.rpartition(".")
+    meant = SYNONYMS.get(word, word)
+    named = [key for key in annotations if key.rpartition(".")[2] == meant]
+    siblings = [key for key in annotations if key.rpartition(".")[0] == part]
+    return suggestion(f"{part}.{meant}", named) or suggestion(place, siblings) or suggestion(place, annotations)
 
 
 def _check_no_class(tree: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ Single environments and native vector environments have the same targets. In a v
 scalar for all sub-environments or an array of shape ``(num_envs,)``.
 """
 
+import difflib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -311,8 +312,13 @@ def _parameter(env: Any, target: str, observation_space: Space, action_space: Sp
     parameter = find_parameter(env, target)
     if parameter is None:
         fitting = [one for one in NEUTRAL if transforms.misfit(one, observation_space, action_space) is None]
-        raise ValueError(
-            f"{type(env).__name__} has no {target!r} to change; it offers "
-            f"{', '.join([*parameter_names(env), *fitting])}"
-        )
+        offered = [*parameter_names(env), *fitting]
+        close = difflib.get_close_matches(target, offered, n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        if hasattr(env, target):
+            kind = type(getattr(env, target)).__name__
+            problem = f"{target!r} of {type(env).__name__} must be a number to be changed, got a {kind}"
+        else:
+            problem = f"{type(env).__name__} has no {target!r} to change"
+        raise ValueError(f"{problem}; {meant}it offers {', '.join(offered)}")
     return parameter

@@ -4,8 +4,10 @@ import dataclasses
 import inspect
 import re
 
+import gymnasium as gym
 import pytest
 import torch
+from stable_baselines3.common.env_util import make_vec_env
 
 from rl_rms.agents import A2C, PPO, A2CConfig, PolicyConfig, PPOConfig, Reinforce, ReinforceConfig
 from tests.naming import naming
@@ -43,11 +45,61 @@ def test_constructor_with_every_field_makes_that_configuration(agent, config):
     assert agent("CartPole-v1", **fields).config == agent("CartPole-v1", config=wanted).config == wanted
 
 
-@pytest.mark.parametrize(("name", "meant"), [("gama", "gamma"), ("learning_rates", "learning_rate"), ("lr", None)])
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("gama", "gamma"), ("learning_rates", "learning_rate"), ("lr", "learning_rate"), ("xyzzy", None)],
+)
 def test_unknown_hyperparameter_raises_a_type_error_that_names_the_nearest(name, meant):
     with pytest.raises(TypeError, match=naming("A2C", f"'{name}'")) as raised:
         A2C("CartPole-v1", **{name: 0.5})
     assert f"'{meant}'" in str(raised.value) if meant else "learning_rate, " in str(raised.value)
+
+
+@pytest.mark.parametrize("agent", [A2C, PPO, Reinforce])
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("n_envs", ["rl_rms.envs.make_vec", "num_envs=8"]),
+        ("policy_kwargs", ["PolicyConfig", "optimizer_kwargs"]),
+        ("tensorboard_log", ["learn", "log_dir"]),
+        ("verbose", ["learn", "progress_bar"]),
+        ("rms_prop_eps", ["optimizer_kwargs", "eps"]),
+    ],
+)
+def test_argument_of_stable_baselines3_raises_a_type_error_with_the_replacement(name, remedy, agent):
+    with pytest.raises(TypeError, match=naming(agent.__name__, f"'{name}'", *remedy)):
+        agent("CartPole-v1", **{name: 4})
+
+
+@pytest.mark.parametrize("agent", [A2C, PPO, Reinforce])
+@pytest.mark.parametrize(
+    ("positional", "named"),
+    [
+        (("MlpPolicy", gym.make("CartPole-v1")), {}),
+        (("MlpPolicy", "CartPole-v1"), {}),
+        (("CartPole-v1",), {"policy": "MlpPolicy"}),
+    ],
+    ids=["env", "id", "by name"],
+)
+def test_policy_by_name_raises_a_type_error_with_the_replacement(positional, named, agent):
+    with pytest.raises(TypeError, match=naming("'MlpPolicy'", f"{agent.__name__}(env)", "PolicyConfig")):
+        agent(*positional, **named)
+
+
+def test_second_positional_argument_raises_a_type_error_that_names_it():
+    with pytest.raises(TypeError, match=naming("0.01", "learning_rate")):
+        A2C("CartPole-v1", 0.01)
+
+
+def test_policy_of_another_type_raises_a_type_error():
+    with pytest.raises(TypeError, match=naming("policy", "{'hidden_sizes': [3]}", "PolicyConfig")):
+        A2C("CartPole-v1", policy={"hidden_sizes": [3]})
+
+
+@pytest.mark.parametrize("agent", [A2C, PPO, Reinforce])
+def test_vec_env_of_stable_baselines3_raises_a_type_error_with_the_replacement(agent):
+    with pytest.raises(TypeError, match=naming("VecEnv", "rl_rms.envs.make_vec", "num_envs")):
+        agent(make_vec_env("CartPole-v1", n_envs=2))
 
 
 def test_hyperparameter_of_another_algorithm_raises_a_type_error():

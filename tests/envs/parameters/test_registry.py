@@ -277,9 +277,9 @@ def test_change_in_one_environment_keeps_another():
         (
             "CartPole-v1",
             "gravitas",
-            ("CartPoleEnv", "'gravitas'", "force_mag", "gravity", "length"),
+            ("CartPoleEnv", "'gravitas'", "'gravity'", "force_mag", "length"),
         ),
-        ("CartPole-v1", "kinematics_integrator", ("'kinematics_integrator'", "length")),
+        ("CartPole-v1", "kinematics_integrator", ("'kinematics_integrator'", "number", "str", "length")),
         ("CartPole-v1", "reward.scal", ("'reward.scal'", "reward.scale")),
         ("CartPole-v1", "action.gain", ("'action.gain'", "Box of floats")),
         (

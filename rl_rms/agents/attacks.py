@@ -17,8 +17,8 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from rl_rms.agents.agent import Agent
-from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.env_state import find_changing
+from rl_rms.agents.losses import distribution_of
 from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.transforms import is_float_box
@@ -139,7 +139,7 @@ def adversarial_direction(agent: Agent, observations: Array) -> Array:
     with torch.enable_grad():
         x = torch.tensor(normalized, device=agent.device, requires_grad=True)
         features = policy.encode(x) if hasattr(policy, "encode") else x
-        distribution: Distribution = policy.actor(features)
+        distribution = distribution_of(policy, features)
         loss = -distribution.log_prob(distribution.mode().detach()).sum()
         (gradient,) = torch.autograd.grad(loss, x)
     return gradient.sign().cpu().numpy()

@@ -24,6 +24,7 @@ from rl_rms.agents.losses import (
     all_features,
     all_values,
     check_rows,
+    distribution_of,
     encode,
     plain_targets,
     remember,
@@ -171,7 +172,7 @@ def _distribution(
     policy: nn.Module, batch: Batch, features: Tree, rows: Rows, device: torch.device
 ) -> Distribution:
     """The distributions over some rows' valid actions, from the rows' features."""
-    distribution: Distribution = policy.actor(features)  # type: ignore[operator]
+    distribution = distribution_of(policy, features)
     if batch.rollout.action_masks is not None:
         distribution = distribution.masked(_of_rows(batch.rollout.action_masks, rows, device))
     return distribution

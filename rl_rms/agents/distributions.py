@@ -1,7 +1,7 @@
 """Action distributions, sampled with a numpy generator that is saved with the agent."""
 
 import math
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -203,6 +203,95 @@ class SquashedGaussian(DiagonalGaussian):
         weights = torch.as_tensor(_WEIGHTS / _WEIGHTS.sum(), dtype=self.mean.dtype, device=self.mean.device)
         spread = self.mean.unsqueeze(-1) + self.log_std.exp().unsqueeze(-1) * nodes
         return super().entropy() + _sum_components((_log_slope(spread) * weights).sum(-1))
+
+
+class TorchDistribution:
+    """A distribution of ``torch.distributions``; the components of an action are independent.
+
+    Args:
+        distribution: One distribution per row, with batch shape ``(batch,)`` or ``(batch, *action)``.
+    """
+
+    def __init__(self, distribution: torch.distributions.Distribution) -> None:
+        self._distribution = distribution
+
+    def sample(self, generator: RandomSource) -> Tensor:
+        """Draw one action per row, with torch's generators seeded from the agent's."""
+        # Each worker has its own first row.
+        seed = int(generator.random((self._distribution.batch_shape[0],))[0] * 2**53)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            return self._distribution.sample()
+
+    def mode(self) -> Tensor:
+        """The most likely action of each row, or else the mean."""
+        try:
+            return self._distribution.mode
+        except NotImplementedError:
+            return self._distribution.mean
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Log-probability (density) of one action per row, summed over its components, shape ``(batch,)``."""
+        return _sum_components(self._distribution.log_prob(actions))
+
+    def entropy(self) -> Tensor:
+        """Entropy summed over the components, shape ``(batch,)``.
+
+        Raises:
+            ValueError: If the distribution has none.
+        """
+        try:
+            return _sum_components(self._distribution.entropy())
+        except NotImplementedError as error:
+            raise ValueError(
+                f"actor must return a distribution with entropy, got {type(self._distribution).__name__}; "
+                "return another, such as rl_rms.agents.distributions.SquashedGaussian for bounded actions"
+            ) from error
+
+    def masked(self, mask: Tensor) -> "TorchDistribution":
+        """Not defined.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f"mask_actions needs categorical actions, got {type(self._distribution).__name__} from actor; return "
+            "torch.distributions.Categorical, or a distribution with a method masked"
+        )
+
+
+def as_distribution(given: Any) -> Distribution:
+    """An actor's result as a distribution of this module.
+
+    Args:
+        given: A distribution of this module, an object with its methods, or a distribution of
+            ``torch.distributions``. ``Categorical``, ``Normal`` and ``Bernoulli`` become the distributions of this
+            module, which support masks and draw the same actions with any number of workers.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    while isinstance(given, torch.distributions.Independent):
+        given = given.base_dist  # every distribution here sums over the components
+    if type(given) is torch.distributions.Categorical:
+        _, *components, num_actions = given.logits.shape
+        if not components:
+            return Categorical(given.logits)
+        return MultiCategorical(given.logits.flatten(1), np.full(components, num_actions))
+    if type(given) is torch.distributions.Normal:
+        return DiagonalGaussian(given.mean, given.stddev.log())
+    if type(given) is torch.distributions.Bernoulli:
+        return Bernoulli(given.logits)
+    if isinstance(given, torch.distributions.Distribution):
+        return TorchDistribution(given)
+    missing = [name for name in ("sample", "log_prob", "entropy") if not hasattr(given, name)]
+    if missing:
+        raise ValueError(
+            "actor must return a distribution of torch.distributions or rl_rms.agents.distributions, got "
+            f"{type(given).__name__}, which has no {missing[0]}; wrap logits in torch.distributions.Categorical"
+        )
+    distribution: Distribution = given
+    return distribution
 
 
 def _sum_components(values: Tensor) -> Tensor:

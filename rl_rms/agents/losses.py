@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_rms.agents.config import AgentConfig
-from rl_rms.agents.distributions import Distribution
+from rl_rms.agents.distributions import Distribution, as_distribution
 from rl_rms.agents.returns import bootstrap_values, explained_variance, generalized_advantages
 from rl_rms.agents.rollout import Rollout
 from rl_rms.agents.trees import Tree, tree_map
@@ -178,7 +178,7 @@ def actor_critic_loss(
         predicted, values, final_values = all_values(policy, batch, features, after)
     advantages, returns = targets(batch, values, final_values, workers)
 
-    distribution: Distribution = policy.actor(features)  # type: ignore[operator]
+    distribution = distribution_of(policy, features)
     if rollout.action_masks is not None:
         distribution = distribution.masked(torch.as_tensor(rollout.action_masks, device=device).flatten(0, 1))
     mask = torch.as_tensor(batch.loss_mask.reshape(-1), device=device)
@@ -216,7 +216,7 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
             return f"the parameter {name} is already nan or infinite"
     rollout, shape = batch.rollout, batch.loss_mask.shape
     features, after = all_features(policy, batch, next(policy.parameters()).device)
-    distribution: Distribution = policy.actor(features)  # type: ignore[operator]
+    distribution = distribution_of(policy, features)
     actions = torch.as_tensor(rollout.actions, device=distribution.entropy().device).flatten(0, 1)
     _, values, final_values = all_values(policy, batch, features, after)
     advantages, _ = plain_targets(batch, values, final_values)
@@ -287,6 +287,11 @@ def all_features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple
 def encode(policy: nn.Module, observations: Tree) -> Tree:
     """The features of observations; the observations themselves if the policy has no ``encode``."""
     return policy.encode(observations) if hasattr(policy, "encode") else observations  # type: ignore[operator]
+
+
+def distribution_of(policy: nn.Module, features: Tree) -> Distribution:
+    """The distribution over actions for features; see `rl_rms.agents.distributions.as_distribution`."""
+    return as_distribution(policy.actor(features))  # type: ignore[operator]
 
 
 def remember(policy: nn.Module, features: Tensor, starts: Tensor, state: Tensor) -> tuple[Tensor, list[Tensor]]:

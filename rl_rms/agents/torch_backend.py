@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_rms.agents.clipped_loss import Minibatch, Played, clipped_loss, evaluate
 from rl_rms.agents.distributions import Distribution
-from rl_rms.agents.losses import Batch, actor_critic_loss
+from rl_rms.agents.losses import Batch, actor_critic_loss, distribution_of
 from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.agents.workers import ALONE, RandomSource, Workers
 
@@ -45,7 +45,7 @@ class TorchBackend:
         if state is not None:
             starting = torch.as_tensor(starts, device=self._device)
             features, state = self._policy.remember(features, state, starting)
-        distribution: Distribution = self._policy.actor(features)
+        distribution = distribution_of(self._policy, features)
         if action_masks is not None:
             distribution = distribution.masked(torch.as_tensor(action_masks, device=self._device))
         return distribution, state

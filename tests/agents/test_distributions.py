@@ -8,7 +8,13 @@ from rl_rms.agents.distributions import (
     DiagonalGaussian,
     MultiCategorical,
     SquashedGaussian,
+    TorchDistribution,
+    as_distribution,
 )
+from rl_rms.agents.workers import SharedRandomSource, Workers
+from tests.naming import naming
+
+VALUES = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
 
 
 def test_categorical_equals_torch():
@@ -92,3 +98,79 @@ def test_masked_distribution_never_draws_invalid_actions_nor_counts_their_entrop
     (masked.entropy().sum() + masked.log_prob(torch.tensor([1, 2])).sum()).backward()
     assert torch.isfinite(logits.grad).all()
     assert logits.grad[0, 0] == 0.0
+
+
+TORCH = {
+    "categorical": (torch.distributions.Categorical(logits=VALUES), Categorical),
+    "categoricals": (
+        torch.distributions.Categorical(logits=VALUES.unsqueeze(1).repeat(1, 2, 1)),
+        MultiCategorical,
+    ),
+    "normal": (torch.distributions.Normal(VALUES, VALUES.exp()), DiagonalGaussian),
+    "bernoulli": (torch.distributions.Bernoulli(logits=VALUES), Bernoulli),
+    "beta": (torch.distributions.Beta(VALUES.exp() + 1, VALUES.exp() + 2), TorchDistribution),
+    "laplace": (torch.distributions.Laplace(VALUES, VALUES.exp()), TorchDistribution),
+    "multivariate": (torch.distributions.MultivariateNormal(VALUES, torch.eye(3)), TorchDistribution),
+}
+
+
+def total(values):
+    return values.reshape(5, -1).sum(-1)
+
+
+@pytest.mark.parametrize("kind", TORCH)
+@pytest.mark.parametrize("is_independent", [False, True])
+def test_as_distribution_of_torch_has_its_probabilities_and_entropy(kind, is_independent):
+    theirs, expected = TORCH[kind]
+    wrapped = torch.distributions.Independent(theirs, len(theirs.batch_shape) - 1) if is_independent else theirs
+    ours = as_distribution(wrapped)
+    assert type(ours) is expected
+    actions = ours.sample(np.random.default_rng(0))
+    assert actions.shape == theirs.sample().shape
+    torch.testing.assert_close(ours.log_prob(actions), total(theirs.log_prob(actions)))
+    torch.testing.assert_close(ours.entropy(), total(theirs.entropy()))
+    torch.testing.assert_close(ours.mode().float(), theirs.mode.float())
+
+
+def test_torch_distribution_draws_with_the_generator_of_the_agent_alone():
+    beta = as_distribution(TORCH["beta"][0])
+    before = torch.get_rng_state()
+    one, two = (beta.sample(np.random.default_rng(seed)) for seed in (3, 4))
+    assert torch.equal(one, beta.sample(np.random.default_rng(3)))
+    assert not torch.equal(one, two)
+    assert torch.equal(torch.get_rng_state(), before)
+    drawn = np.random.default_rng(3)
+    assert not torch.equal(beta.sample(drawn), beta.sample(drawn))
+
+
+def test_torch_distribution_of_two_workers_draws_different_actions():
+    beta = as_distribution(torch.distributions.Beta(torch.ones(4, 1), torch.ones(4, 1)))
+    one, two = (beta.sample(SharedRandomSource(np.random.default_rng(0), Workers(rank, 2))) for rank in range(2))
+    assert not torch.equal(one, two)
+
+
+def test_torch_distribution_without_a_mode_has_its_mean():
+    mixture = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(5, 2)), torch.distributions.Normal(VALUES[:, :2], 1.0)
+    )
+    torch.testing.assert_close(as_distribution(mixture).mode(), VALUES[:, :2].mean(-1))
+
+
+def test_torch_categorical_can_be_masked():
+    mask = torch.tensor([[True, False, False]] * 5)
+    assert as_distribution(TORCH["categorical"][0]).masked(mask).mode().tolist() == [0] * 5
+    with pytest.raises(ValueError, match=naming("mask_actions", "Beta", "Categorical")):
+        as_distribution(TORCH["beta"][0]).masked(mask)
+
+
+def test_torch_distribution_without_an_entropy_names_another():
+    squashed = torch.distributions.TransformedDistribution(
+        torch.distributions.Normal(VALUES, 1.0), torch.distributions.TanhTransform()
+    )
+    with pytest.raises(ValueError, match=naming("actor", "TransformedDistribution", "SquashedGaussian")):
+        as_distribution(squashed).entropy()
+
+
+def test_as_distribution_of_logits_names_a_distribution():
+    with pytest.raises(ValueError, match=naming("actor", "Tensor", "torch.distributions.Categorical")):
+        as_distribution(VALUES)

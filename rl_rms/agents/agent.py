@@ -121,8 +121,9 @@ class Agent:
             observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
         if observation_space is None or action_space is None:
             raise ValueError("an agent needs env, or else observation_space and action_space, got env=None")
-        for space in (observation_space, action_space):
-            space_to_dict(space)  # raises now for a space that could not be saved later
+        # Raises now for a space that could not be saved later.
+        space_to_dict(observation_space, "observation_space")
+        space_to_dict(action_space, "action_space")
         if config.mask_actions:
             action_mask_size(action_space)  # raises for actions that cannot be masked
         self.observation_space: gym.Space[Any] = observation_space
@@ -439,7 +440,7 @@ class Agent:
         path: str | Path,
         env: EnvLike | None = None,
         *,
-        policy: nn.Module | None = None,
+        policy: PolicyConfig | nn.Module | None = None,
         optimizer: OptimizerLike | None = None,
         device: str | None = None,
     ) -> Self:
@@ -453,7 +454,8 @@ class Agent:
         Args:
             path: The file.
             env: Environment to train in; None for an agent that only predicts.
-            policy: The policy module; needed if the saved agent had a user's module.
+            policy: The policy module; needed if the saved agent had a user's module. A `PolicyConfig` allows the
+                import of the user's classes that the saved one names, and must be equal to it.
             optimizer: The optimizer's class; needed unless it is torch's or this library's.
             device: A torch device; None for the saved one.
 
@@ -465,13 +467,19 @@ class Agent:
         with damage_named(f"{path}, config,"):
             changed = {} if device is None else {"device": device}
             config = cls.config_class.from_dict(contents["config"], **changed)
-        if contents["user_policy"] and policy is None:
+        module = None if isinstance(policy, PolicyConfig) else policy
+        if contents["user_policy"] and module is None:
             raise ValueError(f"{path} was saved with a user's policy module; pass it as policy=...")
+        if isinstance(policy, PolicyConfig) and policy != config.policy:
+            raise ValueError(f"{path} was saved with {config.policy}, got policy={policy}; pass the saved one")
+        if not isinstance(policy, (PolicyConfig, nn.Module)):
+            for class_path in config.policy.user_classes.values():
+                check_trusted("policy", class_path)
         if optimizer is None:
-            check_trusted(config.optimizer)
+            check_trusted("optimizer", config.optimizer)
         with damage_named(f"{path}, observation_space or action_space,"):
             spaces = {name: space_from_dict(contents[name]) for name in ("observation_space", "action_space")}
-        agent = cls(env, config=config, seed=contents["seed"], policy=policy, optimizer=optimizer, **spaces)
+        agent = cls(env, config=config, seed=contents["seed"], policy=module, optimizer=optimizer, **spaces)
         for name, space in spaces.items():
             if getattr(agent, name) != space:
                 raise ValueError(

@@ -12,7 +12,7 @@ import torch
 from rl_rms.envs.encoding import decode
 from rl_rms.optim.rmsprop import RMSprop
 
-# Optimizers that a checkpoint may name, because importing them runs no code that the file chose.
+# Classes that a checkpoint may name, because importing them runs no code that the file chose.
 _TRUSTED = ("rl_rms.", "torch.optim.")
 
 
@@ -323,14 +323,18 @@ def _short(value: Any) -> str:
     return " ".join(repr(value).split())[:200]
 
 
-def check_trusted(optimizer: str) -> None:
-    """Refuse to import an optimizer named by a file, unless it is torch's or this library's.
+def check_trusted(argument: str, path: str) -> None:
+    """Refuse to import a class named by a file, unless it is torch's optimizer or this library's.
+
+    Args:
+        argument: The argument of ``load`` that passes the class.
+        path: Import path of the class.
 
     Raises:
-        ValueError: If it is from another package.
+        ValueError: If the class is from another package.
     """
-    if not optimizer.startswith(_TRUSTED):
+    if not path.startswith(_TRUSTED):
         raise ValueError(
-            f"the checkpoint names the optimizer {optimizer!r}; importing it would run code that the file chose, "
-            "so pass the class as optimizer=..."
+            f"the checkpoint names the {argument} {path!r}; importing it would run code that the file chose, so "
+            f"pass {argument}=..."
         )

@@ -170,7 +170,9 @@ class AgentConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain data."""
         plain = asdict(self)
-        plain["policy"]["hidden_sizes"] = list(plain["policy"]["hidden_sizes"])
+        for name in ("hidden_sizes", "critic_hidden_sizes"):
+            if plain["policy"][name] is not None:
+                plain["policy"][name] = list(plain["policy"][name])
         if plain["meta"] is not None:
             plain["meta"]["adapt"] = list(plain["meta"]["adapt"])
         return plain

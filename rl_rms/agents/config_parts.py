@@ -15,15 +15,22 @@ Norm = Literal["none", "layer", "batch"]
 Recurrent = Literal["none", "gru", "lstm"]
 OnJump = Literal["keep", "forget"]
 Adaptable = Literal["learning_rate", "half_life", "eps"]
+CONVOLUTIONS = ("nature_cnn", "small_cnn", "impala")
+ENCODERS = ("auto", "mlp", *CONVOLUTIONS)
 _KINDS: dict[Any, str] = {bool: "true or false", str: "a string"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """The policy network: multilayer perceptrons for the actor and the critic.
+    """The policy network: an encoder of the observations, and multilayer perceptrons for actor and critic.
 
     Args:
+        encoder: The network for images, before actor and critic: ``nature_cnn`` (from 36 by 36 pixels),
+            ``small_cnn`` or ``impala`` (both from 3 by 3), or ``mlp``, which flattens images. ``auto`` takes
+            nature_cnn, and small_cnn for smaller images. Each image of a Dict has its own network. The import path
+            of a torch module class, which is made with the observation space, is a user's encoder.
         hidden_sizes: Units of each hidden layer.
+        critic_hidden_sizes: Units of each hidden layer of the critic; null is hidden_sizes.
         shared_trunk: Whether actor and critic share the hidden layers; each has its own last layer.
         activation: Non-linearity after each hidden layer.
         norm: Normalization of each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
@@ -31,13 +38,17 @@ class PolicyConfig:
         recurrent: The recurrent cell that actor and critic share: ``none``, ``gru`` or ``lstm``. Its state is
             reset at an episode's end, and gradients go back to the beginning of a rollout.
         recurrent_size: Units of the recurrent cell.
-        image_features: Units of the Nature CNN's last layer, which actor and critic share, for images.
+        image_features: Features of each image, the units of a convolutional encoder's last layer.
         log_std_init: Initial logarithm of the standard deviation of continuous actions.
         squash_actions: Whether a tanh scales continuous actions to the space's bounds; otherwise they are clipped.
         orthogonal_init: Whether weights are initially orthogonal and biases zero; otherwise torch's defaults.
+        module: Import path of a torch module class with ``actor`` and ``critic`` that replaces the network. It is
+            made with the observation space, the action space and this configuration; null for none.
     """
 
+    encoder: str = "auto"
     hidden_sizes: Sequence[int] = (64, 64)
+    critic_hidden_sizes: Sequence[int] | None = None
     shared_trunk: bool = False
     activation: Activation = "tanh"
     norm: Norm = "none"
@@ -47,20 +58,52 @@ class PolicyConfig:
     log_std_init: float = 0.0
     squash_actions: bool = False
     orthogonal_init: bool = True
+    module: str | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
-        sizes = self.hidden_sizes
-        if not isinstance(sizes, (list, tuple)) or any(
-            isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
-        ):
-            raise ValueError(f"hidden_sizes must be whole numbers >= 1 such as [64, 64], got {sizes!r}")
-        object.__setattr__(self, "hidden_sizes", tuple(sizes))
+        self._check_sizes("hidden_sizes")
+        if self.critic_hidden_sizes is not None:
+            self._check_sizes("critic_hidden_sizes")
+            if self.shared_trunk:
+                raise ValueError(
+                    "critic_hidden_sizes must be null with shared_trunk, because actor and critic share layers, "
+                    f"got {self.critic_hidden_sizes!r}; leave one of them out"
+                )
+        if self.encoder not in ENCODERS and not _is_import_path(self.encoder):
+            raise ValueError(
+                f"encoder must be one of {', '.join(ENCODERS)}, or the import path of a torch module class such "
+                f"as my_networks.Encoder, got {self.encoder!r}"
+            )
+        if self.module is not None and not _is_import_path(self.module):
+            raise ValueError(
+                "module must be the import path of a torch module class such as my_networks.Policy, or null, got "
+                f"{self.module!r}"
+            )
         for name, allowed in (("activation", Activation), ("norm", Norm), ("recurrent", Recurrent)):
             check_choice(name, getattr(self, name), get_args(allowed))
         check_int("recurrent_size", self.recurrent_size, least=1)
         check_int("image_features", self.image_features, least=1)
         check_number("log_std_init", self.log_std_init)
+
+    @property
+    def user_classes(self) -> dict[str, str]:
+        """The import paths of the user's classes by field."""
+        paths = {} if self.encoder in ENCODERS else {"encoder": self.encoder}
+        return paths if self.module is None else {**paths, "module": self.module}
+
+    def _check_sizes(self, name: str) -> None:
+        sizes = getattr(self, name)
+        if not isinstance(sizes, (list, tuple)) or any(
+            isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
+        ):
+            raise ValueError(f"{name} must be whole numbers >= 1 such as [64, 64], got {sizes!r}")
+        object.__setattr__(self, name, tuple(sizes))
+
+
+def _is_import_path(value: Any) -> bool:
+    parts = value.split(".") if isinstance(value, str) else []
+    return len(parts) > 1 and all(map(str.isidentifier, parts))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,55 +1,81 @@
 """Encoders, which turn observations of any space into the features of a policy's networks."""
 
+import copy
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_rms.agents.spaces import ACTION_MASK, is_image, sorted_items
+from rl_rms.agents.class_paths import make_module
+from rl_rms.agents.config_parts import CONVOLUTIONS, ENCODERS, PolicyConfig
+from rl_rms.agents.convolutions import ConvolutionalEncoder, automatic_network
+from rl_rms.agents.spaces import ACTION_MASK, image_scale, is_image, sorted_items, unsupported_space
+from rl_rms.agents.trees import tree_map
+
+Encoder: TypeAlias = "Flatten | OneHot | ConvolutionalEncoder | Together | UserEncoder"
 
 
-def make_encoder(space: gym.Space[Any], image_features: int) -> "Flatten | OneHot | NatureCNN | Together":
+def make_encoder(space: gym.Space[Any], config: PolicyConfig) -> Encoder:
     """The encoder of an observation space.
 
     Args:
-        space: Box or MultiBinary (flattened), an image (Nature CNN), Discrete or MultiDiscrete (one-hot), or a
-            Dict or Tuple of them (concatenated). A Dict's ``action_mask`` is left out.
-        image_features: Number of features of each image.
+        space: Box or MultiBinary (flattened), images (convolutions, unless the configuration chooses ``mlp``),
+            Discrete or MultiDiscrete (one-hot), or a Dict or Tuple of them (each with its own encoder,
+            concatenated). A Dict's ``action_mask`` is left out.
+        config: The configuration with the encoder, see `rl_rms.agents.config_parts.PolicyConfig`.
 
     Raises:
-        ValueError: If the space is none of these.
+        ValueError: If the space is none of these, or the encoder does not fit it.
     """
+    if config.encoder not in ENCODERS:
+        return UserEncoder(make_module("policy.encoder", config.encoder, observation_space=space), space)
+    encoder = _encoder_of(space, config, "observation_space")
+    has_images = any(isinstance(module, ConvolutionalEncoder) for module in encoder.modules())
+    if config.encoder in CONVOLUTIONS and not has_images:
+        raise ValueError(
+            f"encoder {config.encoder!r} needs images, which are a Box of 3 axes, or of 4 for stacked frames, got "
+            f"{space}; set encoder to auto or mlp"
+        )
+    return encoder
+
+
+def _encoder_of(space: gym.Space[Any], config: PolicyConfig, name: str) -> Encoder:
     if isinstance(space, spaces.Dict):
         parts = {key: part for key, part in sorted_items(space) if key != ACTION_MASK}
-        return Together({key: make_encoder(part, image_features) for key, part in parts.items()})
+        return Together({key: _encoder_of(part, config, f"{name}[{key!r}]") for key, part in parts.items()})
     if isinstance(space, spaces.Tuple):
-        return Together({str(i): make_encoder(part, image_features) for i, part in enumerate(space)})
+        return Together({str(i): _encoder_of(part, config, f"{name}[{i}]") for i, part in enumerate(space)})
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return OneHot(space)
-    if is_image(space):
-        return NatureCNN(space, image_features)
-    if isinstance(space, (spaces.Box, spaces.MultiBinary)):
-        return Flatten(space)
-    raise ValueError(
-        f"observations must be Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them, got {space}"
-        "; convert them with a wrapper such as gymnasium.wrappers.FlattenObservation"
-    )
+    if not isinstance(space, (spaces.Box, spaces.MultiBinary)):
+        raise unsupported_space(space, name)
+    network = "mlp"
+    if isinstance(space, spaces.Box):
+        if config.encoder in CONVOLUTIONS and (is_image(space) or len(space.shape) in {3, 4}):
+            network = config.encoder
+        elif config.encoder == "auto" and is_image(space):
+            network = automatic_network(space)
+        if network != "mlp":
+            features, is_orthogonal = config.image_features, config.orthogonal_init
+            return ConvolutionalEncoder(space, network, features, orthogonal_init=is_orthogonal)
+    return Flatten(space)
 
 
 class Flatten(nn.Module):
-    """The observation, flattened, as float32."""
+    """The observation, flattened, as float32; images of uint8 are divided by ``scale``, which is 255."""
 
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__()
         assert space.shape is not None
         self.num_features = math.prod(space.shape)
+        self.scale = image_scale(space)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
-        return observations.float().reshape(len(observations), self.num_features)
+        return observations.float().reshape(len(observations), self.num_features) / self.scale
 
 
 class OneHot(nn.Module):
@@ -70,60 +96,6 @@ class OneHot(nn.Module):
         """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
         columns = observations.long().reshape(len(observations), -1) + self.get_buffer("_shift")
         return torch.zeros(len(columns), self.num_features, device=columns.device).scatter_(1, columns, 1.0)
-
-
-class NatureCNN(nn.Module):
-    """Three convolutions and a linear layer, all with ReLU, for images scaled to [0, 1].
-
-    Images may have their channels last, as in most environments, or first, as from
-    `gymnasium.wrappers.FrameStackObservation`. The first axis holds the channels if it is the shortest. Stacked
-    color frames of shape ``(frames, height, width, color)`` become channels too.
-
-    Args:
-        space: An image space, see `rl_rms.agents.spaces.is_image`.
-        num_features: Units of the linear layer.
-
-    Raises:
-        ValueError: If images are smaller than 36 by 36, the least size for the convolutions.
-
-    Source: Mnih et al., "Human-level control through deep reinforcement learning", Nature 518, 2015.
-    """
-
-    def __init__(self, space: gym.Space[Any], num_features: int) -> None:
-        super().__init__()
-        shape = space.shape
-        assert shape is not None
-        self._stacked = len(shape) == 4
-        self._channels_first = not self._stacked and shape[0] == min(shape)
-        channels, height, width = self._channels_of(shape)
-        if min(height, width) < 36:
-            raise ValueError(
-                f"the Nature CNN needs images of at least 36 by 36, got {space}; enlarge them with "
-                "gymnasium.wrappers.ResizeObservation, or flatten them with FlattenObservation"
-            )
-        layers: list[nn.Module] = []
-        for fan_in, fan_out, size, stride in ((channels, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)):
-            layers += [orthogonal(nn.Conv2d(fan_in, fan_out, size, stride), math.sqrt(2.0)), nn.ReLU()]
-        convolutions = nn.Sequential(*layers, nn.Flatten())
-        with torch.no_grad():
-            flat = convolutions(torch.zeros(1, channels, height, width)).shape[1]
-        linear = orthogonal(nn.Linear(flat, num_features), math.sqrt(2.0))
-        self.network = nn.Sequential(*convolutions, linear, nn.ReLU())
-        self.num_features = num_features
-
-    def _channels_of(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        if self._stacked:
-            return shape[0] * shape[3], shape[1], shape[2]
-        return shape if self._channels_first else (shape[2], shape[0], shape[1])  # type: ignore[return-value]
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
-        if self._stacked:
-            observations = observations.permute(0, 1, 4, 2, 3).flatten(1, 2)
-        elif not self._channels_first:
-            observations = observations.permute(0, 3, 1, 2)
-        features: Tensor = self.network(observations.float() / 255.0)
-        return features
 
 
 class Together(nn.Module):
@@ -149,8 +121,39 @@ class Together(nn.Module):
         return torch.cat(features, dim=-1)
 
 
-def orthogonal(layer: Any, gain: float) -> Any:
-    """A layer with orthogonal weights, scaled by ``gain``, and biases of zero."""
-    nn.init.orthogonal_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)
-    return layer
+class UserEncoder(nn.Module):
+    """A user's encoder.
+
+    Args:
+        module: Maps observations of shape ``(batch, *observation)``, or a Dict or Tuple of them, to features of
+            shape ``(batch, num_features)``.
+        space: The observation space. A sample of it shows the number of features.
+
+    Raises:
+        ValueError: If the features have another shape.
+    """
+
+    def __init__(self, module: nn.Module, space: gym.Space[Any]) -> None:
+        super().__init__()
+        self.module = module
+        device = next((param.device for param in module.parameters()), None)
+        sampled = copy.deepcopy(space)
+        sampled.seed(0)
+        rows = tree_map(lambda leaf: torch.as_tensor(leaf, device=device).expand(2, *leaf.shape), sampled.sample())
+        was_training = module.training
+        module.eval()
+        with torch.no_grad():
+            features = self(rows)
+        module.train(was_training)
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
+            got = tuple(features.shape) if isinstance(features, Tensor) else repr(features)
+            raise ValueError(
+                f"encoder {type(module).__name__} must map a batch of observations to features of shape (batch, "
+                f"num_features), got {got} for a batch of 2; end it with .flatten(1)"
+            )
+        self.num_features: int = features.shape[1]
+
+    def forward(self, observations: Any) -> Tensor:
+        """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
+        features: Tensor = self.module(observations)
+        return features

@@ -38,12 +38,12 @@ _MOST_WEIGHTS = 200_000
 def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     """Whether `NumpyBackend` can run a policy, and is faster than torch.
 
-    It supports float32 networks of linear layers on a CPU, without hooks or shared trunk, and with Discrete or Box
-    actions.
+    It supports float32 networks of linear layers on a CPU, without hooks, shared trunk or encoder with parameters,
+    and with Discrete or Box actions.
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False
-    if policy.cell is not None or policy.trunk is not None:
+    if policy.cell is not None or policy.trunk is not None or type(policy.encoder) not in {Flatten, OneHot}:
         return False
     kinds = {Flatten, OneHot, nn.Sequential, nn.Linear, ActorCriticPolicy, *ACTIVATIONS}
     params = list(policy.parameters())
@@ -256,7 +256,7 @@ class NumpyBackend:
         return [[kept[:num] for kept in room] for room in self._minibatch_rooms]
 
     def _encode(self, observations: Array) -> Floats:
-        if isinstance(self._encoder, Flatten):
+        if isinstance(self._encoder, Flatten) and self._encoder.scale == 1.0:
             if observations.ndim != 2:
                 observations = observations.reshape(len(observations), -1)
             return observations.astype(np.float32, copy=False)

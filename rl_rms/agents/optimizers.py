@@ -1,12 +1,12 @@
 """Builds the optimizer of a configuration, RMSprop or another ``torch.optim.Optimizer``."""
 
-import importlib
 import inspect
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
+from rl_rms.agents.class_paths import import_class
 from rl_rms.agents.config import DEFAULT_OPTIMIZER, AgentConfig, as_schedule
 from rl_rms.envs.schedules import Key
 from rl_rms.optim.rmsprop import RMSprop
@@ -24,28 +24,6 @@ def optimizer_path(optimizer: OptimizerLike) -> str:
     if isinstance(optimizer, str):
         return optimizer
     return DEFAULT_OPTIMIZER if optimizer is RMSprop else f"{optimizer.__module__}.{optimizer.__qualname__}"
-
-
-def optimizer_class(path: str) -> type[Optimizer]:
-    """Import an optimizer class.
-
-    Args:
-        path: Import path, such as ``"torch.optim.Adam"``.
-
-    Raises:
-        ValueError: If the class does not exist or is not a torch optimizer.
-    """
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"optimizer must be the import path of a torch.optim.Optimizer class such as {DEFAULT_OPTIMIZER} or "
-            f"torch.optim.Adam, got {path!r}: {error}"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, Optimizer)):
-        raise ValueError(f"optimizer must be a torch.optim.Optimizer class, got {path!r}, which is {found!r}")
-    return found
 
 
 def _check_step(chosen: type[Optimizer]) -> None:
@@ -79,7 +57,11 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     Raises:
         ValueError: If the class or its arguments are wrong, or a half-life is stated for a class without one.
     """
-    chosen = optimizer if isinstance(optimizer, type) else optimizer_class(optimizer or config.optimizer)
+    if isinstance(optimizer, type):
+        chosen = optimizer
+    else:
+        example = f"{DEFAULT_OPTIMIZER} or torch.optim.Adam"
+        chosen = import_class("optimizer", optimizer or config.optimizer, Optimizer, example)
     _check_step(chosen)
     kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
     if issubclass(chosen, RMSprop):

@@ -1,8 +1,7 @@
 """Policy networks, which map a batch of observations to action distributions and values."""
 
-import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rl_rms.agents.class_paths import make_module
 from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.distributions import (
     Bernoulli,
@@ -21,7 +21,8 @@ from rl_rms.agents.distributions import (
     MultiCategorical,
     SquashedGaussian,
 )
-from rl_rms.agents.encoders import make_encoder, orthogonal
+from rl_rms.agents.encoders import UserEncoder, make_encoder
+from rl_rms.agents.initialization import orthogonal
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -42,12 +43,15 @@ class ActorCriticPolicy(nn.Module):
     and initialization equal Stable-Baselines3's ``MlpPolicy`` (gains: hidden sqrt 2, actor 0.01, critic 1).
 
     Any module with ``actor(observations)`` and ``critic(observations)`` can replace it. If the module has
-    ``encode``, both get its result, which is computed once.
+    ``encode``, both get its result, which is computed once. ``actor`` returns a distribution of
+    `rl_rms.agents.distributions` or of ``torch.distributions``.
 
     Args:
-        observation_space: See `rl_rms.agents.encoders.make_encoder`.
+        observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them.
         action_space: Discrete, MultiDiscrete, MultiBinary or Box (diagonal Gaussian).
         config: The architecture.
+        encoder: A module that maps observations of shape ``(batch, *observation)`` to features of shape ``(batch,
+            num_features)``; None for the configuration's encoder.
 
     Attributes:
         state_size: Size of the recurrent state of one sub-environment; 0 without a cell.
@@ -57,18 +61,27 @@ class ActorCriticPolicy(nn.Module):
     """
 
     def __init__(
-        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], config: PolicyConfig | None = None
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        config: PolicyConfig | None = None,
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         config = config or PolicyConfig()
-        self.encoder = make_encoder(observation_space, config.image_features)
+        if encoder is None:
+            self.encoder = make_encoder(observation_space, config)
+        else:
+            self.encoder = UserEncoder(encoder, observation_space)
         num_features = self.encoder.num_features
-        hidden_sizes = config.hidden_sizes
+        actor_sizes, critic_sizes = config.hidden_sizes, config.critic_hidden_sizes
+        if critic_sizes is None:
+            critic_sizes = actor_sizes
         hidden_gain = math.sqrt(2.0) if config.orthogonal_init else None
         self.trunk: nn.Sequential | None = None
         if config.shared_trunk:
-            self.trunk = nn.Sequential(*_hidden_layers(num_features, config, hidden_gain))
-            num_features, hidden_sizes = [num_features, *hidden_sizes][-1], ()
+            self.trunk = nn.Sequential(*_hidden_layers([num_features, *actor_sizes], config, hidden_gain))
+            num_features, actor_sizes, critic_sizes = [num_features, *actor_sizes][-1], (), ()
         self.cell: nn.GRUCell | nn.LSTMCell | None = None
         self.state_size = 0
         if config.recurrent != "none":
@@ -86,9 +99,8 @@ class ActorCriticPolicy(nn.Module):
                 f"squash_actions needs Box actions with finite bounds, got {action_space}; leave it out"
             )
         gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
-        own = dataclasses.replace(config, hidden_sizes=hidden_sizes)
-        self.actor_network = _mlp(num_features, num_outputs, own, gains[0])
-        self.critic_network = _mlp(num_features, 1, own, gains[1])
+        self.actor_network = _mlp([num_features, *actor_sizes], num_outputs, config, gains[0])
+        self.critic_network = _mlp([num_features, *critic_sizes], 1, config, gains[1])
 
     def encode(self, observations: Any) -> Tensor:
         """Features, shape ``(batch, num_features)``, of observations of shape ``(batch, *observation)``."""
@@ -155,13 +167,13 @@ def make_policy(
     seed: int,
     device: torch.device,
 ) -> nn.Module:
-    """A user's policy, or a new `ActorCriticPolicy`, on a device and in evaluation mode.
+    """A user's policy, or a new one of the configuration, on a device and in evaluation mode.
 
     Args:
         policy: A module with ``actor`` and ``critic``; None makes one.
         observation_space: See `ActorCriticPolicy`.
         action_space: See `ActorCriticPolicy`.
-        config: See `ActorCriticPolicy`.
+        config: The configuration with the architecture, or with the import path of a module.
         seed: Seed of the initial weights of a new policy.
         device: The device.
 
@@ -171,7 +183,7 @@ def make_policy(
     if policy is None:
         with _one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            policy = ActorCriticPolicy(observation_space, action_space, config)
+            policy = _new_policy(observation_space, action_space, config)
     missing = [name for name in ("actor", "critic") if not callable(getattr(policy, name, None))]
     if missing:
         raise ValueError(
@@ -179,6 +191,15 @@ def make_policy(
             f"critic(observations), which gives values; {type(policy).__name__} has no {' and no '.join(missing)}"
         )
     return policy.to(device).eval()
+
+
+def _new_policy(
+    observation_space: gym.Space[Any], action_space: gym.Space[Any], config: PolicyConfig
+) -> nn.Module:
+    if config.module is None:
+        return ActorCriticPolicy(observation_space, action_space, config)
+    spaces = {"observation_space": observation_space, "action_space": action_space}
+    return make_module("policy.module", config.module, **spaces, config=config)
 
 
 def find_device(name: str) -> torch.device:
@@ -230,17 +251,17 @@ def _num_outputs(space: gym.Space[Any]) -> int:
     )
 
 
-def _mlp(num_inputs: int, num_outputs: int, config: PolicyConfig, head_gain: float | None) -> nn.Sequential:
+def _mlp(sizes: Sequence[int], num_outputs: int, config: PolicyConfig, head_gain: float | None) -> nn.Sequential:
     """Hidden layers and a last linear layer; torch's default initialization if ``head_gain`` is None."""
-    layers = _hidden_layers(num_inputs, config, None if head_gain is None else math.sqrt(2.0))
-    head = nn.Linear([num_inputs, *config.hidden_sizes][-1], num_outputs)
+    layers = _hidden_layers(sizes, config, None if head_gain is None else math.sqrt(2.0))
+    head = nn.Linear(sizes[-1], num_outputs)
     return nn.Sequential(*layers, head if head_gain is None else orthogonal(head, head_gain))
 
 
-def _hidden_layers(num_inputs: int, config: PolicyConfig, gain: float | None) -> list[nn.Module]:
-    """Linear layers, each with its norm and activation."""
+def _hidden_layers(sizes: Sequence[int], config: PolicyConfig, gain: float | None) -> list[nn.Module]:
+    """Linear layers from each size to the next, each with its norm and activation."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise([num_inputs, *config.hidden_sizes]):
+    for fan_in, fan_out in pairwise(sizes):
         linear = nn.Linear(fan_in, fan_out)
         layers.append(linear if gain is None else orthogonal(linear, gain))
         if config.norm != "none":

@@ -16,13 +16,21 @@ ACTION_MASK = "action_mask"
 
 
 def is_image(space: gym.Space[Any]) -> bool:
-    """Whether a space is of images: uint8 from 0 to 255, with 3 axes, or 4 for stacked frames."""
-    return (
-        isinstance(space, spaces.Box)
-        and space.dtype == np.uint8
-        and len(space.shape) in {3, 4}
-        and bool((space.low == 0).all() and (space.high == 255).all())
-    )
+    """Whether a space is of images: uint8 from 0 to 255 or floats from 0 to 1, with 3 axes.
+
+    Stacked frames have 4 axes. Images of uint8 without channels have 2.
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) not in {2, 3, 4}:
+        return False
+    if space.dtype == np.uint8:
+        return bool((space.low == 0).all() and (space.high == 255).all())
+    is_unit = np.issubdtype(space.dtype, np.floating) and bool((space.low == 0).all() and (space.high == 1).all())
+    return is_unit and len(space.shape) > 2
+
+
+def image_scale(space: gym.Space[Any]) -> float:
+    """The number by which to divide the values of a space: 255 for images of uint8, 1 for others."""
+    return 255.0 if is_image(space) and space.dtype == np.uint8 else 1.0
 
 
 def action_mask_size(space: gym.Space[Any]) -> int:
@@ -77,8 +85,27 @@ def to_env(actions: Array, space: gym.Space[Any], *, squash: bool = False) -> Ar
     return clipped.astype(space.dtype, copy=False)
 
 
-def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
+def unsupported_space(space: gym.Space[Any], name: str) -> ValueError:
+    """The error for a space that agents do not support.
+
+    Args:
+        space: The space.
+        name: Name of the space in the error, such as ``observation_space['mission']``.
+    """
+    drop = "leave it out with gymnasium.wrappers.FilterObservation, or " if name.endswith("]") else ""
+    wrapper = "TransformAction" if name.startswith("action") else "TransformObservation"
+    return ValueError(
+        f"{name} must be Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them, got {space}; "
+        f"{drop}convert it to a Box with gymnasium.wrappers.{wrapper}"
+    )
+
+
+def space_to_dict(space: gym.Space[Any], name: str = "space") -> dict[str, Any]:
     """Describe a space as plain data and tensors.
+
+    Args:
+        space: The space.
+        name: Name of the space in errors.
 
     Raises:
         ValueError: If agents do not support the space or its dtype, or if a Dict's key is neither a string nor an
@@ -108,13 +135,11 @@ def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
         for key in space:
             if not isinstance(key, (str, int)):
                 raise ValueError(f"keys of a Dict space must be strings or integers, got {key!r}; rename it")
-        return {"kind": "Dict", "parts": [[key, space_to_dict(part)] for key, part in space.items()]}
+        parts = [[key, space_to_dict(part, f"{name}[{key!r}]")] for key, part in space.items()]
+        return {"kind": "Dict", "parts": parts}
     if isinstance(space, spaces.Tuple):
-        return {"kind": "Tuple", "parts": [space_to_dict(part) for part in space]}
-    raise ValueError(
-        f"spaces must be Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple, got {space}; convert it with a "
-        "wrapper such as gymnasium.wrappers.FlattenObservation"
-    )
+        return {"kind": "Tuple", "parts": [space_to_dict(part, f"{name}[{i}]") for i, part in enumerate(space)]}
+    raise unsupported_space(space, name)
 
 
 def space_from_dict(plain: dict[str, Any]) -> gym.Space[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import CONFIG
-from rl_rms.cli.trust import own_optimizer
+from rl_rms.cli.trust import own_optimizer, own_policy
 
 if TYPE_CHECKING:
     from rl_rms.agents.agent import Agent
@@ -119,7 +119,13 @@ def build(
         if checkpoint is None:
             agent: Agent = kind(env, config=config.agent, seed=config.seed)
         else:
-            agent = kind.load(checkpoint, env, optimizer=own_optimizer(config), device=config.agent.device)
+            agent = kind.load(
+                checkpoint,
+                env,
+                policy=own_policy(config),
+                optimizer=own_optimizer(config),
+                device=config.agent.device,
+            )
             _check_unedited(config, agent)
         if workers is not None:
             agent.join(workers, config.scale.sync)

@@ -7,7 +7,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.groups import NEWEST, newest_run
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.runs import CHECKPOINTS, read_run
-from rl_rms.cli.trust import HELP, check_folder, own_optimizer
+from rl_rms.cli.trust import HELP, check_folder, own_optimizer, own_policy
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         agent = type(build(config, env)).load(
             folder / arguments.checkpoint,
+            policy=own_policy(config),
             optimizer=own_optimizer(config),
             device=config.agent.device,
         )

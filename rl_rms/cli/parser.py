@@ -26,6 +26,8 @@ _KINDS = {
     "<class 'bool'>": "true or false",
     "<class 'str'>": "a string",
     "<class 'NoneType'>": "null",
+    "<class 'collections.abc.Sequence'>": "a list",
+    "collections.abc.Sequence[int]": "a list of whole numbers",
     "list[int]": "a list of whole numbers",
     "list[str]": "a list of strings",
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.errors import UserError
 
@@ -27,6 +28,7 @@ def named_code(config: RunConfig) -> dict[str, str]:
         named["env.id"] = config.env.id
     if not config.agent.optimizer.startswith(KNOWN_OPTIMIZERS):
         named["agent.optimizer"] = config.agent.optimizer
+    named |= {f"agent.policy.{name}": path for name, path in config.agent.policy.user_classes.items()}
     teacher = (config.env.curriculum or {}).get("teacher")
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
         named["env.curriculum.teacher.choose"] = teacher["choose"]
@@ -39,6 +41,11 @@ def named_code(config: RunConfig) -> dict[str, str]:
 def own_optimizer(config: RunConfig) -> str | None:
     """The import path of the user's own optimizer, which no checkpoint may set; None for known optimizers."""
     return named_code(config).get("agent.optimizer")
+
+
+def own_policy(config: RunConfig) -> PolicyConfig | None:
+    """The policy if it names the user's own classes, which no checkpoint may set; None otherwise."""
+    return config.agent.policy if config.agent.policy.user_classes else None
 
 
 def _texts(place: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -62,7 +62,7 @@ def test_fused_gradients_in_every_autoreset_mode_equal_autograd(mode, id, activa
 @pytest.mark.parametrize("clip_range_vf", [None, 0.05])
 def test_fused_clipped_gradients_in_every_autoreset_mode_equal_autograd(mode, id, clip_range_vf):
     env = SyncVectorEnv([lambda: gym.make(id, max_episode_steps=4)] * 3, autoreset_mode=mode)
-    policy = PolicyConfig(hidden_sizes=(7, 5), log_std_init=-0.5)
+    policy = PolicyConfig(hidden_sizes=(7, 5), critic_hidden_sizes=(9,), log_std_init=-0.5)
     agent = PPO(env, n_steps=9, ent_coef=0.3, vf_coef=0.7, policy=policy, seed=0)
     with torch.no_grad():  # a policy whose entropy has a gradient
         agent.policy.actor_network[-1].weight.mul_(50.0)
@@ -95,6 +95,8 @@ def test_fused_clipped_gradients_in_every_autoreset_mode_equal_autograd(mode, id
         {"baseline": False},
         {"normalize_observation": True, "normalize_reward": False},
         {"policy": PolicyConfig(hidden_sizes=())},
+        {"policy": PolicyConfig(hidden_sizes=(), critic_hidden_sizes=(7, 5))},
+        {"policy": PolicyConfig(hidden_sizes=(9,), critic_hidden_sizes=())},
     ],
 )
 def test_fused_gradients_of_reinforce_equal_autograd(options, counting):
@@ -102,8 +104,15 @@ def test_fused_gradients_of_reinforce_equal_autograd(options, counting):
     check(Reinforce(env, seed=0, episodes_per_env=2, ent_coef=0.1, **options))
 
 
-@pytest.mark.parametrize("space", [gym.spaces.Discrete(5, start=3), gym.spaces.MultiDiscrete([3, 2])])
-def test_fused_gradients_of_discrete_observations_equal_autograd(space):
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Discrete(5, start=3),
+        gym.spaces.MultiDiscrete([3, 2]),
+        gym.spaces.Box(0, 255, (3, 3, 1), np.uint8),
+    ],
+)
+def test_fused_gradients_of_categories_and_flat_images_equal_autograd(space):
     class Categories(gym.Env):
         observation_space = space
         action_space = gym.spaces.Discrete(3)
@@ -116,7 +125,7 @@ def test_fused_gradients_of_discrete_observations_equal_autograd(space):
         def step(self, action):
             return self.observation_space.sample(), float(action), False, False, {}
 
-    check(A2C(SyncVectorEnv([Categories] * 2), ent_coef=0.1, seed=0))
+    check(A2C(SyncVectorEnv([Categories] * 2), ent_coef=0.1, seed=0, policy=PolicyConfig(encoder="mlp")))
 
 
 def test_fused_backend_draws_the_actions_of_autograd():
@@ -157,6 +166,7 @@ class Own(ActorCriticPolicy):
         ActorCriticPolicy(*SPACES, PolicyConfig(norm="layer")),
         ActorCriticPolicy(*SPACES, PolicyConfig(recurrent="gru")),
         ActorCriticPolicy(*SPACES, PolicyConfig(activation="silu")),
+        ActorCriticPolicy(gym.spaces.Box(0, 255, (3, 3, 1), np.uint8), SPACES[1]),
         ActorCriticPolicy(*SPACES, PolicyConfig(hidden_sizes=(512, 512))),
         ActorCriticPolicy(SPACES[0], gym.spaces.MultiBinary(3)),
         ActorCriticPolicy(SPACES[0], SPACES[0], PolicyConfig(squash_actions=True)),

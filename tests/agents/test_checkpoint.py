@@ -1,5 +1,6 @@
 import copy
 import json
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from rl_rms.agents import A2C, ActorCriticPolicy, MetaConfig, PolicyConfig, Reinforce, storage
 from rl_rms.agents.checkpoint import read
 from rl_rms.envs import make_vec
+from tests.agents import networks
 from tests.naming import naming
 
 
@@ -39,6 +41,24 @@ def test_load_does_not_import_an_optimizer_named_by_the_file(tmp_path):
     with pytest.raises(ValueError, match=naming("optimizer=")):
         A2C.load(path)
     assert isinstance(A2C.load(path, optimizer=torch.optim.SGD).optimizer, torch.optim.SGD)
+
+
+@pytest.mark.parametrize("field", ["encoder", "module"])
+def test_load_does_not_import_a_network_named_by_the_file(tmp_path, field):
+    policy = PolicyConfig(**{field: f"{networks.__name__}.{'Encoder' if field == 'encoder' else 'Policy'}"})
+    path = A2C("CartPole-v1", policy=policy, seed=0).learn(20).save(tmp_path / "agent")
+    loaded = A2C.load(path, "CartPole-v1", policy=policy)
+    assert loaded.learn(20).num_updates > 4
+    assert A2C.load(loaded.save(tmp_path / "again"), policy=policy).config.policy == policy
+    contents = read(path)
+    contents["config"]["policy"][field] = "antigravity.Network"
+    storage.write(path, contents)
+    for wrong in (None, networks.Encoder):  # a class is no module
+        with pytest.raises(ValueError, match=naming("antigravity.Network", "policy=")):
+            A2C.load(path, policy=wrong)
+    with pytest.raises(ValueError, match=naming("antigravity.Network", networks.__name__)):
+        A2C.load(path, policy=policy)
+    assert "antigravity" not in sys.modules
 
 
 def test_load_of_a_custom_policy_without_the_policy_raises(tmp_path):

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 
@@ -6,10 +7,29 @@ from rl_rms.agents.config_parts import MetaConfig, NormalizerConfig, PolicyConfi
 from tests.naming import naming
 
 
+@pytest.mark.parametrize("name", ["hidden_sizes", "critic_hidden_sizes"])
 @pytest.mark.parametrize("sizes", [[0], [64.0], [True]])
-def test_policy_config_fractional_hidden_size_raises(sizes):
-    with pytest.raises(ValueError, match="hidden_sizes"):
-        PolicyConfig(hidden_sizes=sizes)
+def test_policy_config_fractional_hidden_size_raises(name, sizes):
+    with pytest.raises(ValueError, match=naming(name)):
+        PolicyConfig(**{name: sizes})
+
+
+def test_policy_config_sizes_of_the_critic_with_a_shared_trunk_raise():
+    with pytest.raises(ValueError, match=naming("critic_hidden_sizes", "shared_trunk")):
+        PolicyConfig(critic_hidden_sizes=(8,), shared_trunk=True)
+
+
+@pytest.mark.parametrize("name", ["encoder", "module"])
+@pytest.mark.parametrize("value", ["natur_cnn", "", "a-b.C", "a..C", ".C"])
+def test_policy_config_neither_choice_nor_import_path_names_it(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} .*my_networks.*{re.escape(repr(value))}"):
+        PolicyConfig(**{name: value})
+
+
+def test_policy_config_user_classes_are_the_import_paths():
+    assert PolicyConfig(encoder="impala").user_classes == {}
+    config = PolicyConfig(encoder="mine.Encoder", module="mine.Policy")
+    assert config.user_classes == {"encoder": "mine.Encoder", "module": "mine.Policy"}
 
 
 @pytest.mark.parametrize(("name", "value"), [("activation", "gelu"), ("norm", "group"), ("recurrent", "rnn")])

@@ -27,9 +27,7 @@ def shown(space, right):
         return space.start + right
     if isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary)):
         return np.full(space.shape, right, space.dtype)
-    if space.dtype == np.uint8:
-        return np.full(space.shape, 200 * right, np.uint8)
-    return np.full(space.shape, 2.0 * right - 1.0, space.dtype)
+    return (space.high if right else space.low).copy()
 
 
 class Choice(gym.Env):
@@ -105,6 +103,51 @@ def test_learn_of_images_reaches_the_return(kind):
     image = spaces.Box(0, 255, IMAGES[kind], np.uint8)
     policy = PolicyConfig(hidden_sizes=(), image_features=32)
     assert learned(image, spaces.Discrete(2), 2_400, learning_rate=1e-3, policy=policy) > 0.9
+
+
+SMALL_IMAGES = {
+    "3 by 3": spaces.Box(0, 255, (3, 3, 1), np.uint8),
+    "7 by 7": spaces.Box(0, 255, (7, 7, 3), np.uint8),
+    "floats": spaces.Box(0.0, 1.0, (10, 10, 4), np.float32),
+    "without channels": spaces.Box(0, 255, (10, 12), np.uint8),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL_IMAGES)
+@pytest.mark.parametrize("encoder", ["small_cnn", "impala", "mlp"])
+def test_learn_of_small_images_reaches_the_return(kind, encoder):
+    policy = PolicyConfig(encoder=encoder, hidden_sizes=(), image_features=32)
+    assert learned(SMALL_IMAGES[kind], spaces.Discrete(2), 2_400, policy=policy) > 0.9
+
+
+class Dot(Choice):
+    """One bright pixel is in the left or the right half of the image."""
+
+    def _draw(self):
+        super()._draw()
+        _, width, _ = self.observation_space.shape
+        image = np.zeros(self.observation_space.shape, np.uint8)
+        column = self.np_random.integers(width // 2) + self.right * (width - width // 2)
+        image[self.np_random.integers(len(image)), column] = 255
+        return image
+
+
+@pytest.mark.parametrize("encoder", ["auto", "impala"])
+def test_learn_of_a_dot_in_a_small_image_reaches_the_return(encoder):
+    def make():
+        return SyncVectorEnv([lambda: Dot(SMALL_IMAGES["7 by 7"], spaces.Discrete(2))] * 8)
+
+    policy = PolicyConfig(encoder=encoder, hidden_sizes=(), image_features=32)
+    agent = A2C(make(), policy=policy, learning_rate=3e-3, gamma=0.0, seed=0)
+    assert mean_reward(agent, make()) < 0.7
+    assert mean_reward(agent.learn(12_000), make()) > 0.9
+
+
+@pytest.mark.parametrize("agent_class", [A2C, SHORT_PPO, Reinforce])
+def test_learn_of_two_images_with_every_agent_reaches_the_return(agent_class):
+    both = spaces.Dict({"near": SMALL_IMAGES["7 by 7"], "far": SMALL_IMAGES["floats"]})
+    policy = PolicyConfig(hidden_sizes=(), image_features=16)
+    assert learned(both, spaces.Discrete(2), 6_000, agent_class=agent_class, policy=policy) > 0.9
 
 
 def test_learn_of_a_dict_with_an_image_reaches_the_return():

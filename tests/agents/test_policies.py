@@ -4,8 +4,10 @@ import pytest
 import torch
 from stable_baselines3.common import policies
 
-from rl_rms.agents import ActorCriticPolicy, PolicyConfig
+from rl_rms.agents import A2C, PPO, ActorCriticPolicy, PolicyConfig, Reinforce
 from rl_rms.agents.numpy_backend import supports
+from rl_rms.envs import make_vec
+from tests.agents import networks
 from tests.naming import naming
 
 BOX = gym.spaces.Box(-1, 1, (3, 2), np.float32)
@@ -86,8 +88,8 @@ def test_recurrent_policy_at_an_episode_start_has_the_initial_state(recurrent):
     ("space", "said"),
     [
         (
-            gym.spaces.Box(0, 255, (20, 20, 3), np.uint8),
-            ["36 by 36", "Box"],
+            gym.spaces.Dict({"image": BOX, "mission": gym.spaces.Text(5)}),
+            ["observation_space['mission']", "Text", "FilterObservation"],
         ),
         (
             gym.spaces.Dict({"action_mask": gym.spaces.MultiBinary(2)}),
@@ -95,6 +97,104 @@ def test_recurrent_policy_at_an_episode_start_has_the_initial_state(recurrent):
         ),
     ],
 )
-def test_policy_of_an_uninformative_observation_space_names_it(space, said):
+def test_policy_of_a_dict_with_an_unsupported_part_names_it(space, said):
     with pytest.raises(ValueError, match=naming(*said)):
         ActorCriticPolicy(space, gym.spaces.Discrete(2))
+
+
+def test_policy_with_sizes_of_the_critic_has_both():
+    policy = ActorCriticPolicy(
+        BOX, gym.spaces.Discrete(3), PolicyConfig(hidden_sizes=[7], critic_hidden_sizes=[5, 4])
+    )
+    shapes = [tuple(one.shape) for one in policy.parameters() if one.ndim == 2]
+    assert shapes == [(7, 6), (3, 7), (5, 6), (4, 5), (1, 4)]
+
+
+def test_policy_with_an_encoder_object_trains_it():
+    spaces = gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(2)
+    encoder = networks.Encoder(spaces[0])
+    policy = ActorCriticPolicy(*spaces, encoder=encoder)
+    assert policy.actor_network[0].in_features == 4
+    distribution, values = policy(torch.randn(5, 3))
+    (distribution.log_prob(torch.zeros(5, dtype=torch.int64)).sum() + values.sum()).backward()
+    assert encoder.layer.weight.grad.abs().sum() > 0
+    assert not supports(policy)
+
+
+def test_policy_with_an_encoder_of_plain_layers_runs_in_torch():
+    spaces = gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(2)
+    policy = ActorCriticPolicy(*spaces, encoder=torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh()))
+    assert not supports(policy)
+
+
+@pytest.mark.parametrize("agent", [A2C, PPO, Reinforce])
+@pytest.mark.parametrize(("field", "name"), [("encoder", "Encoder"), ("module", "Policy"), ("module", "Derived")])
+def test_agent_with_a_class_by_import_path_learns(agent, field, name):
+    config = PolicyConfig(**{field: f"{networks.__name__}.{name}"})
+    options = {"n_steps": 8} if agent is PPO else {}
+    trained = agent("CartPole-v1", policy=config, seed=0, **options)
+    again = agent("CartPole-v1", policy=config, seed=0, **options)
+    before = torch.nn.utils.parameters_to_vector(trained.policy.parameters()).detach()
+    assert torch.equal(before, torch.nn.utils.parameters_to_vector(again.policy.parameters()))
+    trained.learn(8)
+    assert not torch.equal(before, torch.nn.utils.parameters_to_vector(trained.policy.parameters()))
+    found = trained.policy if field == "module" else trained.policy.encoder.module
+    assert type(found).__name__ == name
+
+
+@pytest.mark.parametrize("agent", [A2C, PPO, Reinforce])
+def test_agent_with_a_distribution_of_torch_resumes_bit_identically(agent, tmp_path):
+    config = PolicyConfig(module=f"{networks.__name__}.BetaPolicy")
+    options = {"n_steps": 8, "batch_size": 4} if agent is PPO else {}
+
+    def make():
+        return make_vec("Pendulum-v1", 2, {}, seed=0, max_episode_steps=5)
+
+    whole = agent(make(), policy=config, seed=0, **options).learn(40).learn(40)
+    half = agent(make(), policy=config, seed=0, **options).learn(40).save(tmp_path / "half")
+    torch.manual_seed(1)
+    resumed = agent.load(half, make(), policy=config).learn(40)
+    for one, two in zip(whole.policy.parameters(), resumed.policy.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert 0.0 <= resumed.predict(np.zeros(3, np.float32), deterministic=True)[0].item() <= 1.0
+
+
+@pytest.mark.parametrize("name", ["Narrow", "Encoder", "Absent"])
+def test_agent_with_a_class_that_does_not_fit_names_the_field(name):
+    with pytest.raises(ValueError, match=naming("policy.module", f"{networks.__name__}.{name}")):
+        A2C("CartPole-v1", policy=PolicyConfig(module=f"{networks.__name__}.{name}"))
+
+
+@pytest.mark.parametrize("agent", [A2C, PPO, Reinforce])
+@pytest.mark.parametrize("encoder", ["small_cnn", "impala", "mlp"])
+def test_agent_with_images_of_7_by_7_learns_and_loads(agent, encoder, tmp_path):
+    class Room(gym.Env):
+        observation_space = gym.spaces.Box(0, 255, (7, 7, 3), np.uint8)
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.steps = 0
+            return self._image(), {}
+
+        def _image(self):
+            return self.np_random.integers(0, 255, (7, 7, 3), np.uint8)
+
+        def step(self, action):
+            self.steps += 1
+            return self._image(), float(action), self.steps == 4, False, {}
+
+    config = PolicyConfig(encoder=encoder, image_features=8, hidden_sizes=())
+    options = {"n_steps": 8} if agent is PPO else {}
+    trained = agent(Room(), policy=config, seed=0, **options).learn(16)
+    loaded = agent.load(trained.save(tmp_path / "agent"), Room())
+    assert loaded.config.policy == config
+    image = Room().reset(seed=1)[0]
+    for policy in (trained.policy, loaded.policy):
+        policy.eval()
+    one, two = (policy(torch.as_tensor(image)[None])[1] for policy in (trained.policy, loaded.policy))
+    assert torch.equal(one, two)
+    before = [param.clone() for param in loaded.policy.encoder.parameters()]
+    loaded.learn(16)
+    pairs = zip(before, loaded.policy.encoder.parameters(), strict=True)
+    assert all(not torch.equal(old, new) for old, new in pairs)

@@ -66,6 +66,9 @@ def test_override_of_every_key_is_applied():
             "--agent.half_life",
             "1_000 steps",
             "--agent.policy.hidden_sizes=[8]",
+            "--agent.policy.critic_hidden_sizes=[9, 1e1]",
+            "--agent.policy.encoder=impala",
+            "--agent.policy.module=mine.Policy",
             "--agent.optimizer_kwargs.eps=1e-3",
             "--env.num_envs=2",
             "--env.changes.gravity.sinusoid.period",
@@ -77,6 +80,8 @@ def test_override_of_every_key_is_applied():
     )
     assert config.agent.half_life == "1_000 steps"
     assert config.agent.policy.hidden_sizes == (8,)
+    assert config.agent.policy.critic_hidden_sizes == (9, 10)
+    assert (config.agent.policy.encoder, config.agent.policy.module) == ("impala", "mine.Policy")
     assert config.agent.optimizer_kwargs == {"eps": 0.001}
     assert (config.env.num_envs, config.seed) == (2, 4)
     assert config.env.changes["gravity"] == {"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 500}}
@@ -113,6 +118,8 @@ def test_override_of_every_key_is_applied():
         ({}, ["--eval_clocks=[-5]"], ["eval_clocks", "env steps", "-5"]),
         ({"agent": {"learning_rate": {"linaer": {}}}}, [], ["learning_rate", "schedule", "linaer"]),
         ({}, ["--agent.policy.norm=leyer"], ["norm", "leyer"]),
+        ({}, ["--agent.policy.encoder=impalla"], ["encoder", "impalla", "small_cnn", "import path"]),
+        ({}, ["--agent.policy.critic_hidden_sizes=[a]"], ["agent.policy.critic_hidden_sizes", "null", "a"]),
         ({}, ["--agent.algorithm=a2d"], ["a2d", "a2c"]),
         (
             {"agent": {"algorithm": "a2c", "n_steps": 5}},
@@ -198,7 +205,9 @@ MEMORIES = st.one_of(
 )
 OFTEN = st.none() | st.integers(1, 10**7)
 POLICY = {
+    "encoder": st.sampled_from(["auto", "mlp"]),
     "hidden_sizes": st.lists(st.integers(1, 8), max_size=3),
+    "critic_hidden_sizes": st.none() | st.lists(st.integers(1, 8), max_size=3),
     "shared_trunk": st.booleans(),
     "activation": st.sampled_from(["tanh", "relu", "elu", "silu"]),
     "norm": st.sampled_from(["none", "layer", "batch"]),
@@ -227,7 +236,9 @@ AGENT = {
     "optimizer_kwargs": st.fixed_dictionaries(
         {}, optional={"eps": st.floats(0, 1), "momentum": st.floats(0, 0.9)}
     ),
-    "policy": st.fixed_dictionaries({}, optional=POLICY),
+    "policy": st.fixed_dictionaries({}, optional=POLICY).filter(
+        lambda one: not (one.get("shared_trunk") and one.get("critic_hidden_sizes") is not None)
+    ),
 }
 OWN = {
     "a2c": {"n_steps": COUNTS, "gae_lambda": st.floats(0, 1)},

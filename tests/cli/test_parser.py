@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Literal
 
 import pytest
@@ -11,6 +12,8 @@ def parser():
     one = Parser(prog="rl-rms try", examples=["rl-rms try --rate 0.5"])
     one.add_argument("--rate", type=float, default=0.1, help="A rate. " * 20)
     one.add_argument("--number", type=int | None, default=None)
+    one.add_argument("--sizes", type=Sequence[int], default=())
+    one.add_argument("--others", type=Sequence[int] | None, default=None)
     one.add_argument("--how", type=Literal["fast", "slow"], default="fast")
     return one
 
@@ -33,6 +36,8 @@ def test_format_help_fits_the_width_and_ends_with_the_examples():
         ("--rate=fast", ["rate", "a number", "fast"]),
         ("--number=0.5", ["number", "a whole number", "null", "0.5"]),
         ("--how=slowly", ["how", "fast", "slow", "slowly"]),
+        ("--sizes=3", ["sizes", "a list", "3"]),
+        ("--others=[a]", ["others", "a list of whole numbers", "null", "a"]),
         ("--numbr=3", ["numbr", "did you mean", "--number"]),
         ("--ra=0.5", ["--ra"]),
     ],

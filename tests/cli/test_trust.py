@@ -9,6 +9,8 @@ from rl_rms.cli.trust import named_code
 MODULE = """
 from pathlib import Path
 import gymnasium as gym
+from rl_rms.agents import ActorCriticPolicy
+from torch import nn
 from torch.optim import RMSprop
 
 Path("imported").touch()
@@ -24,12 +26,23 @@ class Damp(gym.ActionWrapper):
         return 0 * action
 
 
+class Encoder(nn.Flatten):
+    def __init__(self, observation_space):
+        super().__init__()
+
+
+class Policy(ActorCriticPolicy):
+    pass
+
+
 def choose(history, random):
     return {"length": 0.5}
 """
 TEACHER = {"teacher": {"targets": ["length"], "choose": "strangers:choose"}}
 NAMED = {
     "env.id": {"env": {"id": "strangers:Mine-v0"}},
+    "agent.policy.encoder": {"agent": {"policy": {"encoder": "strangers.Encoder"}}},
+    "agent.policy.module": {"agent": {"policy": {"module": "strangers.Policy"}}},
     "agent.optimizer": {"agent": {"optimizer": "strangers.Mine"}},
     "env.curriculum.teacher.choose": {"env": {"curriculum": TEACHER}},
     "env.wrappers.1": {"env": {"wrappers": ["FlattenObservation", {"strangers:Damp": {}}]}},
@@ -92,6 +105,7 @@ def test_train_imports_code_of_the_working_folder(working_folder, capsys):
     words = ["--total_timesteps=200", "--env.num_envs=2", "--progress=none", "--runs_dir=runs"]
     words += ["--env.id=strangers:Mine-v0", "--env.wrappers=['strangers:Damp']"]
     words += ["--agent.optimizer=strangers.Mine", "--agent.half_life=null"]
+    words += ["--agent.policy.encoder=strangers.Encoder", "--agent.policy.module=strangers.Policy"]
     assert main(["train", "cartpole_a2c", *words]) == 0
     folder = capsys.readouterr().out.strip()
     assert (working_folder / "imported").exists()

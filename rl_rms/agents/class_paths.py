@@ -1,0 +1,53 @@
+"""Classes that a configuration names by import path."""
+
+import importlib
+import inspect
+from typing import Any, TypeVar
+
+from torch import nn
+
+T = TypeVar("T")
+
+
+def import_class(argument: str, path: str, base: type[T], example: str) -> type[T]:
+    """Import a class.
+
+    Args:
+        argument: Name of the argument in errors.
+        path: Import path, such as ``"torch.optim.Adam"``.
+        base: Class of which it must be a subclass.
+        example: A valid import path, for errors.
+
+    Raises:
+        ValueError: If the class does not exist or is no subclass.
+    """
+    wanted = f"the import path of a torch {base.__name__} class such as {example}"
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{argument} must be {wanted}, got {path!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(f"{argument} must be {wanted}, got {path!r}, which is {found!r}")
+    return found
+
+
+def make_module(argument: str, path: str, **arguments: Any) -> nn.Module:
+    """Import a torch module class and make a module.
+
+    Args:
+        argument: Name of the argument in errors.
+        path: Import path.
+        **arguments: The positional arguments of the class, in order.
+
+    Raises:
+        ValueError: If the class does not exist, is no torch module, or does not take the arguments.
+    """
+    found = import_class(argument, path, nn.Module, "my_networks.Network")
+    try:
+        inspect.signature(found).bind(*arguments.values())
+    except TypeError as error:
+        raise ValueError(
+            f"{argument} must take the arguments ({', '.join(arguments)}), got {path!r}: {error}"
+        ) from error
+    return found(*arguments.values())

@@ -27,6 +27,7 @@ PACKAGES = (
     "rl_rms.envs",
     "rl_rms.envs.schedules",
     "rl_rms.envs.curricula",
+    "rl_rms.envs.classic_control",
     "rl_rms.envs.parameters",
     "rl_rms.agents",
 )

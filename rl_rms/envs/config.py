@@ -8,11 +8,12 @@ from rl_rms.envs.checks import check_int, check_keys
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.schedules import Schedule, as_schedules
 
-VectorizationMode = Literal["vector_entry_point", "sync", "async"]
+VectorizationMode = Literal["native", "vector_entry_point", "sync", "async"]
 Autoreset = Literal["NextStep", "SameStep", "Disabled"]
 Observe = Literal["params", "time", "change"]
 Sharing = Literal["shared", "phase", "independent"]
 OnEnvError = Literal["raise", "restart"]
+_NATIVE = ("native", "vector_entry_point")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,9 @@ class EnvConfig:
     Args:
         id: Gymnasium's id of the environment.
         num_envs: Number of sub-environments, >= 1.
-        vectorization_mode: ``vector_entry_point`` (the environment's native vector form), ``sync`` (one after the
-            other) or ``async`` (one process each); null uses ``vector_entry_point`` if it exists, else ``sync``.
+        vectorization_mode: ``native`` (all sub-environments at once; also ``vector_entry_point``, Gymnasium's
+            name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` where it is
+            faster, else ``sync``.
         autoreset_mode: Time at which a finished sub-environment begins its next episode: ``NextStep``,
             ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null is ``NextStep``.
         changes: Targets (a parameter of the environment, or ``reward.scale``, ``reward.offset``,
@@ -50,7 +52,7 @@ class EnvConfig:
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers and
             import paths ``module:Class`` of others, with arguments ``{name: {argument: value}}``, such as
             ``[NormalizeReward, {FrameStackObservation: {stack_size: 4}}]``. The changes are inside the wrappers,
-            or in the place of the entry ``drift``. Not with ``vector_entry_point``.
+            or in the place of the entry ``drift``. Not with ``native``.
         kwargs: Other arguments of the environment, such as ``{render_mode: rgb_array}``.
     """
 
@@ -73,19 +75,20 @@ class EnvConfig:
         _check_choice("env.vectorization_mode", self.vectorization_mode, (*get_args(VectorizationMode), None))
         _check_choice("env.autoreset_mode", self.autoreset_mode, (*get_args(Autoreset), None))
         _check_choice("env.sharing", self.sharing, get_args(Sharing))
-        if self.autoreset_mode is not None and self.vectorization_mode == "vector_entry_point":
+        if self.autoreset_mode is not None and self.vectorization_mode in _NATIVE:
             raise ValueError(
-                f"env.autoreset_mode {self.autoreset_mode!r} does not work with a vector_entry_point, which has "
-                "its own mode; set env.vectorization_mode to sync or async, or leave env.autoreset_mode out"
+                f"env.autoreset_mode {self.autoreset_mode!r} does not work with env.vectorization_mode "
+                f"{self.vectorization_mode}; set the mode to sync or async, or leave env.autoreset_mode out"
             )
         if self.wrappers != []:
             # Imports Gymnasium, which a configuration without wrappers does not need.
             from rl_rms.envs.wrappers import check_config
 
             check_config("env.wrappers", self.wrappers)
-            if self.vectorization_mode == "vector_entry_point":
+            if self.vectorization_mode in _NATIVE:
                 raise ValueError(
-                    f"env.wrappers {self.wrappers!r} do not work with env.vectorization_mode vector_entry_point, "
+                    f"env.wrappers {self.wrappers!r} do not work with env.vectorization_mode "
+                    f"{self.vectorization_mode}, "
                     "which has no single sub-environments; set the mode to sync or async, or leave it out"
                 )
         if self.drift_seed is not None:

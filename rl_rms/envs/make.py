@@ -15,10 +15,13 @@ from rl_rms.envs.curricula import Curriculum, Teacher
 from rl_rms.envs.parametrized import Parametrized
 from rl_rms.envs.resilient_make import Makeable, make_resilient_vec
 from rl_rms.envs.schedules import Schedule, as_schedules
-from rl_rms.envs.specs import find_spec
+from rl_rms.envs.specs import find_spec, native
 from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
 from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
+
+# Fewest sub-environments for which a native vector environment of rl_rms is faster.
+FEWEST_NATIVE = 8
 
 
 def make_vec(
@@ -49,10 +52,12 @@ def make_vec(
         observe: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.
         shard: See `NonStationaryVector`.
-        vectorization_mode: ``"vector_entry_point"``, ``"sync"`` or ``"async"``. None uses
-            ``"vector_entry_point"`` if the id has one and there are neither ``vector_kwargs`` nor ``wrappers``,
-            else ``"sync"``.
-        vector_kwargs: Arguments of SyncVectorEnv or AsyncVectorEnv, such as ``{"autoreset_mode": "SameStep"}``.
+        vectorization_mode: ``"native"`` (also ``"vector_entry_point"``, Gymnasium's name), ``"sync"`` or
+            ``"async"``. None uses ``"native"`` if there is a native vector environment and neither
+            ``vector_kwargs`` nor ``wrappers``, else ``"sync"``. Acrobot, MountainCar, MountainCarContinuous and
+            Pendulum have one in `rl_rms.envs.classic_control`, which None uses from 8 sub-environments on,
+            because fewer are faster one by one.
+        vector_kwargs: Arguments of the vector environment, such as ``{"autoreset_mode": "SameStep"}``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers,
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
             ``(name, arguments)``. The drift is inside the wrappers, or in the place of the entry ``"drift"``. The
@@ -88,7 +93,10 @@ def make_vec(
         vectorization_mode = "sync"
     if vectorization_mode is None:
         spec = id if isinstance(id, EnvSpec) else find_spec(str(id))
-        vectorization_mode = "sync" if spec.vector_entry_point is None else "vector_entry_point"
+        has_native = spec.vector_entry_point is not None or (
+            num_envs >= FEWEST_NATIVE and native(spec) is not None
+        )
+        vectorization_mode = "native" if has_native and not spec.additional_wrappers else "sync"
     if vectorization_mode in ("sync", "async"):
         targets = join_targets(as_schedules(changes), curriculum)
         wraps: list[Wrap] = [*inside, partial(Parametrized, targets=targets), *outside]
@@ -100,13 +108,10 @@ def make_vec(
             "sub-environments; use 'sync' or 'async'"
         )
     else:
-        env = gym.make_vec(
-            id,
-            num_envs,
-            vectorization_mode=vectorization_mode,
-            vector_kwargs=dict(vector_kwargs or {}),
-            **kwargs,
-        )
+        spec = id if isinstance(id, EnvSpec) else find_spec(str(id))
+        mode = "vector_entry_point" if vectorization_mode == "native" else vectorization_mode
+        kwargs = {**(vector_kwargs or {}), **kwargs}
+        env = gym.make_vec(native(spec) or id, num_envs, vectorization_mode=mode, **kwargs)
     return NonStationaryVector(
         env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed, shard=shard
     )

@@ -125,6 +125,7 @@ def qualified(one: type) -> str:
 
 
 _CONTROL, _TEXT = "gymnasium.envs.classic_control", "gymnasium.envs.toy_text"
+_VECTORS, _EPISODES = "rl_rms.envs.classic_control", ("state", "steps", "ended")
 for _name, _attributes in {
     f"{_CONTROL}.cartpole:CartPoleEnv": ("state", "steps_beyond_terminated"),
     f"{_CONTROL}.cartpole:CartPoleVectorEnv": (
@@ -139,6 +140,10 @@ for _name, _attributes in {
     f"{_CONTROL}.acrobot:AcrobotEnv": ("state",),
     f"{_CONTROL}.mountain_car:MountainCarEnv": ("state",),
     f"{_CONTROL}.continuous_mountain_car:Continuous_MountainCarEnv": ("state",),
+    f"{_VECTORS}.pendulum:PendulumVectorEnv": (*_EPISODES, "last_u"),
+    f"{_VECTORS}.acrobot:AcrobotVectorEnv": _EPISODES,
+    f"{_VECTORS}.mountain_car:MountainCarVectorEnv": _EPISODES,
+    f"{_VECTORS}.mountain_car:MountainCarContinuousVectorEnv": _EPISODES,
     f"{_TEXT}.frozen_lake:FrozenLakeEnv": ("s", "lastaction"),
     f"{_TEXT}.cliffwalking:CliffWalkingEnv": ("s", "lastaction"),
     f"{_TEXT}.taxi:TaxiEnv": ("s", "lastaction", "fickle_step", "taxi_orientation"),

@@ -1,9 +1,32 @@
 """Specifications of registered environments."""
 
+import copy
 import importlib
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id, parse_env_id
+
+# The native vector environments of rl_rms, by the entry point of the single environment.
+_CONTROL = "gymnasium.envs.classic_control"
+_NATIVE = {
+    f"{_CONTROL}.acrobot:AcrobotEnv": "AcrobotVectorEnv",
+    f"{_CONTROL}.continuous_mountain_car:Continuous_MountainCarEnv": "MountainCarContinuousVectorEnv",
+    f"{_CONTROL}.mountain_car:MountainCarEnv": "MountainCarVectorEnv",
+    f"{_CONTROL}.pendulum:PendulumEnv": "PendulumVectorEnv",
+}
+
+
+def native(spec: EnvSpec) -> EnvSpec | None:
+    """Return a specification with the native vector environment of rl_rms.
+
+    None if rl_rms has none, or the specification has another one.
+    """
+    name = _NATIVE.get(str(spec.entry_point))
+    if name is None or spec.vector_entry_point is not None:
+        return None
+    spec = copy.deepcopy(spec)
+    spec.vector_entry_point = f"rl_rms.envs.classic_control:{name}"
+    return spec
 
 
 def find_spec(id: str) -> EnvSpec:

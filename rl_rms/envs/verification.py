@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from gymnasium.utils import EzPickle
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode
 
 from rl_rms.envs.parameters import Parameter
 
@@ -208,9 +208,15 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
                 if episode == 0 and step < WARM_UP:
                     raise _UnlikeError
                 return True
-            if not isinstance(usual, VectorEnv) and (transition[2] or transition[3]):
+            if _needs_reset(usual, np.logical_or(transition[2], transition[3])):
                 break
     return False
+
+
+def _needs_reset(env: Any, ended: Any) -> bool:
+    """Whether an environment does not continue by itself after a step that ended these episodes."""
+    resets = env.metadata.get("autoreset_mode", AutoresetMode.DISABLED) is not AutoresetMode.DISABLED
+    return bool(np.any(ended)) and not resets
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -52,11 +52,11 @@ def test_config_holds_schedules_and_curriculum_in_their_yaml_form():
         ({"sharing": "both"}, ("env.sharing", "shared", "phase", "independent", "'both'")),
         (
             {"vectorization_mode": "fast"},
-            ("env.vectorization_mode", "vector_entry_point", "sync", "async", "null"),
+            ("env.vectorization_mode", "native", "sync", "async", "null"),
         ),
         ({"autoreset_mode": "Never"}, ("env.autoreset_mode", "NextStep", "SameStep", "Disabled", "null")),
         (
-            {"autoreset_mode": "SameStep", "vectorization_mode": "vector_entry_point"},
+            {"autoreset_mode": "SameStep", "vectorization_mode": "native"},
             ("env.vectorization_mode", "sync", "async"),
         ),
     ],
@@ -91,7 +91,7 @@ def test_configurations_and_schedules_load_without_gymnasium():
         ({"wrappers": ["Autoreset"]}, ("env.wrappers[0]", "Autoreset", "autoreset_mode")),
         ({"wrappers": ["drift", "ClipAction", "drift"]}, ("env.wrappers", "drift")),
         (
-            {"wrappers": ["ClipAction"], "vectorization_mode": "vector_entry_point"},
+            {"wrappers": ["ClipAction"], "vectorization_mode": "native"},
             ("env.wrappers", "ClipAction", "env.vectorization_mode", "sync", "async"),
         ),
     ],

@@ -2,11 +2,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
-from gymnasium.vector import SyncVectorEnv
-from gymnasium.wrappers import TransformReward
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeAwareObservation, TransformReward
 
 from rl_rms.envs.config import EnvConfig
-from rl_rms.envs.make import make_from_config, make_vec
+from rl_rms.envs.make import FEWEST_NATIVE, make_from_config, make_vec
 from rl_rms.envs.schedules import Sinusoid
 from tests.naming import naming
 
@@ -141,6 +141,44 @@ def test_make_vec_observe_is_added_outside_the_wrappers():
     wrappers = [STACK, "FlattenObservation"]
     env = make_vec("CartPole-v1", 1, {"gravity": Sinusoid(9.8, 1.0, 100)}, observe="params", wrappers=wrappers)
     assert env.single_observation_space.shape == (3 * 4 + 1,)
+
+
+@pytest.mark.parametrize("mode", ["native", "vector_entry_point"])
+@pytest.mark.parametrize("id", ["Pendulum-v1", "gymnasium:MountainCar-v0", "Acrobot", "CartPole-v1"])
+def test_make_vec_with_a_native_mode_makes_a_native_environment(id, mode):
+    env = make_vec(id, 2, vectorization_mode=mode)
+    assert not isinstance(env.unwrapped, SyncVectorEnv)
+    assert env.spec.id.startswith(id.rpartition(":")[2])
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+
+
+@pytest.mark.parametrize(
+    ("id", "num_envs", "kwargs", "is_native"),
+    [
+        ("Pendulum-v1", FEWEST_NATIVE, {}, True),
+        ("CartPole-v1", 1, {}, True),
+        ("Pendulum-v1", FEWEST_NATIVE - 1, {}, False),
+        ("Pendulum-v1", 8, {"vector_kwargs": {"autoreset_mode": "SameStep"}}, False),
+        ("Acrobot-v1", 8, {"wrappers": [lambda env: TransformReward(env, float)]}, False),
+        (TimeAwareObservation(gym.make("MountainCar-v0")).spec, 8, {}, False),
+    ],
+)
+def test_make_vec_without_a_mode_is_native_where_that_is_faster(id, num_envs, kwargs, is_native):
+    assert isinstance(make_vec(id, num_envs, **kwargs).unwrapped, SyncVectorEnv) != is_native
+
+
+def test_make_vec_native_with_vector_kwargs_passes_them_on():
+    kwargs = {"autoreset_mode": "SameStep"}
+    env = make_vec("Acrobot-v1", 2, vectorization_mode="native", vector_kwargs=kwargs)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    with pytest.raises(TypeError, match="autoreset_mode"):
+        make_vec("CartPole-v1", 2, vectorization_mode="native", vector_kwargs=kwargs)
+
+
+def test_make_vec_native_of_an_environment_without_one_raises_an_error():
+    with pytest.raises(gym.error.Error, match="FrozenLake-v1"):
+        make_vec("FrozenLake-v1", 2, vectorization_mode="native")
 
 
 def test_make_vec_indivisible_sub_environments_names_the_numbers():

@@ -8,6 +8,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorE
 from gymnasium.vector import SyncVectorEnv
 
 from rl_rms.envs import NonStationaryVector, register_parameter, verification
+from rl_rms.envs.classic_control import PendulumVectorEnv
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import find_parameter
 from rl_rms.envs.verification import copy_env, verify_effect
@@ -305,3 +306,9 @@ def test_verify_parameter_that_cannot_be_checked_warns_once():
         NonStationary(Random(), {"level": 3.0})
     NonStationary(Single(), {"level": 3.0})
     NonStationary(Random(), {"level": 3.0})
+
+
+def test_verify_of_a_vector_environment_without_autoreset_resets_it():
+    # The time limit is shorter than the steps before the change.
+    env = PendulumVectorEnv(2, max_episode_steps=2, autoreset_mode="Disabled")
+    verify(env, "g")

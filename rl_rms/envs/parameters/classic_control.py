@@ -11,10 +11,24 @@ import numpy as np
 from rl_rms.envs.parameters.registry import register_parameter
 
 _CARTPOLE = "gymnasium.envs.classic_control.cartpole:"
-_ACROBOT = "gymnasium.envs.classic_control.acrobot:AcrobotEnv"
-_CAR = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
-_CONTINUOUS_CAR = "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv"
-_PENDULUM = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
+_OURS = "rl_rms.envs.classic_control."
+# Single and native vector environments, and whether they take one value for each sub-environment.
+_ACROBOTS = {
+    "gymnasium.envs.classic_control.acrobot:AcrobotEnv": False,
+    _OURS + "acrobot:AcrobotVectorEnv": True,
+}
+_CARS = {
+    "gymnasium.envs.classic_control.mountain_car:MountainCarEnv": False,
+    _OURS + "mountain_car:MountainCarVectorEnv": True,
+}
+_CONTINUOUS_CARS = {
+    "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv": False,
+    _OURS + "mountain_car:MountainCarContinuousVectorEnv": True,
+}
+_PENDULUMS = {
+    "gymnasium.envs.classic_control.pendulum:PendulumEnv": False,
+    _OURS + "pendulum:PendulumVectorEnv": True,
+}
 
 
 def _derive_masses(env: Any) -> None:
@@ -41,15 +55,6 @@ for _class, _batched in ((_CARTPOLE + "CartPoleEnv", False), (_CARTPOLE + "CartP
         register_parameter(_class, _name, inert=_derived)
 
 
-# Acrobot's parameters are class attributes. Setting them on the instance does not affect other environments.
-for _name in ("dt", "LINK_LENGTH_1", "LINK_MASS_1", "LINK_MASS_2", "LINK_MOI"):
-    register_parameter(_ACROBOT, _name, above=0)
-for _name in ("LINK_COM_POS_1", "LINK_COM_POS_2", "torque_noise_max"):
-    register_parameter(_ACROBOT, _name, low=0)
-register_parameter(_ACROBOT, "MAX_VEL_1", low=0, high=4 * math.pi)
-register_parameter(_ACROBOT, "MAX_VEL_2", low=0, high=9 * math.pi)
-
-
 def _set_torque(env: Any, torque: float) -> None:
     env.AVAIL_TORQUE = [-torque, 0.0, torque]
 
@@ -58,8 +63,16 @@ def _only_drawn(env: Any) -> str:
     return "it only affects rendering; LINK_COM_POS_2 and LINK_MASS_2 move the second link"
 
 
-register_parameter(_ACROBOT, "torque", set=_set_torque, get=lambda env: env.AVAIL_TORQUE[-1])
-register_parameter(_ACROBOT, "LINK_LENGTH_2", inert=_only_drawn)
+# Acrobot's parameters are class attributes. Setting them on the instance does not affect other environments.
+for _class, _batched in _ACROBOTS.items():
+    for _name in ("dt", "LINK_LENGTH_1", "LINK_MASS_1", "LINK_MASS_2", "LINK_MOI"):
+        register_parameter(_class, _name, batched=_batched, above=0)
+    for _name in ("LINK_COM_POS_1", "LINK_COM_POS_2", "torque_noise_max"):
+        register_parameter(_class, _name, batched=_batched, low=0)
+    register_parameter(_class, "MAX_VEL_1", batched=_batched, low=0, high=4 * math.pi)
+    register_parameter(_class, "MAX_VEL_2", batched=_batched, low=0, high=9 * math.pi)
+    register_parameter(_class, "torque", set=_set_torque, get=lambda env: env.AVAIL_TORQUE[-1], batched=_batched)
+    register_parameter(_class, "LINK_LENGTH_2", inert=_only_drawn)
 
 
 # Gymnasium initializes these two with ints, but computes in floats.
@@ -71,6 +84,7 @@ def _set_max_speed(env: Any, speed: float) -> None:
     env.max_speed = speed
 
 
+# A state of shape (2,) is that of every sub-environment of a vector environment.
 def _reach_the_goal(env: Any) -> None:
     # Just before the goal, slightly faster than the goal velocity.
     env.state = np.array([env.goal_position - 0.005, max(env.goal_velocity, 0.0) + 0.01])
@@ -86,20 +100,23 @@ def _reach_the_right_end(env: Any) -> None:
     env.state = np.array([env.max_position - 0.001, env.max_speed])
 
 
-for _class in (_CAR, _CONTINUOUS_CAR):
-    register_parameter(_class, "max_speed", low=0, high=0.07)
-    register_parameter(_class, "goal_position", low=-1.2, high=0.6, provoke=_reach_the_goal)
-    register_parameter(_class, "goal_velocity", set=_set_goal_velocity, provoke=_reach_the_goal)
-    register_parameter(_class, "min_position", low=-1.2, high=0.6, provoke=_reach_the_left_end)
-    register_parameter(_class, "max_position", low=-1.2, high=0.6, provoke=_reach_the_right_end)
-for _name in ("force", "gravity"):
-    register_parameter(_CAR, _name)
-register_parameter(_CONTINUOUS_CAR, "power")  # its gravity is a literal
-register_parameter(_CONTINUOUS_CAR, "min_action", low=-1, high=0)
-register_parameter(_CONTINUOUS_CAR, "max_action", low=0, high=1)
+for _class, _batched in (_CARS | _CONTINUOUS_CARS).items():
+    register_parameter(_class, "max_speed", batched=_batched, low=0, high=0.07)
+    register_parameter(_class, "goal_position", batched=_batched, low=-1.2, high=0.6, provoke=_reach_the_goal)
+    register_parameter(_class, "goal_velocity", set=_set_goal_velocity, batched=_batched, provoke=_reach_the_goal)
+    register_parameter(_class, "min_position", batched=_batched, low=-1.2, high=0.6, provoke=_reach_the_left_end)
+    register_parameter(_class, "max_position", batched=_batched, low=-1.2, high=0.6, provoke=_reach_the_right_end)
+for _class, _batched in _CARS.items():
+    for _name in ("force", "gravity"):
+        register_parameter(_class, _name, batched=_batched)
+for _class, _batched in _CONTINUOUS_CARS.items():
+    register_parameter(_class, "power", batched=_batched)  # its gravity is a literal
+    register_parameter(_class, "min_action", batched=_batched, low=-1, high=0)
+    register_parameter(_class, "max_action", batched=_batched, low=0, high=1)
 
-register_parameter(_PENDULUM, "g")
-for _name in ("m", "l", "dt"):
-    register_parameter(_PENDULUM, _name, above=0)
-register_parameter(_PENDULUM, "max_torque", low=0, high=2)
-register_parameter(_PENDULUM, "max_speed", set=_set_max_speed, low=0, high=8)
+for _class, _batched in _PENDULUMS.items():
+    register_parameter(_class, "g", batched=_batched)
+    for _name in ("m", "l", "dt"):
+        register_parameter(_class, _name, batched=_batched, above=0)
+    register_parameter(_class, "max_torque", batched=_batched, low=0, high=2)
+    register_parameter(_class, "max_speed", set=_set_max_speed, batched=_batched, low=0, high=8)

@@ -1,0 +1,18 @@
+"""Native vector environments for Gymnasium's classic control tasks, which compute all sub-environments at once.
+
+Their transitions equal those of a SyncVectorEnv with the same seed and actions. `rl_rms.envs.make_vec` makes them
+with ``vectorization_mode="native"``. Gymnasium itself has a native CartPole.
+"""
+
+from rl_rms.envs.classic_control.acrobot import AcrobotVectorEnv
+from rl_rms.envs.classic_control.base import ClassicControlVectorEnv
+from rl_rms.envs.classic_control.mountain_car import MountainCarContinuousVectorEnv, MountainCarVectorEnv
+from rl_rms.envs.classic_control.pendulum import PendulumVectorEnv
+
+__all__ = [
+    "AcrobotVectorEnv",
+    "ClassicControlVectorEnv",
+    "MountainCarContinuousVectorEnv",
+    "MountainCarVectorEnv",
+    "PendulumVectorEnv",
+]

@@ -296,7 +296,8 @@ class Agent:
             progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; ``rl-rms report`` and
                 ``plot`` read it. None writes nothing.
-            log_interval: Rollouts between two entries of the log; None is 1 for PPO and 100 for A2C and REINFORCE.
+            log_interval: Rollouts between two entries of the log. None makes an entry at each hundredth of the env
+                steps, and at least every 100 rollouts; for PPO every rollout.
 
         Returns:
             The agent itself.
@@ -309,9 +310,8 @@ class Agent:
             rl_rms.agents.files.TakenError: If another process logs into ``log_dir``.
         """
         total_timesteps = check_int("total_timesteps", total_timesteps, least=1)
-        if log_interval is None:
-            log_interval = self.config.default_log_interval
-        log_interval = check_int("log_interval", log_interval, least=1)
+        if log_interval is not None:
+            log_interval = check_int("log_interval", log_interval, least=1)
         trainer = self.make_trainer()
         trainer.start()
         self.training.target_timesteps = self.num_timesteps + total_timesteps

@@ -102,7 +102,7 @@ class AgentConfig:
     """
 
     default_log_interval: ClassVar[int] = 100
-    """Rollouts between two entries of the log, as in Stable-Baselines3."""
+    """Most rollouts between two entries of the log, as in Stable-Baselines3."""
 
     algorithm: str
     learning_rate: float | dict[str, Any] = 7e-4

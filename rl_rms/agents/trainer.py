@@ -21,6 +21,9 @@ from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode, Rollout
 from rl_rms.agents.workers import ALONE, Workers
 
+# Entries of the log without a `log_interval`, if there are as many rollouts.
+_FEWEST_ENTRIES = 100
+
 
 @dataclass
 class TrainingState:
@@ -97,14 +100,14 @@ class Trainer:
         self.backend = backend
         self._workers = learner.workers
 
-    def train(self, agent: TrainedAgent, callback: Callback, logger: Logger, log_interval: int) -> None:
+    def train(self, agent: TrainedAgent, callback: Callback, logger: Logger, log_interval: int | None) -> None:
         """Train until the target env steps, an interruption, or a callback that stops the training.
 
         Args:
             agent: The agent, for the callback.
             callback: Callback that is called after the updates on every rollout.
             logger: The log.
-            log_interval: Rollouts between two entries of the log.
+            log_interval: Rollouts between two entries of the log; None as for `Agent.learn`.
         """
         training, workers = self._training, self._workers
         began, first_step = time.perf_counter(), training.num_timesteps
@@ -117,11 +120,12 @@ class Trainer:
                 return
             try:
                 rollout, state = self.collect()
+                before = training.num_timesteps
                 totals = self._tally(rollout, stops=stops)
                 if totals is None:
                     return
                 is_last = training.num_timesteps >= training.target_timesteps
-                is_due = logs and (is_first or is_last or training.num_rollouts % log_interval == 0)
+                is_due = logs and (is_first or is_last or self._is_due(log_interval, before))
                 is_first = False
                 metrics = self._learn(rollout, state, totals, logger, with_metrics=is_due)
             except BaseException:
@@ -132,6 +136,20 @@ class Trainer:
                 fps = (training.num_timesteps - first_step) / max(time.perf_counter() - began, 1e-9)
                 self._log(logger, workers.mean(metrics, totals.share), fps)
             stops = callback.on_update(agent, logger) is False
+
+    def _is_due(self, log_interval: int | None, before: int) -> bool:
+        """Whether the log gets an entry after a rollout.
+
+        Args:
+            log_interval: As for `train`.
+            before: Env steps before the rollout.
+        """
+        training = self._training
+        if log_interval is not None:
+            return training.num_rollouts % log_interval == 0
+        spacing = max(training.target_timesteps // _FEWEST_ENTRIES, 1)
+        is_passed = training.num_timesteps // spacing > before // spacing
+        return is_passed or training.num_rollouts % self._learner.config.default_log_interval == 0
 
     def start(self) -> None:
         """Reset the environment and restore the saved place, unless episodes are in progress."""

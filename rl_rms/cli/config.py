@@ -46,7 +46,8 @@ class RunConfig:
         agent: The agent.
         total_timesteps: Env steps to train for, all sub-environments together.
         seed: Seed of the network, the actions, the environment and, unless env.drift_seed is set, its changes.
-        log_interval: Rollouts between two entries of the log; null is 1 for ppo and 100 for the others.
+        log_interval: Rollouts between two entries of the log; null makes an entry at each hundredth of the env
+            steps, and at least every 100 rollouts (ppo: every rollout).
         checkpoint_every: Env steps between two checkpoints; null saves only at the end.
         keep_checkpoints: Number of newest intermediate checkpoints to keep; null keeps all.
         eval_every: Env steps between two evaluations; null for none. There is also one at the end. Evaluations use
@@ -109,7 +110,7 @@ class RunConfig:
 
     @property
     def rollouts_per_entry(self) -> int:
-        """Rollouts between two entries of the log."""
+        """Most rollouts between two entries of the log."""
         return self.agent.default_log_interval if self.log_interval is None else self.log_interval
 
     @property

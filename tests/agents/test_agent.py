@@ -241,6 +241,15 @@ def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
     assert {math.isnan(float(row["train/policy_gradient_loss"])) for row in rows} == {False}
 
 
+@pytest.mark.parametrize(("agent", "total"), [(A2C, 2_000), (PPO, 600)])
+def test_learn_without_log_interval_logs_each_hundredth_of_the_env_steps(agent, total, tmp_path):
+    agent("CartPole-v1", n_steps=4, seed=0).learn(total, log_dir=tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        steps = [float(row["time/total_timesteps"]) for row in csv.DictReader(file)]
+    assert len(steps) >= 100
+    assert max(np.diff(steps)) <= 0.02 * steps[-1]
+
+
 @pytest.mark.parametrize(("agent", "every"), [(A2C, 100), (PPO, 1)])
 def test_learn_without_log_interval_logs_as_often_as_stable_baselines3(agent, every, tmp_path):
     trained = agent("CartPole-v1", n_steps=5, seed=0)

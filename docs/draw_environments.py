@@ -13,8 +13,9 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from rl_rms.envs import noise
 from rl_rms.envs.curricula import (
     ALPGMM,
     Curriculum,
@@ -156,7 +157,13 @@ def draw_task(ax: Axes, name: str) -> None:
     if name.endswith(("Bandit-v0", "TwoStates-v0")):
         span = 60_000
     clocks = np.arange(0, span, max(span // 3_000, 1))
-    for target, values in trace(schedules, clocks, seed=0).items():
+    traces = trace(schedules, clocks, seed=0)
+    if "observation.offsets_draw" in traces:
+        # The number of a draw means nothing; it selects the offsets.
+        draws = traces.pop("observation.offsets_draw")
+        first = [noise.vector("observation.offsets", 0, 0, int(draw), 1)[0] for draw in draws]
+        traces["observation.offsets[0]"] = traces.pop("observation.offsets") * np.array(first)
+    for target, values in traces.items():
         label = target if len(schedules) <= 3 else None
         ax.plot(clocks, values, linewidth=1.2, label=label, drawstyle="steps-post")
     curriculum = config.make_curriculum()
@@ -167,11 +174,13 @@ def draw_task(ax: Axes, name: str) -> None:
             range(len(stages) + 1), [stage[target] for stage in (*stages, stages[-1])], where="post", label=target
         )
         ax.set_xlabel("stage", fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     else:
         ax.set_xlabel("env steps", fontsize=8)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=7, frameon=False)
+        place = {"loc": "lower right", "bbox_to_anchor": (1.02, 0.97), "borderaxespad": 0.0}
+        ax.legend(fontsize=7, frameon=False, ncols=2, columnspacing=1.0, handlelength=1.2, **place)
     ax.set_title(name, loc="left", fontsize=8.5)
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)

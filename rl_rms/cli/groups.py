@@ -188,7 +188,7 @@ def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
             name = log.folder.name
         elif 0 < len(differing) <= _MOST_SETTINGS:
             of_run = settings[own.index(log)]
-            name = ", ".join(f"{key.split('.', 1)[-1]} {_text(of_run.get(key))}" for key in differing)
+            name = ", ".join(_setting(key, of_run.get(key)) for key in differing)
         else:
             name = log.folder.resolve().parent.name
         count = sum(other == name or other.startswith(f"{name} (") for other in names)
@@ -206,8 +206,14 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)
+def _setting(key: str, value: Any) -> str:
+    """A key and its value in words, such as ``half-life 20,000 steps``."""
+    words = key.rpartition(".")[2].replace("_", " ").replace("half life", "half-life")
+    if isinstance(value, float):
+        value = f"{value:g}"
+    text = re.sub(r"(?<=\d)_(?=\d)", ",", "null" if value is None else str(value))
+    is_in_updates = words == "half-life" and re.fullmatch(r"[\d.,]+", text)
+    return f"{words} {text} updates" if is_in_updates else f"{words} {text}"
 
 
 def _check_environment(groups: Sequence[Group]) -> None:

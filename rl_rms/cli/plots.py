@@ -25,6 +25,8 @@ _TRACE_POINTS = 2000
 _GRID_POINTS = 200
 # Width of a figure in inches.
 _WIDTH = 8.0
+# Letters of a tick label that is slanted.
+_LONG_TICK = 4
 Floats = NDArray[np.float64]
 # Seven colors and four line styles make 28 combinations.
 _LINES = ("-", "--", ":", "-.")
@@ -42,7 +44,7 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
     """Draw return over env steps and, below, the changes of the environment.
 
     A group of several seeds is drawn as their interquartile mean and its 95 % band, on a grid of env steps that
-    all of them have reached. Only changes that all runs share are drawn.
+    all of them have reached. Only changes that all runs share are drawn; the title names the others.
 
     Args:
         groups: Groups of runs in the same environment.
@@ -61,7 +63,7 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
     for index, group in enumerate(groups):
         _draw_returns(axes[0], group, index)
     axes[0].set_ylabel("mean return,\nlast 100 episodes")
-    axes[0].set_title(_title(groups), loc="left", fontsize=10)
+    axes[0].set_title(_title(groups) + _left_out(runs, traces), loc="left", fontsize=10)
     for axis, (name, values) in zip(axes[1:], traces.items(), strict=False):
         axis.plot(np.linspace(0, end, _TRACE_POINTS), values, color=_GREY, linewidth=1.2)
         axis.set_ylabel(name, fontsize=9)
@@ -134,6 +136,22 @@ def effective_step(run: Run) -> "Figure":
     return figure
 
 
+def space_ticks(figure: "Figure") -> None:
+    """Keep the tick labels of a figure apart: fewer on logarithmic axes, and slanted if they are long."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        if max((len(text.get_text()) for text in axes.get_xticklabels()), default=0) > _LONG_TICK:
+            axes.tick_params(axis="x", labelrotation=30)
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG or SVG, by the file's suffix; the output is deterministic."""
     import matplotlib as mpl
@@ -144,10 +162,17 @@ def save(figure: "Figure", path: Path) -> None:
     files.write(path, picture.getvalue())
 
 
+def _left_out(runs: Sequence[Run], traces: dict[str, Floats]) -> str:
+    """A line of the title on the changes that differ between runs; empty if there are none."""
+    changing = dict.fromkeys(target for run in runs for target in run.config.env.schedules())
+    different = ", ".join(target for target in changing if target not in traces)
+    return f"\nnot drawn, because the runs differ in them: changes of {different}" if different else ""
+
+
 def _title(groups: Sequence[Group]) -> str:
     runs = [run for group in groups for run in group.runs]
     seeds = max(len(group.logs) for group in groups)
-    what = f"{runs[0].config.agent.algorithm} on {runs[0].config.env.id}" if runs else "returns"
+    what = f"{runs[0].config.agent.algorithm.upper()} on {runs[0].config.env.id}" if runs else "returns"
     if len({run.config.agent.algorithm for run in runs}) > 1 or len(runs) < sum(len(g.logs) for g in groups):
         what = f"returns on {runs[0].config.env.id}" if runs else what
     return what if seeds == 1 else f"{what}\ninterquartile mean over seeds, 95 % interval"

@@ -281,6 +281,7 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
     import matplotlib.pyplot as plt
     import optuna.visualization.matplotlib as draw
 
+    from rl_rms.cli.plots import space_ticks
     from rl_rms.cli.samplers import experimental
 
     keys = list(search.sweep.vary)
@@ -297,8 +298,15 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
     for name, make in plots.items():
         with experimental():
             make()
+        figure = plt.gcf()
+        if name == "slices":
+            figure.set_size_inches(max(3.2 * len(keys), 6.4), 4.8)
+        space_ticks(figure)
+        for axes in figure.axes:
+            if axes.get_ylabel() == "Objective Value":
+                axes.set_ylabel(f"return, {search.sweep.metric.replace('_', ' ')}")
         picture = io.BytesIO()
-        plt.gcf().savefig(picture, format="png", dpi=110, bbox_inches="tight")
+        figure.savefig(picture, format="png", dpi=110, bbox_inches="tight")
         files.write(folder / f"{name}.png", picture.getvalue())
         plt.close("all")
 

@@ -115,7 +115,7 @@ class HalfLifeController:
         """
         stated = group["half_life"]
         if stated is None:
-            return half_life_from_rho(group["alpha"])
+            return _without_rounding(half_life_from_rho(group["alpha"]))
         if stated in _ESTIMATED:
             estimator = self._estimator(stated)
             if self.max_step is not None:
@@ -132,7 +132,7 @@ class HalfLifeController:
     def latest_half_life(self, group: dict[str, Any]) -> float:
         """The current half-life; that of the last update if its conversion is unknown, as after loading."""
         decay = None if self.is_known(group) else group["alpha"]
-        return self.half_life(group) if decay is None else half_life_from_rho(decay)
+        return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 
     def latest_decay(self, group: dict[str, Any]) -> float:
         """The current decay; that of the last update if its half-life's conversion is unknown."""
@@ -232,3 +232,8 @@ class HalfLifeController:
         if lr > 0:
             high = min(high, longest_half_life(max_step, lr))
         return min(low, high), high
+
+
+def _without_rounding(half_life: float) -> float:
+    """A half-life computed from a decay, without the decay's rounding error: 200 in place of 199.9999999999971."""
+    return float(f"{half_life:.9g}")

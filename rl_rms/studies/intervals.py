@@ -14,14 +14,16 @@ Floats = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """An interquartile mean over seeds and the ends of its 95 % interval."""
+    """An interquartile mean over seeds and the ends of its 95 % interval, which are nan for a single seed."""
 
     middle: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        """The estimate as a table cell, such as ``12.3 (11.0 to 14.2)``."""
+        """The estimate as a table cell, such as ``12.3 (11.0 to 14.2)``, or ``12.3 (one seed)``."""
+        if np.isfinite(self.middle) and np.isnan(self.low) and np.isnan(self.high):
+            return f"{short(self.middle)} (one seed)"
         return f"{short(self.middle)} ({short(self.low)} to {short(self.high)})"
 
 
@@ -56,6 +58,8 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
         scores: A column for each setting, shape ``(seeds, columns)``; the bootstrap draws whole rows.
         aggregate: Function from such scores to a number.
     """
+    if len(scores) == 1:
+        return Estimate(float(aggregate(scores)), np.nan, np.nan)
     middle, low, high = _bootstrap(scores, lambda drawn: np.array([aggregate(drawn)]))
     return Estimate(float(middle[0]), float(low[0]), float(high[0]))
 

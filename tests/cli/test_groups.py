@@ -31,8 +31,8 @@ def test_find_groups_runs_that_differ_only_in_the_seed_are_a_group(tmp_path):
             tmp_path / f"long{seed}", [1.0], seed=seed, agent={"half_life": "20_000 steps"}, runs_dir=str(seed)
         )
     assert names(find_groups([str(tmp_path)])) == {
-        "half_life 20_000 steps": ["long0", "long1"],
-        "half_life 20.0": ["short0", "short1"],
+        "half-life 20,000 steps": ["long0", "long1"],
+        "half-life 20 updates": ["short0", "short1"],
     }
 
 

@@ -1,11 +1,14 @@
 """Contents of the plots of runs."""
 
+import itertools
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from rl_rms.cli.groups import find_groups
 from rl_rms.cli.main import main
-from rl_rms.cli.plots import learning_curve, memory_curves, on_a_grid
+from rl_rms.cli.plots import learning_curve, memory_curves, on_a_grid, space_ticks
 from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import read_tracking
 from rl_rms.envs.drift import trace
@@ -36,6 +39,7 @@ def test_plot_line_is_the_interquartile_mean_with_its_band(tmp_path):
     assert edges.min() == pytest.approx(0.0)
     assert edges.max() == pytest.approx(101.0)
     assert [axis.get_ylabel() for axis in figure.axes[1:]] == ["force_mag"]
+    assert "force_mag" not in figure.axes[0].get_title(loc="left")
 
 
 def test_plot_of_several_environments_draws_common_parameters(tmp_path):
@@ -45,6 +49,7 @@ def test_plot_of_several_environments_draws_common_parameters(tmp_path):
         write_run(tmp_path / str(at), [1.0] * 3, env={"changes": {"gravity": swing, "force_mag": jump}})
     figure = learning_curve(find_groups([str(tmp_path)]))
     assert [axis.get_ylabel() for axis in figure.axes[1:]] == ["gravity"]
+    assert "force_mag" in figure.axes[0].get_title(loc="left")
     assert len(figure.axes[0].lines) == 2  # no line for a change of only one environment
 
 
@@ -55,6 +60,24 @@ def test_plot_of_one_run_marks_the_jumps_of_its_normalizer(tmp_path):
     figure = learning_curve(find_groups([str(tmp_path)]))
     dashed = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     assert dashed == [201]
+
+
+def test_space_ticks_keeps_labels_apart():
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    logarithmic, words = figure.subplots(1, 2)
+    logarithmic.plot([2e-4, 3e-3], [0.0, 1.0])
+    logarithmic.set_xscale("log")
+    words.plot(["20", "69", "200", "20_000 steps"], range(4))
+    space_ticks(figure)
+    figure.draw_without_rendering()
+    for axes in (logarithmic, words):
+        shown = [text for text in axes.get_xticklabels(which="both") if text.get_text()]
+        inside = [text for text in shown if axes.bbox.x0 <= text.get_window_extent().x1 <= axes.bbox.x1 + 30]
+        assert len(inside) >= 2
+        if axes is logarithmic:
+            boxes = [text.get_window_extent() for text in inside]
+            assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+        assert {text.get_rotation() for text in inside} == {30.0}
 
 
 def test_plot_many_groups_have_distinct_styles_and_an_outside_legend(tmp_path):

@@ -25,6 +25,13 @@ def test_interquartile_mean_is_the_mean_of_the_middle_half():
     assert estimate.low < estimate.middle < estimate.high
 
 
+def test_interquartile_mean_of_one_seed_has_no_interval():
+    text = str(interquartile_mean([12.5]))
+    assert "12.5" in text
+    assert "to" not in text.split()
+    assert "one seed" in text
+
+
 def test_band_of_a_curve_equals_the_interval_at_each_point():
     low_noise = 100.0 + 0.1 * SCORES[::-1]
     middle, low, high = interquartile_curve(np.column_stack([SCORES, low_noise]))

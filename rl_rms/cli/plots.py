@@ -165,8 +165,10 @@ def save(figure: "Figure", path: Path) -> None:
 def _left_out(runs: Sequence[Run], traces: dict[str, Floats]) -> str:
     """A line of the title on the changes that differ between runs; empty if there are none."""
     changing = dict.fromkeys(target for run in runs for target in run.config.env.schedules())
-    different = ", ".join(target for target in changing if target not in traces)
-    return f"\nnot drawn, because the runs differ in them: changes of {different}" if different else ""
+    different = [target for target in changing if target not in traces]
+    if len(runs) > 1 and any(run.config.env.curriculum for run in runs):
+        different.append("the curriculum")
+    return f"\nnot drawn, because the runs differ in them: changes of {', '.join(different)}" if different else ""
 
 
 def _title(groups: Sequence[Group]) -> str:

@@ -53,6 +53,14 @@ def test_plot_of_several_environments_draws_common_parameters(tmp_path):
     assert len(figure.axes[0].lines) == 2  # no line for a change of only one environment
 
 
+def test_plot_of_several_runs_with_a_curriculum_says_that_it_is_not_drawn(tmp_path):
+    stages = {"staged": {"stages": [{"length": 1.0}, {"length": 0.5}], "threshold": 400, "window": 20}}
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), [1.0] * 3, seed=seed, env={"curriculum": stages})
+    assert "curriculum" in learning_curve(find_groups([str(tmp_path)])).axes[0].get_title(loc="left")
+    assert "curriculum" not in learning_curve(find_groups([str(tmp_path / "0")])).axes[0].get_title(loc="left")
+
+
 def test_plot_of_one_run_marks_the_jumps_of_its_normalizer(tmp_path):
     counts = {100: 0.0, 200: 1.0, 300: 1.0}
     rows = [{"time/total_timesteps": step + 1, "normalizer/jumps": n} for step, n in counts.items()]

@@ -105,7 +105,7 @@ def memory_curves(run: Run, tracking: Tracking) -> "Figure":
         axes[1].yaxis.set_minor_locator(NullLocator())
         axes[1].legend(frameon=False, fontsize=9)
     else:
-        axes[1].set_ylim(bottom=0)
+        axes[1].set_ylim(0, 1.1 * axes[1].dataLim.y1)
     axes[1].set_ylabel("half-life,\nupdates")
     _mark_changes(axes, [run], run.steps[-1])
     _finish(axes)

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     parser = Parser(
         prog="rl-rms resume",
-        usage="rl-rms resume RUN ... [--total_timesteps N] [--progress HOW] [--scale.KEY VALUE ...] [--trust]",
+        usage="rl-rms resume RUN ... [--total_timesteps N] [--progress HOW] [--scale.KEY VALUE] [--trust]",
         description="Continue an interrupted run from its newest checkpoint, or train a finished run further.",
         examples=[
             "rl-rms resume runs/drifting_cartpole",

@@ -57,6 +57,8 @@ def train(contender: str, rate: float, seed: int, total_timesteps: int = TOTAL_T
         gae_lambda=0.95,
         ent_coef=0.01,
         half_life=half_life,
+        normalize_observation=False,
+        normalize_reward=False,
         seed=seed,
         device="cpu",
     )

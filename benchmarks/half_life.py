@@ -131,6 +131,8 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
         n_steps=5 if which.id == "FrozenLake-v1" else 8,
         gae_lambda=0.95,
         ent_coef=which.ent_coef,
+        normalize_observation=False,
+        normalize_reward=False,
         seed=seed,
         device="cpu",
         **CONTENDERS[contender].agent,

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from rl_rms.agents import A2C
+from rl_rms.agents.config_parts import NormalizerConfig
 from rl_rms.agents.jumps import JumpDetector
 from rl_rms.agents.learner import RolloutTotals
 from rl_rms.agents.moments import RunningMeanVariance, Weighting
@@ -77,7 +78,8 @@ def record(env_id: str, seed: int, steps: int, changes: Mapping[str, Any], *, le
     torch.set_num_threads(1)
     env = make_vec(env_id, NUM_ENVS, dict(changes), seed=seed)
     options = {**AGENTS[env_id], "ent_coef": 0.01} if learns else {**AGENTS[env_id], "learning_rate": 1e-12}
-    normalized = {"normalize_observation": True, "normalize_reward": True}
+    # The committed streams are of an agent whose normalizers never forget.
+    normalized = {"normalize_observation": NormalizerConfig(on_jump="keep"), "normalize_reward": True}
     agent = A2C(env, gae_lambda=0.95, seed=seed, device="cpu", **normalized, **options)
     trainer = agent.make_trainer()
     observations, valid, played = [], [], 0

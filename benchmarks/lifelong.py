@@ -159,7 +159,8 @@ MATCHED = {
 }
 
 
-def _normalized(observation: Any, reward: Any) -> dict[str, Any]:
+def _normalized(half_life: str = "inf", on_jump: str = "keep", reward: bool | str = True) -> dict[str, Any]:
+    observation = {"half_life": half_life, "on_jump": on_jump}
     return {"normalize_observation": observation, "normalize_reward": reward}
 
 
@@ -171,24 +172,24 @@ def _ppo(**options: Any) -> Contender:
     return Contender("PPO", 1e-3, {**_PPO, "half_life": 200, **options})
 
 
-_JUMPS = {"half_life": float("inf"), "on_jump": "forget"}
+_NOT_NORMALIZED = {"normalize_observation": False, "normalize_reward": False}
 _ADAM = {"half_life": None, "optimizer": "torch.optim.Adam", "optimizer_kwargs": {"eps": 1e-5}}
 OURS = {
-    "rl_rms A2C, not normalized": _a2c(),
-    "rl_rms A2C, normalized": _a2c(**_normalized(True, True)),
-    "rl_rms A2C, 10,000 steps": _a2c(**_normalized("10_000 steps", "10_000 steps")),
-    "rl_rms A2C, 5,000 steps": _a2c(**_normalized("5_000 steps", "5_000 steps")),
-    "rl_rms A2C, jumps": _a2c(**_normalized(_JUMPS, True)),
-    "rl_rms A2C, jumps, rewards 5,000 steps": _a2c(**_normalized(_JUMPS, "5_000 steps")),
-    "rl_rms PPO, not normalized": _ppo(),
-    "rl_rms PPO, normalized": _ppo(**_normalized(True, True)),
-    "rl_rms PPO, 10,000 steps": _ppo(**_normalized("10_000 steps", "10_000 steps")),
-    "rl_rms PPO, 5,000 steps": _ppo(**_normalized("5_000 steps", "5_000 steps")),
-    "rl_rms PPO, jumps": _ppo(**_normalized(_JUMPS, True)),
-    "rl_rms PPO, jumps, rewards 5,000 steps": _ppo(**_normalized(_JUMPS, "5_000 steps")),
-    "rl_rms PPO, normalized, RMSprop 20": _ppo(half_life=20, **_normalized(True, True)),
-    "rl_rms PPO, normalized, RMSprop 1,000": _ppo(half_life=1_000, **_normalized(True, True)),
-    "rl_rms PPO, normalized, Adam": _ppo(**_normalized(True, True), **_ADAM),
+    "rl_rms A2C, not normalized": _a2c(**_NOT_NORMALIZED),
+    "rl_rms A2C, normalized": _a2c(**_normalized()),
+    "rl_rms A2C, 10,000 steps": _a2c(**_normalized("10_000 steps", reward="10_000 steps")),
+    "rl_rms A2C, 5,000 steps": _a2c(**_normalized("5_000 steps", reward="5_000 steps")),
+    "rl_rms A2C, jumps": _a2c(**_normalized(on_jump="forget")),
+    "rl_rms A2C, jumps, rewards 5,000 steps": _a2c(**_normalized(on_jump="forget", reward="5_000 steps")),
+    "rl_rms PPO, not normalized": _ppo(**_NOT_NORMALIZED),
+    "rl_rms PPO, normalized": _ppo(**_normalized()),
+    "rl_rms PPO, 10,000 steps": _ppo(**_normalized("10_000 steps", reward="10_000 steps")),
+    "rl_rms PPO, 5,000 steps": _ppo(**_normalized("5_000 steps", reward="5_000 steps")),
+    "rl_rms PPO, jumps": _ppo(**_normalized(on_jump="forget")),
+    "rl_rms PPO, jumps, rewards 5,000 steps": _ppo(**_normalized(on_jump="forget", reward="5_000 steps")),
+    "rl_rms PPO, normalized, RMSprop 20": _ppo(**_normalized(), half_life=20),
+    "rl_rms PPO, normalized, RMSprop 1,000": _ppo(**_normalized(), half_life=1_000),
+    "rl_rms PPO, normalized, Adam": _ppo(**_normalized(), **_ADAM),
 }
 CONTENDERS = {**THEIRS, **MATCHED, **OURS}
 # The figure shows these and the best agent of Stable-Baselines3.
@@ -226,7 +227,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
 def _learn_ours(task: Task, contender: Contender, options: dict[str, Any], seed: int, life: int) -> list[Episode]:
     env = make_vec(task.id, NUM_ENVS, dict(task.changes), curriculum=task.make_curriculum(), seed=seed)
     if isinstance(env.single_observation_space, gym.spaces.Discrete):
-        options.pop("normalize_observation", None)
+        options["normalize_observation"] = False
     agent = getattr(rl_rms.agents, contender.algorithm)(env, **options)
     episodes: list[Episode] = []
     agent.learn(life, callback=lambda trained: episodes.extend(trained.new_episodes), log_interval=life)

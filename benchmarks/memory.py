@@ -186,9 +186,9 @@ def measure_sb3(case: Case, stated: str, seed: int) -> float:
 def measure_own(case: Case, stated: str, seed: int) -> float:
     """Measure the half-life in env steps of a run of rl_rms's A2C. See `measure_sb3` for the arguments."""
     env = gym.make_vec("CartPole-v1", case.num_envs, vectorization_mode="sync", wrappers=[with_dead_input])
-    options: dict[str, Any] = {"optimizer_kwargs": {"rho": RHO}}
+    options: dict[str, Any] = {"optimizer_kwargs": {"rho": RHO}, "n_steps": 5}
     if stated == "half_life":
-        options = {"half_life": f"{HALF_LIFE} steps"}
+        options = {"half_life": f"{HALF_LIFE} steps", "n_steps": 5}
     agent = A2C(env, seed=seed, device="cpu", **options)
     marker = Marker(agent.optimizer, agent.policy.actor_network[0].weight)
     clocks: list[float] = []

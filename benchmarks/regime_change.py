@@ -264,6 +264,8 @@ def run(
         ent_coef=0.01,
         max_grad_norm=max_grad_norm,
         half_life=OWN_HALF_LIFE,
+        normalize_observation=False,
+        normalize_reward=False,
         seed=seed,
         device="cpu",
     )

@@ -1,7 +1,7 @@
-"""Returns of A2C, compared with Stable-Baselines3's A2C with the zoo's hyperparameters and with published returns.
+"""Returns of A2C and PPO in stationary environments, compared with Stable-Baselines3 and with published returns.
 
-Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents rl_rms sb3] [--processes 2]
-     python benchmarks/results.py try [--envs ID ...] [--seeds 3] [--ours JSON ...] [--processes 2]
+Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents "rl_rms PPO" ...] [--processes 2]
+     python benchmarks/results.py try [--algorithm PPO] [--envs ID ...] [--seeds 3] [--ours JSON ...]
      python benchmarks/results.py report
 
 ``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips trainings in the file. It
@@ -10,12 +10,12 @@ seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v
 0.004, "num_envs": 32}'``. The recipes of rl_rms were chosen with it. ``report`` computes
 benchmarks/results/results.md from the file; it needs the extra ``plots``.
 
-Both agents train for the env steps of the zoo. The deterministic policy plays 20 episodes in separate environments
-at ten times during training, and 100 at the end. A score is the mean return of the last evaluation. A table's row
-has the interquartile mean of the scores over seeds and its stratified bootstrap interval of 95 %, as rliable
-computes them. A late collapse is a seed whose score is below the midpoint between a random policy's return and its
-best evaluation. Stable-Baselines3 has the hyperparameters of a2c.yml in rl_zoo3 2.9.2. The seeds of the table
-differ from those of ``try``.
+Both libraries train for the env steps of the zoo. The deterministic policy plays 20 episodes in separate
+environments at ten times during training, and 100 at the end. A score is the mean return of the last evaluation. A
+table's row has the interquartile mean of the scores over seeds and its stratified bootstrap interval of 95 %, as
+rliable computes them; with fewer than three seeds it has the mean alone. A late collapse is a seed whose score is
+below the midpoint between a random policy's return and its best evaluation. Stable-Baselines3 has the
+hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The seeds of the table differ from those of ``try``.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import os
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_rms.agents import A2C, EvalCallback, PolicyConfig, evaluate
+import rl_rms.agents
+from rl_rms.agents import EvalCallback, PolicyConfig, evaluate
 from rl_rms.envs.schedules import Linear
 from rl_rms.studies.intervals import interquartile_mean
 
@@ -47,6 +48,8 @@ NUM_EVALUATIONS, EPISODES, LAST_EPISODES = 10, 20, 100
 EVAL_ENVS = 10
 # The recipes of rl_rms were chosen with the seeds from 0.
 FIRST_SEED = 100
+# Fewer seeds have no interval.
+_FEWEST_SEEDS = 3
 
 Floats = NDArray[np.float64]
 
@@ -58,9 +61,10 @@ class Recipe:
     Attributes:
         steps: Env steps.
         num_envs: Number of environments of rl_rms.
-        ours: Arguments of rl_rms. ``lr`` and ``ent`` are the start values of a learning rate and an entropy
-            coefficient that fall linearly to 0.
-        zoo: The zoo's entry, with ``n_envs``, ``normalize`` and ``lin`` for its linear learning rates.
+        ours: Arguments of rl_rms. ``lr``, ``ent`` and ``clip`` are the start values of a learning rate, an entropy
+            coefficient and a clip range that fall linearly to 0.
+        zoo: The zoo's entry, with ``n_envs``, ``normalize``, and ``lin`` and ``lin_clip`` for its linear learning
+            rates and clip ranges.
         random: Mean return of random actions over 200 episodes, seed 0.
         published: The zoo's score of one run, and Tianshou's best evaluation at 1M env steps if there is one.
     """
@@ -77,16 +81,15 @@ class Recipe:
 _TUNED = {"n_steps": 8, "gae_lambda": 0.9, "vf_coef": 0.4, "use_sde": True, "normalize": True}
 _SDE = {"log_std_init": -2.0, "ortho_init": False}
 _UNTUNED = {"normalize": True, "n_envs": 1}
-_NORMALIZED = {"normalize_observation": True, "normalize_reward": True}
 
-RECIPES = {
+A2C_RECIPES = {
     "CartPole-v1": Recipe(
         500_000, 16, {"lr": 4e-3, "n_steps": 8, "gae_lambda": 0.95}, {"n_envs": 8}, 22.5, "500 (zoo)"
     ),
     "Acrobot-v1": Recipe(
         500_000,
         16,
-        {"lr": 1e-3, "n_steps": 8, "gae_lambda": 0.95, **_NORMALIZED},
+        {"lr": 1e-3, "n_steps": 8, "gae_lambda": 0.95},
         {"n_envs": 16, "normalize": True},
         -499.9,
         "-83.4 (zoo)",
@@ -94,7 +97,7 @@ RECIPES = {
     "MountainCar-v0": Recipe(
         1_000_000,
         8,
-        {"lr": 4e-3, "n_steps": 16, "gae_lambda": 0.95, "ent_coef": 0.01, **_NORMALIZED},
+        {"lr": 4e-3, "n_steps": 16, "gae_lambda": 0.95, "ent_coef": 0.01},
         {"n_envs": 16, "normalize": True},
         -200.0,
         "-111.3 (zoo)",
@@ -102,7 +105,7 @@ RECIPES = {
     "Pendulum-v1": Recipe(
         1_000_000,
         8,
-        {"lr": 2e-3, "n_steps": 8, "gamma": 0.9, "gae_lambda": 0.9, "ent_coef": 1e-3, **_NORMALIZED},
+        {"lr": 2e-3, "n_steps": 8, "gamma": 0.9, "gae_lambda": 0.9, "ent_coef": 1e-3},
         {**_TUNED, "n_envs": 8, "gamma": 0.9, "lin": 7e-4, "policy_kwargs": _SDE},
         -1_226.9,
         "-163.0 (zoo)",
@@ -110,7 +113,7 @@ RECIPES = {
     "LunarLander-v3": Recipe(
         200_000,
         8,
-        {"lr": 2e-3, "n_steps": 8, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.05, **_NORMALIZED},
+        {"lr": 2e-3, "n_steps": 8, "gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.05},
         {"n_envs": 8, "gamma": 0.995, "n_steps": 5, "lin": 8.3e-4, "ent_coef": 1e-5},
         -181.5,
         "155.8 (zoo, LunarLander-v2)",
@@ -118,7 +121,7 @@ RECIPES = {
     "LunarLanderContinuous-v3": Recipe(
         5_000_000,
         8,
-        {"lr": 5e-4, "n_steps": 16, "gamma": 0.999, "gae_lambda": 0.98, "ent": 0.02, **_NORMALIZED},
+        {"lr": 5e-4, "n_steps": 16, "gamma": 0.999, "gae_lambda": 0.98, "ent": 0.02},
         {**_TUNED, "n_envs": 4, "gamma": 0.99, "lin": 7e-4, "policy_kwargs": _SDE},
         -201.3,
         "84.2 (zoo, LunarLanderContinuous-v2)",
@@ -126,7 +129,7 @@ RECIPES = {
     "BipedalWalker-v3": Recipe(
         5_000_000,
         16,
-        {"lr": 1e-3, "n_steps": 16, "gamma": 0.99, "gae_lambda": 0.95, "vf_coef": 0.4, **_NORMALIZED},
+        {"lr": 1e-3, "n_steps": 16, "gamma": 0.99, "gae_lambda": 0.95, "vf_coef": 0.4},
         {**_TUNED, "n_envs": 16, "gamma": 0.99, "lin": 9.6e-4, "policy_kwargs": _SDE},
         -103.0,
         "299.8 (zoo)",
@@ -135,7 +138,7 @@ RECIPES = {
     "InvertedDoublePendulum-v5": Recipe(
         1_000_000,
         8,
-        {"lr": 2e-3, "n_steps": 16, "gae_lambda": 0.95, **_NORMALIZED},
+        {"lr": 2e-3, "n_steps": 16, "gae_lambda": 0.95},
         _UNTUNED,
         48.1,
         "9257.7 (Tianshou, -v3)",
@@ -143,7 +146,7 @@ RECIPES = {
     "Hopper-v5": Recipe(
         1_000_000,
         8,
-        {"lr": 2e-3, "n_steps": 16, "gae_lambda": 0.95, **_NORMALIZED},
+        {"lr": 2e-3, "n_steps": 16, "gae_lambda": 0.95},
         _UNTUNED,
         17.8,
         "733.5 (zoo, -v3), 1253.2 (Tianshou, -v3)",
@@ -151,12 +154,91 @@ RECIPES = {
     "HalfCheetah-v5": Recipe(
         1_000_000,
         8,
-        {"lr": 2e-3, "n_steps": 16, "gae_lambda": 0.95, **_NORMALIZED},
+        {"lr": 2e-3, "n_steps": 16, "gae_lambda": 0.95},
         _UNTUNED,
         -289.3,
         "3041.2 (zoo, -v3), 1829.9 (Tianshou, -v3)",
     ),
 }
+
+_SHORT_HORIZON = {"gamma": 0.98, "gae_lambda": 0.8}
+_LANDER = {"gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01}
+
+PPO_RECIPES = {
+    "CartPole-v1": Recipe(
+        100_000,
+        8,
+        {
+            "lr": 1e-3,
+            "clip": 0.2,
+            "n_steps": 32,
+            "batch_size": 256,
+            "n_epochs": 20,
+            "gamma": 0.98,
+            "gae_lambda": 0.8,
+        },
+        {
+            "n_envs": 8,
+            "n_steps": 32,
+            "batch_size": 256,
+            "n_epochs": 20,
+            "lin": 1e-3,
+            "lin_clip": 0.2,
+            **_SHORT_HORIZON,
+        },
+        22.5,
+        "500 (zoo)",
+    ),
+    "Acrobot-v1": Recipe(
+        1_000_000,
+        16,
+        {"lr": 1e-3, "n_steps": 32, "batch_size": 128, "n_epochs": 4, "gae_lambda": 0.94},
+        {"n_envs": 16, "normalize": True, "n_steps": 256, "n_epochs": 4, "gae_lambda": 0.94},
+        -499.9,
+        "-73.5 (zoo)",
+    ),
+    "MountainCar-v0": Recipe(
+        1_000_000,
+        16,
+        {"lr": 1e-3, "n_steps": 16, "batch_size": 64, "n_epochs": 4, "gae_lambda": 0.98},
+        {"n_envs": 16, "normalize": True, "n_steps": 16, "n_epochs": 4, "gae_lambda": 0.98},
+        -200.0,
+        "-110.4 (zoo)",
+    ),
+    "Pendulum-v1": Recipe(
+        100_000,
+        4,
+        {"lr": 2e-3, "n_steps": 256, "batch_size": 64, "n_epochs": 10, "gamma": 0.9},
+        {
+            "n_envs": 4,
+            "n_steps": 1024,
+            "gamma": 0.9,
+            "learning_rate": 1e-3,
+            "use_sde": True,
+            "sde_sample_freq": 4,
+        },
+        -1_226.9,
+        "-172.2 (zoo)",
+    ),
+    "LunarLander-v3": Recipe(
+        1_000_000,
+        16,
+        {
+            "lr": 1e-3,
+            "n_steps": 512,
+            "batch_size": 128,
+            "n_epochs": 4,
+            "gamma": 0.999,
+            "gae_lambda": 0.98,
+            "ent_coef": 0.01,
+        },
+        {"n_envs": 16, "n_steps": 1024, "n_epochs": 4, **_LANDER},
+        -181.5,
+        "242.1 (zoo, LunarLander-v2)",
+    ),
+}
+RECIPES = {"A2C": A2C_RECIPES, "PPO": PPO_RECIPES}
+ENVS = list(A2C_RECIPES)
 
 
 def make_vec(id: str, num_envs: int) -> gym.vector.VectorEnv:
@@ -166,15 +248,15 @@ def make_vec(id: str, num_envs: int) -> gym.vector.VectorEnv:
     return gym.make_vec(id, num_envs, vectorization_mode=mode)
 
 
-def train_ours(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
+def train_ours(algorithm: str, id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
     """Train rl_rms; return the mean returns of the evaluations during training and all returns of the last one."""
     options = dict(recipe.ours)
     steps = recipe.steps
-    falling = {"lr": "learning_rate", "ent": "ent_coef"}
+    falling = {"lr": "learning_rate", "ent": "ent_coef", "clip": "clip_range"}
     for short, name in falling.items():
         if short in options:
             options[name] = Linear(start=options.pop(short), end=0.0, over=steps)
-    agent = A2C(
+    agent = getattr(rl_rms.agents, algorithm)(
         make_vec(id, recipe.num_envs),
         policy=PolicyConfig(**recipe.policy),
         seed=seed,
@@ -188,7 +270,12 @@ def train_ours(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[fl
     return on_the_way, last.returns.tolist()
 
 
-def train_theirs(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
+def linear(start: float) -> Callable[[float], float]:
+    """A schedule of Stable-Baselines3 that falls linearly to 0."""
+    return lambda remaining: start * remaining
+
+
+def train_theirs(algorithm: str, id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
     """Train Stable-Baselines3; return the same values as `train_ours`."""
     import stable_baselines3
     from stable_baselines3.common.callbacks import EvalCallback as TheirEvalCallback
@@ -199,9 +286,9 @@ def train_theirs(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[
     options = dict(recipe.zoo)
     steps = recipe.steps
     num_envs, normalize = options.pop("n_envs"), options.pop("normalize", False)
-    start = options.pop("lin", None)
-    if start is not None:
-        options["learning_rate"] = lambda remaining: start * remaining
+    for short, name in {"lin": "learning_rate", "lin_clip": "clip_range"}.items():
+        if short in options:
+            options[name] = linear(options.pop(short))
     options["policy_kwargs"] = dict(options.get("policy_kwargs", {}))
 
     def make_env(count: int, env_seed: int, *, training: bool) -> VecEnv:
@@ -212,7 +299,7 @@ def train_theirs(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[
         return env
 
     env, eval_env = make_env(num_envs, seed, training=True), make_env(EVAL_ENVS, 1_000 + seed, training=False)
-    model = stable_baselines3.A2C("MlpPolicy", env, seed=seed, device="cpu", **options)
+    model = getattr(stable_baselines3, algorithm)("MlpPolicy", env, seed=seed, device="cpu", **options)
     with tempfile.TemporaryDirectory() as folder:
         callback = TheirEvalCallback(
             eval_env,
@@ -229,7 +316,12 @@ def train_theirs(id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[
     return on_the_way, list(map(float, returns))
 
 
-TRAIN = {"rl_rms": train_ours, "sb3": train_theirs}
+AGENTS = {
+    "rl_rms": ("A2C", train_ours),
+    "sb3": ("A2C", train_theirs),
+    "rl_rms PPO": ("PPO", train_ours),
+    "sb3 PPO": ("PPO", train_theirs),
+}
 
 
 # -- running ----------------------------------------------------------------------------------------------
@@ -248,7 +340,9 @@ def read() -> dict[tuple[str, str, int], tuple[list[float], list[float]]]:
 def one(id: str, agent: str, seed: int) -> str:
     """Train one agent, append its returns to the file and return a line of text."""
     torch.set_num_threads(1)
-    on_the_way, last = ([round(score, 2) for score in scores] for scores in TRAIN[agent](id, seed, RECIPES[id]))
+    algorithm, train = AGENTS[agent]
+    scores = train(algorithm, id, seed, RECIPES[algorithm][id])
+    on_the_way, last = ([round(score, 2) for score in part] for part in scores)
     with RUNS.open("a") as file:
         file.write(json.dumps([id, agent, seed, on_the_way, last], separators=(",", ":")) + "\n")
     return f"{id} {agent} seed {seed}: {statistics.fmean(last):.1f}, on the way {on_the_way}"
@@ -258,7 +352,11 @@ def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
     """Run all missing trainings in parallel processes."""
     done = read()
     wanted = [
-        (id, agent, seed) for id in ids for seed in range(FIRST_SEED, FIRST_SEED + seeds) for agent in agents
+        (id, agent, seed)
+        for id in ids
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+        for agent in agents
+        if id in RECIPES[AGENTS[agent][0]]
     ]
     with ProcessPoolExecutor(processes) as pool:
         for future in [pool.submit(one, *which) for which in wanted if which not in done]:
@@ -277,19 +375,22 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(recipe, ours={**recipe.ours, **ours}, **its_own)
 
 
-def attempt(id: str, seed: int, changes: Mapping[str, Any]) -> tuple[float, list[float]]:
+def attempt(algorithm: str, id: str, seed: int, changes: Mapping[str, Any]) -> tuple[float, list[float]]:
     """Train rl_rms with a changed recipe; return its score and the mean returns during training."""
     torch.set_num_threads(1)
-    on_the_way, last = train_ours(id, seed, changed(RECIPES[id], changes))
+    on_the_way, last = train_ours(algorithm, id, seed, changed(RECIPES[algorithm][id], changes))
     return statistics.fmean(last), on_the_way
 
 
-def try_out(ids: list[str], all_changes: list[Mapping[str, Any]], seeds: int, processes: int) -> None:
+def try_out(
+    algorithm: str, ids: list[str], all_changes: list[Mapping[str, Any]], seeds: int, processes: int
+) -> None:
     """Print the scores of every change on every environment."""
     with ProcessPoolExecutor(processes) as pool:
         futures = {
-            (id, i): [pool.submit(attempt, id, seed, changes) for seed in range(seeds)]
+            (id, i): [pool.submit(attempt, algorithm, id, seed, changes) for seed in range(seeds)]
             for id in ids
+            if id in RECIPES[algorithm]
             for i, changes in enumerate(all_changes)
         }
         for (id, i), parts in futures.items():
@@ -311,32 +412,43 @@ def collapses(runs: list[tuple[list[float], list[float]]], random: float) -> int
     return sum(statistics.fmean(last) < random + 0.5 * (max(on_the_way) - random) for on_the_way, last in runs)
 
 
+def _cell(runs: list[tuple[list[float], list[float]]], random: float) -> str:
+    """The scores of an agent in words."""
+    if not runs:
+        return "not run"
+    scores = np.array([statistics.fmean(last) for _, last in runs])
+    if len(runs) < _FEWEST_SEEDS:
+        middle = f"{scores.mean():.1f}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    else:
+        mean, low, high = interquartile_mean(scores)
+        middle = f"{mean:.1f} ({low:.1f} to {high:.1f}), {len(runs)} seeds"
+    return f"{middle}, {collapses(runs, random)} fell"
+
+
 def report() -> None:
     """Write and print the table."""
     found: dict[tuple[str, str], list[tuple[list[float], list[float]]]] = defaultdict(list)
     for (id, agent, _), scores in sorted(read().items()):
         found[id, agent].append(scores)
     lines = [
-        "# Returns of A2C",
+        "# Returns in stationary environments",
         "",
         "`python benchmarks/results.py run`, then `python benchmarks/results.py report`; raw returns in "
         "results_runs.jsonl. Interquartile mean of the seeds' scores (the mean return of 100 episodes of the "
         "final deterministic policy), its 95 % interval, number of seeds, and late collapses.",
-        "",
-        "| environment | env steps | rl_rms | Stable-Baselines3, zoo | published |",
-        "|---|---:|---:|---:|---:|",
     ]
-    for id, recipe in RECIPES.items():
-        cells = []
-        for agent in TRAIN:
-            runs = found[id, agent]
-            if not runs:
-                cells.append("not run")
-                continue
-            middle, low, high = interquartile_mean(np.array([statistics.fmean(last) for _, last in runs]))
-            fell = collapses(runs, recipe.random)
-            cells.append(f"{middle:.1f} ({low:.1f} to {high:.1f}), {len(runs)} seeds, {fell} fell")
-        lines.append(f"| {id} | {recipe.steps:,} | {' | '.join(cells)} | {recipe.published} |")
+    for algorithm, recipes in RECIPES.items():
+        lines += [
+            "",
+            f"## {algorithm}",
+            "",
+            "| environment | env steps | rl_rms | Stable-Baselines3, zoo | published |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        agents = [name for name, (its_algorithm, _) in AGENTS.items() if its_algorithm == algorithm]
+        for id, recipe in recipes.items():
+            cells = [_cell(found[id, agent], recipe.random) for agent in agents]
+            lines.append(f"| {id} | {recipe.steps:,} | {' | '.join(cells)} | {recipe.published} |")
     TABLE.write_text("\n".join(lines) + "\n")
     print(TABLE.read_text())
 
@@ -345,15 +457,16 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "try", "report"))
-    parser.add_argument("--envs", nargs="*", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--agents", nargs="*", choices=list(TRAIN), default=list(TRAIN))
+    parser.add_argument("--envs", nargs="*", choices=ENVS, default=ENVS)
+    parser.add_argument("--agents", nargs="*", choices=list(AGENTS), default=list(AGENTS))
+    parser.add_argument("--algorithm", choices=list(RECIPES), default="A2C")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--ours", nargs="*", type=json.loads, default=[{}])
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     if arguments.what == "try":
-        try_out(arguments.envs, arguments.ours, arguments.seeds, arguments.processes)
+        try_out(arguments.algorithm, arguments.envs, arguments.ours, arguments.seeds, arguments.processes)
     elif arguments.what == "run":
         run(arguments.envs, arguments.agents, arguments.seeds, arguments.processes)
     else:

@@ -20,7 +20,7 @@ from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
 from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
 from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.config_file import describe_env, write_config
-from rl_rms.agents.config_parts import PolicyConfig, as_normalizer
+from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.constructor import check_arguments, docs_of, make_config, signature_of
 from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
 from rl_rms.agents.env_session import EnvSession
@@ -28,7 +28,7 @@ from rl_rms.agents.env_state import EnvLike, as_vector_env
 from rl_rms.agents.interruption import first_waits
 from rl_rms.agents.learner import Learner
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.normalize import ObservationNormalizer
+from rl_rms.agents.normalize import make_observation_normalizer
 from rl_rms.agents.optimizers import OptimizerLike, make_optimizer
 from rl_rms.agents.policies import find_device, make_policy
 from rl_rms.agents.rollout import Episode
@@ -136,8 +136,7 @@ class Agent:
         self.policy = make_policy(module, *spaces, config.policy, seed=self.seed, device=self.device)
         self.optimizer = make_optimizer(self.policy, config, optimizer)
         num_envs = None if self.env is None else self.env.num_envs
-        observation = as_normalizer(config.normalize_observation)
-        normalizer = None if observation is None else ObservationNormalizer(observation_space, observation)
+        normalizer = make_observation_normalizer(observation_space, config.normalize_observation)
         self.actor = Actor(
             self.policy,
             *spaces,

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from rl_rms.agents.config_parts import (
     MetaConfig,
-    Normalization,
     NormalizerConfig,
     PolicyConfig,
-    as_normalizer,
     check_choice,
     check_kinds,
+    normalizer_config,
+    reward_half_life,
 )
 from rl_rms.envs.checks import check_int, check_keys, check_number
 from rl_rms.envs.config import OnEnvError
@@ -67,10 +67,11 @@ class AgentConfig:
         normalize_advantage: Whether each update's advantages are shifted to mean 0 and scaled to standard
             deviation 1.
         normalize_observation: Whether observations are shifted and scaled by their running mean and standard
-            deviation and clipped to +-10. A half-life such as ``"10_000 steps"`` makes the statistics forget old
-            values; ``true`` never forgets. Images and categories are not normalized.
+            deviation and clipped to +-10. ``true`` forgets earlier values only when their mean jumps; with a
+            half-life such as ``"10_000 steps"`` the statistics also forget gradually. Images and categories are
+            not normalized.
         normalize_reward: Whether learning divides rewards by the running standard deviation of the discounted
-            return; true, false or a half-life, as for normalize_observation. Reported returns are not divided.
+            return; true (never forgets), false, or a half-life. Reported returns are not divided.
         mask_actions: Whether to choose only valid actions. The mask is ``info["action_mask"]`` or the entry
             ``action_mask`` of a Dict observation.
         on_env_error: Response to a sub-environment that raises or returns a value outside its spaces, and to a
@@ -112,8 +113,8 @@ class AgentConfig:
     vf_coef: float = 0.5
     max_grad_norm: float | None = 0.5
     normalize_advantage: bool = False
-    normalize_observation: Normalization = False
-    normalize_reward: Normalization = False
+    normalize_observation: bool | float | str | NormalizerConfig = True
+    normalize_reward: bool | float | str = True
     mask_actions: bool = False
     on_env_error: OnEnvError = "raise"
     env_timeout: float | None = None
@@ -135,14 +136,7 @@ class AgentConfig:
         if self.critic_learning_rate is not None:
             self._check_schedule("critic_learning_rate")
         self._check_schedule("ent_coef")
-        for name in ("normalize_observation", "normalize_reward"):
-            self._check_normalizer(name)
-        reward = as_normalizer(self.normalize_reward)
-        if reward is not None and reward.on_jump != "keep":
-            raise ValueError(
-                f"normalize_reward.on_jump must be keep, because discounted returns do not jump, got "
-                f"{reward.on_jump!r}; set normalize_reward.half_life"
-            )
+        self._check_normalizers()
         check_number("gamma", self.gamma, least=0.0, most=1.0)
         check_number("vf_coef", self.vf_coef, least=0.0)
         if self.max_grad_norm is not None:
@@ -183,19 +177,24 @@ class AgentConfig:
         meta = None if plain["meta"] is None else MetaConfig(**plain["meta"])
         return cls(**{**plain, "policy": PolicyConfig(**plain["policy"]), "meta": meta, **changed})
 
-    def _check_normalizer(self, name: str) -> None:
-        """Convert a dictionary to a `NormalizerConfig`, and check the half-life."""
-        given = getattr(self, name)
+    def _check_normalizers(self) -> None:
+        """Convert a dictionary to a `NormalizerConfig`, and check the half-lives."""
+        allowed = 'true, false, or a half-life such as 69, "10_000 steps" or inf'
+        observation = self.normalize_observation
         try:
-            if isinstance(given, dict):
-                object.__setattr__(self, name, NormalizerConfig(**given))
+            if isinstance(observation, dict):
+                object.__setattr__(self, "normalize_observation", NormalizerConfig(**observation))
             else:
-                as_normalizer(given)
+                normalizer_config(observation)
         except (TypeError, ValueError):
             raise ValueError(
-                f'{name} must be true, false, a half-life such as 69, "10_000 steps" or inf, or keys such as '
-                f"{{half_life: 10_000 steps, on_jump: forget}}, got {given!r}"
+                f"normalize_observation must be {allowed}, or keys such as {{half_life: 10_000 steps, "
+                f"on_jump: keep}}, got {observation!r}"
             ) from None
+        try:
+            reward_half_life(self.normalize_reward)
+        except (TypeError, ValueError):
+            raise ValueError(f"normalize_reward must be {allowed}, got {self.normalize_reward!r}") from None
 
     def _check_schedule(self, name: str, *, is_above_0: bool = False) -> None:
         """Store a number or schedule as plain data, if it is >= 0 (a number: > 0 with ``is_above_0``)."""
@@ -235,8 +234,8 @@ class RolloutConfig(AgentConfig):
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 
-    n_steps: int = 5
-    gae_lambda: float = 1.0
+    n_steps: int = 8
+    gae_lambda: float = 0.95
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -249,6 +248,7 @@ class A2CConfig(RolloutConfig):
     """Hyperparameters of A2C (advantage actor-critic), which takes one optimizer step on each rollout."""
 
     algorithm: Literal["a2c"] = "a2c"
+    learning_rate: float | dict[str, Any] = 2e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +274,6 @@ class PPOConfig(RolloutConfig):
     algorithm: Literal["ppo"] = "ppo"
     learning_rate: float | dict[str, Any] = 3e-4
     n_steps: int = 2048
-    gae_lambda: float = 0.95
     normalize_advantage: bool = True
     batch_size: int = 64
     n_epochs: int = 10

@@ -145,17 +145,17 @@ class MetaConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizerConfig:
-    """Running statistics of observations or rewards.
+    """Running statistics of observations.
 
     Args:
         half_life: Half-life of the statistics: ``"10_000 steps"`` (env steps), ``69`` or ``"69 updates"``; ``inf``
             never forgets.
-        on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``keep`` or
-            ``forget`` all values before it. Rewards have ``keep`` only, because discounted returns do not jump.
+        on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``forget``
+            all values before it, or ``keep`` them.
     """
 
     half_life: float | str = math.inf
-    on_jump: OnJump = "keep"
+    on_jump: OnJump = "forget"
 
     def __post_init__(self) -> None:
         AverageHalfLife.parse(self.half_life)
@@ -167,15 +167,18 @@ class NormalizerConfig:
         return AverageHalfLife.parse(self.half_life)
 
 
-Normalization = bool | float | str | NormalizerConfig
-"""True for the defaults, False for none, a half-life, or a `NormalizerConfig`."""
-
-
-def as_normalizer(value: Normalization) -> NormalizerConfig | None:
-    """The configuration of a normalizer; None without normalization."""
+def normalizer_config(value: bool | float | str | NormalizerConfig) -> NormalizerConfig | None:
+    """The configuration of the observations' normalizer; None without normalization."""
     if isinstance(value, bool):
         return NormalizerConfig() if value else None
     return value if isinstance(value, NormalizerConfig) else NormalizerConfig(half_life=value)
+
+
+def reward_half_life(value: bool | float | str) -> AverageHalfLife | None:
+    """The half-life of the rewards' normalizer; None without normalization."""
+    if isinstance(value, bool):
+        return AverageHalfLife(math.inf) if value else None
+    return AverageHalfLife.parse(value)
 
 
 def check_kinds(config: Any) -> None:

@@ -7,7 +7,7 @@ from gymnasium.vector import VectorEnv
 from torch.optim import Optimizer
 
 from rl_rms.agents.config import AgentConfig
-from rl_rms.agents.config_parts import as_normalizer
+from rl_rms.agents.config_parts import normalizer_config, reward_half_life
 from rl_rms.half_life import Duration, EstimatedHalfLife, HalfLife
 from rl_rms.optim.rmsprop import RMSprop
 
@@ -21,10 +21,14 @@ def describe_half_lives(config: AgentConfig, optimizer: Optimizer, steps_per_upd
         steps_per_update: Env steps between two updates; None if the number varies.
     """
     described = [_describe_optimizer(optimizer, steps_per_update)]
-    for name, value in (("observations", config.normalize_observation), ("rewards", config.normalize_reward)):
-        normalizer = as_normalizer(value)
-        if normalizer is not None and math.isfinite(normalizer.parsed_half_life.value):
-            described.append(f"{name}: {_in_both_units(normalizer.parsed_half_life, steps_per_update)}")
+    observation = normalizer_config(config.normalize_observation)
+    half_lives = (
+        ("observations", None if observation is None else observation.parsed_half_life),
+        ("rewards", reward_half_life(config.normalize_reward)),
+    )
+    for name, half_life in half_lives:
+        if half_life is not None and math.isfinite(half_life.value):
+            described.append(f"{name}: {_in_both_units(half_life, steps_per_update)}")
     return "; ".join(text for text in described if text is not None) or None
 
 
@@ -37,9 +41,9 @@ def flat_hyperparameters(config: AgentConfig, optimizer: Optimizer, env: VectorE
     flat.update({f"policy.{key}": value for key, value in flat.pop("policy").items()})
     flat.update({f"optimizer.{key}": value for key, value in flat.pop("optimizer_kwargs").items()})
     flat.update({f"meta.{key}": value for key, value in (flat.pop("meta") or {}).items()})
-    for name in ("normalize_observation", "normalize_reward"):
-        if isinstance(flat[name], dict):
-            flat.update({f"{name}.{key}": value for key, value in flat.pop(name).items()})
+    if isinstance(flat["normalize_observation"], dict):
+        normalizer = flat.pop("normalize_observation")
+        flat.update({f"normalize_observation.{key}": value for key, value in normalizer.items()})
     if env is not None:
         flat["env"] = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
         flat["num_envs"] = env.num_envs

@@ -20,7 +20,7 @@ from rl_rms.agents.backends import Backend
 from rl_rms.agents.checkpoint_checks import check_like, check_optimizer
 from rl_rms.agents.clipping import clip_gradients, name_nonfinite_gradient
 from rl_rms.agents.config import AgentConfig, as_schedule
-from rl_rms.agents.config_parts import as_normalizer
+from rl_rms.agents.config_parts import reward_half_life
 from rl_rms.agents.losses import Batch, LossCoefficients, first_nonfinite
 from rl_rms.agents.meta import MetaGradient
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
@@ -101,8 +101,10 @@ class Learner(ABC):
     ) -> None:
         self.policy, self.optimizer, self.config, self.num_envs = policy, optimizer, config, num_envs
         self.observation_normalizer, self.generator = observation_normalizer, generator
-        reward = as_normalizer(config.normalize_reward)
-        self.reward_normalizer = None if reward is None else RewardNormalizer(num_envs or 1, config.gamma, reward)
+        half_life = reward_half_life(config.normalize_reward)
+        self.reward_normalizer = (
+            None if half_life is None else RewardNormalizer(num_envs or 1, config.gamma, half_life)
+        )
         self.meta = None if config.meta is None else MetaGradient(policy, optimizer, config.meta)
         self.workers: Workers = ALONE
         self.sync: Sync = "global"
@@ -344,11 +346,9 @@ class Learner(ABC):
 
     @property
     def num_jumps(self) -> int | None:
-        """Jumps at which the observation normalizer restarted; None if ``on_jump`` is ``"keep"``."""
-        config = as_normalizer(self.config.normalize_observation)
-        if self.observation_normalizer is None or config is None or config.on_jump == "keep":
-            return None
-        return self.observation_normalizer.num_jumps
+        """Jumps at which the observation normalizer restarted; None without detection of jumps."""
+        normalizer = self.observation_normalizer
+        return None if normalizer is None or not normalizer.detects_jumps else normalizer.num_jumps
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, normalizers and counters."""

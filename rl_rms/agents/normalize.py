@@ -12,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from rl_rms.agents.config_parts import NormalizerConfig
+from rl_rms.agents.config_parts import NormalizerConfig, normalizer_config
 from rl_rms.agents.jumps import JumpDetector
 from rl_rms.agents.moments import RunningMeanVariance, Weighting, decaying_weights
 from rl_rms.agents.spaces import ACTION_MASK, is_image, sorted_items
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, Workers
+from rl_rms.half_life import AverageHalfLife
 
 _CLIP = 10.0
 _EPSILON = 1e-8
 _DEFAULT = NormalizerConfig()
+_NEVER_FORGETS = AverageHalfLife(math.inf)
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -77,7 +79,7 @@ class RewardNormalizer:
     Args:
         num_envs: Number of sub-environments.
         gamma: Discount per env step.
-        config: Configuration with the half-life.
+        half_life: Half-life of the statistics, in env steps or in updates.
 
     Attributes:
         frozen: Whether the statistics stay unchanged.
@@ -86,13 +88,13 @@ class RewardNormalizer:
     Source: the scaling of Stable-Baselines3's ``VecNormalize``.
     """
 
-    def __init__(self, num_envs: int, gamma: float, config: NormalizerConfig = _DEFAULT) -> None:
+    def __init__(self, num_envs: int, gamma: float, half_life: AverageHalfLife = _NEVER_FORGETS) -> None:
         self.gamma = gamma
         self.returns = np.zeros(num_envs)
         self.moments = RunningMeanVariance()
         self.frozen = False
         self.steps_per_update: float | None = None
-        self._half_life = config.parsed_half_life
+        self._half_life = half_life
 
     @property
     def half_life(self) -> float:
@@ -163,7 +165,8 @@ class ObservationNormalizer:
         self._normalizer = _make(space, config)
         if self._normalizer is None:
             raise ValueError(
-                f"normalize_observation needs Box observations other than images, got {space}; leave it out"
+                f"normalize_observation needs Box observations other than images, got {space}; set it to true, "
+                "which normalizes where it can, or to false"
             )
         self.frozen = False
         self.steps_per_update: float | None = None
@@ -173,6 +176,11 @@ class ObservationNormalizer:
     def half_life(self) -> float:
         """Half-life in env steps."""
         return self._half_life.in_steps(self.steps_per_update)
+
+    @property
+    def detects_jumps(self) -> bool:
+        """Whether the statistics forget earlier values at jumps."""
+        return any(moments.detector is not None for moments in _leaves(self._normalizer))
 
     @property
     def num_jumps(self) -> int:
@@ -206,6 +214,24 @@ class ObservationNormalizer:
         for moments, saved in zip(_leaves(self._normalizer), state["parts"], strict=True):
             moments.load_state_dict(saved)
         self.frozen = state["frozen"]
+
+
+def make_observation_normalizer(
+    space: gym.Space[Any], normalize: bool | float | str | NormalizerConfig
+) -> ObservationNormalizer | None:
+    """The normalizer of an observation space; None for False, and for True if the space has nothing to normalize.
+
+    Args:
+        space: Observation space of one sub-environment.
+        normalize: Hyperparameter ``normalize_observation``.
+
+    Raises:
+        ValueError: If a half-life or a configuration is given, and no part of the space can be normalized.
+    """
+    config = normalizer_config(normalize)
+    if config is None or (normalize is True and _make(space, config) is None):
+        return None
+    return ObservationNormalizer(space, config)
 
 
 # The moments of a space: one object, a dictionary by the keys of a Dict or indices of a Tuple, or None.

@@ -43,6 +43,8 @@ class Federation:
     def run_config(self, client: int) -> RunConfig:
         """The run of a client: the common agent, with plain SGD, in the client's environment.
 
+        Clients do not normalize observations or rewards, because each would have other statistics.
+
         Raises:
             UserError: If a key of the client is invalid.
         """
@@ -52,6 +54,8 @@ class Federation:
             "agent.optimizer": "torch.optim.SGD",
             "agent.optimizer_kwargs": {},
             "agent.half_life": None,
+            "agent.normalize_observation": False,
+            "agent.normalize_reward": False,
         }
         chosen = {**self.clients[client], **plain, "seed": self.seed + client}
         try:

@@ -12,7 +12,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
-from rl_rms.agents.config_parts import as_normalizer
 from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.regimes import RegimeReturns, read_regimes
@@ -220,14 +219,16 @@ def describe_memory(run: Run) -> str:
 
 
 def describe_normalizers(run: Run) -> str:
-    """The half-lives of the normalizers in use."""
+    """The half-lives of the normalizers in use, and the jumps at which they forgot."""
     described = []
     for name in ("observation", "reward"):
-        if as_normalizer(getattr(run.config.agent, f"normalize_{name}")) is None:
-            continue
         half_lives = run.series(f"half_life/{name}")[1]
-        how = f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"
         jumps = run.series("normalizer/jumps")[1] if name == "observation" else []
+        normalize = getattr(run.config.agent, f"normalize_{name}")
+        # True normalizes observations where it can. Their log then has the number of jumps.
+        if normalize is False or (name == "observation" and normalize is True and not jumps):
+            continue
+        how = f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"
         forgot = f"; earlier values were forgotten at {jumps[-1]:,.0f} jumps" if jumps else ""
         described.append(f"{name.capitalize()}s were normalized {how}{forgot}.")
     return " ".join(described)

@@ -12,7 +12,7 @@ import numpy as np
 from rl_rms.agents import A2C, PolicyConfig
 from rl_rms.envs import make_vec
 from rl_rms.studies.drawing import COLORS
-from rl_rms.studies.episodes import episode_returns
+from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import short
 from rl_rms.studies.rankings import agreement, noise_floor, regret
@@ -61,7 +61,14 @@ def measure(seed: int, *, network: str, by: str, life: int) -> dict[str, Any]:
 def _train(seed: int, network: dict[str, Any], options: dict[str, Any], life: int) -> float:
     env = make_vec("CartPole-v1", 8, seed=seed)
     agent = A2C(
-        env, policy=PolicyConfig(**network), n_steps=8, gae_lambda=0.95, seed=seed, device="cpu", **options
+        env,
+        policy=PolicyConfig(**network),
+        n_steps=8,
+        gae_lambda=0.95,
+        seed=seed,
+        device="cpu",
+        **NOT_NORMALIZED,
+        **options,
     )
     return float(np.mean(episode_returns(agent, life)))
 

@@ -17,7 +17,7 @@ from rl_rms.envs import make_vec
 from rl_rms.envs.curricula import Staged
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS, draw_estimates
-from rl_rms.studies.episodes import episode_returns
+from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import interquartile, short
 
@@ -76,7 +76,8 @@ def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
 def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
     """Mean return, and the last stage."""
     env = make_vec("CartPole-v1", 16, curriculum=Staged(STAGES, threshold=100, window=30), seed=seed)
-    agent = A2C(env, half_life=half_life, learning_rate=rate, n_steps=8, gae_lambda=0.95, seed=seed, device="cpu")
+    options = {"n_steps": 8, "gae_lambda": 0.95, **NOT_NORMALIZED}
+    agent = A2C(env, half_life=half_life, learning_rate=rate, seed=seed, device="cpu", **options)
     returns = episode_returns(agent, LIFE)
     assert env.curriculum is not None
     return {"return": float(np.mean(returns)), "stage": float(env.curriculum.stage)}

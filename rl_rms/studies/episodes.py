@@ -1,6 +1,11 @@
-"""Returns of an agent's episodes during training, for studies."""
+"""Agents without normalizers, and the returns of their episodes during training, for studies."""
+
+from typing import Any
 
 from rl_rms.agents.agent import Agent
+
+NOT_NORMALIZED: dict[str, Any] = {"normalize_observation": False, "normalize_reward": False}
+"""Arguments of an agent whose gradients the normalizers of observations and rewards do not change."""
 
 
 def episode_returns(agent: Agent, life: int, since: float = 0.0) -> list[float]:

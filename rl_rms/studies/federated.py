@@ -21,6 +21,7 @@ from rl_rms.agents import A2C
 from rl_rms.agents.federated import Client, FederationConfig, Placement, Report, Server, normalize
 from rl_rms.envs import make_vec
 from rl_rms.studies.drawing import COLORS, draw_band, draw_estimates
+from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile_mean, short
 
@@ -122,7 +123,14 @@ def _cartpoles(seed: int, placement: Placement, engine: str, rate: float) -> dic
 def _agent(changes: Mapping[str, float], seed: int) -> A2C:
     env = make_vec("CartPole-v1", 4, changes, seed=seed)
     return A2C(
-        env, optimizer=torch.optim.SGD, learning_rate=0.1, n_steps=8, gae_lambda=0.95, seed=seed, device="cpu"
+        env,
+        optimizer=torch.optim.SGD,
+        learning_rate=0.1,
+        n_steps=8,
+        gae_lambda=0.95,
+        seed=seed,
+        device="cpu",
+        **NOT_NORMALIZED,
     )
 
 

@@ -17,6 +17,7 @@ from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Constant
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS
+from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
 
@@ -114,6 +115,7 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, life: 
         optimizer_kwargs={"rho": rho},
         seed=seed,
         device="cpu",
+        **NOT_NORMALIZED,
     )
     env.aim(agent)
     lengths: list[int] = []

@@ -18,6 +18,7 @@ from rl_rms.envs import make_vec
 from rl_rms.envs.drift import trace
 from rl_rms.envs.schedules import Redraw, Schedule, Square
 from rl_rms.studies.drawing import COLORS, draw_estimates
+from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
 
@@ -64,7 +65,7 @@ WORLDS = {
         2_000,
         24_000,
         (0.003, 0.01, 0.03),
-        {"n_steps": 5, "ent_coef": 0.03, "gamma": 0.0},
+        {"n_steps": 5, "gae_lambda": 1.0, "ent_coef": 0.03, "gamma": 0.0},
         {"num_arms": ARMS},
     ),
     "two states": World(
@@ -76,7 +77,7 @@ WORLDS = {
         4_000,
         24_000,
         (0.003, 0.01, 0.03),
-        {"n_steps": 5, "ent_coef": 0.03, "gamma": 0.9},
+        {"n_steps": 5, "gae_lambda": 1.0, "ent_coef": 0.03, "gamma": 0.9},
         {},
     ),
     "CartPole": World(
@@ -138,7 +139,9 @@ def _training(seed: int, world: str, half_life: str, rate: float, life: int | No
     if half_life == "time scale":
         half_life = f"{of.regime} steps"
     env = make_vec(of.id, 16, of.changes, seed=seed, **of.kwargs)
-    agent = A2C(env, half_life=half_life, learning_rate=rate, seed=seed, device="cpu", **of.agent)
+    agent = A2C(
+        env, half_life=half_life, learning_rate=rate, seed=seed, device="cpu", **NOT_NORMALIZED, **of.agent
+    )
     scores: list[float] = []
 
     def collect(trained: Agent) -> None:

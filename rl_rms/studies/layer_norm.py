@@ -14,7 +14,7 @@ from rl_rms.agents import A2C, PolicyConfig
 from rl_rms.envs import make_vec
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.studies.drawing import COLORS, draw_band
-from rl_rms.studies.episodes import episode_returns
+from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, Floats, estimate, interquartile_mean, short
 from rl_rms.studies.regression import Params, Regression
@@ -86,6 +86,7 @@ def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float,
         optimizer_kwargs={"bias_correction": bias_correction},
         seed=seed,
         device="cpu",
+        **NOT_NORMALIZED,
     )
     returns = episode_returns(agent, LIFE, since=0.75 * LIFE)
     return float(np.mean(returns)) if returns else 500.0

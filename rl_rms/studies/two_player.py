@@ -19,6 +19,7 @@ from rl_rms.agents.evaluation import evaluate
 from rl_rms.envs.pushes import PushedCartPole
 from rl_rms.optim.games import Play, cycle_radius, play_round
 from rl_rms.studies.drawing import COLORS, draw_estimates
+from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import interquartile, interquartile_mean, short
 from rl_rms.studies.optimizers import OPTIMIZERS, half_decades
@@ -156,6 +157,7 @@ def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, A
         n_steps=NUM_STEPS,
         gae_lambda=0.95,
         normalize_advantage=True,
+        **NOT_NORMALIZED,
     )
     trained, tested = STRENGTHS
     if training in ("nobody", "chance"):

@@ -15,7 +15,7 @@ from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS, draw_band
-from rl_rms.studies.episodes import episode_returns
+from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
 from rl_rms.studies.intervals import Estimate, interquartile, short
 
@@ -107,6 +107,7 @@ def earned(seed: int, *, form: str, strength: float, rate: float, life: int) -> 
         optimizer_kwargs=options,
         seed=seed,
         device="cpu",
+        **NOT_NORMALIZED,
     )
     scores = episode_returns(agent, life, since=life / 2)
     env.close()

@@ -220,7 +220,16 @@ class MetaGradient:
         losses: list[Tensor] = []
         limit = self._config.memory_mb * 2**20
         saved = SavedTensors()
+        before = 0
         for update in self._window:
+            # An update is expected to save as much as the last one. The graph always has the window's last update.
+            if saved.bytes + (saved.bytes - before) > limit:
+                params = {name: param.detach().requires_grad_() for name, param in params.items()}
+                states = {
+                    name: {key: _detached(value) for key, value in state.items()} for name, state in states.items()
+                }
+                losses = [loss.detach() for loss in losses]
+                saved.bytes = 0
             before = saved.bytes
             with saved:
                 loss = functional_call(self._loss, params, (update.batch,), {"with_critic": True})
@@ -241,14 +250,6 @@ class MetaGradient:
             params = after
             losses.append(loss)
             self.saved_bytes = max(self.saved_bytes, saved.bytes)
-            # The next update is expected to save as much as this one.
-            if saved.bytes + (saved.bytes - before) > limit:
-                params = {name: param.detach().requires_grad_() for name, param in params.items()}
-                states = {
-                    name: {key: _detached(value) for key, value in state.items()} for name, state in states.items()
-                }
-                losses = [loss.detach() for loss in losses]
-                saved.bytes = 0
         return params, losses
 
     def _clipped(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:

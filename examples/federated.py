@@ -14,6 +14,8 @@ from rl_rms.agents import A2C, evaluate
 from rl_rms.agents.federated import Client, FederationConfig, Placement, Server
 from rl_rms.envs import make_vec
 
+# Clients that each normalize with statistics of their own could not share a policy.
+AGENT = {"optimizer": torch.optim.SGD, "normalize_observation": False, "normalize_reward": False}
 CHANGES = [{"length": 0.25}, {"length": 0.5}, {"length": 1.0}, {"reward.noise": 5.0}]
 
 
@@ -31,7 +33,7 @@ def federate(placement: Placement, rounds: int) -> tuple[float, float]:
     clients = []
     for number, changes in enumerate(CHANGES):
         env = make_vec("CartPole-v1", num_envs=4, changes=changes, seed=number)
-        clients.append(Client(A2C(env, n_steps=8, optimizer=torch.optim.SGD, seed=number), config))
+        clients.append(Client(A2C(env, **AGENT, seed=number), config))
     policy = clients[0].agent.policy
     server = Server({name: parameter.detach().clone() for name, parameter in policy.named_parameters()}, config)
     before = score(clients[0], server)

@@ -102,11 +102,15 @@ class Client:
     """A client, which trains in its own environment.
 
     Args:
-        agent: The agent in that environment, built with ``torch.optim.SGD`` at the local learning rate.
+        agent: The agent in that environment, built with ``torch.optim.SGD`` at the local learning rate, and with
+            ``normalize_observation=False``.
         config: The federation's settings.
 
     Attributes:
         state: The client's second moment if the placement is ``client``; otherwise empty.
+
+    Raises:
+        ValueError: If the agent has another optimizer, or a normalizer of observations.
     """
 
     def __init__(self, agent: Agent, config: FederationConfig) -> None:
@@ -114,6 +118,11 @@ class Client:
             raise ValueError(
                 "a client's own updates are plain gradient descent, which needs optimizer=torch.optim.SGD, got "
                 f"{type(agent.optimizer).__name__}; use RMSprop through the federation's placement"
+            )
+        if agent.observation_normalizer is not None:
+            raise ValueError(
+                "a client needs normalize_observation=False, because the clients share a policy but not the "
+                f"statistics of their observations, got {agent.config.normalize_observation!r}"
             )
         self.agent, self.config = agent, config
         self.state: dict[str, State] = {}

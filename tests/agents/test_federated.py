@@ -15,9 +15,13 @@ from tests.naming import naming
 CONFIG = FederationConfig(local_updates=3, local_learning_rate=0.1, learning_rate=0.02, half_life=5.0)
 
 
+PLAIN = {"optimizer": torch.optim.SGD, "learning_rate": 0.1, "n_steps": 5, "gae_lambda": 1.0}
+NOT_NORMALIZED = {"normalize_observation": False, "normalize_reward": False}
+
+
 def client(seed=0, config=CONFIG, **changes):
     env = make_vec("CartPole-v1", 4, changes, seed=seed)
-    return Client(A2C(env, learning_rate=0.1, optimizer=torch.optim.SGD, seed=seed), config)
+    return Client(A2C(env, **PLAIN, **NOT_NORMALIZED, seed=seed), config)
 
 
 def params_of(one):
@@ -55,7 +59,7 @@ def test_client_direction_equals_its_local_change():
 
 def test_client_with_ppo_completes_a_rollout_and_reports_its_mean_direction():
     env = make_vec("CartPole-v1", 4, {}, seed=0)
-    options = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "optimizer": torch.optim.SGD}
+    options = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "optimizer": torch.optim.SGD, **NOT_NORMALIZED}
     one = Client(PPO(env, learning_rate=0.1, seed=0, **options), replace(CONFIG, placement="none"))
     start = params_of(one)
     told = one.train(start)
@@ -112,6 +116,9 @@ def test_client_state_saved_and_loaded_is_bit_identical(tmp_path):
 def test_client_with_a_wrong_agent_raises():
     with pytest.raises(ValueError, match=naming("optimizer=torch.optim.SGD", "RMSprop")):
         Client(A2C("CartPole-v1", seed=0), CONFIG)
+    with pytest.raises(ValueError, match=naming("normalize_observation=False", "True")):
+        Client(A2C("CartPole-v1", **PLAIN), CONFIG)
+    Client(A2C("FrozenLake-v1", **PLAIN), CONFIG)  # categories have no normalizer
     with pytest.raises(ValueError, match=naming("policy")):
         client().train({"w": torch.zeros(1)})
 

@@ -165,8 +165,8 @@ class ObservationNormalizer:
         self._normalizer = _make(space, config)
         if self._normalizer is None:
             raise ValueError(
-                f"normalize_observation needs Box observations other than images, got {space}; set it to true, "
-                "which normalizes where it can, or to false"
+                f"normalize_observation needs Box observations that are neither images nor empty, got {space}; "
+                "set it to true, which normalizes where it can, or to false"
             )
         self.frozen = False
         self.steps_per_update: float | None = None
@@ -243,7 +243,7 @@ def _make(space: gym.Space[Any], config: NormalizerConfig) -> _Normalizer:
         items = enumerate(space) if isinstance(space, spaces.Tuple) else sorted_items(space)
         parts = {key: _make(part, config) for key, part in items if key != ACTION_MASK}
         return parts if any(part is not None for part in parts.values()) else None
-    if not isinstance(space, spaces.Box) or is_image(space):
+    if not isinstance(space, spaces.Box) or is_image(space) or 0 in space.shape:
         return None
     return ForgettingMeanVariance(space.shape, config)
 

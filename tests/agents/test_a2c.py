@@ -17,7 +17,7 @@ def test_a2c_on_cartpole_reaches_the_return(vectorization_mode):
 
 
 def test_half_life_in_steps_counts_valid_transitions_of_each_update():
-    agent = A2C(make_vec("CartPole-v1", num_envs=8), half_life="400 steps", seed=0).learn(4_000)
+    agent = A2C(make_vec("CartPole-v1", num_envs=8), half_life="400 steps", n_steps=5, seed=0).learn(4_000)
     # An update has 40 env steps, or fewer if it includes reset frames.
     assert agent.optimizer.steps_per_update <= 40
     assert agent.optimizer.half_life == pytest.approx(400 / agent.optimizer.steps_per_update)

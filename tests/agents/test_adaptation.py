@@ -76,14 +76,14 @@ def test_adaptation_callback_resumed_run_equals_uninterrupted_run(tmp_path):
         return make_vec("CartPole-v1", 2, changes, seed=0)
 
     whole = AdaptationCallback()
-    A2C(make(), seed=0).learn(1_500, whole)
+    uninterrupted = A2C(make(), seed=0).learn(1_500, whole)
     first, second = AdaptationCallback(), AdaptationCallback()
     path = A2C(make(), seed=0).learn(1_000, first).save(tmp_path / "agent")
     assert len(first.regimes) == 2
     resumed = A2C.load(path, make())
     # States are kept when the agent is saved again without training.
     resumed = A2C.load(resumed.save(tmp_path / "again"), make())
-    resumed.learn(500, second)
+    resumed.learn(uninterrupted.num_timesteps - resumed.num_timesteps, second)
     assert len(whole.regimes) == 2
     assert repr(second.regimes) == repr(whole.regimes)  # nan is unequal to itself
 

@@ -110,7 +110,7 @@ def test_load_keeps_the_estimated_half_life(half_life, tmp_path):
 
 def test_half_life_in_steps_is_independent_of_num_envs():
     half_lives = [
-        A2C(make_vec("CartPole-v1", num_envs=num_envs), half_life="800 steps", seed=0).describe_half_life()
+        A2C(make_vec("CartPole-v1", num_envs), half_life="800 steps", n_steps=5, seed=0).describe_half_life()
         for num_envs in (4, 8)
     ]
     assert all("= 800 env steps" in half_life for half_life in half_lives)
@@ -118,7 +118,7 @@ def test_half_life_in_steps_is_independent_of_num_envs():
 
 
 def test_learn_stops_at_the_first_update_after_the_total_and_continues():
-    agent = A2C(make_vec("CartPole-v1", num_envs=4), seed=0).learn(1_000)
+    agent = A2C(make_vec("CartPole-v1", num_envs=4), n_steps=5, seed=0).learn(1_000)
     assert 1_000 <= agent.num_timesteps < 1_020
     before = agent.num_timesteps
     agent.learn(500)
@@ -207,7 +207,7 @@ def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
     from rl_rms.envs.schedules import Step
 
     env = make_vec("CartPole-v1", 4, {"gravity": Step(before=9.8, after=15.0, at=500)}, seed=0)
-    A2C(env, half_life="2_000 steps", seed=0).learn(2_000, log_dir=tmp_path, log_interval=10)
+    A2C(env, half_life="2_000 steps", n_steps=5, seed=0).learn(2_000, log_dir=tmp_path, log_interval=10)
     events = EventAccumulator(str(tmp_path)).Reload()
     tags = set(events.Tags()["scalars"])
     expected = {

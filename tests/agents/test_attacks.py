@@ -31,7 +31,7 @@ class LinearPolicy(nn.Module):
 def attacked(strength, *, id="CartPole-v1", num_envs=3, policy=None, **kwargs):
     """An environment under attack, and its agent."""
     env = FGSMAttack(make_vec(id, num_envs, {}, seed=0, **kwargs), strength)
-    agent = A2C(env, policy=policy, seed=0)
+    agent = A2C(env, policy=policy, normalize_observation=False, seed=0)
     env.aim(agent)
     return env, agent
 
@@ -82,7 +82,7 @@ def weights(agent):
 
 def test_fgsm_attack_of_strength_zero_changes_nothing():
     _, agent = attacked(0.0)
-    alone = A2C(make_vec("CartPole-v1", 3, {}, seed=0), seed=0).learn(500)
+    alone = A2C(make_vec("CartPole-v1", 3, {}, seed=0), normalize_observation=False, seed=0).learn(500)
     assert torch.equal(weights(agent.learn(500)), weights(alone))
     _, other = attacked(0.05)
     assert not torch.equal(weights(other.learn(500)), weights(alone))

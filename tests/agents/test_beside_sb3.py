@@ -19,7 +19,8 @@ def test_a2c_gradients_equal_those_of_stable_baselines3(id, fused):
         "MlpPolicy", short_episodes(id), seed=0, device="cpu", max_grad_norm=1e9, **options
     )
     rollout = collected(theirs)
-    ours = A2C(gym.make_vec(id, 3), seed=0, fused=fused, **options)
+    normalizers = {"normalize_observation": False, "normalize_reward": False}
+    ours = A2C(gym.make_vec(id, 3), seed=0, fused=fused, **normalizers, **options)
     ours.policy.load_state_dict(our_weights(theirs))
     backend = ours.make_trainer().backend
     assert isinstance(backend, NumpyBackend if fused else TorchBackend)

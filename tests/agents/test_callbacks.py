@@ -107,7 +107,7 @@ def test_constructor_with_a_wrong_flag_names_it(make, name, value):
 
 
 def test_periodic_callback_resumed_run_acts_at_the_same_multiples(tmp_path):
-    agent = A2C("CartPole-v1", seed=0).learn(170)
+    agent = A2C("CartPole-v1", n_steps=5, seed=0).learn(170)
     agent.learn(300, callback=CheckpointCallback(tmp_path, every=100))
     steps = [int(file.stem.split("_")[1]) for file in sorted(tmp_path.glob("step_*"))]
     assert [step // 100 for step in steps] == [2, 3, 4]

@@ -54,9 +54,12 @@ def test_normalizer_that_is_no_half_life_is_refused_by_name(name, value):
         A2CConfig(**{name: value})
 
 
-def test_reward_normalizer_that_responds_to_jumps_is_refused_with_the_mend():
-    with pytest.raises(ValueError, match=naming("normalize_reward.on_jump", "'forget'", "keep", "half_life")):
-        A2CConfig(normalize_reward={"on_jump": "forget"})
+@pytest.mark.parametrize("value", [{"half_life": 69}, {"on_jump": "forget"}, {}, NormalizerConfig()])
+def test_reward_normalizer_of_several_keys_is_refused_with_the_allowed_values(value):
+    with pytest.raises(
+        ValueError, match=naming("normalize_reward", "true", "false", '"10_000 steps"', "inf", repr(value))
+    ):
+        A2CConfig(normalize_reward=value)
 
 
 @pytest.mark.parametrize("value", [True, False, 69, "69 updates", "10_000 steps", "inf", float("inf")])

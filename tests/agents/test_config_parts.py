@@ -3,7 +3,14 @@ import re
 
 import pytest
 
-from rl_rms.agents.config_parts import MetaConfig, NormalizerConfig, PolicyConfig, as_normalizer
+from rl_rms.agents.config_parts import (
+    MetaConfig,
+    NormalizerConfig,
+    PolicyConfig,
+    normalizer_config,
+    reward_half_life,
+)
+from rl_rms.half_life import AverageHalfLife
 from tests.naming import naming
 
 
@@ -45,10 +52,17 @@ def test_meta_config_unknown_or_repeated_hyperparameter_is_named():
         MetaConfig(adapt=["eps", "eps"])
 
 
-def test_as_normalizer_takes_a_flag_a_half_life_or_a_configuration():
-    assert as_normalizer(False) is None
-    assert as_normalizer(True) == NormalizerConfig(half_life=math.inf, on_jump="keep")
-    assert as_normalizer("10_000 steps") == NormalizerConfig(half_life="10_000 steps")
-    config = NormalizerConfig(half_life=69, on_jump="forget")
-    assert as_normalizer(config) is config
+def test_normalizer_config_takes_a_flag_a_half_life_or_a_configuration():
+    assert normalizer_config(False) is None
+    assert normalizer_config(True) == NormalizerConfig(half_life=math.inf, on_jump="forget")
+    assert normalizer_config("10_000 steps") == NormalizerConfig(half_life="10_000 steps", on_jump="forget")
+    config = NormalizerConfig(half_life=69, on_jump="keep")
+    assert normalizer_config(config) is config
     assert str(config.parsed_half_life) == "69 updates"
+
+
+def test_reward_half_life_takes_a_flag_or_a_half_life():
+    assert reward_half_life(False) is None
+    assert reward_half_life(True) == AverageHalfLife(math.inf)
+    assert str(reward_half_life("10_000 steps")) == "10000 steps"
+    assert str(reward_half_life(69)) == "69 updates"

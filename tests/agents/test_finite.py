@@ -84,7 +84,8 @@ class Bad(nn.Module):
 
 @pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.Adam"])
 def test_raise_nonfinite_gradient_names_its_cause(optimizer):
-    agent = A2C(vector({}, {}), seed=0, policy=Bad(), optimizer=optimizer, n_steps=5).learn(10)
+    options = {"n_steps": 5, "normalize_observation": False}
+    agent = A2C(vector({}, {}), seed=0, policy=Bad(), optimizer=optimizer, **options).learn(10)
     before = [param.detach().clone() for param in agent.policy.parameters()]
     agent.session.collector.start(0)
     agent.policy.bad = "value"

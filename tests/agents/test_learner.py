@@ -35,6 +35,7 @@ def test_update_takes_one_step_down_the_gradient_of_the_loss(fused):
         optimizer=torch.optim.SGD,
         learning_rate=0.1,
         max_grad_norm=None,
+        normalize_reward=False,
         fused=fused,
         seed=0,
     )
@@ -81,7 +82,7 @@ def test_batch_has_the_normalizers_statistics_before_the_rollout(counting):
 
 
 def test_copied_batch_stays_when_the_collector_reuses_its_arrays(counting):
-    agent = A2C(counting([(9, True)]), n_steps=3, seed=0)
+    agent = A2C(counting([(9, True)]), n_steps=3, normalize_observation=False, seed=0)
     trainer = agent.make_trainer()
     rollout, state = trainer.collect()
     batch = agent.learner.batch(rollout, state, 0)

@@ -159,7 +159,7 @@ def test_recurrent_loss_resets_the_state_and_values_final_observations(counting,
 
 
 def test_recurrent_rollout_continues_the_state_of_the_last_one(counting):
-    agent = A2C(counting([(9, True)]), policy=Tally(), n_steps=3, seed=0)
+    agent = A2C(counting([(9, True)]), policy=Tally(), n_steps=3, normalize_observation=False, seed=0)
     agent.learn(3)
     assert agent.actor.state.item() == sum(range(3))
     _, state = agent.make_trainer().collect()

@@ -7,12 +7,13 @@ import torch
 from gymnasium.vector import AutoresetMode
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C, Reinforce
+from rl_rms.agents import A2C, PPO, Reinforce
 from rl_rms.agents.config_parts import NormalizerConfig
 from rl_rms.agents.metrics import read_metrics
-from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
+from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer, make_observation_normalizer
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Step
+from rl_rms.half_life import AverageHalfLife
 from tests.naming import naming
 
 
@@ -32,9 +33,7 @@ def test_observation_normalizer_with_a_half_life_follows_an_offset():
 
 
 def test_reward_normalizer_with_a_half_life_follows_the_scale_of_rewards():
-    forgets, remembers = (
-        RewardNormalizer(1, 0.0, NormalizerConfig(half_life=one)) for one in ("50 steps", math.inf)
-    )
+    forgets, remembers = (RewardNormalizer(1, 0.0, AverageHalfLife.parse(one)) for one in ("50 steps", math.inf))
     rng = np.random.default_rng(0)
     for scale in (100.0, 1.0):
         rewards = rng.normal(0.0, scale, (1_000, 1)).astype(np.float32)
@@ -73,7 +72,6 @@ def test_jumps_are_logged_and_marked(tmp_path):
     agent = A2C(
         make_vec("CartPole-v1", 16, changes, seed=0),
         normalize_observation={"on_jump": "forget"},
-        normalize_reward=True,
         seed=0,
     )
     agent.learn(5_000, log_dir=tmp_path, log_interval=1)
@@ -83,7 +81,8 @@ def test_jumps_are_logged_and_marked(tmp_path):
     assert counts[max(counts)] == 1
     (first, *_) = (step for step, count in counts.items() if count)
     assert 3_000 <= first <= 3_160
-    assert "normalizer/jumps" not in A2C("CartPole-v1", normalize_observation=True).learner.scalars(0)
+    keeps = A2C("CartPole-v1", normalize_observation={"on_jump": "keep"})
+    assert "normalizer/jumps" not in keeps.learner.scalars(0)
     accumulator = EventAccumulator(str(tmp_path)).Reload()
     texts = [
         (event.step, event.tensor_proto.string_val[0].decode())
@@ -114,12 +113,19 @@ def test_half_life_in_updates_decays_by_the_same_factor_in_rollouts_of_any_lengt
 
 
 @pytest.mark.parametrize(
-    ("half_life", "logged"),
-    [("10_000 steps", 10_000.0), (3, 60.0), ({"half_life": "2 updates"}, 40.0), (True, None), (math.inf, None)],
+    ("observation", "reward", "logged"),
+    [
+        ("10_000 steps", "10_000 steps", 10_000.0),
+        (3, 3, 60.0),
+        ({"half_life": "2 updates"}, "2 updates", 40.0),
+        (True, True, None),
+        (math.inf, math.inf, None),
+    ],
 )
-def test_half_lives_of_normalizers_are_logged_in_env_steps(half_life, logged):
+def test_half_lives_of_normalizers_are_logged_in_env_steps(observation, reward, logged):
     vector = gym.make_vec("CartPole-v1", 4, "sync", {"autoreset_mode": AutoresetMode.SAME_STEP})
-    agent = A2C(vector, normalize_observation=half_life, normalize_reward=half_life, seed=0).learn(40)
+    options = {"normalize_observation": observation, "normalize_reward": reward}
+    agent = A2C(vector, n_steps=5, seed=0, **options).learn(40)
     scalars = agent.learner.scalars(agent.num_timesteps)
     assert scalars.get("half_life/observation") == scalars.get("half_life/reward") == logged
     assert ("observations" in agent.describe_half_life()) == (logged is not None)
@@ -180,7 +186,7 @@ def test_agent_with_reward_normalizer_reports_unscaled_returns_and_saves_the_sca
     loaded = A2C.load(agent.save(tmp_path / "agent"), env=make_env())
     assert loaded.reward_normalizer.moments.variance == agent.reward_normalizer.moments.variance
     assert loaded.reward_normalizer.moments.weight == agent.reward_normalizer.moments.weight > 50
-    assert A2C(make_env(), seed=0).reward_normalizer is None
+    assert A2C(make_env(), normalize_reward=False, seed=0).reward_normalizer is None
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -255,5 +261,59 @@ def test_observation_normalizer_of_a_dict_normalizes_each_part():
     assert scaled["far"].std((0, 1)) == pytest.approx([1.0, 1.0], abs=1e-3)
     assert scaled["kind"] is observations["kind"]
     assert scaled["picture"] is observations["picture"]
+
+
+IMAGE = gym.spaces.Box(0, 255, (36, 36, 3), np.uint8)
+NOTHING_TO_NORMALIZE = [
+    gym.spaces.Discrete(3),
+    IMAGE,
+    gym.spaces.Box(-1.0, 1.0, (2, 0)),
+    gym.spaces.Dict({"kind": gym.spaces.Discrete(3), "picture": IMAGE}),
+]
+
+
+@pytest.mark.parametrize("space", NOTHING_TO_NORMALIZE, ids=["categories", "image", "empty", "dict"])
+def test_half_life_for_a_space_with_nothing_to_normalize_raises(space):
+    assert make_observation_normalizer(space, True) is None
+    with pytest.raises(ValueError, match=naming("normalize_observation", "Box", str(space), "true", "false")):
+        make_observation_normalizer(space, "690 steps")
     with pytest.raises(ValueError, match=naming("normalize_observation", "Box")):
-        ObservationNormalizer(gym.spaces.Discrete(3))
+        make_observation_normalizer(space, NormalizerConfig(on_jump="keep"))
+    assert make_observation_normalizer(space, False) is None
+
+
+@pytest.mark.parametrize("algorithm", [A2C, PPO, Reinforce])
+def test_agent_with_default_arguments_normalizes_observations_with_jumps_and_rewards(algorithm):
+    agent = algorithm("CartPole-v1")
+    assert agent.observation_normalizer.detects_jumps
+    assert agent.observation_normalizer.half_life == agent.reward_normalizer.half_life == math.inf
+    assert agent.learner.num_jumps == 0
+
+
+class Picture(gym.Env):
+    """Random images; episodes of three steps."""
+
+    observation_space = IMAGE
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.image(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.image(), float(action), self.steps == 3, False, {}
+
+    def image(self):
+        return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8)
+
+
+@pytest.mark.parametrize("env", ["FrozenLake-v1", Picture()], ids=["categories", "image"])
+def test_agent_with_default_arguments_leaves_categories_and_images_unchanged(env):
+    agent = A2C(env, seed=0).learn(20)
+    assert agent.observation_normalizer is None
+    assert agent.learner.num_jumps is None
+    assert agent.reward_normalizer.moments.weight >= 20
+    with pytest.raises(ValueError, match=naming("normalize_observation", "Box")):
+        A2C(env, normalize_observation="690 steps")

@@ -49,6 +49,8 @@ def beside(id, fused, monkeypatch, **options):
         fused=fused,
         optimizer=torch.optim.Adam,
         optimizer_kwargs={"eps": 1e-5},
+        normalize_observation=False,
+        normalize_reward=False,
         **options,
     )
     ours.policy.load_state_dict(our_weights(theirs))

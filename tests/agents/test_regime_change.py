@@ -120,8 +120,8 @@ def test_on_change_acts_at_the_change_logs_it_and_continues_after_loading(tmp_pa
             agent.save(tmp_path / "agent")
         return agent.num_updates < 40
 
-    options = {"half_life": 300, "on_change": "forget", "forget_half_life": 5, "forget_updates": 10, "seed": 0}
-    whole = A2C(make_env(), **options).learn(10**6, callback=watch, log_dir=tmp_path / "run")
+    options = {"half_life": 300, "on_change": "forget", "forget_half_life": 5, "forget_updates": 10}
+    whole = A2C(make_env(), n_steps=5, seed=0, **options).learn(10**6, callback=watch, log_dir=tmp_path / "run")
     short = [steps for steps, half_life in half_lives if half_life == pytest.approx(5)]
     # Half-lives of ten updates, read after each; the last restores the half-life.
     assert len(short) == 9

@@ -129,7 +129,7 @@ def test_agent_in_any_space_trains_saves_loads_and_evaluates(pair, algorithm, fu
     def make():
         return ResilientSyncVectorEnv([lambda: Sampled(*pair)] * 2, autoreset_mode=mode)
 
-    agent = algorithm(make(), seed=0, fused=fused, normalize_reward=True).learn(30)
+    agent = algorithm(make(), seed=0, fused=fused).learn(30)
     loaded = algorithm.load(agent.save(tmp_path / "agent"), make())
     assert loaded.learn(30).num_timesteps >= 60
     assert evaluate(loaded, make(), 2, seed=1).lengths.tolist() == [5, 5]

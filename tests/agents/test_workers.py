@@ -328,7 +328,7 @@ def test_hung_worker_times_out(tmp_path):
 
 
 def stopped(workers):
-    agent = A2C(make_env(shard=(workers.rank, workers.size)), seed=0).join(workers)
+    agent = A2C(make_env(shard=(workers.rank, workers.size)), n_steps=5, seed=0).join(workers)
     agent.learn(10_000, callback=lambda one: not (workers.rank == 1 and one.num_updates == 7))
     return {"updates": agent.num_updates, "num_timesteps": agent.num_timesteps}
 

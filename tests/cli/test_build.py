@@ -40,7 +40,7 @@ def test_train_videos_without_moviepy_names_the_extra(tmp_path, monkeypatch, cap
         ),
         (["--env.id=Pendulum-v1", "--agent.mask_actions=true"], ["mask_actions", "Discrete"]),
         (["--agent.policy.squash_actions=true"], ["squash_actions", "Box"]),
-        (["--agent.normalize_observation=true", "--env.id=FrozenLake-v1"], ["normalize_observation", "Box"]),
+        (["--agent.normalize_observation=690 steps", "--env.id=FrozenLake-v1"], ["normalize_observation", "Box"]),
         (["--video_every=10", "--env.id=rl_rms/Bandit-v0", "--env.vectorization_mode=sync"], ["video_every"]),
     ],
 )

@@ -232,7 +232,21 @@ def test_normalizers_are_described_by_their_half_lives(tmp_path):
         "Observations were normalized with a half-life of 690 env steps; earlier values were forgotten at "
         "3 jumps. Rewards were normalized without a half-life."
     )
-    assert describe_normalizers(logged(tmp_path / "b")) == ""
+    jumping = logged(tmp_path / "b", normalizer_jumps=[0.0, 1.0])
+    assert describe_normalizers(jumping) == (
+        "Observations were normalized without a half-life; earlier values were forgotten at 1 jumps. Rewards were "
+        "normalized without a half-life."
+    )
+    none = {"normalize_observation": False, "normalize_reward": False}
+    assert describe_normalizers(logged(tmp_path / "c", none)) == ""
+
+
+def test_describe_normalizers_of_categories_leaves_observations_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--env.id=FrozenLake-v1", "--total_timesteps=500", "--log_interval=1"]
+    assert main(["train", "cartpole_a2c", *words]) == 0
+    (run,) = (tmp_path / "runs" / "cartpole_a2c").iterdir()
+    assert describe_normalizers(read_run(run)) == "Rewards were normalized without a half-life."
 
 
 def test_regime_table_has_a_row_for_each_regime(tmp_path):

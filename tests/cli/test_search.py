@@ -30,7 +30,9 @@ def test_config_of_a_trial_has_point_fixed_keys_and_seed(tmp_path):
 
 
 def test_sweep_finds_a_configuration_in_its_folder(tmp_path):
-    (tmp_path / "own.yaml").write_text(find_config("cartpole_a2c").read_text().replace("n_steps: 8", "n_steps: 3"))
+    (tmp_path / "own.yaml").write_text(
+        find_config("cartpole_a2c").read_text().replace("agent:", "agent:\n  n_steps: 3")
+    )
     search = read_search(written(tmp_path, FILE.replace("cartpole_a2c", "own.yaml")), {})
     assert search.run_config({}, 0).agent.n_steps == 3
 

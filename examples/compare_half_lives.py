@@ -23,7 +23,7 @@ CHANGES = {"force_mag": Redraw(values=[-10.0, 10.0], every=15_000)}
 def mean_episode_length(half_life: float | str, seed: int, total_timesteps: int) -> float:
     """Train one agent and return the mean length of its episodes."""
     env = make_vec("CartPole-v1", num_envs=16, changes=CHANGES, seed=seed)
-    agent = A2C(env, learning_rate=2e-3, n_steps=8, gae_lambda=0.95, half_life=half_life, seed=seed)
+    agent = A2C(env, half_life=half_life, seed=seed)
     lengths: list[int] = []
     agent.learn(total_timesteps, lambda agent: lengths.extend(episode.length for episode in agent.new_episodes))
     return float(np.mean(lengths))

@@ -23,7 +23,7 @@ def main(total_timesteps: int = 150_000, success_return: float = 100.0) -> list[
     curriculum = SuccessGated(LEVELS, threshold=0.8, success_return=success_return, min_episodes=20)
     drift = {"gravity": Sinusoid(mean=9.8, amplitude=2.0, period=100_000)}
     env = make_vec("CartPole-v1", num_envs=16, changes=drift, curriculum=curriculum, seed=0)
-    agent = A2C(env, learning_rate=2e-3, n_steps=8, gae_lambda=0.95, half_life="20_000 steps", seed=0)
+    agent = A2C(env, half_life="20_000 steps", seed=0)
     path = [(0, 0)]
 
     def record_level(agent: A2C) -> None:

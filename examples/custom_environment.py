@@ -64,7 +64,7 @@ def main(total_timesteps: int = 200_000) -> tuple[float, float]:
         The mean episode return before and after training, with the environment parameters of the last env step.
     """
     env = make_vec("Room-v0", num_envs=16, changes=CHANGES, seed=0)
-    agent = A2C(env, learning_rate=2e-3, gamma=0.9, half_life="20_000 steps", seed=0)
+    agent = A2C(env, gamma=0.9, half_life="20_000 steps", seed=0)
     means = []
     for steps in (0, total_timesteps):
         if steps:

@@ -12,7 +12,7 @@ def main(total_timesteps: int = 100_000, log_dir: str = "runs/script") -> float:
     """Train, evaluate with the environment parameters of the last env step, and print the mean return."""
     changes = {"gravity": Sinusoid(mean=9.8, amplitude=4.0, period=20_000)}
     env = make_vec("CartPole-v1", num_envs=16, changes=changes, seed=0)
-    agent = A2C(env, learning_rate=2e-3, half_life="20_000 steps", seed=0)
+    agent = A2C(env, half_life="20_000 steps", seed=0)
     agent.learn(total_timesteps, progress_bar=True, log_dir=log_dir)
     agent.save(f"{log_dir}/agent")
 

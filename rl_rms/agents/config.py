@@ -180,7 +180,7 @@ class AgentConfig:
     def _check_normalizers(self) -> None:
         """Convert a dictionary to a `NormalizerConfig`, and check the half-lives."""
         allowed = 'true, false, or a half-life such as 69, "10_000 steps" or inf'
-        observation = self.normalize_observation
+        observation: Any = self.normalize_observation
         try:
             if isinstance(observation, dict):
                 object.__setattr__(self, "normalize_observation", NormalizerConfig(**observation))

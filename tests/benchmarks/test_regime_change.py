@@ -35,7 +35,8 @@ def part_of(rollout, start, stop):
 def test_gradient_of_each_part_equals_that_of_the_agent(benchmark, mode):
     vector_kwargs = {"autoreset_mode": mode}
     env = make_vec("CartPole-v1", 12, vector_kwargs=vector_kwargs, max_episode_steps=14)
-    agent = A2C(env, ent_coef=1.0, gae_lambda=0.95, n_steps=8, seed=0)
+    options = {"gae_lambda": 0.95, "n_steps": 8, "normalize_observation": False, "normalize_reward": False}
+    agent = A2C(env, ent_coef=1.0, seed=0, **options)
     with torch.no_grad():  # a nearly deterministic policy, because the entropy of a uniform one has no gradient
         agent.policy.actor_network[-1].weight *= 100.0
     trainer = agent.make_trainer()

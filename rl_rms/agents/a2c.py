@@ -28,11 +28,16 @@ class A2CLearner(Learner):
     @property
     def transitions_per_update(self) -> int | None:
         """``num_envs * n_steps`` of all workers. An update with reset frames has a few less."""
-        return None if self.num_envs is None else self.num_envs * self.config.n_steps * self.workers.size
+        return None if self.num_envs is None else self.num_envs * self.workers.size * self.n_steps
+
+    @property
+    def n_steps(self) -> int:
+        """Vector steps of a rollout."""
+        return self.config.rollout_length((self.num_envs or 1) * self.workers.size)
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
         """Whether ``n_steps`` vector steps were taken."""
-        return num_steps >= self.config.n_steps
+        return num_steps >= self.n_steps
 
     def loss_mask(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
         """All valid transitions without imputed values."""

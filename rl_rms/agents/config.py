@@ -20,6 +20,8 @@ from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
 from rl_rms.half_life import HalfLife, parse_half_life
 
+# Env steps of a rollout without a stated length.
+_ROLLOUT_ENV_STEPS = 256
 ConfigT = TypeVar("ConfigT", bound="AgentConfig")
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
 OnChange = Literal["keep", "reset", "forget"]
@@ -230,17 +232,27 @@ class RolloutConfig(AgentConfig):
 
     Args:
         algorithm: The agent's algorithm.
-        n_steps: Vector steps of a rollout, >= 1, which are ``num_envs * n_steps`` env steps.
+        n_steps: Vector steps of a rollout, >= 1, which are ``num_envs * n_steps`` env steps; null takes as many as
+            256 env steps have.
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 
-    n_steps: int = 8
+    n_steps: int | None = 8
     gae_lambda: float = 0.95
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_int("n_steps", self.n_steps, least=1)
+        if self.n_steps is not None:
+            check_int("n_steps", self.n_steps, least=1)
         check_number("gae_lambda", self.gae_lambda, least=0.0, most=1.0)
+
+    def rollout_length(self, num_envs: int) -> int:
+        """Vector steps of a rollout.
+
+        Args:
+            num_envs: Number of sub-environments of all workers.
+        """
+        return max(1, _ROLLOUT_ENV_STEPS // num_envs) if self.n_steps is None else self.n_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,8 +270,8 @@ class PPOConfig(RolloutConfig):
     Args:
         algorithm: The agent's algorithm.
         batch_size: Transitions of a minibatch, of all workers together, >= 1. An epoch's last minibatch may be
-            smaller. With a recurrent policy a minibatch has the full rollouts of ``batch_size // n_steps``
-            sub-environments, at least of one.
+            smaller. With a recurrent policy a minibatch has the full rollouts of so many sub-environments that
+            they have ``batch_size`` transitions, at least of one.
         n_epochs: Passes over each rollout, >= 1.
         clip_range: Distance of the probability ratio from 1 above which a transition no longer moves the policy: a
             number > 0, or a schedule as for learning_rate.
@@ -272,11 +284,11 @@ class PPOConfig(RolloutConfig):
     default_log_interval: ClassVar[int] = 1
 
     algorithm: Literal["ppo"] = "ppo"
-    learning_rate: float | dict[str, Any] = 3e-4
-    n_steps: int = 2048
+    learning_rate: float | dict[str, Any] = 1e-3
+    n_steps: int | None = None
     normalize_advantage: bool = True
     batch_size: int = 64
-    n_epochs: int = 10
+    n_epochs: int = 4
     clip_range: float | dict[str, Any] = 0.2
     clip_range_vf: float | dict[str, Any] | None = None
     target_kl: float | None = None

@@ -49,7 +49,7 @@ class PPOLearner(A2CLearner):
             return None
         size = config.batch_size
         if getattr(self.policy, "state_size", 0):
-            size = max(1, size // config.n_steps) * config.n_steps
+            size = max(1, size // self.n_steps) * self.n_steps
         return min(size, transitions)
 
     @property

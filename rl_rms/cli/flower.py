@@ -236,7 +236,7 @@ def most_env_steps(federation: Federation, config: FederationConfig) -> int:
     for client in range(len(federation.clients)):
         run = federation.run_config(client)
         if isinstance(run.agent, RolloutConfig):
-            steps = run.agent.n_steps
+            steps = run.agent.rollout_length(run.env.num_envs)
         else:
             limit = run.env.kwargs.get("max_episode_steps")
             with suppress(Error):

@@ -135,6 +135,13 @@ def test_steps_per_update_of_a_recurrent_policy_counts_whole_rollouts():
     assert PPO(gym.make_vec("CartPole-v1", 4), n_steps=16, n_epochs=4, seed=0).steps_per_update == 64 / 4
 
 
+@pytest.mark.parametrize(("num_envs", "n_steps"), [(1, 256), (3, 85), (16, 16), (300, 1)])
+def test_rollout_without_n_steps_has_256_env_steps(num_envs, n_steps):
+    agent = PPO(gym.make_vec("CartPole-v1", num_envs), seed=0).learn(1)
+    assert agent.num_timesteps == pytest.approx(num_envs * n_steps, abs=n_steps)
+    assert agent.num_rollouts == 1
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_update_ignores_reset_frames(fused, counting):
     def updated(change):
@@ -263,16 +270,14 @@ def test_batch_norm_takes_a_last_minibatch_of_one_transition():
 
 
 def test_ppo_learns_cartpole():
-    env = gym.make_vec("CartPole-v1", 8)
-    options = {"n_steps": 32, "batch_size": 128, "gamma": 0.98, "gae_lambda": 0.8, "learning_rate": 2e-3}
-    agent = PPO(env, seed=0, **options).learn(15_000)
-    # Random actions get 22, four seeds got 127 to 150.
-    assert np.mean([episode.ret for episode in agent.episodes]) > 100
+    agent = PPO(gym.make_vec("CartPole-v1", 8), seed=0).learn(15_000)
+    # Random actions get 22, three seeds got 153 to 187.
+    assert np.mean([episode.ret for episode in agent.episodes]) > 120
 
 
 def test_ppo_learns_pendulum():
     env = gym.make_vec("Pendulum-v1", 8)
-    options = {"n_steps": 128, "batch_size": 128, "gamma": 0.9, "learning_rate": 2e-3}
+    options = {"n_steps": 128, "batch_size": 128, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3}
     agent = PPO(env, seed=0, **options).learn(40_000)
-    # Random actions get -1,200, three seeds got -660 to -490.
-    assert np.mean([episode.ret for episode in agent.episodes]) > -800
+    # Random actions get -1,200, three seeds got -368 to -326.
+    assert np.mean([episode.ret for episode in agent.episodes]) > -500

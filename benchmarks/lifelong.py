@@ -19,8 +19,8 @@ episodes, before the task scales rewards and before any normalizer:
 Stable-Baselines3's agents and VecNormalize have their default arguments. PPO collects 2,048 env steps in a
 rollout, as the default does with one environment. The learning rate of a tuned contender is the best of a climb by
 factors of 3 with three seeds that are not reported. Ten other seeds then train at this rate. All tuned contenders
-have the task's entropy coefficient and discount. The contenders named ``defaults`` have Stable-Baselines3's. The
-agents of rl_rms have the same other arguments on all tasks. Two contenders of Stable-Baselines3 have these
+have the task's entropy coefficient and discount. The contenders named ``defaults`` have all the defaults of their
+library. The agents of rl_rms have the same other arguments on all tasks. Two contenders of Stable-Baselines3 have these
 arguments too; they show how much of a difference comes from them.
 
 The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable
@@ -175,6 +175,8 @@ def _ppo(**options: Any) -> Contender:
 _NOT_NORMALIZED = {"normalize_observation": False, "normalize_reward": False}
 _ADAM = {"half_life": None, "optimizer": "torch.optim.Adam", "optimizer_kwargs": {"eps": 1e-5}}
 OURS = {
+    "rl_rms A2C, defaults": Contender("A2C", 2e-3, tuned=False),
+    "rl_rms PPO, defaults": Contender("PPO", 1e-3, tuned=False),
     "rl_rms A2C, not normalized": _a2c(**_NOT_NORMALIZED),
     "rl_rms A2C, normalized": _a2c(**_normalized()),
     "rl_rms A2C, 10,000 steps": _a2c(**_normalized("10_000 steps", reward="10_000 steps")),

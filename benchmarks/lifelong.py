@@ -20,8 +20,8 @@ Stable-Baselines3's agents and VecNormalize have their default arguments. PPO co
 rollout, as the default does with one environment. The learning rate of a tuned contender is the best of a climb by
 factors of 3 with three seeds that are not reported. Ten other seeds then train at this rate. All tuned contenders
 have the task's entropy coefficient and discount. The contenders named ``defaults`` have all the defaults of their
-library. The agents of rl_rms have the same other arguments on all tasks. Two contenders of Stable-Baselines3 have these
-arguments too; they show how much of a difference comes from them.
+library. The agents of rl_rms have the same other arguments on all tasks. Two contenders of Stable-Baselines3 have
+these arguments too; they show how much of a difference comes from them.
 
 The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable
 computes them, of three stretches:

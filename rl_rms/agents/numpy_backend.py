@@ -43,7 +43,7 @@ def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False
-    if policy.cell is not None or policy.trunk is not None or type(policy.encoder) not in {Flatten, OneHot}:
+    if policy.cell is not None or policy.trunk is not None:
         return False
     kinds = {Flatten, OneHot, nn.Sequential, nn.Linear, ActorCriticPolicy, *ACTIVATIONS}
     params = list(policy.parameters())

@@ -30,8 +30,9 @@ lint: .venv/installed-dev  ## style, types, Python 3.10, and the layers' imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-docs: .venv/installed-dev .venv/mermaid  ## the documentation site, into build/site
+docs: .venv/installed-docs .venv/mermaid  ## the documentation site, into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'The site is in build/site. Its search needs a server: $(BIN)/python -m http.server --directory build/site'
 
 torture: .venv/installed-dev  ## faults put in on purpose, in full, and what became of the work; and long runs
 	$(BIN)/python benchmarks/torture.py
@@ -115,12 +116,16 @@ newest:
 	$(PIP) -e .
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(PIP) -e '.[docs]'
+	touch $@
+
 .venv/installed-dev: .venv/installed
 	$(PIP) -e '.[dev,docs,$(EXTRAS)]'
 	touch $@
 
 # The diagrams of the documentation; without npm they stay text.
-.venv/mermaid: .venv/installed-dev
+.venv/mermaid: .venv/installed-docs
 	{ npm pack --silent --pack-destination .venv mermaid@11.17.2 && \
 		tar -xzf .venv/mermaid-11.17.2.tgz -C .venv --strip-components=2 package/dist/mermaid.min.js; } \
 		>.venv/mermaid.log 2>&1 || echo "mermaid cannot be installed here, so diagrams stay text: see .venv/mermaid.log"

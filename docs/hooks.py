@@ -1,13 +1,17 @@
-"""Additions to MkDocs: names of the library link to their reference, and the site brings its own Mermaid.
+"""Additions to MkDocs: links from names to their reference, the reference of the command line, and Mermaid.
 
 `rl_rms.laws.matched_half_life` in a page or docstring, written as code, becomes a link if the reference has it.
 """
 
+import contextlib
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+
+from rl_rms.cli.main import COMMANDS, main
 
 # `make docs` fetches it from npm. The theme would load it from another host.
 MERMAID = Path(__file__).resolve().parent.parent / ".venv" / "mermaid.min.js"
@@ -17,10 +21,24 @@ _NAME = re.compile(r"<(a|h\d|pre)\b.*?</\1>|<code>(rl_rms(?:\.\w+)+)</code>", re
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add Mermaid to the site."""
+    """Add the reference of the command line and Mermaid to the site."""
+    files.append(File.generated(config, "api/cli.md", content=command_line()))
     if MERMAID.exists():
         files.append(File.generated(config, MERMAID.name, content=MERMAID.read_bytes()))
     return files
+
+
+def command_line() -> str:
+    """The reference of the command line: the help of every command."""
+    parts = ["# Command line", "`rl-rms COMMAND --help` prints these texts."]
+    for name, summary in COMMANDS.items():
+        words = [name, "--help=all" if name == "train" else "--help"]
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            main(words)
+        sentence = f"{summary[0].upper()}{summary[1:]}."
+        parts += [f"## rl-rms {name}", sentence, f"```text\n{text.getvalue().strip()}\n```"]
+    return "\n\n".join(parts) + "\n"
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import rl_rms
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,6 +93,10 @@ def archives(tmp_path_factory):
 @pytest.fixture(scope="module")
 def wheel(archives):
     return archives[1]
+
+
+def test_citation_names_the_version():
+    assert f"\nversion: {rl_rms.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_wheel_has_one_package_and_its_configurations(wheel):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import rl_rms
+from rl_rms.cli.main import COMMANDS
 from tests.browser import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -242,9 +243,8 @@ def test_names_in_pages_link_to_the_reference(site):
     assert re.search(r'<a [^>]*href="api/rule.html#rl_rms.laws.matched_half_life"[^>]*><code>', page)
     table = (site / "cheat_sheet.html").read_text()
     assert re.search(r'<td><a [^>]*href="api/agents.html#rl_rms.agents.evaluate"[^>]*><code>', table)
-    # Inherited members are documented with their base.
     (inherited,) = re.findall(r"<td>(.*rl_rms\.agents\.A2C\.learn.*)</td>", table)
-    assert 'href="api/agents.html#rl_rms.agents.agent.Agent.learn"' in inherited
+    assert 'href="api/agents.html#rl_rms.agents.A2C.learn"' in inherited
 
 
 def test_site_loads_nothing_from_other_hosts(site):
@@ -261,6 +261,12 @@ def test_site_loads_nothing_from_other_hosts(site):
         assert not loaded, page
     for sheet in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?(?:https?:)?//", sheet.read_text()), sheet
+
+
+def test_site_reference_of_the_command_line_lists_every_command_and_option(site):
+    page = (site / "api" / "cli.html").read_text()
+    for word in (*COMMANDS, "--agent.half_life", "--agent.learning_rate", "--env.id", "--episodes", "--rounds"):
+        assert word in page, word
 
 
 def test_site_search_finds_pages_without_other_hosts(site):
@@ -289,7 +295,13 @@ def test_site_search_finds_pages_without_other_hosts(site):
                 page.goto(f"{home}architecture.html")
                 page.locator("div.mermaid").wait_for()  # the theme replaces the text's pre by one element
                 assert page.locator("div.mermaid").bounding_box()["height"] > 300
-            for name in ("concepts.html", "api/optimizer.html"):
+            for name in (
+                "concepts.html",
+                "half_life.html",
+                "benchmarks.html",
+                "api/optimizer.html",
+                "api/cli.html",
+            ):
                 page.set_viewport_size({"width": 390, "height": 800})
                 page.goto(home + name)
                 assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,10 +1,11 @@
-# Everything happens inside this folder: the virtual environment is .venv, caches lie in it, runs go to runs/.
+# All files stay in this folder: the virtual environment and caches in .venv, runs in runs/.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := -m pip install --quiet --no-cache-dir --disable-pip-version-check
 PIP := $(BIN)/python $(INSTALL) -c constraints.txt
 EXTRAS := box2d,mujoco,curricula,video,plots,sweep,ray,flower
-# Named wherever constraints.txt does not hold: left to pip, it may come as a build for CUDA of several gigabytes.
+# The targets that do not use constraints.txt install this version first. Otherwise pip may install a CUDA build of
+# several gigabytes.
 TORCH := $(shell grep '^torch==' constraints.txt)
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.venv/pyright
@@ -21,7 +22,7 @@ test: .venv/installed-dev  ## the default suite
 test-slow: .venv/installed-dev .venv/browser  ## the tests marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
-# NumPy's types need a newer Python than 3.10: there its arrays are Any.
+# NumPy's types need a newer Python than 3.10, so its arrays have the type Any in the second run of mypy.
 lint: .venv/installed-dev  ## style, types, Python 3.10, and the layers' imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,11 +35,11 @@ docs: .venv/installed-docs .venv/mermaid  ## the documentation site, into build/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo 'The site is in build/site. Its search needs a server: $(BIN)/python -m http.server --directory build/site'
 
-torture: .venv/installed-dev  ## faults put in on purpose, in full, and what became of the work; and long runs
+torture: .venv/installed-dev  ## injected faults and long runs
 	$(BIN)/python benchmarks/torture.py
 	$(BIN)/python benchmarks/soak.py
 
-fuzz: .venv/installed-dev  ## thousands of examples for each property, and many inputs for each reader of files
+fuzz: .venv/installed-dev  ## thousands of examples for each property test, and random inputs for each file reader
 	$(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=fuzz -n 2
 	$(PIP) atheris
 	for reader in checkpoint config optimizer; do $(BIN)/python tests/fuzz/readers.py $$reader -runs=1000000 -max_len=2000; done
@@ -54,18 +55,18 @@ dist: .venv/installed-dev  ## sdist and wheel in dist, the same bytes from the s
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist build/source
 	sha256sum dist/*
 
-# A service that knows nothing of a package finds nothing wrong with it. So it must first find what is known to be wrong.
+# pip-audit reports no vulnerabilities if it cannot reach PyPI's list. So it must first find a known one.
 AUDIT := .venv-audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --cache-dir .venv-audit/cache
 audit: .venv-audit/installed  ## the versions in constraints.txt against PyPI's list of vulnerabilities
 	@echo 'jinja2==3.1.2' >.venv-audit/vulnerable.txt
 	@$(AUDIT) -r .venv-audit/vulnerable.txt >.venv-audit/answer.txt 2>&1; \
-		grep -q CVE-2024-22195 .venv-audit/answer.txt || { echo "audit: nothing was audited, for PyPI's list of" \
-		"vulnerabilities does not tell of one in jinja2 3.1.2; is it reachable? Its answer is in" \
+		grep -q CVE-2024-22195 .venv-audit/answer.txt || { echo "audit: nothing was audited. PyPI's list of" \
+		"vulnerabilities has none for jinja2 3.1.2; can it be reached? See" \
 		".venv-audit/answer.txt"; exit 1; }
 	$(AUDIT) -r constraints.txt
 
-lock: newest  ## constraints.txt anew, from the newest versions that pyproject.toml allows
-	{ echo '# What make and CI install; other Pythons take the ranges of pyproject.toml. Written by `make lock`.'; \
+lock: newest  ## rewrite constraints.txt with the newest versions that pyproject.toml allows
+	{ echo '# Versions that make and CI install. Other Python versions use the ranges of pyproject.toml. Written by `make lock`.'; \
 		.venv-newest/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed -E \
 		-e 's/\+[a-z0-9.]+$$//' -e "/^torch==/!s/$$/ ; $$(.venv-newest/bin/python -c \
 		'import sys; print("python_version == \x27%d.%d\x27" % sys.version_info[:2])')/"; \
@@ -75,21 +76,21 @@ lock: newest  ## constraints.txt anew, from the newest versions that pyproject.t
 test-newest: newest  ## the suite with the newest versions that pyproject.toml allows
 	.venv-newest/bin/python -m pytest -n 2 --dist loadgroup
 
-# What is old uses what newer releases of others deprecate.
+# Old versions use functions that newer releases of other packages deprecate.
 test-lowest: .venv-lowest/installed  ## the suite with the oldest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -n 2 --dist loadgroup -W ignore::DeprecationWarning
 
-clean:  ## remove everything that the other targets made, except runs
+clean:  ## remove all files that the other targets made, except runs
 	rm -rf .venv .venv-rllib .venv-audit .venv-newest .venv-lowest build dist *.egg-info \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# torch first and alone: pulled in by another package it may come as a build for CUDA of several gigabytes.
+# torch is installed first. As a dependency of another package, pip may install a CUDA build of several gigabytes.
 .venv/torch: constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
 	touch $@
 
-# RLlib pins an older Gymnasium than is installed with the rest.
+# RLlib pins an older Gymnasium, so it has its own environment.
 .venv-rllib/installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-rllib
 	.venv-rllib/bin/python $(INSTALL) $(TORCH) -e . 'ray[rllib]>=2.55'
@@ -100,13 +101,13 @@ clean:  ## remove everything that the other targets made, except runs
 	.venv-audit/bin/python $(INSTALL) pip-audit
 	touch $@
 
-# What is newest changes without a file here changing.
+# New releases do not change any file here, so this target has no file that records it.
 newest:
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python $(INSTALL) --upgrade $(TORCH) -e '.[dev,docs,$(EXTRAS)]'
 
-# The tools for the documentation need a newer Markdown.
+# The documentation tools need a newer Markdown, so they are left out.
 .venv-lowest/installed: constraints-lowest.txt pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python $(INSTALL) -c constraints-lowest.txt -e '.[dev,$(EXTRAS)]'
@@ -124,14 +125,14 @@ newest:
 	$(PIP) -e '.[dev,docs,$(EXTRAS)]'
 	touch $@
 
-# The diagrams of the documentation; without npm they stay text.
+# Draws the diagrams of the documentation. Without npm they stay text.
 .venv/mermaid: .venv/installed-docs
 	{ npm pack --silent --pack-destination .venv mermaid@11.17.2 && \
 		tar -xzf .venv/mermaid-11.17.2.tgz -C .venv --strip-components=2 package/dist/mermaid.min.js; } \
 		>.venv/mermaid.log 2>&1 || echo "mermaid cannot be installed here, so diagrams stay text: see .venv/mermaid.log"
 	touch $@
 
-# What the tests look at TensorBoard and reports with; where it cannot be installed, they say so and are skipped.
+# Tests open TensorBoard and reports in Chromium. If it cannot be installed, they are skipped and say so.
 .venv/browser: .venv/installed-dev
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
 		>.venv/browser.log 2>&1 || echo "chromium is missing and cannot be installed here: see .venv/browser.log"

@@ -1,7 +1,7 @@
-"""The one thing that pyproject.toml cannot say: the same sources give the same archive, byte for byte.
+"""Makes source distributions reproducible: the same sources give the same archive, byte for byte.
 
-setuptools writes the builder's name, umask and clock into an sdist. Here the date is SOURCE_DATE_EPOCH
-(reproducible-builds.org), which wheels heed already, and files belong to nobody and may be read by all.
+setuptools writes the user's name, umask and time into a source distribution. Here the time is SOURCE_DATE_EPOCH
+(reproducible-builds.org), which wheels already use. Files have no owner, and all users may read them.
 """
 
 import gzip
@@ -35,6 +35,6 @@ class ReproducibleSdist(sdist):
         return str(path)
 
 
-# What is written on the way into a wheel may be read by all, too.
+# All users may read the files of a wheel, too.
 os.umask(0o022)
 setup(cmdclass={"sdist": ReproducibleSdist})

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from rl_rms.agents.config import OnNonfinite
 from rl_rms.agents.env_faults import EnvFaults, OverwrittenFinals, finals_in
 from rl_rms.agents.imputation import Imputer, NonfiniteError
+from rl_rms.agents.info_sums import InfoSums
 from rl_rms.agents.masks import initial_action_masks, read_action_masks
 from rl_rms.agents.rollout import Episode, Rollout, RolloutBuffers, Step
 from rl_rms.agents.trees import Tree, tree_map
@@ -39,6 +40,7 @@ class Collector:
         env: The vector environment.
         mask_actions: Whether to read the valid actions from ``info["action_mask"]`` or, in a Dict observation,
             from ``action_mask``.
+        log_info: Entries of ``info`` to add up.
         on_nonfinite: The treatment of non-finite rewards and observations, see `AgentConfig`.
         on_env_error: The treatment of failing sub-environments, ``"raise"`` or ``"restart"``; None keeps the
             environment's setting, which is ``"raise"`` by default.
@@ -52,6 +54,7 @@ class Collector:
         resetting: Sub-environments that begin an episode in the next step, shape ``(num_envs,)``.
         starts: Whether the last observation is its episode's first, shape ``(num_envs,)``.
         action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
+        info_sums: The sums of the entries of ``info``; None without ``log_info``.
 
     Raises:
         ValueError: If the environment does not state its autoreset mode, its actions cannot be masked, or it does
@@ -63,6 +66,7 @@ class Collector:
         env: VectorEnv,
         *,
         mask_actions: bool = False,
+        log_info: Sequence[str] = (),
         on_nonfinite: OnNonfinite = "raise",
         on_env_error: OnEnvError | None = None,
         env_timeout: float | None = None,
@@ -84,6 +88,7 @@ class Collector:
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._notices = Notices()
+        self.info_sums = InfoSums(log_info) if log_info else None
         self._buffers: RolloutBuffers | None = None
         self._imputer = Imputer(env.single_observation_space, env.num_envs, on_nonfinite)
         self._faults = EnvFaults(env, on_env_error, env_timeout)
@@ -275,6 +280,8 @@ class Collector:
             # The policy did not cause the return of a broken episode.
             self._returns[broken], self._lengths[broken] = 0.0, 0
             done = done & ~broken
+        if self.info_sums is not None:
+            self.info_sums.add(info, valid, done, info.get("final_info"))
         if over:
             # In SAME_STEP mode the other keys describe the first observation of the next episode.
             ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info

@@ -3,6 +3,7 @@
 The constructors, YAML, ``--help`` and the reference derive from these dataclasses. The module imports no torch.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -76,6 +77,9 @@ class AgentConfig:
             return; true (never forgets), false, or a half-life. Reported returns are not divided.
         mask_actions: Whether to choose only valid actions. The mask is ``info["action_mask"]`` or the entry
             ``action_mask`` of a Dict observation.
+        log_info: Entries of ``info`` whose mean over the env steps since the last log entry is logged as
+            ``info/<name>``, such as ``[x_velocity, reward_forward]``. ``episode.r`` is the entry ``r`` of the
+            dictionary ``episode``.
         on_env_error: Response to a sub-environment that raises or returns a value outside its spaces, and to a
             worker that ends or hangs: ``raise`` ends the training and names the sub-environment; ``restart``
             truncates its episode before the failed step, makes a new one, and continues. Only ``sync`` and
@@ -118,6 +122,7 @@ class AgentConfig:
     normalize_observation: bool | float | str | NormalizerConfig = True
     normalize_reward: bool | float | str = True
     mask_actions: bool = False
+    log_info: Sequence[str] = ()
     on_env_error: OnEnvError = "raise"
     env_timeout: float | None = None
     half_life: float | str | None = None
@@ -149,6 +154,13 @@ class AgentConfig:
                 raise ValueError(
                     f"optimizer_kwargs must not have {name}, got {self.optimizer_kwargs[name]!r}; {mend}"
                 )
+        names = self.log_info
+        is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) and name for name in names)
+        if not is_list or len(set(names)) < len(names):
+            raise ValueError(
+                f"log_info must be a list of different entries of info, such as [x_velocity], got {names!r}"
+            )
+        object.__setattr__(self, "log_info", tuple(names))
         check_choice("on_env_error", self.on_env_error, get_args(OnEnvError))
         if self.env_timeout is not None:
             check_number("env_timeout", self.env_timeout, above=0.0)
@@ -169,6 +181,7 @@ class AgentConfig:
         for name in ("hidden_sizes", "critic_hidden_sizes"):
             if plain["policy"][name] is not None:
                 plain["policy"][name] = list(plain["policy"][name])
+        plain["log_info"] = list(plain["log_info"])
         if plain["meta"] is not None:
             plain["meta"]["adapt"] = list(plain["meta"]["adapt"])
         return plain

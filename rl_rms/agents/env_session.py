@@ -45,6 +45,7 @@ class EnvSession:
             self._collector = Collector(
                 env,
                 mask_actions=config.mask_actions,
+                log_info=config.log_info,
                 on_nonfinite=config.on_nonfinite,
                 on_env_error=config.on_env_error,
                 env_timeout=config.env_timeout,
@@ -255,6 +256,12 @@ class EnvSession:
         if self._logs_restarts:
             scalars["env/num_restarts"] = float(self.collector.num_restarts)
         return scalars
+
+    def pop_info_means(self) -> dict[str, float]:
+        """The means of the entries of ``log_info`` since the last call by TensorBoard tag."""
+        sums = self.collector.info_sums
+        means = {} if sums is None else sums.pop_means(self.workers)
+        return {f"info/{name}": mean for name, mean in means.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the environment, as bytes, because a file's header is limited in size."""

@@ -245,4 +245,5 @@ class Trainer:
             scalars["train/num_nonfinite"] = float(training.num_nonfinite)
         scalars.update(learner.scalars(training.num_timesteps))
         scalars.update(self._session.scalars())
+        scalars.update(self._session.pop_info_means())
         logger.write(training.num_timesteps, scalars)

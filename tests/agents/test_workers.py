@@ -18,6 +18,7 @@ from gymnasium.vector import SyncVectorEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import A2C, PPO, MetaConfig, PolicyConfig, Reinforce
+from rl_rms.agents.metrics import read_metrics
 from rl_rms.agents.moments import RunningMeanVariance, decaying_weights
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.rollout import Episode
@@ -457,6 +458,30 @@ def test_workers_skip_the_same_update(sync, options, tmp_path):
     # In the third of about eight rollouts, no worker has valid transitions.
     assert first["counts"] == second["counts"]
     assert first["counts"][0] == 11 + 6
+
+
+class Ranked(gym.Wrapper):
+    """Adds the worker's rank to info."""
+
+    def __init__(self, env, rank):
+        super().__init__(env)
+        self.rank = rank
+
+    def step(self, action):
+        *transition, info = self.env.step(action)
+        return *transition, {**info, "rank": self.rank}
+
+
+def log_info(workers, folder):
+    env = SyncVectorEnv([lambda: Ranked(gym.make("Pendulum-v1"), workers.rank)])
+    agent = A2C(env, seed=7, n_steps=5, log_info=["rank"]).join(workers)
+    agent.learn(20, log_dir=folder if workers.rank == 0 else None, log_interval=1)
+
+
+def test_workers_log_the_mean_of_all_infos(tmp_path):
+    together(tmp_path, log_info, tmp_path / "log")
+    rows = read_metrics(tmp_path / "log" / "metrics.csv").rows
+    assert {row["info/rank"] for row in rows} - {""} == {"0.5"}
 
 
 def train_with_a_fault(workers):

@@ -47,6 +47,7 @@ INTERNAL = {
     "rl_rms.agents.finite",
     "rl_rms.agents.imputation",
     "rl_rms.agents.initialization",
+    "rl_rms.agents.info_sums",
     "rl_rms.agents.interruption",
     "rl_rms.agents.event_file",
     "rl_rms.agents.masks",

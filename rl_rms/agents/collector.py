@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_rms.agents.config import OnNonfinite
 from rl_rms.agents.env_faults import EnvFaults, OverwrittenFinals, finals_in
+from rl_rms.agents.env_state import find_changing
 from rl_rms.agents.imputation import Imputer, NonfiniteError
 from rl_rms.agents.info_sums import InfoSums
 from rl_rms.agents.masks import initial_action_masks, read_action_masks
@@ -19,6 +20,7 @@ from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.envs.checks import check_reset
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.copying import copied
+from rl_rms.envs.episodes import SUCCESS_KEYS, successes_in
 from rl_rms.envs.keys import CLOCK
 from rl_rms.envs.notices import Notices
 
@@ -88,6 +90,8 @@ class Collector:
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._notices = Notices()
+        changing = find_changing(env)
+        self._success_keys = SUCCESS_KEYS if changing is None else changing.success_keys
         self.info_sums = InfoSums(log_info) if log_info else None
         self._buffers: RolloutBuffers | None = None
         self._imputer = Imputer(env.single_observation_space, env.num_envs, on_nonfinite)
@@ -340,12 +344,10 @@ class Collector:
 
     def _close(self, done: Bools, info: Mapping[str, Any], episodes: list[Episode]) -> None:
         """Append the episodes that ended, with the success from their last info."""
-        successes: Any = info.get("is_success")
-        stated = info.get("_is_success", self._all) if isinstance(successes, (np.ndarray, list)) else self._none
+        successes = successes_in(info, self._all, self._success_keys)
         for i in done.nonzero()[0].tolist():
             ret, length = float(self._returns[i]), int(self._lengths[i])
-            success = bool(successes[i]) if stated[i] and np.size(successes[i]) == 1 else None
-            episodes.append(Episode(ret, length, i, self.num_timesteps, success))
+            episodes.append(Episode(ret, length, i, self.num_timesteps, successes[i]))
             self._returns[i] = 0.0
             self._lengths[i] = 0
 

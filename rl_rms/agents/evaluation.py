@@ -27,7 +27,7 @@ class Evaluation:
     Attributes:
         returns: Undiscounted return of each episode.
         lengths: Env steps of each episode.
-        successes: Success of each episode whose last info has ``is_success``.
+        successes: Success of each episode for which the environment reports it.
     """
 
     returns: npt.NDArray[np.float64]

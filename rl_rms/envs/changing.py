@@ -27,6 +27,8 @@ class Changing:
 
     _clock: Clock
     _feedback: Feedback
+    success_keys: tuple[str, ...]
+    """The entries of info in which the environment reports successes."""
     # Whether the constructor seeded the drift, so that reset does not.
     _has_own_seed: bool
     # A key that only the states of this class have.

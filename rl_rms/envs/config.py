@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from rl_rms.envs.checks import check_int, check_keys
 from rl_rms.envs.curricula import Curriculum
+from rl_rms.envs.episodes import success_keys
 from rl_rms.envs.schedules import Schedule, as_schedules
 
 VectorizationMode = Literal["native", "vector_entry_point", "sync", "async"]
@@ -49,6 +50,8 @@ class EnvConfig:
             sub-environment has its own clock and its own random numbers.
         observe: Additions to the observations: a list of ``params``, ``time`` and ``change``; null for none.
         drift_seed: Seed of the changes' random numbers, >= 0; null uses the run's seed.
+        success_key: Entry of ``info`` with the success of an episode, for the curriculum, the log and evaluations;
+            null uses ``is_success`` or ``success``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers and
             import paths ``module:Class`` of others, with arguments ``{name: {argument: value}}``, such as
             ``[NormalizeReward, {FrameStackObservation: {stack_size: 4}}]``. The changes are inside the wrappers,
@@ -65,6 +68,7 @@ class EnvConfig:
     sharing: Sharing = "shared"
     observe: list[str] | None = None
     drift_seed: int | None = None
+    success_key: str | None = None
     wrappers: list[Any] = field(default_factory=list)
     kwargs: dict[str, Any] = field(default_factory=dict)
 
@@ -80,6 +84,7 @@ class EnvConfig:
                 f"env.autoreset_mode {self.autoreset_mode!r} does not work with env.vectorization_mode "
                 f"{self.vectorization_mode}; set the mode to sync or async, or leave env.autoreset_mode out"
             )
+        success_keys(self.success_key)
         if self.wrappers != []:
             # Imports Gymnasium, which a configuration without wrappers does not need.
             from rl_rms.envs.wrappers import check_config

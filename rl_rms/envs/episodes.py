@@ -1,6 +1,6 @@
 """Returns and lengths of the episodes in progress."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from rl_rms.envs.curricula import Episode
 
-_SUCCESS_KEYS = ("is_success", "success")
+SUCCESS_KEYS = ("is_success", "success")
+"""The entries of info in which environments report successes; the first that is there counts."""
 
 
 class EpisodeCounter:
@@ -58,24 +59,43 @@ class EpisodeCounter:
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
 
 
-def success_in(info: Mapping[str, Any]) -> bool | None:
-    """The success in ``info["is_success"]`` or ``info["success"]``; None without either."""
-    for key in _SUCCESS_KEYS:
+def success_keys(success_key: str | None) -> tuple[str, ...]:
+    """The entries of info in which an environment reports successes.
+
+    Raises:
+        ValueError: If the key is not a string with a character.
+    """
+    if success_key is None:
+        return SUCCESS_KEYS
+    if not isinstance(success_key, str) or not success_key:
+        raise ValueError(
+            f"success_key must be the name of an entry of info, got {success_key!r}; None uses "
+            f"{' or '.join(SUCCESS_KEYS)}"
+        )
+    return (success_key,)
+
+
+def success_in(info: Mapping[str, Any], keys: Sequence[str] = SUCCESS_KEYS) -> bool | None:
+    """The success that an environment reports; None if it reports nothing."""
+    for key in keys:
         if key in info:
             return bool(info[key])
     return None
 
 
-def successes_in(infos: Mapping[str, Any], done: npt.NDArray[np.bool_]) -> list[bool | None]:
+def successes_in(
+    infos: Mapping[str, Any], done: npt.NDArray[np.bool_], keys: Sequence[str] = SUCCESS_KEYS
+) -> list[bool | None]:
     """`success_in` for the sub-environments of a vector environment.
 
     Args:
         infos: Infos of the vector step; with SAME_STEP autoreset, ``final_info`` is used.
         done: Whether each episode ends, shape ``(num_envs,)``.
+        keys: The entries of info that may hold the successes.
     """
     infos = infos.get("final_info", infos)
-    for key in _SUCCESS_KEYS:
-        if key in infos and isinstance(infos[key], np.ndarray):
-            mask = infos.get(f"_{key}", done)
-            return [bool(one) if is_reported else None for one, is_reported in zip(infos[key], mask, strict=True)]
+    for key in keys:
+        if isinstance(infos.get(key), (np.ndarray, list)):
+            stated = zip(infos[key], infos.get(f"_{key}", done), strict=True)
+            return [bool(one) if is_stated and np.size(one) == 1 else None for one, is_stated in stated]
     return [None] * len(done)

@@ -34,6 +34,7 @@ def make_vec(
     observe: str | Sequence[str] | None = None,
     seed: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    success_key: str | None = None,
     vectorization_mode: str | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[WrapperLike] = (),
@@ -52,6 +53,7 @@ def make_vec(
         observe: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.
         shard: See `NonStationaryVector`.
+        success_key: See `NonStationaryVector`.
         vectorization_mode: ``"native"`` (also ``"vector_entry_point"``, Gymnasium's name), ``"sync"`` or
             ``"async"``. None uses ``"native"`` if there is a native vector environment and neither
             ``vector_kwargs`` nor ``wrappers``, else ``"sync"``. Acrobot, MountainCar, MountainCarContinuous and
@@ -113,7 +115,14 @@ def make_vec(
         kwargs = {**(vector_kwargs or {}), **kwargs}
         env = gym.make_vec(native(spec) or id, num_envs, vectorization_mode=mode, **kwargs)
     return NonStationaryVector(
-        env, changes, curriculum=curriculum, sharing=sharing, observe=observe, seed=seed, shard=shard
+        env,
+        changes,
+        curriculum=curriculum,
+        sharing=sharing,
+        observe=observe,
+        seed=seed,
+        shard=shard,
+        success_key=success_key,
     )
 
 
@@ -151,6 +160,7 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
         sharing=config.sharing,
         observe=config.observe,
         shard=shard,
+        success_key=config.success_key,
         seed=seed if config.drift_seed is None else config.drift_seed,
         vectorization_mode=config.vectorization_mode,
         vector_kwargs=autoreset,

@@ -13,7 +13,7 @@ from rl_rms.envs.clocks import SingleClock
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import timescale
 from rl_rms.envs.encoding import decode, encode
-from rl_rms.envs.episodes import success_in
+from rl_rms.envs.episodes import success_in, success_keys
 from rl_rms.envs.feedback import Feedback
 from rl_rms.envs.keys import REGIME
 from rl_rms.envs.observers import Observer
@@ -42,6 +42,8 @@ class NonStationary(Changing, Parametrized):
             `rl_rms.envs.observers`.
         seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random one before.
         env_index: Number of this environment among those with the same seed; each has its own random numbers.
+        success_key: Entry of info with the success of an episode, for the curriculum and the agent's log; None
+            uses ``"is_success"`` or ``"success"``.
 
     Attributes:
         last_observation: The last observation; None before the first reset.
@@ -70,10 +72,18 @@ class NonStationary(Changing, Parametrized):
         observe: str | Sequence[str] | None = None,
         seed: int | None = None,
         env_index: int = 0,
+        success_key: str | None = None,
     ) -> None:
         RecordConstructorArgs.__init__(
-            self, changes=changes, curriculum=curriculum, observe=observe, seed=seed, env_index=env_index
+            self,
+            changes=changes,
+            curriculum=curriculum,
+            observe=observe,
+            seed=seed,
+            env_index=env_index,
+            success_key=success_key,
         )
+        self.success_keys = success_keys(success_key)
         schedules = as_schedules(changes)
         Parametrized.__init__(self, env, join_targets(schedules, curriculum))
         env_index = check_int("env_index", env_index, least=0)
@@ -146,7 +156,9 @@ class NonStationary(Changing, Parametrized):
             truncated = truncated or not terminated
         if self._feedback.is_needed and not clock.is_frozen:
             ends = (terminated or truncated,)
-            if self._feedback.record(clock.reading, (float(reward),), (True,), ends, (success_in(info),)):
+            if self._feedback.record(
+                clock.reading, (float(reward),), (True,), ends, (success_in(info, self.success_keys),)
+            ):
                 self._replace_schedules()
         self._set()
         self.last_observation = observation = self._observed(observation)

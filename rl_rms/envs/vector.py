@@ -17,7 +17,7 @@ from rl_rms.envs.config import Sharing
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.drift import timescale
 from rl_rms.envs.encoding import decode, encode
-from rl_rms.envs.episodes import successes_in
+from rl_rms.envs.episodes import success_keys, successes_in
 from rl_rms.envs.faults import broken_in
 from rl_rms.envs.feedback import Feedback, check_curriculum
 from rl_rms.envs.independent_clocks import IndependentClocks
@@ -59,6 +59,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         shard: ``(rank, size)`` of the process, if the sub-environments are divided equally among ``size``
             processes. The clock counts the env steps of all processes, which must make equally many with the same
             ``seed``.
+        success_key: As in `NonStationary`.
 
     Attributes:
         last_observations: The last observations; None before the first reset.
@@ -90,8 +91,10 @@ class NonStationaryVector(Changing, VectorWrapper):
         observe: str | Sequence[str] | None = None,
         seed: int | None = None,
         shard: tuple[int, int] = (0, 1),
+        success_key: str | None = None,
     ) -> None:
         super().__init__(env)
+        self.success_keys = success_keys(success_key)
         if not 0 <= shard[0] < shard[1]:
             raise ValueError(f"shard must be (rank, size) with 0 <= rank < size, got {shard!r}")
         self.shard = shard
@@ -279,7 +282,7 @@ class NonStationaryVector(Changing, VectorWrapper):
     def _record(self, rewards: Any, valid: Mask, done: Mask, infos: Mapping[str, Any]) -> None:
         """Report the transitions to curriculum and adversaries; in SAME_STEP mode the next episodes begin."""
         if not self._clock.is_frozen:
-            successes = successes_in(infos, done)
+            successes = successes_in(infos, done, self.success_keys)
             reports = np.asarray(rewards).tolist(), valid.tolist(), done.tolist(), successes
             if self._feedback.record(self._clock.reading, *reports):
                 self._replace_schedules()

@@ -79,20 +79,21 @@ def test_as_vector_env_of_an_id_or_a_single_environment_is_a_vector():
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_collect_reads_success_at_the_end_of_an_episode(mode):
+@pytest.mark.parametrize(("key", "success_key"), [("is_success", None), ("success", None), ("won", "won")])
+def test_collect_reads_success_at_the_end_of_an_episode(key, success_key, mode):
     class Goal(gym.Env):
         observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
         action_space = gym.spaces.Discrete(2)
 
         def reset(self, *, seed=None, options=None):
             self.steps = 0
-            return np.zeros(1, np.float32), {"is_success": False}
+            return np.zeros(1, np.float32), {key: False}
 
         def step(self, action):
             self.steps += 1
-            return np.zeros(1, np.float32), 0.0, self.steps == 2, False, {"is_success": bool(action)}
+            return np.zeros(1, np.float32), 0.0, self.steps == 2, False, {key: bool(action)}
 
-    env = gym.vector.SyncVectorEnv([Goal, Goal], autoreset_mode=mode)
+    env = make_vec(Goal, 2, success_key=success_key, vector_kwargs={"autoreset_mode": mode})
     collector = Collector(env)
     collector.start(seed=0)
     actions = np.array([0, 1])

@@ -144,12 +144,46 @@ class Goal(gym.Env):
     action_space = gym.spaces.Discrete(2)
     size = 1.0
 
+    def __init__(self, key="is_success"):
+        self.key = key
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         return np.zeros(1, np.float32), {}
 
     def step(self, action):
-        return np.full(1, self.size / 10, np.float32), self.size, True, False, {"is_success": bool(action)}
+        return np.full(1, self.size / 10, np.float32), self.size, True, False, {self.key: bool(action)}
+
+
+def goals():
+    """A curriculum whose stage rises after a few successes."""
+    return SuccessGated([{"size": 1.0}, {"size": 2.0}], min_episodes=2, threshold=0.3, window=4, cooldown=0)
+
+
+@pytest.mark.parametrize(("key", "success_key"), [("is_success", None), ("success", None), ("won", "won")])
+def test_success_key_is_the_entry_of_info_that_the_curriculum_reads(key, success_key):
+    single = NonStationary(Goal(key), curriculum=goals(), success_key=success_key)
+    vector = make_vec(lambda: Goal(key), 2, curriculum=goals(), success_key=success_key)
+    for env, action in ((single, 1), (vector, np.array([1, 1]))):
+        env.reset(seed=0)
+        for _ in range(20):
+            env.step(action)
+            if env is single:
+                env.reset()
+        assert env.curriculum.stage == 1
+
+
+def test_success_key_that_no_info_has_is_named():
+    env = NonStationary(Goal(), curriculum=goals(), success_key="won")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=naming("success_key", "success_return")):
+        env.step(1)
+
+
+@pytest.mark.parametrize("success_key", ["", 3])
+def test_success_key_that_is_no_name_is_named(success_key):
+    with pytest.raises(ValueError, match=naming("success_key", repr(success_key), "is_success")):
+        make_vec("CartPole-v1", success_key=success_key)
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])

@@ -75,6 +75,7 @@ def test_configurations_and_schedules_load_without_gymnasium():
 @pytest.mark.parametrize(
     ("given", "named"),
     [
+        ({"success_key": 3}, ("success_key", "3", "is_success")),
         ({"wrappers": "ClipAction"}, ("env.wrappers", "ClipAction", "list")),
         ({"wrappers": {"ClipAction": {}}}, ("env.wrappers", "ClipAction", "list")),
         ({"wrappers": [None]}, ("env.wrappers[0]", "None", "module:Class")),
@@ -96,6 +97,6 @@ def test_configurations_and_schedules_load_without_gymnasium():
         ),
     ],
 )
-def test_config_with_wrong_wrappers_names_them(given, named):
+def test_config_with_wrong_wrappers_or_keys_names_them(given, named):
     with pytest.raises(ValueError, match=naming(*named)):
         EnvConfig(**given)

@@ -123,7 +123,7 @@ class Curriculum(
             episode_return: Sum of the episode's rewards.
             episode_length: Length of the episode in env steps.
             env_index: Number of the sub-environment.
-            success: Success that the environment reports (``info["is_success"]``); None if it reports nothing.
+            success: Success that the environment reports; None if it reports nothing.
 
         Raises:
             ValueError: If the rule needs the success, but neither the environment nor an argument defines it.
@@ -248,6 +248,7 @@ def succeeded(owner: str, outcome: Episode, success_return: float | None) -> boo
     if outcome.success is None:
         raise ValueError(
             f"{owner} needs to know whether an episode was a success, but the environment does not report it "
-            '(info["is_success"]); pass success_return=..., the smallest return of a success'
+            '(info["is_success"] or info["success"]); set success_key of the environment, or pass '
+            "success_return=..., the smallest return of a success"
         )
     return outcome.success

@@ -115,7 +115,7 @@ class WilsonGate(_Windowed):
         confidence: Confidence of the one-sided bound, in (0.5, 1).
         min_episodes: Minimum number of episodes, >= 1.
         window: Maximum number of evaluated episodes, >= ``min_episodes``.
-        success_return: Smallest return of a success; None uses the environment's ``info["is_success"]``.
+        success_return: Smallest return of a success; None uses the success that the environment reports.
 
     Raises:
         ValueError: If a number is out of range, or the gate could never open.

@@ -105,7 +105,7 @@ class Learnability(Choice):
         tasks: The tasks, ``{target: value}``, all with the same targets.
         rate: Weight of a new episode in the success rate, in (0, 1].
         uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
-        success_return: Smallest return of a success; None uses the environment's ``info["is_success"]``.
+        success_return: Smallest return of a success; None uses the success that the environment reports.
 
     Raises:
         ValueError: If an argument is invalid.

@@ -132,7 +132,7 @@ class SuccessGated(Climb):
     Args:
         levels: The task of each level, ``{target: value}``, all with the same targets.
         threshold: Success rate that passes a level, in [0, 1].
-        success_return: Smallest return of a success; None uses the environment's ``info["is_success"]``.
+        success_return: Smallest return of a success; None uses the success that the environment reports.
         confidence: Confidence of the one-sided bounds, in (0.5, 1).
         min_episodes: Minimum number of episodes, >= 1.
         window: Maximum number of evaluated episodes, >= ``min_episodes``.

@@ -25,6 +25,7 @@ _FREE_FORM = (
     "env.wrappers",
     "env.kwargs",
     "agent.optimizer_kwargs",
+    "agent.log_info",
     "agent.learning_rate",
     "agent.critic_learning_rate",
     "agent.ent_coef",

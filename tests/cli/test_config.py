@@ -497,4 +497,5 @@ def test_yaml_has_every_hyperparameter_with_its_default(algorithm):
     beside = {"env", "config", "seed", "observation_space", "action_space"}
     assert set(written) == set(parameters) - beside
     for name in set(written) - {"policy", "optimizer"}:
-        assert written[name] == parameters[name].default, name
+        default = parameters[name].default
+        assert written[name] == (list(default) if isinstance(default, tuple) else default), name

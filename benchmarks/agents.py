@@ -1,6 +1,7 @@
 """Env steps per second of A2C training in rl_rms and Stable-Baselines3, and of stepping without training.
 
 Run: python benchmarks/agents.py [--cases "CartPole, 1" ...] [--rounds 10] [--output FILE.json]
+Or:  python benchmarks/agents.py --native [--rounds 10]
 
 Both libraries use the same environments, network (two networks of 64 and 64 tanh units, or the Nature CNN),
 n_steps = 5, RMSprop and one thread. Each round trains rl_rms, trains Stable-Baselines3, and steps the environments
@@ -12,6 +13,9 @@ DummyVecEnv; the random actions use the former. "native" is Gymnasium's vector i
 Stable-Baselines3 cannot use it, and has a DummyVecEnv with the same number of environments.
 
 A final run of a million env steps measures the growth of the process's RAM after the first tenth.
+
+``--native`` compares the native vector environments of rl_rms with Gymnasium's SyncVectorEnv instead. The agent is
+A2C with n_steps = 8. The rounds alternate between both, and times are CPU times.
 """
 
 import argparse
@@ -33,8 +37,16 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_rms.agents import A2C
+from rl_rms.envs import make_vec
 
 N_STEPS = 5
+# The vector environments that --native compares, and the smallest desired ratios by the number of environments.
+NATIVE = [
+    (id, num_envs)
+    for id in ("Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")
+    for num_envs in (16, 64)
+]
+NATIVE_GOALS = {16: 2.0, 64: 4.5}
 
 
 class Pixels(gym.Env[np.ndarray, int]):
@@ -110,14 +122,22 @@ def their_env(case: Case) -> DummyVecEnv:
 
 def ours(case: Case) -> Callable[[], float]:
     """Return a function that continues training and returns env steps per second."""
+    warm_up = case.num_envs * 200 if case.steps > 1_000 else 400
+    return training(our_env(case), N_STEPS, case.steps, warm_up, time.perf_counter)
+
+
+def training(
+    env: VectorEnv, n_steps: int, steps: int, warm_up: int, clock: Callable[[], float]
+) -> Callable[[], float]:
+    """Return a function that continues training rl_rms and returns env steps per second of a clock."""
     # Stable-Baselines3's A2C does not normalize either.
-    agent = A2C(our_env(case), n_steps=N_STEPS, seed=0, normalize_observation=False, normalize_reward=False)
-    agent.learn(case.num_envs * 200 if case.steps > 1_000 else 400)
+    agent = A2C(env, n_steps=n_steps, seed=0, normalize_observation=False, normalize_reward=False)
+    agent.learn(warm_up)
 
     def measure() -> float:
-        before, began = agent.num_timesteps, time.perf_counter()
-        agent.learn(case.steps)
-        return (agent.num_timesteps - before) / (time.perf_counter() - began)
+        before, began = agent.num_timesteps, clock()
+        agent.learn(steps)
+        return (agent.num_timesteps - before) / (clock() - began)
 
     return measure
 
@@ -163,6 +183,62 @@ def compare(case: Case, rounds: int) -> dict[str, list[float]]:
     return measured
 
 
+def compare_native(id: str, num_envs: int, updates: int, rounds: int) -> dict[str, list[float]]:
+    """Measure the env steps per second of CPU time with native and Gymnasium's environments in every round."""
+    envs = {
+        "native": make_vec(id, num_envs, vectorization_mode="native"),
+        "sync": SyncVectorEnv([lambda: gym.make(id)] * num_envs, copy=False),
+    }
+    steps = 8 * num_envs * updates
+    measures = {name: training(env, 8, steps, steps // 10, time.process_time) for name, env in envs.items()}
+    measured: dict[str, list[float]] = {name: [] for name in envs}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            measured[name].append(measure())
+    return measured
+
+
+def native_row(id: str, num_envs: int, measured: dict[str, list[float]]) -> str:
+    """Format the medians and the quartiles of the ratio within rounds as a row of a Markdown table."""
+    native, sync = (np.array(measured[name]) for name in ("native", "sync"))
+    low, middle, high = np.percentile(native / sync, [25, 50, 75])
+    return (
+        f"| {id} | {num_envs} | {np.median(native):,.0f} | {np.median(sync):,.0f} | "
+        f"{middle:.2f} ({low:.2f} to {high:.2f}) | {NATIVE_GOALS[num_envs]:g} |"
+    )
+
+
+def native_table(results: dict[str, dict[str, list[float]]]) -> str:
+    """Format the results of --native as Markdown; the keys are an id and a number of environments."""
+    lines = [
+        "| environment | number | native | SyncVectorEnv | ratio (quartiles) | goal |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    lines += [native_row(*_parts(name), measured) for name, measured in results.items()]
+    return "\n".join(lines)
+
+
+def _parts(name: str) -> tuple[str, int]:
+    id, _, num_envs = name.partition(", ")
+    return id, int(num_envs)
+
+
+def measure_native(rounds: int, updates: int, output: Path) -> None:
+    """Measure and write the table of --native."""
+    results = {}
+    for id, num_envs in NATIVE:
+        results[f"{id}, {num_envs}"] = compare_native(id, num_envs, updates, rounds)
+        print(native_row(id, num_envs, results[f"{id}, {num_envs}"]), flush=True)
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "gymnasium": gym.__version__}
+    output.write_text(json.dumps({"versions": versions, "env_steps_per_second": results}, indent=1) + "\n")
+    output.with_suffix(".md").write_text(
+        "# Env steps a second of training A2C in native vector environments\n\n"
+        f"`python benchmarks/agents.py --native --rounds {rounds}`, medians of CPU time; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f", one thread.\n\n{native_table(results)}\n"
+    )
+
+
 def growth(total: int) -> float:
     """Growth of the process's peak RAM in MB, from a tenth of a training to its end."""
     agent = A2C(gym.make_vec("CartPole-v1", 64), seed=0).learn(total // 10)
@@ -197,8 +273,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--memory-steps", type=int, default=1_000_000)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/agents.json"))
+    parser.add_argument("--native", action="store_true", help="compare native environments with SyncVectorEnv")
+    parser.add_argument("--updates", type=int, default=60, help="updates of one measurement of --native")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.native:
+        measure_native(arguments.rounds, arguments.updates, arguments.output.with_name("native.json"))
+        return
     results = {}
     for name in arguments.cases:
         results[name] = compare(CASES[name], arguments.rounds)

@@ -34,3 +34,24 @@ def test_table_of_the_committed_measurements_is_in_the_documentation(benchmark):
     measured = json.loads((PATH.parent / "results" / "agents.json").read_text())["env_steps_per_second"]
     assert measured.keys() == benchmark.CASES.keys()
     assert benchmark.table(measured) in (PATH.parents[1] / "docs" / "agents.md").read_text()
+
+
+def test_native_measures_both_environments_in_every_round(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "NATIVE", [("Acrobot-v1", 16)])
+    benchmark.measure_native(rounds=2, updates=1, output=tmp_path / "native.json")
+    measured = json.loads((tmp_path / "native.json").read_text())["env_steps_per_second"]
+    assert measured.keys() == {"Acrobot-v1, 16"}
+    assert {key: len(values) for key, values in measured["Acrobot-v1, 16"].items()} == {"native": 2, "sync": 2}
+    assert benchmark.native_table(measured) in (tmp_path / "native.md").read_text()
+
+
+def test_native_row_has_the_median_ratio_within_rounds(benchmark):
+    measured = {"native": [40.0, 10.0, 60.0], "sync": [10.0, 5.0, 20.0]}
+    row = benchmark.native_row("Acrobot-v1", 16, measured)
+    assert row == "| Acrobot-v1 | 16 | 40 | 10 | 3.00 (2.50 to 3.50) | 2 |"
+
+
+def test_native_table_of_the_committed_measurements_is_in_the_documentation(benchmark):
+    measured = json.loads((PATH.parent / "results" / "native.json").read_text())["env_steps_per_second"]
+    assert list(measured) == [f"{id}, {num_envs}" for id, num_envs in benchmark.NATIVE]
+    assert benchmark.native_table(measured) in (PATH.parents[1] / "docs" / "environments.md").read_text()

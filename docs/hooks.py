@@ -11,11 +11,14 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+from rl_rms.cli import parser
 from rl_rms.cli.main import COMMANDS, main
 
 # `make docs` fetches it from npm. The theme would load it from another host.
 MERMAID = Path(__file__).resolve().parent.parent / ".venv" / "mermaid.min.js"
 
+# Characters of a line in a block of code of the site.
+_WIDTH = 78
 # Links, headings and blocks of code stay as they are.
 _NAME = re.compile(r"<(a|h\d|pre)\b.*?</\1>|<code>(rl_rms(?:\.\w+)+)</code>", re.DOTALL)
 
@@ -30,6 +33,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def command_line() -> str:
     """The reference of the command line: the help of every command."""
+    parser.HELP_WIDTH = _WIDTH
     parts = ["# Command line", "`rl-rms COMMAND --help` prints these texts."]
     for name, summary in COMMANDS.items():
         words = [name, "--help=all" if name == "train" else "--help"]

@@ -38,6 +38,7 @@ INTERNAL = {
     "rl_rms.agents.checkpoint_checks",
     "rl_rms.agents.class_paths",
     "rl_rms.agents.clipping",
+    "rl_rms.agents.config_file",
     "rl_rms.agents.constructor",
     "rl_rms.agents.convolutions",
     "rl_rms.agents.encoders",

@@ -1,7 +1,7 @@
 """The parser of the commands: jsonargparse's, with examples in its help and errors in one sentence."""
 
 import re
-from argparse import HelpFormatter
+from argparse import Action, HelpFormatter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +17,11 @@ class _HelpFormatter(DefaultHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=HELP_WIDTH)  # type: ignore[no-untyped-call]
+
+    def _format_action_invocation(self, action: Action) -> str:
+        """The names of an option, without ``--key+``, with which jsonargparse appends to a list."""
+        text: str = super()._format_action_invocation(action)
+        return ", ".join(part for part in text.split(", ") if "+" not in part)
 
 
 # Type names in errors of jsonargparse, and their plain names.

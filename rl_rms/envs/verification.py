@@ -8,7 +8,7 @@ the physics does not read, and friction without contact.
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +17,7 @@ from gymnasium.utils import EzPickle
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
-from rl_rms.envs.parameters import Parameter
+from rl_rms.envs.parameters import NoEffectError, Parameter
 
 # Env steps before the change, which show that the copies are equal; the maximum per episode; and the total.
 # Several episodes are needed because small environments may not differ in one.
@@ -55,9 +55,7 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
         if shown.get((target, made_with)) == parameter:
             continue
         others = [one for name, one in parameters.items() if name != target]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # extreme values may cause warnings in a copy
-            reason = _why_unseen(env, target, parameter, others)
+        reason = why_unverified(env, target, parameter, others)
         if reason is not None:
             warnings.warn(
                 f"it could not be verified that changing {target!r} of {type(env).__name__} has an effect: "
@@ -67,12 +65,25 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
         shown[target, made_with] = parameter
 
 
-def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parameter]) -> str | None:
+def why_unverified(env: Any, target: str, parameter: Parameter, others: Sequence[Parameter] = ()) -> str | None:
     """The reason why an effect could not be verified; None if the parameter has an effect.
 
+    Args:
+        env: The unwrapped environment.
+        target: Name of the parameter.
+        parameter: The parameter.
+        others: Parameters that are changed in both copies if the parameter has no effect alone.
+
     Raises:
-        ValueError: If the parameter has no effect, or the environment fails with every other value.
+        NoEffectError: If the parameter has no effect.
+        ValueError: If it cannot be set, or the environment fails with every other value.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # extreme values may cause warnings in a copy
+        return _why_unseen(env, target, parameter, others)
+
+
+def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Parameter]) -> str | None:
     owner = type(env).__name__
     try:
         before = parameter.value(env)
@@ -112,11 +123,12 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: list[Parame
     if not tried:
         raise ValueError(f"{target!r} of {owner} cannot be set: {refusal}") from refusal
     values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
-    raise ValueError(
+    raise NoEffectError(
         f"changing {target!r} of {owner} would change nothing: with {values} in place of {before:g}, "
         f"observations, rewards and terminations of {ALL_STEPS} random steps, in episodes of up to {STEPS}, stay "
         "the same; if it has an effect only in states that random actions seldom reach, move the environment "
-        "there with register_parameter(..., provoke=...)"
+        "there with register_parameter(..., provoke=...)",
+        f"{ALL_STEPS} random steps stay the same",
     )
 
 
@@ -153,7 +165,7 @@ def _values_near(before: float, parameter: Parameter) -> Iterator[float]:
             yield value
 
 
-def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_too: list[Parameter]) -> bool:
+def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_too: Sequence[Parameter]) -> bool:
     """Whether the value changes the transitions of one of two copies.
 
     Raises:

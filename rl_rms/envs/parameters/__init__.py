@@ -8,7 +8,14 @@ with `register_parameter`. Any other number is addressed by the name of its attr
 """
 
 from rl_rms.envs.parameters import box2d, classic_control, mujoco, toy_text  # noqa: F401  (they register)
-from rl_rms.envs.parameters.parameter import OutOfBoundsError, Parameter
+from rl_rms.envs.parameters.parameter import NoEffectError, OutOfBoundsError, Parameter
 from rl_rms.envs.parameters.registry import find_parameter, parameter_names, register_parameter
 
-__all__ = ["OutOfBoundsError", "Parameter", "find_parameter", "parameter_names", "register_parameter"]
+__all__ = [
+    "NoEffectError",
+    "OutOfBoundsError",
+    "Parameter",
+    "find_parameter",
+    "parameter_names",
+    "register_parameter",
+]

@@ -17,6 +17,21 @@ class OutOfBoundsError(ValueError):
     """A value that a parameter does not take."""
 
 
+class NoEffectError(ValueError):
+    """A parameter whose change has no effect.
+
+    Attributes:
+        reason: The reason, without the parameter's name.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 @dataclass(frozen=True)
 class Parameter:
     """Writes and reads a parameter of an unwrapped environment.

@@ -1,14 +1,31 @@
-"""Numbers anywhere inside an environment as targets, by paths such as ``"model.opt.gravity[2]"``."""
+"""Numbers anywhere inside an environment as targets, by paths such as ``"model.opt.gravity[2]"``.
+
+A name is an attribute of an object, or a key of a dictionary. An index in brackets selects an element.
+"""
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
+
+import gymnasium as gym
+import numpy as np
 
 from rl_rms.envs.parameters.parameter import fit, is_settable
 
 _STEP = r"[A-Za-z_]\w*(?:\[-?\d+\])*"
 _PATH = re.compile(rf"{_STEP}(?:\.{_STEP})*")
+# Objects in attributes of an environment without parameters of its dynamics.
+_OPAQUE = (gym.Space, np.random.Generator, type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
+# Attributes of Gymnasium's base class.
+_BASE = frozenset({*vars(gym.Env), "spec", "metadata", "render_mode"})
+# Attributes between an environment and a number in `number_paths`.
+_DEPTH = 4
+# Largest number of elements of which `number_paths` finds each.
+_SHORT = 10
 
 
 @dataclass(frozen=True)
@@ -18,14 +35,14 @@ class AttributePath:
     The path is resolved at each use, because some environments replace objects on it at every reset.
 
     Attributes:
-        text: Names of attributes, separated by dots, and indices in brackets.
+        text: Names of attributes and keys, separated by dots, and indices in brackets.
     """
 
     text: str
 
     @cached_property
     def steps(self) -> tuple[str | int, ...]:
-        """Names of attributes and indices of elements, in order."""
+        """Names of attributes and keys, and indices of elements, in order."""
         found = re.findall(r"([A-Za-z_]\w*)|\[(-?\d+)\]", self.text)
         return tuple(name or int(index) for name, index in found)
 
@@ -87,14 +104,51 @@ def find_path(env: Any, text: str) -> AttributePath | None:
     return path
 
 
+def number_paths(env: Any) -> Iterator[tuple[str, int]]:
+    """Paths of the numbers in the public attributes of an environment, and the number of elements each stands for.
+
+    Of an array or list with more than 10 elements, only the first is found. It stands for all of them.
+    """
+    yield from _numbers(env, "", {}, 0, 1)
+    own = vars(env)
+    for one in type(env).__mro__:
+        for name, value in vars(one).items():
+            if not name.startswith("_") and name not in own and name not in _BASE and is_settable(value):
+                yield name, 1
+
+
+def _numbers(value: Any, path: str, seen: dict[int, Any], depth: int, count: int) -> Iterator[tuple[str, int]]:
+    if is_settable(value):
+        yield path, count
+    elif isinstance(value, np.ndarray):
+        if value.dtype.kind in "biuf":
+            shown, count = (value.size, count) if value.size <= _SHORT else (1, value.size)
+            for indices in islice(np.ndindex(value.shape), shown):
+                yield path + "".join(f"[{one}]" for one in indices), count
+    elif not isinstance(value, _OPAQUE) and id(value) not in seen and depth <= _DEPTH:
+        seen[id(value)] = value
+        if isinstance(value, list):
+            shown, count = (len(value), count) if len(value) <= _SHORT else (1, len(value))
+            for index, one in enumerate(value[:shown]):
+                yield from _numbers(one, f"{path}[{index}]", seen, depth + 1, count)
+            return
+        for name, one in (value if isinstance(value, Mapping) else getattr(value, "__dict__", {})).items():
+            if isinstance(name, str) and name.isidentifier() and not name.startswith("_") and name not in _BASE:
+                yield from _numbers(one, f"{path}.{name}".lstrip("."), seen, depth + 1, count)
+
+
 def _walk(start: Any, steps: Any) -> Any:
     for step in steps:
-        start = start[step] if isinstance(step, int) else getattr(start, step)
+        start = start[step] if _is_item(start, step) else getattr(start, step)
     return start
 
 
-def _put(holder: Any, last: str | int, value: Any) -> None:
-    if isinstance(last, int):
+def _is_item(holder: Any, step: str | int) -> bool:
+    return isinstance(step, int) or (isinstance(holder, Mapping) and step in holder)
+
+
+def _put(holder: Any, last: Any, value: Any) -> None:
+    if _is_item(holder, last):
         holder[last] = value
     else:
         setattr(holder, last, value)

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from rl_rms.envs.checks import is_number
-from rl_rms.envs.parameters.parameter import Effect, Parameter
+from rl_rms.envs.parameters.parameter import Effect, NoEffectError, Parameter
 from rl_rms.envs.parameters.paths import AttributePath, find_path
 
 
@@ -108,7 +108,9 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
         if parameter is not None:
             reason = parameter.why_inert(env)
             if reason is not None:
-                raise ValueError(f"changing {name!r} of {type(env).__name__} would change nothing: {reason}")
+                raise NoEffectError(
+                    f"changing {name!r} of {type(env).__name__} would change nothing: {reason}", reason
+                )
             return parameter
         family = _FAMILIES.get((owner, prefix))
         if family is not None and member in family.members(env):

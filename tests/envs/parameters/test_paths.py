@@ -41,6 +41,24 @@ def test_path_of_any_number_reads_and_writes_it(probe, path):
     assert find_parameter(env, path) == parameter
 
 
+def test_path_of_a_dictionary_key_reads_and_writes_its_value(probe):
+    env = probe()
+    env.config = {"reward": -1, "cars": [{"speed": 2.0}], "items": 3.0}
+    for path, value in (("config.reward", -2), ("config.cars[0].speed", 5.5), ("config.items", 4.0)):
+        parameter = find_parameter(env, path)
+        parameter.setter(env)(float(value))
+        assert parameter.value(env) == value
+    assert env.config == {"reward": -2, "cars": [{"speed": 5.5}], "items": 4.0}
+    assert type(env.config["reward"]) is int
+
+
+def test_path_of_a_missing_dictionary_key_raises(probe):
+    env = probe()
+    env.config = {"reward": 1.0}
+    with pytest.raises(ValueError, match=naming("Probe", "'config'", "'rewards'")):
+        find_parameter(env, "config.rewards")
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

@@ -1,0 +1,116 @@
+"""Lists what can change in an environment, and verifies whether a change has an effect."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from rl_rms.envs import transforms
+from rl_rms.envs.parameters import NoEffectError, Parameter, find_parameter, parameter_names
+from rl_rms.envs.parameters.paths import number_paths
+from rl_rms.envs.verification import copy_env, why_unverified
+
+# Random env steps after which a number that has changed counts as state.
+_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target that `NonStationary` may change.
+
+    Attributes:
+        name: The target's name.
+        kind: Type of its value, with the number of elements if only the first of an array is listed.
+        value: Its present value.
+        known: The effect as far as it is known without a verification.
+        parameter: The parameter to verify; None if the effect is known.
+    """
+
+    name: str
+    kind: str
+    value: Any
+    known: str = ""
+    parameter: Parameter | None = None
+
+
+def find_targets(env: gym.Env[Any, Any]) -> list[Target]:
+    """The numbers in the public attributes of an environment, its registered parameters, and the transforms.
+
+    Args:
+        env: The environment. Transforms depend on its spaces; the numbers are those of the unwrapped environment.
+    """
+    return [*_numbers(env.unwrapped), *_transforms(env)]
+
+
+def effect(env: gym.Env[Any, Any], target: Target) -> str:
+    """Verify whether a change of a target has an effect; see `rl_rms.envs.verification`.
+
+    Returns:
+        ``"yes"``; ``"no"``, ``"fails"`` or ``"unknown"`` with the reason after a colon; or ``"state"`` for a
+        number that the environment changes itself.
+    """
+    if target.parameter is None:
+        return target.known
+    try:
+        reason = why_unverified(env.unwrapped, target.name, target.parameter)
+    except NoEffectError as error:
+        return f"no: {error.reason}"
+    except ValueError as error:
+        cause = error.__cause__ or error
+        return f"fails: {type(cause).__name__}: {' '.join(str(cause).split())}"
+    return "yes" if reason is None else f"unknown: {reason}"
+
+
+def _numbers(env: Any) -> Iterator[Target]:
+    try:
+        clone = copy_env(env)  # without the renderer
+    except Exception:  # the verification reports environments that cannot be copied
+        clone = None
+    counts = dict(number_paths(env if clone is None else clone))
+    state = set() if clone is None else _state_of(clone, list(counts))
+    for name in sorted({*parameter_names(env), *counts}):
+        try:
+            parameter = find_parameter(env, name)
+        except NoEffectError as error:
+            yield Target(name, type(getattr(env, name)).__name__, getattr(env, name), f"no: {error.reason}")
+            continue
+        except ValueError:  # read-only
+            continue
+        if parameter is None:
+            continue
+        value = parameter.get(env) if parameter.get is not None else getattr(env, name)
+        kind = type(value).__name__
+        if counts.get(name, 1) > 1:
+            kind += f", 1 of {counts[name]}"
+        yield Target(name, kind, value, "state", None if name in state else parameter)
+
+
+def _state_of(clone: Any, names: list[str]) -> set[str]:
+    """The paths whose values a reset or random env steps of a copy change."""
+    before = {name: _value(clone, name) for name in names}
+    try:
+        clone.reset(seed=0)
+        clone.action_space.seed(0)
+        for _ in range(_STEPS):
+            _, _, terminated, truncated, _ = clone.step(clone.action_space.sample())
+            if terminated or truncated:
+                clone.reset()
+    except Exception:  # the verification reports errors of the environment
+        return set()
+    return {name for name in names if _value(clone, name) != before[name]}
+
+
+def _value(env: Any, name: str) -> float | None:
+    try:
+        parameter = find_parameter(env, name)
+        return None if parameter is None else parameter.value(env)
+    except ValueError:
+        return None
+
+
+def _transforms(env: gym.Env[Any, Any]) -> Iterator[Target]:
+    for name, value in transforms.NEUTRAL.items():
+        needed = transforms.misfit(name, env.observation_space, env.action_space)
+        known = "yes" if needed is None else f"no: it needs {' '.join(needed.split())}"
+        yield Target(name, "transform", value, known)

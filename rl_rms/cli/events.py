@@ -22,11 +22,13 @@ class EventLog(Log):
         library: ``Stable-Baselines3`` or ``CleanRL``.
         name: The part of the folder's name that all seeds share.
         env_id: Environment id; None if the folder's name lacks it.
+        seed: Seed; None if the names of the folder and of its parent lack it.
     """
 
     library: str
     name: str
     env_id: str | None
+    seed: int | None
 
 
 def has_events(folder: Path) -> bool:
@@ -64,7 +66,9 @@ def read_events(folder: Path) -> EventLog:
         )
     steps = sorted(by_step)
     name, env_id = _name(folder)
-    return EventLog(folder, {RETURN: [by_step[step] for step in steps]}, steps, library, name, env_id)
+    return EventLog(
+        folder, {RETURN: [by_step[step] for step in steps]}, steps, library, name, env_id, _seed(folder)
+    )
 
 
 def without_seed(name: str) -> str:
@@ -81,3 +85,18 @@ def _name(folder: Path) -> tuple[str, str | None]:
     if len(parts) == 4:
         return parts[1], parts[0]
     return without_seed(folder.name) or folder.resolve().parent.name, None
+
+
+def _seed(folder: Path) -> int | None:
+    """The seed in ``ENV__EXPERIMENT__SEED__TIME``, or ``seed3`` at the end of the folder's or its parent's name.
+
+    The numbers of ``A2C_1`` and ``A2C_2`` are not seeds.
+    """
+    parts = folder.name.split("__")
+    if len(parts) == 4 and parts[2].isdecimal():
+        return int(parts[2])
+    for name in (folder.name, folder.resolve().parent.name):
+        found = re.search(r"seed[-_=]?(\d+)$", name)
+        if found is not None:
+            return int(found[1])
+    return None

@@ -50,8 +50,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
     Raises:
         UserError: If there is no such folder, no run in it, no returns in a run, or environments are mixed.
     """
-    named: dict[str, list[Run | EventLog]] = {}
-    unnamed: dict[str, list[Run | EventLog]] = {}
+    found: dict[tuple[str | None, str], list[Run | EventLog]] = {}
     seen: set[Path] = set()
     for word in words:
         name, folders = _folders(word)
@@ -60,13 +59,10 @@ def find_groups(words: Sequence[str]) -> list[Group]:
                 continue
             seen.add(folder.resolve())
             log = _read(folder)
-            if name is None:
-                unnamed.setdefault(_identity(log), []).append(log)
-            else:
-                named.setdefault(name, []).append(log)
-    groups = [Group(name, _without_repeated(logs)) for name, logs in named.items()]
-    seeds = [_without_repeated(logs) for logs in unnamed.values()]
-    groups += [Group(*pair) for pair in zip(_names(seeds), seeds, strict=True)]
+            found.setdefault((name, _identity(log) if name is None else ""), []).append(log)
+    seeds = {key: _without_repeated(logs) for key, logs in found.items()}
+    names = iter(_names([logs for (name, _), logs in seeds.items() if name is None]))
+    groups = [Group(next(names) if name is None else name, logs) for (name, _), logs in seeds.items()]
     _check_environment(groups)
     return groups
 

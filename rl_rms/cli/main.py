@@ -20,6 +20,7 @@ COMMANDS = {
     "sweep": "search hyperparameters in several processes; resumable",
     "federate": "train one policy in the environments of several clients",
     "plot": "draw and compare runs and groups of seeds",
+    "compare": "compare groups of runs in a table, with intervals and paired differences",
     "report": "write one HTML page on runs: results, figures, verdict on the half-life",
     "inspect": "list what can change in an environment, and whether a change has an effect",
     "plot-schedule": "draw a schedule, or all changes of a configuration's environment",
@@ -90,6 +91,7 @@ def usage() -> str:
         '  rl-rms train drifting_cartpole --agent.half_life "20_000 steps" --seed 1\n'
         "  rl-rms evaluate runs/drifting_cartpole/*-seed0\n"
         "  rl-rms plot runs/drifting_cartpole/*\n"
+        "  rl-rms compare runs/drifting_cartpole\n"
         "  rl-rms report runs/drifting_cartpole/*-seed0\n"
         "  rl-rms plot-schedule '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}'\n\n"
         "rl-rms COMMAND --help explains a command."

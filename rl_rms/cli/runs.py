@@ -79,6 +79,11 @@ class Run(Log):
 
     config: RunConfig
 
+    @property
+    def seed(self) -> int:
+        """The seed of its configuration."""
+        return self.config.seed
+
 
 def read_run(folder: str | Path) -> Run:
     """Read a run's configuration and metrics, whether it ended or was interrupted.

@@ -5,7 +5,7 @@ Source: Agarwal et al., "Deep reinforcement learning at the edge of the statisti
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,6 +64,22 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
     return Estimate(float(middle[0]), float(low[0]), float(high[0]))
 
 
+def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estimate:
+    """Probability that a score is higher than one of a reference, with ties as one half, and its 95 % interval.
+
+    Args:
+        scores: One score per seed, shape ``(seeds,)``.
+        reference: Scores to compare with, shape ``(other seeds,)``.
+    """
+    from rliable import metrics
+
+    columns = [np.asarray(one, dtype=np.float64)[:, None] for one in (scores, reference)]
+    middle, low, high = _intervals(
+        columns, lambda *drawn: np.array([float(metrics.probability_of_improvement(*drawn))])
+    )
+    return Estimate(float(middle[0]), float(low[0]), float(high[0]))
+
+
 def interquartile_curve(scores: Floats) -> tuple[Floats, Floats, Floats]:
     """Interquartile mean over seeds at each point of a curve, and the ends of its 95 % band.
 
@@ -85,17 +101,18 @@ def _curve(of_seeds: tuple[tuple[float, ...], ...]) -> tuple[Floats, Floats, Flo
 
 
 def _bootstrap(scores: Floats, aggregate: Callable[[Floats], Floats]) -> tuple[Floats, Floats, Floats]:
+    rows = np.arange(len(scores), dtype=np.float64)[:, None]
+    return _intervals(rows, lambda drawn: aggregate(scores[drawn[:, 0].astype(np.int64)]))
+
+
+def _intervals(scores: Any, aggregate: Callable[..., Floats]) -> tuple[Floats, Floats, Floats]:
     from rliable import library
 
     # rliable takes a random state and draws from NumPy's global one.
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
-        point, interval = library.get_interval_estimates(
-            {"": np.arange(len(scores), dtype=np.float64)[:, None]},
-            lambda rows: aggregate(scores[rows[:, 0].astype(np.int64)]),
-            reps=2_000,
-        )
+        point, interval = library.get_interval_estimates({"": scores}, aggregate, reps=2_000)
     finally:
         np.random.set_state(before)  # noqa: NPY002
     return point[""], interval[""][0], interval[""][1]

@@ -52,3 +52,18 @@ def test_common_name_of_seed_folders_drops_the_seed(folder, name, tmp_path):
     with SummaryWriter(tmp_path / folder) as writer:
         writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
     assert read_events(tmp_path / folder).name == name
+
+
+@pytest.mark.parametrize(
+    ("folder", "seed"),
+    [
+        ("ppo-seed3", 3),
+        ("ppo-seed_4/A2C_1", 4),
+        ("CartPole-v1__ppo__5__1690000000", 5),
+        ("A2C_12", None),
+    ],
+)
+def test_read_events_takes_the_seed_from_the_folder(folder, seed, tmp_path):
+    with SummaryWriter(tmp_path / folder) as writer:
+        writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
+    assert read_events(tmp_path / folder).seed == seed

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rl_rms.studies import intervals
-from rl_rms.studies.intervals import interquartile_curve, interquartile_mean
+from rl_rms.studies.intervals import interquartile_curve, interquartile_mean, probability_of_improvement
 
 pytest.importorskip("rliable")
 SCORES = np.array([3.0, -1.0, 4.0, 1.5, 9.0, -2.6, 5.3, 5.8, 9.7, 9.3])
@@ -37,3 +37,17 @@ def test_band_of_a_curve_equals_the_interval_at_each_point():
     middle, low, high = interquartile_curve(np.column_stack([SCORES, low_noise]))
     for point, scores in enumerate((SCORES, low_noise)):
         assert (middle[point], low[point], high[point]) == pytest.approx(interquartile_mean(scores))
+
+
+def test_probability_of_improvement_counts_pairs_and_half_of_ties():
+    # 3 is above 1 and 2 and ties with 3; 0 is above none.
+    middle, low, high = probability_of_improvement([3.0, 0.0], [1.0, 2.0, 3.0])
+    assert middle == pytest.approx(2.5 / 6)
+    assert low == 0.0
+    assert middle < high <= 1.0
+
+
+def test_probability_of_improvement_is_reproducible():
+    first = probability_of_improvement(SCORES, SCORES[::2])
+    np.random.random()  # noqa: NPY002
+    assert probability_of_improvement(SCORES, SCORES[::2]) == first

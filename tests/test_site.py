@@ -84,6 +84,7 @@ INTERNAL = {
     "rl_rms.envs.curricula.choice",
     "rl_rms.envs.delays",
     "rl_rms.envs.keys",
+    "rl_rms.envs.inspection",
     "rl_rms.envs.layers",
     "rl_rms.envs.copying",
     "rl_rms.envs.encoding",

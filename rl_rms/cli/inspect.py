@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 from rl_rms.cli.config import RunConfig, find_config, parse_config
@@ -9,6 +10,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.trust import see_working_folder
 from rl_rms.cli.yaml_files import read_file
+from rl_rms.envs.checks import number_of
 from rl_rms.envs.config import EnvConfig
 
 
@@ -79,4 +81,6 @@ def _read(word: str) -> RunConfig:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Enum):
+        return f"{value.name} = {number_of(value):g}"
     return f"{value:g}" if isinstance(value, float) else str(value)

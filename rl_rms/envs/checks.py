@@ -4,6 +4,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,17 @@ _TOO_MANY = 2**62
 def is_number(value: Any) -> bool:
     """Whether a value is a real number, NumPy's included; True and False are not."""
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+
+
+def number_of(value: Any) -> float:
+    """A number, a bool or a member of an enumeration as a float.
+
+    A member is its value if all members have numbers as values, and otherwise its position.
+    """
+    if not isinstance(value, Enum):
+        return float(value)
+    members = list(type(value))
+    return float(value.value if all(is_number(one.value) for one in members) else members.index(value))
 
 
 def check_number(

@@ -79,7 +79,7 @@ def _numbers(env: Any) -> Iterator[Target]:
             continue
         if parameter is None:
             continue
-        value = parameter.get(env) if parameter.get is not None else getattr(env, name)
+        value = parameter.read(env)
         kind = type(value).__name__
         if counts.get(name, 1) > 1:
             kind += f", 1 of {counts[name]}"

@@ -9,6 +9,7 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from gymnasium.utils import EzPickle
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
+from rl_rms.envs.checks import number_of
 from rl_rms.envs.parameters import NoEffectError, Parameter
 
 # Env steps before the change, which show that the copies are equal; the maximum per episode; and the total.
@@ -92,8 +94,9 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
     tried: list[float] = []
     refusal: Exception | None = None
     crash: tuple[float, BaseException | None] | None = None
+    candidates = list(_values_near(env, parameter))
     for moved_too in ([], others) if others else ([],):
-        for value in _values_near(before, parameter):
+        for value in candidates:
             try:
                 usual, moved = copy_env(env), copy_env(env)
             except Exception as error:
@@ -151,13 +154,17 @@ def copy_env(env: Any) -> Any:
     return clone
 
 
-def _values_near(before: float, parameter: Parameter) -> Iterator[float]:
-    """Other values within the bounds, nearest first."""
+def _values_near(env: Any, parameter: Parameter) -> Iterator[float]:
+    """Other values within the bounds, nearest first; the other members of an enumeration."""
+    present = parameter.read(env)
+    before = number_of(present)
     step = before if before != 0.0 else 1.0
     ends = (parameter.low, parameter.high)
     factors = (1.1, 0.9, 2.0, 0.5, 0.1, -1.0) if before != 0.0 else (0.1, -0.1, 1.0, -1.0)
     # Adding and subtracting 1 serves integer attributes, which refuse fractions.
     candidates = (*(factor * step for factor in factors), before + 1.0, before - 1.0, *ends, 0.0)
+    if isinstance(present, Enum):
+        candidates = tuple(map(number_of, type(present)))
     seen = {before}
     for value in candidates:
         if math.isfinite(value) and value not in seen and parameter.allows(value):
@@ -173,7 +180,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
         _CrashError: If the value makes the environment raise an error.
     """
     both = [(usual, one) for one in moved_too] + [(moved, one) for one in moved_too]
-    others = [(one.setter(env), next(_values_near(one.value(env), one), one.value(env))) for env, one in both]
+    others = [(one.setter(env), next(_values_near(env, one), one.value(env))) for env, one in both]
     assign, before = parameter.setter(moved), parameter.value(moved)
 
     def change() -> None:

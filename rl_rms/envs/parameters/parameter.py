@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from rl_rms.envs.checks import is_number
+from rl_rms.envs.checks import is_number, number_of
 
 Effect = Literal["step", "reset", "episode"]
 
@@ -93,9 +94,13 @@ class Parameter:
             return assign
         return partial(self._check_and_assign, assign, type(env).__name__)
 
+    def read(self, env: Any) -> Any:
+        """The parameter's present value, in its own type."""
+        return getattr(env, self.name) if self.get is None else self.get(env)
+
     def value(self, env: Any) -> float:
-        """The parameter's present value."""
-        return float(getattr(env, self.name) if self.get is None else self.get(env))
+        """The parameter's present value as a number; see `rl_rms.envs.checks.number_of`."""
+        return number_of(self.read(env))
 
     def why_inert(self, env: Any) -> str | None:
         """The reason why a change has no effect, or None."""
@@ -131,10 +136,10 @@ class Parameter:
 
 
 def is_settable(value: Any) -> bool:
-    """Whether a value is a number, a bool, or an array of shape () with one of these."""
+    """Whether a value is a number, a bool, a member of an enumeration, or an array of shape () with a number."""
     if isinstance(value, np.ndarray):
         return value.ndim == 0 and value.dtype.kind in "biuf"
-    return is_number(value) or isinstance(value, (bool, np.bool_))
+    return is_number(value) or isinstance(value, (bool, np.bool_, Enum))
 
 
 def fit(name: str, owner: str, before: Any, value: Any) -> Any:
@@ -143,12 +148,22 @@ def fit(name: str, owner: str, before: Any, value: Any) -> Any:
     Args:
         name: Path of the attribute, for errors.
         owner: Class of the environment, for errors.
-        before: The present value: a number, a bool or an array.
+        before: The present value: a number, a bool, a member of an enumeration or an array.
         value: The new value: a scalar, or shape ``(num_envs,)``.
 
     Raises:
         OutOfBoundsError: If the type cannot hold the value.
     """
+    if isinstance(before, Enum):
+        members = {number_of(one): one for one in type(before)}
+        number = number_of(value)
+        if number not in members:
+            allowed = ", ".join(f"{key:g} ({one.name})" for key, one in members.items())
+            raise OutOfBoundsError(
+                f"{name!r} of {owner} is of type {type(before).__name__} and must be one of {allowed}, got "
+                f"{value}; use a schedule of such values"
+            )
+        return members[number]
     old, new = np.asarray(before), np.asarray(value)
     kind = old.dtype.kind
     if kind not in "biuf":

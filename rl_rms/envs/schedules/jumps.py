@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_int, check_number
+from rl_rms.envs.checks import check_int, check_number, number_of
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.rng import (
     DRAWS,
@@ -81,7 +82,8 @@ class Redraw(_Drawn):
         low: Lowest level.
         high: Highest level, >= ``low``.
         every: Env steps between two levels, >= 1.
-        values: The levels to choose from, in place of ``low`` and ``high``.
+        values: The levels to choose from, in place of ``low`` and ``high``: numbers, bools or members of an
+            enumeration.
 
     Raises:
         ValueError: If interval and list are both given or both missing, or ``every`` is missing or out of range.
@@ -126,7 +128,8 @@ class PoissonJumps(_Drawn):
         low: Lowest level.
         high: Highest level, >= ``low``.
         mean_dwell: Mean time between two jumps in env steps, >= 1.
-        values: The levels to choose from, in place of ``low`` and ``high``.
+        values: The levels to choose from, in place of ``low`` and ``high``: numbers, bools or members of an
+            enumeration.
 
     Raises:
         ValueError: If interval and list are both given or both missing, or ``mean_dwell`` is missing or out of
@@ -276,11 +279,14 @@ class Burst(Schedule):
 
 
 def check_levels(owner: str, values: Sequence[float]) -> tuple[float, ...]:
-    """Check a list of levels.
+    """Check a list of levels, and convert them to floats; see `rl_rms.envs.checks.number_of`.
 
     Raises:
-        ValueError: If it is empty or not a list of numbers; the message names the owner.
+        ValueError: If it is empty, or neither a list of numbers, of bools nor of members of an enumeration; the
+            message names the owner.
     """
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(f"{owner}: values must be a list of numbers, got {values!r}")
+    if all(isinstance(one, (bool, np.bool_, Enum)) for one in values):
+        return tuple(map(number_of, values))
     return tuple(check_number(f"{owner}: values", one) for one in values)

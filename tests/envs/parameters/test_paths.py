@@ -1,3 +1,5 @@
+from enum import Enum
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import find_parameter
 from rl_rms.envs.parameters.paths import AttributePath
-from rl_rms.envs.schedules import Linear
+from rl_rms.envs.schedules import Linear, Redraw
 from tests.envs.parameters.typed import Typed
 from tests.naming import naming
 
@@ -144,3 +146,71 @@ def test_continuous_schedule_of_an_integer_stops_at_the_first_fraction():
     env.reset(seed=0)
     with pytest.raises(ValueError, match=naming("'n'", "Typed", "3.5", "3.0")):
         env.step(0)
+
+
+class Mode(Enum):
+    SLOW = "slow"
+    FAST = "fast"
+
+
+class Gear(Enum):
+    FIRST = 10
+    SECOND = 20
+
+
+class Switched(gym.Env):
+    """An environment whose rewards depend on a bool and two enumerations."""
+
+    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(2)
+
+    def __init__(self):
+        self.flag, self.mode, self.gear = False, Mode.SLOW, Gear.FIRST
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        return (
+            0,
+            float(self.flag) + 2 * (self.mode is Mode.FAST) + 4 * (self.gear is Gear.SECOND),
+            False,
+            False,
+            {},
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "both"),
+    [
+        ("flag", [False, True], {False, True}),
+        ("mode", [Mode.SLOW, Mode.FAST], set(Mode)),
+        ("mode", [0, 1], set(Mode)),
+        ("gear", list(Gear), set(Gear)),
+        ("gear", [10, 20], set(Gear)),
+    ],
+)
+def test_redraw_of_bools_and_enumerations_sets_members(name, values, both):
+    env = NonStationary(Switched(), {name: Redraw(values=values, every=1)}, seed=0)
+    env.reset(seed=0)
+    seen = set()
+    for _ in range(20):
+        env.step(0)
+        seen.add(getattr(env.unwrapped, name))
+    assert seen == both
+    assert {type(one) for one in seen} == {type(one) for one in both}
+
+
+def test_value_outside_of_an_enumeration_raises():
+    env = Switched()
+    with pytest.raises(ValueError, match=naming("'gear'", "Switched", "FIRST", "SECOND", "15")):
+        find_parameter(env, "gear").setter(env)(15.0)
+
+
+def test_enumeration_without_effect_raises():
+    class Indifferent(Switched):
+        def step(self, action):
+            return 0, 0.0, False, False, {}
+
+    with pytest.raises(ValueError, match=naming("'gear'", "Indifferent", "20", "10")):
+        NonStationary(Indifferent(), {"gear": 20})

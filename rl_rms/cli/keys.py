@@ -26,11 +26,16 @@ EXAMPLES = (
     'rl-rms train drifting_cartpole --agent.half_life "20_000 steps" --seed 1',
     "rl-rms train cartpole_a2c --env.changes.gravity '{step: {before: 9.8, after: 20, at: 50000}}'",
     "rl-rms train cartpole_a2c --env.id Acrobot-v1 --agent.policy.hidden_sizes [32,32]",
+    "rl-rms train drifting_cartpole --seeds 0-4 --jobs 2",
     "rl-rms train drifting_cartpole --progress json | jq .return",
 )
 
 
-_USAGE = "rl-rms train CONFIG [--KEY VALUE ...]"
+_USAGE = "rl-rms train CONFIG [--seeds SEEDS [--jobs N]] [--KEY VALUE ...]"
+_OPTIONS = {
+    "--seeds 0-4": "train several seeds (or 0,3,7), each in its own process",
+    "--jobs N": "processes at a time with --seeds; by default the number of CPUs",
+}
 _ALL = "--help=all"
 
 
@@ -46,7 +51,8 @@ def help_of(config: str | None, words: Sequence[str]) -> str | None:
         parser.usage = _USAGE
         parser.description = (
             "CONFIG is a YAML file or the name of a packaged configuration. Every key of it can be overridden. "
-            f"The agent's keys are those of --agent.algorithm ({', '.join(ALGORITHMS)})."
+            f"The agent's keys are those of --agent.algorithm ({', '.join(ALGORITHMS)}). "
+            "--seeds 0-4 (or 0,3,7) trains several seeds, each in its own process, --jobs N at a time."
         )
         parser.examples = EXAMPLES
         return parser.format_help()
@@ -55,13 +61,14 @@ def help_of(config: str | None, words: Sequence[str]) -> str | None:
 
 def _short() -> str:
     keys = "".join(f"  {key:<30}{meaning}\n" for key, meaning in KEYS.items())
+    options = "".join(f"  {option:<30}{meaning}\n" for option, meaning in _OPTIONS.items())
     examples = "".join(f"  {example}\n" for example in EXAMPLES)
     return (
         f"usage: {_USAGE}\n\n"
         "Train an agent. CONFIG is a YAML file or the name of a packaged configuration: drifting_cartpole,\n"
         "cartpole_a2c, cartpole_ppo, pendulum_ppo and others. Every key of it can be overridden.\n\n"
         f"most used keys:\n{keys}\n"
-        "options:\n"
+        f"options:\n{options}"
         f"  {_ALL:<30}every key, with its meaning, type and default\n"
         f"  {'--print_config':<30}print the resulting configuration and exit\n\n"
         f"examples:\n{examples}"

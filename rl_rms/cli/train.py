@@ -1,6 +1,7 @@
 """``rl-rms train CONFIG``: trains a run in one process or several, and writes its folder."""
 
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from rl_rms.cli.runs import (
     write_summary,
 )
 from rl_rms.cli.scale import process_group, require_ray_train, run_with_ray, was_restarted
+from rl_rms.cli.seeds import check_one_process, parse_jobs, parse_seeds, take_options, train_seeds
 from rl_rms.cli.signals import signals_interrupt, status_of
 from rl_rms.cli.trust import see_working_folder
 from rl_rms.cli.yaml_files import read_file
@@ -59,7 +61,17 @@ def main(argv: Sequence[str]) -> int:
         )
     see_working_folder()
     path = find_config(config)
-    return train(parse_config(read_file(path, config), words), path.stem)
+    words, options = take_options(words)
+    tree = read_file(path, config)
+    if not options:
+        return train(parse_config(tree, words), path.stem)
+    if "--seeds" not in options:
+        raise UserError("--jobs needs --seeds, such as --seeds 0-4")
+    seeds, jobs = parse_seeds(options["--seeds"]), parse_jobs(options.get("--jobs"))
+    parsed = parse_config(tree, words)
+    check_one_process(parsed, words)
+    command = [sys.executable, "-m", "rl_rms.cli.main", "train", config, *words]
+    return train_seeds(parsed, command, seeds, jobs)
 
 
 def train(config: RunConfig, name: str) -> int:

@@ -73,6 +73,7 @@ def test_help_examples_run(command, place, monkeypatch, capsys):
     for name, path in WORK.items():
         importlib.import_module(f"rl_rms.cli.{name}")
         monkeypatch.setattr(path, work)
+    monkeypatch.setattr("rl_rms.cli.train.train_seeds", work)
     # The import of Flower takes seconds, and reports need results that are not computed.
     for quiet in (
         "federate.report",

@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"{'target':<{name}}  {'type':<{kind}}  {'value':>{value}}  effect")
         for row, target in zip(rows, targets, strict=True):
             start = f"{row[0]:<{name}}  {row[1]:<{kind}}  {row[2]:>{value}}  "
-            print(start + effect(env, target), flush=True)
+            print(start + effect(target), flush=True)
     finally:
         vector.close()
     return 0

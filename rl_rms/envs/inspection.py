@@ -1,7 +1,7 @@
 """Lists what can change in an environment, and verifies whether a change has an effect."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +13,8 @@ from rl_rms.envs.verification import copy_env, why_unverified
 
 # Random env steps after which a number that has changed counts as state.
 _STEPS = 20
+# Wrappers of gymnasium.make whose attributes change nothing.
+_ADDED_BY_MAKE = ("PassiveEnvChecker", "OrderEnforcing")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Target:
         value: Its present value.
         known: The effect as far as it is known without a verification.
         parameter: The parameter to verify; None if the effect is known.
+        owner: The unwrapped environment, or the wrapper that holds the parameter.
     """
 
     name: str
@@ -32,18 +35,26 @@ class Target:
     value: Any
     known: str = ""
     parameter: Parameter | None = None
+    owner: Any = None
 
 
 def find_targets(env: gym.Env[Any, Any]) -> list[Target]:
     """The numbers in the public attributes of an environment, its registered parameters, and the transforms.
 
     Args:
-        env: The environment. Transforms depend on its spaces; the numbers are those of the unwrapped environment.
+        env: The environment, with the wrappers whose attributes are listed as ``"Wrapper.name"``.
     """
-    return [*_numbers(env.unwrapped), *_transforms(env)]
+    found = _numbers(env.unwrapped)
+    one = env
+    while isinstance(one, gym.Wrapper):
+        if type(one).__name__ not in _ADDED_BY_MAKE:
+            prefix = f"{type(one).__name__}."
+            found += [replace(target, name=prefix + target.name) for target in _numbers(one)]
+        one = one.env
+    return [*found, *_transforms(env)]
 
 
-def effect(env: gym.Env[Any, Any], target: Target) -> str:
+def effect(target: Target) -> str:
     """Verify whether a change of a target has an effect; see `rl_rms.envs.verification`.
 
     Returns:
@@ -53,7 +64,7 @@ def effect(env: gym.Env[Any, Any], target: Target) -> str:
     if target.parameter is None:
         return target.known
     try:
-        reason = why_unverified(env.unwrapped, target.name, target.parameter)
+        reason = why_unverified(target.owner, target.name, target.parameter)
     except NoEffectError as error:
         return f"no: {error.reason}"
     except ValueError as error:
@@ -62,18 +73,20 @@ def effect(env: gym.Env[Any, Any], target: Target) -> str:
     return "yes" if reason is None else f"unknown: {reason}"
 
 
-def _numbers(env: Any) -> Iterator[Target]:
+def _numbers(env: Any) -> list[Target]:
     try:
         clone = copy_env(env)  # without the renderer
     except Exception:  # the verification reports environments that cannot be copied
         clone = None
     counts = dict(number_paths(env if clone is None else clone))
     state = set() if clone is None else _state_of(clone, list(counts))
+    found = []
     for name in sorted({*parameter_names(env), *counts}):
         try:
             parameter = find_parameter(env, name)
         except NoEffectError as error:
-            yield Target(name, type(getattr(env, name)).__name__, getattr(env, name), f"no: {error.reason}")
+            value = getattr(env, name)
+            found.append(Target(name, type(value).__name__, value, f"no: {error.reason}"))
             continue
         except ValueError:  # read-only
             continue
@@ -83,7 +96,8 @@ def _numbers(env: Any) -> Iterator[Target]:
         kind = type(value).__name__
         if counts.get(name, 1) > 1:
             kind += f", 1 of {counts[name]}"
-        yield Target(name, kind, value, "state", None if name in state else parameter)
+        found.append(Target(name, kind, value, "state", None if name in state else parameter, env))
+    return found
 
 
 def _state_of(clone: Any, names: list[str]) -> set[str]:

@@ -24,7 +24,7 @@ class Native(Backend):
         self._env = env
         self._layers = Layers(env, env.unwrapped)
         self._setter = ParameterSetter(
-            env.unwrapped, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
+            env, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
         )
         self.episodic = self._setter.episodic
         if self.episodic:

@@ -17,6 +17,7 @@ from rl_rms.envs import noise, transforms
 from rl_rms.envs.delays import Delays
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameters import Parameter, find_parameter, parameter_names
+from rl_rms.envs.parameters.registry import find_owner
 from rl_rms.envs.transforms import DRAWN, NEUTRAL, NOISES, Space, components
 from rl_rms.envs.verification import verify_effect
 
@@ -28,7 +29,7 @@ class ParameterSetter:
     """Sets dynamics parameters, and transforms rewards, observations and actions.
 
     Args:
-        env: The unwrapped environment.
+        env: The environment with the wrappers whose attributes can be targets.
         targets: Names of the targets.
         observation_space: Observation space of one environment.
         action_space: Action space of one environment.
@@ -78,7 +79,13 @@ class ParameterSetter:
         self._delays = Delays(action_space, num_envs or 1) if delays else None  # type: ignore[arg-type]
         # Cached permutations and offsets; cleared when the target's value or the drift changes.
         self._drawn: dict[str, Any] = {}
-        verify_effect(env, {one: self._parameter(one) for one in self.targets if one not in NEUTRAL})
+        owners: dict[int, tuple[Any, dict[str, Parameter]]] = {}
+        for target in self.targets:
+            if target not in NEUTRAL:
+                owner, _ = find_owner(env, target)
+                owners.setdefault(id(owner), (owner, {}))[1][target] = self._parameter(target)
+        for owner, parameters in owners.values():
+            verify_effect(owner, parameters)
         self._setters = self._find_setters()
         effects = {target: self._parameter(target).effect for target in self.targets if target not in NEUTRAL}
         self.late = tuple(target for target, effect in effects.items() if effect != "step")
@@ -114,7 +121,9 @@ class ParameterSetter:
     def current(self) -> tuple[float, ...]:
         """The present value of each target, even if it was never set."""
         return tuple(
-            self._transforms[target] if target in NEUTRAL else self._parameter(target).value(self._env)
+            self._transforms[target]
+            if target in NEUTRAL
+            else self._parameter(target).value(find_owner(self._env, target)[0])
             for target in self.targets
         )
 
@@ -273,7 +282,7 @@ class ParameterSetter:
         return [
             partial(self._set_transform, target)
             if target in NEUTRAL
-            else self._parameter(target).setter(self._env)
+            else self._parameter(target).setter(find_owner(self._env, target)[0])
             for target in self.targets
         ]
 
@@ -303,22 +312,26 @@ def _check(env: Any, target: str, observation_space: Space, action_space: Space,
     parameter = _parameter(env, target, observation_space, action_space)
     if batched and not parameter.batched:
         raise ValueError(
-            f"{type(env).__name__} is not registered to take one {target!r} for each sub-environment; use "
-            'vectorization_mode="sync", or register_parameter(..., batched=True)'
+            f"{type(env.unwrapped).__name__} is not registered to take one {target!r} for each sub-environment; "
+            'use vectorization_mode="sync", or register_parameter(..., batched=True)'
         )
 
 
 def _parameter(env: Any, target: str, observation_space: Space, action_space: Space) -> Parameter:
-    parameter = find_parameter(env, target)
+    owner, name = find_owner(env, target)
+    parameter = find_parameter(owner, name)
     if parameter is None:
         fitting = [one for one in NEUTRAL if transforms.misfit(one, observation_space, action_space) is None]
-        offered = [*parameter_names(env), *fitting]
+        prefix = target.removesuffix(name)
+        offered = [*(prefix + one for one in parameter_names(owner)), *fitting]
         close = difflib.get_close_matches(target, offered, n=1)
         meant = f"did you mean {close[0]!r}? " if close else ""
-        if hasattr(env, target):
-            kind = type(getattr(env, target)).__name__
-            problem = f"{target!r} of {type(env).__name__} must be a number to be changed, got a {kind}"
+        if hasattr(owner, name):
+            kind = type(getattr(owner, name)).__name__
+            problem = f"{target!r} of {type(owner).__name__} must be a number to be changed, got a {kind}"
         else:
-            problem = f"{type(env).__name__} has no {target!r} to change"
+            problem = f"{type(owner).__name__} has no {target!r} to change"
+            if target[:1].isupper() and "." in target:
+                problem += ", and the drift is not around a wrapper of this name"
         raise ValueError(f"{problem}; {meant}it offers {', '.join(offered)}")
     return parameter

@@ -37,7 +37,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], targets: Sequence[str]) -> None:
         RecordConstructorArgs.__init__(self, targets=targets)
         gym.Wrapper.__init__(self, env)
-        self._setter = ParameterSetter(env.unwrapped, targets, env.observation_space, env.action_space)
+        self._setter = ParameterSetter(env, targets, env.observation_space, env.action_space)
         if self._setter.moves_observations:
             self.observation_space = unbounded(env.observation_space)
         self._layers = Layers(env, env.unwrapped)

@@ -13,10 +13,11 @@ from enum import Enum
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.utils import EzPickle
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorWrapper
 
 from rl_rms.envs.checks import number_of
 from rl_rms.envs.parameters import NoEffectError, Parameter
@@ -52,7 +53,7 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
             the same seed differ.
     """
     shown = _SHOWN.setdefault(type(env), {})
-    made_with = repr(getattr(getattr(env, "spec", None), "kwargs", None))
+    made_with = repr((type(env.unwrapped), getattr(getattr(env, "spec", None), "kwargs", None)))
     for target, parameter in parameters.items():
         if shown.get((target, made_with)) == parameter:
             continue
@@ -136,7 +137,12 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
 
 
 def copy_env(env: Any) -> Any:
-    """A copy of an unwrapped environment that does not render."""
+    """A copy of an environment that does not render, with its wrappers."""
+    if isinstance(env, (gym.Wrapper, VectorWrapper)):
+        inner, clone = copy_env(env.env), object.__new__(type(env))
+        known = {id(env.env): inner, id(env.unwrapped): inner.unwrapped}
+        vars(clone).update(copy.deepcopy(vars(env), known))
+        return clone
     if hasattr(env, "mujoco_renderer"):
         # Copies the present model instead of loading its file again, and omits the renderer.
         clone = object.__new__(type(env))

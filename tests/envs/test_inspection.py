@@ -43,7 +43,7 @@ class Car(gym.Env):
 @pytest.fixture
 def rows():
     env = Car()
-    return {one.name: (one.kind, one.value, effect(env, one)) for one in find_targets(env)}
+    return {one.name: (one.kind, one.value, effect(one)) for one in find_targets(env)}
 
 
 def test_targets_of_an_environment_have_type_value_and_effect(rows):
@@ -78,7 +78,7 @@ def test_inspection_leaves_the_environment_unchanged():
     before = {name: value for name, value in vars(env.unwrapped).items() if isinstance(value, (int, float))}
     state, generator = env.unwrapped.state.copy(), env.unwrapped.np_random.bit_generator.state
     for one in find_targets(env):
-        effect(env, one)
+        effect(one)
     assert {name: vars(env.unwrapped)[name] for name in before} == before
     assert (env.unwrapped.state == state).all()
     assert env.unwrapped.np_random.bit_generator.state == generator
@@ -86,7 +86,7 @@ def test_inspection_leaves_the_environment_unchanged():
 
 def test_derived_parameter_has_no_effect_with_its_reason():
     env = gym.make("CartPole-v1")
-    rows = {one.name: effect(env, one) for one in find_targets(env)}
+    rows = {one.name: effect(one) for one in find_targets(env)}
     assert rows["total_mass"].startswith("no: ")
     assert "masscart" in rows["total_mass"]
     assert rows["gravity"] == "yes"
@@ -96,7 +96,7 @@ def test_environment_that_cannot_be_copied_has_unknown_effects():
     env = Car()
     env.handle = (one for one in ())
     for _ in range(2):
-        rows = {one.name: effect(env, one) for one in find_targets(env)}
+        rows = {one.name: effect(one) for one in find_targets(env)}
         assert rows["drag"].startswith("unknown: ")
 
 
@@ -108,4 +108,19 @@ def test_value_that_the_environment_refuses_fails_with_its_error():
             return super().step(action)
 
     rows = {one.name: one for one in find_targets(Strict())}
-    assert effect(Strict(), rows["drag"]) == "fails: RuntimeError: drag is 0.1"
+    assert effect(rows["drag"]) == "fails: RuntimeError: drag is 0.1"
+
+
+class Damped(gym.RewardWrapper):
+    def __init__(self, env):
+        super().__init__(env)
+        self.factor = 0.5
+
+    def reward(self, reward):
+        return self.factor * reward
+
+
+def test_attributes_of_wrappers_are_listed_with_their_class():
+    rows = {one.name: effect(one) for one in find_targets(Damped(gym.make("CartPole-v1")))}
+    assert rows["Damped.factor"] == rows["gravity"] == "yes"
+    assert not any(name.startswith(("Damped.env", "PassiveEnvChecker")) for name in rows)

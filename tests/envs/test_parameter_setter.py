@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
+from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
+from rl_rms.envs.schedules import Step
 from tests.naming import naming
 
 
@@ -152,3 +154,45 @@ def test_value_is_out_of_bounds_names_target_and_value(probe):
 def test_arrays_are_given_to_an_environment_that_takes_none_names_the_mend(probe):
     with pytest.raises(ValueError, match=naming("'level'", 'vectorization_mode="sync"', "batched=True")):
         setter_of(probe(), ["level"], arrays=["level"], num_envs=2)
+
+
+class Damped(gym.RewardWrapper):
+    """Multiplies rewards by a factor."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.factor, self.unused = 0.5, 1.0
+
+    def reward(self, reward):
+        return self.factor * reward
+
+
+def test_attribute_of_a_wrapper_inside_the_drift_changes():
+    env = make_vec(
+        "CartPole-v1", 2, {"Damped.factor": Step(2.0, 3.0, at=4), "gravity": 5.0}, wrappers=[Damped, "drift"]
+    )
+    env.reset(seed=0)
+    rewards = [env.step(np.array([0, 0]))[1].tolist() for _ in range(3)]
+    assert rewards == [[2.0, 2.0], [2.0, 2.0], [3.0, 3.0]]
+    assert env.parameters == {"Damped.factor": 3.0, "gravity": 5.0}
+
+
+def test_copy_continues_with_the_attribute_of_its_own_wrapper():
+    env = NonStationary(Damped(gym.make("CartPole-v1")), {"Damped.factor": Step(2.0, 3.0, at=2)})
+    env.reset(seed=0)
+    other = pickle.loads(pickle.dumps(env))
+    assert [env.step(0)[1] for _ in range(3)] == [2.0, 2.0, 3.0]
+    assert [other.step(0)[1] for _ in range(3)] == [2.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("Damped.unused", ["'Damped.unused'", "1"]),
+        ("Damped.factr", ["'Damped.factr'", "'Damped.factor'"]),
+        ("Dumped.factor", ["'Dumped.factor'", "drift"]),
+    ],
+)
+def test_attribute_of_a_wrapper_is_wrong_names_it(target, named):
+    with pytest.raises(ValueError, match=naming(*named)):
+        NonStationary(Damped(gym.make("CartPole-v1")), {target: 2.0})

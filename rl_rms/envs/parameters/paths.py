@@ -109,7 +109,7 @@ def number_paths(env: Any) -> Iterator[tuple[str, int]]:
 
     Of an array or list with more than 10 elements, only the first is found. It stands for all of them.
     """
-    yield from _numbers(env, "", {}, 0, 1)
+    yield from _numbers(env, "", {id(env.env): env.env} if isinstance(env, gym.Wrapper) else {}, 0, 1)
     own = vars(env)
     for one in type(env).__mro__:
         for name, value in vars(one).items():

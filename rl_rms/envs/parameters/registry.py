@@ -5,6 +5,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
+import gymnasium as gym
+from gymnasium.vector import VectorWrapper
+
 from rl_rms.envs.checks import is_number
 from rl_rms.envs.parameters.parameter import Effect, NoEffectError, Parameter
 from rl_rms.envs.parameters.paths import AttributePath, find_path
@@ -90,11 +93,28 @@ def register_family(env_class: str, prefix: str, family: Family) -> None:
     _FAMILIES[env_class, prefix] = family
 
 
-def find_parameter(env: Any, name: str) -> Parameter | None:
-    """Find a parameter of an unwrapped environment; None if it does not exist.
+def find_owner(env: Any, target: str) -> tuple[Any, str]:
+    """The object that holds a target, and the target's name in it.
 
     Args:
-        env: The unwrapped environment.
+        env: The environment with its wrappers.
+        target: ``"Wrapper.name"`` for an attribute of the outermost wrapper of this class; any other target
+            belongs to the unwrapped environment.
+    """
+    prefix, _, name = target.partition(".")
+    one = env
+    while isinstance(one, (gym.Wrapper, VectorWrapper)):
+        if name and type(one).__name__ == prefix:
+            return one, name
+        one = one.env
+    return env.unwrapped, target
+
+
+def find_parameter(env: Any, name: str) -> Parameter | None:
+    """Find a parameter of an unwrapped environment or a wrapper; None if it does not exist.
+
+    Args:
+        env: The unwrapped environment, or the wrapper.
         name: A name registered for its class, an attribute that is a number, or the path to one, such as
             ``"model.opt.gravity[2]"``.
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rl_rms.cli.runs import CURVE
 if TYPE_CHECKING:
     from rl_rms.cli.groups import Group
 
-_ENDINGS = (".png", ".svg")
+_ENDINGS = (".png", ".svg", ".pdf")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,20 +21,21 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         UserError: If a folder is not a run's or has no returns, environments are mixed, the output's suffix is not
-            .png or .svg, or several seeds are drawn without the extra ``plots``.
+            .png, .svg or .pdf, the size is not two lengths, the number of labels is not that of the groups, or
+            several seeds are drawn without the extra ``plots``.
     """
     from rl_rms.cli.groups import WORDS, find_groups, print_comparison
 
     parser = Parser(
         prog="rl-rms plot",
-        usage="rl-rms plot RUN ... [--output FILE]",
+        usage="rl-rms plot RUN ... [--OPTION VALUE ...]",
         description=(
             "Draw mean episode return against env steps, with the environment's changes below; for several seeds "
             "the interquartile mean and its 95 % bootstrap band."
         ),
         examples=[
             "rl-rms plot runs/drifting_cartpole/*-seed0",
-            "rl-rms plot runs/drifting_cartpole --output compared.svg",
+            "rl-rms plot runs/drifting_cartpole --output figure.pdf --size [5,4] --title 'Two half-lives'",
         ],
     )
     parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=WORDS)
@@ -41,12 +43,30 @@ def main(argv: Sequence[str]) -> int:
         "--output",
         type=str | None,
         default=None,
-        help=f"File to write, .png or .svg; by default {CURVE} in the run's folder, or comparison.png here.",
+        help=f"File to write, .png, .svg or .pdf; by default {CURVE} in the run's folder, or comparison.png here.",
+    )
+    parser.add_argument("--title", type=str | None, default=None, help="Title; by default agent and environment.")
+    parser.add_argument(
+        "--labels",
+        type=list[str] | None,
+        default=None,
+        help="Labels of the groups, in order; by default their names.",
+    )
+    parser.add_argument(
+        "--size", type=list[float] | None, default=None, help="Width and height in inches, such as [8,4.5]."
     )
     arguments = parser.parse_args(list(argv))
     if arguments.output and Path(arguments.output).suffix not in _ENDINGS:
-        raise UserError(f"--output must end in .png or .svg, got {arguments.output!r}")
+        raise UserError(f"--output must end in .png, .svg or .pdf, got {arguments.output!r}")
+    size = None if arguments.size is None else _size(arguments.size)
     groups = find_groups(arguments.runs)
+    if arguments.labels is not None:
+        if len(arguments.labels) != len(groups):
+            raise UserError(
+                f"--labels must name the {len(groups)} groups ({', '.join(group.name for group in groups)}), got "
+                f"{len(arguments.labels)} labels: {', '.join(arguments.labels)}"
+            )
+        groups = [replace(group, name=label) for group, label in zip(groups, arguments.labels, strict=True)]
     if any(len(group.logs) > 1 for group in groups):
         require("plots", "plots of several seeds need rliable", "rliable")
     output = Path(arguments.output) if arguments.output else _default(groups)
@@ -54,10 +74,16 @@ def main(argv: Sequence[str]) -> int:
     from rl_rms.cli.plots import learning_curve, save
 
     _report_truncated(groups)
-    save(learning_curve(groups), output)
+    save(learning_curve(groups, arguments.title, size), output)
     print_comparison(groups, output)
     print(output)
     return 0
+
+
+def _size(given: list[float]) -> tuple[float, float]:
+    if len(given) != 2 or not all(1 <= length <= 100 for length in given):
+        raise UserError(f"--size must be a width and a height of 1 to 100 inches, such as [8,4.5], got {given}")
+    return given[0], given[1]
 
 
 def _default(groups: "Sequence[Group]") -> Path:

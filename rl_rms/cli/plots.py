@@ -40,7 +40,9 @@ _FOUND = {
 }
 
 
-def learning_curve(groups: Sequence[Group]) -> "Figure":
+def learning_curve(
+    groups: Sequence[Group], title: str | None = None, size: tuple[float, float] | None = None
+) -> "Figure":
     """Draw return over env steps and, below, the changes of the environment.
 
     A group of several seeds is drawn as their interquartile mean and its 95 % band, on a grid of env steps that
@@ -48,6 +50,8 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
 
     Args:
         groups: Groups of runs in the same environment.
+        title: First line of the title; by default the agent and the environment.
+        size: Width and height in inches; by default as much as panels and legend need.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -57,13 +61,13 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
     traces = _common_traces(runs, end) if runs else {}
     stages = runs[0].series("curriculum/stage") if len(runs) == 1 else ([], [])
     rows = len(traces) + bool(stages[0])
-    figure = Figure(figsize=(_WIDTH, 3.2 + 1.1 * rows), layout="constrained")
+    figure = Figure(figsize=size or (_WIDTH, 3.2 + 1.1 * rows), layout="constrained")
     heights = [3.0] + [1.0] * rows
     axes: Any = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for index, group in enumerate(groups):
         _draw_returns(axes[0], group, index)
     axes[0].set_ylabel("mean return,\nlast 100 episodes")
-    axes[0].set_title(_title(groups) + _left_out(runs, traces), loc="left", fontsize=10)
+    axes[0].set_title(_title(groups, title) + _left_out(runs, traces), loc="left", fontsize=10)
     for axis, (name, values) in zip(axes[1:], traces.items(), strict=False):
         axis.plot(np.linspace(0, end, _TRACE_POINTS), values, color=_GREY, linewidth=1.2)
         axis.set_ylabel(name, fontsize=9)
@@ -77,6 +81,8 @@ def learning_curve(groups: Sequence[Group]) -> "Figure":
         _mark_jumps(axes, runs[0])
     if len(groups) > 1:
         _legend(figure, axes[0])
+    if size is not None:
+        figure.set_size_inches(size)
     _finish(axes)
     figure.align_ylabels()
     return figure
@@ -153,12 +159,13 @@ def space_ticks(figure: "Figure") -> None:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG or SVG, by the file's suffix; the output is deterministic."""
+    """Write a figure as PNG, SVG or PDF, by the file's suffix; the output is deterministic."""
     import matplotlib as mpl
 
     picture, kind = BytesIO(), path.suffix[1:]
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with mpl.rc_context({"svg.hashsalt": "rl_rms"}):
-        figure.savefig(picture, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(picture, format=kind, dpi=130, metadata=undated.get(kind))
     files.write(path, picture.getvalue())
 
 
@@ -171,12 +178,13 @@ def _left_out(runs: Sequence[Run], traces: dict[str, Floats]) -> str:
     return f"\nnot drawn, because the runs differ in them: changes of {', '.join(different)}" if different else ""
 
 
-def _title(groups: Sequence[Group]) -> str:
+def _title(groups: Sequence[Group], first_line: str | None) -> str:
     runs = [run for group in groups for run in group.runs]
     seeds = max(len(group.logs) for group in groups)
     what = f"{runs[0].config.agent.algorithm.upper()} on {runs[0].config.env.id}" if runs else "returns"
     if len({run.config.agent.algorithm for run in runs}) > 1 or len(runs) < sum(len(g.logs) for g in groups):
         what = f"returns on {runs[0].config.env.id}" if runs else what
+    what = what if first_line is None else first_line
     return what if seeds == 1 else f"{what}\ninterquartile mean over seeds, 95 % interval"
 
 

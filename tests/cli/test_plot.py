@@ -17,6 +17,7 @@ from tests.naming import mentions
     [
         (["a.png"], ["a.png"]),
         (["a.svg"], ["a.svg"]),
+        (["a.pdf"], ["a.pdf"]),
         ([], ["comparison.png"]),
     ],
 )
@@ -33,6 +34,8 @@ def test_plot_output_writes_the_named_files(output, written, tmp_path, monkeypat
     for name in written:
         if name.endswith(".svg"):
             assert "<svg" in (tmp_path / name).read_text()
+        elif name.endswith(".pdf"):
+            assert (tmp_path / name).read_bytes().startswith(b"%PDF")
         else:
             assert matplotlib.image.imread(tmp_path / name).shape[1] == 8 * 130
 
@@ -70,8 +73,25 @@ def test_plot_wrong_argument_prints_one_sentence(tmp_path, capsys):
     assert mentions(error_of(capsys, "mine=nowhere/*"), "nowhere/*", "folder of a run")
     (tmp_path / "empty").mkdir()
     assert mentions(error_of(capsys, tmp_path / "empty"), "empty", "config.yaml")
-    assert mentions(error_of(capsys, run, "--output", "a.pdf"), "--output", "'a.pdf'")
+    assert mentions(error_of(capsys, run, "--output", "a.gif"), "--output", "'a.gif'")
+    for size in ("[8]", "[8,0]", "[8,.nan]"):
+        assert mentions(error_of(capsys, run, "--size", size), "--size", "inches")
+    assert mentions(error_of(capsys, run, "--labels", "[one,two]"), "--labels", "1", "one, two")
     assert not list(tmp_path.glob("**/*.png"))
+
+
+def test_plot_title_labels_and_size_are_those_given(tmp_path):
+    for half_life in (5, 6):
+        for seed in (0, 1):
+            write_run(tmp_path / f"{half_life}{seed}", [1.0, 2.0], agent={"half_life": half_life}, seed=seed)
+    words = ["--title", "Two half-lives", "--labels", "[short, 'long, 6']", "--size", "[5,4]"]
+    for name in ("a.svg", "a.png", "a.pdf", "b.pdf"):
+        assert main(["plot", str(tmp_path), *words, "--output", str(tmp_path / name)]) == 0
+    drawn = (tmp_path / "a.svg").read_text()
+    for text in ("Two half-lives", "interquartile mean over seeds", "short (2 seeds)", "long, 6 (2 seeds)"):
+        assert f"<!-- {text}" in drawn, text
+    assert matplotlib.image.imread(tmp_path / "a.png").shape[:2] == (4 * 130, 5 * 130)
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
 
 
 def test_plot_of_one_or_several_runs_writes_figures(trained, tmp_path, monkeypatch, capsys):
@@ -83,8 +103,8 @@ def test_plot_of_one_or_several_runs_writes_figures(trained, tmp_path, monkeypat
     assert main(["plot", str(folder), str(folder), "--output", "both.svg"]) == 0
     assert "<svg" in (tmp_path / "both.svg").read_text()
     capsys.readouterr()
-    assert main(["plot", str(folder), "--output", "one.pdf"]) == 2
-    assert mentions(capsys.readouterr().err, "--output", "'one.pdf'")
+    assert main(["plot", str(folder), "--output", "one.gif"]) == 2
+    assert mentions(capsys.readouterr().err, "--output", "'one.gif'")
 
 
 def test_plot_of_a_run_without_episodes_names_it(trained, tmp_path, capsys):

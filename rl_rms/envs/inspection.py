@@ -76,27 +76,29 @@ def effect(target: Target) -> str:
 def _numbers(env: Any) -> list[Target]:
     try:
         clone = copy_env(env)  # without the renderer
-    except Exception:  # the verification reports environments that cannot be copied
+        clone.reset(seed=0)  # which may create attributes
+    except Exception:  # the verification reports it
         clone = None
     counts = dict(number_paths(env if clone is None else clone))
     state = set() if clone is None else _state_of(clone, list(counts))
     found = []
     for name in sorted({*parameter_names(env), *counts}):
+        owner = env if clone is None or _value(env, name) is not None else clone
         try:
-            parameter = find_parameter(env, name)
+            parameter = find_parameter(owner, name)
         except NoEffectError as error:
-            value = getattr(env, name)
+            value = getattr(owner, name)
             found.append(Target(name, type(value).__name__, value, f"no: {error.reason}"))
             continue
         except ValueError:  # read-only
             continue
         if parameter is None:
             continue
-        value = parameter.read(env)
+        value = parameter.read(owner)
         kind = type(value).__name__
         if counts.get(name, 1) > 1:
             kind += f", 1 of {counts[name]}"
-        found.append(Target(name, kind, value, "state", None if name in state else parameter, env))
+        found.append(Target(name, kind, value, "state", None if name in state else parameter, owner))
     return found
 
 
@@ -104,12 +106,12 @@ def _state_of(clone: Any, names: list[str]) -> set[str]:
     """The paths whose values a reset or random env steps of a copy change."""
     before = {name: _value(clone, name) for name in names}
     try:
-        clone.reset(seed=0)
         clone.action_space.seed(0)
         for _ in range(_STEPS):
             _, _, terminated, truncated, _ = clone.step(clone.action_space.sample())
             if terminated or truncated:
                 clone.reset()
+        clone.reset(seed=1)
     except Exception:  # the verification reports errors of the environment
         return set()
     return {name for name in names if _value(clone, name) != before[name]}

@@ -19,7 +19,7 @@ from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameters import Parameter, find_parameter, parameter_names
 from rl_rms.envs.parameters.registry import find_owner
 from rl_rms.envs.transforms import DRAWN, NEUTRAL, NOISES, Space, components
-from rl_rms.envs.verification import verify_effect
+from rl_rms.envs.verification import copy_env, verify_effect
 
 # Targets without random numbers or state, which take a shorter path.
 _AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
@@ -66,8 +66,10 @@ class ParameterSetter:
         self._num_envs = num_envs
         self._spaces = (observation_space, action_space)
         self._transforms = dict(NEUTRAL)
+        # An environment in which every target exists: a copy after its reset if the reset creates attributes.
+        self._example = _find_example(env, self.targets)
         for target in self.targets:
-            _check(env, target, observation_space, action_space, target in arrays)
+            _check(self._example, target, observation_space, action_space, target in arrays)
         if "observation.offsets_draw" in self.targets and "observation.offsets" not in self.targets:
             raise ValueError(
                 "changing 'observation.offsets_draw' would change nothing without 'observation.offsets', the "
@@ -82,7 +84,7 @@ class ParameterSetter:
         owners: dict[int, tuple[Any, dict[str, Parameter]]] = {}
         for target in self.targets:
             if target not in NEUTRAL:
-                owner, _ = find_owner(env, target)
+                owner, _ = find_owner(self._example, target)
                 owners.setdefault(id(owner), (owner, {}))[1][target] = self._parameter(target)
         for owner, parameters in owners.values():
             verify_effect(owner, parameters)
@@ -121,10 +123,7 @@ class ParameterSetter:
     def current(self) -> tuple[float, ...]:
         """The present value of each target, even if it was never set."""
         return tuple(
-            self._transforms[target]
-            if target in NEUTRAL
-            else self._parameter(target).value(find_owner(self._env, target)[0])
-            for target in self.targets
+            self._transforms[target] if target in NEUTRAL else self._value(target) for target in self.targets
         )
 
     def again(self) -> None:
@@ -132,6 +131,11 @@ class ParameterSetter:
         for setter, value in zip(self._setters, self.values, strict=True):
             if value is not None:
                 setter(value)
+
+    def set_all(self, values: tuple[Any, ...]) -> None:
+        """Set all targets, also those whose values have not changed."""
+        self.values = values
+        self.again()
 
     def place(self, noise_key: NoiseKey) -> None:
         """Set the environments and the clock that the noise is drawn for."""
@@ -276,22 +280,44 @@ class ParameterSetter:
         self._drawn.pop(target, None)
 
     def _parameter(self, target: str) -> Parameter:
-        return _parameter(self._env, target, *self._spaces)
+        return _parameter(self._example, target, *self._spaces)
+
+    def _value(self, target: str) -> float:
+        parameter = self._parameter(target)
+        owner, _ = find_owner(self._env if self._exists(parameter, target) else self._example, target)
+        return parameter.value(owner)
+
+    def _exists(self, parameter: Parameter, target: str) -> bool:
+        """Whether the environment has a parameter already, which the first reset may create."""
+        if self._example is self._env:
+            return True
+        try:
+            parameter.read(find_owner(self._env, target)[0])
+        except (AttributeError, LookupError, TypeError):
+            return False
+        return True
+
+    def _set_if_it_exists(self, parameter: Parameter, target: str, value: Any) -> None:
+        if self._exists(parameter, target):
+            parameter.setter(find_owner(self._env, target)[0])(value)
 
     def _find_setters(self) -> list[Callable[[Any], None]]:
         return [
             partial(self._set_transform, target)
             if target in NEUTRAL
             else self._parameter(target).setter(find_owner(self._env, target)[0])
+            if self._example is self._env
+            else partial(self._set_if_it_exists, self._parameter(target), target)
             for target in self.targets
         ]
 
     def __getstate__(self) -> dict[str, Any]:
         # Registered functions may be lambdas, which cannot be pickled. `__setstate__` finds them by name.
-        return {name: value for name, value in self.__dict__.items() if name != "_setters"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_setters", "_example")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._example = _find_example(self._env, self.targets)
         self._setters = self._find_setters()
         # Box2D and MuJoCo environments are created again when unpickled, with their initial values.
         self.again()
@@ -300,6 +326,25 @@ class ParameterSetter:
 def _column(value: Any) -> npt.NDArray[Any]:
     """A value reshaped to multiply rows: ``(1, 1)`` for a scalar, else ``(num_envs, 1)``."""
     return np.atleast_1d(value)[:, None]
+
+
+def _find_example(env: Any, targets: Sequence[str]) -> Any:
+    """The environment, or a copy after a reset if only the copy has all targets."""
+    if _has_all(env, targets):
+        return env
+    try:
+        clone = copy_env(env)
+        clone.reset(seed=0)
+    except Exception:  # the error names the missing target
+        return env
+    return clone if _has_all(clone, targets) else env
+
+
+def _has_all(env: Any, targets: Sequence[str]) -> bool:
+    try:
+        return all(find_parameter(*find_owner(env, one)) is not None for one in targets if one not in NEUTRAL)
+    except ValueError:
+        return False
 
 
 def _check(env: Any, target: str, observation_space: Space, action_space: Space, batched: bool) -> None:

@@ -168,7 +168,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._episode is None:
             restore_known_state(self.env, snapshot["known"])
         else:
-            self._last_observation, is_exact = self._episode.repeat(snapshot["episode"], self._setter.set)
+            self._last_observation, is_exact = self._episode.repeat(snapshot["episode"], self._setter.set_all)
             if not is_exact:
                 self._problem = (
                     f"{type(self.unwrapped).__name__} was not restored exactly: the replay of its episode gave "

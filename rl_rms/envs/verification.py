@@ -103,6 +103,9 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
             except Exception as error:
                 return f"it cannot be copied ({error})"
             try:
+                if not _can_read(parameter, moved):  # Box2D's copies lack the attributes that a reset creates
+                    usual.reset(seed=0)
+                    moved.reset(seed=0)
                 assign = parameter.setter(moved)
                 assign(value)
                 parameter.setter(moved)(before)
@@ -134,6 +137,14 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
         "there with register_parameter(..., provoke=...)",
         f"{ALL_STEPS} random steps stay the same",
     )
+
+
+def _can_read(parameter: Parameter, env: Any) -> bool:
+    try:
+        parameter.read(env)
+    except (AttributeError, LookupError, TypeError):
+        return False
+    return True
 
 
 def copy_env(env: Any) -> Any:

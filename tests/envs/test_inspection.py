@@ -124,3 +124,18 @@ def test_attributes_of_wrappers_are_listed_with_their_class():
     rows = {one.name: effect(one) for one in find_targets(Damped(gym.make("CartPole-v1")))}
     assert rows["Damped.factor"] == rows["gravity"] == "yes"
     assert not any(name.startswith(("Damped.env", "PassiveEnvChecker")) for name in rows)
+
+
+def test_attribute_that_reset_creates_is_listed():
+    class Late(Car):
+        def reset(self, **kwargs):
+            self.scale = 2.0
+            return super().reset(**kwargs)
+
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            return observation, self.scale * reward, *rest
+
+    rows = {one.name: (one.value, effect(one)) for one in find_targets(Late())}
+    assert rows["scale"] == (2.0, "yes")
+    assert rows["position"][1] == "state"

@@ -196,3 +196,52 @@ def test_copy_continues_with_the_attribute_of_its_own_wrapper():
 def test_attribute_of_a_wrapper_is_wrong_names_it(target, named):
     with pytest.raises(ValueError, match=naming(*named)):
         NonStationary(Damped(gym.make("CartPole-v1")), {target: 2.0})
+
+
+class Late(gym.Env):
+    """An environment whose first reset creates the attributes that its rewards depend on."""
+
+    observation_space, action_space = Discrete(1), Discrete(2)
+
+    def __init__(self):
+        self.engine = None
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.engine, self.level = {"power": 1.0}, 3
+        return 0, {}
+
+    def step(self, action):
+        return 0, self.engine["power"] + 10 * self.level, False, False, {}
+
+
+def test_attribute_that_exists_only_after_reset_changes():
+    env = NonStationary(Late(), {"engine.power": Step(2.0, 4.0, at=2), "level": 5})
+    assert env.current_values() == (1.0, 3.0)
+    assert not hasattr(env.unwrapped, "level")
+    env.reset(seed=0)
+    other = pickle.loads(pickle.dumps(env))
+    for one in (env, other):
+        assert [one.step(0)[1] for _ in range(3)] == [52.0, 52.0, 54.0]
+        one.reset()
+        assert one.step(0)[1] == 54.0
+        assert type(one.unwrapped.level) is int
+
+
+def test_missing_attribute_after_reset_raises():
+    with pytest.raises(ValueError, match=naming("'engine.weight'", "Late")):
+        NonStationary(Late(), {"engine.weight": 2.0})
+
+
+def test_attribute_of_a_box2d_body_changes_before_and_after_a_copy():
+    pytest.importorskip("Box2D")
+    env = NonStationary(gym.make("LunarLander-v3"), {"lander.linearDamping": Step(1.0, 2.0, at=2)})
+    copies = [env, pickle.loads(pickle.dumps(env))]
+    env.reset(seed=0)
+    copies.append(pickle.loads(pickle.dumps(env)))
+    copies[1].reset(seed=0)
+    for one in copies:
+        assert one.unwrapped.lander.linearDamping == 1.0
+        for _ in range(2):
+            one.step(0)
+        assert one.unwrapped.lander.linearDamping == 2.0

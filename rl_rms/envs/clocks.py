@@ -7,7 +7,7 @@ processes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -212,15 +212,20 @@ class SharedClock(Clock):
 
     def __getstate__(self) -> dict[str, Any]:
         # Memoryviews cannot be copied or pickled.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_columns", "_regimes")}
+        tables = ("_columns", "_regimes", "_ahead")
+        return {name: value for name, value in self.__dict__.items() if name not in tables}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._unpack()
+        self._look_up()
 
 
 class SingleClock(SharedClock):
     """The clock of one environment."""
+
+    # The readings, values and regimes after the present ones in the block.
+    _ahead: Iterator[tuple[int, tuple[float, ...], int]]
 
     def __init__(self, changes: Mapping[str, Schedule], seed: int, env_index: int = 0) -> None:
         self._env_index = env_index
@@ -229,13 +234,11 @@ class SingleClock(SharedClock):
 
     def advance(self, valid: Mask | None = None, number: int = 1) -> None:
         """Count one transition."""
-        index = self._reading - self._start + 1
-        if self.is_frozen or index == BLOCK:
+        after = None if self.is_frozen else next(self._ahead, None)
+        if after is None:
             super().advance()
         else:
-            self._reading += 1
-            self.values = self._columns[index]
-            self.regime = self._regimes[index]
+            self._reading, self.values, self.regime = after
 
     def _unpack(self) -> None:
         # All rows are used, so converting them at once is cheaper than making a tuple at each step.
@@ -245,5 +248,6 @@ class SingleClock(SharedClock):
 
     def _look_up(self) -> None:
         index = self._reading - self._start
-        self.values = self._columns[index]
-        self.regime = self._regimes[index]
+        readings = range(self._reading, self._start + BLOCK)
+        self._ahead = zip(readings, self._columns[index:], self._regimes[index:], strict=True)
+        self._reading, self.values, self.regime = next(self._ahead)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, async_vector_env
 from gymnasium.vector.utils import CloudpickleWrapper, clear_mpi_env_vars, iterate
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 # Time limit in seconds for events after a fault, such as the end of a failed worker.
 GRACE = 5.0
@@ -24,6 +25,12 @@ GRACE = 5.0
 ATTRIBUTES: Mapping[type, tuple[str, ...]] = {
     SyncVectorEnv: ("_env_obs", "_autoreset_envs"),
     AsyncVectorEnv: ("observations", "parent_pipes", "processes", "error_queue"),
+}
+
+# The attributes of the wrappers that `gymnasium.make` adds.
+WRAPPER_STATES: Mapping[type, tuple[str, ...]] = {
+    TimeLimit: ("_max_episode_steps", "_elapsed_steps"),
+    OrderEnforcing: ("_has_reset", "_disable_render_order_enforcing"),
 }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.wrappers.utils import RunningMeanStd
 
 from rl_rms.envs.encoding import decode, encode
+from rl_rms.envs.gymnasium_internals import WRAPPER_STATES
 
 # Gymnasium's wrappers, single and vector, that change no later transition, by class name.
 _STATELESS = frozenset(
@@ -206,7 +207,9 @@ def _name(wrapper: Any) -> str:
 def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:
     """The attributes of a wrapper as JSON data, and whether all of them can be saved."""
     values, is_all = {}, True
-    for name, value in vars(wrapper).items():
+    # CPython 3.11 looks up attributes slower, at every step, once an object's `__dict__` was read.
+    for name in WRAPPER_STATES.get(type(wrapper)) or vars(wrapper):
+        value = getattr(wrapper, name)
         if name in _INHERITED or isinstance(value, _SETTINGS):
             continue
         try:

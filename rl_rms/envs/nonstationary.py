@@ -98,9 +98,10 @@ class NonStationary(Changing, Parametrized):
             targets = self.parameter_targets
             self._observer = Observer(observe, self.observation_space, len(targets), timescale(schedules))
             self.observation_space = self._observer.space
-        # Whether a step only sets the schedules' values.
+        # A plain step only sets the schedules' values.
         setter = self._setter
-        self._is_plain = not (self._feedback.is_needed or setter.episodic or setter.is_drawn or self._observer)
+        is_plain = not (self._feedback.is_needed or setter.episodic or setter.is_drawn or self._observer)
+        self._passes_on = self._is_passive = self._is_passive and is_plain
         self._regime_shown = 0
         self.last_observation: Any = None
         self._set()
@@ -134,15 +135,13 @@ class NonStationary(Changing, Parametrized):
 
     def step(self, action: Any) -> Transition:
         """Make a transition, then advance the clock by one."""
-        transition: Transition
-        transition = self.env.step(action) if self._passes_on else Parametrized.step(self, action)
-        clock = self._clock
+        if not self._passes_on:
+            return self._complete(*super().step(action))
+        transition: Transition = self.env.step(action)
+        clock, setter = self._clock, self._setter
         clock.advance()
-        if not self._is_plain:
-            return self._complete(*transition)
-        # Inlined `_set`, because the call would double the cost.
-        if clock.values != self._setter.values:
-            self._setter.set(clock.values)
+        if clock.values != setter.values:
+            setter.set(clock.values)
         self.last_observation = transition[0]
         transition[4][REGIME] = clock.regime
         return transition
@@ -150,8 +149,9 @@ class NonStationary(Changing, Parametrized):
     def _complete(
         self, observation: Any, reward: Any, terminated: bool, truncated: bool, info: dict[str, Any]
     ) -> Transition:
-        """Report a transition to the curriculum and the adversaries, and extend the observation."""
+        """Advance the clock, report a transition to curriculum and adversaries, and extend the observation."""
         clock = self._clock
+        clock.advance()
         if self._setter.episodic and self._setter.ends_episode(clock.values + self._task):
             truncated = truncated or not terminated
         if self._feedback.is_needed and not clock.is_frozen:

@@ -18,6 +18,11 @@ def test_table_added_time_is_the_median_difference_within_rounds(benchmark):
     ]
 
 
+def test_ratio_to_hand_written_is_of_the_lowest_deciles(benchmark):
+    taken = {"bare": [4.0, 4.0, 9.0], benchmark.BY_HAND: [6.0, 6.0, 6.0], benchmark.OURS: [5.0, 5.0, 30.0]}
+    assert benchmark.ratio_to_hand_written(taken) == 0.5
+
+
 def test_main_measures_every_contender(tmp_path, benchmark):
     output = tmp_path / "envs.json"
     command = [sys.executable, "-W", "ignore", str(PATH), "--quick", "--rounds", "2", "--output", str(output)]

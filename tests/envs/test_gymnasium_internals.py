@@ -80,3 +80,14 @@ def test_new_box2d_world_keeps_the_gravity():
     gymnasium_internals.new_box2d_world(base)
     assert base.world is not old
     assert tuple(base.world.gravity) == (0.0, -3.0)
+
+
+def test_wrapper_states_are_the_attributes_that_the_installed_wrappers_add():
+    env = gym.make("CartPole-v1")
+    base = vars(gym.Wrapper(env)).keys() | {"_saved_kwargs"}
+    found = {}
+    while isinstance(env, gym.Wrapper):
+        found[type(env)] = vars(env).keys() - base
+        env = env.env
+    for kind, names in gymnasium_internals.WRAPPER_STATES.items():
+        assert found[kind] == set(names)

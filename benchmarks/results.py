@@ -31,13 +31,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import rl_rms.agents
 from rl_rms.agents import EvalCallback, PolicyConfig, evaluate
+from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Linear
 from rl_rms.studies.intervals import interquartile_mean
 
@@ -241,13 +241,6 @@ RECIPES = {"A2C": A2C_RECIPES, "PPO": PPO_RECIPES}
 ENVS = list(A2C_RECIPES)
 
 
-def make_vec(id: str, num_envs: int) -> gym.vector.VectorEnv:
-    """Make the vector implementation of an environment if it has one, else a SyncVectorEnv."""
-    spec = gym.spec(id)
-    mode = "vector_entry_point" if spec.vector_entry_point is not None else "sync"
-    return gym.make_vec(id, num_envs, vectorization_mode=mode)
-
-
 def train_ours(algorithm: str, id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
     """Train rl_rms; return the mean returns of the evaluations during training and all returns of the last one."""
     options = dict(recipe.ours)
@@ -257,16 +250,16 @@ def train_ours(algorithm: str, id: str, seed: int, recipe: Recipe) -> tuple[list
         if short in options:
             options[name] = Linear(start=options.pop(short), end=0.0, over=steps)
     agent = getattr(rl_rms.agents, algorithm)(
-        make_vec(id, recipe.num_envs),
+        make_vec(id, recipe.num_envs, {}),
         policy=PolicyConfig(**recipe.policy),
         seed=seed,
         device="cpu",
         **options,
     )
-    callback = EvalCallback(make_vec(id, EVAL_ENVS), every=steps // NUM_EVALUATIONS, episodes=EPISODES)
+    callback = EvalCallback(make_vec(id, EVAL_ENVS, {}), every=steps // NUM_EVALUATIONS, episodes=EPISODES)
     agent.learn(steps, callback, log_interval=steps)
     on_the_way = [result.evaluation.mean_reward for result in callback.results]
-    last = evaluate(agent, make_vec(id, EVAL_ENVS), LAST_EPISODES, seed=1_000 + seed)
+    last = evaluate(agent, make_vec(id, EVAL_ENVS, {}), LAST_EPISODES, seed=1_000 + seed)
     return on_the_way, last.returns.tolist()
 
 

@@ -4,8 +4,8 @@ Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...
      python benchmarks/lifelong.py report
 
 ``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips those that are there. It
-can be stopped and started again. ``report`` writes benchmarks/results/lifelong.md and docs/images/lifelong.png. It
-needs the extra ``plots``.
+can be stopped and started again. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
+docs/images/returns.png. It needs the extra ``plots``.
 
 A life has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600 on
 Pendulum. All agents have 16 environments. A seed has the same drift for every contender. Scores are of raw
@@ -73,6 +73,7 @@ HERE = Path(__file__).parent
 RUNS = HERE / "results" / "lifelong_runs.jsonl"
 TABLE = HERE / "results" / "lifelong.md"
 FIGURE = HERE.parent / "docs" / "images" / "lifelong.png"
+README_FIGURE = HERE.parent / "docs" / "images" / "returns.png"
 FACTOR = 3.0
 
 Floats = NDArray[np.float64]
@@ -197,9 +198,11 @@ CONTENDERS = {**THEIRS, **MATCHED, **OURS}
 # The figure shows these and the best agent of Stable-Baselines3.
 SHOWN = {
     "SB3 PPO, defaults": "#999999",
-    "rl_rms A2C, jumps, rewards 5,000 steps": "#009E73",
-    "rl_rms PPO, jumps, rewards 5,000 steps": "#0072B2",
+    "rl_rms PPO, defaults": "#56B4E9",
+    "rl_rms PPO, jumps": "#0072B2",
 }
+_ROLES = {"SB3 PPO, defaults": "", "rl_rms PPO, jumps": ", tuned"}
+IN_README = ("dynamics jumps", "observation offsets", "reward x100")
 
 
 # -- training ---------------------------------------------------------------------------------------------
@@ -391,10 +394,11 @@ def report() -> None:
                 "",
                 *_ratios(best, references, compared, stretch),
             ]
-    defaults = {task: "SB3 PPO, defaults" for task in tasks if "SB3 PPO, defaults" in best[task]}
-    if defaults:
-        lines += ["", "## Whole life, ratio to Stable-Baselines3's PPO at its defaults", ""]
-        lines += _ratios(best, defaults, [row for row in rows if row != "SB3 PPO, defaults"], "whole life")
+    for one in ("SB3 PPO, defaults", "SB3 A2C, defaults"):
+        defaults = {task: one for task in tasks if one in best[task]}
+        if defaults:
+            lines += ["", f"## Whole life, ratio to {one}", ""]
+            lines += _ratios(best, defaults, [row for row in rows if row != one], "whole life")
     rates = {row: [f"{best[task][row][0]:.2g}" if row in best[task] else "" for task in tasks] for row in rows}
     lines += ["", "## Learning rates", "", *_table("agent", tasks, rates)]
     lines += ["", "## Cost", "", "Median CPU time of a life, on one core of a shared machine.", ""]
@@ -402,11 +406,13 @@ def report() -> None:
     lines += _table("agent", ["CPU seconds", "trainings"], costs)
     TABLE.write_text("\n".join(lines) + "\n")
     if references:
-        draw(best, references)
+        draw(best, references, FIGURE)
+    if set(IN_README) <= set(references):
+        draw(best, {task: references[task] for task in IN_README}, README_FIGURE)
     print(TABLE.read_text())
 
 
-def draw(best: Measured, references: Mapping[str, str]) -> None:
+def draw(best: Measured, references: Mapping[str, str], path: Path) -> None:
     """One panel a task: scores over env steps with bands, changes as vertical lines."""
     import matplotlib as mpl
 
@@ -423,7 +429,7 @@ def draw(best: Measured, references: Mapping[str, str]) -> None:
             if contender not in best[task]:
                 continue
             middle, low, high = interquartile_curve(best[task][contender][1])
-            label = f"{contender} (best of SB3)" if contender == other else contender
+            label = contender + _ROLES.get(contender, ", tuned (best of SB3)" if contender == other else "")
             ax.plot(env_steps, middle, color=color, label=label)
             ax.fill_between(env_steps, low, high, color=color, alpha=0.2, linewidth=0)
         if which.jumps:
@@ -434,7 +440,7 @@ def draw(best: Measured, references: Mapping[str, str]) -> None:
     for ax in axes.flat[len(references) :]:
         ax.axis("off")
     figure.tight_layout()
-    figure.savefig(FIGURE, dpi=110)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,12 @@ def told(benchmark, monkeypatch, tmp_path, best=2.1e-3):
         return [(2.0 if contender in benchmark.OURS else 1.0) * (100.0 + seed % 10 - 10.0 * far)] * 40
 
     monkeypatch.setattr(benchmark, "train", train)
-    for name, file in (("RUNS", "runs.jsonl"), ("TABLE", "table.md"), ("FIGURE", "figure.png")):
+    for name, file in (
+        ("RUNS", "runs.jsonl"),
+        ("TABLE", "table.md"),
+        ("FIGURE", "figure.png"),
+        ("README_FIGURE", "readme.png"),
+    ):
         monkeypatch.setattr(benchmark, name, tmp_path / file)
     return calls
 

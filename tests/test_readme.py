@@ -63,7 +63,8 @@ def read_yaml_block(text, folder):
     elif "vary:" in text:
         assert read_search(str(path), {}).sweep.num_trials > 1
     else:
-        assert read_config(str(path)).env.changes
+        config = read_config(str(path))
+        assert config.env.changes or config.env.wrappers
 
 
 def run_bash(text, folder):

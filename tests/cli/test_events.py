@@ -44,7 +44,7 @@ def test_read_run_of_cleanrl_averages_a_hundred_episodes(tmp_path):
         ("ppo-seed3", "ppo"),
         ("ppo_seed_3", "ppo"),
         ("TD3", "TD3"),
-        ("7", "7"),
+        ("mine/7", "mine"),
         ("ppo_v2", "ppo_v2"),
     ],
 )

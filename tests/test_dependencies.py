@@ -144,5 +144,5 @@ def test_audit_fails_for_a_vulnerable_or_unknown_package(audit, unknown):
 def test_audit_without_a_working_service_fails(audit, tmp_path, script):
     done = audit(script)
     assert done.returncode != 0
-    assert re.search("nothing was audited, for PyPI's list of vulnerabilities does not tell of one", done.stdout)
+    assert re.search("nothing was audited.*jinja2 3.1.2", done.stdout)
     assert "constraints.txt" not in (tmp_path / "asked").read_text()

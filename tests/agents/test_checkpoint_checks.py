@@ -84,7 +84,7 @@ def test_damage_named_of_any_error_is_one_sentence(error):
 
 
 def test_check_trusted_of_another_package_names_the_optimizer():
-    check_trusted("torch.optim.Adam")
-    check_trusted("rl_rms.RMSprop")
+    check_trusted("optimizer", "torch.optim.Adam")
+    check_trusted("optimizer", "rl_rms.RMSprop")
     with pytest.raises(ValueError, match=naming("'torch_evil.Adam'", "optimizer=")):
-        check_trusted("torch_evil.Adam")
+        check_trusted("optimizer", "torch_evil.Adam")

@@ -161,6 +161,7 @@ A2C_RECIPES = {
     ),
 }
 
+_NOT_NORMALIZED = {"normalize_observation": False, "normalize_reward": False}
 _SHORT_HORIZON = {"gamma": 0.98, "gae_lambda": 0.8}
 _LANDER = {"gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01}
 
@@ -168,15 +169,7 @@ PPO_RECIPES = {
     "CartPole-v1": Recipe(
         100_000,
         8,
-        {
-            "lr": 1e-3,
-            "clip": 0.2,
-            "n_steps": 32,
-            "batch_size": 256,
-            "n_epochs": 20,
-            "gamma": 0.98,
-            "gae_lambda": 0.8,
-        },
+        {"lr": 1e-3},
         {
             "n_envs": 8,
             "n_steps": 32,
@@ -208,7 +201,7 @@ PPO_RECIPES = {
     "Pendulum-v1": Recipe(
         100_000,
         4,
-        {"lr": 2e-3, "n_steps": 256, "batch_size": 64, "n_epochs": 10, "gamma": 0.9},
+        {"learning_rate": 1e-3, "n_steps": 1024, "n_epochs": 10, "gamma": 0.9, **_NOT_NORMALIZED},
         {
             "n_envs": 4,
             "n_steps": 1024,

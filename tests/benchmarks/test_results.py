@@ -16,7 +16,7 @@ def test_training_is_evaluated_ten_times_and_at_the_end(benchmark, monkeypatch, 
     monkeypatch.setattr(benchmark, "LAST_EPISODES", 10)
     algorithm, train = benchmark.AGENTS[agent]
     recipe = benchmark.RECIPES[algorithm][id]
-    steps = max(1_600, 10 * recipe.ours["n_steps"] * recipe.num_envs)
+    steps = max(2_560, 10 * recipe.ours.get("n_steps", 0) * recipe.num_envs)
     on_the_way, last = train(algorithm, id, 0, dataclasses.replace(recipe, steps=steps))
     # Stable-Baselines3's PPO ends with a whole rollout.
     assert 10 <= len(on_the_way) <= 12

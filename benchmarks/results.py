@@ -15,7 +15,7 @@ environments at ten times during training, and 100 at the end. A score is the me
 table's row has the interquartile mean of the scores over seeds and its stratified bootstrap interval of 95 %, as
 rliable computes them; with fewer than three seeds it has the mean alone. A late collapse is a seed whose score is
 below the midpoint between a random policy's return and its best evaluation. Stable-Baselines3 has the
-hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The seeds of the table differ from those of ``try``.
+hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The table and ``try`` have different seeds.
 """
 
 import argparse

@@ -32,7 +32,7 @@ class SharedParameters:
     def __init__(self, params: list[nn.Parameter]) -> None:
         self._params = params
         self._places: list[int] = []
-        # A placeholder that equals no gradient, so the first `refresh` reads all gradients.
+        # This object equals no gradient, so the first `refresh` reads all gradients.
         self._grads: list[Any] = [self] * len(params)
         self.values: list[Floats] = []
         self.grads: list[Floats] = []

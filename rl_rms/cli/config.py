@@ -263,7 +263,7 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
 
 
 def _suggestion(place: str, annotations: Mapping[str, Any]) -> str:
-    """The known key for a word of another library or part, else the key that is spelled most alike."""
+    """The key for a word of another library or part, or else the key with the most similar spelling."""
     part, _, word = place.rpartition(".")
     meant = SYNONYMS.get(word, word)
     named = [key for key in annotations if key.rpartition(".")[2] == meant]

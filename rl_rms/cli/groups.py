@@ -45,7 +45,7 @@ class Group:
 
 
 def find_groups(words: Sequence[str]) -> list[Group]:
-    """Read runs and group those of the same configuration.
+    """Read runs, and group them by their configuration.
 
     Raises:
         UserError: If there is no such folder, no run in it, no returns in a run, or environments are mixed.

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: Arguments after ``rl-rms``; those of the process by default.
+        argv: Arguments after ``rl-rms``; by default the arguments of the process.
 
     Returns:
         Exit status: 0, 1 for a file that cannot be read or written, 2 for wrong input, 130 after Ctrl-C, 143 after

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         UserError: If a folder is not a run's or has no returns, environments are mixed, the output's suffix is not
-            .png, .svg or .pdf, the size is not two lengths, the number of labels is not that of the groups, or
+            .png, .svg or .pdf, the size is not two lengths, the numbers of labels and groups differ, or
             several seeds are drawn without the extra ``plots``.
     """
     from rl_rms.cli.groups import WORDS, find_groups, print_comparison

@@ -68,7 +68,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_jobs(text: str | None) -> int:
-    """The number of processes, by default that of the CPUs.
+    """The number of processes, by default one for each CPU.
 
     Raises:
         UserError: If it is not a whole number >= 1.

@@ -1,6 +1,6 @@
 """Native vector environments for Gymnasium's classic control tasks, which compute all sub-environments at once.
 
-Their transitions equal those of a SyncVectorEnv with the same seed and actions. `rl_rms.envs.make_vec` makes them
+A SyncVectorEnv with the same seed and actions makes the same transitions. `rl_rms.envs.make_vec` makes them
 with ``vectorization_mode="native"``. Gymnasium itself has a native CartPole.
 """
 

@@ -25,7 +25,7 @@ Value = float | Floats
 
 
 class ClassicControlVectorEnv(VectorEnv):
-    """A native vector environment whose transitions equal those of a SyncVectorEnv.
+    """A native vector environment with the same transitions as a SyncVectorEnv.
 
     Each sub-environment has its own random generator, seeded as in a SyncVectorEnv. The parameters are attributes
     with the names of the single environment, which hold a scalar or an array of shape ``(num_envs,)``.

@@ -16,8 +16,10 @@ from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
 
-_RECOVERED = 0.9
-_WINDOW = 20
+# Share of the earlier return that counts as recovered.
+RECOVERED = 0.9
+# Episodes whose mean return shows a recovery.
+WINDOW = 20
 
 
 class Returns:
@@ -69,17 +71,21 @@ class Regime:
 
     An episode counts in the regime, and in the tenth of the regime, in which it ended.
 
+    The threshold of a recovery is 90 % of the previous regime's ``last_tenth``, or 110 % if that is negative.
+
     Attributes:
+        number: The regime's number, counted from 0.
         start: The agent's env steps when the regime began.
         end: The agent's env steps when the regime ended.
         mean: Mean return of the regime's episodes; NaN if none ended.
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
-        recovery: Env steps until the mean return of 20 consecutive episodes of this regime reaches 90 % of the
-            previous regime's ``last_tenth`` (110 % if that is negative); ``inf`` if it does not, NaN without a
-            previous ``last_tenth``.
+        recovery: 0 if the mean return of the first tenth, and of at least 20 episodes, reaches the threshold: the
+            return held. Otherwise the env steps until the mean return of 20 consecutive episodes of this regime
+            reaches it; ``inf`` if it never does, NaN without a previous ``last_tenth``.
     """
 
+    number: int
     start: int
     end: int
     mean: float
@@ -94,25 +100,32 @@ def regime_number(agent: TrainedAgent) -> int | None:
     return None if changing is None else int(np.max(changing.regime))
 
 
-def regime_of(episodes: Sequence[Episode], start: int, end: int, before: float) -> Regime:
+def regime_of(number: int, episodes: Sequence[Episode], start: int, end: int, before: float) -> Regime:
     """The returns of one regime.
 
     Args:
+        number: The regime's number.
         episodes: The episodes that ended in the regime, in order.
         start: The agent's env steps when the regime began.
         end: The agent's env steps when the regime ended.
         before: Mean return of the last tenth of the previous regime; NaN for none.
     """
-    return Regime(start, end, *Returns(episodes).of_regime(start, end), _recovery(episodes, start, before))
+    return Regime(
+        number, start, end, *Returns(episodes).of_regime(start, end), _recovery(episodes, start, end, before)
+    )
 
 
-def _recovery(episodes: Sequence[Episode], start: int, before: float) -> float:
+def _recovery(episodes: Sequence[Episode], start: int, end: int, before: float) -> float:
     if math.isnan(before):
         return math.nan
-    threshold = before - (1.0 - _RECOVERED) * abs(before)
+    threshold = before - (1.0 - RECOVERED) * abs(before)
     returns = [episode.ret for episode in episodes]
-    for count in range(_WINDOW, len(returns) + 1):
-        if fmean(returns[count - _WINDOW : count]) >= threshold:
+    in_first_tenth = sum(episode.num_timesteps <= start + 0.1 * (end - start) for episode in episodes)
+    first = returns[: max(in_first_tenth, WINDOW)]
+    if len(first) >= WINDOW and fmean(first) >= threshold:
+        return 0.0
+    for count in range(WINDOW, len(returns) + 1):
+        if fmean(returns[count - WINDOW : count]) >= threshold:
             return float(episodes[count - 1].num_timesteps - start)
     return math.inf
 
@@ -120,9 +133,9 @@ def _recovery(episodes: Sequence[Episode], start: int, before: float) -> float:
 class AdaptationCallback(Callback):
     """Logs the returns of a regime at each change of regime and at the end of the training.
 
-    The tags are ``adaptation/mean``, ``first_tenth``, ``last_tenth``, ``worst_mean`` (the lowest mean so far), and
-    ``recovery_steps`` if the return recovered. The regime is read once per update, so the metrics are not
-    informative for environments that change faster than episodes end.
+    The tags are ``adaptation/regime`` (its number), ``mean``, ``first_tenth``, ``last_tenth``, ``worst_mean`` (the
+    lowest mean so far), and ``recovery_steps`` (0 if the return held) unless it never recovered. The regime is
+    read once per update, so the metrics are not informative for environments that change faster than episodes end.
 
     Attributes:
         regimes: The finished regimes.
@@ -190,18 +203,18 @@ class AdaptationCallback(Callback):
         self._start, self._number = int(state["start"]), state["number"]
 
     def _close(self, agent: TrainedAgent, logger: Logger) -> None:
+        assert self._number is not None
         before = self.regimes[-1].last_tenth if self.regimes else math.nan
-        regime = regime_of(self._episodes, self._start, agent.num_timesteps, before)
+        regime = regime_of(self._number, self._episodes, self._start, agent.num_timesteps, before)
         self.regimes.append(regime)
         self._episodes, self._start = [], agent.num_timesteps
-        if math.isnan(regime.mean):
-            return
         scalars = {
+            "regime": regime.number,
             "mean": regime.mean,
             "first_tenth": regime.first_tenth,
             "last_tenth": regime.last_tenth,
             "recovery_steps": regime.recovery,
-            "worst_mean": self.worst.mean,
+            "worst_mean": min((one.mean for one in self.regimes if not math.isnan(one.mean)), default=math.nan),
         }
         finite = {f"adaptation/{name}": value for name, value in scalars.items() if math.isfinite(value)}
         logger.write(agent.num_timesteps, finite)

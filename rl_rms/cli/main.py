@@ -21,7 +21,7 @@ COMMANDS = {
     "federate": "train one policy in the environments of several clients",
     "plot": "draw and compare runs and groups of seeds",
     "compare": "compare groups of runs in a table, with intervals and paired differences",
-    "report": "write one HTML page on runs: results, figures, verdict on the half-life",
+    "report": "write one HTML page on runs: results, figures, regimes",
     "inspect": "list what can change in an environment, and whether a change has an effect",
     "plot-schedule": "draw a schedule, or all changes of a configuration's environment",
 }

@@ -1,54 +1,35 @@
-"""Returns of a run in each regime, read from its log."""
+"""The regimes of a run, read from its log."""
 
 import math
-from dataclasses import dataclass
+from functools import partial
 
+from rl_rms.agents.adaptation import Regime
 from rl_rms.cli.runs import Run
 
 
-@dataclass(frozen=True)
-class RegimeReturns:
-    """Returns of a regime, as `rl_rms.agents.adaptation` logged them.
+def read_regimes(run: Run) -> list[Regime]:
+    """The regimes that `rl_rms.agents.adaptation` logged, in order.
 
-    Attributes:
-        start: Env steps of the run when the regime began.
-        end: Env steps of the run when the regime ended.
-        first_tenth: Mean return of the episodes in the first tenth of its env steps; NaN where none ended.
-        last_tenth: Mean return of the episodes in the last tenth.
-        before: ``last_tenth`` of the previous regime; NaN without one.
-        recovery: Env steps until returns reached 90 % of ``before``; ``inf`` if never, NaN if there was nothing to
-            recover.
+    A run that was resumed within a regime logged it twice. The second entry counts.
     """
-
-    start: float
-    end: float
-    first_tenth: float
-    last_tenth: float
-    before: float
-    recovery: float
-
-    @property
-    def fell(self) -> bool:
-        """Whether ``first_tenth`` is below 90 % of ``before``."""
-        return self.first_tenth < self.before - 0.1 * abs(self.before)
-
-
-def read_regimes(run: Run) -> list[RegimeReturns]:
-    """The regimes in which an episode ended, in order."""
-    regimes: list[RegimeReturns] = []
-    start, before = 0.0, math.nan
+    regimes: dict[int, Regime] = {}
+    start, before = 0, math.nan
     for index, end in enumerate(run.steps):
-        if math.isnan(_at(run, "mean", index)):
+        at = partial(_at, run, index)
+        if math.isnan(at("regime")):
             continue
-        recovery = _at(run, "recovery_steps", index)
-        if math.isnan(recovery) and not math.isnan(before):
-            recovery = math.inf
-        last = _at(run, "last_tenth", index)
-        regimes.append(RegimeReturns(start, end, _at(run, "first_tenth", index), last, before, recovery))
-        start, before = end, last
-    return regimes
+        number = int(at("regime"))
+        if number not in regimes and regimes:
+            last = next(reversed(regimes.values()))
+            start, before = last.end, last.last_tenth
+        recovery = (
+            math.inf if math.isnan(at("recovery_steps")) and not math.isnan(before) else at("recovery_steps")
+        )
+        means = at("mean"), at("first_tenth"), at("last_tenth")
+        regimes[number] = Regime(number, start, int(end), *means, recovery)
+    return list(regimes.values())
 
 
-def _at(run: Run, name: str, index: int) -> float:
+def _at(run: Run, index: int, name: str) -> float:
     values = run.metrics.get(f"adaptation/{name}")
     return math.nan if values is None else values[index]

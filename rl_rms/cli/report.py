@@ -1,22 +1,22 @@
-"""``rl-rms report RUN...``: one HTML page with the results of runs and a verdict on their half-life."""
+"""``rl-rms report RUN...``: one HTML page with the returns of runs and the tracking of their second moment."""
 
 import base64
 import io
 import math
-import re
 import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rl_rms.agents import files
+from rl_rms.agents.adaptation import RECOVERED, WINDOW, Regime
 from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.parser import Parser
-from rl_rms.cli.regimes import RegimeReturns, read_regimes
+from rl_rms.cli.regimes import read_regimes
 from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Log, Run, read_summary
-from rl_rms.cli.tracking import Following, follow, read_tracking
+from rl_rms.cli.tracking import Following, State, follow, read_tracking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from rl_rms.cli.groups import Group
 
 REPORT = "report.html"
-_COLUMNS = (
-    "regime", "from env step", "return, first tenth", "last tenth", "recovered after", "v off by at most",
-    "off by 2 for", "half-life, updates",
-)  # fmt: skip
+# Headings of the table of regimes; each group's name stands above its columns.
+_COLUMNS = {
+    "": ("regime", "from env step"),
+    "return": ("first tenth", "last tenth", "recovered after"),
+    "second moment v": ("off by at most", "off by 2 for", "half-life", "state", "half-life that tracks"),
+}
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -46,24 +48,28 @@ img {{ width: 100%; height: auto; background: white; border-radius: 6px; display
 table {{ border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }}
 th, td {{ border-bottom: 1px solid var(--line); padding: 0.3rem 0.7rem; text-align: right; }}
 th {{ vertical-align: bottom; overflow-wrap: normal; }} td {{ white-space: nowrap; }}
+th[colspan] {{ text-align: center; }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
 li {{ margin: 0.35rem 0; }}
 details {{ background: var(--soft); border-radius: 6px; padding: 0.5rem 0.8rem; margin: 1rem 0; }}
 summary {{ cursor: pointer; font-weight: 600; }}
 pre {{ overflow-x: auto; font-size: 0.8rem; line-height: 1.4; }}
-.verdict {{ border-left: 4px solid #0072b2; padding-left: 0.8rem; }}
+.tracking {{ border-left: 4px solid #0072b2; padding-left: 0.8rem; }}
 @media (max-width: 600px) {{ th, td {{ padding: 0.3rem 0.35rem; }} ul {{ padding-left: 1.2rem; }} }}
 </style></head><body>
 <h1>{title}</h1>
 <p>RMSprop divides each gradient by the root of <b>v</b>, its <b>second moment</b>: an average of past squared
 gradients. The <b>half-life</b> is how many updates it takes until a past squared gradient counts half in v.</p>
 <details><summary>How to read this page</summary>
-<p>A <b>regime</b> is the period between two changes of the environment. After a change the gradients become larger
-or smaller. Steps are too long or too short until v has followed.</p>
-<p>A half-life is <b>too long</b> if v is off by more than a factor of 2 for more than a quarter of a regime,
-<b>too short</b> if v swings by more than a factor of 1.4 from one entry of the log to the next, else <b>right</b>.
-The verdict rates only how v follows the gradients. Compare runs to find the half-life
-with the highest return.</p></details>
+<p>A <b>regime</b> is the period between two abrupt changes of the environment, counted from 0.</p>
+<p><b>Return.</b> It <b>held</b> if the mean return of a regime's first tenth, and of at least {window} episodes,
+is at least {recovered:.0%} of the mean return of the last tenth before the change. Otherwise it <b>recovered</b>
+after the env steps until the mean return of {window} consecutive episodes reached that.</p>
+<p><b>Second moment.</b> After a change the gradients become larger or smaller, and steps are too long or too short
+until v has followed. v <b>lags</b> if it is off by more than a factor of 2 for more than a quarter of a regime.
+Otherwise it <b>fluctuates</b> if it swings by more than a factor of 1.4 from one entry of the log to the next, and
+<b>tracks</b> if not. Tracking does not decide the return: in ten tasks, half-lives from 20 to 2,000 updates gave
+equal returns. Compare runs to find the half-life with the highest return.</p></details>
 {sections}
 </body></html>
 """
@@ -82,8 +88,8 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms report",
         usage="rl-rms report RUN ... [--output FILE]",
         description=(
-            "Write one HTML page with the results of runs, their figures, and a verdict on their half-life. The "
-            "page needs neither network nor JavaScript."
+            "Write one HTML page with the results of runs, their figures, and for each regime the return and the "
+            "tracking of the second moment. The page needs neither network nor JavaScript."
         ),
         examples=[
             "rl-rms report runs/drifting_cartpole/*-seed0",
@@ -128,7 +134,7 @@ def page(groups: "Sequence[Group]") -> str:
         folder = groups[0].logs[0].folder.resolve()
         title = f"{folder.parent.name}, {folder.name}"
     sections += [f"<section><h2>{escape(group.name)}</h2>{_of_group(group)}</section>" for group in groups]
-    return _PAGE.format(title=escape(title), sections="\n".join(sections))
+    return _PAGE.format(title=escape(title), sections="\n".join(sections), recovered=RECOVERED, window=WINDOW)
 
 
 def _of_group(group: "Group") -> str:
@@ -148,7 +154,7 @@ def _of_group(group: "Group") -> str:
     ]
     if group.runs:
         judged = [following for run in group.runs for _, following in _followings(run) if following is not None]
-        parts.append(_verdict(group.runs[0], judged))
+        parts.append(_summary(group.runs[0], judged))
     for log in group.logs:
         name = f"seed {log.config.seed}: {log.folder.name}" if isinstance(log, Run) else log.folder.name
         parts.append(f"<details><summary>{escape(name)}</summary>{_of_log(log)}</details>")
@@ -156,7 +162,7 @@ def _of_group(group: "Group") -> str:
 
 
 def _of_log(log: "Run | EventLog") -> str:
-    """Result, verdict, figures, regimes and configuration of one run."""
+    """Result, tracking, figures, regimes and configuration of one run."""
     from rl_rms.cli.groups import Group
     from rl_rms.cli.plots import effective_step, learning_curve, memory_curves
 
@@ -165,9 +171,9 @@ def _of_log(log: "Run | EventLog") -> str:
     if not isinstance(log, Run):
         return "".join([*parts, _figure(curve, "Mean return of the last 100 episodes against env steps.")])
     followings = _followings(log)
-    parts.append(_verdict(log, [following for _, following in followings if following is not None]))
+    parts.append(_summary(log, [following for _, following in followings if following is not None]))
     parts.append(_figure(curve, "Mean return of the last 100 episodes against env steps, and the environment."))
-    if log.series("normalizer/jumps")[0]:
+    if any(log.series("normalizer/jumps")[1]):
         parts.append("<p>Dashed lines mark jumps at which the observation normalizer forgot earlier values.</p>")
     parts.append(_regimes(followings))
     tracking = read_tracking(log)
@@ -229,28 +235,27 @@ def describe_normalizers(run: Run) -> str:
         if normalize is False or (name == "observation" and normalize is True and not jumps):
             continue
         how = f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"
-        forgot = f"; earlier values were forgotten at {jumps[-1]:,.0f} jumps" if jumps else ""
+        forgot = f"; earlier values were forgotten at {jumps[-1]:,.0f} jumps" if any(jumps) else ""
         described.append(f"{name.capitalize()}s were normalized {how}{forgot}.")
     return " ".join(described)
 
 
-def describe_verdicts(followings: Sequence[Following]) -> str:
-    """All verdicts in one sentence."""
+def describe_tracking(followings: Sequence[Following]) -> str:
+    """A sentence about v in all regimes."""
     if not followings:
-        return "The log does not show how the second moment followed the squared gradients."
-    counts = {name: sum(one.verdict == name for one in followings) for name in ("too long", "too short", "right")}
-    text = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
-    return f"In the {len(followings)} regimes with enough entries it was {text}."
+        return "The log does not show how the second moment v followed the squared gradients."
+    states = [one.state for one in followings]
+    text = ", ".join(f"{state} in {states.count(state)}" for state in get_args(State) if state in states)
+    return f"Of {len(states)} regimes with enough entries, v {text}. This does not rate the return."
 
 
-def _verdict(run: Run, followings: Sequence[Following]) -> str:
-    text = escape(f"{describe_memory(run)} {describe_verdicts(followings)}")
-    emphasized = re.sub(r"(too long|too short|right)(?= in )", r"<b>\1</b>", text)
+def _summary(run: Run, followings: Sequence[Following]) -> str:
+    text = escape(f"{describe_memory(run)} {describe_tracking(followings)}")
     normalizers = describe_normalizers(run)
-    return f'<p class="verdict">{emphasized}</p>' + (f"<p>{escape(normalizers)}</p>" if normalizers else "")
+    return f'<p class="tracking">{text}</p>' + (f"<p>{escape(normalizers)}</p>" if normalizers else "")
 
 
-def _followings(run: Run) -> list[tuple[RegimeReturns, Following | None]]:
+def _followings(run: Run) -> list[tuple[Regime, Following | None]]:
     """Each regime, and how the second moment followed in it; None if the log does not show it."""
     tracking = read_tracking(run)
     return [
@@ -259,41 +264,54 @@ def _followings(run: Run) -> list[tuple[RegimeReturns, Following | None]]:
     ]
 
 
-def _regimes(followings: Sequence[tuple[RegimeReturns, Following | None]]) -> str:
+def _regimes(followings: Sequence[tuple[Regime, Following | None]]) -> str:
     """A table of the regimes."""
     if not followings:
         return ""
+    groups = "".join(f'<th colspan="{len(columns)}">{name}</th>' for name, columns in _COLUMNS.items())
+    headings = "".join(f"<th>{column}</th>" for columns in _COLUMNS.values() for column in columns)
     rows = []
-    for number, (regime, following) in enumerate(followings, start=1):
-        cells = [f"{number}", f"{regime.start:,.0f}", _number(regime.first_tenth), _number(regime.last_tenth)]
+    for regime, following in followings:
+        cells = [
+            f"{regime.number}",
+            f"{regime.start:,.0f}",
+            _number(regime.first_tenth),
+            _number(regime.last_tenth),
+        ]
         cells += [_recovery(regime), *describe_following(following)]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heading = "".join(f"<th>{column}</th>" for column in _COLUMNS)
-    table = f'<div class="scroll long"><table><tr>{heading}</tr>{"".join(rows)}</table></div>'
-    return f"<h3>Regimes</h3>{table}"
+    table = f"<table><tr>{groups}</tr><tr>{headings}</tr>{''.join(rows)}</table>"
+    return f'<h3>Regimes</h3><div class="scroll long">{table}</div>'
 
 
 def describe_following(following: Following | None) -> list[str]:
-    """A regime's table cells: largest error factor of v, share of time with a factor above 2, and the verdict."""
+    """The cells of a regime's row on v."""
     if following is None:
-        return ["-"] * 3
+        return ["-"] * 5
     way = "too large" if following.worst > 0 else "too small"
-    verdict = f"{following.half_life:,.0f}: {following.verdict}"
-    if not math.isnan(following.better):
-        verdict += f", about {max(following.better, 1.0):,.0f} is right"
-    return [f"{math.exp(abs(following.worst)):,.1f} times {way}", f"{100 * following.share_off:.0f} %", verdict]
+    limit = f"{max(following.limit, 1.0):,.0f}"
+    tracks = {
+        "lags": f"at most {limit}",
+        "fluctuates": f"at least {limit}",
+        "tracks": f"{following.half_life:,.0f}",
+    }
+    return [
+        f"{math.exp(abs(following.worst)):,.1f} times {way}",
+        f"{following.share_off:.0%}",
+        f"{following.half_life:,.0f}",
+        following.state,
+        tracks[following.state],
+    ]
 
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:,.1f}"
 
 
-def _recovery(regime: RegimeReturns) -> str:
-    if math.isnan(regime.recovery):
-        return "-"
-    if not regime.fell:
-        return "held"
-    return "never" if math.isinf(regime.recovery) else f"{regime.recovery:,.0f}"
+def _recovery(regime: Regime) -> str:
+    if math.isfinite(regime.recovery):
+        return f"{regime.recovery:,.0f}" if regime.recovery else "held"
+    return "-" if math.isnan(regime.recovery) else "never"
 
 
 def _configuration(run: Run) -> str:

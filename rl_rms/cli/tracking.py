@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from rl_rms.cli.runs import Run
 
 Floats = NDArray[np.float64]
-Verdict = Literal["too long", "too short", "right"]
+State = Literal["lags", "fluctuates", "tracks"]
 
 # Fewest updates between two readings: the mean of fewer squared gradients is mostly noise.
 _SPACING = 25
-# Fewest readings of a regime for a verdict.
+# Fewest readings of a regime for a statement on it.
 _FEWEST = 8
 # Lag above which v counts as off.
 _OFF = math.log(2.0)
 # Largest share of a regime in which v may be off.
 _SHARE = 0.25
-# Largest swing of v that is acceptable.
+# Largest swing of v that still tracks.
 _SWING = math.log(math.sqrt(2.0))
 # Relative rounding error of a mean in single precision.
 _ROUNDING = 3e-6
@@ -71,17 +71,18 @@ class Following(NamedTuple):
         share_off: Share of the readings at which v was more than twice too large or too small.
         swing: Fluctuation of v between readings: the standard deviation of ``log v`` about the mean of its two
             neighbors, 0 for a steady decay.
-        verdict: On the half-life: ``too long`` where v was off by more than a factor of 2 for more than a quarter
-            of the regime; else ``too short`` where v swings by more than a factor of ``sqrt(2)``; else ``right``.
-        better: Half-life in updates that would just have been right; NaN if it was right.
+        state: ``lags`` if v was off by more than a factor of 2 for more than a quarter of the regime; else
+            ``fluctuates`` if v swings by more than a factor of ``sqrt(2)``; else ``tracks``.
+        limit: The longest half-life in updates that would not have lagged, or the shortest that would not have
+            fluctuated; NaN if v tracks.
     """
 
     half_life: float
     worst: float
     share_off: float
     swing: float
-    verdict: Verdict
-    better: float
+    state: State
+    limit: float
 
 
 def read_tracking(run: Run) -> Tracking | None:
@@ -160,8 +161,7 @@ def follow(tracking: Tracking, start: float, end: float) -> Following | None:
     worst = float(lag[np.argmax(np.abs(lag))])
     share_off = float(np.mean(np.abs(lag) > _OFF))
     swing = _swing(log_v)
-    verdict, better = _judge(half_life, worst, share_off, swing, length)
-    return Following(half_life, worst, share_off, swing, verdict, better)
+    return Following(half_life, worst, share_off, swing, *_judge(half_life, worst, share_off, swing, length))
 
 
 def _lag(log_v: Floats, log_squares: Floats) -> Floats:
@@ -177,13 +177,13 @@ def _swing(log_v: Floats) -> float:
     return float(np.median(np.abs(middle))) * _TO_DEVIATION
 
 
-def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[Verdict, float]:
-    """The verdict, and the half-life that would just have been right."""
+def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[State, float]:
+    """The ``state`` and ``limit`` of `Following`."""
     if share_off > _SHARE:
         # v is off for h log2(R - 1) updates where the squared gradients fell by R, for h where they rose.
         half_lives = max(math.log2(math.exp(worst) - 1.0), 1.0) if worst > _OFF else 1.0
-        return "too long", min(_SHARE * length / half_lives, half_life * _SHARE / share_off)
+        return "lags", min(_SHARE * length / half_lives, half_life * _SHARE / share_off)
     if swing > _SWING:
         # The variance of an average is inversely proportional to its half-life.
-        return "too short", half_life * (swing / _SWING) ** 2
-    return "right", math.nan
+        return "fluctuates", half_life * (swing / _SWING) ** 2
+    return "tracks", math.nan

@@ -19,7 +19,10 @@ def episodes(returns, start=0, every=10):
 
 def test_regime_statistics_equal_hand_computed_values():
     # 100 episodes from env step 1000 to 2000: 0 in the first tenth, then 50, and 100 in the last.
-    regime = regime_of(episodes([0.0] * 10 + [50.0] * 80 + [100.0] * 10, start=1_000), 1_000, 2_000, before=50.0)
+    regime = regime_of(
+        3, episodes([0.0] * 10 + [50.0] * 80 + [100.0] * 10, start=1_000), 1_000, 2_000, before=50.0
+    )
+    assert regime.number == 3
     assert (regime.first_tenth, regime.last_tenth, regime.mean) == (0.0, 100.0, 50.0)
     # The mean of 20 episodes reaches 45 when 18 of them are of 50, after 28 episodes.
     assert regime.recovery == 280
@@ -31,16 +34,18 @@ def test_regime_statistics_equal_hand_computed_values():
         ([-100.0] * 10 + [-55.0] * 30, -50.0, 300),  # -55 is 110 % of -50
         ([-100.0] * 10 + [-56.0] * 30, -50.0, math.inf),
         ([50.0] * 19, 50.0, math.inf),  # too few episodes
-        ([50.0] * 20, 50.0, 200),
+        ([45.0] * 20, 50.0, 0),
+        ([44.0] * 10 + [45.0] * 30, 50.0, 300),
+        ([50.0] * 10 + [0.0] * 10 + [50.0] * 30, 50.0, 380),  # a first tenth of ten episodes is too few
     ],
 )
 def test_recovery_equals_hand_computed_values(returns, before, recovery):
-    assert regime_of(episodes(returns), 0, 1_000, before).recovery == recovery
+    assert regime_of(1, episodes(returns), 0, 1_000, before).recovery == recovery
 
 
 def test_recovery_of_the_first_regime_is_none_and_mean_without_episodes_is_none():
-    assert math.isnan(regime_of(episodes([1.0] * 30), 0, 300, math.nan).recovery)
-    empty = regime_of([], 0, 300, 1.0)
+    assert math.isnan(regime_of(0, episodes([1.0] * 30), 0, 300, math.nan).recovery)
+    empty = regime_of(1, [], 0, 300, 1.0)
     assert all(math.isnan(one) for one in (empty.mean, empty.first_tenth, empty.last_tenth))
 
 
@@ -55,12 +60,14 @@ def test_adaptation_callback_logs_each_regime_at_its_end(tmp_path):
     means = [one.mean for one in callback.regimes]
     assert means[1] > 1.5 * means[2] > 2.0 * means[0]
     assert callback.worst is callback.regimes[0]
-    assert callback.regimes[1].recovery < 500  # better immediately
+    assert [one.number for one in callback.regimes] == [0, 1, 2]
+    assert callback.regimes[1].recovery == 0  # better immediately
     assert math.isinf(callback.regimes[2].recovery)  # at 40 % of the earlier return
     with (tmp_path / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["adaptation/mean"]]
     assert [float(row["adaptation/mean"]) for row in rows] == pytest.approx(means)
-    assert float(rows[1]["adaptation/recovery_steps"]) == callback.regimes[1].recovery
+    assert [float(row["adaptation/regime"]) for row in rows] == [0, 1, 2]
+    assert float(rows[1]["adaptation/recovery_steps"]) == 0
     assert rows[2]["adaptation/recovery_steps"] == ""
     assert [float(row["adaptation/worst_mean"]) for row in rows] == pytest.approx([means[0]] * 3)
 

@@ -41,10 +41,11 @@ def write_run(folder: Path, returns, *, every=100, rows=(), **config) -> Path:
     return folder
 
 
-def regime(end, first, last, recovery=None):
+def regime(number, end, first, last, recovery=None):
     """The log row at the end of a regime."""
     row = {
         "time/total_timesteps": end,
+        "adaptation/regime": number,
         "adaptation/mean": 0.5 * (first + last),
         "adaptation/first_tenth": first,
         "adaptation/last_tenth": last,

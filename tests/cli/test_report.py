@@ -13,7 +13,7 @@ from rl_rms.cli.report import (
     describe_memory,
     describe_normalizers,
     describe_result,
-    describe_verdicts,
+    describe_tracking,
 )
 from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import Following
@@ -89,7 +89,7 @@ def test_report_page_is_self_contained(trained, capsys):
     assert "A2C on CartPole-v1 with changes in force_mag: 4 environments" in page
     assert "The half-life in force was 100 updates" in page
     assert "half_life: 100.0" in page  # the configuration is collapsed
-    assert re.search(r"<td>2</td><td>8,0\d\d</td>.*<td>100: (too long|right)", page)
+    assert re.search(r"<td>1</td><td>8,0\d\d</td>.*<td>100</td><td>(lags|tracks)</td>", page)
     again = page
     assert main(["report", str(folder)]) == 0
     assert (folder / "report.html").read_text() == again
@@ -99,7 +99,7 @@ def test_report_of_several_seeds_has_the_group_and_each_seed(trained, of_both):
     page = of_both.read_text()
     assert sections(page) == [NAME]
     assert "over 2 seeds: interquartile mean and 95 % interval" in page
-    assert "the 4 regimes" in page
+    assert "Of 4 regimes" in page
     assert [f"seed {seed}: {folder.name}" in page for seed, folder in enumerate(trained)] == [True, True]
 
 
@@ -152,7 +152,7 @@ def test_report_of_old_logs_or_other_libraries_leaves_out_unknown_values(tmp_pat
     assert main(["report", str(old), str(tmp_path / "PPO_1"), "--output", str(output)]) == 0
     page = output.read_text()
     assert len(sections(page)) == 3
-    assert "does not show how the second moment followed the squared gradients." in page
+    assert "does not show how the second moment v followed the squared gradients." in page
     assert "A training of Stable-Baselines3, read from its TensorBoard events" in page
     assert "None" not in page
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page)
@@ -172,22 +172,22 @@ def test_report_wrong_input_prints_one_sentence(tmp_path, monkeypatch, capsys):
 
 # -- sentences --------------------------------------------------------------------------------------------
 
-FOLLOWED = Following(half_life=69, worst=math.log(16), share_off=0.4, swing=0.0, verdict="too long", better=41.2)
+FOLLOWED = Following(half_life=69, worst=math.log(16), share_off=0.4, swing=0.0, state="lags", limit=41.2)
 
 
-def test_describe_following_names_the_error_and_the_right_half_life():
-    assert describe_following(FOLLOWED) == ["16.0 times too large", "40 %", "69: too long, about 41 is right"]
-    short = FOLLOWED._replace(worst=-0.1, share_off=0.0, verdict="too short", better=120.4)
-    assert describe_following(short) == ["1.1 times too small", "0 %", "69: too short, about 120 is right"]
-    right = FOLLOWED._replace(verdict="right", better=math.nan)
-    assert describe_following(right)[2] == "69: right"
-    assert describe_following(None) == ["-", "-", "-"]
+def test_describe_following_names_the_error_and_the_half_life_that_tracks():
+    assert describe_following(FOLLOWED) == ["16.0 times too large", "40%", "69", "lags", "at most 41"]
+    short = FOLLOWED._replace(worst=-0.1, share_off=0.0, state="fluctuates", limit=120.4)
+    assert describe_following(short) == ["1.1 times too small", "0%", "69", "fluctuates", "at least 120"]
+    tracks = FOLLOWED._replace(state="tracks", limit=math.nan)
+    assert describe_following(tracks)[2:] == ["69", "tracks", "69"]
+    assert describe_following(None) == ["-"] * 5
 
 
-def test_describe_verdicts_counts_them():
-    right = FOLLOWED._replace(verdict="right")
-    assert describe_verdicts([FOLLOWED, right, right]).endswith("too long in 1, right in 2.")
-    assert "does not show" in describe_verdicts([])
+def test_describe_tracking_counts_the_regimes_of_each_state():
+    tracks = FOLLOWED._replace(state="tracks")
+    assert mentions(describe_tracking([FOLLOWED, tracks, tracks]), "lags in 1", "tracks in 2")
+    assert "does not show" in describe_tracking([])
 
 
 def logged(tmp_path, agent=None, **series):
@@ -250,14 +250,14 @@ def test_describe_normalizers_of_categories_leaves_observations_out(tmp_path, mo
 
 
 def test_regime_table_has_a_row_for_each_regime(tmp_path):
-    rows = [regime(1000, 1.0, 200.0), regime(2000, 50.0, 150.0, 300.0), regime(3000, 5.0, 6.0)]
-    rows.append(regime(4000, 6.0, 7.0, 80.0))
+    rows = [regime(0, 1000, 1.0, 200.0), regime(1, 2000, 50.0, 150.0, 300.0), regime(2, 3000, 5.0, 6.0)]
+    rows.append(regime(3, 4000, 6.0, 7.0, 0.0))
     folder = write_run(tmp_path / "run", [1.0], rows=rows)
     assert main(["report", str(folder)]) == 0
     cells = re.findall(r"<tr><td>(.*?)</td></tr>", (folder / "report.html").read_text())
     assert [row.split("</td><td>")[:5] for row in cells] == [
-        ["1", "0", "1.0", "200.0", "-"],
-        ["2", "1,000", "50.0", "150.0", "300"],
-        ["3", "2,000", "5.0", "6.0", "never"],
-        ["4", "3,000", "6.0", "7.0", "held"],
+        ["0", "0", "1.0", "200.0", "-"],
+        ["1", "1,000", "50.0", "150.0", "300"],
+        ["2", "2,000", "5.0", "6.0", "never"],
+        ["3", "3,000", "6.0", "7.0", "held"],
     ]

@@ -1,4 +1,4 @@
-"""Verdicts on a half-life for series of squared gradients with a known best one."""
+"""Tracking of series of squared gradients with known properties."""
 
 import math
 from pathlib import Path
@@ -64,37 +64,37 @@ def test_squared_gradients_below_rounding_equal_the_rounding_error():
     assert square == pytest.approx(6e-6)
 
 
-def test_verdict_after_a_fall_with_a_long_half_life_is_too_long():
+def test_second_moment_with_a_long_half_life_after_a_fall_lags():
     # v is 1 + 99 * 2**(-t/100): more than twice too large for 100 * log2(99) = 663 of 1000 updates.
     following = after_the_jump(logged(jump(100.0, 1.0), half_life=100))
-    assert following.verdict == "too long"
+    assert following.state == "lags"
     assert following.share_off == pytest.approx(0.663, abs=0.02)
     assert following.worst == pytest.approx(math.log(1 + 99 * 2**-0.25), rel=1e-3)
 
 
-def test_verdict_after_a_fall_with_a_short_half_life_is_right():
+def test_second_moment_with_a_short_half_life_after_a_fall_tracks():
     following = after_the_jump(logged(jump(100.0, 1.0), half_life=20))  # 133 of 1000 updates
-    assert following.verdict == "right"
-    assert math.isnan(following.better)
+    assert following.state == "tracks"
+    assert math.isnan(following.limit)
     assert following.share_off == pytest.approx(0.133, abs=0.02)
 
 
-def test_suggested_half_life_has_the_verdict_right():
-    better = after_the_jump(logged(jump(100.0, 1.0), half_life=100)).better
-    assert better == pytest.approx(250 / math.log2(99), rel=0.1)
-    assert after_the_jump(logged(jump(100.0, 1.0), half_life=0.9 * better)).verdict == "right"
-    assert after_the_jump(logged(jump(100.0, 1.0), half_life=1.15 * better)).verdict == "too long"
+def test_half_life_below_the_limit_tracks_and_above_it_lags():
+    limit = after_the_jump(logged(jump(100.0, 1.0), half_life=100)).limit
+    assert limit == pytest.approx(250 / math.log2(99), rel=0.1)
+    assert after_the_jump(logged(jump(100.0, 1.0), half_life=0.9 * limit)).state == "tracks"
+    assert after_the_jump(logged(jump(100.0, 1.0), half_life=1.15 * limit)).state == "lags"
 
 
 def test_tracking_error_of_a_very_long_half_life_lasts_the_regime():
     following = after_the_jump(logged(jump(100.0, 1.0), half_life=5000))
-    assert following.verdict == "too long"
+    assert following.state == "lags"
     assert following.share_off == 1.0
 
 
 def test_tracking_error_after_a_rise_ends_within_a_half_life():
     following = after_the_jump(logged(jump(1.0, 100.0), half_life=100))
-    assert following.verdict == "right"
+    assert following.state == "tracks"
     assert following.worst < -math.log(2)
     assert following.share_off == pytest.approx(0.1, abs=0.03)
 
@@ -103,24 +103,24 @@ def test_level_of_alternating_squared_gradients_is_between_them():
     squares = np.where(np.arange(END) // EVERY % 2, 0.4, 1.6)  # 1 on average, of which 0.4 is less than half
     following = after_the_jump(logged(squares, half_life=1000))
     assert following.share_off == 0.0
-    assert following.verdict == "right"
+    assert following.state == "tracks"
 
 
-@pytest.mark.parametrize(("half_life", "verdict"), [(1, "too short"), (64, "right")])
-def test_verdict_of_a_short_half_life_in_noise_is_too_short(half_life, verdict):
+@pytest.mark.parametrize(("half_life", "state"), [(1, "fluctuates"), (64, "tracks")])
+def test_second_moment_with_a_short_half_life_in_noise_fluctuates(half_life, state):
     squares = np.random.default_rng(0).chisquare(1, size=END)
     following = after_the_jump(logged(squares, half_life))
-    assert following.verdict == verdict
+    assert following.state == state
     # An average with rho of squares with relative variance 2 has 2 (1 - rho) / (1 + rho).
     if half_life == 64:
         rho = 0.5 ** (1 / 64)
         # Readings 25 updates apart are correlated, so v varies less between them.
         assert 0.02 < following.swing < math.sqrt(2 * (1 - rho) / (1 + rho))
     else:
-        assert following.better > 2
+        assert following.limit > 2
 
 
-def test_verdict_of_a_regime_with_few_entries_is_none():
+def test_follow_with_few_entries_is_none():
     tracking = read_tracking(logged(jump(100.0, 1.0), half_life=20))
     assert follow(tracking, STEPS * JUMP, STEPS * (JUMP + 7 * EVERY)) is None
     assert follow(tracking, STEPS * JUMP, STEPS * (JUMP + 8 * EVERY)) is not None
@@ -129,11 +129,11 @@ def test_verdict_of_a_regime_with_few_entries_is_none():
 @pytest.mark.parametrize(
     "agent", [{"on_change": "reset"}, {"on_change": "forget"}, {"optimizer_kwargs": {"centered": True}}]
 )
-def test_verdict_without_second_moment_in_the_log_is_none(agent):
+def test_read_tracking_without_second_moment_in_the_log_is_none(agent):
     assert read_tracking(logged(jump(1.0, 2.0), half_life=20, agent=agent)) is None
 
 
-def test_verdict_without_number_of_updates_is_none():
+def test_read_tracking_without_number_of_updates_is_none():
     run = logged(jump(1.0, 2.0), half_life=20)
     del run.metrics["train/n_updates"]
     assert read_tracking(run) is None

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from rl_rms.envs import NonStationaryVector
     from rl_rms.envs.faults import EnvError
 
-# The extra of this package that installs each dependency.
-EXTRAS = {"box2d": "box2d", "mujoco": "mujoco"}
+# The extra of this package that installs each module, by the module's name in lower case.
+EXTRAS = {
+    "ale_py": "atari",
+    "box2d": "box2d",
+    "gymnasium_robotics": "robotics",
+    "minigrid": "minigrid",
+    "mujoco": "mujoco",
+    "shimmy": "dm_control",
+}
 
 
 def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStationaryVector":
@@ -30,21 +37,34 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
     from gymnasium.error import DependencyNotInstalled, Error
 
     from rl_rms.envs.make import make_from_config
+    from rl_rms.envs.wrappers import WrapperNeedsError
 
     try:
         shard = (0, 1) if workers is None else (workers.rank, workers.size)
         return make_from_config(config.env, config.seed, shard)
+    except WrapperNeedsError as error:
+        raise UserError(f"env.wrappers: {error}") from error
     except DependencyNotInstalled as error:
         name = str(error).split()[0]
         extra = EXTRAS.get(name.lower())
         mend = f"; install it with pip install 'rl_rms[{extra}]'" if extra else f": {error}"
         raise UserError(f"env: {config.env.id} needs {name}, which is not installed{mend}") from error
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"env: {error}; start rl-rms in the folder that holds the module, or install the module"
-        ) from error
+        mend = "start rl-rms in the folder that holds the module, or install the module"
+        raise UserError(_missing_extra(config, error) or f"env: {error}; {mend}") from error
     except (Error, ValueError, TypeError, ImportError) as error:
-        raise UserError(f"env: {error}") from error
+        # The path of a wrapper may name a missing module.
+        raise UserError(_missing_extra(config, error.__cause__) or f"env: {error}") from error
+
+
+def _missing_extra(config: RunConfig, error: BaseException | None) -> str | None:
+    """The message for a missing module that an extra of this package installs; None for other errors."""
+    if not isinstance(error, ModuleNotFoundError) or error.name not in EXTRAS:
+        return None
+    return (
+        f"env: {config.env.id} needs {error.name}, which is not installed; install it with pip install "
+        f"'rl_rms[{EXTRAS[error.name]}]'"
+    )
 
 
 def check_video(config: RunConfig, agent: "Agent") -> None:

@@ -11,6 +11,9 @@ from rl_rms.cli.errors import UserError
 
 # Optimizers under these paths are torch's or this library's.
 KNOWN_OPTIMIZERS = ("rl_rms.", "torch.optim.")
+# Modules of the packages that extras of this library install.
+KNOWN_ENVS = ("ale_py:", "gymnasium_robotics:", "minigrid:", "shimmy:")
+KNOWN_WRAPPERS = ("minigrid.wrappers:",)
 HELP = "Import the code that the folder names, and follow its links; only for folders whose author you trust."
 
 
@@ -24,7 +27,7 @@ def see_working_folder() -> None:
 def named_code(config: RunConfig) -> dict[str, str]:
     """Code outside of this library that a run of the configuration would import, by dotted key."""
     named = {}
-    if ":" in config.env.id:
+    if ":" in config.env.id and not config.env.id.startswith(KNOWN_ENVS):
         named["env.id"] = config.env.id
     if not config.agent.optimizer.startswith(KNOWN_OPTIMIZERS):
         named["agent.optimizer"] = config.agent.optimizer
@@ -33,9 +36,12 @@ def named_code(config: RunConfig) -> dict[str, str]:
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
         named["env.curriculum.teacher.choose"] = teacher["choose"]
     # An environment may make another one by an id in its kwargs. Gymnasium imports the part before a colon.
-    for key, value in (("env.kwargs", config.env.kwargs), ("env.wrappers", config.env.wrappers)):
-        named |= {place: text for place, text in _texts(key, value) if ":" in text}
-    return named
+    named |= {place: text for place, text in _texts("env.kwargs", config.env.kwargs) if ":" in text}
+    return named | {
+        place: text
+        for place, text in _texts("env.wrappers", config.env.wrappers)
+        if ":" in text and not text.startswith(KNOWN_WRAPPERS)
+    }
 
 
 def own_optimizer(config: RunConfig) -> str | None:

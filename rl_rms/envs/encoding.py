@@ -1,4 +1,4 @@
-"""Bit-exact encoding of numbers, arrays and containers as plain JSON data."""
+"""Bit-exact encoding of numbers, arrays, bytes and containers as plain JSON data."""
 
 import base64
 import math
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def encode(value: Any) -> Any:
-    """Encode a value for JSON: numbers, NumPy arrays, strings, None, and lists, tuples and dictionaries of them.
+    """Encode a value for JSON: numbers, arrays, strings, bytes, None, and lists, tuples and dictionaries of them.
 
     Raises:
         ValueError: If the value contains another type.
@@ -24,6 +24,8 @@ def encode(value: Any) -> Any:
         return {"float": repr(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, bytes):
+        return {"bytes": base64.b64encode(value).decode()}
     if isinstance(value, (list, tuple)):
         encoded = [encode(one) for one in value]
         return encoded if isinstance(value, list) else {"tuple": encoded}
@@ -40,8 +42,8 @@ def decode(data: Any) -> Any:
         return data
     if "dtype" in data:
         return _decode_numbers(data)
-    if "float" in data:
-        return float(data["float"])
+    if "float" in data or "bytes" in data:
+        return float(data["float"]) if "float" in data else base64.b64decode(data["bytes"], validate=True)
     if "tuple" in data:
         return tuple(decode(one) for one in data["tuple"])
     return {decode(key): decode(one) for key, one in data["dict"]}

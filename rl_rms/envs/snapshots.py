@@ -4,36 +4,65 @@ The registered attributes (classic control, toy text, `register_state`) or MuJoC
 random generator. Other environments replay their episodes, see `rl_rms.envs.replay`.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.utils import EzPickle
 
-from rl_rms.envs import mujoco_state
+from rl_rms.envs import atari_state, mujoco_state
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.mujoco_state import is_mujoco
 
-_STATES: dict[str, tuple[str, ...]] = {}
+
+class _Registered(NamedTuple):
+    """The state of a class: attributes, and functions that read and restore the rest."""
+
+    attributes: tuple[str, ...] = ()
+    get: Callable[[Any], Any] | None = None
+    set: Callable[[Any, Any], None] | None = None
 
 
-def register_state(env_class: type | str, *attributes: str) -> None:
-    """Register the attributes that are an environment's state within an episode, in addition to ``np_random``.
+_STATES: dict[str, _Registered] = {}
 
-    They hold numbers, arrays, strings, None, and lists, tuples and dictionaries of these. Subclasses may have more
-    attributes and are registered separately.
+
+def register_state(
+    env_class: type | str,
+    *attributes: str,
+    get: Callable[[Any], Any] | None = None,
+    set: Callable[[Any, Any], None] | None = None,
+) -> None:
+    """Register an environment's state within an episode, in addition to ``np_random``.
+
+    The state consists of numbers, arrays, strings, bytes, None, and lists, tuples and dictionaries of these.
+    Subclasses may have more state and are registered separately.
 
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
-        *attributes: Names of the attributes.
+        *attributes: Names of attributes.
+        get: Function of the unwrapped environment that returns the state that no attribute holds.
+        set: Function of the unwrapped environment and a value of ``get`` that restores it.
+
+    Raises:
+        ValueError: If only one of ``get`` and ``set`` is given.
 
     Examples:
-        >>> import gymnasium as gym
-        >>> class Counter(gym.Env):
+        >>> import gymnasium as gym, random
+        >>> class Dice(gym.Env):
         ...     count = 0
-        >>> register_state(Counter, "count")
+        ...     source = random.Random(0)
+        >>> register_state(
+        ...     Dice,
+        ...     "count",
+        ...     get=lambda env: env.source.getstate(),
+        ...     set=lambda env, value: env.source.setstate(value),
+        ... )
     """
-    _STATES[env_class if isinstance(env_class, str) else qualified(env_class)] = attributes
+    if (get is None) != (set is None):
+        missing = "get" if get is None else "set"
+        raise ValueError(f"register_state needs both get and set, got {missing}=None; give the other one, too")
+    name = env_class if isinstance(env_class, str) else qualified(env_class)
+    _STATES[name] = _Registered(attributes, get, set)
 
 
 def has_known_state(env: Any) -> bool:
@@ -48,10 +77,12 @@ def known_state(env: Any) -> dict[str, Any]:
         ValueError: If the state cannot be written as JSON.
     """
     env = env.unwrapped
+    registered = _STATES.get(qualified(type(env)), _Registered())
     # An attribute that the environment makes at its first reset is not there before.
-    names = _STATES.get(qualified(type(env)), ())
-    attributes = {name: getattr(env, name) for name in names if hasattr(env, name)}
+    attributes = {name: getattr(env, name) for name in registered.attributes if hasattr(env, name)}
     state = {"generator": generator_state(env), "attributes": encode(attributes)}
+    if registered.get is not None:
+        state["own"] = encode(registered.get(env))
     return {**state, "mujoco": encode(mujoco_state.read(env))} if is_mujoco(env) else state
 
 
@@ -63,7 +94,8 @@ def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
     """
     env = env.unwrapped
     attributes = decode(state["attributes"])
-    unknown = set(attributes).difference(_STATES.get(qualified(type(env)), ()))
+    registered = _STATES.get(qualified(type(env)), _Registered())
+    unknown = set(attributes).difference(registered.attributes)
     if unknown:
         raise ValueError(f"the state of {type(env).__name__} has the unknown attributes {sorted(unknown)}")
     for name, value in attributes.items():
@@ -74,6 +106,8 @@ def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
         setattr(env, name, value)
     if is_mujoco(env):
         mujoco_state.write(env, decode(state["mujoco"]))
+    if registered.set is not None:
+        registered.set(env, decode(state["own"]))
     set_generator(env, state["generator"])
 
 
@@ -152,3 +186,4 @@ for _name, _attributes in {
     "rl_rms.envs.lending:Lending": ("group", "repays"),
 }.items():
     register_state(_name, *_attributes)
+register_state(atari_state.CLASS, get=atari_state.read, set=atari_state.write)

@@ -33,6 +33,10 @@ _KNOWN: dict[str, Callable[..., gym.Env[Any, Any]]] = {
 }
 
 
+class WrapperNeedsError(DependencyNotInstalled):
+    """A wrapper needs a package that is not installed."""
+
+
 @dataclass(frozen=True)
 class _Named:
     """A wrapper with its arguments, which wraps an environment when it is called."""
@@ -44,8 +48,10 @@ class _Named:
     def __call__(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         try:
             wrapped = self.wrapper(env, **self.kwargs)
-        except DependencyNotInstalled:
-            raise
+        except DependencyNotInstalled as error:
+            raise WrapperNeedsError(
+                f"the wrapper {self.name} needs a package that is not installed: {error}"
+            ) from error
         except Exception as error:  # Gymnasium's wrappers also use assert
             problem = " ".join(str(error).split())
             raise ValueError(

@@ -21,6 +21,16 @@ def test_train_without_a_simulator_names_its_extra(env_id, package, extra, tmp_p
     assert mentions(done.stderr.lower(), env_id.lower(), package.lower(), f"pip install 'rl_rms[{extra}]'")
 
 
+def test_train_wrapper_without_its_package_names_the_wrapper_and_the_package(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    words = ["--env.wrappers=[AddRenderObservation, {ResizeObservation: {shape: [9, 9]}}]"]
+    assert main(["train", "cartpole_a2c", "--env.kwargs.render_mode=rgb_array", *words]) == 2
+    message = capsys.readouterr().err
+    assert mentions(message, "env.wrappers", "ResizeObservation", "opencv", "pip install")
+    assert "CartPole-v1 needs" not in message
+
+
 def test_train_videos_without_moviepy_names_the_extra(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rl_rms.cli.build.find_spec", lambda _: None)

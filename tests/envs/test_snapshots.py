@@ -261,6 +261,40 @@ def test_agent_trains_and_saves_where_the_random_source_cannot_be_saved(kind, na
     assert A2C.load(path, make()).learn(20).num_timesteps >= 40
 
 
+class Coin(Own):
+    """An environment with a second random generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.source = random.Random(0)
+
+    def step(self, action):
+        self.total += self.source.random()
+        return super().step(action)
+
+
+def test_snapshot_with_registered_functions_continues_exactly():
+    register_state(
+        Coin,
+        "total",
+        get=lambda env: env.source.getstate(),
+        set=lambda env, value: env.source.setstate(value),
+    )
+    for wrap in (NonStationary, lambda env: NonStationaryVector(SyncVectorEnv([lambda: env]))):
+        env, loaded = wrap(Coin()), wrap(Coin())
+        env.reset(seed=0)
+        loaded.reset(seed=1)
+        play(env, 10, seed=0)
+        loaded.load_state_dict(through_json(env.state_dict()))
+        assert same(play(loaded, 30, seed=5), play(env, 30, seed=5))
+
+
+@pytest.mark.parametrize(("given", "missing"), [("get", "set"), ("set", "get")])
+def test_register_state_with_one_function_names_the_other(given, missing):
+    with pytest.raises(ValueError, match=naming(f"{missing}=None")):
+        register_state(Own, **{given: print})
+
+
 def test_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
     class Holder(Own):
         pass

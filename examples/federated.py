@@ -48,7 +48,7 @@ def score(client: Client, server: Server) -> float:
     with torch.no_grad():
         for name, parameter in agent.policy.named_parameters():
             parameter.copy_(server.params[name])
-    with agent.undisturbed():
+    with agent.actor.undisturbed():
         means = [
             evaluate(agent, make_vec("CartPole-v1", 4, changes), episodes=8, seed=1).mean_reward
             for changes in CHANGES[:3]

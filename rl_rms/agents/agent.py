@@ -2,38 +2,33 @@
 
 import secrets
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import numpy.typing as npt
-from gymnasium.vector import VectorEnv
 from torch import nn
 
 from rl_rms.agents import checkpoint
-from rl_rms.agents.acting import Actor
-from rl_rms.agents.adaptation import AdaptationCallback, regime_number
 from rl_rms.agents.averaging import Sync, check_sync
 from rl_rms.agents.backends import choose_backend
-from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
-from rl_rms.agents.checkpoint_checks import check_trusted, damage_named
+from rl_rms.agents.callbacks import CallbackLike, CallbackList
 from rl_rms.agents.config import AgentConfig
-from rl_rms.agents.config_file import describe_env, write_config
+from rl_rms.agents.config_file import write_config
 from rl_rms.agents.config_parts import PolicyConfig
-from rl_rms.agents.constructor import check_arguments, docs_of, make_config, signature_of
+from rl_rms.agents.constructor import document, make_config, named_arguments
 from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
-from rl_rms.agents.env_session import EnvSession
-from rl_rms.agents.env_state import EnvLike, as_vector_env
+from rl_rms.agents.env_state import EnvLike
 from rl_rms.agents.interruption import first_waits
 from rl_rms.agents.learner import Learner
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.normalize import make_observation_normalizer
-from rl_rms.agents.optimizers import OptimizerLike, make_optimizer
-from rl_rms.agents.policies import find_device, make_policy
+from rl_rms.agents.optimizers import OptimizerLike
+from rl_rms.agents.parts import make_parts
 from rl_rms.agents.rollout import Episode
-from rl_rms.agents.spaces import action_mask_size, space_from_dict, space_to_dict
-from rl_rms.agents.trainer import Trainer, TrainingState
+from rl_rms.agents.spaces import space_to_dict
+from rl_rms.agents.trainer import Trainer
+from rl_rms.agents.training_callbacks import training_callbacks
+from rl_rms.agents.training_state import TrainingState
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import Workers
 from rl_rms.envs.checks import check_int
@@ -81,16 +76,13 @@ class Agent:
 
     def __init_subclass__(cls) -> None:
         """Show all arguments in the subclass's signature and docstring."""
-        if "__init__" in vars(cls):
-            cls.__signature__ = None  # type: ignore[attr-defined]
-        elif "config_class" in vars(cls):
-            cls.__signature__ = signature_of(cls.__init__, cls.config_class)  # type: ignore[attr-defined]
-            cls.__doc__ = docs_of(cls.__doc__ or "", Agent.__doc__ or "", cls.config_class)
+        document(cls, Agent.__doc__ or "")
 
+    @named_arguments
     def __init__(
         self,
         env: EnvLike | None,
-        *others: NoReturn,
+        *,
         config: AgentConfig | None = None,
         policy: PolicyConfig | nn.Module | None = None,
         optimizer: OptimizerLike | None = None,
@@ -99,78 +91,31 @@ class Agent:
         action_space: gym.Space[Any] | None = None,
         **hyperparameters: Any,
     ) -> None:
-        check_arguments(type(self).__name__, env, others, policy)
-        if config is None:
-            config = make_config(self.config_class, hyperparameters, policy, optimizer)
-        elif hyperparameters or isinstance(policy, PolicyConfig):
-            name = next(iter(hyperparameters), "policy")
-            raise TypeError(f"config states all hyperparameters; leave {name} out, or leave config out")
-        elif not isinstance(config, self.config_class):
-            raise TypeError(
-                f"config of {type(self).__name__} must be {self.config_class.__name__}, got "
-                f"{type(config).__name__}"
-            )
-        if isinstance(env, gym.Env) and config.on_env_error == "restart":
-            raise ValueError(
-                f"on_env_error='restart' needs a function that makes the environment, got {env!r}; give its id or "
-                "rl_rms.envs.ResilientSyncVectorEnv([make])"
-            )
-        self.config = config
-        self.env = None if env is None else as_vector_env(env, restarts=config.on_env_error == "restart")
-        if self.env is not None:
-            observation_space, action_space = self.env.single_observation_space, self.env.single_action_space
-        if observation_space is None or action_space is None:
-            raise ValueError("an agent needs env, or else observation_space and action_space, got env=None")
-        # Raises now for a space that could not be saved later.
-        space_to_dict(observation_space, "observation_space")
-        space_to_dict(action_space, "action_space")
-        if config.mask_actions:
-            action_mask_size(action_space)  # raises for actions that cannot be masked
-        self.observation_space: gym.Space[Any] = observation_space
-        self.action_space: gym.Space[Any] = action_space
+        self.config = make_config(self.config_class, config, hyperparameters, policy, optimizer)
         self.seed = secrets.randbelow(2**31) if seed is None else check_int("seed", seed, least=0)
-        self.device = find_device(config.device)
-        module = policy if isinstance(policy, nn.Module) else None
-        self.has_user_policy = module is not None
-        spaces = observation_space, action_space
-        self.policy = make_policy(module, *spaces, config.policy, seed=self.seed, device=self.device)
-        self.optimizer = make_optimizer(self.policy, config, optimizer)
-        num_envs = None if self.env is None else self.env.num_envs
-        normalizer = make_observation_normalizer(observation_space, config.normalize_observation)
-        self.actor = Actor(
-            self.policy,
-            *spaces,
-            num_envs=num_envs or 1,
-            normalizer=normalizer,
-            mask_actions=config.mask_actions,
+        parts = make_parts(
+            self.config,
+            self.learner_class,
+            env=env,
+            policy=policy if isinstance(policy, nn.Module) else None,
+            optimizer=optimizer,
             seed=self.seed,
-            device=self.device,
+            spaces=(observation_space, action_space),
         )
-        self.learner = self.learner_class(
-            self.policy,
-            self.optimizer,
-            config,
-            num_envs=num_envs,
-            observation_normalizer=normalizer,
-            generator=self.actor.generator,
-        )
-        if self.learner.transitions_per_update == 1 and config.policy.norm == "batch":
-            raise ValueError(
-                'norm="batch" needs more than one transition in an update; take more sub-environments, n_steps or '
-                "batch_size"
-            )
-        self.session = EnvSession(self.env, config, self.seed)
+        self.env, self.session = parts.env, parts.session
+        self.observation_space, self.action_space = parts.observation_space, parts.action_space
+        self.policy, self.optimizer = parts.policy, parts.optimizer
+        self.actor, self.learner = parts.actor, parts.learner
+        self.device, self.workers = parts.device, parts.learner.workers
+        self.generator = parts.actor.generator
+        self.observation_normalizer = parts.learner.observation_normalizer
+        self.reward_normalizer, self.meta = parts.learner.reward_normalizer, parts.learner.meta
         self.training = TrainingState()
-        self.workers = self.learner.workers
-        self.generator = self.actor.generator
-        self.observation_normalizer = normalizer
-        self.reward_normalizer = self.learner.reward_normalizer
-        self.meta = self.learner.meta
         self.episodes = self.training.episodes
+        self._has_user_policy = isinstance(policy, nn.Module)
         # The callbacks of the present training, and before a loaded agent's first `learn` their saved states.
         self._callbacks: CallbackList | None = None
         self._callback_states: dict[str, Any] = {}
-        self._set_timescale()
 
     @property
     def num_timesteps(self) -> int:
@@ -178,19 +123,9 @@ class Agent:
         return self.training.num_timesteps
 
     @property
-    def target_timesteps(self) -> int:
-        """Env steps at which the present `learn` ends."""
-        return self.training.target_timesteps
-
-    @property
     def num_updates(self) -> int:
         """Optimizer steps so far."""
         return self.learner.num_updates
-
-    @property
-    def num_rollouts(self) -> int:
-        """Rollouts so far."""
-        return self.training.num_rollouts
 
     @property
     def num_nonfinite(self) -> int:
@@ -202,39 +137,9 @@ class Agent:
         """The episodes that finished in the last rollout."""
         return self.training.new_episodes
 
-    @property
-    def can_be_saved(self) -> bool:
-        """Whether no optimizer step was interrupted, which would have moved only some weights."""
-        return not self.learner.is_half_stepped
-
-    @property
-    def steps_per_update(self) -> float | None:
-        """Env steps between two updates; None if the number varies."""
-        return self.learner.steps_per_update
-
-    @property
-    def lost_wrappers(self) -> list[str]:
-        """Names of the environment's wrappers whose state neither a save nor an evaluation can restore."""
-        return self.session.lost_wrappers
-
-    def lend_wrapper_states(self, env: VectorEnv) -> None:
-        """Give an environment of `rl_rms.envs.make_vec` the state of the training's wrappers.
-
-        Wrappers such as Gymnasium's NormalizeObservation have running statistics, which an evaluation in another
-        environment needs.
-
-        Raises:
-            ValueError: If the environment has other wrappers, or the saved state is damaged.
-        """
-        self.session.lend_wrapper_states(env)
-
     def describe_half_life(self) -> str | None:
         """The half-lives of the optimizer and the normalizers in updates and env steps; None if there are none."""
-        return describe_half_lives(self.config, self.optimizer, self.steps_per_update)
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """Every hyperparameter of the run by name, with env, num_envs and seed."""
-        return {**flat_hyperparameters(self.config, self.optimizer, self.env), "seed": self.seed}
+        return describe_half_lives(self.config, self.optimizer, self.learner.steps_per_update)
 
     def join(self: Self, workers: Workers, sync: Sync = "global") -> Self:
         """Train together with other processes from now on, each in its own sub-environments.
@@ -263,7 +168,6 @@ class Agent:
         self.workers = self.session.workers = self.learner.workers = workers
         self.learner.sync = "global" if workers.alone else sync
         self.actor.join(workers)
-        self._set_timescale()
         return self
 
     def prepare(self) -> None:
@@ -314,22 +218,15 @@ class Agent:
         trainer = self.make_trainer()
         trainer.start()
         self.training.target_timesteps = self.num_timesteps + total_timesteps
-        callbacks = self._callbacks = as_callback(callback)
-        logs_regimes = log_dir is not None and regime_number(self) is not None
-        if logs_regimes and not any(isinstance(one, AdaptationCallback) for one in callbacks):
-            callbacks.add_first(AdaptationCallback())  # before callbacks that save
+        callbacks = training_callbacks(self, callback, logs=log_dir is not None, progress_bar=progress_bar)
         callbacks.load_state_dict(self._callback_states)
-        self._callback_states = {}
-        if progress_bar:
-            from rl_rms.agents.progress import ProgressCallback
-
-            callbacks.add(ProgressCallback())
+        self._callbacks, self._callback_states = callbacks, {}
         folder = None if log_dir is None else Path(log_dir)
         threads, interrupt = trainer.backend.limit_threads(), first_waits(self.interrupt)
         with threads, Logger(folder, self.num_timesteps) as logger, interrupt:
             if folder is not None:
-                self._write_config(folder)
-            logger.hyperparameters(self.hyperparameters(), callbacks.metrics())
+                write_config(folder, self)
+            logger.hyperparameters(flat_hyperparameters(self), callbacks.metrics())
             callbacks.on_training_start(self, logger)
             try:
                 trainer.train(self, callbacks, logger, log_interval)
@@ -343,19 +240,8 @@ class Agent:
         return self
 
     def interrupt(self) -> None:
-        """End `learn` by KeyboardInterrupt after the update in progress.
-
-        A signal handler or another thread may call it. It ends the training of all workers.
-        """
+        """End `learn` of all workers by KeyboardInterrupt after the update; a signal handler may call this."""
         self.training.is_interrupted = True
-
-    def raise_if_interrupted(self) -> None:
-        """End a long evaluation if any worker was interrupted.
-
-        Raises:
-            KeyboardInterrupt: If a worker was interrupted.
-        """
-        self.training.raise_if_interrupted(self.workers)
 
     def predict(
         self,
@@ -388,20 +274,6 @@ class Agent:
         """
         return self.actor.predict(observation, state, episode_start, deterministic, action_masks)
 
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """Restore the random generator of the actions after the block, such as an evaluation."""
-        return self.actor.undisturbed()
-
-    def lent_env(self, clock: int | None = None) -> AbstractContextManager[None]:
-        """Context in which an evaluation may step the agent's environment; its episodes are restored afterwards.
-
-        If the episodes cannot be restored, `learn` begins new ones with the same clock, drift and curriculum.
-
-        Args:
-            clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the present.
-        """
-        return self.session.lent(clock)
-
     def save(self, path: str | Path) -> Path:
         """Write weights, optimizer, counters and generators to one file.
 
@@ -417,15 +289,10 @@ class Agent:
             rl_rms.agents.files.UnwritableError: If the file cannot be written; the earlier one stays.
             RuntimeError: If an optimizer step was interrupted, so that only some weights have moved.
         """
-        if not self.can_be_saved:
-            raise RuntimeError(
-                "the agent was interrupted within a step of its optimizer, which moved only some weights; load "
-                "its last checkpoint"
-            )
         fields = {
             "algorithm": self.algorithm,
             "config": self.config.to_dict(),
-            "user_policy": self.has_user_policy,
+            "user_policy": self._has_user_policy,
             "seed": self.seed,
             "observation_space": space_to_dict(self.observation_space),
             "action_space": space_to_dict(self.action_space),
@@ -463,30 +330,12 @@ class Agent:
             ValueError: If the file is not an agent of this class, or the environment's spaces differ.
         """
         contents = checkpoint.read(Path(path), cls.algorithm)
-        with damage_named(f"{path}, config,"):
-            changed = {} if device is None else {"device": device}
-            config = cls.config_class.from_dict(contents["config"], **changed)
-        module = None if isinstance(policy, PolicyConfig) else policy
-        if contents["user_policy"] and module is None:
-            raise ValueError(f"{path} was saved with a user's policy module; pass it as policy=...")
-        if isinstance(policy, PolicyConfig) and policy != config.policy:
-            raise ValueError(f"{path} was saved with {config.policy}, got policy={policy}; pass the saved one")
-        if not isinstance(policy, (PolicyConfig, nn.Module)):
-            for class_path in config.policy.user_classes.values():
-                check_trusted("policy", class_path)
-        if optimizer is None:
-            check_trusted("optimizer", config.optimizer)
-        with damage_named(f"{path}, observation_space or action_space,"):
-            spaces = {name: space_from_dict(contents[name]) for name in ("observation_space", "action_space")}
-        agent = cls(env, config=config, seed=contents["seed"], policy=module, optimizer=optimizer, **spaces)
-        for name, space in spaces.items():
-            if getattr(agent, name) != space:
-                raise ValueError(
-                    f"env has {name} {getattr(agent, name)}, but {path} was trained on {space}; pass an "
-                    "environment with that space"
-                )
-        with damage_named(str(path)):
-            checkpoint.restore(contents, agent._parts())
+        arguments = checkpoint.constructor_arguments(
+            contents, path, cls.config_class, policy=policy, optimizer=optimizer, device=device
+        )
+        agent = cls(env, **arguments)
+        checkpoint.check_spaces(path, contents, agent.observation_space, agent.action_space)
+        checkpoint.restore(path, contents, agent._parts())
         agent._callback_states = contents["callbacks"]
         return agent
 
@@ -498,14 +347,3 @@ class Agent:
         """A new trainer, because users may have frozen parameters or hooked modules since the last one."""
         backend = choose_backend(self.policy, self.device, self.config)
         return Trainer(self.session, self.actor, self.learner, self.training, backend)
-
-    def _write_config(self, folder: Path) -> None:
-        """Write the configuration of the training, unless the folder has one."""
-        assert self.env is not None
-        num_envs = self.env.num_envs * self.workers.size
-        env = describe_env(self.env, self.session.changing, num_envs, self.seed)
-        write_config(folder, env, self.config, self.target_timesteps, self.seed)
-
-    def _set_timescale(self) -> None:
-        if self.session.changing is not None:
-            self.learner.set_timescale(self.session.changing.timescale)

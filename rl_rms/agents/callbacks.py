@@ -147,7 +147,7 @@ class Periodic(Callback):
         if agent.num_timesteps >= self._next:
             self._next += self.every * (1 + (agent.num_timesteps - self._next) // self.every)
             return self.act(agent, logger)
-        if self.at_end and agent.num_timesteps >= agent.target_timesteps:
+        if self.at_end and agent.num_timesteps >= agent.training.target_timesteps:
             return self.act(agent, logger)
         return None
 

@@ -4,10 +4,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import gymnasium as gym
+from torch import nn
+
 from rl_rms.agents import storage
-from rl_rms.agents.checkpoint_checks import check_fields
+from rl_rms.agents.checkpoint_checks import check_fields, check_trusted, damage_named
+from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.config_parts import PolicyConfig
+from rl_rms.agents.optimizers import OptimizerLike
+from rl_rms.agents.spaces import space_from_dict
 
 _KIND = "agent"
+_SPACES = ("observation_space", "action_space")
 
 
 class Part(Protocol):
@@ -64,13 +72,78 @@ def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
     return contents
 
 
-def restore(contents: dict[str, Any], parts: Iterable[Part]) -> None:
+def constructor_arguments(
+    contents: Mapping[str, Any],
+    path: str | Path,
+    config_class: type[AgentConfig],
+    *,
+    policy: PolicyConfig | nn.Module | None,
+    optimizer: OptimizerLike | None,
+    device: str | None,
+) -> dict[str, Any]:
+    """The arguments that make the agent of a file, except ``env``.
+
+    Args:
+        contents: The fields of `read`.
+        path: The file, for errors.
+        config_class: The class of the agent's configuration.
+        policy: See `rl_rms.agents.agent.Agent.load`.
+        optimizer: See `rl_rms.agents.agent.Agent.load`.
+        device: A torch device; None for the saved one.
+
+    Raises:
+        ValueError: If a field is damaged, the policy differs from the saved one, or the file names a class that is
+            not trusted.
+    """
+    with damage_named(f"{path}, config,"):
+        changed = {} if device is None else {"device": device}
+        config = config_class.from_dict(contents["config"], **changed)
+    module = None if isinstance(policy, PolicyConfig) else policy
+    if contents["user_policy"] and module is None:
+        raise ValueError(f"{path} was saved with a user's policy module; pass it as policy=...")
+    if isinstance(policy, PolicyConfig) and policy != config.policy:
+        raise ValueError(f"{path} was saved with {config.policy}, got policy={policy}; pass the saved one")
+    if not isinstance(policy, (PolicyConfig, nn.Module)):
+        for class_path in config.policy.user_classes.values():
+            check_trusted("policy", class_path)
+    if optimizer is None:
+        check_trusted("optimizer", config.optimizer)
+    with damage_named(f"{path}, observation_space or action_space,"):
+        spaces = {name: space_from_dict(contents[name]) for name in _SPACES}
+    return {"config": config, "seed": contents["seed"], "policy": module, "optimizer": optimizer, **spaces}
+
+
+def check_spaces(path: str | Path, contents: Mapping[str, Any], *spaces: gym.Space[Any]) -> None:
+    """Check that an environment has the spaces of a saved agent.
+
+    Args:
+        path: The file, for errors.
+        contents: The fields of `read`.
+        *spaces: Observation and action space of one sub-environment.
+
+    Raises:
+        ValueError: If a space differs.
+    """
+    for name, space in zip(_SPACES, spaces, strict=True):
+        saved = space_from_dict(contents[name])
+        if space != saved:
+            raise ValueError(
+                f"env has {name} {space}, but {path} was trained on {saved}; pass an environment with that space"
+            )
+
+
+def restore(path: str | Path, contents: dict[str, Any], parts: Iterable[Part]) -> None:
     """Load the fields of `read` into an agent's parts.
 
     Args:
+        path: The file, for errors.
         contents: The fields.
         parts: The agent's parts. The last part holds the policy, so that a user's policy module changes only after
             all other parts were loaded.
+
+    Raises:
+        ValueError: If a field does not fit its part.
     """
-    for part in parts:
-        part.load_state_dict(contents)
+    with damage_named(str(path)):
+        for part in parts:
+            part.load_state_dict(contents)

@@ -86,7 +86,7 @@ class CheckpointCallback(Periodic):
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
         """Save the last checkpoint, unless an optimizer step was interrupted."""
-        if not agent.can_be_saved:
+        if agent.learner.is_half_stepped:
             return
         path = self.folder / f"final{storage.SUFFIX}"
         self.error = save_or_warn(agent, path)

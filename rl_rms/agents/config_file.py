@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rl_rms.agents import files
-from rl_rms.agents.config import A2CConfig, AgentConfig, PPOConfig, ReinforceConfig
+from rl_rms.agents.config import A2CConfig, PPOConfig, ReinforceConfig
 from rl_rms.envs.config import EnvConfig
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
     from rl_rms.agents.env_state import ChangingEnv
+    from rl_rms.agents.protocols import TrainedAgent
 
 CONFIG = "config.yaml"
 # The first line of the files that `learn` writes.
@@ -46,27 +47,31 @@ def is_of_script(folder: Path) -> bool:
         return False
 
 
-def write_config(folder: Path, env: dict[str, Any], agent: AgentConfig, total_timesteps: int, seed: int) -> None:
+def write_config(folder: Path, agent: "TrainedAgent") -> None:
     """Write the configuration of a script's training, unless the folder has one.
 
     Nothing is written for a configuration of the user's own class, which the command line cannot read.
 
     Args:
         folder: Folder of the log.
-        env: The environment, see `describe_env`.
-        agent: The agent's hyperparameters.
-        total_timesteps: Env steps of the training.
-        seed: Seed of the agent.
+        agent: The agent at the beginning of its training.
 
     Raises:
         rl_rms.agents.files.UnwritableError: If the file cannot be written.
     """
-    if type(agent) in (A2CConfig, PPOConfig, ReinforceConfig) and not (folder / CONFIG).exists():
-        plain = {"env": env, "agent": agent.to_dict(), "total_timesteps": total_timesteps, "seed": seed}
-        files.write(folder / CONFIG, f"{_MARK}\n{to_yaml(plain)}")
+    config, env = agent.config, agent.env
+    if env is None or type(config) not in (A2CConfig, PPOConfig, ReinforceConfig) or (folder / CONFIG).exists():
+        return
+    plain = {
+        "env": _describe_env(env, agent.session.changing, env.num_envs * agent.workers.size, agent.seed),
+        "agent": config.to_dict(),
+        "total_timesteps": agent.training.target_timesteps,
+        "seed": agent.seed,
+    }
+    files.write(folder / CONFIG, f"{_MARK}\n{to_yaml(plain)}")
 
 
-def describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: int, seed: int) -> dict[str, Any]:
+def _describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: int, seed: int) -> dict[str, Any]:
     """The keys under ``env`` of an environment that a script made.
 
     Args:

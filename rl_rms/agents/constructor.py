@@ -1,11 +1,12 @@
 """Constructor arguments derived from a configuration's dataclass: values, signature and documentation."""
 
 import difflib
+import functools
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
@@ -13,6 +14,7 @@ from rl_rms.agents.config import SYNONYMS, AgentConfig
 from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.optimizers import optimizer_path
 
+P = ParamSpec("P")
 ConfigT = TypeVar("ConfigT", bound=AgentConfig)
 # Arguments of other libraries that are no hyperparameter here, and their replacements.
 _VECTOR = 'make the environment with rl_rms.envs.make_vec("CartPole-v1", num_envs=8)'
@@ -36,6 +38,7 @@ _NOT_DERIVED = ("algorithm", "policy", "optimizer")
 
 def make_config(
     cls: type[ConfigT],
+    config: AgentConfig | None,
     hyperparameters: Mapping[str, Any],
     policy: PolicyConfig | nn.Module | None,
     optimizer: Any,
@@ -44,15 +47,24 @@ def make_config(
 
     Args:
         cls: The configuration's class.
+        config: The configuration in place of ``hyperparameters``; None makes one from them.
         hyperparameters: Values by name; hyperparameters without a value have their defaults.
         policy: A `PolicyConfig`, a module or None.
         optimizer: An optimizer's class or import path; None for the default.
 
     Raises:
-        TypeError: If a hyperparameter has an unknown name.
+        TypeError: If a hyperparameter has an unknown name or is stated twice, or ``config`` is of another class.
         ValueError: If a value is out of its range.
     """
-    known, kind = [spec.name for spec in _derived(cls)], cls.__name__.removesuffix("Config")
+    kind = cls.__name__.removesuffix("Config")
+    if config is not None:
+        if hyperparameters or isinstance(policy, PolicyConfig):
+            name = next(iter(hyperparameters), "policy")
+            raise TypeError(f"config states all hyperparameters; leave {name} out, or leave config out")
+        if not isinstance(config, cls):
+            raise TypeError(f"config of {kind} must be {cls.__name__}, got {type(config).__name__}")
+        return config
+    known = [spec.name for spec in _derived(cls)]
     for name in hyperparameters:
         if name not in known:
             close = difflib.get_close_matches(SYNONYMS.get(name, name), known, n=1, cutoff=0.5)
@@ -66,40 +78,66 @@ def make_config(
     return cls(**given)
 
 
-def check_arguments(kind: str, env: Any, others: Sequence[Any], policy: Any) -> None:
-    """Refuse the arguments of Stable-Baselines3's constructors, such as ``A2C("MlpPolicy", env)``.
+def named_arguments(constructor: Callable[P, None]) -> Callable[P, None]:
+    """Make a constructor name the replacements of Stable-Baselines3's arguments."""
+
+    @functools.wraps(constructor)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        agent, *given = args
+        _check_arguments(type(agent).__name__, given, kwargs.get("env"), kwargs.get("policy"))
+        constructor(*args, **kwargs)
+
+    return checked
+
+
+def _check_arguments(kind: str, given: Sequence[Any], env: Any, policy: Any) -> None:
+    """Refuse arguments of Stable-Baselines3's constructors.
 
     Args:
         kind: Class of the agent.
-        env: Its first argument.
-        others: Its other positional arguments.
+        given: Its arguments without a name.
+        env: Its argument ``env``.
         policy: Its argument ``policy``.
 
     Raises:
         TypeError: If an argument is of the wrong kind; the message has the replacement.
     """
-    policies = [one for one in (env, policy) if isinstance(one, str) and one.endswith("Policy")]
+    policies = [one for one in (*given[:1], env, policy) if isinstance(one, str) and one.endswith("Policy")]
     if policies:
         raise TypeError(
             f"{kind} has no policy {policies[0]!r}; leave it out: {kind}(env), or give "
             "policy=PolicyConfig(hidden_sizes=(64, 64))"
         )
-    if others:
+    if len(given) > 1:
         raise TypeError(
-            f"{kind} takes env alone without a name, got {others[0]!r} too; give the other arguments by name, "
+            f"{kind} takes env alone without a name, got {given[1]!r} too; give the other arguments by name, "
             f"such as {kind}(env, learning_rate=7e-4)"
         )
     if not isinstance(policy, (PolicyConfig, nn.Module, type(None))):
         raise TypeError(f"policy must be a PolicyConfig or a torch module, got {policy!r}")
 
 
-def signature_of(constructor: Any, cls: type[AgentConfig]) -> inspect.Signature:
+def document(cls: type, shared: str) -> None:
+    """Show all arguments of an agent's class in its signature and docstring.
+
+    Args:
+        cls: The class. One with a constructor of its own shows that constructor's signature.
+        shared: The docstring of the agents' base class.
+    """
+    if "__init__" in vars(cls):
+        cls.__signature__ = None  # type: ignore[attr-defined]
+    elif "config_class" in vars(cls):
+        config_class = cls.config_class  # type: ignore[attr-defined]
+        cls.__signature__ = _signature(cls.__init__, config_class)  # type: ignore[attr-defined, misc]
+        cls.__doc__ = _docs(cls.__doc__ or "", shared, config_class)
+
+
+def _signature(constructor: Any, cls: type[AgentConfig]) -> inspect.Signature:
     """A constructor's signature with a configuration's fields in place of ``**hyperparameters``."""
     own = [
         parameter
         for name, parameter in inspect.signature(constructor).parameters.items()
-        if name != "self"
-        and parameter.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
     derived = [
         inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=_default(spec), annotation=spec.type)
@@ -109,7 +147,7 @@ def signature_of(constructor: Any, cls: type[AgentConfig]) -> inspect.Signature:
     return inspect.Signature([*positional, *derived, *own[len(positional) :]])
 
 
-def docs_of(doc: str, shared: str, cls: type[AgentConfig]) -> str:
+def _docs(doc: str, shared: str, cls: type[AgentConfig]) -> str:
     """A class docstring with all arguments of the constructor.
 
     Args:

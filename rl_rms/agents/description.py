@@ -3,11 +3,11 @@
 import math
 from typing import Any, get_args
 
-from gymnasium.vector import VectorEnv
 from torch.optim import Optimizer
 
 from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.config_parts import normalizer_config, reward_half_life
+from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.half_life import Duration, EstimatedHalfLife, HalfLife
 from rl_rms.optim.rmsprop import RMSprop
 
@@ -32,9 +32,9 @@ def describe_half_lives(config: AgentConfig, optimizer: Optimizer, steps_per_upd
     return "; ".join(text for text in described if text is not None) or None
 
 
-def flat_hyperparameters(config: AgentConfig, optimizer: Optimizer, env: VectorEnv | None) -> dict[str, Any]:
-    """Every hyperparameter of the configuration by name, with env, num_envs and the optimizer's half-life."""
-    flat = config.to_dict()
+def flat_hyperparameters(agent: TrainedAgent) -> dict[str, Any]:
+    """Every hyperparameter of an agent by name, with env, num_envs, seed and the optimizer's half-life."""
+    flat, optimizer, env = agent.config.to_dict(), agent.optimizer, agent.env
     if isinstance(optimizer, RMSprop):
         stated = optimizer.param_groups[0]["half_life"]
         flat["half_life"] = f"{optimizer.half_life:.6g} updates" if stated is None else stated
@@ -47,7 +47,7 @@ def flat_hyperparameters(config: AgentConfig, optimizer: Optimizer, env: VectorE
     if env is not None:
         flat["env"] = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
         flat["num_envs"] = env.num_envs
-    return flat
+    return {**flat, "seed": agent.seed}
 
 
 def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) -> str | None:

@@ -129,7 +129,7 @@ class EvalCallback(Periodic):
         scalars: dict[str, float] = {}
         returns = []
         modes = (True, False) if self.deterministic == "both" else (bool(self.deterministic),)
-        with agent.undisturbed():
+        with agent.actor.undisturbed():
             for clock in self.clocks or (None,):
                 for mode in modes:
                     result = self._evaluate(agent, clock, mode)
@@ -191,7 +191,7 @@ class EvalCallback(Periodic):
 
     def _copy(self, agent: TrainedAgent) -> VectorEnv | None:
         """A copy of the agent's environment; None if its state can be restored or it cannot be copied."""
-        lost = agent.lost_wrappers
+        lost = agent.session.lost_wrappers
         if not lost or self._has_warned:
             return None
         assert agent.env is not None

@@ -102,7 +102,7 @@ def evaluate(
             kept = _play(agent, venv, share, seed, clock, deterministic=deterministic)
         else:
             is_frozen = isinstance(find_changing(agent.env), NonStationaryVector)
-            with agent.lent_env(clock):
+            with agent.session.lent(clock):
                 kept = _play(agent, venv, share, seed, None if is_frozen else clock, deterministic=deterministic)
     finally:
         if isinstance(env, str):
@@ -153,7 +153,7 @@ def _play(
         collector.keep_observations()
         collector.warn_of_long_episode()
         if step % STEPS_TO_INTERRUPT == 0 and agent.workers.alone:
-            agent.raise_if_interrupted()
+            agent.training.raise_if_interrupted(agent.workers)
         for episode in ended:
             if share[episode.env_index] > 0:
                 share[episode.env_index] -= 1

@@ -28,14 +28,13 @@ from torch import Tensor
 
 from rl_rms.agents import storage
 from rl_rms.agents.agent import Agent
+from rl_rms.agents.federated_checks import check_direction, check_names, checked_state
 from rl_rms.envs.checks import check_flag, check_int, check_number, is_number, shown
 from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]
 """Owner of RMSprop's normalizer."""
 Params = dict[str, Tensor]
-# Squares of larger values can overflow float32, and one infinite second moment stays infinite.
-_LARGEST_DIRECTION = 1e18
 # Sums of larger returns can overflow float64.
 _LARGEST_RETURN = 1e300
 
@@ -135,7 +134,7 @@ class Client:
         """
         agent, config = self.agent, self.config
         own = dict(agent.policy.named_parameters())
-        _check_names(params, own)
+        check_names(params, own)
         with torch.no_grad():
             for name, param in own.items():
                 param.copy_(params[name])
@@ -174,7 +173,7 @@ class Client:
             ValueError: If the file does not hold the second moment of this agent's policy.
         """
         own = dict(self.agent.policy.named_parameters())
-        self.state = _checked_state(storage.read(folder / "normalizer"), own)
+        self.state = checked_state(storage.read(folder / "normalizer"), own)
 
 
 def normalize(
@@ -225,18 +224,7 @@ class Server:
         Raises:
             ValueError: If the server cannot use the report. The message names the part and the value.
         """
-        if not isinstance(report.direction, Mapping) or report.direction.keys() != self.params.keys():
-            raise ValueError(f"direction must hold the {len(self.params)} parameters of the policy and no others")
-        for name, param in self.params.items():
-            value = report.direction[name]
-            if not isinstance(value, Tensor) or _kind(value) != _kind(param):
-                got = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
-                raise ValueError(
-                    f"direction of {name} must be a dense tensor on {param.device}, {param.dtype} of shape "
-                    f"{tuple(param.shape)}, got {got}"
-                )
-            if not bool((value.abs() <= _LARGEST_DIRECTION).all()):  # false for nan
-                raise ValueError(f"direction of {name} must be finite and within {_LARGEST_DIRECTION:g}")
+        check_direction(report.direction, self.params)
         if not isinstance(report.metrics, Mapping):
             raise ValueError(f"the metrics must be numbers by name, got {shown(report.metrics)}")
         missing = [name for name in ("env_steps", "episodes", "mean_return") if name not in report.metrics]
@@ -334,15 +322,11 @@ class Server:
             raise ValueError(
                 f"the server's state lacks {', '.join(missing)}; give a state that state_dict returned"
             )
-        _check_names(state["params"], self.params)
-        moments = _checked_state(state["state"], self.params)
+        check_names(state["params"], self.params)
+        moments = checked_state(state["state"], self.params)
         counts = [check_int(name, state[name], least=0) for name in ("round", "rejected")]
         self.params, self.state = dict(state["params"]), moments
         self.round, self.rejected = counts
-
-
-def _kind(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.shape, tensor.dtype, tensor.layout, tensor.device
 
 
 def norm(params: Mapping[str, Tensor]) -> float:
@@ -355,41 +339,3 @@ def _mean(all_params: Sequence[Params], shares: Sequence[float]) -> Params:
         name: torch.stack([share * params[name] for params, share in zip(all_params, shares, strict=True)]).sum(0)
         for name in all_params[0]
     }
-
-
-def _check_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Check names, shapes and finiteness of parameters."""
-    if (
-        not isinstance(given, Mapping)
-        or given.keys() != own.keys()
-        or not all(isinstance(param, Tensor) for param in given.values())
-        or any(given[name].shape != own[name].shape for name in own)
-    ):
-        raise ValueError("the parameters belong to another policy; give server and clients the same configuration")
-    for name, param in given.items():
-        if not param.is_floating_point() or not bool(param.isfinite().all()):
-            raise ValueError(
-                f"the parameter {name} must hold finite floating point values; give another checkpoint"
-            )
-
-
-def _checked_state(given: Any, own: Mapping[str, Tensor]) -> dict[str, State]:
-    """Second moments by parameter name; empty before the first round.
-
-    Raises:
-        ValueError: If names, shapes or values are wrong.
-    """
-    expected = rmsprop_init(dict(own)) if given else {}
-    if not isinstance(given, Mapping) or given.keys() != expected.keys():
-        raise ValueError("the second moments belong to another policy; give another checkpoint")
-    for name, parts in expected.items():
-        for part, initial in parts.items():
-            shape = torch.as_tensor(initial).shape
-            value = given[name].get(part) if isinstance(given[name], Mapping) else None
-            is_number = isinstance(value, (Tensor, int, float))
-            tensor = torch.as_tensor(value, dtype=torch.float64) if is_number else torch.tensor(math.nan)
-            if tensor.shape != shape or not bool((tensor.isfinite() & (tensor >= 0)).all()):
-                raise ValueError(
-                    f"{part} of {name} must be finite, >= 0 and of shape {tuple(shape)}; give another checkpoint"
-                )
-    return {name: dict(given[name]) for name in expected}

@@ -351,7 +351,16 @@ class Learner(ABC):
         return None if normalizer is None or not normalizer.detects_jumps else normalizer.num_jumps
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer, normalizers and counters."""
+        """Weights, optimizer, normalizers and counters.
+
+        Raises:
+            RuntimeError: If an optimizer step was interrupted, so that only some weights have moved.
+        """
+        if self.is_half_stepped:
+            raise RuntimeError(
+                "the agent was interrupted within a step of its optimizer, which moved only some weights; load "
+                "its last checkpoint"
+            )
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from rl_rms.agents.checkpoint_checks import check_like, check_numbers, check_optimizer, check_options
+from rl_rms.agents.checkpoint_checks import check_like, check_optimizer
 from rl_rms.agents.config import DEFAULT_OPTIMIZER
 from rl_rms.agents.config_parts import MetaConfig
 from rl_rms.agents.losses import Batch
+from rl_rms.agents.meta_checks import check_unrollable, check_update
 from rl_rms.agents.meta_window import LossModule, SavedTensors, Update, from_plain, to_plain
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.options import rule_options, state_options
@@ -63,7 +64,7 @@ class MetaGradient:
                 f"meta needs the optimizer {DEFAULT_OPTIMIZER}, got {type(optimizer).__name__}; leave out meta "
                 "or optimizer"
             )
-        _check(policy, optimizer, config)
+        check_unrollable(policy, optimizer, config)
         self._loss = LossModule(policy)
         self._optimizer = optimizer
         self._config = config
@@ -295,21 +296,11 @@ class MetaGradient:
             params, states = self._snapshot()
             check_like("meta.start", state["start"], {"params": params, "states": states})
         options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
-        for number, update in enumerate((*state["window"], *state["eval_batches"])):
-            # Only batches of the window have the options of an update.
-            groups = options if number < len(state["window"]) else []
-            for like, loaded in zip(groups, update["groups"], strict=True):
-                check_options("meta.window.groups", loaded, like)
-                check_numbers("meta.window.groups", loaded)
-                for name in ("momentum", "optimism"):  # the saved averages depend on them
-                    if loaded[name] != like[name]:
-                        raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
-            is_recurrent = bool(getattr(self._loss.policy, "state_size", 0))
-            if not isinstance(update["state"], Tensor if is_recurrent else type(None)):
-                raise ValueError(f"meta.window.state does not fit the policy: got {update['state']!r}")
-            for name, value in update["coefficients"].items():
-                if not isinstance(value, (int, float)):
-                    raise ValueError(f"meta.window.coefficients.{name} must be a number, got {value!r}")
+        is_recurrent = bool(getattr(self._loss.policy, "state_size", 0))
+        for update in state["window"]:
+            check_update(update, options, is_recurrent=is_recurrent)
+        for update in state["eval_batches"]:
+            check_update(update, [], is_recurrent=is_recurrent)
         check_like("meta.path", state["path"], [[0.0] * len(self.logs) for _ in state["path"]])
         check_like("meta.scalars", state["scalars"], dict.fromkeys(state["scalars"], 0.0))
         window = list(map(from_plain, state["window"]))
@@ -334,25 +325,6 @@ _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps"
 _AGREEMENT_RHO = rho_from_half_life(10.0)
 # Largest ratio of a hyperparameter to its stated value, which keeps it finite.
 _LARGEST_LOG = math.log(1e4)
-
-
-def _check(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) -> None:
-    others = [name for name in optimizer.guard.in_use() if name not in ("max_grad_norm", "on_nonfinite")]
-    if others:
-        raise ValueError(
-            f"meta needs an optimizer without {others[0]}; leave {others[0]} out of optimizer_kwargs, or clip "
-            "with max_grad_norm instead"
-        )
-    estimated = [group["half_life"] for group in optimizer.param_groups if group["half_life"] in ("match", "auto")]
-    if estimated and "half_life" in config.adapt:
-        raise ValueError(
-            f"meta needs a stated half-life to adapt, got half_life={estimated[0]!r}; state a half-life, or leave "
-            "half_life out of meta.adapt"
-        )
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules()):
-        raise ValueError(
-            'meta cannot unroll norm="batch", whose running statistics change with every loss; set norm="layer"'
-        )
 
 
 def _adapted(base: Mapping[str, Any], ratios: Mapping[str, Tensor]) -> dict[str, Any]:

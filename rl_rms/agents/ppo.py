@@ -144,7 +144,7 @@ class PPO(Agent):
 
     Examples:
         >>> agent = PPO("CartPole-v1", n_steps=128, n_epochs=4, half_life="2_000 steps", seed=0).learn(256)
-        >>> agent.steps_per_update, agent.optimizer.half_life
+        >>> agent.learner.steps_per_update, agent.optimizer.half_life
         (16.0, 125.0)
     """
 

@@ -157,7 +157,9 @@ class ProgressCallback(Callback):
         if self._form == "auto" and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._pause = _SECONDS_BETWEEN_VIEWS
             self._view = _LiveView(self, self._console)
-            self._task = self._view.add_task("", total=agent.target_timesteps, completed=self._first, fps=0.0)
+            self._task = self._view.add_task(
+                "", total=agent.training.target_timesteps, completed=self._first, fps=0.0
+            )
             self._view.start()
         self._next = time.perf_counter() + self._pause
 
@@ -176,7 +178,7 @@ class ProgressCallback(Callback):
                 number, start, mean, first_tenth, last_tenth, half_life = ended
                 of_regime = {"return": mean, "first_tenth": first_tenth, "last_tenth": last_tenth}
                 self._print_json("regime", **of_regime, start=start, half_life=half_life, regime=number)
-            if agent.num_rollouts % self._every == 0:
+            if agent.training.num_rollouts % self._every == 0:
                 self._print_json("progress")
             return None
         now = time.perf_counter()
@@ -200,7 +202,7 @@ class ProgressCallback(Callback):
         returns = [episode.ret for episode in agent.episodes]
         return {
             "step": agent.num_timesteps,
-            "total": agent.target_timesteps,
+            "total": agent.training.target_timesteps,
             "fps": round((agent.num_timesteps - self._first) / max(seconds, 1e-9), 1),
             "return": float(np.mean(returns)) if returns else math.nan,
             "half_life": self._half_life,

@@ -1,7 +1,6 @@
 """The interface of an agent that callbacks, evaluations and progress displays use."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -11,8 +10,12 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 from torch.optim import Optimizer
 
+from rl_rms.agents.acting import Actor
 from rl_rms.agents.config import AgentConfig
+from rl_rms.agents.env_session import EnvSession
+from rl_rms.agents.learner import Learner
 from rl_rms.agents.rollout import Episode
+from rl_rms.agents.training_state import TrainingState
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import Workers
 
@@ -60,6 +63,26 @@ class TrainedAgent(Protocol):
         ...
 
     @property
+    def actor(self) -> Actor:
+        """Chooses the actions."""
+        ...
+
+    @property
+    def learner(self) -> Learner:
+        """Takes the optimizer steps."""
+        ...
+
+    @property
+    def session(self) -> EnvSession:
+        """The environment and the episodes in progress."""
+        ...
+
+    @property
+    def training(self) -> TrainingState:
+        """The counters of the training."""
+        ...
+
+    @property
     def workers(self) -> Workers:
         """The processes that train the agent together."""
         ...
@@ -75,16 +98,6 @@ class TrainedAgent(Protocol):
         ...
 
     @property
-    def num_rollouts(self) -> int:
-        """Rollouts so far."""
-        ...
-
-    @property
-    def target_timesteps(self) -> int:
-        """Env steps at which the present training ends."""
-        ...
-
-    @property
     def episodes(self) -> Sequence[Episode]:
         """The last 100 finished episodes."""
         ...
@@ -92,20 +105,6 @@ class TrainedAgent(Protocol):
     @property
     def new_episodes(self) -> Sequence[Episode]:
         """The episodes that finished in the last rollout."""
-        ...
-
-    @property
-    def can_be_saved(self) -> bool:
-        """Whether no optimizer step was interrupted."""
-        ...
-
-    @property
-    def lost_wrappers(self) -> list[str]:
-        """Names of the environment's wrappers whose state cannot be restored."""
-        ...
-
-    def lend_wrapper_states(self, env: VectorEnv) -> None:
-        """Give an environment the state of the training's wrappers."""
         ...
 
     def predict(
@@ -121,18 +120,6 @@ class TrainedAgent(Protocol):
 
     def save(self, path: str | Path) -> Path:
         """Write the agent to one file."""
-        ...
-
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """Restore the agent's random generator after the block."""
-        ...
-
-    def lent_env(self, clock: int | None = None) -> AbstractContextManager[None]:
-        """Context in which an evaluation may step the agent's environment."""
-        ...
-
-    def raise_if_interrupted(self) -> None:
-        """Raise KeyboardInterrupt if the training was interrupted."""
         ...
 
     def describe_half_life(self) -> str | None:

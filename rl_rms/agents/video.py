@@ -82,7 +82,7 @@ class VideoCallback(Periodic):
         self._recorder.name_prefix = f"step_{agent.num_timesteps:010d}"
         clock = agent.num_timesteps if self._has_clock else None
         self._borrow_wrapper_states(agent)
-        with agent.undisturbed():
+        with agent.actor.undisturbed():
             evaluate(
                 agent,
                 self._recorder,
@@ -104,7 +104,7 @@ class VideoCallback(Periodic):
 
     def _borrow_wrapper_states(self, agent: TrainedAgent) -> None:
         if isinstance(self._recorder, VectorEnv):
-            agent.lend_wrapper_states(self._recorder)
+            agent.session.lend_wrapper_states(self._recorder)
 
     def _write(self) -> str:
         """Write the recorded episode, and return the reason if it cannot be written."""

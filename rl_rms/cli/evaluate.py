@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
             optimizer=own_optimizer(config),
             device=config.agent.device,
         )
-        agent.lend_wrapper_states(env)
+        agent.session.lend_wrapper_states(env)
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
     agent.generator.bit_generator.state = np.random.default_rng(arguments.seed).bit_generator.state

@@ -43,7 +43,7 @@ class RunPages(Callback):
 
     def on_update(self, agent: "TrainedAgent", logger: Logger) -> bool | None:
         """Write the configuration again if the folder was deleted, so that the run can be resumed."""
-        if agent.num_rollouts % self.config.rollouts_per_entry == 0:
+        if agent.training.num_rollouts % self.config.rollouts_per_entry == 0:
             self._keep_config()
         return None
 

@@ -82,7 +82,7 @@ def test_act_advances_the_recurrent_state_and_a_start_resets_it():
 def test_predict_within_undisturbed_leaves_the_random_generator_as_it_was():
     agent = A2C("CartPole-v1", seed=0)
     before = agent.generator.bit_generator.state
-    with agent.undisturbed():
+    with agent.actor.undisturbed():
         agent.predict(np.zeros((5, 4)))
         assert agent.generator.bit_generator.state != before
     assert agent.generator.bit_generator.state == before

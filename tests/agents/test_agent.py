@@ -253,7 +253,7 @@ def test_learn_without_log_interval_logs_each_hundredth_of_the_env_steps(agent, 
 @pytest.mark.parametrize(("agent", "every"), [(A2C, 100), (PPO, 1)])
 def test_learn_without_log_interval_logs_as_often_as_stable_baselines3(agent, every, tmp_path):
     trained = agent("CartPole-v1", n_steps=5, seed=0)
-    trained.learn(10**6, lambda one: one.num_rollouts < 205, log_dir=tmp_path)
+    trained.learn(10**6, lambda one: one.training.num_rollouts < 205, log_dir=tmp_path)
     with (tmp_path / "metrics.csv").open() as file:
         # The first rollout is logged always.
         assert len(list(csv.DictReader(file))) == 205 // every + (every > 1)

@@ -6,6 +6,7 @@ import pytest
 
 from rl_rms.agents import A2C, A2CConfig, ReinforceConfig
 from rl_rms.agents.config_parts import NormalizerConfig
+from rl_rms.agents.description import flat_hyperparameters
 from tests.naming import naming
 
 
@@ -80,7 +81,7 @@ def test_agent_with_numpy_hyperparameters_is_saved(tmp_path):
     agent = A2C("CartPole-v1", learning_rate=np.float32(0.25), **given).learn(np.int64(20))
     loaded = A2C.load(agent.save(tmp_path / "agent"))
     assert (loaded.config.n_steps, loaded.config.gamma, loaded.config.learning_rate) == (5, 0.5, 0.25)
-    assert loaded.hyperparameters()["half_life"] == "20 updates"
+    assert flat_hyperparameters(loaded)["half_life"] == "20 updates"
 
 
 def test_agent_config_imports_no_torch():

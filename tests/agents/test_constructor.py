@@ -128,3 +128,12 @@ def test_subclass_with_a_constructor_of_its_own_keeps_its_signature():
             super().__init__(env, learning_rate=speed)
 
     assert set(inspect.signature(Own).parameters) == {"env", "speed"}
+
+
+def test_signature_of_an_agent_has_one_positional_argument():
+    for shown in (A2C, A2C.__init__):
+        kinds = [
+            parameter.kind for name, parameter in inspect.signature(shown).parameters.items() if name != "self"
+        ]
+        assert inspect.Parameter.VAR_POSITIONAL not in kinds
+        assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) == 1

@@ -1,5 +1,6 @@
 import torch
 
+from rl_rms.agents import A2C
 from rl_rms.agents.config import A2CConfig
 from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
@@ -44,9 +45,9 @@ def test_describe_half_lives_has_the_normalizers_that_forget():
 
 
 def test_flat_hyperparameters_have_dotted_names_and_the_half_life_in_force():
-    config, optimizer = parts(policy=PolicyConfig(hidden_sizes=(8,)), optimizer_kwargs={"rho": 0.5})
-    flat = flat_hyperparameters(config, optimizer, make_vec("CartPole-v1", num_envs=2))
+    network, options = PolicyConfig(hidden_sizes=(8,)), {"rho": 0.5}
+    flat = flat_hyperparameters(A2C(make_vec("CartPole-v1", 2), policy=network, optimizer_kwargs=options, seed=3))
     assert flat["policy.hidden_sizes"] == [8]
     assert flat["optimizer.rho"] == 0.5
     assert flat["half_life"] == "1 updates"
-    assert (flat["env"], flat["num_envs"]) == ("CartPole-v1", 2)
+    assert (flat["env"], flat["num_envs"], flat["seed"]) == ("CartPole-v1", 2, 3)

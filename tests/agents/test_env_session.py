@@ -47,7 +47,7 @@ def test_lend_wrapper_states_gives_running_statistics_before_and_after_loading(w
         for lender in (agent, loaded):
             other = make(num_envs)
             assert other.wrapper_states[0] != states[0]
-            lender.lend_wrapper_states(other)
+            lender.session.lend_wrapper_states(other)
             assert other.wrapper_states == [states[i % 2] for i in range(num_envs)]
             other.close()
     agent.env.close()
@@ -56,8 +56,8 @@ def test_lend_wrapper_states_gives_running_statistics_before_and_after_loading(w
 def test_lend_wrapper_states_to_other_wrappers_names_them():
     agent = A2C(make_vec("CartPole-v1", 2, wrappers=["NormalizeObservation"], seed=0), seed=0).learn(50)
     with pytest.raises(ValueError, match=naming("gymnasium.wrappers.stateful_observation:NormalizeObservation")):
-        agent.lend_wrapper_states(make_vec("CartPole-v1", 2, vectorization_mode="sync"))
-    agent.lend_wrapper_states(make_vec("CartPole-v1", 2))  # a native environment has no single wrappers
+        agent.session.lend_wrapper_states(make_vec("CartPole-v1", 2, vectorization_mode="sync"))
+    agent.session.lend_wrapper_states(make_vec("CartPole-v1", 2))  # a native environment has no single wrappers
 
 
 def test_state_dict_before_the_start_is_the_loaded_one():

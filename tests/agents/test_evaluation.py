@@ -125,7 +125,7 @@ def test_evaluate_in_training_environment_does_not_change_training():
         return A2C(make_vec("CartPole-v1", 2, {"length": Linear(start=0.2, end=2.0, over=500)}, seed=0), seed=0)
 
     evaluated, alone = make().learn(100), make().learn(100)
-    with evaluated.undisturbed():
+    with evaluated.actor.undisturbed():
         evaluate(evaluated, evaluated.env, 3, seed=1)
         evaluate(evaluated, evaluated.env, 3, seed=1, clock=400)
     assert evaluated.env.state_dict() == alone.env.state_dict()

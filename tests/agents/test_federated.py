@@ -63,7 +63,7 @@ def test_client_with_ppo_completes_a_rollout_and_reports_its_mean_direction():
     one = Client(PPO(env, learning_rate=0.1, seed=0, **options), replace(CONFIG, placement="none"))
     start = params_of(one)
     told = one.train(start)
-    assert one.agent.num_rollouts == 1
+    assert one.agent.training.num_rollouts == 1
     assert one.agent.num_updates == 4
     for name, param in one.agent.policy.named_parameters():
         assert torch.allclose(start[name] - 0.4 * told.direction[name], param, atol=1e-6)

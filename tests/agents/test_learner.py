@@ -108,9 +108,9 @@ def test_reinforce_rollout_is_done_when_every_sub_environment_has_its_episodes()
 
 def test_steps_per_update_counts_all_workers():
     agent = A2C(gym.make_vec("CartPole-v1", 2), n_steps=5, seed=0)
-    assert agent.steps_per_update == 10
-    assert agent.join(Workers(0, 3)).steps_per_update == 30
-    assert Reinforce("CartPole-v1", seed=0).steps_per_update is None
+    assert agent.learner.steps_per_update == 10
+    assert agent.join(Workers(0, 3)).learner.steps_per_update == 30
+    assert Reinforce("CartPole-v1", seed=0).learner.steps_per_update is None
 
 
 def test_load_state_dict_of_another_policy_leaves_the_weights_alone():

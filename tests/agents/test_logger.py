@@ -15,6 +15,7 @@ from rl_rms.agents import (
     EvalCallback,
     files,
 )
+from rl_rms.agents.description import flat_hyperparameters
 from rl_rms.agents.logger import Logger, layout
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import Sinusoid
@@ -123,7 +124,7 @@ def test_hparams_of_an_interrupted_run_are_completed_on_resume(tmp_path):
     ("half_life", "shown"), [(None, "200 updates"), (69, "69 updates"), ("2_000 steps", "2000 steps")]
 )
 def test_hparams_have_environment_and_half_life(half_life, shown):
-    values = A2C(make_vec("CartPole-v1", 4), half_life=half_life, seed=3).hyperparameters()
+    values = flat_hyperparameters(A2C(make_vec("CartPole-v1", 4), half_life=half_life, seed=3))
     assert (values["env"], values["num_envs"], values["seed"]) == ("CartPole-v1", 4, 3)
     assert values["half_life"] == shown
 

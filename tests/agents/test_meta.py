@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl_rms import RMSprop
 from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce, meta
+from rl_rms.agents.description import flat_hyperparameters
 from rl_rms.agents.distributions import Categorical
 from rl_rms.agents.losses import actor_critic_loss
 from rl_rms.envs import make_vec
@@ -264,7 +265,7 @@ def test_learn_logs_the_adapted_hyperparameters(tmp_path):
     last = events.Scalars("meta/learning_rate")[-1].value
     assert events.Scalars("train/learning_rate")[-1].value == pytest.approx(last, rel=1e-6)
     assert last != 7e-4
-    assert agent.hyperparameters()["meta.window"] == 2
+    assert flat_hyperparameters(agent)["meta.window"] == 2
 
 
 @pytest.mark.parametrize(

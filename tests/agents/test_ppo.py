@@ -121,25 +121,25 @@ def test_updates_on_a_rollout_together_span_its_env_steps(mode, counting):
     assert np.prod(decay) == pytest.approx(2.0 ** (-agent.num_timesteps / 1_000), rel=1e-9)
     assert len(decay) == agent.num_updates > 20
     assert len({round(one, 9) for one in decay}) > 1
-    assert agent.steps_per_update == pytest.approx(8 / 3)
+    assert agent.learner.steps_per_update == pytest.approx(8 / 3)
     # The log has the half-life of minibatches of full size.
-    assert agent.optimizer.half_life == pytest.approx(1_000 / agent.steps_per_update)
+    assert agent.optimizer.half_life == pytest.approx(1_000 / agent.learner.steps_per_update)
     assert "2.67 env steps per update" in agent.describe_half_life()
 
 
 def test_steps_per_update_of_a_recurrent_policy_counts_whole_rollouts():
     policy = PolicyConfig(recurrent="gru")
     agent = PPO(gym.make_vec("CartPole-v1", 4), n_steps=16, batch_size=40, n_epochs=4, policy=policy, seed=0)
-    assert agent.steps_per_update == 2 * 16 / 4
-    assert PPO("CartPole-v1", n_steps=16, n_epochs=4, seed=0).steps_per_update == 16 / 4
-    assert PPO(gym.make_vec("CartPole-v1", 4), n_steps=16, n_epochs=4, seed=0).steps_per_update == 64 / 4
+    assert agent.learner.steps_per_update == 2 * 16 / 4
+    assert PPO("CartPole-v1", n_steps=16, n_epochs=4, seed=0).learner.steps_per_update == 16 / 4
+    assert PPO(gym.make_vec("CartPole-v1", 4), n_steps=16, n_epochs=4, seed=0).learner.steps_per_update == 64 / 4
 
 
 @pytest.mark.parametrize(("num_envs", "n_steps"), [(1, 256), (3, 85), (16, 16), (300, 1)])
 def test_rollout_without_n_steps_has_256_env_steps(num_envs, n_steps):
     agent = PPO(gym.make_vec("CartPole-v1", num_envs), seed=0).learn(1)
     assert agent.num_timesteps == pytest.approx(num_envs * n_steps, abs=n_steps)
-    assert agent.num_rollouts == 1
+    assert agent.training.num_rollouts == 1
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -229,13 +229,13 @@ def test_log_has_the_clip_ranges_in_force(tmp_path):
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     # The first rollout, every second one and the last one.
-    assert len(rows) == 1 + agent.num_rollouts // 2 + agent.num_rollouts % 2
+    assert len(rows) == 1 + agent.training.num_rollouts // 2 + agent.training.num_rollouts % 2
     for row in rows:
         expected = max(0.2 * (1 - float(row["time/total_timesteps"]) / 200), 0.0)
         assert float(row["train/clip_range"]) == pytest.approx(expected, abs=1e-6)
         assert float(row["train/clip_range_vf"]) == pytest.approx(0.3)
         assert float(row["train/approx_kl"]) >= 0.0
-    assert float(rows[-1]["train/n_updates"]) == agent.num_updates > agent.num_rollouts
+    assert float(rows[-1]["train/n_updates"]) == agent.num_updates > agent.training.num_rollouts
 
 
 def test_nonfinite_gradients_of_one_minibatch_skip_its_update_alone(counting):

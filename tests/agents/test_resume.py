@@ -42,14 +42,14 @@ def check(make_agent, make_env, path, *, rollouts=6):
     """Train with saving and loading in between, and compare with an uninterrupted training."""
 
     def saving(agent):
-        if agent.num_rollouts == rollouts:
+        if agent.training.num_rollouts == rollouts:
             agent.save(path)
-        return agent.num_rollouts < 2 * rollouts
+        return agent.training.num_rollouts < 2 * rollouts
 
     whole = make_agent(make_env()).learn(10**6, callback=saving)
     loaded = type(whole).load(path, env=make_env())
-    assert loaded.num_rollouts == rollouts
-    loaded.learn(10**6, callback=lambda agent: agent.num_rollouts < 2 * rollouts)
+    assert loaded.training.num_rollouts == rollouts
+    loaded.learn(10**6, callback=lambda agent: agent.training.num_rollouts < 2 * rollouts)
     assert loaded.num_timesteps == whole.num_timesteps
     assert list(loaded.episodes) == list(whole.episodes)
     assert same(weights(loaded), weights(whole))

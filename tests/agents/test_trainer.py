@@ -81,5 +81,5 @@ def test_interrupt_ends_the_training_after_the_update():
     with pytest.raises(KeyboardInterrupt):
         agent.learn(10**9, lambda trained: trained.interrupt())
     assert agent.num_updates == 1
-    assert agent.can_be_saved
-    agent.raise_if_interrupted()  # the interruption has ended
+    assert not agent.learner.is_half_stepped
+    agent.training.raise_if_interrupted(agent.workers)  # the interruption has ended

@@ -43,7 +43,7 @@ def test_evaluate_continues_the_running_statistics_of_wrappers(tmp_path, capsys)
     for is_lent in (True, False):
         env = make_from_config(config.env, config.seed)
         if is_lent:
-            agent.lend_wrapper_states(env)
+            agent.session.lend_wrapper_states(env)
         result = evaluate(agent, env, 4, seed=1_000_000, clock=agent.num_timesteps)
         means.append(f"mean return {result.mean_reward:.1f} ")
     assert means[0] != means[1]

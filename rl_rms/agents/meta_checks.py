@@ -1,0 +1,59 @@
+"""Checks of the optimizer, the policy and the saved updates of `rl_rms.agents.meta.MetaGradient`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from rl_rms.agents.checkpoint_checks import check_numbers, check_options
+from rl_rms.agents.config_parts import MetaConfig
+from rl_rms.optim.rmsprop import RMSprop
+
+
+def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) -> None:
+    """Refuse optimizers and policies whose updates cannot be repeated differentiably.
+
+    Raises:
+        ValueError: If the optimizer clips in other ways than by norm or estimates an adapted half-life, or the
+            policy has batch normalization.
+    """
+    others = [name for name in optimizer.guard.in_use() if name not in ("max_grad_norm", "on_nonfinite")]
+    if others:
+        raise ValueError(
+            f"meta needs an optimizer without {others[0]}; leave {others[0]} out of optimizer_kwargs, or clip "
+            "with max_grad_norm instead"
+        )
+    estimated = [group["half_life"] for group in optimizer.param_groups if group["half_life"] in ("match", "auto")]
+    if estimated and "half_life" in config.adapt:
+        raise ValueError(
+            f"meta needs a stated half-life to adapt, got half_life={estimated[0]!r}; state a half-life, or leave "
+            "half_life out of meta.adapt"
+        )
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules()):
+        raise ValueError(
+            'meta cannot unroll norm="batch", whose running statistics change with every loss; set norm="layer"'
+        )
+
+
+def check_update(update: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], *, is_recurrent: bool) -> None:
+    """Check a loaded update of a window.
+
+    Args:
+        update: Plain data of `rl_rms.agents.meta_window.to_plain`.
+        groups: The present options of the optimizer's groups; none for a batch that only evaluates.
+        is_recurrent: Whether the policy is recurrent.
+
+    Raises:
+        ValueError: If an option, the recurrent state or a coefficient does not fit.
+    """
+    for like, loaded in zip(groups, update["groups"], strict=True):
+        check_options("meta.window.groups", loaded, like)
+        check_numbers("meta.window.groups", loaded)
+        for name in ("momentum", "optimism"):  # the saved averages depend on them
+            if loaded[name] != like[name]:
+                raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
+    if not isinstance(update["state"], Tensor if is_recurrent else type(None)):
+        raise ValueError(f"meta.window.state does not fit the policy: got {update['state']!r}")
+    for name, value in update["coefficients"].items():
+        if not isinstance(value, (int, float)):
+            raise ValueError(f"meta.window.coefficients.{name} must be a number, got {value!r}")

@@ -1,0 +1,68 @@
+"""The counters of a training and its last episodes."""
+
+import dataclasses
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rl_rms.agents.rollout import Episode
+from rl_rms.agents.workers import ALONE, Workers
+
+
+@dataclass
+class TrainingState:
+    """The counters of a training.
+
+    Attributes:
+        num_timesteps: Env steps so far, all sub-environments together.
+        num_rollouts: Rollouts so far.
+        num_nonfinite: Rewards, observations and updates' gradients so far that were nan or infinite.
+        target_timesteps: Env steps at which the present `learn` ends.
+        episodes: The last 100 finished episodes.
+        new_episodes: The episodes that finished in the last rollout.
+        is_interrupted: Whether the training should end after the update in progress.
+    """
+
+    num_timesteps: int = 0
+    num_rollouts: int = 0
+    num_nonfinite: int = 0
+    target_timesteps: int = 0
+    episodes: deque[Episode] = field(default_factory=lambda: deque(maxlen=100))
+    new_episodes: list[Episode] = field(default_factory=list)
+    is_interrupted: bool = False
+
+    def raise_if_interrupted(self, workers: Workers = ALONE) -> None:
+        """Raise KeyboardInterrupt in all workers if any worker was interrupted, once for each interruption."""
+        if not workers.all_true(not self.is_interrupted):
+            self.is_interrupted = False
+            raise KeyboardInterrupt
+
+    def scalars(self) -> dict[str, float]:
+        """Means over the last 100 episodes by TensorBoard tag."""
+        if not self.episodes:
+            return {}
+        scalars = {
+            "rollout/ep_rew_mean": float(np.mean([episode.ret for episode in self.episodes])),
+            "rollout/ep_len_mean": float(np.mean([episode.length for episode in self.episodes])),
+        }
+        successes = [episode.success for episode in self.episodes if episode.success is not None]
+        if successes:
+            scalars["rollout/success_rate"] = float(np.mean(successes))
+        return scalars
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters that a resumed training continues."""
+        return {
+            "num_timesteps": self.num_timesteps,
+            "num_rollouts": self.num_rollouts,
+            "num_nonfinite": self.num_nonfinite,
+            "episodes": [dataclasses.astuple(episode) for episode in self.episodes],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`."""
+        self.num_timesteps, self.num_rollouts = state["num_timesteps"], state["num_rollouts"]
+        self.num_nonfinite = state["num_nonfinite"]
+        self.episodes.extend(Episode(*episode) for episode in state["episodes"])

@@ -61,8 +61,8 @@ class Recipe:
     Attributes:
         steps: Env steps.
         num_envs: Number of environments of rl_rms.
-        ours: Arguments of rl_rms. ``lr``, ``ent`` and ``clip`` are the start values of a learning rate, an entropy
-            coefficient and a clip range that fall linearly to 0.
+        ours: Arguments of rl_rms; ``ent_coef`` is 0 if it is not among them. ``lr``, ``ent`` and ``clip`` are the
+            start values of a learning rate, an entropy coefficient and a clip range that fall linearly to 0.
         zoo: The zoo's entry, with ``n_envs``, ``normalize``, and ``lin`` and ``lin_clip`` for its linear learning
             rates and clip ranges.
         random: Mean return of random actions over 200 episodes, seed 0.
@@ -236,7 +236,7 @@ ENVS = list(A2C_RECIPES)
 
 def train_ours(algorithm: str, id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
     """Train rl_rms; return the mean returns of the evaluations during training and all returns of the last one."""
-    options = dict(recipe.ours)
+    options = {"ent_coef": 0.0, **recipe.ours}
     steps = recipe.steps
     falling = {"lr": "learning_rate", "ent": "ent_coef", "clip": "clip_range"}
     for short, name in falling.items():

@@ -60,7 +60,7 @@ def train(num_envs: int, n_steps: int, updates: int) -> dict[str, float]:
     with process_group(ScaleConfig()) as workers:
         env = make_vec("CartPole-v1", num_envs // workers.size, seed=0, shard=(workers.rank, workers.size))
         options: dict[str, Any] = {"n_steps": n_steps, "normalize_observation": False, "normalize_reward": False}
-        agent = A2C(env, learning_rate=1e-3, seed=0, device="cpu", **options).join(workers)
+        agent = A2C(env, learning_rate=1e-3, ent_coef=0.0, seed=0, device="cpu", **options).join(workers)
         times: list[float] = []
 
         def clock(_: Any) -> None:

@@ -250,6 +250,7 @@ class RolloutConfig(AgentConfig):
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 
+    ent_coef: float | dict[str, Any] = 0.01
     n_steps: int | None = 8
     gae_lambda: float = 0.95
 

@@ -65,6 +65,7 @@ def _train(seed: int, network: dict[str, Any], options: dict[str, Any], life: in
         policy=PolicyConfig(**network),
         n_steps=8,
         gae_lambda=0.95,
+        ent_coef=0.0,
         seed=seed,
         device="cpu",
         **NOT_NORMALIZED,

@@ -128,6 +128,7 @@ def _agent(changes: Mapping[str, float], seed: int) -> A2C:
         learning_rate=0.1,
         n_steps=8,
         gae_lambda=0.95,
+        ent_coef=0.0,
         seed=seed,
         device="cpu",
         **NOT_NORMALIZED,

@@ -156,6 +156,7 @@ def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, A
         learning_rate={"linear": {"start": rate, "end": 0.0, "over": steps}},
         n_steps=NUM_STEPS,
         gae_lambda=0.95,
+        ent_coef=0.0,
         normalize_advantage=True,
         **NOT_NORMALIZED,
     )

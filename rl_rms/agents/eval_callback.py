@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -66,6 +66,8 @@ class EvalCallback(Periodic):
             evaluations do not repeat the training's episodes.
 
     Attributes:
+        progress: Function of the number of finished episodes and of all episodes, called after each episode of an
+            evaluation; None for none. `rl-rms train` shows them in its progress.
         results: All evaluations so far.
         best_mean_reward: The best mean return over all clocks; ``-inf`` before the first evaluation.
 
@@ -98,6 +100,7 @@ class EvalCallback(Periodic):
         self.clocks = None if clocks is None else tuple(check_int("clocks", clock, least=0) for clock in clocks)
         self.best_path = None if best_path is None else Path(best_path)
         self.stop_at = None if stop_at is None else check_number("stop_at", stop_at)
+        self.progress: Callable[[int, int], None] | None = None
         self.results: list[Evaluated] = []
         self.best_mean_reward = -math.inf
         self._since_best = 0
@@ -157,7 +160,9 @@ class EvalCallback(Periodic):
 
     def _evaluate(self, agent: TrainedAgent, clock: int | None, deterministic: bool) -> Evaluation:
         seed = evaluation_seed(agent.seed) if self.seed is None else self.seed
-        play = partial(evaluate, agent, episodes=self.episodes, deterministic=deterministic, seed=seed)
+        play = partial(
+            evaluate, agent, episodes=self.episodes, deterministic=deterministic, seed=seed, progress=self.progress
+        )
         env = self._find_env(agent)
         copied = None if env is self.env else self._copy(agent)
         if copied is None:

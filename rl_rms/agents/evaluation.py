@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,7 @@ def evaluate(
     deterministic: bool = True,
     seed: int | None = None,
     clock: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate an agent in whole episodes, without learning.
 
@@ -78,6 +80,7 @@ def evaluate(
         deterministic: Whether to take the most likely actions instead of sampling them.
         seed: Seed of the environment; None continues its random generator.
         clock: First clock reading of a changing environment, in env steps; None for the reset's own.
+        progress: Function of the number of finished episodes and of all episodes; called after each.
 
     Returns:
         The episodes' returns and lengths, in the order in which they ended.
@@ -99,11 +102,12 @@ def evaluate(
     share[: episodes % venv.num_envs] += 1
     try:
         if agent.env is None or _bases(agent.env).isdisjoint(_bases(venv)):
-            kept = _play(agent, venv, share, seed, clock, deterministic=deterministic)
+            kept = _play(agent, venv, share, seed, clock, progress, deterministic=deterministic)
         else:
             is_frozen = isinstance(find_changing(agent.env), NonStationaryVector)
             with agent.session.lent(clock):
-                kept = _play(agent, venv, share, seed, None if is_frozen else clock, deterministic=deterministic)
+                first = None if is_frozen else clock
+                kept = _play(agent, venv, share, seed, first, progress, deterministic=deterministic)
     finally:
         if isinstance(env, str):
             venv.close()
@@ -134,6 +138,7 @@ def _play(
     share: npt.NDArray[np.int_],
     seed: int | None,
     clock: int | None,
+    progress: Callable[[int, int], None] | None,
     *,
     deterministic: bool,
 ) -> list[Episode]:
@@ -141,6 +146,7 @@ def _play(
     collector = Collector(env, mask_actions=agent.config.mask_actions, on_nonfinite=agent.config.on_nonfinite)
     collector.start(seed, clock)
     kept: list[Episode] = []
+    total = int(share.sum())
     state = None
     for step in itertools.count(1):
         if not share.any():
@@ -158,4 +164,6 @@ def _play(
             if share[episode.env_index] > 0:
                 share[episode.env_index] -= 1
                 kept.append(episode)
+                if progress is not None:
+                    progress(len(kept), total)
     return kept

@@ -81,8 +81,9 @@ class _LiveView(Progress):
         yield self.make_tasks_table(self.tasks)
         line = Text(f"return {_number(values['return'])}  ", no_wrap=True, overflow="crop")
         half_life = "" if values["half_life"] is None else f"  half-life {values['half_life']:,.0f} updates"
-        columns = max(min(self._width - len(line) - len(half_life), _SPARKLINE), 0)
-        yield line.append(sparkline(self._progress.returns_so_far(columns)), "green").append(half_life)
+        end = half_life + (f"  {self._progress.evaluation}" if self._progress.evaluation else "")
+        columns = max(min(self._width - len(line) - len(end), _SPARKLINE), 0)
+        yield line.append(sparkline(self._progress.returns_so_far(columns)), "green").append(end)
         regimes = self._progress.regimes()
         if regimes:
             yield _table(regimes, self._width)
@@ -130,6 +131,9 @@ class ProgressCallback(Callback):
         form: ``"auto"`` for a live view in a terminal and lines elsewhere; ``"lines"`` or ``"json"`` always.
         every: Rollouts between two JSON objects of progress, >= 1.
 
+    Attributes:
+        evaluation: Text on the evaluation in progress; empty without one.
+
     Raises:
         ValueError: If ``every`` is not a whole number >= 1.
     """
@@ -138,6 +142,7 @@ class ProgressCallback(Callback):
         self._console = console or Console(markup=False, emoji=False)
         self._form = form
         self._every = check_int("every", every, least=1, unit="rollouts")
+        self.evaluation = ""
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Show the optimizer's half-life and begin."""
@@ -187,6 +192,19 @@ class ProgressCallback(Callback):
             self._show()
         return None
 
+    def show_evaluation(self, done: int, total: int) -> None:
+        """Show the episodes of an evaluation during the training, if it is due.
+
+        Args:
+            done: Number of finished episodes.
+            total: Number of all episodes.
+        """
+        self.evaluation = f"evaluation {done:,} / {total:,} episodes" if done < total else ""
+        now = time.perf_counter()
+        if self._form != "json" and now >= self._next:
+            self._next = now + self._pause
+            self._show()
+
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
         """Show the last state."""
         if self._form == "json":
@@ -234,6 +252,8 @@ class ProgressCallback(Callback):
             parts.append(f"half-life {self._half_life:.0f} updates")
         if self._number:
             parts.append(f"regime {self._number:,} since {self._start:,}")
+        if self.evaluation:
+            parts.append(self.evaluation)
         if values["fps"] > 0:
             parts.append(f"{max(values['total'] - values['step'], 0) / values['fps']:.0f} s left")
         self._console.print("  ".join(parts), highlight=False, soft_wrap=True)

@@ -1,9 +1,13 @@
-"""The console that commands print to."""
+"""The console that commands print to, and the progress of long commands."""
 
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_SECONDS_BEFORE_LINES = 2.0
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 def make_console(*, quiet: bool = False) -> "Console":
@@ -11,3 +15,52 @@ def make_console(*, quiet: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(quiet=quiet, markup=False, emoji=False)
+
+
+class Counter:
+    """The progress of a command: a bar in a terminal, otherwise a line after two seconds and every five seconds.
+
+    Args:
+        console: The output.
+        name: Text before the bar or the number.
+    """
+
+    def __init__(self, console: "Console", name: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console, self._name = console, name
+        self._began = time.monotonic()
+        self._next = self._began + _SECONDS_BEFORE_LINES
+        self._bar: Progress | None = None
+        if console.is_terminal and not console.is_dumb_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(30),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(compact=True),
+                console=console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(name, total=None)
+
+    def __enter__(self) -> "Counter":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """Show the number of finished parts and of all parts, if it is due."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
+            return
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _SECONDS_BETWEEN_LINES
+        left = f", {(now - self._began) * (total - done) / done:.0f} s left" if done else ""
+        line = f"{self._name}: {done:,} / {total:,}{left}"
+        self._console.print(line, highlight=False, soft_wrap=True)

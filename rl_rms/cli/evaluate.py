@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from rl_rms.cli.console import Counter, make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.groups import NEWEST, newest_run
 from rl_rms.cli.parser import Parser
@@ -76,9 +77,16 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(str(error)) from error
     agent.generator.bit_generator.state = np.random.default_rng(arguments.seed).bit_generator.state
     clock = agent.num_timesteps if arguments.clock is None else arguments.clock
-    result = evaluate(
-        agent, env, arguments.episodes, deterministic=arguments.deterministic, seed=arguments.seed, clock=clock
-    )
+    with Counter(make_console(), "episodes") as counter:
+        result = evaluate(
+            agent,
+            env,
+            arguments.episodes,
+            deterministic=arguments.deterministic,
+            seed=arguments.seed,
+            clock=clock,
+            progress=counter.show,
+        )
     env.close()
     print(
         f"mean return {result.mean_reward:.1f} +- {result.std_reward:.1f} (standard deviation), mean length "

@@ -11,6 +11,7 @@ from typing import Any
 
 from rl_rms.agents import files
 from rl_rms.agents.metrics import read_metrics
+from rl_rms.cli.console import Counter, make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
 from rl_rms.cli.parser import Parser
@@ -113,6 +114,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.prepare:
         print(f"flwr run {folder}")
         return 0
+    print(f"federation of {len(federation.clients)} clients in {folder}", flush=True)
     simulate(federation, folder, arguments.workers)
     report(folder)
     return 0
@@ -131,7 +133,8 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
 
     @server.main()
     def serve(grid: Grid, context: Context) -> None:
-        Rounds(federation, folder.absolute(), grid).run()
+        with Counter(make_console(), "rounds") as counter:
+            Rounds(federation, folder.absolute(), grid).run(counter.show)
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
     backend: Any = {"client_resources": {"num_cpus": 1}}

@@ -13,7 +13,7 @@ import os
 import random
 import reprlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -153,11 +153,17 @@ class Rounds:
         if (folder / SERVER).exists():
             self.server.load_state_dict(storage.read(folder / SERVER))
 
-    def run(self) -> None:
-        """Run all remaining rounds."""
+    def run(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Run all remaining rounds.
+
+        Args:
+            progress: Function of the number of finished rounds and of all rounds; called after each.
+        """
         with Logger(self.folder, self.server.round) as logger:
             while self.server.round < self.config.rounds:
                 self._round(logger)
+                if progress is not None:
+                    progress(self.server.round, self.config.rounds)
 
     def _round(self, logger: Logger) -> None:
         number = self.server.round + 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
-from rl_rms.cli.console import make_console
+from rl_rms.cli.console import Counter, make_console
 from rl_rms.cli.errors import UserError, require, suggestion
 from rl_rms.cli.parser import Parser
 
@@ -25,7 +25,7 @@ section td, section th {{ white-space: nowrap; }}
 img {{ max-width: 100%; background: white; border-radius: 4px; }}
 section {{ border-top: 1px solid var(--line); margin-top: 3rem; }}
 code {{ font-size: 0.9em; }}
-.holds {{ color: var(--good); }} .holds-only-if {{ color: var(--partly); }} .does-not-hold {{ color: var(--bad); }}
+.holds {{ color: var(--good); }} .conditional {{ color: var(--partly); }} .does-not-hold {{ color: var(--bad); }}
 </style></head><body>
 <h1>RMSprop's theory, claim by claim</h1>
 <table><tr><th align="left">study</th><th align="left">claim</th><th align="left">verdict</th></tr>
@@ -59,7 +59,9 @@ def main(argv: Sequence[str]) -> int:
         "names", type=str, nargs="*", metavar="NAME", help="Studies, or 'all', which also writes one HTML report."
     )
     parser.add_argument("--list", action="store_true", help="List the studies and exit.")
-    parser.add_argument("--quick", action="store_true", help="Run fewer cells and seeds, in seconds.")
+    parser.add_argument(
+        "--quick", action="store_true", help="Run fewer cells and seeds, in under 20 seconds each."
+    )
     parser.add_argument(
         "--redraw",
         action="store_true",
@@ -115,8 +117,11 @@ def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | No
     study = load(name)
     console = make_console()
     began = time.perf_counter()
-    with console.status(f"{name} ..."):
-        results = read(study, output) if options is None else run(study, **options)
+    if options is None:
+        results = read(study, output)
+    else:
+        with Counter(console, name) as counter:
+            results = run(study, **options, progress=counter.show)
     finding = Finding.of(study, results)
     page = write(finding, output, events=runs_dir)
     for number, measured in enumerate(finding.tables):
@@ -143,10 +148,10 @@ def report(names: Sequence[str], folder: Path) -> None:
         verdict = study.verdict(read(study, folder))
         kind = verdict.word.replace(" ", "-")
         rows.append(
-            f'<tr><td><a href="#{name}">{name}</a></td><td>{study.claim}</td><td><b class="{kind}">{verdict.word}'
-            "</b></td></tr>"
+            f'<tr><td><a href="#{name}">{name}</a></td><td>{study.claim}</td><td class="{kind}">{verdict.summary}'
+            "</td></tr>"
         )
-        lines.append(f"| [{name}]({name}.md) | {study.claim} | {verdict.word} |")
+        lines.append(f"| [{name}]({name}.md) | {study.claim} | {verdict.summary} |")
         page = markdown.markdown((folder / f"{name}.md").read_text(), extensions=["tables"])
         picture = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
         page = re.sub(r'src="[^"]+\.png"', f'src="data:image/png;base64,{picture}"', page)
@@ -154,7 +159,7 @@ def report(names: Sequence[str], folder: Path) -> None:
     files.write(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))
     overview = "\n".join(lines)
     takes = (
-        "`rl-rms study all`, or `rl-rms study NAME`: one to five minutes each on two cores, with `--quick` some "
-        "seconds."
+        "`rl-rms study all`, or `rl-rms study NAME`: one to five minutes each on two cores, with `--quick` "
+        "under 20 seconds."
     )
     files.write(folder / "README.md", f"# The theory, claim by claim\n\n{takes}\n\n{overview}\n")

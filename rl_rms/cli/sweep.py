@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.agents.interruption import signals_deferred
-from rl_rms.cli.console import make_console
+from rl_rms.cli.console import Counter, make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.scale import require_ray
-from rl_rms.cli.search import Engine, Search, read_search
+from rl_rms.cli.search import STRETCHES, Engine, Search, read_search
 from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.trials import counted, open_study, results, retry_stale, work
 from rl_rms.cli.trust import see_working_folder
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 _SHOWN = 10
 _LOOK_EVERY = 0.5
@@ -86,8 +87,8 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
     status = 0
     try:
         pool = LocalWorkers(search, storage) if engine == "local" else _Ray(search, storage)
-        with pool:
-            _supervise(study, search, pool, workers, console)
+        with pool, Counter(console, "trainings") as counter:
+            _supervise(study, search, pool, workers, console, counter)
     except KeyboardInterrupt as interrupt:
         status = status_of(interrupt)
     report(study, search, folder, console)
@@ -97,7 +98,12 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
 
 
 def _supervise(
-    study: "optuna.Study", search: Search, pool: "LocalWorkers | _Ray", workers: int, console: Any
+    study: "optuna.Study",
+    search: Search,
+    pool: "LocalWorkers | _Ray",
+    workers: int,
+    console: Any,
+    counter: Counter,
 ) -> None:
     """Keep workers running until all trials have ended."""
     from optuna.trial import TrialState
@@ -120,9 +126,19 @@ def _supervise(
                 )
         if len(ended) >= search.sweep.num_trials:
             return
+        counter.show(*_trainings(ended, trials, search))
         begun = sum(one.state is not TrialState.WAITING for one in trials)
         pool.keep(min(workers, pool.busy() + search.sweep.num_trials - begun))
         time.sleep(_LOOK_EVERY)
+
+
+def _trainings(ended: "Sequence[FrozenTrial]", trials: "Sequence[FrozenTrial]", search: Search) -> tuple[int, int]:
+    """The number of finished trainings, and of all trainings. A trial has one training for each seed."""
+    of_trial = len(search.sweep.seeds)
+    running = sum(
+        (one.last_step + 1) // STRETCHES for one in trials if one not in ended and one.last_step is not None
+    )
+    return len(ended) * of_trial + running, search.sweep.num_trials * of_trial
 
 
 class LocalWorkers:

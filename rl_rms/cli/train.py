@@ -263,8 +263,10 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
     from rl_rms.cli.tensorboard import RunPages
 
     callbacks: list[Callback] = []
+    progress = None
     if config.progress != "none":
-        callbacks.append(ProgressCallback(make_console(), form=config.progress, every=config.rollouts_per_entry))
+        progress = ProgressCallback(make_console(), form=config.progress, every=config.rollouts_per_entry)
+        callbacks.append(progress)
     if config.eval_every is not None:
         evaluation = EvalCallback(
             every=config.eval_every,
@@ -275,6 +277,8 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
             stop_at=config.stop_at,
             patience=config.patience,
         )
+        if progress is not None:
+            evaluation.progress = progress.show_evaluation
         callbacks.append(evaluation)
     if config.video_every is not None:
         callbacks.append(VideoCallback(make_rendered_env(config), folder / "videos", config.video_every))

@@ -150,7 +150,7 @@ def verdict(results: Results) -> Verdict:
     if lost:
         return Verdict("holds", f"{lost[0]}, which is significant; {sentence}")
     if below:
-        return Verdict("holds only if", f"whole rankings are compared, not the winners: {sentence}")
+        return Verdict("conditional", sentence, "for whole rankings but not for the winners")
     return Verdict("does not hold", f"no winner is significantly worse under another optimizer; {sentence}")
 
 

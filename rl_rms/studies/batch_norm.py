@@ -161,7 +161,7 @@ def verdict(results: Results) -> Verdict:
     )
     if small > CLOSE:
         return Verdict("does not hold", sentence)
-    return Verdict("holds only if", f"eps is far below the gradients and gamma is constant: {sentence}")
+    return Verdict("conditional", sentence, "if eps is far below the gradients and gamma is constant")
 
 
 def draw(results: Results, figure: "Figure") -> None:

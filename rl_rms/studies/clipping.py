@@ -168,7 +168,7 @@ def verdict(results: Results) -> Verdict:
         return Verdict("holds", sentence)
     if not wherever:
         return Verdict("does not hold", sentence)
-    return Verdict("holds only if", f"the clip is {' or '.join(wherever)}: {sentence}")
+    return Verdict("conditional", sentence, f"only for {' and '.join(wherever)}")
 
 
 def draw(results: Results, figure: "Figure") -> None:

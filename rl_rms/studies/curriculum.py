@@ -138,8 +138,9 @@ def verdict(results: Results) -> Verdict:
         return Verdict("does not hold", f"{sentence}; for shrinking gradients {falls}.{returns}")
     if max(down.values()) > 1.5 * min(down.values()):
         return Verdict(
-            "holds only if",
-            f"gradients grow: {sentence}; shrinking gradients take longer by a factor of log R, {falls}.{returns}",
+            "conditional",
+            f"{sentence}; shrinking gradients take longer by a factor of log R, {falls}.{returns}",
+            "if gradients grow",
         )
     return Verdict("holds", f"{sentence}; for shrinking gradients {falls}.{returns}")
 

@@ -193,7 +193,7 @@ def verdict(results: Results) -> Verdict:
     if late > pairs / 2:
         return Verdict("holds", sentence)
     if early > pairs / 2:
-        return Verdict("holds only if", f"the training is early: {sentence}")
+        return Verdict("conditional", sentence, "only early in the training")
     return Verdict("does not hold", sentence)
 
 

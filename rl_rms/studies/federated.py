@@ -225,7 +225,7 @@ def verdict(results: Results) -> Verdict:
     if all(wins.values()):
         return Verdict("holds", sentence)
     if any(wins.values()):
-        return Verdict("holds only if", f"clients are similar: {sentence}")
+        return Verdict("conditional", sentence, "if clients are similar")
     return Verdict("does not hold", sentence)
 
 

@@ -41,16 +41,24 @@ class Verdict:
 
     Attributes:
         word: One of the three verdicts.
-        sentence: The rest of the sentence after the word, such as "gradients grow: ...".
+        evidence: The measured values, as sentences.
+        condition: Of a conditional verdict, the rest of a sentence after "the claim holds".
     """
 
-    word: Literal["holds", "holds only if", "does not hold"]
-    sentence: str
+    word: Literal["holds", "conditional", "does not hold"]
+    evidence: str
+    condition: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The verdict without the evidence, as one sentence."""
+        if self.word == "conditional":
+            return f"Conditional: the claim holds {self.condition}."
+        return f"The claim {self.word}."
 
     def __str__(self) -> str:
-        """The verdict as one sentence."""
-        between = " " if self.word == "holds only if" else ": "
-        return f"{self.word.capitalize()}{between}{self.sentence}"
+        """The verdict and its evidence, as sentences."""
+        return f"{self.summary} {self.evidence[:1].upper()}{self.evidence[1:]}"
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,14 @@ def grid(**settings: Iterable[Any]) -> list[dict[str, Any]]:
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
 
 
-def run(study: Study, *, quick: bool = False, seeds: int | None = None, processes: int = 1) -> Results:
+def run(
+    study: Study,
+    *,
+    quick: bool = False,
+    seeds: int | None = None,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Results:
     """Measure every cell of a study with every seed.
 
     Args:
@@ -158,6 +173,7 @@ def run(study: Study, *, quick: bool = False, seeds: int | None = None, processe
         quick: Whether to use fewer cells and seeds.
         seeds: Number of seeds; None for the study's own.
         processes: Number of processes; 1 measures in this process.
+        progress: Function of the number of finished measurements and of all measurements; called after each.
 
     Returns:
         The results, independent of the number of processes.
@@ -166,7 +182,11 @@ def run(study: Study, *, quick: bool = False, seeds: int | None = None, processe
     numbers = list(range(seeds or (study.quick_seeds if quick else study.seeds)))
     tasks = [(study.measure, seed, cell) for cell in cells for seed in numbers]
     with _map(processes) as apply:
-        outcomes = list(apply(_one, tasks))
+        outcomes = []
+        for outcome in apply(_one, tasks):
+            outcomes.append(outcome)
+            if progress is not None:
+                progress(len(outcomes), len(tasks))
     measured = []
     for start in range(0, len(outcomes), len(numbers)):
         of_seeds = outcomes[start : start + len(numbers)]

@@ -228,9 +228,7 @@ def verdict(results: Results) -> Verdict:
         return Verdict("does not hold", sentence)
     if large == list(SIZES):
         return Verdict("holds", sentence)
-    return Verdict(
-        "holds only if", f"the burst is large ({min(large):,g} times the other gradients here): {sentence}"
-    )
+    return Verdict("conditional", sentence, f"if the burst is at least {min(large):,g} times the other gradients")
 
 
 def draw(results: Results, figure: "Figure") -> None:

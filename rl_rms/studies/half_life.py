@@ -236,8 +236,9 @@ def verdict(results: Results) -> Verdict:
     )
     if any(len(won[h]) == len(worlds) for h in won) and power > 0.8:
         return Verdict("holds", sentence)
-    if any(won[h] and not lost[h] for h in won):
-        return Verdict("holds only if", f"the environment is one in which it helps: {sentence}")
+    helped = [f"{h} in {' and '.join(won[h])}" for h in won if won[h] and not lost[h]]
+    if helped:
+        return Verdict("conditional", sentence, f"only for {' and for '.join(helped)}")
     return Verdict("does not hold", sentence)
 
 

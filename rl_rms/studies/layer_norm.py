@@ -156,7 +156,7 @@ def verdict(results: Results) -> Verdict:
     if len(lessens) == 2 * len(texts):
         return Verdict("holds", sentence)
     if lessens:
-        return Verdict("holds only if", f"the setting is {' or '.join(lessens)}: {sentence}")
+        return Verdict("conditional", sentence, f"only in {' and '.join(lessens)}")
     return Verdict("does not hold", sentence)
 
 

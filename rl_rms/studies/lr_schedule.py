@@ -118,8 +118,10 @@ def verdict(results: Results) -> Verdict:
         return Verdict("holds", sentence)
     if not beyond:
         return Verdict("does not hold", sentence)
-    lost = ", ".join(f"{by} at {period:,}" for by, period in ratios if (by, period) not in beyond)
-    return Verdict("holds only if", f"half-life and period are other than {lost}; {sentence}")
+    lost = " and with ".join(
+        f"{by} and a period of {period:,}" for by, period in ratios if (by, period) not in beyond
+    )
+    return Verdict("conditional", sentence, f"except with {lost}")
 
 
 def draw(results: Results, figure: "Figure") -> None:

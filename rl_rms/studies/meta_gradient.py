@@ -212,7 +212,7 @@ def verdict(results: Results) -> Verdict:
         return Verdict("does not hold", sentence)
     unclear = " and ".join(name for name in NAMES if min(clear[name]) < 1)
     if unclear:
-        return Verdict("holds only if", f"many windows are averaged, for {unclear}: {sentence}")
+        return Verdict("conditional", sentence, f"for {unclear} only if many windows are averaged")
     return Verdict("holds", sentence)
 
 

@@ -126,7 +126,7 @@ def verdict(results: Results) -> Verdict:
         return Verdict("holds", sentence)
     if len(lost) == count:
         return Verdict("does not hold", sentence)
-    return Verdict("holds only if", f"gradients are less noisy than in these cases: {', '.join(lost)}. {sentence}")
+    return Verdict("conditional", sentence, f"except at {' and '.join(lost)}")
 
 
 def draw(results: Results, figure: "Figure") -> None:

@@ -267,8 +267,8 @@ def verdict(results: Results) -> Verdict:
     if spirals and damps:
         return Verdict("holds", sentence)
     if spirals or damps:
-        half = "only its first half is considered" if spirals else "only its second half is considered"
-        return Verdict("holds only if", f"{half}: {sentence}")
+        half = "for the spiral but not for momentum" if spirals else "for momentum but not for the spiral"
+        return Verdict("conditional", sentence, half)
     return Verdict("does not hold", sentence)
 
 

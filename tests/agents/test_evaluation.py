@@ -36,6 +36,14 @@ def test_evaluate_indivisible_number_of_episodes_plays_all(counting):
     assert sorted(result.lengths) == [1, 1, 1, 4, 4]
 
 
+def test_evaluate_calls_progress_after_each_episode(counting):
+    calls = []
+    evaluate(
+        Still(), counting([(1, False), (4, True)]), 3, progress=lambda done, total: calls.append((done, total))
+    )
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_evaluate_with_the_same_seed_gives_the_same_episodes():
     agent = A2C("CartPole-v1", seed=0)
     first, second = (evaluate(agent, "CartPole-v1", 4, seed=9).returns.tolist() for _ in range(2))

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import math
 import re
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rl_rms.agents import A2C, AdaptationCallback
+from rl_rms.agents import A2C, AdaptationCallback, EvalCallback
 from rl_rms.agents.adaptation import Returns
 from rl_rms.agents.progress import ProgressCallback, json_line, sparkline
 from rl_rms.agents.rollout import Episode
@@ -179,6 +180,20 @@ def test_progress_without_a_terminal_prints_lines(terminal, term, form):
     assert " / 3,000 steps  " in line
     assert "  half-life 200 updates  regime 2 since 2,0" in line
     assert "━" not in line
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_an_evaluation_until_it_ends(terminal, monkeypatch):
+    times = itertools.count(0.0, 10.0)
+    monkeypatch.setattr("rl_rms.agents.progress.time", SimpleNamespace(perf_counter=lambda: next(times)))
+    shown = Console(record=True, width=120, force_terminal=terminal, _environ={"TERM": "xterm"})
+    progress, evaluation = ProgressCallback(shown), EvalCallback(every=200, episodes=3)
+    evaluation.progress = progress.show_evaluation
+    agent().learn(200, [evaluation, progress])
+    text = shown.export_text()
+    assert "evaluation 1 / 3 episodes" in text
+    assert "evaluation 2 / 3 episodes" in text
+    assert "evaluation" not in text.splitlines()[-1]
 
 
 def test_progress_json_prints_only_json_lines(tmp_path, capsys):

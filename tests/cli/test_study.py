@@ -67,7 +67,7 @@ def test_study_all_writes_one_report(elsewhere, capsys, monkeypatch):
     assert "<table>" in report
     overview = (folder / "README.md").read_text()
     assert "| [clipping](clipping.md) | " in overview
-    assert report.count("<b class=") == 2
+    assert report.count("<td class=") == 2
     assert "tensorboard --logdir runs/studies" in printed
     assert "report       runs/studies/report.html" in printed
     page = (folder / "clipping.md").read_text()

@@ -28,4 +28,4 @@ def test_verdict_equals_hand_computed_values(better, word):
     measured = [{"scores": middle[key] + rng.normal(size=(10, 3))} for key in middle]
     verdict = STUDY.verdict(Results(range(10), cells, measured))
     assert verdict.word == word
-    assert ("a, first under SGD, falls" in verdict.sentence) == (word == "holds")
+    assert ("a, first under SGD, falls" in verdict.evidence) == (word == "holds")

@@ -10,7 +10,7 @@ def test_steps_with_small_eps_are_independent_of_gamma(quick):
     assert worst(quick, "RMSprop, eps 1e-8") < 0.01
     assert worst(quick, "SGD") > 10
     assert worst(quick, "RMSpropTFLike, eps 1e-5") > 0.5
-    assert STUDY.verdict(quick).word == "holds only if"
+    assert STUDY.verdict(quick).word == "conditional"
 
 
 def test_recovery_from_a_jump_takes_longer_with_a_longer_half_life(quick):

@@ -15,8 +15,8 @@ def test_burst_in_any_coordinate_is_contained_only_by_the_coordinate_clip(quick)
     assert contained(quick, "max_grad_norm") == ["all"]
     assert contained(quick, "max_grad_ratio") == list(BURSTS)
     verdict = STUDY.verdict(quick)
-    assert verdict.word == "holds only if"
-    assert verdict.sentence.split(":")[0].endswith(" max_grad_ratio")
+    assert verdict.word == "conditional"
+    assert verdict.condition.endswith(" max_grad_ratio")
 
 
 def test_pollution_equals_the_equation_of_the_accumulator(quick):

@@ -22,5 +22,5 @@ def test_committed_page_equals_the_report_of_its_data(name):
     assert len(results.seeds) == study.seeds
     finding = Finding.of(study, results)
     assert (FULL / f"{name}.md").read_text() == finding.to_markdown()
-    assert f"| [{name}]({name}.md) | {study.claim} | {finding.verdict.word} |" in OVERVIEW.read_text()
+    assert f"| [{name}]({name}.md) | {study.claim} | {finding.verdict.summary} |" in OVERVIEW.read_text()
     assert (FULL / f"{name}.png").is_file()

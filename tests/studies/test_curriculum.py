@@ -13,7 +13,7 @@ def test_recovery_depends_on_the_ratio_of_a_fall_but_not_of_a_rise(quick):
         assert slope(quick, ratio) == pytest.approx(expected(ratio), rel=0.15)
         assert slope(quick, 1 / ratio) == pytest.approx(expected(1 / ratio), rel=0.15)
     assert slope(quick, 0.01) > 2 * slope(quick, 0.25)
-    assert STUDY.verdict(quick).word == "holds only if"
+    assert STUDY.verdict(quick).word == "conditional"
 
 
 def test_theory_equals_hand_computed_values():

@@ -16,7 +16,7 @@ def test_client_normalizers_help_similar_clients_and_harm_different_ones(quick):
     assert unlike.low > 1
     of = {"placement": "client", "unlike": 10.0, "share": 1.0}
     assert at_best(quick, "noisy", **of).mean() > at_best(quick, "quiet", **of).mean()
-    assert STUDY.verdict(quick).word == "holds only if"
+    assert STUDY.verdict(quick).word == "conditional"
 
 
 def test_client_normalizer_uses_its_own_gradients():

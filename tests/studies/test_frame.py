@@ -35,6 +35,13 @@ def test_measure_in_several_processes_gives_the_same_results():
         assert {key: value.tolist() for key, value in left.items()} == {k: v.tolist() for k, v in right.items()}
 
 
+def test_run_calls_progress_after_each_measurement():
+    calls = []
+    results = run(LINE, seeds=2, progress=lambda done, total: calls.append((done, total)))
+    total = 2 * len(results.cells)
+    assert calls == [(done, total) for done in range(1, total + 1)]
+
+
 def test_results_select_cells_and_scores():
     results = run(LINE)
     assert results.levels("size") == [1.0, 2.0]
@@ -52,9 +59,17 @@ def test_nonfinite_score_counts_as_the_worst():
     assert interquartile(np.array([1.0, np.inf, np.nan, np.nan])) > 1e300
 
 
-@pytest.mark.parametrize(("word", "sentence"), [("holds", "Holds: x."), ("does not hold", "Does not hold: x.")])
-def test_str_of_a_verdict_is_a_sentence(word, sentence):
-    assert str(Verdict(word, "x.")) == sentence
+@pytest.mark.parametrize(
+    ("verdict", "sentences"),
+    [
+        (Verdict("holds", "x is 1."), "The claim holds. X is 1."),
+        (Verdict("does not hold", "x is 1."), "The claim does not hold. X is 1."),
+        (Verdict("conditional", "x is 1.", "if a > 0"), "Conditional: the claim holds if a > 0. X is 1."),
+    ],
+)
+def test_str_of_a_verdict_has_sentences(verdict, sentences):
+    assert str(verdict) == sentences
+    assert sentences.startswith(verdict.summary)
 
 
 def test_every_study_has_a_page_and_a_test():

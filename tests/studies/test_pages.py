@@ -13,7 +13,7 @@ def test_study_writes_page_data_and_events(tmp_path):
     page = write(Finding.of(LINE, results), tmp_path / "pages", events=tmp_path / "events").read_text()
     for part in (
         "**Claim.** c",
-        "**Holds only if lines are long.**",
+        "**Conditional: the claim holds if lines are long. Three lines.**",
         "| a | 0.833 (",
         "`rl-rms study line`, 4 seeds",
     ):

@@ -223,8 +223,12 @@ class EnvSession:
         borrower = find_changing(env)
         if not isinstance(borrower, NonStationaryVector):
             return
+        states = self._wrapper_states()
+        if states and borrower.last_observations is None:
+            # Some wrappers, such as EpisodicLifeEnv of Stable-Baselines3, take steps when they begin an episode.
+            borrower.reset()
         try:
-            borrower.wrapper_states = self._wrapper_states()
+            borrower.wrapper_states = states
         except OtherWrappersError:
             raise
         except Exception as error:  # a damaged file may hold anything

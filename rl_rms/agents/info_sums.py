@@ -91,10 +91,16 @@ def _find(info: Mapping[str, Any], name: str) -> tuple[npt.NDArray[Any], Bools |
     """An entry's values and the sub-environments that have one; None if there is no such entry."""
     *path, last = [name] if name in info else name.split(".")
     part: Any = info
+    # The vector wrappers of Gymnasium have one mask for a whole dictionary.
+    mask: Any = None
     for key in path:
-        part = part.get(key) if isinstance(part, Mapping) else None
-    values = part.get(last) if isinstance(part, Mapping) else None
-    return (values, part.get(f"_{last}")) if isinstance(values, np.ndarray) and values.ndim else None
+        if not isinstance(part, Mapping):
+            return None
+        part, mask = part.get(key), part.get(f"_{key}")
+    if not isinstance(part, Mapping):
+        return None
+    values, mask = part.get(last), part.get(f"_{last}", mask)
+    return (values, mask) if isinstance(values, np.ndarray) and values.ndim else None
 
 
 def _names_in(info: Mapping[str, Any], before: str = "") -> Iterator[str]:

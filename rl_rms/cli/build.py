@@ -54,17 +54,21 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
         raise UserError(_missing_extra(config, error) or f"env: {error}; {mend}") from error
     except (Error, ValueError, TypeError, ImportError) as error:
         # The path of a wrapper may name a missing module.
-        raise UserError(_missing_extra(config, error.__cause__) or f"env: {error}") from error
+        raise UserError(_missing_extra(config, error) or f"env: {error}") from error
 
 
-def _missing_extra(config: RunConfig, error: BaseException | None) -> str | None:
+def _missing_extra(config: RunConfig, error: BaseException) -> str | None:
     """The message for a missing module that an extra of this package installs; None for other errors."""
-    if not isinstance(error, ModuleNotFoundError) or error.name not in EXTRAS:
-        return None
-    return (
-        f"env: {config.env.id} needs {error.name}, which is not installed; install it with pip install "
-        f"'rl_rms[{EXTRAS[error.name]}]'"
-    )
+    cause: BaseException | None = error
+    while cause is not None:
+        name = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        if name in EXTRAS:
+            return (
+                f"env: {config.env.id} needs {name}, which is not installed; install it with pip install "
+                f"'rl_rms[{EXTRAS[name]}]'"
+            )
+        cause = cause.__cause__
+    return None
 
 
 def check_video(config: RunConfig, agent: "Agent") -> None:
@@ -97,6 +101,7 @@ def make_rendered_env(config: RunConfig) -> "NonStationaryVector":
     """
     from gymnasium.error import Error
 
+    from rl_rms.envs.atari import as_single
     from rl_rms.envs.make import make_from_config
 
     if find_spec("moviepy") is None:
@@ -104,13 +109,14 @@ def make_rendered_env(config: RunConfig) -> "NonStationaryVector":
             "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
         )
     try:
+        single = as_single(config.env) if config.env.vectorization_mode not in ("sync", "async") else config.env
         env = replace(
-            config.env,
+            single,
             num_envs=1,
             vectorization_mode="sync",
             autoreset_mode=None,
             curriculum=None,
-            kwargs={**config.env.kwargs, "render_mode": "rgb_array"},
+            kwargs={**single.kwargs, "render_mode": "rgb_array"},
         )
         return make_from_config(env, config.seed)
     except (Error, ValueError, TypeError, ImportError) as error:

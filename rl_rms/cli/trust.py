@@ -13,7 +13,7 @@ from rl_rms.cli.errors import UserError
 KNOWN_OPTIMIZERS = ("rl_rms.", "torch.optim.")
 # Modules of the packages that extras of this library install.
 KNOWN_ENVS = ("ale_py:", "gymnasium_robotics:", "minigrid:", "shimmy:")
-KNOWN_WRAPPERS = ("minigrid.wrappers:",)
+KNOWN_WRAPPERS = ("minigrid.wrappers:", "stable_baselines3.common.atari_wrappers:")
 HELP = "Import the code that the folder names, and follow its links; only for folders whose author you trust."
 
 

@@ -3,8 +3,6 @@
 import importlib
 from typing import Any
 
-CLASS = "ale_py.env:AtariEnv"
-
 
 def read(env: Any) -> bytes:
     """Read the emulator's state with its random generator, which decides on sticky actions."""

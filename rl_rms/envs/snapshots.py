@@ -13,6 +13,7 @@ from gymnasium.utils import EzPickle
 from rl_rms.envs import atari_state, mujoco_state
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.mujoco_state import is_mujoco
+from rl_rms.envs.specs import ATARI
 
 
 class _Registered(NamedTuple):
@@ -186,4 +187,4 @@ for _name, _attributes in {
     "rl_rms.envs.lending:Lending": ("group", "repays"),
 }.items():
     register_state(_name, *_attributes)
-register_state(atari_state.CLASS, get=atari_state.read, set=atari_state.write)
+register_state(ATARI, get=atari_state.read, set=atari_state.write)

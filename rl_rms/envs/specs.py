@@ -6,6 +6,8 @@ import importlib
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id, parse_env_id
 
+ATARI = "ale_py.env:AtariEnv"
+"""The entry point of ale-py's single environments."""
 # The native vector environments of rl_rms, by the entry point of the single environment.
 _CONTROL = "gymnasium.envs.classic_control"
 _NATIVE = {
@@ -19,13 +21,17 @@ _NATIVE = {
 def native(spec: EnvSpec) -> EnvSpec | None:
     """Return a specification with the native vector environment of rl_rms.
 
-    None if rl_rms has none, or the specification has another one.
+    None if rl_rms has none, or the specification has another one. For Atari games it is ale-py's own in a wrapper.
     """
     name = _NATIVE.get(str(spec.entry_point))
-    if name is None or spec.vector_entry_point is not None:
+    if spec.entry_point == ATARI:
+        vector_entry_point = "rl_rms.envs.atari:make_vector"
+    elif name is None or spec.vector_entry_point is not None:
         return None
+    else:
+        vector_entry_point = f"rl_rms.envs.classic_control:{name}"
     spec = copy.deepcopy(spec)
-    spec.vector_entry_point = f"rl_rms.envs.classic_control:{name}"
+    spec.vector_entry_point = vector_entry_point
     return spec
 
 

@@ -53,6 +53,25 @@ def test_lend_wrapper_states_gives_running_statistics_before_and_after_loading(w
     agent.env.close()
 
 
+class Continuing(gym.Wrapper):
+    """Begins an episode with a step of the last one, as Stable-Baselines3's EpisodicLifeEnv does."""
+
+    continues = False
+
+    def reset(self, **kwargs):
+        if self.continues:
+            return self.env.step(0)[::4]
+        self.continues = True
+        return self.env.reset(**kwargs)
+
+
+def test_lend_wrapper_states_to_a_wrapper_that_begins_with_a_step_lets_it_begin():
+    agent, other = (make_vec("CartPole-v1", 1, wrappers=[Continuing]) for _ in range(2))
+    A2C(agent, seed=0).learn(5).lend_wrapper_states(other)
+    assert other.wrapper_states[0][1][0]["attributes"]["continues"] == {"value": True}
+    assert other.reset()[0].shape == (1, 4)
+
+
 def test_lend_wrapper_states_to_other_wrappers_names_them():
     agent = A2C(make_vec("CartPole-v1", 2, wrappers=["NormalizeObservation"], seed=0), seed=0).learn(50)
     with pytest.raises(ValueError, match=naming("gymnasium.wrappers.stateful_observation:NormalizeObservation")):

@@ -32,6 +32,17 @@ class Counting(gym.Env):
         return np.zeros(1, np.float32), 1.0, ends, False, info | ({"last": self.count} if ends else {})
 
 
+class Longer(Counting):
+    """Episodes of another length."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def step(self, action):
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, self.count == self.length, False, info
+
+
 def logged(folder):
     """The rows of the log that have means of info."""
     with (folder / "metrics.csv").open() as file:
@@ -53,6 +64,13 @@ def test_log_info_is_the_mean_over_env_steps_in_every_autoreset_mode(mode, vecto
         "info/rl_rms.regime": 0.0,
     }
     env.close()
+
+
+def test_log_info_of_gymnasiums_vector_statistics_is_the_mean_over_episodes(tmp_path):
+    env = gym.wrappers.vector.RecordEpisodeStatistics(gym.vector.SyncVectorEnv([Counting, lambda: Longer(9)]))
+    A2C(env, n_steps=12, log_info=["episode.r"], seed=0).learn(1, log_dir=tmp_path)
+    (row,) = logged(tmp_path)
+    assert float(row["info/episode.r"]) == pytest.approx((3 * 3.0 + 9.0) / 4)
 
 
 def test_log_info_mean_starts_again_after_each_entry_of_the_log(tmp_path):

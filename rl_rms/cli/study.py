@@ -15,7 +15,7 @@ from rl_rms.cli.parser import Parser
 REPORT = "report.html"
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>rl_rms: the theory, claim by claim</title>
+<title>rl_rms: studies of RMSprop's theory</title>
 <style>
 :root {{ color-scheme: light dark; --line: #8884; --good: #009e73; --partly: #e69f00; --bad: #d55e00; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
@@ -27,7 +27,7 @@ section {{ border-top: 1px solid var(--line); margin-top: 3rem; }}
 code {{ font-size: 0.9em; }}
 .holds {{ color: var(--good); }} .conditional {{ color: var(--partly); }} .does-not-hold {{ color: var(--bad); }}
 </style></head><body>
-<h1>RMSprop's theory, claim by claim</h1>
+<h1>Studies of RMSprop's theory</h1>
 <table><tr><th align="left">study</th><th align="left">claim</th><th align="left">verdict</th></tr>
 {rows}
 </table>
@@ -159,7 +159,7 @@ def report(names: Sequence[str], folder: Path) -> None:
     files.write(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))
     overview = "\n".join(lines)
     takes = (
-        "`rl-rms study all`, or `rl-rms study NAME`: one to five minutes each on two cores, with `--quick` "
-        "under 20 seconds."
+        "`rl-rms study NAME` runs one study, and `rl-rms study all` runs all of them. A study takes one to five "
+        "minutes on two cores; with `--quick`, it takes under 20 seconds."
     )
-    files.write(folder / "README.md", f"# The theory, claim by claim\n\n{takes}\n\n{overview}\n")
+    files.write(folder / "README.md", f"# Studies of RMSprop's theory\n\n{takes}\n\n{overview}\n")

@@ -20,7 +20,7 @@ from rl_rms.studies.rankings import agreement, noise_floor, regret
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LIFE = 12_000
+NUM_STEPS = 12_000
 NETWORKS: dict[str, dict[str, Any]] = {
     "linear": {"hidden_sizes": ()},
     "8": {"hidden_sizes": (8,)},
@@ -46,19 +46,21 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 def cells(quick: bool) -> Sequence[Cell]:
     """Networks by optimizers; a cell covers all rates of its optimizer."""
     if quick:
-        return grid(network=["linear", "8", "32", "64-64"], by=["SGD", "RMSprop 200"], life=[2_000])
-    return grid(network=NETWORKS, by=OPTIMIZERS, life=[LIFE])
+        return grid(network=["linear", "8", "32", "64-64"], by=["SGD", "RMSprop 200"], num_steps=[2_000])
+    return grid(network=NETWORKS, by=OPTIMIZERS, num_steps=[NUM_STEPS])
 
 
-def measure(seed: int, *, network: str, by: str, life: int) -> dict[str, Any]:
+def measure(seed: int, *, network: str, by: str, num_steps: int) -> dict[str, Any]:
     """Mean episode length of a training, by learning rate."""
     options, rates = OPTIMIZERS[by]
     return {
-        "scores": [_train(seed, NETWORKS[network], {**options, "learning_rate": rate}, life) for rate in rates]
+        "scores": [
+            _train(seed, NETWORKS[network], {**options, "learning_rate": rate}, num_steps) for rate in rates
+        ]
     }
 
 
-def _train(seed: int, network: dict[str, Any], options: dict[str, Any], life: int) -> float:
+def _train(seed: int, network: dict[str, Any], options: dict[str, Any], num_steps: int) -> float:
     env = make_vec("CartPole-v1", 8, seed=seed)
     agent = A2C(
         env,
@@ -71,7 +73,7 @@ def _train(seed: int, network: dict[str, Any], options: dict[str, Any], life: in
         **NOT_NORMALIZED,
         **options,
     )
-    return float(np.mean(episode_returns(agent, life)))
+    return float(np.mean(episode_returns(agent, num_steps)))
 
 
 def at_best_rates(results: Results, by: str) -> Floats:
@@ -133,7 +135,7 @@ def verdict(results: Results) -> Verdict:
     scores = {by: at_best_rates(results, by) for by in optimizers}
     winners = {by: int(own.mean(1).argmax()) for by, own in scores.items()}
     lost = [
-        f"{names[row]}, first under {one}, falls {regret(scores[other], row)[0]:.0f} short under {other}"
+        f"{names[row]} is best under {one}, but {regret(scores[other], row)[0]:.0f} below the best under {other}"
         for one, row in winners.items()
         for other in optimizers
         if regret(scores[other], row)[1] > 0
@@ -143,15 +145,15 @@ def verdict(results: Results) -> Verdict:
     within = ", ".join(f"{one:.2f}" for one in floor.values())
     rates = ", ".join(f"{between_rates(results, by):.2f}" for by in optimizers)
     sentence = (
-        f"tau between optimizers is {between}; between halves of one optimizer's seeds {within}; between its two "
-        f"best rates {rates}."
+        f"Tau between optimizers is {between}. Tau between two halves of one optimizer's seeds is {within}. Tau "
+        f"between its two best learning rates is {rates}."
     )
     below = [pair for pair, one in of.items() if one[2] < min(floor[name] for name in pair)]
     if lost:
-        return Verdict("holds", f"{lost[0]}, which is significant; {sentence}")
+        return Verdict("holds", f"The network {lost[0]}, which is significant. {sentence}")
     if below:
         return Verdict("conditional", sentence, "for whole rankings but not for the winners")
-    return Verdict("does not hold", f"no winner is significantly worse under another optimizer; {sentence}")
+    return Verdict("does not hold", f"No winner is significantly worse under another optimizer. {sentence}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -178,16 +180,16 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="architecture_ranking",
-    claim="The optimizer used in an architecture search changes which architecture wins.",
-    mechanism="`rl-rms sweep` with `sampler: grid` trains every network with every optimizer; "
-    "`rl_rms.studies.rankings` has the statistics.",
-    setup=f"A2C trains on 8 CartPoles for {LIFE:,} env steps, and the score is the mean episode length of the "
-    "training. Twelve networks are trained under four optimizers, each pair at the best of three "
-    "rates. Kendall's tau between two optimizers' rankings has a bootstrap interval over seeds. It is "
-    "compared with tau between two halves of one optimizer's seeds, and with tau between its two best "
-    "rates.",
-    caveat="Trainings are short and on one task, so that fast initial learning is ranked high. The interval "
-    "of a winner's loss ignores that the winner was selected.",
+    claim="The optimizer used in an architecture search changes which architecture is best.",
+    mechanism="`rl-rms sweep` with `sampler: grid` trains every network with every optimizer. "
+    "`rl_rms.studies.rankings` computes the statistics.",
+    setup=f"A2C trains on 8 CartPoles for {NUM_STEPS:,} env steps. The score is the mean episode length of "
+    "the training. Twelve networks are trained with four optimizers, each pair at the best of three "
+    "learning rates. Kendall's tau measures the agreement of two optimizers' rankings, with a bootstrap "
+    "interval over seeds. It is compared with tau between two halves of one optimizer's seeds, and with tau "
+    "between its two best learning rates.",
+    caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. "
+    "The interval of a winner's loss under another optimizer ignores that the winner was selected.",
     cells=cells,
     measure=measure,
     tables=tables,

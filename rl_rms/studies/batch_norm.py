@@ -1,7 +1,7 @@
 """Whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
 
-With ReLU and without biases after it, gamma scales all later activations, and so the gradient of every earlier
-weight: ``g(gamma) = gamma g(1)``. A scale-invariant optimizer moves those weights equally for every gamma.
+If later layers have ReLU and no biases, gamma scales all their activations and the gradients of all earlier
+weights: ``g(gamma) = gamma g(1)``. A scale-invariant optimizer then moves these weights equally for every gamma.
 """
 
 import functools
@@ -104,7 +104,7 @@ def _constant(seed: int, *, by: str, gamma: float) -> dict[str, float]:
 
 
 def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
-    """First step after a jump of gamma relative to that without it, and updates until the two agree."""
+    """First step after a jump of gamma relative to the step without it, and updates until the two agree."""
     lengths = []
     for factor in (1.0, jump):
         source = Gradients(seed)
@@ -139,7 +139,7 @@ def tables(results: Results) -> Sequence[Table]:
     ]
     return [
         Table(["relative difference", *(f"gamma {gamma:g}" for gamma in gammas)], rows),
-        Table(["", "first step after it, ratio", "updates until right"], jumps),
+        Table(["", "first step after the jump, ratio", "updates until steps agree"], jumps),
     ]
 
 
@@ -147,7 +147,7 @@ def verdict(results: Results) -> Verdict:
     """Judge by the worst gamma at each eps, and by the longest effect of a jump of gamma."""
     small, gammas = worst(results, "RMSprop, eps 1e-8"), results.levels("gamma")
     texts = ", ".join(
-        f"{100 * worst(results, by):.2g} % with {by}" for by in results.levels("by") if by.startswith(("R", "l"))
+        f"{100 * worst(results, by):.2g} % with {by}" for by in results.levels("by") if by.startswith("RMSprop")
     )
     slowest = max(
         (results.middle("updates", rho=rho, jump=jump), rho, jump)
@@ -155,9 +155,9 @@ def verdict(results: Results) -> Verdict:
         for jump in results.levels("jump", rho=rho)
     )
     sentence = (
-        f"gammas of {min(gammas):g} to {max(gammas):g} change the displacement by at most "
-        f"{texts} (SGD {short(worst(results, 'SGD'))} times), and a jump of gamma x {slowest[2]:g} changes "
-        f"the steps for {short(slowest[0])} updates at rho {slowest[1]:g}."
+        f"Gammas of {min(gammas):g} to {max(gammas):g} change the displacement by at most {texts}; with SGD, by "
+        f"{short(worst(results, 'SGD'))} times its length. After gamma jumps x {slowest[2]:g}, the steps are "
+        f"wrong for {short(slowest[0])} updates at rho {slowest[1]:g}."
     )
     if small > CLOSE:
         return Verdict("does not hold", sentence)
@@ -178,23 +178,26 @@ def draw(results: Results, figure: "Figure") -> None:
         estimates = [interquartile_mean(results.values("updates", rho=rho, jump=jump)) for rho in rhos]
         memories = [1 / (1 - rho) for rho in rhos]
         draw_estimates(right, memories, estimates, fmt="o-", color=color, label=f"x {jump:g}")
-    right.set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until right within 10 %")
+    right.set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until steps agree within 10 %")
     right.set_title("after a jump of gamma")
     right.legend()
 
 
 STUDY = Study(
     name="batch_norm",
-    claim="A BatchNorm's scale gamma multiplies the gradients of the layers before it, but RMSprop's "
-    "denominator grows equally, so that its steps do not depend on gamma.",
-    mechanism='`PolicyConfig(norm="batch")` (`agent.policy.norm: batch` in a configuration); `eps`, '
+    claim="The scale gamma of a BatchNorm layer multiplies the gradients of the layers before it. RMSprop's "
+    "denominator grows equally, so its steps do not depend on gamma.",
+    mechanism="`PolicyConfig(norm='batch')`, or `agent.policy.norm: batch` in a configuration; `eps`, "
     "`eps_in_sqrt` and the presets of `rl_rms.RMSprop`.",
     setup="The first weights of an actor with one BatchNorm and ReLU take 100 updates at lr 1e-3, on random "
-    "batches of 64 with random factors of its four outputs. The displacement with a gamma is compared "
-    "with that for gamma 1 on the same batches, as a share of its length. Then gamma jumps after 200 "
-    "updates; the table gives the updates until steps are right within 10 %.",
-    caveat="Gradients are exactly proportional to gamma only if the later layers (ReLU, no biases) and the "
-    "loss are homogeneous. With tanh or a loss that saturates, gamma also changes their direction.",
+    "batches of 64 with random factors of its four outputs. The first table compares their displacement "
+    "with the displacement for gamma 1 on the same batches, relative to the length of the latter. In the "
+    "second experiment, gamma jumps after 200 updates. The second table shows the length of the first step "
+    "after the jump, divided by its length without the jump, and the updates until the two lengths agree "
+    "within 10 %.",
+    caveat="Gradients are exactly proportional to gamma only if the later layers (ReLU without biases) and "
+    "the loss are homogeneous. With tanh or a saturating loss, gamma also changes the direction of the "
+    "gradients.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -136,9 +136,9 @@ def tables(results: Results) -> Sequence[Table]:
         rows.append([clip, *row])
     header = [
         "clip",
-        *(f"root v over expected: {burst}" for burst in BURSTS),
+        *(f"root v / expected: {burst}" for burst in BURSTS),
         *(f"updates to recover: {burst}" for burst in WHERE),
-        "large: others' steps over expected",
+        "large: steps of other coordinates / expected",
     ]
     return [Table(header, rows)]
 
@@ -161,8 +161,8 @@ def verdict(results: Results) -> Verdict:
         for clip in ("none", "max_grad_norm", "max_grad_ratio")
     )
     sentence = (
-        "root v over its expected value after a burst in all coordinates, in one of large scale, in one of "
-        f"small scale: {texts}. Updates to adapt to a lasting change: {lasting}."
+        "Root v divided by its expected value after a burst in all coordinates, in the one of the largest "
+        f"scale, and in the one of the smallest scale: {texts}. Updates to adapt to a lasting change: {lasting}."
     )
     if wherever == list(BEFORE):
         return Verdict("holds", sentence)
@@ -194,20 +194,20 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="clipping",
-    claim="Clipping gradients before the accumulator keeps outliers out of the second moment v.",
-    mechanism="`rl_rms.RMSprop(max_grad_norm=..., max_tensor_norm=..., max_grad_value=..., max_grad_ratio=...)`, "
-    "all before v; `max_update_rms` after it (`rl_rms.optim.guard`).",
-    setup="A thousand coordinates in five tensors have normal noise of scales from 0.01 to 1, with rho = "
-    "0.99. One update's gradient is 1,000 times its scale, in all coordinates (all), in the one of the "
-    "largest scale (large) or in the one of the smallest (small); or all gradients are ten times as "
-    "large from then on (lasting). Measured are root v of these coordinates over its expected value "
-    "right after the burst, and the updates until that is within 10 % of 1. The expected value is root "
-    "v on the same noise without burst and clipping, and ten times that for a lasting change. The "
-    "bounds are twice the ordinary norm, three root mean squares of the largest scale (max_grad_value) "
-    "or of each coordinate's own (max_grad_ratio), and twice the quotient's ordinary root mean square "
-    "(max_update_rms).",
-    caveat="Gradients are normal. For heavy-tailed gradients, max_grad_ratio also clips the tails, and v then "
-    "estimates the clipped gradients. A tighter norm contains more of a burst, and shortens ordinary "
+    claim="Clipping gradients before they enter the second moment v keeps outliers out of v.",
+    mechanism="`rl_rms.RMSprop` clips by `max_grad_norm`, `max_tensor_norm`, `max_grad_value` and "
+    "`max_grad_ratio` before v is updated, and by `max_update_rms` afterwards (`rl_rms.optim.guard`).",
+    setup="A thousand coordinates in five tensors have normal gradients of scales from 0.01 to 1. rho is "
+    "0.99. In one update, the gradient is 1,000 times its scale: in all coordinates (all), in the "
+    "coordinate of the largest scale (large) or in the coordinate of the smallest scale (small). In a "
+    "fourth case, all gradients are ten times as large from then on (lasting). The study measures root v of "
+    "these coordinates, divided by its expected value, right after the burst, and the updates until this "
+    "ratio is within 10 % of 1. The expected value is root v on the same noise without burst and clipping, "
+    "and ten times this value for a lasting change. The norms are clipped to twice the ordinary norm. "
+    "max_grad_value is three root mean squares of the largest scale, and max_grad_ratio is three root mean "
+    "squares of each coordinate. max_update_rms is twice the ordinary root mean square of the quotient.",
+    caveat="The gradients are normal. For heavy-tailed gradients, max_grad_ratio also clips the tails, and "
+    "v then estimates the clipped gradients. A tighter norm limits bursts more, and shortens ordinary "
     "updates more often.",
     cells=cells,
     measure=measure,

@@ -1,8 +1,8 @@
 """The lag of RMSprop's second moment behind a curriculum's stages, and the best half-life for the return.
 
 When gradients become R times as large, root v is within a tenth of their size after ``t`` updates with
-``1 - rho**t = 0.81``, which is ``1.66 / (1 - rho)``; when they become R times smaller, ``rho**t R**2 = 0.21``: a
-time that grows with log R.
+``1 - rho**t = 0.81``, so ``t = 1.66 / (1 - rho)``. When they become R times smaller, ``rho**t R**2 = 0.21``, so t
+grows with log R.
 """
 
 import math
@@ -30,7 +30,7 @@ RHOS = (0.9, 0.97, 0.99, 0.997, 0.999)
 RATIOS = (4.0, 100.0)
 HALF_LIVES = (7, 69, 700)
 RATES = (1e-3, 3e-3)
-LIFE = 60_000
+NUM_STEPS = 60_000
 STAGES = [{"length": length} for length in (1.0, 0.5, 0.25, 0.12)]
 
 
@@ -78,7 +78,7 @@ def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
     env = make_vec("CartPole-v1", 16, curriculum=Staged(STAGES, threshold=100, window=30), seed=seed)
     options = {"n_steps": 8, "gae_lambda": 0.95, "ent_coef": 0.0, **NOT_NORMALIZED}
     agent = A2C(env, half_life=half_life, learning_rate=rate, seed=seed, device="cpu", **options)
-    returns = episode_returns(agent, LIFE)
+    returns = episode_returns(agent, NUM_STEPS)
     assert env.curriculum is not None
     return {"return": float(np.mean(returns)), "stage": float(env.curriculum.stage)}
 
@@ -118,14 +118,14 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the slopes for growing and shrinking gradients; the claim implies about 1 for every ratio."""
+    """Judge by the slopes for growing and shrinking gradients. The claim implies about 1 for every ratio."""
     ratios = results.levels("ratio")
     up = [slope(results, ratio) for ratio in ratios if ratio > 1]
     down = {ratio: slope(results, ratio) for ratio in ratios if ratio < 1}
-    falls = ", ".join(f"{found:.1f} for gradients {1 / ratio:g} times smaller" for ratio, found in down.items())
-    sentence = (
-        f"updates to adapt to growing gradients are {min(up):.2f} to {max(up):.2f} times 1 / (1 - rho), for "
-        "every ratio"
+    falls = " and ".join(f"{found:.1f} (R = {1 / ratio:g})" for ratio, found in down.items())
+    growing = (
+        f"Adapting to growing gradients takes {min(up):.2f} to {max(up):.2f} times 1 / (1 - rho) updates, for "
+        "every ratio."
     )
     half_lives = results.levels("half_life")
     returns = ""
@@ -134,15 +134,13 @@ def verdict(results: Results) -> Verdict:
             f"{short(results.middle('return', half_life=h, rate=_rate(results, h)))} at {h}" for h in half_lives
         ]
         returns = f" Return of A2C in a staged curriculum by half-life: {', '.join(texts)}."
+    shrinking = f"Adapting to shrinking gradients takes {falls} times 1 / (1 - rho) updates"
     if max(up) / min(up) > 1.5:
-        return Verdict("does not hold", f"{sentence}; for shrinking gradients {falls}.{returns}")
+        return Verdict("does not hold", f"{growing} {shrinking}.{returns}")
     if max(down.values()) > 1.5 * min(down.values()):
-        return Verdict(
-            "conditional",
-            f"{sentence}; shrinking gradients take longer by a factor of log R, {falls}.{returns}",
-            "if gradients grow",
-        )
-    return Verdict("holds", f"{sentence}; for shrinking gradients {falls}.{returns}")
+        sentence = f"{growing} {shrinking}, which grows with log R.{returns}"
+        return Verdict("conditional", sentence, "if gradients grow")
+    return Verdict("holds", f"{growing} {shrinking}.{returns}")
 
 
 def _rate(results: Results, half_life: float) -> float:
@@ -159,8 +157,8 @@ def draw(results: Results, figure: "Figure") -> None:
         times = [results.middle("updates", rho=rho, ratio=ratio) for rho in results.levels("rho")]
         axes[0].plot(memories, times, "o", color=color, label=f"gradients x {ratio:g}")
         axes[0].plot(memories, expected(ratio) * memories, color=color, linewidth=0.8)
-    axes[0].set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until root v is right")
-    axes[0].set_title("dots measured, lines theory")
+    axes[0].set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until root v has adapted")
+    axes[0].set_title("dots: measured; lines: theory")
     axes[0].legend()
     if half_lives:
         estimates = [results.estimate("return", half_life=h, rate=_rate(results, h)) for h in half_lives]
@@ -171,16 +169,17 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="curriculum",
-    claim="In a curriculum, the easy phase's influence on v decays as rho**t, so that RMSprop has adapted "
+    claim="In a curriculum, the influence of the easy phase on v decays as rho**t, so RMSprop has adapted "
     "after about 1 / (1 - rho) updates.",
-    mechanism="The curricula of `rl_rms.envs.curricula`, here `Staged`; `optim/tracking_ratio` in TensorBoard "
-    "shows how far v lags.",
-    setup=f"The size of {COORDINATES:,} normal gradients changes once by a ratio. Measured are the updates "
-    "until root v is within a tenth, their slope over 1 / (1 - rho), and the first step relative to "
-    "its length after v has adapted. Then A2C trains on 16 CartPoles through four stages of shorter "
-    f"poles in {LIFE:,} env steps, at three half-lives, each at the better of two rates.",
-    caveat="The tolerance of a tenth is arbitrary: a twentieth takes 1.4 times as long for growing gradients. "
-    "In CartPole's curriculum, gradients differ more from update to update than from stage to stage.",
+    mechanism="The study uses `rl_rms.envs.curricula.Staged`. In TensorBoard, `optim/tracking_ratio` shows "
+    "how far v lags.",
+    setup=f"The size of {COORDINATES:,} normal gradients changes once by a ratio. The study measures the "
+    "updates until root v is within a tenth of the new size, the slope of this time over 1 / (1 - rho), and "
+    "the first step relative to its length after v has adapted. In the second experiment, A2C trains on 16 "
+    f"CartPoles for {NUM_STEPS:,} env steps, through four stages with ever shorter poles. It uses three "
+    "half-lives, each at the better of two learning rates.",
+    caveat="The tolerance of a tenth is arbitrary. With a twentieth, growing gradients take 1.4 times as "
+    "long. In the curriculum of CartPole, gradients differ more between updates than between stages.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -8,12 +8,12 @@ NOT_NORMALIZED: dict[str, Any] = {"normalize_observation": False, "normalize_rew
 """Arguments of an agent whose gradients the normalizers of observations and rewards do not change."""
 
 
-def episode_returns(agent: Agent, life: int, since: float = 0.0) -> list[float]:
-    """Train an agent for ``life`` env steps; the returns of its episodes that end after ``since``, in order."""
+def episode_returns(agent: Agent, num_steps: int, since: float = 0.0) -> list[float]:
+    """The returns of the episodes that end after env step ``since`` in a training of ``num_steps`` env steps."""
     returns: list[float] = []
 
     def collect(trained: Agent) -> None:
         returns.extend(one.ret for one in trained.new_episodes if one.num_timesteps > since)
 
-    agent.learn(life, collect, log_interval=life)
+    agent.learn(num_steps, collect, log_interval=num_steps)
     return returns

@@ -28,7 +28,7 @@ CHECKPOINTS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 500, 750, 1_000]
 EARLY = CHECKPOINTS[2:5]
 RATES = half_decades(1e-4, 10.0)
 # Whether groups have equal weights, independent of their shares of the applicants.
-ALIKE = {
+EQUAL_WEIGHTS = {
     "SGD": False,
     "RMSprop": False,
     "per group": False,
@@ -44,9 +44,9 @@ Step = Callable[[Tensor, Mapping[Label, Tensor], Mapping[Label, float]], Tensor]
 def cells(quick: bool) -> Sequence[Cell]:
     """Settings, shared or own weights of the groups, and optimizers."""
     if quick:
-        few = [by for by in ALIKE if by != "equalized"]
-        return grid(world=["supervised"], weights=["shared", "own"], by=few, updates=[200])
-    return grid(world=SCORES, weights=["shared", "own"], by=ALIKE, updates=[UPDATES])
+        few = [by for by in EQUAL_WEIGHTS if by != "equalized"]
+        return grid(setting=["supervised"], weights=["shared", "own"], by=few, updates=[200])
+    return grid(setting=SCORES, weights=["shared", "own"], by=EQUAL_WEIGHTS, updates=[UPDATES])
 
 
 def inputs(applicants: Applicants, weights: str) -> Tensor:
@@ -77,7 +77,7 @@ def stepper(by: str, like: Tensor) -> Step:
     return step_by_group
 
 
-def measure(seed: int, *, world: str, weights: str, by: str, updates: int) -> dict[str, Any]:
+def measure(seed: int, *, setting: str, weights: str, by: str, updates: int) -> dict[str, Any]:
     """Evaluate a policy on unseen applicants at checkpoints, at the rate of the best late score."""
     env, rng = Lending(), np.random.default_rng(seed)
     tested, taught = env.applicants(TESTED, rng), env.applicants(BATCH * updates, rng)
@@ -92,7 +92,7 @@ def measure(seed: int, *, world: str, weights: str, by: str, updates: int) -> di
     step, evaluated = stepper(by, params), []
     for update, (x, in_group, repays) in enumerate(lessons, 1):
         probability = torch.sigmoid(params @ x.T)
-        if world == "supervised":
+        if setting == "supervised":
             error = probability - torch.from_numpy(repays).float()
         else:
             lends = torch.from_numpy(rng.random(BATCH, np.float32)) < probability
@@ -100,15 +100,15 @@ def measure(seed: int, *, world: str, weights: str, by: str, updates: int) -> di
         sizes = {k: n for k, n in enumerate(in_group.sum(0).tolist()) if n}
         grads: dict[Label, Tensor] = {k: (error * in_group[:, k]) @ x / n for k, n in sizes.items()}
         counts: dict[Label, float] = {k: float(n) for k, n in sizes.items()}
-        params = step(params, grads, dict.fromkeys(counts, 1.0) if ALIKE[by] else counts)
+        params = step(params, grads, dict.fromkeys(counts, 1.0) if EQUAL_WEIGHTS[by] else counts)
         if update in CHECKPOINTS:
             actions = (params @ x_tested.T > 0).numpy()
-            scored = actions == tested.repays if world == "supervised" else env.rewards(actions, tested.repays)
+            scored = actions == tested.repays if setting == "supervised" else env.rewards(actions, tested.repays)
             rates = true_positive_rates(actions, tested.groups, tested.repays)
             evaluated.append((rates, scored @ in_tested / in_tested.sum(0), scored.mean(1)))
     tpr, of_groups, score = (np.array(values) for values in zip(*evaluated, strict=True))
     # The score weights the groups as the training does.
-    importance = np.full(2, 0.5) if ALIKE[by] else in_tested.mean(0)
+    importance = np.full(2, 0.5) if EQUAL_WEIGHTS[by] else in_tested.mean(0)
     best = int((of_groups @ importance)[-3:].mean(0).argmax())
     gap = tpr[:, best, 0] - tpr[:, best, 1]
     early = [CHECKPOINTS.index(update) for update in EARLY]
@@ -140,10 +140,10 @@ def narrowed(results: Results, when: str, by: str, rival: str = "RMSprop", **of:
 
 def tables(results: Results) -> Sequence[Table]:
     """Gaps and scores by setting, weights and optimizer."""
-    header = ["setting, weights", "optimizer", "gap early", "late", "narrower than RMSprop's early", "late"]
+    header = ["setting, weights", "optimizer", "early gap", "late gap", "early reduction", "late reduction"]
     rows = []
     for cell in results.cells:
-        of = {key: cell[key] for key in ("world", "weights")}
+        of = {key: cell[key] for key in ("setting", "weights")}
         middles = {name: _middle(results.values(name, **cell)) for name in ("early", "late", *_SCORED)}
         gains = [
             "" if cell["by"] == "RMSprop" else _signed(narrowed(results, when, cell["by"], **of))
@@ -156,9 +156,9 @@ def tables(results: Results) -> Sequence[Table]:
         rate = short(float(np.median(results.values("rate", **cell))))
         rows.append([", ".join(of.values()), cell["by"], *gaps, *gains, *scores, rate])
     gap, accuracy, mean_reward = best_rule()
-    for world, score in zip(SCORES, (accuracy, mean_reward), strict=True):
-        rows.append([world, "the best rule there is", "", f"{gap:.3f}", "", "", "", f"{score:.3f}", ""])
-    return [Table([*header, "score early", "late", "learning rate"], rows)]
+    for setting, score in zip(SCORES, (accuracy, mean_reward), strict=True):
+        rows.append([setting, "best possible rule", "", f"{gap:.3f}", "", "", "", f"{score:.3f}", ""])
+    return [Table([*header, "early score", "late score", "learning rate"], rows)]
 
 
 _SCORED = ("early_score", "late_score")
@@ -166,7 +166,7 @@ _SCORED = ("early_score", "late_score")
 
 def verdict(results: Results) -> Verdict:
     """Judge by how often normalizers by group narrow the gap with the same weighting."""
-    settings = [{"world": w, "weights": s} for w in results.levels("world") for s in results.levels("weights")]
+    settings = [{"setting": w, "weights": s} for w in results.levels("setting") for s in results.levels("weights")]
 
     def wins(when: str, by: str, rival: str = "RMSprop") -> int:
         return sum(narrowed(results, when, by, rival, **of).low > 0 for of in settings)
@@ -178,17 +178,18 @@ def verdict(results: Results) -> Verdict:
     early, late = (
         wins(when, "per group") + wins(when, "per group, reweighted", "reweighted") for when in ("early", "late")
     )
-    of = {"world": results.levels("world")[0], "weights": "shared"}
+    of = {"setting": results.levels("setting")[0], "weights": "shared"}
     scores = [results.values("late_score", by=by, **of) for by in ("RMSprop", "reweighted")]
-    gaps = ", ".join(f"{by} {mean('early', by):.3f} to {mean('late', by):.3f}" for by in results.levels("by"))
+    gaps = ", ".join(f"{by} {mean('early', by):.3f} and {mean('late', by):.3f}" for by in results.levels("by"))
     sentence = (
-        f"if both weight the groups in the same way, normalizers by group narrow the gap early in {early} and "
-        f"late in {late} of {pairs} comparisons; SGD's early gap is narrower than RMSprop's in "
-        f"{wins('early', 'SGD')} of {len(settings)}. Equal weighting narrows RMSprop's gap early in "
-        f"{wins('early', 'reweighted')} and late in {wins('late', 'reweighted')} of {len(settings)}, and costs "
-        f"{_middle(scores[0] - scores[1]):.3f} of {SCORES[of['world']]} with shared weights; together with "
-        f"normalizers by group it does so in {wins('early', 'per group, reweighted')} and "
-        f"{wins('late', 'per group, reweighted')}. The mean gap, early to late: {gaps}."
+        f"If both weight the groups in the same way, normalizers by group narrow the early gap in {early} and "
+        f"the late gap in {late} of {pairs} comparisons with RMSprop. SGD's early gap is narrower than RMSprop's "
+        f"in {wins('early', 'SGD')} of {len(settings)}. Equal weighting narrows RMSprop's early gap in "
+        f"{wins('early', 'reweighted')} and its late gap in {wins('late', 'reweighted')} of {len(settings)}, and "
+        f"costs {_middle(scores[0] - scores[1]):.3f} of {SCORES[of['setting']]} with shared weights. Equal "
+        "weighting together with normalizers by group narrows the gaps in "
+        f"{wins('early', 'per group, reweighted')} and {wins('late', 'per group, reweighted')}. The mean early "
+        f"and late gaps: {gaps}."
     )
     if late > pairs / 2:
         return Verdict("holds", sentence)
@@ -199,17 +200,17 @@ def verdict(results: Results) -> Verdict:
 
 def draw(results: Results, figure: "Figure") -> None:
     """Draw the gap over the training."""
-    worlds, kinds = results.levels("world"), results.levels("weights")
-    panels = figure.subplots(len(worlds), len(kinds), sharex=True, sharey=True, squeeze=False)
+    names, kinds = results.levels("setting"), results.levels("weights")
+    panels = figure.subplots(len(names), len(kinds), sharex=True, sharey=True, squeeze=False)
     gap = best_rule()[0]
-    for row, world in zip(panels, worlds, strict=True):
+    for row, setting in zip(panels, names, strict=True):
         for axis, weights in zip(row, kinds, strict=True):
             for color, by in zip(COLORS, results.levels("by"), strict=False):
-                curve = _middle(results.values("gap", world=world, weights=weights, by=by))
-                style = "--" if ALIKE[by] else "-"
+                curve = _middle(results.values("gap", setting=setting, weights=weights, by=by))
+                style = "--" if EQUAL_WEIGHTS[by] else "-"
                 axis.plot(CHECKPOINTS[: len(curve)], curve, style, color=color, label=by, linewidth=1.4)
-            axis.axhline(gap, color="grey", linewidth=0.8, linestyle=":", label="the best rule there is")
-            axis.set_title(f"{world}, {weights} weights")
+            axis.axhline(gap, color="grey", linewidth=0.8, linestyle=":", label="best possible rule")
+            axis.set_title(f"{setting}, {weights} weights")
             axis.set(xscale="log", ylabel="gap of true positive rates" if axis is row[0] else "")
     for axis in panels[-1]:
         axis.set_xlabel("updates")
@@ -230,22 +231,22 @@ def _middle(values: Floats) -> Floats:
 
 STUDY = Study(
     name="fairness",
-    claim="RMSprop damps gradients of a group with a high variance, which is therefore learned late; "
-    "normalizers by group, or gradients whose variance is equalized before, repair this.",
-    mechanism='`rl_rms.optim.groups.GroupRMSprop` ("equalized" is `equalize=True`), '
-    "`rl_rms.optim.groups.group_gradients`; `rl_rms.envs.lending.Lending`.",
-    setup="The smaller of two groups of applicants (a fifth) has noisier features. Each update has 64 new "
-    "applicants. The gap is the true positive rate of the quiet group minus that of the noisy one, on "
-    "20,000 unseen applicants, as the mean at updates 20, 35 and 50 (early) and 500, 750 and 1,000 "
-    "(late). A linear policy gets features and group, with weights that the groups share, or with "
-    "additional weights for the second group (own). Groups are weighted by their share of the batch, "
-    'or equally ("reweighted"). Each optimizer has the best of eleven learning rates, two per decade, '
-    "by the late accuracy or return of the greedy policy with the same weighting. The half-life is 69 "
-    "updates.",
-    caveat="The policy is linear, and the groups differ only in noise and size; a network, or groups with "
+    claim="RMSprop damps the gradients of a group with a high variance, so this group is learned late. "
+    "Normalizers by group, or gradients with equalized variance, repair this.",
+    mechanism="`rl_rms.optim.groups.GroupRMSprop` (`equalize=True` is named equalized here), "
+    "`rl_rms.optim.groups.group_gradients`, `rl_rms.envs.lending.Lending`.",
+    setup="The smaller of two groups of applicants (a fifth) has noisier features. Each update uses 64 new "
+    "applicants. The gap is the true positive rate of the quiet group minus the rate of the noisy group, on "
+    "20,000 unseen applicants. It is averaged over updates 20, 35 and 50 (early), and over updates 500, 750 "
+    "and 1,000 (late). A linear policy gets the features and the group. Its weights are shared by the "
+    "groups (shared), or the second group has additional weights (own). The groups are weighted by their "
+    "share of the batch, or equally (reweighted). Each optimizer has the best of eleven learning rates, two "
+    "per decade, by the late accuracy or return of the greedy policy with the same weighting. The half-life "
+    "is 69 updates.",
+    caveat="The policy is linear, and the groups differ only in noise and size. A network, or groups with "
     "other repayments, may behave differently. A policy that is poor for both groups also has a narrow "
-    "early gap: the raw data contain the noisy group's own rate, too. The noise was chosen so that the "
-    "best possible rule leaves a gap of about 0.1.",
+    "early gap. The raw data therefore also contain the rate of the noisy group. The noise was chosen so "
+    "that the best possible rule leaves a gap of about 0.1.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -219,9 +219,7 @@ def verdict(results: Results) -> Verdict:
     texts = ", ".join(
         f"{short(one)} at a difference of {unlike:g} between clients" for unlike, one in ratios.items()
     )
-    sentence = (
-        f"error with the clients' own normalizers over the error with the pooled one: {texts} (the noise is 1)."
-    )
+    sentence = f"Error with placement client divided by the error with placement pooled: {texts}. The noise is 1."
     if all(wins.values()):
         return Verdict("holds", sentence)
     if any(wins.values()):
@@ -255,18 +253,19 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="federated",
-    claim="If each client normalizes its own gradients, a noisy client does not slow the others down, as it "
-    "does with RMSprop on the server.",
+    claim="If each client normalizes its own gradients, a noisy client does not slow the others down, "
+    "unlike with RMSprop on the server.",
     mechanism="`rl-rms federate` with `placement: server | pooled | client | none`; `rl_rms.agents.federated`.",
-    setup=f"{CLIENTS} clients have losses |x - c|² / 2 in {COORDINATES} coordinates, {NOISY} of them with "
-    f"{LOUD:g} times the gradient noise. Their c are normal, with a deviation that is the difference "
-    f"between clients. Measured is the squared distance from the best x in the last {LATE} of {ROUNDS} "
-    "rounds of one gradient, at the best of three rates, also with three of ten clients per round. "
-    "Then six clients have CartPoles, and the rewards of one of them are mostly noise. Measured is the "
-    f"return of the other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two rates. "
-    "The placement client is also trained by `rl-rms federate`, in Flower's simulation.",
-    caveat="If clients normalize, a noisy one also has less weight in the optimum. The error is then a bias "
-    "that more rounds do not remove. FedAdam normalizes on the server.",
+    setup=f"{CLIENTS} clients have losses |x - c|² / 2 in {COORDINATES} coordinates. {NOISY} of them have "
+    f"{LOUD:g} times the gradient noise. The points c are drawn from a normal distribution. Its standard "
+    "deviation is the difference between clients. The study measures the squared distance from the best x "
+    f"in the last {LATE} of {ROUNDS} rounds of one gradient each, at the best of three learning rates. It "
+    "repeats this with three of ten clients per round. In the second experiment, six clients train on "
+    "CartPole, and the rewards of one of them are mostly noise. The study measures the return of the other "
+    f"five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two learning rates. The placement "
+    "client is also trained with `rl-rms federate`, in Flower's simulation.",
+    caveat="If clients normalize, a noisy client also has less weight in the optimum. The error is then a "
+    "bias that does not vanish with more rounds. FedAdam normalizes on the server.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -41,8 +41,8 @@ class Verdict:
 
     Attributes:
         word: One of the three verdicts.
-        evidence: The measured values, as sentences.
-        condition: Of a conditional verdict, the rest of a sentence after "the claim holds".
+        evidence: The measurements that support the verdict, in whole sentences.
+        condition: The words after "the claim holds" in a conditional verdict.
     """
 
     word: Literal["holds", "conditional", "does not hold"]
@@ -51,14 +51,14 @@ class Verdict:
 
     @property
     def summary(self) -> str:
-        """The verdict without the evidence, as one sentence."""
+        """The verdict without the evidence, in one sentence."""
         if self.word == "conditional":
             return f"Conditional: the claim holds {self.condition}."
         return f"The claim {self.word}."
 
     def __str__(self) -> str:
-        """The verdict and its evidence, as sentences."""
-        return f"{self.summary} {self.evidence[:1].upper()}{self.evidence[1:]}"
+        """The verdict and its evidence, in whole sentences."""
+        return f"{self.summary} {self.evidence}"
 
 
 @dataclass(frozen=True)

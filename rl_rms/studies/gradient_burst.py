@@ -47,11 +47,11 @@ def cells(quick: bool) -> Sequence[Cell]:
     ]
     agents = {"of": ["agent"], "event": EVENTS}
     if quick:
-        return [*bursts, *grid(rho=[0.99], clips=[False], rate=[3e-3], life=[8_000], **agents)]
+        return [*bursts, *grid(rho=[0.99], clips=[False], rate=[3e-3], num_steps=[8_000], **agents)]
     return [
         *bursts,
-        *grid(rho=RHOS, clips=[False], rate=RATES[False], life=[40_000], **agents),
-        *grid(rho=[0.99], clips=[True], rate=RATES[True], life=[40_000], **agents),
+        *grid(rho=RHOS, clips=[False], rate=RATES[False], num_steps=[40_000], **agents),
+        *grid(rho=[0.99], clips=[True], rate=RATES[True], num_steps=[40_000], **agents),
     ]
 
 
@@ -91,14 +91,14 @@ def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
     return {"step": step, "recovery": update - BURST_AT, "lost": lost}
 
 
-def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, life: int) -> dict[str, Any]:
+def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, num_steps: int) -> dict[str, Any]:
     """Train A2C on CartPole, with an event in the middle.
 
     Returns:
         ``return``: mean length of the episodes that end after the time of the attack. ``root``: largest norm of
         root v in that time over the norm before.
     """
-    middle, over = life // 2, life // 2 + EVENTS["attack"]
+    middle, over = num_steps // 2, num_steps // 2 + EVENTS["attack"]
     changes = {}
     if event == "rewards":
         changes["reward.scale"] = Constant(REWARD_SCALE).during(middle, middle + EVENTS[event], rest=1.0)
@@ -129,7 +129,7 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, life: 
         elif trained.num_timesteps <= over:
             roots["after"] = max(roots["after"], root)
 
-    agent.learn(life, callback=collect, log_interval=life)
+    agent.learn(num_steps, callback=collect, log_interval=num_steps)
     env.close()
     return {"return": float(np.mean(lengths)), "root": roots["after"] / roots["before"]}
 
@@ -185,7 +185,7 @@ def tables(results: Results) -> Sequence[Table]:
         earned.append([f"A2C, {_named(which)}", plain, *(_cost(results, event, which) for event in HARM)])
     return [
         Table(["", "longest step / lr", "updates to recover", "ordinary steps lost"], rows),
-        Table(["", "return", *(f"lost by {event}" for event in HARM.values())], earned),
+        Table(["", "return", *(f"loss by {event}" for event in HARM.values())], earned),
     ]
 
 
@@ -219,9 +219,10 @@ def verdict(results: Results) -> Verdict:
         for which in contenders(results)
     )
     sentence = (
-        f"with rho {', '.join(f'{rho:g}' for rho in rhos)} the longest step is "
-        f"{', '.join(short(step) for step in steps.values())} times lr, and the updates until root v recovers are "
-        f"{recoveries}. Return that A2C loses by an attack on its observations and by rewards x 1,000: {costs}."
+        f"With rho {', '.join(f'{rho:g}' for rho in rhos)}, the longest step is "
+        f"{', '.join(short(step) for step in steps.values())} times lr. The numbers of updates until root v "
+        f"recovers are {recoveries}. Return that A2C loses by an attack on its observations and by rewards x "
+        f"1,000: {costs}."
     )
     large = sooner(results)
     if not contained or not large:
@@ -274,23 +275,23 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="gradient_burst",
-    claim="The normalizer bounds the steps of gradient bursts; a small rho bounds them more tightly and "
-    "recovers sooner.",
-    mechanism="The bound |step| <= lr / sqrt(1 - rho) of `rl_rms.RMSprop`, logged as `containment_margin`; its "
-    "clipping; `rl_rms.agents.attacks.FGSMAttack`, which perturbs observations against the agent's "
+    claim="The normalizer bounds the steps of gradient bursts. A small rho gives a tighter bound and a "
+    "faster recovery.",
+    mechanism="`rl_rms.RMSprop` has the bound |step| <= lr / sqrt(1 - rho), logged as `containment_margin`, "
+    "and can clip gradients. `rl_rms.agents.attacks.FGSMAttack` perturbs observations against the agent's "
     "policy.",
-    setup="Gradients in 100 coordinates are normal, except for one update with gradients of size B. Measured "
-    "are its longest step, the updates until root v is within 10 % of its value without the burst, and "
-    "the ordinary steps lost until then; clipped means max_grad_ratio=3. A2C trains on 16 CartPoles "
-    "for 40,000 env steps. In the middle, either an attack moves observations by 0.5 for 2,000 env "
-    "steps, or rewards are 1,000 times as large for one rollout. Measured are the mean length of the "
-    "episodes that end later than that, at the learning rate of three that is best without an event, "
-    "and the loss of length, seed by seed. A2C does not clip unless marked as clipped, which means "
-    "max_grad_norm=0.5.",
-    caveat="An attack also harms through the actions that it causes, which no normalizer undoes. A training "
-    "of 250 updates ends long before a burst of 1,000 has left v at rho = 0.999. Ten seeds hardly "
-    "separate the losses of different rhos. The training was lengthened after a look at a shorter one, "
-    "which separated them less.",
+    setup="The gradients in 100 coordinates are normal, except for one update with gradients of size B. The "
+    "study measures the longest step, the updates until root v is within 10 % of its value without the "
+    "burst, and the ordinary steps lost until then. Here, clipped means max_grad_ratio=3. In the second "
+    "experiment, A2C trains on 16 CartPoles for 40,000 env steps. In the middle of the training, either an "
+    "attack moves observations by 0.5 for 2,000 env steps, or rewards are 1,000 times as large for one "
+    "rollout. The study measures the mean length of the episodes that end after this event, and the loss "
+    "compared with a training without the event, paired by seed. The learning rate is the best of three "
+    "without an event. Here, clipped means max_grad_norm=0.5; the other agents do not clip.",
+    caveat="An attack also does harm through the actions that it causes, which no normalizer can undo. A "
+    "training of 250 updates ends long before a burst of 1,000 has left v at rho = 0.999. With ten seeds, "
+    "the losses of different rhos hardly differ significantly. The training was lengthened after a look at "
+    "a shorter one, in which they differed even less.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -39,7 +39,7 @@ class World:
         id: Gymnasium's id.
         changes: Schedules by target.
         regime: Env steps between two changes.
-        life: Env steps of a training.
+        num_steps: Env steps of a training.
         rates: Learning rates.
         agent: Arguments of A2C.
         kwargs: Arguments of the environment.
@@ -48,14 +48,14 @@ class World:
     id: str
     changes: Mapping[str, Schedule]
     regime: int
-    life: int
+    num_steps: int
     rates: Sequence[float]
     agent: Mapping[str, Any]
     kwargs: Mapping[str, Any]
 
 
 ARMS = 5
-WORLDS = {
+TASKS = {
     "bandit": World(
         "rl_rms/Bandit-v0",
         {
@@ -99,13 +99,13 @@ def cells(quick: bool) -> Sequence[Cell]:
     if quick:
         return [
             *grid(jumps_every=[10, 100, 500]),
-            *grid(world=["two states"], half_life=["69 updates", "match"], rate=[0.01], life=[4_000]),
+            *grid(task=["two states"], half_life=["69 updates", "match"], rate=[0.01], num_steps=[4_000]),
         ]
     trainings = [
-        {"world": world, "half_life": half_life, "rate": rate}
-        for world in WORLDS
+        {"task": task, "half_life": half_life, "rate": rate}
+        for task in TASKS
         for half_life in (*FIXED, *FOUND)
-        for rate in WORLDS[world].rates
+        for rate in TASKS[task].rates
     ]
     return [*grid(jumps_every=TIMES), *trainings]
 
@@ -132,10 +132,10 @@ def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
     return {"error": (error / counted).tolist()}
 
 
-def _training(seed: int, world: str, half_life: str, rate: float, life: int | None = None) -> dict[str, float]:
+def _training(seed: int, task: str, half_life: str, rate: float, num_steps: int | None = None) -> dict[str, float]:
     """Mean score of a training: episode length, mean reward per env step, or for the bandit minus its regret."""
-    of = WORLDS[world]
-    life = life or of.life
+    of = TASKS[task]
+    num_steps = num_steps or of.num_steps
     if half_life == "time scale":
         half_life = f"{of.regime} steps"
     env = make_vec(of.id, 16, of.changes, seed=seed, **of.kwargs)
@@ -145,12 +145,12 @@ def _training(seed: int, world: str, half_life: str, rate: float, life: int | No
     scores: list[float] = []
 
     def collect(trained: Agent) -> None:
-        if world == "CartPole":
+        if task == "CartPole":
             scores.extend(one.length for one in trained.new_episodes)
         else:
             scores.append(expected_return(trained, of, seed))
 
-    agent.learn(life, collect, log_interval=life)
+    agent.learn(num_steps, collect, log_interval=num_steps)
     return {"score": float(np.mean(scores))}
 
 
@@ -184,20 +184,20 @@ def exponent(results: Results) -> float:
     return float(np.polyfit(np.log(list(best)), np.log(list(best.values())), 1)[0])
 
 
-def scores(results: Results, world: str, half_life: str) -> Floats:
+def scores(results: Results, task: str, half_life: str) -> Floats:
     """Scores at the best rate, shape ``(seeds,)``."""
-    of = {"world": world, "half_life": half_life}
+    of = {"task": task, "half_life": half_life}
     return results.values("score", rate=results.best("score", "rate", highest=True, **of), **of)
 
 
-def gain(results: Results, world: str, half_life: str) -> Estimate:
+def gain(results: Results, task: str, half_life: str) -> Estimate:
     """Gain of a half-life over 69 updates, seed by seed."""
-    return interquartile_mean(scores(results, world, half_life) - scores(results, world, "69 updates"))
+    return interquartile_mean(scores(results, task, half_life) - scores(results, task, "69 updates"))
 
 
 def tables(results: Results) -> Sequence[Table]:
     """Tracking by the time between jumps, scores by environment."""
-    header = ["", "best half-life", "error there", "at half-life = time", "at 69"]
+    header = ["", "best half-life", "error at the best", "error at half-life = T", "error at 69"]
     rows = []
     for time, best in best_half_lives(results).items():
         errors = results.values("error", jumps_every=time).mean(0)
@@ -205,9 +205,9 @@ def tables(results: Results) -> Sequence[Table]:
         rows.append([f"jumps every {time:,} updates", f"{best:g}", *(f"{errors[i]:.3f}" for i in at)])
     half_lives = results.levels("half_life")
     scored, gained = [], []
-    for world in results.levels("world"):
-        scored.append([world, *(short(interquartile(scores(results, world, h))) for h in half_lives)])
-        gained.append([world, *(_signed(gain(results, world, h)) for h in half_lives)])
+    for task in results.levels("task"):
+        scored.append([task, *(short(interquartile(scores(results, task, h))) for h in half_lives)])
+        gained.append([task, *(_signed(gain(results, task, h)) for h in half_lives)])
     return [
         Table(header, rows),
         Table(["score of A2C", *half_lives], scored),
@@ -221,20 +221,20 @@ def _signed(one: Estimate) -> str:
 
 def verdict(results: Results) -> Verdict:
     """Judge by the power law of tracking, and by the returns of matched and estimated half-lives."""
-    worlds = results.levels("world")
+    names = results.levels("task")
     power = exponent(results)
-    won = {
-        h: [w for w in worlds if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")
-    }
-    lost = {h: [w for w in worlds if gain(results, w, h).high < 0] for h in won}
+    won = {h: [w for w in names if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")}
+    lost = {h: [w for w in names if gain(results, w, h).high < 0] for h in won}
     texts = "; ".join(
-        f"{h} better in {', '.join(won[h]) or 'none'}, worse in {', '.join(lost[h]) or 'none'}" for h in won
+        f"{h} is better in {', '.join(won[h]) or 'no task'} and worse in {', '.join(lost[h]) or 'no task'}"
+        for h in won
     )
     sentence = (
-        f"the half-life that tracks best grows with the time between jumps to the power {power:.2f}, not in "
-        f"proportion; significant differences in return from 69 updates: {texts}."
+        f"The half-life with the best tracking grows with the time between jumps to the power {power:.2f}, and "
+        "not in proportion to this time. Significant differences in return from a half-life of 69 updates: "
+        f"{texts}."
     )
-    if any(len(won[h]) == len(worlds) for h in won) and power > 0.8:
+    if any(len(won[h]) == len(names) for h in won) and power > 0.8:
         return Verdict("holds", sentence)
     helped = [f"{h} in {' and '.join(won[h])}" for h in won if won[h] and not lost[h]]
     if helped:
@@ -244,36 +244,36 @@ def verdict(results: Results) -> Verdict:
 
 def draw(results: Results, figure: "Figure") -> None:
     """Draw tracking error over half-life, and scores in every environment."""
-    worlds, half_lives = results.levels("world"), results.levels("half_life")
-    axes = figure.subplots(1, 1 + len(worlds), squeeze=False, width_ratios=[2, *[1] * len(worlds)])[0]
+    names, half_lives = results.levels("task"), results.levels("half_life")
+    axes = figure.subplots(1, 1 + len(names), squeeze=False, width_ratios=[2, *[1] * len(names)])[0]
     for color, time in zip(COLORS, results.levels("jumps_every"), strict=False):
         errors = results.values("error", jumps_every=time).mean(0)
         axes[0].plot(TRACKED, errors, color=color, label=f"jumps every {time:,}")
         axes[0].plot(TRACKED[int(errors.argmin())], errors.min(), "o", color=color)
     axes[0].set(xscale="log", yscale="log", xlabel="half-life in updates", ylabel="tracking error of v")
     axes[0].legend()
-    for axis, world in zip(axes[1:], worlds, strict=True):
-        estimates = [interquartile_mean(scores(results, world, h)) for h in half_lives]
+    for axis, task in zip(axes[1:], names, strict=True):
+        estimates = [interquartile_mean(scores(results, task, h)) for h in half_lives]
         draw_estimates(axis, range(len(estimates)), estimates, color=COLORS[0])
         axis.set_xticks(range(len(estimates)), half_lives, rotation=60, ha="right", fontsize=7)
-        axis.set_title(f"{world}: score")
+        axis.set_title(f"{task}: score")
 
 
 STUDY = Study(
     name="half_life",
-    claim="RMSprop's half-life should match the timescale of the environment's changes; a policy gradient "
-    "whose advantages change over dozens of steps then follows them.",
-    mechanism='Half-lives in updates and env steps; `half_life="match"`, which takes the timescale from the '
-    'environment and the noise from the gradients; `half_life="auto"`.',
-    setup=f"Normal gradients in {COORDINATES} coordinates have a variance that jumps by a factor of {JUMP:g} "
-    "every T updates. Measured is the Kullback-Leibler error of v by half-life. A2C has 16 "
-    "sub-environments and the best of two or three rates. Its environments are a bandit whose means "
-    "are redrawn every 8,000 env steps and whose noise jumps tenfold every 2,000 (score: minus the "
-    "exact regret per env step), two states whose rewards are swapped every 4,000 env steps (score: "
-    "exact reward per env step), and CartPole with rewards that jump by a factor of 30 every 10,000 "
-    "env steps (score: episode length). The half-life time scale is the time between two changes.",
-    caveat="The full return benchmark in docs/half_life.md has ten environments, 200,000 env steps and "
-    "learning rates by hill climbing. Here the rate is the best of a few, chosen with the same seeds.",
+    claim="RMSprop's half-life should match the timescale of the environment's changes. A policy gradient "
+    "whose advantages change over dozens of steps then follows these changes.",
+    mechanism="Half-lives in updates and env steps. `half_life='match'` uses the timescale of the "
+    "environment and the noise of the gradients. `half_life='auto'` uses the gradients alone.",
+    setup=f"The variance of normal gradients in {COORDINATES} coordinates jumps by a factor of {JUMP:g} "
+    "every T updates. The study measures the Kullback-Leibler error of v by half-life. A2C trains in 16 "
+    "sub-environments of three tasks, at the best of two or three learning rates. In the bandit, the means "
+    "are redrawn every 8,000 env steps and the noise jumps tenfold every 2,000. The score is minus the "
+    "exact regret per env step. In two states, the rewards are swapped every 4,000 env steps. The score is "
+    "the exact reward per env step. In CartPole, the rewards jump by a factor of 30 every 10,000 env steps. "
+    "The score is the episode length. The half-life named time scale is the time between two changes.",
+    caveat="The benchmark in docs/half_life.md has ten tasks, up to 200,000 env steps, and learning rates "
+    "by hill climbing. Here, the learning rate is the best of a few, chosen with the same seeds.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,7 +1,7 @@
 """Whether LayerNorm makes results less sensitive to RMSprop's rho, compared with bias correction.
 
-Without bias correction an accumulator that starts at 0 makes the first steps ``1 / sqrt(1 - rho)`` times too long,
-which is more for a longer half-life.
+Without bias correction, v starts at 0, so the first steps are ``1 / sqrt(1 - rho)`` times too long. This factor
+grows with the half-life.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)
 UPDATES = 400
 AGENT_HALF_LIVES = (20, 200, 2_000)
 AGENT_RATES = (3e-3, 1e-2)
-LIFE = 25_000
+NUM_STEPS = 25_000
 
 
 def cells(quick: bool) -> Sequence[Cell]:
@@ -89,7 +89,7 @@ def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float,
         device="cpu",
         **NOT_NORMALIZED,
     )
-    returns = episode_returns(agent, LIFE, since=0.75 * LIFE)
+    returns = episode_returns(agent, NUM_STEPS, since=0.75 * NUM_STEPS)
     return float(np.mean(returns)) if returns else 500.0
 
 
@@ -121,7 +121,9 @@ def tables(results: Results) -> Sequence[Table]:
         means = scores.mean(0)
         spread = str(estimate(scores, deviation))
         rows.append([f"{cell['task']}, {_name(cell)}", spread, short(means.min()), short(means.max())])
-    return [Table(["", "spread over half-lives", "score at the worst half-life", "at the best"], rows)]
+    return [
+        Table(["", "spread over half-lives", "score at the worst half-life", "score at the best half-life"], rows)
+    ]
 
 
 def _name(cell: Cell) -> str:
@@ -152,7 +154,7 @@ def verdict(results: Results) -> Verdict:
         texts.append(
             f"{task} {of[0]} plain, {of[1]} with LayerNorm, {of[2]} with bias correction alone, {of[3]} with both"
         )
-    sentence = f"spread of the score over half-lives: {'; '.join(texts)}."
+    sentence = f"Spread of the score over half-lives: {'; '.join(texts)}."
     if len(lessens) == 2 * len(texts):
         return Verdict("holds", sentence)
     if lessens:
@@ -178,17 +180,18 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="layer_norm",
-    claim="LayerNorm stabilizes the scale of gradients, so that results depend less on RMSprop's rho.",
-    mechanism='`PolicyConfig(norm="layer")` (`agent.policy.norm: layer`); `bias_correction` of `rl_rms.RMSprop`, '
-    "which the agents set.",
-    setup="The spread is the standard deviation over half-lives of the seeds' mean score, with and without "
-    "LayerNorm and bias correction, at the best common learning rate. In the regression of a fixed "
-    f"network's outputs, the score is -log10 of the loss in the last tenth of {UPDATES} updates, for "
-    f"half-lives 7 to 7,000 and five rates. For A2C on 16 CartPoles and {LIFE:,} env steps, the score "
-    "is the length of the episodes in the last quarter, for half-lives 20 to 2,000 and two rates.",
-    caveat="Trainings are shorter than a long half-life. The rate is chosen with the same seeds, once for all "
-    "half-lives. Over 200,000 env steps, half-lives from 20 to 2,000 give similar results on CartPole "
-    "with bias correction (docs/half_life.md).",
+    claim="LayerNorm stabilizes the scale of gradients, so results depend less on RMSprop's rho.",
+    mechanism="`PolicyConfig(norm='layer')`, or `agent.policy.norm: layer` in a configuration; "
+    "`bias_correction` of `rl_rms.RMSprop`, which the agents use by default.",
+    setup="The spread is the standard deviation over half-lives of the mean score, at the best common "
+    "learning rate. The study measures it with and without LayerNorm and bias correction. In the "
+    "regression, networks learn the outputs of a fixed network. The score is -log10 of the loss in the last "
+    f"tenth of {UPDATES} updates, for half-lives 7 to 7,000 and five learning rates. In the second task, A2C "
+    f"trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the episode length in the last "
+    "quarter, for half-lives 20 to 2,000 and two learning rates.",
+    caveat="The trainings are shorter than the longest half-lives. One learning rate is chosen for all "
+    "half-lives, with the same seeds. Over 200,000 env steps with bias correction, half-lives from 20 to "
+    "2,000 give similar results on CartPole (docs/half_life.md).",
     cells=cells,
     measure=measure,
     tables=tables,

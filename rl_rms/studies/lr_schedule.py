@@ -94,7 +94,7 @@ def tables(results: Results) -> Sequence[Table]:
                 ]
             )
     behind = [f"rate {360 * phase:.0f}° behind" for phase in PHASES]
-    return [Table(["loss at the best rate", *behind, "0° over 180°", "fluctuation, 0° and 180°"], rows)]
+    return [Table(["loss at the best rate", *behind, "0° / 180°", "fluctuation, 0° and 180°"], rows)]
 
 
 def verdict(results: Results) -> Verdict:
@@ -110,7 +110,7 @@ def verdict(results: Results) -> Verdict:
     )
     periods = ", ".join(f"{period:,}" for period in results.levels("period"))
     sentence = (
-        "loss with rate and noise in phase over the loss in opposite phase, at periods of "
+        "Loss with learning rate and noise in phase, divided by the loss in opposite phase, at periods of "
         f"{periods} updates: {texts}."
     )
     beyond = [key for key, one in ratios.items() if one.low > 1]
@@ -144,17 +144,18 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="lr_schedule",
-    claim="A periodic learning rate interacts with periodic gradient noise: it helps if it is high while "
+    claim="A periodic learning rate interacts with periodic gradient noise. It helps if it is high while "
     "gradients are informative, and harms if it is high while they are noisy.",
-    mechanism="Schedules of the learning rate and of the entropy coefficient in the agents: `Linear`, `Cosine`, "
-    "`Step`, `Sinusoid`, `Sawtooth`, a warm-up by `then`; here two `Sinusoid`s.",
-    setup=f"An optimum takes random steps of {WANDERING:g} per update in {COORDINATES} coordinates. Gradients "
-    f"have noise 1 ± {SWING:g}, and the rate has the same relative amplitude, 0 to 270 degrees behind. "
-    "Measured is the squared distance in the second half of 2,000 updates or three periods, at the "
-    "best of seven rates for each phase.",
-    caveat="The noise's period and phase are known here. In reinforcement learning they would have to be "
-    "estimated first. RMSprop with a half-life much shorter than the period already removes a part of "
-    "the noise's variation.",
+    mechanism="Agents accept schedules of the learning rate and of the entropy coefficient: `Linear`, "
+    "`Cosine`, `Step`, `Sinusoid`, `Sawtooth`, and a warm-up with `then`. The study uses two `Sinusoid`s.",
+    setup=f"An optimum takes random steps of {WANDERING:g} per update in {COORDINATES} coordinates. The "
+    f"noise of the gradients oscillates as 1 ± {SWING:g}. The learning rate oscillates with the same "
+    "relative amplitude, 0 to 270 degrees behind the noise. The study measures the squared distance from "
+    "the optimum in the second half of 2,000 updates or three periods, at the best of seven learning rates "
+    "for each phase.",
+    caveat="Here, the period and the phase of the noise are known. In reinforcement learning, they would "
+    "have to be estimated first. RMSprop with a half-life much shorter than the period already removes part "
+    "of the variation of the noise.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -33,7 +33,7 @@ HALF_LIVES = (3.0, 20.0, 69.0, 300.0)
 EPSILONS = (1e-8, 1e-4, 1e-2)
 LENGTHS = (1, 3, 10, 30, 100)
 DRAWS = 24
-LIFE = 200
+NUM_STEPS = 200
 META_UPDATES, META_RATE, HORIZON = 80, 0.1, 30
 PENALTIES = (0.0, 0.1)
 # Bounds of the learned hyperparameters.
@@ -130,7 +130,7 @@ def descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
 
 def _score(seed: int, values: Mapping[str, float]) -> float:
     """Minus log10 of the mean loss in the last tenth of a training."""
-    losses = Regression(seed, 1, layer_norm=False).train(descent(values), LIFE)[-LIFE // 10 :]
+    losses = Regression(seed, 1, layer_norm=False).train(descent(values), NUM_STEPS)[-NUM_STEPS // 10 :]
     return -math.log10(min(float(losses.mean().nan_to_num(nan=1e9)), 1e9))
 
 
@@ -148,7 +148,7 @@ def _learned(seed: int, penalty: float) -> dict[str, float]:
     """Hyperparameters after steps of meta-gradient descent, each over a window of a training."""
     x, state = logs(START), None
     task = Regression(seed, 1, layer_norm=False)
-    first, windows = task.params, LIFE // HORIZON
+    first, windows = task.params, NUM_STEPS // HORIZON
     for number in range(META_UPDATES):
         begin = first if number % windows == 0 else task.params
         values = dict(zip(NAMES, x.exp().tolist(), strict=True))
@@ -187,8 +187,8 @@ def tables(results: Results) -> Sequence[Table]:
         values = [short(float(np.median(results.measured[i][name]))) for name in NAMES]
         found.append([name, *values, str(interquartile_mean(results.measured[i]["score"])), gained])
     return [
-        Table(["signal to noise over", *NAMES, "times a plain update", "memory"], signal),
-        Table(["hyperparameters", *NAMES, "-log10 loss", "share of the grid's gain"], found),
+        Table(["signal-to-noise ratio over", *NAMES, "time relative to a plain update", "memory"], signal),
+        Table(["hyperparameters", *NAMES, "-log10 loss", "gain relative to the grid"], found),
     ]
 
 
@@ -198,15 +198,14 @@ def verdict(results: Results) -> Verdict:
     clear = {name: [results.middle(name, length=length) for length in lengths] for name in NAMES}
     start = results.values("score", by="start")
     gain = interquartile_mean(results.values("score", by="learned", penalty=0.0) - start)
-    parts = [f"learning the three lowers log10 of the loss by {gain}"]
+    grid_share = ""
     if results.where(by="grid"):
-        parts += [
-            f"{100 * share(results, c).middle:.0f} % of what a grid gains with penalty {c:g}" for c in PENALTIES
-        ]
+        shares = [f"{100 * share(results, c).middle:.0f} % (penalty {c:g})" for c in PENALTIES]
+        grid_share = f" This is {', '.join(shares)} of the gain of the grid."
     texts = ", ".join(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
     sentence = (
-        f"{'; '.join(parts)}; the meta-gradient's signal to noise over {min(lengths)} to {max(lengths)} updates "
-        f"is {texts}."
+        f"Learning the three hyperparameters lowers log10 of the loss by {gain}.{grid_share} The signal-to-noise "
+        f"ratio of the meta-gradient over {min(lengths)} to {max(lengths)} updates is {texts}."
     )
     if gain.low <= 0:
         return Verdict("does not hold", sentence)
@@ -239,19 +238,20 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="meta_gradient",
-    claim="rho and eps can be learned by differentiating through the training, with a penalty on fluctuations "
-    "for stability.",
-    mechanism="`rl_rms.optim.rule.rmsprop_update`, differentiable in all hyperparameters; `agent.meta` does "
-    "this for agents.",
-    setup=f"A regression of a fixed network's outputs starts from lr {START['lr']:g}, half-life "
-    f"{START['half_life']:g} and eps {START['eps']:g}. The signal to noise is the mean of the "
-    f"meta-gradient over its standard deviation, over {DRAWS} draws of batches, by updates unrolled. "
-    f"Then {META_UPDATES} meta-updates over windows of {HORIZON} updates, with and without a penalty, "
-    f"are compared with a grid of {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} points. Both choose on "
-    f"another task and are scored on a training of {LIFE} updates.",
-    caveat="Windows much shorter than the training favor larger rates than the training does (short-horizon "
-    "bias). If v is 0 and eps is outside the root, the gradient with respect to the half-life is nan; "
-    "the first update here avoids this.",
+    claim="rho and eps can be learned by differentiating through the training. A penalty on fluctuations "
+    "makes this stable.",
+    mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to all hyperparameters. "
+    "`agent.meta` uses it in agents.",
+    setup=f"A network learns the outputs of a fixed network, starting from lr {START['lr']:g}, half-life "
+    f"{START['half_life']:g} and eps {START['eps']:g}. The signal-to-noise ratio is the mean of the "
+    f"meta-gradient divided by its standard deviation over {DRAWS} draws of batches, for several numbers of "
+    f"unrolled updates. In the second experiment, {META_UPDATES} meta-updates over windows of {HORIZON} "
+    "updates, with and without a penalty, are compared with a grid of "
+    f"{len(RATES) * len(HALF_LIVES) * len(EPSILONS)} points. Both choose hyperparameters on another task and "
+    f"are scored by a training of {NUM_STEPS} updates.",
+    caveat="Windows that are much shorter than the training favor learning rates that are too large for the "
+    "training (short-horizon bias). If v is 0 and eps is outside the root, the gradient with respect to the "
+    "half-life is nan. Here, the first update avoids this.",
     cells=cells,
     measure=measure,
     tables=tables,

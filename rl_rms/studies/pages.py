@@ -47,18 +47,19 @@ class Finding:
 
 **In the library.** {study.mechanism}
 
-**Measured.** {study.setup}
+**Experiment.** {study.setup}
 
 ![{study.name}]({study.name}.png)
 
 {self.tables_to_markdown()}
 
-**{self.verdict}**
+**Verdict.** {self.verdict}
 
-**Caveat.** {study.caveat}
+**Limits.** {study.caveat}
 
-`rl-rms study {study.name}`, {len(self.results.seeds)} seeds; raw data in [{study.name}.json]({study.name}.json).
-Unless stated otherwise, numbers are interquartile means over seeds, with 95 % bootstrap intervals in brackets.
+`rl-rms study {study.name}` repeats the study with {len(self.results.seeds)} seeds. The raw data are in
+[{study.name}.json]({study.name}.json). Unless stated otherwise, numbers are interquartile means over seeds, with
+95 % bootstrap intervals in brackets.
 """
 
     def tables_to_markdown(self) -> str:

@@ -24,7 +24,7 @@ STEEP = 100.0
 MOST = 40_000
 RATES = [float(f"{10**k:.3g}") for k in np.arange(-4.0, 0.6, 0.25)]
 RIVALS = ("SGD", "momentum", "RMSprop", "Adam")
-# x starts at hold. A rate is rejected if the root mean square of x over the last ten updates or so exceeds it.
+# x starts at hold. A learning rate is rejected if the root mean square of x over about ten updates exceeds hold.
 HOLD = 0.1
 SURFACE: tuple[str, ...] = ("flat", "start", "noise", "hold")
 # Ratio of updates that counts as far faster.
@@ -46,7 +46,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 def descend(
     by: str, rates: list[float], *, flat: float, start: float, noise: float, hold: float, most: int, seed: int
 ) -> Iterator[Tensor]:
-    """Points before every update from (hold, start), shape ``(rates, 2)``."""
+    """Yield the points before each update from (hold, start), shape ``(rates, 2)``."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = Ladder(by, rates)
     p = torch.tensor([[hold, start]] * len(rates), dtype=torch.float64)
@@ -60,7 +60,7 @@ def descend(
 def measure(
     seed: int, *, flat: float, start: float, noise: float, hold: float, by: str, most: int
 ) -> dict[str, float]:
-    """Fewest updates over the rates until ``|y| > 1`` with x within ``hold``; ``most`` if no rate escapes."""
+    """Updates until ``|y| > 1`` with x within ``hold``, at the best learning rate; at most ``most``."""
     # Without noise all seeds are equal.
     steps, rate = _escape(seed if noise else 0, flat, start, noise, hold, by, most)
     return {"steps": steps, "rate": rate}
@@ -82,7 +82,7 @@ def _escape(
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Updates to escape, by surface and optimizer."""
+    """Updates to leave the saddle, by surface and optimizer."""
     rows = []
     for values in dict.fromkeys(tuple(cell[one] for one in SURFACE) for cell in results.cells):
         of = dict(zip(SURFACE, values, strict=True))
@@ -104,7 +104,7 @@ def _steps(results: Results, by: str, of: Cell) -> str:
 
 
 def ratio(results: Results, rival: str = "SGD", **of: Any) -> float:
-    """A rival's updates over RMSprop's."""
+    """Updates of a rival divided by updates of RMSprop."""
     return results.middle("steps", by=rival, **of) / results.middle("steps", by="RMSprop", **of)
 
 
@@ -116,21 +116,21 @@ def verdict(results: Results) -> Verdict:
     for hold in results.levels("hold", **of):
         ratios = {n: ratio(results, noise=n, hold=hold, **of) for n in results.levels("noise", hold=hold, **of)}
         texts.append(
-            f"{', '.join(f'{short(one)} at noise {noise:g}' for noise, one in ratios.items())} with x held within "
+            f"{', '.join(f'{short(one)} with noise {noise:g}' for noise, one in ratios.items())} for hold = "
             f"{hold:g}"
         )
-        lost += [f"noise {noise:g} with x within {hold:g}" for noise, one in ratios.items() if one < FAR]
+        lost += [f"noise {noise:g} and hold = {hold:g}" for noise, one in ratios.items() if one < FAR]
         count += len(ratios)
-    sentence = f"SGD's updates over RMSprop's with b = {flat:g}: {'; '.join(texts)}."
+    sentence = f"Updates of SGD divided by updates of RMSprop, for b = {flat:g}: {'; '.join(texts)}."
     if not lost:
         return Verdict("holds", sentence)
     if len(lost) == count:
         return Verdict("does not hold", sentence)
-    return Verdict("conditional", sentence, f"except at {' and '.join(lost)}")
+    return Verdict("conditional", sentence, f"except with {' and '.join(lost)}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Trajectories without noise on the surface's contour; updates against noise."""
+    """Draw trajectories without noise on the contour of the surface, and updates over noise."""
     left, right = figure.subplots(1, 2)
     flat = min(results.levels("flat", noise=10.0))
     x, y = np.meshgrid(np.linspace(-0.15, 0.15, 200), np.linspace(-0.1, 1.3, 200))
@@ -140,7 +140,7 @@ def draw(results: Results, figure: "Figure") -> None:
         way = descend(by, [rates[by]], flat=1.0, start=1e-3, noise=0.0, hold=HOLD, most=400, seed=0)
         points = np.array([p[0].numpy() for p in way])
         left.plot(*points.T, ".-", color=color, markersize=3, linewidth=0.8, label=f"{by}, {rates[by]:g}")
-    left.set(xlim=(-0.15, 0.15), ylim=(-0.1, 1.3), xlabel="x, steep", ylabel="y, the way out")
+    left.set(xlim=(-0.15, 0.15), ylim=(-0.1, 1.3), xlabel="x, steep", ylabel="y, flat")
     left.set_title("400 updates at a learning rate, b = 1")
     left.legend(loc="lower right")
     of = {"flat": flat, "start": 1e-3}
@@ -152,23 +152,23 @@ def draw(results: Results, figure: "Figure") -> None:
             draw_band(right, range(len(noises)), estimates, line, color=color, label=name)
     right.set(yscale="log", xlabel="noise of the gradient", ylabel="updates to leave")
     right.set_xticks(range(len(noises)), [f"{noise:g}" for noise in noises])
-    right.set_title(f"at each one's best rate, b = {flat:g}; dotted: hold {HOLD / 10:g}")
+    right.set_title(f"best learning rates, b = {flat:g}; dotted: hold {HOLD / 10:g}")
     right.legend()
 
 
 STUDY = Study(
     name="saddle",
-    claim="RMSprop scales each parameter's step by its own gradients, and so leaves saddles and plateaus far "
-    "faster than SGD.",
-    mechanism="The update itself: `rl_rms.RMSprop`, `rl_rms.optim.rule.rmsprop_update`.",
-    setup="On f(x, y) = (100 x² - b y²) / 2, updates until |y| > 1 while the steep axis is held: x starts at "
-    "hold, and its root mean square never grows beyond. Each optimizer has the best of nineteen "
-    "learning rates, four per decade. RMSprop has rho = 0.99 and bias correction, Adam and SGD are "
-    "torch's, and momentum is 0.9.",
-    caveat="The two parameters are aligned with the surface's axes. On a rotated saddle, optimizers that work "
-    "by coordinate lose the advantage. RMSprop does not converge on the steep axis but cycles at about "
-    "half the learning rate, so that the hold limits its best rate and its speed. The threshold for "
-    "far faster, twice as fast, was chosen after a look at the results.",
+    claim="RMSprop scales each parameter's step by its own gradients. It therefore leaves saddles and "
+    "plateaus far faster than SGD.",
+    mechanism="`rl_rms.RMSprop`, `rl_rms.optim.rule.rmsprop_update`.",
+    setup="The function is f(x, y) = (100 x² - b y²) / 2. The study counts the updates until |y| > 1. x "
+    "starts at the value of hold, and its root mean square must not exceed this value. Each optimizer uses "
+    "the best of nineteen learning rates, four per decade. RMSprop has rho = 0.99 and bias correction. Adam "
+    "and SGD are those of torch, and momentum is 0.9.",
+    caveat="The two parameters are aligned with the axes of the surface. On a rotated saddle, optimizers "
+    "that work by coordinate lose the advantage. On the steep axis, RMSprop does not converge but "
+    "oscillates with about half the learning rate. The bound hold therefore limits its best learning rate "
+    "and its speed. The threshold for far faster (twice as fast) was chosen after a look at the results.",
     cells=cells,
     measure=measure,
     tables=tables,

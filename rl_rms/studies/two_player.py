@@ -51,7 +51,13 @@ NOISES = (0.0, 0.1)
 
 # CartPole: source of the pushes in training, and their strength in training and in evaluation, in rad/s per env
 # step.
-TRAININGS = ("nobody", "chance", "adversary at once", "adversary by turns")
+# The pushes in training, and their description.
+TRAININGS = {
+    "none": "no pushes",
+    "random": "random pushes",
+    "simultaneous adversary": "a simultaneous adversary",
+    "alternating adversary": "an alternating adversary",
+}
 STRENGTHS = (0.03, 0.05)
 UNSEEN = ("gusts", "swings", "lean")
 NUM_ENVS, NUM_STEPS = 32, 8
@@ -63,7 +69,7 @@ def cells(quick: bool) -> Sequence[Cell]:
     if quick:
         return [
             *grid(player=["RMSprop", "momentum 0.9", *CURES], noise=[0.0]),
-            *grid(training=["nobody", "adversary by turns"], rate=[0.01], steps=[3_000]),
+            *grid(training=["none", "alternating adversary"], rate=[0.01], steps=[3_000]),
         ]
     return [
         *grid(player=list(PLAYERS), noise=[0.0]),
@@ -125,7 +131,7 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
     """A fixed policy that pushes poles: an action in [-1, 1] for each observation of a batch.
 
     Args:
-        kind: ``"nobody"``; ``"chance"``, uniform in [-1, 1]; ``"gusts"``, full strength to one side for 10 of 20
+        kind: ``"none"``; ``"random"``, uniform in [-1, 1]; ``"gusts"``, full strength to one side for 10 of 20
             env steps; ``"swings"``, a sinusoid of 50 env steps; ``"lean"``, always in the direction in which the
             pole leans.
         num_envs: Size of the batch.
@@ -141,8 +147,8 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
         return sides * (t < 10)
 
     kinds: dict[str, Rival] = {
-        "nobody": lambda _: np.zeros(num_envs),
-        "chance": lambda _: rng.uniform(-1.0, 1.0, num_envs),
+        "none": lambda _: np.zeros(num_envs),
+        "random": lambda _: rng.uniform(-1.0, 1.0, num_envs),
         "gusts": gusts,
         "swings": lambda _: np.full(num_envs, math.sin(2 * math.pi * next(clock) / 50)),
         "lean": lambda observations: np.sign(observations[:, 2]),
@@ -161,7 +167,7 @@ def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, A
         **NOT_NORMALIZED,
     )
     trained, tested = STRENGTHS
-    if training in ("nobody", "chance"):
+    if training in ("none", "random"):
         side = Side(PushedCartPole(NUM_ENVS, trained), 0, pushes(training, NUM_ENVS, seed))
         agent = A2C(side, config=config, seed=seed).learn(steps)
     else:
@@ -170,7 +176,7 @@ def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, A
                 lambda: PushedCartPole(NUM_ENVS, trained),
                 protagonist=config,
                 adversary=config,
-                turns="alternating" if training.endswith("by turns") else "simultaneous",
+                turns="alternating" if training.startswith("alternating") else "simultaneous",
                 turn=UPDATES_IN_TURN * NUM_ENVS * NUM_STEPS,
                 seed=seed,
             )
@@ -178,7 +184,7 @@ def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, A
             .protagonist
         )
     means = {}
-    for kind in ("nobody", *UNSEEN):
+    for kind in ("none", *UNSEEN):
         side = Side(PushedCartPole(32, tested), 0, pushes(kind, 32, seed))
         means[kind] = evaluate(agent, side, 32, seed=1_000 + seed).mean_reward
     return {**means, "unseen": float(np.mean([means[kind] for kind in UNSEEN]))}
@@ -222,13 +228,21 @@ def tables(results: Results) -> Sequence[Table]:
     trained = []
     for training in results.levels("training"):
         rate = results.best("unseen", over="rate", highest=True, training=training)
-        returns = [results.estimate(kind, training=training, rate=rate) for kind in ("nobody", *UNSEEN)]
+        returns = [results.estimate(kind, training=training, rate=rate) for kind in ("none", *UNSEEN)]
         trained.append([f"{training}, at {rate:g}", *map(str, returns)])
-    nearer = [f"nearest, noise {noise:g}" for noise in NOISES]
-    pushed = ["unpushed", *(f"pushed: {kind}" for kind in UNSEEN)]
+    nearer = [f"at the best rate, noise {noise:g}" for noise in NOISES]
+    pushed = ["no pushes", *UNSEEN]
     return [
-        Table([f"x y: distance after {ROUNDS} rounds", *nearer, f"at rate {RATES[-1]:g}", "formula"], rows),
-        Table(["CartPole, pushed in training by: mean return", *pushed], trained),
+        Table(
+            [
+                f"x y: distance after {ROUNDS} rounds",
+                *nearer,
+                f"at rate {RATES[-1]:g}",
+                f"formula, rate {RATES[-1]:g}",
+            ],
+            rows,
+        ),
+        Table(["mean return on CartPole, by pushes in training", *pushed], trained),
     ]
 
 
@@ -254,15 +268,15 @@ def verdict(results: Results) -> Verdict:
     damps = (
         min(distances_at_best[player] for player in distances_at_best if player.startswith("momentum 0")) < plain
     )
+    distances = ", ".join(f"{short(distance)} with {player}" for player, distance in distances_at_best.items())
+    unseen_returns = ", ".join(
+        f"{short(unseen(results, one))} after training with {TRAININGS[one]}" for one in results.levels("training")
+    )
     sentence = (
-        f"at rate {RATES[-1]:g} RMSprop ends at a distance of {short(largest(results, 'RMSprop'))}, where a cycle "
-        f"of radius {short(radius)} is expected; at the best rates the distances are {short(plain)}, "
-        + ", ".join(f"{player} {short(distance)}" for player, distance in distances_at_best.items())
-        + "; CartPole returns, under kinds of pushes not used in training, "
-        + ", ".join(
-            f"{short(unseen(results, one))} after training with {one}" for one in results.levels("training")
-        )
-        + "."
+        f"At rate {RATES[-1]:g}, RMSprop ends at a distance of {short(largest(results, 'RMSprop'))}, and the "
+        f"formula predicts a cycle of radius {short(radius)}. At the best rates, the distances are "
+        f"{short(plain)} with plain RMSprop, {distances}. Returns on CartPole, under pushes that were not used "
+        f"in training: {unseen_returns}."
     )
     if spirals and damps:
         return Verdict("holds", sentence)
@@ -289,7 +303,7 @@ def draw(results: Results, figure: "Figure") -> None:
     right.set(xscale="log", yscale="log", xlabel="learning rate of a steady step", ylim=(2e-4, 30))
     right.set_title(f"after {ROUNDS} rounds; dotted: the formula")
     right.legend(*left.get_legend_handles_labels(), fontsize=6, loc="lower right")
-    kinds = ("nobody", *UNSEEN)
+    kinds = ("none", *UNSEEN)
     trainings = results.levels("training")
     for i, training in enumerate(trainings):
         rate = results.best("unseen", over="rate", highest=True, training=training)
@@ -305,25 +319,27 @@ STUDY = Study(
     name="two_player",
     claim="In a bilinear game of two players, simultaneous RMSprop spirals away from the equilibrium, and "
     "momentum damps the spiral.",
-    mechanism="`rl_rms.optim.games.play_round` plays optimizers against each other, simultaneously, in "
-    "alternation or with extragradient steps; `rl_rms.RMSprop` has `momentum` of either sign and `optimism`; "
-    "`rl_rms.agents.adversarial.RobustTraining` trains an A2C against an adversary.",
-    setup=f"The game x y starts at a distance of 1 and lasts {ROUNDS} rounds. RMSprop has rho = {RHO} and "
-    "bias correction. Measured is the root mean square of the distance over the last fifth, over four "
-    f"starts per seed, at each player's best of {len(RATES)} learning rates. The rate is that of a "
-    "steady step, lr / (1 - momentum). The formula is `rl_rms.optim.games.cycle_radius`: 2 sqrt(2) lr "
-    "/ sqrt(1 - rho) for plain RMSprop, times sqrt((1 + m) / (1 - m) - 2 optimism) at that rate. "
-    "CartPole: A2C trains for 100,000 env steps, pushed by nobody, by chance (uniform random pushes), "
-    "or by a second A2C that gets the negative reward and trains as long, either simultaneously or in "
-    f"alternation. The largest push changes the pole's angular velocity by {STRENGTHS[0]} rad/s per env "
-    "step. The evaluation has 32 episodes without pushes, and under gusts, swings and pushes in the "
-    f"direction in which the pole leans, of {STRENGTHS[1]} rad/s, at the better of two learning rates.",
-    caveat="The game has two numbers, each the other's gradient. A game with many mixed coordinates may "
-    "circle more widely than the formula says. The best rate depends on the number of rounds; cycles "
-    "are as large as their learning rate, and shrink if it falls. CartPole's trainings are short, and "
-    "an adversary takes as many env steps again as the agent; its players alternate every ten updates, "
-    "not every update. The strength of the pushes was chosen on a few seeds so that A2C learns at all, "
-    "and the better rate by the returns shown. The verdict is about the bilinear game only.",
+    mechanism="`rl_rms.optim.games.play_round` updates the players simultaneously, in alternation or with "
+    "extragradient steps. `rl_rms.RMSprop` has `optimism` and `momentum` of either sign. "
+    "`rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",
+    setup=f"The game x y starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. RMSprop "
+    f"has rho = {RHO} and bias correction. The study measures the root mean square of the distance over the "
+    f"last fifth of the rounds, over four starts per seed, at the best of {len(RATES)} learning rates for "
+    "each player. The rate is the rate of a steady step, lr / (1 - momentum). The formula is "
+    "`rl_rms.optim.games.cycle_radius`: 2 sqrt(2) lr / sqrt(1 - rho) for plain RMSprop, times sqrt((1 + m) "
+    "/ (1 - m) - 2 optimism) at this rate. In the second experiment, A2C trains on CartPole for 100,000 env "
+    "steps. The pole is pushed at random (uniformly), not at all (none), or by an adversary: a second A2C "
+    "agent that gets the negative reward and trains for as many env steps, either simultaneously or in "
+    f"alternation. The largest push changes the angular velocity of the pole by {STRENGTHS[0]} rad/s per env "
+    "step. Each agent is evaluated in 32 episodes without pushes, and with gusts, swings and pushes in the "
+    f"direction in which the pole leans, of {STRENGTHS[1]} rad/s. The table shows the better of two learning "
+    "rates.",
+    caveat="In the game x y, each player has one parameter. A game with many coupled coordinates may circle "
+    "more widely than the formula predicts. The best rate depends on the number of rounds: cycles are as "
+    "large as their learning rate, and shrink if it falls. The trainings on CartPole are short, and an "
+    "adversary takes as many additional env steps as the agent. Its players alternate every ten updates, "
+    "not every update. The strength of the pushes was chosen on a few seeds so that A2C learns. The better "
+    "learning rate was chosen by the returns shown. The verdict considers only the bilinear game.",
     cells=cells,
     measure=measure,
     tables=tables,

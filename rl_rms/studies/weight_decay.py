@@ -47,9 +47,9 @@ def cells(quick: bool) -> Sequence[Cell]:
     """Form and strength of the decay, for weights with given gradients and, by learning rate, for agents."""
     decay = grid(of=["weights"], form=FORMS, strength=[1e-3, STRONG])
     if quick:
-        return [*decay, *grid(of=["agent"], form=STRENGTHS, strength=[0.01], rate=[3e-3], life=[10_000])]
+        return [*decay, *grid(of=["agent"], form=STRENGTHS, strength=[0.01], rate=[3e-3], num_steps=[10_000])]
     agents = [
-        grid(of=["agent"], form=[form], strength=strengths, rate=RATES, life=[40_000])
+        grid(of=["agent"], form=[form], strength=strengths, rate=RATES, num_steps=[40_000])
         for form, strengths in STRENGTHS.items()
     ]
     return [*decay, *itertools.chain(*agents)]
@@ -57,7 +57,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
     """Measure the remaining weights, or the return of an agent."""
-    return (left if of == "weights" else earned)(seed, **cell)
+    return (left if of == "weights" else scored)(seed, **cell)
 
 
 def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def due(strength: float) -> float:
     return float(np.prod([1 - strength * LR * (1 - update / UPDATES) for update in range(UPDATES)]))
 
 
-def earned(seed: int, *, form: str, strength: float, rate: float, life: int) -> dict[str, Any]:
+def scored(seed: int, *, form: str, strength: float, rate: float, num_steps: int) -> dict[str, Any]:
     """Mean return in the second half of A2C's training on CartPole, and the spread of decay over its weights.
 
     Returns:
@@ -109,7 +109,7 @@ def earned(seed: int, *, form: str, strength: float, rate: float, life: int) -> 
         device="cpu",
         **NOT_NORMALIZED,
     )
-    scores = episode_returns(agent, life, since=life / 2)
+    scores = episode_returns(agent, num_steps, since=num_steps / 2)
     env.close()
     moments = torch.cat([state["square_avg"].flatten() for state in agent.optimizer.state.values()])
     low, high = np.quantile(moments.sqrt().numpy() + agent.optimizer.param_groups[0]["eps"], (0.1, 0.9))
@@ -153,20 +153,20 @@ def tables(results: Results) -> Sequence[Table]:
             for history in HISTORIES
         ]
     rows.append(["decay of A2C's weights, 90th percentile over 10th", "", str(spread(results)), "1"])
-    earned = []
+    scored = []
     by_strength = [returns(results, form) for form in STRENGTHS]
     for strength in sorted({strength for one in by_strength for strength in one}):
         texts = [str(one[strength]) if strength in one else "" for one in by_strength]
-        earned.append([f"strength {strength:g}", *texts])
+        scored.append([f"strength {strength:g}", *texts])
     names = ["no decay" if form == "none" else form for form in STRENGTHS]
-    return [Table(["remaining share", "no decay", *FORMS], rows), Table(["return of A2C", *names], earned)]
+    return [Table(["remaining share", "no decay", *FORMS], rows), Table(["return of A2C", *names], scored)]
 
 
 def verdict(results: Results) -> Verdict:
     """Judge whether decoupled decay leaves the same share for every history of gradients."""
     coupled, decoupled = (remaining(results, form, STRONG) for form in ("coupled", "decoupled"))
     off = max(abs(value / due(STRONG) - 1) for value in decoupled.values())
-    earned = "; ".join(
+    scored = "; ".join(
         ("no decay " if form == "none" else f"{form} ")
         + ", ".join(
             short(one.middle) + (f" at {strength:g}" if strength else "")
@@ -177,10 +177,11 @@ def verdict(results: Results) -> Verdict:
     unused = [abs(remaining(results, "coupled", strength)["none, unused"]) for strength in (STRONG, 1e-3)]
     least, most = short(min(decoupled.values())), short(max(decoupled.values()))
     sentence = (
-        f"at strength {STRONG:g} it leaves {least} to {most} of a weight, and {short(due(STRONG))} is expected. "
-        f"Coupled decay leaves {short(max(coupled.values()))} for large gradients and {short(unused[0])} for "
-        f"zero gradients, at strength 0.001 {short(unused[1])}; among the weights of one A2C its strength "
-        f"differs by a factor of {short(spread(results).middle)}. A2C's returns: {earned}."
+        f"At strength {STRONG:g}, decoupled decay leaves {least} to {most} of a weight, and {short(due(STRONG))} "
+        f"is expected. Coupled decay leaves {short(max(coupled.values()))} for large gradients and "
+        f"{short(unused[0])} for zero gradients; at strength 0.001, it leaves {short(unused[1])} for zero "
+        "gradients. Among the weights of one A2C agent, its strength differs by a factor of "
+        f"{short(spread(results).middle)}. Returns of A2C: {scored}."
     )
     return Verdict("holds" if off < 0.05 else "does not hold", sentence)
 
@@ -211,16 +212,17 @@ def draw(results: Results, figure: "Figure") -> None:
 STUDY = Study(
     name="weight_decay",
     claim="Decoupled weight decay does not depend on the history of the gradients.",
-    mechanism="`rl_rms.RMSprop(weight_decay=..., decoupled_weight_decay=True)`; the agents take them in "
-    "`optimizer_kwargs`.",
-    setup="Weights of 1 get gradients of normal noise of a scale (also 0, and with one burst at update 50) "
-    "for 1,000 updates, while the learning rate falls linearly from 0.01 to 0, with rho = 0.99. "
-    "Measured is the remaining share of the weights, without the movement by the gradients themselves. "
-    "A2C trains on 16 CartPoles for 40,000 env steps, with a half-life of 200 updates. Measured is the "
-    "mean return of the episodes in the second half, at the best of three learning rates.",
-    caveat="The training is short and the network small, so that it does not overfit. Decay can gain little "
-    "here, and may help more if a network has to stay able to learn. The returns of decoupled decay "
-    "and of no decay hardly differ by more than noise.",
+    mechanism="`rl_rms.RMSprop(weight_decay=..., decoupled_weight_decay=True)`. Agents take these arguments "
+    "in `optimizer_kwargs`.",
+    setup="Weights of 1 get 1,000 updates with normal gradients of a given scale. In some cases, the scale "
+    "is 0, or there is one burst at update 50. The learning rate falls linearly from 0.01 to 0, and rho is "
+    "0.99. The study measures the remaining share of the weights, without the movement by the gradients "
+    "themselves. In the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a half-life "
+    "of 200 updates. The study measures the mean return of the episodes in the second half, at the best of "
+    "three learning rates.",
+    caveat="The training is short and the network is small, so it does not overfit. Decay can gain little "
+    "here. It may help more if a network has to stay able to learn. The returns with decoupled decay and "
+    "without decay differ by little more than noise.",
     cells=cells,
     measure=measure,
     tables=tables,

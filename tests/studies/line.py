@@ -26,7 +26,7 @@ LINE = Study(
         Table(["", "mean"], [["a", str(results.estimate("number", by="a", size=1.0))]]),
         Table(["", "seeds"], [["all", str(len(results.seeds))]]),
     ],
-    verdict=lambda results: Verdict("conditional", "three lines.", "if lines are long"),
+    verdict=lambda results: Verdict("conditional", "The mean is 1.", "if lines are long"),
     draw=draw,
     seeds=4,
     quick_seeds=2,

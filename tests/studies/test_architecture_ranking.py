@@ -24,8 +24,8 @@ def test_verdict_equals_hand_computed_values(better, word):
     rng = np.random.default_rng(0)
     middle = {("a", "SGD"): 100, ("b", "SGD"): 50, ("a", "Adam"): 70, ("b", "Adam"): 70}
     middle[better, "Adam"] = 120
-    cells = [{"network": network, "by": by, "life": 1} for network, by in middle]
+    cells = [{"network": network, "by": by, "num_steps": 1} for network, by in middle]
     measured = [{"scores": middle[key] + rng.normal(size=(10, 3))} for key in middle]
     verdict = STUDY.verdict(Results(range(10), cells, measured))
     assert verdict.word == word
-    assert ("a, first under SGD, falls" in verdict.evidence) == (word == "holds")
+    assert ("a is best under SGD" in verdict.evidence) == (word == "holds")

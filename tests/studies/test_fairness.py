@@ -12,7 +12,7 @@ STUDY = load("fairness")
 
 
 def test_equal_weights_narrow_the_gap_at_a_cost_in_accuracy(quick):
-    of = {"world": "supervised", "weights": "shared"}
+    of = {"setting": "supervised", "weights": "shared"}
     late = {by: narrowed(quick, "late", by, **of).middle for by in ("per group", "reweighted")}
     assert late["reweighted"] > 0.015
     assert late["per group"] < 0.01
@@ -22,7 +22,7 @@ def test_equal_weights_narrow_the_gap_at_a_cost_in_accuracy(quick):
 
 
 def test_separate_weights_have_the_same_gap_with_every_normalizer(quick):
-    of = {"world": "supervised", "weights": "own"}
+    of = {"setting": "supervised", "weights": "own"}
     late = [quick.estimate("late", by=by, **of).middle for by in ("SGD", "RMSprop", "per group", "reweighted")]
     assert max(late) - min(late) < 0.02
     assert quick.values("gap", by="SGD", **of).shape == (3, 9)

@@ -62,9 +62,9 @@ def test_nonfinite_score_counts_as_the_worst():
 @pytest.mark.parametrize(
     ("verdict", "sentences"),
     [
-        (Verdict("holds", "x is 1."), "The claim holds. X is 1."),
-        (Verdict("does not hold", "x is 1."), "The claim does not hold. X is 1."),
-        (Verdict("conditional", "x is 1.", "if a > 0"), "Conditional: the claim holds if a > 0. X is 1."),
+        (Verdict("holds", "X is 1."), "The claim holds. X is 1."),
+        (Verdict("does not hold", "X is 1."), "The claim does not hold. X is 1."),
+        (Verdict("conditional", "X is 1.", "if a > 0"), "Conditional: the claim holds if a > 0. X is 1."),
     ],
 )
 def test_str_of_a_verdict_has_sentences(verdict, sentences):

@@ -4,7 +4,7 @@ import pytest
 from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
 from rl_rms.studies import load
-from rl_rms.studies.half_life import WORLDS, best_half_lives, expected_return, exponent
+from rl_rms.studies.half_life import TASKS, best_half_lives, expected_return, exponent
 
 STUDY = load("half_life")
 
@@ -20,18 +20,18 @@ def test_best_half_life_is_far_below_the_time_between_jumps(quick):
 
 @pytest.mark.parametrize(("name", "best"), [("bandit", 0.0), ("two states", 1.0)])
 def test_expected_return_of_a_policy_is_near_the_best(name, best):
-    world = WORLDS[name]
-    agent = A2C(make_vec(world.id, 2, world.changes, seed=3, **world.kwargs), seed=3, device="cpu")
-    value = expected_return(agent, world, 3)
+    task = TASKS[name]
+    agent = A2C(make_vec(task.id, 2, task.changes, seed=3, **task.kwargs), seed=3, device="cpu")
+    value = expected_return(agent, task, 3)
     assert best - 1 < value < best
     # With equal probabilities, the reward is the mean of all arms, and each state has half of the time.
     for param in agent.policy.actor_network[-1].parameters():
         param.data.zero_()
     if name == "bandit":
-        means = [world.changes[f"mean_{arm}"].values(np.array([0]), _key(f"mean_{arm}"))[0] for arm in range(5)]
-        assert expected_return(agent, world, 3) == pytest.approx(np.mean(means) - max(means), abs=1e-6)
+        means = [task.changes[f"mean_{arm}"].values(np.array([0]), _key(f"mean_{arm}"))[0] for arm in range(5)]
+        assert expected_return(agent, task, 3) == pytest.approx(np.mean(means) - max(means), abs=1e-6)
     else:
-        assert expected_return(agent, world, 3) == pytest.approx(0.5)
+        assert expected_return(agent, task, 3) == pytest.approx(0.5)
 
 
 def _key(target):

@@ -16,7 +16,7 @@ def test_adapted_hyperparameters_lower_the_loss(quick):
     start, learned = (quick.values("score", by=by) for by in ("start", "learned"))
     assert interquartile_mean(learned - start).low > 0
     assert (quick.values("kilobytes", length=30) > 5 * quick.values("kilobytes", length=3)).all()
-    assert "signal to noise" in STUDY.verdict(quick).evidence
+    assert "signal-to-noise" in STUDY.verdict(quick).evidence
 
 
 def test_unrolled_training_equals_plain_training():

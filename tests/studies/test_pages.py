@@ -13,9 +13,9 @@ def test_study_writes_page_data_and_events(tmp_path):
     page = write(Finding.of(LINE, results), tmp_path / "pages", events=tmp_path / "events").read_text()
     for part in (
         "**Claim.** c",
-        "**Conditional: the claim holds if lines are long. Three lines.**",
+        "Conditional: the claim holds if lines are long. The mean is 1.",
         "| a | 0.833 (",
-        "`rl-rms study line`, 4 seeds",
+        "4 seeds",
     ):
         assert part in page
     assert (tmp_path / "pages" / "line.png").read_bytes().startswith(b"\x89PNG")

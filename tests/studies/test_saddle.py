@@ -13,7 +13,7 @@ def test_sgd_without_noise_is_far_slower(quick):
     of = {"flat": 0.1, "start": 1e-3, "hold": 0.1}
     assert ratio(quick, noise=0.0, **of) > 20
     assert ratio(quick, noise=10.0, **of) < 5
-    assert "noise" in str(STUDY.verdict(quick))
+    assert "noise 10" in STUDY.verdict(quick).condition
 
 
 def test_sgd_leaves_the_saddle_at_the_closed_form_time():

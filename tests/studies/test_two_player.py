@@ -52,7 +52,7 @@ def test_batched_rates_equal_separate_games():
 def test_pushes_equal_hand_computed_values():
     leaning = np.array([[0.0, 0.0, 0.1, -5.0], [0.0, 0.0, -0.01, 5.0]])
     assert pushes("lean", 2, seed=0)(leaning).tolist() == [1.0, -1.0]
-    assert pushes("nobody", 2, seed=0)(leaning).tolist() == [0.0, 0.0]
+    assert pushes("none", 2, seed=0)(leaning).tolist() == [0.0, 0.0]
     swings = pushes("swings", 2, seed=0)
     assert [swings(leaning)[1] for _ in range(26)][::25] == pytest.approx([0.0, 0.0], abs=1e-9)
     assert swings(leaning)[0] == pytest.approx(math.sin(2 * math.pi * 26 / 50))
@@ -62,14 +62,14 @@ def test_pushes_equal_hand_computed_values():
     assert all(np.array_equal(one, other) for one, other in itertools.pairwise(values[:10]))
     assert not np.array_equal(values[0], values[20])
     assert abs(values[0].sum()) < 40
-    chance = pushes("chance", 1_000, seed=0)(leaning)
+    chance = pushes("random", 1_000, seed=0)(leaning)
     assert (np.abs(chance) <= 1).all()
     assert abs(chance.mean()) < 0.1
 
 
 def test_training_is_reproducible_and_differs_with_an_adversary(quick):
-    of = {"training": "adversary by turns", "rate": 0.01}
+    of = {"training": "alternating adversary", "rate": 0.01}
     again = balance(0, steps=3_000, **of)
     assert again["unseen"] == pytest.approx(np.mean([again[kind] for kind in ("gusts", "swings", "lean")]))
     assert quick.values("unseen", **of)[0] == pytest.approx(again["unseen"], rel=1e-4)
-    assert unseen(quick, "nobody") != unseen(quick, "adversary by turns")
+    assert unseen(quick, "none") != unseen(quick, "alternating adversary")
